@@ -1,0 +1,53 @@
+"""Everything graft raises on purpose.
+
+    GraftError            the work failed                          exit code 1
+    ├── InputError        the call or what it was given is wrong   exit code 2
+    │   ├── DataError     the pictures or their labels
+    │   ├── WeightsError  a checkpoint, a base or a saved model
+    │   └── CutError      a stage, cut or level that the network does not have
+    ├── ImageError        one picture cannot be decoded: skipped and named by whoever reads many
+    └── FetchError        something that is not on this machine could not be fetched
+
+A message is one sentence in three parts: what was expected, what came, what to do.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class GraftError(Exception):
+    """The work failed for a reason that the message states."""
+
+    exit_code = 1
+
+
+class InputError(GraftError, ValueError):
+    """The call, or something it named, is wrong."""
+
+    exit_code = 2
+
+
+class DataError(InputError):
+    """The pictures or their labels cannot be used as they are."""
+
+
+class WeightsError(InputError):
+    """A checkpoint, a base or a saved model cannot be used as it is."""
+
+
+class CutError(InputError):
+    """A stage, cut or level that the network does not have."""
+
+
+class ImageError(GraftError):
+    """One picture cannot be decoded."""
+
+
+class FetchError(GraftError):
+    """Something that is not on this machine could not be fetched."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`" (did you mean 'resnet18'?)"` for a near miss among `known`, else an empty string."""
+    near = get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" (did you mean {near[0]!r}?)" if near else ""

@@ -1,0 +1,105 @@
+"""MobileNet v2. Sandler, Howard, Zhu, Zhmoginov and Chen 2018, "MobileNetV2", arXiv 1801.04381, table 2.
+
+The text speaks of 19 residual bottlenecks, the table lists 17, and so does this file. Tensor names are torchvision's.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from graft.models.blocks import convolution
+from graft.models.network import Config, Network, PaddingRule, Stage, initialise_for_relu
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of table 2: `repeats` bottlenecks of `channels` outputs, the first with `stride`, expanding by `factor`."""
+
+    factor: int
+    channels: int
+    repeats: int
+    stride: int
+
+
+ROWS = (
+    Row(factor=1, channels=16, repeats=1, stride=1),
+    Row(factor=6, channels=24, repeats=2, stride=2),
+    Row(factor=6, channels=32, repeats=3, stride=2),
+    Row(factor=6, channels=64, repeats=4, stride=2),
+    Row(factor=6, channels=96, repeats=3, stride=1),
+    Row(factor=6, channels=160, repeats=3, stride=2),
+    Row(factor=6, channels=320, repeats=1, stride=1),
+)
+STEM = 32
+LAST = 1280
+DROPOUT = 0.2
+
+SPECS = {"mobilenet_v2": ROWS}
+
+
+def _activated(
+    inputs: int, outputs: int, kernel: int, stride: int, groups: int, padding: PaddingRule, eps: float
+) -> nn.Sequential:
+    return nn.Sequential(
+        convolution(inputs, outputs, kernel, stride=stride, groups=groups, padding=padding),
+        nn.BatchNorm2d(outputs, eps),
+        nn.ReLU6(inplace=True),
+    )
+
+
+class InvertedResidual(nn.Module):
+    """Expand by 1 x 1, filter by 3 x 3 depthwise, project by 1 x 1 without activation (figure 4d).
+
+    (N, inputs, H, W) to (N, outputs, H/s, W/s); the input is added where the shapes agree (section 3.3).
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, stride: int, factor: int, padding: PaddingRule, eps: float
+    ) -> None:
+        super().__init__()
+        hidden = inputs * factor
+        layers: list[nn.Module] = [] if factor == 1 else [_activated(inputs, hidden, 1, 1, 1, padding, eps)]
+        layers += [
+            _activated(hidden, hidden, 3, stride, hidden, padding, eps),
+            convolution(hidden, outputs, 1),
+            nn.BatchNorm2d(outputs, eps),
+        ]
+        self.conv = nn.Sequential(*layers)
+        self.adds = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv(x) if self.adds else self.conv(x)
+
+
+class MobileNetV2(Network):
+    """Images (N, 3, H, W), 224 px by default, to logits (N, classes)."""
+
+    def __init__(self, config: Config, rows: tuple[Row, ...]) -> None:
+        super().__init__()
+        self.config = config
+        padding, eps = config.padding, config.batch_norm_eps
+        layers = nn.Sequential(_activated(config.channels, STEM, 3, 2, 1, padding, eps))
+        stages, channels, stride = [Stage("stem", ("features.0",), STEM, 2)], STEM, 2
+        for number, row in enumerate(rows, start=1):
+            first = len(layers)
+            for index in range(row.repeats):
+                step = row.stride if index == 0 else 1
+                layers.append(InvertedResidual(channels, row.channels, step, row.factor, padding, eps))
+                channels = row.channels
+            stride *= row.stride
+            parts = tuple(f"features.{index}" for index in range(first, len(layers)))
+            stages.append(Stage(f"stage{number}", parts, channels, stride))
+        stages.append(Stage(f"stage{len(rows) + 1}", (f"features.{len(layers)}",), LAST, stride))
+        layers.append(_activated(channels, LAST, 1, 1, 1, padding, eps))
+        self.features = layers
+        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.classifier = nn.Sequential(nn.Dropout(DROPOUT), nn.Linear(LAST, config.classes))
+        stages += [Stage("pool", ("pool",), LAST, None), Stage("head", ("classifier",), config.classes, None)]
+        self.arrange(stages, "classifier.1")
+
+
+def build(config: Config) -> Network:
+    """An untrained MobileNet v2."""
+    network = MobileNetV2(config, SPECS[config.architecture])
+    initialise_for_relu(network)
+    return network
