@@ -21,7 +21,7 @@ class GraftError(Exception):
     exit_code = 1
 
 
-class InputError(GraftError, ValueError):
+class InputError(GraftError):
     """The call, or something it named, is wrong."""
 
     exit_code = 2

@@ -53,9 +53,7 @@ class InvertedResidual(nn.Module):
     (N, inputs, H, W) to (N, outputs, H/s, W/s); the input is added where the shapes agree (section 3.3).
     """
 
-    def __init__(
-        self, inputs: int, outputs: int, stride: int, factor: int, padding: PaddingRule, eps: float
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, factor: int, padding: PaddingRule, eps: float) -> None:
         super().__init__()
         hidden = inputs * factor
         layers: list[nn.Module] = [] if factor == 1 else [_activated(inputs, hidden, 1, 1, 1, padding, eps)]

@@ -1,0 +1,106 @@
+"""IDX files, the format of MNIST: `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-…`, gzipped or not.
+
+A file is two zero bytes, a type code (8 = uint8), the number of axes, each axis as a big-endian uint32, then the data.
+LeCun, Cortes and Burges, "The MNIST database of handwritten digits".
+"""
+
+import gzip
+import math
+import re
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from graft.data.dataset import TEST, TRAIN, WHOLE, Dataset, Pictures
+from graft.data.folder import file_stamp
+from graft.errors import DataError
+
+_NAME = re.compile(r"^(?P<split>.*?)[-_.]?(?P<what>images|labels)[-_.]idx(?P<axes>\d)[-_.]ubyte(\.gz)?$")
+_SPLITS = {"train": TRAIN, "t10k": TEST, "test": TEST, "": WHOLE}
+
+
+class Pixels:
+    """Pictures that are rows of one array, uint8 (N, H, W) or (N, H, W, C)."""
+
+    def __init__(self, array: np.ndarray, label: str, stamp: str) -> None:
+        self.array = array
+        self.label = label
+        self._stamp = stamp
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def name(self, row: int) -> str:
+        return f"{self.label}[{row}]"
+
+    def read(self, row: int) -> np.ndarray:
+        picture: np.ndarray = self.array[row]
+        return picture
+
+    def stamp(self, row: int) -> str:
+        return f"{self._stamp}:{row}"
+
+
+def is_idx(path: Path) -> bool:
+    """Whether `path` is an IDX file by name, or a folder that holds one."""
+    if path.is_dir():
+        return any(_NAME.match(child.name) for child in path.iterdir())
+    return _NAME.match(path.name) is not None
+
+
+def read_idx(path: Path) -> Dataset:
+    """A Dataset from a folder of image and label files in pairs, or from the pair that `path` belongs to."""
+    folder = path if path.is_dir() else path.parent
+    pairs: dict[str, dict[str, Path]] = {}
+    for child in sorted(folder.iterdir()):
+        match = _NAME.match(child.name)
+        if match:
+            pairs.setdefault(match["split"], {})[match["what"]] = child
+    if path.is_file():
+        chosen = _NAME.match(path.name)
+        pairs = {prefix: pair for prefix, pair in pairs.items() if chosen and prefix == chosen["split"]}
+    arrays = {}
+    for prefix, pair in pairs.items():
+        missing = {"images", "labels"} - set(pair)
+        if missing:
+            present = next(iter(pair.values()))
+            raise DataError(
+                f"expected images and labels in pairs, got {present.name} alone: add its {missing.pop()} file"
+            )
+        split = _SPLITS.get(prefix.lower(), prefix)
+        images, labels = _read(pair["images"], (3, 4)), _read(pair["labels"], (1,))
+        if len(images) != len(labels):
+            raise DataError(
+                f"expected as many labels as pictures, got {len(labels):,} in {pair['labels'].name} and "
+                f"{len(images):,} in {pair['images'].name}: check that both files are of one set"
+            )
+        arrays[split] = (Pixels(images, pair["images"].name, file_stamp(pair["images"])), labels)
+    numbers = sorted({int(label) for _, labels in arrays.values() for label in np.unique(labels)})
+    position = np.full(256, -1, dtype=np.int64)
+    position[numbers] = np.arange(len(numbers))
+    return Dataset(
+        folder.name,
+        tuple(str(number) for number in numbers),
+        {name: Pictures(pixels, np.arange(len(pixels)), position[labels]) for name, (pixels, labels) in arrays.items()},
+    )
+
+
+def _read(path: Path, axes: tuple[int, ...]) -> np.ndarray:
+    try:
+        data = path.read_bytes()
+        if data[:2] == b"\x1f\x8b":
+            data = gzip.decompress(data)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"expected an IDX file, got {path} ({error}): fetch it again") from None
+    if len(data) < 4 or data[:3] != b"\x00\x00\x08" or data[3] not in axes:
+        raise DataError(
+            f"expected an IDX file of bytes with {axes[0]} axes, got {path.name}: it begins with {data[:4]!r}"
+        )
+    shape = tuple(int(size) for size in np.frombuffer(data, ">u4", data[3], 4)) if len(data) >= 4 + 4 * data[3] else ()
+    start = 4 + 4 * data[3]
+    if not shape or len(data) != start + math.prod(shape):
+        raise DataError(
+            f"expected {path.name} to hold {shape} bytes of data, got {len(data) - start:,}: it was cut off"
+        )
+    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)

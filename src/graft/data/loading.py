@@ -1,0 +1,92 @@
+"""From pictures to batches of pixels, decoded ahead by threads."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from graft.errors import ImageError
+from graft.images.decoding import decode
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from graft.data.dataset import Pictures
+    from graft.images.preprocessing import Preprocessing
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pixels uint8 (n, C, size, size) of the pictures at `indices`, int64 (n,); those in `failures` are not among them.
+
+    `failures` maps the index of a picture that could not be decoded to the reason.
+    """
+
+    indices: np.ndarray
+    pixels: Tensor
+    failures: dict[int, str]
+
+
+def load(pictures: Pictures, index: int, preprocessing: Preprocessing) -> Tensor:
+    """One picture as the network wants it, uint8 (C, size, size). Raises ImageError."""
+    from graft.images.resizing import fit
+
+    try:
+        data = pictures.read(index)
+    except OSError as error:
+        raise ImageError(f"expected a readable file, got {error.strerror or error}") from None
+    return fit(decode(data) if isinstance(data, bytes) else data, preprocessing)
+
+
+def batches(
+    pictures: Pictures,
+    preprocessing: Preprocessing,
+    batch_size: int,
+    *,
+    order: Sequence[int] | np.ndarray | None = None,
+    threads: int | None = None,
+) -> Iterator[Batch]:
+    """All pictures, or those at `order`, in order, `batch_size` at a time, decoded ahead of their use.
+
+    A picture that cannot be decoded is reported in its batch's failures, and the batch is smaller for it.
+    """
+    import torch
+
+    indices = np.arange(len(pictures)) if order is None else np.asarray(order, dtype=np.int64)
+    threads = threads or available_cores()
+    groups = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+    # Two batches ahead, and never less than four pictures a thread, keep every thread busy and memory bounded.
+    ahead = max(2, -(-4 * threads // batch_size))
+    queue: deque[tuple[np.ndarray, list[Future[Tensor]]]] = deque()
+    upcoming = iter(groups)
+    try:
+        while True:
+            while len(queue) <= ahead and (group := next(upcoming, None)) is not None:
+                queue.append((group, [pool.submit(load, pictures, int(index), preprocessing) for index in group]))
+            if not queue:
+                return
+            group, futures = queue.popleft()
+            kept, pixels, failures = [], [], {}
+            for index, future in zip(group.tolist(), futures, strict=True):
+                try:
+                    pixels.append(future.result())
+                    kept.append(index)
+                except ImageError as error:
+                    failures[index] = str(error)
+            size = (preprocessing.channels, preprocessing.size, preprocessing.size)
+            stacked = torch.stack(pixels) if pixels else torch.empty((0, *size), dtype=torch.uint8)
+            yield Batch(np.array(kept, dtype=np.int64), stacked, failures)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,78 @@
+"""The report of a run as one page that opens offline."""
+
+import html
+from collections.abc import Mapping
+from typing import Any
+
+from graft.evaluation.scores import Scores
+
+# A confusion table with more classes than this is no longer read.
+CLASSES_IN_TABLE = 30
+
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+table { border-collapse: collapse; margin: 1rem 0; } th, td { padding: .25rem .6rem; border-bottom: 1px solid #ddd; }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; } th { text-align: left; }
+"""
+
+
+def html_report(title: str, facts: Mapping[str, Any], splits: Mapping[str, Scores]) -> str:
+    """A page with the scores of every split, the classes worst first, and what was skipped; every text is escaped."""
+    parts = [f"<h1>{_text(title)}</h1>", _facts(facts)]
+    for name, split in splits.items():
+        parts.append(f"<h2>{_text(name)}: {split.top1:.1%} of {split.n:,} pictures</h2>")
+        low, high = split.top1_ci95
+        parts.append(
+            f"<p>The true rate lies between {low:.1%} and {high:.1%} in 95 cases of 100. Always answering the "
+            f"commonest class would score {split.majority:.1%}. Log loss {split.log_loss:.3f}, calibration error "
+            f"{split.calibration_error:.3f}.</p>"
+        )
+        parts += [_classes(split), _confusion(split)]
+    skipped = facts.get("skipped") or {}
+    if skipped:
+        rows = "".join(f"<tr><td>{_text(name)}</td><td>{_text(reason)}</td></tr>" for name, reason in skipped.items())
+        parts.append(f"<h2>Skipped: {len(skipped)}</h2><table>{rows}</table>")
+    body = "\n".join(parts)
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{_text(title)}</title><style>{STYLE}</style></head>
+<body>{body}</body></html>
+"""
+
+
+def _facts(facts: Mapping[str, Any]) -> str:
+    shown = {name: facts[name] for name in ("base", "level", "cut", "engine", "images") if name in facts}
+    rows = "".join(f"<tr><th>{_text(name)}</th><td>{_text(value)}</td></tr>" for name, value in shown.items())
+    notes = "".join(f"<li>{_text(note)}</li>" for note in facts.get("notes", ()))
+    return f"<table>{rows}</table>" + (f"<ul>{notes}</ul>" if notes else "")
+
+
+def _classes(split: Scores) -> str:
+    present = [row for row in split.classes if row.n]
+    rows = "".join(
+        f"<tr><td>{_text(row.name)}</td><td class=n>{row.n:,}</td><td class=n>{_percent(row.recall)}</td>"
+        f"<td class=n>{_percent(row.precision)}</td></tr>"
+        for row in sorted(present, key=lambda row: row.recall or 0.0)[:100]
+    )
+    return (
+        "<table><tr><th>class, worst first</th><th class=n>pictures</th><th class=n>found</th>"
+        f"<th class=n>right when said</th></tr>{rows}</table>"
+    )
+
+
+def _confusion(split: Scores) -> str:
+    if len(split.classes) > CLASSES_IN_TABLE:
+        return ""
+    head = "".join(f"<th class=n>{_text(row.name)}</th>" for row in split.classes)
+    rows = "".join(
+        f"<tr><th>{_text(row.name)}</th>{''.join(f'<td class=n>{count}</td>' for count in counts)}</tr>"
+        for row, counts in zip(split.classes, split.confusion.tolist(), strict=True)
+    )
+    return f"<table><tr><th>is \\ was called</th>{head}</tr>{rows}</table>"
+
+
+def _text(value: Any) -> str:
+    return html.escape(str(value))
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1%}"

@@ -1,0 +1,197 @@
+"""Activations on disk, so that a frozen layer is computed once.
+
+An entry is a folder named by a digest of all that decides its numbers: the pictures (names, sizes, times), the
+preprocessing, the section (layers and weights) and the precision. It is written under another name and renamed when
+complete, so a reader sees a whole entry or none. Beyond the budget the entries used longest ago go first.
+
+The folder is `GRAFT_CACHE`, else `graft` in `XDG_CACHE_HOME` or `~/.cache`; the budget is `GRAFT_CACHE_BYTES`, else
+20 GiB or a fifth of the disk, whichever is less.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from graft.data.dataset import Pictures
+from graft.errors import InputError
+from graft.images.preprocessing import Preprocessing
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+# An unfinished entry older than this belongs to a process that is gone.
+ABANDONED_AFTER_SECONDS = 24 * 3600
+
+
+@dataclass(frozen=True)
+class Activations:
+    """What a section makes of some pictures: `values` (n, …), one row for each picture at `indices`, int64 (n,).
+
+    `failures` maps the index of a picture that could not be decoded to the reason. `cached` says that nothing was
+    computed.
+    """
+
+    values: Tensor
+    indices: np.ndarray
+    failures: dict[int, str]
+    cached: bool
+
+
+def cache_folder() -> Path:
+    """Where graft keeps what it can compute again."""
+    if os.environ.get("GRAFT_CACHE"):
+        return Path(os.environ["GRAFT_CACHE"]).expanduser()
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "graft"
+
+
+def cache_budget() -> int:
+    """Bytes that the cache may take."""
+    stated = os.environ.get("GRAFT_CACHE_BYTES")
+    if stated:
+        if not stated.isdigit():
+            raise InputError(f"expected a whole number of bytes in GRAFT_CACHE_BYTES, got {stated!r}: mend or unset it")
+        return int(stated)
+    folder = cache_folder()
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return min(20 * 2**30, shutil.disk_usage(folder).total // 5)
+
+
+def section_digest(section: nn.Module, preprocessing: Preprocessing, precision: str, engine: str) -> str:
+    """A digest of everything but the pictures that decides what a section computes."""
+    digest = hashlib.blake2b(digest_size=20)
+    # The printed layers tell strides, paddings and epsilons, which no tensor shows.
+    digest.update(repr((repr(section), preprocessing, precision, engine)).encode())
+    for name, tensor in sorted(section.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def entry_path(section: str, pictures: Pictures) -> Path:
+    """Where the activations of `pictures` under the section with this digest are kept."""
+    digest = hashlib.blake2b(section.encode(), digest_size=20)
+    for stamp in pictures.stamps():
+        digest.update(stamp.encode("utf-8", "surrogateescape") + b"\n")
+    return cache_folder() / "activations" / digest.hexdigest()
+
+
+def read_entry(path: Path) -> Activations | None:
+    """The entry at `path`, its values mapped from disk; None when there is none or it is damaged."""
+    try:
+        facts = json.loads((path / "entry.json").read_text(encoding="utf-8"))
+        shape, dtype = tuple(facts["shape"]), DTYPES[facts["dtype"]]
+        count = int(np.prod(shape))
+        if (path / "values.bin").stat().st_size != count * dtype.itemsize:
+            raise ValueError("cut off")
+        flat = (
+            torch.from_file(str(path / "values.bin"), size=count, dtype=dtype) if count else torch.empty(0, dtype=dtype)
+        )
+        failures = {int(index): str(reason) for index, reason in facts["failures"].items()}
+        indices = np.setdiff1d(np.arange(shape[0] + len(failures)), np.array(list(failures), dtype=np.int64))
+        os.utime(path / "entry.json")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError):
+        shutil.rmtree(path, ignore_errors=True)
+        return None
+    return Activations(flat.view(shape), indices, failures, cached=True)
+
+
+class EntryWriter:
+    """An entry being written: `append` rows in order, then `finish`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._file: IO[bytes] = (folder / "values.bin").open("wb")
+        self._rows = 0
+
+    def append(self, values: Tensor) -> None:
+        self._rows += len(values)
+        self._file.write(values.contiguous().reshape(-1).view(torch.uint8).numpy())
+
+    def finish(self, row_shape: tuple[int, ...], dtype: str, failures: dict[int, str]) -> None:
+        _flush(self._file)
+        facts = {"shape": [self._rows, *row_shape], "dtype": dtype, "failures": failures}
+        with (self._folder / "entry.json").open("w", encoding="utf-8") as file:
+            json.dump(facts, file)
+            _flush(file)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+@contextmanager
+def new_entry(path: Path, expected_bytes: int) -> Iterator[EntryWriter]:
+    """Write an entry aside; it appears at `path` when the block ends well and leaves nothing when it does not."""
+    make_room(expected_bytes)
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    aside.mkdir(parents=True)
+    try:
+        writer = EntryWriter(aside)
+        try:
+            yield writer
+        finally:
+            writer.close()
+        try:
+            aside.rename(path)
+        except OSError:
+            # Another process finished the same entry first; the numbers are the same.
+            if not path.exists():
+                raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def make_room(needed: int) -> None:
+    """Remove the entries used longest ago until `needed` bytes fit in the budget, and what killed processes left."""
+    folder = cache_folder() / "activations"
+    if not folder.is_dir():
+        return
+    entries = []
+    for child in folder.iterdir():
+        try:
+            if child.name.startswith("."):
+                if time.time() - child.stat().st_mtime > ABANDONED_AFTER_SECONDS:
+                    shutil.rmtree(child, ignore_errors=True)
+                continue
+            size = sum(file.stat().st_size for file in child.iterdir())
+            entries.append(((child / "entry.json").stat().st_mtime, size, child))
+        except OSError:
+            # Removed by another process in between.
+            continue
+    total, budget = sum(size for _, size, _ in entries), cache_budget()
+    for _, size, child in sorted(entries):
+        if total + needed <= budget:
+            return
+        shutil.rmtree(child, ignore_errors=True)
+        total -= size
+
+
+def write_aside(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
+    """Write a file under another name and rename it when it is complete. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        with aside.open("wb") as file:
+            write(file)
+            _flush(file)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _flush(file: IO[Any]) -> None:
+    file.flush()
+    os.fsync(file.fileno())

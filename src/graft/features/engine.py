@@ -1,0 +1,90 @@
+"""Which engine runs a frozen trunk, and in which precision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import torch
+
+from graft.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from graft.data.loading import Batch
+    from graft.images.preprocessing import Preprocessing
+    from graft.models.network import Section
+
+EngineName = Literal["torch", "openvino"]
+Precision = Literal["float32", "bfloat16"]
+
+ENGINES = ("auto", "torch", "openvino")
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An engine, its precision and its device, and in a few words why."""
+
+    engine: EngineName
+    precision: Precision
+    device: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.engine} {self.precision} on {self.device}"
+
+
+class Engine(Protocol):
+    """A section ready to run on pictures. It is opened once and closed when the work is done."""
+
+    output_shape: tuple[int, ...]
+
+    def run(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Tensor]]:
+        """Each batch with its activations (n, …), on the CPU in the engine's precision, in the order given."""
+        ...
+
+
+def choose(engine: str = "auto", precision: str = "auto") -> Choice:
+    """The engine to use on this machine: torch on an accelerator, else OpenVINO where it is installed, else torch.
+
+    `auto` precision is bfloat16 where the processor has instructions for it. Raises InputError for what is not there.
+    """
+    if engine not in ENGINES or precision not in PRECISIONS:
+        word, known = (engine, ENGINES) if engine not in ENGINES else (precision, PRECISIONS)
+        raise InputError(f"expected one of {', '.join(known)}, got {word!r}: choose one of them")
+    if engine == "openvino" and not openvino_installed():
+        raise InputError(
+            "expected OpenVINO for --engine openvino, got none installed: `pip install openvino`, or torch"
+        )
+    if engine != "openvino" and torch.cuda.is_available():
+        bfloat16 = precision == "bfloat16" or (precision == "auto" and torch.cuda.is_bf16_supported())
+        return Choice("torch", "bfloat16" if bfloat16 else "float32", "cuda", "an accelerator is at hand")
+    bfloat16 = precision == "bfloat16" or (precision == "auto" and processor_has_bfloat16())
+    chosen: Precision = "bfloat16" if bfloat16 else "float32"
+    if engine == "openvino" or (engine == "auto" and openvino_installed()):
+        return Choice("openvino", chosen, "cpu", "the fastest on this processor" if engine == "auto" else "as asked")
+    return Choice("torch", chosen, "cpu", "OpenVINO is not installed" if engine == "auto" else "as asked")
+
+
+def open_engine(choice: Choice, section: Section, preprocessing: Preprocessing) -> Engine:
+    """The engine of `choice`, ready to run `section` (in evaluation mode) on pixels uint8 (n, C, size, size)."""
+    if choice.engine == "openvino":
+        from graft.features.openvino_engine import OpenVINOEngine
+
+        return OpenVINOEngine(section, preprocessing, choice.precision)
+    from graft.features.torch_engine import TorchEngine
+
+    return TorchEngine(section, preprocessing, choice.precision, choice.device)
+
+
+def openvino_installed() -> bool:
+    return find_spec("openvino") is not None
+
+
+def processor_has_bfloat16() -> bool:
+    """Whether convolutions in bfloat16 run in hardware (AVX-512 BF16 or AMX on x86, BF16 on Arm)."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) if torch.backends.mkldnn.is_available() else False

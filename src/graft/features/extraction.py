@@ -1,0 +1,144 @@
+"""The trunk run once: pictures to activations at the cut, from the cache where they are there."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from graft.data.dataset import Pictures
+from graft.data.loading import batches
+from graft.errors import GraftError
+from graft.features.cache import (
+    DTYPES,
+    Activations,
+    cache_budget,
+    entry_path,
+    new_entry,
+    read_entry,
+    section_digest,
+)
+from graft.features.engine import Choice, Engine, open_engine
+from graft.images.preprocessing import Preprocessing
+from graft.models.network import Section
+
+# Told how many pictures of how many are done.
+Progress = Callable[[int, int], None]
+
+# Pictures handed to an engine at a time.
+BATCH = 32
+# Activations up to this size are collected in memory.
+IN_MEMORY_BYTES = 2 * 2**30
+
+
+def extract(
+    section: Section,
+    splits: Mapping[str, Pictures],
+    preprocessing: Preprocessing,
+    choice: Choice,
+    *,
+    keep: bool = True,
+    progress: Progress = lambda done, total: None,
+) -> dict[str, Activations]:
+    """What `section` makes of the pictures of each split: values (n, …) in the precision of `choice`.
+
+    Activations that were computed before are read from the cache; others are computed, decoding ahead of the engine,
+    and kept there when `keep` is set and they fit in its budget. A disk that fills up costs the keeping, not the work.
+    """
+    digest = section_digest(section, preprocessing, choice.precision, choice.engine)
+    total, before = sum(len(pictures) for pictures in splits.values()), 0
+    engine: Engine | None = None
+    results = {}
+    for name, pictures in splits.items():
+        path = entry_path(digest, pictures)
+        found = read_entry(path) if keep else None
+        if found is None:
+            engine = engine or open_engine(choice, section, preprocessing)
+            start = before
+            found = _compute(
+                engine,
+                pictures,
+                preprocessing,
+                choice.precision,
+                path if keep else None,
+                lambda done, _, start=start: progress(start + done, total),
+            )
+        before += len(pictures)
+        progress(before, total)
+        results[name] = found
+    return results
+
+
+def activation_bytes(count: int, row_shape: tuple[int, ...], precision: str) -> int:
+    """Bytes that the activations of `count` pictures take, in memory or in the cache."""
+    return count * prod(row_shape) * DTYPES[precision].itemsize
+
+
+def output_shape(section: Section, preprocessing: Preprocessing) -> tuple[int, ...]:
+    """Shape of one picture's activations, without computing them."""
+    stand_ins = {name: tensor.to("meta") for name, tensor in section.state_dict().items()}
+    start = torch.empty((1, preprocessing.channels, preprocessing.size, preprocessing.size), device="meta")
+    with torch.no_grad():
+        end = torch.func.functional_call(section.eval(), stand_ins, (start,))
+    return tuple(end.shape[1:])
+
+
+def _compute(
+    engine: Engine, pictures: Pictures, preprocessing: Preprocessing, precision: str, path: Path | None, tell: Progress
+) -> Activations:
+    """Run the engine over all pictures. What fits in memory is collected there first, so that a disk that fills up
+    costs nothing but the keeping; what does not goes to disk as it comes."""
+    needed = activation_bytes(len(pictures), engine.output_shape, precision)
+    if needed > IN_MEMORY_BYTES and path is not None and needed <= cache_budget():
+        return _compute_on_disk(engine, pictures, preprocessing, precision, path, needed, tell)
+    failures: dict[int, str] = {}
+    parts, indices, done = [], [], 0
+    for batch, values in engine.run(batches(pictures, preprocessing, BATCH)):
+        failures.update(batch.failures)
+        indices.append(batch.indices)
+        parts.append(values)
+        done += len(batch.indices) + len(batch.failures)
+        tell(done, len(pictures))
+    row_shape = engine.output_shape
+    values = torch.cat(parts) if parts else torch.empty((0, *row_shape), dtype=DTYPES[precision])
+    if path is not None and needed <= cache_budget():
+        try:
+            with new_entry(path, needed) as writer:
+                writer.append(values)
+                writer.finish(row_shape, precision, failures)
+        except OSError:
+            # A full or read-only disk: the activations are in memory, only the next run misses them.
+            pass
+    return Activations(values, np.concatenate(indices) if indices else np.empty(0, np.int64), failures, cached=False)
+
+
+def _compute_on_disk(
+    engine: Engine,
+    pictures: Pictures,
+    preprocessing: Preprocessing,
+    precision: str,
+    path: Path,
+    needed: int,
+    tell: Progress,
+) -> Activations:
+    failures: dict[int, str] = {}
+    done = 0
+    try:
+        with new_entry(path, needed) as writer:
+            for batch, values in engine.run(batches(pictures, preprocessing, BATCH)):
+                failures.update(batch.failures)
+                writer.append(values)
+                done += len(batch.indices) + len(batch.failures)
+                tell(done, len(pictures))
+            writer.finish(engine.output_shape, precision, failures)
+    except OSError as error:
+        raise GraftError(
+            f"expected room for {needed:,} bytes of activations in {path.parent}, got {error.strerror or error}: free "
+            "some, point GRAFT_CACHE at another disk, or lower GRAFT_CACHE_BYTES to train without keeping them"
+        ) from None
+    found = read_entry(path)
+    if found is None:
+        raise GraftError(f"expected the activations just written to {path}, got none: is something else deleting them?")
+    return replace(found, cached=False)

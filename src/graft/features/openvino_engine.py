@@ -1,0 +1,105 @@
+"""Frozen trunks on OpenVINO: asynchronous requests, throughput hint, compiled models kept on disk."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import openvino
+import torch
+from torch import Tensor
+
+from graft.data.loading import Batch
+from graft.features.cache import cache_folder, section_digest, write_aside
+from graft.features.engine import Precision
+from graft.features.openvino_graph import to_openvino
+from graft.images.preprocessing import Preprocessing
+from graft.models.network import Section
+
+# Pictures per request. One size is compiled, so that shapes are static and a smaller last batch is filled up; eight
+# was as fast as sixteen, and faster than a dynamic size by a fifth (MobileNetV2 at 224 px, two cores with AMX).
+BATCH = 8
+
+
+class OpenVINOEngine:
+    """A compiled section and as many requests in flight as OpenVINO finds best."""
+
+    def __init__(self, section: Section, preprocessing: Preprocessing, precision: Precision) -> None:
+        self._bfloat16 = precision == "bfloat16"
+        compiled = _compile(section, preprocessing, precision)
+        self.output_shape = tuple(int(size) for size in compiled.output(0).shape)[1:]
+        count = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+        self._requests = [compiled.create_infer_request() for _ in range(count)]
+
+    def run(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Tensor]]:
+        free, busy = deque(self._requests), deque[openvino.InferRequest]()
+        waiting: deque[tuple[Batch, list[Tensor], int]] = deque()
+
+        def collect() -> None:
+            """Take the oldest request's output into the oldest batch that still misses some."""
+            request = busy.popleft()
+            request.wait()
+            parts = next(parts for _, parts, count in waiting if len(parts) < count)
+            parts.append(torch.from_numpy(request.get_output_tensor(0).data.copy()))
+            free.append(request)
+
+        try:
+            for batch in batches:
+                pixels = batch.pixels.numpy()
+                waiting.append((batch, [], -(-len(pixels) // BATCH)))
+                for start in range(0, len(pixels), BATCH):
+                    if not free:
+                        collect()
+                    request = free.popleft()
+                    request.start_async({0: _filled_up(pixels[start : start + BATCH])})
+                    busy.append(request)
+                while waiting and len(waiting[0][1]) == waiting[0][2]:
+                    yield self._finished(waiting.popleft())
+            while waiting:
+                while len(waiting[0][1]) < waiting[0][2]:
+                    collect()
+                yield self._finished(waiting.popleft())
+        finally:
+            # A caller that stops early must not leave requests running on memory it will reuse.
+            for request in busy:
+                request.wait()
+
+    def _finished(self, entry: tuple[Batch, list[Tensor], int]) -> tuple[Batch, Tensor]:
+        batch, parts, _ = entry
+        activations = torch.cat(parts)[: len(batch.indices)] if parts else torch.empty((0, *self.output_shape))
+        return batch, activations.bfloat16() if self._bfloat16 else activations
+
+
+def _filled_up(pixels: np.ndarray) -> np.ndarray:
+    if len(pixels) == BATCH:
+        return pixels
+    return np.concatenate([pixels, np.zeros((BATCH - len(pixels), *pixels.shape[1:]), pixels.dtype)])
+
+
+def _compile(section: Section, preprocessing: Preprocessing, precision: Precision) -> openvino.CompiledModel:
+    """The compiled section, from disk where this one was compiled before."""
+    core = openvino.Core()
+    hint = openvino.Type.bf16 if precision == "bfloat16" else openvino.Type.f32
+    options = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": hint}
+    key = section_digest(section, preprocessing, precision, f"openvino {openvino.__version__} batch {BATCH}")
+    path = cache_folder() / "compiled" / f"{key}.blob"
+    if path.exists():
+        try:
+            compiled = core.import_model(path.read_bytes(), "CPU", options)
+            path.touch()
+            return compiled
+        except (RuntimeError, OSError):
+            # Compiled by another build or for another processor: compile again over it.
+            pass
+    compiled = core.compile_model(to_openvino(section.eval(), preprocessing, BATCH), "CPU", options)
+    _keep(path, compiled)
+    return compiled
+
+
+def _keep(path: Path, compiled: openvino.CompiledModel) -> None:
+    try:
+        blob = compiled.export_model()
+        write_aside(path, lambda file: file.write(blob if isinstance(blob, bytes) else blob.getvalue()))
+    except (OSError, RuntimeError):
+        # Keeping it only saves time; a full disk or a plugin that cannot export is no reason to stop.
+        return

@@ -1,0 +1,38 @@
+"""Frozen trunks on eager PyTorch: the reference, and the engine of accelerators."""
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+from graft.data.loading import Batch
+from graft.features.engine import Precision
+from graft.images.preprocessing import Preprocessing, normalise
+from graft.models.network import Section
+
+
+class TorchEngine:
+    """Runs a section as it is in float32, or under autocast with channels last in bfloat16."""
+
+    def __init__(self, section: Section, preprocessing: Preprocessing, precision: Precision, device: str) -> None:
+        self._section = section.to(device)
+        self._preprocessing = preprocessing
+        self._device = torch.device(device)
+        self._bfloat16 = precision == "bfloat16"
+        self._layout = torch.channels_last if self._bfloat16 else torch.contiguous_format
+        sample = torch.zeros((1, preprocessing.channels, preprocessing.size, preprocessing.size), dtype=torch.uint8)
+        self.output_shape = tuple(self._forward(sample).shape[1:])
+
+    def run(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Tensor]]:
+        for batch in batches:
+            yield batch, self._forward(batch.pixels)
+
+    @torch.inference_mode()
+    def _forward(self, pixels: Tensor) -> Tensor:
+        if not len(pixels):
+            return torch.empty((0, *self.output_shape), dtype=torch.bfloat16 if self._bfloat16 else torch.float32)
+        self._section.eval()
+        x = normalise(pixels.to(self._device), self._preprocessing).contiguous(memory_format=self._layout)
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
+            y = self._section(x)
+        return (y.bfloat16() if self._bfloat16 else y).contiguous().cpu()

@@ -1,0 +1,99 @@
+"""What a network expects of its pictures, as a value that travels with the weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from graft.errors import InputError, WeightsError, did_you_mean
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Fit = Literal["crop", "letterbox", "squash"]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a picture of any size becomes input; the same in training, prediction and export."""
+
+    size: int  # side of the square output, pixels
+    mean: tuple[float, ...]  # per channel, of pixels in [0, 1]; one entry = grey input
+    std: tuple[float, ...]
+    fit: Fit = "crop"
+    crop_fraction: float = 0.875  # of the shorter side, kept by "crop" (224 of 256)
+
+    @property
+    def channels(self) -> int:
+        return len(self.mean)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it; `from_dict` takes it back."""
+        return {
+            "size": self.size,
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "fit": self.fit,
+            "crop_fraction": self.crop_fraction,
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Preprocessing:
+        """The value that `to_dict` wrote; WeightsError that names the entry when one is missing, unknown or wrong."""
+        if not isinstance(values, dict):
+            raise _wrong("an object", values)
+        known = [field.name for field in fields(cls)]
+        for name in values:
+            if name not in known:
+                near = did_you_mean(str(name), known)
+                raise _wrong(f"only the entries {', '.join(known)}", name, near)
+        for name in ("size", "mean", "std"):
+            if name not in values:
+                raise _wrong(f"an entry {name!r}", list(values))
+        size, mean, std = values["size"], values["mean"], values["std"]
+        fit, crop_fraction = values.get("fit", cls.fit), values.get("crop_fraction", cls.crop_fraction)
+        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+            raise _wrong("size to be a whole number of pixels above zero", size)
+        for name, numbers in (("mean", mean), ("std", std)):
+            if (
+                not isinstance(numbers, (list, tuple))
+                or len(numbers) not in (1, 3)
+                or not all(map(_is_number, numbers))
+            ):
+                raise _wrong(f"{name} to be a list of one number (grey) or three (RGB)", numbers)
+        if len(mean) != len(std):
+            raise _wrong("mean and std to have one number each per channel", f"{len(mean)} and {len(std)}")
+        if min(std) <= 0:
+            raise _wrong("std to be above zero", std)
+        if fit not in get_args(Fit):
+            raise _wrong(f"fit to be one of {', '.join(get_args(Fit))}", fit, did_you_mean(str(fit), get_args(Fit)))
+        if not _is_number(crop_fraction) or not 0 < crop_fraction <= 1:
+            raise _wrong("crop_fraction to be above 0 and at most 1", crop_fraction)
+        return cls(size, tuple(map(float, mean)), tuple(map(float, std)), fit, float(crop_fraction))
+
+
+def normalise(batch: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """uint8 (N, C, H, W) to float32 (x / 255 - mean) / std, same shape, device and memory layout."""
+    import torch
+
+    if batch.ndim != 4 or batch.shape[1] != preprocessing.channels:
+        raise InputError(
+            f"expected a batch of shape (N, {preprocessing.channels}, H, W), got {tuple(batch.shape)}: "
+            "pass each picture through `fit` with the same preprocessing"
+        )
+    mean = torch.tensor(preprocessing.mean, device=batch.device).view(-1, 1, 1)  # (C, 1, 1)
+    std = torch.tensor(preprocessing.std, device=batch.device).view(-1, 1, 1)
+    # In place on a copy of its own: what costs time here is memory, not arithmetic.
+    return batch.to(torch.float32, copy=True).mul_(1 / (255 * std)).sub_(mean / std)
+
+
+def _is_number(value: object) -> bool:
+    # The bound refuses infinities and, as every comparison with it is false, NaN.
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e9
+
+
+def _wrong(expected: str, came: object, hint: str = "") -> WeightsError:
+    return WeightsError(
+        f"expected {expected} in the model's preprocessing, got {came!r}{hint}: "
+        "correct preprocessing.json or save the model again"
+    )

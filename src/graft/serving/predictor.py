@@ -1,0 +1,154 @@
+"""A saved classifier at work: pictures in, labelled probabilities out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from glob import glob
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graft.data.dataset import Pictures
+from graft.data.folder import Files, files_below
+from graft.data.loading import batches
+from graft.errors import InputError
+from graft.features.engine import Choice, Engine, choose, open_engine
+from graft.weights.saved import SavedModel, load_model, model_folder
+
+# Pictures looked at together: few at first, so that an answer comes soon, then enough to keep every core busy.
+FIRST_GROUP, GROUP = 16, 512
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a picture was called. `top` holds the likeliest classes with their probabilities, likeliest first.
+
+    For a picture that could not be decoded, `error` says why and the rest is empty.
+    """
+
+    path: str
+    label: str | None
+    probability: float | None
+    top: tuple[tuple[str, float], ...]
+    error: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """A line of `graft predict --format jsonl`."""
+        if self.error is not None:
+            return {"path": self.path, "error": self.error}
+        return {
+            "path": self.path,
+            "label": self.label,
+            "probability": self.probability,
+            "top": [[name, probability] for name, probability in self.top],
+        }
+
+
+class Classifier:
+    """A trained network with its classes and preprocessing; the engine is opened at the first prediction."""
+
+    def __init__(self, saved: SavedModel, choice: Choice) -> None:
+        self.saved = saved
+        self.choice = choice
+        self._engine: Engine | None = None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.saved.classes
+
+    def predict(
+        self, pictures: Iterable[str | Path | bytes | np.ndarray] | str | Path | bytes | np.ndarray, top: int = 5
+    ) -> list[Prediction]:
+        """A prediction for every picture, in order.
+
+        A picture is a path, an encoded file as bytes, or pixels uint8 (H, W), (H, W, 1) or (H, W, 3) in RGB.
+        """
+        if isinstance(pictures, str | Path | bytes | np.ndarray):
+            pictures = [pictures]
+        return list(self.stream(pictures, top))
+
+    def stream(self, pictures: Iterable[str | Path | bytes | np.ndarray], top: int = 5) -> Iterator[Prediction]:
+        """`predict` without an end in sight: takes pictures and gives predictions a group at a time, in order."""
+        if top < 1:
+            raise InputError(f"expected 1 or more classes to show, got {top}: raise it")
+        upcoming, size = iter(pictures), FIRST_GROUP
+        while group := list(islice(upcoming, size)):
+            yield from self._predict_group(group, min(top, len(self.classes)))
+            size = GROUP
+
+    def _predict_group(self, group: list[Any], top: int) -> Iterator[Prediction]:
+        import torch
+
+        if self._engine is None:
+            network = self.saved.network
+            whole, _ = network.split(network.cuts[-1])
+            self._engine = open_engine(self.choice, whole, self.saved.preprocessing)
+        given = _Given(group)
+        pictures = Pictures(given, np.arange(len(group)), np.full(len(group), -1, dtype=np.int64))
+        for batch, logits in self._engine.run(batches(pictures, self.saved.preprocessing, 32)):
+            probabilities = torch.softmax(logits.double() / self.saved.temperature, 1)
+            values, indices = (part.tolist() for part in probabilities.topk(top, 1)) if len(logits) else ([], [])
+            answers: dict[int, Prediction] = {}
+            for row, index in enumerate(batch.indices.tolist()):
+                likeliest = tuple((self.classes[i], p) for i, p in zip(indices[row], values[row], strict=True))
+                answers[index] = Prediction(given.name(index), *likeliest[0], likeliest)
+            for index, reason in batch.failures.items():
+                answers[index] = Prediction(given.name(index), None, None, (), reason)
+            yield from (answers[index] for index in sorted(answers))
+
+
+class _Given:
+    """Pictures as they were handed over: paths, encoded bytes or pixels."""
+
+    def __init__(self, pictures: list[Any]) -> None:
+        self.pictures = pictures
+        self._files = Files([Path(item) if isinstance(item, str | Path) else Path() for item in pictures])
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def name(self, row: int) -> str:
+        item = self.pictures[row]
+        return str(item) if isinstance(item, str | Path) else f"picture {row}"
+
+    def read(self, row: int) -> bytes | np.ndarray:
+        item = self.pictures[row]
+        return self._files.read(row) if isinstance(item, str | Path) else item
+
+    def stamp(self, row: int) -> str:
+        return str(row)
+
+
+def load(run: str | Path, *, engine: str = "auto", precision: str = "auto") -> Classifier:
+    """The classifier in a run folder or its `model/`. Raises InputError and WeightsError for what is not one."""
+    return Classifier(load_model(model_folder(Path(run).expanduser())), choose(engine, precision))
+
+
+def expand(arguments: Iterable[str], lines: Iterable[str] = ()) -> Iterator[str]:
+    """Paths of pictures from files, folders (at any depth), patterns like `*.jpg`, and `-` for paths in `lines`.
+
+    A path that does not exist is passed on, to come back as an error in its place. Raises InputError for a pattern
+    that fits nothing and a folder that holds no file.
+    """
+    for argument in arguments:
+        if argument == "-":
+            yield from (line.rstrip("\r\n") for line in lines if line.strip())
+            continue
+        path = Path(argument).expanduser()
+        if path.is_dir():
+            empty = True
+            for file in files_below(path):
+                empty = False
+                yield str(file)
+            if empty:
+                raise InputError(f"expected pictures in the folder {argument}, got none: check the path")
+        elif not path.exists() and any(character in argument for character in "*?["):
+            found = sorted(match for match in glob(str(path), recursive=True) if Path(match).is_file())  # noqa: PTH207
+            if not found:
+                raise InputError(f"expected files that fit the pattern {argument!r}, got none: check it")
+            yield from found
+        else:
+            yield argument

@@ -1,0 +1,108 @@
+"""A trained classifier, or a base with its own classes, against labelled pictures."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from graft.data.dataset import TEST, VAL, WHOLE, relabel
+from graft.data.opening import open_dataset
+from graft.errors import DataError, InputError, did_you_mean
+from graft.evaluation.calibration import softmax
+from graft.evaluation.scores import Scores, scores
+from graft.features.engine import choose
+from graft.features.extraction import Progress, extract
+from graft.weights.base import load_base
+from graft.weights.saved import SavedModel, load_model, model_folder
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of a model on one split of labelled pictures; `skipped` maps undecodable ones to the reason."""
+
+    model: str
+    data: str
+    split: str
+    scores: Scores
+    skipped: dict[str, str]
+    engine: str
+    seconds: float
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `graft evaluate --json` prints it."""
+        return {
+            "run": self.model,
+            "data": self.data,
+            "split": self.split,
+            **self.scores.to_dict(),
+            "baseline": {"majority": self.scores.majority},
+            "skipped": self.skipped,
+            "engine": self.engine,
+            "seconds": {"total": self.seconds},
+            "notes": list(self.notes),
+        }
+
+
+def evaluate(
+    run: str | Path,
+    data: str | Path,
+    *,
+    split: str | None = None,
+    engine: str = "auto",
+    precision: str = "auto",
+    classes_file: str | Path | None = None,
+    progress: Progress = lambda done, total: None,
+) -> Evaluation:
+    """How well the classifier in `run` does on the labelled pictures at `data`.
+
+    `run` is a run folder, its `model/`, or a file of weights that has a classifier. Of several splits `test` is taken,
+    else `val`, else the only one; `split` names another. Classes are matched by name; a picture whose class the
+    classifier does not know is an error, not a miss. Raises InputError and its kinds.
+    """
+    started = time.perf_counter()
+    saved, notes = _classifier(str(run), Path(classes_file) if classes_file else None)
+    dataset = open_dataset(data)
+    name = _choose_split(split, tuple(name for name, pictures in dataset.splits.items() if len(pictures)))
+    dataset = relabel(dataset, saved.classes)
+    pictures = dataset.splits[name]
+    choice = choose(engine, precision)
+    whole, _ = saved.network.split(saved.network.cuts[-1])
+    found = extract(whole, {name: pictures}, saved.preprocessing, choice, progress=progress)[name]
+    if not len(found.indices):
+        raise DataError(f"expected readable pictures in {data}, got none: replace the files that cannot be decoded")
+    probabilities = softmax(found.values.float().numpy(), saved.temperature)
+    return Evaluation(
+        model=str(run),
+        data=str(data),
+        split=name,
+        scores=scores(probabilities, pictures.labels[found.indices], saved.classes),
+        skipped={pictures.name(index): reason for index, reason in found.failures.items()},
+        engine=str(choice),
+        seconds=time.perf_counter() - started,
+        notes=(*dataset.notes, *notes),
+    )
+
+
+def _classifier(run: str, classes_file: Path | None) -> tuple[SavedModel, tuple[str, ...]]:
+    if Path(run).expanduser().is_dir():
+        return load_model(model_folder(Path(run).expanduser())), ()
+    base = load_base(run, classes_file=classes_file)
+    if not base.has_head or base.classes is None:
+        what = "no names for its classes" if base.has_head else "no classifier"
+        raise InputError(
+            f"expected a run folder or weights with a classifier and class names, got {run} with {what}: give the "
+            "names with --classes, or train a head first"
+        )
+    return SavedModel(base.network, base.preprocessing, base.classes), base.notes
+
+
+def _choose_split(asked: str | None, present: tuple[str, ...]) -> str:
+    if asked is not None:
+        if asked not in present:
+            raise InputError(
+                f"expected one of the splits {', '.join(present)} for --split, got {asked!r}"
+                f"{did_you_mean(asked, present)}: choose one of them"
+            )
+        return asked
+    return next((name for name in (TEST, VAL, WHOLE) if name in present), present[0])

@@ -1,0 +1,244 @@
+"""A base: a network with weights, and what travels with them. `--base` is resolved here."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from graft.errors import InputError, WeightsError, did_you_mean
+from graft.images.preprocessing import Preprocessing
+from graft.models.catalog import CATALOG, build, default_config, entry
+from graft.models.network import Config, Network, PaddingRule
+from graft.weights.file import WeightFile, read_weights
+from graft.weights.hub import TORCHVISION, fetch, fetch_from_hub
+from graft.weights.layouts import Match, fill, known_architecture, match, recognise
+from graft.weights.saved import CONFIG_FILE, load_model, model_folder
+
+BUNDLED = Path(__file__).resolve().parents[1] / "bundled"
+BUNDLED_BASES = ("latin_letters",)
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+# Below this side pictures are used whole: nobody crops a 32 px picture.
+SMALL = 64
+
+
+@dataclass(frozen=True)
+class Base:
+    """A network to start from.
+
+    `classes` are the names of its head's outputs, None where nobody says them; `has_head` is False for weights without
+    a classifier; `pretrained` is False for a random start; `notes` say what was assumed rather than stated.
+    """
+
+    name: str
+    network: Network
+    preprocessing: Preprocessing
+    classes: tuple[str, ...] | None
+    has_head: bool
+    pretrained: bool
+    notes: tuple[str, ...] = ()
+
+
+def load_base(
+    base: str, *, architecture: str | None = None, classes_file: Path | None = None, progress: bool = False
+) -> Base:
+    """The base that `base` names.
+
+    A file of weights (`.safetensors`, `.pth`, `.pt`, `.th`), a run folder or its `model/`, `hf:owner/name`, a bundled
+    base (`latin_letters`) or an architecture whose weights are published. The architecture of a file is read from its
+    metadata or recognised from its tensors; `architecture` says it outright. Raises WeightsError, FetchError.
+    """
+    if base.startswith("hf:"):
+        return _from_hub(base, fetch_from_hub(base.removeprefix("hf:")), architecture, classes_file)
+    if base in BUNDLED_BASES:
+        return _from_file(read_weights(BUNDLED / f"{base}.safetensors"), base, BUNDLED, architecture, classes_file)
+    if base in CATALOG and not Path(base).exists():
+        if base not in TORCHVISION:
+            raise WeightsError(
+                f"expected a base with published weights, got {base!r}, which has none: give a file of its weights, or "
+                "start at random with --level scratch"
+            )
+        path = fetch(TORCHVISION[base], progress=progress)
+        return _from_file(read_weights(path), base, path.parent, architecture or base, classes_file)
+    path = Path(base).expanduser()
+    if path.is_dir():
+        return _from_saved(path, base)
+    if not path.exists():
+        known = [*BUNDLED_BASES, *CATALOG]
+        raise WeightsError(
+            f"expected a file of weights, a run folder, hf:owner/name or the name of a base, got {base!r}"
+            f"{did_you_mean(base, known)}: `graft models` lists the names"
+        )
+    return _from_file(read_weights(path), base, path.parent, architecture, classes_file)
+
+
+def untrained_base(base: str, *, architecture: str | None = None, seed: int = 0) -> Base:
+    """The architecture of `base` with a random start; its weights are neither needed nor, for a name, fetched."""
+    if architecture or (base in CATALOG and not Path(base).exists()):
+        name = known_architecture(architecture or base)
+        config, preprocessing = default_config(name), default_preprocessing(name, {})
+    else:
+        started = load_base(base)
+        config, preprocessing = started.network.config, started.preprocessing
+    torch.manual_seed(seed)
+    return Base(base, build(config), preprocessing, None, has_head=False, pretrained=False)
+
+
+def default_preprocessing(architecture: str, metadata: dict[str, str], channels: int | None = None) -> Preprocessing:
+    """What the weights say of their input; for what they leave out, the custom of their architecture.
+
+    The custom is ImageNet's mean and deviation for colour (CIFAR checkpoints use them too), 0.5 for grey, and a crop of
+    0.875 of the shorter side but for pictures of 64 px and less.
+    """
+    row = entry(architecture)
+    channels = channels or row.input_size[0]
+    grey = (0.5,) * channels
+    try:
+        size = int(metadata.get("input_size", row.input_size[-1]))
+        values: dict[str, Any] = {
+            "size": size,
+            "mean": _numbers(metadata.get("mean")) or (IMAGENET_MEAN if channels == 3 else grey),
+            "std": _numbers(metadata.get("std")) or (IMAGENET_STD if channels == 3 else grey),
+            "fit": metadata.get("fit", "crop"),
+            "crop_fraction": float(metadata.get("crop_fraction", 1.0 if size <= SMALL else 0.875)),
+        }
+    except ValueError as error:
+        raise WeightsError(
+            f"expected numbers for input_size, mean, std and crop_fraction in the metadata ({error}): mend them"
+        ) from None
+    preprocessing = Preprocessing.from_dict(values)
+    if preprocessing.channels != channels:
+        raise WeightsError(
+            f"expected a mean for each of the network's {channels} input channel(s), got {preprocessing.channels} in "
+            "the weights' metadata: mend it"
+        )
+    return preprocessing
+
+
+def _from_file(file: WeightFile, name: str, folder: Path, architecture: str | None, classes_file: Path | None) -> Base:
+    stated = architecture or file.metadata.get("architecture")
+    if stated:
+        found = match(file.tensors, default_config(_stated_architecture(stated, file.metadata)))
+    else:
+        found = recognise(file.tensors, file.source)
+    found = replace(found, config=_with_rules(found.config, file.metadata))
+    network = build(found.config)
+    fill(network, file.tensors, found, file.source)
+    notes: tuple[str, ...] = ()
+    classes = _read_classes(classes_file) if classes_file else _stated_classes(file.metadata, folder)
+    if classes is None and found.has_head:
+        classes, notes = _assumed_classes(found, file.source)
+    if classes is not None and found.has_head and len(classes) != found.config.classes:
+        raise WeightsError(
+            f"expected a name for each of the {found.config.classes} outputs of {file.source}, got {len(classes)}: "
+            "give the right list with --classes"
+        )
+    preprocessing = default_preprocessing(found.config.architecture, file.metadata, found.config.channels)
+    return Base(name, network.eval(), preprocessing, classes, found.has_head, True, notes)
+
+
+def _from_saved(path: Path, name: str) -> Base:
+    saved = load_model(model_folder(path))
+    return Base(name, saved.network, saved.preprocessing, saved.classes, has_head=True, pretrained=True)
+
+
+def _from_hub(name: str, folder: Path, architecture: str | None, classes_file: Path | None) -> Base:
+    """A model that graft saved, or a checkpoint of timm's with its `config.json`."""
+    try:
+        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        config = {}
+    if "graft" in config:
+        return _from_saved(folder, name)
+    file = read_weights(folder / "model.safetensors")
+    metadata = {**file.metadata, **_timm_metadata(config)}
+    return _from_file(replace(file, metadata=metadata), name, folder, architecture, classes_file)
+
+
+def _timm_metadata(config: dict[str, Any]) -> dict[str, str]:
+    """timm's `config.json` in the words of our metadata."""
+    facts = config.get("pretrained_cfg")
+    if not isinstance(facts, dict) or not isinstance(config.get("architecture"), str):
+        return {}
+    metadata = {"architecture": config["architecture"]}
+    for theirs, ours in (("mean", "mean"), ("std", "std"), ("crop_pct", "crop_fraction")):
+        if theirs in facts:
+            value = facts[theirs]
+            metadata[ours] = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    if isinstance(facts.get("input_size"), list):
+        metadata["input_size"] = str(facts["input_size"][-1])
+    if isinstance(config.get("label_names"), list):
+        metadata["classes"] = json.dumps(config["label_names"])
+    return metadata
+
+
+def _stated_architecture(name: str, metadata: dict[str, str]) -> str:
+    """The catalogue's name for a stated architecture and width."""
+    if "width" in metadata:
+        try:
+            scaled = f"{name}_{round(100 * float(metadata['width'])):03d}"
+        except ValueError:
+            scaled = name
+        if scaled in CATALOG:
+            return scaled
+    return known_architecture(name)
+
+
+def _with_rules(config: Config, metadata: dict[str, str]) -> Config:
+    """Padding and batch-norm epsilon as the weights were trained with."""
+    stated = metadata.get("padding", "torch").lower()
+    padding: PaddingRule = "tensorflow" if stated.startswith(("same", "tensorflow")) else "torch"
+    try:
+        eps = float(metadata.get("bn_eps", config.batch_norm_eps))
+    except ValueError:
+        raise WeightsError(
+            f"expected a number for bn_eps in the metadata, got {metadata['bn_eps']!r}: mend it"
+        ) from None
+    return replace(config, padding=padding, batch_norm_eps=eps)
+
+
+def _stated_classes(metadata: dict[str, str], folder: Path) -> tuple[str, ...] | None:
+    """Class names from the metadata: a JSON list, or the name of a file beside the weights that holds one."""
+    stated = metadata.get("classes", "")
+    if stated.startswith("["):
+        try:
+            return _names(json.loads(stated), "the weights' metadata")
+        except ValueError:
+            return None
+    if stated.endswith(".json") and Path(stated).name == stated and (folder / stated).is_file():
+        return _read_classes(folder / stated)
+    return None
+
+
+def _assumed_classes(found: Match, source: str) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
+    """The names that a head of this size has by custom, and the note that says so."""
+    outputs, architecture = found.config.classes, found.config.architecture
+    if outputs == 1000:
+        return _read_classes(BUNDLED / "imagenet_classes.json"), ()
+    if outputs == 10 and entry(architecture).input_size == (3, 32, 32):
+        note = f"{source} names no classes; those of CIFAR-10 in their usual order were assumed"
+        return CIFAR10_CLASSES, (note,)
+    return None, ()
+
+
+def _read_classes(path: Path) -> tuple[str, ...]:
+    try:
+        return _names(json.loads(path.read_text(encoding="utf-8")), path.name)
+    except OSError as error:
+        raise InputError(f"expected a JSON list of class names in {path} ({error.strerror}): check the path") from None
+    except ValueError:
+        raise InputError(f"expected a JSON list of class names, got something else in {path.name}: mend it") from None
+
+
+def _names(value: Any, source: str) -> tuple[str, ...]:
+    """Class names in order; one that occurs again (ImageNet has two kinds of crane) gets its position behind it."""
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise WeightsError(f"expected a list of class names in {source}, got something else: mend it")
+    return tuple(name if name not in value[:index] else f"{name} ({index})" for index, name in enumerate(value))
+
+
+def _numbers(text: str | None) -> tuple[float, ...] | None:
+    return tuple(float(number) for number in text.strip("[]() ").split(",")) if text else None

@@ -1,0 +1,126 @@
+"""Tensors from a file, without running anything the file says.
+
+`.safetensors` is read as such; everything torch has ever saved (`.pth`, `.pt`, `.th`) goes through its unpickler for
+weights alone, which builds tensors and containers and refuses the rest. Files are recognised by content.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from graft.errors import WeightsError
+
+# Where training scripts put the weights inside a checkpoint, the averaged ones first.
+WRAPPINGS = (
+    "state_dict_ema",
+    "model_ema",
+    "ema",
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "net",
+    "network",
+    "weights",
+)
+# What wrapping a module (DataParallel, torch.compile, Lightning) puts before every name.
+PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.")
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """Tensors by name as stored, and the text beside them; `source` is what messages call the file."""
+
+    tensors: dict[str, Tensor]
+    metadata: dict[str, str]
+    source: str
+
+
+def read_weights(path: Path) -> WeightFile:
+    """The tensors of a checkpoint on the CPU. Raises WeightsError for anything that is not one."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(16)
+    except OSError as error:
+        raise WeightsError(
+            f"expected a file of weights, got {str(path)!r} ({error.strerror}): check the path"
+        ) from None
+    if not start:
+        raise WeightsError(f"expected a file of weights, got {path.name} with no bytes in it: fetch it again")
+    if len(start) > 8 and start[8:9] == b"{":
+        tensors, metadata = _read_safetensors(path)
+    else:
+        tensors, metadata = _unwrap(_read_torch(path), path), {}
+    return WeightFile(_without_prefixes(tensors), metadata, path.name)
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            # A torn file of valid structure still fails here, not at the first use of a tensor.
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        raise WeightsError(
+            f"expected a complete safetensors file, got {path.name} ({_first_line(error)}): fetch it again"
+        ) from None
+
+
+def _read_torch(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # The unpickler raises whatever a hostile or torn file provokes; none of it is the caller's business.
+        if "weights_only" in str(error).lower() or "unsupported" in str(error).lower():
+            raise WeightsError(
+                f"expected tensors alone, got {path.name}, which needs pickle to run code ({_culprit(error)}) and was "
+                "refused: save its state_dict() again, best as .safetensors"
+            ) from None
+        raise WeightsError(
+            f"expected a checkpoint of torch or a safetensors file, got {path.name} ({_first_line(error)}): "
+            "check that it is complete and what its name says"
+        ) from None
+
+
+def _unwrap(value: Any, path: Path) -> dict[str, Tensor]:
+    """The dictionary of tensors inside the usual wrappings."""
+    for _ in range(4):
+        if not isinstance(value, dict):
+            break
+        tensors = {str(name): item for name, item in value.items() if isinstance(item, Tensor)}
+        if tensors and len(tensors) >= len(value) / 2:
+            return tensors
+        inner = next((value[name] for name in WRAPPINGS if isinstance(value.get(name), dict)), None)
+        if inner is None:
+            break
+        value = inner
+    what = (
+        f"a dictionary of {', '.join(map(repr, list(value)[:6]))}" if isinstance(value, dict) else type(value).__name__
+    )
+    raise WeightsError(
+        f"expected a dictionary of tensors, bare or under {', '.join(map(repr, WRAPPINGS[3:6]))}, got {what} in "
+        f"{path.name}: save the network's state_dict()"
+    )
+
+
+def _without_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    for _ in range(3):
+        prefix = next((p for p in PREFIXES if tensors and all(name.startswith(p) for name in tensors)), None)
+        if prefix is None:
+            break
+        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".:")[:160] if lines else type(error).__name__
+
+
+def _culprit(error: Exception) -> str:
+    text = str(error)
+    marker = "GLOBAL "
+    return f"it names {text.split(marker, 1)[1].split()[0]}" if marker in text else "more than tensors is in it"

@@ -1,0 +1,173 @@
+"""The model folder: all that deployment needs.
+
+config.json          architecture and its numbers, what it was trained from
+model.safetensors    every tensor, float32
+labels.json          class names in the order of the outputs
+preprocessing.json   from a picture to the network's input
+calibration.json     temperature of the logits
+README.md            a card for people
+"""
+
+import json
+import math
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from graft.errors import InputError, WeightsError
+from graft.images.preprocessing import Preprocessing
+from graft.models.catalog import build
+from graft.models.network import Config, Network
+from graft.weights.file import read_weights
+from graft.weights.layouts import fill, match
+
+CONFIG_FILE = "config.json"
+TENSORS_FILE = "model.safetensors"
+LABELS_FILE = "labels.json"
+PREPROCESSING_FILE = "preprocessing.json"
+CALIBRATION_FILE = "calibration.json"
+CARD_FILE = "README.md"
+# Raised when a reader of today could misread what a writer of tomorrow saves.
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """A trained network with all that is needed to use it; `facts` is what the card says (base, level, scores)."""
+
+    network: Network
+    preprocessing: Preprocessing
+    classes: tuple[str, ...]
+    temperature: float = 1.0
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def save_model(folder: Path, model: SavedModel) -> None:
+    """Write the model folder aside, then put it in place in one step; an older one there is replaced."""
+    from safetensors.torch import save_file
+
+    aside = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    config = {"graft": FORMAT, "network": asdict(model.network.config), **model.facts}
+    tensors = {
+        name: tensor.float().contiguous() if tensor.is_floating_point() else tensor.contiguous()
+        for name, tensor in model.network.state_dict().items()
+    }
+    save_file(
+        tensors, aside / TENSORS_FILE, metadata={"format": "pt", "architecture": model.network.config.architecture}
+    )
+    _write(aside / CONFIG_FILE, config)
+    _write(aside / LABELS_FILE, list(model.classes))
+    _write(aside / PREPROCESSING_FILE, model.preprocessing.to_dict())
+    _write(aside / CALIBRATION_FILE, {"temperature": model.temperature})
+    (aside / CARD_FILE).write_text(_card(model), encoding="utf-8")
+    if folder.exists():
+        old = folder.with_name(f".{folder.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        folder.rename(old)
+        aside.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        aside.rename(folder)
+
+
+def model_folder(path: Path) -> Path:
+    """The model folder that a run folder, or the model folder itself, means. Raises InputError for any other."""
+    for candidate in (path, path / "model"):
+        if (candidate / CONFIG_FILE).is_file() and (candidate / TENSORS_FILE).is_file():
+            return candidate
+    what = "which does not exist" if not path.exists() else f"which holds no {CONFIG_FILE} and {TENSORS_FILE}"
+    raise InputError(f"expected a run folder or its model folder, got {str(path)!r}, {what}: check the path")
+
+
+def load_model(folder: Path) -> SavedModel:
+    """The network in evaluation mode and what travels with it. Raises WeightsError for a folder that does not fit."""
+    config = _read(folder / CONFIG_FILE, dict)
+    labels = _read(folder / LABELS_FILE, list)
+    preprocessing = Preprocessing.from_dict(_read(folder / PREPROCESSING_FILE, dict))
+    if config.get("graft") != FORMAT:
+        raise WeightsError(
+            f"expected a model saved in format {FORMAT}, got {config.get('graft')!r} in {folder}: "
+            "use the version of graft that saved it, or save it again"
+        )
+    network_config = _network_config(config.get("network"), folder)
+    if len(labels) != network_config.classes or not all(isinstance(label, str) for label in labels):
+        raise WeightsError(
+            f"expected {network_config.classes} class names in {folder / LABELS_FILE}, got {len(labels)}: "
+            "restore the file that was saved with the model"
+        )
+    network = build(network_config)
+    file = read_weights(folder / TENSORS_FILE)
+    found = match(file.tensors, network_config)
+    if not found.has_head or found.config.classes != network_config.classes:
+        raise WeightsError(
+            f"expected a head of {network_config.classes} outputs in {folder / TENSORS_FILE}, got "
+            f"{found.config.classes if found.has_head else 'none'}: restore the file that was saved with the model"
+        )
+    fill(network, file.tensors, found, str(folder / TENSORS_FILE))
+    facts = {name: value for name, value in config.items() if name not in ("graft", "network")}
+    return SavedModel(network.eval(), preprocessing, tuple(labels), _temperature(folder), facts)
+
+
+def _network_config(values: Any, folder: Path) -> Config:
+    try:
+        config = Config(**values)
+        valid = isinstance(config.classes, int) and config.classes > 0 and config.channels in (1, 3)
+        if not valid or config.padding not in ("torch", "tensorflow") or not 0 < float(config.batch_norm_eps) < 1:
+            raise ValueError
+    except (TypeError, ValueError):
+        raise WeightsError(
+            f"expected architecture, classes, channels, padding and batch_norm_eps under 'network' in "
+            f"{folder / CONFIG_FILE}, got {values!r}: restore the file that was saved with the model"
+        ) from None
+    return config
+
+
+def _temperature(folder: Path) -> float:
+    if not (folder / CALIBRATION_FILE).exists():
+        return 1.0
+    value = _read(folder / CALIBRATION_FILE, dict).get("temperature", 1.0)
+    if not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+        raise WeightsError(f"expected a temperature above zero, got {value!r} in {folder / CALIBRATION_FILE}: mend it")
+    return float(value)
+
+
+def _read(path: Path, kind: type) -> Any:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise WeightsError(f"expected {path} to be readable ({error.strerror}): restore the model folder") from None
+    except ValueError:
+        raise WeightsError(f"expected JSON, got something else in {path}: restore the model folder") from None
+    if not isinstance(value, kind):
+        raise WeightsError(
+            f"expected a {kind.__name__}, got a {type(value).__name__} in {path}: restore the model folder"
+        )
+    return value
+
+
+def _write(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _card(model: SavedModel) -> str:
+    facts = "\n".join(f"| {name} | {json.dumps(value, ensure_ascii=False)} |" for name, value in model.facts.items())
+    shown = ", ".join(model.classes[:20]) + (", …" if len(model.classes) > 20 else "")
+    return f"""# {model.network.config.architecture}, {len(model.classes)} classes
+
+Classes: {shown}
+
+| | |
+| --- | --- |
+{facts}
+
+Use it:
+
+```python
+import graft
+classifier = graft.load("FOLDER")        # this folder
+classifier.predict(["picture.jpg"])
+```
+"""

@@ -1,0 +1,21 @@
+"""Fixtures shared by all rooms."""
+
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data, weights and reference figures beside the repository; tests that need it skip without."""
+    if not SHARED.is_dir():
+        pytest.skip("needs the folder `shared` (real data, weights and reference figures) beside the repository")
+    return SHARED
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing a test does reads or fills the user's cache."""
+    monkeypatch.setenv("GRAFT_CACHE", str(tmp_path_factory.getbasetemp() / "graft-cache"))
