@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from graft.models.network import Network
     from graft.serving.predictor import Classifier, Prediction, load
     from graft.training.evaluating import Evaluation, evaluate
-    from graft.training.training import Run, train
+    from graft.training.run import Run
+    from graft.training.training import train
     from graft.weights.creating import create
 
 __version__ = "0.1.0"
@@ -28,7 +29,7 @@ _HOMES = {
     "InputError": "graft.errors",
     "Network": "graft.models.network",
     "Prediction": "graft.serving.predictor",
-    "Run": "graft.training.training",
+    "Run": "graft.training.run",
     "create": "graft.weights.creating",
     "evaluate": "graft.training.evaluating",
     "load": "graft.serving.predictor",

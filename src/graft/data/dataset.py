@@ -83,7 +83,8 @@ class Dataset:
 
 def counts(pictures: Pictures, classes: tuple[str, ...]) -> dict[str, int]:
     """Pictures per class, by name, in the order of the classes."""
-    return dict(zip(classes, np.bincount(pictures.labels, minlength=len(classes)).tolist(), strict=True))
+    labels = pictures.labels[pictures.labels >= 0]
+    return dict(zip(classes, np.bincount(labels, minlength=len(classes)).tolist(), strict=True))
 
 
 def relabel(dataset: Dataset, classes: tuple[str, ...]) -> Dataset:
@@ -92,14 +93,15 @@ def relabel(dataset: Dataset, classes: tuple[str, ...]) -> Dataset:
     Raises DataError when a class that has pictures is not among them.
     """
     known = {name: index for index, name in enumerate(classes)}
-    used = {int(label) for pictures in dataset.splits.values() for label in np.unique(pictures.labels)}
+    used = {int(label) for pictures in dataset.splits.values() for label in np.unique(pictures.labels) if label >= 0}
     strangers = [dataset.classes[label] for label in sorted(used) if dataset.classes[label] not in known]
     if strangers:
         raise DataError(
             f"expected pictures of the {len(classes)} classes {_some(classes)}; {dataset.name} has {_some(strangers)} "
             "as well: rename the class, leave it out, or train on it"
         )
-    table = np.array([known.get(name, -1) for name in dataset.classes], dtype=np.int64)
+    # One more at the end, which -1 counts to: a picture without a label stays without.
+    table = np.array([*(known.get(name, -1) for name in dataset.classes), -1], dtype=np.int64)
     splits = {name: replace(pictures, labels=table[pictures.labels]) for name, pictures in dataset.splits.items()}
     return Dataset(dataset.name, classes, splits, dataset.notes)
 

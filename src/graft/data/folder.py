@@ -5,7 +5,8 @@ later. Hidden files are passed over, links are followed, and a folder that was a
 """
 
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,15 @@ import numpy as np
 from graft.data.dataset import TEST, TRAIN, VAL, WHOLE, Dataset, Pictures
 from graft.errors import DataError
 
-SPLIT_FOLDERS = {"train": TRAIN, "training": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "test": TEST}
+SPLIT_FOLDERS = {
+    "train": TRAIN,
+    "training": TRAIN,
+    "val": VAL,
+    "valid": VAL,
+    "validation": VAL,
+    "test": TEST,
+    "testing": TEST,
+}
 
 
 class Files:
@@ -33,9 +42,12 @@ class Files:
         from graft.images.decoding import MAX_BYTES
 
         path = self.paths[row]
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise OSError(f"expected a picture of at most {MAX_BYTES:,} bytes, got {size:,}")
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            # A pipe or a device: reading it may never end.
+            raise OSError("expected a file, got something else under its name")
+        if status.st_size > MAX_BYTES:
+            raise OSError(f"expected a picture of at most {MAX_BYTES:,} bytes, got {status.st_size:,}")
         return path.read_bytes()
 
     def stamp(self, row: int) -> str:
@@ -45,35 +57,40 @@ class Files:
 
 
 def file_stamp(path: Path) -> str:
-    """Size and times of a file, a text that changes when its content does.
+    """Number, size and times of a file, a text that changes when its content does.
 
-    The change time is in it beside the modification time, which unpacking and copying tools set back.
+    The change time is in it beside the modification time, which unpacking and copying tools set back. The number tells
+    apart files of one size that were written within a tick of the clock.
     """
     try:
         status = path.stat()
     except OSError:
         return "missing"
-    return f"{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}"
+    return f"{status.st_ino}:{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}"
 
 
 def read_folder(root: Path) -> Dataset:
     """A Dataset from a folder of folders. Raises DataError when no class holds a file."""
     children = _folders(root)
     splits = {child: SPLIT_FOLDERS[child.name.lower()] for child in children if child.name.lower() in SPLIT_FOLDERS}
-    if splits and len(splits) == len(children):
-        found = {name: _classes(folder) for folder, name in splits.items()}
-        if len(found) < len(splits):
+    others = [child for child in children if child not in splits]
+    notes: list[str] = []
+    # One class may be called `train` among others; a training folder beside another split is one.
+    if splits and (not others or (TRAIN in splits.values() and len(set(splits.values())) > 1)):
+        if len(set(splits.values())) < len(splits):
             names = ", ".join(sorted(folder.name for folder in splits))
             raise DataError(f"expected one folder per split in {root}, got {names}: merge the ones that mean the same")
+        found = {name: _classes(folder, notes) for folder, name in splits.items()}
+        notes += [f"{root.name}: folder {child.name!r} is no split and was left out" for child in others]
     else:
-        found = {WHOLE: _classes(root)}
-    notes = [
-        f"{name or root.name}: class folder {label!r} is empty and was left out"
+        found = {WHOLE: _classes(root, notes)}
+    notes += [
+        f"{root.name if name == WHOLE else name}: class folder {label!r} is empty and was left out"
         for name, classes in found.items()
         for label, paths in classes.items()
         if not paths
     ]
-    notes += _strays(root, list(splits) if WHOLE not in found else [root])
+    notes += _strays(root, [root] if WHOLE in found else [root, *splits])
     classes = tuple(sorted({label for folders in found.values() for label, paths in folders.items() if paths}))
     if not classes:
         raise DataError(
@@ -89,17 +106,26 @@ def read_folder(root: Path) -> Dataset:
     return Dataset(root.name, classes, pictures, tuple(notes))
 
 
-def files_below(folder: Path) -> Iterator[Path]:
-    """Every file that is not hidden, at any depth, sorted by name within each folder; links are followed once."""
-    seen: set[tuple[int, int]] = set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        status = Path(parent).stat()
-        if (status.st_dev, status.st_ino) in seen:
+def files_below(folder: Path, failed: Callable[[OSError], None] | None = None) -> Iterator[Path]:
+    """Every file that is not hidden, at any depth, sorted by name within each folder; links are followed once.
+
+    `failed` is told of each folder that cannot be read; without it such folders are passed over.
+    """
+    # A link to a folder above leads to pictures that are counted elsewhere, perhaps under another class.
+    seen = {_identity(above) for above in folder.absolute().parents}
+    for parent, folders, files in os.walk(folder, onerror=failed, followlinks=True):
+        identity = _identity(Path(parent))
+        if identity in seen:
             folders.clear()
             continue
-        seen.add((status.st_dev, status.st_ino))
+        seen.add(identity)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (Path(parent, name) for name in sorted(files) if not name.startswith("."))
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino
 
 
 def _folders(root: Path) -> list[Path]:
@@ -111,8 +137,13 @@ def _folders(root: Path) -> list[Path]:
         ) from None
 
 
-def _classes(folder: Path) -> dict[str, list[Path]]:
-    return {child.name: list(files_below(child)) for child in _folders(folder)}
+def _classes(folder: Path, notes: list[str]) -> dict[str, list[Path]]:
+    """Files by class folder; a folder that cannot be read is added to `notes`."""
+
+    def note(error: OSError) -> None:
+        notes.append(f"folder {error.filename} cannot be read ({error.strerror}) and was left out")
+
+    return {child.name: list(files_below(child, note)) for child in _folders(folder)}
 
 
 def _strays(root: Path, parents: list[Path]) -> list[str]:

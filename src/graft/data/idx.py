@@ -45,20 +45,28 @@ class Pixels:
 def is_idx(path: Path) -> bool:
     """Whether `path` is an IDX file by name, or a folder that holds one."""
     if path.is_dir():
-        return any(_NAME.match(child.name) for child in path.iterdir())
-    return _NAME.match(path.name) is not None
+        return any(_match(child) for child in path.iterdir())
+    return _match(path) is not None
+
+
+def _match(path: Path) -> re.Match[str] | None:
+    # Hidden files are passed over, as in a folder of pictures: archives made on a Mac bring `._train-images…` along.
+    return None if path.name.startswith(".") else _NAME.match(path.name)
 
 
 def read_idx(path: Path) -> Dataset:
-    """A Dataset from a folder of image and label files in pairs, or from the pair that `path` belongs to."""
+    """A Dataset from a folder of image and label files in pairs, or from the pair that `path` belongs to.
+
+    Raises DataError for a file without its partner, or one that is no IDX file, cut off, or of pictures without pixels.
+    """
     folder = path if path.is_dir() else path.parent
     pairs: dict[str, dict[str, Path]] = {}
     for child in sorted(folder.iterdir()):
-        match = _NAME.match(child.name)
+        match = _match(child)
         if match:
             pairs.setdefault(match["split"], {})[match["what"]] = child
     if path.is_file():
-        chosen = _NAME.match(path.name)
+        chosen = _match(path)
         pairs = {prefix: pair for prefix, pair in pairs.items() if chosen and prefix == chosen["split"]}
     arrays = {}
     for prefix, pair in pairs.items():
@@ -69,7 +77,17 @@ def read_idx(path: Path) -> Dataset:
                 f"expected images and labels in pairs, got {present.name} alone: add its {missing.pop()} file"
             )
         split = _SPLITS.get(prefix.lower(), prefix)
+        if split in arrays:
+            raise DataError(
+                f"expected one pair of files for the split {split!r} in {folder}, got {pair['images'].name} as well: "
+                "move one of the pairs to a folder of its own"
+            )
         images, labels = _read(pair["images"], (3, 4)), _read(pair["labels"], (1,))
+        if 0 in images.shape[1:] or (images.ndim == 4 and images.shape[3] not in (1, 3)):
+            raise DataError(
+                f"expected pictures of shape (H, W), (H, W, 1) or (H, W, 3) in {pair['images'].name}, "
+                f"got {images.shape[1:]}: convert them first"
+            )
         if len(images) != len(labels):
             raise DataError(
                 f"expected as many labels as pictures, got {len(labels):,} in {pair['labels'].name} and "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -51,7 +51,7 @@ def batches(
     *,
     order: Sequence[int] | np.ndarray | None = None,
     threads: int | None = None,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """All pictures, or those at `order`, in order, `batch_size` at a time, decoded ahead of their use.
 
     A picture that cannot be decoded is reported in its batch's failures, and the batch is smaller for it.

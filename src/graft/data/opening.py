@@ -1,5 +1,6 @@
 """DATA is one argument, recognised by what it is."""
 
+from contextlib import suppress
 from pathlib import Path
 
 from graft.data.dataset import Dataset
@@ -15,12 +16,24 @@ def open_dataset(path: str | Path) -> Dataset:
     A folder per class (under `train/ val/ test/` or not), a Parquet file or a folder of them with embedded pictures,
     or IDX files. Nothing is decoded and nothing is written. Raises DataError for anything else.
     """
-    path = Path(path).expanduser()
-    if not path.exists():
+    path = Path(path)
+    # `~nobody` has no home and may well be a folder of that name.
+    with suppress(RuntimeError):
+        path = path.expanduser()
+    try:
+        if not path.exists():
+            raise DataError(
+                f"expected a folder or file of pictures, got {str(path)!r}, which does not exist: check the path"
+            )
+        return _open(path.resolve())
+    except OSError as error:
         raise DataError(
-            f"expected a folder or file of pictures, got {str(path)!r}, which does not exist: check the path"
-        )
-    path = path.resolve()
+            f"expected pictures that can be read, got {str(path)!r} ({error.strerror or error}): check the path and "
+            "its rights"
+        ) from None
+
+
+def _open(path: Path) -> Dataset:
     if is_idx(path):
         return read_idx(path)
     if path.suffix.lower() == ".parquet" or (path.is_dir() and _holds_parquet(path)):

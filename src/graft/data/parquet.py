@@ -1,7 +1,8 @@
 """Parquet files with embedded pictures: columns `image` (struct of bytes and path, or bytes) and `label`.
 
 The layout that image datasets on Hugging Face have. Class names come from the schema's metadata: a JSON list under
-`classes`, or the label feature under `huggingface`; failing both, the labels themselves are the names.
+`classes`, or the label feature under `huggingface`; failing both, the labels themselves are the names. Numbers count in
+the list of their own file, so files that list the classes in different orders agree.
 """
 
 from __future__ import annotations
@@ -49,27 +50,31 @@ def read_parquet(path: Path) -> Dataset:
 
     Raises DataError for a file that is no Parquet, lacks a column, or labels out of range.
     """
-    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+    files = sorted(file for file in path.rglob("*.parquet") if file.is_file()) if path.is_dir() else [path]
+    if not files:
+        raise DataError(f"expected Parquet files in {path}, got none: add them or give another folder")
     groups: dict[str, list[Path]] = {}
     for file in files:
         groups.setdefault(_split_of(file), []).append(file)
     if len(groups) > 1 and WHOLE in groups:
         names = ", ".join(file.name for file in groups[WHOLE])
         raise DataError(f"expected every file in {path} to be named after its split, got {names}: rename or move it")
-    tables = {name: _read(parts) for name, parts in groups.items()}
-    declared = next((names for names in (_declared_classes(table.schema) for table in tables.values()) if names), None)
-    labels = {name: table.column("label").to_pylist() for name, table in tables.items()}
-    classes = tuple(declared) if declared else _distinct(labels)
+    tables = {file: _read(file) for file in files}
+    labels = {file: table.column("label").to_pylist() for file, table in tables.items()}
+    lists = {file: _declared_classes(table.schema) for file, table in tables.items()}
+    first = next((names for names in lists.values() if names), None)
+    classes = tuple(dict.fromkeys(name for names in lists.values() if names for name in names)) or _distinct(labels)
+    indices = {file: _indices(labels[file], classes, lists[file] or first, file) for file in files}
     return Dataset(
         path.stem if path.is_file() else path.name,
         classes,
         {
             name: Pictures(
-                Rows(groups[name], _bytes_column(table)),
-                np.arange(len(table)),
-                _indices(labels[name], classes, declared is not None, groups[name][0]),
+                Rows(parts, _join([_bytes_column(tables[file]) for file in parts])),
+                np.arange(sum(len(tables[file]) for file in parts)),
+                np.concatenate([indices[file] for file in parts]),
             )
-            for name, table in tables.items()
+            for name, parts in groups.items()
         },
     )
 
@@ -79,25 +84,25 @@ def _split_of(file: Path) -> str:
     return next((split for word, split in SPLIT_FOLDERS.items() if stem == word or stem.startswith(f"{word}-")), WHOLE)
 
 
-def _read(files: list[Path]) -> pyarrow.Table:
+def _read(file: Path) -> pyarrow.Table:
     import pyarrow
     import pyarrow.parquet
 
-    tables = []
-    for file in files:
-        try:
-            schema = pyarrow.parquet.read_schema(file)
+    try:
+        # Opened here: given a path, pyarrow refuses names that are not valid UTF-8.
+        with file.open("rb") as opened:
+            schema = pyarrow.parquet.read_schema(opened)
             missing = [name for name in ("image", "label") if name not in schema.names]
             if missing:
                 raise DataError(
                     f"expected columns 'image' and 'label' in {file.name}, got {', '.join(schema.names)}: "
                     f"rename or add {' and '.join(repr(name) for name in missing)}"
                 )
-            tables.append(pyarrow.parquet.read_table(file, columns=["image", "label"]))
-        except (pyarrow.ArrowException, OSError) as error:
-            reason = str(error).splitlines()[0]
-            raise DataError(f"expected a Parquet file, got {file} ({reason}): check that it is complete") from None
-    return pyarrow.concat_tables(tables) if len(tables) > 1 else tables[0]
+            opened.seek(0)
+            return pyarrow.parquet.ParquetFile(opened).read(columns=["image", "label"])
+    except (pyarrow.ArrowException, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"expected a Parquet file, got {file} ({reason}): check that it is complete") from None
 
 
 def _bytes_column(table: pyarrow.Table) -> pyarrow.ChunkedArray:
@@ -107,11 +112,19 @@ def _bytes_column(table: pyarrow.Table) -> pyarrow.ChunkedArray:
     column = table.column("image")
     if pyarrow.types.is_struct(column.type):
         names = [column.type.field(index).name for index in range(column.type.num_fields)]
-        if "bytes" in names:
-            return pyarrow.compute.struct_field(column, "bytes")
-    elif pyarrow.types.is_binary(column.type) or pyarrow.types.is_large_binary(column.type):
+        column = pyarrow.compute.struct_field(column, "bytes") if "bytes" in names else column
+    if pyarrow.types.is_binary(column.type) or pyarrow.types.is_large_binary(column.type):
         return column
     raise DataError(f"expected pictures as bytes in the column 'image', got {column.type}: embed the files' bytes")
+
+
+def _join(columns: list[pyarrow.ChunkedArray]) -> pyarrow.ChunkedArray:
+    """The columns one after the other, whatever width their offsets have."""
+    import pyarrow
+
+    if len({column.type for column in columns}) > 1:
+        columns = [column.cast(pyarrow.large_binary()) for column in columns]
+    return pyarrow.chunked_array([chunk for column in columns for chunk in column.chunks], columns[0].type)
 
 
 def _declared_classes(schema: pyarrow.Schema) -> list[str] | None:
@@ -128,19 +141,19 @@ def _declared_classes(schema: pyarrow.Schema) -> list[str] | None:
     return [str(name) for name in names] if isinstance(names, list) else None
 
 
-def _distinct(labels: dict[str, list[Any]]) -> tuple[str, ...]:
+def _distinct(labels: dict[Path, list[Any]]) -> tuple[str, ...]:
     values = {value for column in labels.values() for value in column if value is not None}
     numbers = all(isinstance(value, int) for value in values)
     return tuple(str(value) for value in sorted(values, key=None if numbers else str))
 
 
-def _indices(labels: list[Any], classes: tuple[str, ...], declared: bool, file: Path) -> np.ndarray:
-    """Labels as indices into `classes`: numbers count in a declared list, anything else is matched by name."""
+def _indices(labels: list[Any], classes: tuple[str, ...], declared: list[str] | None, file: Path) -> np.ndarray:
+    """Labels as indices into `classes`: numbers count in the declared list, anything else is matched by name."""
     known = {name: index for index, name in enumerate(classes)}
     indices = np.empty(len(labels), dtype=np.int64)
     for row, value in enumerate(labels):
         if declared and isinstance(value, int):
-            index = value if 0 <= value < len(classes) else None
+            index = known[declared[value]] if 0 <= value < len(declared) else None
         else:
             index = known.get(str(value)) if value is not None else None
         if index is None:

@@ -42,6 +42,11 @@ def with_validation(dataset: Dataset, seed: int = 0, fraction: float = VAL_FRACT
             f"for it, stratified by class, seed {seed}"
         )
     notes += _missing(dataset.classes, splits)
+    notes += [
+        f"split {name!r} is none of train, val and test: its {len(pictures):,} pictures were left out"
+        for name, pictures in splits.items()
+        if name not in (TRAIN, VAL, TEST) and len(pictures)
+    ]
     order = [name for name in (TRAIN, VAL, TEST) if name in splits and len(splits[name])]
     return Dataset(dataset.name, dataset.classes, {name: splits[name] for name in order}, tuple(notes))
 

@@ -71,7 +71,8 @@ def _confusion(split: Scores) -> str:
 
 
 def _text(value: Any) -> str:
-    return html.escape(str(value))
+    # A file name need not be valid UTF-8, the page must be.
+    return html.escape(str(value).encode("utf-8", "backslashreplace").decode())
 
 
 def _percent(value: float | None) -> str:

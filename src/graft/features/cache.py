@@ -4,6 +4,8 @@ An entry is a folder named by a digest of all that decides its numbers: the pict
 preprocessing, the section (layers and weights) and the precision. It is written under another name and renamed when
 complete, so a reader sees a whole entry or none. Beyond the budget the entries used longest ago go first.
 
+Compiled sections (`openvino_engine`) lie beside the entries and count in the same budget.
+
 The folder is `GRAFT_CACHE`, else `graft` in `XDG_CACHE_HOME` or `~/.cache`; the budget is `GRAFT_CACHE_BYTES`, else
 20 GiB or a fifth of the disk, whichever is less.
 """
@@ -15,7 +17,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -62,10 +64,14 @@ def cache_budget() -> int:
         if not stated.isdigit():
             raise InputError(f"expected a whole number of bytes in GRAFT_CACHE_BYTES, got {stated!r}: mend or unset it")
         return int(stated)
-    folder = cache_folder()
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    return min(20 * 2**30, shutil.disk_usage(folder).total // 5)
+    folder = cache_folder().absolute()
+    try:
+        while not folder.exists() and folder != folder.parent:
+            folder = folder.parent
+        return min(20 * 2**30, shutil.disk_usage(folder).total // 5)
+    except OSError:
+        # A folder that may not even be looked at: nothing is kept.
+        return 0
 
 
 def section_digest(section: nn.Module, preprocessing: Preprocessing, precision: str, engine: str) -> str:
@@ -83,7 +89,7 @@ def entry_path(section: str, pictures: Pictures) -> Path:
     """Where the activations of `pictures` under the section with this digest are kept."""
     digest = hashlib.blake2b(section.encode(), digest_size=20)
     for stamp in pictures.stamps():
-        digest.update(stamp.encode("utf-8", "surrogateescape") + b"\n")
+        digest.update(stamp.encode("utf-8", "surrogatepass") + b"\n")
     return cache_folder() / "activations" / digest.hexdigest()
 
 
@@ -100,12 +106,16 @@ def read_entry(path: Path) -> Activations | None:
         )
         failures = {int(index): str(reason) for index, reason in facts["failures"].items()}
         indices = np.setdiff1d(np.arange(shape[0] + len(failures)), np.array(list(failures), dtype=np.int64))
-        os.utime(path / "entry.json")
+        if len(indices) != shape[0]:
+            raise ValueError("failures that are not among the pictures")
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError):
-        shutil.rmtree(path, ignore_errors=True)
+        _remove(path)
         return None
+    # Used now, so removed late; a cache that only others may write to is as good to read.
+    with suppress(OSError):
+        os.utime(path / "entry.json")
     return Activations(flat.view(shape), indices, failures, cached=True)
 
 
@@ -147,27 +157,30 @@ def new_entry(path: Path, expected_bytes: int) -> Iterator[EntryWriter]:
         try:
             aside.rename(path)
         except OSError:
-            # Another process finished the same entry first; the numbers are the same.
-            if not path.exists():
-                raise
+            # Another process finished the same entry first, and the numbers are the same; or what is there is damaged.
+            if read_entry(path) is None:
+                _remove(path)
+                aside.rename(path)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
 def make_room(needed: int) -> None:
-    """Remove the entries used longest ago until `needed` bytes fit in the budget, and what killed processes left."""
-    folder = cache_folder() / "activations"
-    if not folder.is_dir():
-        return
+    """Remove what was used longest ago until `needed` bytes fit in the budget, and what killed processes left."""
     entries = []
-    for child in folder.iterdir():
+    for child in [*_children("activations"), *_children("compiled")]:
         try:
+            files = list(child.iterdir()) if child.is_dir() else [child]
             if child.name.startswith("."):
-                if time.time() - child.stat().st_mtime > ABANDONED_AFTER_SECONDS:
-                    shutil.rmtree(child, ignore_errors=True)
+                # The folder's own time stands still while a file in it grows.
+                last = max(path.stat().st_mtime for path in (child, *files))
+                if time.time() - last > ABANDONED_AFTER_SECONDS:
+                    _remove(child)
                 continue
-            size = sum(file.stat().st_size for file in child.iterdir())
-            entries.append(((child / "entry.json").stat().st_mtime, size, child))
+            size = sum(file.stat().st_size for file in files)
+            facts = child / "entry.json" if child.is_dir() else child
+            # A folder without its facts is what a removal left that was cut short.
+            entries.append((facts.stat().st_mtime if facts.exists() else 0.0, size, child))
         except OSError:
             # Removed by another process in between.
             continue
@@ -175,8 +188,23 @@ def make_room(needed: int) -> None:
     for _, size, child in sorted(entries):
         if total + needed <= budget:
             return
-        shutil.rmtree(child, ignore_errors=True)
+        _remove(child)
         total -= size
+
+
+def _children(kind: str) -> list[Path]:
+    folder = cache_folder() / kind
+    return list(folder.iterdir()) if folder.is_dir() else []
+
+
+def _remove(path: Path) -> None:
+    """Take away a file or folder in the cache, out of sight first: a removal cut short leaves no half of an entry."""
+    aside = path.with_name(f".{path.name.strip('.')}.{uuid.uuid4().hex[:8]}.partial")
+    with suppress(OSError):
+        path.rename(aside)
+    for left in (aside, path):
+        with suppress(OSError):
+            left.unlink() if left.is_file() else shutil.rmtree(left)
 
 
 def write_aside(path: Path, write: Callable[[IO[bytes]], Any]) -> None:

@@ -1,6 +1,7 @@
 """The trunk run once: pictures to activations at the cut, from the cache where they are there."""
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -95,12 +96,14 @@ def _compute(
         return _compute_on_disk(engine, pictures, preprocessing, precision, path, needed, tell)
     failures: dict[int, str] = {}
     parts, indices, done = [], [], 0
-    for batch, values in engine.run(batches(pictures, preprocessing, BATCH)):
-        failures.update(batch.failures)
-        indices.append(batch.indices)
-        parts.append(values)
-        done += len(batch.indices) + len(batch.failures)
-        tell(done, len(pictures))
+    # Closed at once when something fails or is interrupted: the threads that decode end here.
+    with closing(batches(pictures, preprocessing, BATCH)) as decoded:
+        for batch, values in engine.run(decoded):
+            failures.update(batch.failures)
+            indices.append(batch.indices)
+            parts.append(values)
+            done += len(batch.indices) + len(batch.failures)
+            tell(done, len(pictures))
     row_shape = engine.output_shape
     values = torch.cat(parts) if parts else torch.empty((0, *row_shape), dtype=DTYPES[precision])
     if path is not None and needed <= cache_budget():
@@ -126,8 +129,8 @@ def _compute_on_disk(
     failures: dict[int, str] = {}
     done = 0
     try:
-        with new_entry(path, needed) as writer:
-            for batch, values in engine.run(batches(pictures, preprocessing, BATCH)):
+        with new_entry(path, needed) as writer, closing(batches(pictures, preprocessing, BATCH)) as decoded:
+            for batch, values in engine.run(decoded):
                 failures.update(batch.failures)
                 writer.append(values)
                 done += len(batch.indices) + len(batch.failures)

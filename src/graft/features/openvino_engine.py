@@ -1,7 +1,9 @@
 """Frozen trunks on OpenVINO: asynchronous requests, throughput hint, compiled models kept on disk."""
 
+import hashlib
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import torch
 from torch import Tensor
 
 from graft.data.loading import Batch
-from graft.features.cache import cache_folder, section_digest, write_aside
+from graft.features.cache import cache_budget, cache_folder, make_room, section_digest, write_aside
 from graft.features.engine import Precision
 from graft.features.openvino_graph import to_openvino
 from graft.images.preprocessing import Preprocessing
@@ -19,6 +21,7 @@ from graft.models.network import Section
 # Pictures per request. One size is compiled, so that shapes are static and a smaller last batch is filled up; eight
 # was as fast as sixteen, and faster than a dynamic size by a fifth (MobileNetV2 at 224 px, two cores with AMX).
 BATCH = 8
+CHECKSUM_BYTES = 16
 
 
 class OpenVINOEngine:
@@ -83,12 +86,11 @@ def _compile(section: Section, preprocessing: Preprocessing, precision: Precisio
     options = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": hint}
     key = section_digest(section, preprocessing, precision, f"openvino {openvino.__version__} batch {BATCH}")
     path = cache_folder() / "compiled" / f"{key}.blob"
-    if path.exists():
+    blob = _kept(path)
+    if blob is not None:
         try:
-            compiled = core.import_model(path.read_bytes(), "CPU", options)
-            path.touch()
-            return compiled
-        except (RuntimeError, OSError):
+            return core.import_model(blob, "CPU", options)
+        except RuntimeError:
             # Compiled by another build or for another processor: compile again over it.
             pass
     compiled = core.compile_model(to_openvino(section.eval(), preprocessing, BATCH), "CPU", options)
@@ -96,10 +98,35 @@ def _compile(section: Section, preprocessing: Preprocessing, precision: Precisio
     return compiled
 
 
+def _kept(path: Path) -> bytes | None:
+    """The compiled section kept at `path`, None where there is none or its bytes are not those that were written.
+
+    OpenVINO takes a damaged one as it is, and computes other numbers.
+    """
+    try:
+        data = path.read_bytes()
+        checksum, blob = data[:CHECKSUM_BYTES], data[CHECKSUM_BYTES:]
+        if _checksum(blob) != checksum:
+            return None
+        with suppress(OSError):
+            path.touch()
+        return blob
+    except OSError:
+        return None
+
+
 def _keep(path: Path, compiled: openvino.CompiledModel) -> None:
     try:
-        blob = compiled.export_model()
-        write_aside(path, lambda file: file.write(blob if isinstance(blob, bytes) else blob.getvalue()))
+        exported = compiled.export_model()
+        blob = exported if isinstance(exported, bytes) else exported.getvalue()
+        if len(blob) > cache_budget():
+            return
+        make_room(len(blob))
+        write_aside(path, lambda file: file.write(_checksum(blob) + blob))
     except (OSError, RuntimeError):
         # Keeping it only saves time; a full disk or a plugin that cannot export is no reason to stop.
         return
+
+
+def _checksum(blob: bytes) -> bytes:
+    return hashlib.blake2b(blob, digest_size=CHECKSUM_BYTES).digest()

@@ -92,9 +92,12 @@ class _Recorder(TorchFunctionMode):
         if name not in _FUNCTIONS:
             raise UnknownFunctionError(name)
         try:
-            self.nodes[id(output)] = _FUNCTIONS[name](self, output, *args, **(kwargs or {}))
-        except TypeError as error:
+            node = _FUNCTIONS[name](self, output, *args, **(kwargs or {}))
+        except (TypeError, ValueError, RuntimeError) as error:
             raise UnknownFunctionError(f"{name}: {error}") from None
+        if tuple(node.output(0).shape) != tuple(output.shape):
+            raise UnknownFunctionError(f"{name}: {tuple(output.shape)} became {tuple(node.output(0).shape)}")
+        self.nodes[id(output)] = node
         return output
 
     def node(self, value: Any) -> Node:

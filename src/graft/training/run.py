@@ -1,4 +1,4 @@
-"""The run folder: claimed once, filled step by step, every file written aside and renamed.
+"""A run and its folder: claimed once, filled step by step, every file written aside and renamed.
 
 model/          all that deployment needs
 args.yaml  plan.json  audit.json  metrics.jsonl  result.json  report.html
@@ -6,16 +6,55 @@ checkpoints/    resumable state: tensors and JSON, no pickle
 """
 
 import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from graft.data.dataset import TEST, VAL
 from graft.errors import GraftError, InputError
 from graft.features.cache import write_aside
 
 ARGUMENTS_FILE = "args.yaml"
 RESULT_FILE = "result.json"
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Top-1 on a split with Wilson's 95 % interval, on `n` pictures."""
+
+    top1: float
+    top1_ci95: tuple[float, float]
+    n: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training. `skipped` maps pictures that could not be decoded to the reason."""
+
+    folder: Path
+    base: str
+    level: str
+    cut: str
+    classes: tuple[str, ...]
+    val: Accuracy
+    test: Accuracy | None
+    majority: float
+    seconds: dict[str, float]
+    images: int
+    engine: str
+    skipped: dict[str, str]
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `graft train --json` prints it."""
+        values = asdict(self)
+        values = {"run": str(values.pop("folder")), **values}
+        values["baseline"] = {"majority": values.pop("majority")}
+        if self.test is None:
+            del values["test"]
+        return values
 
 
 def claim(out: Path | None, data: Path, resume: bool) -> Path:
@@ -75,6 +114,18 @@ def check_arguments(folder: Path, arguments: dict[str, Any]) -> None:
             f"expected the arguments that {folder} was begun with, got others ({'; '.join(differing)}): give the same "
             "ones, or train into another folder"
         )
+
+
+def read_run(folder: Path) -> Run:
+    """The result of a finished run."""
+    values = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
+    values |= {"folder": folder, "majority": values.pop("baseline")["majority"]}
+    del values["run"]
+    for name in (VAL, TEST):
+        split = values.get(name)
+        values[name] = Accuracy(split["top1"], tuple(split["top1_ci95"]), split["n"]) if split else None
+    values |= {"classes": tuple(values["classes"]), "notes": tuple(values["notes"])}
+    return Run(**values)
 
 
 def _unfinished(wanted: Path, numbered: bool) -> Path:

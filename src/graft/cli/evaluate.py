@@ -1,0 +1,61 @@
+"""graft evaluate"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from graft.cli.output import (
+    ClassesOption,
+    Debug,
+    EngineOption,
+    Json,
+    PrecisionOption,
+    Quiet,
+    Seed,
+    bars,
+    print_json,
+    summarise_skipped,
+)
+
+
+def evaluate(
+    run: Annotated[str, typer.Argument(help="A run folder, its model/, or a file of weights with a classifier.")],
+    data: Annotated[str, typer.Argument(help="Labelled pictures, in any form that `graft train` takes.")],
+    split: Annotated[str | None, typer.Option(help="Which split; test, else val, else all there is.")] = None,
+    engine: EngineOption = "auto",
+    precision: PrecisionOption = "auto",
+    classes: ClassesOption = None,
+    seed: Seed = 0,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Say how well a classifier does on labelled pictures."""
+    from graft.training.evaluating import evaluate as run_evaluation
+
+    with bars(quiet) as shown:
+        found = run_evaluation(
+            run,
+            data,
+            split=split,
+            engine=engine,
+            precision=precision,
+            classes_file=classes,
+            progress=lambda done, total: shown.update("pictures", done, total),
+        )
+        for sentence in found.notes:
+            shown.note(sentence)
+    summarise_skipped(found.skipped, quiet)
+    if json:
+        print_json(found.to_dict())
+        return
+    scores = found.scores
+    low, high = scores.top1_ci95
+    typer.echo(f"{found.split}: {scores.top1:.1%} of {scores.n:,} pictures (95 % interval {low:.1%} to {high:.1%})")
+    typer.echo(f"always the commonest class: {scores.majority:.1%}; calibration error {scores.calibration_error:.3f}")
+    rows = [row for row in scores.classes if row.recall is not None]
+    for row in sorted(rows, key=lambda row: row.recall or 0.0)[:20]:
+        precision_text = "–" if row.precision is None else f"{row.precision:.1%}"
+        typer.echo(f"  {row.name}: found {row.recall:.1%} of {row.n:,}, right when said {precision_text}")

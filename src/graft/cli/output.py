@@ -1,0 +1,82 @@
+"""What every command has in common: its options, progress and notes on stderr, results on stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Say nothing on stderr but errors.")]
+Seed = Annotated[int, typer.Option("--seed", help="Decides everything random.", min=0)]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+EngineOption = Annotated[str, typer.Option("--engine", help="What runs frozen layers: auto, torch or openvino.")]
+PrecisionOption = Annotated[str, typer.Option("--precision", help="Its numbers: auto, float32 or bfloat16.")]
+ClassesOption = Annotated[
+    str | None, typer.Option("--classes", help="A JSON list with the class names of weights that name none.")
+]
+
+
+def print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def note(sentence: str, quiet: bool = False) -> None:
+    if not quiet:
+        print(sentence, file=sys.stderr, flush=True)
+
+
+class Bars:
+    """Progress bars by name, each with the time left; shown on a terminal only."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+        self._tasks: dict[str, TaskID] = {}
+
+    def update(self, name: str, done: int, total: int, text: str = "") -> None:
+        if self._progress is None:
+            return
+        if name not in self._tasks:
+            self._tasks[name] = self._progress.add_task(name, total=total, text="")
+        self._progress.update(self._tasks[name], completed=done, total=total, text=text)
+
+    def note(self, sentence: str) -> None:
+        if self._progress is not None:
+            self._progress.console.print(sentence, markup=False, highlight=False)
+
+
+@contextmanager
+def bars(quiet: bool) -> Iterator[Bars]:
+    """Progress on stderr while the block runs; where stderr is no terminal, only notes are written there."""
+    if quiet or not sys.stderr.isatty():
+        plain = Bars(None)
+        plain.note = lambda sentence: note(sentence, quiet)  # type: ignore[method-assign]
+        yield plain
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[text]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=False) as progress:
+        yield Bars(progress)
+
+
+def summarise_skipped(skipped: dict[str, str], quiet: bool) -> None:
+    """Name what could not be decoded: the first few, and how many more."""
+    for name, reason in list(skipped.items())[:10]:
+        note(f"skipped {name}: {reason}", quiet)
+    if len(skipped) > 10:
+        note(f"skipped {len(skipped) - 10} more; audit.json in the run folder has them all", quiet)

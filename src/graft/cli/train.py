@@ -1,0 +1,91 @@
+"""graft train"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from graft.cli.output import (
+    ClassesOption,
+    Debug,
+    EngineOption,
+    Json,
+    PrecisionOption,
+    Quiet,
+    Seed,
+    bars,
+    print_json,
+    summarise_skipped,
+)
+
+
+def train(
+    data: Annotated[str, typer.Argument(help="A folder per class, Parquet with embedded pictures, or IDX files.")],
+    base: Annotated[
+        str, typer.Option(help="An architecture, a file of weights, a run, or hf:owner/name.")
+    ] = "mobilenet_v2",
+    level: Annotated[str, typer.Option(help="as-is, head, stages:K, frozen:F, all, scratch or auto.")] = "auto",
+    out: Annotated[str | None, typer.Option(help="The run folder; runs/<data name> by default.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the pictures, for levels that train stages.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Pictures per step.")] = 32,
+    rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Side of the network's input, pixels.")] = None,
+    fit: Annotated[str | None, typer.Option(help="How a picture becomes square: crop, letterbox or squash.")] = None,
+    engine: EngineOption = "auto",
+    precision: PrecisionOption = "auto",
+    arch: Annotated[str | None, typer.Option(help="The architecture of a file that does not say it.")] = None,
+    classes: ClassesOption = None,
+    strict: Annotated[bool, typer.Option("--strict", help="A picture that cannot be decoded is an error.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted training.")] = False,
+    seed: Seed = 0,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Turn labelled pictures into a classifier in a run folder."""
+    from graft.training.fitting import Reporter
+    from graft.training.loop import Epoch
+    from graft.training.training import train as run_training
+
+    with bars(quiet) as shown:
+
+        def on_epoch(epoch: Epoch, of: int) -> None:
+            text = f"loss {epoch.val_loss:.3f}, val {epoch.val_top1:.1%}"
+            shown.update("epochs", epoch.epoch, of, text)
+
+        run = run_training(
+            data,
+            base,
+            level,
+            out=out,
+            epochs=epochs,
+            batch_size=batch_size,
+            rate=rate,
+            image_size=image_size,
+            fit=fit,  # type: ignore[arg-type]
+            engine=engine,
+            precision=precision,
+            arch=arch,
+            classes_file=classes,
+            seed=seed,
+            strict=strict,
+            resume=resume,
+            progress=not quiet,
+            reporter=Reporter(step=shown.update, epoch=on_epoch, note=shown.note),
+        )
+    summarise_skipped(run.skipped, quiet)
+    if json:
+        print_json(run.to_dict())
+        return
+    for name, split in (("val", run.val), ("test", run.test)):
+        if split is not None:
+            low, high = split.top1_ci95
+            typer.echo(f"{name:5} {split.top1:.1%} of {split.n:,} pictures (95 % interval {low:.1%} to {high:.1%})")
+    typer.echo(f"always the commonest class: {run.majority:.1%}")
+    seconds = run.seconds
+    typer.echo(
+        f"{run.images:,} pictures, level {run.level}, cut {run.cut}, {seconds['total']:.1f} s "
+        f"({seconds['features']:.1f} s features, {seconds['training']:.1f} s training)"
+    )
+    typer.echo(f"saved in {run.folder}: `graft predict {run.folder} PICTURES…`, report.html")

@@ -1,0 +1,152 @@
+"""Typed letters, drawn from fonts: the pictures of the demo and of the base that comes with graft.
+
+A network trained on Latin letters is a good start for Cyrillic ones: the strokes are the same, a third of the capitals
+look the same. A picture is 32 x 32 px, grey, dark ink on light paper as on a typed page, one letter in the middle,
+distorted at random.
+
+The same seed gives the same pictures wherever FreeType draws the same outlines. Pictures of different seeds share the
+fonts, never a distortion: a training set and a test set take two seeds.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
+
+from graft.errors import DataError
+
+# Side of a picture and size of the type, both in px. A capital is then about 15 px high, and the widest letter (Щ in
+# bold) about 27 px wide: the central 28 px, which LeNet-5 sees, hold it.
+SIDE = 32
+TYPE_SIZE = 20
+
+# Fine pixels per pixel along each axis. The letter is drawn, thickened and turned finely, then reduced.
+FINE = 4
+
+# The 52 letters in 43 classes, each named by the letters in it. A small letter that is its capital at another size
+# (c, o, p, s, v, w, x, z) shares the class of the capital, since pictures differ in size and place; so do I and l,
+# one and the same stroke in many fonts. All others differ in shape.
+LATIN = tuple("A a B b Cc D d E e F f G g H h Il i J j K k L M m N n Oo Pp Q q R r Ss T t U u Vv Ww Xx Y y Zz".split())
+CYRILLIC = tuple("АБВГДЕЁЖЗИЙКЛМНОПРСТУФХЦЧШЩЪЫЬЭЮЯ")
+
+
+@dataclass(frozen=True)
+class Distortion:
+    """How far a picture may stray; each amount is drawn evenly, the first four from both sides of zero.
+
+    `shift` in px along each axis; `rotation` in degrees; `scale` as a fraction of the size; `thickness` in px of ink
+    laid on (or taken off) each side of a stroke, applied in steps of 1 / FINE px; `blur`, a Gaussian's deviation in px;
+    `noise`, a Gaussian's deviation in grey levels of 255.
+    """
+
+    shift: float = 2.0
+    rotation: float = 10.0
+    scale: float = 0.15
+    thickness: float = 0.35
+    blur: float = 1.0
+    noise: float = 20.0
+
+
+TYPED = Distortion()
+
+
+def dejavu_fonts() -> list[Path]:
+    """The twelve text fonts of the DejaVu family (sans, mono, serif) that matplotlib carries, in order of name.
+
+    They are the fonts that every machine with graft has, and the bundled base never saw them. Raises DataError when
+    matplotlib or its fonts are missing.
+    """
+    # Importing matplotlib to ask for the folder would take half a second.
+    spec = find_spec("matplotlib")
+    folder = Path(spec.origin if spec and spec.origin else "matplotlib").parent / "mpl-data" / "fonts" / "ttf"
+    fonts = sorted(path for path in folder.glob("DejaVuSans*.ttf") if "Display" not in path.name)
+    fonts += sorted(path for path in folder.glob("DejaVuSerif*.ttf") if "Display" not in path.name)
+    if not fonts:
+        raise DataError(f"expected the DejaVu fonts of matplotlib in {folder}, got none: install matplotlib again")
+    return fonts
+
+
+def render(letter: str, font: Path, size: int, distortion: Distortion, random: np.random.Generator) -> np.ndarray:
+    """A letter set in type of `size` px, its box in the middle, then distorted: uint8 (32, 32), dark on light.
+
+    Every picture takes the same draws from `random` in the same order, whatever the distortion allows.
+    """
+    right, down, turn, growth, thicker = random.uniform(-1, 1, 5).tolist()
+    blur, noise = random.uniform(0, 1, 2).tolist()
+    grain = random.standard_normal((SIDE, SIDE))
+    ink = _thicken(_draw(letter, font, size), round(FINE * distortion.thickness * thicker))
+    ink = _move(
+        ink,
+        shift=(FINE * distortion.shift * right, FINE * distortion.shift * down),
+        angle=math.radians(distortion.rotation * turn),
+        scale=1 + distortion.scale * growth,
+    )
+    ink = ink.reduce(FINE).filter(ImageFilter.GaussianBlur(distortion.blur * blur))
+    grey = 255 - np.asarray(ink, dtype=np.float64) + distortion.noise * noise * grain
+    return np.clip(np.rint(grey), 0, 255).astype(np.uint8)
+
+
+def render_letters(
+    letters: Sequence[str], fonts: Sequence[Path], per_letter: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """`per_letter` pictures of each class, uint8 (N, 32, 32, 1), and their classes as int64 (N,), class by class.
+
+    An entry of `letters` is a class: one letter, or several of which each picture shows one. Every class goes through
+    all fonts before any of them comes again. A picture is decided by the seed, its class and its number within it.
+    """
+    if not fonts:
+        raise DataError("expected fonts to draw letters with, got none: pass dejavu_fonts() or a list of font files")
+    pictures = np.empty((len(letters), per_letter, SIDE, SIDE, 1), dtype=np.uint8)
+    for label, alike in enumerate(letters):
+        order = np.random.default_rng((seed, label))
+        rounds = [order.permutation(len(fonts)) for _ in range(-(-per_letter // len(fonts)))]
+        for number, font in enumerate(np.concatenate(rounds)[:per_letter] if rounds else ()):
+            random = np.random.default_rng((seed, label, number))
+            letter = alike[int(random.integers(len(alike)))]
+            pictures[label, number, :, :, 0] = render(letter, fonts[font], TYPE_SIZE, TYPED, random)
+    labels = np.repeat(np.arange(len(letters), dtype=np.int64), per_letter)
+    return pictures.reshape(-1, SIDE, SIDE, 1), labels  # (classes, per_letter, H, W, 1) -> (N, H, W, 1)
+
+
+@lru_cache(maxsize=512)
+def _draw(letter: str, font: Path, size: int) -> Image.Image:
+    """The letter at fine resolution, white ink on black, its box in the middle."""
+    side = FINE * SIDE
+    face = _face(font, FINE * size)
+    left, top, right, bottom = face.getbbox(letter)
+    canvas = Image.new("L", (side, side))
+    corner = (round((side - left - right) / 2), round((side - top - bottom) / 2))
+    ImageDraw.Draw(canvas).text(corner, letter, fill=255, font=face)
+    return canvas
+
+
+@lru_cache(maxsize=256)
+def _face(font: Path, size: int) -> ImageFont.FreeTypeFont:
+    # The basic layout: one letter needs no shaping, and not every build of Pillow can shape.
+    try:
+        return ImageFont.truetype(str(font), size, layout_engine=ImageFont.Layout.BASIC)
+    except OSError as error:
+        raise DataError(f"expected a TrueType or OpenType font, got {font} ({error}): check the path") from None
+
+
+def _thicken(ink: Image.Image, steps: int) -> Image.Image:
+    """Strokes thicker by `steps` fine pixels on each side, thinner when negative."""
+    if not steps:
+        return ink
+    kind = ImageFilter.MaxFilter if steps > 0 else ImageFilter.MinFilter
+    return ink.filter(kind(2 * abs(steps) + 1))
+
+
+def _move(ink: Image.Image, shift: tuple[float, float], angle: float, scale: float) -> Image.Image:
+    """Scaled and turned clockwise about the middle, then shifted right and down by fine pixels."""
+    middle = FINE * SIDE / 2
+    # Pillow asks for the way back: which point of the old picture each point of the new one shows.
+    cosine, sine = math.cos(angle) / scale, math.sin(angle) / scale
+    x, y = middle + shift[0], middle + shift[1]
+    back = (cosine, sine, middle - cosine * x - sine * y, -sine, cosine, middle + sine * x - cosine * y)
+    return ink.transform(ink.size, Image.Transform.AFFINE, back, Image.Resampling.BILINEAR)
