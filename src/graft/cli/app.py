@@ -48,12 +48,10 @@ def main() -> None:
         # Whoever read the output has seen enough.
         sys.stderr.close()
         sys.exit(0)
-    except MemoryError as error:
+    except MemoryError:
         if debug:
             raise
-        _end(
-            f"expected the work to fit in memory, got {error or 'no more of it'}: lower --image-size or --batch-size", 1
-        )
+        _end("expected the work to fit in memory, got no more of it: lower --image-size or --batch-size", 1)
     except OSError as error:
         if debug:
             raise

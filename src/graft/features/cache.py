@@ -129,7 +129,7 @@ class EntryWriter:
 
     def append(self, values: Tensor) -> None:
         self._rows += len(values)
-        self._file.write(values.contiguous().reshape(-1).view(torch.uint8).numpy())
+        self._file.write(values.contiguous().reshape(-1).view(torch.uint8).numpy().data)
 
     def finish(self, row_shape: tuple[int, ...], dtype: str, failures: dict[int, str]) -> None:
         _flush(self._file)

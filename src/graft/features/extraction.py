@@ -57,15 +57,11 @@ def extract(
         found = read_entry(path) if keep else None
         if found is None:
             engine = engine or open_engine(choice, section, preprocessing)
-            start = before
-            found = _compute(
-                engine,
-                pictures,
-                preprocessing,
-                choice.precision,
-                path if keep else None,
-                lambda done, _, start=start: progress(start + done, total),
-            )
+
+            def tell(done: int, _: int, start: int = before) -> None:
+                progress(start + done, total)
+
+            found = _compute(engine, pictures, preprocessing, choice.precision, path if keep else None, tell)
         before += len(pictures)
         progress(before, total)
         results[name] = found

@@ -7,7 +7,7 @@ times, takes seconds. A section that calls a function without a row in the table
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import openvino
@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from graft.images.preprocessing import Preprocessing, normalise
 
-Node = openvino.Node
+Node: TypeAlias = openvino.Node
 
 
 class UnknownFunctionError(Exception):

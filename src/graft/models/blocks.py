@@ -34,7 +34,9 @@ class SameMaxPool2d(nn.MaxPool2d):
     """Max pool padded by TensorFlow's SAME rule."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return super().forward(_pad_same(input, int(self.kernel_size), int(self.stride), float("-inf")))
+        assert isinstance(self.kernel_size, int)
+        assert isinstance(self.stride, int)
+        return super().forward(_pad_same(input, self.kernel_size, self.stride, float("-inf")))
 
 
 def _pad_same(x: Tensor, kernel: int, stride: int, value: float) -> Tensor:

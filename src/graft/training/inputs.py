@@ -16,7 +16,8 @@ from graft.images.preprocessing import Preprocessing, normalise
 class Inputs(Protocol):
     """Examples in a fixed order: `labels` int64 (n,), and batches of the crown's input in any order asked for."""
 
-    labels: np.ndarray
+    @property
+    def labels(self) -> np.ndarray: ...
 
     def batches(self, order: np.ndarray, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Crown inputs float32 (b, …) and labels int64 (b,), every index in `order` once."""

@@ -70,6 +70,7 @@ def train(
     started, reporter = time.perf_counter(), reporter or Reporter()
     check_level(level)
     _check_numbers(epochs, batch_size, rate, image_size)
+    choice = choose(engine, precision)
     data = Path(data).expanduser()
     dataset = with_validation(open_dataset(data), seed)
     torch.manual_seed(seed)
@@ -95,7 +96,6 @@ def train(
             return read_run(folder)
     write_arguments(folder, arguments)
     write_json(folder / "plan.json", chosen.to_dict())
-    choice = choose(engine, precision)
     notes = (*dataset.notes, *start.notes)
     for sentence in (
         *notes,

@@ -129,9 +129,11 @@ def _from_file(file: WeightFile, name: str, folder: Path, architecture: str | No
     fill(network, file.tensors, found, file.source)
     notes: tuple[str, ...] = ()
     classes = _read_classes(classes_file) if classes_file else _stated_classes(file.metadata, folder)
-    if classes is None and found.has_head:
+    if not found.has_head:
+        classes = None
+    elif classes is None:
         classes, notes = _assumed_classes(found, file.source)
-    if classes is not None and found.has_head and len(classes) != found.config.classes:
+    if classes is not None and len(classes) != found.config.classes:
         raise WeightsError(
             f"expected a name for each of the {found.config.classes} outputs of {file.source}, got {len(classes)}: "
             "give the right list with --classes"
@@ -149,8 +151,9 @@ def _from_hub(name: str, folder: Path, architecture: str | None, classes_file: P
     """A model that graft saved, or a checkpoint of timm's with its `config.json`."""
     try:
         config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         config = {}
+    config = config if isinstance(config, dict) else {}
     if "graft" in config:
         return _from_saved(folder, name)
     file = read_weights(folder / "model.safetensors")
@@ -165,10 +168,10 @@ def _timm_metadata(config: dict[str, Any]) -> dict[str, str]:
         return {}
     metadata = {"architecture": config["architecture"]}
     for theirs, ours in (("mean", "mean"), ("std", "std"), ("crop_pct", "crop_fraction")):
-        if theirs in facts:
-            value = facts[theirs]
+        value = facts.get(theirs)
+        if value is not None:
             metadata[ours] = ",".join(map(str, value)) if isinstance(value, list) else str(value)
-    if isinstance(facts.get("input_size"), list):
+    if isinstance(facts.get("input_size"), list) and facts["input_size"]:
         metadata["input_size"] = str(facts["input_size"][-1])
     if isinstance(config.get("label_names"), list):
         metadata["classes"] = json.dumps(config["label_names"])
@@ -180,7 +183,7 @@ def _stated_architecture(name: str, metadata: dict[str, str]) -> str:
     if "width" in metadata:
         try:
             scaled = f"{name}_{round(100 * float(metadata['width'])):03d}"
-        except ValueError:
+        except (ValueError, OverflowError):
             scaled = name
         if scaled in CATALOG:
             return scaled
@@ -193,9 +196,11 @@ def _with_rules(config: Config, metadata: dict[str, str]) -> Config:
     padding: PaddingRule = "tensorflow" if stated.startswith(("same", "tensorflow")) else "torch"
     try:
         eps = float(metadata.get("bn_eps", config.batch_norm_eps))
+        if not 0 < eps < 1:
+            raise ValueError
     except ValueError:
         raise WeightsError(
-            f"expected a number for bn_eps in the metadata, got {metadata['bn_eps']!r}: mend it"
+            f"expected a number between 0 and 1 for bn_eps in the metadata, got {metadata['bn_eps']!r}: mend it"
         ) from None
     return replace(config, padding=padding, batch_norm_eps=eps)
 
@@ -206,7 +211,7 @@ def _stated_classes(metadata: dict[str, str], folder: Path) -> tuple[str, ...] |
     if stated.startswith("["):
         try:
             return _names(json.loads(stated), "the weights' metadata")
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
     if stated.endswith(".json") and Path(stated).name == stated and (folder / stated).is_file():
         return _read_classes(folder / stated)
@@ -229,7 +234,7 @@ def _read_classes(path: Path) -> tuple[str, ...]:
         return _names(json.loads(path.read_text(encoding="utf-8")), path.name)
     except OSError as error:
         raise InputError(f"expected a JSON list of class names in {path} ({error.strerror}): check the path") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InputError(f"expected a JSON list of class names, got something else in {path.name}: mend it") from None
 
 
@@ -237,7 +242,8 @@ def _names(value: Any, source: str) -> tuple[str, ...]:
     """Class names in order; one that occurs again (ImageNet has two kinds of crane) gets its position behind it."""
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         raise WeightsError(f"expected a list of class names in {source}, got something else: mend it")
-    return tuple(name if name not in value[:index] else f"{name} ({index})" for index, name in enumerate(value))
+    first = {name: index for index, name in reversed(list(enumerate(value)))}
+    return tuple(name if first[name] == index else f"{name} ({index})" for index, name in enumerate(value))
 
 
 def _numbers(text: str | None) -> tuple[float, ...] | None:

@@ -2,8 +2,9 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
-from graft.errors import WeightsError
+from graft.errors import InputError, WeightsError
 from graft.models.catalog import build, default_config
 from graft.models.network import Network, PaddingRule
 from graft.weights.base import load_base
@@ -24,6 +25,11 @@ def create(
     With `classes` the head has so many outputs: the weights' own head where that is its size, else a fresh one.
     Raises InputError, WeightsError and FetchError.
     """
+    for what, number in (("classes", classes), ("channels", channels)):
+        if number is not None and number < 1:
+            raise InputError(f"expected {what} to be one or more, got {number}: leave it out for the usual number")
+    if padding is not None and padding not in get_args(PaddingRule):
+        raise InputError(f"expected padding to be {' or '.join(get_args(PaddingRule))}, got {padding!r}: name one")
     stated = {"channels": channels, "padding": padding, "batch_norm_eps": batch_norm_eps}
     stated = {key: value for key, value in stated.items() if value is not None}
     if weights is None:
@@ -32,6 +38,11 @@ def create(
     network = load_base(str(weights), architecture=name).network
     if network.config.architecture != name:
         raise WeightsError(f"expected weights of {name}, got those of {network.config.architecture}: name that one")
+    if channels is not None and channels != network.config.channels:
+        raise WeightsError(
+            f"expected weights for {channels} input channel(s), got those for {network.config.channels} in {weights}: "
+            "leave channels out, or start without weights"
+        )
     if stated:
         config = replace(network.config, **stated)  # type: ignore[arg-type]
         other = build(config)

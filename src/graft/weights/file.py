@@ -4,6 +4,7 @@
 weights alone, which builds tensors and containers and refuses the rest. Files are recognised by content.
 """
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,16 +44,22 @@ def read_weights(path: Path) -> WeightFile:
     try:
         with path.open("rb") as file:
             start = file.read(16)
-    except OSError as error:
-        raise WeightsError(
-            f"expected a file of weights, got {str(path)!r} ({error.strerror}): check the path"
-        ) from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise WeightsError(f"expected a file of weights, got {str(path)!r} ({reason}): check the path") from None
     if not start:
         raise WeightsError(f"expected a file of weights, got {path.name} with no bytes in it: fetch it again")
     if len(start) > 8 and start[8:9] == b"{":
         tensors, metadata = _read_safetensors(path)
-    else:
+    elif start.startswith((b"PK", b"\x80")):
+        # A zip archive or a pickle; the unpickler would take any other text for its instructions.
         tensors, metadata = _unwrap(_read_torch(path), path), {}
+    else:
+        raise WeightsError(
+            f"expected a checkpoint of torch or a safetensors file, got {path.name}, which begins with {start!r}: "
+            "fetch it again"
+        )
+    _check_tensors(tensors, path)
     return WeightFile(_without_prefixes(tensors), metadata, path.name)
 
 
@@ -71,7 +78,11 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def _read_torch(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        # Opened here, because torch takes a path for what its suffix says.
+        with path.open("rb") as file, warnings.catch_warnings():
+            # On how the file was written, which whoever reads it cannot change.
+            warnings.simplefilter("ignore")
+            return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
         # The unpickler raises whatever a hostile or torn file provokes; none of it is the caller's business.
         if "weights_only" in str(error).lower() or "unsupported" in str(error).lower():
@@ -98,12 +109,33 @@ def _unwrap(value: Any, path: Path) -> dict[str, Tensor]:
             break
         value = inner
     what = (
-        f"a dictionary of {', '.join(map(repr, list(value)[:6]))}" if isinstance(value, dict) else type(value).__name__
+        f"a dictionary of {', '.join(map(repr, list(value)[:6])) or 'nothing'}"
+        if isinstance(value, dict)
+        else type(value).__name__
     )
     raise WeightsError(
         f"expected a dictionary of tensors, bare or under {', '.join(map(repr, WRAPPINGS[3:6]))}, got {what} in "
         f"{path.name}: save the network's state_dict()"
     )
+
+
+def _check_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    """Raises WeightsError unless there are tensors and every one is an ordinary array of numbers in memory."""
+    if not tensors:
+        raise WeightsError(f"expected tensors, got {path.name} without any: save the network's state_dict()")
+    for name, tensor in tensors.items():
+        ordinary = tensor.device.type == "cpu" and tensor.layout == torch.strided
+        if not ordinary or tensor.is_quantized or tensor.is_complex():
+            raise WeightsError(
+                f"expected tensors of real numbers, got {name!r} in {path.name}, which is {tensor.dtype} "
+                f"{tensor.layout} on {tensor.device.type}: save it as dense float32"
+            )
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            # One number repeated a billion times takes no room in a file, but would in a network.
+            raise WeightsError(
+                f"expected every element to be stored, got {name!r} in {path.name}, which repeats some: save it after "
+                ".contiguous()"
+            )
 
 
 def _without_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

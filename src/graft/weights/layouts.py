@@ -66,14 +66,14 @@ class Match:
 def match(tensors: dict[str, Tensor], config: Config) -> Match:
     """The best fit of `tensors` to `config`'s architecture over the layouts known for it.
 
-    The number of classes and of input channels is the checkpoint's.
+    The number of classes and of input channels (grey or colour) is the checkpoint's.
     """
     with torch.device("meta"):
         network = build(config)
     ours = state_shapes(network)
     head = network.head_name
     stem = next(name for name, shape in ours.items() if len(shape) == 4)
-    layouts = {"graft": str, **LAYOUTS.get(config.architecture, {})}
+    layouts: dict[str, Rename] = {"graft": str, **LAYOUTS.get(config.architecture, {})}
     return max(
         (_fit(tensors, config, ours, head, stem, name, rename) for name, rename in layouts.items()),
         key=lambda found: found.fitting - found.strangers,
@@ -91,8 +91,10 @@ def _fit(
 ) -> Match:
     theirs = {rename(name): tensor.shape for name, tensor in tensors.items()}
     channels = theirs[stem][1] if len(theirs.get(stem, ())) == 4 else config.channels
-    weight = theirs.get(f"{head}.weight", ())
-    has_head = len(weight) == 2 and weight[1] == ours[f"{head}.weight"][1]
+    channels = channels if channels in (1, 3) else config.channels
+    weight: tuple[int, ...] = theirs.get(f"{head}.weight", ())
+    bias: tuple[int, ...] = theirs.get(f"{head}.bias", ())
+    has_head = len(weight) == 2 and weight[0] > 0 and weight[1] == ours[f"{head}.weight"][1] and bias == weight[:1]
     expected = {name: shape for name, shape in ours.items() if not _is_free(name, head)}
     expected[stem] = torch.Size((expected[stem][0], channels, *expected[stem][2:]))
     return Match(
@@ -141,13 +143,19 @@ def fill(network: Network, tensors: dict[str, Tensor], found: Match, source: str
     head = network.head_name
     for name, target in own.items():
         if name in theirs and (found.has_head or not name.startswith(f"{head}.")):
-            if target.shape != theirs[name].shape:
-                raise WeightsError(_misfit(tensors, found, source))
-            if not torch.isfinite(theirs[name]).all():
+            if name.endswith("num_batches_tracked") and target.shape != theirs[name].shape:
+                continue
+            if target.is_floating_point() and not theirs[name].is_floating_point():
+                raise WeightsError(
+                    f"expected floating-point weights, got {theirs[name].dtype} in {name!r} of {source}: save them "
+                    "before they are quantised"
+                )
+            target.copy_(theirs[name])
+            # After the copy, so that what is too large for the network's dtype counts as well.
+            if not torch.isfinite(target).all():
                 raise WeightsError(
                     f"expected finite weights, got NaN or infinity in {name!r} of {source}: fetch it again"
                 )
-            target.copy_(theirs[name])
 
 
 def _misfit(tensors: dict[str, Tensor], found: Match, source: str) -> str:

@@ -9,16 +9,15 @@ README.md            a card for people
 """
 
 import json
-import math
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from graft.errors import InputError, WeightsError
 from graft.images.preprocessing import Preprocessing
-from graft.models.catalog import build
-from graft.models.network import Config, Network
+from graft.models.catalog import CATALOG, build
+from graft.models.network import Config, Network, PaddingRule
 from graft.weights.file import read_weights
 from graft.weights.layouts import fill, match
 
@@ -55,9 +54,7 @@ def save_model(folder: Path, model: SavedModel) -> None:
         name: tensor.float().contiguous() if tensor.is_floating_point() else tensor.contiguous()
         for name, tensor in model.network.state_dict().items()
     }
-    save_file(
-        tensors, aside / TENSORS_FILE, metadata={"format": "pt", "architecture": model.network.config.architecture}
-    )
+    save_file(tensors, aside / TENSORS_FILE, metadata=_metadata(model))
     _write(aside / CONFIG_FILE, config)
     _write(aside / LABELS_FILE, list(model.classes))
     _write(aside / PREPROCESSING_FILE, model.preprocessing.to_dict())
@@ -85,14 +82,19 @@ def model_folder(path: Path) -> Path:
 def load_model(folder: Path) -> SavedModel:
     """The network in evaluation mode and what travels with it. Raises WeightsError for a folder that does not fit."""
     config = _read(folder / CONFIG_FILE, dict)
-    labels = _read(folder / LABELS_FILE, list)
-    preprocessing = Preprocessing.from_dict(_read(folder / PREPROCESSING_FILE, dict))
     if config.get("graft") != FORMAT:
         raise WeightsError(
             f"expected a model saved in format {FORMAT}, got {config.get('graft')!r} in {folder}: "
             "use the version of graft that saved it, or save it again"
         )
+    labels = _read(folder / LABELS_FILE, list)
+    preprocessing = Preprocessing.from_dict(_read(folder / PREPROCESSING_FILE, dict))
     network_config = _network_config(config.get("network"), folder)
+    if preprocessing.channels != network_config.channels:
+        raise WeightsError(
+            f"expected a mean for each of {network_config.channels} channels in {folder / PREPROCESSING_FILE}, got "
+            f"{preprocessing.channels}: restore the file that was saved with the model"
+        )
     if len(labels) != network_config.classes or not all(isinstance(label, str) for label in labels):
         raise WeightsError(
             f"expected {network_config.classes} class names in {folder / LABELS_FILE}, got {len(labels)}: "
@@ -106,21 +108,49 @@ def load_model(folder: Path) -> SavedModel:
             f"expected a head of {network_config.classes} outputs in {folder / TENSORS_FILE}, got "
             f"{found.config.classes if found.has_head else 'none'}: restore the file that was saved with the model"
         )
+    if found.config.channels != network_config.channels:
+        raise WeightsError(
+            f"expected weights for {network_config.channels} input channels in {folder / TENSORS_FILE}, got those for "
+            f"{found.config.channels}: restore the file that was saved with the model"
+        )
     fill(network, file.tensors, found, str(folder / TENSORS_FILE))
     facts = {name: value for name, value in config.items() if name not in ("graft", "network")}
     return SavedModel(network.eval(), preprocessing, tuple(labels), _temperature(folder), facts)
 
 
+def _metadata(model: SavedModel) -> dict[str, str]:
+    """What `--base` needs of the tensors when they are given without their folder."""
+    config, preprocessing = model.network.config, model.preprocessing
+    return {
+        "format": "pt",
+        "architecture": config.architecture,
+        "padding": config.padding,
+        "bn_eps": repr(config.batch_norm_eps),
+        "input_size": str(preprocessing.size),
+        "mean": ",".join(map(repr, preprocessing.mean)),
+        "std": ",".join(map(repr, preprocessing.std)),
+        "fit": preprocessing.fit,
+        "crop_fraction": repr(preprocessing.crop_fraction),
+        "classes": json.dumps(model.classes, ensure_ascii=False),
+    }
+
+
 def _network_config(values: Any, folder: Path) -> Config:
     try:
         config = Config(**values)
-        valid = isinstance(config.classes, int) and config.classes > 0 and config.channels in (1, 3)
-        if not valid or config.padding not in ("torch", "tensorflow") or not 0 < float(config.batch_norm_eps) < 1:
+        # JSON's 3.0 and true equal 3 and 1, but are no number of channels to torch.
+        whole = type(config.classes) is int and type(config.channels) is int
+        if not whole or config.classes < 1 or config.channels not in (1, 3):
+            raise ValueError
+        if config.architecture not in CATALOG or config.padding not in get_args(PaddingRule):
+            raise ValueError
+        if not isinstance(config.batch_norm_eps, float) or not 0 < config.batch_norm_eps < 1:
             raise ValueError
     except (TypeError, ValueError):
         raise WeightsError(
-            f"expected architecture, classes, channels, padding and batch_norm_eps under 'network' in "
-            f"{folder / CONFIG_FILE}, got {values!r}: restore the file that was saved with the model"
+            f"expected architecture, classes, channels, padding and batch_norm_eps of a network that this version of "
+            f"graft has under 'network' in {folder / CONFIG_FILE}, got {str(values)[:300]}: restore the file that was "
+            "saved with the model"
         ) from None
     return config
 
@@ -129,8 +159,11 @@ def _temperature(folder: Path) -> float:
     if not (folder / CALIBRATION_FILE).exists():
         return 1.0
     value = _read(folder / CALIBRATION_FILE, dict).get("temperature", 1.0)
-    if not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
-        raise WeightsError(f"expected a temperature above zero, got {value!r} in {folder / CALIBRATION_FILE}: mend it")
+    # The bounds refuse NaN, infinities and what overflows on the way to a float; fitted ones lie far within.
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 1e-6 < value < 1e6:
+        raise WeightsError(
+            f"expected a temperature above zero, got {str(value)[:100]} in {folder / CALIBRATION_FILE}: mend it"
+        )
     return float(value)
 
 
@@ -139,7 +172,7 @@ def _read(path: Path, kind: type) -> Any:
         value = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise WeightsError(f"expected {path} to be readable ({error.strerror}): restore the model folder") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise WeightsError(f"expected JSON, got something else in {path}: restore the model folder") from None
     if not isinstance(value, kind):
         raise WeightsError(
