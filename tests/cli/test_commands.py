@@ -1,0 +1,164 @@
+"""The command line as a user meets it: in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from graft.data.letters import CYRILLIC, dejavu_fonts, render_letters
+
+
+def graft(*arguments: str, stdin: str | None = None, cwd: Path | None = None, **variables: str):
+    return subprocess.run(
+        [sys.executable, "-m", "graft", *arguments],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, **variables},
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def letters(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data") / "letters"
+    pictures, labels = render_letters(CYRILLIC[:4], dejavu_fonts(), 10, seed=0)
+    for index, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
+        folder = root / CYRILLIC[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture[:, :, 0]).save(folder / f"{index}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(letters: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "run"
+    done = graft("train", str(letters), "--base", "latin_letters", "--level", "head", "--out", str(out), "--quiet")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return out
+
+
+def test_train_prints_its_result_as_json_and_its_notes_on_stderr(letters: Path, tmp_path: Path) -> None:
+    done = graft("train", str(letters), "--base", "latin_letters", "--json", "--out", str(tmp_path / "run"))
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert set(result) >= {"run", "base", "level", "cut", "classes", "val", "baseline", "seconds", "images"}
+    assert set(result["val"]) == {"top1", "top1_ci95", "n"}
+    assert set(result["seconds"]) == {"total", "features", "training"}
+    assert result["baseline"]["majority"] == pytest.approx(0.25)
+    assert "test" not in result
+    assert "engine" in done.stderr
+
+
+def test_evaluate_and_predict_follow(run: Path, letters: Path, tmp_path: Path) -> None:
+    done = graft("evaluate", str(run), str(letters), "--json")
+    assert json.loads(done.stdout)["n"] == 40
+    picture = next((letters / "Б").iterdir())
+    done = graft(
+        "predict", str(run), str(picture), "-", "--format", "jsonl", "--top", "2", stdin=f"{tmp_path}/no.png\n"
+    )
+    assert done.returncode == 0
+    first, second = map(json.loads, done.stdout.splitlines())
+    assert first["path"] == str(picture)
+    assert len(first["top"]) == 2
+    assert second.keys() == {"path", "error"}
+    assert "1 picture(s) could not be decoded" in done.stderr
+    out = tmp_path / "predictions.csv"
+    assert graft("predict", str(run), str(letters), "--format", "csv", "--out", str(out)).stdout == ""
+    assert len(out.read_text().splitlines()) == 41
+
+
+def test_models_lists_and_details() -> None:
+    rows = json.loads(graft("models", "--json").stdout)
+    assert {"name", "family", "year", "paper", "input_size", "params", "macs", "stages"} == set(rows[0])
+    one = json.loads(graft("models", "lenet5", "--json").stdout)
+    assert one["params"] == 61706
+    shape, counts = {"output_shape": [6, 28, 28]}, {"params": 156, "macs": 117600, "receptive_field": 5}
+    assert one["layers"][0] == {"name": "c1", "type": "Conv2d", **shape, **counts}
+    assert "61,706" in graft("models", "lenet5").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "nowhere"], ["nowhere", "does not exist"]),
+        (["train", "DATA", "--base", "resnet81"], ["resnet81", "resnet18"]),
+        (["train", "DATA", "--level", "hed"], ["hed", "stages:K"]),
+        (["train", "DATA", "--base", "resnet20"], ["resnet20", "scratch"]),
+        (["train", "EMPTY", "--base", "latin_letters"], ["empty folder"]),
+        (["evaluate", "DATA", "DATA"], ["run folder"]),
+        (["predict", "DATA", "x.png"], ["run folder"]),
+        (["predict", "RUN", "x.png", "--format", "xml"], ["xml", "jsonl"]),
+        (["predict", "RUN", "x.png", "--format", "parquet"], ["--out"]),
+        (["models", "resnet19"], ["resnet19", "did you mean"]),
+    ],
+)
+def test_a_wrong_call_is_one_sentence_and_exit_code_2(
+    arguments: list[str], words: list[str], letters: Path, run: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    places = {"DATA": str(letters), "RUN": str(run), "EMPTY": str(tmp_path / "empty")}
+    done = graft(*(places.get(word, word) for word in arguments), cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    line = done.stderr.strip().splitlines()[-1]
+    assert line.startswith("error: expected")
+    for word in words:
+        assert word in line
+
+
+def test_an_option_that_does_not_exist_is_exit_code_2() -> None:
+    done = graft("train", "data", "--epoch", "3")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_without_a_network_the_message_says_what_to_fetch_and_where_to_put_it(letters: Path, tmp_path: Path) -> None:
+    # A port on this machine where nothing listens stands for no network.
+    variables = {"GRAFT_CACHE": str(tmp_path), "GRAFT_WEIGHTS_URL": "http://127.0.0.1:9", "TORCH_HOME": str(tmp_path)}
+    done = graft("train", str(letters), "--out", str(tmp_path / "run"), **variables)
+    assert done.returncode == 1
+    line = done.stderr.strip().splitlines()[-1]
+    assert line.startswith("error: ")
+    assert "mobilenet_v2-b0353104.pth" in line
+    assert str(tmp_path) in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_help_and_listings_load_no_torch() -> None:
+    for arguments in ([], ["--help"], ["train", "-h"], ["models", "--json"], ["train"]):
+        script = (
+            "import sys; sys.argv = ['graft', *sys.argv[1:]]\n"
+            "from graft.__main__ import main\n"
+            "try: main()\n"
+            "except SystemExit: pass\n"
+            "heavy = {'torch', 'torchvision', 'openvino', 'scipy', 'matplotlib', 'pyarrow'}\n"
+            "print(sorted({name.split('.')[0] for name in sys.modules} & heavy), file=sys.stderr)"
+        )
+        done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True)
+        assert done.stderr.splitlines()[-1] == "[]", arguments
+
+
+def test_the_way_to_a_head_imports_neither_torchvision_nor_the_compiler(letters: Path, tmp_path: Path) -> None:
+    script = (
+        "import sys\nfrom graft import load, train\n"
+        f"train({str(letters)!r}, 'latin_letters', 'head', out={str(tmp_path / 'run')!r})\n"
+        f"load({str(tmp_path / 'run')!r}).predict({str(next((letters / 'Б').iterdir()))!r})\n"
+        "print(sorted(set(sys.modules) & {'torchvision', 'torchmetrics', 'sklearn', 'accelerate', 'torch._dynamo'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_output_into_a_closed_pipe_ends_quietly(run: Path, letters: Path) -> None:
+    command = f"{sys.executable} -m graft predict {run} {letters} --format jsonl --quiet | head -n 1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    assert len(done.stdout.splitlines()) == 1
+    assert "Traceback" not in done.stderr
