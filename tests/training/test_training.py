@@ -129,6 +129,7 @@ def test_what_cannot_be_decoded_is_skipped_and_named(tmp_path: Path) -> None:
     assert len(audit["findings"][0]["paths"]) == 3
     with pytest.raises(DataError, match="--strict"):
         train(data, "latin_letters", "head", out=tmp_path / "strict", strict=True)
+    assert not (tmp_path / "strict").exists()
 
 
 def test_a_class_missing_from_val_shifts_no_label(tmp_path: Path) -> None:
@@ -176,6 +177,7 @@ def test_nothing_is_written_among_the_pictures(cyrillic: Path, monkeypatch: pyte
         ({"batch_size": 0}, "--batch-size"),
         ({"rate": 0.0}, "--rate"),
         ({"image_size": 2}, "--image-size"),
+        ({"image_size": 64}, "64 px"),
         ({"fit": "stretch"}, "--fit"),
         ({"engine": "tensorrt"}, "tensorrt"),
         ({"level": "stages:9"}, "stages"),

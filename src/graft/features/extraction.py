@@ -11,7 +11,7 @@ import torch
 
 from graft.data.dataset import Pictures
 from graft.data.loading import batches
-from graft.errors import GraftError
+from graft.errors import GraftError, InputError
 from graft.features.cache import (
     DTYPES,
     Activations,
@@ -23,7 +23,7 @@ from graft.features.cache import (
 )
 from graft.features.engine import Choice, Engine, open_engine
 from graft.images.preprocessing import Preprocessing
-from graft.models.network import Section
+from graft.models.network import Network, Section
 
 # Told how many pictures of how many are done.
 Progress = Callable[[int, int], None]
@@ -74,12 +74,26 @@ def activation_bytes(count: int, row_shape: tuple[int, ...], precision: str) -> 
 
 
 def output_shape(section: Section, preprocessing: Preprocessing) -> tuple[int, ...]:
-    """Shape of one picture's activations, without computing them."""
-    stand_ins = {name: tensor.to("meta") for name, tensor in section.state_dict().items()}
-    start = torch.empty((1, preprocessing.channels, preprocessing.size, preprocessing.size), device="meta")
-    with torch.no_grad():
-        end = torch.func.functional_call(section.eval(), stand_ins, (start,))
-    return tuple(end.shape[1:])
+    """Shape of one picture's activations, found by running the section on a blank one.
+
+    A pass over meta tensors would compute nothing, but makes torch load its compiler, which takes longer.
+    """
+    device = next(iter(section.parameters()), torch.empty(0)).device
+    blank = torch.zeros((1, preprocessing.channels, preprocessing.size, preprocessing.size), device=device)
+    with torch.inference_mode():
+        return tuple(section.eval()(blank).shape[1:])
+
+
+def check_input_size(network: Network, preprocessing: Preprocessing) -> None:
+    """Refuse a size of pictures that the network cannot take. Raises InputError."""
+    whole, _ = network.split(network.cuts[-1])
+    try:
+        output_shape(whole, preprocessing)
+    except RuntimeError as error:
+        raise InputError(
+            f"expected pictures of a size that {network.config.architecture} takes, got {preprocessing.size} px "
+            f"({str(error).splitlines()[0]}): leave --image-size out or choose another"
+        ) from None
 
 
 def _compute(

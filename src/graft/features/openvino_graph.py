@@ -1,8 +1,9 @@
-"""A section as an OpenVINO model, without computing anything.
+"""A section as an OpenVINO model, at the cost of running it once on a blank picture.
 
-One pass over meta tensors follows the functions that the section calls in evaluation mode, and each is written down in
-OpenVINO's opset: a tenth of a second where OpenVINO's own converter, which traces by running the network several
-times, takes seconds. A section that calls a function without a row in the table goes to that converter instead.
+That pass follows the functions that the section calls in evaluation mode, and each is written down in OpenVINO's opset:
+a tenth of a second where OpenVINO's own converter, which traces several times over, takes seconds. (A pass over meta
+tensors would make torch load its compiler, which takes longer still.) A section that calls a function without a row in
+the table goes to that converter instead.
 """
 
 import warnings
@@ -41,13 +42,11 @@ def _record(section: nn.Module, preprocessing: Preprocessing, shape: tuple[int, 
     mean = 255 * np.asarray(preprocessing.mean, np.float32).reshape(per_channel)
     std = 255 * np.asarray(preprocessing.std, np.float32).reshape(per_channel)
     image = opset.divide(opset.subtract(opset.convert(pixels, np.float32), _constant(mean)), _constant(std))
-    state = {**dict(section.named_parameters()), **dict(section.named_buffers())}
-    stand_ins = {name: torch.empty_like(tensor, device="meta") for name, tensor in state.items()}
-    recorder = _Recorder({id(stand_ins[name]): tensor.detach() for name, tensor in state.items()})
-    start = torch.empty(shape, device="meta")
-    recorder.nodes[id(start)] = image
+    recorder = _Recorder({id(tensor): tensor.detach() for tensor in (*section.parameters(), *section.buffers())})
+    blank = torch.zeros((1, *shape[1:]))
+    recorder.nodes[id(blank)] = image
     with torch.no_grad(), recorder:
-        end = torch.func.functional_call(section, stand_ins, (start,))
+        end = section(blank)
     return openvino.Model([opset.result(recorder.node(end))], [pixels], "trunk")
 
 
@@ -215,7 +214,10 @@ def _mean(
 
 
 def _reshape(recorder: _Recorder, output: Tensor, x: Tensor, *shape: Any, **named: Any) -> Node:
-    return opset.reshape(recorder.node(x), np.array(output.shape), special_zero=False)
+    if output.shape[0] != 1 or x.shape[0] != 1:
+        raise UnknownFunctionError("a reshape that moves the batch")
+    # The pass has one picture, the model has a batch of them.
+    return opset.reshape(recorder.node(x), np.array([-1, *output.shape[1:]]), special_zero=False)
 
 
 def _pad(

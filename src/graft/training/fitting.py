@@ -222,8 +222,9 @@ def _check_classes(dataset: Dataset, labels: dict[str, np.ndarray]) -> None:
             f"expected a readable picture of every class to train on, got none of {', '.join(map(repr, gone[:6]))}: "
             "replace the files that cannot be decoded, or remove the class"
         )
-    if VAL in labels and not len(labels[VAL]):
-        raise DataError("expected readable pictures in val, got none: replace the files that cannot be decoded")
+    for name, split in labels.items():
+        if not len(split):
+            raise DataError(f"expected readable pictures in {name}, got none: replace the files that cannot be decoded")
 
 
 def _skipped(splits: Mapping[str, Pictures], found: dict[str, Activations]) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """From labelled pictures to a run folder, step by step."""
 
+import shutil
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from graft.evaluation.report import html_report
 from graft.evaluation.scores import scores
 from graft.features.cache import write_aside
 from graft.features.engine import choose
+from graft.features.extraction import check_input_size
 from graft.images.preprocessing import Fit, Preprocessing
 from graft.training.fitting import Reporter, Trained, Work, fit_level
 from graft.training.loop import Recipe
@@ -80,6 +82,7 @@ def train(
         names = Path(classes_file) if classes_file else None
         start = load_base(base, architecture=arch, classes_file=names, progress=progress)
     preprocessing = _with_choices(start.preprocessing, image_size, fit)
+    check_input_size(start.network, preprocessing)
     chosen = plan(level, start.network, start.pretrained)
     if chosen.level == "as-is":
         dataset = _in_base_classes(dataset, start)
@@ -106,10 +109,16 @@ def train(
     work = Work(
         dataset, start, preprocessing, chosen, choice, _recipe(start, epochs, batch_size, rate), folder, seed, reporter
     )
-    trained = fit_level(work)
-    if trained.skipped and strict:
-        name, reason = next(iter(trained.skipped.items()))
-        raise DataError(f"expected every picture to be readable with --strict, got {name}: {reason}")
+    try:
+        trained = fit_level(work)
+        if trained.skipped and strict:
+            name, reason = next(iter(trained.skipped.items()))
+            raise DataError(f"expected every picture to be readable with --strict, got {name}: {reason}")
+    except InputError:
+        # Nothing came of it and nothing can be resumed: the name is free again.
+        if not resume:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
     return _finish(work, trained, notes, started)
 
 

@@ -52,7 +52,7 @@ def load_base(
     metadata or recognised from its tensors; `architecture` says it outright. Raises WeightsError, FetchError.
     """
     if base.startswith("hf:"):
-        return _from_hub(base, fetch_from_hub(base.removeprefix("hf:")), architecture, classes_file)
+        return _from_hub(base, fetch_from_hub(base.removeprefix("hf:"), progress=progress), architecture, classes_file)
     if base in BUNDLED_BASES:
         return _from_file(read_weights(BUNDLED / f"{base}.safetensors"), base, BUNDLED, architecture, classes_file)
     if base in CATALOG and not Path(base).exists():

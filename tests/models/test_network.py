@@ -1,0 +1,209 @@
+"""The contract of a network: stages, cuts, features, heads; for every architecture of the catalogue."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from graft.errors import CutError
+from graft.models.catalog import CATALOG, build, default_config
+from graft.models.network import Config, Network, Section, freeze, parameter_count, state_shapes
+
+# Small enough for every test to be quick; LeNet-5 knows one size alone.
+SIDES = {"lenet5": 28, **{name: 64 for name, row in CATALOG.items() if row.input_size[-1] == 224}}
+
+
+def made(name: str) -> Network:
+    torch.manual_seed(0)
+    network = build(default_config(name))
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            # As after training: statistics that are not those of a fresh layer.
+            nn.init.uniform_(module.running_mean, -0.1, 0.1)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+    return network.eval()
+
+
+def pictures(name: str, count: int = 2, side: int | None = None) -> Tensor:
+    side = side or SIDES.get(name, 32)
+    return torch.randn(count, CATALOG[name].input_size[0], side, side, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="module", params=list(CATALOG))
+def network(request: pytest.FixtureRequest) -> Iterator[Network]:
+    """Every network of the catalogue in turn; a test that changes it makes its own."""
+    yield made(request.param)
+
+
+@torch.no_grad()
+def test_trunk_and_crown_at_every_cut_give_what_the_network_gives(network):
+    x = pictures(network.config.architecture)
+    logits = network(x)
+    assert logits.shape == (2, network.config.classes)
+    assert logits.std() > 0
+    assert network.cuts == ("input", *(stage.name for stage in network.stages))
+    for cut in network.cuts:
+        trunk, crown = network.split(cut)
+        assert torch.equal(crown(trunk(x)), logits), cut
+
+
+def test_a_cut_shares_parameters_and_tensor_names_with_the_network(network):
+    whole = network.state_dict(keep_vars=True)
+    for cut in network.cuts:
+        trunk, crown = network.split(cut)
+        ours, theirs = trunk.state_dict(keep_vars=True), crown.state_dict(keep_vars=True)
+        assert not ours.keys() & theirs.keys()
+        assert {**ours, **theirs}.keys() == whole.keys()
+        assert all(tensor is whole[name] for name, tensor in {**ours, **theirs}.items())
+        assert parameter_count(trunk) + parameter_count(crown) == parameter_count(network)
+    empty, all_of_it = network.split("input")
+    assert not list(empty.parameters())
+    assert len(all_of_it.stages) == len(network.stages)
+    assert not list(network.split("head")[1].parameters())
+
+
+@torch.no_grad()
+def test_feature_maps_have_the_declared_channels_and_strides(network):
+    x = pictures(network.config.architecture)
+    features = network.feature_maps(x)
+    assert list(features) == [stage.name for stage in network.stages[:-1]]
+    for stage in network.stages[:-1]:
+        features_here = features[stage.name]
+        assert features_here.shape[:2] == (2, stage.channels)
+        if stage.stride is None:
+            assert features_here.ndim == 2
+        elif network.config.architecture != "lenet5":
+            assert features_here.shape[2:] == (x.shape[2] // stage.stride, x.shape[3] // stage.stride)
+        # No later stage has written into it.
+        assert torch.equal(features_here, network.split(stage.name)[0](x))
+    assert torch.equal(network.head(network.pooled(x)), network(x))
+    assert network.pooled(x).shape == (2, network.head.in_features)
+
+
+def test_every_parameter_gets_a_gradient(network):
+    network.train()
+    try:
+        logits = network(pictures(network.config.architecture, count=2))
+        nn.functional.cross_entropy(logits, torch.tensor([0, 1])).backward()
+        without = [name for name, parameter in network.named_parameters() if parameter.grad is None]
+        zero = [name for name, parameter in network.named_parameters() if not parameter.grad.count_nonzero()]
+        assert not without
+        assert not zero
+        assert all(parameter.grad.isfinite().all() for parameter in network.parameters())
+    finally:
+        network.zero_grad(set_to_none=True)
+        network.eval()
+
+
+def test_the_head_is_the_layer_whose_outputs_are_the_classes(network):
+    assert network.head is network.get_submodule(network.head_name)
+    assert network.head.out_features == network.config.classes
+    assert f"{network.head_name}.weight" in network.state_dict()
+
+
+@pytest.mark.parametrize("name", ["lenet5", "resnet20", "resnet18", "mobilenet_v1_025", "mobilenet_v2"])
+def test_a_new_head_replaces_the_old_one_alone(name):
+    network = made(name)
+    x = pictures(name)
+    before, pooled, old = state_shapes(network), network.pooled(x), network.head
+    new = network.new_head(7)
+    assert network.head is new is not old
+    assert network(x).shape == (2, 7)
+    assert torch.equal(network.pooled(x), pooled)
+    assert network.config == Config(name, classes=7, channels=CATALOG[name].input_size[0])
+    assert (network.stages[-1].name, network.stages[-1].channels) == ("head", 7)
+    assert [n for n, shape in state_shapes(network).items() if shape != before[n]] == [
+        f"{network.head_name}.weight",
+        f"{network.head_name}.bias",
+    ]
+    assert state_shapes(network).keys() == before.keys()
+    assert new.training is old.training
+    trunk, crown = network.split("pool" if "pool" in network.cuts else "stage4")
+    assert crown.state_dict(keep_vars=True)[f"{network.head_name}.weight"] is new.weight
+    assert torch.equal(crown(trunk(x)), network(x))
+    with pytest.raises(ValueError, match="not 0"):
+        network.new_head(0)
+
+
+def test_a_new_head_is_of_the_old_ones_dtype():
+    assert made("resnet20").double().new_head(3).weight.dtype == torch.float64
+
+
+def test_a_cut_that_does_not_exist_is_refused_with_the_nearest():
+    network = made("resnet20")
+    with pytest.raises(CutError, match=r"input, stem, stage1, .*not 'stage_2' \(did you mean 'stage2'\?\)"):
+        network.split("stage_2")
+    with pytest.raises(CutError, match="resnet20"):
+        network.split("")
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("side", [32, 97, 161])
+@pytest.mark.parametrize("padding", ["torch", "tensorflow"])
+@pytest.mark.parametrize("name", ["resnet20", "resnet18", "resnet50", "mobilenet_v1_025", "mobilenet_v2"])
+def test_pictures_of_another_size_give_logits_and_maps_of_the_declared_stride(name, padding, side):
+    network = build(Config(name, classes=5, padding=padding)).eval()
+    x = pictures(name, count=1, side=side)
+    assert network(x).shape == (1, 5)
+    for stage in network.stages:
+        if stage.stride:
+            features = network.split(stage.name)[0](x)
+            # Halving rounds up every time, which is the same as rounding up once.
+            assert features.shape[-1] == -(-side // stage.stride), stage.name
+
+
+@torch.no_grad()
+def test_pictures_need_not_be_square():
+    assert made("mobilenet_v2")(torch.zeros(1, 3, 64, 96)).shape == (1, 1000)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["lenet5", "resnet20", "resnet18", "mobilenet_v1", "mobilenet_v2"])
+def test_channels_and_classes_are_as_asked(name):
+    other, side = (3, 28) if name == "lenet5" else (1, 32)
+    network = build(Config(name, classes=4, channels=other)).eval()
+    assert network(torch.zeros(1, other, side, side)).shape == (1, 4)
+
+
+def test_the_batch_norm_epsilon_is_the_stated_one():
+    for name in ("resnet20", "resnet50", "mobilenet_v1_025", "mobilenet_v2"):
+        with torch.device("meta"):
+            network = build(Config(name, classes=2, batch_norm_eps=1e-3))
+        norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+        assert norms
+        assert {module.eps for module in norms} == {1e-3}
+
+
+def test_a_frozen_trunk_stays_as_it_is_while_the_crown_trains():
+    network = made("resnet20").train()
+    trunk, crown = network.split("stage2")
+    freeze(trunk)
+    before = {name: tensor.clone() for name, tensor in trunk.state_dict().items()}
+    optimiser = torch.optim.SGD(crown.parameters(), lr=0.1)
+    crown(trunk(pictures("resnet20", count=4))).square().sum().backward()
+    optimiser.step()
+    assert all(parameter.grad is None for parameter in trunk.parameters())
+    assert all(parameter.grad is not None for parameter in crown.parameters())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in trunk.state_dict().items())
+
+
+def test_a_section_is_in_the_mode_of_its_network():
+    assert not made("resnet20").split("stem")[0].training
+    assert made("resnet20").train().split("stem")[1].training
+
+
+def test_stages_must_end_with_the_head():
+    network = made("resnet20")
+    with pytest.raises(ValueError, match="head"):
+        network.arrange(network.stages[:-1], "linear")
+
+
+def test_building_twice_from_one_seed_gives_the_same_network():
+    first, second = made("mobilenet_v1_025"), made("mobilenet_v1_025")
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+
+def test_a_section_of_no_stages_returns_its_input():
+    x = torch.randn(1, 3, 4, 4)
+    assert Section(made("resnet20"), ())(x) is x

@@ -1,0 +1,94 @@
+"""The public names, and what importing them costs."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+
+import pytest
+
+import graft
+
+HEAVY = ("torch", "torchvision", "numpy", "openvino", "PIL", "scipy", "pyarrow", "sklearn", "matplotlib")
+PUBLIC = [
+    "Classifier",
+    "Evaluation",
+    "GraftError",
+    "ImageError",
+    "InputError",
+    "Network",
+    "Prediction",
+    "Run",
+    "__version__",
+    "create",
+    "evaluate",
+    "load",
+    "train",
+]
+
+
+def modules_after(program: str) -> set[str]:
+    """The top-level modules that a fresh interpreter has loaded after `program`."""
+    program += "\nimport json, sys\nprint('\\n' + json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_the_public_names_are_these():
+    assert sorted(graft.__all__) == sorted(PUBLIC)
+    assert dir(graft) == sorted(PUBLIC)
+
+
+def test_every_public_name_exists_under_its_own_name():
+    for name in graft.__all__:
+        value = getattr(graft, name)
+        assert name == "__version__" or value.__name__ == name
+
+
+def test_the_names_are_those_of_their_rooms():
+    from graft.models.network import Network
+    from graft.weights.creating import create
+
+    assert graft.Network is Network
+    assert graft.create is create
+    assert issubclass(graft.InputError, graft.GraftError)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="'tarin'"):
+        graft.tarin  # noqa: B018
+    assert not hasattr(graft, "helpers")
+
+
+def test_importing_graft_loads_nothing_heavy():
+    assert not modules_after("import graft; graft.__version__, dir(graft)") & set(HEAVY)
+
+
+def test_errors_and_the_catalogue_load_nothing_heavy():
+    assert not modules_after("import graft; graft.InputError; import graft.models.catalog") & set(HEAVY)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["--no-such-option"], ["no-such-command"]])
+def test_help_and_a_wrong_call_load_nothing_heavy(arguments):
+    if importlib.util.find_spec("graft.__main__") is None:
+        pytest.skip("there is no command line yet")
+    program = f"""
+import runpy, sys
+sys.argv = ["graft", *{arguments!r}]
+try:
+    runpy.run_module("graft", run_name="__main__")
+except SystemExit:
+    pass
+"""
+    assert not modules_after(program) & set(HEAVY)
+
+
+def test_help_names_the_commands():
+    if importlib.util.find_spec("graft.__main__") is None:
+        pytest.skip("there is no command line yet")
+    done = subprocess.run(
+        [sys.executable, "-m", "graft", "--help"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0
+    for command in ("train", "evaluate", "predict"):
+        assert command in done.stdout

@@ -1,0 +1,179 @@
+"""The rooms of `src/graft` import each other only as the design's table allows."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import graft
+
+SOURCE = Path(graft.__file__).parent
+PACKAGE = "graft"
+
+# The table of the design, section 4, as it stands. `errors` may be imported by all; a room imports itself freely.
+ALLOWED: dict[str, set[str]] = {
+    "models": set(),
+    "accounting": set(),
+    "images": set(),
+    "evaluation": set(),
+    "data": {"images"},
+    "weights": {"models", "images"},
+    "features": {"models", "images", "data"},
+    "explanation": {"models", "images"},
+    "transfer": {"models", "weights", "data", "features", "evaluation"},
+    "training": {
+        "models",
+        "accounting",
+        "images",
+        "evaluation",
+        "features",
+        "data",
+        "weights",
+        "explanation",
+        "transfer",
+    },
+    "export": {"models", "weights", "images"},
+    "serving": {"models", "weights", "images", "data", "features", "explanation"},
+    "cli": {
+        "models",
+        "accounting",
+        "images",
+        "evaluation",
+        "features",
+        "data",
+        "weights",
+        "explanation",
+        "transfer",
+        "export",
+        "serving",
+        "training",
+    },
+    # Beside the rooms: the door names what is public, the command starts the command line.
+    "errors": set(),
+    "__init__": {"models", "serving", "training", "weights"},
+    "__main__": {"cli"},
+}
+NETWORK = {"urllib", "http", "requests", "httpx", "huggingface_hub", "socket", "ftplib", "aiohttp"}
+LEVELS = (
+    {"images", "models", "accounting", "evaluation"},
+    {"features", "data", "weights", "explanation"},
+    {"transfer", "export", "serving"},
+    {"training"},
+    {"cli"},
+)
+
+
+def room_of(path: Path, source: Path = SOURCE) -> str:
+    return path.relative_to(source).parts[0].removesuffix(".py")
+
+
+def imported(text: str, module: str) -> Iterator[tuple[str, int]]:
+    """Dotted names imported anywhere in a file, with their lines: in functions and under TYPE_CHECKING too.
+
+    `module` is the dotted name of the package that the file is in, which relative imports start from.
+    """
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parents = module.split(".")
+                base = ".".join([*parents[: len(parents) - node.level + 1], *filter(None, [base])])
+            # `from graft import cli` imports a room as much as `import graft.cli`.
+            yield from ((f"{base}.{alias.name}", node.lineno) for alias in node.names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
+            for argument in node.args[:1]:
+                # The text of an f-string up to its first value is enough to tell the room.
+                first = argument.values[0] if isinstance(argument, ast.JoinedStr) and argument.values else argument
+                if isinstance(first, ast.Constant) and isinstance(first.value, str):
+                    yield first.value, node.lineno
+
+
+def wrong_arrows(path: Path, text: str, source: Path = SOURCE) -> list[str]:
+    room = room_of(path, source)
+    package = ".".join([PACKAGE, *path.relative_to(source).parts[:-1]])
+    wrong = []
+    for name, line in imported(text, package):
+        first, _, rest = name.partition(".")
+        if first != PACKAGE:
+            continue
+        target = rest.partition(".")[0]
+        # The package itself lends nothing to its rooms but its version.
+        if target in (room, "errors", "__version__") or target in ALLOWED[room]:
+            continue
+        wrong.append(f"{path.relative_to(source)}:{line} imports {name}")
+    return wrong
+
+
+FILES = sorted(SOURCE.rglob("*.py"))
+
+
+def test_there_are_files_to_look_at():
+    assert len(FILES) > 30
+    assert {"models", "weights", "training"} <= {room_of(path) for path in FILES}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_a_file_imports_only_the_rooms_it_may(path):
+    assert room_of(path) in ALLOWED, f"{path.relative_to(SOURCE)} is in no room of the design"
+    assert not wrong_arrows(path, path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_only_the_hub_reaches_the_network(path):
+    # The page and service of `serving` answer on a network; they may name what they answer with.
+    if path.relative_to(SOURCE) == Path("weights", "hub.py"):
+        return
+    allowed = {"http", "socket"} if room_of(path) == "serving" else set()
+    names = {name.partition(".")[0] for name, _ in imported(path.read_text(encoding="utf-8"), PACKAGE)}
+    assert not names & NETWORK - allowed
+
+
+def test_arrows_of_the_table_point_down():
+    level = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
+    for room, others in ALLOWED.items():
+        for other in others if room in level else ():
+            # Level 1 has one arrow on its own level, which the table names: features to data.
+            assert level[other] < level[room] or (room, other) == ("features", "data")
+    assert all("cli" not in others for room, others in ALLOWED.items() if room != "__main__")
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("models/network.py", "import graft.weights.file"),
+        ("models/network.py", "from graft import training"),
+        ("models/network.py", "def f():\n    from graft.images.resizing import fit"),
+        ("models/network.py", "if TYPE_CHECKING:\n    from graft.data.dataset import Dataset"),
+        ("models/network.py", "from ..weights import file"),
+        ("models/network.py", "import_module('graft.cli.app')"),
+        ("models/network.py", "importlib.import_module(f'graft.serving.{name}')"),
+        ("accounting/counting.py", "from graft.models.network import Network"),
+        ("serving/predictor.py", "from graft.training.training import train"),
+        ("transfer/levels.py", "from graft.training.loop import fit_crown"),
+        ("training/training.py", "from graft.serving.predictor import load"),
+        ("training/training.py", "from graft.cli import app"),
+        ("weights/base.py", "from graft.data.folder import read_folder"),
+        ("features/cache.py", "from graft.weights.base import load_base"),
+        ("models/network.py", "from graft import train"),
+    ],
+)
+def test_a_wrong_arrow_is_seen_wherever_it_hides(file, text):
+    assert len(wrong_arrows(SOURCE / file, text)) == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("models/network.py", "from graft.errors import CutError\nimport torch\nfrom graft.models import blocks"),
+        ("models/catalog.py", "import_module(f'graft.models.{family}')"),
+        ("weights/base.py", "from graft.images.preprocessing import Preprocessing"),
+        ("features/engine.py", "from graft.data.loading import Batch"),
+        ("cli/app.py", "from graft.training.training import train"),
+        ("models/network.py", "from . import blocks\nfrom .blocks import convolution\nimport grafting"),
+    ],
+)
+def test_a_right_arrow_is_left_alone(file, text):
+    assert not wrong_arrows(SOURCE / file, text)

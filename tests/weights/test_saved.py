@@ -1,0 +1,241 @@
+"""The model folder: what is saved comes back bit for bit, and a damaged folder is told from a sound one."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from graft.errors import InputError, WeightsError
+from graft.images.preprocessing import Preprocessing
+from graft.models.catalog import build
+from graft.models.network import Config
+from graft.weights.base import load_base
+from graft.weights.saved import SavedModel, load_model, model_folder, save_model
+
+CLASSES = ("ant", "bee", 'Käfer, groß | "selten"')
+FILES = ("config.json", "model.safetensors", "labels.json", "preprocessing.json", "calibration.json", "README.md")
+
+
+def made(name: str = "mobilenet_v1_025", channels: int = 3) -> SavedModel:
+    torch.manual_seed(0)
+    network = build(Config(name, len(CLASSES), channels, "tensorflow", 1e-3)).eval()
+    preprocessing = Preprocessing(96, (0.5,) * channels, (0.25,) * channels, "letterbox", 0.9)
+    return SavedModel(network, preprocessing, CLASSES, 1.5, {"base": "mobilenet_v1_025", "val": {"top1": 0.93}})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    save_model(tmp_path / "run" / "model", made())
+    return tmp_path / "run" / "model"
+
+
+def change(path: Path, **values: object) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **values}), encoding="utf-8")
+
+
+def change_network(folder: Path, **values: object) -> None:
+    network = json.loads((folder / "config.json").read_text(encoding="utf-8"))["network"]
+    change(folder / "config.json", network={**network, **values})
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("name", "channels"), [("mobilenet_v1_025", 3), ("resnet20", 1), ("lenet5", 1)])
+def test_a_saved_model_comes_back_bit_for_bit(tmp_path, name, channels):
+    model = made(name, channels)
+    save_model(tmp_path / "model", model)
+    back = load_model(tmp_path / "model")
+    x = torch.randn(2, channels, 28, 28)
+    assert torch.equal(back.network(x), model.network(x))
+    assert not back.network.training
+    assert back.network.config == model.network.config
+    assert back.preprocessing == model.preprocessing
+    assert (back.classes, back.temperature, back.facts) == (model.classes, model.temperature, model.facts)
+
+
+def test_the_folder_holds_what_the_design_promises_and_nothing_beside_it(folder):
+    assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
+    assert [path.name for path in folder.parent.iterdir()] == ["model"]
+    assert json.loads((folder / "labels.json").read_text(encoding="utf-8")) == list(CLASSES)
+    assert "ant" in (folder / "README.md").read_text(encoding="utf-8")
+
+
+def test_half_precision_is_saved_as_single(tmp_path):
+    model = made()
+    model.network.half()
+    save_model(tmp_path / "model", model)
+    tensors = load_file(tmp_path / "model" / "model.safetensors")
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.float32, torch.int64}
+
+
+def test_saving_again_replaces_the_folder(folder):
+    (folder / "stray.txt").write_text("old")
+    model = made()
+    model.network.new_head(3)
+    save_model(folder, model)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
+    assert torch.equal(load_model(folder).network.head.weight, model.network.head.weight)
+    assert [path.name for path in folder.parent.iterdir()] == ["model"]
+
+
+def test_a_save_that_fails_leaves_the_old_model(folder, monkeypatch):
+    import safetensors.torch
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    with pytest.raises(OSError, match="No space"):
+        save_model(folder, made())
+    assert load_model(folder).classes == CLASSES
+
+
+def test_a_run_folder_and_its_model_folder_mean_the_same(folder):
+    assert model_folder(folder) == model_folder(folder.parent) == folder
+    with pytest.raises(InputError, match="does not exist"):
+        model_folder(folder / "absent")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(InputError, match=r"holds no config\.json and model\.safetensors"):
+        model_folder(folder)
+
+
+@torch.no_grad()
+def test_the_tensors_alone_are_a_base_that_knows_all_of_its_input(folder, tmp_path):
+    path = (folder / "model.safetensors").rename(tmp_path / "elsewhere.safetensors")
+    model, base = made(), load_base(str(path))
+    x = torch.randn(1, 3, 33, 33)
+    assert torch.equal(base.network(x), model.network(x))
+    assert base.network.config == model.network.config
+    assert base.preprocessing == model.preprocessing
+    assert base.classes == CLASSES
+
+
+def test_a_saved_model_is_a_base(folder):
+    for path in (folder, folder.parent):
+        base = load_base(str(path))
+        assert base.classes == CLASSES
+        assert base.has_head
+        assert base.pretrained
+        assert base.preprocessing == made().preprocessing
+
+
+@pytest.mark.parametrize("name", ["config.json", "labels.json", "preprocessing.json", "model.safetensors"])
+def test_a_missing_file_is_named(folder, name):
+    (folder / name).unlink()
+    with pytest.raises(WeightsError, match=re.escape(name)):
+        load_model(folder)
+
+
+def test_without_calibration_the_temperature_is_one(folder):
+    (folder / "calibration.json").unlink()
+    assert load_model(folder).temperature == 1.0
+
+
+@pytest.mark.parametrize("name", ["config.json", "labels.json", "preprocessing.json", "calibration.json"])
+@pytest.mark.parametrize(
+    "content", [b"", b'{"a": ', b"\xff\xfe\x00", b"3", b"null", b"[" * 200_000, b'{"a":' * 200_000]
+)
+def test_a_corrupt_file_is_named(folder, name, content):
+    (folder / name).write_bytes(content)
+    with pytest.raises(WeightsError, match=re.escape(name)):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("length", [0, 5, 100, 10_000])
+def test_truncated_tensors_are_refused(folder, length):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(WeightsError, match=r"model\.safetensors"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("format_", [2, "1", None])
+def test_another_format_is_refused_before_anything_else_is_read(folder, format_):
+    change(folder / "config.json", graft=format_)
+    (folder / "preprocessing.json").write_text('{"another": "layout"}')
+    with pytest.raises(WeightsError, match=f"format 1, got {format_!r}"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("labels", [["ant", "bee"], ["ant", "bee", "cat", "dog"], [], ["ant", "bee", 3]])
+def test_labels_that_do_not_fit_the_outputs_are_refused(folder, labels):
+    (folder / "labels.json").write_text(json.dumps(labels))
+    with pytest.raises(WeightsError, match=r"3 class names in .*labels\.json"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"classes": -1},
+        {"classes": 0},
+        {"classes": "10" * 100},
+        {"classes": int("10" * 100)},
+        {"classes": 3.0},
+        {"classes": True},
+        {"classes": None},
+        {"classes": 10**9},
+        {"channels": 7},
+        {"channels": 3.0},
+        {"channels": 10**9},
+        {"channels": [3]},
+        {"architecture": "../../x"},
+        {"architecture": "graft.errors"},
+        {"architecture": ["resnet20"]},
+        {"architecture": None},
+        {"padding": "reflect"},
+        {"padding": ["torch"]},
+        {"batch_norm_eps": float("nan")},
+        {"batch_norm_eps": -1.0},
+        {"batch_norm_eps": "0.001"},
+        {"batch_norm_eps": 10**400},
+        {"hook": "os.system"},
+    ],
+    ids=lambda values: repr(values)[:40],
+)
+def test_a_hostile_configuration_is_refused_before_anything_is_built(folder, monkeypatch, values):
+    def never(_: Config) -> None:
+        raise AssertionError("a network was built")
+
+    monkeypatch.setattr("graft.weights.saved.build", never)
+    monkeypatch.setattr("graft.weights.layouts.build", never)
+    change_network(folder, **values)
+    with pytest.raises(WeightsError, match="restore the file that was saved with the model"):
+        load_model(folder)
+
+
+def test_a_configuration_without_a_network_is_refused(folder):
+    for value in (None, [], "resnet20", {}, {"classes": 3}):
+        change(folder / "config.json", network=value)
+        with pytest.raises(WeightsError, match="under 'network'"):
+            load_model(folder)
+
+
+def test_tensors_of_another_network_are_refused(folder, tmp_path):
+    for other, says in (
+        (build(Config("mobilenet_v1_025", 4)), "head of 3 outputs"),
+        (build(Config("mobilenet_v1_025", 3, 1)), "3 input channels"),
+        (build(Config("resnet20", 3)), "head of 3 outputs .* got none"),
+    ):
+        save_file(other.state_dict(), folder / "model.safetensors")
+        with pytest.raises(WeightsError, match=says):
+            load_model(folder)
+
+
+def test_preprocessing_for_other_channels_is_refused(folder):
+    change(folder / "preprocessing.json", mean=[0.5], std=[0.5])
+    with pytest.raises(WeightsError, match=r"each of 3 channels in .*preprocessing\.json"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [float("nan"), float("inf"), 0, -1.0, "1", None, True, 10**400, 1e-320, [1]],
+    ids=lambda value: repr(value)[:30],
+)
+def test_a_temperature_that_is_none_is_refused(folder, value):
+    change(folder / "calibration.json", temperature=value)
+    with pytest.raises(WeightsError, match="temperature above zero"):
+        load_model(folder)
