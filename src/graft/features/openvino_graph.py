@@ -42,7 +42,8 @@ def _record(section: nn.Module, preprocessing: Preprocessing, shape: tuple[int, 
     mean = 255 * np.asarray(preprocessing.mean, np.float32).reshape(per_channel)
     std = 255 * np.asarray(preprocessing.std, np.float32).reshape(per_channel)
     image = opset.divide(opset.subtract(opset.convert(pixels, np.float32), _constant(mean)), _constant(std))
-    recorder = _Recorder({id(tensor): tensor.detach() for tensor in (*section.parameters(), *section.buffers())})
+    values = {id(tensor): tensor.detach() for tensor in (*section.parameters(), *section.buffers())}
+    recorder = _Recorder(values, batch=shape[0])
     blank = torch.zeros((1, *shape[1:]))
     recorder.nodes[id(blank)] = image
     with torch.no_grad(), recorder:
@@ -71,10 +72,14 @@ def _convert(section: nn.Module, preprocessing: Preprocessing, shape: tuple[int,
 
 
 class _Recorder(TorchFunctionMode):
-    """Follows tensors by identity: `nodes` for what was computed, `values` for parameters and buffers."""
+    """Follows tensors by identity: `nodes` for what was computed, `values` for parameters and buffers.
 
-    def __init__(self, values: dict[int, Tensor]) -> None:
+    The pass has one picture where the model has `batch` of them.
+    """
+
+    def __init__(self, values: dict[int, Tensor], batch: int) -> None:
         super().__init__()
+        self.batch = batch
         self.nodes: dict[int, Node] = {}
         self.values = values
         # An identity is only unique while the tensor lives.
@@ -94,8 +99,10 @@ class _Recorder(TorchFunctionMode):
             node = _FUNCTIONS[name](self, output, *args, **(kwargs or {}))
         except (TypeError, ValueError, RuntimeError) as error:
             raise UnknownFunctionError(f"{name}: {error}") from None
-        if tuple(node.output(0).shape) != tuple(output.shape):
-            raise UnknownFunctionError(f"{name}: {tuple(output.shape)} became {tuple(node.output(0).shape)}")
+        # A row that misunderstood its call, or mixed up pictures of a batch, mostly shows in the shape.
+        expected = (self.batch, *output.shape[1:]) if output.shape[:1] == (1,) else tuple(output.shape)
+        if tuple(node.output(0).shape) != expected:
+            raise UnknownFunctionError(f"{name}: {expected} became {tuple(node.output(0).shape)}")
         self.nodes[id(output)] = node
         return output
 
@@ -236,9 +243,15 @@ def _item(recorder: _Recorder, output: Tensor, x: Tensor, key: Any) -> Node:
     slices = key if isinstance(key, tuple) else (key,)
     if not all(isinstance(part, slice) for part in slices):
         raise UnknownFunctionError("indexing by more than slices")
-    bounds = [part.indices(size) for part, size in zip(slices, x.shape, strict=False)]
+    # `:` stands for the whole axis, whose length differs for the batch.
+    axes = [axis for axis, part in enumerate(slices) if part != slice(None)]
+    if 0 in axes:
+        raise UnknownFunctionError("a slice of the batch")
+    if not axes:
+        return recorder.node(x)
+    bounds = [slices[axis].indices(x.shape[axis]) for axis in axes]
     start, stop, step = (np.array(numbers) for numbers in zip(*bounds, strict=True))
-    return opset.slice(recorder.node(x), start, stop, step, np.arange(len(bounds)))
+    return opset.slice(recorder.node(x), start, stop, step, np.array(axes))
 
 
 def _linear(recorder: _Recorder, output: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Node:

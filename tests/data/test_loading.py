@@ -1,0 +1,138 @@
+"""Batches of pixels: in order, failures by index, decoded ahead within bounds, and no thread left behind."""
+
+import io
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from graft.data.dataset import Pictures
+from graft.data.folder import Files
+from graft.data.loading import batches, load
+from graft.errors import ImageError
+from graft.images.preprocessing import Preprocessing
+
+GREY = Preprocessing(4, (0.5,), (0.5,), fit="squash")
+
+
+class Numbered:
+    """Pictures whose every pixel is their number; those in `broken` are no pictures. Counts what was read."""
+
+    def __init__(self, count: int, broken: tuple[int, ...] = ()) -> None:
+        self.count, self.broken = count, broken
+        self.reads: list[int] = []
+
+    def __len__(self) -> int:
+        return self.count
+
+    def name(self, row: int) -> str:
+        return str(row)
+
+    def read(self, row: int) -> bytes | np.ndarray:
+        self.reads.append(row)
+        # The first of each few is slow, so that threads finish out of order.
+        time.sleep(0.003 if row % 4 == 0 else 0)
+        return b"no picture" if row in self.broken else np.full((4, 4), row, np.uint8)
+
+    def stamp(self, row: int) -> str:
+        return str(row)
+
+
+def numbered(count: int, broken: tuple[int, ...] = ()) -> tuple[Numbered, Pictures]:
+    source = Numbered(count, broken)
+    return source, Pictures(source, np.arange(count), np.zeros(count, np.int64))
+
+
+def decoding_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 8, 50])
+@pytest.mark.parametrize("threads", [1, 4])
+def test_order_is_kept(batch_size: int, threads: int) -> None:
+    _, pictures = numbered(23)
+    made = list(batches(pictures, GREY, batch_size, threads=threads))
+    assert np.concatenate([batch.indices for batch in made]).tolist() == list(range(23))
+    for batch in made:
+        assert batch.pixels[:, 0, 0, 0].tolist() == batch.indices.tolist() and not batch.failures
+        assert batch.pixels.shape[1:] == (1, 4, 4)
+    assert [len(batch.indices) for batch in made[:-1]] == [batch_size] * (len(made) - 1)
+
+
+def test_another_order_and_repetitions() -> None:
+    _, pictures = numbered(5)
+    (batch,) = batches(pictures, GREY, 8, order=[4, 0, 4, 2])
+    assert batch.indices.tolist() == [4, 0, 4, 2] and batch.pixels[:, 0, 0, 0].tolist() == [4, 0, 4, 2]
+
+
+def test_rows_of_a_part_are_counted_in_the_part() -> None:
+    _, pictures = numbered(10)
+    (batch,) = batches(pictures.take(np.array([7, 3, 5])), GREY, 8)
+    assert batch.indices.tolist() == [0, 1, 2] and batch.pixels[:, 0, 0, 0].tolist() == [7, 3, 5]
+
+
+def test_failures_are_reported_by_index_and_the_batch_is_smaller() -> None:
+    _, pictures = numbered(10, broken=(1, 4, 5, 6, 7))
+    made = list(batches(pictures, GREY, 4, threads=2))
+    assert [batch.indices.tolist() for batch in made] == [[0, 2, 3], [], [8, 9]]
+    assert [sorted(batch.failures) for batch in made] == [[1], [4, 5, 6, 7], []]
+    assert made[1].pixels.shape == (0, 1, 4, 4) and made[0].pixels[:, 0, 0, 0].tolist() == [0, 2, 3]
+
+
+def test_no_pictures_are_no_batches() -> None:
+    _, pictures = numbered(0)
+    assert list(batches(pictures, GREY, 4)) == []
+
+
+def test_a_picture_deleted_after_listing_is_a_failure(tmp_path: Path) -> None:
+    content = io.BytesIO()
+    Image.new("L", (5, 5), 200).save(content, "PNG")
+    paths = [tmp_path / f"{number}.png" for number in range(3)]
+    for path in paths:
+        path.write_bytes(content.getvalue())
+    pictures = Pictures(Files(paths), np.arange(3), np.zeros(3, np.int64))
+    paths[1].unlink()
+    (batch,) = batches(pictures, GREY, 4)
+    assert batch.indices.tolist() == [0, 2] and "No such file" in batch.failures[1]
+    with pytest.raises(ImageError, match="expected a readable file, got No such file"):
+        load(pictures, 1, GREY)
+
+
+def test_closing_early_leaves_no_threads() -> None:
+    source, pictures = numbered(500)
+    made = batches(pictures, GREY, 4, threads=4)
+    next(made)
+    assert decoding_threads()
+    made.close()
+    assert not decoding_threads() and len(source.reads) < 100
+
+
+def test_the_end_leaves_no_threads() -> None:
+    _, pictures = numbered(9)
+    assert len(list(batches(pictures, GREY, 4, threads=3))) == 3
+    assert not decoding_threads()
+
+
+def test_what_is_decoded_ahead_is_bounded() -> None:
+    source, pictures = numbered(400)
+    made = batches(pictures, GREY, 8, threads=2)
+    for number in range(5):
+        next(made)
+        # Time for whatever may run ahead to do so.
+        time.sleep(0.02)
+        assert len(source.reads) <= 8 * (number + 1 + 2)
+    made.close()
+
+
+def test_a_fault_in_a_source_is_not_taken_for_a_bad_picture() -> None:
+    class Faulty(Numbered):
+        def read(self, row: int) -> bytes:
+            raise KeyError("a mistake in the program")
+
+    pictures = Pictures(Faulty(3), np.arange(3), np.zeros(3, np.int64))
+    with pytest.raises(KeyError):
+        list(batches(pictures, GREY, 2))
+    assert not decoding_threads()

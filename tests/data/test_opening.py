@@ -1,0 +1,71 @@
+"""DATA is recognised by what it is; what is not data is one sentence."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from graft.data.opening import open_dataset
+from graft.errors import DataError
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["no/such/folder", "", "a\0b", "x" * 5000, "~nobody-of-that-name/x", "http://example.org/x"],
+    ids=["missing", "empty", "null byte", "too long", "no home", "address"],
+)
+def test_a_path_to_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"^expected .*: (check the path|put the pictures)"):
+        open_dataset(path)
+
+
+@pytest.mark.parametrize("name", ["photo.jpg", "data.zip", "labels.csv"])
+def test_a_file_that_is_no_dataset(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(DataError, match=f"got the file .*{name}"):
+        open_dataset(tmp_path / name)
+
+
+def test_a_folder_by_a_relative_path_has_its_own_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "ab":
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        (tmp_path / "photos" / name / "1").write_bytes(b"x")
+    monkeypatch.chdir(tmp_path / "photos")
+    assert open_dataset(".").name == "photos"
+    (tmp_path / "link").symlink_to(tmp_path / "photos")
+    assert open_dataset("../link").classes == ("a", "b")
+
+
+def test_a_folder_without_rights_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(DataError, match=r"\(Permission denied\): check"):
+        open_dataset(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+def test_a_locked_folder_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "locked").mkdir(mode=0)
+    with pytest.raises(DataError, match="rights"):
+        open_dataset(tmp_path / "locked")
+
+
+def test_folders_of_splits_win_over_a_stray_parquet_file(tmp_path: Path) -> None:
+    for path in ("train/a/1", "train/b/2"):
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).write_bytes(b"x")
+    (tmp_path / "facts.parquet").write_bytes(b"x")
+    assert open_dataset(tmp_path).classes == ("a", "b")
+
+
+def test_nothing_is_written_beside_the_pictures(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1").write_bytes(b"x")
+    before = {path: path.stat().st_mtime_ns for path in [tmp_path, *tmp_path.rglob("*")]}
+    open_dataset(tmp_path)
+    assert before == {path: path.stat().st_mtime_ns for path in [tmp_path, *tmp_path.rglob("*")]}

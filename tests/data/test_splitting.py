@@ -1,0 +1,110 @@
+"""From the splits a source has to those that training needs."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from graft.data.dataset import Dataset, Pictures, counts
+from graft.data.folder import Files
+from graft.data.splitting import carve, with_validation
+from graft.errors import DataError
+
+
+def pictures(labels: list[int]) -> Pictures:
+    files = Files([Path(f"{number}.jpg") for number in range(len(labels))])
+    return Pictures(files, np.arange(len(labels)), np.array(labels, dtype=np.int64))
+
+
+def dataset(classes: tuple[str, ...] = ("a", "b"), **splits: list[int]) -> Dataset:
+    return Dataset("data", classes, {name: pictures(labels) for name, labels in splits.items()})
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=80), st.integers(0, 3), st.floats(0.05, 0.95))
+def test_carving_is_stratified_disjoint_and_complete(labels: list[int], seed: int, fraction: float) -> None:
+    whole = pictures(labels)
+    train, val = carve(whole, 5, fraction, seed)
+    assert sorted([*train.rows, *val.rows]) == list(range(len(labels)))
+    assert (np.diff(train.rows) > 0).all() and (np.diff(val.rows) > 0).all()
+    for part in (train, val):
+        assert (part.labels == whole.labels[part.rows]).all()
+    for label in set(labels):
+        members, kept_out = labels.count(label), int((val.labels == label).sum())
+        assert abs(kept_out - fraction * members) <= 1 and kept_out < members
+        assert kept_out >= 1 or members == 1
+
+
+def test_carving_follows_the_seed() -> None:
+    whole = pictures([0, 1] * 50)
+    first, again, other = (carve(whole, 2, 0.2, seed)[1].rows.tolist() for seed in (1, 1, 2))
+    assert first == again != other
+
+
+def test_a_missing_val_is_carved_and_said() -> None:
+    done = with_validation(dataset(all=[0] * 10 + [1] * 30), seed=7)
+    assert counts(done.splits["val"], done.classes) == {"a": 2, "b": 6}
+    assert counts(done.splits["train"], done.classes) == {"a": 8, "b": 24}
+    assert done.notes == ("no val split: 8 of 40 pictures were set aside for it, stratified by class, seed 7",)
+
+
+def test_an_empty_val_is_carved_too() -> None:
+    assert len(with_validation(dataset(train=[0, 1] * 5, val=[])).splits["val"]) == 2
+
+
+def test_splits_that_are_there_stay_as_they_are() -> None:
+    done = with_validation(dataset(train=[0, 1, 1, 0], val=[1, 0], test=[0, 1]))
+    assert {name: p.labels.tolist() for name, p in done.splits.items()} == {
+        "train": [0, 1, 1, 0],
+        "val": [1, 0],
+        "test": [0, 1],
+    }
+    assert list(done.splits) == ["train", "val", "test"] and done.notes == ()
+
+
+def test_a_label_that_train_does_not_know_is_named() -> None:
+    with pytest.raises(DataError, match="'val', got 'b' as well"):
+        with_validation(dataset(("a", "b", "c"), train=[0, 2], val=[1]))
+
+
+def test_a_class_missing_from_val_is_noted_and_nothing_shifts() -> None:
+    done = with_validation(dataset(("a", "b", "c"), train=[0, 0, 1, 1, 2, 2], val=[0, 2]))
+    assert done.splits["val"].labels.tolist() == [0, 2]
+    assert done.notes == ("val has no pictures of 'b': its figures say nothing of that",)
+
+
+def test_declared_classes_without_pictures_are_left_out_by_name() -> None:
+    done = with_validation(dataset(("a", "b", "c"), train=[2, 0, 2, 0], val=[2, 0]))
+    assert done.classes == ("a", "c") and done.splits["train"].labels.tolist() == [1, 0, 1, 0]
+    assert done.item("val", 0).label == "c"
+    assert "left out: b" in done.notes[0]
+
+
+def test_a_single_picture_stays_in_train_and_is_noted() -> None:
+    done = with_validation(dataset(train=[0, 0, 0, 1]))
+    assert counts(done.splits["train"], done.classes) == {"a": 2, "b": 1}
+    assert any("only one picture to train on: 'b'" in note for note in done.notes)
+    assert any("val has no pictures of 'b'" in note for note in done.notes)
+
+
+@pytest.mark.parametrize(
+    ("classes", "splits", "message"),
+    [
+        (("a",), {"all": [0, 0, 0]}, "two classes or more, got only 'a'"),
+        (("a", "b"), {"train": [0, 0]}, "two classes or more, got only 'a'"),
+        (("a", "b"), {"all": [0, 1]}, "two pictures or more"),
+        (("a", "b"), {"val": [0, 1]}, "pictures to train on in data, got 2 in 'val'"),
+        (("a", "b"), {"train": [], "val": [0]}, "pictures to train on"),
+    ],
+)
+def test_too_little_is_one_sentence(classes: tuple[str, ...], splits: dict[str, list[int]], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        with_validation(dataset(classes, **splits))
+
+
+def test_a_split_of_another_name_is_noted() -> None:
+    done = with_validation(dataset(train=[0, 1, 0, 1], extra=[0, 1]))
+    assert "extra" not in done.splits
+    assert any("'extra'" in note and "2 pictures were left out" in note for note in done.notes)

@@ -1,0 +1,57 @@
+"""Temperature scaling against a search of the whole grid."""
+
+import numpy as np
+import pytest
+
+from graft.evaluation.calibration import HIGHEST, LOWEST, fit_temperature, softmax
+
+
+def log_loss(logits: np.ndarray, labels: np.ndarray, temperature: float) -> float:
+    return float(-np.log(softmax(logits, temperature)[np.arange(len(labels)), labels]).mean())
+
+
+def drawn(seed: int, temperature: float, count: int = 300) -> tuple[np.ndarray, np.ndarray]:
+    """Logits and labels drawn from their probabilities at `temperature`."""
+    random = np.random.default_rng(seed)
+    logits = random.normal(0, 3, (count, 4))
+    labels = np.array([random.choice(4, p=row) for row in softmax(logits, temperature)])
+    return logits, labels
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 2.5, 8.0])
+def test_the_fit_is_the_best_of_a_fine_grid(temperature: float) -> None:
+    logits, labels = drawn(0, temperature)
+    fitted = fit_temperature(logits, labels)
+    grid = np.geomspace(LOWEST, HIGHEST, 2000)
+    losses = [log_loss(logits, labels, value) for value in grid]
+    assert fitted == pytest.approx(grid[int(np.argmin(losses))], rel=0.005)
+    assert log_loss(logits, labels, fitted) <= min(losses) + 1e-12
+
+
+@pytest.mark.parametrize("temperature", [0.5, 2.0])
+def test_the_temperature_that_made_the_labels_is_found(temperature: float) -> None:
+    assert fit_temperature(*drawn(1, temperature, 4000)) == pytest.approx(temperature, rel=0.1)
+
+
+def test_without_pictures_nothing_changes() -> None:
+    assert fit_temperature(np.empty((0, 3)), np.empty(0, int)) == 1.0
+
+
+def test_what_the_pictures_do_not_decide_stays_within_bounds() -> None:
+    logits = np.array([[5.0, 0.0], [0.0, 5.0]])
+    assert fit_temperature(logits, np.array([0, 1])) == LOWEST
+    assert fit_temperature(logits, np.array([1, 0])) == HIGHEST
+
+
+def test_softmax_of_large_logits() -> None:
+    probabilities = softmax(np.array([[1e4, 0.0, -1e4], [-1e4, -1e4, -1e4]], np.float32))
+    assert probabilities.tolist() == [[1.0, 0.0, 0.0], [pytest.approx(1 / 3)] * 3]
+    assert probabilities.dtype == np.float64
+
+
+def test_temperature_keeps_the_answer() -> None:
+    logits, _ = drawn(2, 1.0)
+    for temperature in (LOWEST, 1.0, HIGHEST):
+        probabilities = softmax(logits, temperature)
+        assert (probabilities.argmax(1) == logits.argmax(1)).all()
+        assert np.allclose(probabilities.sum(1), 1)

@@ -1,0 +1,113 @@
+"""Figures against values worked out by hand or by other means."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+from graft.evaluation.scores import Z95, expected_calibration_error, scores, wilson_interval
+
+
+@pytest.mark.parametrize(
+    ("right", "count", "low", "high"),
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
+)
+def test_wilson_interval_against_published_values(right: int, count: int, low: float, high: float) -> None:
+    # Newcombe 1998, Statistics in Medicine 17, table I, method 3.
+    assert wilson_interval(right, count) == pytest.approx((low, high), abs=5.1e-5)
+
+
+@pytest.mark.parametrize(
+    ("right", "count"), [(149, 153), (0, 1), (1, 1), (29, 29), (5_000, 10_000), (999_999, 1_000_000)]
+)
+def test_wilson_interval_against_scipy(right: int, count: int) -> None:
+    theirs = binomtest(right, count).proportion_ci(method="wilson")
+    assert wilson_interval(right, count) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+
+
+@given(st.integers(1, 10_000), st.floats(0, 1))
+def test_wilson_interval_ends_where_the_observed_rate_is_z_deviations_away(count: int, part: float) -> None:
+    right = round(part * count)
+    low, high = wilson_interval(right, count)
+    rate = right / count
+    assert 0 <= low <= rate <= high <= 1
+    for end in (low, high):
+        if 0 < end < 1:
+            assert abs(rate - end) == pytest.approx(Z95 * (end * (1 - end) / count) ** 0.5, rel=1e-6, abs=1e-9)
+
+
+PROBABILITIES = np.array(
+    [
+        [0.7, 0.2, 0.1],
+        [0.6, 0.3, 0.1],
+        [0.1, 0.8, 0.1],
+        [0.5, 0.4, 0.1],
+        [0.2, 0.2, 0.6],
+    ]
+)
+LABELS = np.array([0, 0, 1, 1, 0])
+
+
+def test_scores_by_hand() -> None:
+    found = scores(PROBABILITIES, LABELS, ("a", "b", "c"))
+    assert (found.n, found.top1, found.majority) == (5, 0.6, 0.6)
+    assert found.top1_ci95 == wilson_interval(3, 5)
+    # Rows by label, columns by answer.
+    assert found.confusion.tolist() == [[2, 0, 1], [1, 1, 0], [0, 0, 0]]
+    assert found.log_loss == pytest.approx(-np.log([0.7, 0.6, 0.8, 0.4, 0.2]).mean())
+    a, b, c = found.classes
+    assert (a.name, a.n, a.recall, a.precision) == ("a", 3, pytest.approx(2 / 3), pytest.approx(2 / 3))
+    assert (b.n, b.recall, b.precision) == (2, 0.5, 1.0)
+    assert (c.n, c.recall, c.precision) == (0, None, 0.0)
+
+
+def test_a_class_never_answered_has_no_precision() -> None:
+    (a, b) = scores(np.array([[1.0, 0.0], [0.9, 0.1]]), np.array([0, 1]), ("a", "b")).classes
+    assert (a.precision, b.precision, b.recall) == (0.5, None, 0.0)
+
+
+def test_certain_and_wrong_has_a_finite_loss() -> None:
+    assert np.isfinite(scores(np.array([[1.0, 0.0]]), np.array([1]), ("a", "b")).log_loss)
+
+
+def test_the_dictionary_is_plain() -> None:
+    import json
+
+    found = json.loads(json.dumps(scores(PROBABILITIES.astype(np.float32), LABELS, ("a", "b", "c")).to_dict()))
+    assert found["n"] == 5 and found["classes"][2] == {"name": "c", "n": 0, "recall": None, "precision": 0.0}
+
+
+@pytest.mark.parametrize("probabilities", [np.empty((0, 3)), np.ones((5, 2)), np.ones((4, 3))])
+def test_arrays_that_do_not_fit_are_refused(probabilities: np.ndarray) -> None:
+    labels = LABELS if len(probabilities) else LABELS[:0]
+    with pytest.raises(ValueError, match="expected"):
+        scores(probabilities, labels, ("a", "b", "c"))
+
+
+def test_calibration_error_by_hand() -> None:
+    # Two bins of 15 are used: (0.5, 0.6 right, wrong) and (0.9, 0.9, 0.9 right, right, wrong).
+    confidence = np.array([0.54, 0.58, 0.9, 0.9, 0.9])
+    probabilities = np.stack([confidence, 1 - confidence], 1)
+    labels = np.array([0, 1, 0, 0, 1])
+    by_hand = 2 / 5 * abs(0.5 - 0.56) + 3 / 5 * abs(2 / 3 - 0.9)
+    assert expected_calibration_error(probabilities, labels) == pytest.approx(by_hand)
+
+
+def test_calibration_error_of_sure_and_right_is_none_and_of_sure_and_wrong_is_all() -> None:
+    sure = np.array([[1.0, 0.0]] * 4)
+    assert expected_calibration_error(sure, np.zeros(4, int)) == 0
+    assert expected_calibration_error(sure, np.ones(4, int)) == 1
+
+
+@settings(max_examples=50)
+@given(st.integers(0, 1000), st.integers(1, 60), st.integers(2, 6))
+def test_scores_count_every_picture_once(seed: int, count: int, classes: int) -> None:
+    random = np.random.default_rng(seed)
+    probabilities = random.dirichlet(np.ones(classes), count)
+    labels = random.integers(0, classes, count)
+    found = scores(probabilities, labels, tuple(map(str, range(classes))))
+    assert found.confusion.sum() == count
+    assert found.top1 == pytest.approx((probabilities.argmax(1) == labels).mean())
+    assert [row.n for row in found.classes] == np.bincount(labels, minlength=classes).tolist()
+    assert 0 <= found.calibration_error <= 1

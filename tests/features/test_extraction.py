@@ -1,0 +1,283 @@
+"""A frozen layer is computed once, and whatever the disk does, the work is done."""
+
+import os
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from trunks import COLOUR, OPENVINO, TORCH, make_network, painted, plainly, preprocessing_of
+
+from graft.data.loading import load
+from graft.errors import GraftError
+from graft.features import cache, extraction
+from graft.features.cache import Activations, cache_folder
+from graft.features.extraction import activation_bytes, extract, output_shape
+from graft.models.catalog import CATALOG
+from graft.models.network import Section
+
+SMALL = replace(COLOUR, size=16)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("GRAFT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("GRAFT_CACHE_BYTES", raising=False)
+    return tmp_path / "cache" / "activations"
+
+
+@pytest.fixture(scope="module")
+def trunk() -> Section:
+    return make_network("resnet20").split("stage1")[0]
+
+
+def expected(trunk: Section, count: int, broken: tuple[int, ...] = ()) -> torch.Tensor:
+    pictures = painted(count)
+    pixels = [load(pictures, index, SMALL) for index in range(count) if index not in broken]
+    return plainly(trunk, torch.stack(pixels), SMALL)
+
+
+@pytest.fixture
+def no_computing(monkeypatch: pytest.MonkeyPatch):
+    def forbid() -> None:
+        def refuse(*args: object) -> None:
+            raise AssertionError("computed again")
+
+        monkeypatch.setattr(extraction, "open_engine", refuse)
+        monkeypatch.setattr(extraction, "batches", refuse)
+
+    return forbid
+
+
+def same(first: Activations, second: Activations) -> bool:
+    return (
+        torch.equal(first.values, second.values)
+        and np.array_equal(first.indices, second.indices)
+        and first.failures == second.failures
+    )
+
+
+@pytest.mark.parametrize("choice", [TORCH, OPENVINO, replace(TORCH, precision="bfloat16")], ids=str)
+def test_the_second_time_nothing_is_computed(trunk: Section, no_computing, choice, own_cache: Path) -> None:
+    if choice.engine == "openvino":
+        pytest.importorskip("openvino")
+    splits = {"train": painted(37, broken=(0, 5, 36)), "val": painted(9)}
+    first = extract(trunk, splits, SMALL, choice)
+    assert {name: found.cached for name, found in first.items()} == {"train": False, "val": False}
+    assert first["train"].indices.tolist() == [index for index in range(37) if index not in (0, 5, 36)]
+    assert sorted(first["train"].failures) == [0, 5, 36]
+    close = dict(rtol=0.1, atol=0.1) if choice.precision == "bfloat16" else dict(rtol=1e-3, atol=1e-4)
+    assert torch.allclose(first["train"].values.float(), expected(trunk, 37, (0, 5, 36)), **close)
+    no_computing()
+    second = extract(trunk, splits, SMALL, choice)
+    for name in splits:
+        assert second[name].cached and same(first[name], second[name])
+    assert len(list(own_cache.iterdir())) == 2
+
+
+def test_what_was_not_asked_to_be_kept_is_not(trunk: Section, own_cache: Path) -> None:
+    found = extract(trunk, {"val": painted(5)}, SMALL, TORCH, keep=False)["val"]
+    assert torch.allclose(found.values, expected(trunk, 5), rtol=1e-4, atol=1e-5)
+    assert not own_cache.exists()
+
+
+def test_another_cut_preprocessing_or_picture_is_computed(trunk: Section, own_cache: Path) -> None:
+    stem, _ = make_network("resnet20").split("stem")
+    runs = [
+        (trunk, SMALL, TORCH, painted(5)),
+        (stem, SMALL, TORCH, painted(5)),
+        (trunk, replace(SMALL, fit="squash"), TORCH, painted(5)),
+        (trunk, SMALL, replace(TORCH, precision="bfloat16"), painted(5)),
+        (trunk, SMALL, TORCH, painted(5, version="changed ")),
+    ]
+    for section, preprocessing, choice, pictures in runs:
+        assert not extract(section, {"val": pictures}, preprocessing, choice)["val"].cached
+    assert len(list(own_cache.iterdir())) == len(runs)
+
+
+def test_an_entry_cut_off_is_computed_again(trunk: Section, own_cache: Path) -> None:
+    first = extract(trunk, {"val": painted(5)}, SMALL, TORCH)["val"]
+    (entry,) = own_cache.iterdir()
+    os.truncate(entry / "values.bin", 100)
+    second = extract(trunk, {"val": painted(5)}, SMALL, TORCH)["val"]
+    assert not second.cached and same(first, second)
+    assert extract(trunk, {"val": painted(5)}, SMALL, TORCH)["val"].cached
+
+
+def test_an_unfinished_entry_is_not_looked_at(trunk: Section, own_cache: Path) -> None:
+    extract(trunk, {"val": painted(5)}, SMALL, TORCH)
+    (entry,) = own_cache.iterdir()
+    entry.rename(entry.with_name(f".{entry.name}.01234567.partial"))
+    assert not extract(trunk, {"val": painted(5)}, SMALL, TORCH)["val"].cached
+
+
+def test_nothing_but_broken_pictures(trunk: Section) -> None:
+    for _ in range(2):
+        found = extract(trunk, {"val": painted(3, broken=(0, 1, 2))}, SMALL, TORCH)["val"]
+        assert found.values.shape == (0, 16, 16, 16) and sorted(found.failures) == [0, 1, 2]
+        assert found.indices.tolist() == []
+    assert found.cached
+    assert extract(trunk, {"val": painted(0)}, SMALL, TORCH)["val"].values.shape == (0, 16, 16, 16)
+
+
+def test_from_memory_and_straight_to_disk_are_the_same(
+    trunk: Section, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_memory = extract(trunk, {"val": painted(40, broken=(3,))}, SMALL, TORCH, keep=False)["val"]
+    monkeypatch.setattr(extraction, "IN_MEMORY_BYTES", 0)
+    on_disk = extract(trunk, {"val": painted(40, broken=(3,))}, SMALL, TORCH)["val"]
+    assert same(in_memory, on_disk) and not on_disk.cached
+    assert extract(trunk, {"val": painted(40, broken=(3,))}, SMALL, TORCH)["val"].cached
+    assert len(list(own_cache.iterdir())) == 1
+
+
+def test_more_than_the_budget_is_computed_and_not_kept(
+    trunk: Section, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extract(trunk, {"val": painted(2)}, SMALL, TORCH)
+    size = activation_bytes(4, output_shape(trunk, SMALL), "float32")
+    monkeypatch.setenv("GRAFT_CACHE_BYTES", str(size - 1))
+    for limit in (extraction.IN_MEMORY_BYTES, 0):
+        monkeypatch.setattr(extraction, "IN_MEMORY_BYTES", limit)
+        found = extract(trunk, {"val": painted(4)}, SMALL, TORCH)["val"]
+        assert not found.cached and len(found.values) == 4
+        # And nothing else had to go for what would not fit anyway.
+        assert len(list(own_cache.iterdir())) == 1
+
+
+def test_older_entries_make_room(trunk: Section, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = activation_bytes(4, output_shape(trunk, SMALL), "float32")
+    monkeypatch.setenv("GRAFT_CACHE_BYTES", str(2 * size + 500))
+    for version in "abc":
+        extract(trunk, {"val": painted(4, version=version)}, SMALL, TORCH)
+        for entry in own_cache.iterdir():
+            facts = entry / "entry.json"
+            os.utime(facts, (0, facts.stat().st_mtime - 1000))
+    assert len(list(own_cache.iterdir())) == 2
+    kept = {v: extract(trunk, {"val": painted(4, version=v)}, SMALL, TORCH)["val"].cached for v in "cba"}
+    assert kept == {"c": True, "b": True, "a": False}
+
+
+def fill_disk(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
+    """The disk takes this many appends and then no more."""
+    append = cache.EntryWriter.append
+
+    def limited(writer: cache.EntryWriter, values: torch.Tensor) -> None:
+        nonlocal after
+        after -= 1
+        if after < 0:
+            raise OSError(28, "No space left on device")
+        append(writer, values)
+
+    monkeypatch.setattr(cache.EntryWriter, "append", limited)
+
+
+def test_a_full_disk_costs_only_the_keeping(trunk: Section, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill_disk(monkeypatch, after=0)
+    found = extract(trunk, {"val": painted(40)}, SMALL, TORCH)["val"]
+    assert torch.allclose(found.values, expected(trunk, 40), rtol=1e-4, atol=1e-5)
+    assert list(own_cache.iterdir()) == []
+
+
+def test_a_full_disk_under_what_memory_cannot_hold_is_one_sentence(
+    trunk: Section, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extraction, "IN_MEMORY_BYTES", 0)
+    fill_disk(monkeypatch, after=1)
+    with pytest.raises(GraftError, match=r"expected room for .* bytes .* No space left on device: free some"):
+        extract(trunk, {"val": painted(40)}, SMALL, TORCH)
+    assert list(own_cache.iterdir()) == []
+
+
+def test_a_cache_that_cannot_be_made_costs_only_the_keeping(
+    trunk: Section, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    monkeypatch.setenv("GRAFT_CACHE", str(tmp_path / "file" / "below"))
+    for choice in (TORCH, OPENVINO):
+        assert len(extract(trunk, {"val": painted(4)}, SMALL, choice)["val"].values) == 4
+
+
+BOTH = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from graft.features import cache, extraction
+from trunks import COLOUR, TORCH, make_network, painted
+from dataclasses import replace
+
+extraction.IN_MEMORY_BYTES = 0
+finish = cache.EntryWriter.finish
+
+def together(writer, *facts):
+    # Both have written everything before either finishes.
+    (cache.cache_folder() / sys.argv[2]).touch()
+    deadline = time.time() + 30
+    while not all((cache.cache_folder() / name).exists() for name in "12") and time.time() < deadline:
+        time.sleep(0.01)
+    finish(writer, *facts)
+
+cache.EntryWriter.finish = together
+trunk, _ = make_network("resnet20").split("stage1")
+found = extraction.extract(trunk, {"val": painted(40, broken=(3,))}, replace(COLOUR, size=16), TORCH)["val"]
+print(found.cached, tuple(found.values.shape), float(found.values.double().sum()), found.failures.keys())
+"""
+
+
+def test_two_processes_that_compute_the_same_both_succeed(own_cache: Path, trunk: Section) -> None:
+    command = [sys.executable, "-c", BOTH, str(Path(__file__).parent)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen([*command, name], stdout=subprocess.PIPE, text=True, env=environment) for name in "12"
+    ]
+    outputs = [process.communicate(timeout=60)[0] for process in processes]
+    assert outputs[0] == outputs[1] and outputs[0].startswith("False (39, 16, 16, 16)")
+    assert [process.returncode for process in processes] == [0, 0]
+    assert len(list(own_cache.iterdir())) == 1
+    assert extract(trunk, {"val": painted(40, broken=(3,))}, SMALL, TORCH)["val"].cached
+
+
+def test_progress_counts_every_picture_of_every_split(trunk: Section) -> None:
+    splits = {"train": painted(70, broken=(1, 2)), "val": painted(9)}
+    for _ in range(2):
+        told: list[tuple[int, int]] = []
+        extract(trunk, splits, SMALL, TORCH, progress=lambda *pair, told=told: told.append(pair))
+        assert told[-1] == (79, 79) and told == sorted(told) and (70, 79) in told
+        assert {total for _, total in told} == {79}
+
+
+def test_an_interruption_leaves_no_threads_and_no_entry(
+    trunk: Section, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    for limit in (extraction.IN_MEMORY_BYTES, 0):
+        monkeypatch.setattr(extraction, "IN_MEMORY_BYTES", limit)
+        with pytest.raises(KeyboardInterrupt):
+            extract(trunk, {"val": painted(400)}, SMALL, TORCH, progress=interrupt)
+        assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
+    assert not own_cache.exists() or list(own_cache.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["lenet5", "resnet20", "mobilenet_v1_025", "mobilenet_v2"])
+def test_the_shape_is_known_without_computing(name: str) -> None:
+    assert name in CATALOG
+    network, preprocessing = make_network(name), preprocessing_of(name)
+    pixels = torch.zeros((1, preprocessing.channels, preprocessing.size, preprocessing.size), dtype=torch.uint8)
+    for cut in network.cuts:
+        trunk, _ = network.split(cut)
+        assert output_shape(trunk, preprocessing) == tuple(plainly(trunk, pixels, preprocessing).shape[1:])
+    assert activation_bytes(3, (4, 5), "bfloat16") == 120 and activation_bytes(3, (4, 5), "float32") == 240
+
+
+def test_the_parts_that_were_frozen_are_not_changed(trunk: Section) -> None:
+    before = {name: tensor.clone() for name, tensor in trunk.state_dict().items()}
+    extract(trunk, {"val": painted(5)}, SMALL, TORCH)
+    output_shape(trunk, SMALL)
+    assert all(torch.equal(before[name], tensor) for name, tensor in trunk.state_dict().items())
+    assert cache_folder().name == "cache"

@@ -1,0 +1,204 @@
+"""OpenVINO against the plain module, in order, whatever the batches are; compiled once."""
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from trunks import in_batches, make_network, noise, plainly, preprocessing_of, relative_error
+
+from graft.data.loading import Batch
+from graft.features.cache import cache_folder
+
+openvino = pytest.importorskip("openvino")
+
+from graft.features import openvino_engine  # noqa: E402
+from graft.features.openvino_engine import OpenVINOEngine  # noqa: E402
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("GRAFT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.mark.parametrize(
+    ("name", "padding", "size"),
+    [
+        ("lenet5", "torch", 28),
+        ("resnet20", "torch", 32),
+        ("resnet18", "torch", 64),
+        ("mobilenet_v1_025", "tensorflow", 64),
+        ("mobilenet_v2", "torch", 64),
+        ("mobilenet_v2", "tensorflow", 65),
+    ],
+)
+def test_float32_agrees_with_torch(name: str, padding: str, size: int, own_cache: Path) -> None:
+    network, preprocessing = make_network(name, padding), preprocessing_of(name, size)
+    pixels = noise(5, preprocessing)
+    for cut in {network.cuts[1], network.cuts[len(network.cuts) // 2], "head"}:
+        trunk, _ = network.split(cut)
+        engine = OpenVINOEngine(trunk, preprocessing, "float32")
+        ((_, values),) = engine.run(in_batches(pixels, [5]))
+        assert values.dtype == torch.float32 and tuple(values.shape[1:]) == engine.output_shape
+        assert relative_error(values, plainly(trunk, pixels, preprocessing)) < 1e-4, cut
+
+
+def test_bfloat16_error_is_that_of_eight_bits(own_cache: Path) -> None:
+    from graft.features.engine import processor_has_bfloat16
+
+    network, preprocessing = make_network("resnet20"), preprocessing_of("resnet20")
+    trunk, _ = network.split("stage2")
+    pixels = noise(8, preprocessing)
+    ((_, values),) = OpenVINOEngine(trunk, preprocessing, "bfloat16").run(in_batches(pixels, [8]))
+    assert values.dtype == torch.bfloat16
+    error = relative_error(values, plainly(trunk, pixels, preprocessing))
+    assert error < 0.03
+    # Half a unit in the last of eight bits, at least, since the result itself is rounded.
+    assert error > 1e-4
+    if processor_has_bfloat16():
+        # Computed in bfloat16 and not only rounded at the end.
+        assert not torch.equal(values, plainly(trunk, pixels, preprocessing).bfloat16())
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[tuple[OpenVINOEngine, torch.Tensor, torch.Tensor]]:
+    """A small engine, 75 pictures, and what torch makes of them."""
+    network, preprocessing = make_network("resnet20"), preprocessing_of("resnet20", 8)
+    trunk, _ = network.split("pool")
+    pixels = noise(75, preprocessing)
+    yield OpenVINOEngine(trunk, preprocessing, "float32"), pixels, plainly(trunk, pixels, preprocessing)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [[8, 8], [1], [7, 9, 1], [0], [0, 0, 3], [5, 0, 4], [3, 0], [32, 32, 11], [75], [1] * 20, []],
+    ids=str,
+)
+def test_batches_of_any_size_keep_their_order(sizes: list[int], engine: tuple) -> None:
+    compiled, pixels, expected = engine
+    made = list(compiled.run(in_batches(pixels, sizes)))
+    assert [len(values) for _, values in made] == sizes
+    assert [len(batch.indices) for batch, _ in made] == sizes
+    for batch, values in made:
+        assert values.shape[1:] == expected.shape[1:]
+        assert torch.allclose(values, expected[batch.indices], rtol=1e-3, atol=1e-4)
+
+
+def test_one_batch_after_the_other_is_asked_for(engine: tuple) -> None:
+    compiled, pixels, _ = engine
+    asked = 0
+
+    def counted() -> Iterator[Batch]:
+        nonlocal asked
+        for batch in in_batches(pixels, [8] * 9):
+            asked += 1
+            yield batch
+
+    run = compiled.run(counted())
+    next(run)
+    # Never more in hand than there are requests to hold them.
+    assert asked <= len(compiled._requests) + 2
+    run.close()
+
+
+def test_stopping_early_leaves_the_engine_usable(engine: tuple) -> None:
+    compiled, pixels, expected = engine
+    run = compiled.run(in_batches(pixels, [32, 32, 11]))
+    next(run)
+    run.close()
+    ((_, values),) = compiled.run(in_batches(pixels[:3], [3]))
+    assert torch.allclose(values, expected[:3], rtol=1e-3, atol=1e-4)
+
+
+def test_a_failing_source_of_batches_leaves_the_engine_usable(engine: tuple) -> None:
+    compiled, pixels, expected = engine
+
+    def failing() -> Iterator[Batch]:
+        yield from in_batches(pixels, [32])
+        raise RuntimeError("the disk is gone")
+
+    with pytest.raises(RuntimeError, match="the disk is gone"):
+        list(compiled.run(failing()))
+    ((_, values),) = compiled.run(in_batches(pixels, [75]))
+    assert torch.allclose(values, expected, rtol=1e-3, atol=1e-4)
+
+
+def blobs() -> list[Path]:
+    return sorted((cache_folder() / "compiled").glob("*"))
+
+
+def open_small() -> tuple[OpenVINOEngine, torch.Tensor]:
+    network, preprocessing = make_network("resnet20"), preprocessing_of("resnet20", 8)
+    trunk, _ = network.split("stem")
+    engine = OpenVINOEngine(trunk, preprocessing, "float32")
+    ((_, values),) = engine.run(in_batches(noise(8, preprocessing), [8]))
+    return engine, values
+
+
+def test_what_was_compiled_is_kept_and_used_again(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, first = open_small()
+    (blob,) = blobs()
+    os.utime(blob, (0, 0))
+    monkeypatch.setattr(openvino_engine, "to_openvino", None)
+    _, second = open_small()
+    assert torch.equal(first, second) and blobs() == [blob]
+    # Noted as used, so that it is among the last to go.
+    assert time.time() - blob.stat().st_mtime < 60
+
+
+@pytest.mark.parametrize("damage", ["empty", "half", "noise", "one byte"])
+def test_a_damaged_one_is_compiled_again(own_cache: Path, damage: str) -> None:
+    _, first = open_small()
+    (blob,) = blobs()
+    data = blob.read_bytes()
+    middle = len(data) // 2
+    blob.write_bytes(
+        {
+            "empty": b"",
+            "half": data[:middle],
+            "noise": os.urandom(len(data)),
+            "one byte": data[:middle] + bytes([data[middle] ^ 0x40]) + data[middle + 1 :],
+        }[damage]
+    )
+    damaged = blob.read_bytes()
+    _, second = open_small()
+    assert torch.equal(first, second)
+    assert blob.read_bytes() != damaged and len(blob.read_bytes()) == len(data)
+
+
+def test_no_changed_byte_is_overlooked(own_cache: Path) -> None:
+    # OpenVINO itself takes one in ten of them, and computes other numbers.
+    open_small()
+    (blob,) = blobs()
+    data = blob.read_bytes()
+    assert openvino_engine._kept(blob) == data[openvino_engine.CHECKSUM_BYTES :]
+    for position in range(0, len(data), 97):
+        blob.write_bytes(data[:position] + bytes([data[position] ^ 0x40]) + data[position + 1 :])
+        assert openvino_engine._kept(blob) is None
+
+
+def test_a_blob_of_another_build_is_compiled_again(own_cache: Path) -> None:
+    open_small()
+    (blob,) = blobs()
+    strange = b"of another version" * 100
+    blob.write_bytes(openvino_engine._checksum(strange) + strange)
+    open_small()
+    assert strange not in blob.read_bytes()
+
+
+def test_a_full_disk_costs_only_the_keeping(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(openvino_engine, "write_aside", full)
+    _, values = open_small()
+    assert len(values) == 8 and blobs() == []
+
+
+def test_compiled_sections_count_in_the_budget(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRAFT_CACHE_BYTES", "1000")
+    open_small()
+    assert blobs() == []

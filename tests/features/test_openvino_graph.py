@@ -1,0 +1,162 @@
+"""The recorder writes down every network of the catalogue; what it does not know goes to OpenVINO's converter."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from trunks import preprocessing_of, relative_error
+
+from graft.features.extraction import output_shape
+from graft.images.preprocessing import Preprocessing, normalise
+from graft.models.catalog import CATALOG, build, default_config
+from graft.models.network import Network, PaddingRule, freeze
+
+openvino = pytest.importorskip("openvino")
+
+from graft.features import openvino_graph  # noqa: E402
+from graft.features.openvino_graph import UnknownFunctionError, _record, to_openvino  # noqa: E402
+
+SMALL = Preprocessing(16, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4))
+# One of each kind of block is recorded at every cut; a cut adds no function that the whole network does not call.
+EACH_KIND = ("lenet5", "resnet18", "resnet20", "mobilenet_v1_025", "mobilenet_v2")
+
+
+def empty_network(name: str, padding: PaddingRule) -> Network:
+    """A network without a start: what is in its weights does not matter here, and drawing it takes seconds."""
+    with torch.device("meta"):
+        network = build(replace(default_config(name), padding=padding))
+    network = network.to_empty(device="cpu")
+    for tensor in network.state_dict().values():
+        tensor.zero_()
+    freeze(network)
+    return network
+
+
+@pytest.mark.parametrize(
+    ("name", "padding"), [*((name, "torch") for name in CATALOG), *((name, "tensorflow") for name in EACH_KIND)]
+)
+def test_every_network_is_recorded(name: str, padding: PaddingRule) -> None:
+    network, preprocessing = empty_network(name, padding), preprocessing_of(name, 28 if name == "lenet5" else 64)
+    shape = (2, preprocessing.channels, preprocessing.size, preprocessing.size)
+    for cut in network.cuts if name in EACH_KIND and padding == "torch" else ("head",):
+        trunk, _ = network.split(cut)
+        # Not `to_openvino`, which would go to the converter without a word.
+        graph = _record(trunk, preprocessing, shape)
+        assert tuple(graph.output(0).shape) == (2, *output_shape(trunk, preprocessing)), cut
+        assert tuple(graph.input(0).shape) == shape and graph.input(0).element_type == openvino.Type.u8
+
+
+def computed(section: nn.Module, pixels: Tensor) -> Tensor:
+    """What OpenVINO makes of the pixels, from whichever of the two ways `to_openvino` takes."""
+    options = {"INFERENCE_PRECISION_HINT": openvino.Type.f32}
+    compiled = openvino.Core().compile_model(to_openvino(section, SMALL, len(pixels)), "CPU", options)
+    return torch.from_numpy(compiled(pixels.numpy())[0].copy())
+
+
+def agree(section: nn.Module) -> None:
+    section.eval()
+    pixels = torch.from_numpy(np.random.default_rng(1).integers(0, 256, (2, 3, 16, 16), dtype=np.uint8))
+    with torch.no_grad():
+        expected = section(normalise(pixels, SMALL))
+    assert relative_error(computed(section, pixels), expected) < 1e-4
+
+
+class Calls(nn.Module):
+    """A function as a module, with a convolution before it."""
+
+    def __init__(self, function) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 4, 3, padding=1)
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self.convolution(x))
+
+
+KNOWN = {
+    "residual": lambda x: F.relu(x) + x,
+    "residual in place": lambda x: F.relu(x).add_(x),
+    "number": lambda x: x + 2,
+    "product": lambda x: x * torch.sigmoid(x),
+    "silu": F.silu,
+    "relu6": F.relu6,
+    "hardtanh": lambda x: F.hardtanh(x, -0.5, 0.25),
+    "tanh": torch.tanh,
+    "max pool": lambda x: F.max_pool2d(x, 3, 2, 1),
+    "average pool": lambda x: F.avg_pool2d(x, 3, 2, 1),
+    "average pool without zeros": lambda x: F.avg_pool2d(x, 3, 2, 1, count_include_pad=False),
+    "global pool": lambda x: F.adaptive_avg_pool2d(x, 1).flatten(1),
+    "mean": lambda x: x.mean((2, 3)),
+    "mean kept": lambda x: x.mean((2, 3), keepdim=True) * x,
+    "concatenation": lambda x: torch.cat([x, x + 1], 1),
+    "slices": lambda x: x[:, 1:3, ::2, -5:],
+    "padding": lambda x: F.pad(x, (1, 2, 0, 3), value=0.5),
+    "padding below": lambda x: F.max_pool2d(F.pad(x, (0, 1, 0, 1), value=float("-inf")), 3, 2),
+    "view": lambda x: x.view(len(x), -1),
+    "dropout": lambda x: F.dropout(x, 0.5, False),
+}
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_functions_of_the_table(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino_graph, "_convert", None)
+    agree(Calls(KNOWN[name]))
+
+
+class Dilated(nn.Sequential):
+    def __init__(self) -> None:
+        super().__init__(
+            nn.Conv2d(3, 4, (3, 1), (2, 1), (1, 0), bias=False),
+            nn.Conv2d(4, 8, 3, dilation=2, padding=2, groups=2),
+            nn.BatchNorm2d(8, 1e-2),
+            nn.Flatten(),
+            nn.Linear(8 * 8 * 16, 5, bias=False),
+        )
+        self[2].running_mean.uniform_(-1, 1)
+        self[2].running_var.uniform_(0.1, 2)
+
+
+def test_layers_with_unusual_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino_graph, "_convert", None)
+    agree(Dilated())
+
+
+# Not in the table, or called in a way that its row does not know.
+UNKNOWN = {
+    "softplus": F.softplus,
+    "subtraction": lambda x: x - 1,
+    "transposition": lambda x: x.transpose(1, 2),
+    "parts": lambda x: x.chunk(2, 1)[1] + 1,
+    "scaled sum": lambda x: torch.add(x, x, alpha=3),
+    "reflection": lambda x: F.pad(x, (1, 1, 1, 1), mode="reflect"),
+    "dilated pool": lambda x: F.max_pool2d(x, 2, dilation=2),
+    "pool rounded up": lambda x: F.max_pool2d(x, 2, 3, 1, ceil_mode=True),
+    "pool to four": lambda x: F.adaptive_avg_pool2d(x, 4),
+    "mean of all": lambda x: x.mean().reshape(1, 1) + x.mean((2, 3)),
+    "some of the batch": lambda x: x + x[:1],
+    "pictures side by side": lambda x: torch.cat([x, x], 0),
+    "new axis": lambda x: x[:, None, 0],
+    "convolution by words": lambda x: F.conv2d(x, torch.ones(1, 4, 3, 3), padding="same"),
+    "statistics of the batch": lambda x: F.batch_norm(x, None, None, training=True),
+}
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_anything_else_goes_to_the_converter(name: str) -> None:
+    section = Calls(UNKNOWN[name]).eval()
+    with pytest.raises(UnknownFunctionError):
+        _record(section, SMALL, (2, 3, 16, 16))
+    if name in ("parts", "some of the batch"):
+        # The converter is the same for all of them, and slow.
+        agree(section)
+
+
+def test_recording_changes_nothing_in_the_section() -> None:
+    section = Dilated().eval()
+    before = {name: tensor.clone() for name, tensor in section.state_dict().items()}
+    _record(section, SMALL, (2, 3, 16, 16))
+    after = section.state_dict()
+    assert all(torch.equal(before[name], after[name]) and after[name].device.type == "cpu" for name in before)

@@ -1,0 +1,45 @@
+"""The reference engine: the module itself, no more and no less."""
+
+import pytest
+import torch
+from trunks import in_batches, make_network, noise, plainly, preprocessing_of, relative_error
+
+from graft.features.torch_engine import TorchEngine
+
+
+@pytest.mark.parametrize("name", ["lenet5", "resnet20", "mobilenet_v2"])
+def test_float32_equals_the_plain_module_bit_for_bit(name: str) -> None:
+    network, preprocessing = make_network(name), preprocessing_of(name)
+    for cut in (network.cuts[1], network.cuts[-2], network.cuts[-1]):
+        trunk, _ = network.split(cut)
+        pixels = noise(11, preprocessing)
+        engine = TorchEngine(trunk, preprocessing, "float32", "cpu")
+        made = list(engine.run(in_batches(pixels, [8, 0, 3])))
+        assert [batch.indices.tolist() for batch, _ in made] == [list(range(8)), [], [8, 9, 10]]
+        for batch, values in made:
+            assert values.dtype == torch.float32 and tuple(values.shape[1:]) == engine.output_shape
+            if len(values):
+                assert torch.equal(values, plainly(trunk, batch.pixels, preprocessing))
+
+
+def test_a_section_in_training_mode_is_run_in_evaluation_mode() -> None:
+    network, preprocessing = make_network("mobilenet_v2"), preprocessing_of("mobilenet_v2")
+    trunk, _ = network.split("head")
+    pixels = noise(4, preprocessing)
+    expected = plainly(trunk, pixels, preprocessing)
+    engine = TorchEngine(trunk, preprocessing, "float32", "cpu")
+    trunk.train()
+    ((_, values),) = engine.run(in_batches(pixels, [4]))
+    assert torch.equal(values, expected)
+
+
+def test_bfloat16_is_near() -> None:
+    network, preprocessing = make_network("resnet20"), preprocessing_of("resnet20")
+    trunk, _ = network.split("stage2")
+    pixels = noise(9, preprocessing)
+    made = list(TorchEngine(trunk, preprocessing, "bfloat16", "cpu").run(in_batches(pixels, [8, 0, 1])))
+    values = torch.cat([values for _, values in made])
+    assert values.dtype == torch.bfloat16 and made[1][1].dtype == torch.bfloat16 and len(values) == 9
+    error = relative_error(values, plainly(trunk, pixels, preprocessing))
+    # Eight bits of mantissa: above zero, or it was not bfloat16, and below three in a hundred.
+    assert 1e-4 < error < 0.03
