@@ -1,0 +1,131 @@
+"""What a good engineer writes in an hour: features of the frozen base once, then a logistic regression.
+
+    python benchmarks/peers/expert.py DATA --base FILE
+
+DATA holds train/ and val/, each a folder per class; FILE is a safetensors file of a network that torchvision has.
+Prints `{"val": {"top1", "n"}}`. Imports nothing of graft.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+import torchvision
+from safetensors import safe_open
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torchvision import transforms
+from torchvision.datasets import ImageFolder
+
+
+class Base(NamedTuple):
+    """A network on the CPU, the path of its last linear layer, and the pixels that it expects."""
+
+    network: nn.Module
+    head: str
+    size: int
+    mean: list[float]
+    std: list[float]
+
+
+def load_base(path: Path) -> Base:
+    """Torchvision's network filled from `path`, whose metadata says how it was trained."""
+    with safe_open(path, "pt") as file:
+        told = file.metadata() or {}
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no dict)
+    architecture = told.get("architecture", "")
+    if architecture not in torchvision.models.list_models(torchvision.models):
+        raise SystemExit(
+            f"expected a base that torchvision has, got {architecture!r}: choose a MobileNetV2 or a ResNet"
+        )
+    network = torchvision.models.get_model(architecture, weights=None)
+    head = "fc" if hasattr(network, "fc") else "classifier.1"
+    fit = network.load_state_dict({name: value for name, value in state.items() if not name.startswith(head)}, False)
+    if fit.unexpected_keys or {name.rpartition(".")[0] for name in fit.missing_keys} != {head}:
+        raise SystemExit(f"expected the tensors of torchvision's {architecture}, but these do not fit: {fit}")
+    same = told.get("padding", "").startswith("same")
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.eps = float(told.get("bn_eps", layer.eps))
+        elif same and isinstance(layer, nn.Conv2d | nn.MaxPool2d) and layer.stride not in (1, (1, 1)):
+            layer.padding = 0 if isinstance(layer, nn.MaxPool2d) else (0, 0)
+            layer.register_forward_pre_hook(pad_like_tensorflow)
+    mean, std = (
+        [float(value) for value in told.get(key, usual).split(",")]
+        for key, usual in (("mean", "0.485,0.456,0.406"), ("std", "0.229,0.224,0.225"))
+    )
+    return Base(network, head, int(told.get("input_size", 224)), mean, std)
+
+
+def pad_like_tensorflow(layer: nn.Module, inputs: tuple[Tensor]) -> Tensor:
+    """The SAME rule: outputs of ceil(size / stride), the odd zero at the right and bottom.
+
+    Zeros serve ResNet's max pool too, which sees the output of a ReLU.
+    """
+    kernel, stride = (value if isinstance(value, int) else value[0] for value in (layer.kernel_size, layer.stride))
+    (x,) = inputs
+    height, width = (max((-(-size // stride) - 1) * stride + kernel - size, 0) for size in x.shape[-2:])
+    return F.pad(x, (width // 2, width - width // 2, height // 2, height - height // 2))
+
+
+def resize_and_crop(base: Base) -> transforms.Compose:
+    """The usual transform for evaluation: at 224 px, the shorter side to 256 and the centre of that."""
+    return transforms.Compose(
+        [
+            transforms.Resize(round(base.size * 256 / 224)),
+            transforms.CenterCrop(base.size),
+            transforms.ToTensor(),
+            transforms.Normalize(base.mean, base.std),
+        ]
+    )
+
+
+def open_folders(data: Path, train_transform: object, val_transform: object) -> tuple[ImageFolder, ImageFolder]:
+    """DATA/train and DATA/val with the same number for the same class."""
+    train = ImageFolder(data / "train", train_transform)
+    val = ImageFolder(data / "val", val_transform, allow_empty=True)
+    # Torchvision numbers each folder's classes by themselves: wrong when val lacks one.
+    val.samples = [(path, train.class_to_idx[val.classes[label]]) for path, label in val.samples]
+    return train, val
+
+
+def arguments(description: str) -> argparse.ArgumentParser:
+    """What both scripts are told."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("data", type=Path, help="a folder with train/ and val/, each a folder per class")
+    parser.add_argument("--base", type=Path, required=True, help="safetensors of a network that torchvision has")
+    return parser
+
+
+@torch.inference_mode()
+def features(network: nn.Module, photographs: ImageFolder, device: str) -> tuple[Tensor, Tensor]:
+    """Pooled features (N, D) and labels (N,) on the CPU."""
+    batches = [
+        (network(images.to(device)).cpu(), labels)
+        for images, labels in DataLoader(photographs, batch_size=32, num_workers=2)
+    ]
+    x, y = zip(*batches, strict=True)
+    return torch.cat(x), torch.cat(y)
+
+
+def main() -> None:
+    # Here and not above, because tutorial.py imports this file and must not pay for it.
+    from sklearn.linear_model import LogisticRegression
+
+    given = arguments("Features once, then a logistic regression.").parse_args()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    base = load_base(given.base)
+    base.network.set_submodule(base.head, nn.Identity())
+    network = base.network.eval().to(device)
+    transform = resize_and_crop(base)
+    train, val = open_folders(given.data, transform, transform)
+    classifier = LogisticRegression(max_iter=1000).fit(*features(network, train, device))
+    top1 = classifier.score(*features(network, val, device))
+    print(json.dumps({"val": {"top1": float(top1), "n": len(val)}}))
+
+
+if __name__ == "__main__":
+    main()
