@@ -23,6 +23,7 @@ from graft.features.cache import (
 )
 from graft.features.engine import Choice, Engine, open_engine
 from graft.images.preprocessing import Preprocessing
+from graft.models.catalog import entry
 from graft.models.network import Network, Section
 
 # Told how many pictures of how many are done.
@@ -85,7 +86,9 @@ def output_shape(section: Section, preprocessing: Preprocessing) -> tuple[int, .
 
 
 def check_input_size(network: Network, preprocessing: Preprocessing) -> None:
-    """Refuse a size of pictures that the network cannot take. Raises InputError."""
+    """Refuse a size of pictures that the network cannot take; its own needs no look. Raises InputError."""
+    if preprocessing.size == entry(network.config.architecture).input_size[-1]:
+        return
     whole, _ = network.split(network.cuts[-1])
     try:
         output_shape(whole, preprocessing)

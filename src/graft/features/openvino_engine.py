@@ -4,6 +4,7 @@ import hashlib
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +85,9 @@ def _compile(section: Section, preprocessing: Preprocessing, precision: Precisio
     core = openvino.Core()
     hint = openvino.Type.bf16 if precision == "bfloat16" else openvino.Type.f32
     options = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": hint}
-    key = section_digest(section, preprocessing, precision, f"openvino {openvino.__version__} batch {BATCH}")
+    # How a picture is cropped is no part of the graph: one compiled section serves all views.
+    in_graph = replace(preprocessing, fit="squash", crop_fraction=1.0)
+    key = section_digest(section, in_graph, precision, f"openvino {openvino.__version__} batch {BATCH}")
     path = cache_folder() / "compiled" / f"{key}.blob"
     blob = _kept(path)
     if blob is not None:
