@@ -272,7 +272,7 @@ def test_timms_configuration_on_the_hub_is_understood(tmp_path, monkeypatch):
     config = {"architecture": "mobilenetv1_100", "pretrained_cfg": facts, "label_names": ["a", "b", "c"]}
     (tmp_path / "config.json").write_text(json.dumps(config))
     asked = []
-    monkeypatch.setattr(module, "fetch_from_hub", lambda name: asked.append(name) or tmp_path)
+    monkeypatch.setattr(module, "fetch_from_hub", lambda name, progress: asked.append(name) or tmp_path)
     base = load_base("hf:timm/mobilenetv1_100")
     assert asked == ["timm/mobilenetv1_100"]
     assert torch.equal(base.network.conv_stem.weight, network.conv_stem.weight)
@@ -303,12 +303,12 @@ def test_timms_configuration_on_the_hub_is_understood(tmp_path, monkeypatch):
 def test_an_odd_configuration_on_the_hub_leaves_the_tensors_to_speak(tmp_path, monkeypatch, content):
     written(tmp_path, made("resnet20"), name="model.safetensors")
     (tmp_path / "config.json").write_text(content)
-    monkeypatch.setattr(module, "fetch_from_hub", lambda name: tmp_path)
+    monkeypatch.setattr(module, "fetch_from_hub", lambda name, progress: tmp_path)
     assert load_base("hf:a/b").network.config.architecture == "resnet20"
 
 
 def test_a_hostile_model_from_the_hub_is_refused_in_a_sentence(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "fetch_from_hub", lambda name: tmp_path)
+    monkeypatch.setattr(module, "fetch_from_hub", lambda name, progress: tmp_path)
     written(tmp_path, made("resnet20"), name="model.safetensors")
     (tmp_path / "config.json").write_text('{"graft": 1, "network": {"architecture": "../../x", "classes": 4}}')
     with pytest.raises(GraftError, match="expected"):

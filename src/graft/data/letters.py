@@ -20,8 +20,8 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from graft.errors import DataError
 
-# Side of a picture and size of the type, both in px. A capital is then about 15 px high, and the widest letter (Щ in
-# bold) about 27 px wide: the central 28 px, which LeNet-5 sees, hold it.
+# Side of a picture and size of the type, both in px. A capital is then about 15 px high, and the widest letter (Ж in
+# bold italic) 28 px wide: the central 28 px, which LeNet-5 sees, hold nearly all of every picture's ink.
 SIDE = 32
 TYPE_SIZE = 20
 
@@ -31,7 +31,9 @@ FINE = 4
 # The 52 letters in 43 classes, each named by the letters in it. A small letter that is its capital at another size
 # (c, o, p, s, v, w, x, z) shares the class of the capital, since pictures differ in size and place; so do I and l,
 # one and the same stroke in many fonts. All others differ in shape.
-LATIN = tuple("A a B b Cc D d E e F f G g H h Il i J j K k L M m N n Oo Pp Q q R r Ss T t U u Vv Ww Xx Y y Zz".split())
+LATIN = tuple(
+    "A a B b Cc D d E e F f G g H h Il i J j K k L M m N n Oo Pp Q q R r Ss T t U u Vv Ww Xx Y y Zz".split()  # noqa: SIM905
+)
 CYRILLIC = tuple("АБВГДЕЁЖЗИЙКЛМНОПРСТУФХЦЧШЩЪЫЬЭЮЯ")
 
 
@@ -97,18 +99,19 @@ def render_letters(
     """`per_letter` pictures of each class, uint8 (N, 32, 32, 1), and their classes as int64 (N,), class by class.
 
     An entry of `letters` is a class: one letter, or several of which each picture shows one. Every class goes through
-    all fonts before any of them comes again. A picture is decided by the seed, its class and its number within it.
+    all fonts before any of them comes again. A picture is the same however many follow it, of its class or of others.
     """
     if not fonts:
         raise DataError("expected fonts to draw letters with, got none: pass dejavu_fonts() or a list of font files")
     pictures = np.empty((len(letters), per_letter, SIDE, SIDE, 1), dtype=np.uint8)
     for label, alike in enumerate(letters):
-        order = np.random.default_rng((seed, label))
-        rounds = [order.permutation(len(fonts)) for _ in range(-(-per_letter // len(fonts)))]
-        for number, font in enumerate(np.concatenate(rounds)[:per_letter] if rounds else ()):
-            random = np.random.default_rng((seed, label, number))
+        random = np.random.default_rng((seed, label))
+        for number in range(per_letter):
+            turn = number % len(fonts)
+            if turn == 0:
+                order = random.permutation(len(fonts))
             letter = alike[int(random.integers(len(alike)))]
-            pictures[label, number, :, :, 0] = render(letter, fonts[font], TYPE_SIZE, TYPED, random)
+            pictures[label, number, :, :, 0] = render(letter, fonts[order[turn]], TYPE_SIZE, TYPED, random)
     labels = np.repeat(np.arange(len(letters), dtype=np.int64), per_letter)
     return pictures.reshape(-1, SIDE, SIDE, 1), labels  # (classes, per_letter, H, W, 1) -> (N, H, W, 1)
 
