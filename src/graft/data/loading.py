@@ -64,25 +64,32 @@ def batches(
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
     # Two batches ahead, and never less than four pictures a thread, keep every thread busy and memory bounded.
     ahead = max(2, -(-4 * threads // batch_size))
-    queue: deque[tuple[np.ndarray, list[Future[Tensor]]]] = deque()
+    queue: deque[tuple[np.ndarray, Tensor, list[Future[None]]]] = deque()
     upcoming = iter(groups)
+    size = (preprocessing.channels, preprocessing.size, preprocessing.size)
+
+    def load_into(place: Tensor, index: int) -> None:
+        np.copyto(place.numpy(), load(pictures, index, preprocessing).numpy())
+
     try:
         while True:
             while len(queue) <= ahead and (group := next(upcoming, None)) is not None:
-                queue.append((group, [pool.submit(load, pictures, int(index), preprocessing) for index in group]))
+                # Each thread puts its picture in place, by numpy: torch would start threads of its own to copy.
+                pixels = torch.empty((len(group), *size), dtype=torch.uint8)
+                futures = [pool.submit(load_into, *pair) for pair in zip(pixels, group.tolist(), strict=True)]
+                queue.append((group, pixels, futures))
             if not queue:
                 return
-            group, futures = queue.popleft()
-            kept, pixels, failures = [], [], {}
-            for index, future in zip(group.tolist(), futures, strict=True):
+            group, pixels, futures = queue.popleft()
+            kept, failures = np.ones(len(group), dtype=bool), {}
+            for row, future in enumerate(futures):
                 try:
-                    pixels.append(future.result())
-                    kept.append(index)
+                    future.result()
                 except ImageError as error:
-                    failures[index] = str(error)
-            size = (preprocessing.channels, preprocessing.size, preprocessing.size)
-            stacked = torch.stack(pixels) if pixels else torch.empty((0, *size), dtype=torch.uint8)
-            yield Batch(np.array(kept, dtype=np.int64), stacked, failures)
+                    kept[row], failures[int(group[row])] = False, str(error)
+            if failures:
+                pixels = pixels[torch.from_numpy(kept)]
+            yield Batch(group[kept], pixels, failures)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

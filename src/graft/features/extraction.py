@@ -41,19 +41,22 @@ def extract(
     preprocessing: Preprocessing,
     choice: Choice,
     *,
+    crops: Mapping[str, float] | None = None,
     keep: bool = True,
     progress: Progress = lambda done, total: None,
 ) -> dict[str, Activations]:
     """What `section` makes of the pictures of each split: values (n, …) in the precision of `choice`.
 
-    Activations that were computed before are read from the cache; others are computed, decoding ahead of the engine,
-    and kept there when `keep` is set and they fit in its budget. A disk that fills up costs the keeping, not the work.
+    `crops` gives splits a crop fraction of their own. Activations that were computed before are read from the cache;
+    others are computed, decoding ahead of the engine, and kept there when `keep` is set and they fit in its budget. A
+    disk that fills up costs the keeping, not the work.
     """
-    digest = section_digest(section, preprocessing, choice.precision, choice.engine)
     total, before = sum(len(pictures) for pictures in splits.values()), 0
     engine: Engine | None = None
-    results = {}
+    own, results = preprocessing, {}
     for name, pictures in splits.items():
+        preprocessing = replace(own, crop_fraction=(crops or {}).get(name, own.crop_fraction))
+        digest = section_digest(section, preprocessing, choice.precision, choice.engine)
         path = entry_path(digest, pictures)
         found = read_entry(path) if keep else None
         if found is None:

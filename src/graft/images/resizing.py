@@ -59,7 +59,8 @@ def _resize(pixels: np.ndarray, rows: int, columns: int) -> Tensor:
     if region.shape[1:] == (rows, columns):
         return region.clone(memory_format=torch.contiguous_format)
     # Channels last, as decoded, is the layout for which torch has a fast path on bytes.
-    return F.interpolate(region[None], size=(rows, columns), mode="bilinear", antialias=True)[0].contiguous()
+    resized = F.interpolate(region[None], size=(rows, columns), mode="bilinear", antialias=True)[0]
+    return torch.from_numpy(np.ascontiguousarray(resized.numpy()))
 
 
 def _match_channels(picture: Tensor, channels: int) -> Tensor:

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -93,33 +93,29 @@ def _fit_head(work: Work) -> Trained:
     """A new head on the frozen features of the stage before it."""
     started = time.perf_counter()
     network, dataset = work.base.network, work.dataset
-    found = _extract(work, network.cuts[-2], dict(dataset.splits), "features")
-    labels = {name: dataset.splits[name].labels[found[name].indices] for name in found}
+    views = {f"{TRAIN} with a crop of {fraction:.2f}": fraction for fraction in _more_crops(work)}
+    pictures = {**dataset.splits, **dict.fromkeys(views, dataset.splits[TRAIN])}
+    found = _extract(work, network.cuts[-2], pictures, "features", views)
+    labels = {name: dataset.splits[name].labels[found[name].indices] for name in dataset.splits}
     _check_classes(dataset, labels)
-    features = {name: activations.values.float().numpy() for name, activations in found.items()}
-    views = [features[TRAIN], *_more_views(work)]
     extracted = time.perf_counter()
-    every_label = np.tile(labels[TRAIN], len(views))
-    head = fit_head(np.concatenate(views), every_label, len(dataset.classes), work.seed, views=len(views))
+    features = {name: activations.values.float().numpy() for name, activations in found.items()}
+    of_train = np.concatenate([features[name] for name in (TRAIN, *views)])
+    every_label = np.tile(labels[TRAIN], 1 + len(views))
+    head = fit_head(of_train, every_label, len(dataset.classes), work.seed, views=1 + len(views))
     put_head(network, head)
     temperature = fit_temperature(head.logits, head.labels)
-    logits = {name: values @ head.weight.T + head.bias for name, values in features.items() if name != TRAIN}
-    seconds = time.perf_counter() - extracted
-    return Trained(logits, labels, temperature, _skipped(dataset.splits, found), extracted - started, seconds)
+    logits = {name: features[name] @ head.weight.T + head.bias for name in dataset.splits if name != TRAIN}
+    skipped = _skipped(dataset.splits, {name: found[name] for name in dataset.splits})
+    return Trained(logits, labels, temperature, skipped, extracted - started, time.perf_counter() - extracted)
 
 
-def _more_views(work: Work) -> list[np.ndarray]:
-    """Features of the training pictures with other crops, where there are few and the crop leaves room."""
-    pictures, preprocessing = work.dataset.splits[TRAIN], work.preprocessing
-    fractions = (NEARER * preprocessing.crop_fraction, 1.0)
-    if preprocessing.fit != "crop" or preprocessing.crop_fraction == 1 or 2 * len(pictures) > MOST_EXTRA_VIEWS:
-        return []
-    cut, views = work.base.network.cuts[-2], []
-    for fraction in fractions:
-        view = replace(preprocessing, crop_fraction=fraction)
-        found = _extract(work, cut, {TRAIN: pictures}, f"features with a crop of {fraction:.2f}", view)
-        views.append(found[TRAIN].values.float().numpy())
-    return views
+def _more_crops(work: Work) -> tuple[float, ...]:
+    """Other crops that the head is to see the training pictures with: where they are few and the crop leaves room."""
+    preprocessing = work.preprocessing
+    few = 2 * len(work.dataset.splits[TRAIN]) <= MOST_EXTRA_VIEWS
+    room = preprocessing.fit == "crop" and preprocessing.crop_fraction < 1
+    return (NEARER * preprocessing.crop_fraction, 1.0) if few and room else ()
 
 
 def _fit_crown(work: Work) -> Trained:
@@ -193,7 +189,7 @@ def _crown_inputs(work: Work, name: str, pictures: Pictures) -> tuple[Inputs, di
 
 
 def _extract(
-    work: Work, cut: str, splits: dict[str, Pictures], step: str, preprocessing: Preprocessing | None = None
+    work: Work, cut: str, splits: dict[str, Pictures], step: str, crops: dict[str, float] | None = None
 ) -> dict[str, Activations]:
     trunk, _ = work.base.network.split(cut)
     trunk.eval()
@@ -201,8 +197,7 @@ def _extract(
     def tell(done: int, total: int) -> None:
         work.reporter.step(step, done, total)
 
-    preprocessing = preprocessing or work.preprocessing
-    return extract(trunk, splits, preprocessing, work.choice, progress=tell)
+    return extract(trunk, splits, work.preprocessing, work.choice, crops=crops, progress=tell)
 
 
 def put_head(network: Network, head: HeadFit) -> None:

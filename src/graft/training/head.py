@@ -103,7 +103,7 @@ def _choose_penalty(
         for number in range(len(starts)):
             out, kept = rows[fold == number], rows[fold != number]
             kept = (kept + count * np.arange(views)[:, None]).ravel()
-            solution, _ = _solve(x[kept], labels[kept], classes, inverse_penalty, starts[number], tolerance=1e-4)
+            solution, _ = _solve(x[kept], labels[kept], classes, inverse_penalty, starts[number], tolerance=1e-3)
             logits[fold == number] = x[out] @ solution[:-1] + solution[-1]
             starts[number] = solution
         loss = -_log_softmax(logits)[np.arange(len(rows)), labels[rows]].mean()
