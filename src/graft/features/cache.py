@@ -31,6 +31,8 @@ from graft.errors import InputError
 from graft.images.preprocessing import Preprocessing
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+# Raised when the same pictures, layers and weights come to give other numbers: another decoder, resize or forward pass.
+NUMBERS = 1
 # An unfinished entry older than this belongs to a process that is gone.
 ABANDONED_AFTER_SECONDS = 24 * 3600
 
@@ -78,7 +80,7 @@ def section_digest(section: nn.Module, preprocessing: Preprocessing, precision: 
     """A digest of everything but the pictures that decides what a section computes."""
     digest = hashlib.blake2b(digest_size=20)
     # The printed layers tell strides, paddings and epsilons, which no tensor shows.
-    digest.update(repr((repr(section), preprocessing, precision, engine)).encode())
+    digest.update(repr((NUMBERS, repr(section), preprocessing, precision, engine)).encode())
     for name, tensor in sorted(section.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
