@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -155,6 +157,27 @@ def test_the_way_to_a_head_imports_neither_torchvision_nor_the_compiler(letters:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_stopping_a_training_says_how_to_go_on(letters: Path, tmp_path: Path) -> None:
+    arguments = ["train", str(letters), "--base", "latin_letters", "--level", "all", "--epochs", "5000"]
+    # A child of a shell that ignores interrupts would ignore them too.
+    restore = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)  # noqa: E731
+    out = tmp_path / "run"
+    with subprocess.Popen(
+        [sys.executable, "-m", "graft", *arguments, "--out", str(out)],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=restore,
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not (out / "checkpoints" / "last.safetensors").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "--resume" in errors.splitlines()[-1]
+    assert "Traceback" not in errors
 
 
 def test_output_into_a_closed_pipe_ends_quietly(run: Path, letters: Path) -> None:

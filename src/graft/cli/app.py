@@ -7,6 +7,9 @@ import typer
 from graft.cli import demo, evaluate, models, predict, train
 from graft.errors import GraftError
 
+# What the command line library exits with when the user stops it.
+INTERRUPTED = 130
+
 app = typer.Typer(
     name="graft",
     help="Pictures to a classifier: how much of a pretrained CNN to keep, and no more work than that.",
@@ -32,31 +35,37 @@ def _root(
 
 
 def main() -> None:
-    """Run the command; whatever graft raises on purpose becomes one sentence on stderr and its exit code."""
-    debug = "--debug" in sys.argv
+    """Run the command; what goes wrong becomes one sentence on stderr and an exit code, or a traceback with --debug."""
     try:
         app()
-    except GraftError as error:
-        if debug:
-            raise
-        _end(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        if debug:
-            raise
-        _end("stopped; what was finished is kept, and `graft train --resume` goes on with a training", 130)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            _end("stopped; what was finished is kept, and `graft train --resume` goes on with a training", INTERRUPTED)
+        raise
     except BrokenPipeError:
         # Whoever read the output has seen enough.
         sys.stderr.close()
         sys.exit(0)
-    except MemoryError:
-        if debug:
+    except Exception as error:
+        if "--debug" in sys.argv:
             raise
-        _end("expected the work to fit in memory, got no more of it: lower --image-size or --batch-size", 1)
-    except OSError as error:
-        if debug:
-            raise
+        _end(*_explained(error))
+
+
+def _explained(error: Exception) -> tuple[str, int]:
+    """A sentence and an exit code for an error."""
+    if isinstance(error, GraftError):
+        return str(error), error.exit_code
+    if isinstance(error, MemoryError):
+        return "expected the work to fit in memory, got no more of it: lower --image-size or --batch-size", 1
+    if isinstance(error, OSError):
         where = f" ({error.filename})" if error.filename else ""
-        _end(f"expected to read and write files, got {error.strerror or error}{where}: mend that and run it again", 1)
+        return f"expected to read and write files, got {error.strerror or error}{where}: mend that and run it again", 1
+    reason = (str(error).splitlines() or [""])[0]
+    return (
+        f"expected no such failure, got {type(error).__name__}: {reason}: run it with --debug and report what it says",
+        1,
+    )
 
 
 def _end(sentence: str, code: int) -> None:
