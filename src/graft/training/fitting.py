@@ -17,7 +17,7 @@ from graft.features.cache import Activations, cache_budget, write_aside
 from graft.features.engine import Choice
 from graft.features.extraction import activation_bytes, extract, output_shape
 from graft.images.preprocessing import Preprocessing
-from graft.models.network import INPUT, Network
+from graft.models.network import INPUT, Network, freeze
 from graft.training.head import HeadFit, fit_head
 from graft.training.inputs import ActivationInputs, Inputs, PictureInputs, PixelInputs
 from graft.training.loop import Epoch, Recipe, crown_logits, fit_crown
@@ -162,8 +162,7 @@ def _crown_inputs(work: Work, name: str, pictures: Pictures) -> tuple[Inputs, di
     """What the crown is trained on: cached activations at the cut, pixels for a cut before everything, or, for what is
     too large to keep, pictures read again in every epoch."""
     trunk, _ = work.base.network.split(work.plan.cut)
-    trunk.eval()
-    trunk.requires_grad_(False)
+    freeze(trunk)
     if work.plan.cut != INPUT:
         shape = output_shape(trunk, work.preprocessing)
         if activation_bytes(len(pictures), shape, work.choice.precision) <= cache_budget():

@@ -66,8 +66,8 @@ def train(
     `data` is a folder per class (under `train/ val/ test/` or not), Parquet with embedded pictures, or IDX files; it is
     only read. `level` is `as-is`, `head`, `stages:K`, `frozen:F`, `all`, `scratch` or `auto`. Pictures that cannot be
     decoded are skipped and named in the result, or refused with `strict`. `progress` shows a bar while weights are
-    fetched; `reporter` is told of everything else. Raises InputError and its kinds for what
-    cannot be used, FetchError for weights that are not here.
+    fetched; `reporter` is told of everything else. Raises InputError and its kinds for what cannot be used, FetchError
+    for weights that are not here.
     """
     started, reporter = time.perf_counter(), reporter or Reporter()
     check_level(level)

@@ -12,7 +12,6 @@ from graft.models.catalog import CATALOG, build, default_config, entry
 from graft.models.network import Config, Network, state_shapes
 
 Rename = Callable[[str], str]
-Shapes = dict[str, tuple[int, ...]]
 
 
 def _timm_mobilenet_v2(name: str) -> str:
