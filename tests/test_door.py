@@ -10,18 +10,27 @@ import graft
 
 HEAVY = ("torch", "torchvision", "numpy", "openvino", "PIL", "scipy", "pyarrow", "sklearn", "matplotlib")
 PUBLIC = [
+    "BasicBlock",
+    "Bottleneck",
     "Classifier",
+    "DenseLayer",
+    "DepthwiseSeparable",
     "Evaluation",
     "GraftError",
     "ImageError",
+    "Inception",
     "InputError",
+    "LocalResponseNorm",
+    "NaiveInception",
     "Network",
     "Prediction",
     "Run",
     "__version__",
+    "account",
     "create",
     "evaluate",
     "load",
+    "stacked_convolutions",
     "train",
 ]
 

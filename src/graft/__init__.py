@@ -11,8 +11,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from graft.accounting.counting import account
     from graft.errors import GraftError, ImageError, InputError
+    from graft.models.blocks import LocalResponseNorm
+    from graft.models.densenet import DenseLayer
+    from graft.models.googlenet import Inception, NaiveInception
+    from graft.models.mobilenet_v1 import DepthwiseSeparable
     from graft.models.network import Network
+    from graft.models.resnet import BasicBlock, Bottleneck
+    from graft.models.vgg import stacked_convolutions
     from graft.serving.predictor import Classifier, Prediction, load
     from graft.training.evaluating import Evaluation, evaluate
     from graft.training.run import Run
@@ -22,33 +29,51 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "BasicBlock": "graft.models.resnet",
+    "Bottleneck": "graft.models.resnet",
     "Classifier": "graft.serving.predictor",
+    "DenseLayer": "graft.models.densenet",
+    "DepthwiseSeparable": "graft.models.mobilenet_v1",
     "Evaluation": "graft.training.evaluating",
     "GraftError": "graft.errors",
     "ImageError": "graft.errors",
+    "Inception": "graft.models.googlenet",
     "InputError": "graft.errors",
+    "LocalResponseNorm": "graft.models.blocks",
+    "NaiveInception": "graft.models.googlenet",
     "Network": "graft.models.network",
     "Prediction": "graft.serving.predictor",
     "Run": "graft.training.run",
+    "account": "graft.accounting.counting",
     "create": "graft.weights.creating",
     "evaluate": "graft.training.evaluating",
     "load": "graft.serving.predictor",
+    "stacked_convolutions": "graft.models.vgg",
     "train": "graft.training.training",
 }
 
 __all__ = [
+    "BasicBlock",
+    "Bottleneck",
     "Classifier",
+    "DenseLayer",
+    "DepthwiseSeparable",
     "Evaluation",
     "GraftError",
     "ImageError",
+    "Inception",
     "InputError",
+    "LocalResponseNorm",
+    "NaiveInception",
     "Network",
     "Prediction",
     "Run",
     "__version__",
+    "account",
     "create",
     "evaluate",
     "load",
+    "stacked_convolutions",
     "train",
 ]
 

@@ -33,6 +33,15 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("mobilenet_v1_025", "tensorflow", 64),
         ("mobilenet_v2", "torch", 64),
         ("mobilenet_v2", "tensorflow", 65),
+        ("mobilenet_v3_small", "tensorflow", 65),
+        ("efficientnet_b0", "torch", 64),
+        ("googlenet", "torch", 64),
+        ("googlenet_2014", "torch", 64),
+        ("inception_v3", "torch", 80),
+        ("densenet121", "torch", 64),
+        ("xception", "torch", 64),
+        ("preact_resnet18", "torch", 64),
+        ("alexnet_2012", "torch", 99),
     ],
 )
 def test_float32_agrees_with_torch(name: str, padding: str, size: int, own_cache: Path) -> None:

@@ -10,7 +10,7 @@ from graft.data.dataset import Pictures
 from graft.data.loading import Batch
 from graft.features.engine import Choice
 from graft.images.preprocessing import Preprocessing, normalise
-from graft.models.catalog import build, default_config
+from graft.models.catalog import CATALOG, build, default_config
 from graft.models.network import Network, PaddingRule, Section
 
 COLOUR = Preprocessing(32, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -34,7 +34,10 @@ def make_network(name: str, padding: PaddingRule = "torch") -> Network:
 
 
 def preprocessing_of(name: str, size: int | None = None) -> Preprocessing:
-    return replace(GREY if name == "lenet5" else COLOUR, size=size or (28 if name == "lenet5" else 32))
+    return replace(
+        GREY if name == "lenet5" else COLOUR,
+        size=size or max(28 if name == "lenet5" else 32, CATALOG[name].smallest_input),
+    )
 
 
 def noise(count: int, preprocessing: Preprocessing, seed: int = 0) -> torch.Tensor:

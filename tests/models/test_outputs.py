@@ -18,24 +18,17 @@ from torch import Tensor
 
 from graft.models.catalog import build, default_config
 from graft.models.network import Network
+from graft.models.resnet import ZeroPadShortcut
 
+# The stored networks: an architecture, or one in another form after the dot.
 STORED = (
-    "lenet5",
-    "resnet18",
-    "resnet34",
-    "resnet50",
-    "resnet101",
-    "resnet152",
-    "resnet20",
-    "resnet56",
-    "resnet110",
-    "mobilenet_v1",
-    "mobilenet_v1_050",
-    "mobilenet_v1_025",
-    "mobilenet_v2",
-    "mobilenet_v1.tf",
-    "mobilenet_v1_025.tf",
-    "mobilenet_v2.tf",
+    *("lenet5", "alexnet_2012", "alexnet", "vgg11", "vgg11_lrn", "vgg16_c", "vgg16", "vgg16_bn", "vgg19"),
+    *("googlenet", "inception_v3", "inception_v4", "inception_resnet_v2", "plain18", "plain34", "plain20", "plain56"),
+    *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "preact_resnet18", "preact_resnet50"),
+    *("resnet20", "resnet20.pad_end", "resnet56", "resnet110", "densenet121", "densenet161", "xception"),
+    *("mobilenet_v1", "mobilenet_v1_050", "mobilenet_v1_025", "mobilenet_v2"),
+    *("mobilenet_v1.tf", "mobilenet_v1_025.tf", "mobilenet_v2.tf", "mobilenet_v3_small", "mobilenet_v3_large"),
+    *(f"efficientnet_b{number}" for number in range(8)),
 )
 
 
@@ -96,18 +89,38 @@ def test_the_rule_gives_the_numbers_that_its_text_states():
     ]
 
 
+def rule_names(network: Network) -> dict[str, str]:
+    """By our tensor name, the name that the reference fills a tensor by; the same for all that have library names."""
+    names = {name: name for name in network.state_dict()}
+    if network.config.architecture in ("vgg11_lrn", "vgg16_c"):
+        layers = list(dict.fromkeys(name.rpartition(".")[0] for name in names))
+        theirs = [*(f"conv{number}" for number in range(1, len(layers) - 2)), "fc1", "fc2", "fc3"]
+        renamed = dict(zip(layers, theirs, strict=True))
+        names = {name: f"{renamed[name.rpartition('.')[0]]}.{name.rpartition('.')[2]}" for name in names}
+    return names
+
+
+def with_zeros_at_the_end(network: Network) -> None:
+    for module in network.modules():
+        if isinstance(module, ZeroPadShortcut):
+            module.before, module.after = 0, module.before + module.after
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("name", STORED)
 def test_logits_and_pooled_features_are_those_of_the_reference(name, stored):
     table, tensors = stored
     facts = table[name]
-    architecture, _, converted = name.partition(".")
+    architecture, _, form = name.partition(".")
     config = default_config(architecture)
-    if converted:
+    if form == "tf":
         config = replace(config, padding="tensorflow", batch_norm_eps=1e-3)
     with torch.device("meta"):
         network = build(config)
-    weights = {key: tensor_for(key, tensor.shape, facts["gain"]) for key, tensor in network.state_dict().items()}
+    if form == "pad_end":
+        with_zeros_at_the_end(network)
+    names = rule_names(network)
+    weights = {key: tensor_for(names[key], tensor.shape, facts["gain"]) for key, tensor in network.state_dict().items()}
     network.load_state_dict(weights, assign=True)
     network.eval().double()
     x = picture(*facts["input_shape"][1:])[None].double()
@@ -120,6 +133,10 @@ def test_logits_and_pooled_features_are_those_of_the_reference(name, stored):
         assert (pooled - theirs).abs().max() <= 1e-5 * theirs.std()
 
 
+def test_every_stored_network_is_among_them(stored):
+    assert set(STORED) == set(stored[0])
+
+
 def with_random_statistics(network: torch.nn.Module) -> None:
     generator = torch.Generator().manual_seed(3)
     for name, tensor in network.named_buffers():
@@ -130,7 +147,7 @@ def with_random_statistics(network: torch.nn.Module) -> None:
 
 
 @torch.no_grad()
-def agrees(ours: Network, theirs: torch.nn.Module, side: int = 96) -> None:
+def agrees(ours: Network, theirs: torch.nn.Module, side: int) -> None:
     """Under the other implementation's random weights, loaded strictly, in double precision."""
     with_random_statistics(theirs)
     ours.load_state_dict(theirs.state_dict(), strict=True)
@@ -140,18 +157,48 @@ def agrees(ours: Network, theirs: torch.nn.Module, side: int = 96) -> None:
     assert (got - expected).abs().max() <= 1e-5 * expected.std()
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "mobilenet_v2"])
-def test_torchvision_agrees(name):
+@pytest.mark.parametrize(
+    ("name", "side", "options"),
+    [
+        ("alexnet", 96, {}),
+        ("vgg11", 64, {}),
+        ("vgg13_bn", 64, {}),
+        ("googlenet", 96, {"aux_logits": True, "init_weights": False, "transform_input": False}),
+        ("inception_v3", 107, {"aux_logits": True, "init_weights": False, "transform_input": False}),
+        ("resnet18", 96, {}),
+        ("resnet50", 96, {}),
+        ("densenet121", 97, {}),
+        ("densenet169", 64, {}),
+        ("mobilenet_v2", 96, {}),
+        ("mobilenet_v3_small", 97, {}),
+        ("mobilenet_v3_large", 96, {}),
+        ("efficientnet_b0", 97, {}),
+        ("efficientnet_b5", 64, {}),
+    ],
+)
+def test_torchvision_agrees(name, side, options):
     torchvision = pytest.importorskip("torchvision")
     torch.manual_seed(5)
-    agrees(build(default_config(name)), getattr(torchvision.models, name)())
+    agrees(build(default_config(name)), getattr(torchvision.models, name)(weights=None, **options), side)
 
 
-@pytest.mark.parametrize(("name", "theirs"), [("mobilenet_v1", "mobilenetv1_100"), ("resnet18", "resnet18")])
-def test_timm_agrees(name, theirs):
+@pytest.mark.parametrize(
+    ("name", "theirs", "side"),
+    [
+        ("inception_v4", "inception_v4", 139),
+        ("inception_resnet_v2", "inception_resnet_v2", 139),
+        ("resnet18", "resnet18", 96),
+        ("preact_resnet18", "resnetv2_18", 97),
+        ("preact_resnet50", "resnetv2_50", 96),
+        ("densenet121", "densenet121", 64),
+        ("xception", "legacy_xception", 96),
+        ("mobilenet_v1", "mobilenetv1_100", 96),
+    ],
+)
+def test_timm_agrees(name, theirs, side):
     timm = pytest.importorskip("timm")
     torch.manual_seed(5)
-    agrees(build(default_config(name)), timm.create_model(theirs, pretrained=False))
+    agrees(build(default_config(name)), timm.create_model(theirs, pretrained=False), side)
 
 
 def test_timm_agrees_on_padding_by_tensorflows_rule():

@@ -23,7 +23,7 @@ from graft.features.cache import (
 )
 from graft.features.engine import Choice, Engine, open_engine
 from graft.images.preprocessing import Preprocessing
-from graft.models.catalog import entry
+from graft.models.catalog import CATALOG
 from graft.models.network import Network, Section
 
 # Told how many pictures of how many are done.
@@ -90,12 +90,13 @@ def output_shape(section: Section, preprocessing: Preprocessing) -> tuple[int, .
 
 def check_input_size(network: Network, preprocessing: Preprocessing) -> None:
     """Refuse a size of pictures that the network cannot take; its own needs no look. Raises InputError."""
-    if preprocessing.size == entry(network.config.architecture).input_size[-1]:
+    known = CATALOG.get(network.config.architecture)
+    if known is not None and preprocessing.size == known.input_size[-1]:
         return
     whole, _ = network.split(network.cuts[-1])
     try:
         output_shape(whole, preprocessing)
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError) as error:
         raise InputError(
             f"expected pictures of a size that {network.config.architecture} takes, got {preprocessing.size} px "
             f"({str(error).splitlines()[0]}): leave --image-size out or choose another"

@@ -211,7 +211,31 @@ def _adaptive_average_pool(recorder: _Recorder, output: Tensor, x: Tensor, outpu
         return opset.reduce_mean(recorder.node(x), np.array([2, 3]), keep_dims=True)
     if output.shape == x.shape:
         return recorder.node(x)
-    raise UnknownFunctionError("an adaptive pool to more than one pixel")
+    # The mean over windows of unequal size is a product with a matrix along each axis.
+    rows, columns = (_windows(x.shape[axis], output.shape[axis]) for axis in (2, 3))
+    return opset.matmul(opset.matmul(_constant(rows), recorder.node(x), False, False), _constant(columns), False, True)
+
+
+def _windows(size: int, count: int) -> np.ndarray:
+    """A row for each of `count` outputs: the weights, float32, with which it averages `size` inputs."""
+    weights = np.zeros((count, size), np.float32)
+    for index in range(count):
+        first, behind = index * size // count, -(-(index + 1) * size // count)
+        weights[index, first:behind] = 1 / (behind - first)
+    return weights
+
+
+def _local_response_norm(
+    recorder: _Recorder,
+    output: Tensor,
+    x: Tensor,
+    size: int,
+    alpha: float = 1e-4,
+    beta: float = 0.75,
+    k: float = 1.0,
+) -> Node:
+    # Both divide alpha by the size.
+    return opset.lrn(recorder.node(x), np.array([1]), alpha, beta, k, size)
 
 
 def _mean(
@@ -221,6 +245,9 @@ def _mean(
 
 
 def _reshape(recorder: _Recorder, output: Tensor, x: Tensor, *shape: Any, **named: Any) -> Node:
+    if id(x) in recorder.values and id(x) not in recorder.nodes:
+        recorder.values[id(output)] = output.detach()
+        return _constant(recorder.numpy(output))
     if output.shape[0] != 1 or x.shape[0] != 1:
         raise UnknownFunctionError("a reshape that moves the batch")
     # The pass has one picture, the model has a batch of them.
@@ -297,6 +324,9 @@ _FUNCTIONS: dict[str, Callable[..., Node]] = {
     "relu6": lambda recorder, output, x, inplace=False: opset.clamp(recorder.node(x), 0, 6),
     "tanh": _of_one(opset.tanh),
     "sigmoid": _of_one(opset.sigmoid),
+    "hardsigmoid": _of_one(opset.hsigmoid),
+    "hardswish": _of_one(opset.hswish),
+    "local_response_norm": _local_response_norm,
     "silu": _of_one(opset.swish),
     "add": _of_two(opset.add),
     "iadd": _of_two(opset.add),

@@ -1,26 +1,256 @@
 """Layers that two or more families share."""
 
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+from typing import Any, TypeAlias
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graft.models.network import PaddingRule
 
+# Makes the normalisation for a number of channels.
+Norm: TypeAlias = Callable[[int], nn.Module]
+
 
 def convolution(
-    inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1, padding: PaddingRule = "torch"
+    inputs: int,
+    outputs: int,
+    kernel: int,
+    *,
+    stride: int = 1,
+    groups: int = 1,
+    padding: PaddingRule = "torch",
+    bias: bool = False,
 ) -> nn.Conv2d:
-    """A k x k convolution without bias: (N, inputs, H, W) to (N, outputs, ceil(H / stride), ceil(W / stride)).
+    """A k x k convolution: (N, inputs, H, W) to (N, outputs, ceil(H / stride), ceil(W / stride)).
 
     `padding` decides where the zeros go when the stride is above one: `torch` puts k // 2 on every side, `tensorflow`
     as few as the output size needs, the odd one at the bottom and right. At stride one both rules are the same.
     """
     kind = SameConv2d if padding == "tensorflow" and stride > 1 else nn.Conv2d
-    return kind(inputs, outputs, kernel, stride, 0 if kind is SameConv2d else kernel // 2, groups=groups, bias=False)
+    return kind(inputs, outputs, kernel, stride, 0 if kind is SameConv2d else kernel // 2, groups=groups, bias=bias)
 
 
 def max_pool(kernel: int, stride: int, *, padding: PaddingRule = "torch") -> nn.MaxPool2d:
     """A k x k max pool, padded like `convolution`."""
     return SameMaxPool2d(kernel, stride) if padding == "tensorflow" else nn.MaxPool2d(kernel, stride, kernel // 2)
+
+
+class ConvNormReLU(nn.Module):
+    """Convolution without bias, batch norm, ReLU: (N, inputs, H, W) to (N, outputs, H', W').
+
+    Tensors `conv` and `bn`, as the Inception checkpoints call them. `padding` is the convolution's own, in pixels.
+    k_h k_w inputs outputs + 2 outputs parameters; k_h k_w inputs outputs H' W' multiply-adds.
+    Szegedy et al. 2015, "Rethinking the Inception Architecture", arXiv 1512.00567, section 6 (batch norm, eps 1e-3).
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int | tuple[int, int],
+        *,
+        stride: int = 1,
+        padding: int | tuple[int, int] = 0,
+        eps: float = 1e-3,
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False)
+        self.bn = nn.BatchNorm2d(outputs, eps)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        activated: Tensor = self.relu(self.bn(self.conv(x)))
+        return activated
+
+
+def round_channels(channels: float) -> int:
+    """The nearest multiple of 8 (halves up, never 0), or the next one where the nearest is below 90 % of `channels`.
+
+    Sandler et al. 2018 and the networks after it widen and squeeze by factors; their code rounds what comes out so.
+    """
+    rounded = max(8, int(channels + 4) // 8 * 8)
+    return rounded if rounded >= 0.9 * channels else rounded + 8
+
+
+def conv_norm_activation(
+    inputs: int,
+    outputs: int,
+    kernel: int,
+    activation: Callable[..., nn.Module] | None,
+    *,
+    norm: Norm,
+    stride: int = 1,
+    groups: int = 1,
+    padding: PaddingRule = "torch",
+) -> nn.Sequential:
+    """Convolution without bias, norm, activation unless None: (N, inputs, H, W) to (N, outputs, H / s, W / s).
+
+    Tensors `0` and `1`, as torchvision calls them.
+    """
+    layers = [convolution(inputs, outputs, kernel, stride=stride, groups=groups, padding=padding), norm(outputs)]
+    return nn.Sequential(*layers) if activation is None else nn.Sequential(*layers, activation(inplace=True))
+
+
+class Pool(Enum):
+    """The pools of `Branches`, both 3 x 3."""
+
+    AVERAGE = "stride 1, padded, the padding not counted"
+    MAX = "stride 2, not padded"
+
+
+@dataclass(frozen=True)
+class Conv:
+    """A convolution, batch norm and ReLU as the figures of Inception v4 write them: filters, side or (height, width).
+
+    Padded by half the kernel, unless `valid` (their V).
+    """
+
+    outputs: int
+    kernel: int | tuple[int, int] = 1
+    stride: int = 1
+    valid: bool = False
+
+
+def inception_layer(inputs: int, row: Conv | Pool, eps: float) -> nn.Module:
+    """The layer that `row` describes, for maps of `inputs` channels."""
+    if row is Pool.AVERAGE:
+        return nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
+    if row is Pool.MAX:
+        return nn.MaxPool2d(3, stride=2)
+    height, width = (row.kernel, row.kernel) if isinstance(row.kernel, int) else row.kernel
+    padding = (0, 0) if row.valid else (height // 2, width // 2)
+    return ConvNormReLU(inputs, row.outputs, row.kernel, stride=row.stride, padding=padding, eps=eps)
+
+
+def inception_layers(inputs: int, rows: Iterable[Conv | Pool], eps: float) -> tuple[list[nn.Module], int]:
+    """The layers of `rows`, one after the other, and the channels of the last one's output."""
+    layers = []
+    for row in rows:
+        layers.append(inception_layer(inputs, row, eps))
+        inputs = row.outputs if isinstance(row, Conv) else inputs
+    return layers, inputs
+
+
+class Branches(nn.Module):
+    """Branches over one input, their outputs joined channel by channel: (N, inputs, H, W) to (N, outputs, H', W').
+
+    Tensors `branch0`, `branch1` and so on unless `names` says otherwise, with `.0`, `.1` where a branch has several
+    layers. Parameters and multiply-adds are those of its convolutions.
+    Szegedy et al. 2016, arXiv 1602.07261, figures 3 to 8 and 16 to 19.
+    """
+
+    def __init__(
+        self, inputs: int, rows: Sequence[Sequence[Conv | Pool]], *, eps: float, names: Sequence[str] = ()
+    ) -> None:
+        super().__init__()
+        self.names = names or tuple(f"branch{number}" for number in range(len(rows)))
+        self.outputs = 0
+        for name, row in zip(self.names, rows, strict=True):
+            layers, outputs = inception_layers(inputs, row, eps)
+            self.add_module(name, layers[0] if len(layers) == 1 else nn.Sequential(*layers))
+            self.outputs += outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self.get_submodule(name)(x) for name in self.names], dim=1)
+
+
+class LocalResponseNorm(nn.Module):
+    """Divide each value by (k + alpha x the sum of squares over `size` neighbouring channels) ** beta; same shape.
+
+    Krizhevsky, Sutskever and Hinton 2012, section 3.3: size 5, alpha 1e-4, beta 0.75, k 2. The paper multiplies alpha
+    with the sum; torch and Caffe with the mean, so their alpha is `size` times this one. No parameters, and no
+    multiply-adds by the rule of `graft.accounting`.
+    """
+
+    def __init__(self, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 2.0) -> None:
+        super().__init__()
+        self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.local_response_norm(x, self.size, self.alpha * self.size, self.beta, self.k)
+
+
+class SqueezeExcite(nn.Module):
+    """Weigh each channel by a gate that sees the mean of all of them: (N, channels, H, W), same shape.
+
+    Hu, Shen and Sun 2017, "Squeeze-and-Excitation Networks", arXiv 1709.01507, section 3. Tensors `fc1` and `fc2`,
+    1 x 1 convolutions with biases: 2 channels squeezed + squeezed + channels parameters, 2 channels squeezed
+    multiply-adds.
+    """
+
+    def __init__(
+        self, channels: int, squeezed: int, activation: Callable[[], nn.Module], gate: Callable[[], nn.Module]
+    ) -> None:
+        super().__init__()
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.fc1 = nn.Conv2d(channels, squeezed, 1)
+        self.activation = activation()
+        self.fc2 = nn.Conv2d(squeezed, channels, 1)
+        self.gate = gate()
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight: Tensor = self.gate(self.fc2(self.activation(self.fc1(self.avgpool(x)))))
+        return x * weight
+
+
+class InvertedBottleneck(nn.Module):
+    """Expand by 1 x 1, filter by k x k depthwise, excite, project by 1 x 1 without activation.
+
+    (N, inputs, H, W) to (N, outputs, H / s, W / s); the input is added where the shapes agree, and nothing is expanded
+    where `hidden` equals `inputs`. Howard et al. 2019, arXiv 1905.02244, figure 4. Tensors `block.N`, as torchvision
+    calls them. Beside the excitation's: hidden (inputs + k^2 + outputs + 4) + 2 outputs parameters,
+    hidden (inputs + (k^2 + outputs) / s^2) H W multiply-adds.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        hidden: int,
+        outputs: int,
+        kernel: int,
+        activation: Callable[..., nn.Module],
+        *,
+        norm: Norm,
+        stride: int = 1,
+        excite: SqueezeExcite | None = None,
+        padding: PaddingRule = "torch",
+    ) -> None:
+        super().__init__()
+        unit = partial(conv_norm_activation, norm=norm, padding=padding)
+        layers: list[nn.Module] = [] if hidden == inputs else [unit(inputs, hidden, 1, activation)]
+        layers.append(unit(hidden, hidden, kernel, activation, stride=stride, groups=hidden))
+        if excite is not None:
+            layers.append(excite)
+        layers.append(unit(hidden, outputs, 1, None))
+        self.block = nn.Sequential(*layers)
+        self.adds = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.block(x) if self.adds else self.block(x)
+
+
+class PointwiseHead(nn.Linear):
+    """A linear head kept as a 1 x 1 convolution, as some checkpoints have it: (N, D) to (N, classes).
+
+    `weight` is (classes, D, 1, 1).
+    """
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, **factory: Any) -> None:
+        super().__init__(in_features, out_features, bias, **factory)
+        self.weight = nn.Parameter(self.weight.detach()[..., None, None])
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.linear(input, self.weight.flatten(1), self.bias)
+
+
+def global_pool() -> nn.Sequential:
+    """The mean of every map: (N, C, H, W) to (N, C)."""
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
 class SameConv2d(nn.Conv2d):

@@ -1,51 +1,141 @@
-"""LeNet-5. LeCun, Bottou, Bengio and Haffner 1998, "Gradient-Based Learning Applied to Document Recognition", figure 2.
+"""LeNet-5. LeCun, Bottou, Bengio and Haffner 1998, "Gradient-Based Learning Applied to Document Recognition".
 
-The form that textbooks teach: plain tanh, average pooling without weights, every map of C3 connected to every map of
-S2, a linear output. 28 x 28 inputs are padded by two in C1, which is the paper's 32 x 32. 61,706 parameters:
+`lenet5_1998` is the network of section II-B and figure 2. 32 px inputs, 60,000 parameters: C1 156, S2 12, C3 1,516,
+S4 32, C5 48,120, F6 10,164, OUTPUT none. Its output layer compares with one fixed code of 84 numbers per class. The
+paper draws those of the digits as bitmaps (figure 3), whose copies in circulation disagree, and allows codes chosen
+at random, which this file takes for any number of classes.
+
+`lenet5` is the form that textbooks teach: plain tanh, average pooling without weights, every map of C3 connected to
+every map of S2, a linear output. 28 px inputs are padded by two in C1, which is the paper's 32 px. 61,706 parameters:
 C1 156, C3 2,416, C5 48,120, F6 10,164, OUTPUT 850.
+
+Larger inputs run: F6 sees the mean of each map of C5, which at the sizes above is the one pixel that the map has.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
-from torch import nn
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from graft.models.network import Config, Network, Stage
 
 
 @dataclass(frozen=True)
 class LeNetSpec:
-    """Widths of the five layers with weights but the last, whose width is the number of classes."""
+    """What sets the two forms apart; their layers have the same widths."""
 
-    c1: int
-    c3: int
-    c5: int
-    f6: int
+    border: int  # pixels of zeros that C1 puts around the image
+    original: bool  # the paper's own tanh, sub-sampling, C3 and output
 
 
-SPECS = {"lenet5": LeNetSpec(c1=6, c3=16, c5=120, f6=84)}
+SPECS = {"lenet5": LeNetSpec(border=2, original=False), "lenet5_1998": LeNetSpec(border=0, original=True)}
+
+# Widths, in both forms.
+C1, C3, C5, F6 = 6, 16, 120, 84
+
+# Table I, by column: the maps of S2 that each map of C3 sees. Three neighbours, four neighbours, four with gaps, all;
+# map 5 is a neighbour of map 0.
+C3_SOURCES = (
+    ((0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (0, 4, 5), (0, 1, 5)),
+    ((0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5), (0, 3, 4, 5), (0, 1, 4, 5), (0, 1, 2, 5)),
+    ((0, 1, 3, 4), (1, 2, 4, 5), (0, 2, 3, 5)),
+    ((0, 1, 2, 3, 4, 5),),
+)
+
+
+class ScaledTanh(nn.Module):
+    """1.7159 tanh(2/3 x), which maps 1 to 1 and -1 to -1 (appendix A); same shape."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(x * (2 / 3)) * 1.7159
+
+
+class Subsampling(nn.Module):
+    """Squash (coefficient x the sum of 2 x 2 pixels + bias), one of each per map: (N, C, H, W) to (N, C, H/2, W/2).
+
+    2 C parameters; no multiply-adds by the rule of `graft.accounting`. Starts as the mean of the four, squashed.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.coefficient = nn.Parameter(torch.full((channels,), 0.25))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.squash = ScaledTanh()
+
+    def forward(self, x: Tensor) -> Tensor:
+        sums = F.avg_pool2d(x, 2) * 4
+        squashed: Tensor = self.squash(self.coefficient[:, None, None] * sums + self.bias[:, None, None])
+        return squashed
+
+
+class PartialConvolution(nn.ModuleList):
+    """5 x 5 convolutions that see some of the maps each, by `C3_SOURCES`: (N, 6, H, W) to (N, 16, H - 4, W - 4).
+
+    25 weights for each of the 60 pairs of maps and a bias for each of the 16 outputs: 1,516 parameters; 1,500 times
+    the pixels of an output map multiply-adds. One grouped convolution per row of the table, over its maps side by side.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            nn.Conv2d(len(row) * len(row[0]), len(row), 5, groups=len(row)) for row in C3_SOURCES
+        )  # fmt: skip
+        self.sources = [[source for sources in row for source in sources] for row in C3_SOURCES]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([part(x[:, sources]) for part, sources in zip(self, self.sources, strict=True)], dim=1)
+
+
+class RadialBasis(nn.Linear):
+    """Minus the squared distance to the code of each class: (N, in_features) to (N, out_features), at most zero.
+
+    The paper's equation 7 with its sign changed, so that the largest output wins; cross-entropy over these logits is
+    its criterion 9 without the constant. `weight` (out_features, in_features) is a buffer of codes of +1 and -1, chosen
+    at random with equal probability, the same in every network; no parameters, and as many multiply-adds as elements.
+    """
+
+    def __init__(self, in_features: int, out_features: int, **factory: Any) -> None:
+        super().__init__(in_features, out_features, bias=False, **factory)
+
+    def reset_parameters(self) -> None:
+        codes = self.weight.detach()
+        del self.weight
+        if not codes.is_meta:
+            seeded = torch.Generator().manual_seed(1998)
+            codes.copy_(2 * torch.randint(2, codes.shape, generator=seeded, device="cpu") - 1)
+        self.register_buffer("weight", codes)
+
+    def forward(self, input: Tensor) -> Tensor:
+        # |x - w|^2 = |x|^2 - 2 x w + |w|^2
+        squares = input.square().sum(1, keepdim=True) + self.weight.square().sum(1)
+        return F.linear(input, self.weight) * 2 - squares
 
 
 class LeNet(Network):
-    """Images (N, 1, 28, 28) to logits (N, classes)."""
+    """Images (N, C, H, W), 28 px or 32 px by default, to logits (N, classes)."""
 
     def __init__(self, config: Config, spec: LeNetSpec) -> None:
         super().__init__()
         self.config = config
-        self.c1 = nn.Conv2d(config.channels, spec.c1, 5, padding=2)
-        self.s2 = nn.Sequential(nn.Tanh(), nn.AvgPool2d(2))
-        self.c3 = nn.Conv2d(spec.c1, spec.c3, 5)
-        self.s4 = nn.Sequential(nn.Tanh(), nn.AvgPool2d(2))
-        self.c5 = nn.Conv2d(spec.c3, spec.c5, 5)
-        self.c5_out = nn.Sequential(nn.Tanh(), nn.Flatten())
-        self.f6 = nn.Linear(spec.c5, spec.f6)
-        self.f6_out = nn.Tanh()
-        self.output = nn.Linear(spec.f6, config.classes)
+        squash = ScaledTanh if spec.original else nn.Tanh
+        self.c1 = nn.Conv2d(config.channels, C1, 5, padding=spec.border)
+        self.c1_out = squash()
+        self.s2 = Subsampling(C1) if spec.original else nn.AvgPool2d(2)
+        self.c3 = PartialConvolution() if spec.original else nn.Conv2d(C1, C3, 5)
+        self.c3_out = squash()
+        self.s4 = Subsampling(C3) if spec.original else nn.AvgPool2d(2)
+        self.c5 = nn.Conv2d(C3, C5, 5)
+        self.c5_out = nn.Sequential(squash(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.f6 = nn.Linear(C5, F6)
+        self.f6_out = squash()
+        self.output = RadialBasis(F6, config.classes) if spec.original else nn.Linear(F6, config.classes)
         self.arrange(
             (
-                Stage("stage1", ("c1", "s2"), spec.c1, 2),
-                Stage("stage2", ("c3", "s4"), spec.c3, 4),
-                Stage("stage3", ("c5", "c5_out"), spec.c5, None),
-                Stage("stage4", ("f6", "f6_out"), spec.f6, None),
+                Stage("stage1", ("c1", "c1_out", "s2"), C1, 2),
+                Stage("stage2", ("c3", "c3_out", "s4"), C3, 4),
+                Stage("stage3", ("c5", "c5_out"), C5, None),
+                Stage("stage4", ("f6", "f6_out"), F6, None),
                 Stage("head", ("output",), config.classes, None),
             ),
             classifier="output",
@@ -53,5 +143,5 @@ class LeNet(Network):
 
 
 def build(config: Config) -> Network:
-    """An untrained LeNet; torch's default start (uniform, 1 / sqrt(fan-in)) is close to the paper's (appendix A)."""
+    """An untrained LeNet, from torch's default start: uniform within 1 / sqrt(fan-in), in the paper 2.4 / fan-in."""
     return LeNet(config, SPECS[config.architecture])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from graft.models.blocks import convolution
+from graft.models.blocks import convolution, global_pool
 from graft.models.network import Config, Network, PaddingRule, Stage, initialise_for_relu
 
 
@@ -34,10 +34,13 @@ STAGES: tuple[tuple[int, ...], ...] = ((64,), (128, 128), (256, 256), (512,) * 6
 class DepthwiseSeparable(nn.Module):
     """A 3 x 3 filter per channel, then a 1 x 1 convolution across channels (section 3.1).
 
-    (N, inputs, H, W) to (N, outputs, H/s, W/s) with 9 inputs + inputs outputs weights instead of 9 inputs outputs.
+    (N, inputs, H, W) to (N, outputs, H/s, W/s), batch norm and ReLU6 after both. 9 inputs + inputs outputs weights
+    instead of 9 inputs outputs, a share of 1 / outputs + 1 / 9; each is used H/s W/s times in multiply-adds.
     """
 
-    def __init__(self, inputs: int, outputs: int, stride: int, padding: PaddingRule, eps: float) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, stride: int = 1, *, padding: PaddingRule = "torch", eps: float = 1e-5
+    ) -> None:
         super().__init__()
         self.conv_dw = convolution(inputs, inputs, 3, stride=stride, groups=inputs, padding=padding)
         self.bn1 = nn.BatchNorm2d(inputs, eps)
@@ -67,11 +70,13 @@ class MobileNetV1(Network):
             for index, width in enumerate(widths):
                 step = 2 if number > 1 and index == 0 else 1
                 outputs = int(width * spec.width)
-                layers.append(DepthwiseSeparable(channels, outputs, step, config.padding, config.batch_norm_eps))
+                layers.append(
+                    DepthwiseSeparable(channels, outputs, step, padding=config.padding, eps=config.batch_norm_eps)
+                )
                 channels, stride = outputs, stride * step
             self.blocks.append(layers)
             stages.append(Stage(f"stage{number}", (f"blocks.{number - 1}",), channels, stride))
-        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.pool = global_pool()
         self.classifier = nn.Linear(channels, config.classes)
         stages += [Stage("pool", ("pool",), channels, None), Stage("head", ("classifier",), config.classes, None)]
         self.arrange(stages, "classifier")

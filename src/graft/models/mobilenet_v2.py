@@ -4,10 +4,11 @@ The text speaks of 19 residual bottlenecks, the table lists 17, and so does this
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor, nn
 
-from graft.models.blocks import convolution
+from graft.models.blocks import Norm, conv_norm_activation, convolution, global_pool
 from graft.models.network import Config, Network, PaddingRule, Stage, initialise_for_relu
 
 
@@ -37,32 +38,19 @@ DROPOUT = 0.2
 SPECS = {"mobilenet_v2": ROWS}
 
 
-def _activated(
-    inputs: int, outputs: int, kernel: int, stride: int, groups: int, padding: PaddingRule, eps: float
-) -> nn.Sequential:
-    return nn.Sequential(
-        convolution(inputs, outputs, kernel, stride=stride, groups=groups, padding=padding),
-        nn.BatchNorm2d(outputs, eps),
-        nn.ReLU6(inplace=True),
-    )
-
-
 class InvertedResidual(nn.Module):
     """Expand by 1 x 1, filter by 3 x 3 depthwise, project by 1 x 1 without activation (figure 4d).
 
     (N, inputs, H, W) to (N, outputs, H/s, W/s); the input is added where the shapes agree (section 3.3).
     """
 
-    def __init__(self, inputs: int, outputs: int, stride: int, factor: int, padding: PaddingRule, eps: float) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, factor: int, norm: Norm, padding: PaddingRule) -> None:
         super().__init__()
         hidden = inputs * factor
-        layers: list[nn.Module] = [] if factor == 1 else [_activated(inputs, hidden, 1, 1, 1, padding, eps)]
-        layers += [
-            _activated(hidden, hidden, 3, stride, hidden, padding, eps),
-            convolution(hidden, outputs, 1),
-            nn.BatchNorm2d(outputs, eps),
-        ]
-        self.conv = nn.Sequential(*layers)
+        unit = partial(conv_norm_activation, activation=nn.ReLU6, norm=norm, padding=padding)
+        layers = [] if factor == 1 else [unit(inputs, hidden, 1)]
+        depthwise = unit(hidden, hidden, 3, stride=stride, groups=hidden)
+        self.conv = nn.Sequential(*layers, depthwise, convolution(hidden, outputs, 1), norm(outputs))
         self.adds = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
@@ -75,22 +63,23 @@ class MobileNetV2(Network):
     def __init__(self, config: Config, rows: tuple[Row, ...]) -> None:
         super().__init__()
         self.config = config
-        padding, eps = config.padding, config.batch_norm_eps
-        layers = nn.Sequential(_activated(config.channels, STEM, 3, 2, 1, padding, eps))
+        norm = partial(nn.BatchNorm2d, eps=config.batch_norm_eps)
+        unit = partial(conv_norm_activation, activation=nn.ReLU6, norm=norm, padding=config.padding)
+        layers = nn.Sequential(unit(config.channels, STEM, 3, stride=2))
         stages, channels, stride = [Stage("stem", ("features.0",), STEM, 2)], STEM, 2
         for number, row in enumerate(rows, start=1):
             first = len(layers)
             for index in range(row.repeats):
                 step = row.stride if index == 0 else 1
-                layers.append(InvertedResidual(channels, row.channels, step, row.factor, padding, eps))
+                layers.append(InvertedResidual(channels, row.channels, step, row.factor, norm, config.padding))
                 channels = row.channels
             stride *= row.stride
             parts = tuple(f"features.{index}" for index in range(first, len(layers)))
             stages.append(Stage(f"stage{number}", parts, channels, stride))
         stages.append(Stage(f"stage{len(rows) + 1}", (f"features.{len(layers)}",), LAST, stride))
-        layers.append(_activated(channels, LAST, 1, 1, 1, padding, eps))
+        layers.append(unit(channels, LAST, 1))
         self.features = layers
-        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.pool = global_pool()
         self.classifier = nn.Sequential(nn.Dropout(DROPOUT), nn.Linear(LAST, config.classes))
         stages += [Stage("pool", ("pool",), LAST, None), Stage("head", ("classifier",), config.classes, None)]
         self.arrange(stages, "classifier.1")

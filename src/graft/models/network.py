@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from graft.errors import CutError, did_you_mean
+from graft.errors import CutError, InputError, did_you_mean
 
 PaddingRule = Literal["torch", "tensorflow"]
 
@@ -24,13 +24,18 @@ HEAD = "head"
 
 @dataclass(frozen=True)
 class Config:
-    """All that a family needs to build a network, and all that a saved model must remember of it."""
+    """All that a family needs to build a network, and all that a saved model must remember of it.
+
+    `padding` says where the zeros of padded convolutions and pools with a stride go; `auxiliary` builds the classifiers
+    beside the main path that some networks train with (GoogLeNet, Inception v3).
+    """
 
     architecture: str
     classes: int
     channels: int = 3
     padding: PaddingRule = "torch"
     batch_norm_eps: float = 1e-5
+    auxiliary: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,51 +52,91 @@ class Stage:
     stride: int | None
 
 
+@dataclass(frozen=True)
+class Auxiliary:
+    """A classifier beside the main path, which training uses and inference does not.
+
+    `part` is the path of its module, from the output of the part `after` to logits (N, classes); `classifier` the path
+    of its last layer; `weight` the share of its loss in training.
+    """
+
+    part: str
+    after: str
+    classifier: str
+    weight: float
+
+
 class Section(nn.Module):
     """A run of consecutive stages as a module of its own: a trunk or a crown.
 
     It shares parameters with the network it was cut from and keeps their tensor names, so the `state_dict()` of a
-    network is the union of those of its trunk and crown.
+    network is the union of those of its trunk and crown. An auxiliary classifier belongs to the side it is attached to.
     """
 
-    def __init__(self, network: nn.Module, stages: Iterable[Stage]) -> None:
+    def __init__(self, network: "Network", stages: Iterable[Stage]) -> None:
         super().__init__()
         self.stages = tuple(stages)
         self._steps = [(part, network.get_submodule(part)) for stage in self.stages for part in stage.parts]
+        own = {path for path, _ in self._steps}
+        self.auxiliaries = tuple(each for each in network.auxiliaries if each.after in own)
         for path, module in self._steps:
             _attach(self, path, module)
+        self._beside = [(each.part, each.after, network.get_submodule(each.part)) for each in self.auxiliaries]
+        for path, _, module in self._beside:
+            _attach(self, path, module)
+        self._smallest_input = network.smallest_input if self.stages[:1] == network.stages[:1] else 0
+        self._architecture = network.config.architecture
         self.training = network.training
 
     def forward(self, x: Tensor) -> Tensor:
+        check_size(x, self._smallest_input, self._architecture)
         for _, module in self._steps:
             x = module(x)
         return x
+
+    def with_auxiliaries(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The output, and the logits (N, classes) of every auxiliary classifier by its path."""
+        check_size(x, self._smallest_input, self._architecture)
+        logits = {}
+        for path, module in self._steps:
+            x = module(x)
+            logits |= {part: beside(x) for part, after, beside in self._beside if after == path}
+        return x, logits
 
 
 class Network(nn.Module):
     """A convolutional classifier as an ordered sequence of stages, the last of which is named `head`.
 
     A subclass builds its submodules, then calls `arrange`. The forward pass is the stages in order: images
-    (N, C, H, W), float, normalised as the weights want them, to logits (N, classes).
+    (N, C, H, W), float, normalised as the weights want them, to logits (N, classes). `smallest_input` is the shorter
+    side, in pixels, of the smallest picture it can take.
     """
 
     config: Config
-    stages: tuple[Stage, ...]
+    auxiliaries: tuple[Auxiliary, ...]
+    smallest_input: int = 1
 
-    def arrange(self, stages: Iterable[Stage], classifier: str) -> None:
-        """Declare the stages in order and the path of the layer whose outputs are the classes."""
-        self.stages = tuple(stages)
+    def arrange(self, stages: Iterable[Stage], classifier: str, auxiliaries: Iterable[Auxiliary] = ()) -> None:
+        """Declare the stages in order, the path of the layer whose outputs are the classes, what hangs beside."""
+        self._stages = tuple(stages)
+        self.auxiliaries = tuple(auxiliaries)
         self._classifier = classifier
         if self.stages[-1].name != HEAD:
             raise ValueError(f"the last stage is {HEAD!r} by contract, not {self.stages[-1].name!r}")
 
     def forward(self, x: Tensor) -> Tensor:
+        check_size(x, self.smallest_input, self.config.architecture)
         for stage in self.stages:
             x = self._run(stage, x)
         return x
 
+    def with_auxiliaries(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Logits (N, classes), and those of every auxiliary classifier by its path, as in training."""
+        return Section(self, self.stages).with_auxiliaries(x)
+
     def feature_maps(self, x: Tensor) -> dict[str, Tensor]:
-        """The output of every stage but the head, by name, in order: (N, channels, H / stride, W / stride)."""
+        """The output of every stage but the head, by name, in order: (N, channels, about H / stride, W / stride)."""
+        check_size(x, self.smallest_input, self.config.architecture)
         outputs = {}
         for stage in self.stages[:-1]:
             outputs[stage.name] = x = self._run(stage, x)
@@ -99,9 +144,15 @@ class Network(nn.Module):
 
     def pooled(self, x: Tensor) -> Tensor:
         """The vector that the head classifies, (N, D)."""
+        check_size(x, self.smallest_input, self.config.architecture)
         for stage in self.stages[:-1]:
             x = self._run(stage, x)
         return x
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages in order, from the image to the classes."""
+        return self._stages
 
     @property
     def head(self) -> nn.Linear:
@@ -115,18 +166,28 @@ class Network(nn.Module):
         """Path of the head, the prefix of its tensor names."""
         return self._classifier
 
+    @property
+    def head_names(self) -> tuple[str, ...]:
+        """Paths of every layer whose outputs are the classes: the head, then those of the auxiliary classifiers."""
+        return (self._classifier, *(each.classifier for each in self.auxiliaries))
+
     def new_head(self, classes: int) -> nn.Linear:
-        """Put a fresh, randomly initialised head of `classes` outputs in place of the present one and return it."""
+        """Put a fresh, randomly initialised head of `classes` outputs in place of the present one and return it.
+
+        It is of the old one's kind, and the auxiliary classifiers get new last layers too.
+        """
         if classes < 1:
             raise ValueError(f"a head has one output or more, not {classes}")
-        old = self.head
-        new = nn.Linear(old.in_features, classes, device=old.weight.device, dtype=old.weight.dtype)
-        new.train(old.training)
-        parent, _, name = self._classifier.rpartition(".")
-        setattr(self.get_submodule(parent), name, new)
+        for path in self.head_names:
+            old = self.get_submodule(path)
+            assert isinstance(old, nn.Linear)
+            new = type(old)(old.in_features, classes, device=old.weight.device, dtype=old.weight.dtype)
+            new.train(old.training)
+            parent, _, name = path.rpartition(".")
+            setattr(self.get_submodule(parent), name, new)
         self.config = replace(self.config, classes=classes)
-        self.stages = (*self.stages[:-1], replace(self.stages[-1], channels=classes))
-        return new
+        self._stages = (*self.stages[:-1], replace(self.stages[-1], channels=classes))
+        return self.head
 
     @property
     def cuts(self) -> tuple[str, ...]:
@@ -147,23 +208,48 @@ class Network(nn.Module):
         at = self.cuts.index(cut)
         return Section(self, self.stages[:at]), Section(self, self.stages[at:])
 
+    def attach(self, path: str, module: nn.Module) -> None:
+        """Make `module` a submodule at `path`, which may begin with `head` or `stages` as in some checkpoints."""
+        _attach(self, path, module)
+
+    def get_submodule(self, target: str) -> nn.Module:
+        """The submodule at a dotted path; looked up among the submodules alone, whatever attributes have that name."""
+        module: nn.Module = self
+        for name in target.split(".") if target else ():
+            child = module._modules.get(name)
+            if child is None:
+                raise AttributeError(f"{type(module).__name__} has no submodule {name!r}, the path was {target!r}")
+            module = child
+        return module
+
     def _run(self, stage: Stage, x: Tensor) -> Tensor:
         for part in stage.parts:
             x = self.get_submodule(part)(x)
         return x
 
 
-def initialise_for_relu(network: nn.Module) -> None:
-    """Random start for networks of ReLUs: normal with variance 2 / fan-out for convolutions, identity batch norm.
+def check_size(x: Tensor, smallest: int, architecture: str) -> None:
+    """Refuse pictures (N, C, H, W) with a side of less than `smallest` pixels. Raises InputError."""
+    if smallest > 1 and min(x.shape[-2:]) < smallest:
+        height, width = x.shape[-2:]
+        raise InputError(
+            f"expected pictures of {smallest} px or more for {architecture}, got {height} x {width}: enlarge them, or "
+            "choose a network that takes smaller ones"
+        )
 
-    He, Zhang, Ren and Sun 2015, "Delving Deep into Rectifiers", arXiv 1502.01852, section 2.2.
+
+def initialise_for_relu(network: nn.Module, fan: Literal["fan_in", "fan_out"] = "fan_out") -> None:
+    """Random start for networks of ReLUs: normal with variance 2 / `fan` for convolutions, identity batch norm.
+
+    He, Zhang, Ren and Sun 2015, "Delving Deep into Rectifiers", arXiv 1502.01852, section 2.2. Where many branches are
+    concatenated, 2 / fan-out makes each of them louder than their common input, and 2 / fan-in does not.
     """
     for module in network.modules():
         if any(parameter.is_meta for parameter in module.parameters(recurse=False)):
             # Nothing to fill, and torch would load its compiler (1.6 s) to draw no numbers.
             continue
         if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            nn.init.kaiming_normal_(module.weight, mode=fan, nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Linear):
@@ -187,12 +273,13 @@ def freeze(module: nn.Module) -> None:
 
 def _attach(root: nn.Module, path: str, module: nn.Module) -> None:
     """Register `module` under `root` by its dotted path, making empty parents on the way."""
+    # Not by add_module: it refuses the names of attributes, and a network's `stages` and `head` are such.
     *parents, name = path.split(".")
     for parent in parents:
-        if parent not in root._modules:
-            root.add_module(parent, nn.Module())
-        root = root.get_submodule(parent)
-    root.add_module(name, module)
+        found = root._modules.setdefault(parent, nn.Module())
+        assert found is not None
+        root = found
+    root._modules[name] = module
 
 
 def state_shapes(module: nn.Module) -> dict[str, torch.Size]:

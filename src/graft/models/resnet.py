@@ -1,46 +1,55 @@
 """ResNet. He, Zhang, Ren and Sun 2015, "Deep Residual Learning for Image Recognition", arXiv 1512.03385.
 
-ImageNet networks of table 1 and CIFAR networks of section 4.2. What differs from the paper: a bottleneck that halves
-the map does it in its 3 x 3 convolution, not in the first 1 x 1 (as every public checkpoint does; same tensors, other
-outputs). The paper does not say where the zero channels of an option A shortcut go; public CIFAR checkpoints need half
-of them before and half after. Tensor names are torchvision's, for CIFAR those of the public checkpoints.
+ImageNet networks of table 1, CIFAR networks of section 4.2, and the plain networks beside both: the same layers without
+shortcuts. What differs from the paper: a bottleneck that halves the map does it in its 3 x 3 convolution, not in the
+first 1 x 1 (as every public checkpoint does; same tensors, other outputs). The paper does not say where the zero
+channels of an option A shortcut go; public CIFAR checkpoints need half of them before and half after. Tensor names are
+torchvision's, for CIFAR those of the public checkpoints.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from graft.models.blocks import convolution, max_pool
+from graft.models.blocks import convolution, global_pool, max_pool
 from graft.models.network import Config, Network, PaddingRule, Stage, initialise_for_relu
+
+# How the input of a block reaches its end: as it is; through a 1 x 1 convolution with batch norm (option B); as every
+# second pixel with zero channels around it (option A); not at all.
+Shortcut = Literal["regular", "reduce", "zero_pad", "none"]
 
 
 @dataclass(frozen=True)
 class ResNetSpec:
-    """Blocks per stage and their width; a bottleneck's output is four times as wide."""
+    """Blocks per stage and their width; a bottleneck's output is four times as wide.
+
+    `shortcut` is the kind where a block changes the shape; "none" is a plain network, which has no other either.
+    """
 
     blocks: tuple[int, ...]
-    widths: tuple[int, ...] = (64, 128, 256, 512)
+    shortcut: Shortcut = "reduce"
     bottleneck: bool = False
+    widths: tuple[int, ...] = (64, 128, 256, 512)
     cifar: bool = False
 
 
-def _cifar(depth: int) -> ResNetSpec:
-    # Section 4.2: 6n + 2 layers, three stages of n blocks, option A shortcuts.
-    return ResNetSpec(blocks=((depth - 2) // 6,) * 3, widths=(16, 32, 64), cifar=True)
+def _cifar(depth: int, shortcut: Shortcut) -> ResNetSpec:
+    # Section 4.2: 6n + 2 layers, three stages of n blocks.
+    return ResNetSpec(((depth - 2) // 6,) * 3, shortcut, widths=(16, 32, 64), cifar=True)
 
 
 SPECS = {
+    "plain18": ResNetSpec((2, 2, 2, 2), "none"),
+    "plain34": ResNetSpec((3, 4, 6, 3), "none"),
     "resnet18": ResNetSpec((2, 2, 2, 2)),
     "resnet34": ResNetSpec((3, 4, 6, 3)),
     "resnet50": ResNetSpec((3, 4, 6, 3), bottleneck=True),
     "resnet101": ResNetSpec((3, 4, 23, 3), bottleneck=True),
     "resnet152": ResNetSpec((3, 8, 36, 3), bottleneck=True),
-    "resnet20": _cifar(20),
-    "resnet32": _cifar(32),
-    "resnet44": _cifar(44),
-    "resnet56": _cifar(56),
-    "resnet110": _cifar(110),
+    **{f"plain{depth}": _cifar(depth, "none") for depth in (20, 32, 44, 56, 110)},
+    **{f"resnet{depth}": _cifar(depth, "zero_pad") for depth in (20, 32, 44, 56, 110)},
 }
 
 
@@ -58,10 +67,23 @@ class ZeroPadShortcut(nn.Module):
 
 
 class BasicBlock(nn.Module):
-    """relu(F(x) + x), F two 3 x 3 convolutions (figure 5, left): (N, inputs, H, W) to (N, width, H/s, W/s)."""
+    """relu(F(x) + x), F two 3 x 3 convolutions (figure 5, left): (N, inputs, H, W) to (N, width, H/s, W/s).
+
+    Parameters, without batch norm: 9 inputs width + 9 width width, and inputs width for a `reduce` shortcut; each is
+    used H/s W/s times in multiply-adds. Raises ValueError for a `regular` shortcut between different shapes.
+    """
+
+    expansion = 1
 
     def __init__(
-        self, inputs: int, width: int, stride: int, shortcut: nn.Module | None, padding: PaddingRule, eps: float
+        self,
+        inputs: int,
+        width: int,
+        stride: int = 1,
+        shortcut: Shortcut = "regular",
+        *,
+        padding: PaddingRule = "torch",
+        eps: float = 1e-5,
     ) -> None:
         super().__init__()
         self.conv1 = convolution(inputs, width, 3, stride=stride, padding=padding)
@@ -69,37 +91,74 @@ class BasicBlock(nn.Module):
         self.conv2 = convolution(width, width, 3)
         self.bn2 = nn.BatchNorm2d(width, eps)
         self.relu = nn.ReLU(inplace=True)
-        self.downsample = shortcut
+        self.downsample = _shortcut(shortcut, inputs, width, stride, padding, eps)
+        self.adds = shortcut != "none"
 
     def forward(self, x: Tensor) -> Tensor:
-        kept = x if self.downsample is None else self.downsample(x)
-        x = self.relu(self.bn1(self.conv1(x)))
-        x = self.bn2(self.conv2(x))
-        return self.relu(x + kept)
+        y = self.relu(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(y))
+        return self.relu(_add(y, x, self.downsample) if self.adds else y)
 
 
 class Bottleneck(nn.Module):
-    """relu(F(x) + x), F of 1 x 1, 3 x 3 and 1 x 1 (figure 5, right): (N, inputs, H, W) to (N, 4 width, H/s, W/s)."""
+    """relu(F(x) + x), F of 1 x 1, 3 x 3 and 1 x 1 (figure 5, right): (N, inputs, H, W) to (N, 4 width, H/s, W/s).
+
+    Parameters, without batch norm: inputs width + 9 width width + 4 width width, and 4 inputs width for a `reduce`
+    shortcut; in multiply-adds the first is used H W times, the others H/s W/s times. Raises ValueError for a `regular`
+    shortcut between different shapes.
+    """
+
+    expansion = 4
 
     def __init__(
-        self, inputs: int, width: int, stride: int, shortcut: nn.Module | None, padding: PaddingRule, eps: float
+        self,
+        inputs: int,
+        width: int,
+        stride: int = 1,
+        shortcut: Shortcut = "regular",
+        *,
+        padding: PaddingRule = "torch",
+        eps: float = 1e-5,
     ) -> None:
         super().__init__()
+        outputs = self.expansion * width
         self.conv1 = convolution(inputs, width, 1)
         self.bn1 = nn.BatchNorm2d(width, eps)
         self.conv2 = convolution(width, width, 3, stride=stride, padding=padding)
         self.bn2 = nn.BatchNorm2d(width, eps)
-        self.conv3 = convolution(width, 4 * width, 1)
-        self.bn3 = nn.BatchNorm2d(4 * width, eps)
+        self.conv3 = convolution(width, outputs, 1)
+        self.bn3 = nn.BatchNorm2d(outputs, eps)
         self.relu = nn.ReLU(inplace=True)
-        self.downsample = shortcut
+        self.downsample = _shortcut(shortcut, inputs, outputs, stride, padding, eps)
+        self.adds = shortcut != "none"
 
     def forward(self, x: Tensor) -> Tensor:
-        kept = x if self.downsample is None else self.downsample(x)
-        x = self.relu(self.bn1(self.conv1(x)))
-        x = self.relu(self.bn2(self.conv2(x)))
-        x = self.bn3(self.conv3(x))
-        return self.relu(x + kept)
+        y = self.relu(self.bn1(self.conv1(x)))
+        y = self.relu(self.bn2(self.conv2(y)))
+        y = self.bn3(self.conv3(y))
+        return self.relu(_add(y, x, self.downsample) if self.adds else y)
+
+
+def _shortcut(
+    kind: Shortcut, inputs: int, outputs: int, stride: int, padding: PaddingRule, eps: float
+) -> nn.Module | None:
+    """The module on the shortcut, None where there is nothing to do on the way."""
+    if kind == "zero_pad":
+        return ZeroPadShortcut(inputs, outputs, stride)
+    if kind == "reduce":
+        return nn.Sequential(
+            convolution(inputs, outputs, 1, stride=stride, padding=padding), nn.BatchNorm2d(outputs, eps)
+        )
+    if kind == "regular" and (inputs != outputs or stride > 1):
+        raise ValueError(
+            f"expected equal shapes on both ends of a regular shortcut, got {inputs} and {outputs} channels at stride "
+            f"{stride}: take a reduce shortcut"
+        )
+    return None
+
+
+def _add(y: Tensor, x: Tensor, shortcut: nn.Module | None) -> Tensor:
+    return y + (x if shortcut is None else shortcut(x))
 
 
 class ResNet(Network):
@@ -117,16 +176,15 @@ class ResNet(Network):
         self.bn1 = nn.BatchNorm2d(width, config.batch_norm_eps)
         self.relu = nn.ReLU(inplace=True)
         stem = ("conv1", "bn1", "relu") if spec.cifar else ("conv1", "bn1", "relu", "maxpool")
-        stride = 1 if spec.cifar else 4
-        stages = [Stage("stem", stem, width, stride)]
-        channels = width
+        channels, stride = width, 1 if spec.cifar else 4
+        stages = [Stage("stem", stem, channels, stride)]
         for number, (blocks, width) in enumerate(zip(spec.blocks, spec.widths, strict=True), start=1):
             first_stride = 1 if number == 1 else 2
             layer, channels = _stage(config, spec, channels, width, blocks, first_stride)
             self.add_module(f"layer{number}", layer)
             stride *= first_stride
             stages.append(Stage(f"stage{number}", (f"layer{number}",), channels, stride))
-        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.pool = global_pool()
         classifier = "linear" if spec.cifar else "fc"
         self.add_module(classifier, nn.Linear(channels, config.classes))
         stages += [Stage("pool", ("pool",), channels, None), Stage("head", (classifier,), config.classes, None)]
@@ -136,32 +194,20 @@ class ResNet(Network):
 def _stage(
     config: Config, spec: ResNetSpec, inputs: int, width: int, blocks: int, stride: int
 ) -> tuple[nn.Sequential, int]:
-    """`blocks` residual blocks, the first of which may halve the map, and their output channels."""
+    """`blocks` blocks, the first of which may halve the map and change its width, and their output channels."""
     kind = Bottleneck if spec.bottleneck else BasicBlock
-    outputs = 4 * width if spec.bottleneck else width
+    outputs = kind.expansion * width
     layers = []
-    for index in range(blocks):
-        first = index == 0
-        shortcut = _shortcut(config, spec, inputs, outputs, stride) if first else None
-        layers.append(kind(inputs, width, stride if first else 1, shortcut, config.padding, config.batch_norm_eps))
+    for step in (stride, *(1,) * (blocks - 1)):
+        changes = step > 1 or inputs != outputs
+        shortcut: Shortcut = spec.shortcut if changes or spec.shortcut == "none" else "regular"
+        layers.append(kind(inputs, width, step, shortcut, padding=config.padding, eps=config.batch_norm_eps))
         inputs = outputs
     return nn.Sequential(*layers), outputs
 
 
-def _shortcut(config: Config, spec: ResNetSpec, inputs: int, outputs: int, stride: int) -> nn.Module | None:
-    """None where the shapes agree; else zero channels (CIFAR) or a 1 x 1 convolution with batch norm (option B)."""
-    if stride == 1 and inputs == outputs:
-        return None
-    if spec.cifar:
-        return ZeroPadShortcut(inputs, outputs, stride)
-    return nn.Sequential(
-        convolution(inputs, outputs, 1, stride=stride, padding=config.padding),
-        nn.BatchNorm2d(outputs, config.batch_norm_eps),
-    )
-
-
 def build(config: Config) -> Network:
-    """An untrained ResNet."""
+    """An untrained ResNet or plain network."""
     network = ResNet(config, SPECS[config.architecture])
     initialise_for_relu(network)
     return network

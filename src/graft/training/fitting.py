@@ -204,7 +204,7 @@ def put_head(network: Network, head: HeadFit) -> None:
     """Give `network` a head with this weight and bias in place of the one it has."""
     layer = network.new_head(len(head.bias))
     with torch.no_grad():
-        layer.weight.copy_(torch.from_numpy(head.weight))
+        layer.weight.copy_(torch.from_numpy(head.weight).view_as(layer.weight))
         layer.bias.copy_(torch.from_numpy(head.bias))
 
 

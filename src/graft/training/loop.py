@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from graft.errors import GraftError
 from graft.features.cache import write_aside
+from graft.models.network import Section
 from graft.training.inputs import Inputs
 
 
@@ -91,7 +92,7 @@ def fit_crown(
             rate = rate_at(step / steps, recipe)
             for group in optimiser.param_groups:
                 group["lr"] = rate
-            loss = F.cross_entropy(crown(x.to(device)), y.to(device))
+            loss = _loss(crown, x.to(device), y.to(device))
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -112,6 +113,17 @@ def fit_crown(
     crown.load_state_dict(best)
     crown.eval()
     return Fit(tuple(history), max(history, key=_rank).epoch)
+
+
+def _loss(crown: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """Cross-entropy of the logits, and that of each auxiliary classifier by its weight."""
+    if not isinstance(crown, Section) or not crown.auxiliaries:
+        return F.cross_entropy(crown(x), y)
+    logits, others = crown.with_auxiliaries(x)
+    loss = F.cross_entropy(logits, y)
+    for each in crown.auxiliaries:
+        loss = loss + each.weight * F.cross_entropy(others[each.part], y)
+    return loss
 
 
 def rate_at(done: float, recipe: Recipe) -> float:

@@ -1,0 +1,134 @@
+"""Inception-ResNet v2. Szegedy, Ioffe, Vanhoucke and Alemi 2016, "Inception-v4, Inception-ResNet and the Impact of
+Residual Connections on Learning", arXiv 1602.07261, figures 15 to 19 and section 3.3.
+
+The network of the authors' published weights, which differs from the figures: the stem is Inception v3's, with an
+Inception module behind it; every residual block comes twice as often (10, 20, 10); the maps between have 320, 1088 and
+2080 channels (figures: 384, 1154, 2048); the last residual block is neither scaled nor rectified, and a 1 x 1
+convolution follows it. Average pools do not count the padding. Tensor names are timm's.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from graft.models.blocks import Branches, Conv, Pool, global_pool, inception_layer, inception_layers
+from graft.models.network import Config, Network, Stage, initialise_for_relu
+
+
+@dataclass(frozen=True)
+class ResidualRow:
+    """A block A, B or C: its branches, what their sum is multiplied by before it joins the input, how many in a row."""
+
+    branches: tuple[tuple[Conv, ...], ...]
+    scale: float
+    repeats: int
+
+
+@dataclass(frozen=True)
+class InceptionResNetSpec:
+    """Blocks A, B and C; the last C stands apart."""
+
+    a: ResidualRow
+    b: ResidualRow
+    c: ResidualRow
+
+
+STEM: dict[str, Conv | Pool] = {
+    "conv2d_1a": Conv(32, 3, stride=2, valid=True),
+    "conv2d_2a": Conv(32, 3, valid=True),
+    "conv2d_2b": Conv(64, 3),
+    "maxpool_3a": Pool.MAX,
+    "conv2d_3b": Conv(80),
+    "conv2d_4a": Conv(192, 3, valid=True),
+    "maxpool_5a": Pool.MAX,
+}
+MIXED_5B = (
+    (Conv(96),),
+    (Conv(48), Conv(64, 5)),
+    (Conv(64), Conv(96, 3), Conv(96, 3)),
+    (Pool.AVERAGE, Conv(64)),
+)
+# Figure 7 with the numbers of table 1, and figure 18.
+REDUCTION_A = (
+    (Conv(384, 3, stride=2, valid=True),),
+    (Conv(256), Conv(256, 3), Conv(384, 3, stride=2, valid=True)),
+    (Pool.MAX,),
+)
+REDUCTION_B = (
+    (Conv(256), Conv(384, 3, stride=2, valid=True)),
+    (Conv(256), Conv(288, 3, stride=2, valid=True)),
+    (Conv(256), Conv(288, 3), Conv(320, 3, stride=2, valid=True)),
+    (Pool.MAX,),
+)
+LAST = Conv(1536)
+DROPOUT = 0.2
+
+# Figures 16, 17 and 19.
+SPECS = {
+    "inception_resnet_v2": InceptionResNetSpec(
+        a=ResidualRow(((Conv(32),), (Conv(32), Conv(32, 3)), (Conv(32), Conv(48, 3), Conv(64, 3))), 0.17, repeats=10),
+        b=ResidualRow(((Conv(192),), (Conv(128), Conv(160, (1, 7)), Conv(192, (7, 1)))), 0.1, repeats=20),
+        c=ResidualRow(((Conv(192),), (Conv(192), Conv(224, (1, 3)), Conv(256, (3, 1)))), 0.2, repeats=9),
+    )
+}
+
+
+class ScaledResidual(Branches):
+    """relu(x + scale F(x)), F the branches and a linear 1 x 1 convolution of what they join: (N, C, H, W), same shape.
+
+    Small scales keep wide residual networks from dying early in training (section 3.3).
+    """
+
+    def __init__(self, channels: int, row: ResidualRow, *, eps: float, last: bool = False) -> None:
+        super().__init__(channels, row.branches, eps=eps)
+        self.conv2d = nn.Conv2d(self.outputs, channels, 1)
+        self.scale = 1.0 if last else row.scale
+        self.act = nn.Identity() if last else nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        activated: Tensor = self.act(x + self.conv2d(super().forward(x)) * self.scale)
+        return activated
+
+
+class InceptionResNetV2(Network):
+    """Images (N, C, H, W), 299 px by default, to logits (N, classes)."""
+
+    def __init__(self, config: Config, spec: InceptionResNetSpec) -> None:
+        super().__init__()
+        self.config = config
+        eps = config.batch_norm_eps
+        layers, channels = inception_layers(config.channels, STEM.values(), eps)
+        for name, layer in zip(STEM, layers, strict=True):
+            self.add_module(name, layer)
+        stages = [Stage("stem", tuple(STEM), channels, 8)]
+
+        def repeated(row: ResidualRow) -> nn.Sequential:
+            return nn.Sequential(*(ScaledResidual(channels, row, eps=eps) for _ in range(row.repeats)))
+
+        self.mixed_5b = Branches(channels, MIXED_5B, eps=eps)
+        channels = self.mixed_5b.outputs
+        self.repeat = repeated(spec.a)
+        stages.append(Stage("stage1", ("mixed_5b", "repeat"), channels, 8))
+        self.mixed_6a = Branches(channels, REDUCTION_A, eps=eps)
+        channels = self.mixed_6a.outputs
+        self.repeat_1 = repeated(spec.b)
+        stages.append(Stage("stage2", ("mixed_6a", "repeat_1"), channels, 16))
+        self.mixed_7a = Branches(channels, REDUCTION_B, eps=eps)
+        channels = self.mixed_7a.outputs
+        self.repeat_2 = repeated(spec.c)
+        self.block8 = ScaledResidual(channels, spec.c, eps=eps, last=True)
+        self.conv2d_7b = inception_layer(channels, LAST, eps)
+        stages.append(Stage("stage3", ("mixed_7a", "repeat_2", "block8", "conv2d_7b"), LAST.outputs, 32))
+        self.pool = global_pool()
+        self.dropout = nn.Dropout(DROPOUT)
+        self.classif = nn.Linear(LAST.outputs, config.classes)
+        stages.append(Stage("pool", ("pool",), LAST.outputs, None))
+        stages.append(Stage("head", ("dropout", "classif"), config.classes, None))
+        self.arrange(stages, "classif")
+
+
+def build(config: Config) -> Network:
+    """An untrained Inception-ResNet v2."""
+    network = InceptionResNetV2(config, SPECS[config.architecture])
+    initialise_for_relu(network, "fan_in")
+    return network
