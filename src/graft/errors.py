@@ -47,7 +47,9 @@ class FetchError(GraftError):
     """Something that is not on this machine could not be fetched."""
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`" (did you mean 'resnet18'?)"` for a near miss among `known`, else an empty string."""
-    near = get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+def did_you_mean(word: str, known: Iterable[str], most: int = 1) -> str:
+    """`" (did you mean 'resnet18'?)"` for a near miss of up to `most` words among `known`, else an empty string."""
+    near = [repr(each) for each in get_close_matches(word, list(known), n=most, cutoff=0.6)]
+    if not near:
+        return ""
+    return f" (did you mean {', '.join(near[:-1])}{' or ' if near[1:] else ''}{near[-1]}?)"

@@ -5,8 +5,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from graft.accounting import dry_run
 from graft.accounting.counting import account
-from graft.accounting.shapes import shape_of
+from graft.accounting.memory import training_memory
+from graft.accounting.shapes import shapes_of
 from graft.errors import InputError
 
 
@@ -38,6 +40,10 @@ LAYERS = {
     "group norm": nn.GroupNorm(2, 4),
     "local response norm": nn.LocalResponseNorm(3),
     "linear": nn.Linear(17, 5),
+    "hard swish": nn.Hardswish(),
+    "hard sigmoid in place": nn.Hardsigmoid(inplace=True),
+    "SiLU": nn.SiLU(inplace=True),
+    "clamp": nn.ReLU6(),
     "upsample": nn.Upsample(scale_factor=2, mode="bilinear"),
 }
 
@@ -57,6 +63,20 @@ FUNCTIONS = {
     "another dtype": lambda x: x.double() + x,
     "whole numbers": lambda x: x.long() / 2,
     "split and stacked": lambda x: torch.stack(x.split(2, 1), 1).flatten(1, 2),
+    "stacked last": lambda x: torch.stack([x, x], -1),
+    "channels selected": lambda x: x.index_select(1, torch.tensor([3, 0, 3])),
+    "channels indexed": lambda x: x[:, torch.tensor([[3, 0, 3], [1, 1, 1]])],
+    "rows and columns indexed": lambda x: x[:, :, torch.tensor([3, 0]), torch.tensor([1, 2])],
+    "gathered": lambda x: x.gather(1, torch.zeros(1, 2, 13, 17, dtype=torch.int64)),
+    "padded": lambda x: F.pad(x, (0, 1, 2, 0, 1, 1)),
+    "cropped": lambda x: F.pad(x, (-1, 0, 0, -2)),
+    "sum": lambda x: x.sum((2, 3)),
+    "sum of whole numbers": lambda x: x.long().sum((1, 2)),
+    "sum in another dtype": lambda x: x.sum(1, dtype=torch.float64),
+    "maxima": lambda x: x.amax((-1, -2), keepdim=True),
+    "clamped to a map": lambda x: x[:, :1].clamp(min=x),
+    "zeros of another dtype": lambda x: torch.zeros_like(x, dtype=torch.bfloat16) + x.new_zeros(1, 2, 13, 17)[:, :1],
+    "squared distances": lambda x: (x.flatten(1)[:, None] - torch.ones(3, 884)).square().sum(-1).sqrt(),
 }
 
 
@@ -93,5 +113,40 @@ def test_what_does_not_fit_real_tensors_is_refused(layer: nn.Module) -> None:
         account(layer, (4, 13, 17))
 
 
+# What crowns are made of: going backwards, each is asked for gradients that torch made too.
+GRADIENTS = {
+    **{
+        name: LAYERS[name]
+        for name in ("convolution", "convolution of two kernels", "max pool", "average pool", "linear")
+    },
+    **{name: LAYERS[name] for name in ("adaptive pool", "adaptive pool to one", "batch norm", "local response norm")},
+    **{name: LAYERS[name] for name in ("hard swish", "hard sigmoid in place", "SiLU", "clamp")},
+    **{name: FUNCTIONS[name] for name in ("broadcast up", "split and stacked", "concatenated", "sum")},
+    **{name: FUNCTIONS[name] for name in ("channels selected", "channels indexed", "padded", "cropped")},
+    "activations": lambda x: F.gelu(F.elu(F.leaky_relu(x.relu().tanh().sigmoid()))),
+    "gate": lambda x: x * x.mean((2, 3), keepdim=True),
+    "strided": lambda x: x[:, :, ::2, 1::2],
+    "dropout": nn.Dropout(),
+}
+
+
+@pytest.mark.parametrize("name", GRADIENTS)
+def test_shapes_of_gradients_are_those_torch_knows(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crown() -> nn.Module:
+        step = GRADIENTS[name]
+        layer = step if isinstance(step, nn.Module) else Function(step)
+        return nn.Sequential(nn.Conv2d(4, 4, 1), layer, nn.Flatten())
+
+    ours = training_memory(nn.Sequential(), crown(), (4, 13, 17), batch_size=3)
+    asked = []
+
+    def ask(func, arguments):
+        asked.append(dry_run.name_of(func))
+
+    monkeypatch.setattr(dry_run, "_empty_result", ask)
+    assert training_memory(nn.Sequential(), crown(), (4, 13, 17), batch_size=3) == ours
+    assert "convolution_backward" in asked
+
+
 def test_an_unknown_operation_is_left_to_torch() -> None:
-    assert shape_of("grid_sampler_2d", {}) is None
+    assert shapes_of("grid_sampler_2d", {}) is None

@@ -76,16 +76,6 @@ def test_evaluate_and_predict_follow(run: Path, letters: Path, tmp_path: Path) -
     assert len(out.read_text().splitlines()) == 41
 
 
-def test_models_lists_and_details() -> None:
-    rows = json.loads(graft("models", "--json").stdout)
-    assert {"name", "family", "year", "paper", "input_size", "params", "macs", "stages"} == set(rows[0])
-    one = json.loads(graft("models", "lenet5", "--json").stdout)
-    assert one["params"] == 61706
-    shape, counts = {"output_shape": [6, 28, 28]}, {"params": 156, "macs": 117600, "receptive_field": 5}
-    assert one["layers"][0] == {"name": "c1", "type": "Conv2d", **shape, **counts}
-    assert "61,706" in graft("models", "lenet5").stdout
-
-
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -150,7 +150,7 @@ def test_a_new_head_is_of_the_old_ones_dtype():
 
 def test_a_cut_that_does_not_exist_is_refused_with_the_nearest():
     network = made("resnet20")
-    with pytest.raises(CutError, match=r"input, stem, stage1, .*not 'stage_2' \(did you mean 'stage2'\?\)"):
+    with pytest.raises(CutError, match=r"input, stem, stage1, .*got 'stage_2' \(did you mean 'stage2'\?\)"):
         network.split("stage_2")
     with pytest.raises(CutError, match="resnet20"):
         network.split("")

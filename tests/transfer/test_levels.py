@@ -1,5 +1,7 @@
 """Levels become cuts."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -12,7 +14,7 @@ from graft.transfer.levels import check_level, plan, weight_layers
 
 def network(name: str) -> Network:
     with torch.device("meta"):
-        return build(default_config(name))
+        return build(replace(default_config(name), auxiliary=False))
 
 
 @pytest.mark.parametrize(
@@ -41,7 +43,8 @@ def test_a_level_is_a_cut(name: str, level: str, cut: str) -> None:
 
 
 @pytest.mark.parametrize("level", ["frozen:0.7", "stages:2", "head", "as-is", "all"])
-@pytest.mark.parametrize("name", list(CATALOG))
+# The head of 1998 does not train, which has a test of its own.
+@pytest.mark.parametrize("name", [name for name in CATALOG if name != "lenet5_1998"])
 def test_every_level_has_a_cut_in_every_network(name: str, level: str) -> None:
     built = network(name)
     trunk, crown = built.split(plan(level, built, pretrained=True).cut)
@@ -76,3 +79,11 @@ def test_more_stages_than_there_are_is_refused_with_their_names() -> None:
 def test_without_weights_auto_starts_from_scratch() -> None:
     assert plan("auto", network("resnet18"), pretrained=False).level == "scratch"
     assert plan("auto", network("resnet18"), pretrained=True).level == "head"
+
+
+def test_a_head_of_fixed_codes_cannot_be_all_that_trains():
+    network = build(default_config("lenet5_1998"))
+    for level in ("head", "auto"):
+        with pytest.raises(CutError, match="lenet5_1998 has fixed codes; use --level stages:1"):
+            plan(level, network, pretrained=True)
+    assert plan("stages:1", network, pretrained=True).cut == "stage3"

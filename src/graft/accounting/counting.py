@@ -6,20 +6,16 @@ terms. Biases, normalisation, activations, pooling and additions are free. Count
 the addition for two operations (FLOPs) print twice these numbers.
 """
 
-import copy
-from collections import OrderedDict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map_only
 
+from graft.accounting.dry_run import DryRun, empty_batch, name_of, reason, tensors, without_data
 from graft.accounting.receptive_field import Sights, follow, image_sights, receptive_field, stride
-from graft.accounting.shapes import shape_of
 from graft.errors import InputError
 
 
@@ -45,16 +41,34 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class Output:
+    """What a call of a module returned, be it a layer or a block that ends in a sum or a concatenation of its own."""
+
+    name: str
+    shape: tuple[int, ...]
+    receptive_field: int
+    stride: int | None
+    layers: int  # how many rows of the table were there by then
+
+
+@dataclass(frozen=True)
 class Account:
     """The table of a network for one input (C, H, W), layers in the order in which they end.
 
-    `params` counts every parameter of the network once, also those of layers that evaluation does not run.
+    `params` counts every parameter of the network once, also those of layers that evaluation does not run, such as
+    auxiliary classifiers. `ends` are the outputs of all modules, in the order in which they end.
     """
 
     input_shape: tuple[int, int, int]
     layers: tuple[Layer, ...]
+    ends: tuple[Output, ...] = field(repr=False)
     params: int
     trainable_params: int
+
+    @property
+    def outputs(self) -> dict[str, Output]:
+        """The last output of every module that ran, by its path."""
+        return {end.name: end for end in self.ends}
 
     @property
     def macs(self) -> int:
@@ -73,46 +87,99 @@ def account(module: nn.Module, input_shape: tuple[int, int, int]) -> Account:
     Works on any module that takes images (N, C, H, W), on any device, and leaves it alone: a copy without data runs in
     its place. Raises InputError, naming the layer that broke, if the module cannot run on such an image.
     """
-    if len(input_shape) != 3 or not all(isinstance(size, int) and size > 0 for size in input_shape):
-        raise InputError(f"expected an input of three positive sizes (C, H, W), got {input_shape!r}: give all three")
-    channels, height, width = input_shape
-    network = _without_data(module).eval()
-    parameters = list(network.parameters())
-    dtype = next((p.dtype for p in parameters if p.is_floating_point()), torch.get_default_dtype())
-    image = torch.empty(1, channels, height, width, dtype=dtype, device="meta")
+    if len(input_shape) != 3:
+        raise InputError(f"expected an input of three sizes (C, H, W), got {input_shape!r}: give all three")
+    network = without_data(module).eval()
+    image = empty_batch(network, input_shape)
     count = _Count(network, image)
     try:
         with torch.no_grad(), count:
             network(image)
+    except InputError:  # the network knows what it can take
+        raise
     except Exception as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise InputError(
-            f"expected an input that {type(module).__name__} can take, got {(channels, height, width)}, at which "
-            f"{count.running()} broke ({reason}): give the channels and the size it was made for"
+            f"expected an input that {type(module).__name__} can take, got {input_shape}, at which {count.running()} "
+            f"broke ({reason(error)}): give the channels and the size it was made for"
         ) from error
+    parameters = list(network.parameters())
     return Account(
-        (channels, height, width),
+        input_shape,
         tuple(count.layers),
+        tuple(count.ends),
         params=sum(p.numel() for p in parameters),
         trainable_params=sum(p.numel() for p in parameters if p.requires_grad),
     )
 
 
-def _without_data(module: nn.Module) -> nn.Module:
-    """A copy on the meta device, without hooks; no data is copied on the way."""
-    copies: dict[int, Any] = {}  # what copy.deepcopy takes in place of its own copy, by id of the original
-    for part in module.modules():
-        for hooks in (part._forward_hooks, part._forward_pre_hooks, part._backward_hooks, part._backward_pre_hooks):
-            copies[id(hooks)] = OrderedDict()
-        # Tensors kept as plain attributes too, such as a grid of coordinates.
-        for tensor in (*part._buffers.values(), *vars(part).values()):
-            if isinstance(tensor, Tensor):
-                copies[id(tensor)] = torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
-        for parameter in part._parameters.values():
-            if parameter is not None:
-                empty = torch.empty(parameter.shape, dtype=parameter.dtype, device="meta")
-                copies[id(parameter)] = nn.Parameter(empty, parameter.requires_grad)
-    return copy.deepcopy(module, copies)
+# The last row of a table by groups, where a network has parameters that evaluation does not use.
+NOT_RUN = "not run in evaluation"
+
+
+@dataclass(frozen=True)
+class Group:
+    """The sums over the layers of one group, such as a stage; its shape, receptive field and stride are at its end."""
+
+    name: str
+    output_shape: tuple[int, ...]
+    params: int
+    trainable_params: int
+    macs: int
+    activation_bytes: int
+    receptive_field: int
+    stride: int | None
+
+
+def by_group(table: Account, groups: Mapping[str, Sequence[str]]) -> tuple[Group, ...]:
+    """The sums of a table over groups of its layers, in order, each given as the paths of the modules that run in it.
+
+    The columns add up to those of the table: parameters that no layer used are a last row `NOT_RUN`, if there are any.
+    Raises InputError if a layer is in no group, or the modules do not run in the order given.
+    """
+    rows, outside, place, begin = [], [], 0, 0
+    for name, paths in groups.items():
+        for path in paths:
+            runs = [index for index, end in enumerate(table.ends) if end.name == path and index >= place]
+            if not runs:
+                raise InputError(
+                    f"expected groups of modules in the order in which they run, got {path!r} in {name}, which does "
+                    "not run after those before it: correct the paths"
+                )
+            place = runs[0] + 1
+        end = table.ends[place - 1]
+        layers = table.layers[begin : end.layers]
+        outside += [layer.name for layer in layers if not any(_inside(layer.name, path) for path in paths)]
+        rows.append(_sum(name, end, layers))
+        begin = end.layers
+    outside += [layer.name for layer in table.layers[begin:]]
+    if outside:
+        raise InputError(
+            f"expected every layer to be in one of the groups {', '.join(groups)}, got {', '.join(outside)} outside of "
+            "them: add their paths to a group"
+        )
+    params = table.params - sum(row.params for row in rows)
+    trainable_params = table.trainable_params - sum(row.trainable_params for row in rows)
+    if params:
+        rows.append(Group(NOT_RUN, (), params, trainable_params, 0, 0, 0, None))
+    return tuple(rows)
+
+
+def _inside(name: str, path: str) -> bool:
+    """Whether a module is the one at `path` or a part of it."""
+    return not path or f"{name}.".startswith(f"{path}.")
+
+
+def _sum(name: str, end: Output, layers: Sequence[Layer]) -> Group:
+    return Group(
+        name,
+        end.shape,
+        params=sum(layer.params for layer in layers),
+        trainable_params=sum(layer.trainable_params for layer in layers),
+        macs=sum(layer.macs for layer in layers),
+        activation_bytes=sum(layer.activation_bytes for layer in layers),
+        receptive_field=end.receptive_field,
+        stride=end.stride,
+    )
 
 
 @dataclass
@@ -124,17 +191,13 @@ class _Call:
     macs: int = 0
 
 
-class _Count(TorchDispatchMode):
+class _Count(DryRun):
     """One forward pass of `network` on `image`: told of every operation, and of every module that begins and ends."""
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        # torch asks; to skip its compiler would be to load it first.
-        return False
 
     def __init__(self, network: nn.Module, image: Tensor) -> None:
         super().__init__()
         self.layers: list[Layer] = []
+        self.ends: list[Output] = []
         self._names = {module: name for name, module in network.named_modules()}
         self._running: list[_Call] = []  # the innermost last
         self._parameters = {id(parameter): parameter for parameter in network.parameters()}
@@ -161,41 +224,35 @@ class _Count(TorchDispatchMode):
         call = self._running.pop()
         while call.module is not module:  # this one broke off, and the network caught the exception
             call = self._running.pop()
-        new = [self._parameters[key] for key in call.parameters - self._counted]
-        if not call.macs and not new and next(module.children(), None) is not None:
-            return
-        self._counted |= call.parameters
-        output = next(_tensors(outputs), None)
+        name, output = self._names[module], next(tensors(outputs), None)
+        shape = () if output is None else tuple(output.shape[1:])
         sights = None if output is None else self._seen(output)
-        self.layers.append(
-            Layer(
-                self._names[module],
-                type(module).__name__,
-                output_shape=() if output is None else tuple(output.shape[1:]),
-                params=sum(p.numel() for p in new),
-                trainable_params=sum(p.numel() for p in new if p.requires_grad),
-                macs=call.macs,
-                activation_bytes=0 if output is None else output.numel() * output.element_size(),
-                receptive_field=0 if sights is None else receptive_field(sights),
-                stride=None if output is None or sights is None else stride(sights, output.shape),
+        seen = 0 if sights is None else receptive_field(sights)
+        apart = None if output is None or sights is None else stride(sights, output.shape)
+        new = [self._parameters[key] for key in call.parameters - self._counted]
+        if call.macs or new or next(module.children(), None) is None:
+            self._counted |= call.parameters
+            self.layers.append(
+                Layer(
+                    name,
+                    type(module).__name__,
+                    shape,
+                    params=sum(p.numel() for p in new),
+                    trainable_params=sum(p.numel() for p in new if p.requires_grad),
+                    macs=call.macs,
+                    activation_bytes=0 if output is None else output.numel() * output.element_size(),
+                    receptive_field=seen,
+                    stride=apart,
+                )
             )
-        )
+        self.ends.append(Output(name, shape, seen, apart, len(self.layers)))
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if len({tensor.device for tensor in _tensors((args, kwargs))}) > 1:
-            # The image meets a tensor that the forward pass made on a real device.
-            args, kwargs = tree_map_only(Tensor, lambda tensor: tensor.to("meta"), (args, kwargs))
-        operation, arguments = func.overloadpacket.__name__, _by_name(func, args, kwargs)
-        result = _empty_result(func, operation, arguments)
-        if result is None:
-            result = func(*args, **kwargs)
-        call = self._running[-1]
-        call.macs += _multiply_adds(operation, arguments, result)
-        call.parameters |= self._parameters.keys() & {id(tensor) for tensor in _tensors(arguments)}
+    def saw(self, func: Any, arguments: dict[str, Any], result: Any) -> None:
+        operation, call = name_of(func), self._running[-1]
+        call.macs += multiply_adds(operation, arguments, result)
+        call.parameters |= self._parameters.keys() & {id(tensor) for tensor in tensors(arguments)}
         if not operation.startswith("new_") and not operation.endswith("_like"):  # these take the shape only
             self._look(func, arguments, result)
-        return result
 
     def _seen(self, tensor: Tensor) -> Sights | None:
         """What a tensor sees; None if it was not made from the image."""
@@ -208,12 +265,12 @@ class _Count(TorchDispatchMode):
         views = any(returned.alias_info is not None for returned in func._schema.returns)
         inputs = []
         for name, value in arguments.items():
-            for tensor in _tensors(value):
+            for tensor in tensors(value):
                 sights = self._seen(tensor)
                 if sights is not None:
                     inputs.append((name, tensor.shape, sights))
         source = arguments.get("self")
-        for output in _tensors(result):
+        for output in tensors(result):
             if inputs:
                 self._sights[id(output)] = (output, follow(operation, arguments, inputs, output.shape))
             if output is source:
@@ -232,44 +289,6 @@ class _Count(TorchDispatchMode):
         self._sights[id(base)] = (base, follow("copy_", {}, inputs, base.shape))
 
 
-def _tensors(value: object) -> Iterator[Tensor]:
-    """The tensors in nested tuples, lists and dicts."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, tuple | list):
-        for one in value:
-            yield from _tensors(one)
-    elif isinstance(value, dict):
-        for one in value.values():
-            yield from _tensors(one)
-
-
-def _by_name(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of an operation by the names in its schema, defaults filled in."""
-    named = {}
-    for index, argument in enumerate(func._schema.arguments):
-        given = args[index] if index < len(args) else argument.default_value
-        named[argument.name] = kwargs.get(argument.name, given)
-    return named
-
-
-def _empty_result(func: Any, operation: str, arguments: dict[str, Any]) -> Any:
-    """What an operation on the meta device returns, made without asking torch; None if that takes asking."""
-    given = list(_tensors(arguments))
-    mixed = len({(tensor.device, tensor.dtype) for tensor in given}) != 1
-    if mixed or not given[0].is_meta or not given[0].is_floating_point() or arguments.get("dtype") is not None:
-        return None
-    shape = shape_of(operation, arguments)
-    if shape is None:
-        return None
-    if operation.endswith("_"):
-        return arguments["self"]
-    output = torch.empty(shape, dtype=given[0].dtype, device="meta")
-    # The others are indices of maxima, or statistics which evaluation does not look at.
-    others = [torch.empty(shape, dtype=torch.int64, device="meta") for _ in func._schema.returns[1:]]
-    return (output, *others) if others else output
-
-
 # The matrices that an operation multiplies, left and right, by the names of its arguments.
 _FACTORS = {
     "mm": ("self", "mat2"),
@@ -281,7 +300,8 @@ _FACTORS = {
 }
 
 
-def _multiply_adds(operation: str, arguments: dict[str, Any], result: Any) -> int:
+def multiply_adds(operation: str, arguments: dict[str, Any], result: Any) -> int:
+    """Uses of a weight by one operation, its arguments by the names of torch's dispatcher."""
     if operation == "convolution":
         # A weight tensor is (out, in / groups, k_h, k_w), transposed (in, out / groups, k_h, k_w).
         places = arguments["input"] if arguments["transposed"] else result

@@ -1,4 +1,4 @@
-"""Shapes of the results of the operations that convolutional networks are made of.
+"""Shapes of the results of the operations that convolutional networks are made of, forwards and backwards.
 
 torch knows them all on its meta device, but the first such question loads its compiler, which takes longer than a
 whole account. What is not here is asked of torch.
@@ -8,16 +8,20 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 Shape = tuple[int, ...]
+Arguments = Mapping[str, Any]
 
 
-def shape_of(operation: str, arguments: Mapping[str, Any]) -> Shape | None:
-    """Shape of the first result of an operation, None if there is no rule for it.
+def shapes_of(operation: str, arguments: Arguments) -> tuple[Shape | None, ...] | None:
+    """Shapes of the results of an operation, None for a result that is not made; None if there is no rule for it.
 
     `operation` and `arguments` are named as torch's dispatcher does. Raises ValueError if the tensors do not fit
     together.
     """
-    rule = _RULES.get(operation.removesuffix("_"))
-    return None if rule is None else rule(arguments)
+    operation = operation.removesuffix("_")
+    if operation in _SEVERAL:
+        return _SEVERAL[operation](arguments)
+    shape = _RULES[operation](arguments) if operation in _RULES else None
+    return None if shape is None else (shape,)
 
 
 def per_axis(value: int | Sequence[int], axes: int) -> Sequence[int]:
@@ -51,7 +55,7 @@ def _slide(
     return tuple(counts)
 
 
-def _convolution(arguments: Mapping[str, Any]) -> Shape | None:
+def _convolution(arguments: Arguments) -> Shape | None:
     batch, channels, *sizes = arguments["input"].shape
     outputs, inputs, *window = arguments["weight"].shape
     if arguments["transposed"]:
@@ -62,8 +66,8 @@ def _convolution(arguments: Mapping[str, Any]) -> Shape | None:
     return (batch, outputs, *_slide(tuple(sizes), window, step, padding, dilation))
 
 
-def _pool(axes: int) -> Callable[[Mapping[str, Any]], Shape]:
-    def rule(arguments: Mapping[str, Any]) -> Shape:
+def _pool(axes: int) -> Callable[[Arguments], Shape]:
+    def rule(arguments: Arguments) -> Shape:
         shape = tuple(arguments["self"].shape)
         window = per_axis(arguments["kernel_size"], axes)
         step = per_axis(arguments["stride"] or window, axes)
@@ -73,19 +77,21 @@ def _pool(axes: int) -> Callable[[Mapping[str, Any]], Shape]:
     return rule
 
 
-def _adaptive_pool(arguments: Mapping[str, Any]) -> Shape:
+def _adaptive_pool(arguments: Arguments) -> Shape:
     sizes = tuple(arguments["output_size"])
     return (*arguments["self"].shape[: -len(sizes)], *sizes)
 
 
-def _batch_norm(arguments: Mapping[str, Any]) -> Shape:
+def _batch_norm(arguments: Arguments) -> tuple[Shape, Shape, Shape]:
+    """The map, and the statistics of the batch, of which there are none in evaluation."""
     shape, mean = tuple(arguments["input"].shape), arguments["running_mean"]
     if mean is not None:
         _expect(shape[1] == len(mean), f"the batch normalisation takes {len(mean)} channels, not {shape[1]}")
-    return shape
+    statistics = (shape[1],) if arguments["training"] else (0,)
+    return shape, statistics, statistics
 
 
-def _pointwise(arguments: Mapping[str, Any]) -> Shape:
+def _pointwise(arguments: Arguments) -> Shape:
     """With broadcasting: dimensions correspond from the last one backwards, and one element stands for any number."""
     second = arguments.get("other", arguments.get("exponent"))
     shape, other = (tuple(getattr(operand, "shape", ())) for operand in (arguments["self"], second))
@@ -95,7 +101,24 @@ def _pointwise(arguments: Mapping[str, Any]) -> Shape:
     return tuple(b if a == 1 else a for a, b in zip(one, two, strict=True))
 
 
-def _mean(arguments: Mapping[str, Any]) -> Shape:
+def _clamp(arguments: Arguments) -> Shape | None:
+    """Between two numbers; between two maps is for torch."""
+    limits = (arguments["min"], arguments["max"])
+    return None if any(hasattr(limit, "shape") for limit in limits) else tuple(arguments["self"].shape)
+
+
+def _like(argument: str) -> Callable[[Arguments], Shape]:
+    """As large as one of the arguments."""
+    return lambda arguments: tuple(arguments[argument].shape)
+
+
+def _sized(argument: str) -> Callable[[Arguments], Shape]:
+    """The size is one of the arguments."""
+    return lambda arguments: tuple(arguments[argument])
+
+
+def _reduce(arguments: Arguments) -> Shape:
+    """A mean, sum or maximum over the dimensions named, or over all."""
     shape = tuple(arguments["self"].shape)
     gone = {dim % len(shape) for dim in arguments.get("dim") or range(len(shape))}
     if arguments.get("keepdim"):
@@ -103,8 +126,8 @@ def _mean(arguments: Mapping[str, Any]) -> Shape:
     return tuple(size for dim, size in enumerate(shape) if dim not in gone)
 
 
-def _product(left: str, right: str) -> Callable[[Mapping[str, Any]], Shape]:
-    def rule(arguments: Mapping[str, Any]) -> Shape:
+def _product(left: str, right: str) -> Callable[[Arguments], Shape]:
+    def rule(arguments: Arguments) -> Shape:
         one, two = tuple(arguments[left].shape), tuple(arguments[right].shape)
         _expect(one[-1] == two[-2], f"a layer of {two[-2]} inputs got {one[-1]}")
         return (*one[:-1], two[-1])
@@ -112,7 +135,7 @@ def _product(left: str, right: str) -> Callable[[Mapping[str, Any]], Shape]:
     return rule
 
 
-def _concatenation(arguments: Mapping[str, Any]) -> Shape | None:
+def _concatenation(arguments: Arguments) -> Shape | None:
     shapes = [tuple(tensor.shape) for tensor in arguments["tensors"]]
     first, dim = shapes[0], arguments["dim"] % max(len(shapes[0]), 1)
     if (0,) in shapes:  # torch skips these, whatever the rank of the others
@@ -122,22 +145,100 @@ def _concatenation(arguments: Mapping[str, Any]) -> Shape | None:
     return (*first[:dim], sum(shape[dim] for shape in shapes), *first[dim + 1 :])
 
 
+def _stack(arguments: Arguments) -> Shape:
+    shape, *others = (tuple(tensor.shape) for tensor in arguments["tensors"])
+    _expect(all(other == shape for other in others), f"maps of shapes {shape} and {others} cannot be stacked")
+    dim = arguments["dim"] % (len(shape) + 1)
+    return (*shape[:dim], len(others) + 1, *shape[dim:])
+
+
+def _pad(arguments: Arguments) -> Shape:
+    shape, pairs = list(arguments["self"].shape), arguments["pad"]  # before and after, last dimension first
+    for place in range(len(pairs) // 2):
+        shape[-1 - place] += pairs[2 * place] + pairs[2 * place + 1]
+    _expect(min(shape) >= 0, f"a pad of {list(pairs)} leaves nothing of {tuple(arguments['self'].shape)}")
+    return tuple(shape)
+
+
+def _index_select(arguments: Arguments) -> Shape:
+    shape, dim = tuple(arguments["self"].shape), arguments["dim"]
+    dim %= len(shape)
+    return (*shape[:dim], arguments["index"].numel(), *shape[dim + 1 :])
+
+
+def _index(arguments: Arguments) -> Shape | None:
+    """One list of whole numbers, along one dimension; the rest of indexing is for torch."""
+    shape = tuple(arguments["self"].shape)
+    given = [(dim, index) for dim, index in enumerate(arguments["indices"]) if index is not None]
+    if len(given) != 1 or given[0][1].dtype.itemsize == 1:  # booleans select as many as are true
+        return None
+    ((dim, index),) = given
+    return (*shape[:dim], *index.shape, *shape[dim + 1 :])
+
+
+def _convolution_backward(arguments: Arguments) -> tuple[Shape | None, ...]:
+    """The gradients of input, weight and bias that are wanted."""
+    shapes = (arguments["input"].shape, arguments["weight"].shape, arguments["bias_sizes"] or ())
+    return tuple(tuple(shape) if made else None for shape, made in zip(shapes, arguments["output_mask"], strict=True))
+
+
+def _batch_norm_backward(arguments: Arguments) -> tuple[Shape | None, ...]:
+    """The gradients of input, scale and shift that are wanted."""
+    shape = tuple(arguments["input"].shape)
+    shapes = (shape, shape[1:2], shape[1:2])
+    return tuple(shape if made else None for shape, made in zip(shapes, arguments["output_mask"], strict=True))
+
+
+def _loss(arguments: Arguments) -> tuple[Shape, Shape]:
+    """The loss, of every place or in one number, and the sum of the weights."""
+    return (() if arguments["reduction"] else tuple(arguments["target"].shape)), ()
+
+
 _POINTWISE = (
-    *("add", "sub", "mul", "div", "pow", "_softmax", "_log_softmax"),
-    *("relu", "hardtanh", "leaky_relu", "elu", "gelu", "silu", "hardswish", "sigmoid", "hardsigmoid", "tanh"),
+    *("add", "sub", "mul", "div", "pow", "_softmax", "_log_softmax", "maximum", "minimum"),
+    *("relu", "hardtanh", "leaky_relu", "elu", "gelu", "silu", "hardswish", "sigmoid", "hardsigmoid", "tanh", "mish"),
+    *("abs", "exp", "log", "neg", "reciprocal", "rsqrt", "sqrt", "square"),
+    *("clone", "copy", "fill", "zero", "bernoulli"),
+    *("empty_like", "ones_like", "zeros_like", "rand_like", "randn_like"),
+)
+_ACTIVATION_GRADIENTS = (
+    *("threshold", "hardtanh", "leaky_relu", "elu", "gelu", "silu", "hardswish", "sigmoid", "hardsigmoid", "tanh"),
+    "mish",
+)
+_POOL_GRADIENTS = (
+    *("max_pool2d_with_indices", "avg_pool2d", "avg_pool3d", "_adaptive_avg_pool2d", "adaptive_max_pool2d"),
+    *("nll_loss", "nll_loss2d"),
 )
 
-_RULES: dict[str, Callable[[Mapping[str, Any]], Shape | None]] = {
+_RULES: dict[str, Callable[[Arguments], Shape | None]] = {
     "convolution": _convolution,
-    "max_pool2d_with_indices": _pool(2),
     "avg_pool2d": _pool(2),
     "avg_pool3d": _pool(3),
     "_adaptive_avg_pool2d": _adaptive_pool,
-    "native_batch_norm": _batch_norm,
     **dict.fromkeys(_POINTWISE, _pointwise),
-    "mean": _mean,
+    "clamp": _clamp,
+    **dict.fromkeys(("mean", "sum", "amax", "amin"), _reduce),
     "mm": _product("self", "mat2"),
     "bmm": _product("self", "mat2"),
     "addmm": _product("mat1", "mat2"),
     "cat": _concatenation,
+    "stack": _stack,
+    "constant_pad_nd": _pad,
+    "index_select": _index_select,
+    "index": _index,
+    "gather": _like("index"),
+    **dict.fromkeys(("new_empty", "new_full", "new_ones", "new_zeros"), _sized("size")),
+    **dict.fromkeys((f"{name}_backward" for name in _ACTIVATION_GRADIENTS), _like("grad_output")),
+    **dict.fromkeys((f"{name}_backward" for name in _POOL_GRADIENTS), _like("self")),
+    **dict.fromkeys(("_softmax_backward_data", "_log_softmax_backward_data"), _like("grad_output")),
+    **dict.fromkeys(("slice_backward", "select_backward"), _sized("input_sizes")),
+}
+
+_SEVERAL: dict[str, Callable[[Arguments], tuple[Shape | None, ...]]] = {
+    "max_pool2d_with_indices": lambda arguments: (_pool(2)(arguments),) * 2,
+    "adaptive_max_pool2d": lambda arguments: (_adaptive_pool(arguments),) * 2,
+    "native_batch_norm": _batch_norm,
+    "convolution_backward": _convolution_backward,
+    "native_batch_norm_backward": _batch_norm_backward,
+    **dict.fromkeys(("nll_loss_forward", "nll_loss2d_forward"), _loss),
 }

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from graft.cli.output import Debug, Json, Quiet, Seed, print_json
-from graft.models.catalog import CATALOG, entry
+from graft.cli.output import Debug, Json, Quiet, Seed, note, print_json
+from graft.errors import InputError
+from graft.models.catalog import CATALOG, Entry, entry
 
 if TYPE_CHECKING:
-    from graft.accounting.counting import Account, Layer
+    from graft.accounting.counting import Account, Group
+    from graft.accounting.memory import TrainingMemory
+    from graft.models.network import Network
 
 
 def models(
-    name: Annotated[str | None, typer.Argument(help="One architecture, layer by layer.")] = None,
+    name: Annotated[str | None, typer.Argument(help="One architecture, layer by layer; timm:NAME too.")] = None,
     input_size: Annotated[int | None, typer.Option(help="Side of the input, pixels.", min=1)] = None,
+    cut: Annotated[str | None, typer.Option(help="Freeze up to this stage and say what is left to train.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Pictures in a training step, for its memory.", min=1)] = 32,
+    diagram: Annotated[Path | None, typer.Option(help="Draw NAME, its stages and blocks, as SVG.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Plot published accuracy against cost: .svg, .png, .pdf.")] = None,
     seed: Seed = 0,
     json: Json = False,
     quiet: Quiet = False,
@@ -26,60 +34,213 @@ def models(
 ) -> None:
     """List the architectures, or the layers of one with their costs."""
     if name is None:
-        rows = [_row(each) for each in CATALOG]
-        if json:
-            print_json(rows)
-        else:
-            _print_rows(rows)
+        given = {"--input-size": input_size, "--cut": cut, "--diagram": diagram}
+        missing = [option for option, value in given.items() if value is not None]
+        if missing:
+            raise InputError(f"expected the name of an architecture with {missing[0]}, got none: graft models NAME")
+        _list(plot, json, quiet)
         return
+    if plot is not None:
+        raise InputError(f"expected no name with --plot, which shows all architectures, got {name!r}: leave it out")
+    if diagram is not None and diagram.suffix.lower() != ".svg":
+        raise InputError(f"expected a file ending in .svg for the diagram, got {diagram.name!r}: name it so")
+    from graft.accounting.counting import account, by_group
+    from graft.accounting.memory import forward_memory, training_memory
+    from graft.models.network import INPUT, freeze
+
+    network = _without_data(name)
+    channels, height, width = _input_size(name)
+    shape = (channels, input_size or height, input_size or width)
+    trunk, crown = network.split(cut or INPUT)
+    freeze(trunk)
+    table = account(network, shape)
+    stages = by_group(table, {stage.name: stage.parts for stage in network.stages})
+    forward = forward_memory(network, shape)
+    step = training_memory(trunk, crown, shape, batch_size) if cut is not None else None
+    if diagram is not None:
+        _write(diagram, _draw(network, name, shape), quiet)
+    if json:
+        print_json(_facts(name, network, table, stages, forward) | _cut_facts(cut, batch_size, table, step))
+        return
+    _print_layers(table)
+    _print_stages(stages, network, cut)
+    _print_totals(name, table, forward, cut, batch_size, step)
+
+
+def _list(plot: Path | None, json: bool, quiet: bool) -> None:
+    if plot is not None:
+        from graft.accounting.chart import Point
+        from graft.accounting.chart import plot as draw
+
+        # The plain networks are of the ResNets' file, but no line should lead from one to the other.
+        points = [
+            Point(
+                name,
+                "plain" if name.startswith("plain") else row.family,
+                row.macs,
+                row.params,
+                100 - row.published.top1_error,
+                row.published.protocol,
+            )
+            for name, row in CATALOG.items()
+            if row.published and row.published.top1_error is not None and row.classes == 1000
+        ]
+        _write(plot, draw(points, plot.suffix), quiet)
+    if json:
+        print_json([_row(each) for each in CATALOG])
+    elif plot is None:
+        _print_rows()
+
+
+def _without_data(name: str) -> Network:
     import torch
 
-    from graft.accounting.counting import account
-    from graft.models.catalog import build, default_config
+    from graft.weights.architectures import build, default_config
 
-    channels, height, width = entry(name).input_size
+    config = default_config(name)
     with torch.device("meta"):
-        network = build(default_config(name))
-    table = account(network, (channels, input_size or height, input_size or width))
-    if json:
-        facts = {**_row(name), "input_size": list(table.input_shape), "params": table.params, "macs": table.macs}
-        print_json({**facts, "layers": [_layer(layer) for layer in table.layers]})
-    else:
-        _print_layers(name, table)
+        return build(config)
+
+
+def _input_size(name: str) -> tuple[int, int, int]:
+    from graft.weights.architectures import input_size
+
+    return input_size(name)
+
+
+def _draw(network: Network, name: str, shape: tuple[int, int, int]) -> bytes:
+    from graft.accounting.diagram import draw
+    from graft.accounting.graph import trace
+
+    return draw(trace(network, shape), name, [(stage.name, stage.parts) for stage in network.stages]).encode()
+
+
+def _write(path: Path, content: bytes, quiet: bool) -> None:
+    from graft.features.cache import write_aside
+
+    write_aside(path, lambda file: file.write(content))
+    note(f"wrote {path}", quiet)
 
 
 def _row(name: str) -> dict[str, Any]:
     facts = asdict(entry(name))
-    order = ("family", "year", "paper", "input_size", "params", "macs", "stages")
+    order = ("family", "year", "paper", "input_size", "params", "macs", "stages", "published")
     return {"name": name, **{key: facts[key] for key in order}}
 
 
-def _layer(layer: Layer) -> dict[str, Any]:
-    facts = asdict(layer)
-    return {key: facts[key] for key in ("name", "type", "output_shape", "params", "macs", "receptive_field")}
+def _facts(name: str, network: Network, table: Account, stages: tuple[Group, ...], forward: int) -> dict[str, Any]:
+    known = _row(name) if name in CATALOG else {"name": name, "stages": [stage.name for stage in network.stages]}
+    sizes = {
+        "input_size": list(table.input_shape),
+        "params": table.params,
+        "macs": table.macs,
+        "activation_bytes": table.activation_bytes,
+        "peak_forward_bytes": forward,
+    }
+    columns = ("name", "type", "output_shape", "params", "trainable_params", "macs", "activation_bytes")
+    layers = [
+        {key: value for key, value in asdict(layer).items() if key in (*columns, "receptive_field", "stride")}
+        for layer in table.layers
+    ]
+    return {**known, **sizes, "by_stage": [asdict(stage) for stage in stages], "layers": layers}
 
 
-def _print_rows(rows: list[dict[str, Any]]) -> None:
-    table = _table("name", "year", "input", "parameters", "multiply-adds", "stages", right=(3, 4))
-    for row in rows:
-        size, stages = "×".join(map(str, row["input_size"])), len(row["stages"])
-        table.add_row(row["name"], str(row["year"]), size, f"{row['params']:,}", f"{row['macs']:,}", str(stages))
+def _cut_facts(cut: str | None, batch_size: int, table: Account, step: TrainingMemory | None) -> dict[str, Any]:
+    if step is None:
+        return {}
+    memory = {**asdict(step), "peak_adamw": step.peak("adamw"), "peak_momentum": step.peak("momentum")}
+    return {
+        "cut": cut,
+        "trainable_params": table.trainable_params,
+        "training_step": {"batch_size": batch_size, "bytes": memory},
+    }
+
+
+def _print_rows() -> None:
+    table = _table(
+        "name", "year", "input", "parameters", "multiply-adds", "top-1", "top-5", "", "stages", right=(3, 4, 5, 6, 8)
+    )
+    protocols: list[str] = []
+    for name, row in CATALOG.items():
+        accuracies, mark = _accuracies(row, protocols)
+        size = "×".join(map(str, row.input_size))
+        costs = _quantity(row.params), _quantity(row.macs)
+        table.add_row(name, str(row.year), size, *costs, *accuracies, mark, str(len(row.stages)))
     Console().print(table)
+    typer.echo("\nTop-1 and top-5: accuracy in percent that the paper published, comparable within one protocol only:")
+    for mark, protocol in zip("abcdefghijkl", protocols, strict=False):
+        typer.echo(f"  {mark}  {protocol}")
 
 
-def _print_layers(name: str, account: Account) -> None:
+def _accuracies(row: Entry, protocols: list[str]) -> tuple[tuple[str, str], str]:
+    """Both accuracies and the letter of their protocol, which joins the list when it is new."""
+    if row.published is None:
+        return ("", ""), ""
+    if row.published.protocol not in protocols:
+        protocols.append(row.published.protocol)
+    errors = row.published.top1_error, row.published.top5_error
+    top1, top5 = ("" if error is None else f"{100 - error:.2f}" for error in errors)
+    return (top1, top5), "abcdefghijkl"[protocols.index(row.published.protocol)]
+
+
+def _print_layers(account: Account) -> None:
     table = _table("layer", "type", "output", "parameters", "multiply-adds", "sees", right=(3, 4, 5))
     for layer in account.layers:
-        shape = "×".join(map(str, layer.output_shape))
         params, macs = f"{layer.params:,}", f"{layer.macs:,}"
-        table.add_row(layer.name, layer.type, shape, params, macs, f"{layer.receptive_field:,} px")
+        sees = f"{layer.receptive_field:,} px"
+        table.add_row(layer.name, layer.type, _shape(layer.output_shape), params, macs, sees)
     Console().print(table)
-    size = "×".join(map(str, account.input_shape))
-    typer.echo(f"{name} at {size}: {account.params:,} parameters, {account.macs:,} multiply-adds")
+    typer.echo()
+
+
+def _print_stages(stages: tuple[Group, ...], network: Network, cut: str | None) -> None:
+    columns = ("stage", "output", "stride", "parameters", "multiply-adds", "activations", "sees")
+    table = _table(*columns, *(("",) if cut else ()), right=(2, 3, 4, 5, 6))
+    frozen = network.cuts[1 : network.cuts.index(cut) + 1] if cut else ()
+    for stage in stages:
+        costs = f"{stage.params:,}", f"{stage.macs:,}", _bytes(stage.activation_bytes)
+        state = ("frozen" if stage.name in frozen else "trains",) if cut else ()
+        stride, sees = str(stage.stride or ""), f"{stage.receptive_field:,} px" if stage.receptive_field else ""
+        table.add_row(stage.name, _shape(stage.output_shape), stride, *costs, sees, *state)
+    Console().print(table)
+    typer.echo()
+
+
+def _print_totals(
+    name: str, table: Account, forward: int, cut: str | None, batch_size: int, step: TrainingMemory | None
+) -> None:
+    size = _shape(table.input_shape)
+    typer.echo(f"{name} at {size}: {table.params:,} parameters, {table.macs:,} multiply-adds (twice as many FLOPs)")
+    typer.echo(f"activations {_bytes(table.activation_bytes)}, of which a forward pass holds {_bytes(forward)} at once")
+    if step is not None:
+        typer.echo(f"cut {cut}: {table.trainable_params:,} parameters train")
+        typer.echo(
+            f"a training step of {batch_size} with AdamW holds {_bytes(step.peak('adamw'))} at once: "
+            f"{_bytes(step.parameters)} of weights, {_bytes(step.optimiser_state('adamw'))} of AdamW's, "
+            f"{_bytes(step.working)} of activations and gradients"
+        )
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape))
+
+
+def _quantity(count: int) -> str:
+    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if count >= size:
+            return f"{count / size:.2f} {unit}"
+    return str(count)
+
+
+def _bytes(count: int) -> str:
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} B"
 
 
 def _table(*columns: str, right: tuple[int, ...]) -> Table:
-    table = Table(box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False, collapse_padding=True)
     for index, column in enumerate(columns):
         table.add_column(column, justify="right" if index in right else "left", no_wrap=True)
     return table

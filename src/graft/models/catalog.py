@@ -206,7 +206,7 @@ def entry(name: str) -> Entry:
     """The row of `name`; InputError with the nearest name when there is none."""
     if name not in CATALOG:
         raise InputError(
-            f"expected the name of an architecture, got {name!r}{did_you_mean(name, CATALOG)}: "
+            f"expected the name of an architecture, got {name!r}{did_you_mean(name, CATALOG, most=3)}: "
             "`graft models` lists them all"
         )
     return CATALOG[name]

@@ -97,7 +97,7 @@ class Section(nn.Module):
     def with_auxiliaries(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The output, and the logits (N, classes) of every auxiliary classifier by its path."""
         check_size(x, self._smallest_input, self._architecture)
-        logits = {}
+        logits: dict[str, Tensor] = {}
         for path, module in self._steps:
             x = module(x)
             logits |= {part: beside(x) for part, after, beside in self._beside if after == path}
@@ -202,7 +202,7 @@ class Network(nn.Module):
         """
         if cut not in self.cuts:
             raise CutError(
-                f"the cuts of {self.config.architecture} are {', '.join(self.cuts)}, not {cut!r}"
+                f"expected a cut of {self.config.architecture} ({', '.join(self.cuts)}), got {cut!r}"
                 f"{did_you_mean(cut, self.cuts)}: choose one of them"
             )
         at = self.cuts.index(cut)

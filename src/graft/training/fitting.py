@@ -124,7 +124,8 @@ def _fit_crown(work: Work) -> Trained:
     started = time.perf_counter()
     network, dataset = work.base.network, work.dataset
     skipped: dict[str, str] = {}
-    if work.base.pretrained and work.plan.level != "scratch":
+    solvable = any(True for _ in network.head.parameters())
+    if work.base.pretrained and work.plan.level != "scratch" and solvable:
         training = {name: pictures for name, pictures in dataset.splits.items() if name == TRAIN}
         found = _extract(work, network.cuts[-2], training, "features for the head")
         labels = {TRAIN: dataset.splits[TRAIN].labels[found[TRAIN].indices]}

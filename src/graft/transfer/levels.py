@@ -51,6 +51,16 @@ def check_level(level: str) -> str:
 def plan(level: str, network: Network, pretrained: bool) -> Plan:
     """The cut of a level in `network`. Raises CutError for a level the network cannot serve."""
     check_level(level)
+    chosen = _plan(level, network, pretrained)
+    if chosen.cut == network.cuts[-2] and not any(True for _ in network.head.parameters()):
+        raise CutError(
+            f"expected a level that leaves something to train, got {level!r}: the head of "
+            f"{network.config.architecture} has fixed codes; use --level stages:1 or --level all"
+        )
+    return chosen
+
+
+def _plan(level: str, network: Network, pretrained: bool) -> Plan:
     if level == "auto":
         if not pretrained:
             return Plan("scratch", INPUT, ("the base has no weights, so there is nothing to keep",))

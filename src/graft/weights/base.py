@@ -1,6 +1,7 @@
 """A base: a network with weights, and what travels with them. `--base` is resolved here."""
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,16 +10,27 @@ import torch
 
 from graft.errors import InputError, WeightsError, did_you_mean
 from graft.images.preprocessing import Preprocessing
-from graft.models.catalog import CATALOG, build, default_config, entry
+from graft.models.catalog import CATALOG
 from graft.models.network import Config, Network, PaddingRule
+from graft.weights.architectures import build, default_config, family, input_size, is_timm
 from graft.weights.file import WeightFile, read_weights
 from graft.weights.hub import TORCHVISION, fetch, fetch_from_hub
 from graft.weights.layouts import Match, fill, known_architecture, match, recognise
 from graft.weights.saved import CONFIG_FILE, load_model, model_folder
+from graft.weights.timm_catalog import published_settings, published_weights
 
 BUNDLED = Path(__file__).resolve().parents[1] / "bundled"
 BUNDLED_BASES = ("latin_letters",)
 
+# Families whose published weights were trained on pictures from -1 to 1, even where their files do not say so.
+ONE_TO_ONE = ("googlenet", "inception_v3", "inception_v4", "inception_resnet_v2", "xception")
+# Crop and shorter side in pixels where torchvision's weights were measured, if not 0.875.
+CROP_FRACTIONS = {
+    "efficientnet_b1": 240 / 256,
+    "efficientnet_b3": 300 / 320,
+    "efficientnet_b4": 380 / 384,
+    **{f"efficientnet_b{number}": 1.0 for number in (2, 5, 6, 7)},
+}
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 # Below this side pictures are used whole: nobody crops a 32 px picture.
@@ -48,11 +60,14 @@ def load_base(
     """The base that `base` names.
 
     A file of weights (`.safetensors`, `.pth`, `.pt`, `.th`), a run folder or its `model/`, `hf:owner/name`, a bundled
-    base (`latin_letters`) or an architecture whose weights are published. The architecture of a file is read from its
-    metadata or recognised from its tensors; `architecture` says it outright. Raises WeightsError, FetchError.
+    base (`latin_letters`), an architecture whose weights are published, or `timm:NAME[.TAG]`. The architecture of a
+    file is read from its metadata or recognised from its tensors; `architecture` says it outright. Raises WeightsError,
+    FetchError, and InputError for names that are none.
     """
     if base.startswith("hf:"):
         return _from_hub(base, fetch_from_hub(base.removeprefix("hf:"), progress=progress), architecture, classes_file)
+    if is_timm(base):
+        return _from_timm(base, architecture or base, classes_file, progress)
     if base in BUNDLED_BASES:
         return _from_file(read_weights(BUNDLED / f"{base}.safetensors"), base, BUNDLED, architecture, classes_file)
     if base in CATALOG and not Path(base).exists():
@@ -77,9 +92,10 @@ def load_base(
 
 def untrained_base(base: str, *, architecture: str | None = None, seed: int = 0) -> Base:
     """The architecture of `base` with a random start; its weights are neither needed nor, for a name, fetched."""
-    if architecture or (base in CATALOG and not Path(base).exists()):
-        name = known_architecture(architecture or base)
-        config, preprocessing = default_config(name), default_preprocessing(name, {})
+    if architecture or is_timm(base) or (base in CATALOG and not Path(base).exists()):
+        stated = architecture or base
+        config = default_config(known_architecture(stated))
+        preprocessing = default_preprocessing(config.architecture, _published_metadata(stated, config.channels))
     else:
         started = load_base(base)
         config, preprocessing = started.network.config, started.preprocessing
@@ -90,20 +106,22 @@ def untrained_base(base: str, *, architecture: str | None = None, seed: int = 0)
 def default_preprocessing(architecture: str, metadata: dict[str, str], channels: int | None = None) -> Preprocessing:
     """What the weights say of their input; for what they leave out, the custom of their architecture.
 
-    The custom is ImageNet's mean and deviation for colour (CIFAR checkpoints use them too), 0.5 for grey, and a crop of
-    0.875 of the shorter side but for pictures of 64 px and less.
+    The custom is ImageNet's mean and deviation for colour (CIFAR checkpoints use them too), 0.5 for grey and for the
+    Inception networks, and a crop of 0.875 of the shorter side but for pictures of 64 px and less and EfficientNets.
     """
-    row = entry(architecture)
-    channels = channels or row.input_size[0]
-    grey = (0.5,) * channels
+    usual_channels, *_, usual_side = input_size(architecture)
+    channels = channels or usual_channels
+    half = (0.5,) * channels
+    by_halves = channels != 3 or family(architecture) in ONE_TO_ONE
     try:
-        size = int(metadata.get("input_size", row.input_size[-1]))
+        size = int(metadata.get("input_size", usual_side))
+        fraction = 1.0 if size <= SMALL else CROP_FRACTIONS.get(architecture, 0.875)
         values: dict[str, Any] = {
             "size": size,
-            "mean": _numbers(metadata.get("mean")) or (IMAGENET_MEAN if channels == 3 else grey),
-            "std": _numbers(metadata.get("std")) or (IMAGENET_STD if channels == 3 else grey),
+            "mean": _numbers(metadata.get("mean")) or (half if by_halves else IMAGENET_MEAN),
+            "std": _numbers(metadata.get("std")) or (half if by_halves else IMAGENET_STD),
             "fit": metadata.get("fit", "crop"),
-            "crop_fraction": float(metadata.get("crop_fraction", 1.0 if size <= SMALL else 0.875)),
+            "crop_fraction": float(metadata.get("crop_fraction", fraction)),
         }
     except ValueError as error:
         raise WeightsError(
@@ -138,7 +156,8 @@ def _from_file(file: WeightFile, name: str, folder: Path, architecture: str | No
             f"expected a name for each of the {found.config.classes} outputs of {file.source}, got {len(classes)}: "
             "give the right list with --classes"
         )
-    preprocessing = default_preprocessing(found.config.architecture, file.metadata, found.config.channels)
+    metadata = {**_published_metadata(stated or "", found.config.channels), **file.metadata}
+    preprocessing = default_preprocessing(found.config.architecture, metadata, found.config.channels)
     return Base(name, network.eval(), preprocessing, classes, found.has_head, True, notes)
 
 
@@ -157,8 +176,48 @@ def _from_hub(name: str, folder: Path, architecture: str | None, classes_file: P
     if "graft" in config:
         return _from_saved(folder, name)
     file = read_weights(folder / "model.safetensors")
-    metadata = {**file.metadata, **_timm_metadata(config)}
-    return _from_file(replace(file, metadata=metadata), name, folder, architecture, classes_file)
+    metadata = _timm_metadata(config)
+    if metadata and architecture is None:
+        architecture = _ours_or_timms(config, file)
+    metadata = {**file.metadata, **metadata}
+    base = _from_file(replace(file, metadata=metadata), name, folder, architecture, classes_file)
+    if metadata.get("interpolation", "bilinear") == "bilinear":
+        return base
+    note = f"{name} was trained on pictures resized by {metadata['interpolation']} interpolation; graft's is bilinear"
+    return replace(base, notes=(*base.notes, note))
+
+
+def _from_timm(name: str, architecture: str, classes_file: Path | None, progress: bool) -> Base:
+    """Weights that timm publishes, fetched and read as any others are: nothing of them is unpickled."""
+    source = published_weights(name)
+    if isinstance(source, str):
+        return _from_hub(name, fetch_from_hub(source, progress=progress), architecture, classes_file)
+    path = fetch(source, progress=progress)
+    return _from_file(read_weights(path), name, path.parent, architecture, classes_file)
+
+
+def _ours_or_timms(config: dict[str, Any], file: WeightFile) -> str:
+    """The catalogue's name for an architecture of timm whose tensors fit there, else timm's."""
+    name = config["architecture"]
+    with suppress(InputError):
+        ours = known_architecture(name)
+        if match(file.tensors, default_config(ours)).exact:
+            return ours
+    if config.get("model_args"):
+        raise WeightsError(
+            f"expected timm's {name} as it is, got one changed by {config['model_args']} in {CONFIG_FILE}: choose a "
+            "model without model_args"
+        )
+    return f"timm:{name}"
+
+
+def _published_metadata(architecture: str, channels: int) -> dict[str, str]:
+    """What timm says of the input of its own weights, for those of it that do not say it themselves."""
+    if not is_timm(architecture):
+        return {}
+    metadata = _timm_metadata({"architecture": architecture, "pretrained_cfg": published_settings(architecture)})
+    other = channels != input_size(architecture)[0]
+    return {name: value for name, value in metadata.items() if not (other and name in ("mean", "std"))}
 
 
 def _timm_metadata(config: dict[str, Any]) -> dict[str, str]:
@@ -167,12 +226,18 @@ def _timm_metadata(config: dict[str, Any]) -> dict[str, str]:
     if not isinstance(facts, dict) or not isinstance(config.get("architecture"), str):
         return {}
     metadata = {"architecture": config["architecture"]}
+    if metadata["architecture"].startswith("tf_"):
+        metadata |= {"padding": "tensorflow", "bn_eps": "1e-3"}
     for theirs, ours in (("mean", "mean"), ("std", "std"), ("crop_pct", "crop_fraction")):
         value = facts.get(theirs)
         if value is not None:
-            metadata[ours] = ",".join(map(str, value)) if isinstance(value, list) else str(value)
-    if isinstance(facts.get("input_size"), list) and facts["input_size"]:
+            metadata[ours] = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    if isinstance(facts.get("input_size"), list | tuple) and facts["input_size"]:
         metadata["input_size"] = str(facts["input_size"][-1])
+    if facts.get("crop_mode") == "squash":
+        metadata["fit"] = "squash"
+    if isinstance(facts.get("interpolation"), str):
+        metadata["interpolation"] = facts["interpolation"]
     if isinstance(config.get("label_names"), list):
         metadata["classes"] = json.dumps(config["label_names"])
     return metadata
@@ -223,7 +288,7 @@ def _assumed_classes(found: Match, source: str) -> tuple[tuple[str, ...] | None,
     outputs, architecture = found.config.classes, found.config.architecture
     if outputs == 1000:
         return _read_classes(BUNDLED / "imagenet_classes.json"), ()
-    if outputs == 10 and entry(architecture).input_size == (3, 32, 32):
+    if outputs == 10 and input_size(architecture) == (3, 32, 32):
         note = f"{source} names no classes; those of CIFAR-10 in their usual order were assumed"
         return CIFAR10_CLASSES, (note,)
     return None, ()

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import get_args
 
 from graft.errors import InputError, WeightsError
-from graft.models.catalog import build, default_config
 from graft.models.network import Network, PaddingRule
+from graft.weights.architectures import build, default_config, is_timm
 from graft.weights.base import load_base
+from graft.weights.layouts import known_architecture
 
 
 def create(
@@ -19,7 +20,7 @@ def create(
     padding: PaddingRule | None = None,
     batch_norm_eps: float | None = None,
 ) -> Network:
-    """A network in evaluation mode: `name` from the catalogue, random or with `weights`.
+    """A network in evaluation mode: `name` from the catalogue, or `timm:NAME`, random or with `weights`.
 
     `weights` is whatever `--base` takes, and then `channels`, `padding` and `batch_norm_eps` are theirs unless stated.
     With `classes` the head has so many outputs: the weights' own head where that is its size, else a fresh one.
@@ -30,13 +31,18 @@ def create(
             raise InputError(f"expected {what} to be one or more, got {number}: leave it out for the usual number")
     if padding is not None and padding not in get_args(PaddingRule):
         raise InputError(f"expected padding to be {' or '.join(get_args(PaddingRule))}, got {padding!r}: name one")
+    if is_timm(name) and (padding is not None or batch_norm_eps is not None):
+        raise InputError(
+            f"expected padding and batch_norm_eps to be left to timm for {name}, got them stated: timm has networks of "
+            "their own with TensorFlow's rules, whose names begin with tf_"
+        )
     stated = {"channels": channels, "padding": padding, "batch_norm_eps": batch_norm_eps}
     stated = {key: value for key, value in stated.items() if value is not None}
     if weights is None:
         config = replace(default_config(name), **stated)  # type: ignore[arg-type]
         return build(replace(config, classes=classes or config.classes)).eval()
     network = load_base(str(weights), architecture=name).network
-    if network.config.architecture != name:
+    if network.config.architecture != known_architecture(name):
         raise WeightsError(f"expected weights of {name}, got those of {network.config.architecture}: name that one")
     if channels is not None and channels != network.config.channels:
         raise WeightsError(

@@ -16,8 +16,9 @@ from typing import Any, get_args
 
 from graft.errors import InputError, WeightsError
 from graft.images.preprocessing import Preprocessing
-from graft.models.catalog import CATALOG, build
+from graft.models.catalog import CATALOG
 from graft.models.network import Config, Network, PaddingRule
+from graft.weights.architectures import build, is_timm
 from graft.weights.file import read_weights
 from graft.weights.layouts import fill, match
 
@@ -142,7 +143,8 @@ def _network_config(values: Any, folder: Path) -> Config:
         whole = type(config.classes) is int and type(config.channels) is int
         if not whole or config.classes < 1 or config.channels not in (1, 3):
             raise ValueError
-        if config.architecture not in CATALOG or config.padding not in get_args(PaddingRule):
+        known = config.architecture in CATALOG or is_timm(str(config.architecture))
+        if not known or config.padding not in get_args(PaddingRule):
             raise ValueError
         if not isinstance(config.batch_norm_eps, float) or not 0 < config.batch_norm_eps < 1:
             raise ValueError

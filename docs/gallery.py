@@ -1,0 +1,275 @@
+"""Writes the gallery, `docs/architectures.md` with its diagrams, from the catalogue and the accounting.
+
+    python docs/gallery.py            write what has changed
+    python docs/gallery.py --check    change nothing; exit 1 and name what is stale
+
+The same code gives the same bytes. What is written here are the words; every figure in a table is computed.
+"""
+
+import argparse
+import gc
+import re
+import sys
+import textwrap
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from counted import depth, graph, network, stages, table
+from families import DECISIONS, FAMILIES, Family
+from worked_examples import EXAMPLES, Example
+
+from graft.accounting.counting import by_group
+from graft.accounting.diagram import draw
+from graft.models.catalog import CATALOG, Entry
+
+DOCS = Path(__file__).parent
+PAGE = "architectures.md"
+DIAGRAMS = "architectures"
+# A cell with a number, and perhaps its unit.
+FIGURE = re.compile(r"–|[\d.,]+( [kMG]?B?| px)?")
+
+
+def files() -> dict[str, str]:
+    """All that the gallery consists of, by path below `docs/`."""
+    diagrams = {f"{DIAGRAMS}/{family.shown}.svg": diagram(family) for family in FAMILIES}
+    page = "\n".join((opening(), *(section(family) for family in FAMILIES), closing()))
+    return {PAGE: page, **diagrams}
+
+
+def diagram(family: Family) -> str:
+    """The picture of the network that stands for the family, SVG."""
+    return draw(graph(family.shown), family.shown, stages(family.shown).items())
+
+
+def opening() -> str:
+    """Title, how things are counted, the families at a glance."""
+    macs = CATALOG["resnet50"].macs
+    rows = [(f"[{each.title}](#{anchor(each)})", *at_a_glance(each.shown, CATALOG[each.shown])) for each in FAMILIES]
+    return f"""# The architectures
+
+Every network that graft builds: what it brought, what it looks like, what it costs, and what a textbook says of it,
+calculated again. `python docs/gallery.py` writes this page from the code; `graft models NAME` shows any network layer
+by layer.
+
+## How things are counted
+
+- **Parameters** are the numbers that training changes, each once. Running means and variances of batch norm are none.
+  Classifiers that only training uses are counted where the usual checkpoint has them: `googlenet`, `inception_v3`.
+- **A multiply-add** is one use of a weight in a convolution or linear layer, for one picture of the size given. Biases,
+  normalisation, activations, pooling and additions are free. Papers and tools that take the multiplication and the
+  addition for two operations print twice these numbers: ResNet-50 has {macs:,} multiply-adds, or {2 * macs:,}
+  floating-point operations (FLOPs). Many a paper says FLOPs and means multiply-adds.
+- **Activations** are the bytes of the outputs of all layers for one picture in float32, as if none were freed.
+- **Sees** is the receptive field of one place of the last map, in pixels of the picture, whether or not the picture has
+  as many. Where excitation weighs the channels by their means over the map, it takes in all of them.
+- **Depth** is the number of convolutions and linear layers on the longest path, those of excitations and shortcuts
+  included. Papers count by their own rules: Inception v3 is printed with 42, Xception with 36 (a separable pair as
+  one), the LeNet-5 of 1998 with 7 (trained sub-sampling is a layer).
+- **Errors** are percentages that the papers print, on the validation pictures of ILSVRC-2012 unless said otherwise. The
+  protocol matters: ten crops instead of one are worth a point or more. Compare only within one.
+
+## At a glance
+
+{markdown(("family", "year", "network", "parameters", "multiply-adds", "depth", "top-1", "top-5", "protocol"), rows)}"""
+
+
+def at_a_glance(name: str, entry: Entry) -> tuple[str, ...]:
+    counts = quantity(entry.params), quantity(entry.macs), str(depth(name))
+    return (str(entry.year), f"`{name}`", *counts, *errors(entry))
+
+
+def section(family: Family) -> str:
+    """One family: words, diagram, networks, stages of the network shown, worked examples."""
+    names = [name for name, entry in CATALOG.items() if entry.family == family.module]
+    papers = dict.fromkeys(CATALOG[name].paper for name in names)
+    parts = [
+        f"## {heading(family)}\n",
+        f"{'; '.join(papers)} · `graft.models.{family.module}`\n",
+        paragraph(family.brought),
+        paragraph(f"**In graft.** {family.differs}"),
+        f"![{family.shown}: stages, blocks and costs]({DIAGRAMS}/{family.shown}.svg)\n",
+        networks(names),
+        f"`{family.shown}` by stage, {exact(family.shown)}:\n",
+        by_stage(family.shown),
+    ]
+    if family.module in EXAMPLES:
+        parts += ["### What the textbook calculates\n", examples(EXAMPLES[family.module])]
+    return "\n".join(parts)
+
+
+def closing() -> str:
+    """What belongs to no family, and what was decided where sources disagree."""
+    return f"""## Transfer
+
+{examples(EXAMPLES["transfer"])}
+## Where the sources disagree
+
+Textbook, papers and public checkpoints contradict each other, and each other's numbers. This is what graft follows.
+
+{markdown(("on", "what is said", "what graft follows, and why"), DECISIONS)}"""
+
+
+def heading(family: Family) -> str:
+    return f"{family.title}, {CATALOG[family.shown].year}"
+
+
+def anchor(family: Family) -> str:
+    """The heading as GitHub links to it."""
+    return heading(family).lower().replace(",", "").replace(" ", "-")
+
+
+def networks(names: Iterable[str]) -> str:
+    """A table with a row for every network."""
+    head = ("network", "input", "parameters", "multiply-adds", "activations", "sees", "depth", "channels by stage")
+    rows = []
+    for name in names:
+        entry, counted = CATALOG[name], table(name)
+        groups = by_group(counted, stages(name))
+        last_map = [group for group in groups if len(group.output_shape) == 3][-1]
+        widths = [str(stage.channels) for stage in network(name).stages if stage.name not in ("pool", "head")]
+        rows.append(
+            (
+                f"`{name}`",
+                sizes(entry.input_size),
+                quantity(counted.params),
+                quantity(counted.macs),
+                quantity(counted.activation_bytes, "B"),
+                f"{last_map.receptive_field:,} px",
+                str(depth(name)),
+                ", ".join(widths),
+                *errors(entry),
+            )
+        )
+    return markdown((*head, "top-1", "top-5", "protocol"), rows)
+
+
+def errors(entry: Entry) -> tuple[str, str, str]:
+    """Top-1 error, top-5 error, and how they were measured."""
+    published = entry.published
+    if published is None:
+        return "–", "–", "–"
+    return show(published.top1_error), show(published.top5_error), published.protocol
+
+
+def exact(name: str) -> str:
+    counted = table(name)
+    return f"{counted.params:,} parameters and {counted.macs:,} multiply-adds at {sizes(counted.input_shape)}"
+
+
+def by_stage(name: str) -> str:
+    """A table with a row for every stage of a network."""
+    head = ("stage", "output", "stride", "sees", "parameters", "multiply-adds", "activations")
+    rows = []
+    for group in by_group(table(name), stages(name)):
+        on_a_map = len(group.output_shape) == 3
+        rows.append(
+            (
+                group.name,
+                sizes(group.output_shape) or "–",
+                str(group.stride) if on_a_map else "–",
+                f"{group.receptive_field:,} px" if on_a_map else "–",
+                f"{group.params:,}",
+                f"{group.macs:,}",
+                quantity(group.activation_bytes, "B"),
+            )
+        )
+    return markdown(head, rows)
+
+
+def examples(rows: Iterable[Example]) -> str:
+    """A table of worked examples."""
+    head = ("question", "textbook", "recomputed", "verdict", "")
+    return markdown(
+        head,
+        [
+            (
+                example.question + (f" ({example.unit})" if example.unit not in ("", "shape") else ""),
+                show(example.textbook, example.unit),
+                show(example.right(), example.unit),
+                example.verdict if example.verdict == "agrees" else f"**{example.verdict}**",
+                example.explained(),
+            )
+            for example in rows
+        ],
+    )
+
+
+def paragraph(text: str) -> str:
+    """Lines of 120 characters at most, none of which ends inside 3 × 3."""
+    return textwrap.fill(text.replace(" × ", "\u00a0×\u00a0"), 120).replace("\u00a0", " ") + "\n"
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table; columns of figures stand to the right."""
+    rows = list(rows)
+    columns = list(zip(*rows, strict=True))
+    rule = ["---:" if all(FIGURE.fullmatch(cell) for cell in column) else "---" for column in columns]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in (head, rule, *rows))
+
+
+def show(value: Any, unit: str = "") -> str:
+    """A figure of a worked example in a cell; in a list of rows, a row's own list is a shape."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{Decimal(str(value)):f}"
+    if isinstance(value, dict):
+        return "<br>".join(f"{name.replace('_', ' ')}: {show(each)}" for name, each in value.items())
+    if isinstance(value, str):
+        return value
+    if any(isinstance(each, list | tuple) for each in value):
+        return "<br>".join(" · ".join(show(cell, "shape") for cell in row) for row in value)
+    return sizes(value) if unit == "shape" else ", ".join(show(each) for each in value)
+
+
+def sizes(shape: Sequence[int]) -> str:
+    return " × ".join(map(str, shape))
+
+
+def quantity(count: int, unit: str = "") -> str:
+    """Three digits, the prefix of the unit, and the unit: 25.6 M."""
+    for prefix, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if count >= size:
+            number = count / size
+            return f"{number:.{2 if number < 9.995 else 1 if number < 99.95 else 0}f} {prefix}{unit}"
+    return f"{count} {unit}".rstrip()
+
+
+def stale(made: dict[str, str]) -> list[str]:
+    """Paths below `docs/` whose contents are not what they should be, and diagrams that should not be there."""
+    present = {f"{DIAGRAMS}/{path.name}" for path in (DOCS / DIAGRAMS).glob("*")}
+    differing = [name for name, text in made.items() if not _is(DOCS / name, text)]
+    return sorted([*differing, *(present - set(made))])
+
+
+def _is(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_text(encoding="utf-8") == text
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Write docs/architectures.md and its diagrams.")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 and name what is stale")
+    check = parser.parse_args().check
+    made = files()
+    names = stale(made)
+    for name in names:
+        if not check and name in made:
+            (DOCS / name).parent.mkdir(exist_ok=True)
+            (DOCS / name).write_text(made[name], encoding="utf-8")
+        elif not check:
+            (DOCS / name).unlink()
+        print(f"docs/{name} {'is stale' if check else 'written' if name in made else 'removed'}")
+    if check and names:
+        print("run python docs/gallery.py", file=sys.stderr)
+    return int(check and bool(names))
+
+
+if __name__ == "__main__":
+    gc.disable()  # every network stays in memory, and searching all their modules for garbage is a third of the time
+    sys.exit(main())

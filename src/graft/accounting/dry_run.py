@@ -1,0 +1,130 @@
+"""A network run on torch's meta device: tensors have shapes and no data, so nothing is computed.
+
+torch knows how every operation behaves there, but for most of them asking loads its compiler, which takes longer than a
+whole account. So results are made here where `graft.accounting.shapes` knows their shapes, and torch is asked for the
+rest.
+"""
+
+import copy
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+
+from graft.accounting.shapes import shapes_of
+from graft.errors import InputError
+
+
+class DryRun(TorchDispatchMode):
+    """While it is entered, every operation is run without computing, and `saw` is told of it."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # torch asks; to skip its compiler would be to load it first.
+        return False
+
+    def saw(self, func: Any, arguments: dict[str, Any], result: Any) -> None:
+        """`func` was run with `arguments`, by their names in its schema, and returned `result`."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if len({tensor.device for tensor in tensors((args, kwargs))}) > 1:
+            # The image meets a tensor that the forward pass made on a real device.
+            args, kwargs = tree_map_only(Tensor, lambda tensor: tensor.to("meta"), (args, kwargs))
+        arguments = _by_name(func, args, kwargs)
+        result = _empty_result(func, arguments)
+        if result is None:
+            result = func(*args, **kwargs)
+        self.saw(func, arguments, result)
+        return result
+
+
+def name_of(func: Any) -> str:
+    """Name of an operation as `graft.accounting.shapes` has it: "convolution", "relu_"."""
+    name: str = func.overloadpacket.__name__
+    return name
+
+
+def tensors(value: object) -> Iterator[Tensor]:
+    """The tensors in nested tuples, lists and dicts."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, tuple | list):
+        for one in value:
+            yield from tensors(one)
+    elif isinstance(value, dict):
+        for one in value.values():
+            yield from tensors(one)
+
+
+def empty_batch(module: nn.Module, input_shape: tuple[int, ...], batch_size: int = 1) -> Tensor:
+    """A meta tensor (batch_size, *input_shape) of the dtype of the parameters. Raises InputError for other sizes."""
+    if not input_shape or not all(isinstance(size, int) and size > 0 for size in (batch_size, *input_shape)):
+        raise InputError(
+            f"expected positive sizes, got {batch_size!r} inputs of {input_shape!r}: give a batch size and the shape "
+            "of one input"
+        )
+    dtypes = (p.dtype for p in module.parameters() if p.is_floating_point())
+    return torch.empty(batch_size, *input_shape, dtype=next(dtypes, torch.get_default_dtype()), device="meta")
+
+
+def reason(error: Exception) -> str:
+    """The first line of what an exception says, or its kind."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def without_data(module: nn.Module) -> nn.Module:
+    """A copy on the meta device, without hooks; no data is copied on the way."""
+    copies: dict[int, Any] = {}  # what copy.deepcopy takes in place of its own copy, by id of the original
+    for part in module.modules():
+        for hooks in (part._forward_hooks, part._forward_pre_hooks, part._backward_hooks, part._backward_pre_hooks):
+            copies[id(hooks)] = OrderedDict()
+        # Tensors kept as plain attributes too, such as a grid of coordinates.
+        for tensor in (*part._buffers.values(), *vars(part).values()):
+            if isinstance(tensor, Tensor):
+                copies[id(tensor)] = torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
+        for parameter in part._parameters.values():
+            if parameter is not None:
+                empty = torch.empty(parameter.shape, dtype=parameter.dtype, device="meta")
+                copies[id(parameter)] = nn.Parameter(empty, parameter.requires_grad)
+    return copy.deepcopy(module, copies)
+
+
+def _by_name(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of an operation by the names in its schema, defaults filled in."""
+    named = {}
+    for index, argument in enumerate(func._schema.arguments):
+        given = args[index] if index < len(args) else argument.default_value
+        named[argument.name] = kwargs.get(argument.name, given)
+    return named
+
+
+# Operations whose second result is the places of the maxima.
+_WITH_PLACES = {"max_pool2d_with_indices", "adaptive_max_pool2d"}
+
+
+def _empty_result(func: Any, arguments: dict[str, Any]) -> Any:
+    """What an operation on the meta device returns, made without asking torch; None if that takes asking."""
+    given = list(tensors(arguments))
+    if not given or not all(tensor.is_meta for tensor in given):
+        return None
+    operation = name_of(func)
+    # Whole numbers and floating-point ones together make the latter; to mix the latter is for torch.
+    dtypes = {tensor.dtype for tensor in given if tensor.is_floating_point()}
+    if len(dtypes) != 1 and not operation.endswith("_"):
+        return None
+    shapes = shapes_of(operation, arguments)
+    if shapes is None:
+        return None
+    if operation.endswith("_"):
+        return arguments["self"]
+    dtype = arguments.get("dtype") or dtypes.pop()
+    results: list[Tensor | None] = []
+    for shape in shapes:
+        kind = torch.int64 if results and operation in _WITH_PLACES else dtype
+        results.append(None if shape is None else torch.empty(shape, dtype=kind, device="meta"))
+    return tuple(results) if len(func._schema.returns) > 1 else results[0]

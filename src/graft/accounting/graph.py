@@ -1,0 +1,231 @@
+"""The dataflow of a network: its layers, what joins them between layers, and which feeds which.
+
+Recorded during one forward pass in which nothing is computed, so that it is what the network does and not what its
+source seems to say: branches and shortcuts are found in any module, however its forward pass spells them.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from graft.accounting.counting import account, multiply_adds
+from graft.accounting.dry_run import DryRun, empty_batch, name_of, tensors, without_data
+from graft.accounting.shapes import per_axis
+
+
+@dataclass(frozen=True)
+class Node:
+    """One call of a layer (a module without children), or one operation between layers, such as an addition.
+
+    `operation` is what it does in the words of `OPERATIONS`, or torch's own word; `inputs` are the positions, in the
+    graph, of the nodes it takes its tensors from. Parameters are counted at their first use. Layers that change no
+    value (dropout in evaluation, flattening) are no nodes.
+    """
+
+    path: str  # of the layer, or of the module between whose layers the operation is; dotted, "" for the network
+    type: str  # class of the layer: "Conv2d"; empty for an operation between layers
+    operation: str
+    inputs: tuple[int, ...]
+    output_shape: tuple[int, ...]  # (C, H, W) or (D,), without the batch
+    params: int = 0
+    macs: int = 0
+    window: tuple[int, ...] = ()  # kernel of a convolution or pool, (h, w)
+    stride: int = 1  # of that window, on the axis where it is more
+    groups: int = 1
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Nodes in the order in which they ran, the first of which is the image; every input is before its user.
+
+    `modules` has the class of every module of the network by path, whether or not it is a node. `params` counts every
+    parameter once, also those of layers that evaluation does not run.
+    """
+
+    nodes: tuple[Node, ...]
+    modules: Mapping[str, str]
+    params: int
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of one image."""
+        return sum(node.macs for node in self.nodes)
+
+    @cached_property
+    def users(self) -> Counter[int]:
+        """How many nodes take the output of each."""
+        return Counter(each for node in self.nodes for each in node.inputs)
+
+    @cached_property
+    def strides(self) -> tuple[int | None, ...]:
+        """Pixels of the image between neighbouring outputs of each node, None where there is no map."""
+        strides: list[int | None] = [1]
+        for node in self.nodes[1:]:
+            before = max((each for each in map(strides.__getitem__, node.inputs) if each is not None), default=None)
+            strides.append(None if before is None or prod(node.output_shape[1:]) == 1 else before * node.stride)
+        return tuple(strides)
+
+
+IMAGE = "image"
+
+# Operations as torch's dispatcher names them, in words. The first that a layer does, in this order, is what it is:
+# a padded convolution is a convolution.
+OPERATIONS = {
+    "convolution": "convolution",
+    **dict.fromkeys(("addmm", "mm"), "linear"),
+    **dict.fromkeys(("bmm", "baddbmm"), "matrix product"),
+    **dict.fromkeys(("max_pool2d_with_indices", "adaptive_max_pool2d"), "max pool"),
+    **dict.fromkeys(("avg_pool2d", "_adaptive_avg_pool2d", "mean"), "average pool"),
+    "native_batch_norm": "batch norm",
+    "native_layer_norm": "layer norm",
+    "native_group_norm": "group norm",
+    "relu": "ReLU",
+    "hardtanh": "ReLU6",
+    "silu": "SiLU",
+    "gelu": "GELU",
+    "elu": "ELU",
+    "leaky_relu": "leaky ReLU",
+    "hardswish": "hard swish",
+    "hardsigmoid": "hard sigmoid",
+    "sigmoid": "sigmoid",
+    "tanh": "tanh",
+    **dict.fromkeys(("_softmax", "_safe_softmax"), "softmax"),
+    "_log_softmax": "log softmax",
+    "cat": "concatenate",
+    "constant_pad_nd": "pad",
+    **dict.fromkeys(("index", "index_select"), "select channels"),
+    "add": "add",
+    "mul": "multiply",
+}
+_RANKS = {operation: rank for rank, operation in enumerate(OPERATIONS)}
+# These copy; the graph goes through them as it goes through views.
+_COPIES = {"clone", "_to_copy", "_unsafe_view", "contiguous", "_reshape_alias"}
+
+
+def trace(module: nn.Module, input_shape: tuple[int, int, int]) -> Graph:
+    """The graph of `module` in evaluation on one image (C, H, W), of which only the shape is used.
+
+    Works on any module that takes images (N, C, H, W), on any device, and leaves it alone. Raises InputError, naming
+    the layer that broke, if the module cannot run on such an image.
+    """
+    counted = account(module, input_shape)
+    network = without_data(module).eval()
+    image = empty_batch(network, input_shape)
+    record = _Record(network, image)
+    with torch.no_grad(), record:
+        network(image)
+    modules = {name: type(part).__name__ for name, part in network.named_modules()}
+    return Graph(tuple(record.nodes), modules, counted.params)
+
+
+@dataclass
+class _Call:
+    """A module that has begun and not ended."""
+
+    module: nn.Module
+    layer: bool
+    node: int | None = None  # position of its last node in the graph
+    rank: int = 0  # of the operation that names that node
+    params: int = 0  # used by operations of which no node has come yet, such as a view of the weight
+
+
+class _Record(DryRun):
+    """One forward pass of `network` on `image`: told of every operation, and of every module that begins and ends."""
+
+    def __init__(self, network: nn.Module, image: Tensor) -> None:
+        super().__init__()
+        self.nodes = [Node("", "", IMAGE, (), tuple(image.shape[1:]))]
+        self._names = {module: name for name, module in network.named_modules()}
+        self._running: list[_Call] = []  # the innermost last
+        self._unused = {id(parameter): parameter for parameter in network.parameters()}
+        # By storage, which views share: the node that wrote it last. The tensors are kept, so that no storage is
+        # given twice.
+        self._writers = {_storage(image): 0}
+        self._kept = [image]
+        for module in self._names:
+            module.register_forward_pre_hook(self._begin)
+            module.register_forward_hook(self._end)
+
+    def _begin(self, module: nn.Module, inputs: object) -> None:
+        self._running.append(_Call(module, layer=next(module.children(), None) is None))
+
+    def _end(self, module: nn.Module, inputs: object, outputs: object) -> None:
+        call = self._running.pop()
+        while call.module is not module:  # this one broke off, and the network caught the exception
+            call = self._running.pop()
+        output = next(tensors(outputs), None)
+        if call.layer and call.node is not None and output is not None:
+            # Views of the result are no operations of their own.
+            self.nodes[call.node] = replace(self.nodes[call.node], output_shape=tuple(output.shape[1:]))
+        if call.params and self._running:
+            self._running[-1].params += call.params
+
+    def saw(self, func: Any, arguments: dict[str, Any], result: Any) -> None:
+        """Add an operation to the graph if it works on what was made from the image."""
+        call, operation, used, outputs = self._running[-1], name_of(func), [*tensors(arguments)], [*tensors(result)]
+        self._kept += used + outputs
+        new = [self._unused.pop(id(tensor)) for tensor in used if id(tensor) in self._unused]
+        call.params += sum(parameter.numel() for parameter in new)
+        writers = [self._writers.get(_storage(tensor)) for tensor in used]
+        inputs = tuple(dict.fromkeys(writer for writer in writers if writer is not None))
+        if not inputs or not outputs or operation.startswith("new_") or operation.endswith("_like"):
+            return  # the last two take the shape only
+        node = inputs[0]
+        in_place = operation.endswith("_")
+        views = not in_place and any(returned.alias_info is not None for returned in func._schema.returns)
+        if not views and operation not in _COPIES:
+            node = self._node(call, operation.removesuffix("_"), arguments, outputs[0], inputs)
+        for output in outputs:
+            self._writers[_storage(output)] = node
+
+    def _node(
+        self, call: _Call, operation: str, arguments: dict[str, Any], output: Tensor, inputs: tuple[int, ...]
+    ) -> int:
+        """Make a node of an operation between layers, or one for all the operations of a layer."""
+        rank, shape = _RANKS.get(operation, len(_RANKS)), tuple(output.shape[1:])
+        if call.node is None or not call.layer:
+            call.node, call.rank = len(self.nodes), len(_RANKS) + 1
+            layer = type(call.module).__name__ if call.layer else ""
+            self.nodes.append(Node(self._names[call.module], layer, operation, (), shape))
+        node, position = self.nodes[call.node], call.node
+        if rank < call.rank:
+            call.rank = rank
+            word = OPERATIONS.get(operation, operation)
+            node = replace(node, operation=word, **_window(operation, arguments, shape))
+        self.nodes[position] = replace(
+            node,
+            inputs=tuple(dict.fromkeys((*node.inputs, *(each for each in inputs if each != position)))),
+            output_shape=shape,
+            params=node.params + call.params,
+            macs=node.macs + multiply_adds(operation, arguments, output),
+        )
+        call.params = 0
+        return position
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata
+
+
+def _window(operation: str, arguments: dict[str, Any], output: tuple[int, ...]) -> dict[str, Any]:
+    """Kernel, stride and groups of an operation that has them, as fields of a node."""
+    if operation == "convolution":
+        weight, axes = arguments["weight"], len(arguments["weight"].shape) - 2
+        stride = max(per_axis(arguments["stride"], axes))
+        return {"window": tuple(weight.shape[2:]), "stride": stride, "groups": arguments["groups"]}
+    if OPERATIONS.get(operation) not in ("max pool", "average pool"):
+        return {}
+    if "kernel_size" not in arguments:  # adaptive, or a mean: the window is as many times the output as it takes
+        sizes = tuple(arguments["self"].shape[2:])
+        if len(sizes) != 2:
+            return {}
+        window = tuple(-(-size // out) for size, out in zip(sizes, (*output[1:], 1, 1)[:2], strict=True))
+        return {"window": window, "stride": max(window)}
+    window = tuple(per_axis(arguments["kernel_size"], 2))
+    return {"window": window, "stride": max(per_axis(arguments["stride"] or window, 2))}

@@ -1,0 +1,224 @@
+"""Where the boxes of a directed graph go on a page: in layers from top to bottom, branches side by side.
+
+The layered drawing of Sugiyama, Tagawa and Toda 1981, "Methods for Visual Understanding of Hierarchical System
+Structures", with one change: a box and those straight above and below it share a column, so that a branch is a straight
+line. Sizes and places are in pixels, y downwards.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
+from math import inf
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Box:
+    """`x` and `y` are of the upper left corner; `port` is where lines leave and arrive, unless the box is `wide`."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    port: float
+    wide: bool = False  # as wide as all that it is connected to, so that lines are straight
+
+    @property
+    def right(self) -> float:
+        return self.x + self.width
+
+    @property
+    def bottom(self) -> float:
+        return self.y + self.height
+
+
+@dataclass(frozen=True)
+class Layout:
+    """`routes` are, for each edge (from, to), where its line passes the layers in between, from the top down."""
+
+    boxes: tuple[Box, ...]
+    routes: dict[tuple[int, int], tuple[tuple[float, float, float], ...]]  # x, top, bottom
+    width: float
+    height: float
+
+
+# Between neighbouring columns and between layers, and the width that a line needs beside boxes.
+GAP, RISE, LANE = 12.0, 24.0, 12.0
+# How much a line that goes around, and one that joins a sum from the side, pull on the columns at its ends; others 1.
+_AROUND, _ASIDE = 0.02, 0.05
+_ROUNDS = 100
+
+
+@dataclass(frozen=True)
+class _Vertices:
+    """The boxes, then a vertex for each layer that a line passes: each with its layer, width and neighbours."""
+
+    boxes: int
+    layer: list[int]
+    width: list[float]
+    above: list[list[int]]  # from left to right
+    below: list[list[int]]
+    routes: dict[tuple[int, int], list[int]]  # the vertices that the line of an edge passes
+    around: set[int]  # those of a line that leaves a box which others leave too, and passes boxes beside them
+    small: frozenset[int]
+
+    @property
+    def count(self) -> int:
+        return len(self.layer)
+
+
+def place(
+    sizes: Sequence[tuple[float, float]], inputs: Sequence[Sequence[int]], small: frozenset[int], wide: frozenset[int]
+) -> Layout:
+    """Lay out boxes of `sizes` (width, height), each below its `inputs`, which come before it in the sequence.
+
+    Into a `small` box its longest branch comes from above, on the left, and the others from the side. A `wide` one is
+    as wide as all that it is connected to, unless something else is in the way.
+    """
+    vertices = _vertices(sizes, inputs, small)
+    columns = _columns(vertices)
+    width = [0.0] * vertices.count  # of columns
+    for vertex, column in enumerate(columns):
+        width[column] = max(width[column], vertices.width[vertex])
+    middles = _across(vertices, columns, width)
+    x = [middles[column] for column in columns]
+    layers = range(max(vertices.layer) + 1)
+    heights = [max(size[1] for box, size in enumerate(sizes) if vertices.layer[box] == each) for each in layers]
+    tops = [sum(heights[:each]) + RISE * each for each in layers]
+    boxes = []
+    for box, (own, height) in enumerate(sizes):
+        level = vertices.layer[box]
+        start, end = x[box] - own / 2, x[box] + own / 2
+        if box in wide:
+            start, end = _span(vertices, box, (start, end), x, [width[column] for column in columns])
+        boxes.append(Box(start, tops[level] + (heights[level] - height) / 2, end - start, height, x[box], box in wide))
+    margin = min(box.x for box in boxes)
+    boxes = [replace(box, x=box.x - margin, port=box.port - margin) for box in boxes]
+    passes = [
+        (at - margin, tops[level], tops[level] + heights[level]) for at, level in zip(x, vertices.layer, strict=True)
+    ]
+    routes = {edge: tuple(passes[one] for one in passed) for edge, passed in vertices.routes.items()}
+    right = max([box.right for box in boxes] + [at + LANE / 2 for route in routes.values() for at, _, _ in route])
+    return Layout(tuple(boxes), routes, right, tops[-1] + heights[-1])
+
+
+def _span(
+    vertices: _Vertices, box: int, own: tuple[float, float], x: Sequence[float], width: Sequence[float]
+) -> tuple[float, float]:
+    """Left and right of a wide box: those of all that it is connected to, its `own` if that would cover something."""
+    near = vertices.above[box] + vertices.below[box]
+    # A line needs some more room than it has, to arrive clear of the corner.
+    left = min([own[0], *(x[one] - max(width[one] / 2, LANE) for one in near)])
+    right = max([own[1], *(x[one] + max(width[one] / 2, LANE) for one in near)])
+    beside = [one for one, level in enumerate(vertices.layer) if level == vertices.layer[box]]
+    return own if any(left < x[one] < right for one in beside if one not in (box, *near)) else (left, right)
+
+
+def _vertices(
+    sizes: Sequence[tuple[float, float]], inputs: Sequence[Sequence[int]], small: frozenset[int]
+) -> _Vertices:
+    layer: list[int] = []
+    for each in inputs:
+        layer.append(1 + max((layer[one] for one in each), default=-1))
+    width, above = [width for width, _ in sizes], [list[int]() for _ in sizes]
+    routes: dict[tuple[int, int], list[int]] = {}
+
+    def rank(box: int, one: int) -> tuple[int, int]:
+        """From left to right: into a small box the longest branch first, else as given, but what goes around last."""
+        around = one == 0 and layer[box] > 1
+        return -layer[one] if box in small else int(around), inputs[box].index(one)
+
+    for box, each in enumerate(inputs):
+        for one in sorted(each, key=partial(rank, box)):
+            levels = range(layer[one] + 1, layer[box])
+            routes[one, box] = list(range(len(layer), len(layer) + len(levels)))
+            layer += levels
+            width += [LANE] * len(levels)
+            above += [[] for _ in levels]
+            for upper, lower in pairwise([one, *routes[one, box], box]):
+                above[lower].append(upper)
+    below: list[list[int]] = [[] for _ in above]
+    for lower, uppers in enumerate(above):
+        for upper in uppers:
+            below[upper].append(lower)
+    around = {one for (start, _), passed in routes.items() for one in passed if len(below[start]) > 1}
+    return _Vertices(len(sizes), layer, width, above, below, routes, around, small)
+
+
+def _columns(vertices: _Vertices) -> list[int]:
+    """The column of each vertex, as its first vertex: it goes on downwards as long as there is one way that it can.
+
+    A line that goes around boxes has a column of its own.
+    """
+    columns = list(range(vertices.count))
+    for start in range(vertices.count):
+        upper = start
+        while True:
+            alone = upper in vertices.around
+            below = [each for each in vertices.below[upper] if alone or each not in vertices.around]
+            if len(below) != 1:
+                break
+            (lower,) = below
+            above = [each for each in vertices.above[lower] if alone or each not in vertices.around]
+            if above[0] != upper or (len(above) > 1 and lower not in vertices.small):
+                break
+            columns[lower] = columns[start]
+            upper = lower
+    return columns
+
+
+def _order(vertices: _Vertices, columns: Sequence[int]) -> list[int]:
+    """Columns from left to right, as they are met on the way up from the last boxes, branch after branch."""
+    met: dict[int, None] = {}  # vertices
+
+    def meet(vertex: int) -> None:
+        if vertex not in met:
+            met[vertex] = None
+            for one in vertices.above[vertex]:
+                meet(one)
+
+    for vertex in range(vertices.boxes):
+        if not vertices.below[vertex]:
+            meet(vertex)
+    return list(dict.fromkeys(columns[vertex] for vertex in met))
+
+
+def _across(vertices: _Vertices, columns: Sequence[int], width: Sequence[float]) -> dict[int, float]:
+    """The x of each column, as close to what it is connected to as its neighbours let it."""
+    order = _order(vertices, columns)
+    # For each column the next ones to its left and right in any layer, and how far their middles must be apart.
+    lefts: dict[int, dict[int, float]] = {column: {} for column in order}
+    rights: dict[int, dict[int, float]] = {column: {} for column in order}
+    rank = {column: place for place, column in enumerate(order)}
+    for level in set(vertices.layer):
+        row = [vertex for vertex in range(vertices.count) if vertices.layer[vertex] == level]
+        for one, other in pairwise(sorted(row, key=lambda vertex: rank[columns[vertex]])):
+            left, right = columns[one], columns[other]
+            room = width[left] + width[right]
+            if vertices.around & {one, other}:  # a line may pass below a box that is wider than the rest of its column
+                room = vertices.width[one] + vertices.width[other]
+            lefts[right][left] = rights[left][right] = max(lefts[right].get(left, 0.0), room / 2 + GAP)
+    pulls: dict[int, list[tuple[int, float]]] = {column: [] for column in order}
+    for lower, uppers in enumerate(vertices.above):
+        for number, upper in enumerate(uppers):
+            one, other = columns[upper], columns[lower]
+            if one == other:
+                continue
+            around = one in vertices.around or other in vertices.around
+            weight = _AROUND if around else _ASIDE if lower in vertices.small and number else 1.0
+            pulls[one].append((other, weight))
+            pulls[other].append((one, weight))
+
+    x: dict[int, float] = {}
+    for column in order:
+        x[column] = max([x[left] + apart for left, apart in lefts[column].items()], default=0.0)
+    for number in range(_ROUNDS):
+        for column in order if number % 2 else reversed(order):
+            if pulls[column]:
+                wanted = sum(x[other] * pull for other, pull in pulls[column]) / sum(pull for _, pull in pulls[column])
+                low = max((x[left] + apart for left, apart in lefts[column].items()), default=-inf)
+                high = min((x[right] - apart for right, apart in rights[column].items()), default=inf)
+                x[column] = max(low, min(wanted, high))
+    return x

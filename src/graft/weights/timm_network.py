@@ -1,0 +1,279 @@
+"""Any convolutional network of timm as a `Network`: `timm:NAME` or `timm:NAME.TAG`, with the extra `timm`.
+
+timm's networks are written freely, so their stages are found, not declared. One forward pass is watched: a module
+whose submodules run one after another, each taking the very tensor that the one before gave, is the chain of them and
+can be cut between any two. The chain is grouped into stages at the modules that timm's feature information names. A
+network that does something of its own between its parts is refused.
+
+Tensor names are timm's, so its checkpoints fit and timm loads what is saved here.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from graft.errors import InputError
+from graft.models.blocks import PointwiseHead
+from graft.models.network import HEAD, Config, Network, Stage
+from graft.weights.timm_catalog import PREFIX, installed_timm, timm_input_size, timm_name
+
+# Side in pixels of the picture that is run to find the chain, where the network takes other sizes than its own.
+SIDE = 192
+# A convolution of one pixel and the same numbers as a product of matrices differ by rounding.
+TOLERANCE = 1e-5
+# Paths of the parameterless layers that are put between timm's.
+FLATTEN, UNFLATTEN, DROPOUT = "flatten_map", "unflatten_vector", "dropout_of_vector"
+
+
+# The chain of a forward pass
+
+
+@dataclass
+class _Call:
+    """One call of a submodule. Tensors are told apart by identity and version, which writing in place raises."""
+
+    path: str
+    module: nn.Module
+    given: tuple[Tensor, int] | None  # None unless exactly one tensor was
+    gave: tuple[Tensor, int] | None = None
+    calls: list["_Call"] = field(default_factory=list)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the output, without the batch."""
+        return tuple(self.gave[0].shape[1:]) if self.gave else ()
+
+    @property
+    def layers(self) -> int:
+        """Convolutions and linear layers inside."""
+        return sum(isinstance(module, nn.Conv2d | nn.Linear) for module in self.module.modules())
+
+    def all(self) -> Iterator["_Call"]:
+        """This call and those that it made, in the order in which they began."""
+        yield self
+        for call in self.calls:
+            yield from call.all()
+
+    def break_in_chain(self) -> str | None:
+        """Where the calls that this one made do not lead from its input to its output; None if they do."""
+        now, seen = self.given, set[nn.Module]()
+        for call in self.calls:
+            if not _same(call.given, now):
+                return f"before {call.path}"
+            if call.module in seen and any(True for _ in call.module.parameters()):
+                return f"at {call.path}, which runs twice"
+            seen.add(call.module)
+            now = call.gave
+        if not self.calls:
+            return f"at {self.path}"
+        return None if _same(self.gave, now) else f"after {self.calls[-1].path}"
+
+    def parts(self, ends: list[str]) -> Iterator["_Call"]:
+        """The chain, no finer than is needed to cut behind the paths in `ends`."""
+        if any(path != self.path and _holds(self.path, path) for path in ends) and self.break_in_chain() is None:
+            for call in self.calls:
+                yield from call.parts(ends)
+        else:
+            yield self
+
+
+def _same(one: tuple[Tensor, int] | None, other: tuple[Tensor, int] | None) -> bool:
+    return one is not None and other is not None and one[0] is other[0] and one[1] == other[1]
+
+
+def _holds(outer: str, inner: str) -> bool:
+    return outer in ("", inner) or inner.startswith(f"{outer}.")
+
+
+def _watch(model: nn.Module, image: Tensor) -> _Call:
+    """Run `model` on `image` and return what called what."""
+    paths = {module: path for path, module in model.named_modules()}
+    running = [_Call("", nn.Identity(), None)]
+
+    def begin(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        tensors = [value for value in (*inputs, *named.values()) if isinstance(value, Tensor)]
+        call = _Call(paths[module], module, (tensors[0], tensors[0]._version) if len(tensors) == 1 else None)
+        running[-1].calls.append(call)
+        running.append(call)
+
+    def end(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        running.pop().gave = (output, output._version) if isinstance(output, Tensor) else None
+
+    hooks = [module.register_forward_pre_hook(begin, with_kwargs=True) for module in paths]
+    hooks += [module.register_forward_hook(end) for module in paths]
+    try:
+        with torch.no_grad():
+            model(image)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return running[0].calls[0]
+
+
+# The network
+
+
+class UnflattenVector(nn.Module):
+    """(N, D) to (N, D, 1, 1), for convolutions behind the pooling."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.reshape(x.shape[0], -1, 1, 1)
+
+
+class TimmNetwork(Network):
+    """A network of timm, images (N, C, H, W) to logits (N, classes), in stages `stem`, `stage1` … `pool`, `head`.
+
+    A stage begins with a convolution and ends at a module of timm's feature information, or at the norm, activation
+    or pooling that follows it. What else has weights, from where maps become a vector to the head, is the stage `fc`.
+    """
+
+    def __init__(self, config: Config, model: nn.Module, forward: _Call) -> None:
+        super().__init__()
+        self.config = config
+        for name, child in model.named_children():
+            self.attach(name, child)
+        path, layer = _classifier(config, model, forward)
+        if isinstance(layer, nn.Conv2d):
+            self.attach(path, _pointwise(layer))
+        self.attach(FLATTEN, nn.Flatten())
+        self.attach(UNFLATTEN, UnflattenVector())
+        # Some networks name no module for a feature, or themselves.
+        features = [each["module"] for each in getattr(model, "feature_info", []) if each.get("module")]
+        stages = _stages(config, forward, features, path)
+        rate = float(getattr(model, "drop_rate", 0.0) or 0.0)
+        if rate and not any(isinstance(module, nn.Dropout) for module in model.modules()):
+            # Dropout as a function, which evaluation leaves out: it comes before the classifier.
+            self.attach(DROPOUT, nn.Dropout(rate))
+            stages[-1] = replace(stages[-1], parts=(DROPOUT, *stages[-1].parts))
+        self.arrange(stages, path)
+
+
+def build_timm(config: Config) -> Network:
+    """An untrained network of timm. Raises InputError for one that is no chain of parts from maps to a vector."""
+    name = timm_name(config.architecture).removeprefix(PREFIX)
+    timm = installed_timm(config.architecture)
+    model = timm.create_model(name, num_classes=config.classes, in_chans=config.channels).eval()
+    try:
+        image = _image(model, config.channels, (SIDE, SIDE))
+        forward = _watch(model, image)
+    except (RuntimeError, AssertionError):
+        # It takes one size only.
+        image = _image(model, config.channels, timm_input_size(config.architecture)[1:])
+        forward = _watch(model, image)
+    network = TimmNetwork(config, model, forward).eval()
+    with torch.no_grad():
+        found = network(image)
+    # Right by construction; this is the test of that construction, on every network that it is used for.
+    expected = forward.gave[0] if forward.gave else found
+    if not found.is_meta and not (found - expected).abs().max() <= TOLERANCE * expected.abs().max():
+        raise _refusal(config, "whose parts in order give another result than the whole")
+    return network.train()
+
+
+def _image(model: nn.Module, channels: int, size: tuple[int, int]) -> Tensor:
+    """A ramp from -1 to 1, (1, C, H, W), where the network is: drawing at random would move the user's seed."""
+    like = next(model.parameters())
+    ramp = torch.linspace(-1, 1, channels * size[0] * size[1], dtype=like.dtype, device=like.device)
+    return ramp.view(1, channels, *size)
+
+
+def _classifier(config: Config, model: nn.Module, forward: _Call) -> tuple[str, nn.Conv2d | nn.Linear]:
+    """The layer whose outputs are the classes and its path: the last one in what timm names as classifier."""
+    ask: Any = getattr(model, "get_classifier", None)
+    named = ask() if ask else None
+    inside = set(named.modules()) if isinstance(named, nn.Module) else set()
+    found = [
+        (call.path, call.module)
+        for call in forward.all()
+        if call.module in inside and isinstance(call.module, nn.Conv2d | nn.Linear)
+    ]
+    weight = found[-1][1].weight if found else torch.empty(0)
+    if len(weight) != config.classes or weight[0].numel() != weight.shape[1]:
+        raise _refusal(config, "whose classifier is not one linear layer")
+    if found[-1][1].bias is None:
+        raise _refusal(config, "whose classifier has no bias")
+    return found[-1]
+
+
+def _pointwise(convolution: nn.Conv2d) -> PointwiseHead:
+    """The same tensors as a layer from vectors to vectors."""
+    assert isinstance(convolution.bias, nn.Parameter)
+    head = PointwiseHead(convolution.in_channels, convolution.out_channels, device="meta")
+    head.weight, head.bias = convolution.weight, convolution.bias
+    return head
+
+
+def _stages(config: Config, forward: _Call, features: list[str], classifier: str) -> list[Stage]:
+    """The chain in stages: maps up to the last feature, the vector that they are pooled to, the head."""
+    broken = forward.break_in_chain()
+    parts = list(forward.parts([*features, classifier]))
+    at = next(index for index, part in enumerate(parts) if _holds(part.path, classifier))
+    if broken or parts[at].path != classifier:
+        raise _refusal(config, f"whose chain of parts breaks {broken or parts[at].break_in_chain()}")
+    count = sum(_is_map(part.shape) for part in parts)
+    maps, vectors = parts[:count], parts[count:at]
+    pooled = vectors and all(part.shape[1:] in ((), (1, 1)) for part in vectors)
+    if not maps or not all(_is_map(part.shape) for part in maps) or not pooled:
+        raise _refusal(config, "whose parts do not hand on maps (N, C, H, W) until they are pooled to a vector")
+    while isinstance(vectors[-1].module, nn.Dropout):
+        vectors.pop()
+    head = [part.path for part in parts[count + len(vectors) :]]
+    assert forward.given is not None
+    stages = [*_map_stages(maps, features, forward.given[0].shape[-1]), *_vector_stages(vectors)]
+    return [*stages, Stage(HEAD, tuple(head), config.classes, None)]
+
+
+def _map_stages(maps: list[_Call], features: list[str], side: int) -> Iterator[Stage]:
+    start, stride = 0, 1
+    for number, end in enumerate(_ends(maps, features)):
+        for part in maps[start:end]:
+            # Rounded, because layers without padding cut off a rim, which is no stride.
+            stride *= round(side / part.shape[1])
+            side = part.shape[1]
+        paths = tuple(part.path for part in maps[start:end])
+        yield Stage(f"stage{number}" if number else "stem", paths, maps[end - 1].shape[0], stride)
+        start = end
+
+
+def _vector_stages(vectors: list[_Call]) -> Iterator[Stage]:
+    """`pool` without weights, then `fc` with them; each begins and ends with a vector (N, D) where it is one."""
+    dense = next((index for index, part in enumerate(vectors) if part.layers), len(vectors))
+    before: tuple[str, ...] = ()
+    for name, members in (("pool", vectors[:dense]), ("fc", vectors[dense:])):
+        if members:
+            shape = members[-1].shape
+            pointwise = len(shape) == 3
+            after = (FLATTEN,) if pointwise else ()
+            yield Stage(name, (*before, *(part.path for part in members), *after), shape[0], None)
+            before = (UNFLATTEN,) if pointwise else ()
+
+
+def _is_map(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 3 and shape[1] == shape[2] > 1
+
+
+def _ends(maps: list[_Call], features: list[str]) -> list[int]:
+    """How many of the parts are behind us at the end of each stage."""
+    ends = {len(maps)}
+    for path in features:
+        # A feature inside a part that cannot be cut ends with that part.
+        within = [
+            number for number, part in enumerate(maps, start=1) if _holds(path, part.path) or _holds(part.path, path)
+        ]
+        ends.add(max(within, default=len(maps)))
+    first = min(ends) - 1
+    # A block at the first feature is a stage of its own where something with weights comes before it.
+    if maps[first].layers > 1 and any(part.layers for part in maps[:first]):
+        ends.add(first)
+    # Norms, activations and pooling go with the convolution before them.
+    return sorted({next((at for at in range(end, len(maps)) if maps[at].layers), len(maps)) for end in ends})
+
+
+def _refusal(config: Config, reason: str) -> InputError:
+    return InputError(
+        f"expected a convolutional network of timm whose parts run one after another, got {config.architecture}, "
+        f"{reason}: choose another"
+    )
