@@ -195,15 +195,17 @@ def measured(network: nn.Module, part: str, shape: tuple[int, int, int]) -> int:
     """The longer side of the pixels that change the middle of the output of `part`: no gradient, not seen."""
     outputs = {}
     network = network.eval()
+    torch.manual_seed(0)
     with torch.no_grad():
         for parameter in network.parameters():  # positive and small: nothing cancels, no ReLU is off or full
             parameter.uniform_(0.25, 0.75).div_(parameter[0].numel())
     network.get_submodule(part).register_forward_hook(lambda module, inputs, output: outputs.update(map=output))
-    image = torch.rand(1, *shape, requires_grad=True)
-    network(image)
+    # Several pictures, because a max pool passes the gradient to the largest pixel alone.
+    images = torch.rand(4, *shape, requires_grad=True)
+    network(images)
     _, _, height, width = outputs["map"].shape
-    (gradient,) = torch.autograd.grad(outputs["map"][0, :, height // 2, width // 2].sum(), image)
-    seen = gradient[0].sum(0) > 0
+    (gradient,) = torch.autograd.grad(outputs["map"][:, :, height // 2, width // 2].sum(), images)
+    seen = gradient.sum((0, 1)) > 0
     return max(int(axis.max() - axis.min()) + 1 for axis in seen.nonzero().T)
 
 

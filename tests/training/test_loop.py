@@ -14,7 +14,7 @@ from graft.images.resizing import fit
 from graft.models.catalog import build
 from graft.models.network import Config, Network
 from graft.training.inputs import ActivationInputs, PixelInputs
-from graft.training.loop import Recipe, fit_crown, rate_at
+from graft.training.loop import Recipe, fit_crown, loss_of, rate_at
 
 PREPROCESSING = Preprocessing(size=32, mean=(0.5,), std=(0.5,), crop_fraction=1.0)
 RECIPE = Recipe(epochs=4, batch_size=16, rate=2e-3)
@@ -55,6 +55,25 @@ def test_the_frozen_trunk_does_not_move_by_a_bit_and_the_crown_does(letters: tup
         assert torch.equal(tensor, before[name]) == frozen or name.endswith("num_batches_tracked"), name
         if frozen:
             assert torch.equal(tensor, before[name]), name
+
+
+def test_auxiliary_classifiers_train_with_their_share_of_the_loss() -> None:
+    torch.manual_seed(0)
+    net = build(Config("googlenet", 3, batch_norm_eps=1e-3, auxiliary=True))
+    net.eval()
+    trunk, crown = net.split("stage1")
+    x = trunk(torch.randn(6, 3, 64, 64)).detach()
+    inputs = ActivationInputs(x, np.array([0, 1, 2, 0, 1, 2]))
+    with torch.no_grad():
+        logits, others = crown.with_auxiliaries(x)
+        labels = torch.from_numpy(inputs.labels)
+        parts = [torch.nn.functional.cross_entropy(each, labels) for each in (logits, others["aux1"], others["aux2"])]
+    assert torch.isclose(loss_of(crown, x, labels), parts[0] + 0.3 * parts[1] + 0.3 * parts[2])
+    before = state(net)
+    fit_crown(crown, inputs, inputs, Recipe(epochs=2, batch_size=6, rate=1e-3, warmup=0))
+    moved = {name for name, tensor in net.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert {"aux1.fc2.weight", "aux2.conv.conv.weight", "fc.weight"} <= moved
+    assert not any(name in trunk.state_dict() for name in moved)
 
 
 def test_training_learns_and_keeps_its_best_epoch(letters: tuple[PixelInputs, PixelInputs]) -> None:

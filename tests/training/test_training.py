@@ -177,7 +177,7 @@ def test_nothing_is_written_among_the_pictures(cyrillic: Path, monkeypatch: pyte
         ({"batch_size": 0}, "--batch-size"),
         ({"rate": 0.0}, "--rate"),
         ({"image_size": 2}, "--image-size"),
-        ({"image_size": 64}, "64 px"),
+        ({"image_size": 20}, "28 px or more for lenet5, got 20 x 20"),
         ({"fit": "stretch"}, "--fit"),
         ({"engine": "tensorrt"}, "tensorrt"),
         ({"level": "stages:9"}, "stages"),

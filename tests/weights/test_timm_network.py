@@ -297,6 +297,13 @@ def test_another_resize_than_grafts_is_noted(tmp_path, monkeypatch):
     assert "bicubic" in note
 
 
+def test_a_folder_carried_over_from_the_hub_is_a_base(tmp_path):
+    model = published(tmp_path / "carried", "test_resnet", 3)
+    base = load_base(str(tmp_path / "carried"))
+    assert base.network.config == Config("timm:test_resnet", 3)
+    assert torch.equal(base.network.head.weight, model.fc.weight)
+
+
 @torch.no_grad()
 def test_weights_by_address_are_fetched_by_digest_and_read_without_unpickling(tmp_path, monkeypatch):
     model = theirs("test_resnet", 1000).eval()

@@ -92,7 +92,7 @@ def fit_crown(
             rate = rate_at(step / steps, recipe)
             for group in optimiser.param_groups:
                 group["lr"] = rate
-            loss = _loss(crown, x.to(device), y.to(device))
+            loss = loss_of(crown, x.to(device), y.to(device))
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -115,7 +115,7 @@ def fit_crown(
     return Fit(tuple(history), max(history, key=_rank).epoch)
 
 
-def _loss(crown: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+def loss_of(crown: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """Cross-entropy of the logits, and that of each auxiliary classifier by its weight."""
     if not isinstance(crown, Section) or not crown.auxiliaries:
         return F.cross_entropy(crown(x), y)

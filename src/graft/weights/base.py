@@ -80,7 +80,11 @@ def load_base(
         return _from_file(read_weights(path), base, path.parent, architecture or base, classes_file)
     path = Path(base).expanduser()
     if path.is_dir():
-        return _from_saved(path, base)
+        folder = model_folder(path)
+        if _timm_metadata(_read_config(folder)):
+            # A repository of timm's on the Hub, carried over by hand.
+            return _from_hub(base, folder, architecture, classes_file)
+        return _from_saved(folder, base)
     if not path.exists():
         known = [*BUNDLED_BASES, *CATALOG]
         raise WeightsError(
@@ -168,11 +172,7 @@ def _from_saved(path: Path, name: str) -> Base:
 
 def _from_hub(name: str, folder: Path, architecture: str | None, classes_file: Path | None) -> Base:
     """A model that graft saved, or a checkpoint of timm's with its `config.json`."""
-    try:
-        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        config = {}
-    config = config if isinstance(config, dict) else {}
+    config = _read_config(folder)
     if "graft" in config:
         return _from_saved(folder, name)
     file = read_weights(folder / "model.safetensors")
@@ -185,6 +185,14 @@ def _from_hub(name: str, folder: Path, architecture: str | None, classes_file: P
         return base
     note = f"{name} was trained on pictures resized by {metadata['interpolation']} interpolation; graft's is bilinear"
     return replace(base, notes=(*base.notes, note))
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return config if isinstance(config, dict) else {}
 
 
 def _from_timm(name: str, architecture: str, classes_file: Path | None, progress: bool) -> Base:
