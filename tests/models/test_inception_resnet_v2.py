@@ -4,12 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from graft.models.blocks import Branches
 from graft.models.catalog import build, default_config
-from graft.models.inception_resnet_v2 import MIXED_5B, REDUCTION_A, REDUCTION_B, SPECS, ScaledResidual
+from graft.models.inception_resnet_v2 import Mixed5b, ReductionA, ReductionB, ResidualA, ScaledResidual
 from graft.models.network import Network, Section
-
-SPEC = SPECS["inception_resnet_v2"]
 
 
 def picture(side: int = 107) -> Tensor:
@@ -23,7 +20,8 @@ def network() -> Network:
 
 
 def scales(blocks: nn.Module) -> list[float]:
-    return [block.scale for block in blocks.modules() if isinstance(block, ScaledResidual)]
+    found = [block for block in blocks.modules() if isinstance(block, ScaledResidual)]
+    return [1.0 if block.last else block.scale for block in found]
 
 
 def test_residuals_are_scaled_as_in_the_published_weights_and_the_last_one_is_not(network):
@@ -36,9 +34,9 @@ def test_residuals_are_scaled_as_in_the_published_weights_and_the_last_one_is_no
 @torch.no_grad()
 def test_a_block_adds_its_scaled_branches_to_its_input():
     torch.manual_seed(0)
-    row, x = SPEC.a, torch.randn(1, 320, 4, 5)
-    block = ScaledResidual(320, row, eps=1e-3).eval()
-    last = ScaledResidual(320, row, eps=1e-3, last=True).eval()
+    x = torch.randn(1, 320, 4, 5)
+    block = ResidualA(320, eps=1e-3).eval()
+    last = ResidualA(320, eps=1e-3, last=True).eval()
     last.load_state_dict(block.state_dict())
     residual = block.conv2d(torch.cat([block.branch0(x), block.branch1(x), block.branch2(x)], dim=1))
     assert residual.std() > 0.01
@@ -50,15 +48,15 @@ def test_a_block_adds_its_scaled_branches_to_its_input():
 
 @torch.no_grad()
 @pytest.mark.parametrize(
-    ("rows", "inputs", "side", "output"),
+    ("kind", "inputs", "side", "output"),
     [
-        (MIXED_5B, 192, 35, (320, 35)),
-        (REDUCTION_A, 320, 35, (1088, 17)),
-        (REDUCTION_B, 1088, 17, (2080, 8)),
+        (Mixed5b, 192, 35, (320, 35)),
+        (ReductionA, 320, 35, (1088, 17)),
+        (ReductionB, 1088, 17, (2080, 8)),
     ],
 )
-def test_blocks_have_the_maps_of_the_published_weights(rows, inputs, side, output):
-    assert Branches(inputs, rows, eps=1e-3)(torch.zeros(1, inputs, side, side)).shape == (1, *output, output[1])
+def test_blocks_have_the_maps_of_the_published_weights(kind, inputs, side, output):
+    assert kind(inputs, eps=1e-3)(torch.zeros(1, inputs, side, side)).shape == (1, *output, output[1])
 
 
 def test_the_linear_convolution_of_a_block_has_a_bias_and_the_others_have_none(network):

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from graft.models.blocks import Branches, Conv, Pool, inception_layer
 from graft.models.catalog import build, default_config
-from graft.models.inception_v4 import INCEPTION_A, INCEPTION_B, REDUCTION_A, REDUCTION_B, InceptionC
+from graft.models.inception_v4 import InceptionA, InceptionB, InceptionC, ReductionA, ReductionB
 from graft.models.network import Network, Section
 
 
@@ -22,16 +22,16 @@ def network() -> Network:
 
 @torch.no_grad()
 @pytest.mark.parametrize(
-    ("rows", "inputs", "side", "output"),
+    ("kind", "inputs", "side", "output"),
     [
-        (INCEPTION_A, 384, 35, (384, 35)),
-        (REDUCTION_A, 384, 35, (1024, 17)),
-        (INCEPTION_B, 1024, 17, (1024, 17)),
-        (REDUCTION_B, 1024, 17, (1536, 8)),
+        (InceptionA, 384, 35, (384, 35)),
+        (ReductionA, 384, 35, (1024, 17)),
+        (InceptionB, 1024, 17, (1024, 17)),
+        (ReductionB, 1024, 17, (1536, 8)),
     ],
 )
-def test_blocks_have_the_maps_that_the_figures_state(rows, inputs, side, output):
-    block = Branches(inputs, rows, eps=1e-3)
+def test_blocks_have_the_maps_that_the_figures_state(kind, inputs, side, output):
+    block = kind(inputs, eps=1e-3)
     assert block(torch.zeros(1, inputs, side, side)).shape == (1, *output, output[1])
     assert block.outputs == output[0]
 
@@ -59,8 +59,11 @@ def test_average_pools_do_not_count_the_padding(network):
 
 
 def test_branches_are_joined_in_order_under_their_names():
-    rows = ((Pool.MAX,), (Conv(5, 3, stride=2, valid=True),), (Conv(4), Conv(6, (1, 3)), Conv(7, 3, 2, valid=True)))
-    block = Branches(3, rows, eps=1e-3, names=("pool", "single", "several")).eval()
+    class Three(Branches):
+        rows = ((Pool.MAX,), (Conv(5, 3, stride=2, valid=True),), (Conv(4), Conv(6, (1, 3)), Conv(7, 3, 2, valid=True)))
+        names = ("pool", "single", "several")
+
+    block = Three(3, eps=1e-3).eval()
     x = torch.randn(1, 3, 9, 11)
     joined = block(x)
     assert joined.shape == (1, block.outputs, 4, 5) == (1, 3 + 5 + 7, 4, 5)

@@ -79,3 +79,21 @@ def test_an_unknown_name_is_refused_with_the_nearest():
     with pytest.raises(InputError, match="did you mean 'resnet20'"):
         create("resnet_20")
     assert "resnet_20" not in CATALOG
+
+
+def test_auxiliary_classifiers_are_there_when_asked_for(tmp_path):
+    assert create("googlenet_2014", 3).auxiliaries == ()
+    paper = create("googlenet_2014", auxiliary=True)
+    assert sum(parameter.numel() for parameter in paper.parameters()) == 13_378_280
+    path = tmp_path / "with.safetensors"
+    with_them = create("googlenet", 3)
+    save_file(with_them.state_dict(), path)
+    without = create("googlenet", 3, weights=path, auxiliary=False)
+    assert without.auxiliaries == ()
+    assert all(torch.equal(tensor, with_them.state_dict()[key]) for key, tensor in without.state_dict().items())
+    save_file(without.state_dict(), path)
+    again = create("googlenet", 3, weights=path, auxiliary=True)
+    assert [each.part for each in again.auxiliaries] == ["aux1", "aux2"]
+    assert torch.equal(again.head.weight, with_them.head.weight)
+    with pytest.raises(InputError, match="googlenet, inception_v3.*'resnet18'"):
+        create("resnet18", auxiliary=True)

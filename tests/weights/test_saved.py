@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from graft.errors import InputError, WeightsError
 from graft.images.preprocessing import Preprocessing
-from graft.models.catalog import build
+from graft.models.catalog import CATALOG, build
 from graft.models.network import Config
 from graft.weights.base import load_base
 from graft.weights.saved import SavedModel, load_model, model_folder, save_model
@@ -21,7 +21,8 @@ FILES = ("config.json", "model.safetensors", "labels.json", "preprocessing.json"
 
 def made(name: str = "mobilenet_v1_025", channels: int = 3) -> SavedModel:
     torch.manual_seed(0)
-    network = build(Config(name, len(CLASSES), channels, "tensorflow", 1e-3)).eval()
+    auxiliary = CATALOG[name].auxiliary
+    network = build(Config(name, len(CLASSES), channels, "tensorflow", 1e-3, auxiliary)).eval()
     preprocessing = Preprocessing(96, (0.5,) * channels, (0.25,) * channels, "letterbox", 0.9)
     return SavedModel(network, preprocessing, CLASSES, 1.5, {"base": "mobilenet_v1_025", "val": {"top1": 0.93}})
 
@@ -42,12 +43,23 @@ def change_network(folder: Path, **values: object) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("name", "channels"), [("mobilenet_v1_025", 3), ("resnet20", 1), ("lenet5", 1)])
+@pytest.mark.parametrize(
+    ("name", "channels"),
+    [
+        ("mobilenet_v1_025", 3),
+        ("resnet20", 1),
+        ("lenet5", 1),
+        # Codes that do not train, a head kept as a convolution, auxiliary classifiers.
+        ("lenet5_1998", 1),
+        ("preact_resnet18", 3),
+        ("googlenet", 3),
+    ],
+)
 def test_a_saved_model_comes_back_bit_for_bit(tmp_path, name, channels):
     model = made(name, channels)
     save_model(tmp_path / "model", model)
     back = load_model(tmp_path / "model")
-    x = torch.randn(2, channels, 28, 28)
+    x = torch.randn(2, channels, 32, 32)
     assert torch.equal(back.network(x), model.network(x))
     assert not back.network.training
     assert back.network.config == model.network.config

@@ -23,7 +23,7 @@ from graft.cli.output import (
 def train(
     data: Annotated[str, typer.Argument(help="A folder per class, Parquet with embedded pictures, or IDX files.")],
     base: Annotated[
-        str, typer.Option(help="An architecture, a file of weights, a run, or hf:owner/name.")
+        str, typer.Option(help="An architecture, a file of weights, a run, hf:owner/name or timm:name.")
     ] = "mobilenet_v2",
     level: Annotated[str, typer.Option(help="as-is, head, stages:K, frozen:F, all, scratch or auto.")] = "auto",
     out: Annotated[str | None, typer.Option(help="The run folder; runs/<data name> by default.")] = None,

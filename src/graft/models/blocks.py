@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -139,24 +139,25 @@ def inception_layers(inputs: int, rows: Iterable[Conv | Pool], eps: float) -> tu
 class Branches(nn.Module):
     """Branches over one input, their outputs joined channel by channel: (N, inputs, H, W) to (N, outputs, H', W').
 
-    Tensors `branch0`, `branch1` and so on unless `names` says otherwise, with `.0`, `.1` where a branch has several
-    layers. Parameters and multiply-adds are those of its convolutions.
-    Szegedy et al. 2016, arXiv 1602.07261, figures 3 to 8 and 16 to 19.
+    A subclass states its `rows`, one for each branch. Tensors `branch0`, `branch1` and so on unless `names` says
+    otherwise, with `.0`, `.1` where a branch has several layers. Parameters and multiply-adds are those of its
+    convolutions. Szegedy et al. 2016, arXiv 1602.07261, figures 3 to 8 and 16 to 19.
     """
 
-    def __init__(
-        self, inputs: int, rows: Sequence[Sequence[Conv | Pool]], *, eps: float, names: Sequence[str] = ()
-    ) -> None:
+    rows: ClassVar[Sequence[Sequence[Conv | Pool]]]
+    names: ClassVar[Sequence[str]] = ()
+
+    def __init__(self, inputs: int, *, eps: float) -> None:
         super().__init__()
-        self.names = names or tuple(f"branch{number}" for number in range(len(rows)))
+        self.branches = self.names or tuple(f"branch{number}" for number in range(len(self.rows)))
         self.outputs = 0
-        for name, row in zip(self.names, rows, strict=True):
+        for name, row in zip(self.branches, self.rows, strict=True):
             layers, outputs = inception_layers(inputs, row, eps)
             self.add_module(name, layers[0] if len(layers) == 1 else nn.Sequential(*layers))
             self.outputs += outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([self.get_submodule(name)(x) for name in self.names], dim=1)
+        return torch.cat([self.get_submodule(name)(x) for name in self.branches], dim=1)
 
 
 class LocalResponseNorm(nn.Module):

@@ -8,6 +8,7 @@ convolution follows it. Average pools do not count the padding. Tensor names are
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -16,23 +17,13 @@ from graft.models.network import Config, Network, Stage, initialise_for_relu
 
 
 @dataclass(frozen=True)
-class ResidualRow:
-    """A block A, B or C: its branches, what their sum is multiplied by before it joins the input, how many in a row."""
-
-    branches: tuple[tuple[Conv, ...], ...]
-    scale: float
-    repeats: int
-
-
-@dataclass(frozen=True)
 class InceptionResNetSpec:
-    """Blocks A, B and C; the last C stands apart."""
+    """How many residual blocks A, B and C there are in a row; one more C stands apart behind the others."""
 
-    a: ResidualRow
-    b: ResidualRow
-    c: ResidualRow
+    repeats: tuple[int, int, int]
 
 
+SPECS = {"inception_resnet_v2": InceptionResNetSpec(repeats=(10, 20, 9))}
 STEM: dict[str, Conv | Pool] = {
     "conv2d_1a": Conv(32, 3, stride=2, valid=True),
     "conv2d_2a": Conv(32, 3, valid=True),
@@ -42,35 +33,40 @@ STEM: dict[str, Conv | Pool] = {
     "conv2d_4a": Conv(192, 3, valid=True),
     "maxpool_5a": Pool.MAX,
 }
-MIXED_5B = (
-    (Conv(96),),
-    (Conv(48), Conv(64, 5)),
-    (Conv(64), Conv(96, 3), Conv(96, 3)),
-    (Pool.AVERAGE, Conv(64)),
-)
-# Figure 7 with the numbers of table 1, and figure 18.
-REDUCTION_A = (
-    (Conv(384, 3, stride=2, valid=True),),
-    (Conv(256), Conv(256, 3), Conv(384, 3, stride=2, valid=True)),
-    (Pool.MAX,),
-)
-REDUCTION_B = (
-    (Conv(256), Conv(384, 3, stride=2, valid=True)),
-    (Conv(256), Conv(288, 3, stride=2, valid=True)),
-    (Conv(256), Conv(288, 3), Conv(320, 3, stride=2, valid=True)),
-    (Pool.MAX,),
-)
 LAST = Conv(1536)
 DROPOUT = 0.2
 
-# Figures 16, 17 and 19.
-SPECS = {
-    "inception_resnet_v2": InceptionResNetSpec(
-        a=ResidualRow(((Conv(32),), (Conv(32), Conv(32, 3)), (Conv(32), Conv(48, 3), Conv(64, 3))), 0.17, repeats=10),
-        b=ResidualRow(((Conv(192),), (Conv(128), Conv(160, (1, 7)), Conv(192, (7, 1)))), 0.1, repeats=20),
-        c=ResidualRow(((Conv(192),), (Conv(192), Conv(224, (1, 3)), Conv(256, (3, 1)))), 0.2, repeats=9),
+
+class Mixed5b(Branches):
+    """The module behind the stem: (N, 192, H, W) to (N, 320, H, W)."""
+
+    rows = (
+        (Conv(96),),
+        (Conv(48), Conv(64, 5)),
+        (Conv(64), Conv(96, 3), Conv(96, 3)),
+        (Pool.AVERAGE, Conv(64)),
     )
-}
+
+
+class ReductionA(Branches):
+    """Figure 7 with the numbers of table 1: (N, 320, 35, 35) to (N, 1088, 17, 17)."""
+
+    rows = (
+        (Conv(384, 3, stride=2, valid=True),),
+        (Conv(256), Conv(256, 3), Conv(384, 3, stride=2, valid=True)),
+        (Pool.MAX,),
+    )
+
+
+class ReductionB(Branches):
+    """Figure 18: (N, 1088, 17, 17) to (N, 2080, 8, 8)."""
+
+    rows = (
+        (Conv(256), Conv(384, 3, stride=2, valid=True)),
+        (Conv(256), Conv(288, 3, stride=2, valid=True)),
+        (Conv(256), Conv(288, 3), Conv(320, 3, stride=2, valid=True)),
+        (Pool.MAX,),
+    )
 
 
 class ScaledResidual(Branches):
@@ -79,15 +75,38 @@ class ScaledResidual(Branches):
     Small scales keep wide residual networks from dying early in training (section 3.3).
     """
 
-    def __init__(self, channels: int, row: ResidualRow, *, eps: float, last: bool = False) -> None:
-        super().__init__(channels, row.branches, eps=eps)
+    scale: ClassVar[float]
+
+    def __init__(self, channels: int, *, eps: float, last: bool = False) -> None:
+        super().__init__(channels, eps=eps)
         self.conv2d = nn.Conv2d(self.outputs, channels, 1)
-        self.scale = 1.0 if last else row.scale
-        self.act = nn.Identity() if last else nn.ReLU(inplace=True)
+        self.last = last
+        self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        activated: Tensor = self.act(x + self.conv2d(super().forward(x)) * self.scale)
-        return activated
+        residual: Tensor = self.conv2d(super().forward(x))
+        return x + residual if self.last else self.relu(x + residual * self.scale)
+
+
+class ResidualA(ScaledResidual):
+    """Figure 16."""
+
+    rows = ((Conv(32),), (Conv(32), Conv(32, 3)), (Conv(32), Conv(48, 3), Conv(64, 3)))
+    scale = 0.17
+
+
+class ResidualB(ScaledResidual):
+    """Figure 17."""
+
+    rows = ((Conv(192),), (Conv(128), Conv(160, (1, 7)), Conv(192, (7, 1))))
+    scale = 0.1
+
+
+class ResidualC(ScaledResidual):
+    """Figure 19."""
+
+    rows = ((Conv(192),), (Conv(192), Conv(224, (1, 3)), Conv(256, (3, 1))))
+    scale = 0.2
 
 
 class InceptionResNetV2(Network):
@@ -102,21 +121,19 @@ class InceptionResNetV2(Network):
             self.add_module(name, layer)
         stages = [Stage("stem", tuple(STEM), channels, 8)]
 
-        def repeated(row: ResidualRow) -> nn.Sequential:
-            return nn.Sequential(*(ScaledResidual(channels, row, eps=eps) for _ in range(row.repeats)))
-
-        self.mixed_5b = Branches(channels, MIXED_5B, eps=eps)
+        a, b, c = spec.repeats
+        self.mixed_5b = Mixed5b(channels, eps=eps)
         channels = self.mixed_5b.outputs
-        self.repeat = repeated(spec.a)
+        self.repeat = nn.Sequential(*(ResidualA(channels, eps=eps) for _ in range(a)))
         stages.append(Stage("stage1", ("mixed_5b", "repeat"), channels, 8))
-        self.mixed_6a = Branches(channels, REDUCTION_A, eps=eps)
+        self.mixed_6a = ReductionA(channels, eps=eps)
         channels = self.mixed_6a.outputs
-        self.repeat_1 = repeated(spec.b)
+        self.repeat_1 = nn.Sequential(*(ResidualB(channels, eps=eps) for _ in range(b)))
         stages.append(Stage("stage2", ("mixed_6a", "repeat_1"), channels, 16))
-        self.mixed_7a = Branches(channels, REDUCTION_B, eps=eps)
+        self.mixed_7a = ReductionB(channels, eps=eps)
         channels = self.mixed_7a.outputs
-        self.repeat_2 = repeated(spec.c)
-        self.block8 = ScaledResidual(channels, spec.c, eps=eps, last=True)
+        self.repeat_2 = nn.Sequential(*(ResidualC(channels, eps=eps) for _ in range(c)))
+        self.block8 = ResidualC(channels, eps=eps, last=True)
         self.conv2d_7b = inception_layer(channels, LAST, eps)
         stages.append(Stage("stage3", ("mixed_7a", "repeat_2", "block8", "conv2d_7b"), LAST.outputs, 32))
         self.pool = global_pool()

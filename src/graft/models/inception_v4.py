@@ -27,38 +27,67 @@ class InceptionV4Spec:
 SPECS = {"inception_v4": InceptionV4Spec(repeats=(4, 7, 3), widths=(384, 1024, 1536))}
 DROPOUT = 0.2
 
-# Figure 3, from the picture up: three convolutions, then three times two branches.
+# Figure 3 from the picture up: three convolutions, then three times two branches.
 STEM = (Conv(32, 3, stride=2, valid=True), Conv(32, 3, valid=True), Conv(64, 3))
-STEM_3A = ((Pool.MAX,), (Conv(96, 3, stride=2, valid=True),))
-STEM_4A = (
-    (Conv(64), Conv(96, 3, valid=True)),
-    (Conv(64), Conv(64, (1, 7)), Conv(64, (7, 1)), Conv(96, 3, valid=True)),
-)
-STEM_5A = ((Conv(192, 3, stride=2, valid=True),), (Pool.MAX,))
 
-# Figures 4, 7 (with the numbers of table 1), 5 and 8.
-INCEPTION_A = (
-    (Conv(96),),
-    (Conv(64), Conv(96, 3)),
-    (Conv(64), Conv(96, 3), Conv(96, 3)),
-    (Pool.AVERAGE, Conv(96)),
-)
-REDUCTION_A = (
-    (Conv(384, 3, stride=2, valid=True),),
-    (Conv(192), Conv(224, 3), Conv(256, 3, stride=2, valid=True)),
-    (Pool.MAX,),
-)
-INCEPTION_B = (
-    (Conv(384),),
-    (Conv(192), Conv(224, (1, 7)), Conv(256, (7, 1))),
-    (Conv(192), Conv(192, (7, 1)), Conv(224, (1, 7)), Conv(224, (7, 1)), Conv(256, (1, 7))),
-    (Pool.AVERAGE, Conv(128)),
-)
-REDUCTION_B = (
-    (Conv(192), Conv(192, 3, stride=2, valid=True)),
-    (Conv(256), Conv(256, (1, 7)), Conv(320, (7, 1)), Conv(320, 3, stride=2, valid=True)),
-    (Pool.MAX,),
-)
+
+class Stem3a(Branches):
+    rows = ((Pool.MAX,), (Conv(96, 3, stride=2, valid=True),))
+    names = ("maxpool", "conv")
+
+
+class Stem4a(Branches):
+    rows = (
+        (Conv(64), Conv(96, 3, valid=True)),
+        (Conv(64), Conv(64, (1, 7)), Conv(64, (7, 1)), Conv(96, 3, valid=True)),
+    )
+
+
+class Stem5a(Branches):
+    rows = ((Conv(192, 3, stride=2, valid=True),), (Pool.MAX,))
+    names = ("conv", "maxpool")
+
+
+class InceptionA(Branches):
+    """Figure 4: (N, 384, H, W), same shape."""
+
+    rows = (
+        (Conv(96),),
+        (Conv(64), Conv(96, 3)),
+        (Conv(64), Conv(96, 3), Conv(96, 3)),
+        (Pool.AVERAGE, Conv(96)),
+    )
+
+
+class ReductionA(Branches):
+    """Figure 7 with the numbers of table 1: (N, 384, 35, 35) to (N, 1024, 17, 17)."""
+
+    rows = (
+        (Conv(384, 3, stride=2, valid=True),),
+        (Conv(192), Conv(224, 3), Conv(256, 3, stride=2, valid=True)),
+        (Pool.MAX,),
+    )
+
+
+class InceptionB(Branches):
+    """Figure 5: (N, 1024, H, W), same shape."""
+
+    rows = (
+        (Conv(384),),
+        (Conv(192), Conv(224, (1, 7)), Conv(256, (7, 1))),
+        (Conv(192), Conv(192, (7, 1)), Conv(224, (1, 7)), Conv(224, (7, 1)), Conv(256, (1, 7))),
+        (Pool.AVERAGE, Conv(128)),
+    )
+
+
+class ReductionB(Branches):
+    """Figure 8: (N, 1024, 17, 17) to (N, 1536, 8, 8)."""
+
+    rows = (
+        (Conv(192), Conv(192, 3, stride=2, valid=True)),
+        (Conv(256), Conv(256, (1, 7)), Conv(320, (7, 1)), Conv(320, 3, stride=2, valid=True)),
+        (Pool.MAX,),
+    )
 
 
 class InceptionC(nn.Module):
@@ -67,7 +96,7 @@ class InceptionC(nn.Module):
     (N, inputs, H, W) to (N, 1536, H, W).
     """
 
-    def __init__(self, inputs: int, eps: float) -> None:
+    def __init__(self, inputs: int, *, eps: float) -> None:
         super().__init__()
         layer = partial(inception_layer, eps=eps)
         self.branch0 = layer(inputs, Conv(256))
@@ -95,19 +124,21 @@ class InceptionV4(Network):
         super().__init__()
         self.config = config
         eps = config.batch_norm_eps
-        block = partial(Branches, eps=eps)
         (a, b, c), (width_a, width_b, width_c) = spec.repeats, spec.widths
         stem = (
             *inception_layers(config.channels, STEM, eps)[0],
-            block(64, STEM_3A, names=("maxpool", "conv")),
-            block(160, STEM_4A),
-            block(192, STEM_5A, names=("conv", "maxpool")),
+            Stem3a(64, eps=eps),
+            Stem4a(160, eps=eps),
+            Stem5a(192, eps=eps),
         )
+        stage1 = [InceptionA(width_a, eps=eps) for _ in range(a)]
+        stage2 = [ReductionA(width_a, eps=eps), *(InceptionB(width_b, eps=eps) for _ in range(b))]
+        stage3 = [ReductionB(width_b, eps=eps), *(InceptionC(width_c, eps=eps) for _ in range(c))]
         rows = (
             ("stem", stem, width_a, 8),
-            ("stage1", [block(width_a, INCEPTION_A) for _ in range(a)], width_a, 8),
-            ("stage2", [block(width_a, REDUCTION_A), *(block(width_b, INCEPTION_B) for _ in range(b))], width_b, 16),
-            ("stage3", [block(width_b, REDUCTION_B), *(InceptionC(width_c, eps) for _ in range(c))], width_c, 32),
+            ("stage1", stage1, width_a, 8),
+            ("stage2", stage2, width_b, 16),
+            ("stage3", stage3, width_c, 32),
         )
         self.features = nn.Sequential()
         stages = []

@@ -6,9 +6,9 @@ from typing import get_args
 
 from graft.errors import InputError, WeightsError
 from graft.models.network import Network, PaddingRule
-from graft.weights.architectures import build, default_config, is_timm
+from graft.weights.architectures import build, default_config, family, is_timm
 from graft.weights.base import load_base
-from graft.weights.layouts import known_architecture
+from graft.weights.layouts import WITH_AUXILIARIES, known_architecture
 
 
 def create(
@@ -19,11 +19,14 @@ def create(
     channels: int | None = None,
     padding: PaddingRule | None = None,
     batch_norm_eps: float | None = None,
+    auxiliary: bool | None = None,
 ) -> Network:
     """A network in evaluation mode: `name` from the catalogue, or `timm:NAME`, random or with `weights`.
 
     `weights` is whatever `--base` takes, and then `channels`, `padding` and `batch_norm_eps` are theirs unless stated.
     With `classes` the head has so many outputs: the weights' own head where that is its size, else a fresh one.
+    `auxiliary` says whether GoogLeNet and Inception v3 have the classifiers that only training uses; without a word
+    they have what their weights or their usual checkpoints have, and stated ones that weights lack start at random.
     Raises InputError, WeightsError and FetchError.
     """
     for what, number in (("classes", classes), ("channels", channels)):
@@ -36,7 +39,12 @@ def create(
             f"expected padding and batch_norm_eps to be left to timm for {name}, got them stated: timm has networks of "
             "their own with TensorFlow's rules, whose names begin with tf_"
         )
-    stated = {"channels": channels, "padding": padding, "batch_norm_eps": batch_norm_eps}
+    if auxiliary and (is_timm(name) or family(name) not in WITH_AUXILIARIES):
+        raise InputError(
+            f"expected a network with auxiliary classifiers ({', '.join(WITH_AUXILIARIES)}), got {name!r}: leave "
+            "auxiliary out"
+        )
+    stated = {"channels": channels, "padding": padding, "batch_norm_eps": batch_norm_eps, "auxiliary": auxiliary}
     stated = {key: value for key, value in stated.items() if value is not None}
     if weights is None:
         config = replace(default_config(name), **stated)  # type: ignore[arg-type]
@@ -52,7 +60,9 @@ def create(
     if stated:
         config = replace(network.config, **stated)  # type: ignore[arg-type]
         other = build(config)
-        other.load_state_dict(network.state_dict())
+        own = other.state_dict()
+        kept = {key: tensor for key, tensor in network.state_dict().items() if key in own}
+        other.load_state_dict({**own, **kept})
         network = other.eval()
     if classes is not None and classes != network.config.classes:
         network.new_head(classes)

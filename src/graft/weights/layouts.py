@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import log, prod
 
 import torch
@@ -149,10 +150,16 @@ def match(tensors: dict[str, Tensor], config: Config) -> Match:
         variants.append(replace(config, auxiliary=not config.auxiliary))
     fits = []
     for variant in variants:
-        with torch.device("meta"):
-            network = build(variant)
+        network = _without_data(variant)
         fits += [_fit(tensors, network, layout, rename) for layout, rename in _layouts(network).items()]
     return max(fits, key=lambda found: (found.exact, found.fitting - found.strangers))
+
+
+@lru_cache(maxsize=128)
+def _without_data(config: Config) -> Network:
+    """The network with shapes alone. It is only looked at: the next caller gets the same one."""
+    with torch.device("meta"):
+        return build(config)
 
 
 def _fit(tensors: dict[str, Tensor], network: Network, layout: str, rename: Rename) -> Match:
@@ -248,8 +255,7 @@ def fill(network: Network, tensors: dict[str, Tensor], found: Match, source: str
 
 def _misfit(tensors: dict[str, Tensor], found: Match, source: str) -> str:
     """What does not fit, in both directions."""
-    with torch.device("meta"):
-        network = build(found.config)
+    network = _without_data(found.config)
     ours = state_shapes(network)
     theirs = {found.rename(name): tensor.shape for name, tensor in tensors.items()}
     missing = [name for name in ours if name not in theirs and not _is_free(name, network)]

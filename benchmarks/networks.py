@@ -1,0 +1,111 @@
+"""Every architecture in bfloat16 and channels_last: forward, one training step; two of them timed beside torchvision's.
+
+    python benchmarks/networks.py --device cuda
+
+Prints one JSON document: for each network whether logits, loss and gradients are finite, the memory of the step beside
+what `graft.accounting.memory` says of it, and, for ResNet-50 and EfficientNet-B0, training steps per second of graft's
+network divided by those of torchvision's (median of the rounds, the two in turn in one process).
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from graft.accounting.memory import training_memory
+from graft.models.catalog import CATALOG, build, default_config
+
+TIMED = ("resnet50", "efficientnet_b0")
+
+
+def step(network: nn.Module, x: torch.Tensor, y: torch.Tensor, optimiser: torch.optim.Optimizer) -> torch.Tensor:
+    """One step in bfloat16; the loss, with the auxiliary classifiers' where there are any."""
+    with torch.autocast(x.device.type, torch.bfloat16):
+        if hasattr(network, "with_auxiliaries"):
+            logits, others = network.with_auxiliaries(x)
+        else:
+            logits, others = network(x), {}
+        loss = sum(F.cross_entropy(each.float(), y) for each in (logits, *others.values()))
+    optimiser.zero_grad()
+    loss.backward()
+    optimiser.step()
+    return loss.detach()
+
+
+def batch(name: str, count: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    x = torch.randn(count, *CATALOG[name].input_size, device=device).contiguous(memory_format=torch.channels_last)
+    return x, torch.randint(CATALOG[name].classes, (count,), device=device)
+
+
+def check(name: str, count: int, device: str) -> dict[str, object]:
+    """Whether a forward pass and a step of `name` give numbers."""
+    torch.manual_seed(0)
+    network = build(default_config(name)).to(device, memory_format=torch.channels_last)
+    x, y = batch(name, count, device)
+    with torch.no_grad(), torch.autocast(device, torch.bfloat16):
+        forward = bool(network.eval()(x).isfinite().all())
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    network.train()
+    loss = step(network, x, y, torch.optim.SGD(network.parameters(), lr=1e-3))
+    gradients = all(p.grad is not None and bool(p.grad.isfinite().all()) for p in network.parameters())
+    found: dict[str, object] = {
+        "forward": forward,
+        "loss": bool(loss.isfinite()),
+        "gradients": gradients,
+        "weights": all(bool(p.isfinite().all()) for p in network.parameters()),
+    }
+    if device == "cuda":
+        found["peak_bytes"] = torch.cuda.max_memory_allocated()
+        counted = training_memory(nn.Sequential(), network, CATALOG[name].input_size, count)
+        found["counted_float32_bytes"] = counted.peak("sgd")
+    return found
+
+
+def rates(name: str, count: int, device: str, rounds: int, steps: int) -> Iterator[float]:
+    """Steps per second of graft's network over those of torchvision's, a ratio for each round."""
+    import torchvision
+
+    networks = [build(default_config(name)), getattr(torchvision.models, name)()]
+    x, y = batch(name, count, device)
+    runs = []
+    for network in networks:
+        network.to(device, memory_format=torch.channels_last).train()
+        runs.append((network, torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9)))
+    for round_ in range(rounds + 1):
+        seconds = []
+        for network, optimiser in runs:
+            started = time.perf_counter()
+            for _ in range(steps):
+                loss = step(network, x, y, optimiser)
+            float(loss)  # waits for the device
+            seconds.append(time.perf_counter() - started)
+        if round_:  # the first one warms up
+            yield seconds[1] / seconds[0]
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--device", default="cuda")
+    arguments.add_argument("--batch-size", type=int, default=64, help="of the timed steps")
+    arguments.add_argument("--check-batch-size", type=int, default=4)
+    arguments.add_argument("--rounds", type=int, default=7)
+    arguments.add_argument("--steps", type=int, default=10)
+    arguments.add_argument("--only", nargs="*", default=list(CATALOG))
+    given = arguments.parse_args()
+    checks = {name: check(name, given.check_batch_size, given.device) for name in given.only}
+    ratios = {
+        name: statistics.median(rates(name, given.batch_size, given.device, given.rounds, given.steps))
+        for name in TIMED
+        if name in given.only
+    }
+    print(json.dumps({"device": given.device, "checks": checks, "steps_per_second_over_torchvision": ratios}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
