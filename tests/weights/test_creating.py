@@ -95,5 +95,5 @@ def test_auxiliary_classifiers_are_there_when_asked_for(tmp_path):
     again = create("googlenet", 3, weights=path, auxiliary=True)
     assert [each.part for each in again.auxiliaries] == ["aux1", "aux2"]
     assert torch.equal(again.head.weight, with_them.head.weight)
-    with pytest.raises(InputError, match="googlenet, inception_v3.*'resnet18'"):
+    with pytest.raises(InputError, match=r"googlenet, inception_v3.*'resnet18'"):
         create("resnet18", auxiliary=True)
