@@ -116,6 +116,19 @@ KNOWN = {
     "padding below": lambda x: F.max_pool2d(F.pad(x, (0, 1, 0, 1), value=float("-inf")), 3, 2),
     "view": lambda x: x.view(len(x), -1),
     "dropout": lambda x: F.dropout(x, 0.5, False),
+    "subtraction": lambda x: x - torch.sigmoid(x) - 1,
+    "transposition": lambda x: x.transpose(1, -1),
+    "permutation": lambda x: x.permute(0, 2, 3, 1) + 1,
+    "chunks": lambda x: x.chunk(2, 1)[1] + 1,
+    "split": lambda x: torch.cat([part * (number + 1) for number, part in enumerate(x.split([1, 3], dim=1))], 1),
+    "sum": lambda x: x.reshape(len(x), 2, 2, 16, 16).sum(dim=1),
+    "softmax": lambda x: F.softmax(x, dim=1),
+    "layer norm": lambda x: F.layer_norm(x.permute(0, 2, 3, 1), (4,), eps=0.1),
+    "gelu": F.gelu,
+    "gelu by tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "leaky": lambda x: F.leaky_relu(x, 0.2),
+    "stack": lambda x: torch.stack([x, x + 1], dim=1),
+    "average pool rounded up": lambda x: F.avg_pool2d(x, 3, 2, ceil_mode=True),
 }
 
 
@@ -138,17 +151,45 @@ class Dilated(nn.Sequential):
         self[2].running_var.uniform_(0.1, 2)
 
 
+class Standardised(nn.Module):
+    """A convolution that standardises its own weights, as NFNet's do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(4, 3, 3, 3))
+        self.gain = nn.Parameter(torch.randn(4, 1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = self.weight.reshape(1, 4, -1)
+        weight = F.batch_norm(flat, None, None, self.gain.view(-1), training=True, eps=1e-3).reshape_as(self.weight)
+        return F.conv2d(x, weight)
+
+
+def test_what_is_computed_from_weights_alone_is_a_weight(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino_graph, "_convert", None)
+    torch.manual_seed(0)
+    agree(Standardised())
+
+
 def test_layers_with_unusual_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openvino_graph, "_convert", None)
     agree(Dilated())
 
 
+def test_a_layer_norm_has_a_scale_and_a_shift(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino_graph, "_convert", None)
+    norm = nn.LayerNorm(16, eps=0.1)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    agree(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), norm))
+
+
 # Not in the table, or called in a way that its row does not know.
 UNKNOWN = {
     "softplus": F.softplus,
-    "subtraction": lambda x: x - 1,
-    "transposition": lambda x: x.transpose(1, 2),
-    "parts": lambda x: x.chunk(2, 1)[1] + 1,
+    "subtraction from a number": lambda x: 1 - x,
+    "transposed pictures": lambda x: x.transpose(0, 1).reshape(2, -1)[:, :8] if len(x) == 2 else x.transpose(0, 1),
+    "square": torch.square,
     "scaled sum": lambda x: torch.add(x, x, alpha=3),
     "reflection": lambda x: F.pad(x, (1, 1, 1, 1), mode="reflect"),
     "dilated pool": lambda x: F.max_pool2d(x, 2, dilation=2),
@@ -167,7 +208,7 @@ def test_anything_else_goes_to_the_converter(name: str) -> None:
     section = Calls(UNKNOWN[name]).eval()
     with pytest.raises(UnknownFunctionError):
         _record(section, SMALL, (2, 3, 16, 16))
-    if name in ("parts", "some of the batch"):
+    if name in ("square", "some of the batch"):
         # The converter is the same for all of them, and slow.
         agree(section)
 

@@ -90,9 +90,15 @@ class _Recorder(TorchFunctionMode):
     ) -> Any:
         output = function(*args, **(kwargs or {}))
         self._alive.append((args, output))
+        name = getattr(function, "__name__", "").strip("_")
+        if name in _SPLITS and isinstance(output, tuple):
+            self._split(args[0], output, kwargs.get("dim", 0) if kwargs and "dim" in kwargs else (*args, 0)[2])
+            return output
         if not isinstance(output, Tensor):
             return output
-        name = getattr(function, "__name__", "").strip("_")
+        if self._of_weights((*args, *(kwargs or {}).values())):
+            self.values[id(output)] = output.detach()
+            return output
         if name not in _FUNCTIONS:
             raise UnknownFunctionError(name)
         try:
@@ -105,6 +111,20 @@ class _Recorder(TorchFunctionMode):
             raise UnknownFunctionError(f"{name}: {expected} became {tuple(node.output(0).shape)}")
         self.nodes[id(output)] = node
         return output
+
+    def _of_weights(self, arguments: Sequence[Any]) -> bool:
+        """Whether something is computed from weights alone, as when a layer standardises its own."""
+        tensors = [value for value in arguments if isinstance(value, Tensor)]
+        return bool(tensors) and all(id(value) in self.values for value in tensors)
+
+    def _split(self, whole: Tensor, parts: Sequence[Tensor], axis: int) -> None:
+        """The parts of a map, one after another along an axis other than the batch."""
+        if axis % whole.ndim == 0:
+            raise UnknownFunctionError("a split of the batch")
+        lengths = np.array([part.shape[axis] for part in parts])
+        pieces = opset.variadic_split(self.node(whole), np.array(axis), lengths)
+        for part, piece in zip(parts, pieces.outputs(), strict=True):
+            self.nodes[id(part)] = piece
 
     def node(self, value: Any) -> Node:
         """The node of an operand: computed, a weight or a number."""
@@ -199,11 +219,15 @@ def _average_pool(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> Node:
-    if divisor_override is not None or ceil_mode:
-        raise UnknownFunctionError("an average pool with its own divisor or rounding")
     kernel, borders = _pair(kernel_size), _pair(padding)
+    if divisor_override is not None or (ceil_mode and borders != [0, 0]):
+        raise UnknownFunctionError("an average pool with its own divisor or rounding")
     steps = kernel if stride is None else _pair(stride)
-    return opset1.avg_pool(recorder.node(x), steps, borders, borders, kernel, not count_include_pad)
+    # What hangs over the edge never counts.
+    rounding = "ceil" if ceil_mode else "floor"
+    return opset1.avg_pool(
+        recorder.node(x), steps, borders, borders, kernel, ceil_mode or not count_include_pad, rounding
+    )
 
 
 def _adaptive_average_pool(recorder: _Recorder, output: Tensor, x: Tensor, output_size: int | Sequence[int]) -> Node:
@@ -238,16 +262,19 @@ def _local_response_norm(
     return opset.lrn(recorder.node(x), np.array([1]), alpha, beta, k, size)
 
 
-def _mean(
-    recorder: _Recorder, output: Tensor, x: Tensor, dim: int | Sequence[int], keepdim: bool = False
-) -> Node:  # fmt: skip
-    return opset.reduce_mean(recorder.node(x), np.atleast_1d(np.array(dim)), keep_dims=keepdim)
+def _reduced(function: Callable[..., Node]) -> Callable[..., Node]:
+    def row(
+        recorder: _Recorder, output: Tensor, x: Tensor, dim: int | Sequence[int], keepdim: bool = False
+    ) -> Node:  # fmt: skip
+        axes = np.atleast_1d(np.array(dim)) % x.ndim
+        if 0 in axes:
+            raise UnknownFunctionError("a sum over the batch")
+        return function(recorder.node(x), axes, keep_dims=keepdim)
+
+    return row
 
 
 def _reshape(recorder: _Recorder, output: Tensor, x: Tensor, *shape: Any, **named: Any) -> Node:
-    if id(x) in recorder.values and id(x) not in recorder.nodes:
-        recorder.values[id(output)] = output.detach()
-        return _constant(recorder.numpy(output))
     if output.shape[0] != 1 or x.shape[0] != 1:
         raise UnknownFunctionError("a reshape that moves the batch")
     # The pass has one picture, the model has a batch of them.
@@ -281,6 +308,54 @@ def _item(recorder: _Recorder, output: Tensor, x: Tensor, key: Any) -> Node:
     return opset.slice(recorder.node(x), start, stop, step, np.array(axes))
 
 
+def _permute(recorder: _Recorder, output: Tensor, x: Tensor, *dims: Any) -> Node:
+    order = [dim % x.ndim for dim in (dims[0] if isinstance(dims[0], tuple | list) else dims)]
+    return _transposed(recorder, x, order)
+
+
+def _transpose(recorder: _Recorder, output: Tensor, x: Tensor, one: int, other: int) -> Node:
+    order = list(range(x.ndim))
+    order[one], order[other] = order[other], order[one]
+    return _transposed(recorder, x, order)
+
+
+def _transposed(recorder: _Recorder, x: Tensor, order: list[int]) -> Node:
+    if order[0] != 0:
+        raise UnknownFunctionError("a transposition of the batch")
+    return opset.transpose(recorder.node(x), np.array(order))
+
+
+def _softmax(recorder: _Recorder, output: Tensor, x: Tensor, dim: int, **settings: Any) -> Node:
+    if settings.get("dtype") is not None:
+        raise UnknownFunctionError("a softmax in other numbers")
+    return opset.softmax(recorder.node(x), dim % x.ndim)
+
+
+def _layer_norm(
+    recorder: _Recorder,
+    output: Tensor,
+    x: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Node:
+    axes = np.arange(x.ndim - len(normalized_shape), x.ndim)
+    node = opset.mvn(recorder.node(x), axes, True, eps, "inside_sqrt")
+    node = node if weight is None else opset.multiply(node, _constant(recorder.numpy(weight)))
+    return node if bias is None else opset.add(node, _constant(recorder.numpy(bias)))
+
+
+def _leaky_relu(
+    recorder: _Recorder, output: Tensor, x: Tensor, negative_slope: float = 0.01, inplace: bool = False
+) -> Node:
+    return opset.prelu(recorder.node(x), _constant(np.array([negative_slope], np.float32)))
+
+
+def _gelu(recorder: _Recorder, output: Tensor, x: Tensor, approximate: str = "none") -> Node:
+    return opset.gelu(recorder.node(x), "erf" if approximate == "none" else approximate)
+
+
 def _linear(recorder: _Recorder, output: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Node:
     product = opset.matmul(recorder.node(x), _constant(recorder.numpy(weight)), False, True)
     return product if bias is None else opset.add(product, _constant(recorder.numpy(bias)))
@@ -302,6 +377,11 @@ def _concatenate(recorder: _Recorder, output: Tensor, tensors: Sequence[Tensor],
     return opset.concat([recorder.node(part) for part in tensors], dim)
 
 
+def _stack(recorder: _Recorder, output: Tensor, tensors: Sequence[Tensor], dim: int = 0) -> Node:
+    axis = _constant(np.array(dim % output.ndim))
+    return opset.concat([opset.unsqueeze(recorder.node(part), axis) for part in tensors], dim % output.ndim)
+
+
 def _of_one(function: Callable[..., Node]) -> Callable[..., Node]:
     return lambda recorder, output, x, inplace=False: function(recorder.node(x))
 
@@ -310,6 +390,9 @@ def _of_two(function: Callable[..., Node]) -> Callable[..., Node]:
     return lambda recorder, output, x, y: function(recorder.node(x), recorder.node(y))
 
 
+# Functions whose results are parts of their first argument.
+_SPLITS = ("split", "split_with_sizes", "chunk", "tensor_split")
+
 # By the function's name without underscores: `relu` stands for torch.relu, F.relu and relu_.
 _FUNCTIONS: dict[str, Callable[..., Node]] = {
     "conv2d": _convolution,
@@ -317,7 +400,8 @@ _FUNCTIONS: dict[str, Callable[..., Node]] = {
     "max_pool2d": _max_pool,
     "avg_pool2d": _average_pool,
     "adaptive_avg_pool2d": _adaptive_average_pool,
-    "mean": _mean,
+    "mean": _reduced(opset.reduce_mean),
+    "sum": _reduced(opset.reduce_sum),
     "linear": _linear,
     "relu": _of_one(opset.relu),
     "hardtanh": _hardtanh,
@@ -328,14 +412,22 @@ _FUNCTIONS: dict[str, Callable[..., Node]] = {
     "hardswish": _of_one(opset.hswish),
     "local_response_norm": _local_response_norm,
     "silu": _of_one(opset.swish),
+    "gelu": _gelu,
+    "leaky_relu": _leaky_relu,
+    "softmax": _softmax,
+    "layer_norm": _layer_norm,
     "add": _of_two(opset.add),
+    "sub": _of_two(opset.subtract),
     "iadd": _of_two(opset.add),
     "mul": _of_two(opset.multiply),
     "imul": _of_two(opset.multiply),
     "cat": _concatenate,
+    "stack": _stack,
     "flatten": _reshape,
     "reshape": _reshape,
     "view": _reshape,
+    "permute": _permute,
+    "transpose": _transpose,
     "pad": _pad,
     "getitem": _item,
     "dropout": _same,
