@@ -1,6 +1,7 @@
 """What `--base` names, and what travels with it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from graft.errors import GraftError, InputError, WeightsError
-from graft.models.catalog import CATALOG, build
+from graft.models.catalog import CATALOG, build, default_config
 from graft.models.network import Config, Network
 from graft.weights import base as module
 from graft.weights.base import (
@@ -379,3 +380,24 @@ def test_reading_the_files_at_hand_gives_what_is_in_the_network(shared):
     stored = read_weights(path).tensors
     ours = load_base(str(path)).network.state_dict()
     assert all(torch.equal(ours[name], tensor) for name, tensor in stored.items())
+
+
+def test_inception_networks_see_pictures_from_minus_one_to_one_and_say_that_it_was_assumed(tmp_path):
+    network = build(default_config("googlenet")).eval()
+    path = tmp_path / "googlenet.safetensors"
+    save_file(network.state_dict(), path)
+    base = load_base(str(path))
+    assert (base.preprocessing.mean, base.preprocessing.std) == ((0.5,) * 3, (0.5,) * 3)
+    assert any("-1 to 1 were assumed" in note for note in base.notes)
+    save_file(network.state_dict(), path, {"mean": "0.485,0.456,0.406", "std": "0.229,0.224,0.225"})
+    base = load_base(str(path))
+    assert base.preprocessing.mean == (0.485, 0.456, 0.406)
+    assert base.notes == ()
+
+
+def test_efficientnets_have_the_crop_that_their_published_weights_were_measured_with():
+    assert default_preprocessing("efficientnet_b0", {}).crop_fraction == 0.875
+    assert default_preprocessing("efficientnet_b3", {}).crop_fraction == 0.9375
+    assert default_preprocessing("efficientnet_b7", {}) == replace(
+        default_preprocessing("efficientnet_b0", {}), size=600, crop_fraction=1.0
+    )

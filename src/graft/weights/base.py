@@ -162,6 +162,8 @@ def _from_file(file: WeightFile, name: str, folder: Path, architecture: str | No
         )
     metadata = {**_published_metadata(stated or "", found.config.channels), **file.metadata}
     preprocessing = default_preprocessing(found.config.architecture, metadata, found.config.channels)
+    if family(found.config.architecture) in ONE_TO_ONE and "mean" not in metadata:
+        notes = (*notes, f"{file.source} does not say its mean; pictures from -1 to 1 were assumed, as is usual for it")
     return Base(name, network.eval(), preprocessing, classes, found.has_head, True, notes)
 
 

@@ -222,7 +222,8 @@ def recognise(tensors: dict[str, Tensor], source: str) -> Match:
     if not found.fitting:
         raise WeightsError(
             f"expected the weights of an architecture of the catalogue, got {source}, of whose {len(tensors)} tensors "
-            f"({', '.join(list(tensors)[:3])}, …) none fits: see `graft models`"
+            f"({', '.join(list(tensors)[:3])}, …) none fits: see `graft models`, or name one of timm's with --arch "
+            "timm:NAME"
         )
     raise WeightsError(f"{_misfit(tensors, found, source)}; that is the nearest of the catalogue: see `graft models`")
 
