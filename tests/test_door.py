@@ -27,6 +27,7 @@ PUBLIC = [
     "Run",
     "__version__",
     "account",
+    "advise",
     "create",
     "evaluate",
     "load",

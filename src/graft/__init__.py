@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from graft.models.resnet import BasicBlock, Bottleneck
     from graft.models.vgg import stacked_convolutions
     from graft.serving.predictor import Classifier, Prediction, load
+    from graft.training.advising import advise
     from graft.training.evaluating import Evaluation, evaluate
     from graft.training.run import Run
     from graft.training.training import train
@@ -45,6 +46,7 @@ _HOMES = {
     "Prediction": "graft.serving.predictor",
     "Run": "graft.training.run",
     "account": "graft.accounting.counting",
+    "advise": "graft.training.advising",
     "create": "graft.weights.creating",
     "evaluate": "graft.training.evaluating",
     "load": "graft.serving.predictor",
@@ -70,6 +72,7 @@ __all__ = [
     "Run",
     "__version__",
     "account",
+    "advise",
     "create",
     "evaluate",
     "load",

@@ -1,0 +1,125 @@
+"""How well features suit labels, in one number and without training: LogME and the H-score.
+
+They compare features of the same pictures, from several bases or stages; alone they say little.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+# LogME settles in a few rounds, but creeps where features separate the classes without error.
+ROUNDS = 100
+TOLERANCE = 1e-6
+# Stands in for a zero to divide by: the weights of features that explain nothing, the error of those that explain all.
+TINY = 1e-12
+
+
+@dataclass(frozen=True)
+class StageTransferability:
+    """Both scores of the features of a stage; higher is better."""
+
+    stage: str
+    logme: float
+    h_score: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def logme(features: np.ndarray, labels: np.ndarray) -> float:
+    """Logarithm of the maximum evidence per picture, averaged over classes, for (N, D) and int (N,).
+
+    You, Liu, Wang and Long 2021, "LogME", arXiv 2102.11005, algorithm 1: each class, as zeros and ones, is a linear
+    function of the features with weights of precision alpha and noise of precision beta, both as likely as can be.
+    """
+    from threadpoolctl import threadpool_limits
+
+    x = features.astype(np.float64)
+    targets = _one_hot(labels)
+    count, width = x.shape
+    with threadpool_limits(1):
+        axes, lengths = _left_axes(x)
+    along = axes.T @ targets
+    # What no weights can explain.
+    beyond = (np.square(targets).sum(0) - np.square(along).sum(0)).clip(min=0)
+    squares = np.square(lengths)[:, None]
+    alpha, beta = np.ones(targets.shape[1]), np.ones(targets.shape[1])
+    for _ in range(ROUNDS):
+        weights, effective, missed = _posterior(alpha, beta, squares, along, beyond)
+        before = np.log(alpha / beta)
+        alpha = effective.clip(min=TINY) / weights.clip(min=TINY)
+        beta = (count - effective) / missed.clip(min=TINY)
+        if np.abs(np.log(alpha / beta) - before).max() < TOLERANCE:
+            break
+    return float(_evidence(alpha, beta, squares, along, beyond, count, width).mean() / count)
+
+
+def h_score(features: np.ndarray, labels: np.ndarray) -> float:
+    """Variance between classes in units of the variance of features (N, D), summed over directions; labels int (N,).
+
+    Bao et al. 2019, "An Information-Theoretic Approach to Transferability in Task Transfer Learning", with the
+    covariance shrunk as by Ibrahim, Ponomareva and Mazumder 2021, "Newer is not always better", arXiv 2110.06893:
+    without that, more features than pictures score C - 1 whatever they are. The amount of shrinkage is that of Ledoit
+    and Wolf 2004, "A well-conditioned estimator for large-dimensional covariance matrices".
+    """
+    from threadpoolctl import threadpool_limits
+
+    x = features.astype(np.float64)
+    x -= x.mean(0)
+    count, width = x.shape
+    with threadpool_limits(1):
+        axes, lengths = _left_axes(x)
+    variances, x = np.square(lengths) / count, axes * lengths
+    level = variances.sum() / width
+    if not level:
+        return 0.0
+    spread = np.square(variances).sum() - width * level**2
+    noise = (np.square(np.square(x).sum(1)).sum() / count - np.square(variances).sum()) / count
+    shrinkage = min(noise / spread, 1.0) if spread > 0 else 1.0
+    targets = _one_hot(labels)
+    means = targets.T @ x / targets.sum(0)[:, None]
+    between = (targets.mean(0)[:, None] * np.square(means)).sum(0)
+    return float((1 - shrinkage) * (between / ((1 - shrinkage) * variances + shrinkage * level)).sum())
+
+
+def _left_axes(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Left singular vectors (N, r) of `x` (N, D) and their singular values (r,), none of them zero."""
+    if x.shape[0] < x.shape[1]:
+        values, axes = np.linalg.eigh(x @ x.T)
+    else:
+        values, axes = np.linalg.eigh(x.T @ x)
+    kept = values > max(values[-1], TINY) * 1e-12
+    lengths, axes = np.sqrt(values[kept]), axes[:, kept]
+    return (axes if x.shape[0] < x.shape[1] else x @ axes / lengths), lengths
+
+
+def _posterior(
+    alpha: np.ndarray, beta: np.ndarray, squares: np.ndarray, along: np.ndarray, beyond: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each class: squared length of the mean weights, effective number of weights, squared residual."""
+    ratio = alpha / beta
+    weights = (squares * np.square(along / (squares + ratio))).sum(0)
+    missed = np.square(along * ratio / (squares + ratio)).sum(0) + beyond
+    return weights, (squares / (squares + ratio)).sum(0), missed
+
+
+def _evidence(
+    alpha: np.ndarray,
+    beta: np.ndarray,
+    squares: np.ndarray,
+    along: np.ndarray,
+    beyond: np.ndarray,
+    count: int,
+    width: int,
+) -> np.ndarray:
+    """Log evidence of each class, (C,): the determinant by singular values."""
+    weights, _, missed = _posterior(alpha, beta, squares, along, beyond)
+    determinant = np.log(alpha + beta * squares).sum(0) + (width - len(squares)) * np.log(alpha)
+    gaussians = width * np.log(alpha) + count * np.log(beta / (2 * np.pi))
+    return np.asarray((gaussians - determinant - beta * missed - alpha * weights) / 2)
+
+
+def _one_hot(labels: np.ndarray) -> np.ndarray:
+    classes, labels = np.unique(labels, return_inverse=True)
+    return np.eye(len(classes))[labels]
