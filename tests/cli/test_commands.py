@@ -76,6 +76,19 @@ def test_evaluate_and_predict_follow(run: Path, letters: Path, tmp_path: Path) -
     assert len(out.read_text().splitlines()) == 41
 
 
+def test_advise_prints_a_level_and_its_evidence_and_writes_nothing(letters: Path, tmp_path: Path) -> None:
+    done = graft("advise", str(letters), "--base", "latin_letters", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    advice = json.loads(done.stdout)
+    assert set(advice) == {"level", "cut", "scenario", "reasons", "evidence"}
+    assert [row["stage"] for row in advice["evidence"]["probe"]] == ["stage1", "stage2", "stage3", "stage4"]
+    # LeNet has no batch norm to compare with, which is said.
+    assert all(row["value"] is None for row in advice["evidence"]["shift"])
+    text = graft("advise", str(letters), "--base", "latin_letters", cwd=tmp_path).stdout
+    assert f"level {advice['level']}, cut {advice['cut']}" in text
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -88,6 +101,8 @@ def test_evaluate_and_predict_follow(run: Path, letters: Path, tmp_path: Path) -
         (["predict", "DATA", "x.png"], ["run folder"]),
         (["predict", "RUN", "x.png", "--format", "xml"], ["xml", "jsonl"]),
         (["predict", "RUN", "x.png", "--format", "parquet"], ["--out"]),
+        (["advise", "DATA", "--base", "resnet20"], ["resnet20", "weights"]),
+        (["advise", "EMPTY", "--base", "latin_letters"], ["empty folder"]),
         (["models", "resnet19"], ["resnet19", "did you mean"]),
     ],
 )
