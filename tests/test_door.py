@@ -24,6 +24,7 @@ PUBLIC = [
     "NaiveInception",
     "Network",
     "Prediction",
+    "Recipe",
     "Run",
     "__version__",
     "account",

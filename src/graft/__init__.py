@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from graft.serving.predictor import Classifier, Prediction, load
     from graft.training.advising import advise
     from graft.training.evaluating import Evaluation, evaluate
+    from graft.training.optimisation import Recipe
     from graft.training.run import Run
     from graft.training.training import train
     from graft.weights.creating import create
@@ -44,6 +45,7 @@ _HOMES = {
     "NaiveInception": "graft.models.googlenet",
     "Network": "graft.models.network",
     "Prediction": "graft.serving.predictor",
+    "Recipe": "graft.training.optimisation",
     "Run": "graft.training.run",
     "account": "graft.accounting.counting",
     "advise": "graft.training.advising",
@@ -69,6 +71,7 @@ __all__ = [
     "NaiveInception",
     "Network",
     "Prediction",
+    "Recipe",
     "Run",
     "__version__",
     "account",

@@ -1,7 +1,9 @@
 """The training loop."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +14,10 @@ from graft.errors import GraftError
 from graft.images.preprocessing import Preprocessing
 from graft.images.resizing import fit
 from graft.models.catalog import build
-from graft.models.network import Config, Network
+from graft.models.network import Config, Network, freeze
 from graft.training.inputs import ActivationInputs, PixelInputs
-from graft.training.loop import Recipe, fit_crown, loss_of, rate_at
+from graft.training.loop import Fit, crown_logits, fit_crown, loss_of
+from graft.training.optimisation import Recipe
 
 PREPROCESSING = Preprocessing(size=32, mean=(0.5,), std=(0.5,), crop_fraction=1.0)
 RECIPE = Recipe(epochs=4, batch_size=16, rate=2e-3)
@@ -144,15 +147,6 @@ def test_zero_epochs_leave_the_crown_as_it_was(letters: tuple[PixelInputs, Pixel
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
 
 
-def test_the_rate_climbs_to_its_peak_and_falls_to_nothing() -> None:
-    recipe = Recipe(rate=1e-3, warmup=0.1)
-    rates = [rate_at(done, recipe) for done in np.linspace(0, 1, 101)]
-    assert 0 < rates[0] < 1e-3 / 5
-    assert rates[10] == max(rates) == pytest.approx(1e-3)
-    assert rates[55] == pytest.approx(5e-4)
-    assert rates[100] == pytest.approx(0, abs=1e-12)
-
-
 def test_a_single_picture_left_over_does_not_reach_batch_norm() -> None:
     # 17 pictures in batches of 16: a batch of one would make batch norm of 1 x 1 maps fail.
     values = torch.randn(17, 1, 28, 28, generator=torch.Generator().manual_seed(0))
@@ -161,3 +155,159 @@ def test_a_single_picture_left_over_does_not_reach_batch_norm() -> None:
     crown = build(Config("mobilenet_v1_025", classes=2, channels=1)).split("input")[1]
     found = fit_crown(crown, inputs, inputs, Recipe(epochs=1, batch_size=16))
     assert np.isfinite(found.history[-1].train_loss)
+
+
+def lenet(seed: int = 0) -> Network:
+    """A network without batch norm."""
+    torch.manual_seed(seed)
+    return build(Config("lenet5", classes=5, channels=1))
+
+
+def steps_of(net: Network, splits: tuple[PixelInputs, PixelInputs], recipe: Recipe, **more: Any) -> tuple[Fit, list]:
+    """The training, and the weights that `net` had after every epoch, whichever were kept."""
+    states: list[dict[str, torch.Tensor]] = []
+    found = fit_crown(net.split("input")[1], *splits, recipe, told=lambda history: states.append(state(net)), **more)
+    return found, states
+
+
+def test_smoothing_and_class_weights_change_the_loss_as_by_hand() -> None:
+    logits = torch.tensor([[2.0, 0.0, -1.0], [0.5, 0.5, 0.0], [0.0, 1.0, 3.0]])
+    labels, weights = torch.tensor([0, 1, 1]), torch.tensor([1.5, 0.75, 9.0])
+    log_chances = logits - logits.exp().sum(1, keepdim=True).log()
+    # A tenth of each label is spread over all three classes.
+    targets = torch.full((3, 3), 0.1 / 3)
+    targets[torch.arange(3), labels] += 0.9
+    each = -(targets * log_chances).sum(1)
+    whole = torch.nn.Identity()
+    torch.testing.assert_close(loss_of(whole, logits, labels, 0.1), each.mean())
+    expected = (1.5 * each[0] + 0.75 * each[1] + 0.75 * each[2]) / 3
+    torch.testing.assert_close(loss_of(whole, logits, labels, 0.1, weights), expected)
+
+
+@pytest.mark.parametrize("clip", [1e-3, 1e6])
+def test_clipping_bounds_the_norm_of_the_gradient(clip: float, letters: tuple[PixelInputs, PixelInputs]) -> None:
+    net = lenet()
+    before = state(net)
+    recipe = Recipe(1, 60, 0.01, weight_decay=0.0, optimiser="sgd", schedule="constant", clip=clip)
+    _, (_, after) = steps_of(net, letters, recipe)
+    # Nesterov's first step is 1.9 times the gradient.
+    moved = torch.cat([(after[name] - before[name]).flatten() for name in before]).norm() / (1.9 * 0.01)
+    if clip == 1e-3:
+        assert float(moved) == pytest.approx(clip, rel=1e-2)
+    else:
+        assert 1e-2 < float(moved) < clip
+
+
+@pytest.mark.parametrize("class_weights", ["none", "balanced"])
+def test_accumulated_batches_make_the_step_of_a_larger_one(
+    class_weights: str, letters: tuple[PixelInputs, PixelInputs]
+) -> None:
+    train, val = letters
+    # Uneven classes, and a last step of fewer pictures than the others.
+    train = replace(train, pixels=train.pixels[:54], labels=train.labels[:54])
+    results = []
+    for batch_size, accumulate in ((16, 1), (8, 2), (4, 4)):
+        net = lenet()
+        recipe = Recipe(2, batch_size, 0.05, optimiser="sgd", accumulate=accumulate, class_weights=class_weights)
+        results.append(steps_of(net, (train, val), recipe)[1][-1])
+    for other in results[1:]:
+        for name, tensor in results[0].items():
+            torch.testing.assert_close(other[name], tensor, rtol=0, atol=1e-6)
+    assert not torch.equal(results[0]["c1.weight"], state(lenet())["c1.weight"])
+
+
+def test_training_stops_when_patience_is_at_an_end(letters: tuple[PixelInputs, PixelInputs], tmp_path: Path) -> None:
+    # Nothing is learnt at such a rate, and nothing gets better.
+    recipe = Recipe(30, 16, 5.0, optimiser="sgd", schedule="constant", clip=1.0, patience=2)
+    checkpoint = tmp_path / "last.safetensors"
+    found, _ = steps_of(lenet(), letters, recipe, checkpoint=checkpoint)
+    assert found.history[-1].epoch == found.best + 2 < 30
+    again, states = steps_of(lenet(), letters, recipe, checkpoint=checkpoint)
+    assert again == found
+    assert states == []
+
+
+def test_the_moving_average_is_the_one_computed_by_hand_and_is_what_is_kept(
+    letters: tuple[PixelInputs, PixelInputs],
+) -> None:
+    net = network()
+    # One step per epoch, so that the weights after every step are seen.
+    found, states = steps_of(net, letters, Recipe(6, 60, 2e-3, ema=0.3))
+    assert found.best > 0
+    average = states[0]
+    for step, after in enumerate(states[1 : found.best + 1], 1):
+        decay = min(0.3, (1 + step) / (10 + step))
+        average = {name: decay * average[name] + (1 - decay) * after[name] for name in average}
+    for name, tensor in net.state_dict().items():
+        if tensor.is_floating_point():
+            torch.testing.assert_close(tensor, average[name], rtol=1e-5, atol=1e-6)
+            assert not torch.equal(tensor, states[found.best][name]) or name.endswith("running_mean")
+    # The scores are those of the average too.
+    logits = torch.from_numpy(crown_logits(net, letters[1]))
+    loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(letters[1].labels))
+    assert float(loss) == pytest.approx(found.history[found.best].val_loss, rel=1e-6)
+
+
+def test_every_stage_moves_at_the_rate_that_the_table_says(letters: tuple[PixelInputs, PixelInputs]) -> None:
+    net = network()
+    recipe = Recipe(1, 60, 1e-3, weight_decay=0.0, schedule="constant", rate_decay=0.5)
+    _, (before, after) = steps_of(net, letters, recipe)
+    # Adam's first step is the rate itself, whatever the gradient.
+    rates = {"conv1": 0.0625e-3, "layer1": 0.125e-3, "layer2": 0.25e-3, "layer3": 0.5e-3, "linear": 1e-3}
+    for part, rate in rates.items():
+        moved = [
+            (after[name] - before[name]).abs().max() for name, _ in net.named_parameters() if name.startswith(part)
+        ]
+        assert float(max(moved)) == pytest.approx(rate, rel=0.01), part
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "sgd", "rmsprop"])
+def test_plateau_and_average_go_on_as_if_never_stopped(
+    optimiser: str, letters: tuple[PixelInputs, PixelInputs], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("graft.training.optimisation.PLATEAU_EPOCHS", 1)
+    recipe = Recipe(7, 16, 0.02, optimiser=optimiser, schedule="plateau", ema=0.5, patience=5, rate_decay=0.8)
+    whole = lenet()
+    found, _ = steps_of(whole, letters, recipe)
+    assert found.history[-1].rate < 0.02
+    checkpoint = tmp_path / "last.safetensors"
+
+    class Stopped(Exception):
+        pass
+
+    def stop(history: tuple) -> None:
+        if len(history) == 4:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        fit_crown(lenet().split("input")[1], *letters, recipe, checkpoint=checkpoint, told=stop)
+    resumed = lenet(seed=99)
+    assert steps_of(resumed, letters, recipe, checkpoint=checkpoint)[0] == found
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "sgd", "rmsprop"])
+def test_no_optimiser_moves_what_is_frozen(optimiser: str, letters: tuple[PixelInputs, PixelInputs]) -> None:
+    net = network().eval()
+    trunk, crown = net.split("stage2")
+    freeze(trunk)
+    for parameter in crown.get_submodule("layer3.0").parameters():
+        parameter.requires_grad_(False)
+    inputs = []
+    for split in letters:
+        x = torch.cat([trunk(x) for x, _ in split.batches(np.arange(len(split.labels)), 64)])
+        inputs.append(ActivationInputs(x, split.labels))
+    before = state(net)
+    recipe = Recipe(2, 16, 1e-3, weight_decay=0.1, optimiser=optimiser, ema=0.5, rate_decay=0.5, clip=1.0)
+    states: list[dict[str, torch.Tensor]] = []
+    fit_crown(crown, *inputs, recipe, told=lambda history: states.append(state(net)))
+    for name, parameter in net.named_parameters():
+        assert torch.equal(states[-1][name], before[name]) != parameter.requires_grad, name
+    assert all(torch.equal(states[-1][name], before[name]) for name in trunk.state_dict())
+
+
+@pytest.mark.parametrize("schedule", ["one-cycle", "step", "plateau", "constant", "lenet"])
+def test_every_schedule_learns(schedule: str, letters: tuple[PixelInputs, PixelInputs]) -> None:
+    found = fit_crown(lenet().split("input")[1], *letters, Recipe(12, 16, 3e-3, schedule=schedule))
+    assert found.history[found.best].val_top1 > 0.5

@@ -18,6 +18,8 @@ import graft
 from graft.data.letters import CYRILLIC, LATIN, dejavu_fonts, render_letters
 from graft.errors import CutError, DataError, InputError
 from graft.training.evaluating import evaluate
+from graft.training.fitting import Reporter
+from graft.training.optimisation import Recipe
 from graft.training.training import train
 from graft.weights.saved import load_model
 
@@ -189,6 +191,15 @@ def test_a_wrong_argument_is_one_sentence_and_leaves_nothing(
     with pytest.raises((InputError, CutError), match=word):
         train(cyrillic, "latin_letters", **arguments, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_recipe_that_the_level_does_not_use_is_said_so(cyrillic: Path, tmp_path: Path) -> None:
+    notes: list[str] = []
+    reporter = Reporter(note=notes.append)
+    train(cyrillic, "latin_letters", "head", out=tmp_path / "a", reporter=reporter)
+    assert not any("recipe" in note for note in notes)
+    train(cyrillic, "latin_letters", "head", recipe=Recipe(epochs=2), out=tmp_path / "b", reporter=reporter)
+    assert any("the recipe has no part" in note for note in notes)
 
 
 KILLED = """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,6 +20,11 @@ from graft.cli.output import (
 )
 
 
+def _in_recipe(text: str) -> Any:
+    """An option of the panel on how stages are trained."""
+    return typer.Option(help=text, rich_help_panel="Recipe (for levels that train stages)")
+
+
 def train(
     data: Annotated[str, typer.Argument(help="A folder per class, Parquet with embedded pictures, or IDX files.")],
     base: Annotated[
@@ -27,9 +32,6 @@ def train(
     ] = "mobilenet_v2",
     level: Annotated[str, typer.Option(help="as-is, head, stages:K, frozen:F, all, scratch or auto.")] = "auto",
     out: Annotated[str | None, typer.Option(help="The run folder; runs/<data name> by default.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the pictures, for levels that train stages.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Pictures per step.")] = 32,
-    rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Side of the network's input, pixels.")] = None,
     fit: Annotated[str | None, typer.Option(help="How a picture becomes square: crop, letterbox or squash.")] = None,
     engine: EngineOption = "auto",
@@ -38,6 +40,19 @@ def train(
     classes: ClassesOption = None,
     strict: Annotated[bool, typer.Option("--strict", help="A picture that cannot be decoded is an error.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted training.")] = False,
+    epochs: Annotated[int | None, _in_recipe("Passes over the pictures.")] = None,
+    batch_size: Annotated[int, _in_recipe("Pictures per batch.")] = 32,
+    rate: Annotated[float | None, _in_recipe("Peak learning rate, of the head.")] = None,
+    optimiser: Annotated[str, _in_recipe("adamw, sgd (Nesterov) or rmsprop.")] = "adamw",
+    schedule: Annotated[str, _in_recipe("cosine, one-cycle, step, plateau, constant or lenet (1998).")] = "cosine",
+    weight_decay: Annotated[float | None, _in_recipe("Not on biases and norms.")] = None,
+    rate_decay: Annotated[float, _in_recipe("Each earlier stage's rate as a part of the next one's.")] = 1.0,
+    label_smoothing: Annotated[float, _in_recipe("Part of each label spread over all classes.")] = 0.0,
+    class_weights: Annotated[str, _in_recipe("none, or balanced: rare classes count for more.")] = "none",
+    clip: Annotated[float | None, _in_recipe("Longest gradient, by norm.")] = None,
+    accumulate: Annotated[int, _in_recipe("Batches per step.")] = 1,
+    patience: Annotated[int | None, _in_recipe("Stop after so many epochs without a better one.")] = None,
+    ema: Annotated[float | None, _in_recipe("Keep a moving average of the weights with this decay.")] = None,
     seed: Seed = 0,
     json: Json = False,
     quiet: Quiet = False,
@@ -46,8 +61,24 @@ def train(
     """Turn labelled pictures into a classifier in a run folder."""
     from graft.training.fitting import Reporter
     from graft.training.loop import Epoch
+    from graft.training.optimisation import Recipe
     from graft.training.training import train as run_training
 
+    recipe = Recipe(
+        epochs=epochs,
+        batch_size=batch_size,
+        rate=rate,
+        optimiser=optimiser,
+        schedule=schedule,
+        weight_decay=weight_decay,
+        rate_decay=rate_decay,
+        label_smoothing=label_smoothing,
+        class_weights=class_weights,
+        clip=clip,
+        accumulate=accumulate,
+        patience=patience,
+        ema=ema,
+    )
     with bars(quiet) as shown:
 
         def on_epoch(epoch: Epoch, of: int) -> None:
@@ -59,9 +90,7 @@ def train(
             base,
             level,
             out=out,
-            epochs=epochs,
-            batch_size=batch_size,
-            rate=rate,
+            recipe=recipe,
             image_size=image_size,
             fit=fit,  # type: ignore[arg-type]
             engine=engine,

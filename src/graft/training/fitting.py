@@ -20,7 +20,8 @@ from graft.images.preprocessing import Preprocessing
 from graft.models.network import INPUT, Network, freeze
 from graft.training.head import HeadFit, fit_head
 from graft.training.inputs import ActivationInputs, Inputs, PictureInputs, PixelInputs
-from graft.training.loop import Epoch, Recipe, crown_logits, fit_crown
+from graft.training.loop import Epoch, crown_logits, fit_crown
+from graft.training.optimisation import Settled
 from graft.transfer.levels import Plan
 from graft.weights.base import Base
 
@@ -52,7 +53,7 @@ class Work:
     preprocessing: Preprocessing
     plan: Plan
     choice: Choice
-    recipe: Recipe
+    recipe: Settled
     folder: Path
     seed: int
     reporter: Reporter

@@ -1,9 +1,11 @@
 """The loop in the open: a crown is trained from the top of `fit_crown` to its bottom."""
 
+import copy
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +18,14 @@ from graft.errors import GraftError
 from graft.features.cache import write_aside
 from graft.models.network import Section
 from graft.training.inputs import Inputs
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Settings of a training. `rate` is the peak of AdamW's learning rate: warmed up, then lowered along a cosine.
-
-    `weight_decay` is not applied to biases and norms.
-    """
-
-    epochs: int = 20
-    batch_size: int = 32
-    rate: float = 1e-3
-    weight_decay: float = 1e-2
-    warmup: float = 0.1  # of all steps
+from graft.training.optimisation import (
+    Recipe,
+    average_into,
+    build_optimiser,
+    rate_at,
+    stale_epochs,
+    weights_of_classes,
+)
 
 
 @dataclass(frozen=True)
@@ -64,73 +60,91 @@ def fit_crown(
 ) -> Fit:
     """Train every parameter of `crown` on `train` and leave it, in evaluation mode, at its best epoch on `val`.
 
-    The best epoch has the highest accuracy, and among equals the least loss. With `checkpoint`, the state after every
-    epoch is kept there (tensors and JSON, written aside and renamed), and a training that finds one goes on from it,
-    to the same result as if it had never stopped. `told` gets the epochs so far after each. Raises GraftError when the
-    loss is no longer a number.
+    The best epoch has the highest accuracy, and among equals the least loss. What `recipe` leaves open is what suits a
+    random start. With `checkpoint`, the state after every epoch is kept there (tensors and JSON, written aside and
+    renamed), and a training that finds one goes on from it, to the same result as if it had never stopped. `told` gets
+    the epochs so far after each. Raises GraftError when the loss is no longer a number.
     """
+    settings = recipe.settled()
     crown.to(device)
-    optimiser = torch.optim.AdamW(_groups(crown, recipe.weight_decay), lr=recipe.rate)
+    # What is scored and kept: the crown, or the moving average of its weights.
+    judged = copy.deepcopy(crown) if settings.ema else crown
+    modules = {"crown": crown, "average": judged} if settings.ema else {"crown": crown}
+    optimiser = build_optimiser(crown, settings)
+    class_weights = weights_of_classes(train.labels, settings.class_weights, device)
     count = len(train.labels)
-    steps_per_epoch = -(-count // recipe.batch_size)
-    steps = recipe.epochs * steps_per_epoch
-    history, best = _resume(checkpoint, crown, optimiser, recipe, seed, count)
+    steps_per_epoch = -(-count // (settings.batch_size * settings.accumulate))
+    steps = settings.epochs * steps_per_epoch
+    identity = {**asdict(settings), "seed": seed, "pictures": count}
+    history, best = _resume(checkpoint, modules, optimiser, identity)
     if not history:
-        history = [_evaluate(crown, val, device, Epoch(0, None, 0.0, 0.0, 0.0))]
-        best = _copy(crown)
+        history = [_evaluate(judged, val, device, Epoch(0, None, 0.0, 0.0, 0.0))]
+        best = _copy(judged)
         told(tuple(history))
-    for epoch in range(len(history), recipe.epochs + 1):
+    for epoch in range(len(history), settings.epochs + 1):
+        scores = [_rank(each) for each in history]
+        if settings.patience is not None and stale_epochs(scores) >= settings.patience:
+            break
         # Seeded by epoch, so that a resumed training sees the pictures, and drops the units, that it would have seen.
         torch.manual_seed(seed * 100_003 + epoch)
-        order = np.random.default_rng((seed, epoch)).permutation(count)
-        if count > recipe.batch_size and count % recipe.batch_size == 1:
-            # Batch norm cannot normalise one picture; another one sits out next time.
-            order = order[:-1]
+        order = _order(count, settings.batch_size, seed, epoch)
         crown.train()
         losses, step = [], (epoch - 1) * steps_per_epoch
-        for x, y in train.batches(order, recipe.batch_size):
-            rate = rate_at(step / steps, recipe)
-            for group in optimiser.param_groups:
-                group["lr"] = rate
-            loss = loss_of(crown, x.to(device), y.to(device))
+        for group in _together(train.batches(order, settings.batch_size), settings.accumulate):
+            rate = rate_at(settings, step / steps, epoch, scores)
+            for parameters in optimiser.param_groups:
+                parameters["lr"] = rate * parameters["share"]
             optimiser.zero_grad()
-            loss.backward()
+            pictures = sum(len(y) for _, y in group)
+            for x, y in group:
+                loss = loss_of(crown, x.to(device), y.to(device), settings.label_smoothing, class_weights)
+                (loss * (len(y) / pictures)).backward()
+                losses.append(loss.detach() * len(y))
+            if settings.clip is not None:
+                nn.utils.clip_grad_norm_(crown.parameters(), settings.clip)
             optimiser.step()
-            losses.append(loss.detach() * len(y))
             step += 1
+            if settings.ema is not None:
+                average_into(judged, crown, settings.ema, step)
         train_loss = float(torch.stack(losses).sum()) / len(order)
         if not math.isfinite(train_loss):
             raise GraftError(
                 f"expected a finite loss, got {train_loss} in epoch {epoch} at a rate of {rate:.2g}: lower --rate; the "
                 "state of the epoch before is kept"
             )
-        history.append(_evaluate(crown, val, device, Epoch(epoch, train_loss, 0.0, 0.0, rate)))
+        history.append(_evaluate(judged, val, device, Epoch(epoch, train_loss, 0.0, 0.0, rate)))
         if _rank(history[-1]) == max(map(_rank, history)):
-            best = _copy(crown)
+            best = _copy(judged)
         if checkpoint is not None:
-            _keep(checkpoint, crown, optimiser, history, best, recipe, seed, count)
+            _keep(checkpoint, modules, optimiser, history, best, identity)
         told(tuple(history))
     crown.load_state_dict(best)
     crown.eval()
     return Fit(tuple(history), max(history, key=_rank).epoch)
 
 
-def loss_of(crown: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """Cross-entropy of the logits, and that of each auxiliary classifier by its weight."""
+def loss_of(
+    crown: nn.Module, x: Tensor, y: Tensor, label_smoothing: float = 0.0, class_weights: Tensor | None = None
+) -> Tensor:
+    """Cross-entropy of the logits, and that of each auxiliary classifier by its weight, on average over the pictures.
+
+    `class_weights` (classes,) is how much a picture of each class counts. Label smoothing: Szegedy et al. 2015, arXiv
+    1512.00567, section 7.
+    """
+
+    def entropy(logits: Tensor) -> Tensor:
+        if class_weights is None:
+            return F.cross_entropy(logits, y, label_smoothing=label_smoothing)
+        # Not torch's own weights: it divides by their sum over the batch, so that batches would not add up.
+        return (class_weights[y] * F.cross_entropy(logits, y, label_smoothing=label_smoothing, reduction="none")).mean()
+
     if not isinstance(crown, Section) or not crown.auxiliaries:
-        return F.cross_entropy(crown(x), y)
+        return entropy(crown(x))
     logits, others = crown.with_auxiliaries(x)
-    loss = F.cross_entropy(logits, y)
+    loss = entropy(logits)
     for each in crown.auxiliaries:
-        loss = loss + each.weight * F.cross_entropy(others[each.part], y)
+        loss = loss + each.weight * entropy(others[each.part])
     return loss
-
-
-def rate_at(done: float, recipe: Recipe) -> float:
-    """The learning rate when `done` of all steps, 0 to 1, are behind: linear up to the peak, then a cosine to zero."""
-    if done < recipe.warmup:
-        return recipe.rate * (done + 0.01) / (recipe.warmup + 0.01)
-    return recipe.rate * 0.5 * (1 + math.cos(math.pi * (done - recipe.warmup) / (1 - recipe.warmup)))
 
 
 @torch.inference_mode()
@@ -141,10 +155,17 @@ def crown_logits(crown: nn.Module, inputs: Inputs, device: str = "cpu", batch_si
     return torch.cat([crown(x.to(device)).float().cpu() for x, _ in inputs.batches(everything, batch_size)]).numpy()
 
 
-def _groups(crown: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    matrices = [parameter for parameter in crown.parameters() if parameter.ndim > 1]
-    vectors = [parameter for parameter in crown.parameters() if parameter.ndim <= 1]
-    return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+def _order(count: int, batch_size: int, seed: int, epoch: int) -> np.ndarray:
+    """The pictures of an epoch, shuffled."""
+    order = np.random.default_rng((seed, epoch)).permutation(count)
+    # Batch norm cannot normalise one picture left over; another one sits out next time.
+    return order[:-1] if count > batch_size and count % batch_size == 1 else order
+
+
+def _together(batches: Iterator[tuple[Tensor, Tensor]], count: int) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """Every `count` batches in a row as one list; the last may be shorter."""
+    while group := list(islice(batches, count)):
+        yield group
 
 
 def _evaluate(crown: nn.Module, val: Inputs, device: str, epoch: Epoch) -> Epoch:
@@ -163,27 +184,27 @@ def _copy(crown: nn.Module) -> dict[str, Tensor]:
 
 def _keep(
     path: Path,
-    crown: nn.Module,
+    modules: dict[str, nn.Module],
     optimiser: torch.optim.Optimizer,
     history: list[Epoch],
     best: dict[str, Tensor],
-    recipe: Recipe,
-    seed: int,
-    count: int,
+    identity: dict[str, Any],
 ) -> None:
     from safetensors.torch import save
 
-    tensors = {f"crown/{name}": tensor for name, tensor in _copy(crown).items()}
-    tensors |= {f"best/{name}": tensor for name, tensor in best.items()}
+    tensors = {f"best/{name}": tensor for name, tensor in best.items()}
+    for part, module in modules.items():
+        tensors |= {f"{part}/{name}": tensor for name, tensor in _copy(module).items()}
     for index, state in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser/{index}/{name}": torch.as_tensor(value).cpu() for name, value in state.items()}
-    facts = {"history": [asdict(epoch) for epoch in history], "of": _identity(recipe, seed, count)}
+    # The schedule and the patience follow from the history: nothing else needs keeping.
+    facts = {"history": [asdict(epoch) for epoch in history], "of": identity}
     data = save({name: tensor.contiguous() for name, tensor in tensors.items()}, {"facts": json.dumps(facts)})
     write_aside(path, lambda file: file.write(data))
 
 
 def _resume(
-    path: Path | None, crown: nn.Module, optimiser: torch.optim.Optimizer, recipe: Recipe, seed: int, count: int
+    path: Path | None, modules: dict[str, nn.Module], optimiser: torch.optim.Optimizer, identity: dict[str, Any]
 ) -> tuple[list[Epoch], dict[str, Tensor]]:
     """Put back the state that `_keep` wrote and return its history and best weights; nothing where there is none."""
     from safetensors import safe_open
@@ -193,16 +214,17 @@ def _resume(
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         facts = json.loads(file.metadata()["facts"])
-    if facts["of"] != _identity(recipe, seed, count):
+    if facts["of"] != identity:
         raise GraftError(
             f"expected a checkpoint of this training, got one of other settings in {path} ({facts['of']}): resume with "
             "the same arguments, or train into another folder"
         )
-    parts: dict[str, dict[str, Tensor]] = {"crown": {}, "best": {}, "optimiser": {}}
+    parts: dict[str, dict[str, Tensor]] = {"best": {}, "optimiser": {}, **{part: {} for part in modules}}
     for name, tensor in tensors.items():
         part, _, rest = name.partition("/")
         parts[part][rest] = tensor
-    crown.load_state_dict(parts["crown"])
+    for part, module in modules.items():
+        module.load_state_dict(parts[part])
     state = optimiser.state_dict()
     states: dict[int, dict[str, Tensor]] = {}
     for name, tensor in parts["optimiser"].items():
@@ -210,7 +232,3 @@ def _resume(
         states.setdefault(int(index), {})[what] = tensor
     optimiser.load_state_dict({**state, "state": states})
     return [Epoch(**epoch) for epoch in facts["history"]], parts["best"]
-
-
-def _identity(recipe: Recipe, seed: int, count: int) -> dict[str, Any]:
-    return {**asdict(recipe), "seed": seed, "pictures": count}

@@ -20,7 +20,7 @@ from graft.features.engine import choose
 from graft.features.extraction import check_input_size
 from graft.images.preprocessing import Fit, Preprocessing
 from graft.training.fitting import Reporter, Trained, Work, fit_level
-from graft.training.loop import Recipe
+from graft.training.optimisation import Recipe, check_recipe
 from graft.training.run import (
     RESULT_FILE,
     Accuracy,
@@ -35,10 +35,6 @@ from graft.transfer.levels import check_level, plan
 from graft.weights.base import Base, load_base, untrained_base
 from graft.weights.saved import SavedModel, save_model
 
-# AdamW's peak rate and the epochs by start: pretrained layers move less, and for a shorter time, than random ones.
-PRETRAINED_RATE, RANDOM_RATE = 2e-4, 2e-3
-EPOCHS_PRETRAINED, EPOCHS_RANDOM = 10, 30
-
 
 def train(
     data: str | Path,
@@ -47,8 +43,9 @@ def train(
     *,
     out: str | Path | None = None,
     epochs: int | None = None,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     rate: float | None = None,
+    recipe: Recipe | None = None,
     image_size: int | None = None,
     fit: Fit | None = None,
     engine: str = "auto",
@@ -64,14 +61,18 @@ def train(
     """Turn labelled pictures into a classifier in a run folder, keeping as much of `base` as `level` says.
 
     `data` is a folder per class (under `train/ val/ test/` or not), Parquet with embedded pictures, or IDX files; it is
-    only read. `level` is `as-is`, `head`, `stages:K`, `frozen:F`, `all`, `scratch` or `auto`. Pictures that cannot be
+    only read. `level` is `as-is`, `head`, `stages:K`, `frozen:F`, `all`, `scratch` or `auto`. `recipe` is how stages
+    are trained; `epochs`, `batch_size` and `rate`, where given, take the place of those in it. Pictures that cannot be
     decoded are skipped and named in the result, or refused with `strict`. `progress` shows a bar while weights are
     fetched; `reporter` is told of everything else. Raises InputError and its kinds for what cannot be used, FetchError
     for weights that are not here.
     """
     started, reporter = time.perf_counter(), reporter or Reporter()
     check_level(level)
-    _check_numbers(epochs, batch_size, rate, image_size)
+    given: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "rate": rate}
+    recipe = replace(recipe or Recipe(), **{name: value for name, value in given.items() if value is not None})
+    check_recipe(recipe)
+    _check_image_size(image_size)
     choice = choose(engine, precision)
     data = Path(data).expanduser()
     dataset = with_validation(open_dataset(data), seed)
@@ -87,9 +88,8 @@ def train(
     if chosen.level == "as-is":
         dataset = _in_base_classes(dataset, start)
     arguments = {
-        "data": str(data.resolve()), "base": base, "level": level, "epochs": epochs, "batch_size": batch_size,
-        "rate": rate, "image_size": image_size, "fit": fit, "engine": engine, "precision": precision, "arch": arch,
-        "seed": seed,
+        "data": str(data.resolve()), "base": base, "level": level, "image_size": image_size, "fit": fit,
+        "engine": engine, "precision": precision, "arch": arch, "seed": seed, **asdict(recipe),
     }  # fmt: skip
     folder = claim(Path(out) if out else None, data, resume)
     if resume:
@@ -106,9 +106,10 @@ def train(
         f"engine {choice}",
     ):
         reporter.note(sentence)
-    work = Work(
-        dataset, start, preprocessing, chosen, choice, _recipe(start, epochs, batch_size, rate), folder, seed, reporter
-    )
+    if chosen.cut == start.network.cuts[-2] and recipe != Recipe():
+        reporter.note("the recipe has no part in this level: a head alone is solved to its optimum")
+    settled = recipe.settled(start.pretrained)
+    work = Work(dataset, start, preprocessing, chosen, choice, settled, folder, seed, reporter)
     try:
         trained = fit_level(work)
         if trained.skipped and strict:
@@ -164,24 +165,15 @@ def _finish(work: Work, trained: Trained, notes: tuple[str, ...], started: float
     return run
 
 
-def _recipe(base: Base, epochs: int | None, batch_size: int, rate: float | None) -> Recipe:
-    usual_epochs, usual_rate = (EPOCHS_PRETRAINED, PRETRAINED_RATE) if base.pretrained else (EPOCHS_RANDOM, RANDOM_RATE)
-    return Recipe(epochs=usual_epochs if epochs is None else epochs, batch_size=batch_size, rate=rate or usual_rate)
-
-
 def _with_choices(preprocessing: Preprocessing, size: int | None, fit: Fit | None) -> Preprocessing:
     if fit is not None and fit not in ("crop", "letterbox", "squash"):
         raise InputError(f"expected crop, letterbox or squash for --fit, got {fit!r}: choose one of them")
     return replace(preprocessing, size=size or preprocessing.size, fit=fit or preprocessing.fit)
 
 
-def _check_numbers(epochs: int | None, batch_size: int, rate: float | None, image_size: int | None) -> None:
-    checks = (("--epochs", epochs, 0), ("--batch-size", batch_size, 1), ("--image-size", image_size, 8))
-    for name, value, least in checks:
-        if value is not None and value < least:
-            raise InputError(f"expected {least} or more for {name}, got {value}: raise it")
-    if rate is not None and not 0 < rate < 10:
-        raise InputError(f"expected a rate above 0 and below 10 for --rate, got {rate}: 0.0002 to 0.002 is usual")
+def _check_image_size(size: int | None) -> None:
+    if size is not None and size < 8:
+        raise InputError(f"expected 8 or more for --image-size, got {size}: raise it")
 
 
 def _in_base_classes(dataset: Dataset, base: Base) -> Dataset:
