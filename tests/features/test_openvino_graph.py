@@ -17,7 +17,8 @@ from graft.models.network import Network, PaddingRule, freeze
 openvino = pytest.importorskip("openvino")
 
 from graft.features import openvino_graph  # noqa: E402
-from graft.features.openvino_graph import UnknownFunctionError, _record, to_openvino  # noqa: E402
+from graft.features.openvino_functions import UnknownFunctionError  # noqa: E402
+from graft.features.openvino_graph import _record, to_openvino  # noqa: E402
 
 SMALL = Preprocessing(16, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4))
 # One of each kind of block is recorded at every cut; a cut adds no function that the whole network does not call.

@@ -20,7 +20,8 @@ import pytest
 
 from graft.errors import FetchError, GraftError, InputError, WeightsError
 from graft.weights import hub
-from graft.weights.hub import TORCHVISION, Download, fetch, fetch_from_hub, weights_folder
+from graft.weights.hub import Download, fetch, fetch_from_hub, weights_folder
+from graft.weights.torchvision_catalog import TORCHVISION
 
 BODY = bytes(range(256)) * 5000
 DIGEST = hashlib.sha256(BODY).hexdigest()

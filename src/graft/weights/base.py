@@ -14,10 +14,11 @@ from graft.models.catalog import CATALOG
 from graft.models.network import Config, Network, PaddingRule
 from graft.weights.architectures import build, default_config, family, input_size, is_timm
 from graft.weights.file import WeightFile, read_weights
-from graft.weights.hub import TORCHVISION, fetch, fetch_from_hub
+from graft.weights.hub import fetch, fetch_from_hub
 from graft.weights.layouts import Match, fill, known_architecture, match, recognise
 from graft.weights.saved import CONFIG_FILE, load_model, model_folder
 from graft.weights.timm_catalog import published_settings, published_weights
+from graft.weights.torchvision_catalog import TORCHVISION
 
 BUNDLED = Path(__file__).resolve().parents[1] / "bundled"
 BUNDLED_BASES = ("latin_letters",)
