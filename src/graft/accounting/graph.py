@@ -114,14 +114,17 @@ def trace(module: nn.Module, input_shape: tuple[int, int, int]) -> Graph:
     Works on any module that takes images (N, C, H, W), on any device, and leaves it alone. Raises InputError, naming
     the layer that broke, if the module cannot run on such an image.
     """
-    counted = account(module, input_shape)
     network = without_data(module).eval()
     image = empty_batch(network, input_shape)
     record = _Record(network, image)
-    with torch.no_grad(), record:
-        network(image)
+    try:
+        with torch.no_grad(), record:
+            network(image)
+    except Exception:
+        account(module, input_shape)  # breaks at the same layer, and says which
+        raise
     modules = {name: type(part).__name__ for name, part in network.named_modules()}
-    return Graph(tuple(record.nodes), modules, counted.params)
+    return Graph(tuple(record.nodes), modules, sum(parameter.numel() for parameter in network.parameters()))
 
 
 @dataclass
