@@ -3,16 +3,20 @@
 import io
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from graft.data.dataset import Pictures
 from graft.data.folder import Files
 from graft.data.loading import batches, load
 from graft.errors import ImageError
+from graft.images.augmenting import STRENGTHS, View
+from graft.images.decoding import decode
 from graft.images.preprocessing import Preprocessing
 
 GREY = Preprocessing(4, (0.5,), (0.5,), fit="squash")
@@ -125,6 +129,41 @@ def test_what_is_decoded_ahead_is_bounded() -> None:
         time.sleep(0.02)
         assert len(source.reads) <= 8 * (number + 1 + 2)
     made.close()
+
+
+def test_a_view_shows_each_picture_alike_whatever_the_order_and_the_threads(shared: Path) -> None:
+    files = sorted((shared / "datasets/ants_bees/val").rglob("*.jpg"))[:12]
+    pictures = Pictures(Files(files), np.arange(12), np.zeros(12, np.int64))
+    preprocessing, view = Preprocessing(32, (0.5,) * 3, (0.2,) * 3), View(STRENGTHS["heavy"], seed=3, number=0)
+    (alone,) = batches(pictures, preprocessing, 12, view=view, threads=1)
+    order = np.random.default_rng(0).permutation(12)
+    shuffled = list(batches(pictures, preprocessing, 5, order=order, view=view, threads=4))
+    assert torch.equal(torch.cat([batch.pixels for batch in shuffled]), alone.pixels[torch.from_numpy(order)])
+    for index in (0, 7):
+        assert torch.equal(load(pictures, index, preprocessing, view), alone.pixels[index])
+        assert torch.equal(view.of(decode(files[index].read_bytes()), index, preprocessing), alone.pixels[index])
+        assert not torch.equal(load(pictures, index, preprocessing), alone.pixels[index])
+    (next_view,) = batches(pictures, preprocessing, 12, view=replace(view, number=1))
+    assert (next_view.pixels != alone.pixels).any((1, 2, 3)).all()
+    (plain,) = batches(pictures, preprocessing, 12, view=replace(view, augmentation=STRENGTHS["none"]))
+    (without,) = batches(pictures, preprocessing, 12)
+    assert torch.equal(plain.pixels, without.pixels)
+
+
+def test_threads_that_decode_compute_alone_and_others_as_before() -> None:
+    class Asking(Numbered):
+        def read(self, row: int) -> np.ndarray:
+            threads.append(torch.get_num_threads())
+            return np.zeros((4, 4), np.uint8)
+
+    threads: list[int] = []
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        list(batches(Pictures(Asking(8), np.arange(8), np.zeros(8, np.int64)), GREY, 4, threads=2))
+        assert threads == [1] * 8 and torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_fault_in_a_source_is_not_taken_for_a_bad_picture() -> None:

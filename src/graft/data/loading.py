@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from graft.data.dataset import Pictures
+    from graft.images.augmenting import View
     from graft.images.preprocessing import Preprocessing
 
 
@@ -33,15 +34,16 @@ class Batch:
     failures: dict[int, str]
 
 
-def load(pictures: Pictures, index: int, preprocessing: Preprocessing) -> Tensor:
-    """One picture as the network wants it, uint8 (C, size, size). Raises ImageError."""
+def load(pictures: Pictures, index: int, preprocessing: Preprocessing, view: View | None = None) -> Tensor:
+    """One picture as the network wants it, uint8 (C, size, size), or a view of it. Raises ImageError."""
     from graft.images.resizing import fit
 
     try:
         data = pictures.read(index)
     except OSError as error:
         raise ImageError(f"expected a readable file, got {error.strerror or error}") from None
-    return fit(decode(data) if isinstance(data, bytes) else data, preprocessing)
+    pixels = decode(data) if isinstance(data, bytes) else data
+    return fit(pixels, preprocessing) if view is None else view.of(pixels, index, preprocessing)
 
 
 def batches(
@@ -50,18 +52,25 @@ def batches(
     batch_size: int,
     *,
     order: Sequence[int] | np.ndarray | None = None,
+    view: View | None = None,
     threads: int | None = None,
 ) -> Generator[Batch, None, None]:
     """All pictures, or those at `order`, in order, `batch_size` at a time, decoded ahead of their use.
 
-    A picture that cannot be decoded is reported in its batch's failures, and the batch is smaller for it.
+    With a `view`, as it shows them. A picture that cannot be decoded is reported in its batch's failures, and the batch
+    is smaller for it.
     """
     import torch
 
+    if view is not None:
+        from graft.images.augmenting import import_functional
+
+        # Before there are threads: its reason is told there.
+        import_functional(view.augmentation)
     indices = np.arange(len(pictures)) if order is None else np.asarray(order, dtype=np.int64)
     threads = threads or available_cores()
     groups = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="decode", initializer=_work_alone)
     # Two batches ahead, and never less than four pictures a thread, keep every thread busy and memory bounded.
     ahead = max(2, -(-4 * threads // batch_size))
     queue: deque[tuple[np.ndarray, Tensor, list[Future[None]]]] = deque()
@@ -69,12 +78,13 @@ def batches(
     size = (preprocessing.channels, preprocessing.size, preprocessing.size)
 
     def load_into(place: Tensor, index: int) -> None:
-        np.copyto(place.numpy(), load(pictures, index, preprocessing).numpy())
+        # By numpy: torch refuses to write into a tensor that was made in inference mode from another thread.
+        np.copyto(place.numpy(), load(pictures, index, preprocessing, view).numpy())
 
     try:
         while True:
             while len(queue) <= ahead and (group := next(upcoming, None)) is not None:
-                # Each thread puts its picture in place, by numpy: torch would start threads of its own to copy.
+                # Each thread puts its picture in place.
                 pixels = torch.empty((len(group), *size), dtype=torch.uint8)
                 futures = [pool.submit(load_into, *pair) for pair in zip(pixels, group.tolist(), strict=True)]
                 queue.append((group, pixels, futures))
@@ -92,6 +102,16 @@ def batches(
             yield Batch(group[kept], pixels, failures)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _work_alone() -> None:
+    """Keep OpenMP from adding threads to this one: a picture is work for one, and the cores have others to run."""
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    # Asked first, as torch sets the number itself on its first call in a thread.
+    torch.get_num_threads()
+    threadpool_limits(1, user_api="openmp")
 
 
 def available_cores() -> int:

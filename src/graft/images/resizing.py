@@ -32,6 +32,11 @@ def fit(pixels: np.ndarray, preprocessing: Preprocessing) -> Tensor:
     return _match_channels(_resize(pixels, size, size), preprocessing.channels)
 
 
+def mean_colour(preprocessing: Preprocessing) -> Tensor:
+    """The colour that is zero once normalised, uint8 (C,)."""
+    return torch.tensor([round(255 * mean) for mean in preprocessing.mean]).clamp(0, 255).to(torch.uint8)
+
+
 def _crop(pixels: np.ndarray, fraction: float) -> np.ndarray:
     # Before the resize, not after: the pixels outside are never filtered, and the result is the same but for the rim.
     height, width, _ = pixels.shape
@@ -45,8 +50,7 @@ def _letterbox(pixels: np.ndarray, preprocessing: Preprocessing) -> Tensor:
     scale = size / max(height, width)
     rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
     top, left = (size - rows) // 2, (size - columns) // 2
-    colour = torch.tensor([round(255 * mean) for mean in preprocessing.mean]).clamp(0, 255).to(torch.uint8)
-    square = colour[:, None, None].repeat(1, size, size)  # (C,) -> (C, size, size)
+    square = mean_colour(preprocessing)[:, None, None].repeat(1, size, size)  # (C,) -> (C, size, size)
     picture = _match_channels(_resize(pixels, rows, columns), preprocessing.channels)
     square[:, top : top + rows, left : left + columns] = picture
     return square

@@ -1,0 +1,242 @@
+"""Pictures changed at random, so that a network learns what stays the same.
+
+What is drawn comes from a numpy generator of the picture's own, never from a global one: a picture with its seed gives
+the same pixels in any thread, order and process, and can be computed again instead of kept.
+
+torchvision does what graft has no faster way for (colour, blur, most of RandAugment) and is imported only then.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from types import ModuleType
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from graft.errors import InputError
+from graft.images.preprocessing import Preprocessing
+from graft.images.randaugment import MAGNITUDES, randaugment
+from graft.images.resizing import fit, mean_colour
+from graft.images.warping import warp
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far a picture may stray from what `fit` makes of it. The defaults change nothing.
+
+    A flip suits most photographs; it is wrong for digits, text and whatever else differs from its mirror image:
+    `replace(augmentation, flip=0.0)`. Amounts are drawn evenly, factors of shape and size evenly in their logarithm.
+    A random crop scales and moves already: `scale` and `translation` are for pictures that are not cropped at random.
+    """
+
+    crop: float | None = None  # least area of a random crop, as a share of the largest that fits; None = as `fit` does
+    aspect: float = 1.0  # most width per height of a random crop, and most height per width
+    flip: float = 0.0  # probability of the mirror image
+    rotation: float = 0.0  # most degrees, either way
+    scale: float = 0.0  # 0.1: from 1 / 1.1 to 1.1 times the size
+    translation: float = 0.0  # most shift along each axis, either way, as a share of the side
+    brightness: float = 0.0  # 0.2: from 0.8 to 1.2 times; so for the next two
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0  # most turn of the colour circle, either way; 0.5 is half a turn
+    pca: float = 0.0  # deviation of the colour noise of AlexNet, there 0.1; see `_shift_colours`
+    blur: float = 0.0  # probability of a Gaussian blur
+    blur_sigma: float = 0.0  # its largest deviation, as a share of the side
+    erasing: float = 0.0  # probability of an erased rectangle; see `_erase`
+    operations: int = 0  # of RandAugment, in a row; see `randaugment`
+    magnitude: float = 0.0  # of each of them, 0 to 30
+
+    def __post_init__(self) -> None:
+        for least, most, names in LIMITS:
+            for name in names:
+                value = getattr(self, name)
+                # Written so that NaN is refused.
+                if value is not None and not least <= value <= most:
+                    raise InputError(
+                        f"expected {name} of an augmentation to be from {least} to {most}, got {value!r}: choose a "
+                        f"number in between, or one of the strengths {', '.join(STRENGTHS)}"
+                    )
+
+
+# Least and most of the numbers of an Augmentation.
+LIMITS = (
+    (0, 1, ("flip", "scale", "translation", "brightness", "contrast", "saturation", "pca", "blur", "erasing")),
+    (0, 0.1, ("blur_sigma",)),
+    (0, 0.5, ("hue",)),
+    (0, 14, ("operations",)),
+    (0, MAGNITUDES, ("magnitude",)),
+    (0, 180, ("rotation",)),
+    (0.01, 1, ("crop",)),
+    (1, 10, ("aspect",)),
+)
+
+# Light is harmless nearly everywhere, and on average its crops are as large as the central one of 0.875 of the side
+# (0.766 of the area), so that objects have the size that they have in prediction (Touvron et al. 2019, arXiv
+# 1906.06423). Crops of 0.08, with which networks are trained on ImageNet, often miss the object in smaller sets.
+STRENGTHS = {
+    "none": Augmentation(),
+    "light": Augmentation(crop=0.55, aspect=1.1, flip=0.5, scale=0.1, translation=0.05),
+    "medium": Augmentation(
+        crop=0.35,
+        aspect=4 / 3,
+        flip=0.5,
+        rotation=10.0,
+        scale=0.2,
+        translation=0.1,
+        brightness=0.2,
+        contrast=0.2,
+        saturation=0.2,
+        pca=0.1,
+    ),
+    "heavy": Augmentation(
+        crop=0.2,
+        aspect=4 / 3,
+        flip=0.5,
+        rotation=20.0,
+        scale=0.4,
+        translation=0.2,
+        brightness=0.4,
+        contrast=0.4,
+        saturation=0.4,
+        hue=0.05,
+        pca=0.1,
+        blur=0.2,
+        blur_sigma=0.01,
+        erasing=0.25,
+        operations=2,
+        magnitude=9.0,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class View:
+    """One of the ways in which every picture of a set is shown: the same view of a picture is always the same pixels.
+
+    `number` counts the views: the epoch, or the epoch modulo the number of views that are kept.
+    """
+
+    augmentation: Augmentation
+    seed: int
+    number: int
+
+    def of(self, pixels: np.ndarray, index: int, preprocessing: Preprocessing) -> Tensor:
+        """The picture at `index` of its set, uint8 (C, size, size); for the rest see `augment`."""
+        return augment(pixels, preprocessing, self.augmentation, (self.seed, self.number, index))
+
+
+def augment(
+    pixels: np.ndarray,
+    preprocessing: Preprocessing,
+    augmentation: Augmentation,
+    seed: int | tuple[int, ...] | np.random.Generator,
+) -> Tensor:
+    """uint8 (H, W, 3), (H, W, 1) or (H, W) to uint8 (C, size, size), as `fit` but changed at random.
+
+    Where `fit` crops, a random crop is taken from the picture as it came, so that a small one keeps its detail. Where
+    it letterboxes or squashes, the whole picture stays, and `scale` and `translation` take the place of the crop.
+    Contiguous, sharing no memory with `pixels`. Numbers in `seed` are not negative. Raises InputError as `fit` does.
+    """
+    random = np.random.default_rng(seed)
+    cropped = augmentation.crop is not None and preprocessing.fit == "crop"
+    if cropped:
+        pixels = _crop(pixels, augmentation, random)
+        preprocessing = replace(preprocessing, fit="squash")
+    picture = fit(pixels, preprocessing)
+    if random.random() < augmentation.flip:
+        picture = picture.flip(-1)
+    turn, growth, right, down = random.uniform(-1, 1, 4).tolist()
+    angle, scale, shift = augmentation.rotation * turn, 1.0, (0.0, 0.0)
+    if not cropped:
+        scale = (1 + augmentation.scale) ** growth
+        shift = (augmentation.translation * right, augmentation.translation * down)
+    if (angle, scale, shift) != (0.0, 1.0, (0.0, 0.0)):
+        picture = warp(picture, angle=angle, scale=scale, shift=shift)
+    functional = import_functional(augmentation)
+    if functional is not None:
+        picture = randaugment(picture, augmentation.operations, augmentation.magnitude, random, functional)
+        picture = _jitter(picture, augmentation, random, functional)
+        if random.random() < augmentation.blur:
+            sigma = max(preprocessing.size * augmentation.blur_sigma * random.random(), 0.1)
+            picture = functional.gaussian_blur(picture, 2 * math.ceil(2 * sigma) + 1, sigma)
+    if augmentation.pca:
+        picture = _shift_colours(picture, random.normal(0, augmentation.pca, 3))
+    if random.random() < augmentation.erasing:
+        _erase(picture, mean_colour(preprocessing), random)
+    return picture.contiguous()
+
+
+def import_functional(augmentation: Augmentation) -> ModuleType | None:
+    """torchvision's operations on pictures, or None when `augmentation` needs none: their import takes over a second.
+
+    Call it before starting threads that augment: the import crosses the compiler of torch, a ring of modules that two
+    threads must not enter at two places.
+    """
+    a = augmentation
+    if not (a.brightness or a.contrast or a.saturation or a.hue or a.blur or a.operations):
+        return None
+    import torchvision.transforms.v2.functional as functional
+
+    return functional
+
+
+def _rectangle(
+    within: tuple[int, ...], least: float, most: float, aspect: float, random: np.random.Generator
+) -> tuple[slice, slice]:
+    """Rows and columns of a rectangle somewhere `within` (H, W), its width per height from 1 / `aspect` to `aspect`.
+
+    Its area is between `least` and `most` of the largest of that shape that fits. Shares of the whole picture, as in
+    torchvision, would have to be drawn again where they do not fit, and then differ with the picture's shape.
+    """
+    height, width = within
+    shape, share, down, right = random.random(4).tolist()
+    ratio, share = aspect ** (2 * shape - 1), least + (most - least) * share
+    columns = min(width, height * ratio) * math.sqrt(share)
+    rows, columns = max(1, round(columns / ratio)), max(1, round(columns))
+    # From zero to what is left over, both included.
+    top, left = int(down * (height - rows + 1)), int(right * (width - columns + 1))
+    return slice(top, top + rows), slice(left, left + columns)
+
+
+def _crop(pixels: np.ndarray, augmentation: Augmentation, random: np.random.Generator) -> np.ndarray:
+    assert augmentation.crop is not None
+    return pixels[_rectangle(pixels.shape[:2], augmentation.crop, 1.0, augmentation.aspect, random)]
+
+
+def _jitter(picture: Tensor, augmentation: Augmentation, random: np.random.Generator, functional: ModuleType) -> Tensor:
+    """Brightness, contrast, saturation and hue, in this order; the last two do nothing to a grey picture."""
+    for name in ("brightness", "contrast", "saturation", "hue"):
+        amount = getattr(augmentation, name) * random.uniform(-1, 1)
+        if amount:
+            picture = getattr(functional, f"adjust_{name}")(picture, amount if name == "hue" else 1 + amount)
+    return picture
+
+
+# Of the RGB values, from 0 to 1, of the pictures of ImageNet: the eigenvalues of their principal components, and these
+# as columns; the figures of facebookarchive/fb.resnet.torch (datasets/imagenet.lua), which most others repeat.
+EIGENVALUES = np.array([0.2175, 0.0188, 0.0045])
+EIGENVECTORS = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
+
+
+def _shift_colours(picture: Tensor, amounts: np.ndarray) -> Tensor:
+    """Every pixel moved by the sum of the principal components, each times its eigenvalue and its amount (3,).
+
+    Krizhevsky et al. 2012, "ImageNet classification with deep convolutional neural networks", section 4.1. A grey
+    picture has no such components and stays.
+    """
+    if len(picture) == 1:
+        return picture
+    shift = np.rint(255 * EIGENVECTORS @ (EIGENVALUES * amounts)).astype(np.int16)  # (3,)
+    return (picture.to(torch.int16) + torch.from_numpy(shift)[:, None, None]).clamp_(0, 255).to(torch.uint8)
+
+
+def _erase(picture: Tensor, colour: Tensor, random: np.random.Generator) -> None:
+    """Fill a rectangle with the mean colour, which is zero once normalised: Zhong et al. 2017, arXiv 1708.04896.
+
+    Area and shape as there (0.02 to 0.4, 0.3 to 1 / 0.3), the area being a share of what that shape allows.
+    """
+    rows, columns = _rectangle(tuple(picture.shape[1:]), 0.02, 0.4, 1 / 0.3, random)
+    picture[:, rows, columns] = colour[:, None, None]

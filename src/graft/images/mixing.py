@@ -1,0 +1,79 @@
+"""Two examples made one: mixup and CutMix, on a batch and its labels.
+
+Both draw one share for the whole batch and pair it with a shuffled copy of itself, as the authors' programs do. The
+targets they give are probabilities, which `torch.nn.functional.cross_entropy` takes in place of labels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from graft.errors import InputError
+
+
+def mixup(
+    inputs: Tensor, labels: Tensor, classes: int, alpha: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Every example mixed with another: floating (N, …) and int64 (N,) to the same shape and targets (N, classes).
+
+    The share kept of each is drawn from Beta(alpha, alpha). Zhang et al. 2017, arXiv 1710.09412, where alpha is 0.1 to
+    0.4 on ImageNet. Inputs may be activations at a cut: manifold mixup (Verma et al. 2018, arXiv 1806.05236).
+    `generator` is one of the CPU. Raises InputError when alpha is not above zero.
+    """
+    kept = _draw_share(alpha, generator)
+    partners = _pair(inputs, generator)
+    return torch.lerp(inputs[partners], inputs, kept), _mix_targets(labels, partners, classes, kept)
+
+
+def cutmix(
+    inputs: Tensor, labels: Tensor, classes: int, alpha: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """A rectangle of every picture replaced by that of another: (N, C, H, W) and int64 (N,) to the same shape and
+    targets (N, classes), by area.
+
+    Its area is one less a share drawn from Beta(alpha, alpha), its shape that of the picture, its middle anywhere; what
+    would lie outside is cut off, and the targets go by what is left. Yun et al. 2019, arXiv 1905.04899, section 3.1,
+    where alpha is 1. `generator` is one of the CPU. Raises InputError when alpha is not above zero or there are no
+    pictures.
+    """
+    if inputs.ndim != 4:
+        raise InputError(
+            f"expected pictures or maps of shape (N, C, H, W) for CutMix, got {tuple(inputs.shape)}: use mixup here"
+        )
+    height, width = inputs.shape[2:]
+    side = (1 - _draw_share(alpha, generator)) ** 0.5
+    middle = torch.rand(2, generator=generator).tolist()
+    partners = _pair(inputs, generator)
+    rows, columns = _span(height, side, middle[0]), _span(width, side, middle[1])
+    mixed = inputs.clone()
+    mixed[:, :, rows, columns] = inputs[partners][:, :, rows, columns]
+    pasted = (rows.stop - rows.start) * (columns.stop - columns.start)
+    return mixed, _mix_targets(labels, partners, classes, 1 - pasted / (height * width))
+
+
+def _draw_share(alpha: float, generator: torch.Generator) -> float:
+    """From Beta(alpha, alpha), which torch draws from its global generator alone."""
+    if not alpha > 0:
+        raise InputError(f"expected an alpha above zero to mix examples by, got {alpha!r}: leave mixing out instead")
+    seed = int(torch.randint(2**62, (), generator=generator))
+    return float(np.random.default_rng(seed).beta(alpha, alpha))
+
+
+def _pair(inputs: Tensor, generator: torch.Generator) -> Tensor:
+    """For each example the one it is mixed with, int64 (N,)."""
+    return torch.randperm(len(inputs), generator=generator).to(inputs.device)
+
+
+def _span(length: int, share: float, middle: float) -> slice:
+    """`share` of `length` about `middle`, from 0 to 1, as far as it lies inside."""
+    half, centre = share * length / 2, middle * length
+    return slice(max(0, round(centre - half)), min(length, round(centre + half)))
+
+
+def _mix_targets(labels: Tensor, partners: Tensor, classes: int, kept: float) -> Tensor:
+    """Probabilities float32 (N, classes): `kept` for the example's own class, the rest for its partner's."""
+    own = F.one_hot(labels, classes).float()
+    return torch.lerp(own[partners], own, kept)

@@ -1,0 +1,51 @@
+"""RandAugment: a few operations in a row, drawn from fourteen, all at one magnitude.
+
+Cubuk et al. 2019, "RandAugment: practical automated data augmentation with a reduced search space", arXiv 1909.13719.
+As in torchvision, but what comes in from outside is the picture reflected (see `warp`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+
+import numpy as np
+from torch import Tensor
+
+from graft.images.warping import warp
+
+# The largest magnitude of the paper's scale; the effect grows in proportion.
+MAGNITUDES = 30
+
+# Of a picture x, with torchvision's functions f, by an amount a from -1 to 1 of the most. The most of each is that of
+# AutoAugment (Cubuk et al. 2018, arXiv 1805.09501, table 6).
+OPERATIONS: dict[str, Callable[[Tensor, ModuleType, float], Tensor]] = {
+    "identity": lambda x, f, a: x,
+    "autocontrast": lambda x, f, a: f.autocontrast(x),
+    "equalize": lambda x, f, a: f.equalize(x),
+    "rotate": lambda x, f, a: warp(x, angle=30 * a),
+    "solarize": lambda x, f, a: f.solarize(x, 255 * (1 - abs(a))),
+    "colour": lambda x, f, a: f.adjust_saturation(x, 1 + 0.9 * a),
+    "posterize": lambda x, f, a: f.posterize(x, 8 - round(4 * abs(a))),
+    "contrast": lambda x, f, a: f.adjust_contrast(x, 1 + 0.9 * a),
+    "brightness": lambda x, f, a: f.adjust_brightness(x, 1 + 0.9 * a),
+    "sharpness": lambda x, f, a: f.adjust_sharpness(x, 1 + 0.9 * a),
+    "shear_x": lambda x, f, a: warp(x, shear=(0.3 * a, 0.0)),
+    "shear_y": lambda x, f, a: warp(x, shear=(0.0, 0.3 * a)),
+    "translate_x": lambda x, f, a: warp(x, shift=(150 / 331 * a, 0.0)),
+    "translate_y": lambda x, f, a: warp(x, shift=(0.0, 150 / 331 * a)),
+}
+
+
+def randaugment(
+    picture: Tensor, operations: int, magnitude: float, random: np.random.Generator, functional: ModuleType
+) -> Tensor:
+    """uint8 (C, S, S) to the same after so many `operations`, each any of the fourteen and either way.
+
+    `functional` is torchvision's module of that name. The magnitude is of MAGNITUDES.
+    """
+    names = list(OPERATIONS)
+    for _ in range(operations):
+        name, sign = names[random.integers(len(names))], random.choice((-1, 1))
+        picture = OPERATIONS[name](picture, functional, float(sign * magnitude / MAGNITUDES))
+    return picture

@@ -1,0 +1,402 @@
+"""`augment`: each change against what it should come to, the same pixels from the same seed, strengths in order."""
+
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from graft.data.letters import LATIN, dejavu_fonts, render_letters
+from graft.errors import InputError
+from graft.images.augmenting import STRENGTHS, Augmentation, View, augment, import_functional
+from graft.images.decoding import decode
+from graft.images.preprocessing import Preprocessing
+from graft.images.resizing import fit, mean_colour
+from graft.images.warping import warp
+
+COLOUR = Preprocessing(64, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+GREY = Preprocessing(28, (0.9,), (0.2,))
+NONE, LIGHT, MEDIUM, HEAVY = STRENGTHS.values()
+# Every change at once, none of it left to chance.
+ALL = replace(HEAVY, flip=1.0, blur=1.0, erasing=1.0)
+
+
+@pytest.fixture(scope="module")
+def photographs(shared: Path) -> list[np.ndarray]:
+    files = sorted((shared / "datasets/ants_bees/val").rglob("*.jpg"))[::20]
+    return [decode(file.read_bytes()) for file in files]
+
+
+@pytest.fixture(scope="module")
+def letters() -> np.ndarray:
+    return render_letters(LATIN[:8], dejavu_fonts(), 1, seed=0)[0]
+
+
+def waves(height: int, width: int, channels: int = 3) -> np.ndarray:
+    """Smooth, so that two ways of resampling agree, and unlike its mirror image; far from black and white."""
+    y, x = np.mgrid[0:height, 0:width]
+    picture = np.stack([127 + 60 * np.sin(x / 9 + y / 17 + phase) for phase in range(channels)], axis=2)
+    return picture.astype(np.uint8)
+
+
+def difference(one: torch.Tensor, other: torch.Tensor) -> float:
+    """Mean absolute difference in grey levels."""
+    return float((one.float() - other.float()).abs().mean())
+
+
+@pytest.mark.parametrize("mode", ["crop", "squash", "letterbox"])
+def test_none_is_the_fit_itself(mode: str, photographs: list[np.ndarray], letters: np.ndarray) -> None:
+    for number, pixels in enumerate([*photographs, *letters]):
+        for preprocessing in (replace(COLOUR, fit=mode), replace(GREY, fit=mode)):
+            assert torch.equal(augment(pixels, preprocessing, NONE, number), fit(pixels, preprocessing))
+
+
+@pytest.mark.parametrize("mode", ["crop", "squash", "letterbox"])
+def test_a_sure_flip_is_the_mirrored_fit(mode: str, photographs: list[np.ndarray]) -> None:
+    preprocessing = replace(COLOUR, fit=mode)
+    for number, pixels in enumerate(photographs):
+        flipped = augment(pixels, preprocessing, Augmentation(flip=1.0), number)
+        assert torch.equal(flipped, fit(pixels, preprocessing).flip(2)) and flipped.is_contiguous()
+
+
+def test_a_flip_comes_as_often_as_it_should() -> None:
+    pixels = waves(20, 20)
+    preprocessing = replace(COLOUR, size=8)
+    plain = fit(pixels, preprocessing)
+    flips = [not torch.equal(augment(pixels, preprocessing, Augmentation(flip=0.3), n), plain) for n in range(400)]
+    assert 0.22 < np.mean(flips) < 0.38
+
+
+def test_without_the_flip_all_else_is_as_it_was(photographs: list[np.ndarray]) -> None:
+    never, always = replace(LIGHT, flip=0.0), replace(LIGHT, flip=1.0)
+    for number, pixels in enumerate(photographs):
+        assert torch.equal(augment(pixels, COLOUR, never, number).flip(2), augment(pixels, COLOUR, always, number))
+
+
+@pytest.mark.parametrize("strength", STRENGTHS)
+@pytest.mark.parametrize("preprocessing", [COLOUR, GREY])
+@pytest.mark.parametrize("mode", ["crop", "squash", "letterbox"])
+@pytest.mark.parametrize("shape", [(50, 80, 3), (70, 40, 1), (40, 90), (1, 5000, 3), (1, 1)])
+def test_every_strength_takes_every_picture(
+    strength: str, preprocessing: Preprocessing, mode: str, shape: tuple[int, ...]
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    before = pixels.copy()
+    for number in range(3):
+        picture = augment(pixels, replace(preprocessing, fit=mode), STRENGTHS[strength], number)
+        assert picture.dtype == torch.uint8 and picture.is_contiguous()
+        assert tuple(picture.shape) == (preprocessing.channels, preprocessing.size, preprocessing.size)
+        picture.fill_(0)
+    assert (pixels == before).all()
+
+
+def test_strengths_grow(photographs: list[np.ndarray]) -> None:
+    assert list(STRENGTHS) == ["none", "light", "medium", "heavy"]
+    for mode in ("crop", "letterbox"):
+        preprocessing, means = replace(COLOUR, fit=mode), []
+        for augmentation in STRENGTHS.values():
+            # The flip is the same in all three, and the largest change of all where it comes.
+            view = View(replace(augmentation, flip=0.0), seed=0, number=0)
+            changes = [
+                difference(replace(view, number=number).of(pixels, row, preprocessing), fit(pixels, preprocessing))
+                for row, pixels in enumerate(photographs)
+                for number in range(16)
+            ]
+            means.append(np.mean(changes))
+        assert means[0] == 0 and all(1.05 * low < high for low, high in pairwise(means)), means
+
+
+# Random crops
+
+
+def test_a_crop_is_a_part_of_the_picture_as_it_came() -> None:
+    # Each pixel tells its place: red its column, green its row.
+    pixels = np.zeros((160, 240, 3), np.uint8)
+    pixels[:, :, 0], pixels[:, :, 1] = np.arange(240), np.arange(160)[:, None]
+    augmentation = Augmentation(crop=0.25, aspect=2.0)
+    shares, ratios, lefts = [], [], []
+    for number in range(300):
+        red, green, _ = augment(pixels, replace(COLOUR, size=32), augmentation, number).float()
+        # 32 pixels have 31 steps between them.
+        width, height = float(red[0, -1] - red[0, 0]) * 32 / 31, float(green[-1, 0] - green[0, 0]) * 32 / 31
+        ratio = width / height
+        largest = min(240, 160 * ratio) ** 2 / ratio
+        shares.append(width * height / largest)
+        ratios.append(ratio)
+        lefts.append(float(red[0, 0]))
+    assert 0.24 < min(shares) < 0.3 and 0.95 < max(shares) < 1.03 and 0.58 < np.mean(shares) < 0.67
+    assert 0.48 < min(ratios) < 0.6 and 1.7 < max(ratios) < 2.08 and abs(np.log(ratios).mean()) < 0.08
+    assert min(lefts) < 6 and max(lefts) > 130
+
+
+def test_a_small_crop_keeps_its_detail() -> None:
+    # Stripes of four pixels, which the picture as a whole loses and a part of 64 pixels does not.
+    pixels = np.zeros((256, 256, 3), np.uint8)
+    pixels[:, np.arange(256) % 8 < 4] = 255
+    assert fit(pixels, replace(COLOUR, size=16)).float().std() < 10
+    crops = [augment(pixels, replace(COLOUR, size=16), Augmentation(crop=0.01), number) for number in range(60)]
+    assert max(float(crop.float().std()) for crop in crops) > 80
+
+
+@pytest.mark.parametrize("mode", ["squash", "letterbox"])
+def test_where_the_fit_keeps_the_whole_picture_none_is_cropped(mode: str, photographs: list[np.ndarray]) -> None:
+    preprocessing = replace(COLOUR, fit=mode)
+    cropped = augment(photographs[0], preprocessing, Augmentation(crop=0.1), 0)
+    assert torch.equal(cropped, fit(photographs[0], preprocessing))
+
+
+def test_a_crop_takes_the_place_of_scale_and_translation() -> None:
+    pixels, crop = waves(100, 120), Augmentation(crop=0.5, aspect=1.2)
+    moved = replace(crop, scale=0.5, translation=0.3)
+    assert torch.equal(augment(pixels, COLOUR, crop, 7), augment(pixels, COLOUR, moved, 7))
+    assert not torch.equal(augment(pixels, COLOUR, replace(moved, crop=None), 7), fit(pixels, COLOUR))
+
+
+# Rotation, scale, translation
+
+
+def inner(picture: torch.Tensor, rim: int = 16) -> torch.Tensor:
+    return picture[:, rim:-rim, rim:-rim]
+
+
+@pytest.mark.parametrize("angle", [-30.0, 8.0, 90.0])
+def test_a_picture_is_turned_counter_clockwise_by_its_angle(angle: float) -> None:
+    picture = fit(waves(64, 64), replace(COLOUR, crop_fraction=1.0))
+    image = Image.fromarray(picture.permute(1, 2, 0).numpy()).rotate(angle, Image.Resampling.BILINEAR)
+    expected = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    assert difference(inner(warp(picture, angle=angle)), inner(expected)) < 1
+    assert difference(inner(warp(picture, angle=-angle)), inner(expected)) > 10
+
+
+def test_the_angle_is_drawn_up_to_the_most_either_way() -> None:
+    pixels, preprocessing = waves(64, 64), replace(COLOUR, crop_fraction=1.0)
+    plain, angles = fit(pixels, preprocessing), np.arange(-25.0, 26.0)
+    turned = torch.stack([inner(warp(plain, angle=angle)) for angle in angles]).float()
+    found = []
+    for number in range(40):
+        picture = inner(augment(pixels, preprocessing, Augmentation(rotation=20.0), number)).float()
+        found.append(angles[(turned - picture).abs().mean((1, 2, 3)).argmin()])
+    assert -20 <= min(found) < -14 and 14 < max(found) <= 20
+
+
+@pytest.mark.parametrize(("right", "down"), [(0.25, 0.0), (0.0, -0.125)])
+def test_a_picture_is_shifted_right_and_down_by_a_share_of_its_side(right: float, down: float) -> None:
+    picture = fit(waves(64, 64), replace(COLOUR, crop_fraction=1.0))
+    expected = torch.roll(picture, (round(64 * down), round(64 * right)), (1, 2))
+    shifted = warp(picture, shift=(right, down))
+    assert torch.equal(inner(shifted), inner(expected))
+
+
+def test_what_comes_in_from_outside_is_reflected() -> None:
+    picture = fit(waves(64, 64), replace(COLOUR, crop_fraction=1.0))
+    assert torch.equal(warp(picture, shift=(0.25, 0.0))[:, :, :16], picture[:, :, :16].flip(2))
+    white = torch.full((1, 28, 28), 255, dtype=torch.uint8)
+    assert torch.equal(warp(white, angle=33.0, scale=0.5, shift=(0.3, 0.3)), white)
+
+
+def test_a_picture_is_enlarged_about_its_middle() -> None:
+    picture = fit(waves(64, 64), replace(COLOUR, crop_fraction=1.0))
+    central = fit(picture.permute(1, 2, 0).numpy(), replace(COLOUR, crop_fraction=0.5))
+    assert difference(inner(warp(picture, scale=2.0), 4), inner(central, 4)) < 1
+
+
+def test_a_shear_moves_rows_by_their_height() -> None:
+    picture = fit(waves(64, 64), replace(COLOUR, crop_fraction=1.0))
+    sheared = warp(picture, shear=(0.5, 0.0))
+    # Row 48 is 16.5 below the middle, so 8.25 further right.
+    expected = 0.75 * picture[:, 48, 16:40].float() + 0.25 * picture[:, 48, 15:39].float()
+    assert difference(sheared[:, 48, 24:48], expected) < 0.6
+
+
+def test_whole_pictures_are_scaled_and_moved_within_bounds(letters: np.ndarray) -> None:
+    preprocessing = Preprocessing(32, (0.9,), (0.2,), fit="squash")
+    plain = fit(letters[0], preprocessing)
+
+    def ink(picture: torch.Tensor) -> tuple[float, float, float]:
+        """Amount, and the middle in px."""
+        dark = np.maximum(200 - picture[0].numpy().astype(float), 0)
+        y, x = np.mgrid[0:32, 0:32]
+        return float(dark.sum()), float((dark * x).sum() / dark.sum()), float((dark * y).sum() / dark.sum())
+
+    amount, x, y = ink(plain)
+    moved = [ink(augment(letters[0], preprocessing, Augmentation(translation=0.1), n)) for n in range(60)]
+    right, down = np.array(moved)[:, 1] - x, np.array(moved)[:, 2] - y
+    for shift in (right, down):
+        assert -3.6 < shift.min() < -2.2 and 2.2 < shift.max() < 3.6
+    sizes = [ink(augment(letters[0], preprocessing, Augmentation(scale=0.2), n))[0] / amount for n in range(60)]
+    assert 0.6 < min(sizes) < 0.8 and 1.25 < max(sizes) < 1.5
+
+
+# Colour
+
+
+def test_pca_moves_every_pixel_of_a_channel_by_the_same_amount() -> None:
+    pixels, deviation = waves(64, 64), 0.1
+    preprocessing = replace(COLOUR, crop_fraction=1.0)
+    shifts = []
+    for number in range(500):
+        moved = augment(pixels, preprocessing, Augmentation(pca=deviation), number).int() - fit(pixels, preprocessing)
+        assert (moved == moved[:, :1, :1]).all()
+        shifts.append(moved[:, 0, 0].numpy())
+    # The covariance of the shifts that the paper's formula gives, by hand: 255^2 0.1^2 P diag(l^2) P^T. Its first entry
+    # is 650.25 (0.0152 + 0.0002 + 0.0000) = 10.0, and that of red and green 650.25 * 0.0156 = 10.1.
+    covariance = np.cov(np.array(shifts).T)
+    assert np.allclose(covariance[0], (10.0, 10.1, 10.0), atol=1.5)
+    assert np.allclose(np.mean(shifts, axis=0), 0, atol=0.6)
+
+
+def test_pca_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    from graft.images import augmenting
+
+    picture = torch.full((3, 2, 2), 250, dtype=torch.uint8)
+    picture[:, 0, 0] = 0
+    # red 255 (-0.5675 * 0.2175 * 1 + 0.7192 * 0.0188 * -2) = -38.4, green 255 (-0.5808 * 0.2175 + 0.0045 * 0.0376)
+    # = -32.2, blue 255 (-0.5836 * 0.2175 + 0.6948 * 0.0376) = -25.7.
+    moved = augmenting._shift_colours(picture, np.array([1.0, -2.0, 0.0]))
+    assert moved[:, 1, 1].tolist() == [250 - 38, 250 - 32, 250 - 26] and moved[:, 0, 0].tolist() == [0, 0, 0]
+    assert augmenting._shift_colours(picture, np.array([-1.0, 0, 0]))[:, 1, 1].tolist() == [255, 255, 255]
+
+
+@pytest.mark.parametrize(
+    ("name", "measure"),
+    [
+        ("brightness", lambda picture: picture.mean()),
+        ("contrast", lambda picture: picture.mean(0).std()),
+        ("saturation", lambda picture: (picture.max(0).values - picture.min(0).values).mean()),
+    ],
+)
+def test_brightness_contrast_and_saturation_change_by_their_factor(name: str, measure) -> None:  # type: ignore[no-untyped-def]
+    pixels, preprocessing = waves(64, 64) // 3 + 60, replace(COLOUR, crop_fraction=1.0)
+    before = measure(fit(pixels, preprocessing).float())
+    factors = [
+        float(measure(augment(pixels, preprocessing, Augmentation(**{name: 0.3}), number).float()) / before)
+        for number in range(40)
+    ]
+    assert 0.67 < min(factors) < 0.78 and 1.22 < max(factors) < 1.33
+
+
+def test_hue_turns_the_colours_and_leaves_grey() -> None:
+    red = np.zeros((8, 8, 3), np.uint8)
+    red[:, :, 0] = 200
+    preprocessing = replace(COLOUR, size=8)
+    turned = torch.stack([augment(red, preprocessing, Augmentation(hue=0.1), n)[:, 0, 0] for n in range(40)])
+    # A tenth of a turn from red is three fifths of the way to yellow, or to magenta.
+    assert (turned[:, 0] == 200).all() and 90 < turned[:, 1].max() <= 121 and 90 < turned[:, 2].max() <= 121
+    grey = np.full((8, 8, 3), 77, np.uint8)
+    assert torch.equal(augment(grey, preprocessing, Augmentation(hue=0.5), 1), fit(grey, preprocessing))
+
+
+def test_blur_smooths_and_keeps_the_mean(photographs: list[np.ndarray]) -> None:
+    plain = fit(photographs[0], COLOUR).float()
+    blurred = augment(photographs[0], COLOUR, Augmentation(blur=1.0, blur_sigma=0.05), 3).float()
+    roughness = (blurred.diff(dim=2).abs().mean() / plain.diff(dim=2).abs().mean()).item()
+    assert roughness < 0.7 and abs(blurred.mean() - plain.mean()) < 2
+
+
+def test_an_erased_rectangle_has_the_mean_colour() -> None:
+    pixels, shares = np.full((64, 64, 3), 255, np.uint8), []
+    for number in range(200):
+        picture = augment(pixels, COLOUR, Augmentation(erasing=1.0), number)
+        erased = (picture != 255).any(0)
+        rows, columns = torch.nonzero(erased).T
+        area = (rows.max() - rows.min() + 1) * (columns.max() - columns.min() + 1)
+        assert area == erased.sum() and (picture[:, erased] == mean_colour(COLOUR)[:, None]).all()
+        shares.append(float(area) / 64**2)
+    assert min(shares) < 0.05 and 0.25 < max(shares) < 0.42
+
+
+def test_randaugment_does_as_many_operations_as_asked(photographs: list[np.ndarray]) -> None:
+    plain = fit(photographs[0], COLOUR)
+
+    def mean(operations: int, magnitude: float) -> float:
+        augmentation = Augmentation(operations=operations, magnitude=magnitude)
+        return float(np.mean([difference(augment(photographs[0], COLOUR, augmentation, n), plain) for n in range(60)]))
+
+    assert 0 < mean(1, 5.0) < mean(1, 20.0) < mean(3, 20.0)
+
+
+# Seeds
+
+
+def test_the_same_seed_gives_the_same_pixels_in_any_thread_and_whatever_else_is_drawn(
+    photographs: list[np.ndarray],
+) -> None:
+    def views(pixels: np.ndarray) -> torch.Tensor:
+        return torch.stack([augment(pixels, COLOUR, ALL, (5, view, 1)) for view in range(3)])
+
+    torch.manual_seed(0)
+    alone = [views(pixels) for pixels in photographs]
+    torch.manual_seed(1)
+    np.random.seed(1)
+    state = torch.get_rng_state()
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(views, photographs))
+    assert all(torch.equal(one, other) for one, other in zip(alone, together, strict=True))
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.set_num_threads(2)
+    try:
+        assert torch.equal(views(photographs[0]), alone[0])
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_a_view_is_its_seed_its_number_and_the_index() -> None:
+    pixels, view = waves(90, 90), View(MEDIUM, 3, 0)
+    shown = view.of(pixels, 4, COLOUR)
+    assert torch.equal(shown, augment(pixels, COLOUR, MEDIUM, (3, 0, 4)))
+    for other, index in ((view, 5), (replace(view, number=1), 4), (replace(view, seed=4), 4)):
+        assert not torch.equal(other.of(pixels, index, COLOUR), shown)
+
+
+def test_a_generator_goes_on_where_it_stands() -> None:
+    random = np.random.default_rng(0)
+    first, second = (augment(waves(90, 90), COLOUR, MEDIUM, random) for _ in range(2))
+    assert torch.equal(first, augment(waves(90, 90), COLOUR, MEDIUM, 0)) and not torch.equal(first, second)
+
+
+# Values
+
+
+def test_an_augmentation_comes_back_from_json() -> None:
+    for augmentation in STRENGTHS.values():
+        assert Augmentation(**json.loads(json.dumps(asdict(augmentation)))) == augmentation
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("flip", 1.5), ("crop", 0.0), ("aspect", 0.5), ("hue", 0.6), ("pca", float("nan"))]
+)
+def test_numbers_out_of_range_are_refused_by_name(name: str, value: float) -> None:
+    with pytest.raises(InputError, match=f"expected {name} of an augmentation to be from .*, got {value}"):
+        Augmentation(**{name: value})
+
+
+def test_other_arrays_are_refused_as_by_fit() -> None:
+    for pixels in (np.zeros((8, 8, 3), np.float32), np.zeros((8, 8, 4), np.uint8), np.zeros((0, 8, 3), np.uint8)):
+        with pytest.raises(InputError, match="expected a picture as a uint8 array of shape"):
+            augment(pixels, COLOUR, LIGHT, 0)
+
+
+def test_torchvision_is_imported_only_for_what_needs_it() -> None:
+    program = """
+import sys
+import numpy as np
+from graft.images.augmenting import STRENGTHS, augment
+from graft.images.preprocessing import Preprocessing
+for strength in ("none", "light"):
+    for fit in ("crop", "letterbox"):
+        augment(np.zeros((9, 9, 3), np.uint8), Preprocessing(8, (0.5,) * 3, (0.5,) * 3, fit), STRENGTHS[strength], 0)
+print("torchvision" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+    assert import_functional(LIGHT) is None
+    for name in ("brightness", "contrast", "saturation", "hue", "blur"):
+        assert import_functional(Augmentation(**{name: 0.1})) is not None
+    assert import_functional(Augmentation(operations=1)) is not None
