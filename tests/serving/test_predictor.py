@@ -107,6 +107,25 @@ def test_the_temperature_tempers(model: Path, pictures: list, tmp_path: Path) ->
     assert np.mean([p.probability for p in mild]) < np.mean([p.probability for p in sharp])
 
 
+def test_a_class_of_several_outputs_is_as_probable_as_they_are_together(
+    classifier: Classifier, pictures: list, tmp_path: Path
+) -> None:
+    base, temperature = load_base("latin_letters"), 1.0
+    groups = {"early": tuple(range(4, 20)), "A and a": (0, 1)}
+    saved = SavedModel(base.network, base.preprocessing, tuple(groups), temperature, outputs=tuple(groups.values()))
+    save_model(tmp_path / "model", saved)
+    save_model(tmp_path / "each", SavedModel(base.network, base.preprocessing, LATIN, temperature))
+    options = {"engine": "torch", "precision": "float32"}
+    paths = [path for path, _ in pictures]
+    grouped = graft.load(tmp_path / "model", **options).predict(paths)
+    single = graft.load(tmp_path / "each", **options).predict(paths, top=len(LATIN))
+    for group, each in zip(grouped, single, strict=True):
+        of_letter = dict(each.top)
+        sums = {name: sum(of_letter[LATIN[output]] for output in outputs) for name, outputs in groups.items()}
+        expected = {name: total / sum(sums.values()) for name, total in sums.items()}
+        assert dict(group.top) == pytest.approx(expected, abs=1e-6)
+
+
 def test_both_engines_agree(model: Path, pictures: list) -> None:
     pytest.importorskip("openvino")
     paths = [path for path, _ in pictures]

@@ -120,6 +120,16 @@ def test_every_optimiser_has_the_decay_that_suits_it(name: str, kind: type, deca
     assert Recipe(optimiser=name).settled(pretrained=True).rate < settled.rate
 
 
+def test_a_pretrained_start_gets_a_rate_by_its_size_and_epochs_by_its_pictures() -> None:
+    recipe = Recipe()
+    small, large = (recipe.settled(True, parameters=count).rate for count in (250_000, 100_000_000))
+    assert (small, large) == pytest.approx((2e-3, 1e-4))
+    epochs = [recipe.settled(True, pictures=count).epochs for count in (20, 640, 5_000_000)]
+    # 20 pictures are one step an epoch, 640 are twenty.
+    assert epochs == [30, 15, 10]
+    assert recipe.settled(pictures=20).epochs == recipe.settled().epochs == 30
+
+
 def test_balanced_weights_give_every_class_the_same_sum() -> None:
     labels = np.array([0] * 6 + [1] * 3 + [3])
     weights = weights_of_classes(labels, "balanced")

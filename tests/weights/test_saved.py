@@ -13,7 +13,7 @@ from graft.images.preprocessing import Preprocessing
 from graft.models.catalog import CATALOG, build
 from graft.models.network import Config
 from graft.weights.base import load_base
-from graft.weights.saved import SavedModel, load_model, model_folder, save_model
+from graft.weights.saved import SavedModel, class_logits, load_model, model_folder, save_model
 
 CLASSES = ("ant", "bee", 'Käfer, groß | "selten"')
 FILES = ("config.json", "model.safetensors", "labels.json", "preprocessing.json", "calibration.json", "README.md")
@@ -240,6 +240,56 @@ def test_preprocessing_for_other_channels_is_refused(folder):
     change(folder / "preprocessing.json", mean=[0.5], std=[0.5])
     with pytest.raises(WeightsError, match=r"each of 3 channels in .*preprocessing\.json"):
         load_model(folder)
+
+
+def test_outputs_of_the_classes_come_back(tmp_path):
+    model = made()
+    grouped = SavedModel(model.network, model.preprocessing, ("insect", "beetle"), outputs=((0, 1), (2,)))
+    save_model(tmp_path / "model", grouped)
+    back = load_model(tmp_path / "model")
+    assert (back.classes, back.outputs) == (("insect", "beetle"), ((0, 1), (2,)))
+    assert "outputs" not in back.facts
+    base = load_base(str(tmp_path / "model"))
+    assert (base.classes, base.outputs) == (back.classes, back.outputs)
+    # Without the folder nobody knows which outputs the two names are for.
+    assert load_base(str(tmp_path / "model" / "model.safetensors")).classes is None
+
+
+def test_a_model_without_groups_of_outputs_has_none(folder):
+    assert load_model(folder).outputs is None
+    assert "outputs" not in json.loads((folder / "config.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [], {}, "012", 3, True, [[]], [[0], [1], []], [0, 1, 2], [[0], [1], 2], [[0], [1], [3]], [[0], [1], [-1]],
+        [[0], [1], [2.0]], [[0], [2], [True]], [[0], [1], ["2"]], [[0], [1], [[2]]], [[0], [1], [1]],
+        [[0, 0], [1], [2]], [[0], [1], [None]], [[0], [1], [10**400]], [[0], [1], [{}]],
+    ],
+    ids=lambda value: repr(value)[:30],
+)  # fmt: skip
+def test_hostile_outputs_are_refused(folder, value):
+    change(folder / "config.json", outputs=value)
+    with pytest.raises(WeightsError, match=r"under 'outputs' in .*config\.json .* from 0 to 2 .*restore the file"):
+        load_model(folder)
+
+
+def test_labels_that_do_not_fit_the_groups_of_outputs_are_refused(folder):
+    change(folder / "config.json", outputs=[[0], [2]])
+    with pytest.raises(WeightsError, match=r"2 class names in .*labels\.json, got 3"):
+        load_model(folder)
+
+
+def test_a_class_is_as_probable_as_its_outputs_together():
+    torch.manual_seed(0)
+    logits = 30 * torch.randn(50, 6)
+    outputs = ((4,), (0, 2, 5))
+    probabilities = logits.double().softmax(1)
+    sums = torch.stack([probabilities[:, list(each)].sum(1) for each in outputs], 1)
+    assert torch.allclose(class_logits(logits, outputs).softmax(1), sums / sums.sum(1, keepdim=True), atol=1e-9)
+    assert class_logits(logits, None) is logits
+    assert class_logits(torch.empty(0, 6), outputs).shape == (0, 2)
 
 
 @pytest.mark.parametrize(

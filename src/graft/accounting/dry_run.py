@@ -8,7 +8,7 @@ rest.
 import copy
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,8 @@ from torch.utils._pytree import tree_map_only
 
 from graft.accounting.shapes import shapes_of
 from graft.errors import InputError
+
+Kind = TypeVar("Kind", bound=nn.Module)
 
 
 class DryRun(TorchDispatchMode):
@@ -77,7 +79,7 @@ def reason(error: Exception) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
-def without_data(module: nn.Module) -> nn.Module:
+def without_data(module: Kind) -> Kind:
     """A copy on the meta device, without hooks; no data is copied on the way."""
     copies: dict[int, Any] = {}  # what copy.deepcopy takes in place of its own copy, by id of the original
     for part in module.modules():

@@ -8,6 +8,7 @@ import typer
 
 from graft.cli.output import (
     ClassesOption,
+    ClassMapOption,
     Debug,
     EngineOption,
     Json,
@@ -27,6 +28,7 @@ def evaluate(
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
     classes: ClassesOption = None,
+    class_map: ClassMapOption = None,
     seed: Seed = 0,
     json: Json = False,
     quiet: Quiet = False,
@@ -43,6 +45,7 @@ def evaluate(
             engine=engine,
             precision=precision,
             classes_file=classes,
+            class_map=class_map,
             progress=lambda done, total: shown.update("pictures", done, total),
         )
         for sentence in found.notes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,8 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from graft.errors import InputError
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
+    from rich.table import Table
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Say nothing on stderr but errors.")]
@@ -22,6 +26,18 @@ PrecisionOption = Annotated[str, typer.Option("--precision", help="Its numbers: 
 ClassesOption = Annotated[
     str | None, typer.Option("--classes", help="A JSON list with the class names of weights that name none.")
 ]
+ClassMapOption = Annotated[
+    str | None,
+    typer.Option("--class-map", help="For as-is, a JSON object: which of the base's classes count for yours."),
+]
+
+
+def duration(text: str) -> float:
+    """Seconds of a text such as 90s, 10m, 2h or 90. Raises InputError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|h|)", text.strip())
+    if not match or float(match[1]) <= 0:
+        raise InputError(f"expected a time such as 90s, 10m or 2h for --time, got {text!r}: write it like these")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
 def print_json(value: Any) -> None:
@@ -46,6 +62,12 @@ class Bars:
         if name not in self._tasks:
             self._tasks[name] = self._progress.add_task(name, total=total, text="")
         self._progress.update(self._tasks[name], completed=done, total=total, text=text)
+
+    def print(self, table: Table) -> None:
+        from rich.console import Console
+
+        console = Console(stderr=True) if self._progress is None else self._progress.console
+        console.print(table)
 
     def note(self, sentence: str) -> None:
         if self._progress is not None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.table import Table
 
 from graft.cli.output import (
     ClassesOption,
+    ClassMapOption,
     Debug,
     EngineOption,
     Json,
@@ -15,9 +17,13 @@ from graft.cli.output import (
     Quiet,
     Seed,
     bars,
+    duration,
     print_json,
     summarise_skipped,
 )
+
+if TYPE_CHECKING:
+    from graft.training.outlook import Outlook
 
 
 def _in_recipe(text: str) -> Any:
@@ -38,7 +44,9 @@ def train(
     precision: PrecisionOption = "auto",
     arch: Annotated[str | None, typer.Option(help="The architecture of a file that does not say it.")] = None,
     classes: ClassesOption = None,
+    class_map: ClassMapOption = None,
     strict: Annotated[bool, typer.Option("--strict", help="A picture that cannot be decoded is an error.")] = False,
+    time: Annotated[str | None, typer.Option(help="The most that it may take, such as 90s, 10m or 2h.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted training.")] = False,
     epochs: Annotated[int | None, _in_recipe("Passes over the pictures.")] = None,
     batch_size: Annotated[int, _in_recipe("Pictures per batch.")] = 32,
@@ -53,6 +61,13 @@ def train(
     accumulate: Annotated[int, _in_recipe("Batches per step.")] = 1,
     patience: Annotated[int | None, _in_recipe("Stop after so many epochs without a better one.")] = None,
     ema: Annotated[float | None, _in_recipe("Keep a moving average of the weights with this decay.")] = None,
+    dropout: Annotated[float | None, _in_recipe("Part of the head's inputs left out in training.")] = None,
+    sampling: Annotated[str, _in_recipe("uniform, or balanced: rare classes are drawn more often.")] = "uniform",
+    augment: Annotated[str, _in_recipe("none, light, medium or heavy changes of the pictures.")] = "none",
+    flip: Annotated[bool, _in_recipe("Whether augmentation may mirror; wrong for digits and text.")] = True,
+    views: Annotated[int, _in_recipe("Augmented views of a picture that are kept, and shown in turn.")] = 8,
+    mixup: Annotated[float, _in_recipe("Alpha of pictures blended two by two; 0.2 is usual, 0 is off.")] = 0.0,
+    cutmix: Annotated[float, _in_recipe("Alpha of patches swapped two by two; 1 is usual, 0 is off.")] = 0.0,
     seed: Seed = 0,
     json: Json = False,
     quiet: Quiet = False,
@@ -78,8 +93,19 @@ def train(
         accumulate=accumulate,
         patience=patience,
         ema=ema,
+        dropout=dropout,
+        sampling=sampling,
+        augment=augment,
+        flip=flip,
+        views=views,
+        mixup=mixup,
+        cutmix=cutmix,
     )
     with bars(quiet) as shown:
+
+        def on_outlook(outlook: Outlook) -> None:
+            if not quiet:
+                shown.print(outlook_table(outlook))
 
         def on_epoch(epoch: Epoch, of: int) -> None:
             text = f"loss {epoch.val_loss:.3f}, val {epoch.val_top1:.1%}"
@@ -97,11 +123,13 @@ def train(
             precision=precision,
             arch=arch,
             classes_file=classes,
+            class_map=class_map,
             seed=seed,
             strict=strict,
             resume=resume,
+            seconds=None if time is None else duration(time),
             progress=not quiet,
-            reporter=Reporter(step=shown.update, epoch=on_epoch, note=shown.note),
+            reporter=Reporter(on_outlook, shown.update, on_epoch, shown.note),
         )
     summarise_skipped(run.skipped, quiet)
     if json:
@@ -118,3 +146,18 @@ def train(
         f"({seconds['features']:.1f} s features, {seconds['training']:.1f} s training)"
     )
     typer.echo(f"saved in {run.folder}: `graft predict {run.folder} PICTURES…`, report.html")
+
+
+def outlook_table(outlook: Outlook) -> Table:
+    """By stage: what is frozen and what trains, at which rate, with how many parameters, for how many multiply-adds."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("stage")
+    for column in ("", "peak rate", "parameters", "multiply-adds of the training", "share"):
+        table.add_column(column, justify="right", no_wrap=True)
+    total = sum(row.total_macs for row in outlook.stages) or 1
+    for row in outlook.stages:
+        rate = "solved" if row.trains and row.rate is None else "" if row.rate is None else f"{row.rate:.2g}"
+        state = "trains" if row.trains else "frozen" if row.parameters else ""
+        share = row.total_macs / total
+        table.add_row(row.stage, state, rate, f"{row.parameters:,}", f"{row.total_macs:.2e}", f"{share:.0%}")
+    return table

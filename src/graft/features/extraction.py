@@ -22,6 +22,7 @@ from graft.features.cache import (
     section_digest,
 )
 from graft.features.engine import Choice, Engine, open_engine
+from graft.images.augmenting import View
 from graft.images.preprocessing import Preprocessing
 from graft.models.catalog import CATALOG
 from graft.models.network import Network, Section
@@ -42,14 +43,15 @@ def extract(
     choice: Choice,
     *,
     crops: Mapping[str, float] | None = None,
+    views: Mapping[str, View | None] | None = None,
     keep: bool = True,
     progress: Progress = lambda done, total: None,
 ) -> dict[str, Activations]:
     """What `section` makes of the pictures of each split: values (n, …) in the precision of `choice`.
 
-    `crops` gives splits a crop fraction of their own. Activations that were computed before are read from the cache;
-    others are computed, decoding ahead of the engine, and kept there when `keep` is set and they fit in its budget. A
-    disk that fills up costs the keeping, not the work.
+    `crops` gives splits a crop fraction of their own, `views` an augmentation. Activations that were computed before
+    are read from the cache; others are computed, decoding ahead of the engine, and kept there when `keep` is set and
+    they fit in its budget. A disk that fills up costs the keeping, not the work.
     """
     total, before = sum(len(pictures) for pictures in splits.values()), 0
     engine: Engine | None = None
@@ -57,7 +59,8 @@ def extract(
     for name, pictures in splits.items():
         preprocessing = replace(own, crop_fraction=(crops or {}).get(name, own.crop_fraction))
         digest = section_digest(section, preprocessing, choice.precision, choice.engine)
-        path = entry_path(digest, pictures)
+        view = (views or {}).get(name)
+        path = entry_path(digest if view is None else f"{digest} {view}", pictures)
         found = read_entry(path) if keep else None
         if found is None:
             engine = engine or open_engine(choice, section, preprocessing)
@@ -65,7 +68,7 @@ def extract(
             def tell(done: int, _: int, start: int = before) -> None:
                 progress(start + done, total)
 
-            found = _compute(engine, pictures, preprocessing, choice.precision, path if keep else None, tell)
+            found = _compute(engine, pictures, preprocessing, choice.precision, path if keep else None, tell, view)
         before += len(pictures)
         progress(before, total)
         results[name] = found
@@ -104,17 +107,23 @@ def check_input_size(network: Network, preprocessing: Preprocessing) -> None:
 
 
 def _compute(
-    engine: Engine, pictures: Pictures, preprocessing: Preprocessing, precision: str, path: Path | None, tell: Progress
+    engine: Engine,
+    pictures: Pictures,
+    preprocessing: Preprocessing,
+    precision: str,
+    path: Path | None,
+    tell: Progress,
+    view: View | None,
 ) -> Activations:
     """Run the engine over all pictures. What fits in memory is collected there first, so that a disk that fills up
     costs nothing but the keeping; what does not goes to disk as it comes."""
     needed = activation_bytes(len(pictures), engine.output_shape, precision)
     if needed > IN_MEMORY_BYTES and path is not None and needed <= cache_budget():
-        return _compute_on_disk(engine, pictures, preprocessing, precision, path, needed, tell)
+        return _compute_on_disk(engine, pictures, preprocessing, precision, path, needed, tell, view)
     failures: dict[int, str] = {}
     parts, indices, done = [], [], 0
     # Closed at once when something fails or is interrupted: the threads that decode end here.
-    with closing(batches(pictures, preprocessing, BATCH)) as decoded:
+    with closing(batches(pictures, preprocessing, BATCH, view=view)) as decoded:
         for batch, values in engine.run(decoded):
             failures.update(batch.failures)
             indices.append(batch.indices)
@@ -142,11 +151,12 @@ def _compute_on_disk(
     path: Path,
     needed: int,
     tell: Progress,
+    view: View | None,
 ) -> Activations:
     failures: dict[int, str] = {}
     done = 0
     try:
-        with new_entry(path, needed) as writer, closing(batches(pictures, preprocessing, BATCH)) as decoded:
+        with new_entry(path, needed) as writer, closing(batches(pictures, preprocessing, BATCH, view=view)) as decoded:
             for batch, values in engine.run(decoded):
                 failures.update(batch.failures)
                 writer.append(values)

@@ -16,7 +16,7 @@ from graft.data.folder import Files, files_below
 from graft.data.loading import batches
 from graft.errors import InputError
 from graft.features.engine import Choice, Engine, choose, open_engine
-from graft.weights.saved import SavedModel, load_model, model_folder
+from graft.weights.saved import SavedModel, class_logits, load_model, model_folder
 
 # Pictures looked at together: few at first, so that an answer comes soon, then enough to keep every core busy.
 FIRST_GROUP, GROUP = 16, 512
@@ -89,7 +89,8 @@ class Classifier:
         given = _Given(group)
         pictures = Pictures(given, np.arange(len(group)), np.full(len(group), -1, dtype=np.int64))
         for batch, logits in self._engine.run(batches(pictures, self.saved.preprocessing, 32)):
-            probabilities = torch.softmax(logits.double() / self.saved.temperature, 1)
+            logits = class_logits(logits.double(), self.saved.outputs)
+            probabilities = torch.softmax(logits / self.saved.temperature, 1)
             values, indices = (part.tolist() for part in probabilities.topk(top, 1)) if len(logits) else ([], [])
             answers: dict[int, Prediction] = {}
             for row, index in enumerate(batch.indices.tolist()):

@@ -19,7 +19,7 @@ from graft.images.resizing import fit
 from graft.training.fitting import put_head
 from graft.training.head import fit_head
 from graft.training.inputs import PixelInputs
-from graft.training.loop import crown_logits, fit_crown
+from graft.training.loop import Watcher, crown_logits, fit_crown
 from graft.training.optimisation import Settled
 from graft.weights.base import Base, load_base, untrained_base
 
@@ -140,8 +140,8 @@ def _run_demo(seed: int, repeats: int, step: Callable[[str, int, int], None]) ->
             else:
                 network = start.network
             _, crown = network.split("input")
-            history = fit_crown(crown, train, test, RECIPES[level], seed=own, told=told).history
-            curves[level].append(tuple(epoch.val_top1 for epoch in history))
+            history = fit_crown(crown, train, test, RECIPES[level], seed=own, watcher=Watcher(told)).history
+            curves[level].append(tuple(epoch.val_top1 or 0.0 for epoch in history))
             done += RECIPES[level].epochs
     step(f"{repeats} × {', '.join(LEVELS)}", total, total)
     kept = {level: tuple(values) for level, values in curves.items()}
@@ -178,7 +178,7 @@ def draw(demo: Demo, path: str) -> None:
 def _inputs(base: Base, per_letter: int, seed: int) -> PixelInputs:
     pictures, labels = render_letters(CYRILLIC, dejavu_fonts(), per_letter, seed)
     pixels = torch.stack([fit(picture, base.preprocessing) for picture in pictures])
-    return PixelInputs(pixels, labels, base.preprocessing)
+    return PixelInputs((pixels,), labels, base.preprocessing)
 
 
 def _head_accuracy(base: Base, train: PixelInputs, test: PixelInputs) -> float:

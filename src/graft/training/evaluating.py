@@ -1,19 +1,20 @@
 """A trained classifier, or a base with its own classes, against labelled pictures."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from graft.data.dataset import TEST, VAL, WHOLE, relabel
+from graft.data.dataset import TEST, VAL, WHOLE, counts, relabel
 from graft.data.opening import open_dataset
 from graft.errors import DataError, InputError, did_you_mean
 from graft.evaluation.calibration import softmax
 from graft.evaluation.scores import Scores, scores
 from graft.features.engine import choose
 from graft.features.extraction import Progress, extract
+from graft.transfer.naming import find_outputs, note_on_others
 from graft.weights.base import load_base
-from graft.weights.saved import SavedModel, load_model, model_folder
+from graft.weights.saved import SavedModel, class_logits, load_model, model_folder
 
 
 @dataclass(frozen=True)
@@ -52,18 +53,28 @@ def evaluate(
     engine: str = "auto",
     precision: str = "auto",
     classes_file: str | Path | None = None,
+    class_map: str | Path | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Evaluation:
     """How well the classifier in `run` does on the labelled pictures at `data`.
 
     `run` is a run folder, its `model/`, or a file of weights that has a classifier. Of several splits `test` is taken,
     else `val`, else the only one; `split` names another. Classes are matched by name; a picture whose class the
-    classifier does not know is an error, not a miss. Raises InputError and its kinds.
+    classifier does not know is an error, not a miss. Where weights without a run name their classes otherwise than the
+    pictures do, or a JSON file `class_map` is given, they are read in the pictures' classes as at level `as-is`, and
+    other classes have no part in the scores. Raises InputError and its kinds.
     """
     started = time.perf_counter()
     saved, notes = _classifier(str(run), Path(classes_file) if classes_file else None)
     dataset = open_dataset(data)
     name = _choose_split(split, tuple(name for name, pictures in dataset.splits.items() if len(pictures)))
+    present = {
+        label for each in dataset.splits.values() for label, count in counts(each, dataset.classes).items() if count
+    }
+    own_names = Path(run).expanduser().is_dir() or present <= set(saved.classes)
+    if class_map is not None or not own_names:
+        outputs, how_read = find_outputs(dataset.classes, saved.classes, saved.outputs, class_map)
+        saved, notes = replace(saved, classes=dataset.classes, outputs=outputs), (*notes, *how_read)
     dataset = relabel(dataset, saved.classes)
     pictures = dataset.splits[name]
     choice = choose(engine, precision)
@@ -71,7 +82,10 @@ def evaluate(
     found = extract(whole, {name: pictures}, saved.preprocessing, choice, progress=progress)[name]
     if not len(found.indices):
         raise DataError(f"expected readable pictures in {data}, got none: replace the files that cannot be decoded")
-    probabilities = softmax(found.values.float().numpy(), saved.temperature)
+    logits = found.values.float()
+    if saved.outputs is not None:
+        notes = (*notes, note_on_others(name, logits, saved.outputs))
+    probabilities = softmax(class_logits(logits, saved.outputs).numpy(), saved.temperature)
     return Evaluation(
         model=str(run),
         data=str(data),
@@ -94,7 +108,7 @@ def _classifier(run: str, classes_file: Path | None) -> tuple[SavedModel, tuple[
             f"expected a run folder or weights with a classifier and class names, got {run} with {what}: give the "
             "names with --classes, or train a head first"
         )
-    return SavedModel(base.network, base.preprocessing, base.classes), base.notes
+    return SavedModel(base.network, base.preprocessing, base.classes, outputs=base.outputs), base.notes
 
 
 def _choose_split(asked: str | None, present: tuple[str, ...]) -> str:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from graft.data.dataset import Pictures
 from graft.data.loading import batches
+from graft.images.augmenting import STRENGTHS, Augmentation, View
 from graft.images.preprocessing import Preprocessing, normalise
 
 
@@ -19,61 +20,96 @@ class Inputs(Protocol):
     @property
     def labels(self) -> np.ndarray: ...
 
-    def batches(self, order: np.ndarray, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Crown inputs float32 (b, …) and labels int64 (b,), every index in `order` once."""
+    def batches(self, order: np.ndarray, batch_size: int, epoch: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Crown inputs float32 (b, …) and labels int64 (b,), every index in `order` once.
+
+        Epochs count from 1, and each may show other views of the pictures; 0 shows them as they are.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class ActivationInputs:
-    """Activations at the cut (n, …), float32 or bfloat16, in memory or mapped from disk."""
+    """Activations at the cut (n, …), float32 or bfloat16, in memory or mapped from disk; of every view in turn."""
 
-    values: Tensor
+    views: tuple[Tensor, ...]
     labels: np.ndarray
 
-    def batches(self, order: np.ndarray, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        labels = torch.from_numpy(self.labels)
+    def batches(self, order: np.ndarray, batch_size: int, epoch: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        values, labels = _shown(self.views, epoch), torch.from_numpy(self.labels)
         for chosen in _groups(order, batch_size):
             index = torch.from_numpy(chosen)
-            yield self.values[index].float(), labels[index]
+            yield values[index].float(), labels[index]
 
 
 @dataclass(frozen=True)
 class PixelInputs:
-    """Pixels uint8 (n, C, size, size) in memory, normalised as they are used: the cut before the first stage."""
+    """Pixels uint8 (n, C, size, size) in memory, of every view in turn, normalised as they are used: the cut before the
+    first stage."""
 
-    pixels: Tensor
+    views: tuple[Tensor, ...]
     labels: np.ndarray
     preprocessing: Preprocessing
 
-    def batches(self, order: np.ndarray, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        labels = torch.from_numpy(self.labels)
+    def batches(self, order: np.ndarray, batch_size: int, epoch: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        pixels, labels = _shown(self.views, epoch), torch.from_numpy(self.labels)
         for chosen in _groups(order, batch_size):
             index = torch.from_numpy(chosen)
-            yield normalise(self.pixels[index], self.preprocessing), labels[index]
+            yield normalise(pixels[index], self.preprocessing), labels[index]
 
 
 @dataclass(frozen=True)
 class PictureInputs:
-    """Pictures decoded every epoch, and run through the frozen trunk: for what fits neither memory nor the cache."""
+    """Pictures decoded every epoch, and run through the frozen trunk: for what fits neither memory nor the cache.
+
+    With `augmentation`, every epoch shows a view of its own, drawn by `seed`.
+    """
 
     pictures: Pictures
     preprocessing: Preprocessing
     trunk: nn.Module
     device: torch.device
+    augmentation: Augmentation = STRENGTHS["none"]
+    seed: int = 0
 
     @property
     def labels(self) -> np.ndarray:
         return self.pictures.labels
 
-    def batches(self, order: np.ndarray, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, order: np.ndarray, batch_size: int, epoch: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         # The trunk is frozen: batch norm by its running statistics, whatever mode the crown is in.
         self.trunk.eval()
-        for batch in batches(self.pictures, self.preprocessing, batch_size, order=order):
+        view = view_of(self.augmentation, self.seed, epoch)
+        for batch in batches(self.pictures, self.preprocessing, batch_size, order=order, view=view):
             if len(batch.indices):
                 with torch.no_grad():
                     values = self.trunk(normalise(batch.pixels.to(self.device), self.preprocessing))
                 yield values.float(), torch.from_numpy(self.labels[batch.indices])
+
+
+@dataclass(frozen=True)
+class SomeInputs:
+    """The examples at `rows`, int (n,), of other inputs."""
+
+    inputs: Inputs
+    rows: np.ndarray
+
+    @property
+    def labels(self) -> np.ndarray:
+        return self.inputs.labels[self.rows]
+
+    def batches(self, order: np.ndarray, batch_size: int, epoch: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        return self.inputs.batches(self.rows[order], batch_size, epoch)
+
+
+def view_of(augmentation: Augmentation, seed: int, number: int) -> View | None:
+    """View `number`, from 1; 0 is the picture as it is, as is every view without augmentation."""
+    return None if number == 0 or augmentation == STRENGTHS["none"] else View(augmentation, seed, number)
+
+
+def _shown(views: tuple[Tensor, ...], epoch: int) -> Tensor:
+    """Epoch 1 shows the first view; after the last comes the first again."""
+    return views[max(epoch - 1, 0) % len(views)]
 
 
 def _groups(order: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:

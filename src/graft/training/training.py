@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from graft.data.dataset import TEST, TRAIN, VAL, Dataset, counts, relabel
+from graft.data.dataset import TEST, TRAIN, VAL, Dataset, counts
 from graft.data.opening import open_dataset
 from graft.data.splitting import with_validation
 from graft.errors import DataError, InputError
@@ -19,8 +19,10 @@ from graft.features.cache import write_aside
 from graft.features.engine import choose
 from graft.features.extraction import check_input_size
 from graft.images.preprocessing import Fit, Preprocessing
+from graft.models.network import parameter_count
 from graft.training.fitting import Reporter, Trained, Work, fit_level
 from graft.training.optimisation import Recipe, check_recipe
+from graft.training.outlook import outlook
 from graft.training.run import (
     RESULT_FILE,
     Accuracy,
@@ -32,6 +34,7 @@ from graft.training.run import (
     write_json,
 )
 from graft.transfer.levels import check_level, plan
+from graft.transfer.naming import find_outputs
 from graft.weights.base import Base, load_base, untrained_base
 from graft.weights.saved import SavedModel, save_model
 
@@ -52,9 +55,11 @@ def train(
     precision: str = "auto",
     arch: str | None = None,
     classes_file: str | Path | None = None,
+    class_map: str | Path | None = None,
     seed: int = 0,
     strict: bool = False,
     resume: bool = False,
+    seconds: float | None = None,
     progress: bool = False,
     reporter: Reporter | None = None,
 ) -> Run:
@@ -62,17 +67,23 @@ def train(
 
     `data` is a folder per class (under `train/ val/ test/` or not), Parquet with embedded pictures, or IDX files; it is
     only read. `level` is `as-is`, `head`, `stages:K`, `frozen:F`, `all`, `scratch` or `auto`. `recipe` is how stages
-    are trained; `epochs`, `batch_size` and `rate`, where given, take the place of those in it. Pictures that cannot be
-    decoded are skipped and named in the result, or refused with `strict`. `progress` shows a bar while weights are
+    are trained; `epochs`, `batch_size` and `rate`, where given, take the place of those in it. At `as-is` the base's
+    classes count for those of the pictures by name, or as the JSON file `class_map` says; the probability of a class is
+    the sum over those that count for it, divided by the sum over all that count. Pictures that cannot be
+    decoded are skipped and named in the result, or refused with `strict`. With `seconds`, a training that would take
+    longer runs its schedule through in the time there is. `progress` shows a bar while weights are
     fetched; `reporter` is told of everything else. Raises InputError and its kinds for what cannot be used, FetchError
     for weights that are not here.
     """
     started, reporter = time.perf_counter(), reporter or Reporter()
     check_level(level)
+    if class_map is not None and level != "as-is":
+        raise InputError(f"expected --class-map with --level as-is alone, got --level {level}: leave it out")
     given: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "rate": rate}
     recipe = replace(recipe or Recipe(), **{name: value for name, value in given.items() if value is not None})
     check_recipe(recipe)
     _check_image_size(image_size)
+    deadline = None if seconds is None else started + seconds
     choice = choose(engine, precision)
     data = Path(data).expanduser()
     dataset = with_validation(open_dataset(data), seed)
@@ -86,10 +97,11 @@ def train(
     check_input_size(start.network, preprocessing)
     chosen = plan(level, start.network, start.pretrained)
     if chosen.level == "as-is":
-        dataset = _in_base_classes(dataset, start)
+        start = _read_in_classes(start, dataset.classes, class_map)
     arguments = {
         "data": str(data.resolve()), "base": base, "level": level, "image_size": image_size, "fit": fit,
-        "engine": engine, "precision": precision, "arch": arch, "seed": seed, **asdict(recipe),
+        "engine": engine, "precision": precision, "arch": arch,
+        "class_map": None if class_map is None else str(class_map), "seed": seed, **asdict(recipe),
     }  # fmt: skip
     folder = claim(Path(out) if out else None, data, resume)
     if resume:
@@ -98,7 +110,12 @@ def train(
             reporter.note(f"{folder} is finished already; this is its result")
             return read_run(folder)
     write_arguments(folder, arguments)
-    write_json(folder / "plan.json", chosen.to_dict())
+    pictures = len(dataset.splits[TRAIN])
+    settled = recipe.settled(start.pretrained, parameters=parameter_count(start.network), pictures=pictures)
+    shape = (preprocessing.channels, preprocessing.size, preprocessing.size)
+    expected = outlook(start.network, chosen, settled, len(dataset.classes), pictures, shape)
+    write_json(folder / "plan.json", {**chosen.to_dict(), "outlook": expected.to_dict()})
+    reporter.outlook(expected)
     notes = (*dataset.notes, *start.notes)
     for sentence in (
         *notes,
@@ -108,8 +125,7 @@ def train(
         reporter.note(sentence)
     if chosen.cut == start.network.cuts[-2] and recipe != Recipe():
         reporter.note("the recipe has no part in this level: a head alone is solved to its optimum")
-    settled = recipe.settled(start.pretrained)
-    work = Work(dataset, start, preprocessing, chosen, choice, settled, folder, seed, reporter)
+    work = Work(dataset, start, preprocessing, chosen, choice, recipe, seed, reporter, folder, deadline)
     try:
         trained = fit_level(work)
         if trained.skipped and strict:
@@ -125,6 +141,7 @@ def train(
 
 def _finish(work: Work, trained: Trained, notes: tuple[str, ...], started: float) -> Run:
     """Scores, then everything into the run folder, the result last: a folder with a result is complete."""
+    assert work.folder is not None
     classes = work.dataset.classes
     found = {name: scores(softmax(logits, trained.temperature), trained.labels[name], classes)
              for name, logits in trained.logits.items()}  # fmt: skip
@@ -137,7 +154,7 @@ def _finish(work: Work, trained: Trained, notes: tuple[str, ...], started: float
         "data": work.dataset.name,
         **{name: asdict(accuracy) for name, accuracy in accuracies.items()},
     }
-    saved = SavedModel(network, work.preprocessing, classes, trained.temperature, facts)
+    saved = SavedModel(network, work.preprocessing, classes, trained.temperature, facts, trained.outputs)
     save_model(work.folder / "model", saved)
     write_json(work.folder / "audit.json", _audit(work.dataset, trained.skipped))
     run = Run(
@@ -157,7 +174,7 @@ def _finish(work: Work, trained: Trained, notes: tuple[str, ...], started: float
         images=len(work.dataset) - len(trained.skipped),
         engine=str(work.choice),
         skipped=trained.skipped,
-        notes=notes,
+        notes=(*notes, *trained.notes),
     )
     page = html_report(f"{work.dataset.name}: {work.plan.level} of {work.base.name}", run.to_dict(), found)
     write_aside(work.folder / "report.html", lambda file: file.write(page.encode()))
@@ -176,15 +193,18 @@ def _check_image_size(size: int | None) -> None:
         raise InputError(f"expected 8 or more for --image-size, got {size}: raise it")
 
 
-def _in_base_classes(dataset: Dataset, base: Base) -> Dataset:
-    """Labels counted in the base's own classes, matched by name."""
+def _read_in_classes(base: Base, classes: tuple[str, ...], class_map: str | Path | None) -> Base:
+    """The base with `classes` in place of its own, each of which counts for the one that its name says."""
     if not base.has_head or base.classes is None:
         what = "no names for its classes" if base.has_head else "no classifier"
         raise InputError(
             f"expected a base with a classifier and class names for --level as-is, got {base.name} with {what}: "
             "give the names with --classes, or use --level head"
         )
-    return relabel(dataset, base.classes)
+    if classes == base.classes and class_map is None:
+        return base
+    outputs, notes = find_outputs(classes, base.classes, base.outputs, class_map)
+    return replace(base, classes=classes, outputs=outputs, notes=(*base.notes, *notes))
 
 
 def _audit(dataset: Dataset, skipped: dict[str, str]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from graft.weights.architectures import build, default_config, family, input_siz
 from graft.weights.file import WeightFile, read_weights
 from graft.weights.hub import fetch, fetch_from_hub
 from graft.weights.layouts import Match, fill, known_architecture, match, recognise
-from graft.weights.saved import CONFIG_FILE, load_model, model_folder
+from graft.weights.saved import CONFIG_FILE, Outputs, load_model, model_folder
 from graft.weights.timm_catalog import published_settings, published_weights
 from graft.weights.torchvision_catalog import TORCHVISION
 
@@ -42,8 +42,9 @@ SMALL = 64
 class Base:
     """A network to start from.
 
-    `classes` are the names of its head's outputs, None where nobody says them; `has_head` is False for weights without
-    a classifier; `pretrained` is False for a random start; `notes` say what was assumed rather than stated.
+    `classes` are the names of its head's outputs, None where nobody says them; where several outputs count for one
+    class, `outputs` lists them for every class. `has_head` is False for weights without a classifier; `pretrained` is
+    False for a random start; `notes` say what was assumed rather than stated.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Base:
     has_head: bool
     pretrained: bool
     notes: tuple[str, ...] = ()
+    outputs: Outputs | None = None
 
 
 def load_base(
@@ -170,7 +172,7 @@ def _from_file(file: WeightFile, name: str, folder: Path, architecture: str | No
 
 def _from_saved(path: Path, name: str) -> Base:
     saved = load_model(model_folder(path))
-    return Base(name, saved.network, saved.preprocessing, saved.classes, has_head=True, pretrained=True)
+    return Base(name, saved.network, saved.preprocessing, saved.classes, True, True, outputs=saved.outputs)
 
 
 def _from_hub(name: str, folder: Path, architecture: str | None, classes_file: Path | None) -> Base:

@@ -1,8 +1,8 @@
 """The model folder: all that deployment needs.
 
-config.json          architecture and its numbers, what it was trained from
+config.json          architecture and its numbers, what it was trained from, the outputs of classes that have several
 model.safetensors    every tensor, float32
-labels.json          class names in the order of the outputs
+labels.json          class names in the order of the outputs, or of the lists of outputs in config.json
 preprocessing.json   from a picture to the network's input
 calibration.json     temperature of the logits
 README.md            a card for people
@@ -13,6 +13,9 @@ import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, get_args
+
+import torch
+from torch import Tensor
 
 from graft.errors import InputError, WeightsError
 from graft.images.preprocessing import Preprocessing
@@ -31,16 +34,35 @@ CARD_FILE = "README.md"
 # Raised when a reader of today could misread what a writer of tomorrow saves.
 FORMAT = 1
 
+# For every class the network's outputs that count for it; no output counts for two, and some may count for none.
+Outputs = tuple[tuple[int, ...], ...]
+
 
 @dataclass(frozen=True)
 class SavedModel:
-    """A trained network with all that is needed to use it; `facts` is what the card says (base, level, scores)."""
+    """A trained network with all that is needed to use it; `facts` is what the card says (base, level, scores).
+
+    Without `outputs` the network has one for every class, in their order.
+    """
 
     network: Network
     preprocessing: Preprocessing
     classes: tuple[str, ...]
     temperature: float = 1.0
     facts: dict[str, Any] = field(default_factory=dict)
+    outputs: Outputs | None = None
+
+
+def class_logits(logits: Tensor, outputs: Outputs | None) -> Tensor:
+    """Logits (n, classes) from a network's own (n, outputs): the log of the summed exponentials over each class.
+
+    Softmax makes of them the sum of the network's probabilities over the outputs of a class, divided by that over the
+    outputs of all classes. Without `outputs` the logits are returned as they are.
+    """
+    if outputs is None:
+        return logits
+    logits = logits.double()
+    return torch.stack([logits[:, list(of_class)].logsumexp(1) for of_class in outputs], 1)
 
 
 def save_model(folder: Path, model: SavedModel) -> None:
@@ -51,6 +73,8 @@ def save_model(folder: Path, model: SavedModel) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     config = {"graft": FORMAT, "network": asdict(model.network.config), **model.facts}
+    if model.outputs is not None:
+        config["outputs"] = model.outputs
     tensors = {
         name: tensor.float().contiguous() if tensor.is_floating_point() else tensor.contiguous()
         for name, tensor in model.network.state_dict().items()
@@ -96,9 +120,11 @@ def load_model(folder: Path) -> SavedModel:
             f"expected a mean for each of {network_config.channels} channels in {folder / PREPROCESSING_FILE}, got "
             f"{preprocessing.channels}: restore the file that was saved with the model"
         )
-    if len(labels) != network_config.classes or not all(isinstance(label, str) for label in labels):
+    outputs = _outputs(config.get("outputs"), network_config.classes, folder)
+    expected = network_config.classes if outputs is None else len(outputs)
+    if len(labels) != expected or not all(isinstance(label, str) for label in labels):
         raise WeightsError(
-            f"expected {network_config.classes} class names in {folder / LABELS_FILE}, got {len(labels)}: "
+            f"expected {expected} class names in {folder / LABELS_FILE}, got {len(labels)}: "
             "restore the file that was saved with the model"
         )
     network = build(network_config)
@@ -115,13 +141,15 @@ def load_model(folder: Path) -> SavedModel:
             f"{found.config.channels}: restore the file that was saved with the model"
         )
     fill(network, file.tensors, found, str(folder / TENSORS_FILE))
-    facts = {name: value for name, value in config.items() if name not in ("graft", "network")}
-    return SavedModel(network.eval(), preprocessing, tuple(labels), _temperature(folder), facts)
+    facts = {name: value for name, value in config.items() if name not in ("graft", "network", "outputs")}
+    return SavedModel(network.eval(), preprocessing, tuple(labels), _temperature(folder), facts, outputs)
 
 
 def _metadata(model: SavedModel) -> dict[str, str]:
     """What `--base` needs of the tensors when they are given without their folder."""
     config, preprocessing = model.network.config, model.preprocessing
+    # Names of classes that have several outputs are not names of outputs.
+    names = {"classes": json.dumps(model.classes, ensure_ascii=False)} if model.outputs is None else {}
     return {
         "format": "pt",
         "architecture": config.architecture,
@@ -132,7 +160,7 @@ def _metadata(model: SavedModel) -> dict[str, str]:
         "std": ",".join(map(repr, preprocessing.std)),
         "fit": preprocessing.fit,
         "crop_fraction": repr(preprocessing.crop_fraction),
-        "classes": json.dumps(model.classes, ensure_ascii=False),
+        **names,
     }
 
 
@@ -155,6 +183,23 @@ def _network_config(values: Any, folder: Path) -> Config:
             "saved with the model"
         ) from None
     return config
+
+
+def _outputs(value: Any, of_network: int, folder: Path) -> Outputs | None:
+    if value is None:
+        return None
+    try:
+        flat = [output for of_class in value for output in of_class]
+        # JSON's 3.0 and true equal 3 and 1, but are no index to torch.
+        known = all(type(output) is int and 0 <= output < of_network for output in flat)
+        if not value or not all(value) or not known or len(set(flat)) < len(flat):
+            raise ValueError
+        return tuple(tuple(of_class) for of_class in value)
+    except (TypeError, ValueError):
+        raise WeightsError(
+            f"expected under 'outputs' in {folder / CONFIG_FILE} a list of numbers from 0 to {of_network - 1} for each "
+            f"class, none of them twice, got {str(value)[:100]}: restore the file that was saved with the model"
+        ) from None
 
 
 def _temperature(folder: Path) -> float:

@@ -1,0 +1,147 @@
+"""What every level moves, what it leaves alone, and that caching changes nothing."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from graft.data.letters import CYRILLIC, dejavu_fonts, render_letters
+from graft.models.network import Network
+from graft.training.optimisation import Recipe
+from graft.training.training import train
+from graft.weights.base import load_base, untrained_base
+from graft.weights.saved import load_model
+
+BASE = "resnet20-12fca82f.th"
+CUTS = {
+    "head": "pool",
+    "stages:1": "stage2",
+    "stages:2": "stage1",
+    "frozen:0.7": "stage2",
+    "all": "input",
+    "scratch": "input",
+}
+
+
+@pytest.fixture(scope="module")
+def letters(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three letters, ten pictures of each to train on and six to validate on."""
+    root = tmp_path_factory.mktemp("letters")
+    for split, count in (("train", 10), ("val", 6)):
+        pictures, labels = render_letters(CYRILLIC[:3], dejavu_fonts(), count, seed=count)
+        for index, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
+            folder = root / split / CYRILLIC[label]
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture[:, :, 0]).save(folder / f"{index}.png")
+    return root
+
+
+def owners(network: Network) -> dict[str, str]:
+    """The stage of every tensor, by name."""
+    return {
+        name: stage.name
+        for name in network.state_dict()
+        for stage in network.stages
+        if any(name.startswith(f"{part}.") for part in stage.parts)
+    }
+
+
+@pytest.mark.parametrize("level", CUTS)
+def test_a_level_moves_its_crown_at_the_rates_it_announced_and_nothing_else(
+    level: str, letters: Path, shared: Path, tmp_path: Path
+) -> None:
+    base = str(shared / "weights" / BASE)
+    # One step of Adam, whose length is the rate itself wherever there is a gradient.
+    recipe = Recipe(1, 64, 1e-4, weight_decay=0.0, schedule="constant", rate_decay=0.5)
+    run = train(letters, base, level, recipe=recipe, out=tmp_path / "run", precision="float32", image_size=32)
+    start = untrained_base(base) if level == "scratch" else load_base(base)
+    before, trained = start.network.state_dict(), load_model(run.folder / "model").network
+    assert run.cut == CUTS[level]
+    outlook = json.loads((run.folder / "plan.json").read_text())["outlook"]["stages"]
+    cuts = trained.cuts
+    assert [row["trains"] for row in outlook if row["parameters"]] == [
+        cuts.index(row["stage"]) > cuts.index(run.cut) for row in outlook if row["parameters"]
+    ]
+    by_stage = {row["stage"]: row for row in outlook}
+    moved = dict.fromkeys(by_stage, 0.0)
+    for name, tensor in trained.state_dict().items():
+        stage, frozen = owners(trained)[name], cuts.index(owners(trained)[name]) <= cuts.index(run.cut)
+        if frozen:
+            assert torch.equal(tensor, before[name]), name
+        elif tensor.shape == before[name].shape and name in dict(trained.named_parameters()):
+            moved[stage] = max(moved[stage], float((tensor - before[name]).abs().max()))
+        elif name.endswith(("running_mean", "running_var")):
+            assert not torch.equal(tensor, before[name]), name
+    for stage, row in by_stage.items():
+        if row["rate"] is not None and stage != "head":
+            assert moved[stage] == pytest.approx(row["rate"], rel=0.02), stage
+    rates = [row["rate"] for row in outlook if row["rate"] is not None]
+    assert rates == pytest.approx([1e-4 * 0.5**behind for behind in reversed(range(len(rates)))])
+    assert bool(rates) == (level != "head")
+
+
+def test_as_is_moves_nothing(shared: Path, tmp_path: Path) -> None:
+    base = shared / "weights" / "mobilenet_v1_025_imagenet.safetensors"
+    data = tmp_path / "insects"
+    for name, source in (("bee", "bees"), ("ant, emmet, pismire", "ants")):
+        (data / name).mkdir(parents=True)
+        for picture in sorted((shared / "datasets" / "ants_bees" / "val" / source).iterdir())[:4]:
+            (data / name / picture.name).write_bytes(picture.read_bytes())
+    run = train(data, str(base), "as-is", out=tmp_path / "run")
+    before, after = load_base(str(base)).network.state_dict(), load_model(run.folder / "model").network.state_dict()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in after.items())
+
+
+@pytest.mark.parametrize("augment", ["none", "light"])
+def test_kept_and_recomputed_activations_train_the_same_weights(
+    augment: str, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "insects"
+    for split, count in (("train", 40), ("val", 10)):
+        for name in ("ants", "bees"):
+            (data / split / name).mkdir(parents=True)
+            for picture in sorted((shared / "datasets" / "ants_bees" / split / name).glob("*.jpg"))[:count]:
+                (data / split / name / picture.name).write_bytes(picture.read_bytes())
+    settings = {
+        "recipe": Recipe(epochs=3, augment=augment, views=3),
+        "image_size": 64,
+        "engine": "torch",
+        "precision": "float32",
+    }
+    base = str(shared / "weights" / "mobilenet_v1_025_imagenet.safetensors")
+    kept = train(data, base, "stages:2", out=tmp_path / "kept", **settings)
+    monkeypatch.setenv("GRAFT_CACHE_BYTES", "0")
+    monkeypatch.setenv("GRAFT_CACHE", str(tmp_path / "empty"))
+    recomputed = train(data, base, "stages:2", out=tmp_path / "recomputed", **settings)
+    assert not any((tmp_path / "empty").rglob("values.bin"))
+    one, other = (load_model(run.folder / "model").network.state_dict() for run in (kept, recomputed))
+    start = load_base(base).network.state_dict()
+    assert not torch.equal(one["blocks.4.1.conv_pw.weight"], start["blocks.4.1.conv_pw.weight"])
+    assert max(float((one[name].double() - tensor.double()).abs().max()) for name, tensor in other.items()) <= 1e-5
+    assert np.isclose(kept.val.top1, recomputed.val.top1)
+
+
+def test_kept_views_come_in_turn_and_differ(shared: Path, tmp_path: Path) -> None:
+    from graft.data.dataset import TRAIN
+    from graft.data.opening import open_dataset
+    from graft.features.engine import choose
+    from graft.training.fitting import Work, crown_inputs
+    from graft.transfer.levels import plan
+
+    base = load_base(str(shared / "weights" / BASE))
+    dataset = open_dataset(shared / "datasets" / "ants_bees")
+    pictures = dataset.splits[TRAIN].take(np.arange(8))
+    for level in ("stages:2", "all"):
+        chosen = plan(level, base.network, pretrained=True)
+        recipe = Recipe(augment="medium", views=2)
+        work = Work(dataset, base, base.preprocessing, chosen, choose("torch", "float32"), recipe)
+        inputs, failures = crown_inputs(work, TRAIN, pictures, epochs=5)
+        assert failures == {}
+        shown = [next(inputs.batches(np.arange(8), 8, epoch))[0] for epoch in (1, 2, 3)]
+        assert torch.equal(shown[0], shown[2])
+        assert not torch.equal(shown[0], shown[1])
+        plain, _ = crown_inputs(work, "val", pictures, epochs=5)
+        assert not torch.equal(next(plain.batches(np.arange(8), 8))[0], shown[0])
