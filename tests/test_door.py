@@ -13,6 +13,7 @@ PUBLIC = [
     "BasicBlock",
     "Bottleneck",
     "Classifier",
+    "Comparison",
     "DenseLayer",
     "DepthwiseSeparable",
     "Evaluation",
@@ -29,6 +30,7 @@ PUBLIC = [
     "__version__",
     "account",
     "advise",
+    "compare",
     "create",
     "evaluate",
     "load",
@@ -97,5 +99,5 @@ def test_help_names_the_commands():
         [sys.executable, "-m", "graft", "--help"], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0
-    for command in ("train", "evaluate", "predict"):
+    for command in ("train", "compare", "evaluate", "predict"):
         assert command in done.stdout

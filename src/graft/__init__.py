@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from graft.models.vgg import stacked_convolutions
     from graft.serving.predictor import Classifier, Prediction, load
     from graft.training.advising import advise
+    from graft.training.comparing import compare
+    from graft.training.comparison import Comparison
     from graft.training.evaluating import Evaluation, evaluate
     from graft.training.optimisation import Recipe
     from graft.training.run import Run
@@ -34,6 +36,7 @@ _HOMES = {
     "BasicBlock": "graft.models.resnet",
     "Bottleneck": "graft.models.resnet",
     "Classifier": "graft.serving.predictor",
+    "Comparison": "graft.training.comparison",
     "DenseLayer": "graft.models.densenet",
     "DepthwiseSeparable": "graft.models.mobilenet_v1",
     "Evaluation": "graft.training.evaluating",
@@ -49,6 +52,7 @@ _HOMES = {
     "Run": "graft.training.run",
     "account": "graft.accounting.counting",
     "advise": "graft.training.advising",
+    "compare": "graft.training.comparing",
     "create": "graft.weights.creating",
     "evaluate": "graft.training.evaluating",
     "load": "graft.serving.predictor",
@@ -60,6 +64,7 @@ __all__ = [
     "BasicBlock",
     "Bottleneck",
     "Classifier",
+    "Comparison",
     "DenseLayer",
     "DepthwiseSeparable",
     "Evaluation",
@@ -76,6 +81,7 @@ __all__ = [
     "__version__",
     "account",
     "advise",
+    "compare",
     "create",
     "evaluate",
     "load",

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from graft.cli import advise, demo, evaluate, models, predict, train
+from graft.cli import advise, compare, demo, evaluate, models, predict, train
 from graft.errors import GraftError
 
 # What the command line library exits with when the user stops it.
@@ -19,7 +19,15 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (train.train, advise.advise, evaluate.evaluate, predict.predict, models.models, demo.demo):
+for command in (
+    train.train,
+    advise.advise,
+    compare.compare,
+    evaluate.evaluate,
+    predict.predict,
+    models.models,
+    demo.demo,
+):
     app.command()(command)
 
 

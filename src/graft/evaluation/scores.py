@@ -84,7 +84,7 @@ def scores(probabilities: np.ndarray, labels: np.ndarray, classes: tuple[str, ..
     )
 
 
-def wilson_interval(right: int, count: int) -> tuple[float, float]:
+def wilson_interval(right: float, count: float) -> tuple[float, float]:
     """Where the true rate lies in 95 cases of 100, given `right` of `count`. Wilson 1927, JASA 22(158), equation 4."""
     rate, z2 = right / count, Z95**2
     centre = (rate + z2 / (2 * count)) / (1 + z2 / count)

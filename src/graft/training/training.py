@@ -82,7 +82,7 @@ def train(
     given: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "rate": rate}
     recipe = replace(recipe or Recipe(), **{name: value for name, value in given.items() if value is not None})
     check_recipe(recipe)
-    _check_image_size(image_size)
+    check_image_size(image_size)
     deadline = None if seconds is None else started + seconds
     choice = choose(engine, precision)
     data = Path(data).expanduser()
@@ -93,7 +93,7 @@ def train(
     else:
         names = Path(classes_file) if classes_file else None
         start = load_base(base, architecture=arch, classes_file=names, progress=progress)
-    preprocessing = _with_choices(start.preprocessing, image_size, fit)
+    preprocessing = with_choices(start.preprocessing, image_size, fit)
     check_input_size(start.network, preprocessing)
     chosen = plan(level, start.network, start.pretrained)
     if chosen.level == "as-is":
@@ -182,13 +182,13 @@ def _finish(work: Work, trained: Trained, notes: tuple[str, ...], started: float
     return run
 
 
-def _with_choices(preprocessing: Preprocessing, size: int | None, fit: Fit | None) -> Preprocessing:
+def with_choices(preprocessing: Preprocessing, size: int | None, fit: Fit | None) -> Preprocessing:
     if fit is not None and fit not in ("crop", "letterbox", "squash"):
         raise InputError(f"expected crop, letterbox or squash for --fit, got {fit!r}: choose one of them")
     return replace(preprocessing, size=size or preprocessing.size, fit=fit or preprocessing.fit)
 
 
-def _check_image_size(size: int | None) -> None:
+def check_image_size(size: int | None) -> None:
     if size is not None and size < 8:
         raise InputError(f"expected 8 or more for --image-size, got {size}: raise it")
 

@@ -1,0 +1,138 @@
+"""graft compare"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from graft.cli.output import (
+    Debug,
+    EngineOption,
+    Json,
+    PrecisionOption,
+    Quiet,
+    Seed,
+    bars,
+    print_json,
+    summarise_skipped,
+)
+
+if TYPE_CHECKING:
+    from graft.training.comparison import Comparison
+
+
+def compare(
+    data: Annotated[str, typer.Argument(help="Labelled pictures, as for graft train.")],
+    base: Annotated[
+        str, typer.Option(help="An architecture, a file of weights, a run, hf:owner/name or timm:name.")
+    ] = "mobilenet_v2",
+    levels: Annotated[
+        str, typer.Option(help="head, stages:K, frozen:F, all and scratch, with commas between them.")
+    ] = "head,stages:2,all,scratch",
+    seeds: Annotated[int, typer.Option(help="Trainings of every level, each with its own seed.")] = 3,
+    epochs: Annotated[
+        int | None, typer.Option(help="Of every level that trains stages; what suits a pretrained start by default.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Pictures per batch.")] = 32,
+    image_size: Annotated[int | None, typer.Option(help="Side of the network's input, pixels.")] = None,
+    fit: Annotated[str | None, typer.Option(help="How a picture becomes square: crop, letterbox or squash.")] = None,
+    engine: EngineOption = "auto",
+    precision: PrecisionOption = "auto",
+    arch: Annotated[str | None, typer.Option(help="The architecture of a file that does not say it.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Where the curves are drawn, a PNG.")] = None,
+    seed: Seed = 0,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Train several levels on the same pictures, seeds and epochs, and compare their curves and their cost."""
+    from graft.training.comparing import compare as run_comparison
+    from graft.training.comparison import check_plot, draw
+    from graft.training.fitting import Reporter
+
+    if plot is not None:
+        check_plot(plot, Path(data))
+    with bars(quiet) as shown:
+        found = run_comparison(
+            data,
+            base,
+            levels,
+            seeds,
+            epochs=epochs,
+            batch_size=batch_size,
+            image_size=image_size,
+            fit=fit,  # type: ignore[arg-type]
+            engine=engine,
+            precision=precision,
+            arch=arch,
+            seed=seed,
+            progress=not quiet,
+            reporter=Reporter(step=shown.update, note=shown.note),
+        )
+    summarise_skipped(found.skipped, quiet)
+    # The figures first: they took long, and the picture may fail.
+    if json:
+        print_json(found.to_dict())
+    else:
+        _print(found)
+    if plot is not None:
+        draw(found, plot)
+        if not json:
+            typer.echo(f"curves drawn in {plot}")
+
+
+def _print(found: Comparison) -> None:
+    Console().print(accuracy_table(found))
+    typer.echo("")
+    Console().print(curve_table(found))
+    typer.echo("")
+    for sentence in found.conclusion():
+        typer.echo(sentence)
+    seeds = ", ".join(map(str, found.seeds))
+    typer.echo(
+        f"{found.pictures:,} pictures of {found.split}, seeds {seeds}, {found.epochs} epochs in batches of "
+        f"{found.batch_size}, {found.seconds:.0f} s in all"
+    )
+
+
+def accuracy_table(found: Comparison) -> Table:
+    """Accuracy, what is missing to the best level, and the seconds of one training, by level."""
+    table = _table(found.split, "95 % interval", "to the best", "95 % interval", "seconds")
+    for each in found.levels:
+        low, high = each.top1.ci95 or (0.0, 1.0)
+        missing, interval = "", "best"
+        if each.difference is not None and each.difference.ci95 is not None:
+            missing = f"{100 * each.difference.value:+.1f}"
+            interval = "{:+.1f} to {:+.1f}".format(*(100 * end for end in each.difference.ci95))
+        table.add_row(
+            each.level,
+            f"{each.top1.value:.1%}",
+            f"{100 * low:.1f} to {100 * high:.1f}",
+            missing,
+            interval,
+            f"{sum(each.seconds.values()):.1f}",
+        )
+    return table
+
+
+def curve_table(found: Comparison) -> Table:
+    """Start, slope and asymptote of the curves on val, and what is trained at which cost, by level."""
+    table = _table("start", "points per epoch", "asymptote", "parameters", "multiply-adds")
+    for each in found.levels:
+        shape = ("–", "–", "–")
+        if each.start is not None and each.slope is not None and each.asymptote is not None:
+            shape = (f"{each.start:.1%}", f"{100 * each.slope:+.1f}", f"{each.asymptote:.1%}")
+        table.add_row(each.level, *shape, f"{each.trained_parameters:,}", f"{each.multiply_adds:.1e}")
+    return table
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("level", no_wrap=True)
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table

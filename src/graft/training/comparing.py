@@ -1,0 +1,235 @@
+"""Levels side by side: the same pictures, seeds and epochs for each."""
+
+import copy
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from graft.data.dataset import TEST, TRAIN, VAL, Dataset
+from graft.data.opening import open_dataset
+from graft.data.splitting import with_validation
+from graft.errors import CutError, InputError
+from graft.features.engine import choose
+from graft.features.extraction import check_input_size
+from graft.images.preprocessing import Fit
+from graft.models.network import parameter_count
+from graft.training.comparison import SCRATCH, Comparison, Training, summarise
+from graft.training.fitting import Reporter, Trained, Work, fit_level
+from graft.training.loop import Epoch
+from graft.training.optimisation import Recipe, check_recipe
+from graft.training.outlook import outlook
+from graft.training.training import check_image_size, with_choices
+from graft.transfer.levels import Plan, check_level, plan
+from graft.weights.base import Base, load_base, untrained_base
+
+LEVELS = ("head", "stages:2", "all", SCRATCH)
+
+
+def compare(
+    data: str | Path,
+    base: str = "mobilenet_v2",
+    levels: str | Sequence[str] = LEVELS,
+    seeds: int = 3,
+    *,
+    recipe: Recipe | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    image_size: int | None = None,
+    fit: Fit | None = None,
+    engine: str = "auto",
+    precision: str = "auto",
+    arch: str | None = None,
+    seed: int = 0,
+    progress: bool = False,
+    reporter: Reporter | None = None,
+) -> Comparison:
+    """Train each of `levels`, a list or a text with commas, under so many `seeds`, from `seed` on.
+
+    A seed decides the order, the random layers and, where `data` has no val, which pictures are set aside for it: the
+    same for all levels, so that differences are paired by picture and by seed. Every level that trains stages gets the
+    same pictures, batch size and epochs, by default those that suit a pretrained start; a random one usually wants
+    more. The rate, if `recipe` leaves it open, is what suits each start. Nothing is kept but cached activations.
+
+    `reporter` gets the steps of the whole, which are epochs and one more for each training, and those of the training
+    at hand. Raises InputError and its kinds for what cannot be used, FetchError for weights that are not here.
+    """
+    started, reporter = time.perf_counter(), reporter or Reporter()
+    levels = _checked(levels)
+    if seeds < 1:
+        raise InputError(f"expected 1 or more for --seeds, got {seeds}: 3 is usual")
+    given: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size}
+    recipe = replace(recipe or Recipe(), **{name: value for name, value in given.items() if value is not None})
+    _check_budget(recipe)
+    check_image_size(image_size)
+    choice, opened = choose(engine, precision), open_dataset(data)
+    dataset = with_validation(opened, seed)
+    pretrained = load_base(base, architecture=arch, progress=progress) if set(levels) != {SCRATCH} else None
+    starts = _Starts(base, pretrained, arch, image_size, fit)
+
+    first = starts.of(SCRATCH if pretrained is None else "all", seed)
+    check_input_size(first.network, first.preprocessing)
+    plans = {level: plan(level, first.network, first.pretrained) for level in levels}
+    _check_cuts(plans, first.network.config.architecture)
+    pictures, classes = len(dataset.splits[TRAIN]), len(dataset.classes)
+    settled = recipe.settled(pretrained is not None, parameters=parameter_count(first.network), pictures=pictures)
+    recipe = replace(recipe, epochs=settled.epochs)
+    shape = (first.preprocessing.channels, first.preprocessing.size, first.preprocessing.size)
+    outlooks = {level: outlook(first.network, each, settled, classes, pictures, shape) for level, each in plans.items()}
+
+    steps = {level: 1 + each.epochs for level, each in outlooks.items()}
+    told = _Told(reporter, f"{len(levels)} level(s) × {seeds} seed(s)", seeds * sum(steps.values()))
+    budget = f"{settled.epochs} epochs for every level that trains stages"
+    if SCRATCH in levels:
+        budget += f"; a random start usually wants more, {Recipe().settled().epochs} by default"
+    for sentence in (*dataset.notes, *first.notes, f"engine {choice}", budget):
+        told.note(sentence)
+    trainings: dict[str, list[Training]] = {level: [] for level in levels}
+    skipped: dict[str, str] = {}
+    for number in range(seed, seed + seeds):
+        dataset = with_validation(opened, number)
+        for level in levels:
+            start = starts.of(level, number)
+            work = Work(dataset, start, start.preprocessing, plans[level], choice, recipe, number, told.reporter())
+            torch.manual_seed(number)
+            trained = fit_level(work)
+            skipped |= trained.skipped
+            trainings[level].append(_training(dataset, trained))
+            told.end(steps[level], f"{level}, seed {number}: val {trainings[level][-1].curve[-1]:.1%} at the end")
+    best, outcomes, claims = summarise(trainings, plans, outlooks)
+    return Comparison(
+        data=str(data),
+        base=base,
+        split=_split(dataset),
+        pictures=len(np.unique(np.concatenate([each.rows for each in trainings[best]]))),
+        seeds=tuple(range(seed, seed + seeds)),
+        epochs=settled.epochs,
+        batch_size=settled.batch_size,
+        best=best,
+        levels=outcomes,
+        claims=claims,
+        engine=str(choice),
+        seconds=time.perf_counter() - started,
+        skipped=skipped,
+        notes=tuple(told.notes),
+    )
+
+
+@dataclass(frozen=True)
+class _Starts:
+    """What trainings start from: the base, loaded once, or for `scratch` its architecture at random."""
+
+    base: str
+    pretrained: Base | None
+    arch: str | None
+    image_size: int | None
+    fit: Fit | None
+
+    def of(self, level: str, seed: int) -> Base:
+        if level == SCRATCH or self.pretrained is None:
+            start = untrained_base(self.base, architecture=self.arch, seed=seed)
+        else:
+            start = replace(self.pretrained, network=copy.deepcopy(self.pretrained.network))
+        return replace(start, preprocessing=with_choices(start.preprocessing, self.image_size, self.fit))
+
+
+class _Told:
+    """What a reporter has been told: steps done of all, and every sentence once."""
+
+    def __init__(self, reporter: Reporter, name: str, total: int) -> None:
+        self._reporter, self._name, self._total, self._done = reporter, name, total, 0
+        self.notes: list[str] = []
+        reporter.step(name, 0, total)
+
+    def note(self, sentence: str) -> None:
+        if sentence not in self.notes:
+            self.notes.append(sentence)
+            self._reporter.note(sentence)
+
+    def reporter(self) -> Reporter:
+        """For the training at hand."""
+
+        def epoch(epoch: Epoch, of: int) -> None:
+            self._reporter.step(self._name, self._done + epoch.epoch, self._total)
+            self._reporter.epoch(epoch, of)
+
+        # One name for all steps: there may be hundreds of trainings, and each has several.
+        return Reporter(
+            step=lambda _, done, total: self._reporter.step("this training", done, total), epoch=epoch, note=self.note
+        )
+
+    def end(self, steps: int, sentence: str) -> None:
+        self._done += steps
+        self._reporter.step(self._name, self._done, self._total)
+        self._reporter.note(sentence)
+
+
+def _split(dataset: Dataset) -> str:
+    return TEST if TEST in dataset.splits else VAL
+
+
+def _training(dataset: Dataset, trained: Trained) -> Training:
+    name = _split(dataset)
+    pictures, labels = dataset.splits[name], trained.labels
+    readable = [index for index in range(len(pictures)) if pictures.name(index) not in trained.skipped]
+    right = {split: logits.argmax(1) == labels[split] for split, logits in trained.logits.items()}
+    curve = [epoch.val_top1 for epoch in trained.history] or [right[VAL].mean()]
+    return Training(
+        right=right[name],
+        rows=pictures.rows[readable],
+        curve=np.array(curve, dtype=np.float64),
+        val_pictures=len(right[VAL]),
+        feature_seconds=trained.feature_seconds,
+        training_seconds=trained.training_seconds,
+    )
+
+
+def _checked(levels: str | Sequence[str]) -> tuple[str, ...]:
+    """The levels, each of which is trained and none named twice. Raises InputError before anything is loaded."""
+    names = levels.split(",") if isinstance(levels, str) else levels
+    found = tuple(name.strip() for name in names if name.strip())
+    if not found:
+        raise InputError(f"expected levels for --levels, got none: {','.join(LEVELS)} is usual")
+    for number, level in enumerate(found):
+        check_level(level)
+        if level == "as-is":
+            raise InputError(
+                "expected levels that are trained for --levels, got 'as-is': leave it out; `graft evaluate BASE DATA` "
+                "scores a base as it is"
+            )
+        if level == "auto":
+            raise InputError(
+                "expected levels that say what is kept for --levels, got 'auto': leave it out; `graft advise` says "
+                "which one it would be"
+            )
+        if level in found[:number]:
+            raise InputError(f"expected every level once for --levels, got {level!r} twice: name it once")
+    return found
+
+
+def _check_budget(recipe: Recipe) -> None:
+    check_recipe(recipe)
+    if recipe.epochs == 0:
+        raise InputError("expected 1 or more for --epochs, got 0: a curve needs one")
+    if recipe.patience is not None:
+        raise InputError(
+            f"expected a recipe that trains as long at every level, got a patience of {recipe.patience}: leave it out"
+        )
+
+
+def _check_cuts(plans: Mapping[str, Plan], architecture: str) -> None:
+    """Refuse two levels that are one. Raises CutError."""
+    by_cut: dict[str, str] = {}
+    for level, each in plans.items():
+        if level == SCRATCH:
+            continue
+        if each.cut in by_cut:
+            raise CutError(
+                f"expected levels that differ for --levels, got {by_cut[each.cut]!r} and {level!r}, which both cut "
+                f"{architecture} at {each.cut!r}: leave one out"
+            )
+        by_cut[each.cut] = level
