@@ -6,9 +6,10 @@ import torch
 
 from graft.models.catalog import build, default_config
 from graft.models.network import Network
-from graft.transfer.advisor import advise
+from graft.transfer.advisor import decide, expected_gain, frozen_fraction, plausible, textbook
 from graft.transfer.evidence import Evidence
 from graft.transfer.probe import StageProbe
+from graft.transfer.race import Standing
 from graft.transfer.shift import Shift, StageShift
 
 
@@ -22,7 +23,7 @@ def evidence(shift: float | None, best: str = "pool") -> Evidence:
     """Measurements in which every stage has the same shift and `best` separates the classes best."""
     names = ("stem", "stage1", "stage2", "stage3", "stage4", "pool")
     rows = tuple(StageShift(name, shift) for name in names)
-    probes = tuple(StageProbe(name, 0.9 if name == best else 0.6, (0.5, 0.95), 100) for name in names)
+    probes = tuple(StageProbe(name, 0.9 if name == best else 0.6, (0.55, 0.95), 100) for name in names)
     return Evidence(100, Shift(rows, (shift,) * 4, None if shift is not None else "no batch norm"), probes, ())
 
 
@@ -36,7 +37,7 @@ def evidence(shift: float | None, best: str = "pool") -> Evidence:
     ],
 )
 def test_size_and_likeness_make_the_four_scenarios(network, per_class, shift, scenario, level, cut):
-    advice = advise(network, evidence(shift), {"a": per_class, "b": per_class, "rare": 1})
+    advice = decide(network, evidence(shift), {"a": per_class, "b": per_class, "rare": 1})
     assert (advice.scenario, advice.plan.level, advice.plan.cut) == (scenario, level, cut)
     assert any(f"scenario {scenario}" in reason for reason in advice.plan.reasons)
     assert any("does best on pool: 90.0%" in reason for reason in advice.plan.reasons)
@@ -44,21 +45,67 @@ def test_size_and_likeness_make_the_four_scenarios(network, per_class, shift, sc
 
 def test_without_batch_norm_the_probe_says_whether_pictures_are_like_the_bases_own(network):
     counts = {"a": 50, "b": 50}
-    assert advise(network, evidence(None, best="stage4"), counts).scenario == 1
-    assert advise(network, evidence(None, best="stage2"), counts).scenario == 3
-    assert any("no batch norm" in reason for reason in advise(network, evidence(None), counts).plan.reasons)
+    assert decide(network, evidence(None, best="stage4"), counts).scenario == 1
+    assert decide(network, evidence(None, best="stage2"), counts).scenario == 3
+    assert any("no batch norm" in reason for reason in decide(network, evidence(None), counts).plan.reasons)
 
 
 def test_without_any_measurement_likeness_is_assumed_and_said(network):
     nothing = Evidence(0, Shift((), (None,) * 4, "no batch norm"), (), ())
-    advice = advise(network, nothing, {"a": 50})
+    advice = decide(network, nothing, {"a": 50})
     assert advice.scenario == 1
     assert any("assumed" in reason for reason in advice.plan.reasons)
 
 
 def test_the_advice_as_json_has_the_keys_of_the_contract(network):
-    facts = advise(network, evidence(0.05), {"a": 50}).to_dict()
+    facts = decide(network, evidence(0.05), {"a": 50}).to_dict()
     assert facts.keys() >= {"level", "cut", "scenario", "reasons", "evidence"}
     assert facts["evidence"]["shift"][0] == {"stage": "stem", "value": 0.05}
     assert facts["evidence"]["probe"][0].keys() >= {"stage", "accuracy", "ci95"}
     assert np.isclose(facts["evidence"]["mean_shift"], 0.05)
+
+
+def standing(level, gain, expected, n=200, accuracy=0.7):
+    error = None if gain is None else 0.03
+    return Standing(level, 0.2, n, accuracy, gain, error, expected, 0.02, 3.0, 15.0)
+
+
+def test_the_race_decides_where_there_was_one_and_its_figures_are_among_the_reasons(network):
+    standings = [standing("head", 0.0, 0.0), standing("stages:1", 0.06, 0.05), standing("all", -0.1, -0.02)]
+    advice = decide(network, evidence(0.4), {"a": 50, "b": 50}, standings)
+    assert (advice.plan.level, advice.plan.cut) == ("stages:1", "stage3")
+    assert (advice.scenario, advice.textbook) == (3, "frozen:0.4")
+    assert any("stages:1 gained +6.0%" in reason and "200 held-out" in reason for reason in advice.plan.reasons)
+    assert advice.accuracy == pytest.approx(0.75)
+    low, high = advice.accuracy_ci95
+    assert low < 0.70 < 0.80 < high
+    assert [row["level"] for row in advice.to_dict()["evidence"]["race"]] == ["head", "stages:1", "all"]
+
+
+def test_a_head_that_nothing_beats_is_explained_with_the_nearest_rival(network):
+    standings = [standing("head", 0.0, 0.0), standing("stages:1", -0.02, -0.01), standing("all", None, -0.05)]
+    advice = decide(network, evidence(0.02), {"a": 50, "b": 50}, standings)
+    assert advice.plan.level == "head"
+    assert any("no level is expected to beat the head: the nearest, stages:1, gained -2.0%" in r
+               for r in advice.plan.reasons)  # fmt: skip
+
+
+def test_more_is_expected_of_deep_levels_the_less_pictures_are_like_the_bases_own(network):
+    counts = {"a": 50, "b": 50}
+    alike, unlike = textbook(evidence(0.02), counts), textbook(evidence(0.4), counts)
+    cuts = plausible(network)
+    assert list(cuts) == ["head", "stages:1", "stages:2", "all"]
+    fractions = [frozen_fraction(network, cut) for cut in cuts.values()]
+    assert fractions[0] == 1 and fractions[-1] == 0 and fractions == sorted(fractions, reverse=True)
+    of_alike, of_unlike = ([expected_gain(rule, each) for each in fractions] for rule in (alike, unlike))
+    assert of_alike == sorted(of_alike, reverse=True)
+    assert of_unlike == sorted(of_unlike)
+
+
+def test_a_base_that_separates_nothing_is_warned_of(network):
+    names = ("stem", "stage1", "stage2", "stage3", "stage4", "pool")
+    probes = tuple(StageProbe(name, 0.52, (0.42, 0.62), 100) for name in names)
+    blind = Evidence(100, Shift(tuple(StageShift(name, 0.4) for name in names), (0.4,) * 4), probes, ())
+    warning = decide(network, blind, {"a": 50, "b": 50}).warning
+    assert "does not suit" in warning and "52.0%" in warning
+    assert decide(network, evidence(0.4), {"a": 50, "b": 50}).warning is None

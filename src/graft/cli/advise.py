@@ -2,51 +2,127 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from graft.cli.output import Debug, Json, Quiet, Seed, bars, print_json
+from graft.cli.output import Debug, EngineOption, Json, PrecisionOption, Quiet, Seed, bars, check_plot, print_json
+
+if TYPE_CHECKING:
+    from graft.training.advising import BaseAdvice
+    from graft.transfer.advisor import Advice
 
 
 def advise(
     data: Annotated[str, typer.Argument(help="Labelled pictures, as for graft train.")],
     base: Annotated[
-        str, typer.Option(help="An architecture, a file of weights, a run, hf:owner/name or timm:name.")
+        str, typer.Option(help="As for graft train; of several, with commas between them, the best is said.")
     ] = "mobilenet_v2",
     arch: Annotated[str | None, typer.Option(help="The architecture of a file of weights.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Side of the network's input, pixels.")] = None,
+    fit: Annotated[str | None, typer.Option(help="How a picture becomes square: crop, letterbox or squash.")] = None,
+    engine: EngineOption = "auto",
+    precision: PrecisionOption = "auto",
+    race: Annotated[bool, typer.Option(help="Whether the plausible levels are tried on the pictures.")] = True,
+    plot: Annotated[Path | None, typer.Option(help="Where shift, probe and race are drawn, a PNG.")] = None,
     seed: Seed = 0,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Measure how far pictures are from a base's own, and say by the textbook's rule how much of it to keep."""
-    from graft.training.advising import advise as measure
+    """Measure how pictures and a base suit each other, and say how much of the base to keep; nothing is kept."""
+    from graft.training.advising import advise_bases
+    from graft.training.fitting import Reporter
+    from graft.transfer.picture import draw
 
-    with bars(quiet) as bar:
-        advice = measure(
+    if plot is not None:
+        check_plot(plot, Path(data))
+    with bars(quiet) as shown:
+        found = advise_bases(
             data,
-            base,
+            [name.strip() for name in base.split(",") if name.strip()],
             arch=arch,
+            image_size=image_size,
+            fit=fit,
+            engine=engine,
+            precision=precision,
             seed=seed,
+            with_race=race,
             progress=not quiet,
-            told=lambda done, total: bar.update("measuring", done, total),
+            reporter=Reporter(step=shown.update, note=shown.note),
         )
+    best = found[0].advice
     if json:
-        print_json(advice.to_dict())
-        return
-    table = Table(box=None, pad_edge=False)
-    for column in ("stage", "shift", "linear probe", "95 % interval"):
-        table.add_column(column, justify="left" if column == "stage" else "right", no_wrap=True)
+        others = {} if len(found) == 1 else {"base": found[0].base, "bases": [each.to_dict() for each in found]}
+        print_json({**best.to_dict(), **others})
+    else:
+        if len(found) > 1:
+            Console().print(_bases(found))
+            typer.echo("")
+        _print(best)
+    if plot is not None:
+        draw(best, plot)
+        if not json:
+            typer.echo(f"drawn in {plot}")
+
+
+def _print(advice: Advice) -> None:
+    console = Console()
+    console.print(_stages(advice))
+    if advice.race:
+        typer.echo("")
+        console.print(_race(advice))
+    typer.echo(f"\nlevel {advice.plan.level}, cut {advice.plan.cut}")
+    if advice.accuracy is not None and advice.accuracy_ci95 is not None:
+        low, high = advice.accuracy_ci95
+        typer.echo(f"expected on unseen pictures {advice.accuracy:.1%} ({low:.1%} to {high:.1%})")
+    if advice.cost is not None:
+        seconds = "" if advice.cost.seconds is None else f"about {advice.cost.seconds:.0f} s of training, "
+        memory, disk = advice.cost.peak_bytes / 2**20, advice.cost.cache_bytes / 2**20
+        typer.echo(f"takes {seconds}{memory:,.0f} MiB of memory, {disk:,.0f} MiB of cache")
+    for reason in (*advice.plan.reasons, *advice.evidence.notes, *([advice.warning] if advice.warning else [])):
+        typer.echo(f"- {reason}")
+
+
+def _stages(advice: Advice) -> Table:
+    table = _table("stage", "shift", "linear probe", "95 % interval")
     probes = {row.stage: row for row in advice.evidence.probe}
     for row in advice.evidence.shift.stages:
         probe = probes.get(row.stage)
         interval = f"{probe.ci95[0]:.1%} to {probe.ci95[1]:.1%}" if probe else ""
         shift = "–" if row.value is None else f"{row.value:.3f}"
         table.add_row(row.stage, shift, f"{probe.accuracy:.1%}" if probe else "", interval)
-    Console().print(table)
-    typer.echo(f"\nlevel {advice.plan.level}, cut {advice.plan.cut}")
-    for reason in (*advice.plan.reasons, *advice.evidence.notes):
-        typer.echo(f"- {reason}")
+    return table
+
+
+def _race(advice: Advice) -> Table:
+    table = _table("level", "tried", "pictures", "over the head", "expected", "whole training")
+    for row in advice.race:
+        gain = "" if row.gain is None or row.error is None else f"{100 * row.gain:+.1f} ± {196 * row.error:.1f}"
+        seconds = "" if row.whole_seconds is None else f"{row.whole_seconds:.0f} s"
+        expected = f"{100 * row.expected:+.1f} ± {196 * row.deviation:.1f}"
+        mark = " *" if row.level == advice.plan.level else ""
+        table.add_row(f"{row.level}{mark}", f"{row.share:.0%}", f"{row.n:,}", gain, expected, seconds)
+    return table
+
+
+def _bases(found: list[BaseAdvice]) -> Table:
+    table = _table("base", "level", "expected", "95 % interval", "shift")
+    for each in found:
+        advice = each.advice
+        accuracy = "–" if advice.accuracy is None else f"{advice.accuracy:.1%}"
+        interval = "" if advice.accuracy_ci95 is None else "{:.1%} to {:.1%}".format(*advice.accuracy_ci95)
+        shift = advice.evidence.shift.mean
+        table.add_row(each.base, advice.plan.level, accuracy, interval, "–" if shift is None else f"{shift:.3f}")
+    return table
+
+
+def _table(first: str, *columns: str) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column(first, overflow="fold")
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table

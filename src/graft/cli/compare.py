@@ -17,6 +17,7 @@ from graft.cli.output import (
     Quiet,
     Seed,
     bars,
+    check_plot,
     print_json,
     summarise_skipped,
 )
@@ -51,7 +52,7 @@ def compare(
 ) -> None:
     """Train several levels on the same pictures, seeds and epochs, and compare their curves and their cost."""
     from graft.training.comparing import compare as run_comparison
-    from graft.training.comparison import check_plot, draw
+    from graft.training.comparison import draw
     from graft.training.fitting import Reporter
 
     if plot is not None:

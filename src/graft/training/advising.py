@@ -1,27 +1,50 @@
-"""What to keep of a base for these pictures, before anything is trained."""
+"""What to keep of a base for these pictures: measured, raced, and said with its cost."""
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from graft.data.dataset import TRAIN, Pictures, counts
+from graft.accounting.memory import training_memory
+from graft.data.dataset import TRAIN, counts
 from graft.data.loading import batches
 from graft.data.opening import open_dataset
 from graft.data.splitting import with_validation
-from graft.errors import DataError, WeightsError
-from graft.features.extraction import check_input_size
-from graft.images.preprocessing import Preprocessing, normalise
-from graft.transfer.advisor import Advice
-from graft.transfer.advisor import advise as decide
-from graft.transfer.evidence import measure
+from graft.errors import DataError, InputError, WeightsError
+from graft.features.engine import choose
+from graft.features.extraction import activation_bytes, check_input_size, output_shape
+from graft.images.preprocessing import Fit, normalise
+from graft.models.network import INPUT, freeze
+from graft.training.fitting import Reporter, Work, with_choices
+from graft.training.optimisation import Recipe
+from graft.training.racing import contestants, sample, trials
+from graft.transfer.advisor import Advice, Cost, decide, textbook
+from graft.transfer.evidence import Evidence, measure
+from graft.transfer.levels import Plan
+from graft.transfer.race import Standing, race
 from graft.weights.base import load_base
 
 # Pictures that are measured: enough to order domains and stages.
 SAMPLE = 256
 BATCH = 32
+# Of a time budget, what deciding may take; and of its whole training, what a level must have time for.
+DECIDING_SHARE, LEAST_SHARE = 0.25, 0.3
+
+
+@dataclass(frozen=True)
+class BaseAdvice:
+    """The advice for one of several bases."""
+
+    base: str
+    advice: Advice
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"base": self.base, **self.advice.to_dict()}
 
 
 def advise(
@@ -29,37 +52,96 @@ def advise(
     base: str = "mobilenet_v2",
     *,
     arch: str | None = None,
+    image_size: int | None = None,
+    fit: Fit | None = None,
+    engine: str = "auto",
+    precision: str = "auto",
+    recipe: Recipe | None = None,
     seed: int = 0,
+    with_race: bool = True,
     progress: bool = False,
-    told: Callable[[int, int], None] = lambda done, total: None,
+    reporter: Reporter | None = None,
 ) -> Advice:
-    """Measure some training pictures of `data` on `base` and say which level suits them. Nothing is kept or trained.
+    """Measure some training pictures of `data` on `base`, race the plausible levels, and say which one suits them.
 
-    `told` gets the pictures measured and their number. Raises InputError and its kinds for what cannot be used,
-    FetchError for weights that are not here.
+    Nothing is kept but activations in the cache. Without the race it is the textbook's rule on what was measured.
+    `reporter` is told of the steps. Raises InputError and its kinds for what cannot be used, FetchError for weights
+    that are not here.
     """
     dataset = with_validation(open_dataset(Path(data).expanduser()), seed)
+    torch.manual_seed(seed)
     start = load_base(base, architecture=arch, progress=progress)
     if not start.pretrained:
         raise WeightsError(f"expected a base with weights to measure, got {base!r} without: name a file of them")
-    check_input_size(start.network, start.preprocessing)
-    pictures = dataset.splits[TRAIN]
-    chosen = np.random.default_rng(seed).permutation(len(pictures))[:SAMPLE]
-    found = _normalised(pictures.take(np.sort(chosen)), start.preprocessing, told)
+    preprocessing = with_choices(start.preprocessing, image_size, fit)
+    check_input_size(start.network, preprocessing)
+    nothing = Plan("head", start.network.cuts[-2], ())
+    chosen = choose(engine, precision)
+    work = Work(dataset, start, preprocessing, nothing, chosen, recipe or Recipe(), seed, reporter or Reporter())
+    return advise_on(work, with_race)
+
+
+def advise_bases(data: str | Path, bases: Sequence[str], **options: Any) -> list[BaseAdvice]:
+    """The advice for every base, the one with the highest expected accuracy first.
+
+    Options are those of `advise`. All bases see the same pictures in the same folds.
+    """
+    if len(set(bases)) < len(bases):
+        raise InputError(f"expected every base once, got {', '.join(bases)}: leave the second out")
+    found = [BaseAdvice(base, advise(data, base, **options)) for base in bases]
+    return sorted(found, key=lambda each: -(each.advice.accuracy or 0.0))
+
+
+def advise_on(work: Work, with_race: bool = True) -> Advice:
+    """The advice for the training pictures of `work` on its base; the plan in `work` has no part in it."""
+    started = time.perf_counter()
+    evidence, by_class = _measured(work), counts(work.dataset.splits[TRAIN], work.dataset.classes)
+    network = work.base.network
+    solvable = any(True for _ in network.head.parameters())
+    if not (with_race and evidence.probe and solvable):
+        return decide(network, evidence, by_class)
+    rule = textbook(evidence, by_class)
+    total = None if work.deadline is None else work.deadline - started
+
+    def out_of_time() -> bool:
+        return total is not None and time.perf_counter() - started > DECIDING_SHARE * total
+
+    field = contestants(work, rule)
+    standings = race(field, trials(work), out_of_time)
+    left = None if work.deadline is None else work.deadline - time.perf_counter()
+    in_time = [each for each in standings if left is None or LEAST_SHARE * (each.whole_seconds or 0.0) <= left]
+    advice = decide(network, evidence, by_class, in_time)
+    return replace(advice, race=tuple(standings), cost=_cost(work, advice.plan, standings))
+
+
+def _measured(work: Work) -> Evidence:
+    pictures = sample(work.dataset.splits[TRAIN], work.seed, SAMPLE)
+
+    def normalised() -> Iterator[tuple[Tensor, np.ndarray]]:
+        done = 0
+        for batch in batches(pictures, work.preprocessing, BATCH):
+            done += len(batch.indices) + len(batch.failures)
+            if len(batch.indices):
+                with torch.inference_mode():
+                    yield normalise(batch.pixels, work.preprocessing), pictures.labels[batch.indices]
+            work.reporter.step("measuring", done, len(pictures))
+
     try:
-        evidence = measure(start.network, found, seed)
+        return measure(work.base.network, normalised(), work.seed)
     except ValueError:
         raise DataError("expected readable pictures to measure, got none: replace the files") from None
-    return decide(start.network, evidence, counts(pictures, dataset.classes))
 
 
-def _normalised(
-    pictures: Pictures, preprocessing: Preprocessing, told: Callable[[int, int], None]
-) -> Iterator[tuple[Tensor, np.ndarray]]:
-    done = 0
-    for batch in batches(pictures, preprocessing, BATCH):
-        done += len(batch.indices) + len(batch.failures)
-        if len(batch.indices):
-            with torch.inference_mode():
-                yield normalise(batch.pixels, preprocessing), pictures.labels[batch.indices]
-        told(done, len(pictures))
+def _cost(work: Work, chosen: Plan, standings: Sequence[Standing]) -> Cost:
+    """What training the chosen level takes, judging by its trials."""
+    network, shape = work.base.network, work.preprocessing
+    trunk, crown = network.split(chosen.cut)
+    freeze(trunk)
+    crown.requires_grad_(True)
+    size = (shape.channels, shape.size, shape.size)
+    memory = training_memory(trunk, crown, size, work.recipe.batch_size)
+    pictures = sum(len(split) for split in work.dataset.splits.values())
+    row = (0,) if chosen.cut == INPUT else output_shape(trunk, shape)
+    seconds = next((each.whole_seconds for each in standings if each.level == chosen.level), None)
+    peak = memory.peak("adamw" if work.recipe.optimiser == "adamw" else "momentum")
+    return Cost(seconds, peak, activation_bytes(pictures, row, work.choice.precision))

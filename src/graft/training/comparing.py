@@ -19,11 +19,10 @@ from graft.features.extraction import check_input_size
 from graft.images.preprocessing import Fit
 from graft.models.network import parameter_count
 from graft.training.comparison import SCRATCH, Comparison, Training, summarise
-from graft.training.fitting import Reporter, Trained, Work, fit_level
+from graft.training.fitting import Reporter, Trained, Work, fit_level, with_choices
 from graft.training.loop import Epoch
 from graft.training.optimisation import Recipe, check_recipe
 from graft.training.outlook import outlook
-from graft.training.training import check_image_size, with_choices
 from graft.transfer.levels import Plan, check_level, plan
 from graft.weights.base import Base, load_base, untrained_base
 
@@ -65,7 +64,6 @@ def compare(
     given: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size}
     recipe = replace(recipe or Recipe(), **{name: value for name, value in given.items() if value is not None})
     _check_budget(recipe)
-    check_image_size(image_size)
     choice, opened = choose(engine, precision), open_dataset(data)
     dataset = with_validation(opened, seed)
     pretrained = load_base(base, architecture=arch, progress=progress) if set(levels) != {SCRATCH} else None

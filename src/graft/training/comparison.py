@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from graft.errors import InputError
 from graft.evaluation.learning_curve import shape
 from graft.evaluation.paired import Estimate, accuracy, mean_over_seeds, paired_difference
 from graft.features.cache import write_aside
@@ -211,14 +210,6 @@ def _claims(trainings: dict[str, list[Training]]) -> tuple[Claim, ...]:
             difference = mean_over_seeds(values - other, of_pictures)
             claims.append(Claim(level, figure, difference, {1: True, -1: False}.get(difference.sign)))
     return tuple(claims)
-
-
-def check_plot(path: Path, data: Path) -> None:
-    """Refuse a place for the curves that they cannot or may not be written to. Raises InputError."""
-    if path.suffix.lower() != ".png" or path.is_dir():
-        raise InputError(f"expected the name of a .png file for --plot, got {str(path)!r}: name one")
-    if data.is_dir() and path.resolve().is_relative_to(data.resolve()):
-        raise InputError(f"expected a --plot outside the pictures, got {str(path)!r}, inside {data}: give another")
 
 
 def draw(comparison: Comparison, path: Path) -> None:

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from graft.data.dataset import TRAIN, VAL, Dataset, Pictures
 from graft.data.loading import batches
-from graft.errors import DataError
+from graft.errors import DataError, InputError
 from graft.evaluation.calibration import fit_temperature
 from graft.features.cache import Activations, cache_budget, write_aside
 from graft.features.engine import Choice, Precision
 from graft.features.extraction import activation_bytes, extract, output_shape
 from graft.images.augmenting import STRENGTHS, View
-from graft.images.preprocessing import Preprocessing
+from graft.images.preprocessing import Fit, Preprocessing
 from graft.models.network import INPUT, Network, freeze, parameter_count
 from graft.training.head import HeadFit, fit_head
 from graft.training.inputs import ActivationInputs, Inputs, PictureInputs, PixelInputs, SomeInputs, view_of
@@ -147,12 +147,9 @@ def _fit_crown(work: Work) -> Trained:
     skipped: dict[str, str] = {}
     solvable = any(True for _ in network.head.parameters())
     if work.base.pretrained and work.plan.level != "scratch" and solvable:
-        training = {name: pictures for name, pictures in dataset.splits.items() if name == TRAIN}
-        found = _extract(work, network.cuts[-2], training, "features for the head")
-        labels = {TRAIN: dataset.splits[TRAIN].labels[found[TRAIN].indices]}
-        _check_classes(dataset, labels)
-        features = found[TRAIN].values.float().numpy()
-        put_head(network, fit_head(features, labels[TRAIN], len(dataset.classes), work.seed))
+        features, of_features = frozen_features(work, dataset.splits[TRAIN])
+        _check_classes(dataset, {TRAIN: of_features})
+        put_head(network, fit_head(features, of_features, len(dataset.classes), work.seed))
     else:
         network.new_head(len(dataset.classes))
     settled = work.recipe.settled(
@@ -260,6 +257,12 @@ def _decode(
     return np.concatenate(indices), failures, tuple(kept)
 
 
+def frozen_features(work: Work, pictures: Pictures) -> tuple[np.ndarray, np.ndarray]:
+    """What the head classifies, float32 (n, D), with labels int (n,), of the pictures that can be decoded."""
+    found = _extract(work, work.base.network.cuts[-2], {TRAIN: pictures}, "features for the head")[TRAIN]
+    return found.values.float().numpy(), pictures.labels[found.indices]
+
+
 def _extract(
     work: Work,
     cut: str,
@@ -295,6 +298,15 @@ def put_head(network: Network, head: HeadFit) -> None:
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(head.weight).view_as(layer.weight))
         layer.bias.copy_(torch.from_numpy(head.bias))
+
+
+def with_choices(preprocessing: Preprocessing, size: int | None, fit: Fit | None) -> Preprocessing:
+    """The preprocessing of the weights, with another size or way to make pictures square. Raises InputError."""
+    if size is not None and size < 8:
+        raise InputError(f"expected 8 or more for --image-size, got {size}: raise it")
+    if fit is not None and fit not in ("crop", "letterbox", "squash"):
+        raise InputError(f"expected crop, letterbox or squash for --fit, got {fit!r}: choose one of them")
+    return replace(preprocessing, size=size or preprocessing.size, fit=fit or preprocessing.fit)
 
 
 def _check_classes(dataset: Dataset, labels: dict[str, np.ndarray]) -> None:

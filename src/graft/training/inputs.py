@@ -39,7 +39,10 @@ class ActivationInputs:
         values, labels = _shown(self.views, epoch), torch.from_numpy(self.labels)
         for chosen in _groups(order, batch_size):
             index = torch.from_numpy(chosen)
-            yield values[index].float(), labels[index]
+            rows = values[index]
+            # Half the bytes to move while they are still bfloat16.
+            layout = torch.channels_last if rows.ndim == 4 else torch.contiguous_format
+            yield rows.contiguous(memory_format=layout).float(), labels[index]
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from graft.errors import GraftError, InputError
 from graft.features.engine import Precision
 from graft.images.mixing import cutmix, mixup
 from graft.models.network import Section
+from graft.training.allocator import keep_freed_memory
 from graft.training.checkpoint import copy_state, keep, resume
 from graft.training.inputs import Inputs
 from graft.training.optimisation import (
@@ -142,6 +143,8 @@ def _train(
     from accelerate import Accelerator
 
     accelerator = Accelerator(cpu=device == "cpu")
+    if device == "cpu":
+        keep_freed_memory()
     # Channels last is the layout that convolutions are fastest in, on processors and on GPUs.
     crown.to(device).to(memory_format=torch.channels_last)
     # What is scored and kept: the crown, or the moving average of its weights.
@@ -309,10 +312,13 @@ def _order(labels: np.ndarray, batch_size: int, sampling: str, seed: int, epoch:
     random, count = np.random.default_rng((seed, epoch)), len(labels)
     if sampling == "balanced":
         chances = 1 / np.bincount(labels)[labels]
-        return random.choice(count, count - (count > batch_size and count % batch_size == 1), p=chances / chances.sum())
-    order = random.permutation(count)
-    # Batch norm cannot normalise one picture left over; another one sits out next time.
-    return order[:-1] if count > batch_size and count % batch_size == 1 else order
+        return evenly(random.choice(count, count, p=chances / chances.sum()), batch_size)
+    return evenly(random.permutation(count), batch_size)
+
+
+def evenly(order: np.ndarray, batch_size: int) -> np.ndarray:
+    """`order` without one picture left over for a last batch: batch norm cannot normalise it; it sits out this time."""
+    return order[:-1] if len(order) > batch_size and len(order) % batch_size == 1 else order
 
 
 def _together(batches: Iterator[tuple[Tensor, Tensor]], count: int) -> Iterator[list[tuple[Tensor, Tensor]]]:

@@ -17,6 +17,7 @@ from graft.errors import GraftError, InputError
 from graft.features.cache import write_aside
 
 ARGUMENTS_FILE = "args.yaml"
+PLAN_FILE = "plan.json"
 RESULT_FILE = "result.json"
 
 

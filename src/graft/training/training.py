@@ -1,5 +1,6 @@
 """From labelled pictures to a run folder, step by step."""
 
+import json
 import shutil
 import time
 from dataclasses import asdict, replace
@@ -18,12 +19,14 @@ from graft.evaluation.scores import scores
 from graft.features.cache import write_aside
 from graft.features.engine import choose
 from graft.features.extraction import check_input_size
-from graft.images.preprocessing import Fit, Preprocessing
+from graft.images.preprocessing import Fit
 from graft.models.network import parameter_count
-from graft.training.fitting import Reporter, Trained, Work, fit_level
+from graft.training.advising import advise_on
+from graft.training.fitting import Reporter, Trained, Work, fit_level, with_choices
 from graft.training.optimisation import Recipe, check_recipe
 from graft.training.outlook import outlook
 from graft.training.run import (
+    PLAN_FILE,
     RESULT_FILE,
     Accuracy,
     Run,
@@ -33,7 +36,7 @@ from graft.training.run import (
     write_arguments,
     write_json,
 )
-from graft.transfer.levels import check_level, plan
+from graft.transfer.levels import Plan, check_level, plan
 from graft.transfer.naming import find_outputs
 from graft.weights.base import Base, load_base, untrained_base
 from graft.weights.saved import SavedModel, save_model
@@ -82,10 +85,10 @@ def train(
     given: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "rate": rate}
     recipe = replace(recipe or Recipe(), **{name: value for name, value in given.items() if value is not None})
     check_recipe(recipe)
-    check_image_size(image_size)
     deadline = None if seconds is None else started + seconds
     choice = choose(engine, precision)
     data = Path(data).expanduser()
+    unfinished = claim(Path(out) if out else None, data, resume=True) if resume else None
     dataset = with_validation(open_dataset(data), seed)
     torch.manual_seed(seed)
     if level == "scratch":
@@ -96,27 +99,32 @@ def train(
     preprocessing = with_choices(start.preprocessing, image_size, fit)
     check_input_size(start.network, preprocessing)
     chosen = plan(level, start.network, start.pretrained)
-    if chosen.level == "as-is":
+    if level == "as-is":
         start = _read_in_classes(start, dataset.classes, class_map)
     arguments = {
         "data": str(data.resolve()), "base": base, "level": level, "image_size": image_size, "fit": fit,
         "engine": engine, "precision": precision, "arch": arch,
         "class_map": None if class_map is None else str(class_map), "seed": seed, **asdict(recipe),
     }  # fmt: skip
-    folder = claim(Path(out) if out else None, data, resume)
-    if resume:
-        check_arguments(folder, arguments)
-        if (folder / RESULT_FILE).exists():
-            reporter.note(f"{folder} is finished already; this is its result")
-            return read_run(folder)
+    if unfinished is not None:
+        check_arguments(unfinished, arguments)
+        if (unfinished / RESULT_FILE).exists():
+            reporter.note(f"{unfinished} is finished already; this is its result")
+            return read_run(unfinished)
+    work = Work(dataset, start, preprocessing, chosen, choice, recipe, seed, reporter, deadline=deadline)
+    reasons: dict[str, Any] = {}
+    if level == "auto" and start.pretrained:
+        chosen, reasons = _advised(work, unfinished)
+    folder = unfinished or claim(Path(out) if out else None, data, resume=False)
     write_arguments(folder, arguments)
     pictures = len(dataset.splits[TRAIN])
     settled = recipe.settled(start.pretrained, parameters=parameter_count(start.network), pictures=pictures)
     shape = (preprocessing.channels, preprocessing.size, preprocessing.size)
     expected = outlook(start.network, chosen, settled, len(dataset.classes), pictures, shape)
-    write_json(folder / "plan.json", {**chosen.to_dict(), "outlook": expected.to_dict()})
+    write_json(folder / PLAN_FILE, {**chosen.to_dict(), **reasons, "outlook": expected.to_dict()})
     reporter.outlook(expected)
-    notes = (*dataset.notes, *start.notes)
+    warning = reasons.get("warning")
+    notes = (*dataset.notes, *start.notes, *([warning] if warning else []))
     for sentence in (
         *notes,
         f"level {chosen.level}, cut {chosen.cut}: {'; '.join(chosen.reasons)}",
@@ -125,7 +133,7 @@ def train(
         reporter.note(sentence)
     if chosen.cut == start.network.cuts[-2] and recipe != Recipe():
         reporter.note("the recipe has no part in this level: a head alone is solved to its optimum")
-    work = Work(dataset, start, preprocessing, chosen, choice, recipe, seed, reporter, folder, deadline)
+    work = replace(work, plan=chosen, folder=folder)
     try:
         trained = fit_level(work)
         if trained.skipped and strict:
@@ -137,6 +145,15 @@ def train(
             shutil.rmtree(folder, ignore_errors=True)
         raise
     return _finish(work, trained, notes, started)
+
+
+def _advised(work: Work, unfinished: Path | None) -> tuple[Plan, dict[str, Any]]:
+    """What the advisor chose, and all that it says; of a run that is resumed, what it was begun with."""
+    if unfinished is not None and (unfinished / PLAN_FILE).is_file():
+        said = json.loads((unfinished / PLAN_FILE).read_text(encoding="utf-8"))
+        return Plan(said["level"], said["cut"], tuple(said["reasons"])), said
+    advice = advise_on(work)
+    return advice.plan, advice.to_dict()
 
 
 def _finish(work: Work, trained: Trained, notes: tuple[str, ...], started: float) -> Run:
@@ -180,17 +197,6 @@ def _finish(work: Work, trained: Trained, notes: tuple[str, ...], started: float
     write_aside(work.folder / "report.html", lambda file: file.write(page.encode()))
     write_json(work.folder / RESULT_FILE, run.to_dict())
     return run
-
-
-def with_choices(preprocessing: Preprocessing, size: int | None, fit: Fit | None) -> Preprocessing:
-    if fit is not None and fit not in ("crop", "letterbox", "squash"):
-        raise InputError(f"expected crop, letterbox or squash for --fit, got {fit!r}: choose one of them")
-    return replace(preprocessing, size=size or preprocessing.size, fit=fit or preprocessing.fit)
-
-
-def check_image_size(size: int | None) -> None:
-    if size is not None and size < 8:
-        raise InputError(f"expected 8 or more for --image-size, got {size}: raise it")
 
 
 def _read_in_classes(base: Base, classes: tuple[str, ...], class_map: str | Path | None) -> Base:

@@ -1,24 +1,26 @@
-"""Which level suits the pictures: the textbook's rule on measured size and likeness, with the evidence beside it.
+"""Which level suits the pictures: measurements, the textbook's rule on them, and a race of the plausible levels.
 
 The rule has four scenarios. Few pictures like the base's own: keep everything but the head (1). Many such: freeze 60 to
 80 % (2). Few that are unlike: freeze a third to a half, since late features are made for something else (3). Many such:
-train everything from the pretrained start (4). No level is trained to decide, and `--level auto` does not follow this.
+train everything from the pretrained start (4). It names the scenario, and decides where there was no race. Before a
+race, what is expected of each level is what recorded trainings gave (docs/transfer.md).
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
-from graft.models.network import Network
+from graft.models.network import HEAD, Network
 from graft.transfer.evidence import Evidence
-from graft.transfer.levels import Plan, plan
+from graft.transfer.levels import Plan, plan, weight_layers
+from graft.transfer.race import Standing, winner
 
 # Pictures per class from which there are many: between the textbook's hundreds and its ten thousands.
 MANY = 1000
-# Mean shift in nats per channel from which pictures are unlike the source's. Photographs gave 0.02 to 0.10, cartoons
-# 0.1, sketches and enlarged thumbnails 0.3 and more.
-UNLIKE = 0.2
+# Mean shift in nats per channel from which pictures are unlike the source's. Photographs gave 0.02 to 0.05, digits on
+# a base that knows CIFAR-10 0.13, enlarged thumbnails 0.17 to 0.24, sketches 0.19 and more.
+UNLIKE = 0.1
 # By few and alike: the number of the scenario and the level that the rule has for it.
 SCENARIOS = {
     (True, True): (1, "head"),
@@ -26,43 +28,130 @@ SCENARIOS = {
     (True, False): (3, "frozen:0.4"),
     (False, False): (4, "all"),
 }
+# What can win, from the cheapest; levels with the same cut are one.
+LEVELS = ("head", "stages:1", "stages:2", "frozen:0.7", "frozen:0.4", "all")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the advised training takes on this machine: seconds, bytes of memory at its peak, bytes in the cache."""
+
+    seconds: float | None
+    peak_bytes: int
+    cache_bytes: int
 
 
 @dataclass(frozen=True)
 class Advice:
-    """A plan, the textbook's scenario it belongs to (1 to 4), and what was measured."""
+    """A plan, the textbook's scenario (1 to 4) and level, what was measured, the race, and what following it costs.
+
+    `accuracy` is what is expected on unseen pictures, with a 95 % interval; None without a race. `warning` says why
+    the base does not suit the pictures at all, None where it does.
+    """
 
     plan: Plan
     scenario: int
+    textbook: str
     evidence: Evidence
+    race: tuple[Standing, ...] = ()
+    accuracy: float | None = None
+    accuracy_ci95: tuple[float, float] | None = None
+    cost: Cost | None = None
+    warning: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         measured = self.evidence.to_dict()
         return {
             **self.plan.to_dict(),
             "scenario": self.scenario,
+            "textbook": self.textbook,
+            "accuracy": self.accuracy,
+            "accuracy_ci95": None if self.accuracy_ci95 is None else list(self.accuracy_ci95),
+            "warning": self.warning,
             "evidence": {
                 **measured,
                 "shift": measured["shift"]["stages"],
                 "mean_shift": self.evidence.shift.mean,
-                "race": [],
+                "race": [asdict(standing) for standing in self.race],
             },
+            "cost": None if self.cost is None else asdict(self.cost),
         }
 
 
-def advise(network: Network, evidence: Evidence, counts: Mapping[str, int]) -> Advice:
-    """The advice for pictures of which there are `counts` by class, on measurements of some of them.
+@dataclass(frozen=True)
+class Rule:
+    """The textbook's rule applied: its scenario, its level, and the reasons in words."""
 
-    Raises CutError where the network cannot serve the level.
-    """
+    scenario: int
+    level: str
+    alike: bool
+    reasons: tuple[str, ...]
+
+
+def textbook(evidence: Evidence, counts: Mapping[str, int]) -> Rule:
+    """The rule for pictures of which there are `counts` by class, on measurements of some of them."""
     per_class = int(median(counts.values()))
     few = per_class < MANY
     alike, why = _alike(evidence)
     scenario, level = SCENARIOS[few, alike]
     size = f"{per_class:,} pictures per class are {'few' if few else 'many'} ({MANY:,} divide)"
     rule = f"scenario {scenario}, {'few' if few else 'many'} pictures {'like' if alike else 'unlike'} the base's own"
-    reasons = (size, why, f"{rule}: the textbook's rule is {level}", *_probed(evidence))
-    return Advice(Plan(level, plan(level, network, pretrained=True).cut, reasons), scenario, evidence)
+    return Rule(scenario, level, alike, (size, why, f"{rule}: the textbook's rule is {level}"))
+
+
+def plausible(network: Network) -> dict[str, str]:
+    """The levels that can win with their cuts, from the cheapest, each cut once."""
+    cuts: dict[str, str] = {}
+    for level in sorted(LEVELS, key=lambda level: -network.cuts.index(plan(level, network, True).cut)):
+        cut = plan(level, network, True).cut
+        if cut not in cuts.values():
+            cuts[level] = cut
+    return cuts
+
+
+def frozen_fraction(network: Network, cut: str) -> float:
+    """The part of the weight layers before the head that a cut freezes."""
+    layers = {name: count for name, count in weight_layers(network).items() if name != HEAD}
+    behind = network.cuts.index(cut)
+    frozen = sum(count for name, count in layers.items() if network.cuts.index(name) <= behind)
+    return frozen / max(1, sum(layers.values()))
+
+
+def expected_gain(rule: Rule, frozen: float) -> float:
+    """The accuracy over the head's that is expected of a level that freezes this part of the layers, before any race.
+
+    Of pictures like the base's own, training more makes worse; of others, better. Recorded trainings (docs/transfer.md)
+    vary about that by `race.SPREAD` and more.
+    """
+    if frozen >= 1:
+        return 0.0
+    return -0.05 * (1 - frozen) if rule.alike else 0.02 + 0.05 * (1 - frozen)
+
+
+def decide(
+    network: Network,
+    evidence: Evidence,
+    counts: Mapping[str, int],
+    race: Sequence[Standing] = (),
+    cost: Cost | None = None,
+) -> Advice:
+    """The advice on measurements of some pictures, of which there are `counts` by class, and on a race.
+
+    Without one it is the textbook's rule. Raises CutError where the network cannot serve the level.
+    """
+    rule = textbook(evidence, counts)
+    warning = _unsuited(evidence, counts)
+    if not race:
+        chosen = Plan(rule.level, plan(rule.level, network, True).cut, (*rule.reasons, *_probed(evidence)))
+        return Advice(chosen, rule.scenario, rule.level, evidence, cost=cost, warning=warning)
+    best, head = winner(race), race[0]
+    reasons = (*rule.reasons, *_probed(evidence), *_raced(race, best))
+    assert head.accuracy is not None
+    accuracy = min(1.0, max(0.0, head.accuracy + best.expected))
+    error = (best.deviation**2 + accuracy * (1 - accuracy) / max(1, head.n)) ** 0.5
+    interval = (max(0.0, accuracy - 1.96 * error), min(1.0, accuracy + 1.96 * error))
+    chosen = Plan(best.level, plan(best.level, network, True).cut, reasons)
+    return Advice(chosen, rule.scenario, rule.level, evidence, tuple(race), accuracy, interval, cost, warning)
 
 
 def _alike(evidence: Evidence) -> tuple[bool, str]:
@@ -89,3 +178,40 @@ def _probed(evidence: Evidence) -> tuple[str, ...]:
     best = max(evidence.probe, key=lambda row: row.accuracy)
     low, high = best.ci95
     return (f"a linear classifier does best on {best.stage}: {best.accuracy:.1%} ({low:.1%} to {high:.1%})",)
+
+
+def _raced(race: Sequence[Standing], best: Standing) -> tuple[str, ...]:
+    """What the race says for the winner, and against what it beat."""
+    if best.gain is None:
+        said = f"{best.level} is expected to gain {best.expected:+.1%} over the head; it was not tried"
+    elif best is race[0]:
+        others = [each for each in race[1:] if each.gain is not None]
+        if not others:
+            return ("nothing but the head was tried",)
+        nearest = max(others, key=lambda each: each.expected)
+        said = (
+            f"no level is expected to beat the head: the nearest, {nearest.level}, gained {nearest.gain:+.1%} (± "
+            f"{1.96 * (nearest.error or 0):.1%}) on {nearest.n} held-out pictures after {nearest.share:.0%} of its "
+            f"training, with what was known before {nearest.expected:+.1%}"
+        )
+    else:
+        said = (
+            f"{best.level} gained {best.gain:+.1%} (± {1.96 * (best.error or 0):.1%}) over the head on {best.n} "
+            f"held-out pictures after {best.share:.0%} of its training, with what was known before {best.expected:+.1%}"
+        )
+    ties = [each.level for each in race if each is not best and abs(each.expected - best.expected) <= best.deviation]
+    return (said, f"within the uncertainty of it: {', '.join(ties)}") if ties else (said,)
+
+
+def _unsuited(evidence: Evidence, counts: Mapping[str, int]) -> str | None:
+    """Why the base does not suit these pictures at all: no stage separates their classes better than guessing."""
+    if not evidence.probe:
+        return None
+    majority = max(counts.values()) / max(1, sum(counts.values()))
+    best = max(evidence.probe, key=lambda row: row.accuracy)
+    if best.ci95[0] > majority:
+        return None
+    return (
+        f"this base does not suit the pictures: a linear classifier on its best stage, {best.stage}, is right in "
+        f"{best.accuracy:.1%} ({best.ci95[0]:.1%} to {best.ci95[1]:.1%}), always the commonest class in {majority:.1%}"
+    )

@@ -1,12 +1,12 @@
 """Levels of transfer learning, each of them a cut.
 
-as-is       trunk: everything, with its own classes    crown: nothing
+as-is       trunk: everything, read in your classes    crown: nothing
 head        all but the head                           a new head
 stages:K    all but the last K stages                  the last K stages and a new head
 frozen:F    the first fraction F of weight layers      the rest and a new head
 all         nothing                                    everything, pretrained start, new head
 scratch     nothing                                    everything, random start
-auto        what fits the pictures
+auto        what the advisor measured
 """
 
 import re
@@ -64,7 +64,7 @@ def _plan(level: str, network: Network, pretrained: bool) -> Plan:
     if level == "auto":
         if not pretrained:
             return Plan("scratch", INPUT, ("the base has no weights, so there is nothing to keep",))
-        reason = "a new head on frozen features is the cheapest level and the safest where pictures are few"
+        reason = "nothing was measured, and a new head is the cheapest level and the safest where pictures are few"
         return Plan("head", network.cuts[-2], (reason,))
     reasons = (f"--level {level} was asked for",)
     name, _, number = level.partition(":")

@@ -1,0 +1,345 @@
+"""Seconds per epoch at every cut: from kept activations, and in the loop that runs the frozen part every time.
+
+    python benchmarks/cut_cost.py DATA [--pictures N] [--epochs N] [--network NAME …] [--cuts CUT …] [--json]
+
+The same crowns of MobileNetV2 and ResNet-50 are trained on the same pictures in three ways, which take turns, an epoch
+each, at every cut: graft's, and the usual loop in float32 and in bfloat16. README.md beside this file says what each
+of them does.
+"""
+
+import argparse
+import copy
+import json
+import math
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+from torch.utils.data import DataLoader
+from torchvision import transforms
+from torchvision.datasets import ImageFolder
+
+from graft.accounting.counting import account, by_group
+from graft.data.dataset import TRAIN, WHOLE, Pictures
+from graft.data.loading import batches
+from graft.data.opening import open_dataset
+from graft.features.engine import Precision, choose, processor_has_bfloat16
+from graft.features.extraction import extract
+from graft.images.preprocessing import Preprocessing
+from graft.models.network import Network, Section, freeze
+from graft.training.fitting import crown_precision
+from graft.training.inputs import ActivationInputs, Inputs, PixelInputs
+from graft.training.loop import Epoch, Watcher, fit_crown
+from graft.training.optimisation import Recipe
+from graft.transfer.levels import plan, weight_layers
+from graft.weights.base import untrained_base
+from photos import BUSY_LOAD, machine, say
+
+# So many pictures that the whole takes about ten minutes on two cores, three quarters of it in the usual loops.
+PICTURES = {"mobilenet_v2": 96, "resnet50": 64}
+BATCH_SIZE = 32
+WORKERS = 2
+# Columns of text that the tables need.
+WIDTH = 132
+
+CACHED, FLOAT32, BFLOAT16 = "cached", "usual float32", "usual bfloat16"
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The usual loop in float32 takes at least `at_least` times as long as graft's at the cut of this level."""
+
+    level: str
+    at_least: float
+
+
+# Half of the weight layers are frozen, and in both networks half of the stages that have any.
+MIDDLE = "frozen:0.5"
+EVERY = "every cut"
+BOUNDS = (Bound("stages:1", 5.0), Bound(MIDDLE, 2.5), Bound(EVERY, 1.0))
+
+
+@dataclass(frozen=True)
+class Row:
+    """A cut: seconds of the timed epochs of every contestant, turn by turn, and what graft does before the first.
+
+    `levels` are those of graft that mean this cut; `share` is that of the crown in the multiply-adds of the network;
+    `precision` is that of graft's crown; `preparing` are the seconds for decoding, the trunk and keeping the outcome.
+    """
+
+    network: str
+    pictures: int
+    cut: str
+    levels: tuple[str, ...]
+    share: float
+    precision: Precision
+    preparing: float
+    turns: dict[str, list[float]]
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Per epoch, by contestant."""
+        return {contestant: median(each) for contestant, each in self.turns.items()}
+
+    @property
+    def ratios(self) -> dict[str, float]:
+        """Time of the usual loops in units of graft's, the median of the ratios within a turn."""
+        return {
+            contestant: median(theirs / ours for theirs, ours in zip(each, self.turns[CACHED], strict=True))
+            for contestant, each in self.turns.items()
+            if contestant != CACHED
+        }
+
+    @property
+    def paid_after(self) -> int | None:
+        """Epochs after which preparing has paid for itself against the loop in float32; None for never."""
+        saved = self.seconds[FLOAT32] - self.seconds[CACHED]
+        return max(1, math.ceil(self.preparing / saved)) if saved > 0 else None
+
+
+def read_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Seconds per epoch at every cut: kept activations, and recomputed.")
+    parser.add_argument("data", type=Path, help="photographs, a folder per class")
+    parser.add_argument("--pictures", type=int, help="of each network, " + usual_counts())
+    parser.add_argument("--epochs", type=int, default=3, help="timed ones, after one that warms up (default 3)")
+    parser.add_argument("--network", nargs="+", choices=list(PICTURES), default=list(PICTURES), metavar="NAME")
+    parser.add_argument("--cuts", nargs="+", metavar="CUT", help="only these, each named by the last frozen stage")
+    parser.add_argument("--json", action="store_true", help="all figures as one JSON document instead of the tables")
+    given = parser.parse_args()
+    if given.epochs < 1 or (given.pictures is not None and given.pictures < BATCH_SIZE):
+        parser.error(f"expected one epoch or more and {BATCH_SIZE} pictures or more, which is a batch")
+    return given
+
+
+def usual_counts() -> str:
+    return ", ".join(f"{count} for {name}" for name, count in PICTURES.items()) + " by default"
+
+
+def rows_of(name: str, given: argparse.Namespace) -> Iterator[Row]:
+    """Every cut but the last, which leaves nothing to train. Random weights take as long as any others."""
+    base = untrained_base(name)
+    network, preprocessing = base.network, base.preprocessing
+    pictures = some(given.data, given.pictures or PICTURES[name])
+    network.new_head(int(pictures.labels.max()) + 1)
+    table = account(network, (preprocessing.channels, preprocessing.size, preprocessing.size))
+    macs = [stage.macs for stage in by_group(table, {stage.name: stage.parts for stage in network.stages})]
+    levels = levels_by_cut(network)
+    for frozen, cut in enumerate(network.cuts[:-1]):
+        if given.cuts and cut not in given.cuts:
+            continue
+        trunk, crown = copy.deepcopy(network).split(cut)
+        precision = crown_precision(crown, choose())
+        started = time.perf_counter()
+        inputs = kept_inputs(trunk, pictures, preprocessing)
+        preparing = time.perf_counter() - started
+        with usual_process(given.data, name, cut, pictures) as usual:
+            turns = take_turns(crown, inputs, precision, usual, given.epochs)
+        share = sum(macs[frozen:]) / sum(macs)
+        yield Row(name, len(pictures), cut, levels.get(cut, ()), share, precision, preparing, turns)
+
+
+def some(data: Path, count: int) -> Pictures:
+    """At most `count` pictures, spread evenly over the classes in `data`."""
+    splits = open_dataset(data).splits
+    if list(splits) != [WHOLE]:
+        raise SystemExit(f"expected a folder per class, got the splits {', '.join(splits)}: give one of these folders")
+    pictures = splits[WHOLE]
+    return pictures.take(np.linspace(0, len(pictures) - 1, min(count, len(pictures))).astype(np.int64))
+
+
+def levels_by_cut(network: Network) -> dict[str, tuple[str, ...]]:
+    """How graft spells each cut that has a level."""
+    stages = sum(1 for layers in weight_layers(network).values() if layers) - 1
+    spellings: dict[str, tuple[str, ...]] = {}
+    for level in ("head", *(f"stages:{count}" for count in range(1, stages)), "all", MIDDLE):
+        cut = plan(level, network, pretrained=True).cut
+        spellings[cut] = (*spellings.get(cut, ()), level)
+    return spellings
+
+
+def kept_inputs(trunk: Section, pictures: Pictures, preprocessing: Preprocessing) -> Inputs:
+    """What graft keeps from one epoch to the next: activations at the cut, or pixels where nothing is frozen."""
+    if not trunk.stages:
+        decoded = list(batches(pictures, preprocessing, BATCH_SIZE))
+        readable = np.concatenate([batch.indices for batch in decoded])
+        return PixelInputs((torch.cat([batch.pixels for batch in decoded]),), pictures.labels[readable], preprocessing)
+    freeze(trunk)
+    found = extract(trunk, {TRAIN: pictures}, preprocessing, choose())[TRAIN]
+    return ActivationInputs((found.values,), pictures.labels[found.indices])
+
+
+@contextmanager
+def usual_process(data: Path, name: str, cut: str, pictures: Pictures) -> Iterator[dict[str, Callable[[], float]]]:
+    """The usual loops by name, each of which runs an epoch and returns its seconds, in a process of their own.
+
+    graft sets how the C library hands out memory, for the whole process that it trains in; who does not use it has not.
+    """
+    kinds = (FLOAT32, BFLOAT16) if processor_has_bfloat16() else (FLOAT32,)
+    context = multiprocessing.get_context("spawn")
+    near, far = context.Pipe()
+    named = [(pictures.name(index), int(label)) for index, label in enumerate(pictures.labels)]
+    process = context.Process(target=serve_usual, args=(far, data, name, cut, named))
+    process.start()
+
+    def epoch_of(kind: str) -> Callable[[], float]:
+        def epoch() -> float:
+            near.send(kind)
+            return float(near.recv())
+
+        return epoch
+
+    try:
+        yield {kind: epoch_of(kind) for kind in kinds}
+    finally:
+        near.send(None)
+        process.join()
+
+
+def serve_usual(pipe: Connection, data: Path, name: str, cut: str, named: list[tuple[str, int]]) -> None:
+    """Run an epoch of the loop that is asked for, and answer with its seconds, until None is asked for."""
+    base = untrained_base(name)
+    base.network.new_head(1 + max(label for _, label in named))
+    loader = usual_loader(data, named, base.preprocessing)
+    loops = {kind: usual_epoch(base.network, cut, loader, kind == BFLOAT16) for kind in (FLOAT32, BFLOAT16)}
+    while (kind := pipe.recv()) is not None:
+        started = time.perf_counter()
+        loops[kind]()
+        pipe.send(time.perf_counter() - started)
+
+
+def usual_loader(data: Path, named: list[tuple[str, int]], preprocessing: Preprocessing) -> DataLoader:
+    """The same pictures, by path and label, as torchvision reads them. Its workers outlive an epoch."""
+    transform = transforms.Compose(
+        [
+            transforms.Resize(round(preprocessing.size / preprocessing.crop_fraction)),
+            transforms.CenterCrop(preprocessing.size),
+            transforms.ToTensor(),
+            transforms.Normalize(preprocessing.mean, preprocessing.std),
+        ]
+    )
+    folder = ImageFolder(data, transform)
+    folder.samples = named
+    return DataLoader(folder, BATCH_SIZE, shuffle=True, num_workers=WORKERS, persistent_workers=True)
+
+
+def usual_epoch(network: Network, cut: str, loader: DataLoader, bfloat16: bool) -> Callable[[], None]:
+    """An epoch of the usual loop: every picture is decoded, and runs through the frozen trunk, every time."""
+    trunk, crown = copy.deepcopy(network).split(cut)
+    trunk.requires_grad_(False)
+    trunk.eval()
+    crown.train()
+    optimiser = torch.optim.AdamW(crown.parameters(), lr=1e-3)
+
+    def epoch() -> None:
+        for images, labels in loader:
+            with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+                with torch.no_grad():
+                    x = trunk(images)
+                loss = F.cross_entropy(crown(x), labels)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+
+    return epoch
+
+
+def take_turns(
+    crown: nn.Module, inputs: Inputs, precision: Precision, usual: dict[str, Callable[[], float]], epochs: int
+) -> dict[str, list[float]]:
+    """Seconds of the timed epochs by contestant: after each epoch of graft's own loop the others run one of theirs."""
+    seconds: dict[str, list[float]] = {contestant: [] for contestant in (CACHED, *usual)}
+    began = 0.0
+
+    def turn(history: tuple[Epoch, ...]) -> None:
+        nonlocal began
+        # Epoch 0 is the start, before any step.
+        if history[-1].epoch:
+            seconds[CACHED].append(time.perf_counter() - began)
+            for contestant, epoch in usual.items():
+                seconds[contestant].append(epoch())
+        began = time.perf_counter()
+
+    recipe = Recipe(epochs=1 + epochs, batch_size=BATCH_SIZE)
+    fit_crown(crown, inputs, None, recipe, precision=precision, watcher=Watcher(epoch=turn))
+    return {contestant: each[1:] for contestant, each in seconds.items()}
+
+
+def judged(rows: list[Row]) -> Iterator[dict[str, Any]]:
+    """Every bound on every network that was timed where it holds, with the least ratio there."""
+    for network in dict.fromkeys(row.network for row in rows):
+        for bound in BOUNDS:
+            there = [row for row in rows if row.network == network and bound.level in (EVERY, *row.levels)]
+            if there:
+                row = min(there, key=lambda row: row.ratios[FLOAT32])
+                ratio = row.ratios[FLOAT32]
+                met = ratio >= bound.at_least
+                yield {"network": network, **asdict(bound), "cut": row.cut, "ratio": ratio, "met": met}
+
+
+def print_tables(rows: list[Row]) -> None:
+    """For people: a table per network, then a line per bound."""
+    # Wide enough for every column, also where the output is no terminal.
+    console = Console(width=max(Console().width, WIDTH))
+    for network in dict.fromkeys(row.network for row in rows):
+        own = [row for row in rows if row.network == network]
+        table = Table(title=f"{network}, {own[0].pictures} pictures: seconds per epoch, and how many times graft's")
+        table.add_column("cut")
+        table.add_column("levels")
+        for heading in ("crown", CACHED, "in", FLOAT32, "x", BFLOAT16, "x", "preparing", "paid after"):
+            table.add_column(heading, justify="right")
+        for row in own:
+            cells = [f"{row.share:.0%}", f"{row.seconds[CACHED]:.3f}", row.precision]
+            for contestant in (FLOAT32, BFLOAT16):
+                timed = contestant in row.turns
+                cells += [f"{row.seconds[contestant]:.2f}", f"{row.ratios[contestant]:.1f}"] if timed else ["", ""]
+            cells += [f"{row.preparing:.2f}", "never" if row.paid_after is None else str(row.paid_after)]
+            table.add_row(row.cut, ", ".join(row.levels), *cells)
+        console.print(table)
+    for bound in judged(rows):
+        where = bound["level"] if bound["level"] != EVERY else f"{EVERY}, least at {bound['cut']}"
+        met = "met" if bound["met"] else "missed"
+        line = f"{bound['network']}, {where}: {bound['ratio']:.2f} times, bound {bound['at_least']:.1f}: {met}"
+        console.print(line, highlight=False)
+
+
+def main() -> None:
+    given = read_arguments()
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if load > BUSY_LOAD:
+        say(f"note: the machine is busy (load {load:.1f} over the last minute), the figures will suffer for it")
+    rows = []
+    with TemporaryDirectory(prefix="graft-cut-cost-") as cache:
+        os.environ["GRAFT_CACHE"] = cache
+        for name in given.network:
+            for row in rows_of(name, given):
+                said = ", ".join(f"{contestant} {seconds:.2f} s" for contestant, seconds in row.seconds.items())
+                say(f"{name} at {row.cut}: {said}")
+                rows.append(row)
+    if not rows:
+        raise SystemExit(
+            f"expected cuts that the networks have, got {', '.join(given.cuts)}: `graft models NAME` lists them"
+        )
+    if given.json:
+        timed = [{**asdict(row), "seconds": row.seconds, "ratios": row.ratios} for row in rows]
+        figures = {"data": str(given.data), "machine": machine(load), "rows": timed, "bounds": list(judged(rows))}
+        print(json.dumps(figures, indent=2))
+    else:
+        print_tables(rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Trials for the advisor's race: levels trained on folds of the training pictures, from kept activations."""
+
+import copy
+import math
+import time
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+
+from graft.data.dataset import TRAIN, Pictures
+from graft.models.network import Network, parameter_count
+from graft.training.fitting import Work, crown_inputs, crown_precision, frozen_features, put_head
+from graft.training.head import HeadFit, fit_head
+from graft.training.inputs import Inputs, SomeInputs
+from graft.training.loop import crown_logits, fit_crown
+from graft.training.outlook import outlook
+from graft.transfer.advisor import Rule, expected_gain, frozen_fraction, plausible
+from graft.transfer.levels import plan
+from graft.transfer.probe import stratified_folds
+from graft.transfer.race import FOLDS, Contestant, Fit, Trial
+
+# More pictures would change the order of levels no more, and cost more.
+MOST_PICTURES = 4000
+
+
+def sample(pictures: Pictures, seed: int, most: int = MOST_PICTURES) -> Pictures:
+    """At most so many of the pictures, drawn by `seed`, in their order."""
+    if len(pictures) <= most:
+        return pictures
+    return pictures.take(np.sort(np.random.default_rng(seed).permutation(len(pictures))[:most]))
+
+
+def contestants(work: Work, rule: Rule) -> list[Contestant]:
+    """Every plausible level with what is expected of it and the multiply-adds of its training on all the pictures."""
+    network, pictures = work.base.network, len(work.dataset.splits[TRAIN])
+    settled = work.recipe.settled(True, parameters=parameter_count(network), pictures=pictures)
+    shape = (work.preprocessing.channels, work.preprocessing.size, work.preprocessing.size)
+    found = []
+    for level, cut in plausible(network).items():
+        rows = outlook(network, plan(level, network, True), settled, len(work.dataset.classes), pictures, shape).stages
+        gain = expected_gain(rule, frozen_fraction(network, cut))
+        found.append(Contestant(level, gain, float(sum(row.total_macs for row in rows))))
+    return found
+
+
+def trials(work: Work) -> Fit:
+    """Trains a level on all folds but one, without augmentation, for a share of the epochs it would have."""
+    work = replace(work, recipe=replace(work.recipe, augment="none", mixup=0.0, cutmix=0.0, patience=None))
+    whole = len(work.dataset.splits[TRAIN])
+    pictures = sample(work.dataset.splits[TRAIN], work.seed)
+    network, classes = work.base.network, len(work.dataset.classes)
+    features, labels = frozen_features(work, pictures)
+    fold = stratified_folds(labels, FOLDS, work.seed)
+
+    @cache
+    def head(held_out: int) -> HeadFit:
+        kept = fold != held_out
+        return fit_head(features[kept], _dense(labels[kept]), len(np.unique(labels[kept])), work.seed)
+
+    @cache
+    def inputs(level: str) -> Inputs:
+        own = replace(work, plan=plan(level, network, True))
+        return crown_inputs(own, TRAIN, pictures, epochs=1)[0]
+
+    def fit(level: str, held_out: int, share: float) -> Trial:
+        started = time.perf_counter()
+        rows, out = np.flatnonzero(fold != held_out), np.flatnonzero(fold == held_out)
+        solved, known = head(held_out), np.unique(labels[rows])
+        if level == "head":
+            answers = known[(features[out] @ solved.weight.T + solved.bias).argmax(1)]
+            return Trial(answers == labels[out], time.perf_counter() - started)
+        given = inputs(level)
+        started = time.perf_counter()
+        settled = work.recipe.settled(True, parameters=parameter_count(network), pictures=whole)
+        # As many pictures are shown as in that share of the training; of many, each at most once.
+        shown = share * settled.epochs * min(whole, len(pictures))
+        epochs = max(1, round(shown / len(rows)))
+        some = np.random.default_rng(work.seed).permutation(rows)[: max(settled.batch_size, math.ceil(shown / epochs))]
+        crown_of = _with_head(network, solved, classes, known)
+        _, crown = crown_of.split(plan(level, network, True).cut)
+        crown.requires_grad_(True)
+        precision, device = crown_precision(crown, work.choice), work.choice.device
+        short = replace(settled, epochs=epochs)
+        fit_crown(
+            crown, SomeInputs(given, np.sort(some)), None, short, seed=work.seed, device=device, precision=precision
+        )
+        seconds = time.perf_counter() - started
+        answers = crown_logits(crown, SomeInputs(given, out), device, precision).argmax(1)
+        return Trial(answers == labels[out], seconds * whole / len(pictures))
+
+    return fit
+
+
+def _with_head(network: Network, solved: HeadFit, classes: int, known: np.ndarray) -> Network:
+    """A copy of `network` with that head, in which classes that it was not fitted on have no chance to begin with."""
+    weight = np.zeros((classes, solved.weight.shape[1]), np.float32)
+    bias = np.full(classes, solved.bias.min() - 10, np.float32)
+    weight[known], bias[known] = solved.weight, solved.bias
+    own = copy.deepcopy(network)
+    put_head(own, replace(solved, weight=weight, bias=bias))
+    return own
+
+
+def _dense(labels: np.ndarray) -> np.ndarray:
+    return np.unique(labels, return_inverse=True)[1]
