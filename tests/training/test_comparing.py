@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from test_training import files, write_letters
 
+from graft.cli.output import check_plot
 from graft.data.dataset import TEST
 from graft.data.letters import CYRILLIC
 from graft.errors import CutError, DataError, InputError, WeightsError
 from graft.evaluation.paired import paired_difference
 from graft.evaluation.scores import wilson_interval
 from graft.training.comparing import compare
-from graft.training.comparison import Training, check_plot, draw, summarise
+from graft.training.comparison import Training, draw, summarise
 from graft.training.fitting import Reporter
 from graft.training.optimisation import Recipe
 from graft.training.outlook import Outlook, StageOutlook

@@ -90,16 +90,20 @@ def test_a_head_that_nothing_beats_is_explained_with_the_nearest_rival(network):
                for r in advice.plan.reasons)  # fmt: skip
 
 
-def test_more_is_expected_of_deep_levels_the_less_pictures_are_like_the_bases_own(network):
+def test_more_is_expected_of_deep_levels_where_pictures_are_unlike_the_bases_own_and_not_too_few(network):
     counts = {"a": 50, "b": 50}
-    alike, unlike = textbook(evidence(0.02), counts), textbook(evidence(0.4), counts)
+    assert textbook(evidence(0.02), counts).alike and not textbook(evidence(0.4), counts).alike
     cuts = plausible(network)
     assert list(cuts) == ["head", "stages:1", "stages:2", "all"]
     fractions = [frozen_fraction(network, cut) for cut in cuts.values()]
     assert fractions[0] == 1 and fractions[-1] == 0 and fractions == sorted(fractions, reverse=True)
-    of_alike, of_unlike = ([expected_gain(rule, each) for each in fractions] for rule in (alike, unlike))
+    of_alike, of_unlike, of_few = (
+        [expected_gain(alike, each, crowding) for each in fractions]
+        for alike, crowding in ((True, 1e3), (False, 1e3), (False, 1e5))
+    )
     assert of_alike == sorted(of_alike, reverse=True)
     assert of_unlike == sorted(of_unlike)
+    assert of_few[-1] < of_few[1] < of_unlike[1]
 
 
 def test_a_base_that_separates_nothing_is_warned_of(network):

@@ -36,10 +36,11 @@ def contestants(work: Work, rule: Rule) -> list[Contestant]:
     network, pictures = work.base.network, len(work.dataset.splits[TRAIN])
     settled = work.recipe.settled(True, parameters=parameter_count(network), pictures=pictures)
     shape = (work.preprocessing.channels, work.preprocessing.size, work.preprocessing.size)
+    per_picture = (parameter_count(network) - parameter_count(network.head)) / pictures
     found = []
     for level, cut in plausible(network).items():
         rows = outlook(network, plan(level, network, True), settled, len(work.dataset.classes), pictures, shape).stages
-        gain = expected_gain(rule, frozen_fraction(network, cut))
+        gain = expected_gain(rule.alike, frozen_fraction(network, cut), per_picture)
         found.append(Contestant(level, gain, float(sum(row.total_macs for row in rows))))
     return found
 

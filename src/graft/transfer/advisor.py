@@ -8,6 +8,7 @@ race, what is expected of each level is what recorded trainings gave (docs/trans
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import log2
 from statistics import median
 from typing import Any
 
@@ -28,6 +29,8 @@ SCENARIOS = {
     (True, False): (3, "frozen:0.4"),
     (False, False): (4, "all"),
 }
+# Parameters per picture from which training them all is expected to gain less.
+CROWDED = 5000
 # What can win, from the cheapest; levels with the same cut are one.
 LEVELS = ("head", "stages:1", "stages:2", "frozen:0.7", "frozen:0.4", "all")
 
@@ -117,15 +120,19 @@ def frozen_fraction(network: Network, cut: str) -> float:
     return frozen / max(1, sum(layers.values()))
 
 
-def expected_gain(rule: Rule, frozen: float) -> float:
+def expected_gain(alike: bool, frozen: float, parameters_per_picture: float) -> float:
     """The accuracy over the head's that is expected of a level that freezes this part of the layers, before any race.
 
-    Of pictures like the base's own, training more makes worse; of others, better. Recorded trainings (docs/transfer.md)
-    vary about that by `race.SPREAD` and more.
+    Of pictures like the base's own, training more makes worse. Of others it makes better, the more the deeper, unless
+    there are too few pictures for so many parameters (of all layers before the head). Recorded trainings
+    (docs/transfer.md) vary about that by `race.SPREAD` and more.
     """
     if frozen >= 1:
         return 0.0
-    return -0.05 * (1 - frozen) if rule.alike else 0.02 + 0.05 * (1 - frozen)
+    if alike:
+        return -0.05 * (1 - frozen)
+    crowding = max(0.0, log2(parameters_per_picture / CROWDED))
+    return 0.02 + 0.05 * (1 - crowding) * (1 - frozen)
 
 
 def decide(
