@@ -8,7 +8,7 @@ import pytest
 from test_training import write_letters
 
 from graft.data.letters import CYRILLIC
-from graft.errors import InputError, WeightsError
+from graft.errors import DataError, InputError, WeightsError
 from graft.training.advising import advise, advise_bases
 from graft.training.fitting import Reporter
 from graft.training.optimisation import Recipe
@@ -96,3 +96,33 @@ def test_a_time_budget_is_kept_and_the_schedule_still_comes_to_its_end(letters: 
     assert 2 < len(epochs) < 100_000
     # The cosine has come down from its peak by the time the budget ends.
     assert epochs[-1]["rate"] < 0.1 * np.max([each["rate"] for each in epochs])
+
+
+def test_a_resumed_run_keeps_the_plan_it_was_begun_with(
+    letters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"recipe": Recipe(epochs=2), "out": tmp_path / "run"}
+
+    def stop(work: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
+        broken.setattr("graft.training.training.fit_level", stop)
+        train(letters, "latin_letters", "auto", **settings)
+    planned = json.loads((tmp_path / "run" / "plan.json").read_text())
+    monkeypatch.setattr("graft.training.training.advise_on", stop)
+    run = train(letters, "latin_letters", "auto", resume=True, **settings)
+    assert run.level == planned["level"]
+    assert json.loads((run.folder / "plan.json").read_text())["reasons"] == planned["reasons"]
+
+
+def test_one_picture_per_class_is_said_or_trained_on_where_val_is_given(tmp_path: Path) -> None:
+    alone = write_letters(tmp_path / "alone", CYRILLIC[:3], 1)
+    with pytest.raises(DataError, match="two pictures or more"):
+        advise(alone, "latin_letters")
+    split = tmp_path / "split"
+    write_letters(split / "train", CYRILLIC[:3], 1)
+    write_letters(split / "val", CYRILLIC[:3], 4, seed=1)
+    run = train(split, "latin_letters", "auto", out=tmp_path / "run")
+    assert run.val.n == 12
+    assert any("only one picture" in note for note in run.notes)

@@ -16,8 +16,8 @@ from graft.images.resizing import fit
 from graft.models.catalog import build
 from graft.models.network import Config, Network, freeze
 from graft.training.inputs import ActivationInputs, PixelInputs
-from graft.training.loop import Epoch, Fit, Watcher, crown_logits, epoch_to_keep, fit_crown, loss_of
-from graft.training.optimisation import Recipe
+from graft.training.loop import Epoch, Fit, Watcher, _order, crown_logits, epoch_to_keep, fit_crown, loss_of, mixed
+from graft.training.optimisation import Recipe, drop_out
 
 PREPROCESSING = Preprocessing(size=32, mean=(0.5,), std=(0.5,), crop_fraction=1.0)
 RECIPE = Recipe(epochs=4, batch_size=16, rate=2e-3)
@@ -328,3 +328,99 @@ def test_no_optimiser_moves_what_is_frozen(optimiser: str, letters: tuple[PixelI
 def test_every_schedule_learns(schedule: str, letters: tuple[PixelInputs, PixelInputs]) -> None:
     found = fit_crown(lenet().split("input")[1], *letters, Recipe(12, 16, 3e-3, schedule=schedule))
     assert max(epoch.val_top1 for epoch in found.history) > 0.5
+
+
+class Cramped(torch.nn.Module):
+    """A network for which memory runs out, as torch says it, with more than eight pictures at once."""
+
+    def __init__(self, net: torch.nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training and len(x) > 8:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+        return self.net(x)
+
+
+def test_a_batch_that_memory_has_no_room_for_is_run_in_parts_that_make_the_same_step(
+    letters: tuple[PixelInputs, PixelInputs],
+) -> None:
+    recipe = Recipe(2, 32, 0.05, optimiser="sgd")
+    cramped, roomy = Cramped(lenet()), lenet()
+    fit_crown(cramped, *letters, recipe)
+    fit_crown(roomy, *letters, replace(recipe, batch_size=8, accumulate=4))
+    start = state(lenet())
+    for name, tensor in state(roomy).items():
+        torch.testing.assert_close(state(cramped.net)[name], tensor, rtol=0, atol=1e-6)
+    assert not torch.equal(state(roomy)["c1.weight"], start["c1.weight"])
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory(letters: tuple[PixelInputs, PixelInputs]) -> None:
+    class Broken(Cramped):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("shapes do not match")
+
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        fit_crown(Broken(lenet()), *letters, Recipe(epochs=1))
+
+
+def test_without_anything_held_out_the_last_epoch_is_kept(letters: tuple[PixelInputs, PixelInputs]) -> None:
+    with_val, without = lenet(), lenet()
+    found = fit_crown(without.split("input")[1], letters[0], None, RECIPE)
+    assert found.kept == RECIPE.epochs
+    assert all(epoch.val_top1 is None for epoch in found.history)
+    states = steps_of(with_val, letters, RECIPE)[1]
+    assert all(torch.equal(tensor, states[-1][name]) for name, tensor in state(without).items())
+
+
+def test_balanced_sampling_draws_rare_classes_as_often() -> None:
+    labels = np.array([0] * 900 + [1] * 90 + [2] * 10)
+    drawn = np.bincount(labels[_order(labels, 32, "balanced", 0, 1)], minlength=3) / 1000
+    assert drawn == pytest.approx([1 / 3] * 3, abs=0.05)
+    assert np.bincount(labels[_order(labels, 32, "uniform", 0, 1)]).tolist() == [900, 90, 10]
+
+
+@pytest.mark.parametrize("name", ["resnet20", "mobilenet_v1_025"])
+def test_dropout_leaves_out_parts_of_what_the_head_sees_in_training_only(name: str) -> None:
+    torch.manual_seed(0)
+    crown = build(Config(name, classes=3)).split("input")[1]
+    seen: list[torch.Tensor] = []
+    head = next(module for module in crown.modules() if isinstance(module, torch.nn.Linear))
+    head.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    x = torch.randn(4, 3, 32, 32)
+    with drop_out(crown, 0.5), torch.no_grad():
+        crown.train()(x)
+        crown.eval()(x)
+    # Half of what is not zero anyway.
+    left = [float((values != 0).float().mean()) for values in seen]
+    assert left[0] < 0.7 * left[1]
+
+
+@pytest.mark.parametrize("way", ["mixup", "cutmix"])
+def test_mixed_pictures_train_towards_mixed_labels(way: str, letters: tuple[PixelInputs, PixelInputs]) -> None:
+    net = network()
+    crown = net.split("input")[1]
+    settings = Recipe(**{way: 1.0}).settled()
+    x, y = next(letters[0].batches(np.arange(16), 16))
+    batches = list(mixed([(x, y)], settings, crown, torch.Generator().manual_seed(0)))
+    again = list(mixed([(x, y)], settings, crown, torch.Generator().manual_seed(0)))
+    assert torch.equal(batches[0][0], again[0][0]) and not torch.equal(batches[0][0], x)
+    assert batches[0][1].shape == (16, 5)
+    # A loss against parts of classes is the same mixture of losses against classes.
+    logits, targets = torch.randn(16, 5), batches[0][1]
+    each = -(targets * logits.log_softmax(1)).sum(1).mean()
+    torch.testing.assert_close(loss_of(torch.nn.Identity(), logits, targets), each)
+    found = fit_crown(crown, *letters, replace(RECIPE, epochs=1, **{way: 0.5}))
+    assert np.isfinite(found.history[-1].train_loss)
+
+
+def test_bfloat16_trains_nearly_as_float32(letters: tuple[PixelInputs, PixelInputs]) -> None:
+    results = {}
+    for precision in ("float32", "bfloat16"):
+        net = network()
+        found = fit_crown(net.split("input")[1], *letters, Recipe(4, 16, 1e-3), precision=precision)
+        results[precision] = found.history[-1].train_loss
+        assert all(tensor.dtype != torch.bfloat16 for tensor in net.state_dict().values())
+    assert results["bfloat16"] == pytest.approx(results["float32"], rel=0.1)
+    assert results["bfloat16"] != results["float32"]

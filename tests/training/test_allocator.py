@@ -1,0 +1,29 @@
+"""How memory is handed out in training."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+COUNT = """
+import resource, torch
+from graft.training.allocator import keep_freed_memory
+if {kept}:
+    assert keep_freed_memory()
+for _ in range(3):
+    torch.ones(2**24)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    torch.ones(2**24)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left alone")
+def test_memory_that_is_freed_is_taken_again_without_new_pages() -> None:
+    faults = []
+    for kept in (False, True):
+        command = [sys.executable, "-c", COUNT.format(kept=kept)]
+        faults.append(int(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+    assert faults[1] < faults[0] / 2
