@@ -6,10 +6,10 @@ import pytest
 from graft.transfer.race import ALLOWANCE, FOLDS, SHARES, Contestant, Trial, paired_gain, race, winner
 
 CONTESTANTS = (
-    Contestant("head", 0.0, 1.0),
-    Contestant("stages:1", 0.02, 10.0),
-    Contestant("stages:2", 0.03, 20.0),
-    Contestant("all", 0.03, 60.0),
+    Contestant("head", 0.0, 0.0, 1.0),
+    Contestant("stages:1", 0.02, 0.03, 10.0),
+    Contestant("stages:2", 0.04, 0.03, 20.0),
+    Contestant("all", 0.03, 0.03, 60.0),
 )
 
 
@@ -56,7 +56,11 @@ def test_trials_cost_no_more_than_their_allowance() -> None:
 
 
 def test_where_nothing_is_gained_the_head_stays() -> None:
-    alike = [Contestant("head", 0.0, 1.0), Contestant("stages:1", -0.01, 10.0), Contestant("all", -0.05, 60.0)]
+    alike = [
+        Contestant("head", 0.0, 0.0, 1.0),
+        Contestant("stages:1", -0.01, 0.02, 10.0),
+        Contestant("all", -0.05, 0.02, 60.0),
+    ]
     fit = Recorded({"head": 190, "stages:1": 190, "all": 100})
     standings = race(alike, fit)
     assert winner(standings).level == "head"
@@ -66,8 +70,22 @@ def test_where_nothing_is_gained_the_head_stays() -> None:
     assert standings[-1].expected == -0.05
 
 
+def test_a_gain_within_its_uncertainty_does_not_unseat_the_head() -> None:
+    doubtful = [Contestant("head", 0.0, 0.0, 1.0), Contestant("stages:1", -0.01, 0.02, 10.0)]
+    # Two of two hundred more, where none were expected.
+    standings = race(doubtful, Recorded({"head": 150, "stages:1": 152}))
+    assert standings[1].gain == pytest.approx(0.01)
+    assert 0 < standings[1].expected < standings[1].deviation
+    assert winner(standings).level == "head"
+    assert winner(race(doubtful, Recorded({"head": 150, "stages:1": 170}))).level == "stages:1"
+
+
 def test_the_cheaper_of_two_that_are_as_good_wins() -> None:
-    even = [Contestant("head", 0.0, 1.0), Contestant("stages:1", 0.04, 10.0), Contestant("all", 0.041, 10.0)]
+    even = [
+        Contestant("head", 0.0, 0.0, 1.0),
+        Contestant("stages:1", 0.04, 0.03, 10.0),
+        Contestant("all", 0.041, 0.03, 10.0),
+    ]
     assert winner(race(even, Recorded({"head": 100, "stages:1": 150, "all": 150}))).level == "stages:1"
 
 

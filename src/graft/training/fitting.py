@@ -149,7 +149,7 @@ def _fit_crown(work: Work) -> Trained:
     if work.base.pretrained and work.plan.level != "scratch" and solvable:
         features, of_features = frozen_features(work, dataset.splits[TRAIN])
         _check_classes(dataset, {TRAIN: of_features})
-        put_head(network, fit_head(features, of_features, len(dataset.classes), work.seed))
+        put_head(network, fit_head(features[0], of_features, len(dataset.classes), work.seed))
     else:
         network.new_head(len(dataset.classes))
     settled = work.recipe.settled(
@@ -257,10 +257,15 @@ def _decode(
     return np.concatenate(indices), failures, tuple(kept)
 
 
-def frozen_features(work: Work, pictures: Pictures) -> tuple[np.ndarray, np.ndarray]:
-    """What the head classifies, float32 (n, D), with labels int (n,), of the pictures that can be decoded."""
-    found = _extract(work, work.base.network.cuts[-2], {TRAIN: pictures}, "features for the head")[TRAIN]
-    return found.values.float().numpy(), pictures.labels[found.indices]
+def frozen_features(work: Work, pictures: Pictures, crops: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """What the head classifies, float32 (views, n, D), with labels int (n,), of the pictures that can be decoded.
+
+    There is one view, or with `crops` as many as a level of the head alone would see.
+    """
+    views = {f"{TRAIN} with a crop of {fraction:.2f}": fraction for fraction in (_more_crops(work) if crops else ())}
+    splits = dict.fromkeys((TRAIN, *views), pictures)
+    found = _extract(work, work.base.network.cuts[-2], splits, "features for the head", views)
+    return np.stack([each.values.float().numpy() for each in found.values()]), pictures.labels[found[TRAIN].indices]
 
 
 def _extract(

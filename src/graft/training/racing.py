@@ -40,8 +40,8 @@ def contestants(work: Work, rule: Rule) -> list[Contestant]:
     found = []
     for level, cut in plausible(network).items():
         rows = outlook(network, plan(level, network, True), settled, len(work.dataset.classes), pictures, shape).stages
-        gain = expected_gain(rule.alike, frozen_fraction(network, cut), per_picture)
-        found.append(Contestant(level, gain, float(sum(row.total_macs for row in rows))))
+        expected = expected_gain(rule.alike, frozen_fraction(network, cut), per_picture)
+        found.append(Contestant(level, *expected, float(sum(row.total_macs for row in rows))))
     return found
 
 
@@ -51,13 +51,15 @@ def trials(work: Work) -> Fit:
     whole = len(work.dataset.splits[TRAIN])
     pictures = sample(work.dataset.splits[TRAIN], work.seed)
     network, classes = work.base.network, len(work.dataset.classes)
-    features, labels = frozen_features(work, pictures)
+    features, labels = frozen_features(work, pictures, crops=True)
     fold = stratified_folds(labels, FOLDS, work.seed)
 
     @cache
-    def head(held_out: int) -> HeadFit:
-        kept = fold != held_out
-        return fit_head(features[kept], _dense(labels[kept]), len(np.unique(labels[kept])), work.seed)
+    def head(held_out: int, views: int) -> HeadFit:
+        kept, seen = fold != held_out, np.unique(labels[fold != held_out])
+        every_label = np.tile(np.searchsorted(seen, labels[kept]), views)
+        of_kept = np.concatenate([each[kept] for each in features[:views]])
+        return fit_head(of_kept, every_label, len(seen), work.seed, views)
 
     @cache
     def inputs(level: str) -> Inputs:
@@ -67,9 +69,10 @@ def trials(work: Work) -> Fit:
     def fit(level: str, held_out: int, share: float) -> Trial:
         started = time.perf_counter()
         rows, out = np.flatnonzero(fold != held_out), np.flatnonzero(fold == held_out)
-        solved, known = head(held_out), np.unique(labels[rows])
+        known = np.unique(labels[rows])
         if level == "head":
-            answers = known[(features[out] @ solved.weight.T + solved.bias).argmax(1)]
+            solved = head(held_out, len(features))
+            answers = known[(features[0][out] @ solved.weight.T + solved.bias).argmax(1)]
             return Trial(answers == labels[out], time.perf_counter() - started)
         given = inputs(level)
         started = time.perf_counter()
@@ -78,7 +81,7 @@ def trials(work: Work) -> Fit:
         shown = share * settled.epochs * min(whole, len(pictures))
         epochs = max(1, round(shown / len(rows)))
         some = np.random.default_rng(work.seed).permutation(rows)[: max(settled.batch_size, math.ceil(shown / epochs))]
-        crown_of = _with_head(network, solved, classes, known)
+        crown_of = _with_head(network, head(held_out, 1), classes, known)
         _, crown = crown_of.split(plan(level, network, True).cut)
         crown.requires_grad_(True)
         precision, device = crown_precision(crown, work.choice), work.choice.device
@@ -101,7 +104,3 @@ def _with_head(network: Network, solved: HeadFit, classes: int, known: np.ndarra
     own = copy.deepcopy(network)
     put_head(own, replace(solved, weight=weight, bias=bias))
     return own
-
-
-def _dense(labels: np.ndarray) -> np.ndarray:
-    return np.unique(labels, return_inverse=True)[1]

@@ -127,7 +127,8 @@ def train(
     notes = (*dataset.notes, *start.notes, *([warning] if warning else []))
     for sentence in (
         *notes,
-        f"level {chosen.level}, cut {chosen.cut}: {'; '.join(chosen.reasons)}",
+        f"level {chosen.level}, cut {chosen.cut}, because",
+        *(f"- {reason}" for reason in chosen.reasons),
         f"engine {choice}",
     ):
         reporter.note(sentence)

@@ -120,19 +120,20 @@ def frozen_fraction(network: Network, cut: str) -> float:
     return frozen / max(1, sum(layers.values()))
 
 
-def expected_gain(alike: bool, frozen: float, parameters_per_picture: float) -> float:
-    """The accuracy over the head's that is expected of a level that freezes this part of the layers, before any race.
+def expected_gain(alike: bool, frozen: float, parameters_per_picture: float) -> tuple[float, float]:
+    """The accuracy over the head's that is expected of a level that freezes this part of the layers, before any race,
+    and the standard deviation of that.
 
     Of pictures like the base's own, training more makes worse. Of others it makes better, the more the deeper, unless
-    there are too few pictures for so many parameters (of all layers before the head). Recorded trainings
-    (docs/transfer.md) vary about that by `race.SPREAD` and more.
+    there are too few pictures for so many parameters (of all layers before the head). The numbers sum up recorded
+    trainings (docs/transfer.md).
     """
     if frozen >= 1:
-        return 0.0
+        return 0.0, 0.0
     if alike:
-        return -0.05 * (1 - frozen)
+        return -0.01 - 0.04 * (1 - frozen), 0.02
     crowding = max(0.0, log2(parameters_per_picture / CROWDED))
-    return 0.02 + 0.05 * (1 - crowding) * (1 - frozen)
+    return 0.04 + 0.04 * (1 - crowding) * (1 - frozen), 0.03
 
 
 def decide(

@@ -20,18 +20,18 @@ FOLDS, LAST_FOLDS = 4, 2
 HOPELESS = 0.03
 # What the race may cost, of what it would cost to train all levels to the end.
 ALLOWANCE = 0.2
-# How far the gain of a level is from what was expected of it: one standard deviation, in accuracy.
-SPREAD = 0.03
 # Levels this close are as good: nobody would notice the difference, and the cheaper one is taken.
 TIE = 0.003
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """A level, the gain over the head that is expected of it (accuracy), and the cost of its training in any unit."""
+    """A level, the gain over the head that is expected of it with its standard deviation (accuracy), and what its
+    training costs, in any unit."""
 
     level: str
     expected: float
+    deviation: float
     cost: float
 
 
@@ -94,9 +94,15 @@ def race(
 
 
 def winner(standings: Sequence[Standing]) -> Standing:
-    """The level with the highest gain to go by, or the first that is as good. They are ordered by cost."""
-    highest = max(each.expected for each in standings)
-    return next(each for each in standings if each.expected >= highest - TIE)
+    """The level with the highest gain to go by, if that exceeds its uncertainty, else the head.
+
+    Of levels that are as good it is the first; they are ordered by cost.
+    """
+    head, *others = standings
+    highest = max(standings, key=lambda each: each.expected)
+    if highest.expected <= highest.deviation:
+        return head
+    return next(each for each in others if each.expected >= highest.expected - TIE)
 
 
 def paired_gain(right: np.ndarray, of_other: np.ndarray) -> tuple[float, float]:
@@ -118,12 +124,12 @@ def _of_head(head: Contestant, solved: list[Trial]) -> Standing:
 
 def _standing(each: Contestant, share: float, trials: list[Trial], solved: list[Trial]) -> Standing:
     if not trials:
-        return Standing(each.level, 0.0, 0, None, None, None, each.expected, SPREAD, 0.0, None)
+        return Standing(each.level, 0.0, 0, None, None, None, each.expected, each.deviation, 0.0, None)
     right = np.concatenate([trial.right for trial in trials])
     of_head = np.concatenate([trial.right for trial in solved[: len(trials)]])
     gain, error = paired_gain(right, of_head)
     # Two normal distributions about the same gain, multiplied.
-    measured, before = 1 / error**2, 1 / SPREAD**2
+    measured, before = 1 / error**2, 1 / each.deviation**2
     expected = (measured * gain + before * each.expected) / (measured + before)
     seconds = sum(trial.seconds for trial in trials)
     return Standing(
