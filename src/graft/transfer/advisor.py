@@ -133,7 +133,7 @@ def expected_gain(alike: bool, frozen: float, parameters_per_picture: float) -> 
     if alike:
         return -0.01 - 0.04 * (1 - frozen), 0.02
     crowding = max(0.0, log2(parameters_per_picture / CROWDED))
-    return 0.04 + 0.04 * (1 - crowding) * (1 - frozen), 0.03
+    return 0.04 + 0.05 * (1 - crowding) * (1 - frozen), 0.03
 
 
 def decide(
