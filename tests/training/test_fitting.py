@@ -145,3 +145,12 @@ def test_kept_views_come_in_turn_and_differ(shared: Path, tmp_path: Path) -> Non
         assert not torch.equal(shown[0], shown[1])
         plain, _ = crown_inputs(work, "val", pictures, epochs=5)
         assert not torch.equal(next(plain.batches(np.arange(8), 8))[0], shown[0])
+
+
+def test_the_rate_that_was_announced_is_the_one_that_is_used(letters: Path, shared: Path, tmp_path: Path) -> None:
+    # The base has ten classes, the pictures three: the rate must not depend on which head is there when it is settled.
+    recipe = Recipe(epochs=1, schedule="constant")
+    run = train(letters, str(shared / "weights" / BASE), "stages:1", recipe=recipe, out=tmp_path / "run", image_size=32)
+    announced = json.loads((run.folder / "plan.json").read_text())["outlook"]["stages"][-1]["rate"]
+    used = json.loads((run.folder / "metrics.jsonl").read_text().splitlines()[-1])["rate"]
+    assert announced == used

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
     from graft.training.outlook import Outlook
 
 
-def _in_recipe(text: str) -> Any:
+def _in_recipe(text: str, *names: str) -> Any:
     """An option of the panel on how stages are trained."""
-    return typer.Option(help=text, rich_help_panel="Recipe (for levels that train stages)")
+    return typer.Option(*names, help=text, rich_help_panel="Recipe (for levels that train stages)")
 
 
 def train(
@@ -47,10 +48,14 @@ def train(
     class_map: ClassMapOption = None,
     strict: Annotated[bool, typer.Option("--strict", help="A picture that cannot be decoded is an error.")] = False,
     time: Annotated[str | None, typer.Option(help="The most that it may take, such as 90s, 10m or 2h.")] = None,
+    contact_sheet: Annotated[
+        Path | None, typer.Option(help="Where augmented pictures are shown before training, a PNG.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted training.")] = False,
     epochs: Annotated[int | None, _in_recipe("Passes over the pictures.")] = None,
     batch_size: Annotated[int, _in_recipe("Pictures per batch.")] = 32,
     rate: Annotated[float | None, _in_recipe("Peak learning rate, of the head.")] = None,
+    find_rate: Annotated[bool, _in_recipe("Find the rate first, on a copy of the stages.", "--find-rate")] = False,
     optimiser: Annotated[str, _in_recipe("adamw, sgd (Nesterov) or rmsprop.")] = "adamw",
     schedule: Annotated[str, _in_recipe("cosine, one-cycle, step, plateau, constant or lenet (1998).")] = "cosine",
     weight_decay: Annotated[float | None, _in_recipe("Not on biases and norms.")] = None,
@@ -128,6 +133,8 @@ def train(
             strict=strict,
             resume=resume,
             seconds=None if time is None else duration(time),
+            find_rate=find_rate,
+            contact_sheet=contact_sheet,
             progress=not quiet,
             reporter=Reporter(on_outlook, shown.update, on_epoch, shown.note),
         )

@@ -262,6 +262,11 @@ def parameter_count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
+def body_parameter_count(network: Network) -> int:
+    """Elements of all parameters before the head: the same whatever the number of classes."""
+    return parameter_count(network) - parameter_count(network.head)
+
+
 def freeze(module: nn.Module) -> None:
     """Nothing in `module` changes any more: no gradients, and batch norm normalises by its running statistics.
 

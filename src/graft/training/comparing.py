@@ -17,7 +17,7 @@ from graft.errors import CutError, InputError
 from graft.features.engine import choose
 from graft.features.extraction import check_input_size
 from graft.images.preprocessing import Fit
-from graft.models.network import parameter_count
+from graft.models.network import body_parameter_count
 from graft.training.comparison import SCRATCH, Comparison, Training, summarise
 from graft.training.fitting import Reporter, Trained, Work, fit_level, with_choices
 from graft.training.loop import Epoch
@@ -74,7 +74,7 @@ def compare(
     plans = {level: plan(level, first.network, first.pretrained) for level in levels}
     _check_cuts(plans, first.network.config.architecture)
     pictures, classes = len(dataset.splits[TRAIN]), len(dataset.classes)
-    settled = recipe.settled(pretrained is not None, parameters=parameter_count(first.network), pictures=pictures)
+    settled = recipe.settled(pretrained is not None, parameters=body_parameter_count(first.network), pictures=pictures)
     recipe = replace(recipe, epochs=settled.epochs)
     shape = (first.preprocessing.channels, first.preprocessing.size, first.preprocessing.size)
     outlooks = {level: outlook(first.network, each, settled, classes, pictures, shape) for level, each in plans.items()}

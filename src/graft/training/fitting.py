@@ -1,6 +1,7 @@
 """What each level does with pictures and a base: features and a head, activations and a crown, or nothing at all."""
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,12 +20,14 @@ from graft.features.engine import Choice, Precision
 from graft.features.extraction import activation_bytes, extract, output_shape
 from graft.images.augmenting import STRENGTHS, View
 from graft.images.preprocessing import Fit, Preprocessing
-from graft.models.network import INPUT, Network, freeze, parameter_count
+from graft.models.network import INPUT, Network, body_parameter_count, freeze
 from graft.training.head import HeadFit, fit_head
 from graft.training.inputs import ActivationInputs, Inputs, PictureInputs, PixelInputs, SomeInputs, view_of
 from graft.training.loop import Budget, Epoch, Watcher, crown_logits, fit_crown
-from graft.training.optimisation import Recipe
+from graft.training.optimisation import Recipe, Settled
 from graft.training.outlook import Outlook
+from graft.training.rate_range import RATE_RANGE_FILE, RateRange, find_rate
+from graft.training.run import write_json
 from graft.transfer.levels import Plan
 from graft.transfer.naming import note_on_others
 from graft.weights.base import Base
@@ -40,6 +43,8 @@ NEARER = 0.8
 MOST_EXTRA_VIEWS = 1000
 # What calibrating and writing the run folder take of a time budget.
 SAVING_SECONDS = 2.0
+# What finding a rate may take of the time that is left.
+FINDING_SHARE = 0.2
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,8 @@ class Work:
     folder: Path | None = None
     # By when all is to be done, on the clock of time.perf_counter.
     deadline: float | None = None
+    # Whether stages train at the rate that a range test suggests, in place of the recipe's.
+    find_rate: bool = False
 
 
 @dataclass(frozen=True)
@@ -154,7 +161,7 @@ def _fit_crown(work: Work) -> Trained:
         network.new_head(len(dataset.classes))
     settled = work.recipe.settled(
         work.base.pretrained,
-        parameters=parameter_count(network),
+        parameters=body_parameter_count(network),
         pictures=len(dataset.splits[TRAIN]),
     )
 
@@ -166,7 +173,9 @@ def _fit_crown(work: Work) -> Trained:
     extracted = time.perf_counter()
     _, crown = network.split(work.plan.cut)
     crown.requires_grad_(True)
-    device = work.choice.device
+    device, precision = work.choice.device, crown_precision(crown, work.choice)
+    if work.find_rate:
+        settled = replace(settled, rate=_found_rate(work, crown, inputs[TRAIN], settled, precision))
 
     folder, deadline, of_val = work.folder, work.deadline, len(inputs[VAL].labels)
 
@@ -176,7 +185,6 @@ def _fit_crown(work: Work) -> Trained:
             write_aside(folder / "metrics.jsonl", lambda file: file.write(lines.encode()))
         work.reporter.epoch(history[-1], settled.epochs)
 
-    precision = crown_precision(crown, work.choice)
     # When the training ends, what was held out is still to be scored.
     scored = sum(len(split.labels) for name, split in inputs.items() if name != TRAIN)
     budget = (
@@ -199,6 +207,32 @@ def _fit_crown(work: Work) -> Trained:
     temperature = fit_temperature(logits[VAL], labels[VAL])
     seconds = time.perf_counter() - extracted
     return Trained(logits, labels, temperature, skipped, extracted - started, seconds, fit.history)
+
+
+def _found_rate(work: Work, crown: nn.Module, train: Inputs, settled: Settled, precision: Precision) -> float:
+    """What the range test suggests; for a run that is resumed, what it suggested when the run was begun."""
+    file = None if work.folder is None else work.folder / RATE_RANGE_FILE
+    if file is not None and file.is_file():
+        found = RateRange(**json.loads(file.read_text(encoding="utf-8")))
+    else:
+        left = math.inf if work.deadline is None else work.deadline - time.perf_counter()
+        found = find_rate(
+            crown,
+            train,
+            settled,
+            seed=work.seed,
+            device=work.choice.device,
+            precision=precision,
+            seconds=FINDING_SHARE * left,
+            step=lambda done, total: work.reporter.step("finding a rate", done, total),
+        )
+        if file is not None:
+            write_json(file, asdict(found))
+    work.reporter.note(
+        f"rate {found.suggested:.2g} in place of {settled.rate:.2g}: found among {len(found.rates)} from "
+        f"{found.rates[0]:.1g} to {found.rates[-1]:.1g}"
+    )
+    return found.suggested
 
 
 def crown_inputs(work: Work, name: str, pictures: Pictures, epochs: int) -> tuple[Inputs, dict[int, str]]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -31,8 +32,13 @@ from graft.training.optimisation import (
     weights_of_classes,
 )
 
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
 # Steps after which it is known whether an epoch fits into the time that there is.
 STEPS_TO_JUDGE_BY = 5
+
+Outcome = TypeVar("Outcome")
 
 
 @dataclass(frozen=True)
@@ -102,21 +108,13 @@ def fit_crown(
     Where memory runs out, the batch is halved and two of them make a step. Raises GraftError when the loss is no longer
     a number, InputError when the budget is too small for one epoch.
     """
-    from accelerate.utils.memory import should_reduce_batch_size
-
     settings, start = recipe.settled(), copy_state(crown)
-    batch_size = settings.batch_size
-    while True:
-        together = settings.accumulate * -(-settings.batch_size // batch_size)
-        in_parts = Parts(batch_size, together)
-        try:
-            return _train(crown, train, val, settings, in_parts, seed, device, precision, budget, checkpoint, watcher)
-        except RuntimeError as error:
-            # Batch norm needs two pictures.
-            if batch_size < 4 or not should_reduce_batch_size(error):
-                raise
-        batch_size //= 2
+
+    def attempt(parts: Parts) -> Fit:
         crown.load_state_dict(start)
+        return _train(crown, train, val, settings, parts, seed, device, precision, budget, checkpoint, watcher)
+
+    return as_memory_allows(settings, attempt)
 
 
 @dataclass(frozen=True)
@@ -125,6 +123,22 @@ class Parts:
 
     batch_size: int
     together: int
+
+
+def as_memory_allows(settings: Settled, attempt: Callable[[Parts], Outcome]) -> Outcome:
+    """What `attempt` returns with whole batches, or where memory runs out with the largest halves of them that fit."""
+    from accelerate.utils.memory import should_reduce_batch_size
+
+    batch_size = settings.batch_size
+    while True:
+        together = settings.accumulate * -(-settings.batch_size // batch_size)
+        try:
+            return attempt(Parts(batch_size, together))
+        except RuntimeError as error:
+            # Batch norm needs two pictures.
+            if batch_size < 4 or not should_reduce_batch_size(error):
+                raise
+        batch_size //= 2
 
 
 def _train(
@@ -183,12 +197,10 @@ def _train(
                 break
             # Seeded by epoch, so that a resumed training sees the pictures, and drops the units, that it would have.
             torch.manual_seed(seed * 100_003 + epoch)
-            order = _order(train.labels, parts.batch_size, settings.sampling, seed, epoch)
             generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
             crown.train()
             losses, seen, step, started = [], 0, (epoch - 1) * steps_per_epoch, elapsed()
-            batches = train.batches(order, parts.batch_size, epoch)
-            for number, group in enumerate(_together(batches, parts.together)):
+            for number, group in enumerate(groups_of(train, parts, settings.sampling, seed, epoch)):
                 done = step / steps if limit is None else max(step / steps, elapsed() / limit)
                 if done >= 1:
                     break
@@ -197,18 +209,10 @@ def _train(
                     if needed > limit - started:
                         raise _too_late(limit - started, f", about {needed:.0f} s")
                 rate = rate_at(settings, done, epoch, scores)
-                for parameters in optimiser.param_groups:
-                    parameters["lr"] = rate * parameters["share"]
-                optimiser.zero_grad()
-                pictures = sum(len(y) for _, y in group)
-                for x, y in mixed(group, settings, crown, generator):
-                    with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-                        loss = loss_of(crown, _placed(x, device), y.to(device), settings.label_smoothing, class_weights)
-                    accelerator.backward(loss * (len(y) / pictures))
-                    losses.append(loss.detach() * len(y))
-                if settings.clip is not None:
-                    accelerator.clip_grad_norm_(crown.parameters(), settings.clip)
-                optimiser.step()
+                loss, pictures = take_step(
+                    crown, group, rate, optimiser, settings, class_weights, generator, accelerator, precision
+                )
+                losses.append(loss * pictures)
                 step, seen = step + 1, seen + pictures
                 if settings.ema is not None:
                     average_into(judged, crown, settings.ema, step)
@@ -245,6 +249,35 @@ def _too_late(left: float, needed: str = "") -> InputError:
         f"expected --time for one epoch at least{needed}, got {left:.0f} s left for it: raise it, or choose a level "
         "that keeps more of the base"
     )
+
+
+def take_step(
+    crown: nn.Module,
+    group: Sequence[tuple[Tensor, Tensor]],
+    rate: float,
+    optimiser: torch.optim.Optimizer,
+    settings: Settled,
+    class_weights: Tensor | None,
+    generator: torch.Generator,
+    accelerator: "Accelerator",
+    precision: Precision,
+) -> tuple[Tensor, int]:
+    """Move `crown` one step on the batches of `group`: their loss before it, float32 (), and how many pictures."""
+    device = accelerator.device
+    for parameters in optimiser.param_groups:
+        parameters["lr"] = rate * parameters["share"]
+    optimiser.zero_grad()
+    pictures, losses = sum(len(y) for _, y in group), []
+    for x, y in mixed(group, settings, crown, generator):
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            loss = loss_of(crown, _placed(x, device), y.to(device), settings.label_smoothing, class_weights)
+        part = loss * (len(y) / pictures)
+        accelerator.backward(part)
+        losses.append(part.detach())
+    if settings.clip is not None:
+        accelerator.clip_grad_norm_(crown.parameters(), settings.clip)
+    optimiser.step()
+    return torch.stack(losses).sum(), pictures
 
 
 def mixed(
@@ -302,9 +335,18 @@ def crown_logits(
     return torch.cat(parts).numpy()
 
 
-def _placed(x: Tensor, device: str) -> Tensor:
+def _placed(x: Tensor, device: str | torch.device) -> Tensor:
     layout = torch.channels_last if x.ndim == 4 else torch.contiguous_format
     return x.to(device, memory_format=layout)
+
+
+def groups_of(
+    train: Inputs, parts: Parts, sampling: str, seed: int, epoch: int
+) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """The batches of an epoch, as many in a list as make a step; the last may be shorter."""
+    batches = train.batches(_order(train.labels, parts.batch_size, sampling, seed, epoch), parts.batch_size, epoch)
+    while group := list(islice(batches, parts.together)):
+        yield group
 
 
 def _order(labels: np.ndarray, batch_size: int, sampling: str, seed: int, epoch: int) -> np.ndarray:
@@ -319,12 +361,6 @@ def _order(labels: np.ndarray, batch_size: int, sampling: str, seed: int, epoch:
 def evenly(order: np.ndarray, batch_size: int) -> np.ndarray:
     """`order` without one picture left over for a last batch: batch norm cannot normalise it; it sits out this time."""
     return order[:-1] if len(order) > batch_size and len(order) % batch_size == 1 else order
-
-
-def _together(batches: Iterator[tuple[Tensor, Tensor]], count: int) -> Iterator[list[tuple[Tensor, Tensor]]]:
-    """Every `count` batches in a row as one list; the last may be shorter."""
-    while group := list(islice(batches, count)):
-        yield group
 
 
 def _score(crown: nn.Module, val: Inputs, device: str, precision: Precision) -> tuple[float, float]:

@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 
 from graft.data.dataset import TRAIN, Pictures
-from graft.models.network import Network, parameter_count
+from graft.models.network import Network, body_parameter_count
 from graft.training.fitting import Work, crown_inputs, crown_precision, frozen_features, put_head
 from graft.training.head import HeadFit, fit_head
 from graft.training.inputs import Inputs, SomeInputs
@@ -34,9 +34,9 @@ def sample(pictures: Pictures, seed: int, most: int = MOST_PICTURES) -> Pictures
 def contestants(work: Work, rule: Rule) -> list[Contestant]:
     """Every plausible level with what is expected of it and the multiply-adds of its training on all the pictures."""
     network, pictures = work.base.network, len(work.dataset.splits[TRAIN])
-    settled = work.recipe.settled(True, parameters=parameter_count(network), pictures=pictures)
+    settled = work.recipe.settled(True, parameters=body_parameter_count(network), pictures=pictures)
     shape = (work.preprocessing.channels, work.preprocessing.size, work.preprocessing.size)
-    per_picture = (parameter_count(network) - parameter_count(network.head)) / pictures
+    per_picture = body_parameter_count(network) / pictures
     found = []
     for level, cut in plausible(network).items():
         rows = outlook(network, plan(level, network, True), settled, len(work.dataset.classes), pictures, shape).stages
@@ -76,7 +76,7 @@ def trials(work: Work) -> Fit:
             return Trial(answers == labels[out], time.perf_counter() - started)
         given = inputs(level)
         started = time.perf_counter()
-        settled = work.recipe.settled(True, parameters=parameter_count(network), pictures=whole)
+        settled = work.recipe.settled(True, parameters=body_parameter_count(network), pictures=whole)
         # As many pictures are shown as in that share of the training; of many, each at most once.
         shown = share * settled.epochs * min(whole, len(pictures))
         epochs = max(1, round(shown / len(rows)))

@@ -20,7 +20,7 @@ from graft.features.cache import write_aside
 from graft.features.engine import choose
 from graft.features.extraction import check_input_size
 from graft.images.preprocessing import Fit
-from graft.models.network import parameter_count
+from graft.models.network import body_parameter_count
 from graft.training.advising import advise_on
 from graft.training.fitting import Reporter, Trained, Work, fit_level, with_choices
 from graft.training.optimisation import Recipe, check_recipe
@@ -36,6 +36,7 @@ from graft.training.run import (
     write_arguments,
     write_json,
 )
+from graft.training.showing import check_sheet, write_contact_sheet
 from graft.transfer.levels import Plan, check_level, plan
 from graft.transfer.naming import find_outputs
 from graft.weights.base import Base, load_base, untrained_base
@@ -63,6 +64,8 @@ def train(
     strict: bool = False,
     resume: bool = False,
     seconds: float | None = None,
+    find_rate: bool = False,
+    contact_sheet: str | Path | None = None,
     progress: bool = False,
     reporter: Reporter | None = None,
 ) -> Run:
@@ -74,9 +77,10 @@ def train(
     classes count for those of the pictures by name, or as the JSON file `class_map` says; the probability of a class is
     the sum over those that count for it, divided by the sum over all that count. Pictures that cannot be
     decoded are skipped and named in the result, or refused with `strict`. With `seconds`, a training that would take
-    longer runs its schedule through in the time there is. `progress` shows a bar while weights are
-    fetched; `reporter` is told of everything else. Raises InputError and its kinds for what cannot be used, FetchError
-    for weights that are not here.
+    longer runs its schedule through in the time there is. With `find_rate`, stages are trained at the rate that a range
+    test suggests. A PNG at `contact_sheet` shows, before training, pictures as the recipe changes them. `progress`
+    shows a bar while weights are fetched; `reporter` is told of everything else. Raises InputError and its kinds for
+    what cannot be used, FetchError for weights that are not here.
     """
     started, reporter = time.perf_counter(), reporter or Reporter()
     check_level(level)
@@ -85,9 +89,14 @@ def train(
     given: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "rate": rate}
     recipe = replace(recipe or Recipe(), **{name: value for name, value in given.items() if value is not None})
     check_recipe(recipe)
+    if find_rate and recipe.rate is not None:
+        raise InputError(f"expected --rate or --find-rate, got both (--rate {recipe.rate:g}): leave one of them out")
     deadline = None if seconds is None else started + seconds
     choice = choose(engine, precision)
     data = Path(data).expanduser()
+    sheet = None if contact_sheet is None else Path(contact_sheet).expanduser()
+    if sheet is not None:
+        check_sheet(sheet, data)
     unfinished = claim(Path(out) if out else None, data, resume=True) if resume else None
     dataset = with_validation(open_dataset(data), seed)
     torch.manual_seed(seed)
@@ -105,20 +114,25 @@ def train(
         "data": str(data.resolve()), "base": base, "level": level, "image_size": image_size, "fit": fit,
         "engine": engine, "precision": precision, "arch": arch,
         "class_map": None if class_map is None else str(class_map), "seed": seed, **asdict(recipe),
+        "find_rate": find_rate,
     }  # fmt: skip
     if unfinished is not None:
         check_arguments(unfinished, arguments)
         if (unfinished / RESULT_FILE).exists():
             reporter.note(f"{unfinished} is finished already; this is its result")
             return read_run(unfinished)
-    work = Work(dataset, start, preprocessing, chosen, choice, recipe, seed, reporter, deadline=deadline)
+    if sheet is not None:
+        reporter.note(write_contact_sheet(sheet, dataset.splits[TRAIN], preprocessing, recipe, seed))
+    work = Work(
+        dataset, start, preprocessing, chosen, choice, recipe, seed, reporter, deadline=deadline, find_rate=find_rate
+    )
     reasons: dict[str, Any] = {}
     if level == "auto" and start.pretrained:
         chosen, reasons = _advised(work, unfinished)
     folder = unfinished or claim(Path(out) if out else None, data, resume=False)
     write_arguments(folder, arguments)
     pictures = len(dataset.splits[TRAIN])
-    settled = recipe.settled(start.pretrained, parameters=parameter_count(start.network), pictures=pictures)
+    settled = recipe.settled(start.pretrained, parameters=body_parameter_count(start.network), pictures=pictures)
     shape = (preprocessing.channels, preprocessing.size, preprocessing.size)
     expected = outlook(start.network, chosen, settled, len(dataset.classes), pictures, shape)
     write_json(folder / PLAN_FILE, {**chosen.to_dict(), **reasons, "outlook": expected.to_dict()})
@@ -134,6 +148,8 @@ def train(
         reporter.note(sentence)
     if chosen.cut == start.network.cuts[-2] and recipe != Recipe():
         reporter.note("the recipe has no part in this level: a head alone is solved to its optimum")
+    if find_rate and chosen.cut in start.network.cuts[-2:]:
+        reporter.note("--find-rate has no part in this level: no stage is trained in steps")
     work = replace(work, plan=chosen, folder=folder)
     try:
         trained = fit_level(work)
