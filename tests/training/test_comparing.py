@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from test_training import files, write_letters
 
-from graft.cli.output import check_plot
 from graft.data.dataset import TEST
 from graft.data.letters import CYRILLIC
 from graft.errors import CutError, DataError, InputError, WeightsError
@@ -17,6 +16,7 @@ from graft.training.comparison import Training, draw, summarise
 from graft.training.fitting import Reporter
 from graft.training.optimisation import Recipe
 from graft.training.outlook import Outlook, StageOutlook
+from graft.training.showing import check_png
 from graft.training.training import train
 from graft.transfer.levels import Plan
 
@@ -172,10 +172,10 @@ def test_a_random_start_alone_needs_no_weights(letters: Path) -> None:
 
 
 def test_the_curves_go_into_a_png_outside_the_pictures(letters: Path, tmp_path: Path) -> None:
-    check_plot(tmp_path / "curves.png", letters)
+    check_png(tmp_path / "curves.png", letters, "--plot")
     for wrong in (letters / "curves.png", tmp_path / "curves.pdf", tmp_path / "curves"):
         with pytest.raises(InputError, match="--plot"):
-            check_plot(wrong, letters)
+            check_png(wrong, letters, "--plot")
 
 
 # What follows is made up: 100 pictures, three seeds.

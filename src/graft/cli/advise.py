@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from graft.cli.output import Debug, EngineOption, Json, PrecisionOption, Quiet, Seed, bars, check_plot, print_json
+from graft.cli.output import Debug, EngineOption, Json, PrecisionOption, Quiet, Seed, bars, print_json
 
 if TYPE_CHECKING:
     from graft.training.advising import BaseAdvice
@@ -36,10 +36,11 @@ def advise(
     """Measure how pictures and a base suit each other, and say how much of the base to keep; nothing is kept."""
     from graft.training.advising import advise_bases
     from graft.training.fitting import Reporter
+    from graft.training.showing import check_png
     from graft.transfer.picture import draw
 
     if plot is not None:
-        check_plot(plot, Path(data))
+        check_png(plot, Path(data), "--plot")
     with bars(quiet) as shown:
         found = advise_bases(
             data,

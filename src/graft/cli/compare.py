@@ -17,7 +17,6 @@ from graft.cli.output import (
     Quiet,
     Seed,
     bars,
-    check_plot,
     print_json,
     summarise_skipped,
 )
@@ -54,9 +53,10 @@ def compare(
     from graft.training.comparing import compare as run_comparison
     from graft.training.comparison import draw
     from graft.training.fitting import Reporter
+    from graft.training.showing import check_png
 
     if plot is not None:
-        check_plot(plot, Path(data))
+        check_png(plot, Path(data), "--plot")
     with bars(quiet) as shown:
         found = run_comparison(
             data,

@@ -7,7 +7,6 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -39,14 +38,6 @@ def duration(text: str) -> float:
     if not match or float(match[1]) <= 0:
         raise InputError(f"expected a time such as 90s, 10m or 2h for --time, got {text!r}: write it like these")
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
-
-
-def check_plot(path: Path, data: Path) -> None:
-    """Refuse a place for a picture that it cannot or may not be written to. Raises InputError."""
-    if path.suffix.lower() != ".png" or path.is_dir():
-        raise InputError(f"expected the name of a .png file for --plot, got {str(path)!r}: name one")
-    if data.is_dir() and path.resolve().is_relative_to(data.resolve()):
-        raise InputError(f"expected a --plot outside the pictures, got {str(path)!r}, inside {data}: give another")
 
 
 def print_json(value: Any) -> None:

@@ -16,14 +16,12 @@ from graft.training.optimisation import Recipe
 PICTURES, VIEWS = 8, 6
 
 
-def check_sheet(path: Path, data: Path) -> None:
-    """Refuse a place for a contact sheet that it cannot or may not be written to. Raises InputError."""
+def check_png(path: Path, data: Path, option: str) -> None:
+    """Refuse a place for a picture that it cannot or may not be written to. Raises InputError that names the option."""
     if path.suffix.lower() != ".png" or path.is_dir():
-        raise InputError(f"expected the name of a .png file for --contact-sheet, got {str(path)!r}: name one")
+        raise InputError(f"expected the name of a .png file for {option}, got {str(path)!r}: name one")
     if data.is_dir() and path.resolve().is_relative_to(data.resolve()):
-        raise InputError(
-            f"expected a --contact-sheet outside the pictures, got {str(path)!r}, inside {data}: give another"
-        )
+        raise InputError(f"expected {option} outside the pictures, got {str(path)!r}, inside {data}: give another")
 
 
 def write_contact_sheet(

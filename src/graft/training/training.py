@@ -36,7 +36,7 @@ from graft.training.run import (
     write_arguments,
     write_json,
 )
-from graft.training.showing import check_sheet, write_contact_sheet
+from graft.training.showing import check_png, write_contact_sheet
 from graft.transfer.levels import Plan, check_level, plan
 from graft.transfer.naming import find_outputs
 from graft.weights.base import Base, load_base, untrained_base
@@ -96,7 +96,7 @@ def train(
     data = Path(data).expanduser()
     sheet = None if contact_sheet is None else Path(contact_sheet).expanduser()
     if sheet is not None:
-        check_sheet(sheet, data)
+        check_png(sheet, data, "--contact-sheet")
     unfinished = claim(Path(out) if out else None, data, resume=True) if resume else None
     dataset = with_validation(open_dataset(data), seed)
     torch.manual_seed(seed)
