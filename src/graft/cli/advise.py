@@ -9,7 +9,19 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from graft.cli.output import Debug, EngineOption, Json, PrecisionOption, Quiet, Seed, bars, print_json
+from graft.cli.output import (
+    ArchOption,
+    Debug,
+    EngineOption,
+    FitOption,
+    ImageSizeOption,
+    Json,
+    PrecisionOption,
+    Quiet,
+    Seed,
+    bars,
+    print_json,
+)
 
 if TYPE_CHECKING:
     from graft.training.advising import BaseAdvice
@@ -21,9 +33,9 @@ def advise(
     base: Annotated[
         str, typer.Option(help="As for graft train; of several, with commas between them, the best is said.")
     ] = "mobilenet_v2",
-    arch: Annotated[str | None, typer.Option(help="The architecture of a file of weights.")] = None,
-    image_size: Annotated[int | None, typer.Option(help="Side of the network's input, pixels.")] = None,
-    fit: Annotated[str | None, typer.Option(help="How a picture becomes square: crop, letterbox or squash.")] = None,
+    arch: ArchOption = None,
+    image_size: ImageSizeOption = None,
+    fit: FitOption = None,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
     race: Annotated[bool, typer.Option(help="Whether the plausible levels are tried on the pictures.")] = True,

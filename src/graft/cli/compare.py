@@ -10,8 +10,12 @@ from rich.console import Console
 from rich.table import Table
 
 from graft.cli.output import (
+    ArchOption,
+    BaseOption,
     Debug,
     EngineOption,
+    FitOption,
+    ImageSizeOption,
     Json,
     PrecisionOption,
     Quiet,
@@ -27,9 +31,7 @@ if TYPE_CHECKING:
 
 def compare(
     data: Annotated[str, typer.Argument(help="Labelled pictures, as for graft train.")],
-    base: Annotated[
-        str, typer.Option(help="An architecture, a file of weights, a run, hf:owner/name or timm:name.")
-    ] = "mobilenet_v2",
+    base: BaseOption = "mobilenet_v2",
     levels: Annotated[
         str, typer.Option(help="head, stages:K, frozen:F, all and scratch, with commas between them.")
     ] = "head,stages:2,all,scratch",
@@ -38,11 +40,11 @@ def compare(
         int | None, typer.Option(help="Of every level that trains stages; what suits a pretrained start by default.")
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Pictures per batch.")] = 32,
-    image_size: Annotated[int | None, typer.Option(help="Side of the network's input, pixels.")] = None,
-    fit: Annotated[str | None, typer.Option(help="How a picture becomes square: crop, letterbox or squash.")] = None,
+    image_size: ImageSizeOption = None,
+    fit: FitOption = None,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
-    arch: Annotated[str | None, typer.Option(help="The architecture of a file that does not say it.")] = None,
+    arch: ArchOption = None,
     plot: Annotated[Path | None, typer.Option(help="Where the curves are drawn, a PNG.")] = None,
     seed: Seed = 0,
     json: Json = False,

@@ -21,6 +21,14 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on s
 Quiet = Annotated[bool, typer.Option("--quiet", help="Say nothing on stderr but errors.")]
 Seed = Annotated[int, typer.Option("--seed", help="Decides everything random.", min=0)]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+BaseOption = Annotated[
+    str, typer.Option("--base", help="An architecture, a file of weights, a run, hf:owner/name or timm:name.")
+]
+ArchOption = Annotated[str | None, typer.Option("--arch", help="The architecture of a file that does not say it.")]
+ImageSizeOption = Annotated[int | None, typer.Option("--image-size", help="Side of the network's input, pixels.")]
+FitOption = Annotated[
+    str | None, typer.Option("--fit", help="How a picture becomes square: crop, letterbox or squash.")
+]
 EngineOption = Annotated[str, typer.Option("--engine", help="What runs frozen layers: auto, torch or openvino.")]
 PrecisionOption = Annotated[str, typer.Option("--precision", help="Its numbers: auto, float32 or bfloat16.")]
 ClassesOption = Annotated[

@@ -9,10 +9,14 @@ import typer
 from rich.table import Table
 
 from graft.cli.output import (
+    ArchOption,
+    BaseOption,
     ClassesOption,
     ClassMapOption,
     Debug,
     EngineOption,
+    FitOption,
+    ImageSizeOption,
     Json,
     PrecisionOption,
     Quiet,
@@ -34,16 +38,14 @@ def _in_recipe(text: str, *names: str) -> Any:
 
 def train(
     data: Annotated[str, typer.Argument(help="A folder per class, Parquet with embedded pictures, or IDX files.")],
-    base: Annotated[
-        str, typer.Option(help="An architecture, a file of weights, a run, hf:owner/name or timm:name.")
-    ] = "mobilenet_v2",
+    base: BaseOption = "mobilenet_v2",
     level: Annotated[str, typer.Option(help="as-is, head, stages:K, frozen:F, all, scratch or auto.")] = "auto",
     out: Annotated[str | None, typer.Option(help="The run folder; runs/<data name> by default.")] = None,
-    image_size: Annotated[int | None, typer.Option(help="Side of the network's input, pixels.")] = None,
-    fit: Annotated[str | None, typer.Option(help="How a picture becomes square: crop, letterbox or squash.")] = None,
+    image_size: ImageSizeOption = None,
+    fit: FitOption = None,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
-    arch: Annotated[str | None, typer.Option(help="The architecture of a file that does not say it.")] = None,
+    arch: ArchOption = None,
     classes: ClassesOption = None,
     class_map: ClassMapOption = None,
     strict: Annotated[bool, typer.Option("--strict", help="A picture that cannot be decoded is an error.")] = False,
