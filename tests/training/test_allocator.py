@@ -6,12 +6,14 @@ import sys
 
 import pytest
 
+# A freed block that a smaller one has cut off from the rest of the heap cannot be taken again until its neighbour is
+# free too: it takes some rounds until no new pages are needed.
 COUNT = """
 import resource, torch
 from graft.training.allocator import keep_freed_memory
 if {kept}:
     assert keep_freed_memory()
-for _ in range(3):
+for _ in range(20):
     torch.ones(2**24)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(10):
@@ -26,4 +28,4 @@ def test_memory_that_is_freed_is_taken_again_without_new_pages() -> None:
     for kept in (False, True):
         command = [sys.executable, "-c", COUNT.format(kept=kept)]
         faults.append(int(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
-    assert faults[1] < faults[0] / 2
+    assert faults[1] < faults[0] / 10
