@@ -1,7 +1,8 @@
 """A race of levels: each trained briefly from kept activations, on the same folds, until a few are left.
 
 Successive halving (Jamieson and Talwalkar 2016, arXiv 1502.07943): every round trains the levels that are left for a
-larger share of their whole training and drops the half that looks worse. A level is judged picture by picture against
+larger share of their whole training and drops the half that looks worse. Whatever leads at the end has been tried as
+long as anything, or is tried now. A level is judged picture by picture against
 the head, which costs next to nothing to solve to its optimum, so that what is hard for both counts for neither. What
 little a few held-out pictures can tell is weighed against what was expected before the race.
 """
@@ -13,13 +14,14 @@ import numpy as np
 
 # Shares of a whole training, round by round. The later ones tell more: a level that trains much is at first worse than
 # the head that it began with, whatever it ends at.
-SHARES = (0.1, 0.2)
+SHARES = (0.1, 0.4)
 # Folds that the pictures are dealt into; one is held out at a time, and more than one in the last round.
 FOLDS, LAST_FOLDS = 4, 2
 # Levels that are expected to end so far below the best one are not entered, in accuracy.
 HOPELESS = 0.03
-# What the race may cost, of what it would cost to train all levels to the end.
-ALLOWANCE = 0.2
+# What the race may cost, of the multiply-adds of training all levels to the end. From kept activations a trial takes
+# less than half of the time of so many in a whole training.
+ALLOWANCE = 0.4
 # Levels this close are as good: nobody would notice the difference, and the cheaper one is taken.
 TIE = 0.003
 
@@ -72,37 +74,56 @@ def race(
     contestants: Sequence[Contestant], fit: Fit, out_of_time: Callable[[], bool] = lambda: False
 ) -> tuple[Standing, ...]:
     """Race `contestants`, the head first, then by cost. A trial that `ALLOWANCE` has no room for is not made."""
+    head, *others = contestants
     likely = max(each.expected for each in contestants) - HOPELESS
     purse = ALLOWANCE * sum(each.cost for each in contestants)
-    solved = [fit(contestants[0].level, fold, 1.0) for fold in range(FOLDS)]
-    standings = {contestants[0].level: _of_head(contestants[0], solved)}
-    standings |= {each.level: _standing(each, 0.0, [], solved) for each in contestants[1:]}
-    left = [each for each in contestants[1:] if each.expected >= likely]
+    solved = [fit(head.level, fold, 1.0) for fold in range(FOLDS)]
+    standings = {head.level: _of_head(head, solved)} | {each.level: _standing(each, 0.0, [], solved) for each in others}
+
+    def try_out(each: Contestant, share: float) -> bool:
+        """Whether there was room for a trial."""
+        nonlocal purse
+        trials: list[Trial] = []
+        for fold in range(LAST_FOLDS if share == SHARES[-1] else 1):
+            if purse < share * each.cost or out_of_time():
+                break
+            purse -= share * each.cost
+            trials.append(fit(each.level, fold, share))
+        if trials:
+            standings[each.level] = _standing(each, share, trials, solved)
+        return bool(trials)
+
+    left = [each for each in others if each.expected >= likely]
     for share in SHARES:
         for each in left:
-            trials: list[Trial] = []
-            for fold in range(LAST_FOLDS if share == SHARES[-1] else 1):
-                if purse < share * each.cost or out_of_time():
-                    break
-                purse -= share * each.cost
-                trials.append(fit(each.level, fold, share))
-            if trials:
-                standings[each.level] = _standing(each, share, trials, solved)
+            try_out(each, share)
         ranked = sorted(left, key=lambda each: -standings[each.level].expected)[: -(-len(left) // 2)]
-        left = [each for each in left if each in ranked]
+        left = [each for each in left if each in ranked and not _beaten(each, standings[each.level])]
+    while standings[(leader := max(contestants, key=lambda each: standings[each.level].expected)).level].share < share:
+        if not try_out(leader, share):
+            break
     return tuple(standings[each.level] for each in contestants)
+
+
+def _beaten(each: Contestant, now: Standing) -> bool:
+    """Whether the head was expected to lead before, and does by more than the uncertainty after a trial.
+
+    A trial alone does not tell: where a level was expected to gain, short ones are too hard on it.
+    """
+    return each.expected < 0 and now.expected < -now.deviation
 
 
 def winner(standings: Sequence[Standing]) -> Standing:
     """The level with the highest gain to go by, if that exceeds its uncertainty, else the head.
 
-    Of levels that are as good it is the first; they are ordered by cost.
+    Of levels that are as good it is the first, since they are ordered by cost; but none untried if the highest was.
     """
     head, *others = standings
     highest = max(standings, key=lambda each: each.expected)
     if highest.expected <= highest.deviation:
         return head
-    return next(each for each in others if each.expected >= highest.expected - TIE)
+    as_good = (each for each in others if each.expected >= highest.expected - TIE)
+    return next(each for each in as_good if each.share or not highest.share)
 
 
 def paired_gain(right: np.ndarray, of_other: np.ndarray) -> tuple[float, float]:
