@@ -174,7 +174,7 @@ def test_what_is_no_file_is_refused_instead_of_read_for_ever(tmp_path: Path) -> 
     plant(tmp_path, "a/")
     os.mkfifo(tmp_path / "a" / "pipe")
     (tmp_path / "a" / "zero").symlink_to("/dev/zero")
-    files = Files(list(files_below(tmp_path)))
+    files = Files.of(files_below(tmp_path))
     assert len(files) == 2
     for row in range(2):
         with pytest.raises(OSError, match="expected a file"):

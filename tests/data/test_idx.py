@@ -134,3 +134,12 @@ def test_hidden_files_are_passed_over(tmp_path: Path) -> None:
     save_pair(tmp_path, "train", [1, 2])
     (tmp_path / "._train-images-idx3-ubyte").write_bytes(b"\0\5\x16\7")
     assert len(open_dataset(tmp_path)) == 2
+
+
+@pytest.mark.parametrize(
+    ("prefix", "split"),
+    [("emnist-letters-train", "train"), ("validation", "val"), ("T10K", "test"), ("Test", "test"), ("fold1", "fold1")],
+)
+def test_splits_by_the_names_of_files(tmp_path: Path, prefix: str, split: str) -> None:
+    save_pair(tmp_path, prefix, [1, 2])
+    assert list(open_dataset(tmp_path).splits) == [split]

@@ -13,11 +13,12 @@ from PIL import Image
 
 from graft.data.dataset import Pictures
 from graft.data.folder import Files
-from graft.data.loading import batches, load
+from graft.data.loading import batches, least_side, load
 from graft.errors import ImageError
 from graft.images.augmenting import STRENGTHS, View
 from graft.images.decoding import decode
 from graft.images.preprocessing import Preprocessing
+from graft.images.resizing import fit
 
 GREY = Preprocessing(4, (0.5,), (0.5,), fit="squash")
 
@@ -34,6 +35,8 @@ class Numbered:
 
     def name(self, row: int) -> str:
         return str(row)
+
+    key = name
 
     def read(self, row: int) -> bytes | np.ndarray:
         self.reads.append(row)
@@ -97,7 +100,7 @@ def test_a_picture_deleted_after_listing_is_a_failure(tmp_path: Path) -> None:
     paths = [tmp_path / f"{number}.png" for number in range(3)]
     for path in paths:
         path.write_bytes(content.getvalue())
-    pictures = Pictures(Files(paths), np.arange(3), np.zeros(3, np.int64))
+    pictures = Pictures(Files.of(paths), np.arange(3), np.zeros(3, np.int64))
     paths[1].unlink()
     (batch,) = batches(pictures, GREY, 4)
     assert batch.indices.tolist() == [0, 2] and "No such file" in batch.failures[1]
@@ -131,9 +134,34 @@ def test_what_is_decoded_ahead_is_bounded() -> None:
     made.close()
 
 
+def test_large_jpegs_are_decoded_at_reduced_scale_and_look_the_same(shared: Path, tmp_path: Path) -> None:
+    with Image.open(shared / "datasets/ants_bees/val/bees/2506114833_90a41c5267.jpg") as image:
+        image.resize((2000, 1600), Image.Resampling.BICUBIC).save(tmp_path / "large.jpg", quality=90)
+    pictures = Pictures(Files.of([tmp_path / "large.jpg"]), np.arange(1), np.zeros(1, np.int64))
+    whole = decode(pictures.read(0))
+    for view in (None, View(STRENGTHS["light"], seed=1, number=2)):
+        preprocessing = Preprocessing(224, (0.5,) * 3, (0.5,) * 3)
+        side = least_side(preprocessing, view)
+        assert side == (512 if view is None else 665) and decode(pictures.read(0), side).shape != whole.shape
+        plainly = fit(whole, preprocessing) if view is None else view.of(whole, 0, preprocessing)
+        difference = (load(pictures, 0, preprocessing, view).int() - plainly.int()).abs().float()
+        # A random crop starts at another fraction of a pixel.
+        assert 0 < difference.mean() < (1 if view is None else 3)
+
+
+def test_a_strip_is_kept_whole_by_letterbox(tmp_path: Path) -> None:
+    strip = np.repeat(np.linspace(0, 255, 4000).astype(np.uint8)[None, :, None], 20, axis=0).repeat(3, axis=2)
+    Image.fromarray(strip).save(tmp_path / "strip.jpg", quality=95)
+    pictures = Pictures(Files.of([tmp_path / "strip.jpg"]), np.arange(1), np.zeros(1, np.int64))
+    square = load(pictures, 0, Preprocessing(200, (0.9,) * 3, (0.5,) * 3, fit="letterbox"))
+    (row,) = (square[0] != 230).any(1).nonzero()[0].tolist()  # all but one row is the mean colour
+    levels = square[0, row].tolist()
+    assert row in (99, 100) and levels[0] < 5 and levels[-1] > 250 and levels == sorted(levels)
+
+
 def test_a_view_shows_each_picture_alike_whatever_the_order_and_the_threads(shared: Path) -> None:
     files = sorted((shared / "datasets/ants_bees/val").rglob("*.jpg"))[:12]
-    pictures = Pictures(Files(files), np.arange(12), np.zeros(12, np.int64))
+    pictures = Pictures(Files.of(files), np.arange(12), np.zeros(12, np.int64))
     preprocessing, view = Preprocessing(32, (0.5,) * 3, (0.2,) * 3), View(STRENGTHS["heavy"], seed=3, number=0)
     (alone,) = batches(pictures, preprocessing, 12, view=view, threads=1)
     order = np.random.default_rng(0).permutation(12)
@@ -141,7 +169,8 @@ def test_a_view_shows_each_picture_alike_whatever_the_order_and_the_threads(shar
     assert torch.equal(torch.cat([batch.pixels for batch in shuffled]), alone.pixels[torch.from_numpy(order)])
     for index in (0, 7):
         assert torch.equal(load(pictures, index, preprocessing, view), alone.pixels[index])
-        assert torch.equal(view.of(decode(files[index].read_bytes()), index, preprocessing), alone.pixels[index])
+        pixels = decode(files[index].read_bytes(), least_side(preprocessing, view))
+        assert torch.equal(view.of(pixels, index, preprocessing), alone.pixels[index])
         assert not torch.equal(load(pictures, index, preprocessing), alone.pixels[index])
     (next_view,) = batches(pictures, preprocessing, 12, view=replace(view, number=1))
     assert (next_view.pixels != alone.pixels).any((1, 2, 3)).all()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from graft.data.opening import open_dataset
-from graft.errors import DataError
+from graft.errors import DataError, InputError
 
 
 @pytest.mark.parametrize(
@@ -20,11 +20,49 @@ def test_a_path_to_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path
         open_dataset(path)
 
 
-@pytest.mark.parametrize("name", ["photo.jpg", "data.zip", "labels.csv"])
-def test_a_file_that_is_no_dataset(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["photo.jpg", "labels.txt"])
+def test_a_file_that_is_no_dataset_is_told_what_was_looked_for(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"x")
-    with pytest.raises(DataError, match=f"got the file .*{name}"):
+    with pytest.raises(DataError, match=rf"folder per class.*zip.*WebDataset.*\.csv.*IDX.*hf:.*got the file .*{name}"):
         open_dataset(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["data.zip", "data.tar", "labels.csv", "LABELS.TSV", "rows.jsonl", "x.parquet"])
+def test_a_file_that_is_not_what_its_ending_says_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(DataError, match=r"^expected .*got .*"):
+        open_dataset(tmp_path / name)
+
+
+def test_a_column_tells_groups_before_paths_do(tmp_path: Path) -> None:
+    for name in ("a1", "a2", "b1"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "x.csv").write_text("path,label,patient\na1,a,p\na2,b,q\nb1,b,p\n")
+    groups = open_dataset(tmp_path / "x.csv", group="Patient").splits["all"].groups
+    assert groups is not None and groups[0] == groups[2] != groups[1]
+    groups = open_dataset(tmp_path / "x.csv", group="^.").splits["all"].groups
+    assert groups is not None and groups[0] == groups[1] != groups[2]
+    assert open_dataset(tmp_path / "x.csv").splits["all"].groups is None
+    with pytest.raises(InputError, match="column of the manifest"):
+        open_dataset(tmp_path / "x.csv", group="pateint")
+
+
+def test_classes_that_differ_only_in_case_or_blanks_are_noted(tmp_path: Path) -> None:
+    for name in ("Ant", "ant", "bee", "wild bee", "wild  bee"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1").write_bytes(b"x")
+    dataset = open_dataset(tmp_path)
+    assert len(dataset.classes) == 5
+    assert len(dataset.notes) == 1 and "'Ant' and 'ant', 'wild  bee' and 'wild bee'" in dataset.notes[0]
+
+
+def test_a_table_that_is_a_link_names_files_beside_the_link(tmp_path: Path) -> None:
+    for folder in ("lists", "photos"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "photos" / "1").write_bytes(b"x")
+    (tmp_path / "lists" / "all.csv").write_text("path,label\n1,a\n")
+    (tmp_path / "photos" / "all.csv").symlink_to(tmp_path / "lists" / "all.csv")
+    assert open_dataset(tmp_path / "photos" / "all.csv").splits["all"].read(0) == b"x"
 
 
 def test_a_folder_by_a_relative_path_has_its_own_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Parquet with embedded pictures."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from graft.data import parquet
 from graft.data.loading import batches
 from graft.data.opening import open_dataset
-from graft.data.parquet import read_parquet
+from graft.data.parquet import Rows, read_parquet
 from graft.data.splitting import with_validation
 from graft.errors import DataError
 from graft.images.preprocessing import Preprocessing
@@ -107,7 +109,7 @@ def test_shards_of_different_column_types_are_read_as_one(tmp_path: Path) -> Non
 
 def test_a_missing_column_is_named(tmp_path: Path) -> None:
     pq.write_table(pa.table({"img": [b"x"], "label": [0]}), tmp_path / "x.parquet")
-    with pytest.raises(DataError, match=r"x\.parquet, got img, label: rename or add 'image'"):
+    with pytest.raises(DataError, match=r"expected a column 'path' \(or image, .*x\.parquet, got 'img', 'label'"):
         read_parquet(tmp_path / "x.parquet")
 
 
@@ -125,11 +127,20 @@ def test_a_file_cut_off_is_refused(tmp_path: Path) -> None:
         read_parquet(path)
 
 
-@pytest.mark.parametrize(("label", "shown"), [(2, "2"), (-1, "-1"), (None, "None")])
-def test_a_label_out_of_range_is_named_with_its_row(tmp_path: Path, label: int | None, shown: str) -> None:
+@pytest.mark.parametrize("label", [2, -2])
+def test_a_label_out_of_range_is_named_with_its_row(tmp_path: Path, label: int) -> None:
     path = save(tmp_path / "x.parquet", [0, 1, label], classes=["a", "b"])
-    with pytest.raises(DataError, match=rf"2 classes of x\.parquet, got {shown} in row 2"):
+    with pytest.raises(DataError, match=rf"2 classes of x\.parquet, got {label} in row 2"):
         read_parquet(path)
+
+
+@pytest.mark.parametrize("label", [-1, None])
+def test_a_picture_without_a_label_is_left_out_by_name(tmp_path: Path, label: int | None) -> None:
+    path = save(tmp_path / "x.parquet", [1, label, 0], classes=["a", "b"])
+    dataset = read_parquet(path)
+    assert labels(path) == ["b", "a"] and [dataset.splits["all"].read(row) for row in (0, 1)] == [b"x 0", b"x 2"]
+    assert dataset.left_out == {"x.parquet[1]": "it has no label"}
+    assert dataset.notes == ("1 of 3 row(s) of x have no label and were left out (x.parquet[1])",)
 
 
 def test_a_word_that_is_not_declared_is_named(tmp_path: Path) -> None:
@@ -139,8 +150,8 @@ def test_a_word_that_is_not_declared_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "column",
-    [pa.array(["a.jpg"]), pa.array([{"path": "a.jpg"}]), pa.array([{"bytes": "text"}])],
-    ids=["path", "struct without bytes", "bytes that are text"],
+    [pa.array([{"path": "a.jpg"}]), pa.array([{"bytes": "text"}])],
+    ids=["struct without bytes", "bytes that are text"],
 )
 def test_pictures_that_are_not_embedded_are_refused(tmp_path: Path, column: pa.Array) -> None:
     pq.write_table(pa.table({"image": column, "label": [0]}), tmp_path / "x.parquet")
@@ -168,3 +179,104 @@ def test_stamps_differ_by_row_and_follow_the_file(tmp_path: Path) -> None:
     assert len(set(before)) == 2 and before == list(read_parquet(path).splits["all"].stamps())
     save(path, [0, 1], [b"another", b"picture"])
     assert not set(before) & set(read_parquet(path).splits["all"].stamps())
+
+
+def test_columns_of_splits_groups_and_weights(tmp_path: Path) -> None:
+    facts = {"Split": ["validation", "train", "train"], "patient": ["p", "q", "p"], "weight": [1, 0.5, 2]}
+    table = pa.table({"image": pa.array([b"0", b"1", b"2"]), "class": ["a", "b", "a"], **facts})
+    pq.write_table(table, tmp_path / "train.parquet")
+    dataset = open_dataset(tmp_path / "train.parquet", group="patient")
+    train, val = dataset.splits["train"], dataset.splits["val"]
+    assert [train.read(0), train.read(1), val.read(0)] == [b"1", b"2", b"0"]
+    assert train.weights is not None and train.weights.tolist() == [0.5, 2] and train.weights.dtype == np.float32
+    assert train.groups is not None and val.groups is not None
+    assert train.groups[1] == val.groups[0] != train.groups[0]
+
+
+def test_files_without_weights_beside_one_that_has_them_weigh_one(tmp_path: Path) -> None:
+    save(tmp_path / "val.parquet", ["a"])
+    table = pa.table({"image": [b"1"], "label": ["a"], "weight": [3], "group": ["p"]})
+    pq.write_table(table, tmp_path / "train.parquet")
+    splits = read_parquet(tmp_path).splits
+    assert {name: pictures.weights.tolist() for name, pictures in splits.items() if pictures.weights is not None} == {
+        "train": [3],
+        "val": [1],
+    }
+    assert splits["train"].groups is not None and splits["val"].groups is not None
+    assert splits["train"].groups[0] != splits["val"].groups[0]
+
+
+def test_pictures_in_a_column_of_another_name(tmp_path: Path) -> None:
+    cells = pa.array([{"bytes": b"1", "path": None}, {"bytes": b"2", "path": None}])
+    pq.write_table(pa.table({"img": cells, "label": ["a", "b"]}), tmp_path / "x.parquet")
+    assert read_parquet(tmp_path / "x.parquet").splits["all"].read(1) == b"2"
+
+
+def test_paths_in_place_of_pictures_are_a_manifest(tmp_path: Path) -> None:
+    (tmp_path / "1.jpg").write_bytes(b"one")
+    pq.write_table(pa.table({"image": ["1.jpg"], "label": [7]}), tmp_path / "x.parquet")
+    dataset = open_dataset(tmp_path / "x.parquet")
+    assert dataset.classes == ("7",) and dataset.splits["all"].read(0) == b"one"
+
+
+def test_a_folder_of_manifests(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for split in ("train", "test"):
+        (tmp_path / "data" / f"{split}.jpg").write_bytes(split.encode())
+        pq.write_table(pa.table({"path": [f"{split}.jpg"], "label": ["a"]}), tmp_path / "data" / f"{split}.parquet")
+    dataset = open_dataset(tmp_path)
+    assert {split: pictures.read(0) for split, pictures in dataset.splits.items()} == {
+        "train": b"train",
+        "test": b"test",
+    }
+
+
+def test_embedded_pictures_beside_paths_are_refused(tmp_path: Path) -> None:
+    save(tmp_path / "train.parquet", [0])
+    pq.write_table(pa.table({"path": ["1.jpg"], "label": [7]}), tmp_path / "test.parquet")
+    with pytest.raises(DataError, match=r"got none in test\.parquet"):
+        read_parquet(tmp_path)
+
+
+def rows_in_groups(folder: Path, count: int, each: int, kept_bytes: int) -> Rows:
+    """Pictures `0`, `1`, … of 1,000 bytes in two files, `each` in a row group."""
+    for split, start in (("test", 0), ("train", count // 2)):
+        cells = [f"{row:01000}".encode() for row in range(start, start + count // 2)]
+        table = pa.table({"image": pa.array(cells), "label": ["a"] * len(cells)})
+        pq.write_table(table, folder / f"{split}.parquet", row_group_size=each)
+    source = read_parquet(folder).splits["train"].source
+    assert isinstance(source, Rows)
+    return Rows(folder, source.files, kept_bytes)
+
+
+def test_row_groups_are_read_when_asked_for_and_kept_while_they_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = rows_in_groups(tmp_path, 40, 5, kept_bytes=12_000)
+    read: list[int] = []
+    plain = parquet._read_group
+    monkeypatch.setattr(parquet, "_read_group", lambda file, group: read.append(group) or plain(file, group))
+    assert [int(rows.read(row)) for row in range(40)] == list(range(40))
+    assert read == [0, 1, 2, 3] * 2
+    rows.read(39), rows.read(31)
+    assert len(read) == 8, "the last two groups fit"
+    rows.read(0)
+    assert len(read) == 9 and sum(group.nbytes for group in rows._kept.values()) <= 12_000
+
+
+def test_rows_are_read_by_several_threads_at_once(tmp_path: Path) -> None:
+    rows = rows_in_groups(tmp_path, 200, 7, kept_bytes=20_000)
+    order = np.random.default_rng(0).integers(200, size=2000).tolist()
+    with ThreadPoolExecutor(8) as pool:
+        assert [int(data) for data in pool.map(rows.read, order)] == order
+
+
+def test_a_file_that_is_gone_is_a_failure_of_its_pictures(tmp_path: Path) -> None:
+    rows = rows_in_groups(tmp_path, 4, 1, kept_bytes=10)
+    (tmp_path / "train.parquet").write_bytes(b"something else that is shorter")
+    assert int(rows.read(0)) == 0
+    with pytest.raises(OSError, match=r"train\.parquet cannot be read any more"):
+        rows.read(2)
+    (tmp_path / "train.parquet").unlink()
+    with pytest.raises(OSError):
+        rows.read(3)

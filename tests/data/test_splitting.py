@@ -1,7 +1,5 @@
 """From the splits a source has to those that training needs."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,13 +7,14 @@ from hypothesis import strategies as st
 
 from graft.data.dataset import Dataset, Pictures, counts
 from graft.data.folder import Files
-from graft.data.splitting import carve, with_validation
+from graft.data.splitting import carve, stratified_folds, with_validation
 from graft.errors import DataError
 
 
-def pictures(labels: list[int]) -> Pictures:
-    files = Files([Path(f"{number}.jpg") for number in range(len(labels))])
-    return Pictures(files, np.arange(len(labels)), np.array(labels, dtype=np.int64))
+def pictures(labels: list[int], groups: list[int] | None = None) -> Pictures:
+    files = Files.of(f"{number}.jpg" for number in range(len(labels)))
+    numbers = None if groups is None else np.array(groups, dtype=np.int64)
+    return Pictures(files, np.arange(len(labels)), np.array(labels, dtype=np.int64), numbers)
 
 
 def dataset(classes: tuple[str, ...] = ("a", "b"), **splits: list[int]) -> Dataset:
@@ -35,6 +34,66 @@ def test_carving_is_stratified_disjoint_and_complete(labels: list[int], seed: in
         members, kept_out = labels.count(label), int((val.labels == label).sum())
         assert abs(kept_out - fraction * members) <= 1 and kept_out < members
         assert kept_out >= 1 or members == 1
+
+
+GROUPED = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 12)), min_size=1, max_size=80)
+
+
+@settings(max_examples=200, deadline=None)
+@given(GROUPED, st.integers(0, 3), st.floats(0.05, 0.95))
+def test_carving_divides_no_group_and_empties_no_class(
+    members: list[tuple[int, int]], seed: int, fraction: float
+) -> None:
+    labels, groups = (list(column) for column in zip(*members, strict=True))
+    whole = pictures(labels, groups)
+    train, val = carve(whole, 4, fraction, seed)
+    assert sorted([*train.rows, *val.rows]) == list(range(len(labels)))
+    assert train.groups is not None and val.groups is not None
+    assert not set(train.groups) & set(val.groups)
+    assert set(train.labels) == set(labels)
+    for part in (train, val):
+        assert (part.labels == whole.labels[part.rows]).all()
+        assert (part.groups == whole.groups[part.rows]).all()
+
+
+def test_groups_are_kept_out_as_near_to_the_fraction_as_they_allow() -> None:
+    # Forty patients of five pictures each, of one class each.
+    groups = np.repeat(np.arange(40), 5)
+    labels = (groups % 2).tolist()
+    _, val = carve(pictures(labels, groups.tolist()), 2, 0.2, seed=0)
+    assert np.bincount(val.labels).tolist() == [20, 20]
+
+
+def test_a_class_of_two_large_groups_gives_the_smaller_one() -> None:
+    _, val = carve(pictures([0] * 10 + [1] * 10, [0] * 6 + [1] * 4 + list(range(2, 12))), 2, 0.2, seed=0)
+    assert sorted(np.bincount(val.labels).tolist()) == [2, 4]
+
+
+def test_a_class_in_one_group_stays_in_train_and_is_noted() -> None:
+    whole = Dataset("data", ("a", "b"), {"all": pictures([0] * 5 + [1] * 5, [0] * 5 + [1, 2, 3, 4, 5])})
+    done = with_validation(whole)
+    assert counts(done.splits["val"], done.classes) == {"a": 0, "b": 1}
+    assert any("val has no pictures of 'a'" in note for note in done.notes)
+    assert any("groups kept whole" in note for note in done.notes)
+
+
+@settings(max_examples=100, deadline=None)
+@given(GROUPED, st.integers(2, 6))
+def test_folds_divide_no_group(members: list[tuple[int, int]], folds: int) -> None:
+    labels, groups = (np.array(column) for column in zip(*members, strict=True))
+    fold = stratified_folds(labels, folds, 0, groups)
+    assert fold.max() < folds and fold.min() >= -1
+    for group in np.unique(groups) if len(set(groups)) >= folds else ():
+        assert len(set(fold[groups == group])) == 1 or (groups == group).sum() == 1
+    # Alone in their class and group they are never held out.
+    assert all((labels == label).sum() == 1 for label in labels[fold == -1])
+
+
+def test_folds_of_groups_are_balanced() -> None:
+    groups = np.repeat(np.arange(50), 4)
+    labels = groups % 2
+    fold = stratified_folds(labels, 5, 0, groups)
+    assert [np.bincount(labels[fold == number]).tolist() for number in range(5)] == [[20, 20]] * 5
 
 
 def test_carving_follows_the_seed() -> None:

@@ -282,7 +282,7 @@ def test_a_file_written_aside_is_whole_or_not_there(tmp_path: Path) -> None:
 
 
 def listed(folder: Path, names: list[str]) -> Pictures:
-    files = Files([folder / name for name in names], folder)
+    files = Files.of(names, folder)
     return Pictures(files, np.arange(len(names)), np.zeros(len(names), np.int64))
 
 

@@ -79,6 +79,8 @@ class Painted:
     def name(self, row: int) -> str:
         return f"painted {row}"
 
+    key = name
+
     def read(self, row: int) -> bytes | np.ndarray:
         if row in self.broken:
             return b"no picture"

@@ -78,3 +78,26 @@ def test_features_without_any_difference_give_equal_chances() -> None:
     head = fit_head(np.ones((10, 5), np.float32), np.arange(10) % 2, 2)
     logits = np.ones((1, 5)) @ head.weight.T + head.bias
     np.testing.assert_allclose(logits[0, 0], logits[0, 1], atol=1e-6)
+
+
+def test_a_picture_of_weight_three_counts_as_three() -> None:
+    random = np.random.default_rng(0)
+    x, labels = random.normal(size=(60, 8)).astype(np.float32), np.arange(60) % 3
+    weights = np.where(np.arange(60) < 30, 3.0, 1.0)
+    repeated = np.repeat(np.arange(60), weights.astype(int))
+    heavy = fit_head(x - x[repeated].mean(0), labels, 3, weights=weights)
+    # Copies of a picture are in one fold, so the same penalty is chosen on the same grounds.
+    thrice = fit_head(x[repeated] - x[repeated].mean(0), labels[repeated], 3, groups=repeated)
+    assert np.corrcoef(heavy.weight.ravel(), thrice.weight.ravel())[0, 1] > 0.95
+    assert np.corrcoef(heavy.weight.ravel(), fit_head(x, labels, 3).weight.ravel())[0, 1] < 0.95
+
+
+def test_a_group_is_on_one_side_of_every_fold() -> None:
+    # Ten copies of each of twelve random pictures with random labels: a copy in the training part would tell the label.
+    random = np.random.default_rng(0)
+    x, labels = random.normal(size=(12, 40)).astype(np.float32), np.arange(12) % 2
+    copies = np.repeat(np.arange(12), 10)
+    told = fit_head(x[copies], labels[copies], 2)
+    honest = fit_head(x[copies], labels[copies], 2, groups=copies)
+    assert (told.logits.argmax(1) == told.labels).mean() == 1
+    assert (honest.logits.argmax(1) == honest.labels).mean() < 0.9

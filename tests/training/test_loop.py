@@ -15,7 +15,7 @@ from graft.images.preprocessing import Preprocessing
 from graft.images.resizing import fit
 from graft.models.catalog import build
 from graft.models.network import Config, Network, freeze
-from graft.training.inputs import ActivationInputs, PixelInputs
+from graft.training.inputs import ActivationInputs, PixelInputs, SomeInputs
 from graft.training.loop import Epoch, Fit, Watcher, _order, crown_logits, epoch_to_keep, fit_crown, loss_of, mixed
 from graft.training.optimisation import Recipe, drop_out
 
@@ -376,9 +376,20 @@ def test_without_anything_held_out_the_last_epoch_is_kept(letters: tuple[PixelIn
 
 def test_balanced_sampling_draws_rare_classes_as_often() -> None:
     labels = np.array([0] * 900 + [1] * 90 + [2] * 10)
-    drawn = np.bincount(labels[_order(labels, 32, "balanced", 0, 1)], minlength=3) / 1000
+    inputs = ActivationInputs((torch.zeros(1000, 1),), labels)
+    drawn = np.bincount(labels[_order(inputs, 32, "balanced", 0, 1)], minlength=3) / 1000
     assert drawn == pytest.approx([1 / 3] * 3, abs=0.05)
-    assert np.bincount(labels[_order(labels, 32, "uniform", 0, 1)]).tolist() == [900, 90, 10]
+    assert np.bincount(labels[_order(inputs, 32, "uniform", 0, 1)]).tolist() == [900, 90, 10]
+
+
+@pytest.mark.parametrize("sampling", ["uniform", "balanced"])
+def test_a_picture_of_three_times_the_weight_is_drawn_three_times_as_often(sampling: str) -> None:
+    labels = np.repeat([0, 1], 500)
+    weights = np.tile(np.array([0, 1, 1, 3], np.float32), 250)
+    inputs = SomeInputs(ActivationInputs((torch.zeros(1000, 1),), labels, weights), np.arange(1000))
+    drawn = _order(inputs, 32, sampling, 0, 1)
+    assert np.bincount(drawn % 4) / len(drawn) == pytest.approx([0, 0.2, 0.2, 0.6], abs=0.05)
+    assert (labels[drawn] == 0).mean() == pytest.approx(0.5, abs=0.05)
 
 
 @pytest.mark.parametrize("name", ["resnet20", "mobilenet_v1_025"])

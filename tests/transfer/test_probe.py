@@ -8,12 +8,13 @@ import torch
 
 from graft.data.letters import LATIN, dejavu_fonts, render_letters
 from graft.data.loading import batches
+from graft.data.splitting import stratified_folds
 from graft.data.opening import open_dataset
 from graft.errors import DataError
 from graft.images.preprocessing import normalise
 from graft.models.catalog import build, default_config
 from graft.transfer.evidence import measure, pooled
-from graft.transfer.probe import fit_ridge, held_out_answers, probe, stratified_folds
+from graft.transfer.probe import fit_ridge, held_out_answers, probe
 from graft.weights.base import load_base
 
 
@@ -110,7 +111,7 @@ def test_one_pass_measures_a_network_on_its_own_letters() -> None:
     drawn, labels = render_letters(LATIN[:6], dejavu_fonts(), 20, 0)
     pixels = torch.from_numpy(np.ascontiguousarray(drawn.transpose(0, 3, 1, 2)))
     order = np.random.default_rng(0).permutation(len(labels))
-    parts = [(normalise(pixels[rows], base.preprocessing), labels[rows]) for rows in np.array_split(order, 4)]
+    parts = [(normalise(pixels[rows], base.preprocessing), labels[rows], None) for rows in np.array_split(order, 4)]
     found = measure(base.network, parts)
     names = [stage.name for stage in base.network.stages[:-1]]
     assert [row.stage for row in found.shift.stages] == names
@@ -130,7 +131,7 @@ def test_maps_are_averaged_over_space_and_vectors_stay() -> None:
 
 def test_what_cannot_be_measured_is_noted() -> None:
     network = build(default_config("lenet5"))
-    found = measure(network, [(torch.randn(3, 1, 32, 32), np.array([0, 1, 2]))])
+    found = measure(network, [(torch.randn(3, 1, 32, 32), np.array([0, 1, 2]), None)])
     assert found.probe == found.transferability == ()
     assert ["batch norm" in found.notes[0], "one of each" in found.notes[1]] == [True, True]
     with pytest.raises(ValueError, match="got none"):
@@ -141,9 +142,9 @@ def test_a_network_trained_on_cifar_knows_it_and_not_its_negative(shared: Path) 
     base = load_base(str(shared / "weights" / "resnet20-12fca82f.th"))
     split = open_dataset(shared / "datasets" / "cifar10").splits["test"]
     decoded = batches(split, base.preprocessing, 50, order=np.arange(150))
-    parts = [(normalise(each.pixels, base.preprocessing), split.labels[each.indices]) for each in decoded]
+    parts = [(normalise(each.pixels, base.preprocessing), split.labels[each.indices], None) for each in decoded]
     found = measure(base.network, parts)
-    negative = measure(base.network, [(-x, targets) for x, targets in parts])
+    negative = measure(base.network, [(-x, targets, None) for x, targets, _ in parts])
     assert found.notes == () and found.to_dict()["shift"]["mean"] == found.shift.mean
     # Accuracy 0.81 and 0.46 before the head, shift of the last stage 0.014 and 0.031.
     assert found.probe[0].accuracy < 0.4 and found.probe[-1].accuracy > 0.75

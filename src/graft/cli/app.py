@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from graft.cli import advise, compare, demo, evaluate, models, predict, train
+from graft.cli import advise, audit, compare, demo, evaluate, models, predict, train
 from graft.errors import GraftError
 
 # What the command line library exits with when the user stops it.
@@ -21,6 +21,7 @@ app = typer.Typer(
 
 for command in (
     train.train,
+    audit.audit,
     advise.advise,
     compare.compare,
     evaluate.evaluate,

@@ -40,6 +40,18 @@ ClassMapOption = Annotated[
 ]
 
 
+GroupOption = Annotated[
+    str | None,
+    typer.Option("--group", help="What no split may divide: a manifest's column, 'folder' or a regular expression."),
+]
+SplitOption = Annotated[
+    str | None, typer.Option("--split", help="A split.csv of a run: which picture stands in which split.")
+]
+AuditOption = Annotated[
+    bool, typer.Option("--audit/--no-audit", help="Look at every picture first, and keep copies on one side.")
+]
+
+
 def duration(text: str) -> float:
     """Seconds of a text such as 90s, 10m, 2h or 90. Raises InputError."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|h|)", text.strip())
@@ -49,7 +61,15 @@ def duration(text: str) -> float:
 
 
 def print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    # Bytes of a file's name that are no text become JSON's escapes of them.
+    sys.stdout.write(text.encode(errors="backslashreplace").decode() + "\n")
+
+
+def printable(text: str) -> str:
+    """A text that any terminal takes: bytes that are no text and control characters, as names may have, are marked."""
+    readable = text.encode(errors="surrogateescape").decode(errors="replace")
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in readable)
 
 
 def note(sentence: str, quiet: bool = False) -> None:

@@ -10,17 +10,20 @@ from rich.table import Table
 
 from graft.cli.output import (
     ArchOption,
+    AuditOption,
     BaseOption,
     ClassesOption,
     ClassMapOption,
     Debug,
     EngineOption,
     FitOption,
+    GroupOption,
     ImageSizeOption,
     Json,
     PrecisionOption,
     Quiet,
     Seed,
+    SplitOption,
     bars,
     duration,
     print_json,
@@ -37,7 +40,12 @@ def _in_recipe(text: str, *names: str) -> Any:
 
 
 def train(
-    data: Annotated[str, typer.Argument(help="A folder per class, Parquet with embedded pictures, or IDX files.")],
+    data: Annotated[
+        str,
+        typer.Argument(
+            help="A folder per class, a CSV, TSV or Parquet manifest, an archive, tar shards, IDX or hf:NAME."
+        ),
+    ],
     base: BaseOption = "mobilenet_v2",
     level: Annotated[str, typer.Option(help="as-is, head, stages:K, frozen:F, all, scratch or auto.")] = "auto",
     out: Annotated[str | None, typer.Option(help="The run folder; runs/<data name> by default.")] = None,
@@ -75,6 +83,9 @@ def train(
     views: Annotated[int, _in_recipe("Augmented views of a picture that are kept, and shown in turn.")] = 8,
     mixup: Annotated[float, _in_recipe("Alpha of pictures blended two by two; 0.2 is usual, 0 is off.")] = 0.0,
     cutmix: Annotated[float, _in_recipe("Alpha of patches swapped two by two; 1 is usual, 0 is off.")] = 0.0,
+    group: GroupOption = None,
+    split: SplitOption = None,
+    audit: AuditOption = True,
     seed: Seed = 0,
     json: Json = False,
     quiet: Quiet = False,
@@ -131,6 +142,9 @@ def train(
             arch=arch,
             classes_file=classes,
             class_map=class_map,
+            group=group,
+            split=split,
+            audit=audit,
             seed=seed,
             strict=strict,
             resume=resume,
@@ -144,10 +158,12 @@ def train(
     if json:
         print_json(run.to_dict())
         return
-    for name, split in (("val", run.val), ("test", run.test)):
-        if split is not None:
-            low, high = split.top1_ci95
-            typer.echo(f"{name:5} {split.top1:.1%} of {split.n:,} pictures (95 % interval {low:.1%} to {high:.1%})")
+    for name, accuracy in (("val", run.val), ("test", run.test)):
+        if accuracy is not None:
+            low, high = accuracy.top1_ci95
+            typer.echo(
+                f"{name:5} {accuracy.top1:.1%} of {accuracy.n:,} pictures (95 % interval {low:.1%} to {high:.1%})"
+            )
     typer.echo(f"always the commonest class: {run.majority:.1%}")
     seconds = run.seconds
     typer.echo(

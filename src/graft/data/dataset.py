@@ -1,6 +1,6 @@
 """Labelled pictures as values: where the bytes are, which label each has, which split it belongs to."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -22,6 +22,10 @@ class Source(Protocol):
         """What a message calls this picture: a path, or a file and a row."""
         ...
 
+    def key(self, row: int) -> str:
+        """What a list of pictures calls it: the same wherever the data lies, so a path relative to it."""
+        ...
+
     def read(self, row: int) -> bytes | np.ndarray:
         """The encoded picture, or its pixels as uint8 (H, W) or (H, W, C). Raises OSError."""
         ...
@@ -41,17 +45,27 @@ class Item:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Some rows of a source, in order, with a label for each: int64 (N,), an index into the classes, -1 for none."""
+    """Some rows of a source, in order, with a label for each: int64 (N,), an index into the classes, -1 for none.
+
+    Pictures with the same number in `groups`, int64 (N,), belong to one patient, video or burst, which no split may
+    divide; with None every picture stands alone. `weights`, float32 (N,), say how much each counts in training; with
+    None all count the same.
+    """
 
     source: Source
     rows: np.ndarray
     labels: np.ndarray
+    groups: np.ndarray | None = None
+    weights: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def name(self, index: int) -> str:
         return self.source.name(int(self.rows[index]))
+
+    def key(self, index: int) -> str:
+        return self.source.key(int(self.rows[index]))
 
     def read(self, index: int) -> bytes | np.ndarray:
         return self.source.read(int(self.rows[index]))
@@ -61,17 +75,82 @@ class Pictures:
 
     def take(self, indices: np.ndarray) -> "Pictures":
         """The pictures at `indices`, in that order."""
-        return Pictures(self.source, self.rows[indices], self.labels[indices])
+        groups = None if self.groups is None else self.groups[indices]
+        weights = None if self.weights is None else self.weights[indices]
+        return Pictures(self.source, self.rows[indices], self.labels[indices], groups, weights)
+
+
+class Several:
+    """Sources one after the other."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self.sources = sources
+        self.starts = np.cumsum([0, *map(len, sources)])
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def at(self, row: int) -> tuple[Source, int]:
+        number = int(np.searchsorted(self.starts, row, side="right")) - 1
+        return self.sources[number], row - int(self.starts[number])
+
+    def name(self, row: int) -> str:
+        source, own = self.at(row)
+        return source.name(own)
+
+    def key(self, row: int) -> str:
+        source, own = self.at(row)
+        return source.key(own)
+
+    def read(self, row: int) -> bytes | np.ndarray:
+        source, own = self.at(row)
+        return source.read(own)
+
+    def stamp(self, row: int) -> str:
+        source, own = self.at(row)
+        return source.stamp(own)
+
+
+def together(parts: Iterable[Pictures]) -> Pictures:
+    """All the pictures of several, in order."""
+    parts = list(parts)
+    sources = list({id(part.source): part.source for part in parts}.values())
+    whole = sources[0] if len(sources) == 1 else Several(sources)
+    start = dict(zip(map(id, sources), np.cumsum([0, *map(len, sources)]).tolist(), strict=False))
+    return Pictures(
+        whole,
+        np.concatenate([part.rows + start[id(part.source)] for part in parts]),
+        np.concatenate([part.labels for part in parts]),
+        groups_of(parts) if any(part.groups is not None for part in parts) else None,
+        np.concatenate([np.ones(len(part), np.float32) if part.weights is None else part.weights for part in parts])
+        if any(part.weights is not None for part in parts)
+        else None,
+    )
+
+
+def groups_of(parts: Iterable[Pictures]) -> np.ndarray:
+    """The group of every picture of several, int64 (N,); one that has none is alone in a new one."""
+    parts = list(parts)
+    following = max((int(part.groups.max()) + 1 for part in parts if part.groups is not None and len(part)), default=0)
+    found = []
+    for part in parts:
+        found.append(np.arange(following, following + len(part)) if part.groups is None else part.groups)
+        following += len(part) if part.groups is None else 0
+    return np.concatenate(found)
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Classes by name and pictures by split; `notes` are sentences that a user should read before training."""
+    """Classes by name and pictures by split; `notes` are sentences that a user should read before training.
+
+    `left_out` names what is in the data and in no split, with the reason.
+    """
 
     name: str
     classes: tuple[str, ...]
     splits: Mapping[str, Pictures]
     notes: tuple[str, ...] = field(default=())
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     def item(self, split: str, index: int) -> Item:
         label = int(self.splits[split].labels[index])
@@ -79,6 +158,12 @@ class Dataset:
 
     def __len__(self) -> int:
         return sum(len(pictures) for pictures in self.splits.values())
+
+
+def in_order(names: set[str]) -> tuple[str, ...]:
+    """Names of classes in the order that all sources have: by number where all are whole numbers, else by text."""
+    numbers = all(name.isascii() and name.isdigit() for name in names)
+    return tuple(sorted(names, key=lambda name: (int(name) if numbers else 0, name)))
 
 
 def counts(pictures: Pictures, classes: tuple[str, ...]) -> dict[str, int]:
@@ -103,7 +188,7 @@ def relabel(dataset: Dataset, classes: tuple[str, ...]) -> Dataset:
     # One more at the end, which -1 counts to: a picture without a label stays without.
     table = np.array([*(known.get(name, -1) for name in dataset.classes), -1], dtype=np.int64)
     splits = {name: replace(pictures, labels=table[pictures.labels]) for name, pictures in dataset.splits.items()}
-    return Dataset(dataset.name, classes, splits, dataset.notes)
+    return replace(dataset, classes=classes, splits=splits)
 
 
 def _some(names: tuple[str, ...] | list[str], most: int = 6) -> str:

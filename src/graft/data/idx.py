@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from graft.data.dataset import TEST, TRAIN, WHOLE, Dataset, Pictures
+from graft.data.dataset import TEST, WHOLE, Dataset, Pictures
 from graft.data.folder import file_stamp
+from graft.data.tree import split_in_name
 from graft.errors import DataError
 
 _NAME = re.compile(r"^(?P<split>.*?)[-_.]?(?P<what>images|labels)[-_.]idx(?P<axes>\d)[-_.]ubyte(\.gz)?$")
-_SPLITS = {"train": TRAIN, "t10k": TEST, "test": TEST, "": WHOLE}
 
 
 class Pixels:
@@ -33,6 +33,8 @@ class Pixels:
 
     def name(self, row: int) -> str:
         return f"{self.label}[{row}]"
+
+    key = name
 
     def read(self, row: int) -> np.ndarray:
         picture: np.ndarray = self.array[row]
@@ -76,7 +78,7 @@ def read_idx(path: Path) -> Dataset:
             raise DataError(
                 f"expected images and labels in pairs, got {present.name} alone: add its {missing.pop()} file"
             )
-        split = _SPLITS.get(prefix.lower(), prefix)
+        split = _split_of(prefix)
         if split in arrays:
             raise DataError(
                 f"expected one pair of files for the split {split!r} in {folder}, got {pair['images'].name} as well: "
@@ -102,6 +104,11 @@ def read_idx(path: Path) -> Dataset:
         tuple(str(number) for number in numbers),
         {name: Pictures(pixels, np.arange(len(pixels)), position[labels]) for name, (pixels, labels) in arrays.items()},
     )
+
+
+def _split_of(prefix: str) -> str:
+    split = TEST if prefix.lower() == "t10k" else split_in_name(prefix)
+    return prefix if split == WHOLE and prefix else split
 
 
 def _read(path: Path, axes: tuple[int, ...]) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from collections.abc import Generator, Sequence
@@ -34,6 +35,23 @@ class Batch:
     failures: dict[int, str]
 
 
+# What is left of a large JPEG that is decoded at reduced scale is at least this many times as long as the square that
+# it is resized to. Measured with MobileNetV2 on ants and bees, beside the same region decoded whole: at 224 px from
+# pictures enlarged to 2,000 px, and from mosaics of 1,500 px that keep their detail, pixels differ by 0.23 and 0.42
+# levels on average and the features' cosine by 0.0005 and 0.0007; a head on the features is right for 0.954 of the
+# validation pictures both ways. At 1.5 times pixels differ by 0.5 to 1.2 levels, at 0.7 times by 3 to 5.
+SPARE = 2
+
+
+def least_side(preprocessing: Preprocessing, view: View | None = None) -> int:
+    """Pixels that the shorter side of a picture needs, so that what is cut out of it is `SPARE` times the output."""
+    share = preprocessing.crop_fraction if preprocessing.fit == "crop" else 1.0
+    if view is not None and view.augmentation.crop is not None and preprocessing.fit == "crop":
+        # The narrowest of the least random crops.
+        share = math.sqrt(view.augmentation.crop) / view.augmentation.aspect
+    return math.ceil(SPARE * preprocessing.size / share)
+
+
 def load(pictures: Pictures, index: int, preprocessing: Preprocessing, view: View | None = None) -> Tensor:
     """One picture as the network wants it, uint8 (C, size, size), or a view of it. Raises ImageError."""
     from graft.images.resizing import fit
@@ -42,7 +60,7 @@ def load(pictures: Pictures, index: int, preprocessing: Preprocessing, view: Vie
         data = pictures.read(index)
     except OSError as error:
         raise ImageError(f"expected a readable file, got {error.strerror or error}") from None
-    pixels = decode(data) if isinstance(data, bytes) else data
+    pixels = decode(data, least_side(preprocessing, view)) if isinstance(data, bytes) else data
     return fit(pixels, preprocessing) if view is None else view.of(pixels, index, preprocessing)
 
 

@@ -1,21 +1,36 @@
 """DATA is one argument, recognised by what it is."""
 
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
+from graft.data.archive import is_archive, read_archive
+from graft.data.columns import first_three
 from graft.data.dataset import Dataset
-from graft.data.folder import SPLIT_FOLDERS, read_folder
+from graft.data.folder import read_folder
+from graft.data.grouping import by_path
+from graft.data.hub_dataset import PREFIX, read_hub_dataset
 from graft.data.idx import is_idx, read_idx
+from graft.data.imagefolder import is_imagefolder, read_imagefolder
 from graft.data.parquet import read_parquet
+from graft.data.table import ENDINGS, read_table
+from graft.data.tar_shards import is_tar_shards, read_tar_shards
+from graft.data.tree import SPLIT_FOLDERS
 from graft.errors import DataError
 
 
-def open_dataset(path: str | Path) -> Dataset:
+def open_dataset(path: str | Path, group: str | None = None) -> Dataset:
     """The pictures and labels at `path`, in the splits it has (one called `all` when it has none).
 
-    A folder per class (under `train/ val/ test/` or not), a Parquet file or a folder of them with embedded pictures,
-    or IDX files. Nothing is decoded and nothing is written. Raises DataError for anything else.
+    A folder per class (under `train/ val/ test/` or not), an archive of such folders, a manifest (CSV, TSV, JSON lines,
+    Parquet), pictures with a `metadata.csv` beside them, Parquet with embedded pictures, WebDataset shards, IDX files,
+    or `hf:owner/dataset`. Nothing is decoded and nothing is written.
+
+    `group` keeps pictures together that belong together: it names a column of the table, or is a rule of paths as
+    `grouping.by_path` knows them. Raises DataError for anything else, InputError for a group that matches nothing.
     """
+    if str(path).startswith(PREFIX):
+        return _finish(read_hub_dataset(str(path), group), group)
     path = Path(path)
     # `~nobody` has no home and may well be a folder of that name.
     with suppress(RuntimeError):
@@ -25,7 +40,8 @@ def open_dataset(path: str | Path) -> Dataset:
             raise DataError(
                 f"expected a folder or file of pictures, got {str(path)!r}, which does not exist: check the path"
             )
-        return _open(path.resolve())
+        # The paths in a table that is a link start from the link.
+        return _finish(_open(path.resolve() if path.is_dir() else path.absolute(), group), group)
     except OSError as error:
         raise DataError(
             f"expected pictures that can be read, got {str(path)!r} ({error.strerror or error}): check the path and "
@@ -33,16 +49,25 @@ def open_dataset(path: str | Path) -> Dataset:
         ) from None
 
 
-def _open(path: Path) -> Dataset:
+def _open(path: Path, group: str | None) -> Dataset:
     if is_idx(path):
         return read_idx(path)
-    if path.suffix.lower() == ".parquet" or (path.is_dir() and _holds_parquet(path)):
-        return read_parquet(path)
+    if is_tar_shards(path):
+        return read_tar_shards(path)
+    if is_archive(path):
+        return read_archive(path)
     if path.is_dir():
-        return read_folder(path)
+        if is_imagefolder(path):
+            return read_imagefolder(path, group)
+        return read_parquet(path, group) if _holds_parquet(path) else read_folder(path)
+    if path.suffix.lower() == ".parquet":
+        return read_parquet(path, group)
+    if path.suffix.lower() in ENDINGS:
+        return read_table(path, group)
     raise DataError(
-        "expected a folder per class, a Parquet file with embedded pictures or IDX files, "
-        f"got the file {str(path)!r}: give the folder that holds the pictures"
+        "expected a folder per class, a zip or tar of one, WebDataset shards (.tar), a table of paths and labels "
+        "(.csv, .tsv, .jsonl, .parquet), Parquet with embedded pictures, IDX files or hf:owner/dataset, got the file "
+        f"{str(path)!r}: give the folder or the table that names the pictures"
     )
 
 
@@ -51,3 +76,20 @@ def _holds_parquet(folder: Path) -> bool:
     if any(child.is_dir() and child.name.lower() in SPLIT_FOLDERS for child in folder.iterdir()):
         return False
     return any(folder.glob("*.parquet")) or any(folder.glob("data/*.parquet"))
+
+
+def _finish(dataset: Dataset, group: str | None) -> Dataset:
+    """With groups by path, unless a column told them, and a note on classes that may be meant as one."""
+    if group is not None and all(pictures.groups is None for pictures in dataset.splits.values()):
+        dataset = by_path(dataset, group)
+    spellings: dict[str, list[str]] = {}
+    for name in dataset.classes:
+        spellings.setdefault(" ".join(name.split()).casefold(), []).append(name)
+    alike = [" and ".join(map(repr, names)) for names in spellings.values() if len(names) > 1]
+    if not alike:
+        return dataset
+    note = (
+        f"{len(alike):,} classes are spelled in more than one way that differs only in case or blanks, and each "
+        f"spelling was kept as a class of its own ({first_three(alike)})"
+    )
+    return replace(dataset, notes=(*dataset.notes, note))

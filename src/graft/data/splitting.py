@@ -11,7 +11,7 @@ VAL_FRACTION = 0.2
 
 
 def with_validation(dataset: Dataset, seed: int = 0, fraction: float = VAL_FRACTION) -> Dataset:
-    """A Dataset with `train` and `val`; a missing `val` is carved from `train`, stratified and seeded.
+    """A Dataset with `train` and `val`; a missing `val` is carved from `train`, stratified and seeded, groups whole.
 
     Classes are those of `train`. Raises DataError when there is nothing to train on, fewer than two classes, or a
     label in another split that `train` does not have.
@@ -39,7 +39,7 @@ def with_validation(dataset: Dataset, seed: int = 0, fraction: float = VAL_FRACT
             )
         notes.append(
             f"no val split: {len(splits[VAL]):,} of {len(splits[TRAIN]) + len(splits[VAL]):,} pictures were set aside "
-            f"for it, stratified by class, seed {seed}"
+            f"for it, stratified by class, seed {seed}{'' if splits[TRAIN].groups is None else ', groups kept whole'}"
         )
     notes += _missing(dataset.classes, splits)
     notes += [
@@ -48,18 +48,94 @@ def with_validation(dataset: Dataset, seed: int = 0, fraction: float = VAL_FRACT
         if name not in (TRAIN, VAL, TEST) and len(pictures)
     ]
     order = [name for name in (TRAIN, VAL, TEST) if name in splits and len(splits[name])]
-    return Dataset(dataset.name, dataset.classes, {name: splits[name] for name in order}, tuple(notes))
+    return replace(dataset, splits={name: splits[name] for name in order}, notes=tuple(notes))
 
 
 def carve(pictures: Pictures, classes: int, fraction: float, seed: int) -> tuple[Pictures, Pictures]:
-    """Split off `fraction` of every class, at least one picture of each that has two, both parts in the old order."""
+    """Split off `fraction` of every class, at least one picture of each that has two, both parts in the old order.
+
+    Groups stay whole, so with large ones the fraction is met as nearly as they allow; a class that is all in one group
+    stays in the first part.
+    """
     random = np.random.default_rng(seed)
+    sizes = np.bincount(pictures.labels, minlength=classes)
+    wanted = np.where(sizes > 1, np.clip(np.rint(fraction * sizes), 1, np.maximum(sizes - 1, 1)), 0).astype(np.int64)
     kept_out = np.zeros(len(pictures), dtype=bool)
+    alone = np.ones(len(pictures), dtype=bool)
+    if pictures.groups is not None:
+        kept_out, alone = _carve_groups(pictures.groups, pictures.labels, sizes, wanted, random)
+        wanted = np.maximum(wanted - np.bincount(pictures.labels[kept_out], minlength=classes), 0)
     for label in range(classes):
-        members = np.flatnonzero(pictures.labels == label)
-        size = min(max(round(fraction * len(members)), 1), len(members) - 1) if len(members) > 1 else 0
-        kept_out[random.permutation(members)[:size]] = True
+        members = np.flatnonzero((pictures.labels == label) & alone)
+        kept_out[random.permutation(members)[: wanted[label]]] = True
     return pictures.take(np.flatnonzero(~kept_out)), pictures.take(np.flatnonzero(kept_out))
+
+
+def _carve_groups(
+    groups: np.ndarray, labels: np.ndarray, sizes: np.ndarray, wanted: np.ndarray, random: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which pictures of groups of several are kept out, bool (N,), and which pictures are in none, bool (N,).
+
+    A group is kept out where that brings its classes nearer to what is wanted, in squares of pictures, and leaves
+    pictures of each of them behind. A class that is then without any gives its smallest group.
+    """
+    _, group, members = np.unique(groups, return_inverse=True, return_counts=True)
+    alone = members[group] == 1
+    # How many pictures of which classes are in a group, in lists: there may be a million groups.
+    pairs, counts = np.unique(group * len(sizes) + labels, return_counts=True)
+    starts = np.searchsorted(pairs, np.arange(len(members) + 1) * len(sizes)).tolist()
+    classes, in_group = (pairs % len(sizes)).tolist(), counts.tolist()
+    missing, left = wanted.tolist(), sizes.tolist()
+    chosen = np.zeros(len(members), dtype=bool)
+
+    def keep_out(number: int, whatever: bool = False) -> None:
+        own = range(starts[number], starts[number + 1])
+        nearer = sum(in_group[at] * (2 * missing[classes[at]] - in_group[at]) for at in own) > 0
+        if (nearer or whatever) and all(left[classes[at]] > in_group[at] for at in own):
+            for at in own:
+                missing[classes[at]] -= in_group[at]
+                left[classes[at]] -= in_group[at]
+            chosen[number] = True
+
+    for number in random.permutation(np.flatnonzero(members > 1)).tolist():
+        keep_out(number)
+    lone = np.bincount(labels[alone], minlength=len(sizes))
+    for label in np.flatnonzero((np.array(missing) == wanted) & (wanted > 0) & (lone == 0)):
+        for number in sorted(np.unique(group[labels == label]).tolist(), key=lambda number: members[number]):
+            if missing[label] == wanted[label]:
+                keep_out(number, whatever=True)
+    return chosen[group], alone
+
+
+def stratified_folds(labels: np.ndarray, folds: int, seed: int, groups: np.ndarray | None = None) -> np.ndarray:
+    """The fold of each picture, int (N,), -1 for the only picture of a class.
+
+    Pictures are sorted by class and dealt out in turn. Two of a class are then never in the same fold before every
+    fold has one, so a rare class lowers the number of folds for nobody and is still trained on in all of them. Groups
+    are dealt out whole, the largest first, each to the fold that has the least of its classes, and among equals the
+    least of all; where there are fewer groups than folds they are not looked at.
+    """
+    random = np.random.default_rng(seed)
+    fold = np.full(len(labels), -1)
+    order = random.permutation(len(labels))
+    sizes = np.bincount(labels)
+    if groups is not None and len(np.unique(groups)) >= folds:
+        _, group, members = np.unique(groups, return_inverse=True, return_counts=True)
+        dealt = np.zeros((folds, len(sizes)))
+        by_group = np.argsort(group, kind="stable")
+        starts = np.concatenate([[0], np.cumsum(members)])
+        several = random.permutation(np.flatnonzero(members > 1))
+        for number in several[np.argsort(-members[several], kind="stable")]:
+            rows = by_group[starts[number] : starts[number + 1]]
+            count = np.bincount(labels[rows], minlength=len(sizes))
+            share = dealt / np.maximum(sizes, 1)
+            fold[rows] = np.lexsort((dealt.sum(1), (share * count).sum(1)))[0]
+            dealt[fold[rows[0]]] += count
+        order = order[members[group[order]] == 1]
+    order = order[np.argsort(labels[order], kind="stable")]
+    order = order[sizes[labels[order]] > 1]
+    fold[order] = np.arange(len(order)) % folds
+    return fold
 
 
 def _refuse_unknown_labels(dataset: Dataset) -> None:
@@ -84,7 +160,7 @@ def _only_trained_classes(dataset: Dataset) -> Dataset:
     dropped = [name for index, name in enumerate(dataset.classes) if table[index] < 0]
     note = f"{len(dropped)} declared class(es) have no pictures and were left out: {', '.join(dropped[:6])}"
     classes = tuple(dataset.classes[label] for label in used)
-    return Dataset(dataset.name, classes, splits, (*dataset.notes, note))
+    return replace(dataset, classes=classes, splits=splits, notes=(*dataset.notes, note))
 
 
 def _single_pictures(dataset: Dataset) -> list[str]:

@@ -11,6 +11,7 @@ The folder is `GRAFT_CACHE`, else `graft` in `XDG_CACHE_HOME` or `~/.cache`; the
 """
 
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -32,7 +33,7 @@ from graft.images.preprocessing import Preprocessing
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # Raised when the same pictures, layers and weights come to give other numbers: another decoder, resize or forward pass.
-NUMBERS = 1
+NUMBERS = 2
 # An unfinished entry older than this belongs to a process that is gone.
 ABANDONED_AFTER_SECONDS = 24 * 3600
 
@@ -220,6 +221,18 @@ def write_aside(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def write_table_aside(path: Path, write: Callable[[IO[str]], Any]) -> None:
+    """The same for a file of CSV, in which names need not be valid UTF-8. Raises OSError."""
+
+    def encoded(file: IO[bytes]) -> None:
+        text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="")
+        write(text)
+        text.flush()
+        text.detach()
+
+    write_aside(path, encoded)
 
 
 def _flush(file: IO[Any]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from graft.data.dataset import Pictures
-from graft.data.folder import Files, files_below
+from graft.data.folder import files_below, read_file
 from graft.data.loading import batches
 from graft.errors import InputError
 from graft.features.engine import Choice, Engine, choose, open_engine
@@ -106,7 +106,6 @@ class _Given:
 
     def __init__(self, pictures: list[Any]) -> None:
         self.pictures = pictures
-        self._files = Files([Path(item) if isinstance(item, str | Path) else Path() for item in pictures])
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -115,9 +114,11 @@ class _Given:
         item = self.pictures[row]
         return str(item) if isinstance(item, str | Path) else f"picture {row}"
 
+    key = name
+
     def read(self, row: int) -> bytes | np.ndarray:
         item = self.pictures[row]
-        return self._files.read(row) if isinstance(item, str | Path) else item
+        return read_file(Path(item)) if isinstance(item, str | Path) else item
 
     def stamp(self, row: int) -> str:
         return str(row)

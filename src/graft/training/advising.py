@@ -13,7 +13,6 @@ from torch import Tensor
 from graft.accounting.memory import training_memory
 from graft.data.dataset import TRAIN, counts
 from graft.data.loading import batches
-from graft.data.opening import open_dataset
 from graft.data.splitting import with_validation
 from graft.errors import DataError, InputError, WeightsError
 from graft.features.engine import choose
@@ -22,6 +21,7 @@ from graft.images.preprocessing import Fit, normalise
 from graft.models.network import INPUT, freeze
 from graft.training.fitting import Reporter, Work, with_choices
 from graft.training.optimisation import Recipe
+from graft.training.preparing import look_over, open_data
 from graft.training.racing import contestants, sample, trials
 from graft.transfer.advisor import Advice, Cost, decide, textbook
 from graft.transfer.evidence import Evidence, measure
@@ -57,6 +57,9 @@ def advise(
     engine: str = "auto",
     precision: str = "auto",
     recipe: Recipe | None = None,
+    group: str | None = None,
+    split: str | Path | None = None,
+    audit: bool = True,
     seed: int = 0,
     with_race: bool = True,
     progress: bool = False,
@@ -65,10 +68,11 @@ def advise(
     """Measure some training pictures of `data` on `base`, race the plausible levels, and say which one suits them.
 
     Nothing is kept but activations in the cache. Without the race it is the textbook's rule on what was measured.
-    `reporter` is told of the steps. Raises InputError and its kinds for what cannot be used, FetchError for weights
-    that are not here.
+    `group`, `split` and `audit` are as for `train`. `reporter` is told of the steps. Raises InputError and its kinds
+    for what cannot be used, FetchError for weights that are not here.
     """
-    dataset = with_validation(open_dataset(Path(data).expanduser()), seed)
+    opened = open_data(data, group, split)
+    with_validation(opened, seed)
     torch.manual_seed(seed)
     start = load_base(base, architecture=arch, progress=progress)
     if not start.pretrained:
@@ -76,8 +80,9 @@ def advise(
     preprocessing = with_choices(start.preprocessing, image_size, fit)
     check_input_size(start.network, preprocessing)
     nothing = Plan("head", start.network.cuts[-2], ())
-    chosen = choose(engine, precision)
-    work = Work(dataset, start, preprocessing, nothing, chosen, recipe or Recipe(), seed, reporter or Reporter())
+    chosen, reporter = choose(engine, precision), reporter or Reporter()
+    dataset = with_validation(look_over(opened, preprocessing if audit else None, reporter)[0], seed)
+    work = Work(dataset, start, preprocessing, nothing, chosen, recipe or Recipe(), seed, reporter)
     return advise_on(work, with_race)
 
 
@@ -117,13 +122,14 @@ def advise_on(work: Work, with_race: bool = True) -> Advice:
 def _measured(work: Work) -> Evidence:
     pictures = sample(work.dataset.splits[TRAIN], work.seed, SAMPLE)
 
-    def normalised() -> Iterator[tuple[Tensor, np.ndarray]]:
+    def normalised() -> Iterator[tuple[Tensor, np.ndarray, np.ndarray | None]]:
         done = 0
         for batch in batches(pictures, work.preprocessing, BATCH):
             done += len(batch.indices) + len(batch.failures)
             if len(batch.indices):
                 with torch.inference_mode():
-                    yield normalise(batch.pixels, work.preprocessing), pictures.labels[batch.indices]
+                    shown = pictures.take(batch.indices)
+                    yield normalise(batch.pixels, work.preprocessing), shown.labels, shown.groups
             work.reporter.step("measuring", done, len(pictures))
 
     try:

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from graft.data.dataset import TEST, TRAIN, VAL, Dataset
-from graft.data.opening import open_dataset
 from graft.data.splitting import with_validation
 from graft.errors import CutError, InputError
 from graft.features.engine import choose
@@ -23,6 +22,7 @@ from graft.training.fitting import Reporter, Trained, Work, fit_level, with_choi
 from graft.training.loop import Epoch
 from graft.training.optimisation import Recipe, check_recipe
 from graft.training.outlook import outlook
+from graft.training.preparing import look_over, open_data
 from graft.transfer.levels import Plan, check_level, plan
 from graft.weights.base import Base, load_base, untrained_base
 
@@ -43,6 +43,9 @@ def compare(
     engine: str = "auto",
     precision: str = "auto",
     arch: str | None = None,
+    group: str | None = None,
+    split: str | Path | None = None,
+    audit: bool = True,
     seed: int = 0,
     progress: bool = False,
     reporter: Reporter | None = None,
@@ -54,8 +57,9 @@ def compare(
     same pictures, batch size and epochs, by default those that suit a pretrained start; a random one usually wants
     more. The rate, if `recipe` leaves it open, is what suits each start. Nothing is kept but cached activations.
 
-    `reporter` gets the steps of the whole, which are epochs and one more for each training, and those of the training
-    at hand. Raises InputError and its kinds for what cannot be used, FetchError for weights that are not here.
+    `group`, `split` and `audit` are as for `train`. `reporter` gets the steps of the whole, which are epochs and one
+    more for each training, and those of the training at hand. Raises InputError and its kinds for what cannot be used,
+    FetchError for weights that are not here.
     """
     started, reporter = time.perf_counter(), reporter or Reporter()
     levels = _checked(levels)
@@ -64,13 +68,15 @@ def compare(
     given: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size}
     recipe = replace(recipe or Recipe(), **{name: value for name, value in given.items() if value is not None})
     _check_budget(recipe)
-    choice, opened = choose(engine, precision), open_dataset(data)
-    dataset = with_validation(opened, seed)
+    choice, opened = choose(engine, precision), open_data(data, group, split)
+    with_validation(opened, seed)
     pretrained = load_base(base, architecture=arch, progress=progress) if set(levels) != {SCRATCH} else None
     starts = _Starts(base, pretrained, arch, image_size, fit)
 
     first = starts.of(SCRATCH if pretrained is None else "all", seed)
     check_input_size(first.network, first.preprocessing)
+    opened, _ = look_over(opened, first.preprocessing if audit else None, reporter)
+    dataset = with_validation(opened, seed)
     plans = {level: plan(level, first.network, first.pretrained) for level in levels}
     _check_cuts(plans, first.network.config.architecture)
     pictures, classes = len(dataset.splits[TRAIN]), len(dataset.classes)

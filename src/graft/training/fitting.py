@@ -131,7 +131,8 @@ def _fit_head(work: Work) -> Trained:
     features = {name: activations.values.float().numpy() for name, activations in found.items()}
     of_train = np.concatenate([features[name] for name in (TRAIN, *views)])
     every_label = np.tile(labels[TRAIN], 1 + len(views))
-    head = fit_head(of_train, every_label, len(dataset.classes), work.seed, views=1 + len(views))
+    shown = dataset.splits[TRAIN].take(found[TRAIN].indices)
+    head = fit_head(of_train, every_label, len(dataset.classes), work.seed, 1 + len(views), shown.groups, shown.weights)
     put_head(network, head)
     temperature = fit_temperature(head.logits, head.labels)
     logits = {name: features[name] @ head.weight.T + head.bias for name in dataset.splits if name != TRAIN}
@@ -154,9 +155,10 @@ def _fit_crown(work: Work) -> Trained:
     skipped: dict[str, str] = {}
     solvable = any(True for _ in network.head.parameters())
     if work.base.pretrained and work.plan.level != "scratch" and solvable:
-        features, of_features = frozen_features(work, dataset.splits[TRAIN])
-        _check_classes(dataset, {TRAIN: of_features})
-        put_head(network, fit_head(features[0], of_features, len(dataset.classes), work.seed))
+        features, shown = frozen_features(work, dataset.splits[TRAIN])
+        _check_classes(dataset, {TRAIN: shown.labels})
+        classes = len(dataset.classes)
+        put_head(network, fit_head(features[0], shown.labels, classes, work.seed, 1, shown.groups, shown.weights))
     else:
         network.new_head(len(dataset.classes))
     settled = work.recipe.settled(
@@ -262,13 +264,14 @@ def crown_inputs(work: Work, name: str, pictures: Pictures, epochs: int) -> tupl
         return SomeInputs(inputs, readable), failures
     if work.plan.cut == INPUT:
         readable, failures, pixels = _decode(work, name, pictures, views, keep=True)
-        return PixelInputs(pixels, pictures.labels[readable], work.preprocessing), failures
+        shown = pictures.take(readable)
+        return PixelInputs(pixels, shown.labels, work.preprocessing, shown.weights), failures
     named = {name if view is None else f"{name}, view {view.number}": view for view in views}
     found = _extract(work, work.plan.cut, dict.fromkeys(named, pictures), f"activations of {name}", views=named)
     first = next(iter(found.values()))
-    return ActivationInputs(
-        tuple(each.values for each in found.values()), pictures.labels[first.indices]
-    ), first.failures
+    shown = pictures.take(first.indices)
+    views_kept = tuple(each.values for each in found.values())
+    return ActivationInputs(views_kept, shown.labels, shown.weights), first.failures
 
 
 def _decode(
@@ -291,15 +294,15 @@ def _decode(
     return np.concatenate(indices), failures, tuple(kept)
 
 
-def frozen_features(work: Work, pictures: Pictures, crops: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """What the head classifies, float32 (views, n, D), with labels int (n,), of the pictures that can be decoded.
+def frozen_features(work: Work, pictures: Pictures, crops: bool = False) -> tuple[np.ndarray, Pictures]:
+    """What the head classifies, float32 (views, n, D), of the pictures that can be decoded, and those pictures.
 
     There is one view, or with `crops` as many as a level of the head alone would see.
     """
     views = {f"{TRAIN} with a crop of {fraction:.2f}": fraction for fraction in (_more_crops(work) if crops else ())}
     splits = dict.fromkeys((TRAIN, *views), pictures)
     found = _extract(work, work.base.network.cuts[-2], splits, "features for the head", views)
-    return np.stack([each.values.float().numpy() for each in found.values()]), pictures.labels[found[TRAIN].indices]
+    return np.stack([each.values.float().numpy() for each in found.values()]), pictures.take(found[TRAIN].indices)
 
 
 def _extract(

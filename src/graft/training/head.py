@@ -37,31 +37,78 @@ class HeadFit:
     gradient: float
 
 
-def fit_head(features: np.ndarray, labels: np.ndarray, classes: int, seed: int = 0, views: int = 1) -> HeadFit:
+def fit_head(
+    features: np.ndarray,
+    labels: np.ndarray,
+    classes: int,
+    seed: int = 0,
+    views: int = 1,
+    groups: np.ndarray | None = None,
+    weights: np.ndarray | None = None,
+) -> HeadFit:
     """The head that minimises log loss on `features` (N, D) with `labels` int (N,), each class present.
 
     With several views the rows are all pictures in their first view, then all in their second, and so on: views of a
-    picture are never on both sides of a fold, and only the first is held out.
+    picture are never on both sides of a fold, and only the first is held out. Nor are pictures of one group, int
+    (pictures,), on both sides. `weights` (pictures,) say how much the loss of each counts.
     """
     from threadpoolctl import threadpool_limits
 
     # Thousands of products too small to share: on a busy machine threads that wait for each other made them 30 times
     # slower, on an idle one they gained nothing.
     with threadpool_limits(1 if features.size <= ONE_THREAD_UP_TO else None):
-        return _fit_head(features, labels, classes, seed, views)
+        counting = np.ones(len(labels)) if weights is None else np.tile(weights / weights.mean(), views)
+        return _fit_head(features, labels, counting, classes, seed, views, groups)
 
 
-def _fit_head(features: np.ndarray, labels: np.ndarray, classes: int, seed: int, views: int) -> HeadFit:
+def _fit_head(
+    features: np.ndarray,
+    labels: np.ndarray,
+    weights: np.ndarray,
+    classes: int,
+    seed: int,
+    views: int,
+    groups: np.ndarray | None,
+) -> HeadFit:
+    x, centre, scale = _centred(features)
+    x, basis = _onto_principal_axes(x)
+    chosen, logits, held_out = _choose_penalty(x, labels, weights, classes, seed, views, groups)
+    solution, gradient = _solve(x, labels, weights, classes, chosen)
+    weight = solution[:-1].T @ basis / scale
+    bias = solution[-1] - weight @ centre
+    return HeadFit(weight.astype(np.float32), bias.astype(np.float32), chosen, logits, held_out, gradient)
+
+
+def held_out_logits(
+    features: np.ndarray, labels: np.ndarray, classes: int, fold: np.ndarray, inverse_penalty: float, most: int
+) -> np.ndarray:
+    """Logits (N, classes) of all pictures, each by a head fitted on the other folds; `fold` and `labels` int (N,).
+
+    Where the other folds have more than `most` pictures, the head sees so many, evenly drawn in the order they are in.
+    """
+    from threadpoolctl import threadpool_limits
+
+    logits = np.zeros((len(labels), classes))
+    with threadpool_limits(1):
+        # To tell who is unlikely, single precision is enough, and twice as fast.
+        x, _ = _onto_principal_axes(_centred(features)[0].astype(np.float32))
+        for number in np.unique(fold):
+            out, kept = fold == number, np.flatnonzero(fold != number)
+            if len(kept) > most:
+                kept = kept[np.linspace(0, len(kept) - 1, most).astype(int)]
+            given = x[kept], labels[kept], np.ones(len(kept))
+            solution, _ = _solve(*given, classes, inverse_penalty, tolerance=1e-3)
+            logits[out] = x[out] @ solution[:-1] + solution[-1]
+    return logits
+
+
+def _centred(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Features (N, D) less their mean (D,) and over their scale, so that their mean square is one; mean and scale."""
     kind = np.float64 if features.size <= DOUBLE_UP_TO else np.float32
     centre = features.mean(0, dtype=np.float64)
     x = (features - centre).astype(kind)
     scale = float(np.sqrt(np.mean(np.square(x), dtype=np.float64))) or 1.0
-    x, basis = _onto_principal_axes(x / scale)
-    chosen, logits, held_out = _choose_penalty(x, labels, classes, seed, views)
-    solution, gradient = _solve(x, labels, classes, chosen)
-    weight = solution[:-1].T @ basis / scale
-    bias = solution[-1] - weight @ centre
-    return HeadFit(weight.astype(np.float32), bias.astype(np.float32), chosen, logits, held_out, gradient)
+    return x / scale, centre, scale
 
 
 def _onto_principal_axes(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -81,7 +128,13 @@ def _onto_principal_axes(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _choose_penalty(
-    x: np.ndarray, labels: np.ndarray, classes: int, seed: int, views: int
+    x: np.ndarray,
+    labels: np.ndarray,
+    weights: np.ndarray,
+    classes: int,
+    seed: int,
+    views: int,
+    groups: np.ndarray | None,
 ) -> tuple[float, np.ndarray, np.ndarray]:
     """The candidate with the least held-out log loss, and the held-out logits it gave.
 
@@ -95,18 +148,23 @@ def _choose_penalty(
         rows = rows[np.linspace(0, count - 1, PICTURES_TO_CHOOSE_ON).astype(int)]
     # Pictures sorted by class and dealt out in turn: every fold has its share of every class.
     fold = np.arange(len(rows)) % min(FOLDS, len(rows))
-    starts: list[np.ndarray | None] = [None] * (fold.max() + 1)
+    if groups is not None:
+        _, first, group = np.unique(groups[rows], return_index=True, return_inverse=True)
+        # All go where the first of them went; where all pictures are one group there is nothing else to hold out.
+        fold = fold[first][group] if len(first) > 1 else fold
+    starts: dict[int, np.ndarray | None] = dict.fromkeys(np.unique(fold).tolist())
     best, least, risen = INVERSE_PENALTIES[0], np.inf, 0
     best_logits = np.zeros((len(rows), classes))
     for inverse_penalty in INVERSE_PENALTIES:
         logits = np.zeros((len(rows), classes))
-        for number in range(len(starts)):
+        for number, start in starts.items():
             out, kept = rows[fold == number], rows[fold != number]
             kept = (kept + count * np.arange(views)[:, None]).ravel()
-            solution, _ = _solve(x[kept], labels[kept], classes, inverse_penalty, starts[number], tolerance=1e-3)
+            given = x[kept], labels[kept], weights[kept]
+            solution, _ = _solve(*given, classes, inverse_penalty, start, tolerance=1e-3)
             logits[fold == number] = x[out] @ solution[:-1] + solution[-1]
             starts[number] = solution
-        loss = -_log_softmax(logits)[np.arange(len(rows)), labels[rows]].mean()
+        loss = -(weights[rows] * _log_softmax(logits)[np.arange(len(rows)), labels[rows]]).mean()
         risen = 0 if loss < least else risen + 1
         if loss < least:
             best, least, best_logits = inverse_penalty, loss, logits
@@ -118,12 +176,13 @@ def _choose_penalty(
 def _solve(
     x: np.ndarray,
     labels: np.ndarray,
+    weights: np.ndarray,
     classes: int,
     inverse_penalty: float,
     start: np.ndarray | None = None,
     tolerance: float = 1e-6,
 ) -> tuple[np.ndarray, float]:
-    """Minimise mean log loss + |W|^2 / (2 inverse_penalty N), from `start` (r + 1, classes), bias last.
+    """Minimise the weighted mean log loss + |W|^2 / (2 inverse_penalty N), from `start` (r + 1, classes), bias last.
 
     L-BFGS in variables scaled by a bound on the curvature along each axis, half the mean square of the coordinates
     plus the penalty (Böhning 1992, "Multinomial logistic regression algorithm"), which makes the problem round.
@@ -141,8 +200,8 @@ def _solve(
     def loss_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
         solution = flat.reshape(width + 1, classes) * scale
         log_probabilities = _log_softmax(x @ solution[:-1].astype(x.dtype) + solution[-1])
-        loss = -(log_probabilities * targets).sum() / count + penalty / 2 * np.square(solution[:-1]).sum()
-        error = (np.exp(log_probabilities) - targets) / count
+        loss = -(weights @ (log_probabilities * targets).sum(1)) / count + penalty / 2 * np.square(solution[:-1]).sum()
+        error = weights[:, None] * (np.exp(log_probabilities) - targets) / count
         gradient = np.vstack([x.T @ error.astype(x.dtype) + penalty * solution[:-1], error.sum(0)])
         return float(loss), (gradient * scale).ravel()
 

@@ -15,10 +15,16 @@ from graft.images.preprocessing import Preprocessing, normalise
 
 
 class Inputs(Protocol):
-    """Examples in a fixed order: `labels` int64 (n,), and batches of the crown's input in any order asked for."""
+    """Examples in a fixed order: `labels` int64 (n,), and batches of the crown's input in any order asked for.
+
+    `weights` say how much each counts, float32 (n,); None: all the same.
+    """
 
     @property
     def labels(self) -> np.ndarray: ...
+
+    @property
+    def weights(self) -> np.ndarray | None: ...
 
     def batches(self, order: np.ndarray, batch_size: int, epoch: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Crown inputs float32 (b, …) and labels int64 (b,), every index in `order` once.
@@ -34,6 +40,7 @@ class ActivationInputs:
 
     views: tuple[Tensor, ...]
     labels: np.ndarray
+    weights: np.ndarray | None = None
 
     def batches(self, order: np.ndarray, batch_size: int, epoch: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         values, labels = _shown(self.views, epoch), torch.from_numpy(self.labels)
@@ -53,6 +60,7 @@ class PixelInputs:
     views: tuple[Tensor, ...]
     labels: np.ndarray
     preprocessing: Preprocessing
+    weights: np.ndarray | None = None
 
     def batches(self, order: np.ndarray, batch_size: int, epoch: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         pixels, labels = _shown(self.views, epoch), torch.from_numpy(self.labels)
@@ -79,6 +87,10 @@ class PictureInputs:
     def labels(self) -> np.ndarray:
         return self.pictures.labels
 
+    @property
+    def weights(self) -> np.ndarray | None:
+        return self.pictures.weights
+
     def batches(self, order: np.ndarray, batch_size: int, epoch: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         # The trunk is frozen: batch norm by its running statistics, whatever mode the crown is in.
         self.trunk.eval()
@@ -100,6 +112,10 @@ class SomeInputs:
     @property
     def labels(self) -> np.ndarray:
         return self.inputs.labels[self.rows]
+
+    @property
+    def weights(self) -> np.ndarray | None:
+        return None if self.inputs.weights is None else self.inputs.weights[self.rows]
 
     def batches(self, order: np.ndarray, batch_size: int, epoch: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         return self.inputs.batches(self.rows[order], batch_size, epoch)

@@ -344,18 +344,21 @@ def groups_of(
     train: Inputs, parts: Parts, sampling: str, seed: int, epoch: int
 ) -> Iterator[list[tuple[Tensor, Tensor]]]:
     """The batches of an epoch, as many in a list as make a step; the last may be shorter."""
-    batches = train.batches(_order(train.labels, parts.batch_size, sampling, seed, epoch), parts.batch_size, epoch)
+    batches = train.batches(_order(train, parts.batch_size, sampling, seed, epoch), parts.batch_size, epoch)
     while group := list(islice(batches, parts.together)):
         yield group
 
 
-def _order(labels: np.ndarray, batch_size: int, sampling: str, seed: int, epoch: int) -> np.ndarray:
-    """The pictures of an epoch, shuffled; with `balanced` sampling drawn so that every class is as likely."""
-    random, count = np.random.default_rng((seed, epoch)), len(labels)
+def _order(train: Inputs, batch_size: int, sampling: str, seed: int, epoch: int) -> np.ndarray:
+    """The pictures of an epoch, shuffled; with `balanced` sampling drawn so that every class is as likely, and where
+    pictures have weights so that one of twice the weight is twice as likely."""
+    random, count = np.random.default_rng((seed, epoch)), len(train.labels)
+    if sampling != "balanced" and train.weights is None:
+        return evenly(random.permutation(count), batch_size)
+    chances = np.ones(count) if train.weights is None else train.weights.astype(np.float64)
     if sampling == "balanced":
-        chances = 1 / np.bincount(labels)[labels]
-        return evenly(random.choice(count, count, p=chances / chances.sum()), batch_size)
-    return evenly(random.permutation(count), batch_size)
+        chances /= np.bincount(train.labels, chances)[train.labels]
+    return evenly(random.choice(count, count, p=chances / chances.sum()), batch_size)
 
 
 def evenly(order: np.ndarray, batch_size: int) -> np.ndarray:

@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 
 from graft.data.dataset import TRAIN, Pictures
+from graft.data.splitting import stratified_folds
 from graft.models.network import Network, body_parameter_count
 from graft.training.fitting import Work, crown_inputs, crown_precision, frozen_features, put_head
 from graft.training.head import HeadFit, fit_head
@@ -17,7 +18,6 @@ from graft.training.loop import crown_logits, fit_crown
 from graft.training.outlook import outlook
 from graft.transfer.advisor import Rule, expected_gain, frozen_fraction, plausible
 from graft.transfer.levels import plan
-from graft.transfer.probe import stratified_folds
 from graft.transfer.race import FOLDS, Contestant, Fit, Trial
 
 # More pictures would change the order of levels no more, and cost more.
@@ -51,15 +51,17 @@ def trials(work: Work) -> Fit:
     whole = len(work.dataset.splits[TRAIN])
     pictures = sample(work.dataset.splits[TRAIN], work.seed)
     network, classes = work.base.network, len(work.dataset.classes)
-    features, labels = frozen_features(work, pictures, crops=True)
-    fold = stratified_folds(labels, FOLDS, work.seed)
+    features, shown = frozen_features(work, pictures, crops=True)
+    labels = shown.labels
+    fold = stratified_folds(labels, FOLDS, work.seed, shown.groups)
 
     @cache
     def head(held_out: int, views: int) -> HeadFit:
         kept, seen = fold != held_out, np.unique(labels[fold != held_out])
         every_label = np.tile(np.searchsorted(seen, labels[kept]), views)
         of_kept = np.concatenate([each[kept] for each in features[:views]])
-        return fit_head(of_kept, every_label, len(seen), work.seed, views)
+        some = shown.take(np.flatnonzero(kept))
+        return fit_head(of_kept, every_label, len(seen), work.seed, views, some.groups, some.weights)
 
     @cache
     def inputs(level: str) -> Inputs:

@@ -1,7 +1,7 @@
 """A run and its folder: claimed once, filled step by step, every file written aside and renamed.
 
 model/          all that deployment needs
-args.yaml  plan.json  audit.json  metrics.jsonl  result.json  report.html  rate_range.json (with --find-rate)
+args.yaml  plan.json  audit.json  split.csv  metrics.jsonl  result.json  report.html  rate_range.json (--find-rate)
 checkpoints/    resumable state: tensors and JSON, no pickle
 """
 

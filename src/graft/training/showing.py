@@ -18,9 +18,15 @@ PICTURES, VIEWS = 8, 6
 
 def check_png(path: Path, data: Path, option: str) -> None:
     """Refuse a place for a picture that it cannot or may not be written to. Raises InputError that names the option."""
-    if path.suffix.lower() != ".png" or path.is_dir():
-        raise InputError(f"expected the name of a .png file for {option}, got {str(path)!r}: name one")
-    if data.is_dir() and path.resolve().is_relative_to(data.resolve()):
+    check_outside(path, data, option, ".png")
+
+
+def check_outside(path: Path, data: Path, option: str, ending: str) -> None:
+    """Refuse a file without this ending, or in place of or inside the data. Raises InputError that names the option."""
+    if path.suffix.lower() != ending or path.is_dir():
+        raise InputError(f"expected the name of a {ending} file for {option}, got {str(path)!r}: name one")
+    data = data.expanduser()
+    if path.resolve() == data.resolve() or (data.is_dir() and path.resolve().is_relative_to(data.resolve())):
         raise InputError(f"expected {option} outside the pictures, got {str(path)!r}, inside {data}: give another")
 
 

@@ -10,13 +10,14 @@ from typing import Any
 import torch
 
 from graft.data.dataset import TEST, TRAIN, VAL, Dataset, counts
-from graft.data.opening import open_dataset
+from graft.data.findings import Finding
+from graft.data.split_file import write_split
 from graft.data.splitting import with_validation
 from graft.errors import DataError, InputError
 from graft.evaluation.calibration import softmax
 from graft.evaluation.report import html_report
 from graft.evaluation.scores import scores
-from graft.features.cache import write_aside
+from graft.features.cache import write_aside, write_table_aside
 from graft.features.engine import choose
 from graft.features.extraction import check_input_size
 from graft.images.preprocessing import Fit
@@ -25,6 +26,7 @@ from graft.training.advising import advise_on
 from graft.training.fitting import Reporter, Trained, Work, fit_level, with_choices
 from graft.training.optimisation import Recipe, check_recipe
 from graft.training.outlook import outlook
+from graft.training.preparing import look_over, open_data
 from graft.training.run import (
     PLAN_FILE,
     RESULT_FILE,
@@ -60,6 +62,9 @@ def train(
     arch: str | None = None,
     classes_file: str | Path | None = None,
     class_map: str | Path | None = None,
+    group: str | None = None,
+    split: str | Path | None = None,
+    audit: bool = True,
     seed: int = 0,
     strict: bool = False,
     resume: bool = False,
@@ -71,16 +76,19 @@ def train(
 ) -> Run:
     """Turn labelled pictures into a classifier in a run folder, keeping as much of `base` as `level` says.
 
-    `data` is a folder per class (under `train/ val/ test/` or not), Parquet with embedded pictures, or IDX files; it is
-    only read. `level` is `as-is`, `head`, `stages:K`, `frozen:F`, `all`, `scratch` or `auto`. `recipe` is how stages
-    are trained; `epochs`, `batch_size` and `rate`, where given, take the place of those in it. At `as-is` the base's
-    classes count for those of the pictures by name, or as the JSON file `class_map` says; the probability of a class is
-    the sum over those that count for it, divided by the sum over all that count. Pictures that cannot be
-    decoded are skipped and named in the result, or refused with `strict`. With `seconds`, a training that would take
-    longer runs its schedule through in the time there is. With `find_rate`, stages are trained at the rate that a range
-    test suggests. A PNG at `contact_sheet` shows, before training, pictures as the recipe changes them. `progress`
-    shows a bar while weights are fetched; `reporter` is told of everything else. Raises InputError and its kinds for
-    what cannot be used, FetchError for weights that are not here.
+    `data` is any source that `graft.data.opening` knows, such as a folder per class (under `train/ val/ test/` or not)
+    or a manifest; it is only read. `group` says which pictures belong together: `folder`, a column of the manifest, or
+    a regular expression on paths; a file `split` which picture stands in which split. With `audit` every picture is
+    looked at first: what is wrong is named, and copies of a picture stay on one side of a split. `level` is `as-is`,
+    `head`, `stages:K`, `frozen:F`, `all`, `scratch` or `auto`. `recipe` is how stages are trained; `epochs`,
+    `batch_size` and `rate`, where given, take the place of those in it. At `as-is` the base's classes count for those
+    of the pictures by name, or as the JSON file `class_map` says; the probability of a class is the sum over those that
+    count for it, divided by the sum over all that count. Pictures that cannot be decoded are skipped and named in the
+    result, or refused with `strict`. With `seconds`, a training that would take longer runs its schedule through in the
+    time there is. With `find_rate`, stages are trained at the rate that a range test suggests. A PNG at `contact_sheet`
+    shows, before training, pictures as the recipe changes them. `progress` shows a bar while weights are fetched;
+    `reporter` is told of everything else. Raises InputError and its kinds for what cannot be used, FetchError for
+    weights that are not here.
     """
     started, reporter = time.perf_counter(), reporter or Reporter()
     check_level(level)
@@ -98,7 +106,9 @@ def train(
     if sheet is not None:
         check_png(sheet, data, "--contact-sheet")
     unfinished = claim(Path(out) if out else None, data, resume=True) if resume else None
-    dataset = with_validation(open_dataset(data), seed)
+    opened = open_data(data, group, split)
+    # What cannot be split is refused before weights are loaded and pictures looked at.
+    with_validation(opened, seed)
     torch.manual_seed(seed)
     if level == "scratch":
         start = untrained_base(base, architecture=arch, seed=seed)
@@ -108,12 +118,11 @@ def train(
     preprocessing = with_choices(start.preprocessing, image_size, fit)
     check_input_size(start.network, preprocessing)
     chosen = plan(level, start.network, start.pretrained)
-    if level == "as-is":
-        start = _read_in_classes(start, dataset.classes, class_map)
     arguments = {
         "data": str(data.resolve()), "base": base, "level": level, "image_size": image_size, "fit": fit,
         "engine": engine, "precision": precision, "arch": arch,
-        "class_map": None if class_map is None else str(class_map), "seed": seed, **asdict(recipe),
+        "class_map": None if class_map is None else str(class_map), "group": group,
+        "split": None if split is None else str(split), "audit": audit, "seed": seed, **asdict(recipe),
         "find_rate": find_rate,
     }  # fmt: skip
     if unfinished is not None:
@@ -121,6 +130,10 @@ def train(
         if (unfinished / RESULT_FILE).exists():
             reporter.note(f"{unfinished} is finished already; this is its result")
             return read_run(unfinished)
+    looked_over, findings = look_over(opened, preprocessing if audit else None, reporter)
+    dataset = with_validation(looked_over, seed)
+    if level == "as-is":
+        start = _read_in_classes(start, dataset.classes, class_map)
     if sheet is not None:
         reporter.note(write_contact_sheet(sheet, dataset.splits[TRAIN], preprocessing, recipe, seed))
     work = Work(
@@ -141,6 +154,7 @@ def train(
     notes = (*dataset.notes, *start.notes, *([warning] if warning else []))
     for sentence in (
         *notes,
+        *(f"{each.kind.replace('_', ' ')}: {each.message}" for each in findings if each.severity != "info"),
         f"level {chosen.level}, cut {chosen.cut}, because",
         *(f"- {reason}" for reason in chosen.reasons),
         f"engine {choice}",
@@ -161,7 +175,7 @@ def train(
         if not resume:
             shutil.rmtree(folder, ignore_errors=True)
         raise
-    return _finish(work, trained, notes, started)
+    return _finish(work, trained, findings, notes, started)
 
 
 def _advised(work: Work, unfinished: Path | None) -> tuple[Plan, dict[str, Any]]:
@@ -173,7 +187,7 @@ def _advised(work: Work, unfinished: Path | None) -> tuple[Plan, dict[str, Any]]
     return advice.plan, advice.to_dict()
 
 
-def _finish(work: Work, trained: Trained, notes: tuple[str, ...], started: float) -> Run:
+def _finish(work: Work, trained: Trained, findings: tuple[Finding, ...], notes: tuple[str, ...], started: float) -> Run:
     """Scores, then everything into the run folder, the result last: a folder with a result is complete."""
     assert work.folder is not None
     classes = work.dataset.classes
@@ -190,7 +204,8 @@ def _finish(work: Work, trained: Trained, notes: tuple[str, ...], started: float
     }
     saved = SavedModel(network, work.preprocessing, classes, trained.temperature, facts, trained.outputs)
     save_model(work.folder / "model", saved)
-    write_json(work.folder / "audit.json", _audit(work.dataset, trained.skipped))
+    write_json(work.folder / "audit.json", _audit(work.dataset, findings, trained.skipped))
+    write_table_aside(work.folder / "split.csv", lambda file: write_split(work.dataset, file))
     run = Run(
         folder=work.folder,
         base=work.base.name,
@@ -230,9 +245,10 @@ def _read_in_classes(base: Base, classes: tuple[str, ...], class_map: str | Path
     return replace(base, classes=classes, outputs=outputs, notes=(*base.notes, *notes))
 
 
-def _audit(dataset: Dataset, skipped: dict[str, str]) -> dict[str, Any]:
-    findings = []
+def _audit(dataset: Dataset, findings: tuple[Finding, ...], skipped: dict[str, str]) -> dict[str, Any]:
+    """As `graft audit --json` says it; what could not be decoded is what training skipped."""
+    found = [finding.to_dict() for finding in findings if finding.kind != "unreadable"]
     if skipped:
         message = f"{len(skipped)} picture(s) could not be decoded and were left out"
-        findings.append({"kind": "unreadable", "severity": "error", "paths": list(skipped), "message": message})
-    return {"items": len(dataset), "classes": counts(dataset.splits[TRAIN], dataset.classes), "findings": findings}
+        found.insert(0, {"kind": "unreadable", "severity": "error", "paths": list(skipped), "message": message})
+    return {"items": len(dataset), "classes": counts(dataset.splits[TRAIN], dataset.classes), "findings": found}

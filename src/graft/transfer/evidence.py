@@ -35,26 +35,31 @@ class Evidence:
         }
 
 
-def measure(network: Network, batches: Iterable[tuple[Tensor, np.ndarray]], seed: int = 0) -> Evidence:
-    """Measure `batches` of pictures (N, C, H, W), float, normalised as the weights want them, with labels int (N,).
+def measure(
+    network: Network, batches: Iterable[tuple[Tensor, np.ndarray, np.ndarray | None]], seed: int = 0
+) -> Evidence:
+    """Measure `batches` of pictures (N, C, H, W), float, normalised as the weights want them, with labels and, if they
+    have any, groups, int (N,) both.
 
     Pictures are on the network's device; the network is left as it was. Too few pictures to probe leave `probe` and
     `transferability` empty. Raises ValueError when there are no pictures at all.
     """
     features: dict[str, list[np.ndarray]] = {}
     labels: list[np.ndarray] = []
+    groups: list[np.ndarray] = []
     with ShiftMeter(network).reading() as meter, torch.inference_mode():
-        for pictures, of_batch in batches:
+        for pictures, of_batch, groups_of_batch in batches:
             for stage, maps in network.feature_maps(pictures).items():
                 features.setdefault(stage, []).append(pooled(maps))
             labels.append(of_batch)
+            groups += [] if groups_of_batch is None else [groups_of_batch]
     if not labels:
         raise ValueError("expected pictures to measure, got none")
     joined, targets = {stage: np.concatenate(parts) for stage, parts in features.items()}, np.concatenate(labels)
     shift = meter.shift()
     notes = [shift.reason] if shift.reason else []
     try:
-        rows = probe(joined, targets, seed)
+        rows = probe(joined, targets, seed, groups=np.concatenate(groups) if groups else None)
     except DataError as error:
         return Evidence(len(targets), shift, (), (), (*notes, str(error)))
     scores = (StageTransferability(stage, logme(x, targets), h_score(x, targets)) for stage, x in joined.items())

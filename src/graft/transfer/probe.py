@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from graft.data.splitting import stratified_folds
 from graft.errors import DataError
 from graft.evaluation.scores import wilson_interval
 
@@ -39,9 +40,15 @@ class StageProbe:
 
 
 def probe(
-    features: Mapping[str, np.ndarray], labels: np.ndarray, seed: int = 0, folds: int = FOLDS
+    features: Mapping[str, np.ndarray],
+    labels: np.ndarray,
+    seed: int = 0,
+    folds: int = FOLDS,
+    groups: np.ndarray | None = None,
 ) -> tuple[StageProbe, ...]:
     """Probe the features (N, D) of every stage, by name, with `labels` int (N,); D may differ by stage.
+
+    Pictures of one group, int (N,), are in the same fold.
 
     A class with one picture is a wrong answer to give, never a question: it is trained on in every fold and not counted
     in `n`. Raises DataError when there are fewer than two classes, or no class has two pictures.
@@ -51,7 +58,7 @@ def probe(
     classes, labels = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
         raise DataError(f"expected pictures of two classes or more to probe with, got {len(classes)}: add another")
-    fold = stratified_folds(labels, folds, seed)
+    fold = stratified_folds(labels, folds, seed, groups)
     count = int((fold >= 0).sum())
     if not count:
         raise DataError("expected a class with two pictures or more to probe with, got one of each: add pictures")
@@ -62,20 +69,6 @@ def probe(
             right = int((held_out_answers(values, labels, fold) == labels).sum())
             rows.append(StageProbe(stage, right / count, wilson_interval(right, count), count))
     return tuple(rows)
-
-
-def stratified_folds(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
-    """The fold of each picture, int (N,), -1 for the only picture of a class.
-
-    Pictures are sorted by class and dealt out in turn. Two of a class are then never in the same fold before every
-    fold has one, so a rare class lowers the number of folds for nobody and is still trained on in all of them.
-    """
-    order = np.random.default_rng(seed).permutation(len(labels))
-    order = order[np.argsort(labels[order], kind="stable")]
-    order = order[np.bincount(labels)[labels[order]] > 1]
-    fold = np.full(len(labels), -1)
-    fold[order] = np.arange(len(order)) % folds
-    return fold
 
 
 def held_out_answers(features: np.ndarray, labels: np.ndarray, fold: np.ndarray) -> np.ndarray:

@@ -1,0 +1,141 @@
+"""graft audit"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from graft.cli.output import (
+    ArchOption,
+    Debug,
+    EngineOption,
+    FitOption,
+    GroupOption,
+    ImageSizeOption,
+    Json,
+    PrecisionOption,
+    Quiet,
+    Seed,
+    bars,
+    note,
+    print_json,
+    printable,
+)
+
+if TYPE_CHECKING:
+    from graft.data.findings import Finding
+    from graft.training.auditing import Audit
+
+STYLES = {"error": "bold red", "warning": "yellow", "info": "cyan"}
+
+
+def audit(
+    data: Annotated[str, typer.Argument(help="Labelled pictures, as for graft train.")],
+    base: Annotated[
+        str, typer.Option(help="As for graft train: what tells likely wrong labels and outliers.")
+    ] = "mobilenet_v2",
+    arch: ArchOption = None,
+    image_size: ImageSizeOption = None,
+    fit: FitOption = None,
+    group: GroupOption = None,
+    features: Annotated[bool, typer.Option(help="Whether likely wrong labels and outliers are looked for.")] = True,
+    out: Annotated[Path | None, typer.Option(help="Where a page with the pictures is written, an .html.")] = None,
+    fix_list: Annotated[
+        Path | None, typer.Option(help="Where a manifest of what is left without faults is written, a .csv.")
+    ] = None,
+    fix_split: Annotated[
+        Path | None, typer.Option(help="The same as a file for --split, of pictures that are not files of their own.")
+    ] = None,
+    drop: Annotated[
+        list[str] | None, typer.Option(help="A kind of finding to leave out of those too; give it several times.")
+    ] = None,
+    engine: EngineOption = "auto",
+    precision: PrecisionOption = "auto",
+    seed: Seed = 0,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Say what is wrong with labelled pictures, before anything is trained on them; the pictures are not touched."""
+    from graft.data.fix_list import check_kinds, without_faults, write_manifest, write_split_file
+    from graft.features.cache import write_aside, write_table_aside
+    from graft.training.audit_sheets import audit_page
+    from graft.training.auditing import audit as look_into
+    from graft.training.fitting import Reporter
+    from graft.training.showing import check_outside
+
+    for path, option, ending in (
+        (out, "--out", ".html"),
+        (fix_list, "--fix-list", ".csv"),
+        (fix_split, "--fix-split", ".csv"),
+    ):
+        if path is not None:
+            check_outside(path, Path(data), option, ending)
+    check_kinds(drop or ())
+    with bars(quiet) as shown:
+        found = look_into(
+            data,
+            base,
+            arch=arch,
+            group=group,
+            with_features=features,
+            image_size=image_size,
+            fit=fit,  # type: ignore[arg-type]  # any other is refused there
+            engine=engine,
+            precision=precision,
+            seed=seed,
+            progress=not quiet,
+            reporter=Reporter(step=shown.update, note=shown.note),
+        )
+    if json:
+        print_json(found.to_dict())
+    else:
+        _print(found, Path(data))
+    if out is not None:
+        page = audit_page(found)
+        write_aside(out, lambda file: file.write(page))
+        note(f"pictures of every finding are in {out}", quiet)
+    for path, write in ((fix_list, write_manifest), (fix_split, write_split_file)):
+        if path is not None:
+            left = without_faults(found.dataset, found.findings, drop or ())
+            write_table_aside(path, partial(write, left))
+            note(f"{path} names {len(left):,} of {len(found.dataset):,} pictures", quiet)
+
+
+def _print(found: Audit, data: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 1, 0))
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for finding in found.findings:
+        what = Text(f"{finding.severity}\n", STYLES[finding.severity])
+        what.append(finding.kind.replace("_", " "), "bold default")
+        message = Text(printable(finding.message))
+        if finding.paths:
+            message.append(f"\n{_first(finding, data)}", "dim")
+        table.add_row(what, message)
+    Console().print(table)
+    for sentence in found.notes:
+        typer.echo(f"- {printable(sentence)}")
+    severities = Counter(finding.severity for finding in found.findings)
+    typer.echo(
+        f"{len(found.dataset):,} pictures of {len(found.dataset.classes):,} classes: {severities['error']} error(s), "
+        f"{severities['warning']} warning(s) and {severities['info']} remark(s) in {found.seconds:.0f} s"
+    )
+
+
+def _first(finding: Finding, data: Path, most: int = 3) -> str:
+    """The first names, from the data on; of groups the first group."""
+    count = len(finding.groups[0]) if finding.groups else len(finding.paths)
+    root = f"{data.expanduser().resolve()}{os.sep}"
+    names = [printable(path.removeprefix(root)) for path in finding.paths[: min(most, count)]]
+    more = len(finding.paths) - len(names)
+    return (" = " if finding.groups else ", ").join(names) + (f" and {more:,} more" if more else "")

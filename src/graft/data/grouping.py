@@ -1,0 +1,99 @@
+"""Pictures that belong together: of one patient, video or burst, or copies of each other. No split may divide them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from graft.data.dataset import Dataset, Pictures, groups_of
+from graft.errors import InputError
+
+FOLDER = "folder"
+
+
+def by_path(dataset: Dataset, rule: str) -> Dataset:
+    """Group pictures by their paths: those in one folder (`folder`), or with one match of a regular expression.
+
+    Of an expression with a parenthesis its first one tells the group. A picture that it does not match stands alone,
+    which a note says. Raises InputError for what is no expression, or matches nothing.
+    """
+    try:
+        expression = None if rule == FOLDER else re.compile(rule)
+    except re.error as error:
+        raise InputError(
+            f"expected 'folder', a column of the manifest or a regular expression for --group, got {rule!r} ({error}): "
+            "mend it"
+        ) from None
+    numbers: dict[str, int] = {}
+    alone = 0
+    splits = {}
+    for name, pictures in dataset.splits.items():
+        groups = np.empty(len(pictures), dtype=np.int64)
+        for index in range(len(pictures)):
+            group = _group_of(pictures.key(index), expression)
+            alone += group is None
+            groups[index] = numbers.setdefault(f"alone {alone}" if group is None else f"group {group}", len(numbers))
+        splits[name] = replace(pictures, groups=groups)
+    if alone == len(dataset):
+        raise InputError(
+            f"expected --group to be 'folder', a column of the manifest or a regular expression that matches paths, "
+            f"got {rule!r}, which matches none of {len(dataset):,}: mend or leave it out"
+        )
+    notes = (f"--group matches {len(dataset) - alone:,} of {len(dataset):,} paths; the others stand alone",)
+    return replace(dataset, splits=splits, notes=dataset.notes + (notes if alone else ()))
+
+
+def joined(dataset: Dataset, pairs: np.ndarray) -> Dataset:
+    """The dataset with the groups of each pair of pictures made one; int64 (P, 2), counted through all splits."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    if not len(pairs):
+        return dataset
+    groups = _numbered(dataset)
+    count = int(groups.max()) + 1
+    first, second = groups[pairs[:, 0]], groups[pairs[:, 1]]
+    links = coo_array((np.ones(len(pairs), bool), (first, second)), shape=(count, count))
+    _, component = connected_components(links, directed=False)
+    return _with_groups(dataset, component.astype(np.int64)[groups])
+
+
+def straddling(dataset: Dataset) -> Iterator[tuple[str, str, int]]:
+    """Pairs of splits with the number of groups that have pictures in both; only those with any."""
+    groups = _numbered(dataset)
+    bounds = np.cumsum([0, *map(len, dataset.splits.values())])
+    within = {
+        name: np.unique(groups[start:end]) for name, start, end in zip(dataset.splits, bounds, bounds[1:], strict=False)
+    }
+    names = list(within)
+    for index, name in enumerate(names):
+        for other in names[index + 1 :]:
+            both = len(np.intersect1d(within[name], within[other], assume_unique=True))
+            if both:
+                yield name, other, both
+
+
+def _group_of(path: str, expression: re.Pattern[str] | None) -> str | None:
+    if expression is None:
+        return path.rpartition("/")[0]
+    match = expression.search(path)
+    if match is None:
+        return None
+    return match[1] if expression.groups else match[0]
+
+
+def _numbered(dataset: Dataset) -> np.ndarray:
+    """A group for every picture through all splits, int64 (N,), without gaps from zero."""
+    return np.unique(groups_of(dataset.splits.values()), return_inverse=True)[1]
+
+
+def _with_groups(dataset: Dataset, groups: np.ndarray) -> Dataset:
+    splits: dict[str, Pictures] = {}
+    start = 0
+    for name, pictures in dataset.splits.items():
+        splits[name] = replace(pictures, groups=groups[start : start + len(pictures)])
+        start += len(pictures)
+    return replace(dataset, splits=splits)

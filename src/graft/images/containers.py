@@ -1,0 +1,214 @@
+"""How the files of each format are laid out, as far as it can be read without decoding a pixel.
+
+A file of a few bytes can ask for hours or gigabytes. What it asks for is added up here first, by walks through the
+file that are bounded themselves.
+"""
+
+import re
+import struct
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import TypeVar
+
+from graft.errors import ImageError
+from graft.images.directories import check_tiff, count_pages, too_costly
+
+MOST_PIECES = 65_536  # segments, chunks, blocks or boxes: twice what the largest PNG has in chunks of 8 KiB
+MOST_SCANNED = 2_000_000_000  # pixels of a JPEG times passes over them, of which half are decoded in a second
+# Some of Pillow's decoders are written in Python and take a microsecond or so for a pixel, or a byte of the file.
+SLOW_PIXELS, SLOW_BYTES = 1_000_000, 8_000_000
+
+JPEG = b"\xff\xd8\xff"
+_GIF = (b"GIF87a", b"GIF89a")
+_ICON = b"\0\0\1\0"
+_PNG = b"\x89PNG\r\n\x1a\n"
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_JPEG2000 = b"\0\0\0\x0cjP  \r\n\x87\n"
+EXIF = b"Exif\0\0"
+
+_MARKER = re.compile(rb"\xff[^\0\xd0-\xd7\xff]")  # not a byte of pixels that happens to be FF, nor a restart
+_BITMAP_HEADERS = [size.to_bytes(4, "little") for size in (40, 52, 56, 64, 108, 124)]
+_PPM, _PPM_HEADER = re.compile(rb"P[0-6fy]"), 4096
+
+Piece = TypeVar("Piece")
+
+
+def check_layout(data: bytes) -> None:
+    """Refuse a file that would cost far more than its pixels do. Raises ImageError."""
+    if data.startswith(_TIFF):
+        check_tiff(data)
+    for signature, pieces in ((JPEG, _segments), (_PNG, _chunks), (_GIF, _before_frame), (_JPEG2000, _boxes)):
+        if data.startswith(signature):
+            # What ends too early is noticed by whoever decodes it.
+            with suppress(IndexError, struct.error):
+                for _ in _bounded(pieces(data)):
+                    pass
+    slow = _pixels_decoded_in_python(data)
+    if slow > SLOW_PIXELS or (slow and len(data) > SLOW_BYTES):
+        raise ImageError(
+            f"expected a file of a kind that takes long to decode to have at most {SLOW_PIXELS:,} pixels and "
+            f"{SLOW_BYTES:,} bytes, got {slow:,} and {len(data):,}: save it as PNG"
+        )
+
+
+def count_frames(data: bytes) -> int:
+    """Frames of a GIF and pages of a TIFF, as far as the file can be followed; 1 for every other file."""
+    if data.startswith(_TIFF):
+        return count_pages(data)
+    frames = 0
+    if data.startswith(_GIF):
+        with suppress(IndexError, struct.error, ImageError):
+            for kind, _ in _bounded(_blocks(data)):
+                frames += kind == b","
+    return max(1, frames)
+
+
+def reserved_sizes(data: bytes) -> Iterator[tuple[int, int]]:
+    """Widths and heights for which Pillow takes memory, or decodes, as soon as it opens the file."""
+    if data.startswith(_ICON):  # every picture in an icon has a header of its own: PNG's, or a bitmap's
+        (count,) = struct.unpack_from("<H", data, 4)
+        for entry in range(count):
+            (start,) = struct.unpack_from("<I", data, 6 + 16 * entry + 12)
+            is_png = data.startswith(_PNG, start)
+            yield struct.unpack_from(">II", data, start + 16) if is_png else struct.unpack_from("<II", data, start + 4)
+    if data.startswith(_GIF):  # the first frame may reach beyond the screen that the header states
+        width, height = struct.unpack_from("<HH", data, 6)
+        yield width, height
+        for kind, position in _before_frame(data):
+            if kind == b",":
+                left, top, columns, rows = struct.unpack_from("<4H", data, position + 1)
+                yield max(width, left + columns), max(height, top + rows)
+    if data.startswith(b"RIFF") and data.startswith(b"WEBPVP8X", 8):  # the canvas
+        yield 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
+
+
+def find_exif(jpeg: bytes) -> bytes:
+    """The Exif block of a JPEG, or nothing."""
+    with suppress(ImageError):
+        for marker, start, end in _bounded(_segments(jpeg)):
+            if marker == 0xE1 and jpeg.startswith(EXIF, start):
+                return jpeg[start + len(EXIF) : end]
+    return b""
+
+
+def check_scans(jpeg: bytes, width: int, height: int) -> None:
+    """Refuse a JPEG that passes over its pixels so often that it takes seconds. Raises ImageError."""
+    most = max(1, MOST_SCANNED // (width * height))
+    # The first two looks take less time: most JPEGs have one pass, and few of the others have too many.
+    if not _has_more_scans(jpeg) or jpeg.count(b"\xff\xda") <= most:
+        return
+    scans, position, markers = 0, 2, 0
+    while (found := _MARKER.search(jpeg, position)) and jpeg[found.start() + 1] != 0xD9:
+        scans += jpeg[found.start() + 1] == 0xDA
+        markers += 1
+        if scans > most or markers > MOST_PIECES:
+            raise too_costly(f"more than {most} passes over {width:,} x {height:,} pixels")
+        position = found.end() + int.from_bytes(jpeg[found.end() : found.end() + 2], "big")
+
+
+def _has_more_scans(jpeg: bytes) -> bool:
+    """Whether the first pass may be followed by others: that of a baseline JPEG has all colours."""
+    colours = 0
+    for marker, start, _ in _bounded(_segments(jpeg)):
+        if marker in (0xC0, 0xC1):
+            colours = jpeg[start + 5]
+        elif marker == 0xDA:
+            return jpeg[start] != colours
+    return True
+
+
+def _bounded(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    for number, piece in enumerate(pieces):
+        if number > MOST_PIECES:
+            raise too_costly(f"more than {MOST_PIECES:,} pieces")
+        yield piece
+
+
+def _segments(jpeg: bytes) -> Iterator[tuple[int, int, int]]:
+    """Marker, start and end of what is in each segment of a JPEG up to its pixels: ITU T.81, annex B.
+
+    A segment is FF, a marker and a length in two bytes that counts itself; more FF may stand before it.
+    """
+    position = 2
+    while position + 4 <= len(jpeg) and jpeg[position] == 0xFF:
+        marker, length = jpeg[position + 1], int.from_bytes(jpeg[position + 2 : position + 4], "big")
+        if marker == 0xFF:
+            position += 1
+            continue
+        yield marker, position + 4, position + 2 + length
+        if marker == 0xDA:
+            break
+        position += 2 + length
+
+
+def _chunks(png: bytes) -> Iterator[int]:
+    """Where each chunk of a PNG starts: length, name, content and a sum."""
+    position = len(_PNG)
+    while position + 12 <= len(png):
+        yield position
+        position += 12 + int.from_bytes(png[position : position + 4], "big")
+
+
+def _boxes(jpeg2000: bytes) -> Iterator[int]:
+    """Where each box of a JP2 starts: ITU T.800, annex I. One of length 0 reaches to the end, of 1 states it behind."""
+    position = 0
+    while position + 8 <= len(jpeg2000):
+        yield position
+        length = int.from_bytes(jpeg2000[position : position + 4], "big")
+        if length == 1:
+            length = int.from_bytes(jpeg2000[position + 8 : position + 16], "big")
+        if length < 8:
+            break
+        position += length
+
+
+def _blocks(gif: bytes) -> Iterator[tuple[bytes, int]]:
+    """Kind and place of each block of a GIF (GIF89a, appendix A): "!", "," or, for those of data within, nothing.
+
+    Raises IndexError where the file ends.
+    """
+    flags = gif[10]
+    position = 13 + (6 << (flags & 7) if flags & 0x80 else 0)
+    while (kind := gif[position : position + 1]) in (b"!", b","):
+        yield kind, position
+        if kind == b"!":
+            position += 2
+        else:
+            flags = gif[position + 9]
+            position += 11 + (6 << (flags & 7) if flags & 0x80 else 0)
+        # Blocks of data state their length and are ended by one of length zero.
+        while length := gif[position]:
+            yield b"", position
+            position += 1 + length
+        position += 1
+
+
+def _before_frame(gif: bytes) -> Iterator[tuple[bytes, int]]:
+    """The blocks of a GIF up to its first frame, that included."""
+    for kind, position in _blocks(gif):
+        yield kind, position
+        if kind == b",":
+            break
+
+
+def _pixels_decoded_in_python(data: bytes) -> int:
+    """Pixels of a QOI, of a BMP with runs and of a PPM that is not just bytes; 0 for every other file."""
+    if data.startswith(b"qoif"):
+        width, height = struct.unpack(">II", data[4:12].ljust(8, b"\0"))
+        return int(width * height)
+    start = 14 if data.startswith(b"BM") else 0
+    if data[start : start + 4] in _BITMAP_HEADERS:
+        width, height, _, compression = struct.unpack("<iiII", data[start + 4 : start + 20].ljust(16, b"\0"))
+        return abs(width * height) if compression in (1, 2) else 0
+    if not _PPM.match(data):
+        return 0
+    words = re.sub(rb"#[^\r\n]*", b" ", data[:_PPM_HEADER]).split(maxsplit=4)
+    plain = words[0] in (b"P1", b"P2", b"P3")
+    if words[0] in (b"P4", b"Pf") or (words[3:4] == [b"255"] and not plain):
+        return 0
+    # A header that is not over by now, and comments among numbers, are read a byte at a time or worse.
+    hostile = len(words) < 4 or (plain and data.count(b"#") > 100)
+    try:
+        return 2 * SLOW_PIXELS if hostile else int(words[1]) * int(words[2])
+    except ValueError:
+        return 0
