@@ -1,12 +1,12 @@
 """Copies of pictures: counted twice, on both sides of a split, or under two labels."""
 
 import numpy as np
+from looked_at import dataset, looks
 
 from graft.data.copy_findings import copy_findings
 from graft.data.dataset import Dataset
 from graft.data.findings import Finding
 from graft.data.looking import Looks
-from looked_at import dataset, looks
 
 
 def found(data: Dataset, looked: Looks, pairs: list[tuple[int, int]] | None = None) -> dict[str, Finding]:

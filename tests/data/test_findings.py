@@ -2,8 +2,9 @@
 
 from dataclasses import replace
 
-from graft.data.findings import Finding, class_findings, left_out
 from looked_at import dataset
+
+from graft.data.findings import Finding, class_findings, left_out
 
 
 def kinds(findings) -> dict[str, Finding]:

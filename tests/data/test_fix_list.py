@@ -1,10 +1,12 @@
 """The manifest of what is left: which copies go, and that graft opens it as what it says."""
 
 import io
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from looked_at import dataset
 
 from graft.data.dataset import Dataset
 from graft.data.findings import Finding
@@ -13,14 +15,13 @@ from graft.data.grouping import by_path
 from graft.data.opening import open_dataset
 from graft.data.split_file import split_as
 from graft.errors import InputError
-from looked_at import dataset
 
 
 def finding(kind: str, *groups: tuple[int, ...]) -> Finding:
     """About groups of pictures; the rows of a stand-in data set are their numbers through all splits."""
     numbers = tuple(number for group in groups for number in group)
     bounds = np.cumsum([0, *map(len, groups)]).tolist()
-    positions = tuple(tuple(range(start, end)) for start, end in zip(bounds, bounds[1:], strict=False))
+    positions = tuple(tuple(range(start, end)) for start, end in pairwise(bounds))
     return Finding(kind, "warning", "", tuple(map(str, numbers)), numbers, positions)
 
 
@@ -59,7 +60,7 @@ def test_a_kind_that_is_none_is_refused_with_the_one_that_was_meant() -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for name in ("train/a b/1.jpg", "train/a b/2.jpg", "train/ç,\"/3.jpg", "val/a b/4.jpg"):
+    for name in ("train/a b/1.jpg", "train/a b/2.jpg", 'train/ç,"/3.jpg', "val/a b/4.jpg"):
         path = tmp_path / "data" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"")

@@ -166,6 +166,13 @@ def test_an_empty_cell_is_a_failure_and_not_the_end(tmp_path: Path) -> None:
     assert batch.pixels.shape == (0, 1, 8, 8)
 
 
+def test_the_split_may_stand_within_the_name(tmp_path: Path) -> None:
+    save(tmp_path / "x-train.parquet", ["a"], [b"one"])
+    save(tmp_path / "x-val.parquet", ["a"], [b"two"])
+    splits = open_dataset(tmp_path).splits
+    assert {name: pictures.read(0) for name, pictures in splits.items()} == {"train": b"one", "val": b"two"}
+
+
 def test_a_file_not_named_after_a_split_among_others_is_refused(tmp_path: Path) -> None:
     save(tmp_path / "train.parquet", [0])
     save(tmp_path / "more.parquet", [0])

@@ -319,8 +319,7 @@ def test_a_picture_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: py
 def test_threads_read_several_shards_in_any_order(tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "BLOCK", 4096)
     monkeypatch.setattr(streams, "KEPT_BYTES", 8 * 4096)
-    monkeypatch.setattr(streams, "_BETWEEN_MARKS", 16384)
-    monkeypatch.setattr(streams, "_MOST_DECODERS", 2)
+    monkeypatch.setattr(streams, "_MOST_OPEN", 2)
     for number in range(4):
         members: dict[str, bytes | str] = {}
         for row in range(20):

@@ -8,8 +8,8 @@ import torch
 
 from graft.data.letters import LATIN, dejavu_fonts, render_letters
 from graft.data.loading import batches
-from graft.data.splitting import stratified_folds
 from graft.data.opening import open_dataset
+from graft.data.splitting import stratified_folds
 from graft.errors import DataError
 from graft.images.preprocessing import normalise
 from graft.models.catalog import build, default_config

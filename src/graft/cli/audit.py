@@ -21,6 +21,7 @@ from graft.cli.output import (
     PrecisionOption,
     Quiet,
     Seed,
+    SplitOption,
     bars,
     note,
     print_json,
@@ -43,6 +44,7 @@ def audit(
     image_size: ImageSizeOption = None,
     fit: FitOption = None,
     group: GroupOption = None,
+    split: SplitOption = None,
     features: Annotated[bool, typer.Option(help="Whether likely wrong labels and outliers are looked for.")] = True,
     out: Annotated[Path | None, typer.Option(help="Where a page with the pictures is written, an .html.")] = None,
     fix_list: Annotated[
@@ -83,6 +85,7 @@ def audit(
             base,
             arch=arch,
             group=group,
+            split=split,
             with_features=features,
             image_size=image_size,
             fit=fit,  # type: ignore[arg-type]  # any other is refused there

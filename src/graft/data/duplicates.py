@@ -42,7 +42,7 @@ WINDOWS: tuple[Window, ...] = (
     (_ALL, _ALL),
     (_MOST, _MOST),
     (_LEAST, _LEAST),
-    *list(product((_ALL, _END, _START), repeat=2))[1:],
+    *((across, down) for across, down in product((_ALL, _END, _START), repeat=2) if across != _ALL or down != _ALL),
 )
 # The window that is fitted may leave out this much at each edge.
 FARTHEST_EDGE = 0.08
@@ -56,7 +56,7 @@ STEADY_COMPONENTS = 36
 # Candidates of one picture that are confirmed, the most alike first.
 MOST_CANDIDATES = 3
 # What may remain of the variance, at most; less where the data have pictures that are alike by nature.
-LIMITS = (0.03, 0.02, 0.014, 0.01, 0.007, 0.005, 0.0035, 0.0025)
+LIMITS = (0.03, 0.02, 0.014, 0.01, 0.007, 0.006, 0.005, 0.0042, 0.0035, 0.0025)
 # Mean colours of copies, less their grey, differ by no more, in [0, 1].
 COLOUR_TOLERANCE = 0.1
 # Deviation of a thumbnail, in levels of 255, below which there is nothing in it to compare.

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,11 +17,16 @@ from graft.errors import ImageError
 from graft.images.decoding import decode
 
 if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
     from torch import Tensor
 
     from graft.data.dataset import Pictures
     from graft.images.augmenting import View
     from graft.images.preprocessing import Preprocessing
+
+
+# Pictures that a thread takes at a time: handing over each alone costs a twentieth of the decoding.
+TASK = 4
 
 
 @dataclass(frozen=True)
@@ -91,33 +97,36 @@ def batches(
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode", initializer=_work_alone)
     # Two batches ahead, and never less than four pictures a thread, keep every thread busy and memory bounded.
     ahead = max(2, -(-4 * threads // batch_size))
-    queue: deque[tuple[np.ndarray, Tensor, list[Future[None]]]] = deque()
+    queue: deque[tuple[np.ndarray, Tensor, list[Future[dict[int, str]]]]] = deque()
     upcoming = iter(groups)
     size = (preprocessing.channels, preprocessing.size, preprocessing.size)
 
-    def load_into(place: Tensor, index: int) -> None:
-        # By numpy: torch refuses to write into a tensor that was made in inference mode from another thread.
-        np.copyto(place.numpy(), load(pictures, index, preprocessing, view).numpy())
+    def load_rows(rows: range, group: np.ndarray, pixels: np.ndarray) -> dict[int, str]:
+        """Put pictures in their places, uint8 (n, C, size, size), and return the rows that failed with the reason."""
+        failures = {}
+        for row in rows:
+            try:
+                # By numpy: torch refuses to write into a tensor made in inference mode from another thread.
+                pixels[row] = load(pictures, int(group[row]), preprocessing, view).numpy()
+            except ImageError as error:
+                failures[row] = str(error)
+        return failures
 
     try:
         while True:
             while len(queue) <= ahead and (group := next(upcoming, None)) is not None:
-                # Each thread puts its picture in place.
                 pixels = torch.empty((len(group), *size), dtype=torch.uint8)
-                futures = [pool.submit(load_into, *pair) for pair in zip(pixels, group.tolist(), strict=True)]
-                queue.append((group, pixels, futures))
+                tasks = [range(len(group))[start : start + TASK] for start in range(0, len(group), TASK)]
+                queue.append((group, pixels, [pool.submit(load_rows, rows, group, pixels.numpy()) for rows in tasks]))
             if not queue:
                 return
             group, pixels, futures = queue.popleft()
-            kept, failures = np.ones(len(group), dtype=bool), {}
-            for row, future in enumerate(futures):
-                try:
-                    future.result()
-                except ImageError as error:
-                    kept[row], failures[int(group[row])] = False, str(error)
-            if failures:
+            failed = {row: reason for future in futures for row, reason in future.result().items()}
+            kept = np.ones(len(group), dtype=bool)
+            kept[list(failed)] = False
+            if failed:
                 pixels = pixels[torch.from_numpy(kept)]
-            yield Batch(group[kept], pixels, failures)
+            yield Batch(group[kept], pixels, {int(group[row]): reason for row, reason in failed.items()})
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -125,11 +134,18 @@ def batches(
 def _work_alone() -> None:
     """Keep OpenMP from adding threads to this one: a picture is work for one, and the cores have others to run."""
     import torch
-    from threadpoolctl import threadpool_limits
 
     # Asked first, as torch sets the number itself on its first call in a thread.
     torch.get_num_threads()
-    threadpool_limits(1, user_api="openmp")
+    _libraries().limit(limits=1, user_api="openmp")
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    """The libraries of this process that start threads; looking for them takes longer than decoding some pictures."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def available_cores() -> int:

@@ -128,10 +128,8 @@ def look(
                 pool.submit(_look_at, pictures, missing[start : start + BLOCK], stamps, table)
                 for start in range(0, len(missing), BLOCK)
             ]
-            done = 0
-            for block in as_completed(blocks):
+            for done, block in enumerate(as_completed(blocks), start=1):
                 reasons |= block.result()
-                done += 1
                 progress(seen + min(done * BLOCK, len(missing)), len(table))
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
@@ -219,8 +217,9 @@ def _fill(table: np.ndarray, stamps: np.ndarray, before: np.ndarray) -> np.ndarr
 def _path(cache: Path, pictures: Pictures) -> Path:
     """One file for a data set, found again after some of its pictures changed: by what all names begin with."""
     ends = [pictures.name(0), pictures.name(len(pictures) - 1)] if len(pictures) else []
-    named = f"{NUMBERS} {_ROW} {os.path.commonprefix(ends)}"
-    return cache / f"{hashlib.blake2b(named.encode('utf-8', 'surrogatepass'), digest_size=10).hexdigest()}.npy"
+    # By character: `photos.zip[0]` and `photos.zip[9]` have no folder in common.
+    named = f"{NUMBERS} {_ROW} {os.path.commonprefix(ends)}"  # noqa: RUF071
+    return cache / f"looks-{hashlib.blake2b(named.encode('utf-8', 'surrogatepass'), digest_size=10).hexdigest()}.npy"
 
 
 def kept(path: Path) -> np.ndarray | None:

@@ -8,18 +8,19 @@ from graft.data.archive import is_archive, read_archive
 from graft.data.columns import first_three
 from graft.data.dataset import Dataset
 from graft.data.folder import read_folder
-from graft.data.grouping import by_path
+from graft.data.grouping import by_path, straddling
 from graft.data.hub_dataset import PREFIX, read_hub_dataset
 from graft.data.idx import is_idx, read_idx
 from graft.data.imagefolder import is_imagefolder, read_imagefolder
 from graft.data.parquet import read_parquet
+from graft.data.split_file import split_as
 from graft.data.table import ENDINGS, read_table
 from graft.data.tar_shards import is_tar_shards, read_tar_shards
 from graft.data.tree import SPLIT_FOLDERS
 from graft.errors import DataError
 
 
-def open_dataset(path: str | Path, group: str | None = None) -> Dataset:
+def open_dataset(path: str | Path, group: str | None = None, split: str | Path | None = None) -> Dataset:
     """The pictures and labels at `path`, in the splits it has (one called `all` when it has none).
 
     A folder per class (under `train/ val/ test/` or not), an archive of such folders, a manifest (CSV, TSV, JSON lines,
@@ -27,10 +28,11 @@ def open_dataset(path: str | Path, group: str | None = None) -> Dataset:
     or `hf:owner/dataset`. Nothing is decoded and nothing is written.
 
     `group` keeps pictures together that belong together: it names a column of the table, or is a rule of paths as
-    `grouping.by_path` knows them. Raises DataError for anything else, InputError for a group that matches nothing.
+    `grouping.by_path` knows them. `split` is a file as a run keeps it, which says what split each picture is in. Raises
+    DataError for anything else, InputError for a group that matches nothing.
     """
     if str(path).startswith(PREFIX):
-        return _finish(read_hub_dataset(str(path), group), group)
+        return _finish(read_hub_dataset(str(path), group), group, split)
     path = Path(path)
     # `~nobody` has no home and may well be a folder of that name.
     with suppress(RuntimeError):
@@ -41,7 +43,7 @@ def open_dataset(path: str | Path, group: str | None = None) -> Dataset:
                 f"expected a folder or file of pictures, got {str(path)!r}, which does not exist: check the path"
             )
         # The paths in a table that is a link start from the link.
-        return _finish(_open(path.resolve() if path.is_dir() else path.absolute(), group), group)
+        return _finish(_open(path.resolve() if path.is_dir() else path.absolute(), group), group, split)
     except OSError as error:
         raise DataError(
             f"expected pictures that can be read, got {str(path)!r} ({error.strerror or error}): check the path and "
@@ -78,18 +80,23 @@ def _holds_parquet(folder: Path) -> bool:
     return any(folder.glob("*.parquet")) or any(folder.glob("data/*.parquet"))
 
 
-def _finish(dataset: Dataset, group: str | None) -> Dataset:
-    """With groups by path, unless a column told them, and a note on classes that may be meant as one."""
+def _finish(dataset: Dataset, group: str | None, split: str | Path | None) -> Dataset:
+    """With groups by path, unless a column told them, the splits of a file, and notes on what may not be meant so."""
     if group is not None and all(pictures.groups is None for pictures in dataset.splits.values()):
         dataset = by_path(dataset, group)
+    if split is not None:
+        dataset = split_as(dataset, Path(split).expanduser())
+    notes = [
+        f"{count:,} group(s) have pictures in {first} and in {second}: what {second} says of unseen groups is too good"
+        for first, second, count in straddling(dataset)
+    ]
     spellings: dict[str, list[str]] = {}
     for name in dataset.classes:
         spellings.setdefault(" ".join(name.split()).casefold(), []).append(name)
     alike = [" and ".join(map(repr, names)) for names in spellings.values() if len(names) > 1]
-    if not alike:
-        return dataset
-    note = (
-        f"{len(alike):,} classes are spelled in more than one way that differs only in case or blanks, and each "
-        f"spelling was kept as a class of its own ({first_three(alike)})"
-    )
-    return replace(dataset, notes=(*dataset.notes, note))
+    if alike:
+        notes.append(
+            f"{len(alike):,} classes are spelled in more than one way that differs only in case or blanks, and each "
+            f"spelling was kept as a class of its own ({first_three(alike)})"
+        )
+    return replace(dataset, notes=(*dataset.notes, *notes))

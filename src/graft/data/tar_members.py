@@ -1,16 +1,20 @@
-"""The members of a tar file, from its headers alone: POSIX.1-2001 (pax), ustar, GNU tar and the seventh edition's.
+"""The members of a tar file, in order, by Python's tarfile.
 
-A header is one block of 512 bytes, the content follows in whole blocks, and a block of zeros ends the file. Names are
-bytes, as they are stored. Python's tarfile keeps an object for each member, and of a file that is cut off it does not
-tell what is lost.
+It ends without a word at a header that makes no sense, and keeps an object for each member: here it is asked for one
+after the other, and what it left is looked at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+import math
+import os
+import tarfile
+from collections.abc import Callable, Iterator
+from io import BufferedIOBase
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from graft.data.streams import BOMB_RATIO, CompressedFile, PlainFile
+from graft.data.streams import BOMB_RATIO, DAMAGE, bomb_limit, is_compressed, open_content
 from graft.errors import DataError
 
 FILE, FOLDER, HARD_LINK, SYMBOLIC_LINK, OTHER = (
@@ -20,28 +24,21 @@ FILE, FOLDER, HARD_LINK, SYMBOLIC_LINK, OTHER = (
     "symbolic link",
     "neither file nor folder",
 )
-# The kinds that POSIX and GNU name; any other is a file, as POSIX asks.
-_KINDS = {
-    b"1": HARD_LINK,
-    b"2": SYMBOLIC_LINK,
-    b"5": FOLDER,
-    **dict.fromkeys((b"3", b"4", b"6", b"S", b"M", b"V", b"D", b"N"), OTHER),
-}
-_WITHOUT_CONTENT = (b"1", b"2", b"3", b"4", b"5", b"6")
-_LONG_NAME, _LONG_LINK, _PAX, _PAX_FOR_ALL = b"L", b"K", b"x", b"g"
-_ZEROS = bytes(512)
-# Read ahead for headers: those of some ten small pictures at once, and not much of a large one in vain.
-_AHEAD = 16 * 2**10
-_LONGEST_NAME = 2**20
+_KINDS = {tarfile.DIRTYPE: FOLDER, tarfile.LNKTYPE: HARD_LINK, tarfile.SYMTYPE: SYMBOLIC_LINK}
+# tarfile passes on what comes of numbers and texts that make no sense, such as an offset that no file has.
+_NONSENSE = (tarfile.TarError, ValueError, OverflowError, RecursionError, *DAMAGE)
+# Names, extended headers and labels are shorter.
+MOST_TEXT_BYTES = 2**20
 
 
 class Member(NamedTuple):
-    """One entry: its kind, where its content is in the (decompressed) file, in bytes, and what a link leads to."""
+    """One entry of an archive: its kind, where its content is, what a link leads to, and the content if asked for."""
 
     name: bytes
     kind: str
     place: tuple[int, ...]
     link: bytes = b""
+    content: bytes = b""
 
 
 class BrokenTarError(Exception):
@@ -52,122 +49,87 @@ class BrokenTarError(Exception):
         self.reason = reason
         self.member = member
 
-
-class Ahead:
-    """Reads small pieces of a stream at rising offsets, many for each time that the file is asked."""
-
-    def __init__(self, stream: PlainFile | CompressedFile) -> None:
-        self.stream = stream
-        self._start, self._data = 0, b""
-
-    def read(self, start: int, size: int) -> bytes:
-        at = start - self._start
-        if at < 0 or at + size > len(self._data):
-            self._start, self._data, at = start, self.stream.read(start, max(size, _AHEAD)), 0
-        return self._data[at : at + size]
+    def note(self, name: str, consequence: str) -> str:
+        """A sentence for the user on the file of that name."""
+        inside = "" if self.member is None else f", in the middle of {os.fsdecode(self.member)!r}"
+        return f"{name} is not whole ({self.reason}{inside}): {consequence}, fetch it again"
 
 
-def members_of(ahead: Ahead) -> Iterator[Member]:
-    """Every member that is whole, in order.
-
-    Raises BrokenTarError after the last whole one of a file that is cut off or damaged, and DataError for a bomb.
-    """
-    stream, position = ahead.stream, 0
-    # What extended headers say of the member that follows.
-    said: dict[bytes, bytes] = {}
-    while (header := ahead.read(position, 512)) != _ZEROS:
-        if len(header) < 512:
-            raise BrokenTarError(stream.damage or "it lacks the mark that ends a tar file")
-        start, kind = position + 512, header[156:157]
+def looks_like_tar(path: Path) -> bool:
+    """Whether a file, compressed or not, begins with the header of a member, or is a tar file without any."""
+    with open_content(path) as content:
         try:
-            name, size = _name_and_size(header, said)
-        except ValueError as error:
-            raise BrokenTarError(str(error)) from None
-        position = start - (-size // 512) * 512
-        if position > stream.most:
-            raise DataError(
-                f"expected content of at most {BOMB_RATIO} times the size of {stream.path.name}, got more than "
-                f"{stream.most:,} bytes: it is damaged or a bomb, do not trust it"
-            )
-        if not stream.reaches(start + size):
-            raise BrokenTarError(stream.damage or "it is cut off", name)
-        if kind == _PAX_FOR_ALL:
-            continue
-        if kind in (_LONG_NAME, _LONG_LINK, _PAX):
-            if size > _LONGEST_NAME:
-                raise BrokenTarError(f"it has a name of {size:,} bytes")
-            content = ahead.read(start, size)
-            if kind == _PAX:
-                said |= _records(content)
-            else:
-                said[b"path" if kind == _LONG_NAME else b"linkpath"] = _text(content)
-            continue
-        meaning = FOLDER if name.endswith(b"/") and kind in b"0\0" else _KINDS.get(kind, FILE)
-        if any(key.startswith(b"GNU.sparse.") for key in said):
-            meaning = OTHER
-        yield Member(name, meaning, (start, size), said.get(b"linkpath", _text(header[157:257])))
-        said = {}
+            if _open_tar(content).next() is not None:
+                return True
+            content.seek(0)
+            return content.read(2 * tarfile.BLOCKSIZE) == bytes(2 * tarfile.BLOCKSIZE)
+        except (BrokenTarError, *DAMAGE):
+            return False
 
 
-def looks_like_tar(stream: PlainFile | CompressedFile) -> bool:
-    """Whether a stream begins with the header of a member, or is a tar file without any."""
-    header = stream.read(0, 512)
-    if header == _ZEROS:
-        return stream.read(512, 512) == _ZEROS
+def members_of(path: Path, wanted: Callable[[bytes], bool] = lambda name: False) -> Iterator[Member]:
+    """Every member that is whole; its place is the start and the size of its content.
+
+    The content of those whose name is `wanted` comes with them, unless it is larger than MOST_TEXT_BYTES. Raises
+    BrokenTarError after the last whole one of a file that is cut off or damaged, and DataError for a bomb.
+    """
+    most = bomb_limit(path) if is_compressed(path) else math.inf
+    with open_content(path) as content:
+        tar, before, name = _open_tar(content), 0, None
+        try:
+            while (info := tar.next()) is not None:
+                # Where tarfile keeps them all.
+                tar.members.clear()  # type: ignore[attr-defined]
+                if info.size < 0 or tar.offset <= before:
+                    raise tarfile.ReadError("a member of less than no bytes")
+                before, name = tar.offset, _as_bytes(info.name)
+                if tar.offset > most:
+                    raise DataError(
+                        f"expected content of at most {BOMB_RATIO} times the size of {path.name}, got more than "
+                        f"{most:,} bytes: it is damaged or a bomb, do not trust it"
+                    )
+                kind = FILE if info.isreg() and not info.issparse() else _KINDS.get(info.type, OTHER)
+                data = _read(content, info, wanted(name)) if kind == FILE else b""
+                yield Member(name, kind, (info.offset_data, info.size), _as_bytes(info.linkname), data)
+                name = None
+            content.seek(tar.offset)
+            if any(end := content.read(tarfile.BLOCKSIZE)) or len(end) < tarfile.BLOCKSIZE:
+                raise tarfile.ReadError("no header of a tar file follows, and no mark that ends one")
+        except _NONSENSE as error:
+            raise BrokenTarError(f"it is cut off or damaged: {error}", name) from None
+
+
+def _open_tar(content: BufferedIOBase) -> tarfile.TarFile:
+    """Raises BrokenTarError where no tar file begins."""
+    bounded: Any = _Bounded(content)
     try:
-        return len(header) == 512 and _name_and_size(header, {}) is not None
-    except ValueError:
-        return False
+        return tarfile.TarFile(fileobj=bounded, encoding="utf-8", errors="surrogateescape")
+    except _NONSENSE:
+        raise BrokenTarError("it is no tar file") from None
 
 
-def _name_and_size(header: bytes, said: dict[bytes, bytes]) -> tuple[bytes, int]:
-    """The name of a member and the bytes of its content. Raises ValueError for what is no header."""
-    if not _adds_up(header):
-        raise ValueError("what follows is no header of a tar file")
-    name = _text(header[:100])
-    # GNU tar keeps other things where POSIX has the beginning of a long name.
-    if header[345] and header[257:263] == b"ustar\0":
-        name = _text(header[345:500]) + b"/" + name
-    if header[156:157] in _WITHOUT_CONTENT:
-        size = 0
-    else:
-        size = int(said[b"size"]) if b"size" in said else _number(header[124:136])
-    if size < 0:
-        raise ValueError(f"it has a member of {size} bytes")
-    return said.get(b"path", name), size
+class _Bounded:
+    """A file for tarfile, which reads names of any length that a header states, or all there is for less than none."""
+
+    def __init__(self, file: BufferedIOBase) -> None:
+        self.seek, self.tell, self._read = file.seek, file.tell, file.read
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= MOST_TEXT_BYTES:
+            raise tarfile.ReadError(f"a header of {size:,} bytes")
+        return self._read(size)
 
 
-def _adds_up(header: bytes) -> bool:
-    """Whether a header has the sum that it states, over itself with that field as spaces."""
-    try:
-        stated = _number(header[148:156])
-    except ValueError:
-        return False
-    unsigned = sum(header) - sum(header[148:156]) + 8 * ord(" ")
-    # Some old systems added signed bytes.
-    return stated == unsigned or stated == unsigned - 256 * sum(byte > 127 for byte in header)
+def _read(content: BufferedIOBase, info: tarfile.TarInfo, wanted: bool) -> bytes:
+    """The content of a member if it is wanted; at least up to its end. Raises EOFError where that is missing."""
+    whole = wanted and info.size <= MOST_TEXT_BYTES
+    length = info.size if whole else min(info.size, 1)
+    content.seek(info.offset_data + info.size - length)
+    data = content.read(length)
+    if len(data) < length:
+        raise EOFError("unexpected end of data")
+    return data if whole else b""
 
 
-def _number(field: bytes) -> int:
-    """Octal digits among spaces and zeros; or, as GNU writes what is too large for them, bytes after a first bit."""
-    if field[0] == 0x80:
-        return int.from_bytes(field[1:], "big")
-    return int(_text(field).strip() or b"0", 8)
-
-
-def _text(field: bytes) -> bytes:
-    return field.partition(b"\0")[0]
-
-
-def _records(content: bytes) -> dict[bytes, bytes]:
-    """Records of pax, `length key=value` and a line feed each, where the length counts all of it."""
-    records, position = {}, 0
-    while position < len(content):
-        digits = content[position : position + 20].partition(b" ")[0]
-        length = int(digits) if digits.isdigit() else 0
-        key, equals, value = content[position + len(digits) + 1 : position + length - 1].partition(b"=")
-        if not equals or length <= len(digits):
-            raise BrokenTarError("it has a pax header that makes no sense")
-        records[key] = value
-        position += length
-    return records
+def _as_bytes(name: str) -> bytes:
+    return name.encode("utf-8", "surrogateescape")

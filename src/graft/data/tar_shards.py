@@ -8,24 +8,23 @@ one; else the labels themselves are the names.
 
 from __future__ import annotations
 
-import json
 import os
 from array import array
-from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graft.data.archive import Texts, name_without_ending, told, visible_path
+from graft.data.archive_paths import Texts, name_without_ending, visible_path
 from graft.data.columns import arrange_rows, first_three
 from graft.data.dataset import WHOLE, Dataset
 from graft.data.folder import file_stamp
-from graft.data.streams import CompressedFile, PlainFile, Window, open_stream, read_whole
-from graft.data.tar_members import FILE, FOLDER, Ahead, BrokenTarError, looks_like_tar, members_of
+from graft.data.sample_labels import LABELS, label_of, names_of
+from graft.data.streams import Contents
+from graft.data.tar_members import FILE, FOLDER, BrokenTarError, members_of
 from graft.data.tree import SPLIT_FOLDERS, split_in_name
 from graft.errors import DataError
 
@@ -36,12 +35,6 @@ _SHARDS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 _PICTURES = frozenset(
     b"jpg jpeg jpe jfif png gif webp avif tif tiff jp2 bmp ico qoi ppm pgm pbm pnm sgi pcx dib tga img image".split()
 )
-# Each in the order in which they are asked.
-_LABELS = (b"cls", b"json", b"txt")
-_LABEL_KEYS = ("label", "class", "cls")
-_LISTS = ("classes.txt", "classes.json", "labels.txt", "classnames.txt", "_info.json", "dataset_info.json")
-_LIST_KEYS = ("classes", "names", "class_names", "labels", "label_names")
-_MOST_LABEL_BYTES = 2**20
 # How much is looked at to see whether something is a folder of shards.
 _FIRST_FILES, _FIRST_SHARDS, _FIRST_MEMBERS = 1000, 3, 32
 
@@ -50,17 +43,13 @@ class Shards:
     """Pictures in tar files: their paths, large_binary (N,), the file of each, its start and its size, int64 (N, 3)."""
 
     def __init__(
-        self,
-        names: list[str],
-        streams: list[PlainFile | CompressedFile],
-        paths: pyarrow.LargeBinaryArray,
-        places: np.ndarray,
+        self, names: list[str], contents: Contents, paths: pyarrow.LargeBinaryArray, places: np.ndarray
     ) -> None:
         self.names = names
-        self.streams = streams
+        self.contents = contents
         self.paths = paths
         self.places = places
-        self._stamps = [file_stamp(stream.path) for stream in streams]
+        self._stamps = [file_stamp(path) for path in contents.paths]
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -71,8 +60,7 @@ class Shards:
     key = name
 
     def read(self, row: int) -> bytes:
-        shard, start, size = self.places[row].tolist()
-        return read_whole(self.streams[shard], start, size)
+        return self.contents.read(*self.places[row].tolist())
 
     def stamp(self, row: int) -> str:
         return f"{self._stamps[self.places[row, 0]]}:{os.fsdecode(self.paths[row].as_py())}"
@@ -100,26 +88,25 @@ def read_tar_shards(path: Path) -> Dataset:
         raise DataError(
             f"expected every shard in {path} to be named after its split, got {first_three(alone)}: rename or move it"
         )
-    window, found = Window(), _Found()
-    streams = [open_stream(file, window) for file in files]
-    for number, (name, stream) in enumerate(zip(names, streams, strict=True)):
-        _index(stream, number, name, found)
+    contents, found = Contents(files), _Found()
+    for number, (name, file) in enumerate(zip(names, files, strict=True)):
+        _index(file, number, name, found)
     if not len(found.paths):
         reasons = first_three(sorted(set(found.left_out.values())))
         raise DataError(
             f"expected pictures beside their labels in {path}, such as 0001.jpg and 0001.cls, got none in "
             f"{len(files):,} shard(s){reasons and f' ({reasons})'}: pack them again"
         )
-    words, classes, notes = _named(list(found.words), root)
+    words, classes, notes = names_of(list(found.words), root)
     places = np.frombuffer(found.places, np.int64).reshape(-1, 3)
     label = pyarrow.array(words, pyarrow.large_string()).take(pyarrow.array(found.labels))
     split = pyarrow.array(splits, pyarrow.large_string()).take(pyarrow.array(places[:, 0]))
     return arrange_rows(
         path.name if path.is_dir() else name_without_ending(path),
-        Shards(names, streams, found.paths.column(), places),
+        Shards(names, contents, found.paths.column(), places),
         pyarrow.table({"label": label, "split": split}),
         classes=classes,
-        notes=[*found.notes(), *notes],
+        notes=[*found.notes(), *notes, *contents.notes(path.name, int(places[:, 2].sum()))],
         left_out=found.left_out,
     )
 
@@ -162,33 +149,30 @@ class _Sample:
     labels: dict[bytes, bytes] = field(default_factory=dict)
 
 
-def _index(stream: PlainFile | CompressedFile, number: int, shard: str, found: _Found) -> None:
+def _index(file: Path, number: int, shard: str, found: _Found) -> None:
     """Add the samples of one shard."""
-    ahead, before, sample = Ahead(stream), len(found.paths), _Sample(b"")
+    before, sample = len(found.paths), _Sample(b"")
     try:
-        if not looks_like_tar(stream):
-            raise BrokenTarError("it is no tar file")
-        for name, kind, place, _ in members_of(ahead):
-            path = visible_path(name, shard)
-            if path is None or kind == FOLDER:
+        for member in members_of(file, wanted=lambda name: _key_and_ending(name)[1] in LABELS):
+            path = visible_path(member.name, shard)
+            if path is None or member.kind == FOLDER:
                 continue
             key, ending = _key_and_ending(path)
-            if kind != FILE or not key:
-                reason = f"it is a {kind}" if kind != FILE else "its name has no ending, so that it is in no sample"
-                found.left_out[_told_name(shard, path)] = reason
+            if member.kind != FILE or not key:
+                reason = "its name has no ending, so that it is in no sample"
+                found.left_out[_told_name(shard, path)] = reason if member.kind == FILE else f"it is a {member.kind}"
                 continue
             if key != sample.key:
                 _add(sample, number, shard, found)
                 sample = _Sample(key, path)
             if ending in _PICTURES:
-                sample.pictures[path] = place
-            elif ending in _LABELS:
-                start, size = place
-                sample.labels[ending] = ahead.read(start, size) if size <= _MOST_LABEL_BYTES else b""
+                sample.pictures[path] = member.place
+            elif ending in LABELS:
+                sample.labels[ending] = member.content
         _add(sample, number, shard, found)
     except BrokenTarError as error:
         _add(sample, number, shard, found)
-        found.broken.append(told(error, shard, f"the {len(found.paths) - before:,} whole samples in it are used"))
+        found.broken.append(error.note(shard, f"the {len(found.paths) - before:,} whole samples in it are used"))
         if error.member is not None or len(found.paths) == before:
             found.left_out[_told_name(shard, error.member or b"")] = f"the shard is not whole: {error.reason}"
 
@@ -198,7 +182,7 @@ def _add(sample: _Sample, number: int, shard: str, found: _Found) -> None:
     if not sample.key:
         return
     path = min(sample.pictures, default=sample.first)
-    label, reason = _label_of(sample.labels)
+    label, reason = label_of(sample.labels)
     if not sample.pictures or not label:
         found.left_out[_told_name(shard, path)] = reason if sample.pictures else "there is no picture with this key"
         return
@@ -209,30 +193,6 @@ def _add(sample: _Sample, number: int, shard: str, found: _Found) -> None:
     found.labels.append(found.words.setdefault(label, len(found.words)))
 
 
-def _label_of(labels: dict[bytes, bytes]) -> tuple[str, str]:
-    """The label of a sample as text, or an empty one and the reason. Whole numbers have no leading zeros."""
-    reason = "it has no label"
-    for ending in _LABELS:
-        if ending not in labels:
-            continue
-        value: Any = labels[ending].decode(errors="backslashreplace")
-        if ending == b"json":
-            try:
-                record = json.loads(value)
-            except (ValueError, RecursionError):
-                reason = "its label in JSON cannot be read"
-                continue
-            values = [record[key] for key in _LABEL_KEYS if key in record] if isinstance(record, dict) else [record]
-            value = next((each for each in values if isinstance(each, str | int) and not isinstance(each, bool)), "")
-        text = str(value).strip()
-        if text.isascii() and text.isdigit():
-            text = text.lstrip("0") or "0"
-        # -1 stands for no label, as it does in datasets on Hugging Face.
-        if text and text != "-1":
-            return text, ""
-    return "", reason
-
-
 def _key_and_ending(path: bytes) -> tuple[bytes, bytes]:
     """`a/0001` and `png` of `a/0001.left.PNG`; both empty for a name without an ending, which is in no sample."""
     folder, slash, name = path.rpartition(b"/")
@@ -240,43 +200,6 @@ def _key_and_ending(path: bytes) -> tuple[bytes, bytes]:
     if not dot or name.startswith(b"__"):
         return b"", b""
     return folder + slash + stem, endings.rpartition(b".")[2].lower()
-
-
-def _named(words: list[str], root: Path) -> tuple[list[str], tuple[str, ...] | None, list[str]]:
-    """The names that labels stand for, all names of the list that was used, if one was, and notes.
-
-    A list is used when all labels are whole numbers and it reaches to the largest.
-    """
-    notes: list[str] = []
-    if all(word.isascii() and word.isdigit() for word in words):
-        largest = max(map(int, words))
-        for file in _LISTS:
-            listed = _list_in(root / file)
-            if len(listed) > largest:
-                # One word may name two classes, as `crane` does in ImageNet.
-                often = Counter(listed)
-                names = [f"{name} ({number})" if often[name] > 1 else name for number, name in enumerate(listed)]
-                return [names[int(word)] for word in words], tuple(names), notes
-            if listed:
-                notes.append(f"{file} lists {len(listed):,} classes, and labels reach {largest}: it was not used")
-    return words, None, notes
-
-
-def _list_in(file: Path) -> list[str]:
-    """The class names in a file, one a line or as JSON; none where there is no such file or it holds something else."""
-    try:
-        text = file.read_text("utf-8-sig")
-        if file.suffix == ".txt":
-            return [line.strip() for line in text.splitlines() if line.strip()]
-        value = json.loads(text)
-    except (OSError, ValueError, RecursionError):
-        return []
-    if isinstance(value, dict):
-        features = value.get("features")
-        label = features.get("label") if isinstance(features, dict) else None
-        places = [value, label] if isinstance(label, dict) else [value]
-        value = next((place[key] for place in places for key in _LIST_KEYS if isinstance(place.get(key), list)), [])
-    return [str(name) for name in value] if isinstance(value, list) else []
 
 
 def _shards(path: Path) -> list[Path]:
@@ -305,18 +228,15 @@ def _is_shard(name: str) -> bool:
 
 
 def _has_labelled_picture(shard: Path) -> bool:
-    stream = open_stream(shard, Window())
-    if not looks_like_tar(stream):
-        return False
     pictures, labels = set(), set()
     # What is wrong with it, reading it tells.
     with suppress(BrokenTarError, DataError):
-        for member in islice(members_of(Ahead(stream)), _FIRST_MEMBERS):
+        for member in islice(members_of(shard), _FIRST_MEMBERS):
             path = visible_path(member.name, shard.name)
             key, ending = _key_and_ending(path) if path else (b"", b"")
             if ending in _PICTURES:
                 pictures.add(key)
-            elif ending in _LABELS:
+            elif ending in LABELS:
                 labels.add(key)
     return bool(pictures & labels)
 

@@ -26,6 +26,7 @@ _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _JPEG2000 = b"\0\0\0\x0cjP  \r\n\x87\n"
 EXIF = b"Exif\0\0"
 
+_FILL = re.compile(rb"\xff+")
 _MARKER = re.compile(rb"\xff[^\0\xd0-\xd7\xff]")  # not a byte of pixels that happens to be FF, nor a restart
 _BITMAP_HEADERS = [size.to_bytes(4, "little") for size in (40, 52, 56, 64, 108, 124)]
 _PPM, _PPM_HEADER = re.compile(rb"P[0-6fy]"), 4096
@@ -130,15 +131,13 @@ def _segments(jpeg: bytes) -> Iterator[tuple[int, int, int]]:
     A segment is FF, a marker and a length in two bytes that counts itself; more FF may stand before it.
     """
     position = 2
-    while position + 4 <= len(jpeg) and jpeg[position] == 0xFF:
-        marker, length = jpeg[position + 1], int.from_bytes(jpeg[position + 2 : position + 4], "big")
-        if marker == 0xFF:
-            position += 1
-            continue
-        yield marker, position + 4, position + 2 + length
+    while (fill := _FILL.match(jpeg, position)) and fill.end() + 3 <= len(jpeg):
+        position = fill.end()
+        marker, length = jpeg[position], int.from_bytes(jpeg[position + 1 : position + 3], "big")
+        yield marker, position + 3, position + 1 + length
         if marker == 0xDA:
             break
-        position += 2 + length
+        position += 1 + length
 
 
 def _chunks(png: bytes) -> Iterator[int]:

@@ -46,8 +46,8 @@ with suppress(OSError, AttributeError):  # where libtiff is not a library of its
 class Facts:
     """What the file of a picture says: format and mode by Pillow's names, size in pixels as shown, that is upright.
 
-    `frames` counts the pictures of an animation or of a file with several pages, of which the first one is decoded;
-    `orientation` is Exif's, 1 (upright) to 8.
+    `frames` counts the pictures of an animation or of a file with several pages, of which the first one is decoded, as
+    far as the file can be followed; `orientation` is Exif's, 1 (upright) to 8.
     """
 
     format: str

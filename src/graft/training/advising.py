@@ -13,15 +13,16 @@ from torch import Tensor
 from graft.accounting.memory import training_memory
 from graft.data.dataset import TRAIN, counts
 from graft.data.loading import batches
+from graft.data.opening import open_dataset
 from graft.data.splitting import with_validation
 from graft.errors import DataError, InputError, WeightsError
 from graft.features.engine import choose
 from graft.features.extraction import activation_bytes, check_input_size, output_shape
 from graft.images.preprocessing import Fit, normalise
 from graft.models.network import INPUT, freeze
+from graft.training.auditing import look_over
 from graft.training.fitting import Reporter, Work, with_choices
 from graft.training.optimisation import Recipe
-from graft.training.preparing import look_over, open_data
 from graft.training.racing import contestants, sample, trials
 from graft.transfer.advisor import Advice, Cost, decide, textbook
 from graft.transfer.evidence import Evidence, measure
@@ -71,7 +72,7 @@ def advise(
     `group`, `split` and `audit` are as for `train`. `reporter` is told of the steps. Raises InputError and its kinds
     for what cannot be used, FetchError for weights that are not here.
     """
-    opened = open_data(data, group, split)
+    opened = open_dataset(data, group, split)
     with_validation(opened, seed)
     torch.manual_seed(seed)
     start = load_base(base, architecture=arch, progress=progress)

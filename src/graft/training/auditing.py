@@ -92,6 +92,7 @@ def audit(
     *,
     arch: str | None = None,
     group: str | None = None,
+    split: str | Path | None = None,
     with_features: bool = True,
     image_size: int | None = None,
     fit: Fit | None = None,
@@ -108,7 +109,7 @@ def audit(
     """
     started = time.perf_counter()
     reporter = reporter or Reporter()
-    dataset = open_dataset(data, group)
+    dataset = open_dataset(data, group, split)
     choice = choose(engine, precision)
     notes, start = list(dataset.notes), None
     if with_features:
@@ -122,10 +123,7 @@ def audit(
         )
     usual = default_preprocessing("mobilenet_v2", {}) if start is None else start.preprocessing
     preprocessing = with_choices(usual, image_size, fit)
-    looks = look_at(dataset, reporter)
-    pairs = duplicate_pairs(looks)
-    dataset = joined(dataset, pairs)
-    findings = audit_pictures(dataset, preprocessing, looks, pairs)
+    dataset, findings = look_over(dataset, preprocessing, reporter)
     suspects: tuple[Suspect, ...] = ()
     if start is not None:
         check_input_size(start.network, preprocessing)
@@ -133,6 +131,21 @@ def audit(
         by_features, suspects = audit_features(dataset, indices, features, seed)
         findings = in_order(findings + by_features)
     return Audit(str(data), dataset, findings, suspects, tuple(notes), time.perf_counter() - started)
+
+
+def look_over(
+    dataset: Dataset, preprocessing: Preprocessing | None, reporter: Reporter
+) -> tuple[Dataset, tuple[Finding, ...]]:
+    """Look at every picture: the dataset with copies of one in a group, which no split divides, and what is wrong.
+
+    Without `preprocessing`, which tells what a crop would cut away, no picture is looked at.
+    """
+    if preprocessing is None:
+        return dataset, in_order(left_out(dataset))
+    looks = look_at(dataset, reporter)
+    pairs = duplicate_pairs(looks)
+    dataset = joined(dataset, pairs)
+    return dataset, audit_pictures(dataset, preprocessing, looks, pairs)
 
 
 def look_at(dataset: Dataset, reporter: Reporter) -> Looks:

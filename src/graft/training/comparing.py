@@ -11,18 +11,19 @@ import numpy as np
 import torch
 
 from graft.data.dataset import TEST, TRAIN, VAL, Dataset
+from graft.data.opening import open_dataset
 from graft.data.splitting import with_validation
 from graft.errors import CutError, InputError
 from graft.features.engine import choose
 from graft.features.extraction import check_input_size
 from graft.images.preprocessing import Fit
 from graft.models.network import body_parameter_count
+from graft.training.auditing import look_over
 from graft.training.comparison import SCRATCH, Comparison, Training, summarise
 from graft.training.fitting import Reporter, Trained, Work, fit_level, with_choices
 from graft.training.loop import Epoch
 from graft.training.optimisation import Recipe, check_recipe
 from graft.training.outlook import outlook
-from graft.training.preparing import look_over, open_data
 from graft.transfer.levels import Plan, check_level, plan
 from graft.weights.base import Base, load_base, untrained_base
 
@@ -68,7 +69,7 @@ def compare(
     given: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size}
     recipe = replace(recipe or Recipe(), **{name: value for name, value in given.items() if value is not None})
     _check_budget(recipe)
-    choice, opened = choose(engine, precision), open_data(data, group, split)
+    choice, opened = choose(engine, precision), open_dataset(data, group, split)
     with_validation(opened, seed)
     pretrained = load_base(base, architecture=arch, progress=progress) if set(levels) != {SCRATCH} else None
     starts = _Starts(base, pretrained, arch, image_size, fit)

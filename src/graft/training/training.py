@@ -11,6 +11,7 @@ import torch
 
 from graft.data.dataset import TEST, TRAIN, VAL, Dataset, counts
 from graft.data.findings import Finding
+from graft.data.opening import open_dataset
 from graft.data.split_file import write_split
 from graft.data.splitting import with_validation
 from graft.errors import DataError, InputError
@@ -23,10 +24,10 @@ from graft.features.extraction import check_input_size
 from graft.images.preprocessing import Fit
 from graft.models.network import body_parameter_count
 from graft.training.advising import advise_on
+from graft.training.auditing import look_over
 from graft.training.fitting import Reporter, Trained, Work, fit_level, with_choices
 from graft.training.optimisation import Recipe, check_recipe
 from graft.training.outlook import outlook
-from graft.training.preparing import look_over, open_data
 from graft.training.run import (
     PLAN_FILE,
     RESULT_FILE,
@@ -106,7 +107,7 @@ def train(
     if sheet is not None:
         check_png(sheet, data, "--contact-sheet")
     unfinished = claim(Path(out) if out else None, data, resume=True) if resume else None
-    opened = open_data(data, group, split)
+    opened = open_dataset(data, group, split)
     # What cannot be split is refused before weights are loaded and pictures looked at.
     with_validation(opened, seed)
     torch.manual_seed(seed)
@@ -131,6 +132,8 @@ def train(
             reporter.note(f"{unfinished} is finished already; this is its result")
             return read_run(unfinished)
     looked_over, findings = look_over(opened, preprocessing if audit else None, reporter)
+    if strict:
+        _refuse_unreadable(findings)
     dataset = with_validation(looked_over, seed)
     if level == "as-is":
         start = _read_in_classes(start, dataset.classes, class_map)
@@ -243,6 +246,15 @@ def _read_in_classes(base: Base, classes: tuple[str, ...], class_map: str | Path
         return base
     outputs, notes = find_outputs(classes, base.classes, base.outputs, class_map)
     return replace(base, classes=classes, outputs=outputs, notes=(*base.notes, *notes))
+
+
+def _refuse_unreadable(findings: tuple[Finding, ...]) -> None:
+    for finding in findings:
+        if finding.kind == "unreadable":
+            raise DataError(
+                f"expected every picture to be readable with --strict, got {len(finding.paths):,} that are not, the "
+                f"first of them {finding.paths[0]}: {finding.remarks[0]}"
+            )
 
 
 def _audit(dataset: Dataset, findings: tuple[Finding, ...], skipped: dict[str, str]) -> dict[str, Any]:

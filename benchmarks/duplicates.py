@@ -1,0 +1,222 @@
+"""Copies planted among real pictures: how many are found, how many pairs are found that are none, and in what time.
+
+    python benchmarks/duplicates.py SHARED [--data NAME…] [--pictures N] [--copies N] [--peers] [--json]
+
+SHARED holds `datasets/` with ants_bees, pacs_sketch, cifar10 and mnist. Nothing is written there: copies are planted in
+memory, those of one kind at a time, beside all pictures of the data (the first N of cifar10 and mnist). `--peers` adds
+the hashes of imagehash, compared each with each, where it is installed.
+"""
+
+import argparse
+import io
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageEnhance
+
+from graft.data.dataset import Pictures, together
+from graft.data.duplicates import exact, near
+from graft.data.looking import Looks, look
+from graft.data.opening import open_dataset
+from graft.errors import ImageError
+from graft.images.decoding import decode
+
+DATA = ("ants_bees", "pacs_sketch", "cifar10", "mnist")
+
+
+def crop(left: float, top: float, right: float, bottom: float) -> Callable[[Image.Image], Image.Image]:
+    """Cut so much off each edge, as parts of the side."""
+
+    def cut(image: Image.Image) -> Image.Image:
+        width, height = image.size
+        return image.crop(
+            (round(left * width), round(top * height), width - round(right * width), height - round(bottom * height))
+        )
+
+    return cut
+
+
+def halve(image: Image.Image) -> Image.Image:
+    return image.resize((image.width // 2, image.height // 2), Image.Resampling.BICUBIC)
+
+
+def brighten(image: Image.Image) -> Image.Image:
+    return ImageEnhance.Brightness(image).enhance(1.1)
+
+
+# The name of a kind: what is done to the pixels, and the quality of the JPEG that it is saved as (None: PNG, lossless).
+KINDS: dict[str, tuple[Callable[[Image.Image], Image.Image], int | None]] = {
+    "JPEG quality 60": (lambda image: image, 60),
+    "half the size": (halve, 95),
+    "cropped 5 % in all": (crop(0.025, 0.025, 0.025, 0.025), 95),
+    "cropped 5 % a side": (crop(0.05, 0.05, 0.05, 0.05), 95),
+    "cropped at a corner": (crop(0.05, 0.05, 0, 0), 95),
+    "brighter by 10 %": (brighten, 95),
+    "brighter, lossless": (brighten, None),
+    "half, then brighter": (lambda image: brighten(halve(image)), 95),
+}
+
+
+class Copies:
+    """Pictures in memory."""
+
+    def __init__(self, encoded: list[bytes | np.ndarray]) -> None:
+        self.encoded = encoded
+
+    def __len__(self) -> int:
+        return len(self.encoded)
+
+    def name(self, row: int) -> str:
+        return f"copies[{row}]"
+
+    key = name
+
+    def read(self, row: int) -> bytes | np.ndarray:
+        return self.encoded[row]
+
+    def stamp(self, row: int) -> str:
+        return f"{id(self)}:{row}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("shared", type=Path)
+    parser.add_argument("--data", nargs="+", default=DATA, choices=DATA)
+    parser.add_argument("--pictures", type=int, default=10_000)
+    parser.add_argument("--copies", type=int, default=400)
+    parser.add_argument("--peers", action="store_true")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    rows = []
+    for name in arguments.data:
+        dataset = open_dataset(arguments.shared / "datasets" / name)
+        # The training pictures first: it is they that the first so many are of.
+        pictures = together(sorted(dataset.splits.values(), key=len, reverse=True))
+        rows += measure(name, pictures.take(np.arange(min(len(pictures), arguments.pictures))), arguments)
+    if arguments.json:
+        print(json.dumps(rows, indent=2))
+
+
+def measure(name: str, pictures: Pictures, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    chosen = np.sort(np.random.default_rng(0).permutation(len(pictures))[: arguments.copies])
+    with tempfile.TemporaryDirectory() as cache:
+        started = time.perf_counter()
+        looks = look(pictures, Path(cache))
+        looked = time.perf_counter()
+        look(pictures, Path(cache))
+        again = time.perf_counter()
+    originals = {int(row): encoded(pictures, int(row)) for row in chosen if int(row) not in looks.reasons}
+    planted = {kind: look(of([saved(image, *KINDS[kind]) for image in originals.values()])) for kind in KINDS}
+    planted["byte for byte"] = look(of([pictures.read(row) for row in originals]))
+    timed = time.perf_counter()
+    untouched = near(looks)
+    seconds = {"look": looked - started, "look again": again - looked, "near": time.perf_counter() - timed}
+    found = {kind: recall(looks, copies, list(originals)) for kind, copies in planted.items()}
+    result = {
+        "data": name,
+        "by": "graft",
+        "pictures": len(pictures),
+        "copies": len(originals),
+        "recall": found,
+        "untouched pairs": len(untouched),
+        "pairs per picture": len(untouched) / len(pictures),
+        "seconds": seconds,
+    }
+    show(result, arguments.json)
+    results = [result]
+    if arguments.peers:
+        for result in peers(pictures, originals):
+            show({"data": name, "by": result["by"], **result}, arguments.json)
+            results.append({"data": name, **result})
+    return results
+
+
+def encoded(pictures: Pictures, row: int) -> Image.Image:
+    data = pictures.read(row)
+    return Image.fromarray(decode(data) if isinstance(data, bytes) else data).convert("RGB")
+
+
+def saved(image: Image.Image, change: Callable[[Image.Image], Image.Image], quality: int | None) -> bytes:
+    content = io.BytesIO()
+    if quality is None:
+        change(image).save(content, "PNG")
+    else:
+        change(image).save(content, "JPEG", quality=quality)
+    return content.getvalue()
+
+
+def of(contents: list[bytes | np.ndarray]) -> Pictures:
+    return Pictures(Copies(contents), np.arange(len(contents)), np.full(len(contents), -1))
+
+
+def recall(looks: Looks, copies: Looks, originals: list[int]) -> float:
+    """The share of copies, put behind all other pictures, that are found to be of their originals."""
+    columns = {
+        name: np.concatenate([values, vars(copies)[name]]) for name, values in vars(looks).items() if name != "reasons"
+    }
+    both = Looks(**columns, reasons=looks.reasons)
+    pairs = {(int(a), int(b)) for a, b in near(both)}
+    pairs |= {(int(group[0]), int(row)) for group in exact(both) for row in group[1:]}
+    return float(np.mean([(row, len(looks) + number) in pairs for number, row in enumerate(originals)]))
+
+
+def peers(pictures: Pictures, originals: dict[int, Image.Image]) -> list[dict[str, Any]]:
+    """imagehash: 64 bits each; at the same hash, and at the largest distance with at most 0.01 pairs per picture."""
+    import imagehash
+
+    results = []
+    for method in ("phash", "dhash", "whash", "average_hash"):
+        compute = getattr(imagehash, method)
+
+        def code(image: Image.Image, compute: Callable[..., Any] = compute) -> np.ndarray:
+            return np.packbits(compute(image).hash.reshape(-1)).view(np.uint64)
+
+        images = []
+        for row in range(len(pictures)):
+            try:
+                images.append(encoded(pictures, row))
+            except ImageError:
+                images.append(Image.new("RGB", (8, 8)))
+        started = time.process_time()
+        codes = np.concatenate([code(image) for image in images])
+        seconds = time.process_time() - started
+        del images
+        copies = {
+            kind: np.concatenate([code(Image.open(io.BytesIO(saved(image, *how)))) for image in originals.values()])
+            for kind, how in KINDS.items()
+        }
+        apart = {kind: np.bitwise_count(codes[list(originals)] ^ values) for kind, values in copies.items()}
+        between = np.zeros(65, dtype=np.int64)
+        for row in range(len(codes) - 1):
+            between += np.bincount(np.bitwise_count(codes[row] ^ codes[row + 1 :]), minlength=65)
+        within = between.cumsum()
+        largest = int(np.searchsorted(within, 0.01 * len(codes), side="right")) - 1
+        for distance in sorted({0, 4, 8, largest} - {-1}):
+            results.append(
+                {
+                    "by": f"{method} <= {distance}" + (" (bound)" if distance == largest else ""),
+                    "pictures": len(codes),
+                    "recall": {kind: float((values <= distance).mean()) for kind, values in apart.items()},
+                    "pairs per picture": int(within[distance]) / len(codes),
+                    "seconds": {"hash, one core": seconds},
+                }
+            )
+    return results
+
+
+def show(result: dict[str, Any], aside: bool) -> None:
+    file = sys.stderr if aside else sys.stdout
+    took = ", ".join(f"{what} {seconds:.2f} s" for what, seconds in result["seconds"].items())
+    print(f"{result['data']}, {result['pictures']:,} pictures, {result['by']}: ", end="", file=file)
+    print(f"{result['pairs per picture']:.4f} pairs per untouched picture; {took}", file=file)
+    print("   ", "; ".join(f"{kind} {share:.3f}" for kind, share in result["recall"].items()), file=file, flush=True)
+
+
+if __name__ == "__main__":
+    main()
