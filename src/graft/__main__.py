@@ -5,6 +5,11 @@ import sys
 
 from graft.cli.app import main
 
+# Read by OpenMP as torch loads it: threads that wait for each other sleep instead of spinning. On an idle machine that
+# costs nothing that could be measured; with another program on one of two cores, spinning made the training of a small
+# network take ten times as long.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 
 def run() -> None:
     """Run the command and leave at once.

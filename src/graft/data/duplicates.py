@@ -47,7 +47,7 @@ WINDOWS: tuple[Window, ...] = (
 # The window that is fitted may leave out this much at each edge.
 FARTHEST_EDGE = 0.08
 # Signs that may differ, of 64. Copies differ in up to 13, one pair in a thousand of different pictures in 18 or fewer.
-MOST_SIGNS = 14
+MOST_SIGNS = 16
 # Orders that the codes are sorted in, and the neighbours looked at on either side in each.
 ORDERS = 16
 NEIGHBOURS = 4
