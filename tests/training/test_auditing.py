@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from graft.features.engine import choose
 from graft.features.extraction import extract
 from graft.training import auditing
 from graft.training.audit_sheets import audit_page
-from graft.training.auditing import Audit, audit, audit_features, held_out_probabilities
+from graft.training.auditing import Audit, _size_to_see, audit, audit_features, held_out_probabilities
 from graft.weights.base import load_base
 
 
@@ -186,3 +187,12 @@ def test_a_class_that_is_in_one_fold_is_not_judged_and_a_picture_without_label_n
     assert len(judged) == (~np.isin(labels, [-1, 3, 5])).sum() == len(probabilities)
     alone = replace(pictures, labels=np.zeros(200, np.int64), groups=None)
     assert not len(held_out_probabilities(features[:200], alone, 0)[0])
+
+
+@pytest.mark.parametrize(("side", "seen"), [(28, 96), (32, 96), (60, 192), (500, 224)])
+def test_small_pictures_are_not_enlarged_more_than_tells_anything(side: int, seen: int) -> None:
+    # The last one could not be decoded.
+    looks = SimpleNamespace(
+        width=np.array([side] * 4 + [0]), height=np.array([2 * side] * 4 + [0]), decoded=np.arange(5) < 4
+    )
+    assert _size_to_see(224, looks) == seen  # type: ignore[arg-type]

@@ -8,8 +8,8 @@ Near duplicates are found in two steps, and no step compares every picture with 
    codes that differ in few bits are neighbours in one of the orders or another (Charikar, "Similarity estimation
    techniques from rounding algorithms", 2002, section 3). Only so many neighbours are looked at: of thousands of
    pictures that are all alike each is paired with some, so that they hang together, and not with every other.
-2. Confirmation. A window, a brightness, a contrast and a slight blur are fitted by least squares (Lucas and Kanade
-   1981) so that one thumbnail becomes the other. What remains of its variance decides.
+2. Confirmation. A window, a brightness, a contrast and a slight blur are fitted so that one thumbnail becomes the
+   other (`images.aligning`). What remains of its variance decides.
 
 How much may remain depends on the data: two photographs of anything are far apart, two handwritten ones are not. See
 `_limit`.
@@ -20,7 +20,6 @@ from __future__ import annotations
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,12 +28,11 @@ import numpy as np
 
 from graft.data.loading import available_cores
 from graft.data.looking import keep, kept
+from graft.images.aligning import Window, through, unexplained
 from graft.images.measuring import THUMBNAIL
 
 if TYPE_CHECKING:
     from graft.data.looking import Looks
-
-Window = tuple[tuple[float, float], tuple[float, float]]
 
 # What a copy may show of its original along an axis, as parts of the side, and the pairs (across, down) searched.
 _ALL, _MOST, _LEAST, _END, _START = (0.0, 1.0), (0.025, 0.975), (0.05, 0.95), (0.05, 1.0), (0.0, 0.95)
@@ -44,8 +42,6 @@ WINDOWS: tuple[Window, ...] = (
     (_LEAST, _LEAST),
     *((across, down) for across, down in product((_ALL, _END, _START), repeat=2) if across != _ALL or down != _ALL),
 )
-# The window that is fitted may leave out this much at each edge.
-FARTHEST_EDGE = 0.08
 # Signs that may differ, of 64. Copies differ in up to 13, one pair in a thousand of different pictures in 18 or fewer.
 MOST_SIGNS = 16
 # Orders that the codes are sorted in, and the neighbours looked at on either side in each.
@@ -53,10 +49,12 @@ ORDERS = 16
 NEIGHBOURS = 4
 # Bits that an order starts with come from this many first components; later ones are noisy.
 STEADY_COMPONENTS = 36
+# Of the thumbnails of candidates, one seen through a window. Copies come to 0.95 and more.
+LEAST_CORRELATION = 0.85
 # Candidates of one picture that are confirmed, the most alike first.
 MOST_CANDIDATES = 3
 # What may remain of the variance, at most; less where the data have pictures that are alike by nature.
-LIMITS = (0.03, 0.02, 0.014, 0.01, 0.007, 0.006, 0.005, 0.0042, 0.0035, 0.0025)
+LIMITS = (0.03, 0.02, 0.014, 0.01, 0.007, 0.006, 0.005, 0.0042, 0.0035, 0.003, 0.0025)
 # Mean colours of copies, less their grey, differ by no more, in [0, 1].
 COLOUR_TOLERANCE = 0.1
 # Deviation of a thumbnail, in levels of 255, below which there is nothing in it to compare.
@@ -70,7 +68,6 @@ _SAMPLE = 16384  # pictures that the components are computed from
 # Pictures, and pairs, computed with at a time: few enough to stay in a core's own memory.
 _ROWS = 2048
 _PAIRS = 128
-_STEPS = 600  # of a side, between which a window's edges are not told apart
 
 
 def exact(looks: Looks) -> list[np.ndarray]:
@@ -111,7 +108,7 @@ def _near(looks: Looks, rows: np.ndarray) -> np.ndarray:
     candidates = _candidates(thumbnails)
     tint = colour - colour.mean(1, keepdims=True)
     alike = np.abs(tint[candidates.whole] - tint[candidates.part]).max(1) <= COLOUR_TOLERANCE
-    candidates = _most_alike(candidates.take(alike), thumbnails)
+    candidates = candidates.take(alike)
     remainder = _remainder(candidates, thumbnails)
     found = remainder <= _limit(remainder, len(rows))
     pairs = rows[np.stack([candidates.whole[found], candidates.part[found]], 1)]
@@ -129,21 +126,26 @@ def _comparable(looks: Looks) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Candidates:
-    """Pairs in which `part` may be what `whole` shows through a window: numbers of pictures and of WINDOWS, int64."""
+    """Pairs in which `part` may be what `whole` shows through a window: numbers of pictures and of WINDOWS, int64 (P,).
+
+    `correlation`, float32 (P,), is that of the thumbnails, `whole` being seen through the window.
+    """
 
     whole: np.ndarray
     part: np.ndarray
     window: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.whole)
+    correlation: np.ndarray
 
     def take(self, chosen: np.ndarray | slice) -> _Candidates:
-        return _Candidates(self.whole[chosen], self.part[chosen], self.window[chosen])
+        return _Candidates(self.whole[chosen], self.part[chosen], self.window[chosen], self.correlation[chosen])
+
+    def and_also(self, other: _Candidates) -> _Candidates:
+        columns = zip(vars(self).values(), vars(other).values(), strict=True)
+        return _Candidates(*(np.concatenate(both) for both in columns))
 
 
 def _candidates(thumbnails: np.ndarray) -> _Candidates:
-    """Pairs whose codes differ in few bits, each pair once per window."""
+    """The pairs most alike of those whose codes differ in few bits."""
     mean, components = _components(thumbnails)
     codes = _codes(thumbnails, WINDOWS[0], mean, components)
     count, own = len(codes), np.arange(len(codes))
@@ -154,7 +156,7 @@ def _candidates(thumbnails: np.ndarray) -> _Candidates:
         keys = _keys(codes, bits)
         order = np.argsort(keys, kind="stable")
         orders.append((bits, keys[order], order))
-    found = []
+    best = _Candidates(own[:0], own[:0], own[:0], np.empty(0, dtype=np.float32))
     for number, window in enumerate(WINDOWS):
         seen = _codes(thumbnails, window, mean, components)
         pairs = []
@@ -165,10 +167,30 @@ def _candidates(thumbnails: np.ndarray) -> _Candidates:
                 whole = np.flatnonzero((np.bitwise_count(seen ^ codes[other]) <= MOST_SIGNS) & (other != own))
                 pairs.append(whole * count + other[whole])
         whole, part = np.divmod(np.unique(np.concatenate(pairs)), count)
-        found.append(_Candidates(whole, part, np.full(len(whole), number)))
-    return _Candidates(
-        *(np.concatenate([getattr(each, name) for each in found]) for name in _Candidates.__annotations__)
-    )
+        found = _Candidates(whole, part, np.full(len(whole), number), _correlation(thumbnails, whole, part, window))
+        best = _most_alike(best.and_also(found.take(found.correlation >= LEAST_CORRELATION)), count)
+    return best
+
+
+def _correlation(thumbnails: np.ndarray, whole: np.ndarray, part: np.ndarray, window: Window) -> np.ndarray:
+    """Between the thumbnails of each pair, float32 (P,), one of each pair seen through the window."""
+    correlation = np.empty(len(whole), dtype=np.float32)
+    for start in range(0, len(whole), _ROWS):
+        rows = slice(start, start + _ROWS)
+        seen = _normalised(through(thumbnails[whole[rows]], window))
+        correlation[rows] = (seen * _normalised(thumbnails[part[rows]])).sum(1)
+    return correlation
+
+
+def _most_alike(candidates: _Candidates, count: int) -> _Candidates:
+    """Each pair, among `count` pictures, with its best window; of each picture the MOST_CANDIDATES best pairs."""
+    best = np.argsort(-candidates.correlation, kind="stable")
+    lower = np.minimum(candidates.whole, candidates.part)[best]
+    higher = np.maximum(candidates.whole, candidates.part)[best]
+    _, first = np.unique(lower * count + higher, return_index=True)
+    first.sort()
+    best, lower, higher = best[first], lower[first], higher[first]
+    return candidates.take(best[(_rank(lower) < MOST_CANDIDATES) | (_rank(higher) < MOST_CANDIDATES)])
 
 
 def _components(thumbnails: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -193,7 +215,7 @@ def _codes(thumbnails: np.ndarray, window: Window, mean: np.ndarray, components:
     """The signs of each picture's components, seen through a window, uint64 (N,), the first one in the highest bit."""
     codes = []
     for start in range(0, len(thumbnails), _ROWS):
-        values = _normalised(_through(thumbnails[start : start + _ROWS], window))
+        values = _normalised(through(thumbnails[start : start + _ROWS], window))
         signs = np.packbits((values - mean) @ components > 0, axis=1)
         codes.append(signs.view(">u8")[:, 0].astype(np.uint64))
     return np.concatenate(codes)
@@ -210,24 +232,6 @@ def _normalised(values: np.ndarray) -> np.ndarray:
     flat = values.reshape(len(values), -1).astype(np.float32)
     flat -= flat.mean(1, keepdims=True)
     return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
-
-
-def _most_alike(candidates: _Candidates, thumbnails: np.ndarray) -> _Candidates:
-    """Each pair with the window through which it correlates best, and of each picture the MOST_CANDIDATES best."""
-    correlation = np.empty(len(candidates), dtype=np.float32)
-    for number, window in enumerate(WINDOWS):
-        through = np.flatnonzero(candidates.window == number)
-        for start in range(0, len(through), _ROWS):
-            rows = through[start : start + _ROWS]
-            seen = _normalised(_through(thumbnails[candidates.whole[rows]], window))
-            correlation[rows] = (seen * _normalised(thumbnails[candidates.part[rows]])).sum(1)
-    best = np.argsort(-correlation, kind="stable")
-    lower = np.minimum(candidates.whole, candidates.part)[best]
-    higher = np.maximum(candidates.whole, candidates.part)[best]
-    _, first = np.unique(lower * len(thumbnails) + higher, return_index=True)
-    first.sort()
-    best, lower, higher = best[first], lower[first], higher[first]
-    return candidates.take(best[(_rank(lower) < MOST_CANDIDATES) | (_rank(higher) < MOST_CANDIDATES)])
 
 
 def _rank(values: np.ndarray) -> np.ndarray:
@@ -249,111 +253,18 @@ def _limit(remainder: np.ndarray, pictures: int) -> float:
     for limit in LIMITS:
         found = np.count_nonzero(remainder <= limit)
         between = np.count_nonzero(remainder <= 2 * limit) - found
-        if between <= max(5, 0.05 * pictures, 0.15 * found):
+        if between <= max(5, 0.03 * pictures, 0.15 * found):
             return limit
     return LIMITS[-1]
 
 
 def _remainder(candidates: _Candidates, thumbnails: np.ndarray) -> np.ndarray:
-    """The part of the variance of `part` that a fit from `whole` does not explain, float32 (P,) in [0, 1]."""
+    """What a fit from `whole` leaves of the variance of `part`, float32 (P,) in [0, 1]."""
     windows = np.array(WINDOWS, dtype=np.float32).reshape(-1, 4)
 
     def fit(start: int) -> np.ndarray:
         pairs = candidates.take(np.s_[start : start + _PAIRS])
-        whole, part = (thumbnails[rows].astype(np.float32) for rows in (pairs.whole, pairs.part))
-        return _fit(whole, part, windows[pairs.window])
+        return unexplained(thumbnails[pairs.whole], thumbnails[pairs.part], windows[pairs.window], LIMITS[0])
 
-    _resamplings()
     with ThreadPoolExecutor(available_cores(), thread_name_prefix="confirm") as pool:
-        return np.concatenate([*pool.map(fit, range(0, len(candidates), _PAIRS)), np.empty(0, np.float32)])
-
-
-def _fit(whole: np.ndarray, part: np.ndarray, window: np.ndarray) -> np.ndarray:
-    """What remains of (P, H, W) after a fit from another, starting at windows (P, 4): left, right, top, bottom."""
-    remainder = _explain(_seen(whole, window), part, moving=False)[1]
-    blur = _gaussian(1.1)
-    # First seen through a blur, in which farther moves are small ones. What is far from a copy is left as it is.
-    for blurred, hopeful in ((True, 5 * LIMITS[0]), (False, 2 * LIMITS[0]), (False, 2 * LIMITS[0])):
-        tried = np.flatnonzero(remainder <= hopeful)
-        original, copy, start = whole[tried], part[tried], window[tried]
-        seen = (blur @ original @ blur, blur @ copy @ blur) if blurred else (original, copy)
-        weights, _ = _explain(_seen(seen[0], start), seen[1], moving=True)
-        gain = weights[:, 0] + weights[:, 1]
-        gain = np.where(np.abs(gain) < 0.3, 1, gain)
-        side = np.repeat(start[:, 1::2] - start[:, ::2], 2, axis=1)
-        moved = start + (weights[:, 2:] / gain[:, None]).clip(-0.04, 0.04) * side
-        moved[:, ::2] = moved[:, ::2].clip(0, FARTHEST_EDGE)
-        moved[:, 1::2] = moved[:, 1::2].clip(1 - FARTHEST_EDGE, 1)
-        rest = _explain(_seen(original, moved), copy, moving=False)[1]
-        better = rest < remainder[tried]
-        window[tried[better]] = moved[better]
-        remainder[tried[better]] = rest[better]
-    return remainder
-
-
-def _explain(seen: np.ndarray, part: np.ndarray, moving: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Least squares for (P, H, W): weights (P, 2 or 6), and the share of the variance that they leave, (P,).
-
-    The terms are a constant, the picture, the picture blurred and, when `moving`, what it changes by as the left,
-    right, top or bottom edge of its window moves by the length of its side.
-    """
-    blur = _gaussian(0.75)
-    terms = [seen, blur @ seen @ blur]
-    if moving:
-        along = ((np.arange(THUMBNAIL) + 0.5) / THUMBNAIL).astype(np.float32)
-        down, across = np.gradient(seen * THUMBNAIL, axis=(1, 2))
-        terms += [across * (1 - along), across * along, down * (1 - along)[:, None], down * along[:, None]]
-    basis = np.stack(terms, 1).reshape(len(seen), len(terms), THUMBNAIL**2)
-    basis -= basis.mean(2, keepdims=True)
-    wanted = part.reshape(len(part), THUMBNAIL**2, 1)
-    wanted = wanted - wanted.mean(1, keepdims=True)
-    square = basis @ basis.transpose(0, 2, 1)
-    # A little is added to the diagonal: without detail along an axis nothing tells where its edges are.
-    ridge = 1e-5 * np.einsum("pii->pi", square) + 1e-2
-    weights = np.linalg.solve(square + ridge[:, :, None] * np.eye(len(terms), dtype=np.float32), basis @ wanted)
-    rest = wanted - basis.transpose(0, 2, 1) @ weights
-    return weights[:, :, 0], (rest**2).sum((1, 2)) / np.maximum((wanted**2).sum((1, 2)), 1)
-
-
-def _through(pictures: np.ndarray, window: Window) -> np.ndarray:
-    """(n, H, W) through one window, stretched to the whole again, float32."""
-    across, down = (_resampling(*(round(edge * _STEPS) for edge in edges)) for edges in window)
-    return down @ pictures.astype(np.float32) @ across.T
-
-
-def _seen(pictures: np.ndarray, window: np.ndarray) -> np.ndarray:
-    """(P, H, W) through windows of their own, (P, 4), each stretched to the whole again, float32."""
-    left, right, top, bottom = np.rint(window * _STEPS).astype(np.int64).T
-    table = _resamplings()
-    across, down = table[left, _STEPS - right], table[top, _STEPS - bottom]
-    return down @ pictures @ across.swapaxes(1, 2)
-
-
-@cache
-def _resamplings() -> np.ndarray:
-    """The weights for every window that is fitted, by steps from the one edge and steps from the other."""
-    steps = range(round(FARTHEST_EDGE * _STEPS) + 1)
-    return np.stack([[_resampling(start, _STEPS - end) for end in steps] for start in steps])
-
-
-@cache
-def _resampling(start: int, end: int) -> np.ndarray:
-    """Weights that stretch a side from `start` to `end`, in steps, float32 (THUMBNAIL, THUMBNAIL).
-
-    Cubic convolution, Keys 1981, with a = -1/2; beyond the edge the outermost pixel goes on.
-    """
-    position = start + (end - start) * (np.arange(THUMBNAIL) + 0.5) / THUMBNAIL
-    position = (position * THUMBNAIL / _STEPS - 0.5).clip(0, THUMBNAIL - 1)
-    distance = np.abs(position[:, None] - np.arange(THUMBNAIL))
-    close = (1.5 * distance - 2.5) * distance**2 + 1
-    far = ((2.5 - 0.5 * distance) * distance - 4) * distance + 2
-    weights = np.where(distance < 1, close, np.where(distance < 2, far, 0))
-    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
-
-
-@cache
-def _gaussian(deviation: float) -> np.ndarray:
-    """Weights that blur a side by a Gaussian, float32 (THUMBNAIL, THUMBNAIL), nearly symmetric."""
-    position = np.arange(THUMBNAIL)
-    weights = np.exp(-0.5 * ((position - position[:, None]) / deviation) ** 2)
-    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+        return np.concatenate([*pool.map(fit, range(0, len(candidates.whole), _PAIRS)), np.empty(0, np.float32)])
