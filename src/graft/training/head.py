@@ -37,6 +37,19 @@ class HeadFit:
     gradient: float
 
 
+@dataclass(frozen=True)
+class _Examples:
+    """What a head is fitted on: coordinates (N, r), labels int (N,) of so many classes, and what each loss counts."""
+
+    x: np.ndarray
+    labels: np.ndarray
+    weights: np.ndarray
+    classes: int
+
+    def take(self, rows: np.ndarray) -> "_Examples":
+        return _Examples(self.x[rows], self.labels[rows], self.weights[rows], self.classes)
+
+
 def fit_head(
     features: np.ndarray,
     labels: np.ndarray,
@@ -57,25 +70,14 @@ def fit_head(
     # Thousands of products too small to share: on a busy machine threads that wait for each other made them 30 times
     # slower, on an idle one they gained nothing.
     with threadpool_limits(1 if features.size <= ONE_THREAD_UP_TO else None):
+        x, centre, scale = _centred(features)
+        x, basis = _onto_principal_axes(x)
         counting = np.ones(len(labels)) if weights is None else np.tile(weights / weights.mean(), views)
-        return _fit_head(features, labels, counting, classes, seed, views, groups)
-
-
-def _fit_head(
-    features: np.ndarray,
-    labels: np.ndarray,
-    weights: np.ndarray,
-    classes: int,
-    seed: int,
-    views: int,
-    groups: np.ndarray | None,
-) -> HeadFit:
-    x, centre, scale = _centred(features)
-    x, basis = _onto_principal_axes(x)
-    chosen, logits, held_out = _choose_penalty(x, labels, weights, classes, seed, views, groups)
-    solution, gradient = _solve(x, labels, weights, classes, chosen)
-    weight = solution[:-1].T @ basis / scale
-    bias = solution[-1] - weight @ centre
+        examples = _Examples(x, labels, counting, classes)
+        chosen, logits, held_out = _choose_penalty(examples, seed, views, groups)
+        solution, gradient = _solve(examples, chosen)
+        weight = solution[:-1].T @ basis / scale
+        bias = solution[-1] - weight @ centre
     return HeadFit(weight.astype(np.float32), bias.astype(np.float32), chosen, logits, held_out, gradient)
 
 
@@ -92,12 +94,12 @@ def held_out_logits(
     with threadpool_limits(1):
         # To tell who is unlikely, single precision is enough, and twice as fast.
         x, _ = _onto_principal_axes(_centred(features)[0].astype(np.float32))
+        examples = _Examples(x, labels, np.ones(len(labels)), classes)
         for number in np.unique(fold):
             out, kept = fold == number, np.flatnonzero(fold != number)
             if len(kept) > most:
                 kept = kept[np.linspace(0, len(kept) - 1, most).astype(int)]
-            given = x[kept], labels[kept], np.ones(len(kept))
-            solution, _ = _solve(*given, classes, inverse_penalty, tolerance=1e-3)
+            solution, _ = _solve(examples.take(kept), inverse_penalty, tolerance=1e-3)
             logits[out] = x[out] @ solution[:-1] + solution[-1]
     return logits
 
@@ -128,19 +130,13 @@ def _onto_principal_axes(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _choose_penalty(
-    x: np.ndarray,
-    labels: np.ndarray,
-    weights: np.ndarray,
-    classes: int,
-    seed: int,
-    views: int,
-    groups: np.ndarray | None,
+    examples: _Examples, seed: int, views: int, groups: np.ndarray | None
 ) -> tuple[float, np.ndarray, np.ndarray]:
     """The candidate with the least held-out log loss, and the held-out logits it gave.
 
     Candidates are tried from the strongest penalty on, until the loss has risen twice in a row.
     """
-    random = np.random.default_rng(seed)
+    random, labels, classes = np.random.default_rng(seed), examples.labels, examples.classes
     count = len(labels) // views
     rows = random.permutation(count)
     rows = rows[np.argsort(labels[rows], kind="stable")]
@@ -160,11 +156,10 @@ def _choose_penalty(
         for number, start in starts.items():
             out, kept = rows[fold == number], rows[fold != number]
             kept = (kept + count * np.arange(views)[:, None]).ravel()
-            given = x[kept], labels[kept], weights[kept]
-            solution, _ = _solve(*given, classes, inverse_penalty, start, tolerance=1e-3)
-            logits[fold == number] = x[out] @ solution[:-1] + solution[-1]
+            solution, _ = _solve(examples.take(kept), inverse_penalty, start, tolerance=1e-3)
+            logits[fold == number] = examples.x[out] @ solution[:-1] + solution[-1]
             starts[number] = solution
-        loss = -(weights[rows] * _log_softmax(logits)[np.arange(len(rows)), labels[rows]]).mean()
+        loss = -(examples.weights[rows] * _log_softmax(logits)[np.arange(len(rows)), labels[rows]]).mean()
         risen = 0 if loss < least else risen + 1
         if loss < least:
             best, least, best_logits = inverse_penalty, loss, logits
@@ -174,13 +169,7 @@ def _choose_penalty(
 
 
 def _solve(
-    x: np.ndarray,
-    labels: np.ndarray,
-    weights: np.ndarray,
-    classes: int,
-    inverse_penalty: float,
-    start: np.ndarray | None = None,
-    tolerance: float = 1e-6,
+    examples: _Examples, inverse_penalty: float, start: np.ndarray | None = None, tolerance: float = 1e-6
 ) -> tuple[np.ndarray, float]:
     """Minimise the weighted mean log loss + |W|^2 / (2 inverse_penalty N), from `start` (r + 1, classes), bias last.
 
@@ -190,6 +179,7 @@ def _solve(
     """
     from scipy.optimize import minimize
 
+    x, labels, weights, classes = examples.x, examples.labels, examples.weights, examples.classes
     count, width = x.shape
     targets = np.zeros((count, classes))
     targets[np.arange(count), labels] = 1
