@@ -146,9 +146,9 @@ def test_many_copies_of_one_picture_hang_together_in_few_pairs() -> None:
 
 def test_the_limit_falls_where_pictures_are_alike_by_chance() -> None:
     random = np.random.default_rng(0)
-    copies = random.uniform(0, 0.01, 300)
+    copies = random.uniform(0, LIMITS[-1], 300)
     # Pairs by chance, whose number goes with the third power of what remains.
-    chance = 0.06 * random.uniform(0, 1, 20_000) ** (1 / 3)
+    chance = 2 * LIMITS[0] * random.uniform(0, 1, 20_000) ** (1 / 3)
     assert duplicates._limit(np.array([]), 1000) == duplicates._limit(copies, 1000) == LIMITS[0]
     limit = duplicates._limit(np.concatenate([copies, chance]), 1000)
     assert limit < LIMITS[0] / 2 and (chance <= limit).sum() <= 0.1 * 300

@@ -228,17 +228,20 @@ def test_the_entry_used_longest_ago_goes_first(own_cache: Path, monkeypatch: pyt
     assert entries(own_cache) == set()
 
 
-def test_compiled_sections_and_remainders_count_in_the_budget(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["compiled/y.blob", "looks/y.npy"])
+def test_whatever_else_is_kept_counts_in_the_budget(
+    name: str, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write(own_cache / "x", torch.ones(100, 10))
     (own_cache / "left").mkdir()
     (own_cache / "left" / "values.bin").write_bytes(b"x" * 4000)
-    write_aside(cache_folder() / "compiled" / "y.blob", lambda file: file.write(b"x" * 4000))
-    os.utime(cache_folder() / "compiled" / "y.blob", (0, 1000))
+    write_aside(cache_folder() / name, lambda file: file.write(b"x" * 4000))
+    os.utime(cache_folder() / name, (0, 1000))
     monkeypatch.setenv("GRAFT_CACHE_BYTES", "12000")
     make_room(100)
-    assert entries(own_cache) == {"x"} and (cache_folder() / "compiled" / "y.blob").exists()
+    assert entries(own_cache) == {"x"} and (cache_folder() / name).exists()
     make_room(5000)
-    assert entries(own_cache) == {"x"} and not (cache_folder() / "compiled" / "y.blob").exists()
+    assert entries(own_cache) == {"x"} and not (cache_folder() / name).exists()
 
 
 def test_the_budget_is_stated_or_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ Near duplicates are found in two steps, and no step compares every picture with 
    techniques from rounding algorithms", 2002, section 3). Only so many neighbours are looked at: of thousands of
    pictures that are all alike each is paired with some, so that they hang together, and not with every other.
 2. Confirmation. A window, a brightness, a contrast and a slight blur are fitted so that one thumbnail becomes the
-   other (`images.aligning`). What remains of its variance decides.
+   other (`images.aligning`). What remains of the variance of its detail decides.
 
 How much may remain depends on the data: two photographs of anything are far apart, two handwritten ones are not. See
 `_limit`.
@@ -43,7 +43,7 @@ WINDOWS: tuple[Window, ...] = (
     *((across, down) for across, down in product((_ALL, _END, _START), repeat=2) if across != _ALL or down != _ALL),
 )
 # Signs that may differ, of 64. Copies differ in up to 13, one pair in a thousand of different pictures in 18 or fewer.
-MOST_SIGNS = 16
+MOST_SIGNS = 14
 # Orders that the codes are sorted in, and the neighbours looked at on either side in each.
 ORDERS = 16
 NEIGHBOURS = 4
@@ -53,8 +53,8 @@ STEADY_COMPONENTS = 36
 LEAST_CORRELATION = 0.85
 # Candidates of one picture that are confirmed, the most alike first.
 MOST_CANDIDATES = 3
-# What may remain of the variance, at most; less where the data have pictures that are alike by nature.
-LIMITS = (0.03, 0.02, 0.014, 0.01, 0.007, 0.006, 0.005, 0.0042, 0.0035, 0.003, 0.0025)
+# What may remain of the variance of detail, at most; less where the data have pictures that are alike by nature.
+LIMITS = (0.06, 0.04, 0.028, 0.02, 0.014, 0.012, 0.01, 0.0085, 0.007, 0.006, 0.005)
 # Mean colours of copies, less their grey, differ by no more, in [0, 1].
 COLOUR_TOLERANCE = 0.1
 # Deviation of a thumbnail, in levels of 255, below which there is nothing in it to compare.
@@ -244,7 +244,7 @@ def _rank(values: np.ndarray) -> np.ndarray:
 
 
 def _limit(remainder: np.ndarray, pictures: int) -> float:
-    """How much of the variance may remain, one of LIMITS.
+    """How much of the variance of detail may remain, one of LIMITS.
 
     Pairs that are alike by chance become about ten times as many as what may remain doubles; copies do not. So the
     limit is the highest with few pairs between itself and its double, by the number of pictures or of pairs found: a
@@ -253,13 +253,13 @@ def _limit(remainder: np.ndarray, pictures: int) -> float:
     for limit in LIMITS:
         found = np.count_nonzero(remainder <= limit)
         between = np.count_nonzero(remainder <= 2 * limit) - found
-        if between <= max(5, 0.03 * pictures, 0.15 * found):
+        if between <= max(5, 0.05 * pictures, 0.15 * found):
             return limit
     return LIMITS[-1]
 
 
 def _remainder(candidates: _Candidates, thumbnails: np.ndarray) -> np.ndarray:
-    """What a fit from `whole` leaves of the variance of `part`, float32 (P,) in [0, 1]."""
+    """What a fit from `whole` leaves of the variance of the detail of `part`, float32 (P,) in [0, 1]."""
     windows = np.array(WINDOWS, dtype=np.float32).reshape(-1, 4)
 
     def fit(start: int) -> np.ndarray:

@@ -4,7 +4,8 @@ An entry is a folder named by a digest of all that decides its numbers: the pict
 preprocessing, the section (layers and weights) and the precision. It is written under another name and renamed when
 complete, so a reader sees a whole entry or none. Beyond the budget the entries used longest ago go first.
 
-Compiled sections (`openvino_engine`) lie beside the entries and count in the same budget.
+Compiled sections (`openvino_engine`) and what was seen of pictures (`data.looking`) lie beside the entries and count in
+the same budget.
 
 The folder is `GRAFT_CACHE`, else `graft` in `XDG_CACHE_HOME` or `~/.cache`; the budget is `GRAFT_CACHE_BYTES`, else
 20 GiB or a fifth of the disk, whichever is less.
@@ -34,6 +35,7 @@ from graft.images.preprocessing import Preprocessing
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # Raised when the same pictures, layers and weights come to give other numbers: another decoder, resize or forward pass.
 NUMBERS = 2
+LOOKS = "looks"
 # An unfinished entry older than this belongs to a process that is gone.
 ABANDONED_AFTER_SECONDS = 24 * 3600
 
@@ -171,7 +173,7 @@ def new_entry(path: Path, expected_bytes: int) -> Iterator[EntryWriter]:
 def make_room(needed: int) -> None:
     """Remove what was used longest ago until `needed` bytes fit in the budget, and what killed processes left."""
     entries = []
-    for child in [*_children("activations"), *_children("compiled")]:
+    for child in [*_children("activations"), *_children("compiled"), *_children(LOOKS)]:
         try:
             files = list(child.iterdir()) if child.is_dir() else [child]
             if child.name.startswith("."):

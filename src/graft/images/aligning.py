@@ -27,7 +27,7 @@ def through(pictures: np.ndarray, window: Window) -> np.ndarray:
 
 
 def unexplained(whole: np.ndarray, part: np.ndarray, windows: np.ndarray, good: float) -> np.ndarray:
-    """The share of the variance of `part` that the best fit from `whole` leaves, float32 (P,) in [0, 1].
+    """The share of the variance of the detail of `part` that the best fit from `whole` leaves, float32 (P,) in [0, 1].
 
     Both are uint8 (P, THUMBNAIL, THUMBNAIL); `windows`, float32 (P, 4), are where the fit starts: left, right, top and
     bottom. A fit that has no prospect of leaving as little as `good` is broken off. Contrast may be of either sign: a
@@ -56,9 +56,9 @@ def unexplained(whole: np.ndarray, part: np.ndarray, windows: np.ndarray, good: 
 
 
 def _explain(seen: np.ndarray, part: np.ndarray, moving: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Least squares for (P, H, W): weights (P, 2 or 6), and the share of the variance that they leave, (P,).
+    """Least squares for (P, H, W): weights (P, 2 or 6), and the share of the variance of detail that they leave.
 
-    The terms are a constant, the picture, the picture blurred and, when `moving`, what it changes by as the left,
+    The terms are the picture, the picture blurred and, when `moving`, what it changes by as the left,
     right, top or bottom edge of its window moves by the length of its side.
     """
     # About what a thumbnail of a picture of half its size lacks.
@@ -68,16 +68,21 @@ def _explain(seen: np.ndarray, part: np.ndarray, moving: bool) -> tuple[np.ndarr
         along = ((np.arange(THUMBNAIL) + 0.5) / THUMBNAIL).astype(np.float32)
         down, across = np.gradient(seen * THUMBNAIL, axis=(1, 2))
         terms += [across * (1 - along), across * along, down * (1 - along)[:, None], down * along[:, None]]
-    basis = np.stack(terms, 1).reshape(len(seen), len(terms), THUMBNAIL**2)
-    basis -= basis.mean(2, keepdims=True)
-    wanted = part.reshape(len(part), THUMBNAIL**2, 1)
-    wanted = wanted - wanted.mean(1, keepdims=True)
+    # (P, terms, H, W) -> (P, terms, H * W)
+    basis = _detail(np.stack(terms, 1)).reshape(len(seen), len(terms), THUMBNAIL**2)
+    wanted = _detail(part).reshape(len(part), THUMBNAIL**2, 1)
     square = basis @ basis.transpose(0, 2, 1)
     # A little is added to the diagonal: without detail along an axis nothing tells where its edges are.
     ridge = 1e-5 * np.einsum("pii->pi", square) + 1e-2
     weights = np.linalg.solve(square + ridge[:, :, None] * np.eye(len(terms), dtype=np.float32), basis @ wanted)
     rest = wanted - basis.transpose(0, 2, 1) @ weights
     return weights[:, :, 0], (rest**2).sum((1, 2)) / np.maximum((wanted**2).sum((1, 2)), 1)
+
+
+def _detail(pictures: np.ndarray) -> np.ndarray:
+    """(…, H, W) less the light around each pixel: most of the variance of a sky over land is in its two levels."""
+    blur = _gaussian(4.0)
+    return pictures - blur @ pictures @ blur.T
 
 
 def _seen(pictures: np.ndarray, window: np.ndarray) -> np.ndarray:

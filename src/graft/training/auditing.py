@@ -22,7 +22,7 @@ from graft.data.splitting import stratified_folds
 from graft.errors import FetchError, WeightsError
 from graft.evaluation.calibration import softmax
 from graft.evaluation.label_quality import contradicted, far_out, neighbour_distance, self_confidence
-from graft.features.cache import cache_folder
+from graft.features.cache import LOOKS, cache_folder
 from graft.features.engine import Choice, choose
 from graft.features.extraction import check_input_size, extract
 from graft.images.preprocessing import Fit, Preprocessing
@@ -161,13 +161,13 @@ def look_over(
 def look_at(dataset: Dataset, reporter: Reporter) -> Looks:
     """What is to be seen of every picture through all splits; known of files that have not changed since."""
     whole = together(dataset.splits.values())
-    return look(whole, cache_folder() / "looks", lambda done, total: reporter.step("looking", done, total))
+    return look(whole, cache_folder() / LOOKS, lambda done, total: reporter.step("looking", done, total))
 
 
 def duplicate_pairs(looks: Looks) -> np.ndarray:
     """Pairs of pictures through all splits, int64 (P, 2), that show the same: exact copies and near ones."""
     of_copies = [np.stack(np.broadcast_arrays(group[0], group[1:]), 1) for group in exact(looks)]
-    return np.concatenate([*of_copies, near(looks)])
+    return np.concatenate([*of_copies, near(looks, cache_folder() / LOOKS)])
 
 
 def audit_pictures(
