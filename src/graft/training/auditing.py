@@ -129,7 +129,7 @@ def audit(
     usual = default_preprocessing("mobilenet_v2", {}) if start is None else start.preprocessing
     preprocessing = with_choices(usual, image_size, fit)
     looks = look_at(dataset, reporter)
-    pairs = duplicate_pairs(looks)
+    pairs = duplicate_pairs(looks, reporter)
     dataset = joined(dataset, pairs)
     findings = audit_pictures(dataset, preprocessing, looks, pairs)
     suspects: tuple[Suspect, ...] = ()
@@ -153,7 +153,7 @@ def look_over(
     if preprocessing is None:
         return dataset, in_order(left_out(dataset))
     looks = look_at(dataset, reporter)
-    pairs = duplicate_pairs(looks)
+    pairs = duplicate_pairs(looks, reporter)
     dataset = joined(dataset, pairs)
     return dataset, audit_pictures(dataset, preprocessing, looks, pairs)
 
@@ -164,10 +164,13 @@ def look_at(dataset: Dataset, reporter: Reporter) -> Looks:
     return look(whole, cache_folder() / LOOKS, lambda done, total: reporter.step("looking", done, total))
 
 
-def duplicate_pairs(looks: Looks) -> np.ndarray:
+def duplicate_pairs(looks: Looks, reporter: Reporter) -> np.ndarray:
     """Pairs of pictures through all splits, int64 (P, 2), that show the same: exact copies and near ones."""
+    reporter.step("comparing", 0, 1)
     of_copies = [np.stack(np.broadcast_arrays(group[0], group[1:]), 1) for group in exact(looks)]
-    return np.concatenate([*of_copies, near(looks, cache_folder() / LOOKS)])
+    pairs = np.concatenate([*of_copies, near(looks, cache_folder() / LOOKS)])
+    reporter.step("comparing", 1, 1)
+    return pairs
 
 
 def audit_pictures(
