@@ -10,6 +10,7 @@ import numpy as np
 from graft.data.dataset import Dataset, together
 from graft.data.duplicates import exact
 from graft.data.findings import Finding, of_groups
+from graft.data.grouping import linked
 
 if TYPE_CHECKING:
     from graft.data.looking import Looks
@@ -23,24 +24,11 @@ def alike_by_content(looks: Looks) -> np.ndarray:
     return number
 
 
-def alike(number: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """A number for every picture, int64 (N,), the same for all that `pairs`, int64 (P, 2), and `number` link."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    count = int(number.max(initial=-1)) + 1
-    links = (number[pairs[:, 0]], number[pairs[:, 1]])
-    _, component = connected_components(
-        coo_array((np.ones(len(pairs), bool), links), shape=(count, count)), directed=False
-    )
-    return component.astype(np.int64)[number]
-
-
 def copy_findings(dataset: Dataset, looks: Looks, pairs: np.ndarray) -> Iterator[Finding]:
     """Exact and near copies, those in two splits, and those under two labels; rows of `pairs` are pictures alike."""
     whole = together(dataset.splits.values())
     same = alike_by_content(looks)
-    near = alike(same, pairs)
+    near = linked(same, pairs)
     exact_groups = _groups(same, same, apart=False)
     if exact_groups:
         yield of_groups(

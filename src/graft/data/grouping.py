@@ -48,17 +48,19 @@ def by_path(dataset: Dataset, rule: str) -> Dataset:
 
 def joined(dataset: Dataset, pairs: np.ndarray) -> Dataset:
     """The dataset with the groups of each pair of pictures made one; int64 (P, 2), counted through all splits."""
+    return _with_groups(dataset, linked(_numbered(dataset), pairs)) if len(pairs) else dataset
+
+
+def linked(number: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """A number for every row, int64 (N,), the same for all that `number`, int (N,), or `pairs`, int64 (P, 2), link."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    if not len(pairs):
-        return dataset
-    groups = _numbered(dataset)
-    count = int(groups.max()) + 1
-    first, second = groups[pairs[:, 0]], groups[pairs[:, 1]]
-    links = coo_array((np.ones(len(pairs), bool), (first, second)), shape=(count, count))
+    count = int(number.max(initial=-1)) + 1
+    ends = (number[pairs[:, 0]], number[pairs[:, 1]])
+    links = coo_array((np.ones(len(pairs), bool), ends), shape=(count, count))
     _, component = connected_components(links, directed=False)
-    return _with_groups(dataset, component.astype(np.int64)[groups])
+    return component.astype(np.int64)[number]
 
 
 def straddling(dataset: Dataset) -> Iterator[tuple[str, str, int]]:

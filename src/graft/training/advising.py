@@ -82,7 +82,9 @@ def advise(
     check_input_size(start.network, preprocessing)
     nothing = Plan("head", start.network.cuts[-2], ())
     chosen, reporter = choose(engine, precision), reporter or Reporter()
-    dataset = with_validation(look_over(opened, preprocessing if audit else None, reporter)[0], seed)
+    if audit:
+        opened = look_over(opened, preprocessing, reporter).dataset
+    dataset = with_validation(opened, seed)
     work = Work(dataset, start, preprocessing, nothing, chosen, recipe or Recipe(), seed, reporter)
     return advise_on(work, with_race)
 

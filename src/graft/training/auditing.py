@@ -90,6 +90,15 @@ class Audit:
         }
 
 
+@dataclass(frozen=True)
+class LookedOver:
+    """A dataset with copies of a picture in one group, which no split divides, and what is wrong with it."""
+
+    dataset: Dataset
+    findings: tuple[Finding, ...]
+    looks: Looks
+
+
 def audit(
     data: str | Path,
     base: str = "mobilenet_v2",
@@ -128,14 +137,12 @@ def audit(
         )
     usual = default_preprocessing("mobilenet_v2", {}) if start is None else start.preprocessing
     preprocessing = with_choices(usual, image_size, fit)
-    looks = look_at(dataset, reporter)
-    pairs = duplicate_pairs(looks, reporter)
-    dataset = joined(dataset, pairs)
-    findings = audit_pictures(dataset, preprocessing, looks, pairs)
+    looked = look_over(dataset, preprocessing, reporter)
+    dataset, findings = looked.dataset, looked.findings
     suspects: tuple[Suspect, ...] = ()
     if start is not None:
         if image_size is None:
-            preprocessing = replace(preprocessing, size=_size_to_see(preprocessing.size, looks))
+            preprocessing = replace(preprocessing, size=_size_to_see(preprocessing.size, looked.looks))
         check_input_size(start.network, preprocessing)
         indices, features = _features(dataset, start, preprocessing, choice, reporter)
         by_features, suspects = audit_features(dataset, indices, features, seed)
@@ -143,19 +150,12 @@ def audit(
     return Audit(str(data), dataset, findings, suspects, tuple(notes), time.perf_counter() - started)
 
 
-def look_over(
-    dataset: Dataset, preprocessing: Preprocessing | None, reporter: Reporter
-) -> tuple[Dataset, tuple[Finding, ...]]:
-    """Look at every picture: the dataset with copies of one in a group, which no split divides, and what is wrong.
-
-    Without `preprocessing`, which tells what a crop would cut away, no picture is looked at.
-    """
-    if preprocessing is None:
-        return dataset, in_order(left_out(dataset))
+def look_over(dataset: Dataset, preprocessing: Preprocessing, reporter: Reporter) -> LookedOver:
+    """Look at every picture; `preprocessing` tells what a crop would cut away."""
     looks = look_at(dataset, reporter)
     pairs = duplicate_pairs(looks, reporter)
     dataset = joined(dataset, pairs)
-    return dataset, audit_pictures(dataset, preprocessing, looks, pairs)
+    return LookedOver(dataset, audit_pictures(dataset, preprocessing, looks, pairs), looks)
 
 
 def look_at(dataset: Dataset, reporter: Reporter) -> Looks:

@@ -76,7 +76,8 @@ def compare(
 
     first = starts.of(SCRATCH if pretrained is None else "all", seed)
     check_input_size(first.network, first.preprocessing)
-    opened, _ = look_over(opened, first.preprocessing if audit else None, reporter)
+    if audit:
+        opened = look_over(opened, first.preprocessing, reporter).dataset
     dataset = with_validation(opened, seed)
     plans = {level: plan(level, first.network, first.pretrained) for level in levels}
     _check_cuts(plans, first.network.config.architecture)

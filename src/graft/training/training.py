@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from graft.data.dataset import TEST, TRAIN, VAL, Dataset, counts
-from graft.data.findings import Finding
+from graft.data.findings import Finding, left_out
 from graft.data.opening import open_dataset
 from graft.data.split_file import write_split
 from graft.data.splitting import with_validation
@@ -131,10 +131,13 @@ def train(
         if (unfinished / RESULT_FILE).exists():
             reporter.note(f"{unfinished} is finished already; this is its result")
             return read_run(unfinished)
-    looked_over, findings = look_over(opened, preprocessing if audit else None, reporter)
+    findings = tuple(left_out(opened))
+    if audit:
+        looked = look_over(opened, preprocessing, reporter)
+        opened, findings = looked.dataset, looked.findings
     if strict:
         _refuse_unreadable(findings)
-    dataset = with_validation(looked_over, seed)
+    dataset = with_validation(opened, seed)
     if level == "as-is":
         start = _read_in_classes(start, dataset.classes, class_map)
     if sheet is not None:
