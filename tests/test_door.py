@@ -10,6 +10,7 @@ import graft
 
 HEAVY = ("torch", "torchvision", "numpy", "openvino", "PIL", "scipy", "pyarrow", "sklearn", "matplotlib")
 PUBLIC = [
+    "Audit",
     "BasicBlock",
     "Bottleneck",
     "Classifier",
@@ -30,6 +31,7 @@ PUBLIC = [
     "__version__",
     "account",
     "advise",
+    "audit",
     "compare",
     "create",
     "evaluate",

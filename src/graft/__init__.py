@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from graft.models.vgg import stacked_convolutions
     from graft.serving.predictor import Classifier, Prediction, load
     from graft.training.advising import advise
+    from graft.training.auditing import Audit, audit
     from graft.training.comparing import compare
     from graft.training.comparison import Comparison
     from graft.training.evaluating import Evaluation, evaluate
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Audit": "graft.training.auditing",
     "BasicBlock": "graft.models.resnet",
     "Bottleneck": "graft.models.resnet",
     "Classifier": "graft.serving.predictor",
@@ -52,6 +54,7 @@ _HOMES = {
     "Run": "graft.training.run",
     "account": "graft.accounting.counting",
     "advise": "graft.training.advising",
+    "audit": "graft.training.auditing",
     "compare": "graft.training.comparing",
     "create": "graft.weights.creating",
     "evaluate": "graft.training.evaluating",
@@ -61,6 +64,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Audit",
     "BasicBlock",
     "Bottleneck",
     "Classifier",
@@ -81,6 +85,7 @@ __all__ = [
     "__version__",
     "account",
     "advise",
+    "audit",
     "compare",
     "create",
     "evaluate",

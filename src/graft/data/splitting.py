@@ -42,13 +42,15 @@ def with_validation(dataset: Dataset, seed: int = 0, fraction: float = VAL_FRACT
             f"for it, stratified by class, seed {seed}{'' if splits[TRAIN].groups is None else ', groups kept whole'}"
         )
     notes += _missing(dataset.classes, splits)
-    notes += [
-        f"split {name!r} is none of train, val and test: its {len(pictures):,} pictures were left out"
-        for name, pictures in splits.items()
-        if name not in (TRAIN, VAL, TEST) and len(pictures)
-    ]
+    left_out = dict(dataset.left_out)
+    for name, pictures in splits.items():
+        if name not in (TRAIN, VAL, TEST) and len(pictures):
+            why = f"split {name!r} is none of train, val and test"
+            notes.append(f"{why}: its {len(pictures):,} pictures were left out")
+            left_out |= {pictures.name(index): why for index in range(len(pictures))}
     order = [name for name in (TRAIN, VAL, TEST) if name in splits and len(splits[name])]
-    return replace(dataset, splits={name: splits[name] for name in order}, notes=tuple(notes))
+    splits = {name: splits[name] for name in order}
+    return replace(dataset, splits=splits, notes=tuple(notes), left_out=left_out)
 
 
 def carve(pictures: Pictures, classes: int, fraction: float, seed: int) -> tuple[Pictures, Pictures]:
