@@ -1,8 +1,8 @@
 """Seconds per epoch at every cut: from kept activations, and in the loop that runs the frozen part every time.
 
-    python benchmarks/cut_cost.py DATA [--pictures N] [--epochs N] [--network NAME …] [--cuts CUT …] [--json]
+    python benchmarks/cut_cost.py DATA [--images N] [--epochs N] [--network NAME …] [--cuts CUT …] [--json]
 
-The same crowns of MobileNetV2 and ResNet-50 are trained on the same pictures in three ways, which take turns, an epoch
+The same crowns of MobileNetV2 and ResNet-50 are trained on the same images in three ways, which take turns, an epoch
 each, at every cut: graft's, and the usual loop in float32 and in bfloat16. README.md beside this file says what each
 of them does.
 """
@@ -34,7 +34,7 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 from graft.accounting.counting import account, by_group
-from graft.data.dataset import TRAIN, WHOLE, Pictures
+from graft.data.dataset import TRAIN, WHOLE, Images
 from graft.data.loading import batches
 from graft.data.opening import open_dataset
 from graft.features.engine import Precision, choose, processor_has_bfloat16
@@ -44,13 +44,13 @@ from graft.models.network import Network, Section, freeze
 from graft.training.fitting import crown_precision
 from graft.training.inputs import ActivationInputs, Inputs, PixelInputs
 from graft.training.loop import Epoch, Watcher, fit_crown
-from graft.training.optimisation import Recipe
+from graft.training.recipe import Recipe
 from graft.transfer.levels import plan, weight_layers
 from graft.weights.base import untrained_base
 from photos import BUSY_LOAD, machine, say
 
-# So many pictures that the whole takes about ten minutes on two cores, three quarters of it in the usual loops.
-PICTURES = {"mobilenet_v2": 96, "resnet50": 64}
+# So many images that the whole takes about ten minutes on two cores, three quarters of it in the usual loops.
+IMAGES = {"mobilenet_v2": 96, "resnet50": 64}
 BATCH_SIZE = 32
 WORKERS = 2
 # Columns of text that the tables need.
@@ -82,7 +82,7 @@ class Row:
     """
 
     network: str
-    pictures: int
+    images: int
     cut: str
     levels: tuple[str, ...]
     share: float
@@ -114,27 +114,27 @@ class Row:
 def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Seconds per epoch at every cut: kept activations, and recomputed.")
     parser.add_argument("data", type=Path, help="photographs, a folder per class")
-    parser.add_argument("--pictures", type=int, help="of each network, " + usual_counts())
+    parser.add_argument("--images", type=int, help="of each network, " + usual_counts())
     parser.add_argument("--epochs", type=int, default=3, help="timed ones, after one that warms up (default 3)")
-    parser.add_argument("--network", nargs="+", choices=list(PICTURES), default=list(PICTURES), metavar="NAME")
+    parser.add_argument("--network", nargs="+", choices=list(IMAGES), default=list(IMAGES), metavar="NAME")
     parser.add_argument("--cuts", nargs="+", metavar="CUT", help="only these, each named by the last frozen stage")
     parser.add_argument("--json", action="store_true", help="all figures as one JSON document instead of the tables")
     given = parser.parse_args()
-    if given.epochs < 1 or (given.pictures is not None and given.pictures < BATCH_SIZE):
-        parser.error(f"expected one epoch or more and {BATCH_SIZE} pictures or more, which is a batch")
+    if given.epochs < 1 or (given.images is not None and given.images < BATCH_SIZE):
+        parser.error(f"expected one epoch or more and {BATCH_SIZE} images or more, which is a batch")
     return given
 
 
 def usual_counts() -> str:
-    return ", ".join(f"{count} for {name}" for name, count in PICTURES.items()) + " by default"
+    return ", ".join(f"{count} for {name}" for name, count in IMAGES.items()) + " by default"
 
 
 def rows_of(name: str, given: argparse.Namespace) -> Iterator[Row]:
     """Every cut but the last, which leaves nothing to train. Random weights take as long as any others."""
     base = untrained_base(name)
     network, preprocessing = base.network, base.preprocessing
-    pictures = some(given.data, given.pictures or PICTURES[name])
-    network.new_head(int(pictures.labels.max()) + 1)
+    images = some(given.data, given.images or IMAGES[name])
+    network.new_head(int(images.labels.max()) + 1)
     table = account(network, (preprocessing.channels, preprocessing.size, preprocessing.size))
     macs = [stage.macs for stage in by_group(table, {stage.name: stage.parts for stage in network.stages})]
     levels = levels_by_cut(network)
@@ -144,21 +144,21 @@ def rows_of(name: str, given: argparse.Namespace) -> Iterator[Row]:
         trunk, crown = copy.deepcopy(network).split(cut)
         precision = crown_precision(crown, choose())
         started = time.perf_counter()
-        inputs = kept_inputs(trunk, pictures, preprocessing)
+        inputs = kept_inputs(trunk, images, preprocessing)
         preparing = time.perf_counter() - started
-        with usual_process(given.data, name, cut, pictures) as usual:
+        with usual_process(given.data, name, cut, images) as usual:
             turns = take_turns(crown, inputs, precision, usual, given.epochs)
         share = sum(macs[frozen:]) / sum(macs)
-        yield Row(name, len(pictures), cut, levels.get(cut, ()), share, precision, preparing, turns)
+        yield Row(name, len(images), cut, levels.get(cut, ()), share, precision, preparing, turns)
 
 
-def some(data: Path, count: int) -> Pictures:
-    """At most `count` pictures, spread evenly over the classes in `data`."""
+def some(data: Path, count: int) -> Images:
+    """At most `count` images, spread evenly over the classes in `data`."""
     splits = open_dataset(data).splits
     if list(splits) != [WHOLE]:
         raise SystemExit(f"expected a folder per class, got the splits {', '.join(splits)}: give one of these folders")
-    pictures = splits[WHOLE]
-    return pictures.take(np.linspace(0, len(pictures) - 1, min(count, len(pictures))).astype(np.int64))
+    images = splits[WHOLE]
+    return images.take(np.linspace(0, len(images) - 1, min(count, len(images))).astype(np.int64))
 
 
 def levels_by_cut(network: Network) -> dict[str, tuple[str, ...]]:
@@ -171,19 +171,19 @@ def levels_by_cut(network: Network) -> dict[str, tuple[str, ...]]:
     return spellings
 
 
-def kept_inputs(trunk: Section, pictures: Pictures, preprocessing: Preprocessing) -> Inputs:
+def kept_inputs(trunk: Section, images: Images, preprocessing: Preprocessing) -> Inputs:
     """What graft keeps from one epoch to the next: activations at the cut, or pixels where nothing is frozen."""
     if not trunk.stages:
-        decoded = list(batches(pictures, preprocessing, BATCH_SIZE))
+        decoded = list(batches(images, preprocessing, BATCH_SIZE))
         readable = np.concatenate([batch.indices for batch in decoded])
-        return PixelInputs((torch.cat([batch.pixels for batch in decoded]),), pictures.labels[readable], preprocessing)
+        return PixelInputs((torch.cat([batch.pixels for batch in decoded]),), images.labels[readable], preprocessing)
     freeze(trunk)
-    found = extract(trunk, {TRAIN: pictures}, preprocessing, choose())[TRAIN]
-    return ActivationInputs((found.values,), pictures.labels[found.indices])
+    found = extract(trunk, {TRAIN: images}, preprocessing, choose())[TRAIN]
+    return ActivationInputs((found.values,), images.labels[found.indices])
 
 
 @contextmanager
-def usual_process(data: Path, name: str, cut: str, pictures: Pictures) -> Iterator[dict[str, Callable[[], float]]]:
+def usual_process(data: Path, name: str, cut: str, images: Images) -> Iterator[dict[str, Callable[[], float]]]:
     """The usual loops by name, each of which runs an epoch and returns its seconds, in a process of their own.
 
     graft sets how the C library hands out memory, for the whole process that it trains in; who does not use it has not.
@@ -191,7 +191,7 @@ def usual_process(data: Path, name: str, cut: str, pictures: Pictures) -> Iterat
     kinds = (FLOAT32, BFLOAT16) if processor_has_bfloat16() else (FLOAT32,)
     context = multiprocessing.get_context("spawn")
     near, far = context.Pipe()
-    named = [(pictures.name(index), int(label)) for index, label in enumerate(pictures.labels)]
+    named = [(images.name(index), int(label)) for index, label in enumerate(images.labels)]
     process = context.Process(target=serve_usual, args=(far, data, name, cut, named))
     process.start()
 
@@ -222,7 +222,7 @@ def serve_usual(pipe: Connection, data: Path, name: str, cut: str, named: list[t
 
 
 def usual_loader(data: Path, named: list[tuple[str, int]], preprocessing: Preprocessing) -> DataLoader:
-    """The same pictures, by path and label, as torchvision reads them. Its workers outlive an epoch."""
+    """The same images, by path and label, as torchvision reads them. Its workers outlive an epoch."""
     transform = transforms.Compose(
         [
             transforms.Resize(round(preprocessing.size / preprocessing.crop_fraction)),
@@ -237,12 +237,12 @@ def usual_loader(data: Path, named: list[tuple[str, int]], preprocessing: Prepro
 
 
 def usual_epoch(network: Network, cut: str, loader: DataLoader, bfloat16: bool) -> Callable[[], None]:
-    """An epoch of the usual loop: every picture is decoded, and runs through the frozen trunk, every time."""
+    """An epoch of the usual loop: every image is decoded, and runs through the frozen trunk, every time."""
     trunk, crown = copy.deepcopy(network).split(cut)
     trunk.requires_grad_(False)
     trunk.eval()
     crown.train()
-    optimiser = torch.optim.AdamW(crown.parameters(), lr=1e-3)
+    optimizer = torch.optim.AdamW(crown.parameters(), lr=1e-3)
 
     def epoch() -> None:
         for images, labels in loader:
@@ -250,9 +250,9 @@ def usual_epoch(network: Network, cut: str, loader: DataLoader, bfloat16: bool) 
                 with torch.no_grad():
                     x = trunk(images)
                 loss = F.cross_entropy(crown(x), labels)
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
 
     return epoch
 
@@ -296,7 +296,7 @@ def print_tables(rows: list[Row]) -> None:
     console = Console(width=max(Console().width, WIDTH))
     for network in dict.fromkeys(row.network for row in rows):
         own = [row for row in rows if row.network == network]
-        table = Table(title=f"{network}, {own[0].pictures} pictures: seconds per epoch, and how many times graft's")
+        table = Table(title=f"{network}, {own[0].images} images: seconds per epoch, and how many times graft's")
         table.add_column("cut")
         table.add_column("levels")
         for heading in ("crown", CACHED, "in", FLOAT32, "x", BFLOAT16, "x", "preparing", "paid after"):

@@ -1,9 +1,9 @@
-"""Copies planted among real pictures: how many are found, how many pairs are found that are none, and in what time.
+"""Copies planted among real images: how many are found, how many pairs are found that are none, and in what time.
 
-    python benchmarks/duplicates.py SHARED [--data NAME…] [--pictures N] [--copies N] [--peers] [--json]
+    python benchmarks/duplicates.py SHARED [--data NAME…] [--images N] [--copies N] [--peers] [--json]
 
 SHARED holds `datasets/` with ants_bees, pacs_sketch, cifar10 and mnist. Nothing is written there: copies are planted in
-memory, those of one kind at a time, beside all pictures of the data (the first N of cifar10 and mnist). `--peers` adds
+memory, those of one kind at a time, beside all images of the data (the first N of cifar10 and mnist). `--peers` adds
 the hashes of imagehash, compared each with each, where it is installed.
 """
 
@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageEnhance
 
-from graft.data.dataset import Pictures, together
-from graft.data.duplicates import exact, near
-from graft.data.looking import Looks, look
+from graft.audit.duplicates import exact, near
+from graft.audit.looking import Looks, look
+from graft.data.dataset import Images, together
 from graft.data.opening import open_dataset
 from graft.errors import ImageError
 from graft.images.decoding import decode
@@ -64,7 +64,7 @@ KINDS: dict[str, tuple[Callable[[Image.Image], Image.Image], int | None]] = {
 
 
 class Copies:
-    """Pictures in memory."""
+    """Images in memory."""
 
     def __init__(self, encoded: list[bytes | np.ndarray]) -> None:
         self.encoded = encoded
@@ -88,7 +88,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("shared", type=Path)
     parser.add_argument("--data", nargs="+", default=DATA, choices=DATA)
-    parser.add_argument("--pictures", type=int, default=10_000)
+    parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--copies", type=int, default=400)
     parser.add_argument("--peers", action="store_true")
     parser.add_argument("--json", action="store_true")
@@ -96,24 +96,24 @@ def main() -> None:
     rows = []
     for name in arguments.data:
         dataset = open_dataset(arguments.shared / "datasets" / name)
-        # The training pictures first: it is they that the first so many are of.
-        pictures = together(sorted(dataset.splits.values(), key=len, reverse=True))
-        rows += measure(name, pictures.take(np.arange(min(len(pictures), arguments.pictures))), arguments)
+        # The training images first: it is they that the first so many are of.
+        images = together(sorted(dataset.splits.values(), key=len, reverse=True))
+        rows += measure(name, images.take(np.arange(min(len(images), arguments.images))), arguments)
     if arguments.json:
         print(json.dumps(rows, indent=2))
 
 
-def measure(name: str, pictures: Pictures, arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    chosen = np.sort(np.random.default_rng(0).permutation(len(pictures))[: arguments.copies])
+def measure(name: str, images: Images, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    chosen = np.sort(np.random.default_rng(0).permutation(len(images))[: arguments.copies])
     with tempfile.TemporaryDirectory() as cache:
         started = time.perf_counter()
-        looks = look(pictures, Path(cache))
+        looks = look(images, Path(cache))
         looked = time.perf_counter()
-        look(pictures, Path(cache))
+        look(images, Path(cache))
         again = time.perf_counter()
-    originals = {int(row): encoded(pictures, int(row)) for row in chosen if int(row) not in looks.reasons}
+    originals = {int(row): encoded(images, int(row)) for row in chosen if int(row) not in looks.reasons}
     planted = {kind: look(of([saved(image, *KINDS[kind]) for image in originals.values()])) for kind in KINDS}
-    planted["byte for byte"] = look(of([pictures.read(row) for row in originals]))
+    planted["byte for byte"] = look(of([images.read(row) for row in originals]))
     timed = time.perf_counter()
     untouched = near(looks)
     seconds = {"look": looked - started, "look again": again - looked, "near": time.perf_counter() - timed}
@@ -121,24 +121,24 @@ def measure(name: str, pictures: Pictures, arguments: argparse.Namespace) -> lis
     result = {
         "data": name,
         "by": "graft",
-        "pictures": len(pictures),
+        "images": len(images),
         "copies": len(originals),
         "recall": found,
         "untouched pairs": len(untouched),
-        "pairs per picture": len(untouched) / len(pictures),
+        "pairs per image": len(untouched) / len(images),
         "seconds": seconds,
     }
     show(result, arguments.json)
     results = [result]
     if arguments.peers:
-        for result in peers(pictures, originals):
+        for result in peers(images, originals):
             show({"data": name, "by": result["by"], **result}, arguments.json)
             results.append({"data": name, **result})
     return results
 
 
-def encoded(pictures: Pictures, row: int) -> Image.Image:
-    data = pictures.read(row)
+def encoded(images: Images, row: int) -> Image.Image:
+    data = images.read(row)
     return Image.fromarray(decode(data) if isinstance(data, bytes) else data).convert("RGB")
 
 
@@ -151,12 +151,12 @@ def saved(image: Image.Image, change: Callable[[Image.Image], Image.Image], qual
     return content.getvalue()
 
 
-def of(contents: list[bytes | np.ndarray]) -> Pictures:
-    return Pictures(Copies(contents), np.arange(len(contents)), np.full(len(contents), -1))
+def of(contents: list[bytes | np.ndarray]) -> Images:
+    return Images(Copies(contents), np.arange(len(contents)), np.full(len(contents), -1))
 
 
 def recall(looks: Looks, copies: Looks, originals: list[int]) -> float:
-    """The share of copies, put behind all other pictures, that are found to be of their originals."""
+    """The share of copies, put behind all other images, that are found to be of their originals."""
     columns = {
         name: np.concatenate([values, vars(copies)[name]]) for name, values in vars(looks).items() if name != "reasons"
     }
@@ -166,8 +166,8 @@ def recall(looks: Looks, copies: Looks, originals: list[int]) -> float:
     return float(np.mean([(row, len(looks) + number) in pairs for number, row in enumerate(originals)]))
 
 
-def peers(pictures: Pictures, originals: dict[int, Image.Image]) -> list[dict[str, Any]]:
-    """imagehash: 64 bits each; at the same hash, and at the largest distance with at most 0.01 pairs per picture."""
+def peers(images: Images, originals: dict[int, Image.Image]) -> list[dict[str, Any]]:
+    """imagehash: 64 bits each; at the same hash, and at the largest distance with at most 0.01 pairs per image."""
     import imagehash
 
     results = []
@@ -177,16 +177,16 @@ def peers(pictures: Pictures, originals: dict[int, Image.Image]) -> list[dict[st
         def code(image: Image.Image, compute: Callable[..., Any] = compute) -> np.ndarray:
             return np.packbits(compute(image).hash.reshape(-1)).view(np.uint64)
 
-        images = []
-        for row in range(len(pictures)):
+        opened = []
+        for row in range(len(images)):
             try:
-                images.append(encoded(pictures, row))
+                opened.append(encoded(images, row))
             except ImageError:
-                images.append(Image.new("RGB", (8, 8)))
+                opened.append(Image.new("RGB", (8, 8)))
         started = time.process_time()
-        codes = np.concatenate([code(image) for image in images])
+        codes = np.concatenate([code(image) for image in opened])
         seconds = time.process_time() - started
-        del images
+        del opened
         copies = {
             kind: np.concatenate([code(Image.open(io.BytesIO(saved(image, *how)))) for image in originals.values()])
             for kind, how in KINDS.items()
@@ -201,9 +201,9 @@ def peers(pictures: Pictures, originals: dict[int, Image.Image]) -> list[dict[st
             results.append(
                 {
                     "by": f"{method} <= {distance}" + (" (bound)" if distance == largest else ""),
-                    "pictures": len(codes),
+                    "images": len(codes),
                     "recall": {kind: float((values <= distance).mean()) for kind, values in apart.items()},
-                    "pairs per picture": int(within[distance]) / len(codes),
+                    "pairs per image": int(within[distance]) / len(codes),
                     "seconds": {"hash, one core": seconds},
                 }
             )
@@ -213,8 +213,8 @@ def peers(pictures: Pictures, originals: dict[int, Image.Image]) -> list[dict[st
 def show(result: dict[str, Any], aside: bool) -> None:
     file = sys.stderr if aside else sys.stdout
     took = ", ".join(f"{what} {seconds:.2f} s" for what, seconds in result["seconds"].items())
-    print(f"{result['data']}, {result['pictures']:,} pictures, {result['by']}: ", end="", file=file)
-    print(f"{result['pairs per picture']:.4f} pairs per untouched picture; {took}", file=file)
+    print(f"{result['data']}, {result['images']:,} images, {result['by']}: ", end="", file=file)
+    print(f"{result['pairs per image']:.4f} pairs per untouched image; {took}", file=file)
     print("   ", "; ".join(f"{kind} {share:.3f}" for kind, share in result["recall"].items()), file=file, flush=True)
 
 

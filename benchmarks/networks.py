@@ -23,7 +23,7 @@ from graft.models.catalog import CATALOG, build, default_config
 TIMED = ("resnet50", "efficientnet_b0")
 
 
-def step(network: nn.Module, x: torch.Tensor, y: torch.Tensor, optimiser: torch.optim.Optimizer) -> torch.Tensor:
+def step(network: nn.Module, x: torch.Tensor, y: torch.Tensor, optimizer: torch.optim.Optimizer) -> torch.Tensor:
     """One step in bfloat16; the loss, with the auxiliary classifiers' where there are any."""
     with torch.autocast(x.device.type, torch.bfloat16):
         if hasattr(network, "with_auxiliaries"):
@@ -31,9 +31,9 @@ def step(network: nn.Module, x: torch.Tensor, y: torch.Tensor, optimiser: torch.
         else:
             logits, others = network(x), {}
         loss = sum(F.cross_entropy(each.float(), y) for each in (logits, *others.values()))
-    optimiser.zero_grad()
+    optimizer.zero_grad()
     loss.backward()
-    optimiser.step()
+    optimizer.step()
     return loss.detach()
 
 
@@ -79,10 +79,10 @@ def rates(name: str, count: int, device: str, rounds: int, steps: int) -> Iterat
         runs.append((network, torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9)))
     for round_ in range(rounds + 1):
         seconds = []
-        for network, optimiser in runs:
+        for network, optimizer in runs:
             started = time.perf_counter()
             for _ in range(steps):
-                loss = step(network, x, y, optimiser)
+                loss = step(network, x, y, optimizer)
             float(loss)  # waits for the device
             seconds.append(time.perf_counter() - started)
         if round_:  # the first one warms up

@@ -88,7 +88,7 @@ class Outcome:
         return float(self.printed["val"]["top1"])
 
     @property
-    def pictures(self) -> int:
+    def images(self) -> int:
         return int(self.printed["val"]["n"])
 
 
@@ -124,7 +124,7 @@ def read_arguments() -> argparse.Namespace:
 
 
 def warm_up(data: Path, base: Path) -> None:
-    """Untimed: pictures and weights into the page cache, every library imported once."""
+    """Untimed: images and weights into the page cache, every library imported once."""
     base.read_bytes()
     for path in data.rglob("*"):
         if path.is_file():
@@ -180,7 +180,7 @@ def run(contestant: str, command: list[str], folder: Path, cache: Path) -> Outco
         printed = json.loads(finished.stdout)
         cpu_seconds = after.children_user + after.children_system - before.children_user - before.children_system
         outcome = Outcome(contestant, seconds, cpu_seconds, printed)
-        say(f"{contestant}: {seconds:.2f} s, top-1 {outcome.top1:.3f} of {outcome.pictures}")
+        say(f"{contestant}: {seconds:.2f} s, top-1 {outcome.top1:.3f} of {outcome.images}")
     except (ValueError, KeyError, TypeError) as error:
         expected = 'JSON with "val": {"top1", "n"}'
         raise SystemExit(f"{contestant} was expected to print {expected}, got {finished.stdout[:400]!r}") from error
@@ -201,7 +201,7 @@ def report(given: argparse.Namespace, rounds: list[Round], load: float) -> dict[
             "seconds": median(outcome.seconds for outcome in each),
             "cpu_seconds": median(outcome.cpu_seconds for outcome in each),
             "top1": median(outcome.top1 for outcome in each),
-            "n": first.pictures,
+            "n": first.images,
             "cold_ratio": ratio(rounds, COLD, first.contestant),
             "warm_ratio": ratio(rounds, WARM, first.contestant),
         }
@@ -284,8 +284,8 @@ def main() -> None:
     rounds = [run_round(given) for _ in range(given.repeats)]
     if any(one.cache_bytes == 0 for one in rounds):
         say("note: graft's cold run left its cache empty, so its warm run was a second cold one")
-    if len({outcome.pictures for one in rounds for outcome in one.outcomes}) > 1:
-        say("note: the contestants validated on different numbers of pictures")
+    if len({outcome.images for one in rounds for outcome in one.outcomes}) > 1:
+        say("note: the contestants validated on different numbers of images")
     figures = report(given, rounds, load)
     if given.json:
         print(json.dumps(figures, indent=2))

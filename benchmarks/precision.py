@@ -4,7 +4,7 @@
 
 For each of torch float32 (the reference), OpenVINO float32 and OpenVINO bfloat16: the error of the pooled features
 against the reference, as a ratio of norms and at the largest single value, the validation accuracy of a head solved on
-them, and the seconds the features took. `--train` and `--val` take the first so many pictures of a fixed shuffle.
+them, and the seconds the features took. `--train` and `--val` take the first so many images of a fixed shuffle.
 """
 
 import argparse
@@ -15,12 +15,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from graft.data.dataset import TRAIN, VAL, Pictures
+from graft.data.dataset import TRAIN, VAL, Images
 from graft.data.opening import open_dataset
 from graft.data.splitting import with_validation
 from graft.features.engine import choose
 from graft.features.extraction import extract
-from graft.training.head import fit_head
+from graft.transfer.head import fit_head
 from graft.weights.base import load_base
 
 CONTESTANTS = (("torch", "float32"), ("openvino", "float32"), ("openvino", "bfloat16"))
@@ -44,7 +44,7 @@ def main() -> None:
     trunk, _ = base.network.split(base.network.cuts[-2])
     reference: np.ndarray | None = None
     print(f"{dataset.name}, {base.network.config.architecture} at {preprocessing.size} px, ", end="")
-    print(f"{len(splits[TRAIN]):,} + {len(splits[VAL]):,} pictures")
+    print(f"{len(splits[TRAIN]):,} + {len(splits[VAL]):,} images")
     print(f"{'engine':18} {'error (norm)':>12} {'(largest)':>10} {'val top-1':>10} {'seconds':>8}")
     for engine, precision in CONTESTANTS:
         started = time.perf_counter()
@@ -66,10 +66,10 @@ def main() -> None:
         )
 
 
-def first(pictures: Pictures, count: int | None) -> Pictures:
-    if count is None or count >= len(pictures):
-        return pictures
-    return pictures.take(np.sort(np.random.default_rng(0).permutation(len(pictures))[:count]))
+def first(images: Images, count: int | None) -> Images:
+    if count is None or count >= len(images):
+        return images
+    return images.take(np.sort(np.random.default_rng(0).permutation(len(images))[:count]))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python benchmarks/reading.py PHOTOS [--cifar DATA --base FILE] [--rows N] [--rounds N] [--json]
 
-PHOTOS is a folder per class of JPEGs of about 500 px, DATA has the test pictures of CIFAR-10 in a form that graft
+PHOTOS is a folder per class of JPEGs of about 500 px, DATA has the test images of CIFAR-10 in a form that graft
 reads, FILE the weights of MobileNetV2. README.md beside this file says what is compared with what.
 """
 
@@ -30,9 +30,9 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from graft.data.dataset import Pictures
-from graft.data.folder import Files
+from graft.data.dataset import Images
 from graft.data.loading import batches
+from graft.data.readers.folder import Files
 from graft.images.preprocessing import Preprocessing
 from photos import BUSY_LOAD, machine, say
 
@@ -55,7 +55,7 @@ if os.path.exists("/proc/self/status"):  # what `resource` says here counts the 
     peak = next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 else:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-sizes = {name: len(pictures) for name, pictures in dataset.splits.items()}
+sizes = {name: len(images) for name, images in dataset.splits.items()}
 print(json.dumps({"opening": between - start, "splitting": end - between, "peak_bytes": peak, "sizes": sizes}))
 """
 
@@ -77,7 +77,7 @@ class Bound:
 def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Manifests, decoding and audits, timed.")
     parser.add_argument("photos", type=Path, help="a folder per class of JPEGs of about 500 px")
-    parser.add_argument("--cifar", type=Path, help="the 10,000 test pictures of CIFAR-10, to be audited")
+    parser.add_argument("--cifar", type=Path, help="the 10,000 test images of CIFAR-10, to be audited")
     parser.add_argument("--base", default="mobilenet_v2", help="of the audit, as for graft audit")
     parser.add_argument("--rows", type=int, default=ROWS, help=f"of the manifest (default {ROWS:,}); 0 leaves it out")
     parser.add_argument("--rounds", type=int, default=5, help="of decoding; figures are medians over them (default 5)")
@@ -94,7 +94,7 @@ def read_arguments() -> argparse.Namespace:
 
 
 def write_manifest(folder: Path, rows: int) -> Path:
-    """A CSV of `rows` empty files in folders of a thousand or so, and those files: names are read, pictures are not."""
+    """A CSV of `rows` empty files in folders of a thousand or so, and those files: names are read, images are not."""
     manifest = folder / "manifest.csv"
     with manifest.open("w") as file:
         file.write("path,label\n")
@@ -123,7 +123,7 @@ def time_manifest(rows: int) -> dict[str, Any]:
 
 
 def time_decoding(folder: Path, rounds: int) -> dict[str, Any]:
-    """Pictures per second of each contestant, in turns; the first turn warms up and does not count."""
+    """Images per second of each contestant, in turns; the first turn warms up and does not count."""
     loader = torchvision_loader(folder)
     paths = [Path(path) for path, _ in loader.dataset.samples]
     contestants: dict[str, Callable[[], int]] = {
@@ -144,20 +144,20 @@ def time_decoding(folder: Path, rounds: int) -> dict[str, Any]:
         peer: median(theirs / ours for ours, theirs in zip(seconds[GRAFT], seconds[peer], strict=True))
         for peer in (TORCHVISION, BARE)
     }
-    return {"pictures": len(paths), "rates": rates, "ratios": ratios, "seconds": seconds}
+    return {"images": len(paths), "rates": rates, "ratios": ratios, "seconds": seconds}
 
 
 def with_graft(paths: list[Path]) -> int:
-    pictures = Pictures(Files.of(paths), np.arange(len(paths)), np.zeros(len(paths), np.int64))
+    images = Images(Files.of(paths), np.arange(len(paths)), np.zeros(len(paths), np.int64))
     preprocessing = Preprocessing(SIZE, (0.5,) * 3, (0.5,) * 3)
-    return sum(len(batch.pixels) for batch in batches(pictures, preprocessing, BATCH_SIZE, threads=WORKERS))
+    return sum(len(batch.pixels) for batch in batches(images, preprocessing, BATCH_SIZE, threads=WORKERS))
 
 
 def torchvision_loader(folder: Path) -> DataLoader[Any]:
     """As its documentation has it for a network at 224 px. The workers live on: only the first turn starts them."""
     steps = [transforms.Resize(256), transforms.CenterCrop(SIZE), transforms.ToTensor()]
-    pictures = ImageFolder(str(folder), transforms.Compose(steps))
-    return DataLoader(pictures, batch_size=BATCH_SIZE, num_workers=WORKERS, persistent_workers=True)
+    images = ImageFolder(str(folder), transforms.Compose(steps))
+    return DataLoader(images, batch_size=BATCH_SIZE, num_workers=WORKERS, persistent_workers=True)
 
 
 def in_a_bare_loop(paths: list[Path]) -> int:
@@ -172,7 +172,7 @@ def in_a_bare_loop(paths: list[Path]) -> int:
         return F.interpolate(region, size=(SIZE, SIZE), mode="bilinear", antialias=True)
 
     with ThreadPoolExecutor(WORKERS, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        return sum(len(picture) for picture in pool.map(load, paths))
+        return sum(len(image) for image in pool.map(load, paths))
 
 
 # The audit
@@ -187,7 +187,7 @@ def time_audit(data: Path, base: str) -> dict[str, Any]:
             start = time.perf_counter()
             printed = run_child(*command, cache=cache)
             seconds.append(time.perf_counter() - start)
-    return {"pictures": printed["items"], "cold": seconds[0], "warm": seconds[1]}
+    return {"images": printed["items"], "cold": seconds[0], "warm": seconds[1]}
 
 
 def run_child(*arguments: str, cache: str = "") -> dict[str, Any]:
@@ -213,9 +213,9 @@ def judged(figures: dict[str, Any]) -> Iterator[Bound]:
 
 
 def print_tables(figures: dict[str, Any]) -> None:
-    table = Table(title=f"{figures['decoding']['pictures']} pictures to {SIZE} px, {WORKERS} threads or workers")
+    table = Table(title=f"{figures['decoding']['images']} images to {SIZE} px, {WORKERS} threads or workers")
     table.add_column("contestant")
-    table.add_column("pictures/s", justify="right")
+    table.add_column("images/s", justify="right")
     for name, rate in figures["decoding"]["rates"].items():
         table.add_row(name, f"{rate:,.0f}")
     console = Console()
@@ -238,7 +238,7 @@ def main() -> None:
     figures["decoding"] = time_decoding(given.photos, given.rounds)
     if given.cifar:
         figures["audit"] = time_audit(given.cifar, given.base)
-        say("{pictures:,} pictures audited in {cold:.1f} s, again in {warm:.1f} s".format(**figures["audit"]))
+        say("{images:,} images audited in {cold:.1f} s, again in {warm:.1f} s".format(**figures["audit"]))
     figures["bounds"] = [{**asdict(bound), "met": bound.met} for bound in judged(figures)]
     if given.json:
         print(json.dumps(figures, indent=2))

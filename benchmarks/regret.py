@@ -2,8 +2,8 @@
 
     python benchmarks/regret.py SHARED --out docs/transfer_runs.jsonl
 
-A task is a set of pictures, so many of each class, on a base at a size. A line of the output is one training (task,
-seed, level): accuracy on test pictures that nobody chose anything by, the curve, and seconds. Lines that are there are
+A task is a set of images, so many of each class, on a base at a size. A line of the output is one training (task,
+seed, level): accuracy on test images that nobody chose anything by, the curve, and seconds. Lines that are there are
 not run again, so an interrupted run goes on. `docs/transfer.py` makes the tables of docs/transfer.md from them.
 """
 
@@ -17,16 +17,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from graft.data.dataset import TEST, TRAIN, VAL, Dataset, Pictures
+from graft.data.dataset import TEST, TRAIN, VAL, Dataset, Images
 from graft.data.opening import open_dataset
 from graft.data.splitting import with_validation
 from graft.evaluation.scores import wilson_interval
 from graft.features.engine import choose
-from graft.training.advising import advise_on
 from graft.training.fitting import Work, fit_level, with_choices
-from graft.training.optimisation import Recipe
+from graft.training.recipe import Recipe
 from graft.transfer.levels import plan
 from graft.weights.base import Base, load_base, untrained_base
+from graft.workflows.advise import advise_on
 
 BASES = {
     "resnet20": "resnet20-12fca82f.th",  # from CIFAR-10, 32 px
@@ -36,13 +36,13 @@ BASES = {
 LEVELS = ("head", "stages:1", "stages:2", "frozen:0.7", "frozen:0.4", "all", "scratch")
 # What the lines of the advisor have for a level.
 ADVICE = "advice"
-# Test pictures per class of the larger sets, the same ones whatever the seed.
+# Test images per class of the larger sets, the same ones whatever the seed.
 TEST_PER_CLASS = 200
 
 
 @dataclass(frozen=True)
 class Task:
-    """Pictures of a set in `datasets/`, `per_class` of each class (None: all), on a base at a size in pixels."""
+    """Images of a set in `datasets/`, `per_class` of each class (None: all), on a base at a size in pixels."""
 
     base: str
     data: str
@@ -75,7 +75,7 @@ TASKS = (
 
 
 def dataset_of(task: Task, shared: Path, seed: int) -> Dataset:
-    """Train, val (a fifth of the pictures to train on) and test (what the set holds out) of a task."""
+    """Train, val (a fifth of the images to train on) and test (what the set holds out) of a task."""
     whole = open_dataset(shared / "datasets" / task.data)
     held_out = whole.splits[TEST if TEST in whole.splits else VAL]
     splits = {
@@ -85,13 +85,13 @@ def dataset_of(task: Task, shared: Path, seed: int) -> Dataset:
     return with_validation(Dataset(task.name, whole.classes, splits), seed)
 
 
-def some(pictures: Pictures, per_class: int | None, seed: int) -> Pictures:
+def some(images: Images, per_class: int | None, seed: int) -> Images:
     """`per_class` of each class, drawn by `seed`, in the old order."""
     if per_class is None:
-        return pictures
+        return images
     random = np.random.default_rng(seed)
-    members = [np.flatnonzero(pictures.labels == label) for label in np.unique(pictures.labels)]
-    return pictures.take(np.sort(np.concatenate([random.permutation(each)[:per_class] for each in members])))
+    members = [np.flatnonzero(images.labels == label) for label in np.unique(images.labels)]
+    return images.take(np.sort(np.concatenate([random.permutation(each)[:per_class] for each in members])))
 
 
 def base_of(task: Task, shared: Path, level: str, seed: int) -> Base:
@@ -122,7 +122,7 @@ def train_one(task: Task, level: str, seed: int, shared: Path) -> dict:
         "seed": seed,
         "level": level,
         "cut": work.plan.cut,
-        "pictures": len(dataset.splits[TRAIN]),
+        "images": len(dataset.splits[TRAIN]),
         "test": right[TEST] / count,
         "test_ci95": wilson_interval(right[TEST], count),
         "n": count,

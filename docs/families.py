@@ -21,7 +21,7 @@ FAMILIES = (
         "LeNet-5",
         "lenet5",
         """\
-The plan that all others on this page follow: small kernels whose weights are shared across the picture, maps
+The plan that all others on this page follow: small kernels whose weights are shared across the image, maps
 that get smaller and more numerous, dense layers at the end, and everything from the pixels to the classes
 trained together by back-propagation. Others designed features by hand and trained the classifier alone. It read
 the digits of cheques, and its data set, MNIST, is still the first that most people train on.""",
@@ -37,8 +37,8 @@ allows, where it draws bitmaps of the digits.""",
         "alexnet_2012",
         """\
 The network that made convolutions the way to see: it won ILSVRC-2012 with 15.3 % top-5 error on the test
-pictures where the next entry had 26.2 %. The plan was LeNet's at a thousand times the size, made trainable by
-rectified units instead of tanh, dropout in the dense layers, augmented pictures, and two GPUs that each held
+images where the next entry had 26.2 %. The plan was LeNet's at a thousand times the size, made trainable by
+rectified units instead of tanh, dropout in the dense layers, augmented images, and two GPUs that each held
 half of the maps. Nearly all of its parameters are in the dense layers and nearly all of its multiply-adds in
 the convolutions.""",
         """\
@@ -91,7 +91,7 @@ the dense layer of the auxiliary classifier.""",
         "ResNet",
         "resnet50",
         """\
-Plain networks got worse as they got deeper, on the training pictures too, so that it was no overfitting. Here
+Plain networks got worse as they got deeper, on the training images too, so that it was no overfitting. Here
 every block learns what to add to its input, and an input that needs nothing passes unchanged. That made 152
 layers trainable, won ILSVRC-2015, and left the shortcut in nearly every network since. The paper found healthy
 gradients in its plain networks, which batch norm sees to: vanishing gradients, the usual explanation, is not
@@ -168,7 +168,7 @@ As in the paper. Weights converted from Keras want 1e-3 in batch norm where this
         "mobilenet_v1",
         """\
 Depthwise separable convolutions for telephones: eight to nine times fewer multiply-adds than full 3 × 3
-convolutions for one point of accuracy. Two numbers, a factor on all widths and the size of the picture, trade
+convolutions for one point of accuracy. Two numbers, a factor on all widths and the size of the image, trade
 accuracy for speed, and a user picks from the family what the device affords.""",
         """\
 ReLU6 as in the authors' code, where the paper says ReLU.""",
@@ -201,7 +201,7 @@ the last 1 × 1 convolution of the small network has none. The layers behind the
         "EfficientNet",
         "efficientnet_b0",
         """\
-A network can grow in depth, in width and in the size of its pictures, and growing in one alone soon stops
+A network can grow in depth, in width and in the size of its images, and growing in one alone soon stops
 paying. Here one number grows all three in fixed proportion, from a small network that was found by search. B7
 equalled the best of its time with an eighth of the parameters.""",
         """\
@@ -214,14 +214,14 @@ that of the public checkpoints.""",
 DECISIONS = (
     (
         "LeNet-5",
-        "Three convolutions and two dense layers, or two and three; pictures of 28 px or of 32 px",
+        "Three convolutions and two dense layers, or two and three; images of 28 px or of 32 px",
         "Both are the same network: C5 covers its whole input, and 28 px are padded by two. Pooling follows C1 and C3 "
         "only; a chapter also has it behind C5.",
     ),
     (
         "AlexNet",
         "A top-5 error of 15.3 or 15.4 %",
-        "15.3 on test and 15.4 on validation pictures, both of seven networks, two of which had seen more data. One "
+        "15.3 on test and 15.4 on validation images, both of seven networks, two of which had seen more data. One "
         "network alone: 18.2.",
     ),
     (
@@ -243,8 +243,8 @@ DECISIONS = (
     ),
     (
         "VGG",
-        "14 million pictures of 1,000 classes",
-        "Two data sets: ImageNet has 14 million pictures, the 1,000 classes of the competition 1.28 million.",
+        "14 million images of 1,000 classes",
+        "Two data sets: ImageNet has 14 million images, the 1,000 classes of the competition 1.28 million.",
     ),
     (
         "GoogLeNet",
@@ -265,7 +265,7 @@ DECISIONS = (
     (
         "ResNet",
         "3.57 % top-5 error",
-        "Six networks together, on test pictures. ResNet-152 alone, on validation pictures: 4.49 at several scales, "
+        "Six networks together, on test images. ResNet-152 alone, on validation images: 4.49 at several scales, "
         "5.71 with ten crops.",
     ),
     (

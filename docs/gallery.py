@@ -21,7 +21,7 @@ from families import DECISIONS, FAMILIES, Family
 from worked_examples import EXAMPLES, Example
 
 from graft.accounting.counting import by_group
-from graft.accounting.diagram import draw
+from graft.drawing.diagram import draw
 from graft.models.catalog import CATALOG, Entry
 
 DOCS = Path(__file__).parent
@@ -39,7 +39,7 @@ def files() -> dict[str, str]:
 
 
 def diagram(family: Family) -> str:
-    """The picture of the network that stands for the family, SVG."""
+    """The image of the network that stands for the family, SVG."""
     return draw(graph(family.shown), family.shown, stages(family.shown).items())
 
 
@@ -57,17 +57,17 @@ by layer.
 
 - **Parameters** are the numbers that training changes, each once. Running means and variances of batch norm are none.
   Classifiers that only training uses are counted where the usual checkpoint has them: `googlenet`, `inception_v3`.
-- **A multiply-add** is one use of a weight in a convolution or linear layer, for one picture of the size given. Biases,
+- **A multiply-add** is one use of a weight in a convolution or linear layer, for one image of the size given. Biases,
   normalisation, activations, pooling and additions are free. Papers and tools that take the multiplication and the
   addition for two operations print twice these numbers: ResNet-50 has {macs:,} multiply-adds, or {2 * macs:,}
   floating-point operations (FLOPs). Many a paper says FLOPs and means multiply-adds.
-- **Activations** are the bytes of the outputs of all layers for one picture in float32, as if none were freed.
-- **Sees** is the receptive field of one place of the last map, in pixels of the picture, whether or not the picture has
+- **Activations** are the bytes of the outputs of all layers for one image in float32, as if none were freed.
+- **Sees** is the receptive field of one place of the last map, in pixels of the image, whether or not the image has
   as many. Where excitation weighs the channels by their means over the map, it takes in all of them.
 - **Depth** is the number of convolutions and linear layers on the longest path, those of excitations and shortcuts
   included. Papers count by their own rules: Inception v3 is printed with 42, Xception with 36 (a separable pair as
   one), the LeNet-5 of 1998 with 7 (trained sub-sampling is a layer).
-- **Errors** are percentages that the papers print, on the validation pictures of ILSVRC-2012 unless said otherwise. The
+- **Errors** are percentages that the papers print, on the validation images of ILSVRC-2012 unless said otherwise. The
   protocol matters: ten crops instead of one are worth a point or more. Compare only within one.
 
 ## At a glance

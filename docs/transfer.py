@@ -15,7 +15,7 @@ from statistics import mean
 HERE = Path(__file__).parent
 RUNS, PAGE = HERE / "transfer_runs.jsonl", HERE / "transfer.md"
 ADVICE, SCRATCH = "advice", "scratch"
-# Every way to choose a level without looking at the pictures.
+# Every way to choose a level without looking at the images.
 FIXED = ("head", "stages:1", "stages:2", "frozen:0.7", "frozen:0.4", "all")
 FEWEST_SEEDS = 3
 PRIOR = "what the advisor expects before the race"
@@ -29,7 +29,7 @@ class Outcome:
     """
 
     task: str
-    pictures: int
+    images: int
     shift: float
     scenario: int
     accuracy: dict[str, float]
@@ -67,7 +67,7 @@ def _outcome(task: str, rows: list[dict]) -> Outcome | None:
         return None
     return Outcome(
         task=task,
-        pictures=trained[0]["pictures"],
+        images=trained[0]["images"],
         shift=mean(row["shift"] for row in advice),
         scenario=advice[0]["scenario"],
         accuracy={cut: mean(row["test"] for row in own) for cut, own in by_cut.items()},
@@ -93,7 +93,7 @@ def page(outcomes: list[Outcome], bases: "dict[str, Base]") -> str:
     nearest = min(others, key=lambda who: others[who])
     lines = [
         INTRODUCTION.format(tasks=len(outcomes), seeds=FEWEST_SEEDS),
-        "| task | pictures | shift | scenario | " + " | ".join(FIXED) + " | best |",
+        "| task | images | shift | scenario | " + " | ".join(FIXED) + " | best |",
         "|---|--:|--:|--:|" + "--:|" * len(FIXED) + "---|",
     ]
     for each in outcomes:
@@ -104,7 +104,7 @@ def page(outcomes: list[Outcome], bases: "dict[str, Base]") -> str:
             cells.append(f"**{value}**" if cut == each.best else value)
         row = [
             each.task,
-            f"{each.pictures:,}",
+            f"{each.images:,}",
             f"{each.shift:.2f}",
             str(each.scenario),
             *cells,
@@ -149,16 +149,16 @@ def page(outcomes: list[Outcome], bases: "dict[str, Base]") -> str:
 INTRODUCTION = """# How much of a network to keep: recorded trainings
 
 Made by `python docs/transfer.py` from `docs/transfer_runs.jsonl`, which `benchmarks/regret.py` records. {tasks} tasks
-with {seeds} seeds each: a task is a set of pictures, so many of each class, on a base at a size in pixels (`all`: every
-picture that there is). The seed draws the pictures, a fifth of which are held out for validation, and decides the
+with {seeds} seeds each: a task is a set of images, so many of each class, on a base at a size in pixels (`all`: every
+image that there is). The seed draws the images, a fifth of which are held out for validation, and decides the
 training. Every level is trained to the end with the default recipe (AdamW, cosine, no augmentation; 10 to 30 epochs),
-and scored on test pictures that nothing was chosen by: 200 of each class, the same for all seeds, or what the set has
+and scored on test images that nothing was chosen by: 200 of each class, the same for all seeds, or what the set has
 (153 photographs of ants and bees, 240 sketches). Bases: ResNet-20 from CIFAR-10, MobileNet 0.25 and MobileNetV2 from
 ImageNet.
 
-`shift` is the domain shift by batch-norm statistics in nats per channel; below 0.1 pictures count as like the base's
+`shift` is the domain shift by batch-norm statistics in nats per channel; below 0.1 images count as like the base's
 own. Scenarios are the textbook's: few and alike 1, many and alike 2, few and unlike 3, many and unlike 4, from 1,000
-pictures per class. Accuracy in points of top-1, mean over seeds; levels with the same cut have the same figure.
+images per class. Accuracy in points of top-1, mean over seeds; levels with the same cut have the same figure.
 """
 CHOICES = """
 What the textbook's rule and the advisor chose, and the points of top-1 by which the choice misses the best level of
@@ -171,15 +171,15 @@ NOTES = """
 To be read with care:
 
 - The best level of a task is the best of up to six means over three seeds, so its figure is too high by chance, and so
-  is every regret; on 153 or 240 test pictures one picture is 0.65 or 0.42 points.
+  is every regret; on 153 or 240 test images one image is 0.65 or 0.42 points.
 - What the advisor expects before a race (`transfer.advisor.expected_gain`) was set with these trainings in view. It
   has seven numbers: what photographs lose and others gain by training at all and by training more, how far that varies,
-  and how many parameters are too many for a picture. Other data will be less kind.
+  and how many parameters are too many for an image. Other data will be less kind.
 - How long trials are (a tenth, then two fifths of a training) was set with these tasks in view too: trials of a fifth
   missed 3.3 points on one of them, since a level that trains much is at first worse than the head it began with.
 - What the race adds to what was expected before it comes from a few tasks; another three seeds would move it.
-- On photographs of ants and bees cross-validation on the training pictures preferred deeper levels that the test
-  pictures did not confirm, and the other way round: those figures hold for 153 pictures.
+- On photographs of ants and bees cross-validation on the training images preferred deeper levels that the test
+  images did not confirm, and the other way round: those figures hold for 153 images.
 - Seconds of training were taken while other programs ran on the same two cores, those of deciding with two tasks side
   by side: their ratio is rough.
 """
@@ -217,7 +217,7 @@ def expected_best(outcome: Outcome, base: Base) -> str:
     """The cut that the advisor would take if it went by what it expects before a race alone."""
     from graft.transfer.advisor import UNLIKE, expected_gain
 
-    alike, crowding = outcome.shift < UNLIKE, base.parameters / outcome.pictures
+    alike, crowding = outcome.shift < UNLIKE, base.parameters / outcome.images
     return max(outcome.accuracy, key=lambda cut: expected_gain(alike, base.frozen[cut], crowding)[0])
 
 

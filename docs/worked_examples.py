@@ -303,7 +303,7 @@ VGG = (
             comment="The textbook does not say which vector the two outputs see, so all three are given."),
     Example("top5_accuracy_to_error", "Top-5 error that goes with the accuracy of 92.7 % told of VGG-16", None,
             lambda: round(100 - 92.7, 1), "ambiguous", "%",
-            comment=lambda: "That of seven networks together on the test pictures; one VGG-16 has "
+            comment=lambda: "That of seven networks together on the test images; one VGG-16 has "
                             f"{published_top5('vgg16')} (validation, dense, one scale)."),
 )
 # fmt: on

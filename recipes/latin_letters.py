@@ -3,12 +3,12 @@
     sh recipes/install_fonts.sh
     python recipes/latin_letters.py
 
-Outcome: top-1 0.9835 on 3,268 pictures in 19 fonts of families that were held out (seeds 1 and 2: 0.9823, 0.9832) and
+Outcome: top-1 0.9835 on 3,268 images in 19 fonts of families that were held out (seeds 1 and 2: 0.9823, 0.9832) and
 0.9956 on 2,064 in the twelve DejaVu fonts (0.9952, 0.9990). 250 s, 35 to 50 of them drawing, on one of two x86 cores
 that others used too; torch 2.15, Pillow 13.0 with FreeType 2.14. The same seed gives the same tensors there, bit for
 bit. 130,992 bytes.
 
-What it is for, 33 Cyrillic capitals from ten pictures each, tested on twenty of each, DejaVu fonts, three seeds (mean,
+What it is for, 33 Cyrillic capitals from ten images each, tested on twenty of each, DejaVu fonts, three seeds (mean,
 lowest to highest; AdamW, batches of 32, cosine):
 
     scratch, 60 epochs at 3e-3                      0.755  0.752 to 0.758      (150 epochs: 0.769  0.765 to 0.773)
@@ -29,18 +29,18 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor
 
-from graft.data.folder import files_below
 from graft.data.letters import LATIN, SIDE, dejavu_fonts, render_letters
+from graft.data.readers.folder import files_below
 from graft.models.catalog import build
 from graft.models.network import Config, Network
 
 BUNDLED = Path(__file__).resolve().parents[1] / "src" / "graft" / "bundled" / "latin_letters.safetensors"
 
 ARCHITECTURE = "lenet5"
-INPUT_SIZE = 28  # px: the centre of a picture of 32, which is a crop fraction of 0.875
+INPUT_SIZE = 28  # px: the centre of an image of 32, which is a crop fraction of 0.875
 MEAN, STD = 0.5, 0.5
 
-PICTURES_PER_FONT = 20  # of each class
+IMAGES_PER_FONT = 20  # of each class
 EPOCHS = 20
 BATCH = 128
 LEARNING_RATE = 2e-3  # AdamW, per batch of 128, linear warm-up over the first epoch, then a cosine down to zero
@@ -96,13 +96,13 @@ def main() -> None:
 
     start = time.perf_counter()
     training_fonts, held_out_fonts = (find_fonts(arguments.fonts, rows) for rows in (TRAINING_FONTS, HELD_OUT_FONTS))
-    # Seeds of pictures lie apart from each other and from the demo's and the tests', which are small.
-    picture_seed = 1_000_000 + 10 * arguments.seed
-    training = pictures(training_fonts, PICTURES_PER_FONT, picture_seed)
-    held_out = pictures(held_out_fonts, 4, picture_seed + 1)
-    dejavu = pictures(dejavu_fonts(), 4, picture_seed + 2)
+    # Seeds of images lie apart from each other and from the demo's and the tests', which are small.
+    image_seed = 1_000_000 + 10 * arguments.seed
+    training = images(training_fonts, IMAGES_PER_FONT, image_seed)
+    held_out = images(held_out_fonts, 4, image_seed + 1)
+    dejavu = images(dejavu_fonts(), 4, image_seed + 2)
     print(
-        f"{len(training[1]):,} pictures in {len(training_fonts)} fonts, {len(held_out[1]):,} in {len(held_out_fonts)} "
+        f"{len(training[1]):,} images in {len(training_fonts)} fonts, {len(held_out[1]):,} in {len(held_out_fonts)} "
         f"others: {time.perf_counter() - start:.0f} s",
         flush=True,
     )
@@ -133,8 +133,8 @@ def find_fonts(folders: list[Path], rows: tuple[tuple[str, str], ...]) -> list[P
     return [files[name] for name in names]
 
 
-def pictures(fonts: list[Path], per_font: int, seed: int) -> tuple[Tensor, Tensor]:
-    """`per_font` pictures of each class in each font as the network wants them, (N, 1, 28, 28), and classes (N,)."""
+def images(fonts: list[Path], per_font: int, seed: int) -> tuple[Tensor, Tensor]:
+    """`per_font` images of each class in each font as the network wants them, (N, 1, 28, 28), and classes (N,)."""
     pixels, labels = render_letters(LATIN, fonts, per_font * len(fonts), seed)
     edge = (SIDE - INPUT_SIZE) // 2
     centre = torch.from_numpy(pixels).permute(0, 3, 1, 2)[:, :, edge:-edge, edge:-edge]  # (N, H, W, 1) -> (N, 1, H, W)
@@ -143,19 +143,19 @@ def pictures(fonts: list[Path], per_font: int, seed: int) -> tuple[Tensor, Tenso
 
 def train(network: Network, images: Tensor, labels: Tensor) -> None:
     """AdamW on cross-entropy for EPOCHS passes; the network changes in place and ends in evaluation mode."""
-    optimiser = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     steps = len(images) // BATCH
-    warm_up = torch.optim.lr_scheduler.LinearLR(optimiser, 0.01, total_iters=steps)
-    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, (EPOCHS - 1) * steps)
-    schedule = torch.optim.lr_scheduler.SequentialLR(optimiser, [warm_up, cosine], [steps])
+    warm_up = torch.optim.lr_scheduler.LinearLR(optimizer, 0.01, total_iters=steps)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, (EPOCHS - 1) * steps)
+    schedule = torch.optim.lr_scheduler.SequentialLR(optimizer, [warm_up, cosine], [steps])
     network.train()
     for epoch in range(1, EPOCHS + 1):
         order, total = torch.randperm(len(images)), 0.0
         for batch in order[: steps * BATCH].split(BATCH):
             loss = F.cross_entropy(network(images[batch]), labels[batch])
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
             schedule.step()
             total += loss.item()
         print(f"epoch {epoch}: loss {total / steps:.4f}", flush=True)
@@ -187,10 +187,10 @@ def metadata(score: float, n: int, training_fonts: int, held_out_fonts: int) -> 
         "mean": str(MEAN),
         "std": str(STD),
         "crop_fraction": str(INPUT_SIZE / SIDE),
-        "fit": "crop",
+        "resize_mode": "crop",
         "source_dataset": f"typed Latin letters drawn by graft.data.letters in {training_fonts} fonts, not DejaVu",
         "licence": "Apache-2.0",
-        "score": f"top-1 {score:.4f} on {n:,} pictures in {held_out_fonts} fonts of held-out families",
+        "score": f"top-1 {score:.4f} on {n:,} images in {held_out_fonts} fonts of held-out families",
         "recipe": "recipes/latin_letters.py",
     }
 

@@ -7,11 +7,14 @@
 The names below are all there is. Each is imported when it is first used, so `import graft` costs nothing.
 """
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from graft.accounting.counting import account
+    from graft.audit.auditing import Audit
     from graft.errors import GraftError, ImageError, InputError
     from graft.models.blocks import LocalResponseNorm
     from graft.models.densenet import DenseLayer
@@ -21,27 +24,27 @@ if TYPE_CHECKING:
     from graft.models.resnet import BasicBlock, Bottleneck
     from graft.models.vgg import stacked_convolutions
     from graft.serving.predictor import Classifier, Prediction, load
-    from graft.training.advising import advise
-    from graft.training.auditing import Audit, audit
-    from graft.training.comparing import compare
-    from graft.training.comparison import Comparison
-    from graft.training.evaluating import Evaluation, evaluate
-    from graft.training.optimisation import Recipe
-    from graft.training.run import Run
-    from graft.training.training import train
+    from graft.training.recipe import Recipe
     from graft.weights.creating import create
+    from graft.workflows.advise import advise
+    from graft.workflows.audit import audit
+    from graft.workflows.compare import compare
+    from graft.workflows.comparison import Comparison
+    from graft.workflows.evaluate import Evaluation, evaluate
+    from graft.workflows.run import Run
+    from graft.workflows.train import train
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Audit": "graft.training.auditing",
+    "Audit": "graft.audit.auditing",
     "BasicBlock": "graft.models.resnet",
     "Bottleneck": "graft.models.resnet",
     "Classifier": "graft.serving.predictor",
-    "Comparison": "graft.training.comparison",
+    "Comparison": "graft.workflows.comparison",
     "DenseLayer": "graft.models.densenet",
     "DepthwiseSeparable": "graft.models.mobilenet_v1",
-    "Evaluation": "graft.training.evaluating",
+    "Evaluation": "graft.workflows.evaluate",
     "GraftError": "graft.errors",
     "ImageError": "graft.errors",
     "Inception": "graft.models.googlenet",
@@ -50,17 +53,17 @@ _HOMES = {
     "NaiveInception": "graft.models.googlenet",
     "Network": "graft.models.network",
     "Prediction": "graft.serving.predictor",
-    "Recipe": "graft.training.optimisation",
-    "Run": "graft.training.run",
+    "Recipe": "graft.training.recipe",
+    "Run": "graft.workflows.run",
     "account": "graft.accounting.counting",
-    "advise": "graft.training.advising",
-    "audit": "graft.training.auditing",
-    "compare": "graft.training.comparing",
+    "advise": "graft.workflows.advise",
+    "audit": "graft.workflows.audit",
+    "compare": "graft.workflows.compare",
     "create": "graft.weights.creating",
-    "evaluate": "graft.training.evaluating",
+    "evaluate": "graft.workflows.evaluate",
     "load": "graft.serving.predictor",
     "stacked_convolutions": "graft.models.vgg",
-    "train": "graft.training.training",
+    "train": "graft.workflows.train",
 }
 
 __all__ = [
@@ -103,3 +106,14 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+class _Door(ModuleType):
+    """`graft.audit` is the function, although a room has the same name, which its import would put in its place."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Door

@@ -2,10 +2,10 @@
 
     GraftError            the work failed                          exit code 1
     ├── InputError        the call or what it was given is wrong   exit code 2
-    │   ├── DataError     the pictures or their labels
+    │   ├── DataError     the images or their labels
     │   ├── WeightsError  a checkpoint, a base or a saved model
     │   └── CutError      a stage, cut or level that the network does not have
-    ├── ImageError        one picture cannot be decoded: skipped and named by whoever reads many
+    ├── ImageError        one image cannot be decoded: skipped and named by whoever reads many
     └── FetchError        something that is not on this machine could not be fetched
 
 A message is one sentence in three parts: what was expected, what came, what to do.
@@ -28,7 +28,7 @@ class InputError(GraftError):
 
 
 class DataError(InputError):
-    """The pictures or their labels cannot be used as they are."""
+    """The images or their labels cannot be used as they are."""
 
 
 class WeightsError(InputError):
@@ -40,7 +40,7 @@ class CutError(InputError):
 
 
 class ImageError(GraftError):
-    """One picture cannot be decoded."""
+    """One image cannot be decoded."""
 
 
 class FetchError(GraftError):

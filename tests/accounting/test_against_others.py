@@ -25,7 +25,7 @@ NETWORKS = (
 
 
 def tables(name: str) -> tuple[tuple[Layer, ...], list[torchinfo.layer_info.LayerInfo]]:
-    """Our layers and theirs, on a small picture."""
+    """Our layers and theirs, on a small image."""
     with torch.device("meta"):
         network = build(default_config(name)).eval()
     channels, side, _ = CATALOG[name].input_size

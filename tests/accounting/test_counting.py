@@ -382,7 +382,7 @@ def test_a_wrong_input_names_the_layer_that_broke(shape: tuple[int, int, int], l
 
 
 def test_a_network_that_knows_what_it_can_take_speaks_for_itself() -> None:
-    with pytest.raises(InputError, match=r"^expected pictures of 28 px or more for lenet5, got 8 x 8"):
+    with pytest.raises(InputError, match=r"^expected images of 28 px or more for lenet5, got 8 x 8"):
         account(build(default_config("lenet5")), (1, 8, 8))
 
 

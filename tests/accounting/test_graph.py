@@ -187,7 +187,7 @@ def test_an_input_that_does_not_fit_is_refused() -> None:
 def test_neither_recording_nor_drawing_loads_the_compiler() -> None:
     code = (
         "import sys, torch\n"
-        "from graft.accounting.diagram import draw\n"
+        "from graft.drawing.diagram import draw\n"
         "from graft.accounting.graph import trace\n"
         "from graft.models.catalog import build, default_config\n"
         "with torch.device('meta'): network = build(default_config('mobilenet_v2'))\n"

@@ -90,16 +90,16 @@ def test_what_needs_no_gradient_gets_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "optimiser"),
+    ("kind", "optimizer"),
     [
         ("sgd", lambda parameters: torch.optim.SGD(parameters, lr=0.1)),
         ("momentum", lambda parameters: torch.optim.SGD(parameters, lr=0.1, momentum=0.9)),
         ("adamw", lambda parameters: torch.optim.AdamW(parameters, lr=0.1)),
     ],
 )
-def test_optimisers_keep_what_torch_does(kind, optimiser) -> None:
+def test_optimizers_keep_what_torch_does(kind, optimizer) -> None:
     crown = nn.Sequential(nn.Linear(10, 20), nn.BatchNorm1d(20), nn.Linear(20, 30))
-    real = optimiser(crown.parameters())
+    real = optimizer(crown.parameters())
     F.cross_entropy(crown(torch.rand(4, 10)), torch.zeros(4, dtype=torch.int64)).backward()
     real.step()
     remembered = [
@@ -109,8 +109,8 @@ def test_optimisers_keep_what_torch_does(kind, optimiser) -> None:
         if isinstance(value, Tensor) and name != "step"
     ]
     memory = training_memory(NOTHING, crown, (10,), 4)
-    assert memory.optimiser_state(kind) == sum(tensor.nbytes for tensor in remembered)
-    assert memory.peak(kind) == memory.parameters + memory.working + memory.optimiser_state(kind)
+    assert memory.optimizer_state(kind) == sum(tensor.nbytes for tensor in remembered)
+    assert memory.peak(kind) == memory.parameters + memory.working + memory.optimizer_state(kind)
 
 
 def test_the_modules_are_left_alone() -> None:

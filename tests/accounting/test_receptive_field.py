@@ -200,7 +200,7 @@ def measured(network: nn.Module, part: str, shape: tuple[int, int, int]) -> int:
         for parameter in network.parameters():  # positive and small: nothing cancels, no ReLU is off or full
             parameter.uniform_(0.25, 0.75).div_(parameter[0].numel())
     network.get_submodule(part).register_forward_hook(lambda module, inputs, output: outputs.update(map=output))
-    # Several pictures, because a max pool passes the gradient to the largest pixel alone.
+    # Several images, because a max pool passes the gradient to the largest pixel alone.
     images = torch.rand(4, *shape, requires_grad=True)
     network(images)
     _, _, height, width = outputs["map"].shape

@@ -46,7 +46,7 @@ def test_the_terminal_shows_what_is_wrong_and_the_exit_code_is_0(photographs: Pa
     assert done.returncode == 0, done.stderr
     assert f"ants/{PLACEHOLDER}" in done.stdout
     assert "exact duplicates" in done.stdout
-    assert "26 pictures of 2 classes: 1 error(s)" in done.stdout
+    assert "26 images of 2 classes: 1 error(s)" in done.stdout
     page = (tmp_path / "audit.html").read_text(encoding="utf-8")
     assert PLACEHOLDER in page and "&lt;b&gt;.jpg" in page
     assert everything_in(photographs) == before
@@ -80,15 +80,15 @@ def test_the_fix_list_names_the_others_and_opens_again(photographs: Path, tmp_pa
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"out": "{data}/audit.html"}, "expected --out outside the pictures"),
-        ({"fix_list": "{data}/ants/left.csv"}, "expected --fix-list outside the pictures"),
+        ({"out": "{data}/audit.html"}, "expected --out outside the images"),
+        ({"fix_list": "{data}/ants/left.csv"}, "expected --fix-list outside the images"),
         ({"out": "audit.pdf"}, "expected the name of a .html file for --out"),
     ],
 )
 def test_a_place_that_may_not_be_written_to_is_refused(
     options: dict[str, str], says: str, photographs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("graft.training.auditing.audit", lambda *given, **others: pytest.fail("looked at the pictures"))
+    monkeypatch.setattr("graft.workflows.audit.audit", lambda *given, **others: pytest.fail("looked at the images"))
     places = {name: Path(place.format(data=photographs)) for name, place in options.items()}
     with pytest.raises(InputError, match=says):
         audit(str(photographs), **places)

@@ -29,11 +29,11 @@ def graft(*arguments: str, stdin: str | None = None, cwd: Path | None = None, **
 @pytest.fixture(scope="module")
 def letters(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data") / "letters"
-    pictures, labels = render_letters(CYRILLIC[:4], dejavu_fonts(), 10, seed=0)
-    for index, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
+    images, labels = render_letters(CYRILLIC[:4], dejavu_fonts(), 10, seed=0)
+    for index, (image, label) in enumerate(zip(images, labels, strict=True)):
         folder = root / CYRILLIC[label]
         folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture[:, :, 0]).save(folder / f"{index}.png")
+        Image.fromarray(image[:, :, 0]).save(folder / f"{index}.png")
     return root
 
 
@@ -61,16 +61,14 @@ def test_train_prints_its_result_as_json_and_its_notes_on_stderr(letters: Path, 
 def test_evaluate_and_predict_follow(run: Path, letters: Path, tmp_path: Path) -> None:
     done = graft("evaluate", str(run), str(letters), "--json")
     assert json.loads(done.stdout)["n"] == 40
-    picture = next((letters / "Б").iterdir())
-    done = graft(
-        "predict", str(run), str(picture), "-", "--format", "jsonl", "--top", "2", stdin=f"{tmp_path}/no.png\n"
-    )
+    image = next((letters / "Б").iterdir())
+    done = graft("predict", str(run), str(image), "-", "--format", "jsonl", "--top", "2", stdin=f"{tmp_path}/no.png\n")
     assert done.returncode == 0
     first, second = map(json.loads, done.stdout.splitlines())
-    assert first["path"] == str(picture)
+    assert first["path"] == str(image)
     assert len(first["top"]) == 2
     assert second.keys() == {"path", "error"}
-    assert "1 picture(s) could not be decoded" in done.stderr
+    assert "1 image(s) could not be decoded" in done.stderr
     out = tmp_path / "predictions.csv"
     assert graft("predict", str(run), str(letters), "--format", "csv", "--out", str(out)).stdout == ""
     assert len(out.read_text().splitlines()) == 41

@@ -14,11 +14,11 @@ from graft.data.letters import CYRILLIC, dejavu_fonts, render_letters
 @pytest.fixture(scope="module")
 def letters(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data") / "letters"
-    pictures, labels = render_letters(CYRILLIC[:4], dejavu_fonts(), 10, seed=0)
-    for index, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
+    images, labels = render_letters(CYRILLIC[:4], dejavu_fonts(), 10, seed=0)
+    for index, (image, label) in enumerate(zip(images, labels, strict=True)):
         folder = root / CYRILLIC[label]
         folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture[:, :, 0]).save(folder / f"{index}.png")
+        Image.fromarray(image[:, :, 0]).save(folder / f"{index}.png")
     return root
 
 
@@ -58,7 +58,7 @@ def test_compare_prints_json_alone_on_stdout(
     assert found["seeds"] == [4]
     assert found["batch_size"] == 32
     assert [level["level"] for level in found["levels"]] == ["head", "scratch"]
-    assert set(found) >= {"data", "base", "split", "pictures", "epochs", "best", "as_good", "claims", "seconds"}
+    assert set(found) >= {"data", "base", "split", "images", "epochs", "best", "as_good", "claims", "seconds"}
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_compare_prints_json_alone_on_stdout(
         (["--levels", "as-is"], ["graft evaluate"]),
         (["--seeds", "0"], ["--seeds"]),
         (["--plot", "curves.jpg"], ["--plot", ".png"]),
-        (["--fit", "stretch"], ["--fit", "letterbox"]),
+        (["--resize", "stretch"], ["--resize", "letterbox"]),
         (["--base", "resnet20", "--levels", "head"], ["resnet20", "weights"]),
     ],
 )
@@ -90,8 +90,8 @@ def test_a_wrong_call_is_one_sentence_and_exit_code_2(
         assert word in line
 
 
-def test_the_plot_may_not_lie_among_the_pictures(
+def test_the_plot_may_not_lie_among_the_images(
     letters: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(monkeypatch, "compare", str(letters), "--plot", str(letters / "curves.png")) == 2
-    assert "outside the pictures" in capsys.readouterr().err
+    assert "outside the images" in capsys.readouterr().err

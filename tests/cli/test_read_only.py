@@ -20,17 +20,17 @@ def times(root: Path) -> dict[str, tuple[int, int, int, int]]:
 
 @pytest.fixture(scope="module")
 def photographs(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twenty photographs of each class and a file that is no picture: in a folder, a zip, a tar and a manifest."""
+    """Twenty photographs of each class and a file that is no image: in a folder, a zip, a tar and a manifest."""
     root = tmp_path_factory.mktemp("data") / "insects"
     for name in ("ants", "bees"):
-        (root / "pictures" / name).mkdir(parents=True)
+        (root / "images" / name).mkdir(parents=True)
         for path in sorted((shared / "datasets" / "ants_bees" / "train" / name).glob("*.jpg"))[:20]:
-            shutil.copy(path, root / "pictures" / name)
-    (root / "pictures" / "ants" / "broken.jpg").write_bytes(b"no picture")
+            shutil.copy(path, root / "images" / name)
+    (root / "images" / "ants" / "broken.jpg").write_bytes(b"no image")
     for kind in ("zip", "gztar"):
-        shutil.make_archive(str(root / "archive"), kind, root / "pictures")
-    rows = [f"pictures/{path.parent.name}/{path.name},{path.parent.name}" for path in root.glob("pictures/*/*")]
-    (root / "manifest.csv").write_text("\n".join(["path,label", *rows, "pictures/gone.jpg,ants"]))
+        shutil.make_archive(str(root / "archive"), kind, root / "images")
+    rows = [f"images/{path.parent.name}/{path.name},{path.parent.name}" for path in root.glob("images/*/*")]
+    (root / "manifest.csv").write_text("\n".join(["path,label", *rows, "images/gone.jpg,ants"]))
     return root
 
 
@@ -45,7 +45,7 @@ COMMANDS = (
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: " ".join(command[:4]))
-@pytest.mark.parametrize("source", ["pictures", "manifest.csv", "archive.zip", "archive.tar.gz"])
+@pytest.mark.parametrize("source", ["images", "manifest.csv", "archive.zip", "archive.tar.gz"])
 def test_a_command_leaves_the_data_as_they_were(
     photographs: Path, source: str, command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -61,7 +61,7 @@ def test_a_command_leaves_the_data_as_they_were(
     if command[0] == "train":
         judged = CliRunner().invoke(app, ["evaluate", str(tmp_path / "run"), str(photographs / source), "--quiet"])
         assert judged.exit_code == 0, judged.output
-        said = CliRunner().invoke(app, ["predict", str(tmp_path / "run"), str(photographs / "pictures"), "--quiet"])
+        said = CliRunner().invoke(app, ["predict", str(tmp_path / "run"), str(photographs / "images"), "--quiet"])
         assert said.exit_code in (0, 1), said.output
         assert times(photographs) == before
 
@@ -70,20 +70,20 @@ def test_a_command_leaves_the_data_as_they_were(
 def test_nothing_is_written_inside_the_data_even_if_asked(photographs: Path, option: str, tmp_path: Path) -> None:
     before = times(photographs)
     ending = {"--out": "html", "--fix-list": "csv"}[option]
-    inside = photographs / "pictures" / f"new.{ending}"
-    arguments = ["audit", str(photographs / "pictures"), "--no-features", option, str(inside)]
+    inside = photographs / "images" / f"new.{ending}"
+    arguments = ["audit", str(photographs / "images"), "--no-features", option, str(inside)]
     assert CliRunner().invoke(app, arguments).exit_code != 0
     into = [
         "train",
-        str(photographs / "pictures"),
+        str(photographs / "images"),
         "--base",
         "latin_letters",
         "--out",
-        str(photographs / "pictures" / "r"),
+        str(photographs / "images" / "r"),
     ]
     assert CliRunner().invoke(app, into).exit_code != 0
     link = tmp_path / "link"
-    link.symlink_to(photographs / "pictures")
-    through = ["audit", str(photographs / "pictures"), "--no-features", option, str(link / f"new.{ending}")]
+    link.symlink_to(photographs / "images")
+    through = ["audit", str(photographs / "images"), "--no-features", option, str(link / f"new.{ending}")]
     assert CliRunner().invoke(app, through).exit_code != 0
     assert times(photographs) == before

@@ -1,11 +1,11 @@
-"""Pictures that belong together are in one group, whatever tells that they do."""
+"""Images that belong together are in one group, whatever tells that they do."""
 
 import numpy as np
 import pytest
 
-from graft.data.dataset import Dataset, Pictures
-from graft.data.folder import Files
+from graft.data.dataset import Dataset, Images
 from graft.data.grouping import by_path, joined, straddling
+from graft.data.readers.folder import Files
 from graft.errors import InputError
 
 PATHS = ("ants/p1_a.jpg", "ants/p1_b.jpg", "ants/p2_a.jpg", "bees/p1_c.jpg", "bees/other.jpg")
@@ -17,22 +17,22 @@ def dataset(*sizes: int, groups: list[int] | None = None) -> Dataset:
     for name, size in zip(("train", "val", "test"), sizes, strict=False):
         rows = np.arange(start, start + size)
         labels = np.array([int(PATHS[row].startswith("bees")) for row in rows])
-        splits[name] = Pictures(files, rows, labels, None if groups is None else np.array(groups)[rows])
+        splits[name] = Images(files, rows, labels, None if groups is None else np.array(groups)[rows])
         start += size
     return Dataset("data", ("ants", "bees"), splits)
 
 
 def together(found: Dataset) -> set[frozenset[str]]:
-    """Names of pictures by group, through all splits."""
+    """Names of images by group, through all splits."""
     groups: dict[int, set[str]] = {}
-    for pictures in found.splits.values():
-        assert pictures.groups is not None
-        for index, group in enumerate(pictures.groups.tolist()):
-            groups.setdefault(group, set()).add(pictures.key(index))
+    for images in found.splits.values():
+        assert images.groups is not None
+        for index, group in enumerate(images.groups.tolist()):
+            groups.setdefault(group, set()).add(images.key(index))
     return {frozenset(members) for members in groups.values()}
 
 
-def test_pictures_in_one_folder_are_a_group() -> None:
+def test_images_in_one_folder_are_a_group() -> None:
     found = by_path(dataset(2, 3), "folder")
     assert together(found) == {frozenset(PATHS[:3]), frozenset(PATHS[3:])}
     assert found.notes == ()

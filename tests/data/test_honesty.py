@@ -26,7 +26,7 @@ def quoted(*cells: str) -> str:
 
 
 def names(dataset: Dataset) -> Counter[tuple[str, str | None]]:
-    """Every picture with its label, through all splits."""
+    """Every image with its label, through all splits."""
     found = (dataset.item(split, index) for split, part in dataset.splits.items() for index in range(len(part)))
     return Counter((Path(item.name).name, item.label) for item in found)
 

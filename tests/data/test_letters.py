@@ -33,26 +33,26 @@ UNASSIGNED = "\u0378"
 
 
 def ink(letter: str, font: Path, distortion: Distortion = NONE, seed: int = 0) -> np.ndarray:
-    """The darkness of a picture, float (32, 32) from 0 (paper) to 255."""
+    """The darkness of an image, float (32, 32) from 0 (paper) to 255."""
     return 255.0 - render(letter, font, TYPE_SIZE, distortion, np.random.default_rng(seed))
 
 
 def several(letter: str, **amounts: float) -> list[np.ndarray]:
-    """Thirty pictures of a letter with no distortion but `amounts`."""
+    """Thirty images of a letter with no distortion but `amounts`."""
     distortion = Distortion(**{**vars(NONE), **amounts})
     return [ink(letter, dejavu_fonts()[0], distortion, seed) for seed in range(30)]
 
 
-def middle(picture: np.ndarray) -> np.ndarray:
-    """x and y of the centre of the ink, in px from the middle of the picture."""
+def middle(image: np.ndarray) -> np.ndarray:
+    """x and y of the centre of the ink, in px from the middle of the image."""
     across = np.arange(SIDE) - (SIDE - 1) / 2
-    return np.array([picture.sum(0) @ across, picture.sum(1) @ across]) / picture.sum()
+    return np.array([image.sum(0) @ across, image.sum(1) @ across]) / image.sum()
 
 
-def lean(picture: np.ndarray) -> float:
+def lean(image: np.ndarray) -> float:
     """Degrees by which an upright stroke leans to the right."""
-    rows = np.arange(SIDE)[picture.sum(1) > 400]
-    columns = (picture[rows] @ np.arange(SIDE)) / picture[rows].sum(1)
+    rows = np.arange(SIDE)[image.sum(1) > 400]
+    columns = (image[rows] @ np.arange(SIDE)) / image[rows].sum(1)
     return float(np.degrees(np.arctan(-np.polyfit(rows, columns, 1)[0])))
 
 
@@ -82,25 +82,25 @@ def test_every_letter_has_a_shape_of_its_own_in_every_font(font: Path) -> None:
             assert all(np.abs(shape - other).sum() > 2 * 255 for other in shapes[:index]), alphabet[index]
 
 
-def test_pictures_have_the_promised_shape_order_and_range() -> None:
-    pictures, labels = render_letters(CYRILLIC, dejavu_fonts(), 3, seed=0)
-    assert pictures.shape == (99, 32, 32, 1) and pictures.dtype == np.uint8
+def test_images_have_the_promised_shape_order_and_range() -> None:
+    images, labels = render_letters(CYRILLIC, dejavu_fonts(), 3, seed=0)
+    assert images.shape == (99, 32, 32, 1) and images.dtype == np.uint8
     assert labels.dtype == np.int64 and labels.tolist() == [label for label in range(33) for _ in range(3)]
-    assert pictures.min() < 30 and pictures.max() == 255
-    # Dark on light: more paper than ink in every picture.
-    assert (np.median(pictures, axis=(1, 2, 3)) > 200).all()
+    assert images.min() < 30 and images.max() == 255
+    # Dark on light: more paper than ink in every image.
+    assert (np.median(images, axis=(1, 2, 3)) > 200).all()
 
 
-def test_a_seed_decides_the_pictures_and_another_gives_others() -> None:
-    pictures, _ = render_letters("АБ", dejavu_fonts(), 14, seed=5)
+def test_a_seed_decides_the_images_and_another_gives_others() -> None:
+    images, _ = render_letters("АБ", dejavu_fonts(), 14, seed=5)
     again, _ = render_letters("АБ", dejavu_fonts(), 14, seed=5)
     others, _ = render_letters("АБ", dejavu_fonts(), 14, seed=6)
-    assert np.array_equal(pictures, again)
-    every = np.concatenate([pictures, others]).reshape(56, -1)
+    assert np.array_equal(images, again)
+    every = np.concatenate([images, others]).reshape(56, -1)
     assert len(np.unique(every, axis=0)) == 56
 
 
-def test_a_picture_is_the_same_however_many_follow() -> None:
+def test_a_image_is_the_same_however_many_follow() -> None:
     few, _ = render_letters("АБ", dejavu_fonts(), 3, seed=5)
     many, _ = render_letters("АБВ", dejavu_fonts(), 20, seed=5)
     assert np.array_equal(few[:3], many[:3]) and np.array_equal(few[3:], many[20:23])
@@ -135,8 +135,8 @@ def test_a_class_of_several_letters_shows_each_of_them(monkeypatch: pytest.Monke
 def test_letters_stay_inside_the_28_px_that_the_base_sees() -> None:
     cut_off = 0
     for alphabet in (LATIN, CYRILLIC):
-        pictures, _ = render_letters(alphabet, dejavu_fonts(), 6, seed=1)
-        darkness = np.where(pictures[..., 0] < 150, 255.0 - pictures[..., 0], 0)  # the noise is no ink
+        images, _ = render_letters(alphabet, dejavu_fonts(), 6, seed=1)
+        darkness = np.where(images[..., 0] < 150, 255.0 - images[..., 0], 0)  # the noise is no ink
         total, inside = darkness.sum((1, 2)), darkness[:, 2:-2, 2:-2].sum((1, 2))
         assert (total > 255).mean() > 0.97  # thin, blurred strokes may be paler than that
         assert (darkness[:, [0, -1]].sum((1, 2)) + darkness[:, :, [0, -1]].sum((1, 2)) > 0).mean() < 0.01
@@ -145,48 +145,48 @@ def test_letters_stay_inside_the_28_px_that_the_base_sees() -> None:
 
 
 def test_without_distortion_the_letter_stands_still_in_the_middle() -> None:
-    pictures = several("Н")
-    assert all(np.array_equal(picture, pictures[0]) for picture in pictures)
-    assert np.abs(middle(pictures[0])).max() < 0.3
+    images = several("Н")
+    assert all(np.array_equal(image, images[0]) for image in images)
+    assert np.abs(middle(images[0])).max() < 0.3
 
 
 def test_shift_moves_the_letter_by_up_to_its_amount_along_both_axes() -> None:
-    moved = np.array([middle(picture) for picture in several("Н", shift=3.0)])
+    moved = np.array([middle(image) for image in several("Н", shift=3.0)])
     assert np.abs(moved).max() < 3.3
     assert (moved.max(0) > 1.5).all() and (moved.min(0) < -1.5).all()
 
 
 def test_rotation_leans_the_letter_to_both_sides_about_its_middle() -> None:
-    pictures = several("l", rotation=20.0)
-    leans = [lean(picture) for picture in pictures]
+    images = several("l", rotation=20.0)
+    leans = [lean(image) for image in images]
     assert 12 < max(leans) < 21 and -21 < min(leans) < -12
-    assert max(np.abs(middle(picture)).max() for picture in pictures) < 0.4
+    assert max(np.abs(middle(image)).max() for image in images) < 0.4
 
 
 def test_scale_makes_the_letter_larger_and_smaller() -> None:
     still = ink("Н", dejavu_fonts()[0])
-    ratios = [picture.sum() / still.sum() for picture in several("Н", scale=0.2)]
+    ratios = [image.sum() / still.sum() for image in several("Н", scale=0.2)]
     assert 1.15 < max(ratios) < 1.45 and 0.63 < min(ratios) < 0.85
 
 
 def test_thickness_lays_ink_on_and_takes_it_off() -> None:
     still = ink("Н", dejavu_fonts()[0])
-    ratios = [picture.sum() / still.sum() for picture in several("Н", thickness=0.5)]
+    ratios = [image.sum() / still.sum() for image in several("Н", thickness=0.5)]
     assert max(ratios) > 1.3 and min(ratios) < 0.7
 
 
 def test_blur_softens_and_keeps_the_ink() -> None:
     still = ink("Н", dejavu_fonts()[0])
-    pictures = several("Н", blur=2.0)
-    assert min(picture.max() for picture in pictures) < 0.8 * still.max()
-    assert all(abs(picture.sum() / still.sum() - 1) < 0.03 for picture in pictures)
+    images = several("Н", blur=2.0)
+    assert min(image.max() for image in images) < 0.8 * still.max()
+    assert all(abs(image.sum() / still.sum() - 1) < 0.03 for image in images)
 
 
-def test_noise_grains_the_picture_by_up_to_its_amount() -> None:
+def test_noise_grains_the_image_by_up_to_its_amount() -> None:
     # White cuts off half of the noise on the paper, black on the strokes: it shows in full on the grey of their edges.
     still = ink("Н", dejavu_fonts()[0])
     grey = (still > 40) & (still < 215)
-    deviations = [(picture - still)[grey].std() for picture in several("Н", noise=10.0)]
+    deviations = [(image - still)[grey].std() for image in several("Н", noise=10.0)]
     assert 5 < max(deviations) < 14 and min(deviations) < 4
 
 
@@ -221,8 +221,8 @@ def test_the_bundled_base_reads_latin_letters_in_fonts_that_it_never_saw() -> No
     network = build(Config("lenet5", classes=len(LATIN), channels=1))
     with safe_open(BUNDLED, framework="pt") as file:
         network.load_state_dict({name: file.get_tensor(name).float() for name in file.keys()})  # noqa: SIM118
-    pictures, labels = render_letters(LATIN, dejavu_fonts(), 8, seed=7)
-    centre = torch.from_numpy(pictures)[:, 2:-2, 2:-2].permute(0, 3, 1, 2)  # (N, H, W, 1) -> (N, 1, H, W)
+    images, labels = render_letters(LATIN, dejavu_fonts(), 8, seed=7)
+    centre = torch.from_numpy(images)[:, 2:-2, 2:-2].permute(0, 3, 1, 2)  # (N, H, W, 1) -> (N, 1, H, W)
     with torch.no_grad():
         predicted = network.eval()((centre / 255 - 0.5) / 0.5).argmax(1).numpy()
     # Measured with six seeds: 339 to 344 of 344.

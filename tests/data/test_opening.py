@@ -16,7 +16,7 @@ from graft.errors import DataError, InputError
 )
 def test_a_path_to_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match=r"^expected .*: (check the path|put the pictures)"):
+    with pytest.raises(DataError, match=r"^expected .*: (check the path|put the images)"):
         open_dataset(path)
 
 
@@ -100,7 +100,7 @@ def test_folders_of_splits_win_over_a_stray_parquet_file(tmp_path: Path) -> None
     assert open_dataset(tmp_path).classes == ("a", "b")
 
 
-def test_nothing_is_written_beside_the_pictures(tmp_path: Path) -> None:
+def test_nothing_is_written_beside_the_images(tmp_path: Path) -> None:
     for name in "ab":
         (tmp_path / name).mkdir()
         (tmp_path / name / "1").write_bytes(b"x")

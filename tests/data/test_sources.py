@@ -1,4 +1,4 @@
-"""Each source gives the same Dataset for the same pictures: classes, labels, order, splits and decoded pixels."""
+"""Each source gives the same Dataset for the same images: classes, labels, order, splits and decoded pixels."""
 
 import csv
 import io
@@ -35,7 +35,7 @@ MEANT = {"valid": "val", "validation": "val", "training": "train", "testing": "t
 
 @dataclass(frozen=True)
 class Record:
-    """One picture: the split as it is spelled, empty for none, its class, its file's name and bytes, and its pixels."""
+    """One image: the split as it is spelled, empty for none, its class, its file's name and bytes, and its pixels."""
 
     split: str
     label: str
@@ -60,7 +60,7 @@ def photographs(shared: Path) -> list[np.ndarray]:
 
 
 def records(photographs: list[np.ndarray], splits: list[str], classes: tuple[str, str]) -> list[Record]:
-    """Pictures of both classes in each split, in the order of their paths, as every source has them."""
+    """Images of both classes in each split, in the order of their paths, as every source has them."""
     found = []
     for place, split in enumerate(splits or [""]):
         for number, label in enumerate(classes):
@@ -72,70 +72,70 @@ def records(photographs: list[np.ndarray], splits: list[str], classes: tuple[str
     return sorted(found, key=lambda record: record.path.encode())
 
 
-def by_split(pictures: list[Record]) -> list[tuple[str, list[Record]]]:
-    return [(split, list(own)) for split, own in groupby(pictures, lambda record: record.split)]
+def by_split(images: list[Record]) -> list[tuple[str, list[Record]]]:
+    return [(split, list(own)) for split, own in groupby(images, lambda record: record.split)]
 
 
-def folder(root: Path, pictures: list[Record]) -> Path:
-    for record in pictures:
+def folder(root: Path, images: list[Record]) -> Path:
+    for record in images:
         (root / record.path).parent.mkdir(parents=True, exist_ok=True)
         (root / record.path).write_bytes(record.data)
     return root
 
 
-def rows(pictures: list[Record]) -> list[dict[str, str]]:
-    whole = [{"path": record.path, "label": record.label, "split": record.split} for record in pictures]
-    return whole if pictures[0].split else [{"path": row["path"], "label": row["label"]} for row in whole]
+def rows(images: list[Record]) -> list[dict[str, str]]:
+    whole = [{"path": record.path, "label": record.label, "split": record.split} for record in images]
+    return whole if images[0].split else [{"path": row["path"], "label": row["label"]} for row in whole]
 
 
-def manifest(root: Path, pictures: list[Record], ending: str, separator: str = ",") -> Path:
-    folder(root, pictures)
+def manifest(root: Path, images: list[Record], ending: str, separator: str = ",") -> Path:
+    folder(root, images)
     path = root / f"manifest{ending}"
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows(pictures)[0]), delimiter=separator)
+        writer = csv.DictWriter(file, list(rows(images)[0]), delimiter=separator)
         writer.writeheader()
-        writer.writerows(rows(pictures))
+        writer.writerows(rows(images))
     return path
 
 
-def json_lines(root: Path, pictures: list[Record]) -> Path:
-    folder(root, pictures)
-    (root / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows(pictures)))
+def json_lines(root: Path, images: list[Record]) -> Path:
+    folder(root, images)
+    (root / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows(images)))
     return root / "manifest.jsonl"
 
 
-def parquet_manifest(root: Path, pictures: list[Record]) -> Path:
-    folder(root, pictures)
-    pq.write_table(pa.Table.from_pylist(rows(pictures)), root / "manifest.parquet")
+def parquet_manifest(root: Path, images: list[Record]) -> Path:
+    folder(root, images)
+    pq.write_table(pa.Table.from_pylist(rows(images)), root / "manifest.parquet")
     return root / "manifest.parquet"
 
 
-def embedded(root: Path, pictures: list[Record]) -> Path:
-    for split, own in by_split(pictures):
+def embedded(root: Path, images: list[Record]) -> Path:
+    for split, own in by_split(images):
         cells = [{"bytes": record.data, "path": record.name} for record in own]
         table = pa.table({"image": cells, "label": [record.label for record in own]})
         pq.write_table(table, root / f"{split or 'data'}.parquet", row_group_size=2)
     return root
 
 
-def embedded_with_a_column(root: Path, pictures: list[Record]) -> Path:
-    columns = {name: [row[name] for row in rows(pictures)] for name in rows(pictures)[0] if name != "path"}
-    pq.write_table(pa.table({"image": [record.data for record in pictures], **columns}), root / "data.parquet")
+def embedded_with_a_column(root: Path, images: list[Record]) -> Path:
+    columns = {name: [row[name] for row in rows(images)] for name in rows(images)[0] if name != "path"}
+    pq.write_table(pa.table({"image": [record.data for record in images], **columns}), root / "data.parquet")
     return root / "data.parquet"
 
 
-def zipped(root: Path, pictures: list[Record]) -> Path:
-    with zipfile.ZipFile(root / "pictures.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-        for record in pictures:
+def zipped(root: Path, images: list[Record]) -> Path:
+    with zipfile.ZipFile(root / "images.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for record in images:
             archive.writestr(record.path, record.data)
-    return root / "pictures.zip"
+    return root / "images.zip"
 
 
-def tarred(root: Path, pictures: list[Record], ending: str, mode: Any) -> Path:
-    with tarfile.open(root / f"pictures{ending}", mode) as archive:
-        for record in pictures:
+def tarred(root: Path, images: list[Record], ending: str, mode: Any) -> Path:
+    with tarfile.open(root / f"images{ending}", mode) as archive:
+        for record in images:
             add(archive, record.path, record.data)
-    return root / f"pictures{ending}"
+    return root / f"images{ending}"
 
 
 def add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
@@ -144,8 +144,8 @@ def add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
     archive.addfile(member, io.BytesIO(data))
 
 
-def shards(root: Path, pictures: list[Record]) -> Path:
-    for split, own in by_split(pictures):
+def shards(root: Path, images: list[Record]) -> Path:
+    for split, own in by_split(images):
         for shard in range(2):
             with tarfile.open(root / f"{split or 'shard'}-{shard:06}.tar", "w") as archive:
                 for number, record in enumerate(own):
@@ -155,8 +155,8 @@ def shards(root: Path, pictures: list[Record]) -> Path:
     return root
 
 
-def imagefolder(root: Path, pictures: list[Record]) -> Path:
-    for split, own in by_split(pictures):
+def imagefolder(root: Path, images: list[Record]) -> Path:
+    for split, own in by_split(images):
         lines = ["file_name,label"]
         (root / split).mkdir(exist_ok=True)
         for number, record in enumerate(own):
@@ -166,8 +166,8 @@ def imagefolder(root: Path, pictures: list[Record]) -> Path:
     return root
 
 
-def idx(root: Path, pictures: list[Record]) -> Path:
-    for split, own in by_split(pictures):
+def idx(root: Path, images: list[Record]) -> Path:
+    for split, own in by_split(images):
         for what, array in (
             ("images-idx4", np.stack([record.pixels for record in own])),
             ("labels-idx1", np.array([int(record.label) for record in own], np.uint8)),
@@ -177,8 +177,8 @@ def idx(root: Path, pictures: list[Record]) -> Path:
     return root
 
 
-def hub(root: Path, pictures: list[Record]) -> str:
-    """The address of a dataset that `load_dataset`, replaced below, makes of these pictures."""
+def hub(root: Path, images: list[Record]) -> str:
+    """The address of a dataset that `load_dataset`, replaced below, makes of these images."""
     datasets = pytest.importorskip("datasets")
     features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("string")})
     splits = {
@@ -189,25 +189,25 @@ def hub(root: Path, pictures: list[Record]) -> str:
             },
             features=features,
         )
-        for split, own in by_split(pictures)
+        for split, own in by_split(images)
     }
-    HUB["owner/pictures"] = datasets.DatasetDict(splits)
-    return "hf:owner/pictures"
+    HUB["owner/images"] = datasets.DatasetDict(splits)
+    return "hf:owner/images"
 
 
 HUB: dict[str, Any] = {}
 SOURCES: dict[str, Callable[[Path, list[Record]], Path | str]] = {
     "folder": folder,
-    "CSV": lambda root, pictures: manifest(root, pictures, ".csv"),
-    "CSV with semicolons": lambda root, pictures: manifest(root, pictures, ".csv", ";"),
-    "TSV": lambda root, pictures: manifest(root, pictures, ".tsv", "\t"),
+    "CSV": lambda root, images: manifest(root, images, ".csv"),
+    "CSV with semicolons": lambda root, images: manifest(root, images, ".csv", ";"),
+    "TSV": lambda root, images: manifest(root, images, ".tsv", "\t"),
     "JSON lines": json_lines,
     "Parquet manifest": parquet_manifest,
-    "Parquet with embedded pictures": embedded,
+    "Parquet with embedded images": embedded,
     "Parquet with a column of splits": embedded_with_a_column,
     "zip": zipped,
-    "tar": lambda root, pictures: tarred(root, pictures, ".tar", "w"),
-    "tar.gz": lambda root, pictures: tarred(root, pictures, ".tar.gz", "w:gz"),
+    "tar": lambda root, images: tarred(root, images, ".tar", "w"),
+    "tar.gz": lambda root, images: tarred(root, images, ".tar.gz", "w:gz"),
     "WebDataset shards": shards,
     "imagefolder": imagefolder,
     "IDX": idx,
@@ -216,10 +216,10 @@ SOURCES: dict[str, Callable[[Path, list[Record]], Path | str]] = {
 
 
 def content(dataset: Dataset) -> dict[str, list[tuple[str | None, bytes]]]:
-    """Class and pixels of every picture, in order, by split."""
+    """Class and pixels of every image, in order, by split."""
     found = {}
-    for split, pictures in dataset.splits.items():
-        data = [pictures.read(row) for row in range(len(pictures))]
+    for split, images in dataset.splits.items():
+        data = [images.read(row) for row in range(len(images))]
         pixels = [decode(each) if isinstance(each, bytes) else each for each in data]
         assert all(each.shape == (16, 20, 3) for each in pixels)
         found[split] = [(dataset.item(split, row).label, each.tobytes()) for row, each in enumerate(pixels)]
@@ -233,7 +233,7 @@ CASES = [(source, classes) for source in SOURCES for classes in (WORDS, NUMBERS)
 
 @pytest.mark.parametrize("splits", SPLITS)
 @pytest.mark.parametrize(("source", "classes"), CASES, ids=lambda value: value if isinstance(value, str) else value[1])
-def test_the_same_pictures_give_the_same_dataset(
+def test_the_same_images_give_the_same_dataset(
     tmp_path: Path,
     photographs: list[np.ndarray],
     monkeypatch: pytest.MonkeyPatch,
@@ -243,16 +243,16 @@ def test_the_same_pictures_give_the_same_dataset(
 ) -> None:
     if source == "hub":
         monkeypatch.setattr(pytest.importorskip("datasets"), "load_dataset", lambda name, *_, **__: HUB[name])
-    pictures = records(photographs, SPLITS[splits], classes)
-    dataset = open_dataset(SOURCES[source](tmp_path, pictures))
+    images = records(photographs, SPLITS[splits], classes)
+    dataset = open_dataset(SOURCES[source](tmp_path, images))
     assert dataset.classes == tuple(reversed(classes))
     assert content(dataset) == {
         MEANT.get(split, split): [(record.label, record.pixels.tobytes()) for record in own]
-        for split, own in by_split(pictures)
+        for split, own in by_split(images)
     }
     assert not dataset.notes and not dataset.left_out
     keys = [each.key(row) for each in dataset.splits.values() for row in range(len(each))]
-    assert len(set(keys)) == len(pictures)
+    assert len(set(keys)) == len(images)
     # And so is what is made of it.
-    reference = open_dataset(folder(tmp_path / "reference", pictures))
+    reference = open_dataset(folder(tmp_path / "reference", images))
     assert content(with_validation(dataset, seed=1)) == content(with_validation(reference, seed=1))

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from graft.data.dataset import Dataset
-from graft.data.folder import read_folder
 from graft.data.opening import open_dataset
+from graft.data.readers.folder import read_folder
 from graft.data.split_file import split_as, write_split
 from graft.data.splitting import with_validation
 from graft.errors import DataError
@@ -32,8 +32,8 @@ def written(dataset: Dataset, path: Path) -> Path:
 
 def contents(dataset: Dataset) -> dict[str, list[tuple[str, str | None]]]:
     return {
-        name: sorted((pictures.key(index), dataset.item(name, index).label) for index in range(len(pictures)))
-        for name, pictures in dataset.splits.items()
+        name: sorted((images.key(index), dataset.item(name, index).label) for index in range(len(images)))
+        for name, images in dataset.splits.items()
     }
 
 
@@ -58,7 +58,7 @@ def test_digits_of_two_files_can_be_split_anew(shared: Path, tmp_path: Path) -> 
     keys = [whole.splits["test"].key(0), whole.splits["train"].key(1)]
     path.write_text(f"path,split\n{keys[0]},train\n{keys[1]},valid\n")
     split = split_as(whole, path)
-    assert {name: len(pictures) for name, pictures in split.splits.items()} == {"train": 1, "val": 1}
+    assert {name: len(images) for name, images in split.splits.items()} == {"train": 1, "val": 1}
     assert np.array_equal(split.splits["train"].read(0), whole.splits["test"].read(0))
     assert split.splits["val"].labels[0] == whole.splits["train"].labels[1]
     assert len(split.left_out) == 69_998
@@ -76,7 +76,7 @@ def test_a_file_that_a_manifest_names_in_two_splits_stays_in_both(folder: Path, 
     assert contents(again) == contents(whole) and len(again.splits["val"]) == 2
 
 
-def test_pictures_that_the_file_does_not_name_are_left_out_by_name(folder: Path, tmp_path: Path) -> None:
+def test_images_that_the_file_does_not_name_are_left_out_by_name(folder: Path, tmp_path: Path) -> None:
     whole = read_folder(folder)
     path = written(with_validation(whole), tmp_path / "split.csv")
     lines = path.read_bytes().splitlines()
@@ -85,7 +85,7 @@ def test_pictures_that_the_file_does_not_name_are_left_out_by_name(folder: Path,
     split = split_as(whole, path)
     assert len(split) == 11 and len(split.left_out) == 1
     assert Path(next(iter(split.left_out))).name.encode() in gone.replace(b'""', b'"')
-    assert "1 of 12 pictures are not named" in split.notes[-1]
+    assert "1 of 12 images are not named" in split.notes[-1]
 
 
 @pytest.mark.parametrize(

@@ -5,26 +5,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graft.data.dataset import Dataset, Pictures, counts
-from graft.data.folder import Files
+from graft.data.dataset import Dataset, Images, counts
+from graft.data.readers.folder import Files
 from graft.data.splitting import carve, stratified_folds, with_validation
 from graft.errors import DataError
 
 
-def pictures(labels: list[int], groups: list[int] | None = None) -> Pictures:
+def images(labels: list[int], groups: list[int] | None = None) -> Images:
     files = Files.of(f"{number}.jpg" for number in range(len(labels)))
     numbers = None if groups is None else np.array(groups, dtype=np.int64)
-    return Pictures(files, np.arange(len(labels)), np.array(labels, dtype=np.int64), numbers)
+    return Images(files, np.arange(len(labels)), np.array(labels, dtype=np.int64), numbers)
 
 
 def dataset(classes: tuple[str, ...] = ("a", "b"), **splits: list[int]) -> Dataset:
-    return Dataset("data", classes, {name: pictures(labels) for name, labels in splits.items()})
+    return Dataset("data", classes, {name: images(labels) for name, labels in splits.items()})
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=80), st.integers(0, 3), st.floats(0.05, 0.95))
 def test_carving_is_stratified_disjoint_and_complete(labels: list[int], seed: int, fraction: float) -> None:
-    whole = pictures(labels)
+    whole = images(labels)
     train, val = carve(whole, 5, fraction, seed)
     assert sorted([*train.rows, *val.rows]) == list(range(len(labels)))
     assert (np.diff(train.rows) > 0).all() and (np.diff(val.rows) > 0).all()
@@ -45,7 +45,7 @@ def test_carving_divides_no_group_and_empties_no_class(
     members: list[tuple[int, int]], seed: int, fraction: float
 ) -> None:
     labels, groups = (list(column) for column in zip(*members, strict=True))
-    whole = pictures(labels, groups)
+    whole = images(labels, groups)
     train, val = carve(whole, 4, fraction, seed)
     assert sorted([*train.rows, *val.rows]) == list(range(len(labels)))
     assert train.groups is not None and val.groups is not None
@@ -57,23 +57,23 @@ def test_carving_divides_no_group_and_empties_no_class(
 
 
 def test_groups_are_kept_out_as_near_to_the_fraction_as_they_allow() -> None:
-    # Forty patients of five pictures each, of one class each.
+    # Forty patients of five images each, of one class each.
     groups = np.repeat(np.arange(40), 5)
     labels = (groups % 2).tolist()
-    _, val = carve(pictures(labels, groups.tolist()), 2, 0.2, seed=0)
+    _, val = carve(images(labels, groups.tolist()), 2, 0.2, seed=0)
     assert np.bincount(val.labels).tolist() == [20, 20]
 
 
 def test_a_class_of_two_large_groups_gives_the_smaller_one() -> None:
-    _, val = carve(pictures([0] * 10 + [1] * 10, [0] * 6 + [1] * 4 + list(range(2, 12))), 2, 0.2, seed=0)
+    _, val = carve(images([0] * 10 + [1] * 10, [0] * 6 + [1] * 4 + list(range(2, 12))), 2, 0.2, seed=0)
     assert sorted(np.bincount(val.labels).tolist()) == [2, 4]
 
 
 def test_a_class_in_one_group_stays_in_train_and_is_noted() -> None:
-    whole = Dataset("data", ("a", "b"), {"all": pictures([0] * 5 + [1] * 5, [0] * 5 + [1, 2, 3, 4, 5])})
+    whole = Dataset("data", ("a", "b"), {"all": images([0] * 5 + [1] * 5, [0] * 5 + [1, 2, 3, 4, 5])})
     done = with_validation(whole)
     assert counts(done.splits["val"], done.classes) == {"a": 0, "b": 1}
-    assert any("val has no pictures of 'a'" in note for note in done.notes)
+    assert any("val has no images of 'a'" in note for note in done.notes)
     assert any("groups kept whole" in note for note in done.notes)
 
 
@@ -97,7 +97,7 @@ def test_folds_of_groups_are_balanced() -> None:
 
 
 def test_carving_follows_the_seed() -> None:
-    whole = pictures([0, 1] * 50)
+    whole = images([0, 1] * 50)
     first, again, other = (carve(whole, 2, 0.2, seed)[1].rows.tolist() for seed in (1, 1, 2))
     assert first == again != other
 
@@ -106,7 +106,7 @@ def test_a_missing_val_is_carved_and_said() -> None:
     done = with_validation(dataset(all=[0] * 10 + [1] * 30), seed=7)
     assert counts(done.splits["val"], done.classes) == {"a": 2, "b": 6}
     assert counts(done.splits["train"], done.classes) == {"a": 8, "b": 24}
-    assert done.notes == ("no val split: 8 of 40 pictures were set aside for it, stratified by class, seed 7",)
+    assert done.notes == ("no val split: 8 of 40 images were set aside for it, stratified by class, seed 7",)
 
 
 def test_an_empty_val_is_carved_too() -> None:
@@ -131,21 +131,21 @@ def test_a_label_that_train_does_not_know_is_named() -> None:
 def test_a_class_missing_from_val_is_noted_and_nothing_shifts() -> None:
     done = with_validation(dataset(("a", "b", "c"), train=[0, 0, 1, 1, 2, 2], val=[0, 2]))
     assert done.splits["val"].labels.tolist() == [0, 2]
-    assert done.notes == ("val has no pictures of 'b': its figures say nothing of that",)
+    assert done.notes == ("val has no images of 'b': its figures say nothing of that",)
 
 
-def test_declared_classes_without_pictures_are_left_out_by_name() -> None:
+def test_declared_classes_without_images_are_left_out_by_name() -> None:
     done = with_validation(dataset(("a", "b", "c"), train=[2, 0, 2, 0], val=[2, 0]))
     assert done.classes == ("a", "c") and done.splits["train"].labels.tolist() == [1, 0, 1, 0]
     assert done.item("val", 0).label == "c"
     assert "left out: b" in done.notes[0]
 
 
-def test_a_single_picture_stays_in_train_and_is_noted() -> None:
+def test_a_single_image_stays_in_train_and_is_noted() -> None:
     done = with_validation(dataset(train=[0, 0, 0, 1]))
     assert counts(done.splits["train"], done.classes) == {"a": 2, "b": 1}
-    assert any("only one picture to train on: 'b'" in note for note in done.notes)
-    assert any("val has no pictures of 'b'" in note for note in done.notes)
+    assert any("only one image to train on: 'b'" in note for note in done.notes)
+    assert any("val has no images of 'b'" in note for note in done.notes)
 
 
 @pytest.mark.parametrize(
@@ -153,9 +153,9 @@ def test_a_single_picture_stays_in_train_and_is_noted() -> None:
     [
         (("a",), {"all": [0, 0, 0]}, "two classes or more, got only 'a'"),
         (("a", "b"), {"train": [0, 0]}, "two classes or more, got only 'a'"),
-        (("a", "b"), {"all": [0, 1]}, "two pictures or more"),
-        (("a", "b"), {"val": [0, 1]}, "pictures to train on in data, got 2 in 'val'"),
-        (("a", "b"), {"train": [], "val": [0]}, "pictures to train on"),
+        (("a", "b"), {"all": [0, 1]}, "two images or more"),
+        (("a", "b"), {"val": [0, 1]}, "images to train on in data, got 2 in 'val'"),
+        (("a", "b"), {"train": [], "val": [0]}, "images to train on"),
     ],
 )
 def test_too_little_is_one_sentence(classes: tuple[str, ...], splits: dict[str, list[int]], message: str) -> None:
@@ -166,6 +166,6 @@ def test_too_little_is_one_sentence(classes: tuple[str, ...], splits: dict[str, 
 def test_a_split_of_another_name_is_noted() -> None:
     done = with_validation(dataset(train=[0, 1, 0, 1], extra=[0, 1]))
     assert "extra" not in done.splits
-    assert any("'extra'" in note and "2 pictures were left out" in note for note in done.notes)
-    # Rows are counted anew in every split of this dataset, so these are the names of its pictures.
+    assert any("'extra'" in note and "2 images were left out" in note for note in done.notes)
+    # Rows are counted anew in every split of this dataset, so these are the names of its images.
     assert done.left_out == dict.fromkeys(["0.jpg", "1.jpg"], "split 'extra' is none of train, val and test")

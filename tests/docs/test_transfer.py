@@ -29,7 +29,7 @@ def test_regret_is_what_a_choice_misses_to_the_best_level_on_average(transfer: M
     rows = []
     for seed, (head, whole) in enumerate(((0.80, 0.70), (0.84, 0.90), (0.82, 0.92))):
         seconds = {"features": 1.0, "training": 3.0}
-        common = {"task": "digits 10 resnet20 32", "seed": seed, "pictures": 80}
+        common = {"task": "digits 10 resnet20 32", "seed": seed, "images": 80}
         rows.append({**common, "level": "head", "cut": "pool", "test": head, "seconds": seconds})
         rows.append({**common, "level": "all", "cut": "input", "test": whole, "seconds": seconds})
         chosen = "pool" if seed == 0 else "input"

@@ -33,11 +33,11 @@ def test_the_temperature_that_made_the_labels_is_found(temperature: float) -> No
     assert fit_temperature(*drawn(1, temperature, 4000)) == pytest.approx(temperature, rel=0.1)
 
 
-def test_without_pictures_nothing_changes() -> None:
+def test_without_images_nothing_changes() -> None:
     assert fit_temperature(np.empty((0, 3)), np.empty(0, int)) == 1.0
 
 
-def test_what_the_pictures_do_not_decide_stays_within_bounds() -> None:
+def test_what_the_images_do_not_decide_stays_within_bounds() -> None:
     logits = np.array([[5.0, 0.0], [0.0, 5.0]])
     assert fit_temperature(logits, np.array([0, 1])) == LOWEST
     assert fit_temperature(logits, np.array([1, 0])) == HIGHEST

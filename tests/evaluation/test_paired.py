@@ -9,7 +9,7 @@ from graft.evaluation.scores import wilson_interval
 
 
 def paired(both: int, first: int, second: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
-    """Answers of two classifiers: so many pictures that both had right, the first alone, the second alone, neither."""
+    """Answers of two classifiers: so many images that both had right, the first alone, the second alone, neither."""
     counts = (both, first, second, neither)
     return np.repeat([True, True, False, False], counts), np.repeat([True, False, True, False], counts)
 
@@ -26,11 +26,11 @@ def paired(both: int, first: int, second: int, neither: int) -> tuple[np.ndarray
 )
 def test_with_one_seed_the_difference_is_newcombes_method_10(table: tuple, low: float, high: float) -> None:
     right, other = paired(*table)
-    pictures, seeds = np.arange(len(right)), np.zeros(len(right), int)
-    found = paired_difference(right, other, pictures, seeds)
+    images, seeds = np.arange(len(right)), np.zeros(len(right), int)
+    found = paired_difference(right, other, images, seeds)
     assert found.value == pytest.approx((table[1] - table[2]) / sum(table))
     assert found.ci95 == pytest.approx((low, high), abs=5.1e-4)
-    back = paired_difference(other, right, pictures, seeds)
+    back = paired_difference(other, right, images, seeds)
     assert back.ci95 == pytest.approx((-found.ci95[1], -found.ci95[0]))
 
 
@@ -40,15 +40,15 @@ def test_with_one_seed_the_accuracy_is_wilsons(right: int) -> None:
     assert found == Estimate(right / 30, pytest.approx(wilson_interval(right, 30)))
 
 
-def test_the_same_answers_under_every_seed_are_no_more_pictures() -> None:
+def test_the_same_answers_under_every_seed_are_no_more_images() -> None:
     right, other = (np.tile(each, 3) for each in paired(70, 12, 4, 14))
-    pictures, seeds = np.tile(np.arange(100), 3), np.repeat(np.arange(3), 100)
-    assert accuracy(right, pictures, seeds).ci95 == pytest.approx(wilson_interval(82, 100))
-    once = paired_difference(right[:100], other[:100], pictures[:100], seeds[:100])
-    assert paired_difference(right, other, pictures, seeds).ci95 == pytest.approx(once.ci95)
+    images, seeds = np.tile(np.arange(100), 3), np.repeat(np.arange(3), 100)
+    assert accuracy(right, images, seeds).ci95 == pytest.approx(wilson_interval(82, 100))
+    once = paired_difference(right[:100], other[:100], images[:100], seeds[:100])
+    assert paired_difference(right, other, images, seeds).ci95 == pytest.approx(once.ci95)
 
 
-def test_pictures_of_their_own_under_every_seed_count_for_themselves() -> None:
+def test_images_of_their_own_under_every_seed_count_for_themselves() -> None:
     right = np.tile(np.arange(100) < 82, 3)
     own = accuracy(right, np.arange(300), np.repeat(np.arange(3), 100)).ci95
     shared = accuracy(right, np.tile(np.arange(100), 3), np.repeat(np.arange(3), 100)).ci95
@@ -57,15 +57,15 @@ def test_pictures_of_their_own_under_every_seed_count_for_themselves() -> None:
 
 
 def test_seeds_that_disagree_widen_the_interval() -> None:
-    pictures, seeds = np.tile(np.arange(200), 3), np.repeat(np.arange(3), 200)
+    images, seeds = np.tile(np.arange(200), 3), np.repeat(np.arange(3), 200)
     steady = np.tile(np.arange(200) < 160, 3)
     shaky = np.concatenate([np.arange(200) < right for right in (130, 160, 190)])
-    narrow, wide = accuracy(steady, pictures, seeds), accuracy(shaky, pictures, seeds)
+    narrow, wide = accuracy(steady, images, seeds), accuracy(shaky, images, seeds)
     assert narrow.value == wide.value == 0.8
     assert narrow.ci95 == pytest.approx(wilson_interval(160, 200))
     # A deviation of 0.15, so an error of 0.087 of the mean of three; Student's quantile is about 4, the normal one 2.
     assert 0.8 - wide.ci95[0] > 3 * 0.0866
-    assert paired_difference(steady, shaky, pictures, seeds).sign == 0
+    assert paired_difference(steady, shaky, images, seeds).sign == 0
 
 
 def test_two_classifiers_without_an_error_are_still_not_known_to_be_equal() -> None:
@@ -78,7 +78,7 @@ def test_two_classifiers_without_an_error_are_still_not_known_to_be_equal() -> N
 def simulated(of_seeds: float, carved: bool, cases: int) -> tuple[float, float]:
     """How often the intervals of an accuracy and of a difference hold what is true.
 
-    Pictures are of every difficulty, the three seeds of every luck; with `carved` each holds out 80 of 400 pictures.
+    Images are of every difficulty, the three seeds of every luck; with `carved` each holds out 80 of 400 images.
     """
     random = np.random.default_rng(0)
     logits, count, seeds = (1.5, 0.9), 80, np.repeat(np.arange(3), 80)
@@ -90,14 +90,14 @@ def simulated(of_seeds: float, carved: bool, cases: int) -> tuple[float, float]:
     held = np.zeros(2)
     for _ in range(cases):
         number = 5 * count if carved else count
-        pictures = np.concatenate([random.permutation(number)[:count] for _ in range(3)])
-        ease = 2 * random.normal(size=number)[pictures]
+        images = np.concatenate([random.permutation(number)[:count] for _ in range(3)])
+        ease = 2 * random.normal(size=number)[images]
         one, two = (
             random.random(len(ease)) < chance(logit + ease + of_seeds * random.normal(size=3)[seeds])
             for logit in logits
         )
-        low, high = accuracy(one, pictures, seeds).ci95
-        lower, higher = paired_difference(one, two, pictures, seeds).ci95
+        low, high = accuracy(one, images, seeds).ci95
+        lower, higher = paired_difference(one, two, images, seeds).ci95
         held += (low <= true <= high, lower <= true - other <= higher)
     return tuple(held / cases)
 
@@ -116,12 +116,12 @@ def test_a_mean_over_seeds_has_students_interval() -> None:
     assert mean_over_seeds(values[:1]) == Estimate(0.4, None)
 
 
-def test_what_pictures_add_is_not_taken_for_uncertainty_of_the_seeds() -> None:
-    # The seeds agree: all there is comes from the pictures, whose interval is normal.
-    assert mean_over_seeds(np.full(3, 0.5), of_pictures=0.01).ci95 == pytest.approx((0.304, 0.696), abs=1e-4)
+def test_what_images_add_is_not_taken_for_uncertainty_of_the_seeds() -> None:
+    # The seeds agree: all there is comes from the images, whose interval is normal.
+    assert mean_over_seeds(np.full(3, 0.5), of_images=0.01).ci95 == pytest.approx((0.304, 0.696), abs=1e-4)
     # Two degrees of freedom for a quarter of the variance, so 32 for the whole.
     half = 2.0369 * np.sqrt(0.01 + 0.01 / 3)
-    assert mean_over_seeds(np.array([0.4, 0.5, 0.6]), of_pictures=0.01).ci95[0] == pytest.approx(0.5 - half, abs=1e-4)
+    assert mean_over_seeds(np.array([0.4, 0.5, 0.6]), of_images=0.01).ci95[0] == pytest.approx(0.5 - half, abs=1e-4)
 
 
 @pytest.mark.parametrize(

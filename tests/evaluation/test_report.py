@@ -54,7 +54,7 @@ def test_every_text_is_escaped() -> None:
 
 def test_the_figures_are_in_it() -> None:
     text = Tags(page(("ants", "bees"), level="head")).text
-    assert "val: 75.0% of 4 pictures" in text and "30.1% and 95.4%" in text
+    assert "val: 75.0% of 4 images" in text and "30.1% and 95.4%" in text
     assert "would score 75.0%" in text and "head" in text
 
 

@@ -102,7 +102,7 @@ def test_calibration_error_of_sure_and_right_is_none_and_of_sure_and_wrong_is_al
 
 @settings(max_examples=50)
 @given(st.integers(0, 1000), st.integers(1, 60), st.integers(2, 6))
-def test_scores_count_every_picture_once(seed: int, count: int, classes: int) -> None:
+def test_scores_count_every_image_once(seed: int, count: int, classes: int) -> None:
     random = np.random.default_rng(seed)
     probabilities = random.dirichlet(np.ones(classes), count)
     labels = random.integers(0, classes, count)

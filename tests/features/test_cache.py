@@ -15,20 +15,12 @@ import torch
 from torch import nn
 from trunks import COLOUR, make_network, painted
 
-from graft.data.dataset import Pictures
-from graft.data.folder import Files
+from graft.data.dataset import Images
+from graft.data.readers.folder import Files
 from graft.errors import InputError
 from graft.features import cache
-from graft.features.cache import (
-    cache_budget,
-    cache_folder,
-    entry_path,
-    make_room,
-    new_entry,
-    read_entry,
-    section_digest,
-    write_aside,
-)
+from graft.features.cache import entry_path, new_entry, read_entry, section_digest
+from graft.files import cache_budget, cache_folder, make_room, write_aside
 
 
 @pytest.fixture(autouse=True)
@@ -128,7 +120,7 @@ def test_a_second_writer_of_the_same_entry_is_content(own_cache: Path) -> None:
 def test_an_entry_removed_while_it_is_used_stays_readable(own_cache: Path) -> None:
     write(own_cache / "x", torch.arange(1e5).view(-1, 10))
     found = read_entry(own_cache / "x")
-    cache._remove(own_cache / "x")
+    cache.remove(own_cache / "x")
     assert found is not None and found.values.sum() == torch.arange(1e5).sum()
 
 
@@ -166,7 +158,7 @@ elif where == "rename":
     Path.rename = lambda self, target: stall("half")
 elif where == "removal":
     cache.shutil.rmtree = lambda path: ((path / "entry.json").unlink(), stall("half"))
-    cache._remove(path)
+    cache.remove(path)
 with cache.new_entry(path, 0) as writer:
     writer.append(torch.full((4, 3), 7.0))
     writer.finish((3,), "float32", {})
@@ -284,34 +276,34 @@ def test_a_file_written_aside_is_whole_or_not_there(tmp_path: Path) -> None:
     assert target.read_bytes() == b"first" and list(target.parent.iterdir()) == [target]
 
 
-def listed(folder: Path, names: list[str]) -> Pictures:
+def listed(folder: Path, names: list[str]) -> Images:
     files = Files.of(names, folder)
-    return Pictures(files, np.arange(len(names)), np.zeros(len(names), np.int64))
+    return Images(files, np.arange(len(names)), np.zeros(len(names), np.int64))
 
 
-def test_the_key_follows_the_pictures(tmp_path: Path) -> None:
+def test_the_key_follows_the_images(tmp_path: Path) -> None:
     names = ["a.jpg", "b\nc.jpg", os.fsdecode(b"\xff.jpg")]
     for name in names:
         (tmp_path / name).write_bytes(b"one")
-    pictures = listed(tmp_path, names)
-    key = entry_path("section", pictures)
+    images = listed(tmp_path, names)
+    key = entry_path("section", images)
     assert key == entry_path("section", listed(tmp_path, names))
-    assert key != entry_path("another", pictures)
-    assert key != entry_path("section", pictures.take(np.array([0, 1])))
-    assert key != entry_path("section", pictures.take(np.array([1, 0, 2])))
+    assert key != entry_path("another", images)
+    assert key != entry_path("section", images.take(np.array([0, 1])))
+    assert key != entry_path("section", images.take(np.array([1, 0, 2])))
     # The labels are not in it: the activations are the same.
-    assert key == entry_path("section", replace(pictures, labels=pictures.labels + 1))
+    assert key == entry_path("section", replace(images, labels=images.labels + 1))
 
 
 def test_the_key_follows_content_of_the_same_size_and_restored_time(tmp_path: Path) -> None:
-    picture = tmp_path / "a.jpg"
-    picture.write_bytes(b"one")
-    before, key = picture.stat(), entry_path("section", listed(tmp_path, ["a.jpg"]))
+    image = tmp_path / "a.jpg"
+    image.write_bytes(b"one")
+    before, key = image.stat(), entry_path("section", listed(tmp_path, ["a.jpg"]))
     # The clock of the file system ticks every few milliseconds.
     time.sleep(0.05)
-    picture.write_bytes(b"two")
-    os.utime(picture, ns=(before.st_atime_ns, before.st_mtime_ns))
-    after = picture.stat()
+    image.write_bytes(b"two")
+    os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = image.stat()
     assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
     assert entry_path("section", listed(tmp_path, ["a.jpg"])) != key
 
@@ -323,7 +315,7 @@ def test_the_key_follows_all_that_decides_the_numbers() -> None:
     assert digest == section_digest(make_network("resnet20").split("stage1")[0], COLOUR, "float32", "torch")
     others = [
         section_digest(network.split("stage2")[0], COLOUR, "float32", "torch"),
-        section_digest(trunk, replace(COLOUR, fit="squash"), "float32", "torch"),
+        section_digest(trunk, replace(COLOUR, resize_mode="squash"), "float32", "torch"),
         section_digest(trunk, replace(COLOUR, size=33), "float32", "torch"),
         section_digest(trunk, replace(COLOUR, mean=(0.485, 0.456, 0.4061)), "float32", "torch"),
         section_digest(trunk, replace(COLOUR, crop_fraction=1.0), "float32", "torch"),

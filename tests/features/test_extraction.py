@@ -15,8 +15,9 @@ from trunks import COLOUR, OPENVINO, TORCH, make_network, painted, plainly, prep
 from graft.data.loading import load
 from graft.errors import GraftError
 from graft.features import cache, extraction
-from graft.features.cache import Activations, cache_folder
+from graft.features.cache import Activations
 from graft.features.extraction import activation_bytes, extract, output_shape
+from graft.files import cache_folder
 from graft.models.catalog import CATALOG
 from graft.models.network import Section
 
@@ -36,8 +37,8 @@ def trunk() -> Section:
 
 
 def expected(trunk: Section, count: int, broken: tuple[int, ...] = ()) -> torch.Tensor:
-    pictures = painted(count)
-    pixels = [load(pictures, index, SMALL) for index in range(count) if index not in broken]
+    images = painted(count)
+    pixels = [load(images, index, SMALL) for index in range(count) if index not in broken]
     return plainly(trunk, torch.stack(pixels), SMALL)
 
 
@@ -85,17 +86,17 @@ def test_what_was_not_asked_to_be_kept_is_not(trunk: Section, own_cache: Path) -
     assert not own_cache.exists()
 
 
-def test_another_cut_preprocessing_or_picture_is_computed(trunk: Section, own_cache: Path) -> None:
+def test_another_cut_preprocessing_or_image_is_computed(trunk: Section, own_cache: Path) -> None:
     stem, _ = make_network("resnet20").split("stem")
     runs = [
         (trunk, SMALL, TORCH, painted(5)),
         (stem, SMALL, TORCH, painted(5)),
-        (trunk, replace(SMALL, fit="squash"), TORCH, painted(5)),
+        (trunk, replace(SMALL, resize_mode="squash"), TORCH, painted(5)),
         (trunk, SMALL, replace(TORCH, precision="bfloat16"), painted(5)),
         (trunk, SMALL, TORCH, painted(5, version="changed ")),
     ]
-    for section, preprocessing, choice, pictures in runs:
-        assert not extract(section, {"val": pictures}, preprocessing, choice)["val"].cached
+    for section, preprocessing, choice, images in runs:
+        assert not extract(section, {"val": images}, preprocessing, choice)["val"].cached
     assert len(list(own_cache.iterdir())) == len(runs)
 
 
@@ -115,7 +116,7 @@ def test_an_unfinished_entry_is_not_looked_at(trunk: Section, own_cache: Path) -
     assert not extract(trunk, {"val": painted(5)}, SMALL, TORCH)["val"].cached
 
 
-def test_nothing_but_broken_pictures(trunk: Section) -> None:
+def test_nothing_but_broken_images(trunk: Section) -> None:
     for _ in range(2):
         found = extract(trunk, {"val": painted(3, broken=(0, 1, 2))}, SMALL, TORCH)["val"]
         assert found.values.shape == (0, 16, 16, 16) and sorted(found.failures) == [0, 1, 2]
@@ -241,7 +242,7 @@ def test_two_processes_that_compute_the_same_both_succeed(own_cache: Path, trunk
     assert extract(trunk, {"val": painted(40, broken=(3,))}, SMALL, TORCH)["val"].cached
 
 
-def test_progress_counts_every_picture_of_every_split(trunk: Section) -> None:
+def test_progress_counts_every_image_of_every_split(trunk: Section) -> None:
     splits = {"train": painted(70, broken=(1, 2)), "val": painted(9)}
     for _ in range(2):
         told: list[tuple[int, int]] = []

@@ -10,7 +10,7 @@ import torch
 from trunks import in_batches, make_network, noise, plainly, preprocessing_of, relative_error
 
 from graft.data.loading import Batch
-from graft.features.cache import cache_folder
+from graft.files import cache_folder
 
 openvino = pytest.importorskip("openvino")
 
@@ -74,7 +74,7 @@ def test_bfloat16_error_is_that_of_eight_bits(own_cache: Path) -> None:
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[tuple[OpenVINOEngine, torch.Tensor, torch.Tensor]]:
-    """A small engine, 75 pictures, and what torch makes of them."""
+    """A small engine, 75 images, and what torch makes of them."""
     network, preprocessing = make_network("resnet20"), preprocessing_of("resnet20", 8)
     trunk, _ = network.split("pool")
     pixels = noise(75, preprocessing)

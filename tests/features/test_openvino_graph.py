@@ -189,7 +189,7 @@ def test_a_layer_norm_has_a_scale_and_a_shift(monkeypatch: pytest.MonkeyPatch) -
 UNKNOWN = {
     "softplus": F.softplus,
     "subtraction from a number": lambda x: 1 - x,
-    "transposed pictures": lambda x: x.transpose(0, 1).reshape(2, -1)[:, :8] if len(x) == 2 else x.transpose(0, 1),
+    "transposed images": lambda x: x.transpose(0, 1).reshape(2, -1)[:, :8] if len(x) == 2 else x.transpose(0, 1),
     "square": torch.square,
     "scaled sum": lambda x: torch.add(x, x, alpha=3),
     "reflection": lambda x: F.pad(x, (1, 1, 1, 1), mode="reflect"),
@@ -197,7 +197,7 @@ UNKNOWN = {
     "pool rounded up": lambda x: F.max_pool2d(x, 2, 3, 1, ceil_mode=True),
     "mean of all": lambda x: x.mean().reshape(1, 1) + x.mean((2, 3)),
     "some of the batch": lambda x: x + x[:1],
-    "pictures side by side": lambda x: torch.cat([x, x], 0),
+    "images side by side": lambda x: torch.cat([x, x], 0),
     "new axis": lambda x: x[:, None, 0],
     "convolution by words": lambda x: F.conv2d(x, torch.ones(1, 4, 3, 3), padding="same"),
     "statistics of the batch": lambda x: F.batch_norm(x, None, None, training=True),

@@ -1,4 +1,4 @@
-"""Networks and pictures for the tests of this room."""
+"""Networks and images for the tests of this room."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from graft.data.dataset import Pictures
+from graft.data.dataset import Images
 from graft.data.loading import Batch
 from graft.features.engine import Choice
 from graft.images.preprocessing import Preprocessing, normalise
@@ -50,7 +50,7 @@ def in_batches(pixels: torch.Tensor, sizes: list[int]) -> Iterator[Batch]:
     """The pixels in batches of these sizes; a size of zero is a batch of which nothing could be decoded."""
     start = 0
     for size in sizes:
-        failures = {} if size else {start: "no picture"}
+        failures = {} if size else {start: "no image"}
         yield Batch(np.arange(start, start + size), pixels[start : start + size], failures)
         start += size
 
@@ -68,7 +68,7 @@ def relative_error(ours: torch.Tensor, reference: torch.Tensor) -> float:
 
 
 class Painted:
-    """Pictures drawn from their number, some of them broken."""
+    """Images drawn from their number, some of them broken."""
 
     def __init__(self, count: int, broken: tuple[int, ...] = (), version: str = "") -> None:
         self.count, self.broken, self.version = count, broken, version
@@ -83,12 +83,12 @@ class Painted:
 
     def read(self, row: int) -> bytes | np.ndarray:
         if row in self.broken:
-            return b"no picture"
+            return b"no image"
         return np.random.default_rng(row).integers(0, 256, (30, 40, 3), dtype=np.uint8)
 
     def stamp(self, row: int) -> str:
         return f"{self.version}{row} of {self.count} without {self.broken}"
 
 
-def painted(count: int, broken: tuple[int, ...] = (), version: str = "") -> Pictures:
-    return Pictures(Painted(count, broken, version), np.arange(count), np.zeros(count, np.int64))
+def painted(count: int, broken: tuple[int, ...] = (), version: str = "") -> Images:
+    return Images(Painted(count, broken, version), np.arange(count), np.zeros(count, np.int64))

@@ -1,4 +1,4 @@
-"""Picture files written by Pillow and by hand, whole or with a lie in a place of one's choice."""
+"""Image files written by Pillow and by hand, whole or with a lie in a place of one's choice."""
 
 import io
 import struct
@@ -209,9 +209,9 @@ def gif_of_size(width: int, height: int) -> bytes:
     return bytes(data)
 
 
-def icon_of(picture: bytes) -> bytes:
-    """An icon around one encoded picture, said to be 16 x 16."""
-    return struct.pack("<HHH", 0, 1, 1) + struct.pack("<BBBBHHII", 16, 16, 0, 0, 1, 32, len(picture), 22) + picture
+def icon_of(image: bytes) -> bytes:
+    """An icon around one encoded image, said to be 16 x 16."""
+    return struct.pack("<HHH", 0, 1, 1) + struct.pack("<BBBBHHII", 16, 16, 0, 0, 1, 32, len(image), 22) + image
 
 
 def bmp_of_size(width: int, height: int) -> bytes:

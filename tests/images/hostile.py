@@ -1,4 +1,4 @@
-"""Picture files that are whole, odd, damaged and hostile, made from nothing but code and a seed.
+"""Image files that are whole, odd, damaged and hostile, made from nothing but code and a seed.
 
     python tests/images/hostile.py FOLDER
 
@@ -62,15 +62,15 @@ class File:
 
     name: str
     data: bytes
-    outcome: Literal["picture", "refused", "either"]
+    outcome: Literal["image", "refused", "either"]
 
 
 def corpus() -> Iterator[File]:
     """Every file, always the same ones in the same order."""
-    parts: tuple[tuple[Literal["picture", "refused", "either"], Callable[[], dict[str, bytes]]], ...] = (
-        ("picture", pictures),
-        ("picture", turned),
-        ("picture", tiffs),
+    parts: tuple[tuple[Literal["image", "refused", "either"], Callable[[], dict[str, bytes]]], ...] = (
+        ("image", images),
+        ("image", turned),
+        ("image", tiffs),
         ("refused", others),
         ("refused", bombs),
         ("refused", cut_short),
@@ -86,7 +86,7 @@ def corpus() -> Iterator[File]:
 # The parts of the corpus, each a dict from name to bytes
 
 
-def pictures() -> dict[str, bytes]:
+def images() -> dict[str, bytes]:
     """Whole files, some of them unusual."""
     image = scene()
     jpeg, cmyk = encode(image, "JPEG", quality=90), encode(image.convert("CMYK"), "JPEG", quality=90)
@@ -192,7 +192,7 @@ def tiffs() -> dict[str, bytes]:
 
 
 def others() -> dict[str, bytes]:
-    """Files that are no picture, or none that graft reads."""
+    """Files that are no image, or none that graft reads."""
     generator = random.Random(1)
     page = b"<!DOCTYPE html><html><head><title>404</title></head><body>Not found</body></html>"
     return {
@@ -364,7 +364,7 @@ def flipped() -> dict[str, bytes]:
     """Every format with a few bits turned; every second time near the start, where the headers are."""
     generator, made = random.Random(3), {}
     plain = samples() | {form.lower(): encode(scene(), form) for form in ("TGA", "PCX", "SGI", "DIB")}
-    plain |= {"tiled.tiff": tiled_tiff(), "big.tiff": rgb_tiff(big=True), "animated.png": pictures()["animated.png"]}
+    plain |= {"tiled.tiff": tiled_tiff(), "big.tiff": rgb_tiff(big=True), "animated.png": images()["animated.png"]}
     for form, data in plain.items():
         for number in range(FLIPS):
             damaged = bytearray(data)

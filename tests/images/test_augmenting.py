@@ -18,7 +18,7 @@ from graft.errors import InputError
 from graft.images.augmenting import STRENGTHS, Augmentation, View, augment, import_functional
 from graft.images.decoding import decode
 from graft.images.preprocessing import Preprocessing
-from graft.images.resizing import fit, mean_colour
+from graft.images.resizing import mean_colour, to_square
 from graft.images.warping import warp
 
 COLOUR = Preprocessing(64, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -42,8 +42,8 @@ def letters() -> np.ndarray:
 def waves(height: int, width: int, channels: int = 3) -> np.ndarray:
     """Smooth, so that two ways of resampling agree, and unlike its mirror image; far from black and white."""
     y, x = np.mgrid[0:height, 0:width]
-    picture = np.stack([127 + 60 * np.sin(x / 9 + y / 17 + phase) for phase in range(channels)], axis=2)
-    return picture.astype(np.uint8)
+    image = np.stack([127 + 60 * np.sin(x / 9 + y / 17 + phase) for phase in range(channels)], axis=2)
+    return image.astype(np.uint8)
 
 
 def difference(one: torch.Tensor, other: torch.Tensor) -> float:
@@ -54,22 +54,22 @@ def difference(one: torch.Tensor, other: torch.Tensor) -> float:
 @pytest.mark.parametrize("mode", ["crop", "squash", "letterbox"])
 def test_none_is_the_fit_itself(mode: str, photographs: list[np.ndarray], letters: np.ndarray) -> None:
     for number, pixels in enumerate([*photographs, *letters]):
-        for preprocessing in (replace(COLOUR, fit=mode), replace(GREY, fit=mode)):
-            assert torch.equal(augment(pixels, preprocessing, NONE, number), fit(pixels, preprocessing))
+        for preprocessing in (replace(COLOUR, resize_mode=mode), replace(GREY, resize_mode=mode)):
+            assert torch.equal(augment(pixels, preprocessing, NONE, number), to_square(pixels, preprocessing))
 
 
 @pytest.mark.parametrize("mode", ["crop", "squash", "letterbox"])
 def test_a_sure_flip_is_the_mirrored_fit(mode: str, photographs: list[np.ndarray]) -> None:
-    preprocessing = replace(COLOUR, fit=mode)
+    preprocessing = replace(COLOUR, resize_mode=mode)
     for number, pixels in enumerate(photographs):
         flipped = augment(pixels, preprocessing, Augmentation(flip=1.0), number)
-        assert torch.equal(flipped, fit(pixels, preprocessing).flip(2)) and flipped.is_contiguous()
+        assert torch.equal(flipped, to_square(pixels, preprocessing).flip(2)) and flipped.is_contiguous()
 
 
 def test_a_flip_comes_as_often_as_it_should() -> None:
     pixels = waves(20, 20)
     preprocessing = replace(COLOUR, size=8)
-    plain = fit(pixels, preprocessing)
+    plain = to_square(pixels, preprocessing)
     flips = [not torch.equal(augment(pixels, preprocessing, Augmentation(flip=0.3), n), plain) for n in range(400)]
     assert 0.22 < np.mean(flips) < 0.38
 
@@ -84,28 +84,30 @@ def test_without_the_flip_all_else_is_as_it_was(photographs: list[np.ndarray]) -
 @pytest.mark.parametrize("preprocessing", [COLOUR, GREY])
 @pytest.mark.parametrize("mode", ["crop", "squash", "letterbox"])
 @pytest.mark.parametrize("shape", [(50, 80, 3), (70, 40, 1), (40, 90), (1, 5000, 3), (1, 1)])
-def test_every_strength_takes_every_picture(
+def test_every_strength_takes_every_image(
     strength: str, preprocessing: Preprocessing, mode: str, shape: tuple[int, ...]
 ) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     before = pixels.copy()
     for number in range(3):
-        picture = augment(pixels, replace(preprocessing, fit=mode), STRENGTHS[strength], number)
-        assert picture.dtype == torch.uint8 and picture.is_contiguous()
-        assert tuple(picture.shape) == (preprocessing.channels, preprocessing.size, preprocessing.size)
-        picture.fill_(0)
+        image = augment(pixels, replace(preprocessing, resize_mode=mode), STRENGTHS[strength], number)
+        assert image.dtype == torch.uint8 and image.is_contiguous()
+        assert tuple(image.shape) == (preprocessing.channels, preprocessing.size, preprocessing.size)
+        image.fill_(0)
     assert (pixels == before).all()
 
 
 def test_strengths_grow(photographs: list[np.ndarray]) -> None:
     assert list(STRENGTHS) == ["none", "light", "medium", "heavy"]
     for mode in ("crop", "letterbox"):
-        preprocessing, means = replace(COLOUR, fit=mode), []
+        preprocessing, means = replace(COLOUR, resize_mode=mode), []
         for augmentation in STRENGTHS.values():
             # The flip is the same in all three, and the largest change of all where it comes.
             view = View(replace(augmentation, flip=0.0), seed=0, number=0)
             changes = [
-                difference(replace(view, number=number).of(pixels, row, preprocessing), fit(pixels, preprocessing))
+                difference(
+                    replace(view, number=number).of(pixels, row, preprocessing), to_square(pixels, preprocessing)
+                )
                 for row, pixels in enumerate(photographs)
                 for number in range(16)
             ]
@@ -116,7 +118,7 @@ def test_strengths_grow(photographs: list[np.ndarray]) -> None:
 # Random crops
 
 
-def test_a_crop_is_a_part_of_the_picture_as_it_came() -> None:
+def test_a_crop_is_a_part_of_the_image_as_it_came() -> None:
     # Each pixel tells its place: red its column, green its row.
     pixels = np.zeros((160, 240, 3), np.uint8)
     pixels[:, :, 0], pixels[:, :, 1] = np.arange(240), np.arange(160)[:, None]
@@ -137,91 +139,91 @@ def test_a_crop_is_a_part_of_the_picture_as_it_came() -> None:
 
 
 def test_a_small_crop_keeps_its_detail() -> None:
-    # Stripes of four pixels, which the picture as a whole loses and a part of 64 pixels does not.
+    # Stripes of four pixels, which the image as a whole loses and a part of 64 pixels does not.
     pixels = np.zeros((256, 256, 3), np.uint8)
     pixels[:, np.arange(256) % 8 < 4] = 255
-    assert fit(pixels, replace(COLOUR, size=16)).float().std() < 10
+    assert to_square(pixels, replace(COLOUR, size=16)).float().std() < 10
     crops = [augment(pixels, replace(COLOUR, size=16), Augmentation(crop=0.01), number) for number in range(60)]
     assert max(float(crop.float().std()) for crop in crops) > 80
 
 
 @pytest.mark.parametrize("mode", ["squash", "letterbox"])
-def test_where_the_fit_keeps_the_whole_picture_none_is_cropped(mode: str, photographs: list[np.ndarray]) -> None:
-    preprocessing = replace(COLOUR, fit=mode)
+def test_where_the_fit_keeps_the_whole_image_none_is_cropped(mode: str, photographs: list[np.ndarray]) -> None:
+    preprocessing = replace(COLOUR, resize_mode=mode)
     cropped = augment(photographs[0], preprocessing, Augmentation(crop=0.1), 0)
-    assert torch.equal(cropped, fit(photographs[0], preprocessing))
+    assert torch.equal(cropped, to_square(photographs[0], preprocessing))
 
 
 def test_a_crop_takes_the_place_of_scale_and_translation() -> None:
     pixels, crop = waves(100, 120), Augmentation(crop=0.5, aspect=1.2)
     moved = replace(crop, scale=0.5, translation=0.3)
     assert torch.equal(augment(pixels, COLOUR, crop, 7), augment(pixels, COLOUR, moved, 7))
-    assert not torch.equal(augment(pixels, COLOUR, replace(moved, crop=None), 7), fit(pixels, COLOUR))
+    assert not torch.equal(augment(pixels, COLOUR, replace(moved, crop=None), 7), to_square(pixels, COLOUR))
 
 
 # Rotation, scale, translation
 
 
-def inner(picture: torch.Tensor, rim: int = 16) -> torch.Tensor:
-    return picture[:, rim:-rim, rim:-rim]
+def inner(image: torch.Tensor, rim: int = 16) -> torch.Tensor:
+    return image[:, rim:-rim, rim:-rim]
 
 
 @pytest.mark.parametrize("angle", [-30.0, 8.0, 90.0])
-def test_a_picture_is_turned_counter_clockwise_by_its_angle(angle: float) -> None:
-    picture = fit(waves(64, 64), replace(COLOUR, crop_fraction=1.0))
-    image = Image.fromarray(picture.permute(1, 2, 0).numpy()).rotate(angle, Image.Resampling.BILINEAR)
+def test_a_image_is_turned_counter_clockwise_by_its_angle(angle: float) -> None:
+    shown = to_square(waves(64, 64), replace(COLOUR, crop_fraction=1.0))
+    image = Image.fromarray(shown.permute(1, 2, 0).numpy()).rotate(angle, Image.Resampling.BILINEAR)
     expected = torch.from_numpy(np.array(image)).permute(2, 0, 1)
-    assert difference(inner(warp(picture, angle=angle)), inner(expected)) < 1
-    assert difference(inner(warp(picture, angle=-angle)), inner(expected)) > 10
+    assert difference(inner(warp(shown, angle=angle)), inner(expected)) < 1
+    assert difference(inner(warp(shown, angle=-angle)), inner(expected)) > 10
 
 
 def test_the_angle_is_drawn_up_to_the_most_either_way() -> None:
     pixels, preprocessing = waves(64, 64), replace(COLOUR, crop_fraction=1.0)
-    plain, angles = fit(pixels, preprocessing), np.arange(-25.0, 26.0)
+    plain, angles = to_square(pixels, preprocessing), np.arange(-25.0, 26.0)
     turned = torch.stack([inner(warp(plain, angle=angle)) for angle in angles]).float()
     found = []
     for number in range(40):
-        picture = inner(augment(pixels, preprocessing, Augmentation(rotation=20.0), number)).float()
-        found.append(angles[(turned - picture).abs().mean((1, 2, 3)).argmin()])
+        image = inner(augment(pixels, preprocessing, Augmentation(rotation=20.0), number)).float()
+        found.append(angles[(turned - image).abs().mean((1, 2, 3)).argmin()])
     assert -20 <= min(found) < -14 and 14 < max(found) <= 20
 
 
 @pytest.mark.parametrize(("right", "down"), [(0.25, 0.0), (0.0, -0.125)])
-def test_a_picture_is_shifted_right_and_down_by_a_share_of_its_side(right: float, down: float) -> None:
-    picture = fit(waves(64, 64), replace(COLOUR, crop_fraction=1.0))
-    expected = torch.roll(picture, (round(64 * down), round(64 * right)), (1, 2))
-    shifted = warp(picture, shift=(right, down))
+def test_a_image_is_shifted_right_and_down_by_a_share_of_its_side(right: float, down: float) -> None:
+    image = to_square(waves(64, 64), replace(COLOUR, crop_fraction=1.0))
+    expected = torch.roll(image, (round(64 * down), round(64 * right)), (1, 2))
+    shifted = warp(image, shift=(right, down))
     assert torch.equal(inner(shifted), inner(expected))
 
 
 def test_what_comes_in_from_outside_is_reflected() -> None:
-    picture = fit(waves(64, 64), replace(COLOUR, crop_fraction=1.0))
-    assert torch.equal(warp(picture, shift=(0.25, 0.0))[:, :, :16], picture[:, :, :16].flip(2))
+    image = to_square(waves(64, 64), replace(COLOUR, crop_fraction=1.0))
+    assert torch.equal(warp(image, shift=(0.25, 0.0))[:, :, :16], image[:, :, :16].flip(2))
     white = torch.full((1, 28, 28), 255, dtype=torch.uint8)
     assert torch.equal(warp(white, angle=33.0, scale=0.5, shift=(0.3, 0.3)), white)
 
 
-def test_a_picture_is_enlarged_about_its_middle() -> None:
-    picture = fit(waves(64, 64), replace(COLOUR, crop_fraction=1.0))
-    central = fit(picture.permute(1, 2, 0).numpy(), replace(COLOUR, crop_fraction=0.5))
-    assert difference(inner(warp(picture, scale=2.0), 4), inner(central, 4)) < 1
+def test_a_image_is_enlarged_about_its_middle() -> None:
+    image = to_square(waves(64, 64), replace(COLOUR, crop_fraction=1.0))
+    central = to_square(image.permute(1, 2, 0).numpy(), replace(COLOUR, crop_fraction=0.5))
+    assert difference(inner(warp(image, scale=2.0), 4), inner(central, 4)) < 1
 
 
 def test_a_shear_moves_rows_by_their_height() -> None:
-    picture = fit(waves(64, 64), replace(COLOUR, crop_fraction=1.0))
-    sheared = warp(picture, shear=(0.5, 0.0))
+    image = to_square(waves(64, 64), replace(COLOUR, crop_fraction=1.0))
+    sheared = warp(image, shear=(0.5, 0.0))
     # Row 48 is 16.5 below the middle, so 8.25 further right.
-    expected = 0.75 * picture[:, 48, 16:40].float() + 0.25 * picture[:, 48, 15:39].float()
+    expected = 0.75 * image[:, 48, 16:40].float() + 0.25 * image[:, 48, 15:39].float()
     assert difference(sheared[:, 48, 24:48], expected) < 0.6
 
 
-def test_whole_pictures_are_scaled_and_moved_within_bounds(letters: np.ndarray) -> None:
-    preprocessing = Preprocessing(32, (0.9,), (0.2,), fit="squash")
-    plain = fit(letters[0], preprocessing)
+def test_whole_images_are_scaled_and_moved_within_bounds(letters: np.ndarray) -> None:
+    preprocessing = Preprocessing(32, (0.9,), (0.2,), resize_mode="squash")
+    plain = to_square(letters[0], preprocessing)
 
-    def ink(picture: torch.Tensor) -> tuple[float, float, float]:
+    def ink(image: torch.Tensor) -> tuple[float, float, float]:
         """Amount, and the middle in px."""
-        dark = np.maximum(200 - picture[0].numpy().astype(float), 0)
+        dark = np.maximum(200 - image[0].numpy().astype(float), 0)
         y, x = np.mgrid[0:32, 0:32]
         return float(dark.sum()), float((dark * x).sum() / dark.sum()), float((dark * y).sum() / dark.sum())
 
@@ -242,7 +244,9 @@ def test_pca_moves_every_pixel_of_a_channel_by_the_same_amount() -> None:
     preprocessing = replace(COLOUR, crop_fraction=1.0)
     shifts = []
     for number in range(500):
-        moved = augment(pixels, preprocessing, Augmentation(pca=deviation), number).int() - fit(pixels, preprocessing)
+        moved = augment(pixels, preprocessing, Augmentation(pca=deviation), number).int() - to_square(
+            pixels, preprocessing
+        )
         assert (moved == moved[:, :1, :1]).all()
         shifts.append(moved[:, 0, 0].numpy())
     # The covariance of the shifts that the paper's formula gives, by hand: 255^2 0.1^2 P diag(l^2) P^T. Its first entry
@@ -255,26 +259,26 @@ def test_pca_moves_every_pixel_of_a_channel_by_the_same_amount() -> None:
 def test_pca_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     from graft.images import augmenting
 
-    picture = torch.full((3, 2, 2), 250, dtype=torch.uint8)
-    picture[:, 0, 0] = 0
+    image = torch.full((3, 2, 2), 250, dtype=torch.uint8)
+    image[:, 0, 0] = 0
     # red 255 (-0.5675 * 0.2175 * 1 + 0.7192 * 0.0188 * -2) = -38.4, green 255 (-0.5808 * 0.2175 + 0.0045 * 0.0376)
     # = -32.2, blue 255 (-0.5836 * 0.2175 + 0.6948 * 0.0376) = -25.7.
-    moved = augmenting._shift_colours(picture, np.array([1.0, -2.0, 0.0]))
+    moved = augmenting._shift_colours(image, np.array([1.0, -2.0, 0.0]))
     assert moved[:, 1, 1].tolist() == [250 - 38, 250 - 32, 250 - 26] and moved[:, 0, 0].tolist() == [0, 0, 0]
-    assert augmenting._shift_colours(picture, np.array([-1.0, 0, 0]))[:, 1, 1].tolist() == [255, 255, 255]
+    assert augmenting._shift_colours(image, np.array([-1.0, 0, 0]))[:, 1, 1].tolist() == [255, 255, 255]
 
 
 @pytest.mark.parametrize(
     ("name", "measure"),
     [
-        ("brightness", lambda picture: picture.mean()),
-        ("contrast", lambda picture: picture.mean(0).std()),
-        ("saturation", lambda picture: (picture.max(0).values - picture.min(0).values).mean()),
+        ("brightness", lambda image: image.mean()),
+        ("contrast", lambda image: image.mean(0).std()),
+        ("saturation", lambda image: (image.max(0).values - image.min(0).values).mean()),
     ],
 )
 def test_brightness_contrast_and_saturation_change_by_their_factor(name: str, measure) -> None:  # type: ignore[no-untyped-def]
     pixels, preprocessing = waves(64, 64) // 3 + 60, replace(COLOUR, crop_fraction=1.0)
-    before = measure(fit(pixels, preprocessing).float())
+    before = measure(to_square(pixels, preprocessing).float())
     factors = [
         float(measure(augment(pixels, preprocessing, Augmentation(**{name: 0.3}), number).float()) / before)
         for number in range(40)
@@ -290,11 +294,11 @@ def test_hue_turns_the_colours_and_leaves_grey() -> None:
     # A tenth of a turn from red is three fifths of the way to yellow, or to magenta.
     assert (turned[:, 0] == 200).all() and 90 < turned[:, 1].max() <= 121 and 90 < turned[:, 2].max() <= 121
     grey = np.full((8, 8, 3), 77, np.uint8)
-    assert torch.equal(augment(grey, preprocessing, Augmentation(hue=0.5), 1), fit(grey, preprocessing))
+    assert torch.equal(augment(grey, preprocessing, Augmentation(hue=0.5), 1), to_square(grey, preprocessing))
 
 
 def test_blur_smooths_and_keeps_the_mean(photographs: list[np.ndarray]) -> None:
-    plain = fit(photographs[0], COLOUR).float()
+    plain = to_square(photographs[0], COLOUR).float()
     blurred = augment(photographs[0], COLOUR, Augmentation(blur=1.0, blur_sigma=0.05), 3).float()
     roughness = (blurred.diff(dim=2).abs().mean() / plain.diff(dim=2).abs().mean()).item()
     assert roughness < 0.7 and abs(blurred.mean() - plain.mean()) < 2
@@ -303,17 +307,17 @@ def test_blur_smooths_and_keeps_the_mean(photographs: list[np.ndarray]) -> None:
 def test_an_erased_rectangle_has_the_mean_colour() -> None:
     pixels, shares = np.full((64, 64, 3), 255, np.uint8), []
     for number in range(200):
-        picture = augment(pixels, COLOUR, Augmentation(erasing=1.0), number)
-        erased = (picture != 255).any(0)
+        image = augment(pixels, COLOUR, Augmentation(erasing=1.0), number)
+        erased = (image != 255).any(0)
         rows, columns = torch.nonzero(erased).T
         area = (rows.max() - rows.min() + 1) * (columns.max() - columns.min() + 1)
-        assert area == erased.sum() and (picture[:, erased] == mean_colour(COLOUR)[:, None]).all()
+        assert area == erased.sum() and (image[:, erased] == mean_colour(COLOUR)[:, None]).all()
         shares.append(float(area) / 64**2)
     assert min(shares) < 0.05 and 0.25 < max(shares) < 0.42
 
 
 def test_randaugment_does_as_many_operations_as_asked(photographs: list[np.ndarray]) -> None:
-    plain = fit(photographs[0], COLOUR)
+    plain = to_square(photographs[0], COLOUR)
 
     def mean(operations: int, magnitude: float) -> float:
         augmentation = Augmentation(operations=operations, magnitude=magnitude)
@@ -379,7 +383,7 @@ def test_numbers_out_of_range_are_refused_by_name(name: str, value: float) -> No
 
 def test_other_arrays_are_refused_as_by_fit() -> None:
     for pixels in (np.zeros((8, 8, 3), np.float32), np.zeros((8, 8, 4), np.uint8), np.zeros((0, 8, 3), np.uint8)):
-        with pytest.raises(InputError, match="expected a picture as a uint8 array of shape"):
+        with pytest.raises(InputError, match="expected an image as a uint8 array of shape"):
             augment(pixels, COLOUR, LIGHT, 0)
 
 

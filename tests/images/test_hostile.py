@@ -35,7 +35,7 @@ def decode_all(folder: Path) -> None:
         start = time.process_time()
         try:
             pixels, facts = decode_with_facts(file.data)
-            found |= {"outcome": "picture", "shape": pixels.shape, "stated": (facts.height, facts.width, 3)}
+            found |= {"outcome": "image", "shape": pixels.shape, "stated": (facts.height, facts.width, 3)}
             found["frames"] = facts.frames
         except ImageError as error:
             found |= {"outcome": "refused", "message": str(error)}
@@ -85,9 +85,9 @@ def outcomes(run: tuple[list[dict[str, Any]], str, Path]) -> list[dict[str, Any]
 
 def test_whole_files_decode_and_bad_ones_are_refused(outcomes: list[dict[str, Any]]) -> None:
     assert len(outcomes) > 5000
-    allowed = {"picture": ("picture",), "refused": ("refused",), "either": ("picture", "refused")}
+    allowed = {"image": ("image",), "refused": ("refused",), "either": ("image", "refused")}
     assert not [found for found in outcomes if found["outcome"] not in allowed[found["expected"]]]
-    decoded = sum(found["outcome"] == "picture" for found in outcomes)
+    decoded = sum(found["outcome"] == "image" for found in outcomes)
     print(f"{decoded} of {len(outcomes)} files decoded")
 
 
@@ -110,10 +110,10 @@ def test_nothing_reaches_stderr(run: tuple[list[dict[str, Any]], str, Path]) -> 
 
 
 def test_the_facts_tell_the_size_of_the_pixels(outcomes: list[dict[str, Any]]) -> None:
-    assert not [found for found in outcomes if found["outcome"] == "picture" and found["shape"] != found["stated"]]
+    assert not [found for found in outcomes if found["outcome"] == "image" and found["shape"] != found["stated"]]
 
 
-def test_pictures_are_those_of_a_reference_decoder(
+def test_images_are_those_of_a_reference_decoder(
     files: list[File], run: tuple[list[dict[str, Any]], str, Path]
 ) -> None:
     """JPEGs come from another copy of libjpeg-turbo, which may differ by a level or two; all else is equal."""
@@ -129,7 +129,7 @@ def test_pictures_are_those_of_a_reference_decoder(
             if ours.shape != theirs.shape or np.abs(ours - theirs).max() > within:
                 wrong.append(file.name)
             compared += 1
-    print(f"{compared} pictures compared")
+    print(f"{compared} images compared")
     assert compared > 1500 and not wrong
 
 

@@ -94,7 +94,7 @@ def test_a_jpeg_may_have_many_passes_over_few_pixels_only(monkeypatch: pytest.Mo
         decode(data)
 
 
-def test_markers_behind_a_picture_are_no_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_markers_behind_a_image_are_no_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(containers, "MOST_SCANNED", 2 * WIDTH * HEIGHT)
     assert np.array_equal(decode(JPEG + b"\xff\xda\0\2" * 1000), decode(JPEG))
 
@@ -102,7 +102,7 @@ def test_markers_behind_a_picture_are_no_passes(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("data", "found"),
     [
-        (rgb_tiff(t273=("I", (0,) * 5)), "12,000 pixels in the pieces of a picture of 60 x 40"),
+        (rgb_tiff(t273=("I", (0,) * 5)), "12,000 pixels in the pieces of an image of 60 x 40"),
         (rgb_tiff(t258=("H", (8,) * (2**20 + 1))), "1,048,577 values under tag 258"),
         (rgb_tiff(**{f"t{tag}": ("B", (0,)) for tag in range(1000, 6000)}), "5,009 entries in one directory"),
     ],
@@ -121,14 +121,14 @@ def test_values_of_a_tiff_may_overlap_a_little(monkeypatch: pytest.MonkeyPatch) 
         decode(data)
 
 
-def test_a_picture_without_pixels_is_refused() -> None:
+def test_a_image_without_pixels_is_refused() -> None:
     with pytest.raises(ImageError):
         decode(png(0, 0, 8, 2, b""))
 
 
 def test_settings_of_the_process_stay_as_they_were() -> None:
     before = (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, list(warnings.filters))
-    for data in (encode(scene(), "PNG"), encode(scene(), "JPEG"), BOMBS["PNG"], b"no picture"):
+    for data in (encode(scene(), "PNG"), encode(scene(), "JPEG"), BOMBS["PNG"], b"no image"):
         with suppress(ImageError):
             decode(data)
     assert before == (MAX_PIXELS, False, list(warnings.filters))

@@ -18,14 +18,14 @@ def seeded(seed: int) -> torch.Generator:
 
 @pytest.fixture(scope="module")
 def letters() -> tuple[torch.Tensor, torch.Tensor]:
-    """Pictures float32 (16, 1, 32, 32), two of each class, and labels; no two pictures share a value at a pixel."""
+    """Images float32 (16, 1, 32, 32), two of each class, and labels; no two images share a value at a pixel."""
     pixels, labels = render_letters(LATIN[:CLASSES], dejavu_fonts(), 2, seed=0)
     noise = torch.rand((16, 1, 32, 32), generator=seeded(0))
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() + noise, torch.from_numpy(labels)
 
 
 def drawn(labels: torch.Tensor, targets: torch.Tensor) -> tuple[float, torch.Tensor]:
-    """The share kept and the partners, read from the targets alone: distinct labels, so each picture is its class."""
+    """The share kept and the partners, read from the targets alone: distinct labels, so each image is its class."""
     assert len(labels.unique()) == len(labels), "needs a class for every example"
     kept = float(targets[torch.arange(len(labels)), labels].min())
     others = targets.clone()
@@ -101,7 +101,7 @@ def test_the_generator_decides_and_nothing_else(mix, letters: tuple[torch.Tensor
     assert not torch.equal(first[0], other[0])
 
 
-def test_no_alpha_and_no_pictures_are_refused() -> None:
+def test_no_alpha_and_no_images_are_refused() -> None:
     with pytest.raises(InputError, match=r"expected an alpha above zero .* got 0"):
         mixup(torch.randn(2, 3), torch.arange(2), 2, 0, seeded(0))
     with pytest.raises(InputError, match=r"shape \(N, C, H, W\) for CutMix, got \(2, 3\)"):

@@ -11,7 +11,7 @@ from graft.errors import InputError, WeightsError
 from graft.images.preprocessing import Preprocessing, normalise
 
 COLOUR = Preprocessing(224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-GREY = Preprocessing(28, (0.1307,), (0.3081,), fit="letterbox", crop_fraction=1.0)
+GREY = Preprocessing(28, (0.1307,), (0.3081,), resize_mode="letterbox", crop_fraction=1.0)
 
 
 @pytest.mark.parametrize("preprocessing", [COLOUR, GREY])
@@ -27,7 +27,7 @@ def test_channels_are_counted_by_the_mean() -> None:
 
 def test_fit_and_crop_have_the_usual_defaults() -> None:
     assert Preprocessing.from_dict({"size": 224, "mean": [0.5], "std": [1]}) == Preprocessing(224, (0.5,), (1.0,))
-    assert (COLOUR.fit, COLOUR.crop_fraction) == ("crop", 224 / 256)
+    assert (COLOUR.resize_mode, COLOUR.crop_fraction) == ("crop", 224 / 256)
 
 
 def test_the_value_is_frozen_and_hashable() -> None:
@@ -55,9 +55,12 @@ def test_the_value_is_frozen_and_hashable() -> None:
         ({"std": [10**400] * 3}, "expected std to be a list"),
         ({"std": [0.2, 0.0, 0.2]}, "expected std to be above zero"),
         ({"std": [0.2, -0.2, 0.2]}, "expected std to be above zero"),
-        ({"fit": "leterbox"}, "expected fit to be one of crop, letterbox, squash .* .did you mean 'letterbox'"),
-        ({"fit": None}, "expected fit to be one of"),
-        ({"fit": ["crop"]}, "expected fit to be one of"),
+        (
+            {"resize_mode": "leterbox"},
+            "expected resize_mode to be one of crop, letterbox, squash .* .did you mean 'letterbox'",
+        ),
+        ({"resize_mode": None}, "expected resize_mode to be one of"),
+        ({"resize_mode": ["crop"]}, "expected resize_mode to be one of"),
         ({"crop_fraction": 0}, "expected crop_fraction to be above 0 and at most 1"),
         ({"crop_fraction": 1.1}, "got 1.1"),
         ({"crop_fraction": "0.9"}, "got '0.9'"),

@@ -22,7 +22,7 @@ def without_data(name: str) -> Network:
         return build(default_config(name))
 
 
-def picture(side: int) -> Tensor:
+def image(side: int) -> Tensor:
     return torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(1))
 
 
@@ -75,7 +75,7 @@ def test_pools_overlap(name):
 @torch.no_grad()
 def test_maps_have_the_sizes_of_the_paper(network):
     side = {"alexnet_2012": 227, "alexnet": 224}[network.config.architecture]
-    sides = [features.shape[-1] for features in network.feature_maps(picture(side)).values() if features.ndim == 4]
+    sides = [features.shape[-1] for features in network.feature_maps(image(side)).values() if features.ndim == 4]
     assert sides == [27, 13, 13, 13, 6]
 
 
@@ -89,11 +89,11 @@ def test_the_pool_in_front_of_the_dense_layers_leaves_the_papers_map_alone(netwo
 def test_other_sizes_run_down_to_one_pixel_before_the_pool(network):
     smallest = {"alexnet_2012": 67, "alexnet": 63}[network.config.architecture]
     for side in (smallest, smallest + 1, 129):
-        assert network(picture(side)).isfinite().all()
+        assert network(image(side)).isfinite().all()
     convolutions = nn.Sequential(*(network.get_submodule(part) for stage in network.stages[:5] for part in stage.parts))
-    assert convolutions(picture(smallest)).shape[2:] == (1, 1)
+    assert convolutions(image(smallest)).shape[2:] == (1, 1)
     with pytest.raises(RuntimeError):
-        convolutions(picture(smallest - 1))
+        convolutions(image(smallest - 1))
 
 
 def test_dropout_comes_before_each_dense_layer_that_the_paper_drops(network):

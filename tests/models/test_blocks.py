@@ -29,7 +29,7 @@ def test_tensorflow_padding_is_the_same_rule(height, width, kernel, stride):
     assert layer(x).shape == (1, 4, -(-height // stride), -(-width // stride))
 
 
-def test_an_even_picture_is_padded_below_and_to_the_right_only():
+def test_an_even_image_is_padded_below_and_to_the_right_only():
     layer = convolution(1, 1, 3, stride=2, padding="tensorflow")
     torch.nn.init.zeros_(layer.weight)
     layer.weight.data[0, 0, 0, 0] = 1

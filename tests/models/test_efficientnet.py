@@ -98,7 +98,7 @@ def test_stochastic_depth_does_nothing_in_evaluation():
     assert StochasticDepth(0.9).eval()(x) is x
 
 
-def test_stochastic_depth_zeroes_whole_pictures_at_its_rate_and_keeps_the_expectation():
+def test_stochastic_depth_zeroes_whole_images_at_its_rate_and_keeps_the_expectation():
     torch.manual_seed(0)
     x = torch.rand(20_000, 2, 3, 1) + 1
     factors = StochasticDepth(0.2).train()(x) / x
@@ -110,7 +110,7 @@ def test_stochastic_depth_zeroes_whole_pictures_at_its_rate_and_keeps_the_expect
     assert kept.mean().item() == pytest.approx(1, abs=4 * (0.25 / 20_000) ** 0.5)
 
 
-def test_a_picture_whose_branch_is_dropped_passes_a_block_unchanged():
+def test_a_image_whose_branch_is_dropped_passes_a_block_unchanged():
     torch.manual_seed(0)
     row = Row(factor=6, kernel=3, channels=16, repeats=1, stride=1)
     block = MBConv(16, row, stride=1, drop_rate=0.5, norm=nn.BatchNorm2d, padding="torch").train()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from test_outputs import agrees, picture, tensor_for
+from test_outputs import agrees, image, tensor_for
 
 from graft.accounting.counting import account
 from graft.models.catalog import build, default_config
@@ -103,7 +103,7 @@ def test_auxiliary_logits_are_those_of_the_reference(shared):
         network = build(default_config("googlenet"))
     state = {key: tensor_for(key, shape, outputs["gain"]) for key, shape in state_shapes(network).items()}
     network.load_state_dict(state, assign=True)
-    _, logits = network.eval().double().with_auxiliaries(picture(3, 224, 224)[None].double())
+    _, logits = network.eval().double().with_auxiliaries(image(3, 224, 224)[None].double())
     with safe_open(shared / "reference" / "outputs.safetensors", "pt") as stored:
         for part in ("aux1", "aux2"):
             theirs = stored.get_tensor(f"googlenet.{part}")

@@ -9,7 +9,7 @@ from graft.models.inception_resnet_v2 import Mixed5b, ReductionA, ReductionB, Re
 from graft.models.network import Network, Section
 
 
-def picture(side: int = 107) -> Tensor:
+def image(side: int = 107) -> Tensor:
     return torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
 
 
@@ -77,7 +77,7 @@ def test_average_pools_do_not_count_the_padding(network):
 @pytest.mark.parametrize("training", [False, True])
 def test_a_stage_leaves_the_output_of_the_one_before_as_it_is(network, training):
     network.train(training)
-    x = picture()
+    x = image()
     for stage in network.stages:
         before = x.clone()
         output = Section(network, (stage,))(x)
@@ -87,5 +87,5 @@ def test_a_stage_leaves_the_output_of_the_one_before_as_it_is(network, training)
 
 @torch.no_grad()
 def test_a_fresh_network_neither_fades_nor_explodes(network):
-    features = network.eval().feature_maps(picture())
+    features = network.eval().feature_maps(image())
     assert all(0.1 < feature.std() < 10 for feature in features.values())

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_outputs import agrees, picture, tensor_for
+from test_outputs import agrees, image, tensor_for
 
 from graft.models.catalog import build, default_config
 from graft.models.inception_v3 import InceptionA, InceptionB, InceptionC, InceptionD, InceptionE
@@ -71,7 +71,7 @@ def test_auxiliary_logits_are_those_of_the_reference(shared):
     state = {key: tensor_for(key, shape, outputs["gain"]) for key, shape in state_shapes(network).items()}
     network.load_state_dict(state, assign=True)
     trunk, _ = network.eval().double().split("stage2")
-    _, logits = trunk.with_auxiliaries(picture(3, 299, 299)[None].double())
+    _, logits = trunk.with_auxiliaries(image(3, 299, 299)[None].double())
     with safe_open(shared / "reference" / "outputs.safetensors", "pt") as stored:
         theirs = stored.get_tensor("inception_v3.AuxLogits")
     assert (logits["AuxLogits"] - theirs).abs().max() <= 1e-5 * theirs.std()

@@ -10,7 +10,7 @@ from graft.models.inception_v4 import InceptionA, InceptionB, InceptionC, Reduct
 from graft.models.network import Network, Section
 
 
-def picture(side: int = 107) -> Tensor:
+def image(side: int = 107) -> Tensor:
     return torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
 
 
@@ -86,7 +86,7 @@ def test_a_convolution_keeps_the_map_unless_it_is_valid(kernel):
 @pytest.mark.parametrize("training", [False, True])
 def test_a_stage_leaves_the_output_of_the_one_before_as_it_is(network, training):
     network.train(training)
-    x = picture()
+    x = image()
     for stage in network.stages:
         before = x.clone()
         output = Section(network, (stage,))(x)
@@ -96,5 +96,5 @@ def test_a_stage_leaves_the_output_of_the_one_before_as_it_is(network, training)
 
 @torch.no_grad()
 def test_a_fresh_network_neither_fades_nor_explodes(network):
-    features = network.eval().feature_maps(picture())
+    features = network.eval().feature_maps(image())
     assert all(0.1 < feature.std() < 10 for feature in features.values())

@@ -27,7 +27,7 @@ def made(name: str = "lenet5_1998") -> Network:
     return build(default_config(name)).eval()
 
 
-def picture(side: int, channels: int = 1) -> Tensor:
+def image(side: int, channels: int = 1) -> Tensor:
     return torch.randn(2, channels, side, side, generator=torch.Generator().manual_seed(1))
 
 
@@ -77,7 +77,7 @@ def test_subsampling_multiplies_the_sum_of_four_adds_a_bias_and_squashes():
 
 @torch.no_grad()
 def test_subsampling_starts_as_the_squashed_mean():
-    x = picture(8)
+    x = image(8)
     assert torch.allclose(Subsampling(1)(x), ScaledTanh()(nn.functional.avg_pool2d(x, 2)), atol=1e-6)
 
 
@@ -125,7 +125,7 @@ def test_a_new_head_has_a_code_for_each_new_class():
     assert isinstance(new, RadialBasis)
     assert new.weight.dtype == torch.float64
     assert (new.weight.abs() == 1).all()
-    assert network(picture(32).double()).shape == (2, 26)
+    assert network(image(32).double()).shape == (2, 26)
     assert parameter_count(network) == 60_000
 
 
@@ -153,9 +153,9 @@ def test_multiply_adds_are_counted_where_weights_are_used():
 
 @torch.no_grad()
 @pytest.mark.parametrize(("name", "smallest"), [("lenet5", 28), ("lenet5_1998", 32)])
-def test_a_larger_picture_is_classified_by_the_mean_of_c5(name, smallest):
+def test_a_larger_image_is_classified_by_the_mean_of_c5(name, smallest):
     network = made(name)
-    x = picture(smallest + 8)
+    x = image(smallest + 8)
     squashed = network.c5_out[0](network.c5(network.split("stage2")[0](x)))
     assert squashed.shape[2:] == (3, 3)
     assert torch.allclose(network.feature_maps(x)["stage3"], squashed.mean((2, 3)), atol=1e-6)
@@ -166,23 +166,23 @@ def test_a_larger_picture_is_classified_by_the_mean_of_c5(name, smallest):
 def test_sizes_run_from_that_at_which_c5_has_one_pixel(name, smallest):
     network = made(name)
     for side in (smallest, smallest + 1, 64):
-        assert network(picture(side)).shape == (2, 10)
+        assert network(image(side)).shape == (2, 10)
     layers = nn.Sequential(*(network.get_submodule(part) for stage in network.stages[:3] for part in stage.parts))
     with pytest.raises(RuntimeError):
-        layers(picture(smallest - 1))
+        layers(image(smallest - 1))
 
 
 @torch.no_grad()
 def test_the_two_forms_see_the_same_32_pixels():
-    # The border of 28 px inputs stands in for the one that the paper's pictures have.
+    # The border of 28 px inputs stands in for the one that the paper's images have.
     textbook, original = made("lenet5"), made()
     original.c1.load_state_dict(textbook.c1.state_dict())
-    x = picture(28)
+    x = image(28)
     assert torch.allclose(textbook.c1(x), original.c1(nn.functional.pad(x, (2, 2, 2, 2))), atol=1e-6)
 
 
 def test_channels_and_classes_are_as_asked():
     network = build(Config("lenet5_1998", classes=4, channels=3))
-    assert network(picture(32, channels=3)).shape == (2, 4)
-    network(picture(32, channels=3)).sum().backward()
+    assert network(image(32, channels=3)).shape == (2, 4)
+    network(image(32, channels=3)).sum().backward()
     assert all(parameter.grad is not None for parameter in network.parameters())

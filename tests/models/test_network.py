@@ -38,7 +38,7 @@ def made(name: str) -> Network:
     return network.eval()
 
 
-def pictures(name: str, count: int = 2, side: int | None = None) -> Tensor:
+def images(name: str, count: int = 2, side: int | None = None) -> Tensor:
     side = side or SIDES[name]
     return torch.randn(count, CATALOG[name].input_size[0], side, side, generator=torch.Generator().manual_seed(1))
 
@@ -51,7 +51,7 @@ def network(request: pytest.FixtureRequest) -> Iterator[Network]:
 
 @torch.no_grad()
 def test_trunk_and_crown_at_every_cut_give_what_the_network_gives(network):
-    x = pictures(network.config.architecture)
+    x = images(network.config.architecture)
     logits = network(x)
     assert logits.shape == (2, network.config.classes)
     assert logits.std() > 0
@@ -78,7 +78,7 @@ def test_a_cut_shares_parameters_and_tensor_names_with_the_network(network):
 
 @torch.no_grad()
 def test_feature_maps_have_the_declared_channels_and_strides(network):
-    x = pictures(network.config.architecture)
+    x = images(network.config.architecture)
     features = network.feature_maps(x)
     assert list(features) == [stage.name for stage in network.stages[:-1]]
     for stage in network.stages[:-1]:
@@ -100,10 +100,10 @@ def test_every_parameter_gets_a_gradient(network):
     network.train()
     for module in network.modules():
         if isinstance(module, StochasticDepth):
-            # It would leave out a whole block where it drops both pictures.
+            # It would leave out a whole block where it drops both images.
             module.eval()
     try:
-        logits, others = network.with_auxiliaries(pictures(network.config.architecture, count=2))
+        logits, others = network.with_auxiliaries(images(network.config.architecture, count=2))
         targets = torch.tensor([0, 1])
         sum(nn.functional.cross_entropy(each, targets) for each in (logits, *others.values())).backward()
         without = [name for name, parameter in network.named_parameters() if parameter.grad is None]
@@ -125,7 +125,7 @@ def test_the_head_is_the_layer_whose_outputs_are_the_classes(network):
 @torch.no_grad()
 def test_a_new_head_replaces_the_old_one_alone(network):
     network = copy.deepcopy(network)
-    x = pictures(network.config.architecture)
+    x = images(network.config.architecture)
     before, pooled, old, config = state_shapes(network), network.pooled(x), network.head, network.config
     new = network.new_head(7)
     assert network.head is new is not old
@@ -160,9 +160,9 @@ def test_a_cut_that_does_not_exist_is_refused_with_the_nearest():
 @pytest.mark.parametrize("side", [32, 97, 161])
 @pytest.mark.parametrize("padding", ["torch", "tensorflow"])
 @pytest.mark.parametrize("name", ["resnet20", "resnet18", "resnet50", "mobilenet_v1_025", "mobilenet_v2"])
-def test_pictures_of_another_size_give_logits_and_maps_of_the_declared_stride(name, padding, side):
+def test_images_of_another_size_give_logits_and_maps_of_the_declared_stride(name, padding, side):
     network = build(Config(name, classes=5, padding=padding)).eval()
-    x = pictures(name, count=1, side=side)
+    x = images(name, count=1, side=side)
     assert network(x).shape == (1, 5)
     for stage in network.stages:
         if stage.stride:
@@ -172,19 +172,19 @@ def test_pictures_of_another_size_give_logits_and_maps_of_the_declared_stride(na
 
 
 @torch.no_grad()
-def test_pictures_need_not_be_square():
+def test_images_need_not_be_square():
     assert made("mobilenet_v2")(torch.zeros(1, 3, 64, 96)).shape == (1, 1000)
 
 
 @torch.no_grad()
-def test_the_smallest_picture_runs_and_a_smaller_one_is_refused_with_its_size(network, monkeypatch):
+def test_the_smallest_image_runs_and_a_smaller_one_is_refused_with_its_size(network, monkeypatch):
     name = network.config.architecture
     smallest = CATALOG[name].smallest_input
     assert network.smallest_input == smallest
     for side in (smallest, smallest + 7):
-        assert network(pictures(name, count=1, side=side)).shape == (1, network.config.classes)
+        assert network(images(name, count=1, side=side)).shape == (1, network.config.classes)
     if smallest > 1:
-        small = pictures(name, count=1, side=smallest - 1)
+        small = images(name, count=1, side=smallest - 1)
         trunk, _ = network.split(network.cuts[-2])
         for refuse in (network, network.pooled, network.feature_maps, network.with_auxiliaries, trunk):
             with pytest.raises(InputError, match=f"{smallest} px or more for {name}, got {smallest - 1} x"):
@@ -219,9 +219,9 @@ def test_a_frozen_trunk_stays_as_it_is_while_the_crown_trains():
     trunk, crown = network.split("stage2")
     freeze(trunk)
     before = {name: tensor.clone() for name, tensor in trunk.state_dict().items()}
-    optimiser = torch.optim.SGD(crown.parameters(), lr=0.1)
-    crown(trunk(pictures("resnet20", count=4))).square().sum().backward()
-    optimiser.step()
+    optimizer = torch.optim.SGD(crown.parameters(), lr=0.1)
+    crown(trunk(images("resnet20", count=4))).square().sum().backward()
+    optimizer.step()
     assert all(parameter.grad is None for parameter in trunk.parameters())
     assert all(parameter.grad is not None for parameter in crown.parameters())
     assert all(torch.equal(tensor, before[name]) for name, tensor in trunk.state_dict().items())

@@ -1,6 +1,6 @@
 """Outputs of every network under weights that anybody can make again, against those of other implementations.
 
-The rule for weights and pictures is that of section 3 of `reference/README.md`; it is written out here again, so
+The rule for weights and images is that of section 3 of `reference/README.md`; it is written out here again, so
 that a slip in either copy shows.
 """
 
@@ -61,7 +61,7 @@ def tensor_for(key: str, shape: torch.Size, gain: float) -> Tensor:
     return torch.from_numpy(numbers.astype(np.float32)).reshape(shape)
 
 
-def picture(channels: int, height: int, width: int) -> Tensor:
+def image(channels: int, height: int, width: int) -> Tensor:
     """(C, H, W) float32."""
     coarse = uniform("input.coarse", channels * 64).reshape(channels, 8, 8)
     fine = uniform("input.fine", channels * height * width).reshape(channels, height, width)
@@ -82,7 +82,7 @@ def test_the_rule_gives_the_numbers_that_its_text_states():
     assert uniform("conv1.weight", 3).tolist() == [-0.35700628790073097, -0.0019470795523375273, -0.022836311487480998]
     weights = tensor_for("conv1.weight", torch.Size((64, 3, 7, 7)), 0.91).flatten()[:3].tolist()
     assert weights == [-0.04641081765294075, -0.0002531203499529511, -0.002968720393255353]
-    assert picture(3, 224, 224).flatten()[:3].tolist() == [
+    assert image(3, 224, 224).flatten()[:3].tolist() == [
         0.14934194087982178,
         0.5841081738471985,
         0.17387568950653076,
@@ -123,7 +123,7 @@ def test_logits_and_pooled_features_are_those_of_the_reference(name, stored):
     weights = {key: tensor_for(names[key], tensor.shape, facts["gain"]) for key, tensor in network.state_dict().items()}
     network.load_state_dict(weights, assign=True)
     network.eval().double()
-    x = picture(*facts["input_shape"][1:])[None].double()
+    x = image(*facts["input_shape"][1:])[None].double()
     pooled = network.pooled(x)
     logits = network.split(network.cuts[-2])[1](pooled)
     # A wrong padding or epsilon moves a logit by 0.03 and more.

@@ -98,19 +98,19 @@ def network() -> Network:
     return build(default_config("vgg11")).eval()
 
 
-def picture(height: int, width: int) -> Tensor:
+def image(height: int, width: int) -> Tensor:
     return torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(1))
 
 
 @torch.no_grad()
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (33, 70)])
 def test_other_sizes_run(network, height, width):
-    features = network.feature_maps(picture(height, width))
+    features = network.feature_maps(image(height, width))
     assert [tuple(features[f"stage{n}"].shape[2:]) for n in range(1, 6)] == [
         (height // 2**n, width // 2**n) for n in range(1, 6)
     ]
     assert features["pool"].shape == (1, 512 * 49)
-    assert network(picture(height, width)).isfinite().all()
+    assert network(image(height, width)).isfinite().all()
 
 
 @torch.no_grad()
@@ -119,6 +119,6 @@ def test_the_pool_in_front_of_the_dense_layers_leaves_the_papers_map_alone(netwo
     assert torch.equal(network.pool(x), x.flatten(1))
 
 
-def test_a_picture_that_the_pools_use_up_does_not_run(network):
+def test_a_image_that_the_pools_use_up_does_not_run(network):
     with pytest.raises(RuntimeError):
-        network.features(picture(31, 64))
+        network.features(image(31, 64))

@@ -15,7 +15,7 @@ from graft.models.xception import Block, Row, SeparableConvolution
 CONFIG = default_config("xception")
 
 
-def picture(side: int = 67) -> Tensor:
+def image(side: int = 67) -> Tensor:
     return torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
 
 
@@ -70,7 +70,7 @@ def test_the_first_block_takes_its_input_as_it_is(network):
 @pytest.mark.parametrize("training", [False, True])
 def test_a_stage_leaves_the_output_of_the_one_before_as_it_is(network, training):
     network.train(training)
-    x = picture()
+    x = image()
     for stage in network.stages:
         before = x.clone()
         output = Section(network, (stage,))(x)
@@ -84,7 +84,7 @@ def test_padding_by_tensorflows_rule_moves_the_max_pools_and_keeps_the_maps(netw
     converted = build(replace(CONFIG, padding="tensorflow", batch_norm_eps=1e-3)).eval()
     converted.load_state_dict(network.state_dict())
     assert {module.eps for module in converted.modules() if isinstance(module, nn.BatchNorm2d)} == {1e-3}
-    theirs, ours = converted.feature_maps(picture(side)), network.eval().feature_maps(picture(side))
+    theirs, ours = converted.feature_maps(image(side)), network.eval().feature_maps(image(side))
     assert [output.shape for output in theirs.values()] == [output.shape for output in ours.values()]
     x = torch.arange(8.0).expand(1, 1, 8, 8)
     # The zeros of an even map come after it: the window starts at the first pixel, not before it.

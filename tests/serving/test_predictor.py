@@ -28,14 +28,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, str]]:
+def images(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, str]]:
     """Forty letters as PNG files, with their classes."""
     folder = tmp_path_factory.mktemp("letters")
     pixels, labels = render_letters(LATIN[:20], dejavu_fonts(), 2, seed=5)
     written = []
-    for index, (picture, label) in enumerate(zip(pixels, labels, strict=True)):
+    for index, (image, label) in enumerate(zip(pixels, labels, strict=True)):
         path = folder / f"{index:02}.png"
-        Image.fromarray(picture[:, :, 0]).save(path)
+        Image.fromarray(image[:, :, 0]).save(path)
         written.append((path, LATIN[label]))
     return written
 
@@ -45,15 +45,15 @@ def classifier(model: Path) -> Classifier:
     return graft.load(model, engine="torch", precision="float32")
 
 
-def test_a_run_folder_and_its_model_folder_are_the_same_classifier(model: Path, pictures: list) -> None:
-    paths = [path for path, _ in pictures[:3]]
+def test_a_run_folder_and_its_model_folder_are_the_same_classifier(model: Path, images: list) -> None:
+    paths = [path for path, _ in images[:3]]
     assert graft.load(model).predict(paths) == graft.load(model / "model").predict(paths)
 
 
-def test_predictions_are_right_ordered_and_add_up(classifier: Classifier, pictures: list) -> None:
-    predictions = classifier.predict([path for path, _ in pictures], top=len(LATIN))
-    assert [prediction.path for prediction in predictions] == [str(path) for path, _ in pictures]
-    assert np.mean([found.label == label for found, (_, label) in zip(predictions, pictures, strict=True)]) > 0.7
+def test_predictions_are_right_ordered_and_add_up(classifier: Classifier, images: list) -> None:
+    predictions = classifier.predict([path for path, _ in images], top=len(LATIN))
+    assert [prediction.path for prediction in predictions] == [str(path) for path, _ in images]
+    assert np.mean([found.label == label for found, (_, label) in zip(predictions, images, strict=True)]) > 0.7
     for prediction in predictions:
         probabilities = [probability for _, probability in prediction.top]
         assert probabilities == sorted(probabilities, reverse=True)
@@ -61,8 +61,8 @@ def test_predictions_are_right_ordered_and_add_up(classifier: Classifier, pictur
         assert (prediction.label, prediction.probability) == prediction.top[0]
 
 
-def test_paths_bytes_and_pixels_are_the_same_picture(classifier: Classifier, pictures: list) -> None:
-    path = pictures[4][0]
+def test_paths_bytes_and_pixels_are_the_same_image(classifier: Classifier, images: list) -> None:
+    path = images[4][0]
     forms = [path, str(path), path.read_bytes(), np.asarray(Image.open(path))]
     found = classifier.predict(forms)
     assert len({prediction.top for prediction in found}) == 1
@@ -70,37 +70,37 @@ def test_paths_bytes_and_pixels_are_the_same_picture(classifier: Classifier, pic
 
 
 def test_what_cannot_be_decoded_carries_an_error_in_its_place(
-    classifier: Classifier, pictures: list, tmp_path: Path
+    classifier: Classifier, images: list, tmp_path: Path
 ) -> None:
     broken = tmp_path / "broken.jpg"
-    broken.write_bytes(b"\xff\xd8\xff\xe0 no picture")
-    given = [pictures[0][0], broken, tmp_path / "missing.png", pictures[1][0]]
+    broken.write_bytes(b"\xff\xd8\xff\xe0 no image")
+    given = [images[0][0], broken, tmp_path / "missing.png", images[1][0]]
     found = classifier.predict(given)
     assert [prediction.error is None for prediction in found] == [True, False, False, True]
     assert found[1].to_dict().keys() == {"path", "error"}
     assert [prediction.path for prediction in found] == [str(path) for path in given]
 
 
-def test_a_long_stream_is_taken_a_group_at_a_time(classifier: Classifier, pictures: list) -> None:
+def test_a_long_stream_is_taken_a_group_at_a_time(classifier: Classifier, images: list) -> None:
     taken = 0
 
     def endless():
         nonlocal taken
         while True:
             taken += 1
-            yield pictures[taken % len(pictures)][0]
+            yield images[taken % len(images)][0]
 
     stream = classifier.stream(endless())
     first = [next(stream) for _ in range(3)]
     assert taken <= GROUP
-    assert [prediction.path for prediction in first] == [str(pictures[index][0]) for index in (1, 2, 3)]
+    assert [prediction.path for prediction in first] == [str(images[index][0]) for index in (1, 2, 3)]
     stream.close()
 
 
-def test_the_temperature_tempers(model: Path, pictures: list, tmp_path: Path) -> None:
+def test_the_temperature_tempers(model: Path, images: list, tmp_path: Path) -> None:
     base = load_base("latin_letters")
     save_model(tmp_path / "model", SavedModel(base.network, base.preprocessing, LATIN, temperature=1.0))
-    paths = [path for path, _ in pictures]
+    paths = [path for path, _ in images]
     options = {"engine": "torch", "precision": "float32"}
     mild, sharp = (graft.load(folder, **options).predict(paths) for folder in (model, tmp_path))
     assert [prediction.label for prediction in mild] == [prediction.label for prediction in sharp]
@@ -108,7 +108,7 @@ def test_the_temperature_tempers(model: Path, pictures: list, tmp_path: Path) ->
 
 
 def test_a_class_of_several_outputs_is_as_probable_as_they_are_together(
-    classifier: Classifier, pictures: list, tmp_path: Path
+    classifier: Classifier, images: list, tmp_path: Path
 ) -> None:
     base, temperature = load_base("latin_letters"), 1.0
     groups = {"early": tuple(range(4, 20)), "A and a": (0, 1)}
@@ -116,7 +116,7 @@ def test_a_class_of_several_outputs_is_as_probable_as_they_are_together(
     save_model(tmp_path / "model", saved)
     save_model(tmp_path / "each", SavedModel(base.network, base.preprocessing, LATIN, temperature))
     options = {"engine": "torch", "precision": "float32"}
-    paths = [path for path, _ in pictures]
+    paths = [path for path, _ in images]
     grouped = graft.load(tmp_path / "model", **options).predict(paths)
     single = graft.load(tmp_path / "each", **options).predict(paths, top=len(LATIN))
     for group, each in zip(grouped, single, strict=True):
@@ -126,23 +126,23 @@ def test_a_class_of_several_outputs_is_as_probable_as_they_are_together(
         assert dict(group.top) == pytest.approx(expected, abs=1e-6)
 
 
-def test_both_engines_agree(model: Path, pictures: list) -> None:
+def test_both_engines_agree(model: Path, images: list) -> None:
     pytest.importorskip("openvino")
-    paths = [path for path, _ in pictures]
+    paths = [path for path, _ in images]
     found = [graft.load(model, engine=name, precision="float32").predict(paths) for name in ("torch", "openvino")]
     for left, right in zip(*found, strict=True):
         assert left.label == right.label
         assert left.probability == pytest.approx(right.probability, abs=1e-4)
 
 
-def test_arguments_expand_to_files_in_order(pictures: list, tmp_path: Path) -> None:
-    folder = pictures[0][0].parent
+def test_arguments_expand_to_files_in_order(images: list, tmp_path: Path) -> None:
+    folder = images[0][0].parent
     inner = tmp_path / "a" / "b"
     inner.mkdir(parents=True)
     (inner / "x.png").touch()
     (tmp_path / ".hidden").touch()
-    assert list(expand([str(folder)])) == [str(path) for path, _ in pictures]
-    assert list(expand([str(folder / "0*.png")])) == [str(path) for path, _ in pictures[:10]]
+    assert list(expand([str(folder)])) == [str(path) for path, _ in images]
+    assert list(expand([str(folder / "0*.png")])) == [str(path) for path, _ in images[:10]]
     assert list(expand([str(tmp_path)])) == [str(inner / "x.png")]
     assert list(expand(["one.png", "-", "two.png"], ["a b.png\n", "\n", "c.png\r\n"])) == [
         "one.png", "a b.png", "c.png", "two.png",
@@ -154,8 +154,8 @@ def test_arguments_expand_to_files_in_order(pictures: list, tmp_path: Path) -> N
         list(expand([str(tmp_path / "empty")]))
 
 
-def test_predictions_are_written_in_every_format(classifier: Classifier, pictures: list, tmp_path: Path) -> None:
-    given = [pictures[0][0], tmp_path / "missing.png"]
+def test_predictions_are_written_in_every_format(classifier: Classifier, images: list, tmp_path: Path) -> None:
+    given = [images[0][0], tmp_path / "missing.png"]
     found = classifier.predict(given, top=2)
     for name in ("table", "csv", "jsonl", "json", "parquet"):
         write_predictions(iter(found), name, tmp_path / f"out.{name}")

@@ -10,10 +10,10 @@ from PIL import Image
 
 from graft.data.letters import CYRILLIC, dejavu_fonts, render_letters
 from graft.models.network import Network
-from graft.training.optimisation import Recipe
-from graft.training.training import train
+from graft.training.recipe import Recipe
 from graft.weights.base import load_base, untrained_base
 from graft.weights.saved import load_model
+from graft.workflows.train import train
 
 BASE = "resnet20-12fca82f.th"
 CUTS = {
@@ -28,14 +28,14 @@ CUTS = {
 
 @pytest.fixture(scope="module")
 def letters(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three letters, ten pictures of each to train on and six to validate on."""
+    """Three letters, ten images of each to train on and six to validate on."""
     root = tmp_path_factory.mktemp("letters")
     for split, count in (("train", 10), ("val", 6)):
-        pictures, labels = render_letters(CYRILLIC[:3], dejavu_fonts(), count, seed=count)
-        for index, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
+        images, labels = render_letters(CYRILLIC[:3], dejavu_fonts(), count, seed=count)
+        for index, (image, label) in enumerate(zip(images, labels, strict=True)):
             folder = root / split / CYRILLIC[label]
             folder.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(picture[:, :, 0]).save(folder / f"{index}.png")
+            Image.fromarray(image[:, :, 0]).save(folder / f"{index}.png")
     return root
 
 
@@ -55,7 +55,7 @@ def test_a_level_moves_its_crown_at_the_rates_it_announced_and_nothing_else(
 ) -> None:
     base = str(shared / "weights" / BASE)
     # One step of Adam, whose length is the rate itself wherever there is a gradient.
-    recipe = Recipe(1, 64, 1e-4, weight_decay=0.0, schedule="constant", rate_decay=0.5)
+    recipe = Recipe(1, 64, 1e-4, weight_decay=0.0, schedule="constant", layer_decay=0.5)
     run = train(letters, base, level, recipe=recipe, out=tmp_path / "run", precision="float32", image_size=32)
     start = untrained_base(base) if level == "scratch" else load_base(base)
     before, trained = start.network.state_dict(), load_model(run.folder / "model").network
@@ -76,9 +76,9 @@ def test_a_level_moves_its_crown_at_the_rates_it_announced_and_nothing_else(
         elif name.endswith(("running_mean", "running_var")):
             assert not torch.equal(tensor, before[name]), name
     for stage, row in by_stage.items():
-        if row["rate"] is not None and stage != "head":
-            assert moved[stage] == pytest.approx(row["rate"], rel=0.02), stage
-    rates = [row["rate"] for row in outlook if row["rate"] is not None]
+        if row["learning_rate"] is not None and stage != "head":
+            assert moved[stage] == pytest.approx(row["learning_rate"], rel=0.02), stage
+    rates = [row["learning_rate"] for row in outlook if row["learning_rate"] is not None]
     assert rates == pytest.approx([1e-4 * 0.5**behind for behind in reversed(range(len(rates)))])
     assert bool(rates) == (level != "head")
 
@@ -88,8 +88,8 @@ def test_as_is_moves_nothing(shared: Path, tmp_path: Path) -> None:
     data = tmp_path / "insects"
     for name, source in (("bee", "bees"), ("ant, emmet, pismire", "ants")):
         (data / name).mkdir(parents=True)
-        for picture in sorted((shared / "datasets" / "ants_bees" / "val" / source).iterdir())[:4]:
-            (data / name / picture.name).write_bytes(picture.read_bytes())
+        for image in sorted((shared / "datasets" / "ants_bees" / "val" / source).iterdir())[:4]:
+            (data / name / image.name).write_bytes(image.read_bytes())
     run = train(data, str(base), "as-is", out=tmp_path / "run")
     before, after = load_base(str(base)).network.state_dict(), load_model(run.folder / "model").network.state_dict()
     assert all(torch.equal(tensor, before[name]) for name, tensor in after.items())
@@ -103,8 +103,8 @@ def test_kept_and_recomputed_activations_train_the_same_weights(
     for split, count in (("train", 40), ("val", 10)):
         for name in ("ants", "bees"):
             (data / split / name).mkdir(parents=True)
-            for picture in sorted((shared / "datasets" / "ants_bees" / split / name).glob("*.jpg"))[:count]:
-                (data / split / name / picture.name).write_bytes(picture.read_bytes())
+            for image in sorted((shared / "datasets" / "ants_bees" / split / name).glob("*.jpg"))[:count]:
+                (data / split / name / image.name).write_bytes(image.read_bytes())
     settings = {
         "recipe": Recipe(epochs=3, augment=augment, views=3),
         "image_size": 64,
@@ -133,24 +133,24 @@ def test_kept_views_come_in_turn_and_differ(shared: Path, tmp_path: Path) -> Non
 
     base = load_base(str(shared / "weights" / BASE))
     dataset = open_dataset(shared / "datasets" / "ants_bees")
-    pictures = dataset.splits[TRAIN].take(np.arange(8))
+    images = dataset.splits[TRAIN].take(np.arange(8))
     for level in ("stages:2", "all"):
         chosen = plan(level, base.network, pretrained=True)
         recipe = Recipe(augment="medium", views=2)
         work = Work(dataset, base, base.preprocessing, chosen, choose("torch", "float32"), recipe)
-        inputs, failures = crown_inputs(work, TRAIN, pictures, epochs=5)
+        inputs, failures = crown_inputs(work, TRAIN, images, epochs=5)
         assert failures == {}
         shown = [next(inputs.batches(np.arange(8), 8, epoch))[0] for epoch in (1, 2, 3)]
         assert torch.equal(shown[0], shown[2])
         assert not torch.equal(shown[0], shown[1])
-        plain, _ = crown_inputs(work, "val", pictures, epochs=5)
+        plain, _ = crown_inputs(work, "val", images, epochs=5)
         assert not torch.equal(next(plain.batches(np.arange(8), 8))[0], shown[0])
 
 
 def test_the_rate_that_was_announced_is_the_one_that_is_used(letters: Path, shared: Path, tmp_path: Path) -> None:
-    # The base has ten classes, the pictures three: the rate must not depend on which head is there when it is settled.
+    # The base has ten classes, the images three: the rate must not depend on which head is there when it is settled.
     recipe = Recipe(epochs=1, schedule="constant")
     run = train(letters, str(shared / "weights" / BASE), "stages:1", recipe=recipe, out=tmp_path / "run", image_size=32)
-    announced = json.loads((run.folder / "plan.json").read_text())["outlook"]["stages"][-1]["rate"]
-    used = json.loads((run.folder / "metrics.jsonl").read_text().splitlines()[-1])["rate"]
+    announced = json.loads((run.folder / "plan.json").read_text())["outlook"]["stages"][-1]["learning_rate"]
+    used = json.loads((run.folder / "metrics.jsonl").read_text().splitlines()[-1])["learning_rate"]
     assert announced == used

@@ -12,24 +12,25 @@ import torch
 from graft.data.letters import LATIN, dejavu_fonts, render_letters
 from graft.errors import GraftError
 from graft.images.preprocessing import Preprocessing
-from graft.images.resizing import fit
+from graft.images.resizing import to_square
 from graft.models.catalog import build
 from graft.models.network import Config, Network, freeze
 from graft.training.inputs import ActivationInputs, PixelInputs, SomeInputs
 from graft.training.loop import Epoch, Fit, Watcher, _order, crown_logits, epoch_to_keep, fit_crown, loss_of, mixed
-from graft.training.optimisation import Recipe, drop_out
+from graft.training.optimizer import drop_out
+from graft.training.recipe import Recipe
 
 PREPROCESSING = Preprocessing(size=32, mean=(0.5,), std=(0.5,), crop_fraction=1.0)
-RECIPE = Recipe(epochs=4, batch_size=16, rate=2e-3)
+RECIPE = Recipe(epochs=4, batch_size=16, learning_rate=2e-3)
 
 
 @pytest.fixture(scope="module")
 def letters() -> tuple[PixelInputs, PixelInputs]:
-    """Five Latin letters, twelve and six pictures of each."""
+    """Five Latin letters, twelve and six images of each."""
     splits = []
     for per_letter, seed in ((12, 0), (6, 1)):
-        pictures, labels = render_letters(LATIN[:5], dejavu_fonts(), per_letter, seed)
-        pixels = torch.stack([fit(each, PREPROCESSING) for each in pictures])
+        images, labels = render_letters(LATIN[:5], dejavu_fonts(), per_letter, seed)
+        pixels = torch.stack([to_square(each, PREPROCESSING) for each in images])
         splits.append(PixelInputs((pixels,), labels, PREPROCESSING))
     return splits[0], splits[1]
 
@@ -52,7 +53,7 @@ def test_the_frozen_trunk_does_not_move_by_a_bit_and_the_crown_does(letters: tup
     for split in (train, val):
         x = torch.cat([trunk(x).detach() for x, _ in split.batches(np.arange(len(split.labels)), 64)])
         inputs.append(ActivationInputs((x,), split.labels))
-    found = fit_crown(crown, inputs[0], inputs[1], Recipe(epochs=8, rate=3e-3))
+    found = fit_crown(crown, inputs[0], inputs[1], Recipe(epochs=8, learning_rate=3e-3))
     assert found.kept > 0
     for name, tensor in net.state_dict().items():
         frozen = name in trunk.state_dict()
@@ -74,7 +75,7 @@ def test_auxiliary_classifiers_train_with_their_share_of_the_loss() -> None:
         parts = [torch.nn.functional.cross_entropy(each, labels) for each in (logits, others["aux1"], others["aux2"])]
     assert torch.isclose(loss_of(crown, x, labels), parts[0] + 0.3 * parts[1] + 0.3 * parts[2])
     before = state(net)
-    fit_crown(crown, inputs, inputs, Recipe(epochs=2, batch_size=6, rate=1e-3, warmup=0))
+    fit_crown(crown, inputs, inputs, Recipe(epochs=2, batch_size=6, learning_rate=1e-3, warmup=0))
     moved = {name for name, tensor in net.state_dict().items() if not torch.equal(tensor, before[name])}
     assert {"aux1.fc2.weight", "aux2.conv.conv.weight", "fc.weight"} <= moved
     assert not any(name in trunk.state_dict() for name in moved)
@@ -84,7 +85,7 @@ def test_a_small_difference_in_accuracy_does_not_undo_later_epochs() -> None:
     def history(*top1: float) -> list[Epoch]:
         return [Epoch(number, None, 0.0, value, 0.0) for number, value in enumerate(top1)]
 
-    # Of 100 pictures 80 +- 4 are right: 77 may be as good, 75 is not.
+    # Of 100 images 80 +- 4 are right: 77 may be as good, 75 is not.
     assert epoch_to_keep(history(0.5, 0.80, 0.77), 100) == 2
     assert epoch_to_keep(history(0.5, 0.80, 0.75), 100) == 1
     assert epoch_to_keep(history(0.5, 0.80, 0.77), 1000) == 1
@@ -96,7 +97,7 @@ def test_training_learns_and_keeps_one_of_its_best_epochs(letters: tuple[PixelIn
     train, val = letters
     net = network()
     _, crown = net.split("input")
-    found = fit_crown(crown, train, val, Recipe(epochs=16, batch_size=8, rate=3e-3))
+    found = fit_crown(crown, train, val, Recipe(epochs=16, batch_size=8, learning_rate=3e-3))
     kept = found.history[found.kept].val_top1
     assert found.kept == epoch_to_keep(found.history, len(val.labels))
     assert kept > 0.5
@@ -109,7 +110,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(letters: tupl
     results = []
     for seed in (3, 3, 4):
         net = network()
-        fit_crown(net.split("input")[1], *letters, Recipe(epochs=1, rate=1e-3), seed=seed)
+        fit_crown(net.split("input")[1], *letters, Recipe(epochs=1, learning_rate=1e-3), seed=seed)
         results.append(state(net))
     assert all(torch.equal(results[0][name], results[1][name]) for name in results[0])
     assert not all(torch.equal(results[0][name], results[2][name]) for name in results[0])
@@ -161,8 +162,8 @@ def test_zero_epochs_leave_the_crown_as_it_was(letters: tuple[PixelInputs, Pixel
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
 
 
-def test_a_single_picture_left_over_does_not_reach_batch_norm() -> None:
-    # 17 pictures in batches of 16: a batch of one would make batch norm of 1 x 1 maps fail.
+def test_a_single_image_left_over_does_not_reach_batch_norm() -> None:
+    # 17 images in batches of 16: a batch of one would make batch norm of 1 x 1 maps fail.
     values = torch.randn(17, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     inputs = ActivationInputs((values,), np.arange(17) % 2)
     torch.manual_seed(0)
@@ -204,7 +205,7 @@ def test_smoothing_and_class_weights_change_the_loss_as_by_hand() -> None:
 def test_clipping_bounds_the_norm_of_the_gradient(clip: float, letters: tuple[PixelInputs, PixelInputs]) -> None:
     net = lenet()
     before = state(net)
-    recipe = Recipe(1, 60, 0.01, weight_decay=0.0, optimiser="sgd", schedule="constant", clip=clip)
+    recipe = Recipe(1, 60, 0.01, weight_decay=0.0, optimizer="sgd", schedule="constant", clip_grad_norm=clip)
     _, (_, after) = steps_of(net, letters, recipe)
     # Nesterov's first step is 1.9 times the gradient.
     moved = torch.cat([(after[name] - before[name]).flatten() for name in before]).norm() / (1.9 * 0.01)
@@ -219,12 +220,12 @@ def test_accumulated_batches_make_the_step_of_a_larger_one(
     class_weights: str, letters: tuple[PixelInputs, PixelInputs]
 ) -> None:
     train, val = letters
-    # Uneven classes, and a last step of fewer pictures than the others.
+    # Uneven classes, and a last step of fewer images than the others.
     train = replace(train, views=(train.views[0][:54],), labels=train.labels[:54])
     results = []
     for batch_size, accumulate in ((16, 1), (8, 2), (4, 4)):
         net = lenet()
-        recipe = Recipe(2, batch_size, 0.05, optimiser="sgd", accumulate=accumulate, class_weights=class_weights)
+        recipe = Recipe(2, batch_size, 0.05, optimizer="sgd", accumulate_steps=accumulate, class_weights=class_weights)
         results.append(steps_of(net, (train, val), recipe)[1][-1])
     for other in results[1:]:
         for name, tensor in results[0].items():
@@ -234,7 +235,7 @@ def test_accumulated_batches_make_the_step_of_a_larger_one(
 
 def test_training_stops_when_patience_is_at_an_end(letters: tuple[PixelInputs, PixelInputs], tmp_path: Path) -> None:
     # Nothing is learnt at such a rate, and nothing gets better.
-    recipe = Recipe(30, 16, 5.0, optimiser="sgd", schedule="constant", clip=1.0, patience=2)
+    recipe = Recipe(30, 16, 5.0, optimizer="sgd", schedule="constant", clip_grad_norm=1.0, patience=2)
     checkpoint = tmp_path / "last.safetensors"
     found, _ = steps_of(lenet(), letters, recipe, checkpoint=checkpoint)
     best = max(found.history, key=lambda epoch: (epoch.val_top1, -epoch.val_loss))
@@ -249,7 +250,7 @@ def test_the_moving_average_is_the_one_computed_by_hand_and_is_what_is_kept(
 ) -> None:
     net = network()
     # One step per epoch, so that the weights after every step are seen.
-    found, states = steps_of(net, letters, Recipe(6, 60, 2e-3, ema=0.3))
+    found, states = steps_of(net, letters, Recipe(6, 60, 2e-3, ema_decay=0.3))
     assert found.kept > 0
     average = states[0]
     for step, after in enumerate(states[1 : found.kept + 1], 1):
@@ -267,7 +268,7 @@ def test_the_moving_average_is_the_one_computed_by_hand_and_is_what_is_kept(
 
 def test_every_stage_moves_at_the_rate_that_the_table_says(letters: tuple[PixelInputs, PixelInputs]) -> None:
     net = network()
-    recipe = Recipe(1, 60, 1e-3, weight_decay=0.0, schedule="constant", rate_decay=0.5)
+    recipe = Recipe(1, 60, 1e-3, weight_decay=0.0, schedule="constant", layer_decay=0.5)
     _, (before, after) = steps_of(net, letters, recipe)
     # Adam's first step is the rate itself, whatever the gradient.
     rates = {"conv1": 0.0625e-3, "layer1": 0.125e-3, "layer2": 0.25e-3, "layer3": 0.5e-3, "linear": 1e-3}
@@ -278,15 +279,15 @@ def test_every_stage_moves_at_the_rate_that_the_table_says(letters: tuple[PixelI
         assert float(max(moved)) == pytest.approx(rate, rel=0.01), part
 
 
-@pytest.mark.parametrize("optimiser", ["adamw", "sgd", "rmsprop"])
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "rmsprop"])
 def test_plateau_and_average_go_on_as_if_never_stopped(
-    optimiser: str, letters: tuple[PixelInputs, PixelInputs], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    optimizer: str, letters: tuple[PixelInputs, PixelInputs], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("graft.training.optimisation.PLATEAU_EPOCHS", 1)
-    recipe = Recipe(7, 16, 0.02, optimiser=optimiser, schedule="plateau", ema=0.5, patience=5, rate_decay=0.8)
+    monkeypatch.setattr("graft.training.schedules.PLATEAU_EPOCHS", 1)
+    recipe = Recipe(7, 16, 0.02, optimizer=optimizer, schedule="plateau", ema_decay=0.5, patience=5, layer_decay=0.8)
     whole = lenet()
     found, _ = steps_of(whole, letters, recipe)
-    assert found.history[-1].rate < 0.02
+    assert found.history[-1].learning_rate < 0.02
     checkpoint = tmp_path / "last.safetensors"
 
     class Stopped(Exception):
@@ -304,8 +305,8 @@ def test_plateau_and_average_go_on_as_if_never_stopped(
         assert torch.equal(tensor, resumed.state_dict()[name]), name
 
 
-@pytest.mark.parametrize("optimiser", ["adamw", "sgd", "rmsprop"])
-def test_no_optimiser_moves_what_is_frozen(optimiser: str, letters: tuple[PixelInputs, PixelInputs]) -> None:
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "rmsprop"])
+def test_no_optimizer_moves_what_is_frozen(optimizer: str, letters: tuple[PixelInputs, PixelInputs]) -> None:
     net = network().eval()
     trunk, crown = net.split("stage2")
     freeze(trunk)
@@ -316,7 +317,9 @@ def test_no_optimiser_moves_what_is_frozen(optimiser: str, letters: tuple[PixelI
         x = torch.cat([trunk(x) for x, _ in split.batches(np.arange(len(split.labels)), 64)])
         inputs.append(ActivationInputs((x,), split.labels))
     before = state(net)
-    recipe = Recipe(2, 16, 1e-3, weight_decay=0.1, optimiser=optimiser, ema=0.5, rate_decay=0.5, clip=1.0)
+    recipe = Recipe(
+        2, 16, 1e-3, weight_decay=0.1, optimizer=optimizer, ema_decay=0.5, layer_decay=0.5, clip_grad_norm=1.0
+    )
     states: list[dict[str, torch.Tensor]] = []
     fit_crown(crown, *inputs, recipe, watcher=Watcher(lambda history: states.append(state(net))))
     for name, parameter in net.named_parameters():
@@ -331,7 +334,7 @@ def test_every_schedule_learns(schedule: str, letters: tuple[PixelInputs, PixelI
 
 
 class Cramped(torch.nn.Module):
-    """A network for which memory runs out, as torch says it, with more than eight pictures at once."""
+    """A network for which memory runs out, as torch says it, with more than eight images at once."""
 
     def __init__(self, net: torch.nn.Module) -> None:
         super().__init__()
@@ -346,10 +349,10 @@ class Cramped(torch.nn.Module):
 def test_a_batch_that_memory_has_no_room_for_is_run_in_parts_that_make_the_same_step(
     letters: tuple[PixelInputs, PixelInputs],
 ) -> None:
-    recipe = Recipe(2, 32, 0.05, optimiser="sgd")
+    recipe = Recipe(2, 32, 0.05, optimizer="sgd")
     cramped, roomy = Cramped(lenet()), lenet()
     fit_crown(cramped, *letters, recipe)
-    fit_crown(roomy, *letters, replace(recipe, batch_size=8, accumulate=4))
+    fit_crown(roomy, *letters, replace(recipe, batch_size=8, accumulate_steps=4))
     start = state(lenet())
     for name, tensor in state(roomy).items():
         torch.testing.assert_close(state(cramped.net)[name], tensor, rtol=0, atol=1e-6)
@@ -383,7 +386,7 @@ def test_balanced_sampling_draws_rare_classes_as_often() -> None:
 
 
 @pytest.mark.parametrize("sampling", ["uniform", "balanced"])
-def test_a_picture_of_three_times_the_weight_is_drawn_three_times_as_often(sampling: str) -> None:
+def test_a_image_of_three_times_the_weight_is_drawn_three_times_as_often(sampling: str) -> None:
     labels = np.repeat([0, 1], 500)
     weights = np.tile(np.array([0, 1, 1, 3], np.float32), 250)
     inputs = SomeInputs(ActivationInputs((torch.zeros(1000, 1),), labels, weights), np.arange(1000))
@@ -409,10 +412,10 @@ def test_dropout_leaves_out_parts_of_what_the_head_sees_in_training_only(name: s
 
 
 @pytest.mark.parametrize("way", ["mixup", "cutmix"])
-def test_mixed_pictures_train_towards_mixed_labels(way: str, letters: tuple[PixelInputs, PixelInputs]) -> None:
+def test_mixed_images_train_towards_mixed_labels(way: str, letters: tuple[PixelInputs, PixelInputs]) -> None:
     net = network()
     crown = net.split("input")[1]
-    settings = Recipe(**{way: 1.0}).settled()
+    settings = Recipe(**{way: 1.0}).resolved()
     x, y = next(letters[0].batches(np.arange(16), 16))
     batches = list(mixed([(x, y)], settings, crown, torch.Generator().manual_seed(0)))
     again = list(mixed([(x, y)], settings, crown, torch.Generator().manual_seed(0)))

@@ -43,7 +43,7 @@ def test_size_and_likeness_make_the_four_scenarios(network, per_class, shift, sc
     assert any("does best on pool: 90.0%" in reason for reason in advice.plan.reasons)
 
 
-def test_without_batch_norm_the_probe_says_whether_pictures_are_like_the_bases_own(network):
+def test_without_batch_norm_the_probe_says_whether_images_are_like_the_bases_own(network):
     counts = {"a": 50, "b": 50}
     assert decide(network, evidence(None, best="stage4"), counts).scenario == 1
     assert decide(network, evidence(None, best="stage2"), counts).scenario == 3
@@ -90,7 +90,7 @@ def test_a_head_that_nothing_beats_is_explained_with_the_nearest_rival(network):
                for r in advice.plan.reasons)  # fmt: skip
 
 
-def test_more_is_expected_of_deep_levels_where_pictures_are_unlike_the_bases_own_and_not_too_few(network):
+def test_more_is_expected_of_deep_levels_where_images_are_unlike_the_bases_own_and_not_too_few(network):
     counts = {"a": 50, "b": 50}
     assert textbook(evidence(0.02), counts).alike and not textbook(evidence(0.4), counts).alike
     cuts = plausible(network)

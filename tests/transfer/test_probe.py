@@ -47,7 +47,7 @@ def test_rows_are_in_the_order_of_the_stages_and_the_same_for_the_same_seed() ->
 
 
 @pytest.mark.parametrize("width", [6, 60])
-def test_a_picture_is_answered_by_a_classifier_that_has_not_seen_it(width: int) -> None:
+def test_a_image_is_answered_by_a_classifier_that_has_not_seen_it(width: int) -> None:
     features, labels = blobs(10, 3, width, apart=0.7)
     fold = stratified_folds(labels, 5, seed=0)
     answers = held_out_answers(features, labels, fold)
@@ -58,7 +58,7 @@ def test_a_picture_is_answered_by_a_classifier_that_has_not_seen_it(width: int) 
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_the_penalty_has_the_least_error_when_each_picture_is_left_out_in_turn(seed: int) -> None:
+def test_the_penalty_has_the_least_error_when_each_image_is_left_out_in_turn(seed: int) -> None:
     features, labels = blobs(4, 2, 5, apart=0.8, seed=seed)
     targets = np.eye(2)[labels]
     centred = features - features.mean(0)
@@ -82,7 +82,7 @@ def test_the_penalty_has_the_least_error_when_each_picture_is_left_out_in_turn(s
     assert weight == pytest.approx(expected) and bias == pytest.approx(offset)
 
 
-def test_a_rare_class_is_in_every_training_part_and_a_single_picture_is_never_asked() -> None:
+def test_a_rare_class_is_in_every_training_part_and_a_single_image_is_never_asked() -> None:
     labels = np.array([0] * 20 + [1] * 2 + [2] + [3] * 7)
     fold = stratified_folds(labels, 5, seed=0)
     assert fold[labels == 2].tolist() == [-1]
@@ -101,7 +101,7 @@ def test_features_that_say_nothing_give_the_commonest_class() -> None:
 
 
 @pytest.mark.parametrize(("labels", "message"), [([4] * 5, "two classes or more"), ([0, 1, 2], "one of each")])
-def test_too_few_pictures_are_refused(labels: list[int], message: str) -> None:
+def test_too_few_images_are_refused(labels: list[int], message: str) -> None:
     with pytest.raises(DataError, match=message):
         probe({"pool": np.random.default_rng(0).normal(size=(len(labels), 4))}, np.array(labels))
 

@@ -14,7 +14,7 @@ CONTESTANTS = (
 
 
 class Recorded:
-    """Trials of made-up levels: `right` of 200 held-out pictures, the first ones, by level; what was asked for."""
+    """Trials of made-up levels: `right` of 200 held-out images, the first ones, by level; what was asked for."""
 
     def __init__(self, right: dict[str, int]) -> None:
         self.right = right
@@ -25,7 +25,7 @@ class Recorded:
         return Trial(np.arange(200) < self.right[level], seconds=2.0 * share)
 
 
-def test_a_level_that_is_much_better_on_held_out_pictures_wins() -> None:
+def test_a_level_that_is_much_better_on_held_out_images_wins() -> None:
     fit = Recorded({"head": 120, "stages:1": 125, "stages:2": 180, "all": 124})
     standings = race(CONTESTANTS, fit)
     assert [each.level for each in standings] == ["head", "stages:1", "stages:2", "all"]
@@ -117,7 +117,7 @@ def test_what_there_is_no_time_for_is_judged_by_what_was_expected() -> None:
     assert winner(standings).level == "stages:2"
 
 
-def test_a_paired_gain_counts_only_pictures_that_differ() -> None:
+def test_a_paired_gain_counts_only_images_that_differ() -> None:
     right = np.array([True] * 60 + [False] * 40)
     other = np.array([True] * 50 + [False] * 10 + [True] * 4 + [False] * 36)
     gain, error = paired_gain(right, other)

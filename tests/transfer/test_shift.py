@@ -23,7 +23,7 @@ def small_network(name: str = "resnet20") -> Network:
     return build(replace(default_config(name), auxiliary=False))
 
 
-def pictures(count: int = 12, side: int = 32, seed: int = 0) -> Tensor:
+def images(count: int = 12, side: int = 32, seed: int = 0) -> Tensor:
     return torch.randn((count, 3, side, side), generator=torch.Generator().manual_seed(seed))
 
 
@@ -48,8 +48,8 @@ def test_divergence_of_known_gaussians() -> None:
     assert found == pytest.approx([0, 0.5 * (4 - 1 - np.log(4) + 1), 0.5 * (0.25 - 1 + np.log(4))])
 
 
-def test_pictures_the_network_was_trained_on_are_at_no_distance_and_darker_ones_are() -> None:
-    network, x = small_network(), pictures()
+def test_images_the_network_was_trained_on_are_at_no_distance_and_darker_ones_are() -> None:
+    network, x = small_network(), images()
     remember(network, x)
     same, darker = domain_shift(network, [x]), domain_shift(network, [0.5 * x - 1])
     assert same.mean is not None and same.mean < 1e-3
@@ -58,8 +58,8 @@ def test_pictures_the_network_was_trained_on_are_at_no_distance_and_darker_ones_
     assert [row.stage for row in same.stages if row.value is None] == ["pool"]
 
 
-def test_shift_is_that_of_all_pictures_whatever_the_batches() -> None:
-    network, x = small_network().eval(), pictures()
+def test_shift_is_that_of_all_images_whatever_the_batches() -> None:
+    network, x = small_network().eval(), images()
     seen: dict[nn.Module, Tensor] = {}
     hooks = [
         norm.register_forward_pre_hook(lambda norm, inputs: seen.update({norm: inputs[0].double()}))
@@ -85,7 +85,7 @@ def test_shift_is_that_of_all_pictures_whatever_the_batches() -> None:
 
 
 def test_a_large_mean_does_not_drown_the_variance() -> None:
-    network, x = small_network(), pictures()
+    network, x = small_network(), images()
     norm = batch_norms(network)[0]
     with torch.no_grad():
         network.get_submodule("conv1").weight.zero_()
@@ -97,7 +97,7 @@ def test_a_large_mean_does_not_drown_the_variance() -> None:
 
 
 def test_channels_silent_in_the_source_domain_do_not_count() -> None:
-    network, x = small_network(), pictures()
+    network, x = small_network(), images()
     remember(network, x)
     norm = batch_norms(network)[0]
     before = domain_shift(network, [2 * x]).stages[0].value
@@ -109,7 +109,7 @@ def test_channels_silent_in_the_source_domain_do_not_count() -> None:
 
 
 def test_the_network_is_left_as_it_was_even_by_a_failure() -> None:
-    network, x = small_network().train(), pictures()
+    network, x = small_network().train(), images()
     batch_norms(network)[4].eval()
     modes = [module.training for module in network.modules()]
     state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
@@ -128,7 +128,7 @@ def test_the_network_is_left_as_it_was_even_by_a_failure() -> None:
 
 def test_without_batch_norm_the_shift_is_unknown_and_says_why() -> None:
     def none() -> Iterator[Tensor]:
-        raise AssertionError("pictures were decoded for nothing")
+        raise AssertionError("images were decoded for nothing")
         yield
 
     network = small_network("lenet5")
@@ -142,10 +142,10 @@ def test_without_batch_norm_the_shift_is_unknown_and_says_why() -> None:
 def test_auxiliary_classifiers_which_never_run_are_not_asked() -> None:
     network = build(replace(default_config("googlenet"), auxiliary=True))
     assert any(norm in batch_norms(network.get_submodule("aux1")) for norm in batch_norms(network))
-    assert domain_shift(network, [pictures(2, 64)]).mean is not None
+    assert domain_shift(network, [images(2, 64)]).mean is not None
 
 
-def test_no_pictures_are_refused() -> None:
+def test_no_images_are_refused() -> None:
     with pytest.raises(ValueError, match="got none"):
         domain_shift(small_network(), [])
 
@@ -159,5 +159,5 @@ def test_real_domains_are_ordered_as_a_person_would(shared: Path) -> None:
         order = np.random.default_rng(0).permutation(len(split))[:24]
         decoded = batches(split, smaller, 12, order=order)
         found[name] = domain_shift(base.network, (normalise(batch.pixels, smaller) for batch in decoded)).mean
-    # 0.07, 0.20 and 0.36; 0.04, 0.33 and 0.34 for 250 pictures of 224 px.
+    # 0.07, 0.20 and 0.36; 0.04, 0.33 and 0.34 for 250 images of 224 px.
     assert 2 * found["ants_bees"] < min(found["cifar10"], found["pacs_sketch"])

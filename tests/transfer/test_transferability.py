@@ -57,7 +57,7 @@ def test_features_that_know_the_classes_score_above_those_that_do_not(score, wid
 
 
 @pytest.mark.parametrize("score", [logme, h_score])
-def test_names_of_classes_order_of_pictures_and_scale_do_not_matter(score) -> None:
+def test_names_of_classes_order_of_images_and_scale_do_not_matter(score) -> None:
     features, labels = features_and_labels(60, 90, 3, apart=1)
     order = np.random.default_rng(1).permutation(60)
     expected = score(features, labels)

@@ -72,7 +72,7 @@ def test_metadata_says_how_the_weights_were_trained(tmp_path):
         "mean": "0.1,0.2,0.3",
         "std": "0.5,0.25,0.125",
         "input_size": "128",
-        "fit": "squash",
+        "resize_mode": "squash",
         "crop_fraction": "0.75",
         "classes": '["a", "b", "c", "d"]',
     }
@@ -84,7 +84,7 @@ def test_metadata_says_how_the_weights_were_trained(tmp_path):
         "size": 128,
         "mean": [0.1, 0.2, 0.3],
         "std": [0.5, 0.25, 0.125],
-        "fit": "squash",
+        "resize_mode": "squash",
         "crop_fraction": 0.75,
     }
     assert base.classes == ("a", "b", "c", "d")
@@ -95,7 +95,7 @@ def test_what_metadata_leaves_out_is_the_custom_of_the_architecture():
         "size": 224,
         "mean": list(IMAGENET_MEAN),
         "std": list(IMAGENET_STD),
-        "fit": "crop",
+        "resize_mode": "crop",
         "crop_fraction": 0.875,
     }
     small = default_preprocessing("resnet20", {})
@@ -211,7 +211,7 @@ def test_weights_without_a_classifier_have_no_head_and_no_classes(tmp_path, meta
     assert torch.equal(base.network.conv_stem.weight, network.conv_stem.weight)
 
 
-def test_weights_for_grey_pictures_are_a_base_for_grey_pictures(tmp_path):
+def test_weights_for_grey_images_are_a_base_for_grey_images(tmp_path):
     base = load_base(written(tmp_path, made("resnet18", channels=1)))
     assert base.network.config.channels == base.preprocessing.channels == 1
 
@@ -282,7 +282,7 @@ def test_timms_configuration_on_the_hub_is_understood(tmp_path, monkeypatch):
         "size": 192,
         "mean": [0.5, 0.4, 0.3],
         "std": [0.2, 0.2, 0.2],
-        "fit": "crop",
+        "resize_mode": "crop",
         "crop_fraction": 0.9,
     }
 
@@ -365,13 +365,13 @@ def test_the_cifar_checkpoints_at_hand_classify_cifar(shared, name, stated):
     assert len(base.notes) == 1
     files = sorted((shared / "datasets" / "cifar10").rglob("*test*.parquet"))
     if not files:
-        pytest.skip("needs CIFAR-10's test pictures")
+        pytest.skip("needs CIFAR-10's test images")
     rows = next(parquet.ParquetFile(files[0]).iter_batches(batch_size=300)).to_pylist()
     column = next(key for key in rows[0] if key in ("image", "img"))
-    pictures = torch.from_numpy(np.stack([decode(row[column]["bytes"]) for row in rows])).permute(0, 3, 1, 2)
-    predicted = base.network(normalise(pictures, base.preprocessing)).argmax(1).tolist()
+    images = torch.from_numpy(np.stack([decode(row[column]["bytes"]) for row in rows])).permute(0, 3, 1, 2)
+    predicted = base.network(normalise(images, base.preprocessing)).argmax(1).tolist()
     right = sum(guess == row["label"] for guess, row in zip(predicted, rows, strict=True)) / len(rows)
-    # Three standard errors of 300 pictures; chance is 0.1.
+    # Three standard errors of 300 images; chance is 0.1.
     assert abs(right - stated) < 0.07
 
 
@@ -382,7 +382,7 @@ def test_reading_the_files_at_hand_gives_what_is_in_the_network(shared):
     assert all(torch.equal(ours[name], tensor) for name, tensor in stored.items())
 
 
-def test_inception_networks_see_pictures_from_minus_one_to_one_and_say_that_it_was_assumed(tmp_path):
+def test_inception_networks_see_images_from_minus_one_to_one_and_say_that_it_was_assumed(tmp_path):
     network = build(default_config("googlenet")).eval()
     path = tmp_path / "googlenet.safetensors"
     save_file(network.state_dict(), path)

@@ -19,7 +19,6 @@ from graft.errors import FetchError, InputError, WeightsError
 from graft.features.extraction import check_input_size
 from graft.models.blocks import PointwiseHead
 from graft.models.network import Config, Network
-from graft.training.training import train
 from graft.transfer.levels import plan
 from graft.weights import base as module
 from graft.weights.architectures import build, default_config
@@ -28,6 +27,7 @@ from graft.weights.hub import Download
 from graft.weights.saved import SavedModel, load_model, save_model
 from graft.weights.timm_catalog import published_settings, published_weights, timm_name
 from graft.weights.timm_network import build_timm
+from graft.workflows.train import train
 
 timm = pytest.importorskip("timm")
 
@@ -245,7 +245,7 @@ def test_without_timm_the_extra_is_named(monkeypatch, tmp_path):
 
 
 def test_timm_is_imported_only_when_asked_for():
-    script = "import sys, graft.training.training; import graft; graft.create('resnet20'); print('timm' in sys.modules)"
+    script = "import sys, graft.workflows.train; import graft; graft.create('resnet20'); print('timm' in sys.modules)"
     answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "False"
 
@@ -282,7 +282,7 @@ def test_weights_come_through_grafts_own_hub_with_their_preprocessing(tmp_path, 
         "size": 96,
         "mean": [0.5, 0.4, 0.3],
         "std": [0.2, 0.2, 0.2],
-        "fit": "crop",
+        "resize_mode": "crop",
         "crop_fraction": 0.9,
     }
 
@@ -292,7 +292,7 @@ def test_another_resize_than_grafts_is_noted(tmp_path, monkeypatch):
     published(tmp_path, "test_resnet", pretrained_cfg=settings)
     monkeypatch.setattr(module, "fetch_from_hub", lambda name, progress: tmp_path)
     base = load_base("timm:test_resnet")
-    assert base.preprocessing.fit == "squash"
+    assert base.preprocessing.resize_mode == "squash"
     (note,) = base.notes
     assert "bicubic" in note
 
@@ -450,10 +450,10 @@ def test_it_is_trained_saved_and_loaded_again(level, insects, tmp_path, monkeypa
     run = train(insects, "timm:test_resnet", level, out=tmp_path / "run", epochs=2, image_size=64, **exact)
     assert (run.base, run.val.n, run.cut) == ("timm:test_resnet", 8, "pool" if level == "head" else "stage3")
     assert run.val.top1 >= 0
-    pictures = sorted((insects / "val").rglob("*.jpg"))
-    answers = graft.load(run.folder, **exact).predict(pictures)
-    right = sum(answer.label == picture.parent.name for answer, picture in zip(answers, pictures, strict=True))
-    assert right / len(pictures) == pytest.approx(run.val.top1)
+    images = sorted((insects / "val").rglob("*.jpg"))
+    answers = graft.load(run.folder, **exact).predict(images)
+    right = sum(answer.label == image.parent.name for answer, image in zip(answers, images, strict=True))
+    assert right / len(images) == pytest.approx(run.val.top1)
     saved, source = load_file(run.folder / "model" / "model.safetensors"), load_file(tmp_path / "hub/model.safetensors")
     changed = {name.partition(".")[0] for name in saved if not torch.equal(saved[name], source[name].float())}
     assert changed - {"fc"} == (set() if level == "head" else {"layer4"})

@@ -7,7 +7,7 @@ The pass runs on the meta device, autograd included, and every operation is watc
   still running holds it. Views share a storage, and what is written in place takes no new one.
 - The batch is there from beginning to end. What trains does so on cross-entropy, with labels of eight bytes.
 - Left out: what a kernel takes for itself while it runs (oneDNN's copies in a layout of its own, cuDNN's workspace),
-  what an allocator rounds up or keeps for later, and what an optimiser's update needs for a moment.
+  what an allocator rounds up or keeps for later, and what an optimizer's update needs for a moment.
 
 With the first of these left out of the measurement too, real runs on a CPU agree (ResNet-18, MobileNet v2, VGG-11,
 DenseNet-121, GoogLeNet, EfficientNet-B0, at 64 and 96 pixels, batches of 2 to 16): within 0.05 % forwards, and in
@@ -29,11 +29,11 @@ from torch import Tensor, nn
 from graft.accounting.dry_run import DryRun, empty_batch, reason, tensors, without_data
 from graft.errors import InputError
 
-Optimiser = Literal["sgd", "momentum", "adamw"]
+Optimizer = Literal["sgd", "momentum", "adamw"]
 
-# What each optimiser remembers of every parameter that trains: nothing; a momentum; the means of gradients and of their
+# What each optimizer remembers of every parameter that trains: nothing; a momentum; the means of gradients and of their
 # squares. AdamW's count of steps, four bytes a tensor, is left out.
-_REMEMBERED: dict[Optimiser, int] = {"sgd": 0, "momentum": 1, "adamw": 2}
+_REMEMBERED: dict[Optimizer, int] = {"sgd": 0, "momentum": 1, "adamw": 2}
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,13 @@ class TrainingMemory:
     activations: int  # the most there ever is besides parameters and their gradients
     working: int  # the same with those gradients, which come as activations go
 
-    def optimiser_state(self, optimiser: Optimiser) -> int:
-        """What the optimiser keeps from step to step."""
-        return _REMEMBERED[optimiser] * self.gradients
+    def optimizer_state(self, optimizer: Optimizer) -> int:
+        """What the optimizer keeps from step to step."""
+        return _REMEMBERED[optimizer] * self.gradients
 
-    def peak(self, optimiser: Optimiser) -> int:
+    def peak(self, optimizer: Optimizer) -> int:
         """The most there is at once, from the second step on, if gradients are deleted between steps."""
-        return self.parameters + self.optimiser_state(optimiser) + self.working
+        return self.parameters + self.optimizer_state(optimizer) + self.working
 
 
 def forward_memory(module: nn.Module, input_shape: tuple[int, ...], batch_size: int = 1) -> int:

@@ -14,67 +14,66 @@ from graft.cli.output import (
     AuditOption,
     Debug,
     EngineOption,
-    FitOption,
     GroupOption,
     ImageSizeOption,
     Json,
     PrecisionOption,
     Quiet,
+    ResizeOption,
     Seed,
-    SplitOption,
-    bars,
+    SplitFileOption,
     print_json,
 )
 
 if TYPE_CHECKING:
-    from graft.training.advising import BaseAdvice
     from graft.transfer.advisor import Advice
+    from graft.workflows.advise import BaseAdvice
 
 
 def advise(
-    data: Annotated[str, typer.Argument(help="Labelled pictures, as for graft train.")],
+    data: Annotated[str, typer.Argument(help="Labelled images, as for graft train.")],
     base: Annotated[
         str, typer.Option(help="As for graft train; of several, with commas between them, the best is said.")
     ] = "mobilenet_v2",
     arch: ArchOption = None,
     image_size: ImageSizeOption = None,
-    fit: FitOption = None,
+    resize: ResizeOption = None,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
-    race: Annotated[bool, typer.Option(help="Whether the plausible levels are tried on the pictures.")] = True,
+    race: Annotated[bool, typer.Option(help="Whether the plausible levels are tried on the images.")] = True,
     plot: Annotated[Path | None, typer.Option(help="Where shift, probe and race are drawn, a PNG.")] = None,
     group: GroupOption = None,
-    split: SplitOption = None,
+    split_file: SplitFileOption = None,
     audit: AuditOption = True,
     seed: Seed = 0,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Measure how pictures and a base suit each other, and say how much of the base to keep; nothing is kept."""
-    from graft.training.advising import advise_bases
-    from graft.training.fitting import Reporter
-    from graft.training.showing import check_png
-    from graft.transfer.picture import draw
+    """Measure how images and a base suit each other, and say how much of the base to keep; nothing is kept."""
+    from graft.progress import reporting
+    from graft.transfer.chart import draw
+    from graft.workflows.advise import advise_bases
+    from graft.workflows.contact_sheet import check_png
 
     if plot is not None:
         check_png(plot, Path(data), "--plot")
-    with bars(quiet) as shown:
+    with reporting(quiet=quiet) as reporter:
         found = advise_bases(
             data,
             [name.strip() for name in base.split(",") if name.strip()],
             arch=arch,
             image_size=image_size,
-            fit=fit,
+            resize=resize,
             engine=engine,
             precision=precision,
             group=group,
-            split=split,
+            split_file=split_file,
             audit=audit,
             seed=seed,
             with_race=race,
             progress=not quiet,
-            reporter=Reporter(step=shown.update, note=shown.note),
+            reporter=reporter,
         )
     best = found[0].advice
     if json:
@@ -100,7 +99,7 @@ def _print(advice: Advice) -> None:
     typer.echo(f"\nlevel {advice.plan.level}, cut {advice.plan.cut}")
     if advice.accuracy is not None and advice.accuracy_ci95 is not None:
         low, high = advice.accuracy_ci95
-        typer.echo(f"expected on unseen pictures {advice.accuracy:.1%} ({low:.1%} to {high:.1%})")
+        typer.echo(f"expected on unseen images {advice.accuracy:.1%} ({low:.1%} to {high:.1%})")
     if advice.cost is not None:
         seconds = "" if advice.cost.seconds is None else f"about {advice.cost.seconds:.0f} s of training, "
         memory, disk = advice.cost.peak_bytes / 2**20, advice.cost.cache_bytes / 2**20
@@ -121,7 +120,7 @@ def _stages(advice: Advice) -> Table:
 
 
 def _race(advice: Advice) -> Table:
-    table = _table("level", "tried", "pictures", "over the head", "expected", "whole training")
+    table = _table("level", "tried", "images", "over the head", "expected", "whole training")
     for row in advice.race:
         gain = "" if row.gain is None or row.error is None else f"{100 * row.gain:+.1f} ± {196 * row.error:.1f}"
         seconds = "" if row.whole_seconds is None else f"{row.whole_seconds:.0f} s"

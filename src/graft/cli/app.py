@@ -12,7 +12,7 @@ INTERRUPTED = 130
 
 app = typer.Typer(
     name="graft",
-    help="Pictures to a classifier: how much of a pretrained CNN to keep, and no more work than that.",
+    help="Images to a classifier: how much of a pretrained CNN to keep, and no more work than that.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -14,44 +14,44 @@ from graft.cli.output import (
     ArchOption,
     Debug,
     EngineOption,
-    FitOption,
     GroupOption,
     ImageSizeOption,
     Json,
     PrecisionOption,
     Quiet,
+    ResizeOption,
     Seed,
-    SplitOption,
-    bars,
+    SplitFileOption,
     note,
     print_json,
     printable,
 )
 
 if TYPE_CHECKING:
-    from graft.data.findings import Finding
-    from graft.training.auditing import Audit
+    from graft.audit.auditing import Audit
+    from graft.audit.findings import Finding
 
 STYLES = {"error": "bold red", "warning": "yellow", "info": "cyan"}
 
 
 def audit(
-    data: Annotated[str, typer.Argument(help="Labelled pictures, as for graft train.")],
+    data: Annotated[str, typer.Argument(help="Labelled images, as for graft train.")],
     base: Annotated[
         str, typer.Option(help="As for graft train: what tells likely wrong labels and outliers.")
     ] = "mobilenet_v2",
     arch: ArchOption = None,
     image_size: ImageSizeOption = None,
-    fit: FitOption = None,
+    resize: ResizeOption = None,
     group: GroupOption = None,
-    split: SplitOption = None,
+    split_file: SplitFileOption = None,
     features: Annotated[bool, typer.Option(help="Whether likely wrong labels and outliers are looked for.")] = True,
-    out: Annotated[Path | None, typer.Option(help="Where a page with the pictures is written, an .html.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where a page with the images is written, an .html.")] = None,
     fix_list: Annotated[
         Path | None, typer.Option(help="Where a manifest of what is left without faults is written, a .csv.")
     ] = None,
     fix_split: Annotated[
-        Path | None, typer.Option(help="The same as a file for --split, of pictures that are not files of their own.")
+        Path | None,
+        typer.Option(help="The same as a file for --split-file, of images that are not files of their own."),
     ] = None,
     drop: Annotated[
         list[str] | None, typer.Option(help="A kind of finding to leave out of those too; give it several times.")
@@ -63,13 +63,13 @@ def audit(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Say what is wrong with labelled pictures, before anything is trained on them; the pictures are not touched."""
-    from graft.data.fix_list import check_kinds, without_faults, write_manifest, write_split_file
-    from graft.features.cache import write_aside, write_table_aside
-    from graft.training.audit_sheets import audit_page
-    from graft.training.auditing import audit as look_into
-    from graft.training.fitting import Reporter
-    from graft.training.showing import check_outside
+    """Say what is wrong with labelled images, before anything is trained on them; the images are not touched."""
+    from graft.audit.contact_sheets import audit_page
+    from graft.audit.fix_list import check_kinds, without_faults, write_manifest, write_split_file
+    from graft.files import write_aside, write_table_aside
+    from graft.progress import reporting
+    from graft.workflows.audit import audit as look_into
+    from graft.workflows.contact_sheet import check_outside
 
     for path, option, ending in (
         (out, "--out", ".html"),
@@ -79,21 +79,21 @@ def audit(
         if path is not None:
             check_outside(path, Path(data), option, ending)
     check_kinds(drop or ())
-    with bars(quiet) as shown:
+    with reporting(quiet=quiet) as reporter:
         found = look_into(
             data,
             base,
             arch=arch,
             group=group,
-            split=split,
+            split_file=split_file,
             with_features=features,
             image_size=image_size,
-            fit=fit,  # type: ignore[arg-type]  # any other is refused there
+            resize=resize,  # type: ignore[arg-type]  # any other is refused there
             engine=engine,
             precision=precision,
             seed=seed,
             progress=not quiet,
-            reporter=Reporter(step=shown.update, note=shown.note),
+            reporter=reporter,
         )
     if json:
         print_json(found.to_dict())
@@ -102,12 +102,12 @@ def audit(
     if out is not None:
         page = audit_page(found)
         write_aside(out, lambda file: file.write(page))
-        note(f"pictures of every finding are in {out}", quiet)
+        note(f"images of every finding are in {out}", quiet)
     for path, write in ((fix_list, write_manifest), (fix_split, write_split_file)):
         if path is not None:
             left = without_faults(found.dataset, found.findings, drop or ())
             write_table_aside(path, partial(write, left))
-            note(f"{path} names {len(left):,} of {len(found.dataset):,} pictures", quiet)
+            note(f"{path} names {len(left):,} of {len(found.dataset):,} images", quiet)
 
 
 def _print(found: Audit, data: Path) -> None:
@@ -130,7 +130,7 @@ def _print(found: Audit, data: Path) -> None:
         typer.echo(f"- {printable(sentence)}")
     severities = Counter(finding.severity for finding in found.findings)
     typer.echo(
-        f"{len(found.dataset):,} pictures of {len(found.dataset.classes):,} classes: {severities['error']} error(s), "
+        f"{len(found.dataset):,} images of {len(found.dataset.classes):,} classes: {severities['error']} error(s), "
         f"{severities['warning']} warning(s) and {severities['info']} remark(s) in {found.seconds:.0f} s"
     )
 

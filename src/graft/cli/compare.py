@@ -15,25 +15,24 @@ from graft.cli.output import (
     BaseOption,
     Debug,
     EngineOption,
-    FitOption,
     GroupOption,
     ImageSizeOption,
     Json,
     PrecisionOption,
     Quiet,
+    ResizeOption,
     Seed,
-    SplitOption,
-    bars,
+    SplitFileOption,
     print_json,
     summarise_skipped,
 )
 
 if TYPE_CHECKING:
-    from graft.training.comparison import Comparison
+    from graft.workflows.comparison import Comparison
 
 
 def compare(
-    data: Annotated[str, typer.Argument(help="Labelled pictures, as for graft train.")],
+    data: Annotated[str, typer.Argument(help="Labelled images, as for graft train.")],
     base: BaseOption = "mobilenet_v2",
     levels: Annotated[
         str, typer.Option(help="head, stages:K, frozen:F, all and scratch, with commas between them.")
@@ -42,30 +41,30 @@ def compare(
     epochs: Annotated[
         int | None, typer.Option(help="Of every level that trains stages; what suits a pretrained start by default.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Pictures per batch.")] = 32,
+    batch_size: Annotated[int, typer.Option(help="Images per batch.")] = 32,
     image_size: ImageSizeOption = None,
-    fit: FitOption = None,
+    resize: ResizeOption = None,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
     arch: ArchOption = None,
     plot: Annotated[Path | None, typer.Option(help="Where the curves are drawn, a PNG.")] = None,
     group: GroupOption = None,
-    split: SplitOption = None,
+    split_file: SplitFileOption = None,
     audit: AuditOption = True,
     seed: Seed = 0,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Train several levels on the same pictures, seeds and epochs, and compare their curves and their cost."""
-    from graft.training.comparing import compare as run_comparison
-    from graft.training.comparison import draw
-    from graft.training.fitting import Reporter
-    from graft.training.showing import check_png
+    """Train several levels on the same images, seeds and epochs, and compare their curves and their cost."""
+    from graft.progress import reporting
+    from graft.workflows.compare import compare as run_comparison
+    from graft.workflows.comparison import draw
+    from graft.workflows.contact_sheet import check_png
 
     if plot is not None:
         check_png(plot, Path(data), "--plot")
-    with bars(quiet) as shown:
+    with reporting(quiet=quiet) as reporter:
         found = run_comparison(
             data,
             base,
@@ -74,19 +73,19 @@ def compare(
             epochs=epochs,
             batch_size=batch_size,
             image_size=image_size,
-            fit=fit,  # type: ignore[arg-type]
+            resize=resize,  # type: ignore[arg-type]
             engine=engine,
             precision=precision,
             arch=arch,
             group=group,
-            split=split,
+            split_file=split_file,
             audit=audit,
             seed=seed,
             progress=not quiet,
-            reporter=Reporter(step=shown.update, note=shown.note),
+            reporter=reporter,
         )
     summarise_skipped(found.skipped, quiet)
-    # The figures first: they took long, and the picture may fail.
+    # The figures first: they took long, and the image may fail.
     if json:
         print_json(found.to_dict())
     else:
@@ -106,7 +105,7 @@ def _print(found: Comparison) -> None:
         typer.echo(sentence)
     seeds = ", ".join(map(str, found.seeds))
     typer.echo(
-        f"{found.pictures:,} pictures of {found.split}, seeds {seeds}, {found.epochs} epochs in batches of "
+        f"{found.images:,} images of {found.split}, seeds {seeds}, {found.epochs} epochs in batches of "
         f"{found.batch_size}, {found.seconds:.0f} s in all"
     )
 

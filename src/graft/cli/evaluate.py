@@ -15,7 +15,6 @@ from graft.cli.output import (
     PrecisionOption,
     Quiet,
     Seed,
-    bars,
     print_json,
     summarise_skipped,
 )
@@ -23,7 +22,7 @@ from graft.cli.output import (
 
 def evaluate(
     run: Annotated[str, typer.Argument(help="A run folder, its model/, or a file of weights with a classifier.")],
-    data: Annotated[str, typer.Argument(help="Labelled pictures, in any form that `graft train` takes.")],
+    data: Annotated[str, typer.Argument(help="Labelled images, in any form that `graft train` takes.")],
     split: Annotated[str | None, typer.Option(help="Which split; test, else val, else all there is.")] = None,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
@@ -34,10 +33,11 @@ def evaluate(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Say how well a classifier does on labelled pictures."""
-    from graft.training.evaluating import evaluate as run_evaluation
+    """Say how well a classifier does on labelled images."""
+    from graft.progress import reporting
+    from graft.workflows.evaluate import evaluate as run_evaluation
 
-    with bars(quiet) as shown:
+    with reporting(quiet=quiet) as reporter:
         found = run_evaluation(
             run,
             data,
@@ -46,17 +46,17 @@ def evaluate(
             precision=precision,
             classes_file=classes,
             class_map=class_map,
-            progress=lambda done, total: shown.update("pictures", done, total),
+            progress=lambda done, total: reporter.step("images", done, total),
         )
         for sentence in found.notes:
-            shown.note(sentence)
+            reporter.note(sentence)
     summarise_skipped(found.skipped, quiet)
     if json:
         print_json(found.to_dict())
         return
     scores = found.scores
     low, high = scores.top1_ci95
-    typer.echo(f"{found.split}: {scores.top1:.1%} of {scores.n:,} pictures (95 % interval {low:.1%} to {high:.1%})")
+    typer.echo(f"{found.split}: {scores.top1:.1%} of {scores.n:,} images (95 % interval {low:.1%} to {high:.1%})")
     typer.echo(f"always the commonest class: {scores.majority:.1%}; calibration error {scores.calibration_error:.3f}")
     rows = [row for row in scores.classes if row.recall is not None]
     for row in sorted(rows, key=lambda row: row.recall or 0.0)[:20]:

@@ -24,7 +24,7 @@ def models(
     name: Annotated[str | None, typer.Argument(help="One architecture, layer by layer; timm:NAME too.")] = None,
     input_size: Annotated[int | None, typer.Option(help="Side of the input, pixels.", min=1)] = None,
     cut: Annotated[str | None, typer.Option(help="Freeze up to this stage and say what is left to train.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Pictures in a training step, for its memory.", min=1)] = 32,
+    batch_size: Annotated[int, typer.Option(help="Images in a training step, for its memory.", min=1)] = 32,
     diagram: Annotated[Path | None, typer.Option(help="Draw NAME, its stages and blocks, as SVG.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Plot published accuracy against cost: .svg, .png, .pdf.")] = None,
     seed: Seed = 0,
@@ -69,8 +69,8 @@ def models(
 
 def _list(plot: Path | None, json: bool, quiet: bool) -> None:
     if plot is not None:
-        from graft.accounting.chart import Point
-        from graft.accounting.chart import plot as draw
+        from graft.drawing.chart import Point
+        from graft.drawing.chart import plot as draw
 
         # The plain networks are of the ResNets' file, but no line should lead from one to the other.
         points = [
@@ -109,14 +109,14 @@ def _input_size(name: str) -> tuple[int, int, int]:
 
 
 def _draw(network: Network, name: str, shape: tuple[int, int, int]) -> bytes:
-    from graft.accounting.diagram import draw
     from graft.accounting.graph import trace
+    from graft.drawing.diagram import draw
 
     return draw(trace(network, shape), name, [(stage.name, stage.parts) for stage in network.stages]).encode()
 
 
 def _write(path: Path, content: bytes, quiet: bool) -> None:
-    from graft.features.cache import write_aside
+    from graft.files import write_aside
 
     write_aside(path, lambda file: file.write(content))
     note(f"wrote {path}", quiet)
@@ -216,7 +216,7 @@ def _print_totals(
         typer.echo(f"cut {cut}: {table.trainable_params:,} parameters train")
         typer.echo(
             f"a training step of {batch_size} with AdamW holds {_bytes(step.peak('adamw'))} at once: "
-            f"{_bytes(step.parameters)} of weights, {_bytes(step.optimiser_state('adamw'))} of AdamW's, "
+            f"{_bytes(step.parameters)} of weights, {_bytes(step.optimizer_state('adamw'))} of AdamW's, "
             f"{_bytes(step.working)} of activations and gradients"
         )
 

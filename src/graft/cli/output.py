@@ -5,17 +5,11 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from graft.errors import InputError
-
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-    from rich.table import Table
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Say nothing on stderr but errors.")]
@@ -26,8 +20,8 @@ BaseOption = Annotated[
 ]
 ArchOption = Annotated[str | None, typer.Option("--arch", help="The architecture of a file that does not say it.")]
 ImageSizeOption = Annotated[int | None, typer.Option("--image-size", help="Side of the network's input, pixels.")]
-FitOption = Annotated[
-    str | None, typer.Option("--fit", help="How a picture becomes square: crop, letterbox or squash.")
+ResizeOption = Annotated[
+    str | None, typer.Option("--resize", help="How an image becomes square: crop, letterbox or squash.")
 ]
 EngineOption = Annotated[str, typer.Option("--engine", help="What runs frozen layers: auto, torch or openvino.")]
 PrecisionOption = Annotated[str, typer.Option("--precision", help="Its numbers: auto, float32 or bfloat16.")]
@@ -44,11 +38,11 @@ GroupOption = Annotated[
     str | None,
     typer.Option("--group", help="What no split may divide: a manifest's column, 'folder' or a regular expression."),
 ]
-SplitOption = Annotated[
-    str | None, typer.Option("--split", help="A split.csv of a run: which picture stands in which split.")
+SplitFileOption = Annotated[
+    str | None, typer.Option("--split-file", help="A split.csv of a run: which image stands in which split.")
 ]
 AuditOption = Annotated[
-    bool, typer.Option("--audit/--no-audit", help="Look at every picture first, and keep copies on one side.")
+    bool, typer.Option("--audit/--no-audit", help="Look at every image first, and keep copies on one side.")
 ]
 
 
@@ -75,53 +69,6 @@ def printable(text: str) -> str:
 def note(sentence: str, quiet: bool = False) -> None:
     if not quiet:
         print(sentence, file=sys.stderr, flush=True)
-
-
-class Bars:
-    """Progress bars by name, each with the time left; shown on a terminal only."""
-
-    def __init__(self, progress: Progress | None) -> None:
-        self._progress = progress
-        self._tasks: dict[str, TaskID] = {}
-
-    def update(self, name: str, done: int, total: int, text: str = "") -> None:
-        if self._progress is None:
-            return
-        if name not in self._tasks:
-            self._tasks[name] = self._progress.add_task(name, total=total, text="")
-        self._progress.update(self._tasks[name], completed=done, total=total, text=text)
-
-    def print(self, table: Table) -> None:
-        from rich.console import Console
-
-        console = Console(stderr=True) if self._progress is None else self._progress.console
-        console.print(table)
-
-    def note(self, sentence: str) -> None:
-        if self._progress is not None:
-            self._progress.console.print(sentence, markup=False, highlight=False)
-
-
-@contextmanager
-def bars(quiet: bool) -> Iterator[Bars]:
-    """Progress on stderr while the block runs; where stderr is no terminal, only notes are written there."""
-    if quiet or not sys.stderr.isatty():
-        plain = Bars(None)
-        plain.note = lambda sentence: note(sentence, quiet)  # type: ignore[method-assign]
-        yield plain
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[text]}"),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=False) as progress:
-        yield Bars(progress)
 
 
 def summarise_skipped(skipped: dict[str, str], quiet: bool) -> None:

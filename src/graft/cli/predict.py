@@ -21,7 +21,7 @@ FORMATS = ("table", "csv", "jsonl", "parquet")
 def predict(
     run: Annotated[str, typer.Argument(help="A run folder or its model/.")],
     paths: Annotated[list[str], typer.Argument(help="Files, folders, patterns, or - for paths on stdin.")],
-    top: Annotated[int, typer.Option(help="How many classes to give for each picture.", min=1)] = 5,
+    top: Annotated[int, typer.Option(help="How many classes to give for each image.", min=1)] = 5,
     format: Annotated[str | None, typer.Option(help="table, csv, jsonl or parquet.")] = None,
     out: Annotated[str | None, typer.Option(help="Write there instead of to stdout.")] = None,
     engine: EngineOption = "auto",
@@ -31,7 +31,7 @@ def predict(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Name pictures, in the order given; one that cannot be decoded gets an error in its place."""
+    """Name images, in the order given; one that cannot be decoded gets an error in its place."""
     from graft.serving.predictor import expand, load
     from graft.serving.writing import write_predictions
 
@@ -49,4 +49,4 @@ def predict(
 
     write_predictions(counted(), name, Path(out) if out else None)
     if failures:
-        note(f"{failures} picture(s) could not be decoded; they carry an error in the output", quiet)
+        note(f"{failures} image(s) could not be decoded; they carry an error in the output", quiet)

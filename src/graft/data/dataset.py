@@ -1,4 +1,4 @@
-"""Labelled pictures as values: where the bytes are, which label each has, which split it belongs to."""
+"""Labelled images as values: where the bytes are, which label each has, which split it belongs to."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,41 +14,41 @@ WHOLE = "all"
 
 
 class Source(Protocol):
-    """Where pictures are kept; one per storage format. Rows are numbered from zero in a fixed order."""
+    """Where images are kept; one per storage format. Rows are numbered from zero in a fixed order."""
 
     def __len__(self) -> int: ...
 
     def name(self, row: int) -> str:
-        """What a message calls this picture: a path, or a file and a row."""
+        """What a message calls this image: a path, or a file and a row."""
         ...
 
     def key(self, row: int) -> str:
-        """What a list of pictures calls it: the same wherever the data lies, so a path relative to it."""
+        """What a list of images calls it: the same wherever the data lies, so a path relative to it."""
         ...
 
     def read(self, row: int) -> bytes | np.ndarray:
-        """The encoded picture, or its pixels as uint8 (H, W) or (H, W, C). Raises OSError."""
+        """The encoded image, or its pixels as uint8 (H, W) or (H, W, C). Raises OSError."""
         ...
 
     def stamp(self, row: int) -> str:
-        """A short text that changes when the picture does; cheap, so taken from sizes and times, not from content."""
+        """A short text that changes when the image does; cheap, so taken from sizes and times, not from content."""
         ...
 
 
 @dataclass(frozen=True)
 class Item:
-    """One picture: its name in messages and its class, None where it has none."""
+    """One image: its name in messages and its class, None where it has none."""
 
     name: str
     label: str | None
 
 
 @dataclass(frozen=True)
-class Pictures:
+class Images:
     """Some rows of a source, in order, with a label for each: int64 (N,), an index into the classes, -1 for none.
 
-    Pictures with the same number in `groups`, int64 (N,), belong to one patient, video or burst, which no split may
-    divide; with None every picture stands alone. `weights`, float32 (N,), say how much each counts in training; with
+    Images with the same number in `groups`, int64 (N,), belong to one patient, video or burst, which no split may
+    divide; with None every image stands alone. `weights`, float32 (N,), say how much each counts in training; with
     None all count the same.
     """
 
@@ -73,11 +73,11 @@ class Pictures:
     def stamps(self) -> Iterator[str]:
         return (self.source.stamp(int(row)) for row in self.rows)
 
-    def take(self, indices: np.ndarray) -> "Pictures":
-        """The pictures at `indices`, in that order."""
+    def take(self, indices: np.ndarray) -> "Images":
+        """The images at `indices`, in that order."""
         groups = None if self.groups is None else self.groups[indices]
         weights = None if self.weights is None else self.weights[indices]
-        return Pictures(self.source, self.rows[indices], self.labels[indices], groups, weights)
+        return Images(self.source, self.rows[indices], self.labels[indices], groups, weights)
 
 
 class Several:
@@ -111,13 +111,13 @@ class Several:
         return source.stamp(own)
 
 
-def together(parts: Iterable[Pictures]) -> Pictures:
-    """All the pictures of several, in order."""
+def together(parts: Iterable[Images]) -> Images:
+    """All the images of several, in order."""
     parts = list(parts)
     sources = list({id(part.source): part.source for part in parts}.values())
     whole = sources[0] if len(sources) == 1 else Several(sources)
     start = dict(zip(map(id, sources), np.cumsum([0, *map(len, sources)]).tolist(), strict=False))
-    return Pictures(
+    return Images(
         whole,
         np.concatenate([part.rows + start[id(part.source)] for part in parts]),
         np.concatenate([part.labels for part in parts]),
@@ -128,8 +128,8 @@ def together(parts: Iterable[Pictures]) -> Pictures:
     )
 
 
-def groups_of(parts: Iterable[Pictures]) -> np.ndarray:
-    """The group of every picture of several, int64 (N,); one that has none is alone in a new one."""
+def groups_of(parts: Iterable[Images]) -> np.ndarray:
+    """The group of every image of several, int64 (N,); one that has none is alone in a new one."""
     parts = list(parts)
     following = max((int(part.groups.max()) + 1 for part in parts if part.groups is not None and len(part)), default=0)
     found = []
@@ -141,14 +141,14 @@ def groups_of(parts: Iterable[Pictures]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Classes by name and pictures by split; `notes` are sentences that a user should read before training.
+    """Classes by name and images by split; `notes` are sentences that a user should read before training.
 
     `left_out` names what is in the data and in no split, with the reason.
     """
 
     name: str
     classes: tuple[str, ...]
-    splits: Mapping[str, Pictures]
+    splits: Mapping[str, Images]
     notes: tuple[str, ...] = field(default=())
     left_out: Mapping[str, str] = field(default_factory=dict)
 
@@ -157,7 +157,7 @@ class Dataset:
         return Item(self.splits[split].name(index), self.classes[label] if label >= 0 else None)
 
     def __len__(self) -> int:
-        return sum(len(pictures) for pictures in self.splits.values())
+        return sum(len(images) for images in self.splits.values())
 
 
 def in_order(names: set[str]) -> tuple[str, ...]:
@@ -166,28 +166,28 @@ def in_order(names: set[str]) -> tuple[str, ...]:
     return tuple(sorted(names, key=lambda name: (int(name) if numbers else 0, name)))
 
 
-def counts(pictures: Pictures, classes: tuple[str, ...]) -> dict[str, int]:
-    """Pictures per class, by name, in the order of the classes."""
-    labels = pictures.labels[pictures.labels >= 0]
+def counts(images: Images, classes: tuple[str, ...]) -> dict[str, int]:
+    """Images per class, by name, in the order of the classes."""
+    labels = images.labels[images.labels >= 0]
     return dict(zip(classes, np.bincount(labels, minlength=len(classes)).tolist(), strict=True))
 
 
 def relabel(dataset: Dataset, classes: tuple[str, ...]) -> Dataset:
-    """The same pictures with labels counted in `classes`, matched by name.
+    """The same images with labels counted in `classes`, matched by name.
 
-    Raises DataError when a class that has pictures is not among them.
+    Raises DataError when a class that has images is not among them.
     """
     known = {name: index for index, name in enumerate(classes)}
-    used = {int(label) for pictures in dataset.splits.values() for label in np.unique(pictures.labels) if label >= 0}
+    used = {int(label) for images in dataset.splits.values() for label in np.unique(images.labels) if label >= 0}
     strangers = [dataset.classes[label] for label in sorted(used) if dataset.classes[label] not in known]
     if strangers:
         raise DataError(
-            f"expected pictures of the {len(classes)} classes {_some(classes)}; {dataset.name} has {_some(strangers)} "
+            f"expected images of the {len(classes)} classes {_some(classes)}; {dataset.name} has {_some(strangers)} "
             "as well: rename the class, leave it out, or train on it"
         )
-    # One more at the end, which -1 counts to: a picture without a label stays without.
+    # One more at the end, which -1 counts to: an image without a label stays without.
     table = np.array([*(known.get(name, -1) for name in dataset.classes), -1], dtype=np.int64)
-    splits = {name: replace(pictures, labels=table[pictures.labels]) for name, pictures in dataset.splits.items()}
+    splits = {name: replace(images, labels=table[images.labels]) for name, images in dataset.splits.items()}
     return replace(dataset, classes=classes, splits=splits)
 
 

@@ -1,4 +1,4 @@
-"""Pictures that belong together: of one patient, video or burst, or copies of each other. No split may divide them."""
+"""Images that belong together: of one patient, video or burst, or copies of each other. No split may divide them."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from graft.data.dataset import Dataset, Pictures, groups_of
+from graft.data.dataset import Dataset, Images, groups_of
 from graft.errors import InputError
 
 FOLDER = "folder"
 
 
 def by_path(dataset: Dataset, rule: str) -> Dataset:
-    """Group pictures by their paths: those in one folder (`folder`), or with one match of a regular expression.
+    """Group images by their paths: those in one folder (`folder`), or with one match of a regular expression.
 
-    Of an expression with a parenthesis its first one tells the group. A picture that it does not match stands alone,
+    Of an expression with a parenthesis its first one tells the group. An image that it does not match stands alone,
     which a note says. Raises InputError for what is no expression, or matches nothing.
     """
     try:
@@ -30,13 +30,13 @@ def by_path(dataset: Dataset, rule: str) -> Dataset:
     numbers: dict[str, int] = {}
     alone = 0
     splits = {}
-    for name, pictures in dataset.splits.items():
-        groups = np.empty(len(pictures), dtype=np.int64)
-        for index in range(len(pictures)):
-            group = _group_of(pictures.key(index), expression)
+    for name, images in dataset.splits.items():
+        groups = np.empty(len(images), dtype=np.int64)
+        for index in range(len(images)):
+            group = _group_of(images.key(index), expression)
             alone += group is None
             groups[index] = numbers.setdefault(f"alone {alone}" if group is None else f"group {group}", len(numbers))
-        splits[name] = replace(pictures, groups=groups)
+        splits[name] = replace(images, groups=groups)
     if alone == len(dataset):
         raise InputError(
             f"expected --group to be 'folder', a column of the manifest or a regular expression that matches paths, "
@@ -47,7 +47,7 @@ def by_path(dataset: Dataset, rule: str) -> Dataset:
 
 
 def joined(dataset: Dataset, pairs: np.ndarray) -> Dataset:
-    """The dataset with the groups of each pair of pictures made one; int64 (P, 2), counted through all splits."""
+    """The dataset with the groups of each pair of images made one; int64 (P, 2), counted through all splits."""
     return _with_groups(dataset, linked(_numbered(dataset), pairs)) if len(pairs) else dataset
 
 
@@ -64,7 +64,7 @@ def linked(number: np.ndarray, pairs: np.ndarray) -> np.ndarray:
 
 
 def straddling(dataset: Dataset) -> Iterator[tuple[str, str, int]]:
-    """Pairs of splits with the number of groups that have pictures in both; only those with any."""
+    """Pairs of splits with the number of groups that have images in both; only those with any."""
     groups = _numbered(dataset)
     bounds = np.cumsum([0, *map(len, dataset.splits.values())])
     within = {
@@ -88,14 +88,14 @@ def _group_of(path: str, expression: re.Pattern[str] | None) -> str | None:
 
 
 def _numbered(dataset: Dataset) -> np.ndarray:
-    """A group for every picture through all splits, int64 (N,), without gaps from zero."""
+    """A group for every image through all splits, int64 (N,), without gaps from zero."""
     return np.unique(groups_of(dataset.splits.values()), return_inverse=True)[1]
 
 
 def _with_groups(dataset: Dataset, groups: np.ndarray) -> Dataset:
-    splits: dict[str, Pictures] = {}
+    splits: dict[str, Images] = {}
     start = 0
-    for name, pictures in dataset.splits.items():
-        splits[name] = replace(pictures, groups=groups[start : start + len(pictures)])
-        start += len(pictures)
+    for name, images in dataset.splits.items():
+        splits[name] = replace(images, groups=groups[start : start + len(images)])
+        start += len(images)
     return replace(dataset, splits=splits)

@@ -1,10 +1,10 @@
-"""Typed letters, drawn from fonts: the pictures of the demo and of the base that comes with graft.
+"""Typed letters, drawn from fonts: the images of the demo and of the base that comes with graft.
 
 A network trained on Latin letters is a good start for Cyrillic ones: the strokes are the same, a third of the capitals
-look the same. A picture is 32 x 32 px, grey, dark ink on light paper as on a typed page, one letter in the middle,
+look the same. An image is 32 x 32 px, grey, dark ink on light paper as on a typed page, one letter in the middle,
 distorted at random.
 
-The same seed gives the same pictures wherever FreeType draws the same outlines. Pictures of different seeds share the
+The same seed gives the same images wherever FreeType draws the same outlines. Images of different seeds share the
 fonts, never a distortion: a training set and a test set take two seeds.
 """
 
@@ -20,8 +20,8 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from graft.errors import DataError
 
-# Side of a picture and size of the type, both in px. A capital is then about 15 px high, and the widest letter (Ж in
-# bold italic) 28 px wide: the central 28 px, which LeNet-5 sees, hold nearly all of every picture's ink.
+# Side of an image and size of the type, both in px. A capital is then about 15 px high, and the widest letter (Ж in
+# bold italic) 28 px wide: the central 28 px, which LeNet-5 sees, hold nearly all of every image's ink.
 SIDE = 32
 TYPE_SIZE = 20
 
@@ -29,7 +29,7 @@ TYPE_SIZE = 20
 FINE = 4
 
 # The 52 letters in 43 classes, each named by the letters in it. A small letter that is its capital at another size
-# (c, o, p, s, v, w, x, z) shares the class of the capital, since pictures differ in size and place; so do I and l,
+# (c, o, p, s, v, w, x, z) shares the class of the capital, since images differ in size and place; so do I and l,
 # one and the same stroke in many fonts. All others differ in shape.
 LATIN = tuple(
     "A a B b Cc D d E e F f G g H h Il i J j K k L M m N n Oo Pp Q q R r Ss T t U u Vv Ww Xx Y y Zz".split()  # noqa: SIM905
@@ -39,7 +39,7 @@ CYRILLIC = tuple("АБВГДЕЁЖЗИЙКЛМНОПРСТУФХЦЧШЩЪЫЬЭ
 
 @dataclass(frozen=True)
 class Distortion:
-    """How far a picture may stray; each amount is drawn evenly, the first four from both sides of zero.
+    """How far an image may stray; each amount is drawn evenly, the first four from both sides of zero.
 
     `shift` in px along each axis; `rotation` in degrees; `scale` as a fraction of the size; `thickness` in px of ink
     laid on (or taken off) each side of a stroke, applied in steps of 1 / FINE px; `blur`, a Gaussian's deviation in px;
@@ -76,7 +76,7 @@ def dejavu_fonts() -> list[Path]:
 def render(letter: str, font: Path, size: int, distortion: Distortion, random: np.random.Generator) -> np.ndarray:
     """A letter set in type of `size` px, its box in the middle, then distorted: uint8 (32, 32), dark on light.
 
-    Every picture takes the same draws from `random` in the same order, whatever the distortion allows.
+    Every image takes the same draws from `random` in the same order, whatever the distortion allows.
     """
     right, down, turn, growth, thicker = random.uniform(-1, 1, 5).tolist()
     blur, noise = random.uniform(0, 1, 2).tolist()
@@ -96,14 +96,14 @@ def render(letter: str, font: Path, size: int, distortion: Distortion, random: n
 def render_letters(
     letters: Sequence[str], fonts: Sequence[Path], per_letter: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`per_letter` pictures of each class, uint8 (N, 32, 32, 1), and their classes as int64 (N,), class by class.
+    """`per_letter` images of each class, uint8 (N, 32, 32, 1), and their classes as int64 (N,), class by class.
 
-    An entry of `letters` is a class: one letter, or several of which each picture shows one. Every class goes through
-    all fonts before any of them comes again. A picture is the same however many follow it, of its class or of others.
+    An entry of `letters` is a class: one letter, or several of which each image shows one. Every class goes through
+    all fonts before any of them comes again. An image is the same however many follow it, of its class or of others.
     """
     if not fonts:
         raise DataError("expected fonts to draw letters with, got none: pass dejavu_fonts() or a list of font files")
-    pictures = np.empty((len(letters), per_letter, SIDE, SIDE, 1), dtype=np.uint8)
+    images = np.empty((len(letters), per_letter, SIDE, SIDE, 1), dtype=np.uint8)
     for label, alike in enumerate(letters):
         random = np.random.default_rng((seed, label))
         for number in range(per_letter):
@@ -111,9 +111,9 @@ def render_letters(
             if turn == 0:
                 order = random.permutation(len(fonts))
             letter = alike[int(random.integers(len(alike)))]
-            pictures[label, number, :, :, 0] = render(letter, fonts[order[turn]], TYPE_SIZE, TYPED, random)
+            images[label, number, :, :, 0] = render(letter, fonts[order[turn]], TYPE_SIZE, TYPED, random)
     labels = np.repeat(np.arange(len(letters), dtype=np.int64), per_letter)
-    return pictures.reshape(-1, SIDE, SIDE, 1), labels  # (classes, per_letter, H, W, 1) -> (N, H, W, 1)
+    return images.reshape(-1, SIDE, SIDE, 1), labels  # (classes, per_letter, H, W, 1) -> (N, H, W, 1)
 
 
 @lru_cache(maxsize=512)
@@ -148,7 +148,7 @@ def _thicken(ink: Image.Image, steps: int) -> Image.Image:
 def _move(ink: Image.Image, shift: tuple[float, float], angle: float, scale: float) -> Image.Image:
     """Scaled and turned clockwise about the middle, then shifted right and down by fine pixels."""
     middle = FINE * SIDE / 2
-    # Pillow asks for the way back: which point of the old picture each point of the new one shows.
+    # Pillow asks for the way back: which point of the old image each point of the new one shows.
     cosine, sine = math.cos(angle) / scale, math.sin(angle) / scale
     x, y = middle + shift[0], middle + shift[1]
     back = (cosine, sine, middle - cosine * x - sine * y, -sine, cosine, middle + sine * x - cosine * y)

@@ -1,4 +1,4 @@
-"""From pictures to batches of pixels, decoded ahead by threads."""
+"""From images to batches of pixels, decoded ahead by threads."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
     from torch import Tensor
 
-    from graft.data.dataset import Pictures
+    from graft.data.dataset import Images
     from graft.images.augmenting import View
     from graft.images.preprocessing import Preprocessing
 
 
-# Pictures that a thread takes at a time: handing over each alone costs a twentieth of the decoding.
+# Images that a thread takes at a time: handing over each alone costs a twentieth of the decoding.
 TASK = 4
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Pixels uint8 (n, C, size, size) of the pictures at `indices`, int64 (n,); those in `failures` are not among them.
+    """Pixels uint8 (n, C, size, size) of the images at `indices`, int64 (n,); those in `failures` are not among them.
 
-    `failures` maps the index of a picture that could not be decoded to the reason.
+    `failures` maps the index of an image that could not be decoded to the reason.
     """
 
     indices: np.ndarray
@@ -43,35 +43,35 @@ class Batch:
 
 # What is left of a large JPEG that is decoded at reduced scale is at least this many times as long as the square that
 # it is resized to. Measured with MobileNetV2 on ants and bees, beside the same region decoded whole: at 224 px from
-# pictures enlarged to 2,000 px, and from mosaics of 1,500 px that keep their detail, pixels differ by 0.23 and 0.42
+# images enlarged to 2,000 px, and from mosaics of 1,500 px that keep their detail, pixels differ by 0.23 and 0.42
 # levels on average and the features' cosine by 0.0005 and 0.0007; a head on the features is right for 0.954 of the
-# validation pictures both ways. At 1.5 times pixels differ by 0.5 to 1.2 levels, at 0.7 times by 3 to 5.
+# validation images both ways. At 1.5 times pixels differ by 0.5 to 1.2 levels, at 0.7 times by 3 to 5.
 SPARE = 2
 
 
 def least_side(preprocessing: Preprocessing, view: View | None = None) -> int:
-    """Pixels that the shorter side of a picture needs, so that what is cut out of it is `SPARE` times the output."""
-    share = preprocessing.crop_fraction if preprocessing.fit == "crop" else 1.0
-    if view is not None and view.augmentation.crop is not None and preprocessing.fit == "crop":
+    """Pixels that the shorter side of an image needs, so that what is cut out of it is `SPARE` times the output."""
+    share = preprocessing.crop_fraction if preprocessing.resize_mode == "crop" else 1.0
+    if view is not None and view.augmentation.crop is not None and preprocessing.resize_mode == "crop":
         # The narrowest of the least random crops.
         share = math.sqrt(view.augmentation.crop) / view.augmentation.aspect
     return math.ceil(SPARE * preprocessing.size / share)
 
 
-def load(pictures: Pictures, index: int, preprocessing: Preprocessing, view: View | None = None) -> Tensor:
-    """One picture as the network wants it, uint8 (C, size, size), or a view of it. Raises ImageError."""
-    from graft.images.resizing import fit
+def load(images: Images, index: int, preprocessing: Preprocessing, view: View | None = None) -> Tensor:
+    """One image as the network wants it, uint8 (C, size, size), or a view of it. Raises ImageError."""
+    from graft.images.resizing import to_square
 
     try:
-        data = pictures.read(index)
+        data = images.read(index)
     except OSError as error:
         raise ImageError(f"expected a readable file, got {error.strerror or error}") from None
     pixels = decode(data, least_side(preprocessing, view)) if isinstance(data, bytes) else data
-    return fit(pixels, preprocessing) if view is None else view.of(pixels, index, preprocessing)
+    return to_square(pixels, preprocessing) if view is None else view.of(pixels, index, preprocessing)
 
 
 def batches(
-    pictures: Pictures,
+    images: Images,
     preprocessing: Preprocessing,
     batch_size: int,
     *,
@@ -79,9 +79,9 @@ def batches(
     view: View | None = None,
     threads: int | None = None,
 ) -> Generator[Batch, None, None]:
-    """All pictures, or those at `order`, in order, `batch_size` at a time, decoded ahead of their use.
+    """All images, or those at `order`, in order, `batch_size` at a time, decoded ahead of their use.
 
-    With a `view`, as it shows them. A picture that cannot be decoded is reported in its batch's failures, and the batch
+    With a `view`, as it shows them. An image that cannot be decoded is reported in its batch's failures, and the batch
     is smaller for it.
     """
     import torch
@@ -91,23 +91,23 @@ def batches(
 
         # Before there are threads: its reason is told there.
         import_functional(view.augmentation)
-    indices = np.arange(len(pictures)) if order is None else np.asarray(order, dtype=np.int64)
+    indices = np.arange(len(images)) if order is None else np.asarray(order, dtype=np.int64)
     threads = threads or available_cores()
     groups = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode", initializer=_work_alone)
-    # Two batches ahead, and never less than four pictures a thread, keep every thread busy and memory bounded.
+    # Two batches ahead, and never less than four images a thread, keep every thread busy and memory bounded.
     ahead = max(2, -(-4 * threads // batch_size))
     queue: deque[tuple[np.ndarray, Tensor, list[Future[dict[int, str]]]]] = deque()
     upcoming = iter(groups)
     size = (preprocessing.channels, preprocessing.size, preprocessing.size)
 
     def load_rows(rows: range, group: np.ndarray, pixels: np.ndarray) -> dict[int, str]:
-        """Put pictures in their places, uint8 (n, C, size, size), and return the rows that failed with the reason."""
+        """Put images in their places, uint8 (n, C, size, size), and return the rows that failed with the reason."""
         failures = {}
         for row in rows:
             try:
                 # By numpy: torch refuses to write into a tensor made in inference mode from another thread.
-                pixels[row] = load(pictures, int(group[row]), preprocessing, view).numpy()
+                pixels[row] = load(images, int(group[row]), preprocessing, view).numpy()
             except ImageError as error:
                 failures[row] = str(error)
         return failures
@@ -132,7 +132,7 @@ def batches(
 
 
 def _work_alone() -> None:
-    """Keep OpenMP from adding threads to this one: a picture is work for one, and the cores have others to run."""
+    """Keep OpenMP from adding threads to this one: an image is work for one, and the cores have others to run."""
     import torch
 
     # Asked first, as torch sets the number itself on its first call in a thread.
@@ -142,7 +142,7 @@ def _work_alone() -> None:
 
 @cache
 def _libraries() -> ThreadpoolController:
-    """The libraries of this process that start threads; looking for them takes longer than decoding some pictures."""
+    """The libraries of this process that start threads; looking for them takes longer than decoding some images."""
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()

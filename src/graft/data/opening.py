@@ -4,31 +4,31 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from graft.data.archive import is_archive, read_archive
-from graft.data.columns import first_three
 from graft.data.dataset import Dataset
-from graft.data.folder import read_folder
 from graft.data.grouping import by_path, straddling
-from graft.data.hub_dataset import PREFIX, read_hub_dataset
-from graft.data.idx import is_idx, read_idx
-from graft.data.imagefolder import is_imagefolder, read_imagefolder
-from graft.data.parquet import read_parquet
+from graft.data.readers.archive import is_archive, read_archive
+from graft.data.readers.columns import first_three
+from graft.data.readers.folder import read_folder
+from graft.data.readers.hub_dataset import PREFIX, read_hub_dataset
+from graft.data.readers.idx import is_idx, read_idx
+from graft.data.readers.imagefolder import is_imagefolder, read_imagefolder
+from graft.data.readers.parquet import read_parquet
+from graft.data.readers.table import ENDINGS, read_table
+from graft.data.readers.tar_shards import is_tar_shards, read_tar_shards
+from graft.data.readers.tree import SPLIT_FOLDERS
 from graft.data.split_file import split_as
-from graft.data.table import ENDINGS, read_table
-from graft.data.tar_shards import is_tar_shards, read_tar_shards
-from graft.data.tree import SPLIT_FOLDERS
 from graft.errors import DataError
 
 
 def open_dataset(path: str | Path, group: str | None = None, split: str | Path | None = None) -> Dataset:
-    """The pictures and labels at `path`, in the splits it has (one called `all` when it has none).
+    """The images and labels at `path`, in the splits it has (one called `all` when it has none).
 
     A folder per class (under `train/ val/ test/` or not), an archive of such folders, a manifest (CSV, TSV, JSON lines,
-    Parquet), pictures with a `metadata.csv` beside them, Parquet with embedded pictures, WebDataset shards, IDX files,
+    Parquet), images with a `metadata.csv` beside them, Parquet with embedded images, WebDataset shards, IDX files,
     or `hf:owner/dataset`. Nothing is decoded and nothing is written.
 
-    `group` keeps pictures together that belong together: it names a column of the table, or is a rule of paths as
-    `grouping.by_path` knows them. `split` is a file as a run keeps it, which says what split each picture is in. Raises
+    `group` keeps images together that belong together: it names a column of the table, or is a rule of paths as
+    `grouping.by_path` knows them. `split` is a file as a run keeps it, which says what split each image is in. Raises
     DataError for anything else, InputError for a group that matches nothing.
     """
     if str(path).startswith(PREFIX):
@@ -40,13 +40,13 @@ def open_dataset(path: str | Path, group: str | None = None, split: str | Path |
     try:
         if not path.exists():
             raise DataError(
-                f"expected a folder or file of pictures, got {str(path)!r}, which does not exist: check the path"
+                f"expected a folder or file of images, got {str(path)!r}, which does not exist: check the path"
             )
         # The paths in a table that is a link start from the link.
         return _finish(_open(path.resolve() if path.is_dir() else path.absolute(), group), group, split)
     except OSError as error:
         raise DataError(
-            f"expected pictures that can be read, got {str(path)!r} ({error.strerror or error}): check the path and "
+            f"expected images that can be read, got {str(path)!r} ({error.strerror or error}): check the path and "
             "its rights"
         ) from None
 
@@ -68,8 +68,8 @@ def _open(path: Path, group: str | None) -> Dataset:
         return read_table(path, group)
     raise DataError(
         "expected a folder per class, a zip or tar of one, WebDataset shards (.tar), a table of paths and labels "
-        "(.csv, .tsv, .jsonl, .parquet), Parquet with embedded pictures, IDX files or hf:owner/dataset, got the file "
-        f"{str(path)!r}: give the folder or the table that names the pictures"
+        "(.csv, .tsv, .jsonl, .parquet), Parquet with embedded images, IDX files or hf:owner/dataset, got the file "
+        f"{str(path)!r}: give the folder or the table that names the images"
     )
 
 
@@ -82,12 +82,12 @@ def _holds_parquet(folder: Path) -> bool:
 
 def _finish(dataset: Dataset, group: str | None, split: str | Path | None) -> Dataset:
     """With groups by path, unless a column told them, the splits of a file, and notes on what may not be meant so."""
-    if group is not None and all(pictures.groups is None for pictures in dataset.splits.values()):
+    if group is not None and all(images.groups is None for images in dataset.splits.values()):
         dataset = by_path(dataset, group)
     if split is not None:
         dataset = split_as(dataset, Path(split).expanduser())
     notes = [
-        f"{count:,} group(s) have pictures in {first} and in {second}: what {second} says of unseen groups is too good"
+        f"{count:,} group(s) have images in {first} and in {second}: what {second} says of unseen groups is too good"
         for first, second, count in straddling(dataset)
     ]
     spellings: dict[str, list[str]] = {}

@@ -1,6 +1,6 @@
-"""Which picture stands in which split, as a file: written with every run, and given back to split the same way again.
+"""Which image stands in which split, as a file: written with every run, and given back to split the same way again.
 
-CSV with the columns `path`, `label`, `split` and, where pictures have groups, `group`. A path is relative to the data.
+CSV with the columns `path`, `label`, `split` and, where images have groups, `group`. A path is relative to the data.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ from typing import IO
 import numpy as np
 
 from graft.data.dataset import TEST, TRAIN, VAL, Dataset, together
-from graft.data.tree import SPLIT_FOLDERS
+from graft.data.readers.tree import SPLIT_FOLDERS
 from graft.errors import DataError
 
 COLUMNS = ("path", "label", "split", "group")
 
 
 def write_split(dataset: Dataset, file: IO[str]) -> None:
-    """Write which split each picture is in. `file` is open with newline="" and errors="surrogateescape"."""
-    grouped = any(pictures.groups is not None for pictures in dataset.splits.values())
+    """Write which split each image is in. `file` is open with newline="" and errors="surrogateescape"."""
+    grouped = any(images.groups is not None for images in dataset.splits.values())
     columns = COLUMNS if grouped else COLUMNS[:-1]
     writer = csv.writer(file)
     writer.writerow(columns)
-    for name, pictures in dataset.splits.items():
-        groups = np.full(len(pictures), "") if pictures.groups is None else pictures.groups
-        for index, (label, group) in enumerate(zip(pictures.labels.tolist(), groups.tolist(), strict=True)):
-            row = (pictures.key(index), dataset.classes[label] if label >= 0 else "", name, group)
+    for name, images in dataset.splits.items():
+        groups = np.full(len(images), "") if images.groups is None else images.groups
+        for index, (label, group) in enumerate(zip(images.labels.tolist(), groups.tolist(), strict=True)):
+            row = (images.key(index), dataset.classes[label] if label >= 0 else "", name, group)
             writer.writerow(row[: len(columns)])
 
 
 def split_as(dataset: Dataset, path: Path) -> Dataset:
     """The dataset in the splits that a file says, whatever splits it has of its own; labels stay those of the data.
 
-    A picture that the file does not name is left out. Raises DataError for what is no such file, or names pictures that
+    An image that the file does not name is left out. Raises DataError for what is no such file, or names images that
     the data has not.
     """
     split_of = dict(_numbered(_read(path)))
@@ -47,13 +47,13 @@ def split_as(dataset: Dataset, path: Path) -> Dataset:
     if missing:
         shown = ", ".join(repr(name) for name, _ in sorted(missing)[:3])
         raise DataError(
-            f"expected the pictures that {path.name} names in {dataset.name}, got no {shown}"
+            f"expected the images that {path.name} names in {dataset.name}, got no {shown}"
             f"{', …' if len(missing) > 3 else ''} ({len(missing):,} of {len(split_of):,} are missing): give the data "
             "that the file was written for"
         )
     splits = np.array([split_of.get(key, "") for key in keys])
     left_out = {whole.name(row): f"{path.name} does not name it" for row in np.flatnonzero(splits == "").tolist()}
-    notes = (f"{len(left_out):,} of {len(whole):,} pictures are not named by {path.name} and were left out",)
+    notes = (f"{len(left_out):,} of {len(whole):,} images are not named by {path.name} and were left out",)
     return replace(
         dataset,
         splits={name: whole.take(np.flatnonzero(splits == name)) for name in (TRAIN, VAL, TEST) if name in splits},

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from graft.data.dataset import TEST, TRAIN, VAL, WHOLE, Dataset, Pictures
+from graft.data.dataset import TEST, TRAIN, VAL, WHOLE, Dataset, Images
 from graft.errors import DataError
 
 VAL_FRACTION = 0.2
@@ -20,70 +20,70 @@ def with_validation(dataset: Dataset, seed: int = 0, fraction: float = VAL_FRACT
     if WHOLE in splits:
         splits[TRAIN] = splits.pop(WHOLE)
     if TRAIN not in splits or not len(splits[TRAIN]):
-        raise DataError(f"expected pictures to train on in {dataset.name}, got {_sizes(dataset)}: add a folder 'train'")
+        raise DataError(f"expected images to train on in {dataset.name}, got {_sizes(dataset)}: add a folder 'train'")
     dataset = replace(dataset, splits=splits)
     _refuse_unknown_labels(dataset)
     dataset = _only_trained_classes(dataset)
     if len(dataset.classes) < 2:
         raise DataError(
-            f"expected two classes or more, got only {dataset.classes[0]!r} in {dataset.name}: add pictures of another"
+            f"expected two classes or more, got only {dataset.classes[0]!r} in {dataset.name}: add images of another"
         )
-    notes = [*dataset.notes, *_single_pictures(dataset)]
+    notes = [*dataset.notes, *_single_images(dataset)]
     splits = dict(dataset.splits)
     if VAL not in splits or not len(splits[VAL]):
         splits[TRAIN], splits[VAL] = carve(splits[TRAIN], len(dataset.classes), fraction, seed)
         if not len(splits[VAL]):
             raise DataError(
-                "expected a class with two pictures or more, so that one can be kept for validation, got "
-                f"{_sizes(dataset)} in {dataset.name}: add pictures or a folder 'val'"
+                "expected a class with two images or more, so that one can be kept for validation, got "
+                f"{_sizes(dataset)} in {dataset.name}: add images or a folder 'val'"
             )
         notes.append(
-            f"no val split: {len(splits[VAL]):,} of {len(splits[TRAIN]) + len(splits[VAL]):,} pictures were set aside "
+            f"no val split: {len(splits[VAL]):,} of {len(splits[TRAIN]) + len(splits[VAL]):,} images were set aside "
             f"for it, stratified by class, seed {seed}{'' if splits[TRAIN].groups is None else ', groups kept whole'}"
         )
     notes += _missing(dataset.classes, splits)
     left_out = dict(dataset.left_out)
-    for name, pictures in splits.items():
-        if name not in (TRAIN, VAL, TEST) and len(pictures):
+    for name, images in splits.items():
+        if name not in (TRAIN, VAL, TEST) and len(images):
             why = f"split {name!r} is none of train, val and test"
-            notes.append(f"{why}: its {len(pictures):,} pictures were left out")
-            left_out |= {pictures.name(index): why for index in range(len(pictures))}
+            notes.append(f"{why}: its {len(images):,} images were left out")
+            left_out |= {images.name(index): why for index in range(len(images))}
     order = [name for name in (TRAIN, VAL, TEST) if name in splits and len(splits[name])]
     splits = {name: splits[name] for name in order}
     return replace(dataset, splits=splits, notes=tuple(notes), left_out=left_out)
 
 
-def carve(pictures: Pictures, classes: int, fraction: float, seed: int) -> tuple[Pictures, Pictures]:
-    """Split off `fraction` of every class, at least one picture of each that has two, both parts in the old order.
+def carve(images: Images, classes: int, fraction: float, seed: int) -> tuple[Images, Images]:
+    """Split off `fraction` of every class, at least one image of each that has two, both parts in the old order.
 
     Groups stay whole, so with large ones the fraction is met as nearly as they allow; a class that is all in one group
     stays in the first part.
     """
     random = np.random.default_rng(seed)
-    sizes = np.bincount(pictures.labels, minlength=classes)
+    sizes = np.bincount(images.labels, minlength=classes)
     wanted = np.where(sizes > 1, np.clip(np.rint(fraction * sizes), 1, np.maximum(sizes - 1, 1)), 0).astype(np.int64)
-    kept_out = np.zeros(len(pictures), dtype=bool)
-    alone = np.ones(len(pictures), dtype=bool)
-    if pictures.groups is not None:
-        kept_out, alone = _carve_groups(pictures.groups, pictures.labels, sizes, wanted, random)
-        wanted = np.maximum(wanted - np.bincount(pictures.labels[kept_out], minlength=classes), 0)
+    kept_out = np.zeros(len(images), dtype=bool)
+    alone = np.ones(len(images), dtype=bool)
+    if images.groups is not None:
+        kept_out, alone = _carve_groups(images.groups, images.labels, sizes, wanted, random)
+        wanted = np.maximum(wanted - np.bincount(images.labels[kept_out], minlength=classes), 0)
     for label in range(classes):
-        members = np.flatnonzero((pictures.labels == label) & alone)
+        members = np.flatnonzero((images.labels == label) & alone)
         kept_out[random.permutation(members)[: wanted[label]]] = True
-    return pictures.take(np.flatnonzero(~kept_out)), pictures.take(np.flatnonzero(kept_out))
+    return images.take(np.flatnonzero(~kept_out)), images.take(np.flatnonzero(kept_out))
 
 
 def _carve_groups(
     groups: np.ndarray, labels: np.ndarray, sizes: np.ndarray, wanted: np.ndarray, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which pictures of groups of several are kept out, bool (N,), and which pictures are in none, bool (N,).
+    """Which images of groups of several are kept out, bool (N,), and which images are in none, bool (N,).
 
-    A group is kept out where that brings its classes nearer to what is wanted, in squares of pictures, and leaves
-    pictures of each of them behind. A class that is then without any gives its smallest group.
+    A group is kept out where that brings its classes nearer to what is wanted, in squares of images, and leaves
+    images of each of them behind. A class that is then without any gives its smallest group.
     """
     _, group, members = np.unique(groups, return_inverse=True, return_counts=True)
     alone = members[group] == 1
-    # How many pictures of which classes are in a group, in lists: there may be a million groups.
+    # How many images of which classes are in a group, in lists: there may be a million groups.
     pairs, counts = np.unique(group * len(sizes) + labels, return_counts=True)
     starts = np.searchsorted(pairs, np.arange(len(members) + 1) * len(sizes)).tolist()
     classes, in_group = (pairs % len(sizes)).tolist(), counts.tolist()
@@ -110,9 +110,9 @@ def _carve_groups(
 
 
 def stratified_folds(labels: np.ndarray, folds: int, seed: int, groups: np.ndarray | None = None) -> np.ndarray:
-    """The fold of each picture, int (N,), -1 for the only picture of a class.
+    """The fold of each image, int (N,), -1 for the only image of a class.
 
-    Pictures are sorted by class and dealt out in turn. Two of a class are then never in the same fold before every
+    Images are sorted by class and dealt out in turn. Two of a class are then never in the same fold before every
     fold has one, so a rare class lowers the number of folds for nobody and is still trained on in all of them. Groups
     are dealt out whole, the largest first, each to the fold that has the least of its classes, and among equals the
     least of all; where there are fewer groups than folds they are not looked at.
@@ -142,12 +142,12 @@ def stratified_folds(labels: np.ndarray, folds: int, seed: int, groups: np.ndarr
 
 def _refuse_unknown_labels(dataset: Dataset) -> None:
     trained = set(np.unique(dataset.splits[TRAIN].labels).tolist())
-    for name, pictures in dataset.splits.items():
-        strangers = [dataset.classes[label] for label in np.unique(pictures.labels) if label not in trained]
+    for name, images in dataset.splits.items():
+        strangers = [dataset.classes[label] for label in np.unique(images.labels) if label not in trained]
         if strangers:
             shown = ", ".join(repr(label) for label in strangers[:6])
             raise DataError(
-                f"expected the classes of 'train' in {name!r}, got {shown} as well, of which 'train' has no pictures: "
+                f"expected the classes of 'train' in {name!r}, got {shown} as well, of which 'train' has no images: "
                 "add some to 'train', or rename or remove the class"
             )
 
@@ -158,20 +158,20 @@ def _only_trained_classes(dataset: Dataset) -> Dataset:
         return dataset
     table = np.full(len(dataset.classes), -1, dtype=np.int64)
     table[used] = np.arange(len(used))
-    splits = {name: replace(pictures, labels=table[pictures.labels]) for name, pictures in dataset.splits.items()}
+    splits = {name: replace(images, labels=table[images.labels]) for name, images in dataset.splits.items()}
     dropped = [name for index, name in enumerate(dataset.classes) if table[index] < 0]
-    note = f"{len(dropped)} declared class(es) have no pictures and were left out: {', '.join(dropped[:6])}"
+    note = f"{len(dropped)} declared class(es) have no images and were left out: {', '.join(dropped[:6])}"
     classes = tuple(dataset.classes[label] for label in used)
     return replace(dataset, classes=classes, splits=splits, notes=(*dataset.notes, note))
 
 
-def _single_pictures(dataset: Dataset) -> list[str]:
+def _single_images(dataset: Dataset) -> list[str]:
     sizes = np.bincount(dataset.splits[TRAIN].labels, minlength=len(dataset.classes))
     single = [name for name, size in zip(dataset.classes, sizes, strict=True) if size == 1]
-    return [f"only one picture to train on: {', '.join(repr(name) for name in single)}"] if single else []
+    return [f"only one image to train on: {', '.join(repr(name) for name in single)}"] if single else []
 
 
-def _missing(classes: tuple[str, ...], splits: dict[str, Pictures]) -> list[str]:
+def _missing(classes: tuple[str, ...], splits: dict[str, Images]) -> list[str]:
     notes = []
     for name in (VAL, TEST):
         if name in splits and len(splits[name]):
@@ -179,9 +179,9 @@ def _missing(classes: tuple[str, ...], splits: dict[str, Pictures]) -> list[str]
             absent = [label for index, label in enumerate(classes) if index not in present]
             if absent:
                 shown = ", ".join(repr(label) for label in absent[:6])
-                notes.append(f"{name} has no pictures of {shown}: its figures say nothing of that")
+                notes.append(f"{name} has no images of {shown}: its figures say nothing of that")
     return notes
 
 
 def _sizes(dataset: Dataset) -> str:
-    return ", ".join(f"{len(pictures):,} in {name!r}" for name, pictures in dataset.splits.items()) or "none"
+    return ", ".join(f"{len(images):,} in {name!r}" for name, images in dataset.splits.items()) or "none"

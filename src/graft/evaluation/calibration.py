@@ -5,7 +5,7 @@ Guo, Pleiss, Sun and Weinberger 2017, "On Calibration of Modern Neural Networks"
 
 import numpy as np
 
-# Beyond these a temperature says that the pictures it was fitted on do not decide it.
+# Beyond these a temperature says that the images it was fitted on do not decide it.
 LOWEST, HIGHEST = 0.05, 20.0
 
 
@@ -18,7 +18,7 @@ def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature that gives logits (N, classes) of unseen pictures the least log loss; 1 for no pictures.
+    """The temperature that gives logits (N, classes) of unseen images the least log loss; 1 for no images.
 
     The loss is convex in 1 / temperature, so bisection on its slope finds the optimum.
     """

@@ -20,7 +20,7 @@ def html_report(title: str, facts: Mapping[str, Any], splits: Mapping[str, Score
     """A page with the scores of every split, the classes worst first, and what was skipped; every text is escaped."""
     parts = [f"<h1>{_text(title)}</h1>", _facts(facts)]
     for name, split in splits.items():
-        parts.append(f"<h2>{_text(name)}: {split.top1:.1%} of {split.n:,} pictures</h2>")
+        parts.append(f"<h2>{_text(name)}: {split.top1:.1%} of {split.n:,} images</h2>")
         low, high = split.top1_ci95
         parts.append(
             f"<p>The true rate lies between {low:.1%} and {high:.1%} in 95 cases of 100. Always answering the "
@@ -54,7 +54,7 @@ def _classes(split: Scores) -> str:
         for row in sorted(present, key=lambda row: row.recall or 0.0)[:100]
     )
     return (
-        "<table><tr><th>class, worst first</th><th class=n>pictures</th><th class=n>found</th>"
+        "<table><tr><th>class, worst first</th><th class=n>images</th><th class=n>found</th>"
         f"<th class=n>right when said</th></tr>{rows}</table>"
     )
 

@@ -22,10 +22,10 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class Scores:
-    """How well labelled pictures were classified.
+    """How well labelled images were classified.
 
     `top1_ci95` is Wilson's interval; `majority` is what always answering the commonest class would score;
-    `confusion` counts pictures, int (classes, classes), rows by label and columns by answer.
+    `confusion` counts images, int (classes, classes), rows by label and columns by answer.
     """
 
     n: int

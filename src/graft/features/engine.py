@@ -39,7 +39,7 @@ class Choice:
 
 
 class Engine(Protocol):
-    """A section ready to run on pictures. It is opened once and closed when the work is done."""
+    """A section ready to run on images. It is opened once and closed when the work is done."""
 
     output_shape: tuple[int, ...]
 

@@ -1,4 +1,4 @@
-"""The trunk run once: pictures to activations at the cut, from the cache where they are there."""
+"""The trunk run once: images to activations at the cut, from the cache where they are there."""
 
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -9,28 +9,21 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from graft.data.dataset import Pictures
+from graft.data.dataset import Images
 from graft.data.loading import batches
 from graft.errors import GraftError, InputError
-from graft.features.cache import (
-    DTYPES,
-    Activations,
-    cache_budget,
-    entry_path,
-    new_entry,
-    read_entry,
-    section_digest,
-)
+from graft.features.cache import DTYPES, Activations, entry_path, new_entry, read_entry, section_digest
 from graft.features.engine import Choice, Engine, open_engine
+from graft.files import cache_budget
 from graft.images.augmenting import View
 from graft.images.preprocessing import Preprocessing
 from graft.models.catalog import CATALOG
 from graft.models.network import Network, Section
 
-# Told how many pictures of how many are done.
+# Told how many images of how many are done.
 Progress = Callable[[int, int], None]
 
-# Pictures handed to an engine at a time.
+# Images handed to an engine at a time.
 BATCH = 32
 # Activations up to this size are collected in memory.
 IN_MEMORY_BYTES = 2 * 2**30
@@ -38,7 +31,7 @@ IN_MEMORY_BYTES = 2 * 2**30
 
 def extract(
     section: Section,
-    splits: Mapping[str, Pictures],
+    splits: Mapping[str, Images],
     preprocessing: Preprocessing,
     choice: Choice,
     *,
@@ -47,20 +40,20 @@ def extract(
     keep: bool = True,
     progress: Progress = lambda done, total: None,
 ) -> dict[str, Activations]:
-    """What `section` makes of the pictures of each split: values (n, …) in the precision of `choice`.
+    """What `section` makes of the images of each split: values (n, …) in the precision of `choice`.
 
     `crops` gives splits a crop fraction of their own, `views` an augmentation. Activations that were computed before
     are read from the cache; others are computed, decoding ahead of the engine, and kept there when `keep` is set and
     they fit in its budget. A disk that fills up costs the keeping, not the work.
     """
-    total, before = sum(len(pictures) for pictures in splits.values()), 0
+    total, before = sum(len(images) for images in splits.values()), 0
     engine: Engine | None = None
     own, results = preprocessing, {}
-    for name, pictures in splits.items():
+    for name, images in splits.items():
         preprocessing = replace(own, crop_fraction=(crops or {}).get(name, own.crop_fraction))
         digest = section_digest(section, preprocessing, choice.precision, choice.engine)
         view = (views or {}).get(name)
-        path = entry_path(digest if view is None else f"{digest} {view}", pictures)
+        path = entry_path(digest if view is None else f"{digest} {view}", images)
         found = read_entry(path) if keep else None
         if found is None:
             engine = engine or open_engine(choice, section, preprocessing)
@@ -68,20 +61,20 @@ def extract(
             def tell(done: int, _: int, start: int = before) -> None:
                 progress(start + done, total)
 
-            found = _compute(engine, pictures, preprocessing, choice.precision, path if keep else None, tell, view)
-        before += len(pictures)
+            found = _compute(engine, images, preprocessing, choice.precision, path if keep else None, tell, view)
+        before += len(images)
         progress(before, total)
         results[name] = found
     return results
 
 
 def activation_bytes(count: int, row_shape: tuple[int, ...], precision: str) -> int:
-    """Bytes that the activations of `count` pictures take, in memory or in the cache."""
+    """Bytes that the activations of `count` images take, in memory or in the cache."""
     return count * prod(row_shape) * DTYPES[precision].itemsize
 
 
 def output_shape(section: Section, preprocessing: Preprocessing) -> tuple[int, ...]:
-    """Shape of one picture's activations, found by running the section on a blank one.
+    """Shape of one image's activations, found by running the section on a blank one.
 
     A pass over meta tensors would compute nothing, but makes torch load its compiler, which takes longer.
     """
@@ -92,7 +85,7 @@ def output_shape(section: Section, preprocessing: Preprocessing) -> tuple[int, .
 
 
 def check_input_size(network: Network, preprocessing: Preprocessing) -> None:
-    """Refuse a size of pictures that the network cannot take; its own needs no look. Raises InputError."""
+    """Refuse a size of images that the network cannot take; its own needs no look. Raises InputError."""
     known = CATALOG.get(network.config.architecture)
     if known is not None and preprocessing.size == known.input_size[-1]:
         return
@@ -101,35 +94,35 @@ def check_input_size(network: Network, preprocessing: Preprocessing) -> None:
         output_shape(whole, preprocessing)
     except (RuntimeError, AssertionError) as error:
         raise InputError(
-            f"expected pictures of a size that {network.config.architecture} takes, got {preprocessing.size} px "
+            f"expected images of a size that {network.config.architecture} takes, got {preprocessing.size} px "
             f"({str(error).splitlines()[0]}): leave --image-size out or choose another"
         ) from None
 
 
 def _compute(
     engine: Engine,
-    pictures: Pictures,
+    images: Images,
     preprocessing: Preprocessing,
     precision: str,
     path: Path | None,
     tell: Progress,
     view: View | None,
 ) -> Activations:
-    """Run the engine over all pictures. What fits in memory is collected there first, so that a disk that fills up
+    """Run the engine over all images. What fits in memory is collected there first, so that a disk that fills up
     costs nothing but the keeping; what does not goes to disk as it comes."""
-    needed = activation_bytes(len(pictures), engine.output_shape, precision)
+    needed = activation_bytes(len(images), engine.output_shape, precision)
     if needed > IN_MEMORY_BYTES and path is not None and needed <= cache_budget():
-        return _compute_on_disk(engine, pictures, preprocessing, precision, path, needed, tell, view)
+        return _compute_on_disk(engine, images, preprocessing, precision, path, needed, tell, view)
     failures: dict[int, str] = {}
     parts, indices, done = [], [], 0
     # Closed at once when something fails or is interrupted: the threads that decode end here.
-    with closing(batches(pictures, preprocessing, BATCH, view=view)) as decoded:
+    with closing(batches(images, preprocessing, BATCH, view=view)) as decoded:
         for batch, values in engine.run(decoded):
             failures.update(batch.failures)
             indices.append(batch.indices)
             parts.append(values)
             done += len(batch.indices) + len(batch.failures)
-            tell(done, len(pictures))
+            tell(done, len(images))
     row_shape = engine.output_shape
     values = torch.cat(parts) if parts else torch.empty((0, *row_shape), dtype=DTYPES[precision])
     if path is not None and needed <= cache_budget():
@@ -145,7 +138,7 @@ def _compute(
 
 def _compute_on_disk(
     engine: Engine,
-    pictures: Pictures,
+    images: Images,
     preprocessing: Preprocessing,
     precision: str,
     path: Path,
@@ -156,12 +149,12 @@ def _compute_on_disk(
     failures: dict[int, str] = {}
     done = 0
     try:
-        with new_entry(path, needed) as writer, closing(batches(pictures, preprocessing, BATCH, view=view)) as decoded:
+        with new_entry(path, needed) as writer, closing(batches(images, preprocessing, BATCH, view=view)) as decoded:
             for batch, values in engine.run(decoded):
                 failures.update(batch.failures)
                 writer.append(values)
                 done += len(batch.indices) + len(batch.failures)
-                tell(done, len(pictures))
+                tell(done, len(images))
             writer.finish(engine.output_shape, precision, failures)
     except OSError as error:
         raise GraftError(

@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 
 from graft.data.loading import Batch
-from graft.features.cache import cache_budget, cache_folder, make_room, section_digest, write_aside
+from graft.features.cache import section_digest
 from graft.features.engine import Precision
 from graft.features.openvino_graph import to_openvino
+from graft.files import cache_budget, cache_folder, make_room, write_aside
 from graft.images.preprocessing import Preprocessing
 from graft.models.network import Section
 
-# Pictures per request. One size is compiled, so that shapes are static and a smaller last batch is filled up; eight
+# Images per request. One size is compiled, so that shapes are static and a smaller last batch is filled up; eight
 # was as fast as sixteen, and faster than a dynamic size by a fifth (MobileNetV2 at 224 px, two cores with AMX).
 BATCH = 8
 CHECKSUM_BYTES = 16
@@ -85,8 +86,8 @@ def _compile(section: Section, preprocessing: Preprocessing, precision: Precisio
     core = openvino.Core()
     hint = openvino.Type.bf16 if precision == "bfloat16" else openvino.Type.f32
     options = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": hint}
-    # How a picture is cropped is no part of the graph: one compiled section serves all views.
-    in_graph = replace(preprocessing, fit="squash", crop_fraction=1.0)
+    # How an image is cropped is no part of the graph: one compiled section serves all views.
+    in_graph = replace(preprocessing, resize_mode="squash", crop_fraction=1.0)
     key = section_digest(section, in_graph, precision, f"openvino {openvino.__version__} batch {BATCH}")
     path = cache_folder() / "compiled" / f"{key}.blob"
     blob = _kept(path)

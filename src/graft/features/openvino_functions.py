@@ -24,7 +24,7 @@ class UnknownFunctionError(Exception):
 
 
 def constant(array: np.ndarray | np.float32) -> Node:
-    """Numbers that do not depend on the picture."""
+    """Numbers that do not depend on the image."""
     return opset.constant(np.require(array, requirements="C"))
 
 
@@ -162,7 +162,7 @@ def _reduced(function: Callable[..., Node]) -> Callable[..., Node]:
 def _reshape(recorder: "Recorder", output: Tensor, x: Tensor, *shape: Any, **named: Any) -> Node:
     if output.shape[0] != 1 or x.shape[0] != 1:
         raise UnknownFunctionError("a reshape that moves the batch")
-    # The pass has one picture, the model has a batch of them.
+    # The pass has one image, the model has a batch of them.
     return opset.reshape(recorder.node(x), np.array([-1, *output.shape[1:]]), special_zero=False)
 
 

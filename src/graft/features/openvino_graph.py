@@ -1,4 +1,4 @@
-"""A section as an OpenVINO model, at the cost of running it once on a blank picture.
+"""A section as an OpenVINO model, at the cost of running it once on a blank image.
 
 That pass follows the functions that the section calls in evaluation mode, and each is written down in OpenVINO's opset:
 a tenth of a second where OpenVINO's own converter, which traces several times over, takes seconds. (A pass over meta
@@ -68,7 +68,7 @@ def _convert(section: nn.Module, preprocessing: Preprocessing, shape: tuple[int,
 class Recorder(TorchFunctionMode):
     """Follows tensors by identity: `nodes` for what was computed, `values` for parameters and buffers.
 
-    The pass has one picture where the model has `batch` of them.
+    The pass has one image where the model has `batch` of them.
     """
 
     def __init__(self, values: dict[int, Tensor], batch: int) -> None:
@@ -99,7 +99,7 @@ class Recorder(TorchFunctionMode):
             node = FUNCTIONS[name](self, output, *args, **(kwargs or {}))
         except (TypeError, ValueError, RuntimeError) as error:
             raise UnknownFunctionError(f"{name}: {error}") from None
-        # A row that misunderstood its call, or mixed up pictures of a batch, mostly shows in the shape.
+        # A row that misunderstood its call, or mixed up images of a batch, mostly shows in the shape.
         expected = (self.batch, *output.shape[1:]) if output.shape[:1] == (1,) else tuple(output.shape)
         if tuple(node.output(0).shape) != expected:
             raise UnknownFunctionError(f"{name}: {expected} became {tuple(node.output(0).shape)}")

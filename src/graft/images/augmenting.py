@@ -1,6 +1,6 @@
-"""Pictures changed at random, so that a network learns what stays the same.
+"""Images changed at random, so that a network learns what stays the same.
 
-What is drawn comes from a numpy generator of the picture's own, never from a global one: a picture with its seed gives
+What is drawn comes from a numpy generator of the image's own, never from a global one: an image with its seed gives
 the same pixels in any thread, order and process, and can be computed again instead of kept.
 
 torchvision does what graft has no faster way for (colour, blur, most of RandAugment) and is imported only then.
@@ -19,20 +19,22 @@ from torch import Tensor
 from graft.errors import InputError
 from graft.images.preprocessing import Preprocessing
 from graft.images.randaugment import MAGNITUDES, randaugment
-from graft.images.resizing import fit, mean_colour
+from graft.images.resizing import mean_colour, to_square
 from graft.images.warping import warp
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far a picture may stray from what `fit` makes of it. The defaults change nothing.
+    """How far an image may stray from what `to_square` makes of it. The defaults change nothing.
 
     A flip suits most photographs; it is wrong for digits, text and whatever else differs from its mirror image:
     `replace(augmentation, flip=0.0)`. Amounts are drawn evenly, factors of shape and size evenly in their logarithm.
-    A random crop scales and moves already: `scale` and `translation` are for pictures that are not cropped at random.
+    A random crop scales and moves already: `scale` and `translation` are for images that are not cropped at random.
     """
 
-    crop: float | None = None  # least area of a random crop, as a share of the largest that fits; None = as `fit` does
+    crop: float | None = (
+        None  # least area of a random crop, as a share of the largest that fits; None = as `to_square` does
+    )
     aspect: float = 1.0  # most width per height of a random crop, and most height per width
     flip: float = 0.0  # probability of the mirror image
     rotation: float = 0.0  # most degrees, either way
@@ -114,7 +116,7 @@ STRENGTHS = {
 
 @dataclass(frozen=True)
 class View:
-    """One of the ways in which every picture of a set is shown: the same view of a picture is always the same pixels.
+    """One of the ways in which every image of a set is shown: the same view of an image is always the same pixels.
 
     `number` counts the views: the epoch, or the epoch modulo the number of views that are kept.
     """
@@ -124,7 +126,7 @@ class View:
     number: int
 
     def of(self, pixels: np.ndarray, index: int, preprocessing: Preprocessing) -> Tensor:
-        """The picture at `index` of its set, uint8 (C, size, size); for the rest see `augment`."""
+        """The image at `index` of its set, uint8 (C, size, size); for the rest see `augment`."""
         return augment(pixels, preprocessing, self.augmentation, (self.seed, self.number, index))
 
 
@@ -134,43 +136,44 @@ def augment(
     augmentation: Augmentation,
     seed: int | tuple[int, ...] | np.random.Generator,
 ) -> Tensor:
-    """uint8 (H, W, 3), (H, W, 1) or (H, W) to uint8 (C, size, size), as `fit` but changed at random.
+    """uint8 (H, W, 3), (H, W, 1) or (H, W) to uint8 (C, size, size), as `to_square` but changed at random.
 
-    Where `fit` crops, a random crop is taken from the picture as it came, so that a small one keeps its detail. Where
-    it letterboxes or squashes, the whole picture stays, and `scale` and `translation` take the place of the crop.
-    Contiguous, sharing no memory with `pixels`. Numbers in `seed` are not negative. Raises InputError as `fit` does.
+    Where `to_square` crops, a random crop is taken from the image as it came, so that a small one keeps its detail.
+    Where it letterboxes or squashes, the whole image stays, and `scale` and `translation` take the place of the crop.
+    Contiguous, sharing no memory with `pixels`. Numbers in `seed` are not negative. Raises InputError as `to_square`
+    does.
     """
     random = np.random.default_rng(seed)
-    cropped = augmentation.crop is not None and preprocessing.fit == "crop"
+    cropped = augmentation.crop is not None and preprocessing.resize_mode == "crop"
     if cropped:
         pixels = _crop(pixels, augmentation, random)
-        preprocessing = replace(preprocessing, fit="squash")
-    picture = fit(pixels, preprocessing)
+        preprocessing = replace(preprocessing, resize_mode="squash")
+    image = to_square(pixels, preprocessing)
     if random.random() < augmentation.flip:
-        picture = picture.flip(-1)
+        image = image.flip(-1)
     turn, growth, right, down = random.uniform(-1, 1, 4).tolist()
     angle, scale, shift = augmentation.rotation * turn, 1.0, (0.0, 0.0)
     if not cropped:
         scale = (1 + augmentation.scale) ** growth
         shift = (augmentation.translation * right, augmentation.translation * down)
     if (angle, scale, shift) != (0.0, 1.0, (0.0, 0.0)):
-        picture = warp(picture, angle=angle, scale=scale, shift=shift)
+        image = warp(image, angle=angle, scale=scale, shift=shift)
     functional = import_functional(augmentation)
     if functional is not None:
-        picture = randaugment(picture, augmentation.operations, augmentation.magnitude, random, functional)
-        picture = _jitter(picture, augmentation, random, functional)
+        image = randaugment(image, augmentation.operations, augmentation.magnitude, random, functional)
+        image = _jitter(image, augmentation, random, functional)
         if random.random() < augmentation.blur:
             sigma = max(preprocessing.size * augmentation.blur_sigma * random.random(), 0.1)
-            picture = functional.gaussian_blur(picture, 2 * math.ceil(2 * sigma) + 1, sigma)
+            image = functional.gaussian_blur(image, 2 * math.ceil(2 * sigma) + 1, sigma)
     if augmentation.pca:
-        picture = _shift_colours(picture, random.normal(0, augmentation.pca, 3))
+        image = _shift_colours(image, random.normal(0, augmentation.pca, 3))
     if random.random() < augmentation.erasing:
-        _erase(picture, mean_colour(preprocessing), random)
-    return picture.contiguous()
+        _erase(image, mean_colour(preprocessing), random)
+    return image.contiguous()
 
 
 def import_functional(augmentation: Augmentation) -> ModuleType | None:
-    """torchvision's operations on pictures, or None when `augmentation` needs none: their import takes over a second.
+    """torchvision's operations on images, or None when `augmentation` needs none: their import takes over a second.
 
     Call it before starting threads that augment: the import crosses the compiler of torch, a ring of modules that two
     threads must not enter at two places.
@@ -188,8 +191,8 @@ def _rectangle(
 ) -> tuple[slice, slice]:
     """Rows and columns of a rectangle somewhere `within` (H, W), its width per height from 1 / `aspect` to `aspect`.
 
-    Its area is between `least` and `most` of the largest of that shape that fits. Shares of the whole picture, as in
-    torchvision, would have to be drawn again where they do not fit, and then differ with the picture's shape.
+    Its area is between `least` and `most` of the largest of that shape that fits. Shares of the whole image, as in
+    torchvision, would have to be drawn again where they do not fit, and then differ with the image's shape.
     """
     height, width = within
     shape, share, down, right = random.random(4).tolist()
@@ -206,37 +209,37 @@ def _crop(pixels: np.ndarray, augmentation: Augmentation, random: np.random.Gene
     return pixels[_rectangle(pixels.shape[:2], augmentation.crop, 1.0, augmentation.aspect, random)]
 
 
-def _jitter(picture: Tensor, augmentation: Augmentation, random: np.random.Generator, functional: ModuleType) -> Tensor:
-    """Brightness, contrast, saturation and hue, in this order; the last two do nothing to a grey picture."""
+def _jitter(image: Tensor, augmentation: Augmentation, random: np.random.Generator, functional: ModuleType) -> Tensor:
+    """Brightness, contrast, saturation and hue, in this order; the last two do nothing to a grey image."""
     for name in ("brightness", "contrast", "saturation", "hue"):
         amount = getattr(augmentation, name) * random.uniform(-1, 1)
         if amount:
-            picture = getattr(functional, f"adjust_{name}")(picture, amount if name == "hue" else 1 + amount)
-    return picture
+            image = getattr(functional, f"adjust_{name}")(image, amount if name == "hue" else 1 + amount)
+    return image
 
 
-# Of the RGB values, from 0 to 1, of the pictures of ImageNet: the eigenvalues of their principal components, and these
+# Of the RGB values, from 0 to 1, of the images of ImageNet: the eigenvalues of their principal components, and these
 # as columns; the figures of facebookarchive/fb.resnet.torch (datasets/imagenet.lua), which most others repeat.
 EIGENVALUES = np.array([0.2175, 0.0188, 0.0045])
 EIGENVECTORS = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
 
 
-def _shift_colours(picture: Tensor, amounts: np.ndarray) -> Tensor:
+def _shift_colours(image: Tensor, amounts: np.ndarray) -> Tensor:
     """Every pixel moved by the sum of the principal components, each times its eigenvalue and its amount (3,).
 
     Krizhevsky et al. 2012, "ImageNet classification with deep convolutional neural networks", section 4.1. A grey
-    picture has no such components and stays.
+    image has no such components and stays.
     """
-    if len(picture) == 1:
-        return picture
+    if len(image) == 1:
+        return image
     shift = np.rint(255 * EIGENVECTORS @ (EIGENVALUES * amounts)).astype(np.int16)  # (3,)
-    return (picture.to(torch.int16) + torch.from_numpy(shift)[:, None, None]).clamp_(0, 255).to(torch.uint8)
+    return (image.to(torch.int16) + torch.from_numpy(shift)[:, None, None]).clamp_(0, 255).to(torch.uint8)
 
 
-def _erase(picture: Tensor, colour: Tensor, random: np.random.Generator) -> None:
+def _erase(image: Tensor, colour: Tensor, random: np.random.Generator) -> None:
     """Fill a rectangle with the mean colour, which is zero once normalised: Zhong et al. 2017, arXiv 1708.04896.
 
     Area and shape as there (0.02 to 0.4, 0.3 to 1 / 0.3), the area being a share of what that shape allows.
     """
-    rows, columns = _rectangle(tuple(picture.shape[1:]), 0.02, 0.4, 1 / 0.3, random)
-    picture[:, rows, columns] = colour[:, None, None]
+    rows, columns = _rectangle(tuple(image.shape[1:]), 0.02, 0.4, 1 / 0.3, random)
+    image[:, rows, columns] = colour[:, None, None]

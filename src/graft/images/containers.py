@@ -66,7 +66,7 @@ def count_frames(data: bytes) -> int:
 
 def reserved_sizes(data: bytes) -> Iterator[tuple[int, int]]:
     """Widths and heights for which Pillow takes memory, or decodes, as soon as it opens the file."""
-    if data.startswith(_ICON):  # every picture in an icon has a header of its own: PNG's, or a bitmap's
+    if data.startswith(_ICON):  # every image in an icon has a header of its own: PNG's, or a bitmap's
         (count,) = struct.unpack_from("<H", data, 4)
         for entry in range(count):
             (start,) = struct.unpack_from("<I", data, 6 + 16 * entry + 12)

@@ -1,4 +1,4 @@
-"""From the bytes of one encoded picture to pixels: RGB, uint8, first frame, upright.
+"""From the bytes of one encoded image to pixels: RGB, uint8, first frame, upright.
 
 Ordinary JPEGs go through simplejpeg, which is the fast way; what it does not take, and every other format, goes
 through Pillow. The number of bytes and of pixels is held to a limit from the header, before anything is decoded.
@@ -44,9 +44,9 @@ with suppress(OSError, AttributeError):  # where libtiff is not a library of its
 
 @dataclass(frozen=True)
 class Facts:
-    """What the file of a picture says: format and mode by Pillow's names, size in pixels as shown, that is upright.
+    """What the file of an image says: format and mode by Pillow's names, size in pixels as shown, that is upright.
 
-    `frames` counts the pictures of an animation or of a file with several pages, of which the first one is decoded, as
+    `frames` counts the images of an animation or of a file with several pages, of which the first one is decoded, as
     far as the file can be followed; `orientation` is Exif's, 1 (upright) to 8.
     """
 
@@ -59,12 +59,12 @@ class Facts:
 
 
 def decode(data: bytes, at_least: int | None = None) -> np.ndarray:
-    """An encoded picture to RGB, uint8 (H, W, 3): the first frame, turned upright as its Exif orientation says.
+    """An encoded image to RGB, uint8 (H, W, 3): the first frame, turned upright as its Exif orientation says.
 
     Transparency is laid over white, which is what a page in a browser shows. Deeper greys keep their high byte.
     With `at_least` a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, which is faster, as long as both sides stay
     at least so many pixels long.
-    Raises ImageError, and nothing else, for what is not a picture, is damaged or cut short, or has more than
+    Raises ImageError, and nothing else, for what is not an image, is damaged or cut short, or has more than
     MAX_BYTES bytes or MAX_PIXELS pixels.
     """
     return decode_with_facts(data, at_least)[0]
@@ -74,7 +74,7 @@ def decode_with_facts(data: bytes, at_least: int | None = None) -> tuple[np.ndar
     """The pixels as `decode` gives them, and what the file says; the size in the facts is always the full one."""
     if len(data) > MAX_BYTES:
         raise ImageError(
-            f"expected a picture of at most {MAX_BYTES:,} bytes, got {len(data):,}: save it smaller or leave it out"
+            f"expected an image of at most {MAX_BYTES:,} bytes, got {len(data):,}: save it smaller or leave it out"
         )
     decoded = _decode_ordinary_jpeg(data, at_least) if data.startswith(JPEG) else None
     if decoded is not None:
@@ -125,8 +125,8 @@ def _reduction(width: int, height: int, at_least: int | None) -> int:
 
 
 def _open(data: bytes) -> ImageFile.ImageFile:
-    """The picture with its header read and its size checked, its pixels not yet decoded."""
-    # Not by `Image.open`: it warns of large pictures and of odd camera files before one can look at their size.
+    """The image with its header read and its size checked, its pixels not yet decoded."""
+    # Not by `Image.open`: it warns of large images and of odd camera files before one can look at their size.
     Image.init()
     openers = {name: Image.OPEN[name] for name in FORMATS if name in Image.OPEN}  # AVIF depends on how Pillow was built
     if data.startswith(JPEG):
@@ -151,14 +151,14 @@ def _open(data: bytes) -> ImageFile.ImageFile:
             raise
         except Image.DecompressionBombError as error:
             raise ImageError(
-                f"expected a picture of at most {MAX_PIXELS:,} pixels, got far more in a {name} ({error}): "
+                f"expected an image of at most {MAX_PIXELS:,} pixels, got far more in a {name} ({error}): "
                 "scale it down or leave it out"
             ) from error
         except Exception as error:
             if name not in _UNSIGNED:
                 failure = failure or _damaged(name, error)
     raise failure or ImageError(
-        f"expected a picture in one of the formats JPEG, {', '.join(FORMATS)}, got {len(data):,} bytes "
+        f"expected an image in one of the formats JPEG, {', '.join(FORMATS)}, got {len(data):,} bytes "
         f"that start with {data[:12]!r}: replace the file or leave it out"
     )
 
@@ -167,16 +167,16 @@ def _check_size(width: int, height: int, name: str = "JPEG") -> None:
     most = min(MAX_PIXELS, MAX_PIXELS_OF.get(name, MAX_PIXELS))
     if width * height > most:
         raise ImageError(
-            f"expected a picture of at most {most:,} pixels, got {width:,} x {height:,}: scale it down or leave it out"
+            f"expected an image of at most {most:,} pixels, got {width:,} x {height:,}: scale it down or leave it out"
         )
     if width < 1 or height < 1:
-        raise ImageError(f"expected a picture, got one of {width} x {height} pixels: replace the file or leave it out")
+        raise ImageError(f"expected an image, got one of {width} x {height} pixels: replace the file or leave it out")
 
 
 def _damaged(name: str | None, error: Exception) -> ImageError:
     reason = "it ends too early" if isinstance(error, (IndexError, struct.error)) else str(error)
     return ImageError(
-        f"expected a whole picture, got an incomplete or damaged {name} ({reason or type(error).__name__}): "
+        f"expected a whole image, got an incomplete or damaged {name} ({reason or type(error).__name__}): "
         "fetch it again or leave it out"
     )
 

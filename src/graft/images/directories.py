@@ -29,7 +29,7 @@ TILE_BYTES = 256 * 2**20
 def too_costly(found: str) -> ImageError:
     """The refusal of a file that would take far more time or memory than its pixels are worth."""
     return ImageError(
-        f"expected a picture file that costs no more than its pixels do, got {found}: save it anew or leave it out"
+        f"expected an image file that costs no more than its pixels do, got {found}: save it anew or leave it out"
     )
 
 
@@ -134,7 +134,7 @@ def check_tiff(data: bytes) -> None:
 
 
 def _check_pieces(directories: Directories, entries: Mapping[int, Entry]) -> None:
-    """Tiles of a size that memory has room for, and no more of them, or of strips, than cover the picture."""
+    """Tiles of a size that memory has room for, and no more of them, or of strips, than cover the image."""
 
     def number(tag: int, default: int) -> int:
         return directories.number(entries, tag, default)
@@ -150,7 +150,7 @@ def _check_pieces(directories: Directories, entries: Mapping[int, Entry]) -> Non
     covered = (pieces.count if pieces else 0) * max(1, min(columns, width)) * max(1, min(rows, height))
     # Those at the rim reach over it, by less than as much again in each direction.
     if covered > 4 * width * height * planes:
-        raise too_costly(f"{covered:,} pixels in the pieces of a picture of {width:,} x {height:,}")
+        raise too_costly(f"{covered:,} pixels in the pieces of an image of {width:,} x {height:,}")
 
 
 def _below(directories: Directories, entries: Mapping[int, Entry]) -> Iterator[Mapping[int, Entry]]:

@@ -31,17 +31,17 @@ def mixup(
 def cutmix(
     inputs: Tensor, labels: Tensor, classes: int, alpha: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """A rectangle of every picture replaced by that of another: (N, C, H, W) and int64 (N,) to the same shape and
+    """A rectangle of every image replaced by that of another: (N, C, H, W) and int64 (N,) to the same shape and
     targets (N, classes), by area.
 
-    Its area is one less a share drawn from Beta(alpha, alpha), its shape that of the picture, its middle anywhere; what
+    Its area is one less a share drawn from Beta(alpha, alpha), its shape that of the image, its middle anywhere; what
     would lie outside is cut off, and the targets go by what is left. Yun et al. 2019, arXiv 1905.04899, section 3.1,
     where alpha is 1. `generator` is one of the CPU. Raises InputError when alpha is not above zero or there are no
-    pictures.
+    images.
     """
     if inputs.ndim != 4:
         raise InputError(
-            f"expected pictures or maps of shape (N, C, H, W) for CutMix, got {tuple(inputs.shape)}: use mixup here"
+            f"expected images or maps of shape (N, C, H, W) for CutMix, got {tuple(inputs.shape)}: use mixup here"
         )
     height, width = inputs.shape[2:]
     side = (1 - _draw_share(alpha, generator)) ** 0.5

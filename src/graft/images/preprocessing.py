@@ -1,8 +1,8 @@
-"""What a network expects of its pictures, as a value that travels with the weights."""
+"""What a network expects of its images, as a value that travels with the weights."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from graft.errors import InputError, WeightsError, did_you_mean
@@ -10,17 +10,17 @@ from graft.errors import InputError, WeightsError, did_you_mean
 if TYPE_CHECKING:
     from torch import Tensor
 
-Fit = Literal["crop", "letterbox", "squash"]
+ResizeMode = Literal["crop", "letterbox", "squash"]
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a picture of any size becomes input; the same in training, prediction and export."""
+    """How an image of any size becomes input; the same in training, prediction and export."""
 
     size: int  # side of the square output, pixels
     mean: tuple[float, ...]  # per channel, of pixels in [0, 1]; one entry = grey input
     std: tuple[float, ...]
-    fit: Fit = "crop"
+    resize_mode: ResizeMode = "crop"
     crop_fraction: float = 0.875  # of the shorter side, kept by "crop" (224 of 256)
 
     @property
@@ -33,7 +33,7 @@ class Preprocessing:
             "size": self.size,
             "mean": list(self.mean),
             "std": list(self.std),
-            "fit": self.fit,
+            "resize_mode": self.resize_mode,
             "crop_fraction": self.crop_fraction,
         }
 
@@ -43,15 +43,17 @@ class Preprocessing:
         if not isinstance(values, dict):
             raise _wrong("an object", values)
         known = [field.name for field in fields(cls)]
+        # "fit" is what `resize_mode` was called in models saved before.
         for name in values:
-            if name not in known:
+            if name not in (*known, "fit"):
                 near = did_you_mean(str(name), known)
                 raise _wrong(f"only the entries {', '.join(known)}", name, near)
         for name in ("size", "mean", "std"):
             if name not in values:
                 raise _wrong(f"an entry {name!r}", list(values))
         size, mean, std = values["size"], values["mean"], values["std"]
-        fit, crop_fraction = values.get("fit", cls.fit), values.get("crop_fraction", cls.crop_fraction)
+        resize_mode: Any = values.get("resize_mode", values.get("fit", cls.resize_mode))
+        crop_fraction = values.get("crop_fraction", cls.crop_fraction)
         if not isinstance(size, int) or isinstance(size, bool) or size < 1:
             raise _wrong("size to be a whole number of pixels above zero", size)
         for name, numbers in (("mean", mean), ("std", std)):
@@ -65,11 +67,15 @@ class Preprocessing:
             raise _wrong("mean and std to have one number each per channel", f"{len(mean)} and {len(std)}")
         if min(std) <= 0:
             raise _wrong("std to be above zero", std)
-        if fit not in get_args(Fit):
-            raise _wrong(f"fit to be one of {', '.join(get_args(Fit))}", fit, did_you_mean(str(fit), get_args(Fit)))
+        if resize_mode not in get_args(ResizeMode):
+            raise _wrong(
+                f"resize_mode to be one of {', '.join(get_args(ResizeMode))}",
+                resize_mode,
+                did_you_mean(str(resize_mode), get_args(ResizeMode)),
+            )
         if not _is_number(crop_fraction) or not 0 < crop_fraction <= 1:
             raise _wrong("crop_fraction to be above 0 and at most 1", crop_fraction)
-        return cls(size, tuple(map(float, mean)), tuple(map(float, std)), fit, float(crop_fraction))
+        return cls(size, tuple(map(float, mean)), tuple(map(float, std)), resize_mode, float(crop_fraction))
 
 
 def normalise(batch: Tensor, preprocessing: Preprocessing) -> Tensor:
@@ -79,7 +85,7 @@ def normalise(batch: Tensor, preprocessing: Preprocessing) -> Tensor:
     if batch.ndim != 4 or batch.shape[1] != preprocessing.channels:
         raise InputError(
             f"expected a batch of shape (N, {preprocessing.channels}, H, W), got {tuple(batch.shape)}: "
-            "pass each picture through `fit` with the same preprocessing"
+            "pass each image through `to_square` with the same preprocessing"
         )
     mean = torch.tensor(preprocessing.mean, device=batch.device).view(-1, 1, 1)  # (C, 1, 1)
     std = torch.tensor(preprocessing.std, device=batch.device).view(-1, 1, 1)
@@ -97,3 +103,12 @@ def _wrong(expected: str, came: object, hint: str = "") -> WeightsError:
         f"expected {expected} in the model's preprocessing, got {came!r}{hint}: "
         "correct preprocessing.json or save the model again"
     )
+
+
+def with_choices(preprocessing: Preprocessing, size: int | None, resize: ResizeMode | None) -> Preprocessing:
+    """The preprocessing of the weights, with another size or way to make images square. Raises InputError."""
+    if size is not None and size < 8:
+        raise InputError(f"expected 8 or more for --image-size, got {size}: raise it")
+    if resize is not None and resize not in get_args(ResizeMode):
+        raise InputError(f"expected crop, letterbox or squash for --resize, got {resize!r}: choose one of them")
+    return replace(preprocessing, size=size or preprocessing.size, resize_mode=resize or preprocessing.resize_mode)

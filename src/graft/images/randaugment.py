@@ -1,7 +1,7 @@
 """RandAugment: a few operations in a row, drawn from fourteen, all at one magnitude.
 
 Cubuk et al. 2019, "RandAugment: practical automated data augmentation with a reduced search space", arXiv 1909.13719.
-As in torchvision, but what comes in from outside is the picture reflected (see `warp`).
+As in torchvision, but what comes in from outside is the image reflected (see `warp`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from graft.images.warping import warp
 # The largest magnitude of the paper's scale; the effect grows in proportion.
 MAGNITUDES = 30
 
-# Of a picture x, with torchvision's functions f, by an amount a from -1 to 1 of the most. The most of each is that of
+# Of an image x, with torchvision's functions f, by an amount a from -1 to 1 of the most. The most of each is that of
 # AutoAugment (Cubuk et al. 2018, arXiv 1805.09501, table 6).
 OPERATIONS: dict[str, Callable[[Tensor, ModuleType, float], Tensor]] = {
     "identity": lambda x, f, a: x,
@@ -38,7 +38,7 @@ OPERATIONS: dict[str, Callable[[Tensor, ModuleType, float], Tensor]] = {
 
 
 def randaugment(
-    picture: Tensor, operations: int, magnitude: float, random: np.random.Generator, functional: ModuleType
+    image: Tensor, operations: int, magnitude: float, random: np.random.Generator, functional: ModuleType
 ) -> Tensor:
     """uint8 (C, S, S) to the same after so many `operations`, each any of the fourteen and either way.
 
@@ -47,5 +47,5 @@ def randaugment(
     names = list(OPERATIONS)
     for _ in range(operations):
         name, sign = names[random.integers(len(names))], random.choice((-1, 1))
-        picture = OPERATIONS[name](picture, functional, float(sign * magnitude / MAGNITUDES))
-    return picture
+        image = OPERATIONS[name](image, functional, float(sign * magnitude / MAGNITUDES))
+    return image

@@ -1,4 +1,4 @@
-"""A picture of any size to the square that a network takes."""
+"""An image of any size to the square that a network takes."""
 
 import numpy as np
 import torch
@@ -9,11 +9,11 @@ from graft.errors import InputError
 from graft.images.preprocessing import Preprocessing
 
 
-def fit(pixels: np.ndarray, preprocessing: Preprocessing) -> Tensor:
+def to_square(pixels: np.ndarray, preprocessing: Preprocessing) -> Tensor:
     """uint8 (H, W, 3), (H, W, 1) or (H, W) to uint8 (C, size, size), C being `preprocessing.channels`.
 
-    `crop` keeps the central square whose side is `crop_fraction` of the shorter side, `squash` the whole picture with
-    its proportions changed, `letterbox` the whole picture with the rest of the square in the mean colour. A region that
+    `crop` keeps the central square whose side is `crop_fraction` of the shorter side, `squash` the whole image with
+    its proportions changed, `letterbox` the whole image with the rest of the square in the mean colour. A region that
     already has its size is copied as it is. The result is contiguous and shares no memory with `pixels`. Raises
     InputError when `pixels` is none of the above.
     """
@@ -21,13 +21,13 @@ def fit(pixels: np.ndarray, preprocessing: Preprocessing) -> Tensor:
         pixels = pixels[:, :, None]
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or not pixels.size:
         raise InputError(
-            "expected a picture as a uint8 array of shape (H, W, 3), (H, W, 1) or (H, W), "
+            "expected an image as a uint8 array of shape (H, W, 3), (H, W, 1) or (H, W), "
             f"got {pixels.dtype} of shape {pixels.shape}: convert it first"
         )
     size = preprocessing.size
-    if preprocessing.fit == "letterbox":
+    if preprocessing.resize_mode == "letterbox":
         return _letterbox(pixels, preprocessing)
-    if preprocessing.fit == "crop":
+    if preprocessing.resize_mode == "crop":
         pixels = _crop(pixels, preprocessing.crop_fraction)
     return _match_channels(_resize(pixels, size, size), preprocessing.channels)
 
@@ -51,14 +51,14 @@ def _letterbox(pixels: np.ndarray, preprocessing: Preprocessing) -> Tensor:
     rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
     top, left = (size - rows) // 2, (size - columns) // 2
     square = mean_colour(preprocessing)[:, None, None].repeat(1, size, size)  # (C,) -> (C, size, size)
-    picture = _match_channels(_resize(pixels, rows, columns), preprocessing.channels)
-    square[:, top : top + rows, left : left + columns] = picture
+    image = _match_channels(_resize(pixels, rows, columns), preprocessing.channels)
+    square[:, top : top + rows, left : left + columns] = image
     return square
 
 
 def _resize(pixels: np.ndarray, rows: int, columns: int) -> Tensor:
     """uint8 (H, W, C) to uint8 (C, rows, columns), antialiased bilinear."""
-    # numpy copies the region without starting threads: a picture is work for the one thread that asked for it.
+    # numpy copies the region without starting threads: an image is work for the one thread that asked for it.
     region = torch.from_numpy(np.require(pixels, requirements=["C", "W"])).permute(2, 0, 1)  # (H, W, C) -> (C, H, W)
     if region.shape[1:] == (rows, columns):
         return region.clone(memory_format=torch.contiguous_format)
@@ -67,12 +67,12 @@ def _resize(pixels: np.ndarray, rows: int, columns: int) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(resized.numpy()))
 
 
-def _match_channels(picture: Tensor, channels: int) -> Tensor:
+def _match_channels(image: Tensor, channels: int) -> Tensor:
     """uint8 (1 or 3, H, W) to uint8 (channels, H, W)."""
-    if len(picture) == channels:
-        return picture
+    if len(image) == channels:
+        return image
     if channels == 3:
-        return picture.repeat(3, 1, 1)  # (1, H, W) -> (3, H, W)
+        return image.repeat(3, 1, 1)  # (1, H, W) -> (3, H, W)
     # Luma of ITU-R BT.601 in 16-bit fixed point, rounded like Pillow's "L": equal channels keep their value.
-    red, green, blue = picture.to(torch.int32)
+    red, green, blue = image.to(torch.int32)
     return (red.mul(19595).add_(green, alpha=38470).add_(blue, alpha=7471).add_(0x8000) >> 16).to(torch.uint8)[None]

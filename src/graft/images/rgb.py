@@ -1,4 +1,4 @@
-"""A picture that Pillow has loaded, of any mode, as RGB."""
+"""An image that Pillow has loaded, of any mode, as RGB."""
 
 from collections.abc import Callable
 
@@ -36,7 +36,7 @@ def _convert(image: Image.Image) -> np.ndarray:
 
 
 def _deep_converter(image: Image.Image, bands: list[slice]) -> Callable[[Image.Image], np.ndarray]:
-    """How the bands of a picture of deep grey become uint8 (h, W, 1), which depends on its least and largest value."""
+    """How the bands of an image of deep grey become uint8 (h, W, 1), which depends on its least and largest value."""
     ranges = [(levels.min(), levels.max()) for levels in (_levels(_rows(image, band)) for band in bands)]
     least, most = min(low for low, _ in ranges), max(high for _, high in ranges)
     nothing = image.info.get("transparency")  # the one value of a 16-bit PNG that stands for "nothing here"
@@ -45,7 +45,7 @@ def _deep_converter(image: Image.Image, bands: list[slice]) -> Callable[[Image.I
         levels = _levels(band)
         if levels.dtype.kind == "f":
             # A file of floats does not say its range. Fractions are the usual one; anything beyond them is taken for
-            # grey levels, and is cut rather than stretched so that a picture's look does not hang on its extremes.
+            # grey levels, and is cut rather than stretched so that an image's look does not hang on its extremes.
             levels = np.rint((255 * levels if least >= 0 and most <= 1 else levels).clip(0, 255))
         elif levels.dtype.itemsize == 2 or most > 255:
             levels = levels >> 8

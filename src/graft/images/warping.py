@@ -1,4 +1,4 @@
-"""A picture sheared, scaled, turned and shifted in one step."""
+"""An image sheared, scaled, turned and shifted in one step."""
 
 import math
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def warp(
-    picture: Tensor,
+    image: Tensor,
     angle: float = 0.0,
     scale: float = 1.0,
     shift: tuple[float, float] = (0.0, 0.0),
@@ -18,7 +18,7 @@ def warp(
     """uint8 (C, S, S) sheared, scaled and turned counter-clockwise by `angle` degrees about its middle, then shifted
     right and down by `shift` of its side.
 
-    What comes in from outside is the picture reflected at its border: it adds neither edges nor a colour that the data
+    What comes in from outside is the image reflected at its border: it adds neither edges nor a colour that the data
     does not have, such as grey corners on white paper.
     """
     cosine, sine = math.cos(math.radians(angle)), math.sin(math.radians(angle))
@@ -26,6 +26,6 @@ def warp(
     forward = scale * np.array([[cosine, sine], [-sine, cosine]]) @ np.array([[1.0, shear[0]], [shear[1], 1.0]])
     back = np.linalg.inv(forward)
     matrix = torch.from_numpy(np.column_stack([back, -back @ (2 * np.array(shift))])).float()
-    grid = F.affine_grid(matrix[None], [1, *picture.shape], align_corners=False)  # (1, S, S, 2)
-    warped = F.grid_sample(picture[None].float(), grid, padding_mode="reflection", align_corners=False)[0]
+    grid = F.affine_grid(matrix[None], [1, *image.shape], align_corners=False)  # (1, S, S, 2)
+    warped = F.grid_sample(image[None].float(), grid, padding_mode="reflection", align_corners=False)[0]
     return warped.round_().to(torch.uint8)

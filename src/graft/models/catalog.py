@@ -60,12 +60,12 @@ _CIFAR = (3, 32, 32)
 _THREE, _FOUR, _FIVE, _EIGHT = (_stages(count, "pool") for count in (3, 4, 5, 8))
 _FIVE_AND_DENSE = _stages(5, "pool", "fc6", "fc7", stem=False)
 
-# How the published errors were measured. ImageNet figures are on the validation pictures of ILSVRC-2012, one network.
+# How the published errors were measured. ImageNet figures are on the validation images of ILSVRC-2012, one network.
 _MNIST = "MNIST test, no distortions"
 _CIFAR_10 = "CIFAR-10 test"
 _ONE_CROP = "one crop"
 _ONE_CROP_320 = "one crop of 320 px"
-_FEWER = "one crop, 48,238 of the 50,000 pictures"
+_FEWER = "one crop, 48,238 of the 50,000 images"
 _TEN_CROPS = "ten crops"
 _DENSE_256 = "dense, trained and tested at 256 px"
 _DENSE_384 = "dense, trained at 256 to 512 px, tested at 384 px"

@@ -85,7 +85,7 @@ def scale(row: Row, spec: EfficientNetSpec) -> Row:
 
 
 class StochasticDepth(nn.Module):
-    """In training, zero whole pictures of the batch at `rate` and divide the others by 1 - rate; else nothing.
+    """In training, zero whole images of the batch at `rate` and divide the others by 1 - rate; else nothing.
 
     (N, C, H, W), same shape. Huang, Sun, Liu, Sedra and Weinberger 2016, "Deep Networks with Stochastic Depth",
     arXiv 1603.09382, section 3, which scales in evaluation instead.

@@ -226,7 +226,7 @@ def _halve(kernel: int) -> nn.MaxPool2d:
 
 
 def _pool_to_4(spec: GoogLeNetSpec) -> nn.Module:
-    """To maps of 4 x 4 from the 14 x 14 that a picture of 224 px gives there, and from any other."""
+    """To maps of 4 x 4 from the 14 x 14 that an image of 224 px gives there, and from any other."""
     if spec.batch_norm:
         return nn.AdaptiveAvgPool2d(4)
     # The paper's 5 x 5 with stride 3 knows 14 x 14 alone; the first pool leaves those as they are.

@@ -189,7 +189,7 @@ KINDS: dict[str, type[nn.Module]] = {
 
 
 class AuxiliaryClassifier(nn.Module):
-    """Figure 8: (N, inputs, 17, 17), as a picture of 299 px gives, to (N, classes)."""
+    """Figure 8: (N, inputs, 17, 17), as an image of 299 px gives, to (N, classes)."""
 
     def __init__(self, inputs: int, classes: int, *, eps: float = 1e-3) -> None:
         super().__init__()
@@ -199,7 +199,7 @@ class AuxiliaryClassifier(nn.Module):
         self.fc = nn.Linear(768, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        # The 5 x 5 convolution needs the map of a picture of 299 px: smaller ones are enlarged to it, others stay.
+        # The 5 x 5 convolution needs the map of an image of 299 px: smaller ones are enlarged to it, others stay.
         height, width = x.shape[-2:]
         x = F.adaptive_avg_pool2d(x, (max(17, height), max(17, width)))
         x = F.avg_pool2d(x, 5, stride=3)

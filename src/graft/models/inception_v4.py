@@ -27,7 +27,7 @@ class InceptionV4Spec:
 SPECS = {"inception_v4": InceptionV4Spec(repeats=(4, 7, 3), widths=(384, 1024, 1536))}
 DROPOUT = 0.2
 
-# Figure 3 from the picture up: three convolutions, then three times two branches.
+# Figure 3 from the image up: three convolutions, then three times two branches.
 STEM = (Conv(32, 3, stride=2, valid=True), Conv(32, 3, valid=True), Conv(64, 3))
 
 

@@ -109,7 +109,7 @@ class Network(nn.Module):
 
     A subclass builds its submodules, then calls `arrange`. The forward pass is the stages in order: images
     (N, C, H, W), float, normalised as the weights want them, to logits (N, classes). `smallest_input` is the shorter
-    side, in pixels, of the smallest picture it can take.
+    side, in pixels, of the smallest image it can take.
     """
 
     config: Config
@@ -229,11 +229,11 @@ class Network(nn.Module):
 
 
 def check_size(x: Tensor, smallest: int, architecture: str) -> None:
-    """Refuse pictures (N, C, H, W) with a side of less than `smallest` pixels. Raises InputError."""
+    """Refuse images (N, C, H, W) with a side of less than `smallest` pixels. Raises InputError."""
     if smallest > 1 and min(x.shape[-2:]) < smallest:
         height, width = x.shape[-2:]
         raise InputError(
-            f"expected pictures of {smallest} px or more for {architecture}, got {height} x {width}: enlarge them, or "
+            f"expected images of {smallest} px or more for {architecture}, got {height} x {width}: enlarge them, or "
             "choose a network that takes smaller ones"
         )
 

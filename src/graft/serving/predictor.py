@@ -1,4 +1,4 @@
-"""A saved classifier at work: pictures in, labelled probabilities out."""
+"""A saved classifier at work: images in, labelled probabilities out."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from typing import Any
 
 import numpy as np
 
-from graft.data.dataset import Pictures
-from graft.data.folder import files_below, read_file
+from graft.data.dataset import Images
 from graft.data.loading import batches
+from graft.data.readers.folder import files_below, read_file
 from graft.errors import InputError
 from graft.features.engine import Choice, Engine, choose, open_engine
 from graft.weights.saved import SavedModel, class_logits, load_model, model_folder
 
-# Pictures looked at together: few at first, so that an answer comes soon, then enough to keep every core busy.
+# Images looked at together: few at first, so that an answer comes soon, then enough to keep every core busy.
 FIRST_GROUP, GROUP = 16, 512
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a picture was called. `top` holds the likeliest classes with their probabilities, likeliest first.
+    """What an image was called. `top` holds the likeliest classes with their probabilities, likeliest first.
 
-    For a picture that could not be decoded, `error` says why and the rest is empty.
+    For an image that could not be decoded, `error` says why and the rest is empty.
     """
 
     path: str
@@ -60,21 +60,21 @@ class Classifier:
         return self.saved.classes
 
     def predict(
-        self, pictures: Iterable[str | Path | bytes | np.ndarray] | str | Path | bytes | np.ndarray, top: int = 5
+        self, images: Iterable[str | Path | bytes | np.ndarray] | str | Path | bytes | np.ndarray, top: int = 5
     ) -> list[Prediction]:
-        """A prediction for every picture, in order.
+        """A prediction for every image, in order.
 
-        A picture is a path, an encoded file as bytes, or pixels uint8 (H, W), (H, W, 1) or (H, W, 3) in RGB.
+        An image is a path, an encoded file as bytes, or pixels uint8 (H, W), (H, W, 1) or (H, W, 3) in RGB.
         """
-        if isinstance(pictures, str | Path | bytes | np.ndarray):
-            pictures = [pictures]
-        return list(self.stream(pictures, top))
+        if isinstance(images, str | Path | bytes | np.ndarray):
+            images = [images]
+        return list(self.stream(images, top))
 
-    def stream(self, pictures: Iterable[str | Path | bytes | np.ndarray], top: int = 5) -> Iterator[Prediction]:
-        """`predict` without an end in sight: takes pictures and gives predictions a group at a time, in order."""
+    def stream(self, images: Iterable[str | Path | bytes | np.ndarray], top: int = 5) -> Iterator[Prediction]:
+        """`predict` without an end in sight: takes images and gives predictions a group at a time, in order."""
         if top < 1:
             raise InputError(f"expected 1 or more classes to show, got {top}: raise it")
-        upcoming, size = iter(pictures), FIRST_GROUP
+        upcoming, size = iter(images), FIRST_GROUP
         while group := list(islice(upcoming, size)):
             yield from self._predict_group(group, min(top, len(self.classes)))
             size = GROUP
@@ -87,8 +87,8 @@ class Classifier:
             whole, _ = network.split(network.cuts[-1])
             self._engine = open_engine(self.choice, whole, self.saved.preprocessing)
         given = _Given(group)
-        pictures = Pictures(given, np.arange(len(group)), np.full(len(group), -1, dtype=np.int64))
-        for batch, logits in self._engine.run(batches(pictures, self.saved.preprocessing, 32)):
+        images = Images(given, np.arange(len(group)), np.full(len(group), -1, dtype=np.int64))
+        for batch, logits in self._engine.run(batches(images, self.saved.preprocessing, 32)):
             logits = class_logits(logits.double(), self.saved.outputs)
             probabilities = torch.softmax(logits / self.saved.temperature, 1)
             values, indices = (part.tolist() for part in probabilities.topk(top, 1)) if len(logits) else ([], [])
@@ -102,22 +102,22 @@ class Classifier:
 
 
 class _Given:
-    """Pictures as they were handed over: paths, encoded bytes or pixels."""
+    """Images as they were handed over: paths, encoded bytes or pixels."""
 
-    def __init__(self, pictures: list[Any]) -> None:
-        self.pictures = pictures
+    def __init__(self, images: list[Any]) -> None:
+        self.images = images
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
     def name(self, row: int) -> str:
-        item = self.pictures[row]
-        return str(item) if isinstance(item, str | Path) else f"picture {row}"
+        item = self.images[row]
+        return str(item) if isinstance(item, str | Path) else f"image {row}"
 
     key = name
 
     def read(self, row: int) -> bytes | np.ndarray:
-        item = self.pictures[row]
+        item = self.images[row]
         return read_file(Path(item)) if isinstance(item, str | Path) else item
 
     def stamp(self, row: int) -> str:
@@ -130,7 +130,7 @@ def load(run: str | Path, *, engine: str = "auto", precision: str = "auto") -> C
 
 
 def expand(arguments: Iterable[str], lines: Iterable[str] = ()) -> Iterator[str]:
-    """Paths of pictures from files, folders (at any depth), patterns like `*.jpg`, and `-` for paths in `lines`.
+    """Paths of images from files, folders (at any depth), patterns like `*.jpg`, and `-` for paths in `lines`.
 
     A path that does not exist is passed on, to come back as an error in its place. Raises InputError for a pattern
     that fits nothing and a folder that holds no file.
@@ -146,7 +146,7 @@ def expand(arguments: Iterable[str], lines: Iterable[str] = ()) -> Iterator[str]
                 empty = False
                 yield str(file)
             if empty:
-                raise InputError(f"expected pictures in the folder {argument}, got none: check the path")
+                raise InputError(f"expected images in the folder {argument}, got none: check the path")
         elif not path.exists() and any(character in argument for character in "*?["):
             found = sorted(match for match in glob(str(path), recursive=True) if Path(match).is_file())  # noqa: PTH207
             if not found:

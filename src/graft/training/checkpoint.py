@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from graft.errors import GraftError
-from graft.features.cache import write_aside
+from graft.files import write_aside
 
 
 def copy_state(module: nn.Module) -> dict[str, Tensor]:
@@ -19,12 +19,12 @@ def copy_state(module: nn.Module) -> dict[str, Tensor]:
 def keep(
     path: Path,
     modules: dict[str, nn.Module],
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     history: list[dict[str, Any]],
     kept: dict[str, Tensor],
     identity: dict[str, Any],
 ) -> None:
-    """Write the last state of `modules` and `optimiser`, the state to keep so far, and what led there.
+    """Write the last state of `modules` and `optimizer`, the state to keep so far, and what led there.
 
     `identity` says of which training it is.
     """
@@ -33,8 +33,8 @@ def keep(
     tensors = {f"kept/{name}": tensor for name, tensor in kept.items()}
     for part, module in modules.items():
         tensors |= {f"{part}/{name}": tensor for name, tensor in copy_state(module).items()}
-    for index, state in optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser/{index}/{name}": torch.as_tensor(value).cpu() for name, value in state.items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{index}/{name}": torch.as_tensor(value).cpu() for name, value in state.items()}
     # The schedule and the patience follow from the history: nothing else needs keeping.
     facts = {"history": history, "of": identity}
     data = save({name: tensor.contiguous() for name, tensor in tensors.items()}, {"facts": json.dumps(facts)})
@@ -42,7 +42,7 @@ def keep(
 
 
 def resume(
-    path: Path | None, modules: dict[str, nn.Module], optimiser: torch.optim.Optimizer, identity: dict[str, Any]
+    path: Path | None, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer, identity: dict[str, Any]
 ) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:
     """Put back the state that `keep` wrote and return its history and the weights to keep; nothing where there is none.
 
@@ -60,16 +60,16 @@ def resume(
             f"expected a checkpoint of this training, got one of other settings in {path} ({facts['of']}): resume with "
             "the same arguments, or train into another folder"
         )
-    parts: dict[str, dict[str, Tensor]] = {"kept": {}, "optimiser": {}, **{part: {} for part in modules}}
+    parts: dict[str, dict[str, Tensor]] = {"kept": {}, "optimizer": {}, **{part: {} for part in modules}}
     for name, tensor in tensors.items():
         part, _, rest = name.partition("/")
         parts[part][rest] = tensor
     for part, module in modules.items():
         module.load_state_dict(parts[part])
-    state = optimiser.state_dict()
+    state = optimizer.state_dict()
     states: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in parts["optimiser"].items():
+    for name, tensor in parts["optimizer"].items():
         index, _, what = name.partition("/")
         states.setdefault(int(index), {})[what] = tensor
-    optimiser.load_state_dict({**state, "state": states})
+    optimizer.load_state_dict({**state, "state": states})
     return facts["history"], parts["kept"]

@@ -1,9 +1,9 @@
-"""What each level does with pictures and a base: features and a head, activations and a crown, or nothing at all."""
+"""What each level does with images and a base: features and a head, activations and a crown, or nothing at all."""
 
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -11,33 +11,33 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from graft.data.dataset import TRAIN, VAL, Dataset, Pictures
+from graft.data.dataset import TRAIN, VAL, Dataset, Images
 from graft.data.loading import batches
-from graft.errors import DataError, InputError
+from graft.errors import DataError
 from graft.evaluation.calibration import fit_temperature
-from graft.features.cache import Activations, cache_budget, write_aside
+from graft.features.cache import Activations
 from graft.features.engine import Choice, Precision
 from graft.features.extraction import activation_bytes, extract, output_shape
+from graft.files import cache_budget, write_aside, write_json
 from graft.images.augmenting import STRENGTHS, View
-from graft.images.preprocessing import Fit, Preprocessing
+from graft.images.preprocessing import Preprocessing
 from graft.models.network import INPUT, Network, body_parameter_count, freeze
-from graft.training.head import HeadFit, fit_head
-from graft.training.inputs import ActivationInputs, Inputs, PictureInputs, PixelInputs, SomeInputs, view_of
+from graft.progress import NOBODY, Reporter
+from graft.training.inputs import ActivationInputs, ImageInputs, Inputs, PixelInputs, SomeInputs, view_of
+from graft.training.learning_rate_range import RATE_RANGE_FILE, RateRange, find_learning_rate
 from graft.training.loop import Budget, Epoch, Watcher, crown_logits, fit_crown
-from graft.training.optimisation import Recipe, Settled
-from graft.training.outlook import Outlook
-from graft.training.rate_range import RATE_RANGE_FILE, RateRange, find_rate
-from graft.training.run import write_json
+from graft.training.recipe import Recipe, ResolvedRecipe
+from graft.transfer.class_names.matching import note_on_others
+from graft.transfer.head import HeadFit, fit_head
 from graft.transfer.levels import Plan
-from graft.transfer.naming import note_on_others
 from graft.weights.base import Base
 from graft.weights.saved import Outputs, class_logits
 
-# Decoded pictures up to this size stay in memory between epochs.
+# Decoded images up to this size stay in memory between epochs.
 PIXELS_IN_MEMORY_BYTES = 2 * 2**30
-# With few pictures the head sees each at two more sizes as well, nearer by a fifth and the whole of the shorter side,
+# With few images the head sees each at two more sizes as well, nearer by a fifth and the whole of the shorter side,
 # as long as that adds no more than so many. On ants and bees, 245 to train on, it lifted cross-validated accuracy from
-# 0.971 to 0.984, and from 146 to 148 of the 153 validation pictures. These sizes are one choice of nine that were
+# 0.971 to 0.984, and from 146 to 148 of the 153 validation images. These sizes are one choice of nine that were
 # tried, with the validation score in view; they gave 146 to 148, a difference that chance makes too.
 NEARER = 0.8
 MOST_EXTRA_VIEWS = 1000
@@ -45,16 +45,6 @@ MOST_EXTRA_VIEWS = 1000
 SAVING_SECONDS = 2.0
 # What finding a rate may take of the time that is left.
 FINDING_SHARE = 0.2
-
-
-@dataclass(frozen=True)
-class Reporter:
-    """Who is told how the work goes: what it will be, how much of a step is done, an epoch, a sentence."""
-
-    outlook: Callable[[Outlook], None] = lambda outlook: None
-    step: Callable[[str, int, int], None] = lambda name, done, total: None
-    epoch: Callable[[Epoch, int], None] = lambda epoch, of: None
-    note: Callable[[str], None] = lambda sentence: None
 
 
 @dataclass(frozen=True)
@@ -68,13 +58,13 @@ class Work:
     choice: Choice
     recipe: Recipe
     seed: int = 0
-    reporter: Reporter = Reporter()
+    reporter: Reporter = NOBODY
     # Where metrics and checkpoints go; without it none are kept.
     folder: Path | None = None
     # By when all is to be done, on the clock of time.perf_counter.
     deadline: float | None = None
     # Whether stages train at the rate that a range test suggests, in place of the recipe's.
-    find_rate: bool = False
+    find_learning_rate: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,7 +93,7 @@ def fit_level(work: Work) -> Trained:
 
 def _fit_nothing(work: Work) -> Trained:
     """The base as it is, on every split but train: the logits of the classes that it is read in."""
-    splits = {name: pictures for name, pictures in work.dataset.splits.items() if name != TRAIN}
+    splits = {name: images for name, images in work.dataset.splits.items() if name != TRAIN}
     started = time.perf_counter()
     network, outputs = work.base.network, work.base.outputs
     found = _extract(work, network.cuts[-1], splits, "features")
@@ -123,8 +113,8 @@ def _fit_head(work: Work) -> Trained:
     started = time.perf_counter()
     network, dataset = work.base.network, work.dataset
     views = {f"{TRAIN} with a crop of {fraction:.2f}": fraction for fraction in _more_crops(work)}
-    pictures = {**dataset.splits, **dict.fromkeys(views, dataset.splits[TRAIN])}
-    found = _extract(work, network.cuts[-2], pictures, "features", views)
+    images = {**dataset.splits, **dict.fromkeys(views, dataset.splits[TRAIN])}
+    found = _extract(work, network.cuts[-2], images, "features", views)
     labels = {name: dataset.splits[name].labels[found[name].indices] for name in dataset.splits}
     _check_classes(dataset, labels)
     extracted = time.perf_counter()
@@ -141,10 +131,10 @@ def _fit_head(work: Work) -> Trained:
 
 
 def _more_crops(work: Work) -> tuple[float, ...]:
-    """Other crops that the head is to see the training pictures with: where they are few and the crop leaves room."""
+    """Other crops that the head is to see the training images with: where they are few and the crop leaves room."""
     preprocessing = work.preprocessing
     few = 2 * len(work.dataset.splits[TRAIN]) <= MOST_EXTRA_VIEWS
-    room = preprocessing.fit == "crop" and preprocessing.crop_fraction < 1
+    room = preprocessing.resize_mode == "crop" and preprocessing.crop_fraction < 1
     return (NEARER * preprocessing.crop_fraction, 1.0) if few and room else ()
 
 
@@ -161,23 +151,23 @@ def _fit_crown(work: Work) -> Trained:
         put_head(network, fit_head(features[0], shown.labels, classes, work.seed, 1, shown.groups, shown.weights))
     else:
         network.new_head(len(dataset.classes))
-    settled = work.recipe.settled(
+    resolved = work.recipe.resolved(
         work.base.pretrained,
         parameters=body_parameter_count(network),
-        pictures=len(dataset.splits[TRAIN]),
+        images=len(dataset.splits[TRAIN]),
     )
 
     inputs = {}
-    for name, pictures in dataset.splits.items():
-        inputs[name], failures = crown_inputs(work, name, pictures, settled.epochs)
-        skipped |= {pictures.name(index): reason for index, reason in failures.items()}
+    for name, images in dataset.splits.items():
+        inputs[name], failures = crown_inputs(work, name, images, resolved.epochs)
+        skipped |= {images.name(index): reason for index, reason in failures.items()}
     _check_classes(dataset, {name: split.labels for name, split in inputs.items()})
     extracted = time.perf_counter()
     _, crown = network.split(work.plan.cut)
     crown.requires_grad_(True)
     device, precision = work.choice.device, crown_precision(crown, work.choice)
-    if work.find_rate:
-        settled = replace(settled, rate=_found_rate(work, crown, inputs[TRAIN], settled, precision))
+    if work.find_learning_rate:
+        resolved = replace(resolved, learning_rate=_found_rate(work, crown, inputs[TRAIN], resolved, precision))
 
     folder, deadline, of_val = work.folder, work.deadline, len(inputs[VAL].labels)
 
@@ -185,7 +175,9 @@ def _fit_crown(work: Work) -> Trained:
         if folder is not None:
             lines = "".join(json.dumps(asdict(epoch)) + "\n" for epoch in history)
             write_aside(folder / "metrics.jsonl", lambda file: file.write(lines.encode()))
-        work.reporter.epoch(history[-1], settled.epochs)
+        latest = history[-1]
+        scores = f"loss {latest.val_loss:.3f}, val {latest.val_top1:.1%}" if latest.val_top1 is not None else ""
+        work.reporter.step("epochs", latest.epoch, resolved.epochs, scores)
 
     # When the training ends, what was held out is still to be scored.
     scored = sum(len(split.labels) for name, split in inputs.items() if name != TRAIN)
@@ -196,7 +188,7 @@ def _fit_crown(work: Work) -> Trained:
         crown,
         inputs[TRAIN],
         inputs[VAL],
-        settled,
+        resolved,
         seed=work.seed,
         device=device,
         precision=precision,
@@ -211,17 +203,17 @@ def _fit_crown(work: Work) -> Trained:
     return Trained(logits, labels, temperature, skipped, extracted - started, seconds, fit.history)
 
 
-def _found_rate(work: Work, crown: nn.Module, train: Inputs, settled: Settled, precision: Precision) -> float:
+def _found_rate(work: Work, crown: nn.Module, train: Inputs, resolved: ResolvedRecipe, precision: Precision) -> float:
     """What the range test suggests; for a run that is resumed, what it suggested when the run was begun."""
     file = None if work.folder is None else work.folder / RATE_RANGE_FILE
     if file is not None and file.is_file():
         found = RateRange(**json.loads(file.read_text(encoding="utf-8")))
     else:
         left = math.inf if work.deadline is None else work.deadline - time.perf_counter()
-        found = find_rate(
+        found = find_learning_rate(
             crown,
             train,
-            settled,
+            resolved,
             seed=work.seed,
             device=work.choice.device,
             precision=precision,
@@ -231,14 +223,14 @@ def _found_rate(work: Work, crown: nn.Module, train: Inputs, settled: Settled, p
         if file is not None:
             write_json(file, asdict(found))
     work.reporter.note(
-        f"rate {found.suggested:.2g} in place of {settled.rate:.2g}: found among {len(found.rates)} from "
+        f"rate {found.suggested:.2g} in place of {resolved.learning_rate:.2g}: found among {len(found.rates)} from "
         f"{found.rates[0]:.1g} to {found.rates[-1]:.1g}"
     )
     return found.suggested
 
 
-def crown_inputs(work: Work, name: str, pictures: Pictures, epochs: int) -> tuple[Inputs, dict[int, str]]:
-    """What the crown is trained on, and why some pictures are not among it.
+def crown_inputs(work: Work, name: str, images: Images, epochs: int) -> tuple[Inputs, dict[int, str]]:
+    """What the crown is trained on, and why some images are not among it.
 
     Activations at the cut are kept, or pixels for a cut before everything, of as many views as there is room for. What
     is too large to keep is read again in every epoch.
@@ -253,62 +245,62 @@ def crown_inputs(work: Work, name: str, pictures: Pictures, epochs: int) -> tupl
     else:
         room = cache_budget()
         row_bytes = activation_bytes(1, output_shape(trunk, work.preprocessing), work.choice.precision)
-    kept = min(wanted, room // max(1, row_bytes * len(pictures)))
+    kept = min(wanted, room // max(1, row_bytes * len(images)))
     views = [view_of(augmentation, work.seed, number) for number in range(1, kept + 1)]
     if not kept:
-        what = "pictures are decoded" if work.plan.cut == INPUT else "the trunk runs"
+        what = "images are decoded" if work.plan.cut == INPUT else "the trunk runs"
         work.reporter.note(f"there is no room to keep activations of {name}: {what} again in every epoch")
         device = torch.device(work.choice.device)
-        readable, failures, _ = _decode(work, name, pictures, [None], keep=False)
-        inputs = PictureInputs(pictures, work.preprocessing, trunk.to(device), device, augmentation, work.seed)
+        readable, failures, _ = _decode(work, name, images, [None], keep=False)
+        inputs = ImageInputs(images, work.preprocessing, trunk.to(device), device, augmentation, work.seed)
         return SomeInputs(inputs, readable), failures
     if work.plan.cut == INPUT:
-        readable, failures, pixels = _decode(work, name, pictures, views, keep=True)
-        shown = pictures.take(readable)
+        readable, failures, pixels = _decode(work, name, images, views, keep=True)
+        shown = images.take(readable)
         return PixelInputs(pixels, shown.labels, work.preprocessing, shown.weights), failures
     named = {name if view is None else f"{name}, view {view.number}": view for view in views}
-    found = _extract(work, work.plan.cut, dict.fromkeys(named, pictures), f"activations of {name}", views=named)
+    found = _extract(work, work.plan.cut, dict.fromkeys(named, images), f"activations of {name}", views=named)
     first = next(iter(found.values()))
-    shown = pictures.take(first.indices)
+    shown = images.take(first.indices)
     views_kept = tuple(each.values for each in found.values())
     return ActivationInputs(views_kept, shown.labels, shown.weights), first.failures
 
 
 def _decode(
-    work: Work, name: str, pictures: Pictures, views: Sequence[View | None], keep: bool
+    work: Work, name: str, images: Images, views: Sequence[View | None], keep: bool
 ) -> tuple[np.ndarray, dict[int, str], tuple[Tensor, ...]]:
-    """Which pictures can be decoded, why others cannot, and the pixels of every view where they are to be kept."""
+    """Which images can be decoded, why others cannot, and the pixels of every view where they are to be kept."""
     failures: dict[int, str] = {}
     indices, kept, done = [np.empty(0, np.int64)], [], 0
     for number, view in enumerate(views):
         pixels = []
-        for batch in batches(pictures, work.preprocessing, 32, view=view):
+        for batch in batches(images, work.preprocessing, 32, view=view):
             if number == 0:
                 failures |= batch.failures
                 indices.append(batch.indices)
             if keep:
                 pixels.append(batch.pixels)
             done += len(batch.indices) + len(batch.failures)
-            work.reporter.step(f"decoding {name}", done, len(pictures) * len(views))
+            work.reporter.step(f"decoding {name}", done, len(images) * len(views))
         kept += [torch.cat(pixels)] if keep else []
     return np.concatenate(indices), failures, tuple(kept)
 
 
-def frozen_features(work: Work, pictures: Pictures, crops: bool = False) -> tuple[np.ndarray, Pictures]:
-    """What the head classifies, float32 (views, n, D), of the pictures that can be decoded, and those pictures.
+def frozen_features(work: Work, images: Images, crops: bool = False) -> tuple[np.ndarray, Images]:
+    """What the head classifies, float32 (views, n, D), of the images that can be decoded, and those images.
 
     There is one view, or with `crops` as many as a level of the head alone would see.
     """
     views = {f"{TRAIN} with a crop of {fraction:.2f}": fraction for fraction in (_more_crops(work) if crops else ())}
-    splits = dict.fromkeys((TRAIN, *views), pictures)
+    splits = dict.fromkeys((TRAIN, *views), images)
     found = _extract(work, work.base.network.cuts[-2], splits, "features for the head", views)
-    return np.stack([each.values.float().numpy() for each in found.values()]), pictures.take(found[TRAIN].indices)
+    return np.stack([each.values.float().numpy() for each in found.values()]), images.take(found[TRAIN].indices)
 
 
 def _extract(
     work: Work,
     cut: str,
-    splits: dict[str, Pictures],
+    splits: dict[str, Images],
     step: str,
     crops: dict[str, float] | None = None,
     views: dict[str, View | None] | None = None,
@@ -342,30 +334,21 @@ def put_head(network: Network, head: HeadFit) -> None:
         layer.bias.copy_(torch.from_numpy(head.bias))
 
 
-def with_choices(preprocessing: Preprocessing, size: int | None, fit: Fit | None) -> Preprocessing:
-    """The preprocessing of the weights, with another size or way to make pictures square. Raises InputError."""
-    if size is not None and size < 8:
-        raise InputError(f"expected 8 or more for --image-size, got {size}: raise it")
-    if fit is not None and fit not in ("crop", "letterbox", "squash"):
-        raise InputError(f"expected crop, letterbox or squash for --fit, got {fit!r}: choose one of them")
-    return replace(preprocessing, size=size or preprocessing.size, fit=fit or preprocessing.fit)
-
-
 def _check_classes(dataset: Dataset, labels: dict[str, np.ndarray]) -> None:
-    """Refuse a training in which unreadable pictures left a class, or the whole of val, empty."""
+    """Refuse a training in which unreadable images left a class, or the whole of val, empty."""
     present = set(np.unique(labels[TRAIN]).tolist())
     gone = [name for index, name in enumerate(dataset.classes) if index not in present]
     if gone:
         raise DataError(
-            f"expected a readable picture of every class to train on, got none of {', '.join(map(repr, gone[:6]))}: "
+            f"expected a readable image of every class to train on, got none of {', '.join(map(repr, gone[:6]))}: "
             "replace the files that cannot be decoded, or remove the class"
         )
     for name, split in labels.items():
         if not len(split):
-            raise DataError(f"expected readable pictures in {name}, got none: replace the files that cannot be decoded")
+            raise DataError(f"expected readable images in {name}, got none: replace the files that cannot be decoded")
 
 
-def _skipped(splits: Mapping[str, Pictures], found: dict[str, Activations]) -> dict[str, str]:
+def _skipped(splits: Mapping[str, Images], found: dict[str, Activations]) -> dict[str, str]:
     return {
         splits[name].name(index): reason
         for name, activations in found.items()

@@ -1,4 +1,4 @@
-"""What a crown is trained on: activations from the cache, pixels in memory, or pictures read again every epoch."""
+"""What a crown is trained on: activations from the cache, pixels in memory, or images read again every epoch."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from graft.data.dataset import Pictures
+from graft.data.dataset import Images
 from graft.data.loading import batches
 from graft.images.augmenting import STRENGTHS, Augmentation, View
 from graft.images.preprocessing import Preprocessing, normalise
@@ -29,7 +29,7 @@ class Inputs(Protocol):
     def batches(self, order: np.ndarray, batch_size: int, epoch: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Crown inputs float32 (b, …) and labels int64 (b,), every index in `order` once.
 
-        Epochs count from 1, and each may show other views of the pictures; 0 shows them as they are.
+        Epochs count from 1, and each may show other views of the images; 0 shows them as they are.
         """
         ...
 
@@ -70,13 +70,13 @@ class PixelInputs:
 
 
 @dataclass(frozen=True)
-class PictureInputs:
-    """Pictures decoded every epoch, and run through the frozen trunk: for what fits neither memory nor the cache.
+class ImageInputs:
+    """Images decoded every epoch, and run through the frozen trunk: for what fits neither memory nor the cache.
 
     With `augmentation`, every epoch shows a view of its own, drawn by `seed`.
     """
 
-    pictures: Pictures
+    images: Images
     preprocessing: Preprocessing
     trunk: nn.Module
     device: torch.device
@@ -85,17 +85,17 @@ class PictureInputs:
 
     @property
     def labels(self) -> np.ndarray:
-        return self.pictures.labels
+        return self.images.labels
 
     @property
     def weights(self) -> np.ndarray | None:
-        return self.pictures.weights
+        return self.images.weights
 
     def batches(self, order: np.ndarray, batch_size: int, epoch: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         # The trunk is frozen: batch norm by its running statistics, whatever mode the crown is in.
         self.trunk.eval()
         view = view_of(self.augmentation, self.seed, epoch)
-        for batch in batches(self.pictures, self.preprocessing, batch_size, order=order, view=view):
+        for batch in batches(self.images, self.preprocessing, batch_size, order=order, view=view):
             if len(batch.indices):
                 with torch.no_grad():
                     values = self.trunk(normalise(batch.pixels.to(self.device), self.preprocessing))
@@ -122,7 +122,7 @@ class SomeInputs:
 
 
 def view_of(augmentation: Augmentation, seed: int, number: int) -> View | None:
-    """View `number`, from 1; 0 is the picture as it is, as is every view without augmentation."""
+    """View `number`, from 1; 0 is the image as it is, as is every view without augmentation."""
     return None if number == 0 or augmentation == STRENGTHS["none"] else View(augmentation, seed, number)
 
 

@@ -21,16 +21,9 @@ from graft.models.network import Section
 from graft.training.allocator import keep_freed_memory
 from graft.training.checkpoint import copy_state, keep, resume
 from graft.training.inputs import Inputs
-from graft.training.optimisation import (
-    Recipe,
-    Settled,
-    average_into,
-    build_optimiser,
-    drop_out,
-    rate_at,
-    stale_epochs,
-    weights_of_classes,
-)
+from graft.training.optimizer import average_into, build_optimizer, drop_out, weights_of_classes
+from graft.training.recipe import Recipe, ResolvedRecipe
+from graft.training.schedules import rate_at, stale_epochs
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -43,7 +36,7 @@ Outcome = TypeVar("Outcome")
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one pass over the training pictures came to; epoch 0 is the start, before any step.
+    """What one pass over the training images came to; epoch 0 is the start, before any step.
 
     `seconds` are those since the training began, those before an interruption included.
     """
@@ -52,7 +45,7 @@ class Epoch:
     train_loss: float | None
     val_loss: float | None
     val_top1: float | None
-    rate: float
+    learning_rate: float
     seconds: float = field(default=0.0, compare=False)
 
 
@@ -66,7 +59,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class Budget:
-    """Seconds for a training, of which enough are kept back to score the validation pictures `scorings` times."""
+    """Seconds for a training, of which enough are kept back to score the validation images `scorings` times."""
 
     seconds: float
     scorings: float = 1.5
@@ -96,8 +89,8 @@ def fit_crown(
     """Train every parameter of `crown` on `train` and leave it, in evaluation mode, at the epoch to keep.
 
     That is the latest one whose accuracy on `val` is at most a standard error below the highest. The highest itself is
-    a matter of luck where `val` is small: over 37 trainings on 80 to 400 pictures, with 20 to 100 of them in `val`, it
-    was 2.0 points worse on test pictures. Without `val` it is the last one.
+    a matter of luck where `val` is small: over 37 trainings on 80 to 400 images, with 20 to 100 of them in `val`, it
+    was 2.0 points worse on test images. Without `val` it is the last one.
 
     What `recipe` leaves open is what suits a random start. `precision` is that of layers and activations; weights,
     norms and losses stay in float32. A training that would exceed its `budget` runs its schedule through in that time,
@@ -108,7 +101,7 @@ def fit_crown(
     Where memory runs out, the batch is halved and two of them make a step. Raises GraftError when the loss is no longer
     a number, InputError when the budget is too small for one epoch.
     """
-    settings, start = recipe.settled(), copy_state(crown)
+    settings, start = recipe.resolved(), copy_state(crown)
 
     def attempt(parts: Parts) -> Fit:
         crown.load_state_dict(start)
@@ -119,23 +112,23 @@ def fit_crown(
 
 @dataclass(frozen=True)
 class Parts:
-    """How many pictures run at once, and how many such batches make one step."""
+    """How many images run at once, and how many such batches make one step."""
 
     batch_size: int
     together: int
 
 
-def as_memory_allows(settings: Settled, attempt: Callable[[Parts], Outcome]) -> Outcome:
+def as_memory_allows(settings: ResolvedRecipe, attempt: Callable[[Parts], Outcome]) -> Outcome:
     """What `attempt` returns with whole batches, or where memory runs out with the largest halves of them that fit."""
     from accelerate.utils.memory import should_reduce_batch_size
 
     batch_size = settings.batch_size
     while True:
-        together = settings.accumulate * -(-settings.batch_size // batch_size)
+        together = settings.accumulate_steps * -(-settings.batch_size // batch_size)
         try:
             return attempt(Parts(batch_size, together))
         except RuntimeError as error:
-            # Batch norm needs two pictures.
+            # Batch norm needs two images.
             if batch_size < 4 or not should_reduce_batch_size(error):
                 raise
         batch_size //= 2
@@ -145,7 +138,7 @@ def _train(
     crown: nn.Module,
     train: Inputs,
     val: Inputs | None,
-    settings: Settled,
+    settings: ResolvedRecipe,
     parts: Parts,
     seed: int,
     device: str,
@@ -162,15 +155,15 @@ def _train(
     # Channels last is the layout that convolutions are fastest in, on processors and on GPUs.
     crown.to(device).to(memory_format=torch.channels_last)
     # What is scored and kept: the crown, or the moving average of its weights.
-    judged = copy.deepcopy(crown) if settings.ema else crown
-    modules = {"crown": crown, "average": judged} if settings.ema else {"crown": crown}
-    optimiser = build_optimiser(crown, settings)
+    judged = copy.deepcopy(crown) if settings.ema_decay else crown
+    modules = {"crown": crown, "average": judged} if settings.ema_decay else {"crown": crown}
+    optimizer = build_optimizer(crown, settings)
     class_weights = weights_of_classes(train.labels, settings.class_weights, device)
     count, held_out = len(train.labels), 0 if val is None else len(val.labels)
     steps_per_epoch = -(-count // (parts.batch_size * parts.together))
     steps = settings.epochs * steps_per_epoch
-    identity = {**asdict(settings), "seed": seed, "pictures": count}
-    facts, kept = resume(checkpoint, modules, optimiser, identity)
+    identity = {**asdict(settings), "seed": seed, "images": count}
+    facts, kept = resume(checkpoint, modules, optimizer, identity)
     history = [Epoch(**epoch) for epoch in facts]
     began = time.perf_counter() - (history[-1].seconds if history else 0.0)
 
@@ -195,7 +188,7 @@ def _train(
                 break
             if settings.patience is not None and stale_epochs(scores) >= settings.patience:
                 break
-            # Seeded by epoch, so that a resumed training sees the pictures, and drops the units, that it would have.
+            # Seeded by epoch, so that a resumed training sees the images, and drops the units, that it would have.
             torch.manual_seed(seed * 100_003 + epoch)
             generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
             crown.train()
@@ -209,25 +202,25 @@ def _train(
                     if needed > limit - started:
                         raise _too_late(limit - started, f", about {needed:.0f} s")
                 rate = rate_at(settings, done, epoch, scores)
-                loss, pictures = take_step(
-                    crown, group, rate, optimiser, settings, class_weights, generator, accelerator, precision
+                loss, images = take_step(
+                    crown, group, rate, optimizer, settings, class_weights, generator, accelerator, precision
                 )
-                losses.append(loss * pictures)
-                step, seen = step + 1, seen + pictures
-                if settings.ema is not None:
-                    average_into(judged, crown, settings.ema, step)
+                losses.append(loss * images)
+                step, seen = step + 1, seen + images
+                if settings.ema_decay is not None:
+                    average_into(judged, crown, settings.ema_decay, step)
                 watcher.step(step, steps)
             train_loss = float(torch.stack(losses).sum()) / seen
             if not math.isfinite(train_loss):
                 raise GraftError(
-                    f"expected a finite loss, got {train_loss} in epoch {epoch} at a rate of {rate:.2g}: lower --rate; "
+                    f"expected a finite loss, got {train_loss} in epoch {epoch} at a rate of {rate:.2g}: lower --lr; "
                     "the state of the epoch before is kept"
                 )
             history.append(scored(epoch, train_loss, rate))
             if epoch_to_keep(history, held_out) == epoch:
                 kept = copy_state(judged)
             if checkpoint is not None:
-                keep(checkpoint, modules, optimiser, [asdict(each) for each in history], kept, identity)
+                keep(checkpoint, modules, optimizer, [asdict(each) for each in history], kept, identity)
             watcher.epoch(tuple(history))
     crown.load_state_dict(kept)
     crown.to(memory_format=torch.contiguous_format).eval()
@@ -235,7 +228,7 @@ def _train(
 
 
 def epoch_to_keep(history: Sequence[Epoch], count: int) -> int:
-    """The latest epoch whose accuracy on `count` pictures is at most a standard error below the highest."""
+    """The latest epoch whose accuracy on `count` images is at most a standard error below the highest."""
     top1 = {epoch.epoch: epoch.val_top1 for epoch in history if epoch.val_top1 is not None}
     if not top1:
         return history[-1].epoch
@@ -254,36 +247,36 @@ def _too_late(left: float, needed: str = "") -> InputError:
 def take_step(
     crown: nn.Module,
     group: Sequence[tuple[Tensor, Tensor]],
-    rate: float,
-    optimiser: torch.optim.Optimizer,
-    settings: Settled,
+    learning_rate: float,
+    optimizer: torch.optim.Optimizer,
+    settings: ResolvedRecipe,
     class_weights: Tensor | None,
     generator: torch.Generator,
     accelerator: "Accelerator",
     precision: Precision,
 ) -> tuple[Tensor, int]:
-    """Move `crown` one step on the batches of `group`: their loss before it, float32 (), and how many pictures."""
+    """Move `crown` one step on the batches of `group`: their loss before it, float32 (), and how many images."""
     device = accelerator.device
-    for parameters in optimiser.param_groups:
-        parameters["lr"] = rate * parameters["share"]
-    optimiser.zero_grad()
-    pictures, losses = sum(len(y) for _, y in group), []
+    for parameters in optimizer.param_groups:
+        parameters["lr"] = learning_rate * parameters["share"]
+    optimizer.zero_grad()
+    images, losses = sum(len(y) for _, y in group), []
     for x, y in mixed(group, settings, crown, generator):
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
             loss = loss_of(crown, _placed(x, device), y.to(device), settings.label_smoothing, class_weights)
-        part = loss * (len(y) / pictures)
+        part = loss * (len(y) / images)
         accelerator.backward(part)
         losses.append(part.detach())
-    if settings.clip is not None:
-        accelerator.clip_grad_norm_(crown.parameters(), settings.clip)
-    optimiser.step()
-    return torch.stack(losses).sum(), pictures
+    if settings.clip_grad_norm is not None:
+        accelerator.clip_grad_norm_(crown.parameters(), settings.clip_grad_norm)
+    optimizer.step()
+    return torch.stack(losses).sum(), images
 
 
 def mixed(
-    group: Iterable[tuple[Tensor, Tensor]], settings: Settled, crown: nn.Module, generator: torch.Generator
+    group: Iterable[tuple[Tensor, Tensor]], settings: ResolvedRecipe, crown: nn.Module, generator: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """The batches with their pictures mixed two by two, by turns of chance where both ways are asked for.
+    """The batches with their images mixed two by two, by turns of chance where both ways are asked for.
 
     Labels int64 (n,) become parts of classes, float32 (n, classes).
     """
@@ -299,11 +292,11 @@ def mixed(
 def loss_of(
     crown: nn.Module, x: Tensor, y: Tensor, label_smoothing: float = 0.0, class_weights: Tensor | None = None
 ) -> Tensor:
-    """Cross-entropy of the logits, and that of each auxiliary classifier by its weight, on average over the pictures.
+    """Cross-entropy of the logits, and that of each auxiliary classifier by its weight, on average over the images.
 
     Labels are classes, int64 (n,), or parts of classes, float32 (n, classes).
 
-    `class_weights` (classes,) is how much a picture of each class counts. Label smoothing: Szegedy et al. 2015, arXiv
+    `class_weights` (classes,) is how much an image of each class counts. Label smoothing: Szegedy et al. 2015, arXiv
     1512.00567, section 7.
     """
 
@@ -350,8 +343,8 @@ def groups_of(
 
 
 def _order(train: Inputs, batch_size: int, sampling: str, seed: int, epoch: int) -> np.ndarray:
-    """The pictures of an epoch, shuffled; with `balanced` sampling drawn so that every class is as likely, and where
-    pictures have weights so that one of twice the weight is twice as likely."""
+    """The images of an epoch, shuffled; with `balanced` sampling drawn so that every class is as likely, and where
+    images have weights so that one of twice the weight is twice as likely."""
     random, count = np.random.default_rng((seed, epoch)), len(train.labels)
     if sampling != "balanced" and train.weights is None:
         return evenly(random.permutation(count), batch_size)
@@ -362,7 +355,7 @@ def _order(train: Inputs, batch_size: int, sampling: str, seed: int, epoch: int)
 
 
 def evenly(order: np.ndarray, batch_size: int) -> np.ndarray:
-    """`order` without one picture left over for a last batch: batch norm cannot normalise it; it sits out this time."""
+    """`order` without one image left over for a last batch: batch norm cannot normalise it; it sits out this time."""
     return order[:-1] if len(order) > batch_size and len(order) % batch_size == 1 else order
 
 

@@ -1,4 +1,4 @@
-"""Trials for the advisor's race: levels trained on folds of the training pictures, from kept activations."""
+"""Trials for the advisor's race: levels trained on folds of the training images, from kept activations."""
 
 import copy
 import math
@@ -8,39 +8,39 @@ from functools import cache
 
 import numpy as np
 
-from graft.data.dataset import TRAIN, Pictures
+from graft.data.dataset import TRAIN, Images
 from graft.data.splitting import stratified_folds
 from graft.models.network import Network, body_parameter_count
 from graft.training.fitting import Work, crown_inputs, crown_precision, frozen_features, put_head
-from graft.training.head import HeadFit, fit_head
 from graft.training.inputs import Inputs, SomeInputs
 from graft.training.loop import crown_logits, fit_crown
 from graft.training.outlook import outlook
 from graft.transfer.advisor import Rule, expected_gain, frozen_fraction, plausible
+from graft.transfer.head import HeadFit, fit_head
 from graft.transfer.levels import plan
 from graft.transfer.race import FOLDS, Contestant, Fit, Trial
 
-# More pictures would change the order of levels no more, and cost more.
-MOST_PICTURES = 4000
+# More images would change the order of levels no more, and cost more.
+MOST_IMAGES = 4000
 
 
-def sample(pictures: Pictures, seed: int, most: int = MOST_PICTURES) -> Pictures:
-    """At most so many of the pictures, drawn by `seed`, in their order."""
-    if len(pictures) <= most:
-        return pictures
-    return pictures.take(np.sort(np.random.default_rng(seed).permutation(len(pictures))[:most]))
+def sample(images: Images, seed: int, most: int = MOST_IMAGES) -> Images:
+    """At most so many of the images, drawn by `seed`, in their order."""
+    if len(images) <= most:
+        return images
+    return images.take(np.sort(np.random.default_rng(seed).permutation(len(images))[:most]))
 
 
 def contestants(work: Work, rule: Rule) -> list[Contestant]:
-    """Every plausible level with what is expected of it and the multiply-adds of its training on all the pictures."""
-    network, pictures = work.base.network, len(work.dataset.splits[TRAIN])
-    settled = work.recipe.settled(True, parameters=body_parameter_count(network), pictures=pictures)
+    """Every plausible level with what is expected of it and the multiply-adds of its training on all the images."""
+    network, images = work.base.network, len(work.dataset.splits[TRAIN])
+    resolved = work.recipe.resolved(True, parameters=body_parameter_count(network), images=images)
     shape = (work.preprocessing.channels, work.preprocessing.size, work.preprocessing.size)
-    per_picture = body_parameter_count(network) / pictures
+    per_image = body_parameter_count(network) / images
     found = []
     for level, cut in plausible(network).items():
-        rows = outlook(network, plan(level, network, True), settled, len(work.dataset.classes), pictures, shape).stages
-        expected = expected_gain(rule.alike, frozen_fraction(network, cut), per_picture)
+        rows = outlook(network, plan(level, network, True), resolved, len(work.dataset.classes), images, shape).stages
+        expected = expected_gain(rule.alike, frozen_fraction(network, cut), per_image)
         found.append(Contestant(level, *expected, float(sum(row.total_macs for row in rows))))
     return found
 
@@ -49,9 +49,9 @@ def trials(work: Work) -> Fit:
     """Trains a level on all folds but one, without augmentation, for a share of the epochs it would have."""
     work = replace(work, recipe=replace(work.recipe, augment="none", mixup=0.0, cutmix=0.0, patience=None))
     whole = len(work.dataset.splits[TRAIN])
-    pictures = sample(work.dataset.splits[TRAIN], work.seed)
+    images = sample(work.dataset.splits[TRAIN], work.seed)
     network, classes = work.base.network, len(work.dataset.classes)
-    features, shown = frozen_features(work, pictures, crops=True)
+    features, shown = frozen_features(work, images, crops=True)
     labels = shown.labels
     fold = stratified_folds(labels, FOLDS, work.seed, shown.groups)
 
@@ -66,7 +66,7 @@ def trials(work: Work) -> Fit:
     @cache
     def inputs(level: str) -> Inputs:
         own = replace(work, plan=plan(level, network, True))
-        return crown_inputs(own, TRAIN, pictures, epochs=1)[0]
+        return crown_inputs(own, TRAIN, images, epochs=1)[0]
 
     def fit(level: str, held_out: int, share: float) -> Trial:
         started = time.perf_counter()
@@ -78,22 +78,22 @@ def trials(work: Work) -> Fit:
             return Trial(answers == labels[out], time.perf_counter() - started)
         given = inputs(level)
         started = time.perf_counter()
-        settled = work.recipe.settled(True, parameters=body_parameter_count(network), pictures=whole)
-        # As many pictures are shown as in that share of the training; of many, each at most once.
-        shown = share * settled.epochs * min(whole, len(pictures))
+        resolved = work.recipe.resolved(True, parameters=body_parameter_count(network), images=whole)
+        # As many images are shown as in that share of the training; of many, each at most once.
+        shown = share * resolved.epochs * min(whole, len(images))
         epochs = max(1, round(shown / len(rows)))
-        some = np.random.default_rng(work.seed).permutation(rows)[: max(settled.batch_size, math.ceil(shown / epochs))]
+        some = np.random.default_rng(work.seed).permutation(rows)[: max(resolved.batch_size, math.ceil(shown / epochs))]
         crown_of = _with_head(network, head(held_out, 1), classes, known)
         _, crown = crown_of.split(plan(level, network, True).cut)
         crown.requires_grad_(True)
         precision, device = crown_precision(crown, work.choice), work.choice.device
-        short = replace(settled, epochs=epochs)
+        short = replace(resolved, epochs=epochs)
         fit_crown(
             crown, SomeInputs(given, np.sort(some)), None, short, seed=work.seed, device=device, precision=precision
         )
         seconds = time.perf_counter() - started
         answers = crown_logits(crown, SomeInputs(given, out), device, precision).argmax(1)
-        return Trial(answers == labels[out], seconds * whole / len(pictures))
+        return Trial(answers == labels[out], seconds * whole / len(images))
 
     return fit
 

@@ -1,6 +1,6 @@
-"""Which level suits the pictures: measurements, the textbook's rule on them, and a race of the plausible levels.
+"""Which level suits the images: measurements, the textbook's rule on them, and a race of the plausible levels.
 
-The rule has four scenarios. Few pictures like the base's own: keep everything but the head (1). Many such: freeze 60 to
+The rule has four scenarios. Few images like the base's own: keep everything but the head (1). Many such: freeze 60 to
 80 % (2). Few that are unlike: freeze a third to a half, since late features are made for something else (3). Many such:
 train everything from the pretrained start (4). It names the scenario, and decides where there was no race. Before a
 race, what is expected of each level is what recorded trainings gave (docs/transfer.md).
@@ -17,9 +17,9 @@ from graft.transfer.evidence import Evidence
 from graft.transfer.levels import Plan, plan, weight_layers
 from graft.transfer.race import Standing, winner
 
-# Pictures per class from which there are many: between the textbook's hundreds and its ten thousands.
+# Images per class from which there are many: between the textbook's hundreds and its ten thousands.
 MANY = 1000
-# Mean shift in nats per channel from which pictures are unlike the source's. Photographs gave 0.02 to 0.05, digits on
+# Mean shift in nats per channel from which images are unlike the source's. Photographs gave 0.02 to 0.05, digits on
 # a base that knows CIFAR-10 0.13, enlarged thumbnails 0.17 to 0.24, sketches 0.19 and more.
 UNLIKE = 0.1
 # By few and alike: the number of the scenario and the level that the rule has for it.
@@ -29,7 +29,7 @@ SCENARIOS = {
     (True, False): (3, "frozen:0.4"),
     (False, False): (4, "all"),
 }
-# Parameters per picture from which training them all is expected to gain less.
+# Parameters per image from which training them all is expected to gain less.
 CROWDED = 5000
 # What can win, from the cheapest; levels with the same cut are one.
 LEVELS = ("head", "stages:1", "stages:2", "frozen:0.7", "frozen:0.4", "all")
@@ -48,8 +48,8 @@ class Cost:
 class Advice:
     """A plan, the textbook's scenario (1 to 4) and level, what was measured, the race, and what following it costs.
 
-    `accuracy` is what is expected on unseen pictures, with a 95 % interval; None without a race. `warning` says why
-    the base does not suit the pictures at all, None where it does.
+    `accuracy` is what is expected on unseen images, with a 95 % interval; None without a race. `warning` says why
+    the base does not suit the images at all, None where it does.
     """
 
     plan: Plan
@@ -92,13 +92,13 @@ class Rule:
 
 
 def textbook(evidence: Evidence, counts: Mapping[str, int]) -> Rule:
-    """The rule for pictures of which there are `counts` by class, on measurements of some of them."""
+    """The rule for images of which there are `counts` by class, on measurements of some of them."""
     per_class = int(median(counts.values()))
     few = per_class < MANY
     alike, why = _alike(evidence)
     scenario, level = SCENARIOS[few, alike]
-    size = f"{per_class:,} pictures per class are {'few' if few else 'many'} ({MANY:,} divide)"
-    rule = f"scenario {scenario}, {'few' if few else 'many'} pictures {'like' if alike else 'unlike'} the base's own"
+    size = f"{per_class:,} images per class are {'few' if few else 'many'} ({MANY:,} divide)"
+    rule = f"scenario {scenario}, {'few' if few else 'many'} images {'like' if alike else 'unlike'} the base's own"
     return Rule(scenario, level, alike, (size, why, f"{rule}: the textbook's rule is {level}"))
 
 
@@ -120,19 +120,19 @@ def frozen_fraction(network: Network, cut: str) -> float:
     return frozen / max(1, sum(layers.values()))
 
 
-def expected_gain(alike: bool, frozen: float, parameters_per_picture: float) -> tuple[float, float]:
+def expected_gain(alike: bool, frozen: float, parameters_per_image: float) -> tuple[float, float]:
     """The accuracy over the head's that is expected of a level that freezes this part of the layers, before any race,
     and the standard deviation of that.
 
-    Of pictures like the base's own, training more makes worse. Of others it makes better, the more the deeper, unless
-    there are too few pictures for so many parameters (of all layers before the head). The numbers sum up recorded
+    Of images like the base's own, training more makes worse. Of others it makes better, the more the deeper, unless
+    there are too few images for so many parameters (of all layers before the head). The numbers sum up recorded
     trainings (docs/transfer.md).
     """
     if frozen >= 1:
         return 0.0, 0.0
     if alike:
         return -0.01 - 0.04 * (1 - frozen), 0.02
-    crowding = max(0.0, log2(parameters_per_picture / CROWDED))
+    crowding = max(0.0, log2(parameters_per_image / CROWDED))
     return 0.04 + 0.05 * (1 - crowding) * (1 - frozen), 0.03
 
 
@@ -143,7 +143,7 @@ def decide(
     race: Sequence[Standing] = (),
     cost: Cost | None = None,
 ) -> Advice:
-    """The advice on measurements of some pictures, of which there are `counts` by class, and on a race.
+    """The advice on measurements of some images, of which there are `counts` by class, and on a race.
 
     Without one it is the textbook's rule. Raises CutError where the network cannot serve the level.
     """
@@ -163,7 +163,7 @@ def decide(
 
 
 def _alike(evidence: Evidence) -> tuple[bool, str]:
-    """Whether the pictures are like those the base was trained on, and by what."""
+    """Whether the images are like those the base was trained on, and by what."""
     shift = evidence.shift.mean
     if shift is not None:
         alike = shift < UNLIKE
@@ -173,7 +173,7 @@ def _alike(evidence: Evidence) -> tuple[bool, str]:
         )
     if not evidence.probe:
         return True, "nothing tells whether they are like the base's own; that they are is assumed"
-    # Features that serve the source's classes best serve like pictures best too.
+    # Features that serve the source's classes best serve like images best too.
     last = evidence.probe[-1].stage
     alike = max(evidence.probe, key=lambda row: row.accuracy).stage in (last, evidence.probe[-2].stage)
     where = "at the end" if alike else "before the end"
@@ -199,20 +199,20 @@ def _raced(race: Sequence[Standing], best: Standing) -> tuple[str, ...]:
         nearest = max(others, key=lambda each: each.expected)
         said = (
             f"no level is expected to beat the head: the nearest, {nearest.level}, gained {nearest.gain:+.1%} (± "
-            f"{1.96 * (nearest.error or 0):.1%}) on {nearest.n} held-out pictures after {nearest.share:.0%} of its "
+            f"{1.96 * (nearest.error or 0):.1%}) on {nearest.n} held-out images after {nearest.share:.0%} of its "
             f"training, with what was known before {nearest.expected:+.1%}"
         )
     else:
         said = (
             f"{best.level} gained {best.gain:+.1%} (± {1.96 * (best.error or 0):.1%}) over the head on {best.n} "
-            f"held-out pictures after {best.share:.0%} of its training, with what was known before {best.expected:+.1%}"
+            f"held-out images after {best.share:.0%} of its training, with what was known before {best.expected:+.1%}"
         )
     ties = [each.level for each in race if each is not best and abs(each.expected - best.expected) <= best.deviation]
     return (said, f"within the uncertainty of it: {', '.join(ties)}") if ties else (said,)
 
 
 def _unsuited(evidence: Evidence, counts: Mapping[str, int]) -> str | None:
-    """Why the base does not suit these pictures at all: no stage separates their classes better than guessing."""
+    """Why the base does not suit these images at all: no stage separates their classes better than guessing."""
     if not evidence.probe:
         return None
     majority = max(counts.values()) / max(1, sum(counts.values()))
@@ -220,6 +220,6 @@ def _unsuited(evidence: Evidence, counts: Mapping[str, int]) -> str | None:
     if best.ci95[0] > majority:
         return None
     return (
-        f"this base does not suit the pictures: a linear classifier on its best stage, {best.stage}, is right in "
+        f"this base does not suit the images: a linear classifier on its best stage, {best.stage}, is right in "
         f"{best.accuracy:.1%} ({best.ci95[0]:.1%} to {best.ci95[1]:.1%}), always the commonest class in {majority:.1%}"
     )

@@ -1,4 +1,4 @@
-"""All that one pass over the target pictures tells about a base: shift, probe and transferability, by stage."""
+"""All that one pass over the target images tells about a base: shift, probe and transferability, by stage."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from graft.transfer.transferability import StageTransferability, h_score, logme
 
 @dataclass(frozen=True)
 class Evidence:
-    """Measurements on `n` pictures; `notes` say what could not be measured and why."""
+    """Measurements on `n` images; `notes` say what could not be measured and why."""
 
     n: int
     shift: Shift
@@ -38,23 +38,23 @@ class Evidence:
 def measure(
     network: Network, batches: Iterable[tuple[Tensor, np.ndarray, np.ndarray | None]], seed: int = 0
 ) -> Evidence:
-    """Measure `batches` of pictures (N, C, H, W), float, normalised as the weights want them, with labels and, if they
+    """Measure `batches` of images (N, C, H, W), float, normalised as the weights want them, with labels and, if they
     have any, groups, int (N,) both.
 
-    Pictures are on the network's device; the network is left as it was. Too few pictures to probe leave `probe` and
-    `transferability` empty. Raises ValueError when there are no pictures at all.
+    Images are on the network's device; the network is left as it was. Too few images to probe leave `probe` and
+    `transferability` empty. Raises ValueError when there are no images at all.
     """
     features: dict[str, list[np.ndarray]] = {}
     labels: list[np.ndarray] = []
     groups: list[np.ndarray] = []
     with ShiftMeter(network).reading() as meter, torch.inference_mode():
-        for pictures, of_batch, groups_of_batch in batches:
-            for stage, maps in network.feature_maps(pictures).items():
+        for images, of_batch, groups_of_batch in batches:
+            for stage, maps in network.feature_maps(images).items():
                 features.setdefault(stage, []).append(pooled(maps))
             labels.append(of_batch)
             groups += [] if groups_of_batch is None else [groups_of_batch]
     if not labels:
-        raise ValueError("expected pictures to measure, got none")
+        raise ValueError("expected images to measure, got none")
     joined, targets = {stage: np.concatenate(parts) for stage, parts in features.items()}, np.concatenate(labels)
     shift = meter.shift()
     notes = [shift.reason] if shift.reason else []

@@ -64,7 +64,7 @@ def _plan(level: str, network: Network, pretrained: bool) -> Plan:
     if level == "auto":
         if not pretrained:
             return Plan("scratch", INPUT, ("the base has no weights, so there is nothing to keep",))
-        reason = "nothing was measured, and a new head is the cheapest level and the safest where pictures are few"
+        reason = "nothing was measured, and a new head is the cheapest level and the safest where images are few"
         return Plan("head", network.cuts[-2], (reason,))
     reasons = (f"--level {level} was asked for",)
     name, _, number = level.partition(":")

@@ -2,7 +2,7 @@
 
 Alain and Bengio 2016, "Understanding intermediate layers using linear classifier probes", arXiv 1610.01644. The
 classifier is ridge regression on one-hot classes. Its leave-one-out error has a closed form, so a penalty costs
-nothing to try, and 250 pictures of 1280 features take 0.03 s. On photographs, sketches and enlarged CIFAR-10 it was
+nothing to try, and 250 images of 1280 features take 0.03 s. On photographs, sketches and enlarged CIFAR-10 it was
 within 0.06 of logistic regression at each of six stages, above it as often as below, at a fifth to a seventieth of the
 time.
 """
@@ -24,7 +24,7 @@ PENALTIES = 10.0 ** np.arange(-4, 3.1, 0.5)
 
 @dataclass(frozen=True)
 class StageProbe:
-    """Accuracy on the features of a stage over `n` held-out pictures, and where the true one lies in 95 cases of 100.
+    """Accuracy on the features of a stage over `n` held-out images, and where the true one lies in 95 cases of 100.
 
     `ci95` is Wilson's interval of the folds taken together. All stages share their folds, so a difference between two
     of them is better known than their intervals suggest.
@@ -48,20 +48,20 @@ def probe(
 ) -> tuple[StageProbe, ...]:
     """Probe the features (N, D) of every stage, by name, with `labels` int (N,); D may differ by stage.
 
-    Pictures of one group, int (N,), are in the same fold.
+    Images of one group, int (N,), are in the same fold.
 
-    A class with one picture is a wrong answer to give, never a question: it is trained on in every fold and not counted
-    in `n`. Raises DataError when there are fewer than two classes, or no class has two pictures.
+    A class with one image is a wrong answer to give, never a question: it is trained on in every fold and not counted
+    in `n`. Raises DataError when there are fewer than two classes, or no class has two images.
     """
     from threadpoolctl import threadpool_limits
 
     classes, labels = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
-        raise DataError(f"expected pictures of two classes or more to probe with, got {len(classes)}: add another")
+        raise DataError(f"expected images of two classes or more to probe with, got {len(classes)}: add another")
     fold = stratified_folds(labels, folds, seed, groups)
     count = int((fold >= 0).sum())
     if not count:
-        raise DataError("expected a class with two pictures or more to probe with, got one of each: add pictures")
+        raise DataError("expected a class with two images or more to probe with, got one of each: add images")
     rows = []
     # The matrices are small: threads that wait for each other cost more than they compute.
     with threadpool_limits(1):
@@ -72,11 +72,11 @@ def probe(
 
 
 def held_out_answers(features: np.ndarray, labels: np.ndarray, fold: np.ndarray) -> np.ndarray:
-    """The class of every picture by a classifier trained without its fold, int (N,), -1 where `fold` is negative."""
+    """The class of every image by a classifier trained without its fold, int (N,), -1 where `fold` is negative."""
     x = features.astype(np.float64)
     x -= x.mean(0)
     if x.shape[0] < x.shape[1]:
-        # A rotation into the span of the pictures, which neither the penalty nor the answers can see.
+        # A rotation into the span of the images, which neither the penalty nor the answers can see.
         x = np.asarray(np.linalg.qr(x.T, mode="r")).T
     targets = np.eye(labels.max() + 1)[labels]
     answers = np.full(len(labels), -1)
@@ -90,7 +90,7 @@ def held_out_answers(features: np.ndarray, labels: np.ndarray, fold: np.ndarray)
 def fit_ridge(x: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """weight (D, C) and bias (C,) for `x` (n, D) and `targets` (n, C), by the penalty of least leave-one-out error.
 
-    A picture left out is missed by its residual over one minus its leverage (Allen 1974, "The relationship between
+    An image left out is missed by its residual over one minus its leverage (Allen 1974, "The relationship between
     variable selection and data augmentation and a method for prediction", Technometrics 16(1)).
     """
     centre, base = x.mean(0), targets.mean(0)

@@ -2,9 +2,9 @@
 
 Successive halving (Jamieson and Talwalkar 2016, arXiv 1502.07943): every round trains the levels that are left for a
 larger share of their whole training and drops the half that looks worse. Whatever leads at the end has been tried as
-long as anything, or is tried now. A level is judged picture by picture against
+long as anything, or is tried now. A level is judged image by image against
 the head, which costs next to nothing to solve to its optimum, so that what is hard for both counts for neither. What
-little a few held-out pictures can tell is weighed against what was expected before the race.
+little a few held-out images can tell is weighed against what was expected before the race.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ import numpy as np
 # Shares of a whole training, round by round. The later ones tell more: a level that trains much is at first worse than
 # the head that it began with, whatever it ends at.
 SHARES = (0.1, 0.4)
-# Folds that the pictures are dealt into; one is held out at a time, and more than one in the last round.
+# Folds that the images are dealt into; one is held out at a time, and more than one in the last round.
 FOLDS, LAST_FOLDS = 4, 2
 # Levels that are expected to end so far below the best one are not entered, in accuracy.
 HOPELESS = 0.03
@@ -39,7 +39,7 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Trial:
-    """A level after a share of its training without a fold: which of that fold's pictures it got right, bool (n,)."""
+    """A level after a share of its training without a fold: which of that fold's images it got right, bool (n,)."""
 
     right: np.ndarray
     seconds: float
@@ -53,7 +53,7 @@ Fit = Callable[[str, int, float], Trial]
 class Standing:
     """How a level left the race.
 
-    `gain` is its accuracy over the head's on the same `n` held-out pictures and `error` the standard error of that;
+    `gain` is its accuracy over the head's on the same `n` held-out images and `error` the standard error of that;
     both are None where it was not tried. `expected` is the gain to go by, with what was expected before weighed in, and
     `deviation` its standard deviation. `seconds` of trials, and of a whole training judging by them.
     """
@@ -127,10 +127,10 @@ def winner(standings: Sequence[Standing]) -> Standing:
 
 
 def paired_gain(right: np.ndarray, of_other: np.ndarray) -> tuple[float, float]:
-    """Accuracy over another classifier's on the same pictures, bool (n,) each, and its standard error.
+    """Accuracy over another classifier's on the same images, bool (n,) each, and its standard error.
 
-    Only pictures that just one of the two gets right tell anything (McNemar 1947). One is added to their number, so
-    that the error is not nothing where both agree on a few pictures.
+    Only images that just one of the two gets right tell anything (McNemar 1947). One is added to their number, so
+    that the error is not nothing where both agree on a few images.
     """
     count = len(right)
     better, worse = int((right & ~of_other).sum()), int((~right & of_other).sum())

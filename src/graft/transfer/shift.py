@@ -1,7 +1,7 @@
-"""How far pictures are from the ones a network was trained on, stage by stage, without those pictures.
+"""How far images are from the ones a network was trained on, stage by stage, without those images.
 
 Batch norm remembers the source domain: the running mean and variance of every channel at its input. What the target
-pictures make of the same channels is compared with that by the Kullback-Leibler divergence between two Gaussians,
+images make of the same channels is compared with that by the Kullback-Leibler divergence between two Gaussians,
 
     KL(target | source) = 1/2 [ln(v_s / v_t) + (v_t + (m_t - m_s)^2) / v_s - 1],
 
@@ -54,14 +54,14 @@ class Shift:
 
 
 def domain_shift(network: Network, batches: Iterable[Tensor]) -> Shift:
-    """The shift of `batches` of pictures (N, C, H, W), float, normalised as the weights of `network` want them.
+    """The shift of `batches` of images (N, C, H, W), float, normalised as the weights of `network` want them.
 
-    One pass in evaluation mode; the network is left as it was. Two dozen pictures told photographs from
+    One pass in evaluation mode; the network is left as it was. Two dozen images told photographs from
     sketches.
     """
     with ShiftMeter(network).reading() as meter, torch.inference_mode():
-        for pictures in batches if meter.has_norms else ():
-            network.pooled(pictures)
+        for images in batches if meter.has_norms else ():
+            network.pooled(images)
     return meter.shift()
 
 
@@ -104,7 +104,7 @@ class ShiftMeter:
         reason = None
         if not self._sums:
             reason = (
-                f"{self._network.config.architecture} has no batch norm, and so no memory of the pictures it was "
+                f"{self._network.config.architecture} has no batch norm, and so no memory of the images it was "
                 "trained on to compare with"
             )
         return Shift(stages, quarters, reason)
@@ -135,7 +135,7 @@ class _Sums:
         """Mean over channels. One whose running variance is below epsilon is left out: it was silent in the source
         domain, so there is no spread to measure a distance by, and a whisper on it would outweigh all others."""
         if not self._count:
-            raise ValueError("expected pictures to measure the shift of, got none")
+            raise ValueError("expected images to measure the shift of, got none")
         mean = self._first / self._count
         variance = (self._second / self._count - mean.square()).clamp(min=0)
         alive = self._variance >= self._epsilon

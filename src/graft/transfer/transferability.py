@@ -1,6 +1,6 @@
 """How well features suit labels, in one number and without training: LogME and the H-score.
 
-They compare features of the same pictures, from several bases or stages; alone they say little.
+They compare features of the same images, from several bases or stages; alone they say little.
 """
 
 from dataclasses import asdict, dataclass
@@ -28,7 +28,7 @@ class StageTransferability:
 
 
 def logme(features: np.ndarray, labels: np.ndarray) -> float:
-    """Logarithm of the maximum evidence per picture, averaged over classes, for (N, D) and int (N,).
+    """Logarithm of the maximum evidence per image, averaged over classes, for (N, D) and int (N,).
 
     You, Liu, Wang and Long 2021, "LogME", arXiv 2102.11005, algorithm 1: each class, as zeros and ones, is a linear
     function of the features with weights of precision alpha and noise of precision beta, both as likely as can be.
@@ -60,7 +60,7 @@ def h_score(features: np.ndarray, labels: np.ndarray) -> float:
 
     Bao et al. 2019, "An Information-Theoretic Approach to Transferability in Task Transfer Learning", with the
     covariance shrunk as by Ibrahim, Ponomareva and Mazumder 2021, "Newer is not always better", arXiv 2110.06893:
-    without that, more features than pictures score C - 1 whatever they are. The amount of shrinkage is that of Ledoit
+    without that, more features than images score C - 1 whatever they are. The amount of shrinkage is that of Ledoit
     and Wolf 2004, "A well-conditioned estimator for large-dimensional covariance matrices".
     """
     from threadpoolctl import threadpool_limits

@@ -26,5 +26,5 @@ def family(name: str) -> str:
 
 
 def input_size(name: str) -> tuple[int, int, int]:
-    """(C, H, W) of the pictures that it was published for. Raises InputError."""
+    """(C, H, W) of the images that it was published for. Raises InputError."""
     return timm_input_size(name) if is_timm(name) else catalog.entry(name).input_size

@@ -23,7 +23,7 @@ from graft.weights.torchvision_catalog import TORCHVISION
 BUNDLED = Path(__file__).resolve().parents[1] / "bundled"
 BUNDLED_BASES = ("latin_letters",)
 
-# Families whose published weights were trained on pictures from -1 to 1, even where their files do not say so.
+# Families whose published weights were trained on images from -1 to 1, even where their files do not say so.
 ONE_TO_ONE = ("googlenet", "inception_v3", "inception_v4", "inception_resnet_v2", "xception")
 # Crop and shorter side in pixels where torchvision's weights were measured, if not 0.875.
 CROP_FRACTIONS = {
@@ -34,7 +34,7 @@ CROP_FRACTIONS = {
 }
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-# Below this side pictures are used whole: nobody crops a 32 px picture.
+# Below this side images are used whole: nobody crops a 32 px image.
 SMALL = 64
 
 
@@ -114,7 +114,7 @@ def default_preprocessing(architecture: str, metadata: dict[str, str], channels:
     """What the weights say of their input; for what they leave out, the custom of their architecture.
 
     The custom is ImageNet's mean and deviation for colour (CIFAR checkpoints use them too), 0.5 for grey and for the
-    Inception networks, and a crop of 0.875 of the shorter side but for pictures of 64 px and less and EfficientNets.
+    Inception networks, and a crop of 0.875 of the shorter side but for images of 64 px and less and EfficientNets.
     """
     usual_channels, *_, usual_side = input_size(architecture)
     channels = channels or usual_channels
@@ -127,7 +127,7 @@ def default_preprocessing(architecture: str, metadata: dict[str, str], channels:
             "size": size,
             "mean": _numbers(metadata.get("mean")) or (half if by_halves else IMAGENET_MEAN),
             "std": _numbers(metadata.get("std")) or (half if by_halves else IMAGENET_STD),
-            "fit": metadata.get("fit", "crop"),
+            "resize_mode": metadata.get("resize_mode", metadata.get("fit", "crop")),
             "crop_fraction": float(metadata.get("crop_fraction", fraction)),
         }
     except ValueError as error:
@@ -166,7 +166,7 @@ def _from_file(file: WeightFile, name: str, folder: Path, architecture: str | No
     metadata = {**_published_metadata(stated or "", found.config.channels), **file.metadata}
     preprocessing = default_preprocessing(found.config.architecture, metadata, found.config.channels)
     if family(found.config.architecture) in ONE_TO_ONE and "mean" not in metadata:
-        notes = (*notes, f"{file.source} does not say its mean; pictures from -1 to 1 were assumed, as is usual for it")
+        notes = (*notes, f"{file.source} does not say its mean; images from -1 to 1 were assumed, as is usual for it")
     return Base(name, network.eval(), preprocessing, classes, found.has_head, True, notes)
 
 
@@ -188,7 +188,7 @@ def _from_hub(name: str, folder: Path, architecture: str | None, classes_file: P
     base = _from_file(replace(file, metadata=metadata), name, folder, architecture, classes_file)
     if metadata.get("interpolation", "bilinear") == "bilinear":
         return base
-    note = f"{name} was trained on pictures resized by {metadata['interpolation']} interpolation; graft's is bilinear"
+    note = f"{name} was trained on images resized by {metadata['interpolation']} interpolation; graft's is bilinear"
     return replace(base, notes=(*base.notes, note))
 
 
@@ -248,7 +248,7 @@ def _timm_metadata(config: dict[str, Any]) -> dict[str, str]:
     if isinstance(facts.get("input_size"), list | tuple) and facts["input_size"]:
         metadata["input_size"] = str(facts["input_size"][-1])
     if facts.get("crop_mode") == "squash":
-        metadata["fit"] = "squash"
+        metadata["resize_mode"] = "squash"
     if isinstance(facts.get("interpolation"), str):
         metadata["interpolation"] = facts["interpolation"]
     if isinstance(config.get("label_names"), list):

@@ -3,7 +3,7 @@
 config.json          architecture and its numbers, what it was trained from, the outputs of classes that have several
 model.safetensors    every tensor, float32
 labels.json          class names in the order of the outputs, or of the lists of outputs in config.json
-preprocessing.json   from a picture to the network's input
+preprocessing.json   from an image to the network's input
 calibration.json     temperature of the logits
 README.md            a card for people
 """
@@ -158,7 +158,7 @@ def _metadata(model: SavedModel) -> dict[str, str]:
         "input_size": str(preprocessing.size),
         "mean": ",".join(map(repr, preprocessing.mean)),
         "std": ",".join(map(repr, preprocessing.std)),
-        "fit": preprocessing.fit,
+        "resize_mode": preprocessing.resize_mode,
         "crop_fraction": repr(preprocessing.crop_fraction),
         **names,
     }
@@ -248,6 +248,6 @@ Use it:
 ```python
 import graft
 classifier = graft.load("FOLDER")        # this folder
-classifier.predict(["picture.jpg"])
+classifier.predict(["image.jpg"])
 ```
 """

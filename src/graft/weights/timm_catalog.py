@@ -60,7 +60,7 @@ def timm_config(name: str) -> Config:
 
 
 def timm_input_size(name: str) -> tuple[int, int, int]:
-    """(C, H, W) of the pictures that the published weights are for."""
+    """(C, H, W) of the images that the published weights are for."""
     channels, height, width = published_settings(name).get("input_size", (3, 224, 224))
     return channels, height, width
 

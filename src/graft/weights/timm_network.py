@@ -20,7 +20,7 @@ from graft.models.blocks import PointwiseHead
 from graft.models.network import HEAD, Config, Network, Stage
 from graft.weights.timm_catalog import PREFIX, installed_timm, timm_input_size, timm_name
 
-# Side in pixels of the picture that is run to find the chain, where the network takes other sizes than its own.
+# Side in pixels of the image that is run to find the chain, where the network takes other sizes than its own.
 SIDE = 192
 # A convolution of one pixel and the same numbers as a product of matrices differ by rounding.
 TOLERANCE = 1e-5

@@ -1,0 +1,123 @@
+"""How nearly one thumbnail becomes another by a crop, brightness, contrast and a slight blur.
+
+The edges of the crop are found as Lucas and Kanade find a shift ("An iterative image registration technique", 1981):
+what an image changes by as an edge moves is one more term of a linear fit, whose weight says how far to move it. Pairs
+are computed many at a time.
+"""
+
+from functools import cache
+
+import numpy as np
+
+from graft.audit.measuring import THUMBNAIL
+
+# What is seen of an image: from left to right and from top to bottom, as parts of its sides.
+Window = tuple[tuple[float, float], tuple[float, float]]
+
+# A fitted window may leave out this much at each edge.
+FARTHEST_EDGE = 0.08
+
+_STEPS = 600  # of a side, between which the edges of a window are not told apart
+
+
+def through(images: np.ndarray, window: Window) -> np.ndarray:
+    """(n, H, W) through one window, stretched to the whole again, float32."""
+    across, down = (_resampling(*(round(edge * _STEPS) for edge in edges)) for edges in window)
+    return down @ images.astype(np.float32) @ across.T
+
+
+def unexplained(whole: np.ndarray, part: np.ndarray, windows: np.ndarray, good: float) -> np.ndarray:
+    """The share of the variance of the detail of `part` that the best fit from `whole` leaves, float32 (P,) in [0, 1].
+
+    Both are uint8 (P, THUMBNAIL, THUMBNAIL); `windows`, float32 (P, 4), are where the fit starts: left, right, top and
+    bottom. A fit that has no prospect of leaving as little as `good` is broken off. Contrast may be of either sign: a
+    negative is explained, too.
+    """
+    whole, part, window = whole.astype(np.float32), part.astype(np.float32), windows.copy()
+    remainder = _explain(_seen(whole, window), part, moving=False)[1]
+    blur = _gaussian(1.1)
+    # First seen through a blur, in which farther moves are small ones.
+    for blurred, hopeful in ((True, 5 * good), (False, 2 * good), (False, 2 * good)):
+        tried = np.flatnonzero(remainder <= hopeful)
+        original, copy, start = whole[tried], part[tried], window[tried]
+        seen = (blur @ original @ blur.T, blur @ copy @ blur.T) if blurred else (original, copy)
+        weights, _ = _explain(_seen(seen[0], start), seen[1], moving=True)
+        gain = weights[:, 0] + weights[:, 1]
+        gain = np.where(np.abs(gain) < 0.3, 1, gain)
+        side = np.repeat(start[:, 1::2] - start[:, ::2], 2, axis=1)
+        moved = start + (weights[:, 2:] / gain[:, None]).clip(-0.04, 0.04) * side
+        moved[:, ::2] = moved[:, ::2].clip(0, FARTHEST_EDGE)
+        moved[:, 1::2] = moved[:, 1::2].clip(1 - FARTHEST_EDGE, 1)
+        rest = _explain(_seen(original, moved), copy, moving=False)[1]
+        better = rest < remainder[tried]
+        window[tried[better]] = moved[better]
+        remainder[tried[better]] = rest[better]
+    return remainder
+
+
+def _explain(seen: np.ndarray, part: np.ndarray, moving: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Least squares for (P, H, W): weights (P, 2 or 6), and the share of the variance of detail that they leave.
+
+    The terms are the image, the image blurred and, when `moving`, what it changes by as the left,
+    right, top or bottom edge of its window moves by the length of its side.
+    """
+    # About what a thumbnail of an image of half its size lacks.
+    blur = _gaussian(0.75)
+    terms = [seen, blur @ seen @ blur.T]
+    if moving:
+        along = ((np.arange(THUMBNAIL) + 0.5) / THUMBNAIL).astype(np.float32)
+        down, across = np.gradient(seen * THUMBNAIL, axis=(1, 2))
+        terms += [across * (1 - along), across * along, down * (1 - along)[:, None], down * along[:, None]]
+    # (P, terms, H, W) -> (P, terms, H * W)
+    basis = _detail(np.stack(terms, 1)).reshape(len(seen), len(terms), THUMBNAIL**2)
+    wanted = _detail(part).reshape(len(part), THUMBNAIL**2, 1)
+    square = basis @ basis.transpose(0, 2, 1)
+    # A little is added to the diagonal: without detail along an axis nothing tells where its edges are.
+    ridge = 1e-5 * np.einsum("pii->pi", square) + 1e-2
+    weights = np.linalg.solve(square + ridge[:, :, None] * np.eye(len(terms), dtype=np.float32), basis @ wanted)
+    rest = wanted - basis.transpose(0, 2, 1) @ weights
+    return weights[:, :, 0], (rest**2).sum((1, 2)) / np.maximum((wanted**2).sum((1, 2)), 1)
+
+
+def _detail(images: np.ndarray) -> np.ndarray:
+    """(…, H, W) less the light around each pixel: most of the variance of a sky over land is in its two levels."""
+    blur = _gaussian(4.0)
+    return images - blur @ images @ blur.T
+
+
+def _seen(images: np.ndarray, window: np.ndarray) -> np.ndarray:
+    """(P, H, W) through windows of their own, (P, 4), each stretched to the whole again, float32."""
+    left, right, top, bottom = np.rint(window * _STEPS).astype(np.int64).T
+    table = _resamplings()
+    across, down = table[left, _STEPS - right], table[top, _STEPS - bottom]
+    return down @ images @ across.swapaxes(1, 2)
+
+
+@cache
+def _resamplings() -> np.ndarray:
+    """The weights for every window that is fitted, by steps from the one edge and steps from the other."""
+    steps = range(round(FARTHEST_EDGE * _STEPS) + 1)
+    return np.stack([[_resampling(start, _STEPS - end) for end in steps] for start in steps])
+
+
+@cache
+def _resampling(start: int, end: int) -> np.ndarray:
+    """Weights that stretch a side from `start` to `end`, in steps, float32 (THUMBNAIL, THUMBNAIL).
+
+    Cubic convolution, Keys 1981, with a = -1/2; beyond the edge the outermost pixel goes on.
+    """
+    position = start + (end - start) * (np.arange(THUMBNAIL) + 0.5) / THUMBNAIL
+    position = (position * THUMBNAIL / _STEPS - 0.5).clip(0, THUMBNAIL - 1)
+    distance = np.abs(position[:, None] - np.arange(THUMBNAIL))
+    close = (1.5 * distance - 2.5) * distance**2 + 1
+    far = ((2.5 - 0.5 * distance) * distance - 4) * distance + 2
+    weights = np.where(distance < 1, close, np.where(distance < 2, far, 0))
+    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+
+
+@cache
+def _gaussian(deviation: float) -> np.ndarray:
+    """Weights that blur a side by a Gaussian, float32 (THUMBNAIL, THUMBNAIL)."""
+    position = np.arange(THUMBNAIL)
+    weights = np.exp(-0.5 * ((position - position[:, None]) / deviation) ** 2)
+    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)

@@ -1,0 +1,270 @@
+"""The same image twice: byte for byte, or nearly, as after saving again, resizing, cropping or brightening.
+
+Near duplicates are found in two steps, and no step compares every image with every other.
+
+1. Candidates. The thumbnails of the data have principal components; the signs of an image's first 64 are its code.
+   Copies agree in most signs, if the one is seen through the window that the other was cropped to, so the code of each
+   image through each of WINDOWS is looked for among the codes of all. Sorted by several permutations of their bits,
+   codes that differ in few bits are neighbours in one of the orders or another (Charikar, "Similarity estimation
+   techniques from rounding algorithms", 2002, section 3). Only so many neighbours are looked at: of thousands of
+   images that are all alike each is paired with some, so that they hang together, and not with every other.
+2. Confirmation. A window, a brightness, a contrast and a slight blur are fitted so that one thumbnail becomes the
+   other (`images.aligning`). What remains of the variance of its detail decides.
+
+How much may remain depends on the data: two photographs of anything are far apart, two handwritten ones are not. See
+`_limit`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from graft.audit.aligning import Window, through, unexplained
+from graft.audit.looking import keep, kept
+from graft.audit.measuring import THUMBNAIL
+from graft.data.loading import available_cores
+
+if TYPE_CHECKING:
+    from graft.audit.looking import Looks
+
+# What a copy may show of its original along an axis, as parts of the side, and the pairs (across, down) searched.
+_ALL, _MOST, _LEAST, _END, _START = (0.0, 1.0), (0.025, 0.975), (0.05, 0.95), (0.05, 1.0), (0.0, 0.95)
+WINDOWS: tuple[Window, ...] = (
+    (_ALL, _ALL),
+    (_MOST, _MOST),
+    (_LEAST, _LEAST),
+    *((across, down) for across, down in product((_ALL, _END, _START), repeat=2) if across != _ALL or down != _ALL),
+)
+# Signs that may differ, of 64. Copies differ in up to 13, one pair in a thousand of different images in 18 or fewer.
+MOST_SIGNS = 14
+# Orders that the codes are sorted in, and the neighbours looked at on either side in each.
+ORDERS = 16
+NEIGHBOURS = 4
+# Bits that an order starts with come from this many first components; later ones are noisy.
+STEADY_COMPONENTS = 36
+# Of the thumbnails of candidates, one seen through a window. Copies come to 0.95 and more.
+LEAST_CORRELATION = 0.85
+# Candidates of one image that are confirmed, the most alike first.
+MOST_CANDIDATES = 3
+# What may remain of the variance of detail, at most; less where the data have images that are alike by nature.
+LIMITS = (0.06, 0.04, 0.028, 0.02, 0.014, 0.012, 0.01, 0.0085, 0.007, 0.006, 0.005)
+# Mean colours of copies, less their grey, differ by no more, in [0, 1].
+COLOUR_TOLERANCE = 0.1
+# Deviation of a thumbnail, in levels of 255, below which there is nothing in it to compare.
+LEAST_CONTRAST = 4.0
+
+# Raised when the same looks come to give other pairs.
+NUMBERS = 1
+
+_BITS = 64
+_SAMPLE = 16384  # images that the components are computed from
+# Images, and pairs, computed with at a time: few enough to stay in a core's own memory.
+_ROWS = 2048
+_PAIRS = 128
+
+
+def exact(looks: Looks) -> list[np.ndarray]:
+    """Groups of two or more images with the same content: rows in increasing order, int64, by their first row."""
+    rows = np.flatnonzero(looks.decoded)
+    order = rows[np.lexsort((rows, looks.digest[rows, 1], looks.digest[rows, 0]))]
+    digest = looks.digest[order]
+    starts = np.flatnonzero((digest[1:] != digest[:-1]).any(1)) + 1
+    return sorted((group for group in np.split(order, starts) if len(group) > 1), key=lambda group: int(group[0]))
+
+
+def near(looks: Looks, cache: Path | None = None) -> np.ndarray:
+    """Pairs of rows of different content that show the same image, int64 (P, 2), the lower row first, sorted.
+
+    Of images with equal content only the first is compared, so `exact` complements this. Images of a single level
+    have nothing to compare and are never near duplicates. With `cache`, a folder, the pairs are kept for the same
+    images in the same order.
+    """
+    rows = _comparable(looks)
+    if cache is None:
+        return _near(looks, rows)
+    content = hashlib.blake2b(looks.digest[rows].tobytes(), digest_size=10, key=str(NUMBERS).encode()).hexdigest()
+    path = cache / f"pairs-{content}.npy"
+    pairs = kept(path)
+    if pairs is None or pairs.dtype != np.int64 or pairs.shape[1:] != (2,):
+        pairs = _near(looks, rows)
+        # By number among those compared: equal contents may come and go.
+        keep(path, np.searchsorted(rows, pairs))
+        return pairs
+    return rows[pairs]
+
+
+def _near(looks: Looks, rows: np.ndarray) -> np.ndarray:
+    if len(rows) < 2:
+        return np.empty((0, 2), dtype=np.int64)
+    thumbnails = looks.thumbnail[rows]
+    colour = looks.colour[rows]
+    candidates = _candidates(thumbnails)
+    tint = colour - colour.mean(1, keepdims=True)
+    alike = np.abs(tint[candidates.whole] - tint[candidates.part]).max(1) <= COLOUR_TOLERANCE
+    candidates = candidates.take(alike)
+    remainder = _remainder(candidates, thumbnails)
+    found = remainder <= _limit(remainder, len(rows))
+    pairs = rows[np.stack([candidates.whole[found], candidates.part[found]], 1)]
+    return np.unique(np.sort(pairs, 1), axis=0)
+
+
+def _comparable(looks: Looks) -> np.ndarray:
+    """The first row of every content that can be compared, int64."""
+    rows = np.flatnonzero(looks.decoded)
+    _, first = np.unique(looks.digest[rows], axis=0, return_index=True)
+    rows = np.sort(rows[first])
+    contrast = [looks.thumbnail[rows[start : start + _ROWS]].std((1, 2)) for start in range(0, len(rows), _ROWS)]
+    return rows[np.concatenate([*contrast, []]) >= LEAST_CONTRAST]
+
+
+@dataclass(frozen=True)
+class _Candidates:
+    """Pairs in which `part` may be what `whole` shows through a window: numbers of images and of WINDOWS, int64 (P,).
+
+    `correlation`, float32 (P,), is that of the thumbnails, `whole` being seen through the window.
+    """
+
+    whole: np.ndarray
+    part: np.ndarray
+    window: np.ndarray
+    correlation: np.ndarray
+
+    def take(self, chosen: np.ndarray | slice) -> _Candidates:
+        return _Candidates(self.whole[chosen], self.part[chosen], self.window[chosen], self.correlation[chosen])
+
+    def and_also(self, other: _Candidates) -> _Candidates:
+        columns = zip(vars(self).values(), vars(other).values(), strict=True)
+        return _Candidates(*(np.concatenate(both) for both in columns))
+
+
+def _candidates(thumbnails: np.ndarray) -> _Candidates:
+    """The pairs most alike of those whose codes differ in few bits."""
+    mean, components = _components(thumbnails)
+    codes = _codes(thumbnails, WINDOWS[0], mean, components)
+    count, own = len(codes), np.arange(len(codes))
+    random = np.random.default_rng(0)
+    orders = []
+    for _ in range(ORDERS):
+        bits = random.permutation(STEADY_COMPONENTS)[:32]
+        keys = _keys(codes, bits)
+        order = np.argsort(keys, kind="stable")
+        orders.append((bits, keys[order], order))
+    best = _Candidates(own[:0], own[:0], own[:0], np.empty(0, dtype=np.float32))
+    for number, window in enumerate(WINDOWS):
+        seen = _codes(thumbnails, window, mean, components)
+        pairs = []
+        for bits, keys, order in orders:
+            place = np.searchsorted(keys, _keys(seen, bits))
+            for step in range(-NEIGHBOURS, NEIGHBOURS):
+                other = order[(place + step).clip(0, count - 1)]
+                whole = np.flatnonzero((np.bitwise_count(seen ^ codes[other]) <= MOST_SIGNS) & (other != own))
+                pairs.append(whole * count + other[whole])
+        whole, part = np.divmod(np.unique(np.concatenate(pairs)), count)
+        found = _Candidates(whole, part, np.full(len(whole), number), _correlation(thumbnails, whole, part, window))
+        best = _most_alike(best.and_also(found.take(found.correlation >= LEAST_CORRELATION)), count)
+    return best
+
+
+def _correlation(thumbnails: np.ndarray, whole: np.ndarray, part: np.ndarray, window: Window) -> np.ndarray:
+    """Between the thumbnails of each pair, float32 (P,), one of each pair seen through the window."""
+    correlation = np.empty(len(whole), dtype=np.float32)
+    for start in range(0, len(whole), _ROWS):
+        rows = slice(start, start + _ROWS)
+        seen = _normalised(through(thumbnails[whole[rows]], window))
+        correlation[rows] = (seen * _normalised(thumbnails[part[rows]])).sum(1)
+    return correlation
+
+
+def _most_alike(candidates: _Candidates, count: int) -> _Candidates:
+    """Each pair, among `count` images, with its best window; of each image the MOST_CANDIDATES best pairs."""
+    best = np.argsort(-candidates.correlation, kind="stable")
+    lower = np.minimum(candidates.whole, candidates.part)[best]
+    higher = np.maximum(candidates.whole, candidates.part)[best]
+    _, first = np.unique(lower * count + higher, return_index=True)
+    first.sort()
+    best, lower, higher = best[first], lower[first], higher[first]
+    return candidates.take(best[(_rank(lower) < MOST_CANDIDATES) | (_rank(higher) < MOST_CANDIDATES)])
+
+
+def _components(thumbnails: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The mean of normalised thumbnails, float32 (D,), and their first principal components, float32 (D, 64).
+
+    A few images have fewer components than that, and their mean is one of themselves, so as many smooth images
+    without a mean are imagined beside them.
+    """
+    count = len(thumbnails)
+    imagined = 256
+    sample = np.random.default_rng(0).permutation(count)[:_SAMPLE]
+    values = _normalised(thumbnails[np.sort(sample)])
+    mean = values.sum(0) / (len(values) + imagined)
+    position = np.arange(THUMBNAIL)
+    smooth = np.exp(-0.5 * ((position - position[:, None]) / 3) ** 2)
+    covariance = (values - mean).T @ (values - mean) + imagined * np.kron(smooth, smooth) / THUMBNAIL**2
+    _, vectors = np.linalg.eigh(covariance)
+    return mean.astype(np.float32), vectors[:, : -_BITS - 1 : -1].astype(np.float32)
+
+
+def _codes(thumbnails: np.ndarray, window: Window, mean: np.ndarray, components: np.ndarray) -> np.ndarray:
+    """The signs of each image's components, seen through a window, uint64 (N,), the first one in the highest bit."""
+    codes = []
+    for start in range(0, len(thumbnails), _ROWS):
+        values = _normalised(through(thumbnails[start : start + _ROWS], window))
+        signs = np.packbits((values - mean) @ components > 0, axis=1)
+        codes.append(signs.view(">u8")[:, 0].astype(np.uint64))
+    return np.concatenate(codes)
+
+
+def _keys(codes: np.ndarray, bits: np.ndarray) -> np.ndarray:
+    """32 bits of each code in another order, uint32 (N,)."""
+    signs = np.unpackbits(codes.astype(">u8")[:, None].view(np.uint8), axis=1)
+    return np.packbits(np.ascontiguousarray(signs[:, bits]), axis=1).view(">u4")[:, 0].astype(np.uint32)
+
+
+def _normalised(values: np.ndarray) -> np.ndarray:
+    """(n, H, W) to float32 (n, H * W), each of mean 0 and norm 1."""
+    flat = values.reshape(len(values), -1).astype(np.float32)
+    flat -= flat.mean(1, keepdims=True)
+    return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
+
+
+def _rank(values: np.ndarray) -> np.ndarray:
+    """How many times each value came before, int64 (n,)."""
+    order = np.argsort(values, kind="stable")
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(values[order])) + 1]) if len(values) else order
+    rank = np.empty(len(values), dtype=np.int64)
+    rank[order] = np.arange(len(values)) - np.repeat(starts, np.diff([*starts, len(values)]))
+    return rank
+
+
+def _limit(remainder: np.ndarray, images: int) -> float:
+    """How much of the variance of detail may remain, one of LIMITS.
+
+    Pairs that are alike by chance become about ten times as many as what may remain doubles; copies do not. So the
+    limit is the highest with few pairs between itself and its double, by the number of images or of pairs found: a
+    tenth of these few is what it lets in by chance.
+    """
+    for limit in LIMITS:
+        found = np.count_nonzero(remainder <= limit)
+        between = np.count_nonzero(remainder <= 2 * limit) - found
+        if between <= max(5, 0.05 * images, 0.15 * found):
+            return limit
+    return LIMITS[-1]
+
+
+def _remainder(candidates: _Candidates, thumbnails: np.ndarray) -> np.ndarray:
+    """What a fit from `whole` leaves of the variance of the detail of `part`, float32 (P,) in [0, 1]."""
+    windows = np.array(WINDOWS, dtype=np.float32).reshape(-1, 4)
+
+    def fit(start: int) -> np.ndarray:
+        pairs = candidates.take(np.s_[start : start + _PAIRS])
+        return unexplained(thumbnails[pairs.whole], thumbnails[pairs.part], windows[pairs.window], LIMITS[0])
+
+    with ThreadPoolExecutor(available_cores(), thread_name_prefix="confirm") as pool:
+        return np.concatenate([*pool.map(fit, range(0, len(candidates.whole), _PAIRS)), np.empty(0, np.float32)])

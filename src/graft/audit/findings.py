@@ -1,0 +1,124 @@
+"""What an audit says: findings as values, and those that need no look at the images."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+
+from graft.data.dataset import TRAIN, Dataset, Images, counts, together
+
+Severity = Literal["error", "warning", "info"]
+
+# A class with less than this share of what each would have if all were equal is rare; the library cleanlab's default.
+RARE = 0.1
+# With fewer images of a class, one more or less that is recognised changes its accuracy by over ten points.
+FEW = 10
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One kind of thing that is wrong, or worth knowing, and the images it is true of.
+
+    `paths` are their names and `images` their numbers through all splits; a finding about classes has neither, one
+    about what is in no split has only names. `groups` are positions in `paths`, of images that belong together.
+    `remarks` say something of each image, or are empty.
+    """
+
+    kind: str
+    severity: Severity
+    message: str
+    paths: tuple[str, ...] = ()
+    images: tuple[int, ...] = ()
+    groups: tuple[tuple[int, ...], ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `graft audit --json` prints it."""
+        groups = [[self.paths[position] for position in group] for group in self.groups]
+        found = {"kind": self.kind, "severity": self.severity, "paths": list(self.paths), "message": self.message}
+        return {**found, "groups": groups} if groups else found
+
+
+def of_images(
+    kind: str,
+    severity: Severity,
+    message: str,
+    whole: Images,
+    rows: Sequence[int] | np.ndarray,
+    remarks: Sequence[str] = (),
+) -> Finding:
+    """A finding about some of all images."""
+    numbers = tuple(int(row) for row in rows)
+    return Finding(kind, severity, message, tuple(map(whole.name, numbers)), numbers, remarks=tuple(remarks))
+
+
+def of_groups(kind: str, severity: Severity, message: str, whole: Images, groups: Sequence[np.ndarray]) -> Finding:
+    """A finding about groups of images."""
+    bounds = pairwise(np.cumsum([0, *map(len, groups)]).tolist())
+    found = of_images(kind, severity, message, whole, np.concatenate(groups))
+    positions = tuple(tuple(range(start, end)) for start, end in bounds)
+    return replace(found, groups=positions)
+
+
+def class_counts(dataset: Dataset) -> dict[str, int]:
+    """Images per class through all splits, by name."""
+    return counts(together(dataset.splits.values()), dataset.classes)
+
+
+def class_findings(dataset: Dataset) -> Iterator[Finding]:
+    """Classes that are rare, tiny, or missing from a split."""
+    trained = dataset.splits.get(TRAIN)
+    sizes = class_counts(dataset) if trained is None else counts(trained, dataset.classes)
+    where = "" if trained is None else f" in {TRAIN}"
+    present = {name: count for name, count in sizes.items() if count}
+    if len(present) > 1:
+        fewest, most = min(present, key=present.__getitem__), max(present, key=present.__getitem__)
+        if present[fewest] < RARE * sum(present.values()) / len(present):
+            yield Finding(
+                "class_imbalance",
+                "warning",
+                f"{most!r} has {present[most] / present[fewest]:.0f} times as many images{where} as {fewest!r} "
+                f"({present[most]:,} and {present[fewest]:,}): judge by the recall of each class, and add images of "
+                "the rare ones or weigh them more",
+            )
+    tiny = {name: count for name, count in present.items() if count < FEW}
+    if tiny:
+        yield Finding(
+            "tiny_class",
+            "warning",
+            f"{len(tiny):,} class(es) have fewer than {FEW} images{where}: {_listed(tiny)}; add images, or "
+            "merge or leave out the class",
+        )
+    for split, images in dataset.splits.items():
+        missing = [name for name, count in counts(images, dataset.classes).items() if not count]
+        if missing and len(images):
+            yield Finding(
+                "missing_class",
+                "warning",
+                f"{split} has no images of {len(missing):,} class(es): {_listed(dict.fromkeys(missing))}; add some, "
+                "or mind that its figures say nothing of them",
+            )
+
+
+def left_out(dataset: Dataset) -> Iterator[Finding]:
+    """What is in the data and in no split."""
+    if dataset.left_out:
+        reasons = Counter(dataset.left_out.values()).most_common(5)
+        yield Finding(
+            "left_out",
+            "warning",
+            f"{len(dataset.left_out):,} file(s) or row(s) are in no split: "
+            + "; ".join(f"{reason} ({count:,})" for reason, count in reasons),
+            tuple(dataset.left_out),
+            remarks=tuple(dataset.left_out.values()),
+        )
+
+
+def _listed(classes: dict[str, Any], most: int = 6) -> str:
+    shown = [repr(name) if count is None else f"{name!r} ({count})" for name, count in list(classes.items())[:most]]
+    return ", ".join(shown) + (", …" if len(classes) > most else "")

@@ -1,0 +1,117 @@
+"""What is left of a data set without its faults: a manifest of the files to keep, which graft opens as it does others.
+
+The data are not touched. Of copies in one split the first is kept. Of copies on both sides of a split those that are
+trained on go: what is tested on stays comparable with what others measured there, and training misses little that it
+has not. Of an image under several labels all copies go, since nobody knows which label is right.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from graft.audit.findings import Finding
+from graft.data.dataset import TEST, TRAIN, VAL, WHOLE, Dataset, Several, Source
+from graft.data.readers.folder import Files
+from graft.data.split_file import write_split
+from graft.errors import InputError, did_you_mean
+
+DROPPED = ("unreadable", "placeholder", "exact_duplicates", "split_leakage", "label_conflict")
+# Others whose images can be asked to go.
+DROPPABLE = (
+    *("near_duplicates", "likely_wrong_label", "outlier", "low_information", "blurry", "dark", "light", "grey"),
+    *("odd_size", "odd_aspect_ratio", "wrong_extension", "animated"),
+)
+# Where an image stays that has copies elsewhere, the first of these that it is in.
+_STAYS = (TEST, VAL, TRAIN)
+
+
+def check_kinds(kinds: Iterable[str]) -> None:
+    """Refuse kinds that cannot be asked to go. Raises InputError."""
+    for kind in kinds:
+        if kind not in (*DROPPED, *DROPPABLE):
+            raise InputError(
+                f"expected one of {', '.join(DROPPABLE)} for --drop, got {kind!r}{did_you_mean(kind, DROPPABLE)}: "
+                "choose among them"
+            )
+
+
+def without_faults(dataset: Dataset, findings: Iterable[Finding], more: Iterable[str] = ()) -> Dataset:
+    """The images to keep, in the splits they are in; `more` are kinds of DROPPABLE."""
+    more = tuple(more)
+    sizes = [len(images) for images in dataset.splits.values()]
+    split = np.repeat(np.array(list(dataset.splits), dtype=object), sizes)
+    kept = np.ones(len(split), bool)
+    for finding in findings:
+        if finding.kind in (*DROPPED, *more):
+            kept[list(_surplus(finding, split))] = False
+    bounds = np.cumsum([0, *sizes])
+    parts = {
+        name: images.take(np.flatnonzero(kept[start : start + len(images)]))
+        for start, (name, images) in zip(bounds, dataset.splits.items(), strict=False)
+    }
+    return Dataset(dataset.name, dataset.classes, parts)
+
+
+def write_manifest(dataset: Dataset, file: IO[str]) -> None:
+    """Write `path,label` and, where there are any, `split`, `group` and `weight`; paths are absolute.
+
+    `file` is open with newline="" and errors="surrogateescape". Raises InputError for images that are not files.
+    """
+    splits = dataset.splits
+    columns = {
+        "split": set(splits) != {WHOLE},
+        "group": any(images.groups is not None for images in splits.values()),
+        "weight": any(images.weights is not None for images in splits.values()),
+    }
+    writer = csv.writer(file)
+    writer.writerow(["path", "label", *(name for name, written in columns.items() if written)])
+    for name, images in splits.items():
+        groups = [""] * len(images) if images.groups is None else images.groups.tolist()
+        weights = [1.0] * len(images) if images.weights is None else images.weights.tolist()
+        for row, label, group, weight in zip(
+            images.rows.tolist(), images.labels.tolist(), groups, weights, strict=True
+        ):
+            cells = {"split": name, "group": group, "weight": f"{weight:g}"}
+            word = dataset.classes[label] if label >= 0 else ""
+            writer.writerow([file_of(images.source, row), word, *(cells[each] for each in cells if columns[each])])
+
+
+def write_split_file(dataset: Dataset, file: IO[str]) -> None:
+    """Write the images as `split_file` does, so that `--split` keeps to them; those in no split are to train on."""
+    splits = {TRAIN if name == WHOLE else name: images for name, images in dataset.splits.items()}
+    write_split(replace(dataset, splits=splits), file)
+
+
+def file_of(source: Source, row: int) -> str:
+    """The absolute path, or the address, of an image. Raises InputError for one that is part of a larger file."""
+    while isinstance(source, Several):
+        source, row = source.at(row)
+    if not isinstance(source, Files):
+        raise InputError(
+            f"expected images that are files of their own for --fix-list, got {source.name(row)}, part of a larger "
+            "file: write --fix-split FILE instead, and train on the same data with --split FILE"
+        )
+    name = source.name(row)
+    return name if "://" in name else str(Path(name).absolute())
+
+
+def _surplus(finding: Finding, split: np.ndarray) -> Iterator[int]:
+    """Numbers of the images that go for this finding, through all splits; `split` (N,) names that of each."""
+    if finding.kind not in ("exact_duplicates", "near_duplicates", "split_leakage"):
+        yield from finding.images
+        return
+    for group in finding.groups:
+        members = [finding.images[position] for position in group]
+        if finding.kind == "split_leakage":
+            there = {split[member] for member in members}
+            stays = next((name for name in _STAYS if name in there), split[members[0]])
+            yield from (member for member in members if split[member] != stays)
+        else:
+            for name in {split[member] for member in members}:
+                yield from [member for member in members if split[member] == name][1:]

@@ -1,0 +1,61 @@
+"""How far labels can be believed, from what classifiers that had not seen an image say of it.
+
+Northcutt, Jiang and Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels", arXiv 1911.00068; for
+outliers Kuan and Mueller 2022, "Back to the Basics: Revisiting Out-of-Distribution Detection Baselines", arXiv
+2207.03061. Both are also in the library cleanlab; docs/audit.md says how they were chosen.
+"""
+
+import numpy as np
+
+# Numbers that one block of products between images may have.
+BLOCK = 2**25
+
+
+def self_confidence(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The probability that each image has its own label, (N,); `probabilities` (N, C), `labels` int (N,)."""
+    return np.asarray(probabilities[np.arange(len(labels)), labels])
+
+
+def contradicted(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Which labels another class contradicts with confidence, bool (N,).
+
+    A class claims an image when its probability is at least the mean that it has on images labelled so (section 3.1,
+    equation 2); of several the most probable claims it. A label is contradicted when another class claims the image.
+    """
+    classes = probabilities.shape[1]
+    of_label = np.bincount(labels, self_confidence(probabilities, labels), classes)
+    usual = of_label / np.maximum(np.bincount(labels, minlength=classes), 1)
+    # A class without images claims none.
+    usual[np.bincount(labels, minlength=classes) == 0] = np.inf
+    claims = np.where(probabilities >= usual, probabilities, 0.0)
+    return np.asarray((claims.max(1) > 0) & (claims.argmax(1) != labels))
+
+
+def neighbour_distance(features: np.ndarray, neighbours: int = 10, most: int = 20_000) -> np.ndarray:
+    """The mean cosine distance of each row of `features` (N, D) to its nearest others, float32 (N,).
+
+    Of more than `most` rows the nearest are looked for among so many, evenly drawn.
+    """
+    count = len(features)
+    unit = features.astype(np.float32)
+    unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
+    among = np.linspace(0, count - 1, min(count, most)).astype(np.int64)
+    others, nearest = unit[among].T, min(neighbours, len(among) - 1)
+    distance = np.zeros(count, np.float32)
+    step = max(1, BLOCK // max(1, len(among)))
+    for start in range(0, count if nearest > 0 else 0, step):
+        rows = np.arange(start, min(start + step, count))
+        alike = unit[rows] @ others
+        place = np.searchsorted(among, rows).clip(max=len(among) - 1)
+        own = among[place] == rows
+        alike[own, place[own]] = -np.inf
+        distance[rows] = 1 - np.partition(alike, -nearest, axis=1)[:, -nearest:].mean(1)
+    return distance
+
+
+def far_out(distances: np.ndarray) -> np.ndarray:
+    """Which are more than three interquartile ranges above the third quartile, bool (N,): Tukey 1977, section 2D."""
+    if not len(distances):
+        return np.zeros(0, bool)
+    lower, upper = np.percentile(distances, [25, 75])
+    return np.asarray(distances > upper + 3 * (upper - lower))

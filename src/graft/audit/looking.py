@@ -1,0 +1,244 @@
+"""One pass over all images, before anything else is done with them: each is read, hashed, decoded and measured.
+
+What it tells of a file is kept, in a table with a row of fixed size per image, so that a second pass over files that
+did not change asks for their stamps and nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from graft.audit.measuring import SIDE, THUMBNAIL, count_colours, measure, reduce
+from graft.data.dataset import Images
+from graft.data.loading import available_cores
+from graft.errors import ImageError
+from graft.images import decoding
+
+# Pillow's names; the last one stands for images that come as arrays.
+FORMATS = ("JPEG", *decoding.FORMATS, "pixels")
+# The formats that an ending promises. One that is not here promises nothing.
+ENDINGS = {
+    **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), "JPEG"),
+    **dict.fromkeys((".tif", ".tiff"), "TIFF"),
+    **dict.fromkeys((".jp2", ".j2k", ".jpx", ".jpf"), "JPEG2000"),
+    **dict.fromkeys((".ppm", ".pgm", ".pbm", ".pnm"), "PPM"),
+    **{f".{name.lower()}": name for name in ("PNG", "GIF", "WEBP", "AVIF", "BMP", "ICO", "QOI", "SGI", "PCX", "TGA")},
+}
+# Raised when the same image comes to give another row.
+NUMBERS = 1
+# Images that a thread takes at a time.
+BLOCK = 32
+
+_ROW = np.dtype(
+    [
+        ("stamp", np.uint64, 2),
+        ("digest", np.uint64, 2),
+        ("size", np.int64),
+        ("width", np.int32),
+        ("height", np.int32),
+        ("format", np.uint8),
+        ("wrong_suffix", bool),
+        ("frames", np.int32),
+        ("orientation", np.uint8),
+        ("bright", np.float32),
+        ("dark", np.float32),
+        ("entropy", np.float32),
+        ("sharpness", np.float32),
+        ("saturation", np.float32),
+        ("colours", np.int32),
+        ("colour", np.float32, 3),
+        ("thumbnail", np.uint8, (THUMBNAIL, THUMBNAIL)),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What one pass over N images tells, a row for each in their order.
+
+    `reasons` maps the row of an image that could not be decoded to a sentence; in all columns it has zeros. Columns
+    may be mapped from a file, so they are only read.
+    """
+
+    digest: np.ndarray  # uint64 (N, 2), of the encoded bytes, or of the pixels of an array
+    size: np.ndarray  # int64 (N,), bytes of what was read
+    width: np.ndarray  # int32 (N,), px, upright and in full
+    height: np.ndarray  # int32 (N,)
+    format: np.ndarray  # uint8 (N,), a number into FORMATS
+    wrong_suffix: np.ndarray  # bool (N,): the ending of the name promises another format
+    frames: np.ndarray  # int32 (N,): more than one in an animation, or a file with several pages
+    orientation: np.ndarray  # uint8 (N,), Exif's: 1 is upright
+    bright: np.ndarray  # float32 (N,), as all below explained in `measuring.Measures`
+    dark: np.ndarray  # float32 (N,)
+    entropy: np.ndarray  # float32 (N,), bits
+    sharpness: np.ndarray  # float32 (N,)
+    saturation: np.ndarray  # float32 (N,)
+    colours: np.ndarray  # int32 (N,)
+    colour: np.ndarray  # float32 (N, 3)
+    thumbnail: np.ndarray  # uint8 (N, THUMBNAIL, THUMBNAIL)
+    reasons: dict[int, str]
+
+    def __len__(self) -> int:
+        return len(self.size)
+
+    @property
+    def decoded(self) -> np.ndarray:
+        """Which images could be decoded, bool (N,)."""
+        decoded = np.ones(len(self), dtype=bool)
+        decoded[list(self.reasons)] = False
+        return decoded
+
+
+def look(
+    images: Images, cache: Path | None = None, progress: Callable[[int, int], None] = lambda done, of: None
+) -> Looks:
+    """Look at all images, except for those that `cache`, a folder, already tells of.
+
+    `progress` is called in this thread with the number of images done and of all. What was seen is kept even when the
+    pass is interrupted; what could not be decoded is not kept, and tried again by the next pass.
+    """
+    from threadpoolctl import threadpool_limits
+
+    stamps = _stamps(images)
+    path = None if cache is None else _path(cache, images)
+    before = None if path is None else kept(path)
+    if before is None or before.dtype != _ROW or before.ndim != 1:
+        before = np.empty(0, dtype=_ROW)
+    if np.array_equal(before["stamp"], stamps):
+        progress(len(before), len(before))
+        return _looks(before, {})
+    table = np.zeros(len(images), dtype=_ROW)
+    missing = _fill(table, stamps, before)
+    reasons: dict[int, str] = {}
+    seen = len(table) - len(missing)
+    pool = ThreadPoolExecutor(available_cores(), thread_name_prefix="look")
+    try:
+        # Small products of matrices: a thread each, not all threads for each.
+        with threadpool_limits(1, user_api="blas"):
+            blocks: list[Future[dict[int, str]]] = [
+                pool.submit(_look_at, images, missing[start : start + BLOCK], stamps, table)
+                for start in range(0, len(missing), BLOCK)
+            ]
+            for done, block in enumerate(as_completed(blocks), start=1):
+                reasons |= block.result()
+                progress(seen + min(done * BLOCK, len(missing)), len(table))
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        if path is not None:
+            keep(path, table[table["stamp"].any(1)])
+    return _looks(table, dict(sorted(reasons.items())))
+
+
+def _looks(table: np.ndarray, reasons: dict[int, str]) -> Looks:
+    return Looks(**{name: table[name] for name in _ROW.names or () if name != "stamp"}, reasons=reasons)
+
+
+def _look_at(images: Images, rows: np.ndarray, stamps: np.ndarray, table: np.ndarray) -> dict[int, str]:
+    """Fill the rows of `table` for some images; the reasons for those that cannot be."""
+    reasons: dict[int, str] = {}
+    by_shape: dict[tuple[int, ...], list[tuple[int, np.ndarray, int]]] = {}
+    for row in rows.tolist():
+        try:
+            pixels = _open(images, row, table[row])
+        except ImageError as error:
+            reasons[row] = str(error)
+            continue
+        small = reduce(pixels)
+        by_shape.setdefault(small.shape, []).append((row, small, count_colours(pixels)))
+    for alike in by_shape.values():
+        numbers = [row for row, _, _ in alike]
+        measures = measure(np.stack([small for _, small, _ in alike]), np.array([colours for _, _, colours in alike]))
+        for name, values in vars(measures).items():
+            table[name][numbers] = values
+        # Last, as a row with a stamp is one that is kept.
+        table["stamp"][numbers] = stamps[numbers]
+    return reasons
+
+
+def _open(images: Images, index: int, row: np.void) -> np.ndarray:
+    """The pixels of an image, uint8 (H, W, 3), large ones reduced; what the file says goes into `row`."""
+    try:
+        data = images.read(index)
+    except OSError as error:
+        raise ImageError(f"expected a readable file, got {error.strerror or error}") from None
+    if isinstance(data, bytes):
+        pixels, facts = decoding.decode_with_facts(data, at_least=SIDE)
+    else:
+        pixels = _to_rgb(data)
+        facts = decoding.Facts("pixels", pixels.shape[1], pixels.shape[0], 1, 1, "RGB")
+        data = repr(data.shape).encode() + data.tobytes()
+    promised = ENDINGS.get(PurePosixPath(images.key(index)).suffix.lower())
+    row["digest"] = np.frombuffer(hashlib.blake2b(data, digest_size=16).digest(), np.uint64)
+    row["size"], row["width"], row["height"] = len(data), facts.width, facts.height
+    row["format"], row["frames"], row["orientation"] = FORMATS.index(facts.format), facts.frames, facts.orientation
+    row["wrong_suffix"] = promised not in (None, facts.format)
+    return pixels
+
+
+def _to_rgb(pixels: np.ndarray) -> np.ndarray:
+    if pixels.ndim == 2:
+        pixels = pixels[:, :, None]
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or not pixels.size:
+        raise ImageError(
+            "expected an image as a uint8 array of shape (H, W), (H, W, 1) or (H, W, 3), "
+            f"got {pixels.dtype} of shape {pixels.shape}: convert it first"
+        )
+    return np.broadcast_to(pixels, (*pixels.shape[:2], 3))
+
+
+def _stamps(images: Images) -> np.ndarray:
+    """A digest of every image's stamp, uint64 (N, 2)."""
+    digests = b"".join(
+        hashlib.blake2b(stamp.encode("utf-8", "surrogatepass"), digest_size=16).digest() for stamp in images.stamps()
+    )
+    return np.frombuffer(digests, np.uint64).reshape(-1, 2)
+
+
+def _fill(table: np.ndarray, stamps: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """Copy the rows that were there before into `table`; those that were not, int64."""
+    if not len(before):
+        return np.arange(len(table))
+    order = np.argsort(before["stamp"][:, 0])
+    place = order[np.searchsorted(before["stamp"][order, 0], stamps[:, 0]).clip(0, len(before) - 1)]
+    known = (before["stamp"][place] == stamps).all(1)
+    table[known] = before[place[known]]
+    return np.flatnonzero(~known)
+
+
+def _path(cache: Path, images: Images) -> Path:
+    """One file for a data set, found again after some of its images changed: by what all names begin with."""
+    ends = [images.name(0), images.name(len(images) - 1)] if len(images) else []
+    # By character: `photos.zip[0]` and `photos.zip[9]` have no folder in common.
+    named = f"{NUMBERS} {_ROW} {os.path.commonprefix(ends)}"  # noqa: RUF071
+    return cache / f"looks-{hashlib.blake2b(named.encode('utf-8', 'surrogatepass'), digest_size=10).hexdigest()}.npy"
+
+
+def kept(path: Path) -> np.ndarray | None:
+    """The array at `path`, mapped from disk; None where there is none, or it is damaged."""
+    try:
+        return np.asanyarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    except (OSError, ValueError, EOFError):
+        return None
+
+
+def keep(path: Path, array: np.ndarray) -> None:
+    """Write an array aside, then rename it, so that a reader sees a whole one or none."""
+    # A disk that is full, or a folder that only others may write to: it is computed again the next time.
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.partial")
+        try:
+            with aside.open("wb") as file:
+                np.save(file, array, allow_pickle=False)
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)

@@ -1,0 +1,192 @@
+"""A zip or tar file of folders of images: `photos.zip` with `train/ants/1.jpg` in it, or `photos/train/ants/1.jpg`.
+
+Members are read where they lie, nothing is unpacked. The rules are those of a folder; hidden entries, and what a Mac
+adds, are passed over.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from array import array
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from graft.data.dataset import Dataset
+from graft.data.readers.archive_paths import (
+    TWO_FOLDERS,
+    Texts,
+    folders_in,
+    name_without_ending,
+    root_of,
+    visible_path,
+    within,
+)
+from graft.data.readers.folder import file_stamp
+from graft.data.readers.streams import Contents
+from graft.data.readers.tar_members import (
+    FILE,
+    FOLDER,
+    HARD_LINK,
+    SYMBOLIC_LINK,
+    BrokenTarError,
+    Member,
+    looks_like_tar,
+    members_of,
+)
+from graft.data.readers.tree import Listing, arrange
+from graft.data.readers.zip_members import Zip
+from graft.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow
+
+_ZIP = (b"PK\3\4", b"PK\5\6")
+
+
+class Members:
+    """Images in an archive: their paths in it, large_binary (N,), and where each is, int64 (N, k), as `read` asks."""
+
+    def __init__(
+        self, archive: Path, paths: pyarrow.LargeBinaryArray, places: np.ndarray, read: Callable[..., bytes]
+    ) -> None:
+        self.archive = archive
+        self.paths = paths
+        self.places = places
+        self._read = read
+        self._stamp = file_stamp(archive)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def key(self, row: int) -> str:
+        return os.fsdecode(self.paths[row].as_py())
+
+    def name(self, row: int) -> str:
+        return f"{self.archive.name}/{self.key(row)}"
+
+    def read(self, row: int) -> bytes:
+        return self._read(*self.places[row].tolist())
+
+    def stamp(self, row: int) -> str:
+        return f"{self._stamp}:{self.key(row)}"
+
+
+def is_archive(path: Path) -> bool:
+    """Whether `path` is a zip or tar file, compressed or not, by how it begins."""
+    return path.is_file() and (_is_zip(path) or looks_like_tar(path))
+
+
+def _is_zip(path: Path) -> bool:
+    with path.open("rb") as opened:
+        return opened.read(4) in _ZIP
+
+
+def read_archive(path: Path) -> Dataset:
+    """A Dataset from a zip or tar file of folders.
+
+    Raises DataError when no class holds a file, for paths that lead out of the archive, for what is encrypted, and for
+    content that is out of all proportion to the file.
+    """
+    import pyarrow
+
+    read: Callable[..., bytes]
+    if _is_zip(path):
+        packed = Zip(path)
+        found, read = _gather(path, packed.members()), packed.read
+    else:
+        contents = Contents([path])
+        found, read = _gather(path, members_of(path)), partial(contents.read, 0)
+        found.notes.extend(contents.notes(path.name, int(found.places.sum(1).max(initial=0))))
+    if found.notes and not len(found.paths):
+        raise DataError(f"expected folders of images in {path.name}, got none that can be read: {found.notes[0]}")
+    root = root_of(pyarrow.concat_arrays([found.paths, found.folders]))
+    files, folders = (within(root, each) for each in (found.paths, found.folders))
+    above = folders_in(TWO_FOLDERS, pyarrow.concat_arrays([files, folders]))
+    listing = Listing(
+        name_without_ending(path),
+        files,
+        frozenset(tuple(folder.split("/")) for folder in above),
+        tuple(found.notes),
+    )
+    dataset = arrange(listing, Members(path, found.paths, found.places, read))
+    left_out = {f"{path.name}/{os.fsdecode(name)}": reason for name, reason in found.left_out.items()}
+    return replace(dataset, left_out={**left_out, **dataset.left_out})
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What is visible in an archive; folders end in a slash."""
+
+    paths: pyarrow.LargeBinaryArray
+    places: np.ndarray
+    folders: pyarrow.LargeBinaryArray
+    left_out: dict[bytes, str]
+    notes: list[str]
+
+
+def _gather(archive: Path, members: Iterator[Member]) -> _Found:
+    paths, folders, places, links = Texts(), Texts(), array("q"), list[tuple[bytes, bytes]]()
+    left_out: dict[bytes, str] = {}
+    notes: list[str] = []
+    try:
+        for name, kind, place, link, _ in members:
+            path = visible_path(name, archive.name)
+            if path is None:
+                continue
+            if kind == FILE:
+                paths.append(path)
+                places.extend(place)
+            elif kind == FOLDER:
+                folders.append(path + b"/")
+            elif kind == HARD_LINK:
+                links.append((path, posixpath.normpath(link)))
+            elif kind == SYMBOLIC_LINK:
+                links.append((path, posixpath.normpath(posixpath.join(posixpath.dirname(path), link))))
+            else:
+                left_out[path] = f"it is {kind}"
+    except BrokenTarError as error:
+        notes.append(error.note(archive.name, f"the {len(paths):,} whole files before that are used"))
+        if error.member is not None:
+            left_out[error.member] = f"{archive.name} ends in the middle of it"
+    column, rows = _with_links(paths.column(), links, left_out)
+    if left_out:
+        shown = ", ".join(os.fsdecode(name) for name in list(left_out)[:3])
+        notes.append(f"{archive.name}: {len(left_out):,} entries were left out ({shown}{', …' * (len(left_out) > 3)})")
+    latest = _latest(column)
+    if len(latest) < len(column):
+        notes.append(
+            f"{archive.name}: {len(column) - len(latest):,} entries were left out, as others of their path follow"
+        )
+    width = len(places) // max(len(paths), 1)
+    table = np.frombuffer(places, np.int64).reshape(-1, width or 1)[rows[latest]]
+    return _Found(column.take(latest), table, folders.column(), left_out, notes)
+
+
+def _with_links(
+    paths: pyarrow.LargeBinaryArray, links: list[tuple[bytes, bytes]], left_out: dict[bytes, str]
+) -> tuple[pyarrow.LargeBinaryArray, np.ndarray]:
+    """Paths with those of links to files behind them, and the file that each stands for; other links are left out."""
+    import pyarrow
+    import pyarrow.compute
+
+    targets = pyarrow.array([target for _, target in links], pyarrow.large_binary())
+    found = pyarrow.compute.index_in(targets, value_set=paths).fill_null(-1).to_numpy()
+    linked = [path for (path, _), row in zip(links, found, strict=True) if row >= 0]
+    missed = [path for (path, _), row in zip(links, found, strict=True) if row < 0]
+    left_out |= dict.fromkeys(missed, "it is a link to what is no file in the archive")
+    column = pyarrow.concat_arrays([paths, pyarrow.array(linked, pyarrow.large_binary())])
+    return column, np.concatenate([np.arange(len(paths)), found[found >= 0]])
+
+
+def _latest(paths: pyarrow.LargeBinaryArray) -> np.ndarray:
+    """The last row of each path: a tool that unpacks would write the others over."""
+    numbers = paths.dictionary_encode().indices.to_numpy()
+    last = np.empty(numbers.max(initial=-1) + 1, np.int64)
+    last[numbers] = np.arange(len(numbers))
+    return np.sort(last)

@@ -1,0 +1,287 @@
+"""What the columns of a table say of its images: class, split, group and weight of every row.
+
+Shared by all sources that are tables: manifests, Parquet with embedded images, datasets of a hub.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from graft.data.dataset import TEST, TRAIN, VAL, WHOLE, Dataset, Images, Source, in_order
+from graft.data.readers.tree import SPLIT_FOLDERS
+from graft.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow
+
+# The names that a column may have, by what it says; of several that are there the first counts.
+SPELLINGS = {
+    "path": ("path", "image", "file_name", "filepath", "filename", "file"),
+    "label": ("label", "class", "category", "target"),
+    "split": ("split",),
+    "group": ("group",),
+    "weight": ("weight",),
+}
+
+
+def find_columns(names: Sequence[str], group: str | None = None) -> dict[str, int]:
+    """The number of the column for each of `path`, `label`, `split`, `group` and `weight` that `names` has.
+
+    Case and surrounding blanks do not matter. `group` names the column that tells groups, if it is not called so.
+    """
+    plain = [name.strip().lower() for name in names]
+    wanted = SPELLINGS | ({} if group is None else {"group": (group.strip().lower(),)})
+    places = {role: [plain.index(name) for name in spellings if name in plain] for role, spellings in wanted.items()}
+    return {role: found[0] for role, found in places.items() if found}
+
+
+def require_columns(found: Mapping[str, int], file: Path, names: Sequence[str]) -> None:
+    """Raises DataError unless the columns of paths and of labels are among those found."""
+    missing = [role for role in ("path", "label") if role not in found]
+    if missing:
+        wanted = " and ".join(f"{role!r} (or {', '.join(SPELLINGS[role][1:])})" for role in missing)
+        shown = ", ".join(repr(name) for name in names[:8]) + (", …" if len(names) > 8 else "")
+        raise DataError(f"expected a column {wanted} in {file.name}, got {shown or 'none'}: rename or add it")
+
+
+def as_text(column: pyarrow.ChunkedArray, where: str) -> pyarrow.ChunkedArray:
+    """Cells as large_string without surrounding blanks, empty for none; a whole number has no point, whatever its type.
+
+    Raises DataError for cells that are neither text nor numbers.
+    """
+    import pyarrow
+    import pyarrow.compute
+
+    if pyarrow.types.is_floating(column.type):
+        column = pyarrow.compute.if_else(pyarrow.compute.is_nan(column), None, column)
+    try:
+        text = column.cast(pyarrow.large_string())
+    except pyarrow.ArrowNotImplementedError:
+        raise DataError(f"expected text or numbers in {where}, got {column.type}: write names there") from None
+    except pyarrow.ArrowInvalid:
+        raise DataError(f"expected text in UTF-8 in {where}, got other bytes: save it as UTF-8") from None
+    return pyarrow.compute.utf8_trim_whitespace(text.fill_null(""))
+
+
+def names_of_labels(column: pyarrow.ChunkedArray, classes: Sequence[str] | None, name: str) -> pyarrow.ChunkedArray:
+    """Labels as `as_text` gives them; whole numbers as the names at their places in `classes`, where there is a list.
+
+    -1 stands for no label, as it does in datasets on Hugging Face. Raises DataError for a number beyond the list.
+    """
+    import pyarrow
+    import pyarrow.compute
+
+    if classes is None or not pyarrow.types.is_integer(column.type):
+        return as_text(column, f"the labels of {name}")
+    numbers = column.cast(pyarrow.int64()).fill_null(-1).to_numpy()
+    wrong = np.flatnonzero((numbers < -1) | (numbers >= len(classes)))
+    if len(wrong):
+        raise DataError(
+            f"expected a label among the {len(classes)} classes of {name}, got {numbers[wrong[0]]} in row {wrong[0]}: "
+            "mend the label or the list of classes"
+        )
+    names = pyarrow.array([*classes, ""], pyarrow.large_string())
+    return pyarrow.chunked_array([names.take(pyarrow.array(numbers % len(names)))])
+
+
+def join_tables(tables: Sequence[pyarrow.Table], splits: Sequence[str]) -> pyarrow.Table:
+    """Tables of text one after the other; the rows of one that has no column `split` are in the split given for it."""
+    import pyarrow
+
+    roles = {role for table in tables for role in table.column_names}
+    if any(split != WHOLE for split in splits):
+        roles.add("split")
+    parts = []
+    for table, split in zip(tables, splits, strict=True):
+        instead = {"split": split, "group": "", "weight": "1"}
+        for role in sorted(roles - set(table.column_names)):
+            table = table.append_column(
+                role, pyarrow.repeat(pyarrow.scalar(instead[role], pyarrow.large_string()), len(table))
+            )
+        parts.append(table.select(sorted(roles)))
+    return pyarrow.concat_tables(parts)
+
+
+def arrange_rows(
+    name: str,
+    source: Source,
+    table: pyarrow.Table,
+    *,
+    classes: tuple[str, ...] | None = None,
+    usable: np.ndarray | None = None,
+    notes: Sequence[str] = (),
+    left_out: Mapping[str, str] | None = None,
+) -> Dataset:
+    """A Dataset from the rows of `source`, in their order, by the columns of `table`, which are text as by `as_text`.
+
+    It has `label` and may have `split`, `group`, `weight`, and `path` (large_binary), by which rows that repeat
+    another are told. Only the `usable` rows, bool (N,), are looked at; `notes` and `left_out` say why others are not.
+    Rows without a label or a split are left out by name. `classes` are the names in their order where a list of them is
+    given. Raises DataError when no row is left, for a label that is not among `classes`, and for a weight that is none.
+    """
+    import pyarrow
+    import pyarrow.compute
+
+    usable = np.ones(len(table), bool) if usable is None else usable.copy()
+    notes, left_out = [*notes], dict(left_out or {})
+    for role in ("label", "split"):
+        if role in table.column_names:
+            blank = usable & pyarrow.compute.equal(table[role], "").to_numpy()
+            if blank.any():
+                of_blank = {source.name(row): f"it has no {role}" for row in np.flatnonzero(blank).tolist()}
+                notes.append(
+                    f"{int(blank.sum()):,} of {len(table):,} row(s) of {name} have no {role} and were left out "
+                    f"({first_three(list(of_blank))})"
+                )
+                left_out |= of_blank
+                usable &= ~blank
+    splits, split = _splits(table, usable, name)
+    if "path" in table.column_names:
+        kept = _drop_repeated(table, split, usable, notes, name)
+        _forgive(left_out, source, table["path"], usable)
+        usable = kept
+    rows = np.flatnonzero(usable)
+    if not len(rows):
+        raise DataError(f"expected rows with an image and a label in {name}, got none of {len(table):,}: add some")
+    words, numbers = _encode(table["label"])
+    used = [words[number] for number in np.unique(numbers[rows])]
+    order = in_order(set(used)) if classes is None else classes
+    position = {word: index for index, word in enumerate(order)}
+    labels = np.array([position.get(word, -1) for word in words], dtype=np.int64)[numbers]
+    strangers = rows[labels[rows] < 0]
+    if len(strangers):
+        raise DataError(
+            f"expected a label among the {len(order)} classes of {name}, got {words[numbers[strangers[0]]]!r} in "
+            f"row {strangers[0]}: mend the label or the list of classes"
+        )
+    groups = _groups(table["group"]) if "group" in table.column_names else None
+    weights = _weights(table["weight"], rows, name) if "weight" in table.column_names else None
+    images = {}
+    for number, own in enumerate(splits):
+        chosen = rows[split[rows] == number]
+        if len(chosen):
+            images[own] = Images(
+                source,
+                chosen,
+                labels[chosen],
+                None if groups is None else groups[chosen],
+                None if weights is None else weights[chosen],
+            )
+    return Dataset(name, order, images, tuple(notes), left_out)
+
+
+def first_three(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+
+
+def _encode(column: pyarrow.ChunkedArray) -> tuple[list[str], np.ndarray]:
+    """Each different text of a column once, and its number for every row, int64 (N,)."""
+    encoded = column.combine_chunks().dictionary_encode()
+    return encoded.dictionary.to_pylist(), encoded.indices.to_numpy().astype(np.int64)
+
+
+def _splits(table: pyarrow.Table, usable: np.ndarray, name: str) -> tuple[list[str], np.ndarray]:
+    """Names of splits, those that have rows, and the number of each row's split, int64 (N,), -1 for none."""
+    if "split" not in table.column_names:
+        return [WHOLE], np.zeros(len(table), np.int64)
+    words, numbers = _encode(table["split"])
+    meant = [SPLIT_FOLDERS.get(word.lower(), word) for word in words]
+    used = {meant[number] for number in np.unique(numbers[usable])}
+    if WHOLE in used and len(used) > 1:
+        raise DataError(
+            f"expected splits such as train, val and test in {name}, got {WHOLE!r} beside "
+            f"{first_three(sorted(used - {WHOLE}))}: say of each row which split it is in"
+        )
+    splits = [*(known for known in (TRAIN, VAL, TEST) if known in used), *sorted(used - {TRAIN, VAL, TEST})]
+    position = {word: index for index, word in enumerate(splits)}
+    return splits, np.array([position.get(word, -1) for word in meant], dtype=np.int64)[numbers]
+
+
+def _drop_repeated(
+    table: pyarrow.Table, split: np.ndarray, usable: np.ndarray, notes: list[str], name: str
+) -> np.ndarray:
+    """The usable rows without those whose image is in the same split already, bool (N,); notes tell of them."""
+    rows = np.flatnonzero(usable)
+    paths = table["path"].combine_chunks()
+    image = paths.dictionary_encode().indices.to_numpy().astype(np.int64)[rows] * (split.max(initial=0) + 1)
+    _, first, number = np.unique(image + split[rows], return_index=True, return_inverse=True)
+    if len(first) == len(rows):
+        return usable
+    again = np.ones(len(rows), bool)
+    again[first] = False
+    repeated, original = rows[again], rows[first[number[again]]]
+    kept = usable.copy()
+    kept[repeated] = False
+    labels = table["label"].combine_chunks()
+
+    def shown(row: int) -> str:
+        return str(paths[row].as_py().decode(errors="replace"))
+
+    contradictions = []
+    copies: list[str] = []
+    for row, before in zip(repeated.tolist(), original.tolist(), strict=True):
+        label, kept_label = labels[row].as_py(), labels[before].as_py()
+        if label == kept_label:
+            copies.append(shown(row))
+        else:
+            contradictions.append(f"{shown(row)}: {kept_label!r} and {label!r}")
+    if copies:
+        notes.append(f"{len(copies):,} row(s) of {name} repeat another and were counted once ({first_three(copies)})")
+    if contradictions:
+        notes.append(
+            f"{len(contradictions):,} row(s) of {name} give an image another label than a row before, which was kept "
+            f"({first_three(contradictions)})"
+        )
+    return kept
+
+
+def _forgive(left_out: dict[str, str], source: Source, paths: pyarrow.ChunkedArray, usable: np.ndarray) -> None:
+    """An image that one row leaves out and another one keeps is not left out."""
+    import pyarrow.compute
+
+    refused = np.flatnonzero(~usable)
+    if len(refused):
+        used = paths.filter(usable)
+        again = pyarrow.compute.is_in(paths.take(refused), value_set=used.combine_chunks()).to_numpy()
+        for row in refused[again].tolist():
+            left_out.pop(source.name(row), None)
+
+
+def _groups(column: pyarrow.ChunkedArray) -> np.ndarray:
+    """The number of each row's group, int64 (N,); a row that names none is alone in one."""
+    words, numbers = _encode(column)
+    return np.where(np.array([not word for word in words])[numbers], len(words) + np.arange(len(numbers)), numbers)
+
+
+def _weights(column: pyarrow.ChunkedArray, rows: np.ndarray, name: str) -> np.ndarray:
+    """The weight of each of some rows, float32 (N,), 0 for the others."""
+    import pyarrow
+
+    weights = np.zeros(len(column), np.float32)
+    texts = column.take(rows)
+    try:
+        given = texts.cast(pyarrow.float64()).to_numpy()
+    except pyarrow.ArrowInvalid:
+        given = np.array([_number(text) for text in texts.to_pylist()])
+    with np.errstate(over="ignore"):
+        weights[rows] = given
+    wrong = ~(np.isfinite(weights[rows]) & (weights[rows] >= 0))
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise DataError(
+            f"expected a weight of 0 or more in every row of {name}, got {texts[row].as_py()!r} in row {rows[row]}: "
+            "mend it"
+        )
+    return weights
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan

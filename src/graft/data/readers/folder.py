@@ -1,0 +1,134 @@
+"""A folder per class, with or without a folder per split above: `train/ants/1.jpg` or `ants/1.jpg`.
+
+Hidden files are passed over, links are followed, and a folder that was already visited is not entered again.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from graft.data.dataset import Dataset
+from graft.data.readers.tree import Listing, arrange
+from graft.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow
+
+
+class Files:
+    """Images that are files of their own, at paths relative to a folder: bytes with `/`, large_binary (N,)."""
+
+    def __init__(self, root: Path, paths: pyarrow.LargeBinaryArray) -> None:
+        self.root = root
+        self.paths = paths
+
+    @classmethod
+    def of(cls, paths: Iterable[Path | str], root: Path | None = None) -> Files:
+        """Files at paths that are absolute or relative to `root`, the working folder by default."""
+        import pyarrow
+
+        return cls(root or Path(), pyarrow.array([os.fsencode(path) for path in paths], pyarrow.large_binary()))
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def path(self, row: int) -> Path:
+        return self.root / self.key(row)
+
+    def name(self, row: int) -> str:
+        return str(self.path(row))
+
+    def key(self, row: int) -> str:
+        return os.fsdecode(self.paths[row].as_py())
+
+    def read(self, row: int) -> bytes:
+        return read_file(self.path(row))
+
+    def stamp(self, row: int) -> str:
+        return f"{self.key(row)}:{file_stamp(self.path(row))}"
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of an image. Raises OSError for what is no file, or has more than an image may have."""
+    from graft.images.decoding import MAX_BYTES
+
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        # A pipe or a device: reading it may never end.
+        raise OSError("expected a file, got something else under its name")
+    if status.st_size > MAX_BYTES:
+        raise OSError(f"expected an image of at most {MAX_BYTES:,} bytes, got {status.st_size:,}")
+    return path.read_bytes()
+
+
+def file_stamp(path: Path) -> str:
+    """Number, size and times of a file, a text that changes when its content does.
+
+    The change time is in it beside the modification time, which unpacking and copying tools set back. The number tells
+    apart files of one size that were written within a tick of the clock.
+    """
+    try:
+        status = path.stat()
+    except OSError:
+        return "missing"
+    return f"{status.st_ino}:{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}"
+
+
+def read_folder(root: Path) -> Dataset:
+    """A Dataset from a folder of folders. Raises DataError when no class holds a file."""
+    listing = list_folder(root)
+    return arrange(listing, Files(root, listing.files))
+
+
+def list_folder(root: Path) -> Listing:
+    """What is in a folder; those below it that cannot be read are named in the notes. Raises DataError."""
+    import pyarrow
+
+    notes: list[str] = []
+
+    def failed(error: OSError) -> None:
+        if Path(error.filename) == root:
+            raise DataError(f"expected a folder that can be read, got {root} ({error.strerror}): check its rights")
+        notes.append(f"folder {error.filename} cannot be read ({error.strerror}) and was left out")
+
+    prefix, chunks, folders = os.fsencode(root) + b"/", [], set()
+    for folder, names in _walk(root, failed):
+        below = os.fsencode(folder).removeprefix(prefix[:-1]).lstrip(b"/")
+        paths = [(below + b"/" if below else b"") + os.fsencode(name) for name in names]
+        chunks.append(pyarrow.array(paths, pyarrow.large_binary()))
+        parts = tuple(os.fsdecode(part) for part in below.split(b"/")) if below else ()
+        if 0 < len(parts) <= 2:
+            folders.add(parts)
+    return Listing(root.name, pyarrow.concat_arrays(chunks), frozenset(folders), tuple(notes))
+
+
+def files_below(folder: Path, failed: Callable[[OSError], None] | None = None) -> Iterator[Path]:
+    """Every file that is not hidden, at any depth, sorted by name within each folder; links are followed once.
+
+    `failed` is told of each folder that cannot be read; without it such folders are passed over.
+    """
+    for parent, names in _walk(folder, failed):
+        yield from (Path(parent, name) for name in names)
+
+
+def _walk(folder: Path, failed: Callable[[OSError], None] | None = None) -> Iterator[tuple[str, list[str]]]:
+    """Every folder at any depth with the names of its files, sorted, without what is hidden."""
+    # A link to a folder above leads to images that are counted elsewhere, perhaps under another class.
+    seen = {_identity(above) for above in folder.absolute().parents}
+    for parent, folders, files in os.walk(folder, onerror=failed, followlinks=True):
+        identity = _identity(Path(parent))
+        if identity in seen:
+            folders.clear()
+            continue
+        seen.add(identity)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield parent, sorted(name for name in files if not name.startswith("."))
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino

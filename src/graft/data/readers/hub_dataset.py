@@ -1,0 +1,128 @@
+"""Datasets of the Hugging Face hub, `hf:owner/dataset[@revision][:config]`, through the package `datasets`.
+
+They are fetched into that package's cache without a token, and no code of theirs is run. Images are read from its
+Arrow files as they were stored, and decoded here as those of any other source.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graft.data.dataset import Dataset, Several
+from graft.data.readers.columns import arrange_rows, as_text, find_columns, join_tables, names_of_labels
+from graft.data.readers.folder import file_stamp, read_file
+from graft.errors import DataError, FetchError
+
+if TYPE_CHECKING:
+    import pyarrow
+
+PREFIX = "hf:"
+_NAME = re.compile(r"^hf:(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[^:@]+))?(:(?P<config>[^:@]+))?$")
+
+
+class Cells:
+    """Images in a column of one split, structs of bytes and of a path that counts where there are no bytes."""
+
+    def __init__(self, label: str, column: pyarrow.ChunkedArray, stamp: str) -> None:
+        self.label = label
+        self.column = column
+        self._stamp = stamp
+
+    def __len__(self) -> int:
+        return len(self.column)
+
+    def name(self, row: int) -> str:
+        return f"{self.label}[{row}]"
+
+    key = name
+
+    def read(self, row: int) -> bytes:
+        cell = self.column[row].as_py() or {}
+        if cell.get("bytes") is not None:
+            return bytes(cell["bytes"])
+        if cell.get("path"):
+            return read_file(Path(cell["path"]))
+        raise OSError("expected an embedded image, got an empty cell")
+
+    def stamp(self, row: int) -> str:
+        return f"{self._stamp}:{row}"
+
+
+def read_hub_dataset(address: str, group: str | None = None) -> Dataset:
+    """A Dataset from `hf:owner/dataset`, all its splits. `group` names the column of groups, `group` by default.
+
+    Raises DataError for an address or a dataset that is none of images with labels, FetchError when it cannot be had.
+    """
+    match = _NAME.match(address)
+    if match is None:
+        raise DataError(
+            f"expected hf:owner/dataset, hf:owner/dataset@revision or hf:owner/dataset:config, got {address!r}: mend it"
+        )
+    try:
+        import datasets
+    except ImportError:
+        raise DataError(
+            f"expected the package 'datasets' to read {address}, which is not installed: "
+            "pip install 'graft-vision[datasets]'"
+        ) from None
+    try:
+        splits = datasets.load_dataset(match["name"], match["config"], revision=match["revision"], token=False)
+    except Exception as error:  # of the network, of the hub, of the files: each has errors of its own
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise FetchError(
+            f"expected to fetch {address}, got {type(error).__name__} ({reason}): check the name and the "
+            "connection, or fetch it once where there is one"
+        ) from None
+    return replace(arrange_splits(address, splits, group), name=match["name"].partition("/")[2])
+
+
+def arrange_splits(address: str, splits: Any, group: str | None = None) -> Dataset:
+    """A Dataset from a `datasets.DatasetDict`. Raises DataError when it has no images or no labels."""
+    import pyarrow
+
+    sources, tables, declared = [], [], None
+    for split, rows in splits.items():
+        rows = rows.flatten_indices() if rows._indices is not None else rows
+        image = _image_column(rows, address)
+        found = find_columns(rows.column_names, group)
+        label = rows.column_names[found["label"]] if "label" in found else _class_column(rows, address)
+        declared = declared or getattr(rows.features[label], "names", None)
+        arrow = rows.data.table
+        columns = {
+            role: as_text(arrow[rows.column_names[place]], f"the column of the {role} of {address}")
+            for role, place in found.items()
+            if role not in ("path", "label", "split")
+        }
+        columns["label"] = names_of_labels(arrow[label], declared, f"{address} ({split})")
+        stamp = "|".join(file_stamp(Path(file["filename"])) for file in rows.cache_files) or rows._fingerprint
+        sources.append(Cells(f"{address}/{split}", arrow[image], stamp))
+        tables.append(pyarrow.table(columns))
+    source = sources[0] if len(sources) == 1 else Several(sources)
+    table = join_tables(tables, list(splits))
+    return arrange_rows(address, source, table, classes=tuple(declared) if declared else None)
+
+
+def _image_column(rows: Any, address: str) -> str:
+    import datasets
+
+    columns = [name for name, feature in rows.features.items() if isinstance(feature, datasets.Image)]
+    if not columns:
+        raise DataError(
+            f"expected a column of images in {address}, got {', '.join(rows.column_names)}: give a dataset of images"
+        )
+    return "image" if "image" in columns else str(columns[0])
+
+
+def _class_column(rows: Any, address: str) -> str:
+    import datasets
+
+    columns = [name for name, feature in rows.features.items() if isinstance(feature, datasets.ClassLabel)]
+    if len(columns) != 1:
+        raise DataError(
+            f"expected a column 'label' in {address}, got {', '.join(rows.column_names)}: give a dataset "
+            "with one label for each image"
+        )
+    return str(columns[0])

@@ -1,0 +1,243 @@
+"""Parquet files with embedded images: a column of structs with `bytes`, or `image` of bytes, and one of labels.
+
+The layout that image datasets on Hugging Face have. Class names come from the schema's metadata: a JSON list under
+`classes`, or the label feature under `huggingface`; failing both, the labels themselves are the names. Numbers count in
+the list of their own file, so files that list the classes in different orders agree. Files with paths in place of
+images are manifests, and go the way of these.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from graft.data.dataset import WHOLE, Dataset
+from graft.data.readers.columns import arrange_rows, as_text, find_columns, join_tables, names_of_labels
+from graft.data.readers.folder import file_stamp
+from graft.data.readers.table import arrange_table, read_columns, starting_from
+from graft.data.readers.tree import split_in_name
+from graft.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow
+    import pyarrow.parquet
+
+# Row groups stay in memory up to this many bytes: small sets are read from the disk once.
+_KEPT_BYTES = 2**30
+
+
+@dataclass(frozen=True)
+class _File:
+    """One Parquet file with embedded images, which are in the leaf `column`: `image.bytes`."""
+
+    path: Path
+    metadata: pyarrow.parquet.FileMetaData
+    column: str
+    classes: list[str] | None
+
+
+class Rows:
+    """Images in a column of Parquet files, one file after the other.
+
+    A row group is read when an image in it is asked for and kept for the next ones, while the kept ones fit in
+    `kept_bytes`. Read in order, or from a set that fits, every group is read once; in any other order, a set that is
+    larger is read slowly, the more so the larger its row groups are.
+    """
+
+    def __init__(self, root: Path, files: list[_File], kept_bytes: int = _KEPT_BYTES) -> None:
+        self.files = files
+        self.labels = [file.path.relative_to(root).as_posix() for file in files]
+        self.stamps = [file_stamp(file.path) for file in files]
+        self.first_rows = np.cumsum([0, *(file.metadata.num_rows for file in files)])
+        self.groups = [(file, group) for file in files for group in range(file.metadata.num_row_groups)]
+        self.starts = np.cumsum([0, *(file.metadata.row_group(group).num_rows for file, group in self.groups)])
+        self.kept_bytes = kept_bytes
+        self._kept: dict[int, pyarrow.ChunkedArray] = {}
+        self._reading = Lock()
+
+    def __len__(self) -> int:
+        return int(self.first_rows[-1])
+
+    def _place(self, row: int) -> tuple[int, int]:
+        file = int(np.searchsorted(self.first_rows, row, side="right")) - 1
+        return file, row - int(self.first_rows[file])
+
+    def name(self, row: int) -> str:
+        file, own = self._place(row)
+        return f"{self.labels[file]}[{own}]"
+
+    key = name
+
+    def stamp(self, row: int) -> str:
+        file, own = self._place(row)
+        return f"{self.stamps[file]}:{own}"
+
+    def read(self, row: int) -> bytes:
+        number = int(np.searchsorted(self.starts, row, side="right")) - 1
+        value = self._group(number)[row - int(self.starts[number])].as_py()
+        if value is None:
+            raise OSError("expected an embedded image, got an empty cell")
+        return bytes(value)
+
+    def _group(self, number: int) -> pyarrow.ChunkedArray:
+        kept = self._kept.get(number)
+        if kept is not None:
+            return kept
+        # One thread reads; the others mostly want the same group, and those that want a kept one do not come here.
+        with self._reading:
+            if number not in self._kept:
+                column = _read_group(*self.groups[number])
+                held = column.nbytes + sum(group.nbytes for group in self._kept.values())
+                for oldest in list(self._kept):
+                    if held <= self.kept_bytes:
+                        break
+                    held -= self._kept.pop(oldest).nbytes
+                self._kept[number] = column
+            return self._kept[number]
+
+
+def read_parquet(path: Path, group: str | None = None) -> Dataset:
+    """A Dataset from one Parquet file or a folder of them, named by split: `train.parquet`, `test-00000-of-00002…`.
+
+    A column `split` has more weight than the file's name. `group` names the column that tells groups, `group` by
+    default. Raises DataError for a file that is no Parquet, lacks a column, or has labels out of range.
+    """
+    files = sorted(file for file in path.rglob("*.parquet") if file.is_file()) if path.is_dir() else [path]
+    if not files:
+        raise DataError(f"expected Parquet files in {path}, got none: add them or give another folder")
+    name, root = (path.stem, path.parent) if path.is_file() else (path.name, path)
+    opened = [_open(file, group) for file in files]
+    embedded = [found[0] for found in opened if found]
+    if 0 < len(embedded) < len(files):
+        others = ", ".join(file.name for file, found in zip(files, opened, strict=True) if not found)
+        raise DataError(
+            f"expected embedded images in every file of {path}, got none in {others}: move these files elsewhere"
+        )
+    if not embedded:
+        manifests = [starting_from(read_columns(file, group), file.parent.relative_to(root)) for file in files]
+        return arrange_table(name, root, _joined(manifests, files, path))
+    first = next((file.classes for file in embedded if file.classes), None)
+    classes = tuple(dict.fromkeys(each for file in embedded for each in file.classes or ())) or None
+    tables = [_with_names(table, file.classes or first, file.path.name) for file, table in filter(None, opened)]
+    return arrange_rows(name, Rows(root, embedded), _joined(tables, files, path), classes=classes)
+
+
+def _joined(tables: list[pyarrow.Table], files: list[Path], path: Path) -> pyarrow.Table:
+    splits = [split_in_name(file.relative_to(path).as_posix() if path.is_dir() else file.name) for file in files]
+    alone = [
+        file.name
+        for file, table, split in zip(files, tables, splits, strict=True)
+        if split == WHOLE and "split" not in table.column_names
+    ]
+    if alone and len(alone) < len(files):
+        raise DataError(
+            f"expected every file in {path} to be named after its split, got {', '.join(alone)}: rename or move it"
+        )
+    return join_tables(tables, splits)
+
+
+def _open(path: Path, group: str | None) -> tuple[_File, pyarrow.Table] | None:
+    """A file and its columns but for the images, or None when no column holds any."""
+    import pyarrow
+    import pyarrow.parquet
+
+    with _read_errors(path), pyarrow.OSFile(os.fsencode(path)) as file:
+        opened = pyarrow.parquet.ParquetFile(file)
+        schema = opened.schema_arrow
+        column = _image_column(schema)
+        if column is None:
+            return None
+        found = {role: place for role, place in find_columns(schema.names, group).items() if role != "path"}
+        if "label" not in found:
+            raise DataError(
+                f"expected a column 'label' in {path.name}, got {', '.join(schema.names)}: rename or add 'label'"
+            )
+        table = opened.read(columns=[schema.names[place] for place in set(found.values())])
+        names = {role: schema.names[place] for role, place in found.items()}
+        texts = {role: as_text(table[name], f"the column {name!r} of {path.name}") for role, name in names.items()}
+        # As it is: a number counts in a list of classes, its spelling does not.
+        texts["label"] = table[names["label"]]
+        classes = _declared_classes(schema, names["label"])
+        return _File(path, opened.metadata, column, classes), pyarrow.table(texts)
+
+
+def _image_column(schema: pyarrow.Schema) -> str | None:
+    """The leaf that holds the images: of `image`, or of the first column of structs with `bytes`."""
+    import pyarrow
+
+    def is_bytes(kind: pyarrow.DataType) -> bool:
+        return pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind)
+
+    def has_bytes(kind: pyarrow.DataType) -> bool:
+        return (
+            pyarrow.types.is_struct(kind) and kind.get_field_index("bytes") >= 0 and is_bytes(kind.field("bytes").type)
+        )
+
+    for field in sorted(schema, key=lambda field: field.name.strip().lower() != "image"):
+        if has_bytes(field.type):
+            return f"{field.name}.bytes"
+        if field.name.strip().lower() == "image":
+            if is_bytes(field.type):
+                return str(field.name)
+            if pyarrow.types.is_struct(field.type):
+                raise DataError(f"expected images as bytes in the column 'image', got {field.type}: embed them")
+    return None
+
+
+def _read_group(file: _File, group: int) -> pyarrow.ChunkedArray:
+    """The images of one row group, binary (N,). Raises OSError."""
+    import pyarrow
+    import pyarrow.compute
+    import pyarrow.parquet
+
+    try:
+        with pyarrow.OSFile(os.fsencode(file.path)) as opened:
+            parquet = pyarrow.parquet.ParquetFile(opened, metadata=file.metadata)
+            column = parquet.read_row_group(group, columns=[file.column]).column(0)
+        return pyarrow.compute.struct_field(column, "bytes") if pyarrow.types.is_struct(column.type) else column
+    except (pyarrow.ArrowException, OSError) as error:
+        raise OSError(f"{file.path} cannot be read any more ({_first_line(error)})") from None
+
+
+@contextmanager
+def _read_errors(path: Path) -> Iterator[None]:
+    import pyarrow
+
+    try:
+        yield
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(
+            f"expected a Parquet file, got {path} ({_first_line(error)}): check that it is complete"
+        ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _declared_classes(schema: pyarrow.Schema, label: str) -> list[str] | None:
+    metadata = schema.metadata or {}
+    try:
+        if b"classes" in metadata:
+            names = json.loads(metadata[b"classes"])
+        elif b"huggingface" in metadata:
+            names = json.loads(metadata[b"huggingface"])["info"]["features"][label]["names"]
+        else:
+            return None
+    except (ValueError, KeyError, TypeError):
+        return None
+    return [str(name) for name in names] if isinstance(names, list) and names else None
+
+
+def _with_names(table: pyarrow.Table, classes: list[str] | None, name: str) -> pyarrow.Table:
+    """The same columns with names as labels."""
+    labels = names_of_labels(table["label"], classes, name)
+    return table.set_column(table.column_names.index("label"), "label", labels)

@@ -1,0 +1,75 @@
+"""Labels of WebDataset samples: from the files beside an image, and from a list of classes beside the shards."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+# Each in the order in which they are asked.
+LABELS = (b"cls", b"json", b"txt")
+_LABEL_KEYS = ("label", "class", "cls")
+_LISTS = ("classes.txt", "classes.json", "labels.txt", "classnames.txt", "_info.json", "dataset_info.json")
+_LIST_KEYS = ("classes", "names", "class_names", "labels", "label_names")
+
+
+def label_of(labels: dict[bytes, bytes]) -> tuple[str, str]:
+    """The label of a sample as text, or an empty one and the reason. Whole numbers have no leading zeros."""
+    reason = "it has no label"
+    for ending in LABELS:
+        if ending not in labels:
+            continue
+        value: Any = labels[ending].decode(errors="backslashreplace")
+        if ending == b"json":
+            try:
+                record = json.loads(value)
+            except (ValueError, RecursionError):
+                reason = "its label in JSON cannot be read"
+                continue
+            values = [record[key] for key in _LABEL_KEYS if key in record] if isinstance(record, dict) else [record]
+            value = next((each for each in values if isinstance(each, str | int) and not isinstance(each, bool)), "")
+        text = str(value).strip()
+        if text.isascii() and text.isdigit():
+            text = text.lstrip("0") or "0"
+        # -1 stands for no label, as it does in datasets on Hugging Face.
+        if text and text != "-1":
+            return text, ""
+    return "", reason
+
+
+def names_of(words: list[str], root: Path) -> tuple[list[str], tuple[str, ...] | None, list[str]]:
+    """The names that labels stand for, all names of the list that was used, if one was, and notes.
+
+    A list is used when all labels are whole numbers and it reaches to the largest.
+    """
+    notes: list[str] = []
+    if all(word.isascii() and word.isdigit() for word in words):
+        largest = max(map(int, words))
+        for file in _LISTS:
+            listed = _list_in(root / file)
+            if len(listed) > largest:
+                # One word may name two classes, as `crane` does in ImageNet.
+                often = Counter(listed)
+                names = [f"{name} ({number})" if often[name] > 1 else name for number, name in enumerate(listed)]
+                return [names[int(word)] for word in words], tuple(names), notes
+            if listed:
+                notes.append(f"{file} lists {len(listed):,} classes, and labels reach {largest}: it was not used")
+    return words, None, notes
+
+
+def _list_in(file: Path) -> list[str]:
+    """The class names in a file, one a line or as JSON; none where there is no such file or it holds something else."""
+    try:
+        text = file.read_text("utf-8-sig")
+        if file.suffix == ".txt":
+            return [line.strip() for line in text.splitlines() if line.strip()]
+        value = json.loads(text)
+    except (OSError, ValueError, RecursionError):
+        return []
+    if isinstance(value, dict):
+        features = value.get("features")
+        label = features.get("label") if isinstance(features, dict) else None
+        places = [value, label] if isinstance(label, dict) else [value]
+        value = next((place[key] for place in places for key in _LIST_KEYS if isinstance(place.get(key), list)), [])
+    return [str(name) for name in value] if isinstance(value, list) else []

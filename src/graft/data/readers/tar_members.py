@@ -1,0 +1,135 @@
+"""The members of a tar file, in order, by Python's tarfile.
+
+It ends without a word at a header that makes no sense, and keeps an object for each member: here it is asked for one
+after the other, and what it left is looked at.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import tarfile
+from collections.abc import Callable, Iterator
+from io import BufferedIOBase
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from graft.data.readers.streams import BOMB_RATIO, DAMAGE, bomb_limit, is_compressed, open_content
+from graft.errors import DataError
+
+FILE, FOLDER, HARD_LINK, SYMBOLIC_LINK, OTHER = (
+    "file",
+    "folder",
+    "hard link",
+    "symbolic link",
+    "neither file nor folder",
+)
+_KINDS = {tarfile.DIRTYPE: FOLDER, tarfile.LNKTYPE: HARD_LINK, tarfile.SYMTYPE: SYMBOLIC_LINK}
+# tarfile passes on what comes of numbers and texts that make no sense, such as an offset that no file has.
+_NONSENSE = (tarfile.TarError, ValueError, OverflowError, RecursionError, *DAMAGE)
+# Names, extended headers and labels are shorter.
+MOST_TEXT_BYTES = 2**20
+
+
+class Member(NamedTuple):
+    """One entry of an archive: its kind, where its content is, what a link leads to, and the content if asked for."""
+
+    name: bytes
+    kind: str
+    place: tuple[int, ...]
+    link: bytes = b""
+    content: bytes = b""
+
+
+class BrokenTarError(Exception):
+    """A tar file ends, or makes no sense any more, before its end: why, and in which member where that is known."""
+
+    def __init__(self, reason: str, member: bytes | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.member = member
+
+    def note(self, name: str, consequence: str) -> str:
+        """A sentence for the user on the file of that name."""
+        inside = "" if self.member is None else f", in the middle of {os.fsdecode(self.member)!r}"
+        return f"{name} is not whole ({self.reason}{inside}): {consequence}, fetch it again"
+
+
+def looks_like_tar(path: Path) -> bool:
+    """Whether a file, compressed or not, begins with the header of a member, or is a tar file without any."""
+    with open_content(path) as content:
+        try:
+            if _open_tar(content).next() is not None:
+                return True
+            content.seek(0)
+            return content.read(2 * tarfile.BLOCKSIZE) == bytes(2 * tarfile.BLOCKSIZE)
+        except (BrokenTarError, *DAMAGE):
+            return False
+
+
+def members_of(path: Path, wanted: Callable[[bytes], bool] = lambda name: False) -> Iterator[Member]:
+    """Every member that is whole; its place is the start and the size of its content.
+
+    The content of those whose name is `wanted` comes with them, unless it is larger than MOST_TEXT_BYTES. Raises
+    BrokenTarError after the last whole one of a file that is cut off or damaged, and DataError for a bomb.
+    """
+    most = bomb_limit(path) if is_compressed(path) else math.inf
+    with open_content(path) as content:
+        tar, before, name = _open_tar(content), 0, None
+        try:
+            while (info := tar.next()) is not None:
+                # Where tarfile keeps them all.
+                tar.members.clear()  # type: ignore[attr-defined]
+                if info.size < 0 or tar.offset <= before:
+                    raise tarfile.ReadError("a member of less than no bytes")
+                before, name = tar.offset, _as_bytes(info.name)
+                if tar.offset > most:
+                    raise DataError(
+                        f"expected content of at most {BOMB_RATIO} times the size of {path.name}, got more than "
+                        f"{most:,} bytes: it is damaged or a bomb, do not trust it"
+                    )
+                kind = FILE if info.isreg() and not info.issparse() else _KINDS.get(info.type, OTHER)
+                data = _read(content, info, wanted(name)) if kind == FILE else b""
+                yield Member(name, kind, (info.offset_data, info.size), _as_bytes(info.linkname), data)
+                name = None
+            content.seek(tar.offset)
+            if any(end := content.read(tarfile.BLOCKSIZE)) or len(end) < tarfile.BLOCKSIZE:
+                raise tarfile.ReadError("no header of a tar file follows, and no mark that ends one")
+        except _NONSENSE as error:
+            raise BrokenTarError(f"it is cut off or damaged: {error}", name) from None
+
+
+def _open_tar(content: BufferedIOBase) -> tarfile.TarFile:
+    """Raises BrokenTarError where no tar file begins."""
+    bounded: Any = _Bounded(content)
+    try:
+        return tarfile.TarFile(fileobj=bounded, encoding="utf-8", errors="surrogateescape")
+    except _NONSENSE:
+        raise BrokenTarError("it is no tar file") from None
+
+
+class _Bounded:
+    """A file for tarfile, which reads names of any length that a header states, or all there is for less than none."""
+
+    def __init__(self, file: BufferedIOBase) -> None:
+        self.seek, self.tell, self._read = file.seek, file.tell, file.read
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= MOST_TEXT_BYTES:
+            raise tarfile.ReadError(f"a header of {size:,} bytes")
+        return self._read(size)
+
+
+def _read(content: BufferedIOBase, info: tarfile.TarInfo, wanted: bool) -> bytes:
+    """The content of a member if it is wanted; at least up to its end. Raises EOFError where that is missing."""
+    whole = wanted and info.size <= MOST_TEXT_BYTES
+    length = info.size if whole else min(info.size, 1)
+    content.seek(info.offset_data + info.size - length)
+    data = content.read(length)
+    if len(data) < length:
+        raise EOFError("unexpected end of data")
+    return data if whole else b""
+
+
+def _as_bytes(name: str) -> bytes:
+    return name.encode("utf-8", "surrogateescape")

@@ -1,0 +1,114 @@
+"""The members of a zip file, by Python's zipfile.
+
+That expands all of a member that is compressed by bzip2 or LZMA, however much it is: of these none are read.
+"""
+
+from __future__ import annotations
+
+import stat
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from itertools import pairwise
+from operator import attrgetter
+from pathlib import Path
+from threading import Lock
+
+from graft.data.readers.streams import BOMB_RATIO, bomb_limit
+from graft.data.readers.tar_members import FILE, FOLDER, Member
+from graft.errors import DataError
+
+# What zipfile raises for what is damaged.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError, OverflowError, RuntimeError)
+_ENCRYPTED, _UTF8, _UNIX = 0x2041, 0x0800, 3
+# What is in front of a member's content, at the least.
+_LEAST_HEADER = 30
+
+
+class Zip:
+    """A zip file that stays open, for several threads."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises DataError for one that is not whole, encrypted or a bomb."""
+        self.path = path
+        try:
+            self._archive = zipfile.ZipFile(path)
+        except _DAMAGE as error:
+            raise DataError(
+                f"expected a whole zip file, got {path.name}, whose directory is damaged ({error}): fetch it again"
+            ) from None
+        self._infos = self._archive.infolist()
+        self._lock = Lock()
+        self._refuse_what_is_hostile()
+
+    def members(self) -> Iterator[Member]:
+        """Every member, in the order of the directory. The place of one is what `read` takes."""
+        for number, info in enumerate(self._infos):
+            name = _name(info)
+            kind = FOLDER if name.endswith(b"/") else FILE
+            if info.create_system == _UNIX and stat.S_ISLNK(info.external_attr >> 16):
+                kind = "a link"
+            yield Member(name, kind, (number,))
+
+    def read(self, number: int) -> bytes:
+        """The content of a member, never more than it says. Raises OSError."""
+        from graft.images.decoding import MAX_BYTES
+
+        info = self._infos[number]
+        if max(info.file_size, info.compress_size) > MAX_BYTES:
+            raise OSError(f"expected an image of at most {MAX_BYTES:,} bytes, got {info.file_size:,}")
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise OSError(
+                f"expected a member that is stored or deflated, got method {info.compress_type}: zip it again"
+            )
+        try:
+            # zipfile counts its open members without a lock of its own.
+            with self._lock, self._archive.open(info) as member:
+                data = member.read(info.file_size)
+        except _DAMAGE as error:
+            raise OSError(
+                f"expected a whole member of a zip file, got a damaged one ({str(error) or 'cut off'})"
+            ) from None
+        if len(data) < info.file_size:
+            raise OSError(f"expected {info.file_size:,} bytes, as stated, got {len(data):,}: it is damaged")
+        return data
+
+    def _refuse_what_is_hostile(self) -> None:
+        name = self.path.name
+        encrypted = next((info for info in self._infos if info.flag_bits & _ENCRYPTED), None)
+        if encrypted is not None:
+            raise DataError(
+                f"expected a zip file that anyone can read, got {name}, in which {encrypted.filename!r} is encrypted: "
+                "make it again without a password"
+            )
+        most = bomb_limit(self.path)
+        if sum(info.file_size for info in self._infos) > most:
+            raise DataError(
+                f"expected content of at most {BOMB_RATIO} times the size of {name}, got more than {most:,} bytes: it "
+                "is a bomb, do not trust it"
+            )
+        in_order = sorted(self._infos, key=attrgetter("header_offset"))
+        if in_order and in_order[0].header_offset < 0:
+            raise DataError(f"expected a whole zip file, got {name}, of which a part is missing: fetch it again")
+        if any(
+            one.header_offset + _LEAST_HEADER + one.compress_size > following.header_offset
+            for one, following in pairwise(in_order)
+        ):
+            raise DataError(
+                f"expected members one after the other in {name}, got some that overlap: it is damaged or a bomb, do "
+                "not trust it"
+            )
+
+
+def _name(info: zipfile.ZipInfo) -> bytes:
+    """A name as UTF-8. Many tools forget to flag that it is, and old ones of Windows write its own separator."""
+    name = info.filename.encode()
+    if not info.flag_bits & _UTF8:
+        stored = info.filename.encode("cp437")
+        try:
+            stored.decode()
+            name = stored
+        except UnicodeDecodeError:
+            pass
+    return name if b"/" in name else name.replace(b"\\", b"/")

@@ -1,0 +1,103 @@
+"""Who is told how the work goes: how much of a step is done, a sentence, a table. Free of any other room's types."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+
+@dataclass(frozen=True)
+class Table:
+    """Text in rows and columns; all columns but the first are numbers, or read as such."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    footer: tuple[str, ...] = ()
+
+
+class Step(Protocol):
+    """Told that `done` of `total` parts of the step `name` are done; `text` says how it goes."""
+
+    def __call__(self, name: str, done: int, total: int, text: str = "") -> None: ...
+
+
+def _no_step(name: str, done: int, total: int, text: str = "") -> None: ...
+
+
+@dataclass(frozen=True)
+class Reporter:
+    """Functions that are told of progress, of sentences and of tables. By default nobody is told."""
+
+    step: Step = _no_step
+    note: Callable[[str], None] = lambda sentence: None
+    table: Callable[[Table], None] = lambda table: None
+
+
+NOBODY = Reporter()
+
+
+@contextmanager
+def reporting(reporter: Reporter | None = None, quiet: bool = False) -> Iterator[Reporter]:
+    """`reporter`, or where there is none one that writes to stderr while the block runs.
+
+    On a terminal and in a notebook steps are progress bars with the time left; elsewhere only notes and tables are
+    written. With `quiet` nothing is.
+    """
+    if reporter is not None or quiet:
+        yield reporter or Reporter()
+        return
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not (console.is_terminal or console.is_jupyter):
+        yield Reporter(note=lambda sentence: print(sentence, file=sys.stderr, flush=True), table=_printer(console))
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[text]}"),
+    )
+    with Progress(*columns, console=console, transient=False) as progress:
+        yield Reporter(
+            _Bars(progress), lambda sentence: console.print(sentence, markup=False, highlight=False), _printer(console)
+        )
+
+
+class _Bars:
+    """Progress bars by name."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, name: str, done: int, total: int, text: str = "") -> None:
+        if name not in self._tasks:
+            self._tasks[name] = self._progress.add_task(name, total=total, text="")
+        self._progress.update(self._tasks[name], completed=done, total=total, text=text)
+
+
+def _printer(console: Console) -> Callable[[Table], None]:
+    def show(table: Table) -> None:
+        from rich.table import Table as RichTable
+
+        drawn = RichTable(title=table.title or None, box=None, show_footer=bool(table.footer))
+        footers = table.footer or ("",) * len(table.columns)
+        for number, (column, footer) in enumerate(zip(table.columns, footers, strict=True)):
+            drawn.add_column(column, footer, justify="right" if number else "left")
+        for row in table.rows:
+            drawn.add_row(*row)
+        console.print(drawn)
+
+    return show

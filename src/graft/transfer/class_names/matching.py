@@ -1,0 +1,218 @@
+"""The user's classes in a base that knows others: which of the base's classes count for each, found by name.
+
+Case, accents, underscores and hyphens do not matter. Names that are all of them the base's own are taken as such. Else
+each is looked up as it is written, then in the singular: first in the list of everyday words for ImageNet's classes,
+then among the base's names, then among the synonyms that those list between commas. An explicit class map goes before
+all of it.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor, isin, tensor
+
+from graft.errors import DataError, InputError, did_you_mean
+from graft.transfer.class_names.class_map import ClassMap, read_class_map
+from graft.transfer.class_names.imagenet_words import ANCHORS, imagenet_words
+from graft.transfer.class_names.spelling import fold, forms
+from graft.weights.saved import Outputs
+
+How = Literal["literally", "by name", "by the word list", "by a synonym", "by the class map"]
+# Where a name is looked up in turn: the base's classes by what is written there.
+Tables = tuple[tuple[How, Mapping[str, Iterable[int]]], ...]
+
+# So many are shown where a sentence could name thousands.
+SHOWN = 6
+MOST_NOTES = 20
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How one of the user's classes is read in a base: the indices of the base's classes that count for it."""
+
+    name: str
+    base_classes: tuple[int, ...]
+    how: How
+
+
+def find_outputs(
+    classes: tuple[str, ...],
+    base_classes: tuple[str, ...],
+    base_outputs: Outputs | None = None,
+    class_map: str | Path | None = None,
+) -> tuple[Outputs, tuple[str, ...]]:
+    """For every one of `classes` the outputs of a base's network that count for it, and what a user should know of it.
+
+    `base_outputs` are those of the base's own classes, None for one each in their order; `class_map` is a file for
+    `read_class_map`. The notes say how every class is read that is not the base's by its very name. Raises what
+    `read_classes` and `read_class_map` raise.
+    """
+    readings = read_classes(classes, base_classes, None if class_map is None else read_class_map(Path(class_map)))
+    own = base_outputs or tuple((index,) for index in range(len(base_classes)))
+    outputs = tuple(
+        tuple(sorted(each for index in reading.base_classes for each in own[index])) for reading in readings
+    )
+    read = [reading for reading in readings if reading.how != "literally" or len(reading.base_classes) > 1]
+    notes = [
+        f"{reading.name!r} is read as the base's {_some([base_classes[index] for index in reading.base_classes])} "
+        f"({reading.how})"
+        for reading in read[:MOST_NOTES]
+    ]
+    if len(read) > MOST_NOTES:
+        notes.append(f"{len(read) - MOST_NOTES} more classes are read by name or as the class map says")
+    return outputs, tuple(notes)
+
+
+def read_classes(
+    classes: tuple[str, ...], base_classes: tuple[str, ...], class_map: ClassMap | None = None
+) -> tuple[Reading, ...]:
+    """A reading of every one of `classes`, in order; no class of the base counts for two of them.
+
+    Where two claim the same class of the base it goes to the one that claims fewer (`beagle` before `dog`), and to the
+    class map before all. Raises DataError for names that nothing fits and for claims that nothing decides, InputError
+    for a class map that does not fit the names.
+    """
+    class_map = class_map or {}
+    if strangers := [name for name in class_map if name not in classes]:
+        raise InputError(
+            f"expected classes of the images in the class map, got {_some(strangers, classes)}: write "
+            "them as the images' folders or labels have them"
+        )
+    names = _Names(base_classes)
+    own = all(name in class_map or names.find_own(name) for name in classes)
+    find = names.find_own if own else names.find
+    readings, lost = [], []
+    for name in classes:
+        found = _mapped(name, class_map[name], names) if name in class_map else find(name)
+        if found is None:
+            lost.append(name)
+        else:
+            readings.append(found)
+    if lost:
+        raise DataError(
+            f"expected classes that are among the base's {len(base_classes)} by name, got "
+            f"{_some(lost, names.known())}: say with --class-map FILE which of the base's classes count for "
+            "each, or train a head"
+        )
+    return _each_once(readings, base_classes)
+
+
+def note_on_others(split: str, logits: Tensor, outputs: Outputs) -> str:
+    """How often the likeliest of all outputs, of logits (n, outputs), counts for none of the classes."""
+    counted = tensor([output for each in outputs for output in each])
+    others = len(logits) - int(isin(logits.argmax(1), counted).sum())
+    return (
+        f"on {others} of {len(logits)} images in {split} the base's own first answer is none of these classes; "
+        "probabilities are shared out among these classes alone"
+    )
+
+
+class _Names:
+    """The names of a base's classes, ready for looking up."""
+
+    def __init__(self, base_classes: tuple[str, ...]) -> None:
+        self.classes = base_classes
+        literal, whole, first, synonyms = (defaultdict[str, set[int]](set) for _ in range(4))
+        for index, name in enumerate(base_classes):
+            # A name that occurs twice has its index behind it: it goes by its bare name as well.
+            bare = name.removesuffix(f" ({index})")
+            parts = bare.split(",")
+            for table, keys in (
+                (literal, (name, bare)),
+                (whole, (*forms(name), *forms(bare))),
+                (first, (fold(parts[0]),)),
+                (synonyms, map(fold, parts)),
+            ):
+                for key in keys:
+                    table[key].add(index)
+        words = imagenet_words() if _is_imagenet(base_classes) else {}
+        self._own: Tables = (("literally", literal), ("by name", whole), ("by name", first))
+        # Everyday words go first: to ImageNet a plane is a carpenter's, and a boa is made of feathers.
+        of_words = {fold(word): indices for word, indices in words.items()}
+        self._all: Tables = (("by the word list", of_words), *self._own, ("by a synonym", synonyms))
+
+    def find_own(self, name: str) -> Reading | None:
+        """By a name that the base has for a class, or the first of several."""
+        return _find(name, (fold(name),), self._own)
+
+    def find(self, name: str) -> Reading | None:
+        return _find(name, forms(name), self._all)
+
+    def known(self) -> list[str]:
+        """Everything that can be looked up, for near names."""
+        return list(dict.fromkeys(key for _, table in self._all for key in table))
+
+
+def _find(name: str, spellings: tuple[str, ...], tables: Tables) -> Reading | None:
+    for spelling in spellings:
+        for how, table in tables:
+            key = name if how == "literally" else spelling
+            if key in table:
+                return Reading(name, tuple(sorted(table[key])), how)
+    return None
+
+
+def _is_imagenet(base_classes: tuple[str, ...]) -> bool:
+    return len(base_classes) == 1000 and all(
+        fold(base_classes[index].split(",")[0]) == name for index, name in ANCHORS.items()
+    )
+
+
+def _mapped(name: str, entry: tuple[str | int, ...], names: _Names) -> Reading:
+    found: set[int] = set()
+    for each in entry:
+        if isinstance(each, int):
+            if not 0 <= each < len(names.classes):
+                raise InputError(
+                    f"expected indices from 0 to {len(names.classes) - 1} in the class map, got {each} for {name!r}: "
+                    "mend it"
+                )
+            found.add(each)
+        elif reading := names.find_own(each) or names.find(each):
+            found.update(reading.base_classes)
+        else:
+            raise InputError(
+                f"expected the base's classes in the class map, got {_some([each], names.known())} for "
+                f"{name!r}: mend it"
+            )
+    return Reading(name, tuple(sorted(found)), "by the class map")
+
+
+def _each_once(readings: list[Reading], base_classes: tuple[str, ...]) -> tuple[Reading, ...]:
+    """The readings with every class of the base left to the closest of those that claim it."""
+    claims = defaultdict[int, list[Reading]](list)
+    for reading in readings:
+        for index in reading.base_classes:
+            claims[index].append(reading)
+
+    def closeness(reading: Reading) -> tuple[bool, int]:
+        return reading.how != "by the class map", len(reading.base_classes)
+
+    kept = defaultdict[str, list[int]](list)
+    for index, claimants in sorted(claims.items()):
+        closest, *others = sorted(claimants, key=closeness)
+        if others and closeness(closest) == closeness(others[0]):
+            raise _undecided(closest, others[0], base_classes[index])
+        kept[closest.name].append(index)
+    for reading in readings:
+        if reading.name not in kept:
+            index = reading.base_classes[0]
+            raise _undecided(reading, min(claims[index], key=closeness), base_classes[index])
+    return tuple(replace(reading, base_classes=tuple(kept[reading.name])) for reading in readings)
+
+
+def _undecided(one: Reading, other: Reading, base_class: str) -> DataError:
+    return DataError(
+        f"expected a class of the base to count for one class, got {one.name!r} and {other.name!r} both for "
+        f"{base_class!r}: say with --class-map FILE which of the base's classes count for each, or join the two"
+    )
+
+
+def _some(names: list[str], known: Iterable[str] = ()) -> str:
+    """The first few of `names`, each with the nearest of those that are `known`."""
+    known = list(known)
+    shown = ", ".join(f"{name!r}{did_you_mean(name, known)}" for name in names[:SHOWN])
+    return shown if len(names) <= SHOWN else f"{shown}, … ({len(names)} in all)"

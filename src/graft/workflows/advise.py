@@ -1,0 +1,157 @@
+"""What to keep of a base for these images: measured, raced, and said with its cost."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from graft.accounting.memory import training_memory
+from graft.audit.auditing import look_over
+from graft.data.dataset import TRAIN, counts
+from graft.data.loading import batches
+from graft.data.opening import open_dataset
+from graft.data.splitting import with_validation
+from graft.errors import DataError, InputError, WeightsError
+from graft.features.engine import choose
+from graft.features.extraction import activation_bytes, check_input_size, output_shape
+from graft.images.preprocessing import ResizeMode, normalise, with_choices
+from graft.models.network import INPUT, freeze
+from graft.progress import NOBODY, Reporter
+from graft.training.fitting import Work
+from graft.training.racing import contestants, sample, trials
+from graft.training.recipe import Recipe
+from graft.transfer.advisor import Advice, Cost, decide, textbook
+from graft.transfer.evidence import Evidence, measure
+from graft.transfer.levels import Plan
+from graft.transfer.race import Standing, race
+from graft.weights.base import load_base
+
+# Images that are measured: enough to order domains and stages.
+SAMPLE = 256
+BATCH = 32
+# Of a time budget, what deciding may take; and of its whole training, what a level must have time for.
+DECIDING_SHARE, LEAST_SHARE = 0.25, 0.3
+
+
+@dataclass(frozen=True)
+class BaseAdvice:
+    """The advice for one of several bases."""
+
+    base: str
+    advice: Advice
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"base": self.base, **self.advice.to_dict()}
+
+
+def advise(
+    data: str | Path,
+    base: str = "mobilenet_v2",
+    *,
+    arch: str | None = None,
+    image_size: int | None = None,
+    resize: ResizeMode | None = None,
+    engine: str = "auto",
+    precision: str = "auto",
+    recipe: Recipe | None = None,
+    group: str | None = None,
+    split_file: str | Path | None = None,
+    audit: bool = True,
+    seed: int = 0,
+    with_race: bool = True,
+    progress: bool = False,
+    reporter: Reporter | None = None,
+) -> Advice:
+    """Measure some training images of `data` on `base`, race the plausible levels, and say which one suits them.
+
+    Nothing is kept but activations in the cache. Without the race it is the textbook's rule on what was measured.
+    `group`, `split_file` and `audit` are as for `train`. `reporter` is told of the steps. Raises InputError and its
+    kinds for what cannot be used, FetchError for weights that are not here.
+    """
+    opened = open_dataset(data, group, split_file)
+    with_validation(opened, seed)
+    torch.manual_seed(seed)
+    start = load_base(base, architecture=arch, progress=progress)
+    if not start.pretrained:
+        raise WeightsError(f"expected a base with weights to measure, got {base!r} without: name a file of them")
+    preprocessing = with_choices(start.preprocessing, image_size, resize)
+    check_input_size(start.network, preprocessing)
+    nothing = Plan("head", start.network.cuts[-2], ())
+    chosen, reporter = choose(engine, precision), reporter or NOBODY
+    if audit:
+        opened = look_over(opened, preprocessing, reporter).dataset
+    dataset = with_validation(opened, seed)
+    work = Work(dataset, start, preprocessing, nothing, chosen, recipe or Recipe(), seed, reporter)
+    return advise_on(work, with_race)
+
+
+def advise_bases(data: str | Path, bases: Sequence[str], **options: Any) -> list[BaseAdvice]:
+    """The advice for every base, the one with the highest expected accuracy first.
+
+    Options are those of `advise`. All bases see the same images in the same folds.
+    """
+    if len(set(bases)) < len(bases):
+        raise InputError(f"expected every base once, got {', '.join(bases)}: leave the second out")
+    found = [BaseAdvice(base, advise(data, base, **options)) for base in bases]
+    return sorted(found, key=lambda each: -(each.advice.accuracy or 0.0))
+
+
+def advise_on(work: Work, with_race: bool = True) -> Advice:
+    """The advice for the training images of `work` on its base; the plan in `work` has no part in it."""
+    started = time.perf_counter()
+    evidence, by_class = _measured(work), counts(work.dataset.splits[TRAIN], work.dataset.classes)
+    network = work.base.network
+    solvable = any(True for _ in network.head.parameters())
+    if not (with_race and evidence.probe and solvable):
+        return decide(network, evidence, by_class)
+    rule = textbook(evidence, by_class)
+    total = None if work.deadline is None else work.deadline - started
+
+    def out_of_time() -> bool:
+        return total is not None and time.perf_counter() - started > DECIDING_SHARE * total
+
+    field = contestants(work, rule)
+    standings = race(field, trials(work), out_of_time)
+    left = None if work.deadline is None else work.deadline - time.perf_counter()
+    in_time = [each for each in standings if left is None or LEAST_SHARE * (each.whole_seconds or 0.0) <= left]
+    advice = decide(network, evidence, by_class, in_time)
+    return replace(advice, race=tuple(standings), cost=_cost(work, advice.plan, standings))
+
+
+def _measured(work: Work) -> Evidence:
+    images = sample(work.dataset.splits[TRAIN], work.seed, SAMPLE)
+
+    def normalised() -> Iterator[tuple[Tensor, np.ndarray, np.ndarray | None]]:
+        done = 0
+        for batch in batches(images, work.preprocessing, BATCH):
+            done += len(batch.indices) + len(batch.failures)
+            if len(batch.indices):
+                with torch.inference_mode():
+                    shown = images.take(batch.indices)
+                    yield normalise(batch.pixels, work.preprocessing), shown.labels, shown.groups
+            work.reporter.step("measuring", done, len(images))
+
+    try:
+        return measure(work.base.network, normalised(), work.seed)
+    except ValueError:
+        raise DataError("expected readable images to measure, got none: replace the files") from None
+
+
+def _cost(work: Work, chosen: Plan, standings: Sequence[Standing]) -> Cost:
+    """What training the chosen level takes, judging by its trials."""
+    network, shape = work.base.network, work.preprocessing
+    trunk, crown = network.split(chosen.cut)
+    freeze(trunk)
+    crown.requires_grad_(True)
+    size = (shape.channels, shape.size, shape.size)
+    memory = training_memory(trunk, crown, size, work.recipe.batch_size)
+    images = sum(len(split) for split in work.dataset.splits.values())
+    row = (0,) if chosen.cut == INPUT else output_shape(trunk, shape)
+    seconds = next((each.whole_seconds for each in standings if each.level == chosen.level), None)
+    peak = memory.peak("adamw" if work.recipe.optimizer == "adamw" else "momentum")
+    return Cost(seconds, peak, activation_bytes(images, row, work.choice.precision))

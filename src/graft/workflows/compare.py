@@ -1,0 +1,242 @@
+"""Levels side by side: the same images, seeds and epochs for each."""
+
+import copy
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from graft.audit.auditing import look_over
+from graft.data.dataset import TEST, TRAIN, VAL, Dataset
+from graft.data.opening import open_dataset
+from graft.data.splitting import with_validation
+from graft.errors import CutError, InputError
+from graft.features.engine import choose
+from graft.features.extraction import check_input_size
+from graft.images.preprocessing import ResizeMode, with_choices
+from graft.models.network import body_parameter_count
+from graft.progress import NOBODY, Reporter
+from graft.training.fitting import Trained, Work, fit_level
+from graft.training.outlook import outlook
+from graft.training.recipe import Recipe, check_recipe
+from graft.transfer.levels import Plan, check_level, plan
+from graft.weights.base import Base, load_base, untrained_base
+from graft.workflows.comparison import SCRATCH, Comparison, Training, summarise
+
+LEVELS = ("head", "stages:2", "all", SCRATCH)
+
+
+def compare(
+    data: str | Path,
+    base: str = "mobilenet_v2",
+    levels: str | Sequence[str] = LEVELS,
+    seeds: int = 3,
+    *,
+    recipe: Recipe | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    image_size: int | None = None,
+    resize: ResizeMode | None = None,
+    engine: str = "auto",
+    precision: str = "auto",
+    arch: str | None = None,
+    group: str | None = None,
+    split_file: str | Path | None = None,
+    audit: bool = True,
+    seed: int = 0,
+    progress: bool = False,
+    reporter: Reporter | None = None,
+) -> Comparison:
+    """Train each of `levels`, a list or a text with commas, under so many `seeds`, from `seed` on.
+
+    A seed decides the order, the random layers and, where `data` has no val, which images are set aside for it: the
+    same for all levels, so that differences are paired by image and by seed. Every level that trains stages gets the
+    same images, batch size and epochs, by default those that suit a pretrained start; a random one usually wants
+    more. The rate, if `recipe` leaves it open, is what suits each start. Nothing is kept but cached activations.
+
+    `group`, `split_file` and `audit` are as for `train`. `reporter` gets the steps of the whole, which are epochs and
+    one more for each training, and those of the training at hand. Raises InputError and its kinds for what cannot be
+    used, FetchError for weights that are not here.
+    """
+    started, reporter = time.perf_counter(), reporter or NOBODY
+    levels = _checked(levels)
+    if seeds < 1:
+        raise InputError(f"expected 1 or more for --seeds, got {seeds}: 3 is usual")
+    given: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size}
+    recipe = replace(recipe or Recipe(), **{name: value for name, value in given.items() if value is not None})
+    _check_budget(recipe)
+    choice, opened = choose(engine, precision), open_dataset(data, group, split_file)
+    with_validation(opened, seed)
+    pretrained = load_base(base, architecture=arch, progress=progress) if set(levels) != {SCRATCH} else None
+    starts = _Starts(base, pretrained, arch, image_size, resize)
+
+    first = starts.of(SCRATCH if pretrained is None else "all", seed)
+    check_input_size(first.network, first.preprocessing)
+    if audit:
+        opened = look_over(opened, first.preprocessing, reporter).dataset
+    dataset = with_validation(opened, seed)
+    plans = {level: plan(level, first.network, first.pretrained) for level in levels}
+    _check_cuts(plans, first.network.config.architecture)
+    images, classes = len(dataset.splits[TRAIN]), len(dataset.classes)
+    resolved = recipe.resolved(pretrained is not None, parameters=body_parameter_count(first.network), images=images)
+    recipe = replace(recipe, epochs=resolved.epochs)
+    shape = (first.preprocessing.channels, first.preprocessing.size, first.preprocessing.size)
+    outlooks = {level: outlook(first.network, each, resolved, classes, images, shape) for level, each in plans.items()}
+
+    steps = {level: 1 + each.epochs for level, each in outlooks.items()}
+    told = _Told(reporter, f"{len(levels)} level(s) × {seeds} seed(s)", seeds * sum(steps.values()))
+    budget = f"{resolved.epochs} epochs for every level that trains stages"
+    if SCRATCH in levels:
+        budget += f"; a random start usually wants more, {Recipe().resolved().epochs} by default"
+    for sentence in (*dataset.notes, *first.notes, f"engine {choice}", budget):
+        told.note(sentence)
+    trainings: dict[str, list[Training]] = {level: [] for level in levels}
+    skipped: dict[str, str] = {}
+    for number in range(seed, seed + seeds):
+        dataset = with_validation(opened, number)
+        for level in levels:
+            start = starts.of(level, number)
+            work = Work(dataset, start, start.preprocessing, plans[level], choice, recipe, number, told.reporter())
+            torch.manual_seed(number)
+            trained = fit_level(work)
+            skipped |= trained.skipped
+            trainings[level].append(_training(dataset, trained))
+            told.end(steps[level], f"{level}, seed {number}: val {trainings[level][-1].curve[-1]:.1%} at the end")
+    best, outcomes, claims = summarise(trainings, plans, outlooks)
+    return Comparison(
+        data=str(data),
+        base=base,
+        split=_split(dataset),
+        images=len(np.unique(np.concatenate([each.rows for each in trainings[best]]))),
+        seeds=tuple(range(seed, seed + seeds)),
+        epochs=resolved.epochs,
+        batch_size=resolved.batch_size,
+        best=best,
+        levels=outcomes,
+        claims=claims,
+        engine=str(choice),
+        seconds=time.perf_counter() - started,
+        skipped=skipped,
+        notes=tuple(told.notes),
+    )
+
+
+@dataclass(frozen=True)
+class _Starts:
+    """What trainings start from: the base, loaded once, or for `scratch` its architecture at random."""
+
+    base: str
+    pretrained: Base | None
+    arch: str | None
+    image_size: int | None
+    resize: ResizeMode | None
+
+    def of(self, level: str, seed: int) -> Base:
+        if level == SCRATCH or self.pretrained is None:
+            start = untrained_base(self.base, architecture=self.arch, seed=seed)
+        else:
+            start = replace(self.pretrained, network=copy.deepcopy(self.pretrained.network))
+        return replace(start, preprocessing=with_choices(start.preprocessing, self.image_size, self.resize))
+
+
+class _Told:
+    """What a reporter has been told: steps done of all, and every sentence once."""
+
+    def __init__(self, reporter: Reporter, name: str, total: int) -> None:
+        self._reporter, self._name, self._total, self._done = reporter, name, total, 0
+        self.notes: list[str] = []
+        reporter.step(name, 0, total)
+
+    def note(self, sentence: str) -> None:
+        if sentence not in self.notes:
+            self.notes.append(sentence)
+            self._reporter.note(sentence)
+
+    def reporter(self) -> Reporter:
+        """For the training at hand."""
+
+        def step(name: str, done: int, total: int, text: str = "") -> None:
+            # One name for all steps but epochs: there may be hundreds of trainings, and each has several.
+            if name == "epochs":
+                self._reporter.step(self._name, self._done + done, self._total)
+                self._reporter.step("epochs", done, total, text)
+            else:
+                self._reporter.step("this training", done, total)
+
+        return Reporter(step=step, note=self.note)
+
+    def end(self, steps: int, sentence: str) -> None:
+        self._done += steps
+        self._reporter.step(self._name, self._done, self._total)
+        self._reporter.note(sentence)
+
+
+def _split(dataset: Dataset) -> str:
+    return TEST if TEST in dataset.splits else VAL
+
+
+def _training(dataset: Dataset, trained: Trained) -> Training:
+    name = _split(dataset)
+    images, labels = dataset.splits[name], trained.labels
+    readable = [index for index in range(len(images)) if images.name(index) not in trained.skipped]
+    right = {split: logits.argmax(1) == labels[split] for split, logits in trained.logits.items()}
+    curve = [epoch.val_top1 for epoch in trained.history] or [right[VAL].mean()]
+    return Training(
+        right=right[name],
+        rows=images.rows[readable],
+        curve=np.array(curve, dtype=np.float64),
+        val_images=len(right[VAL]),
+        feature_seconds=trained.feature_seconds,
+        training_seconds=trained.training_seconds,
+    )
+
+
+def _checked(levels: str | Sequence[str]) -> tuple[str, ...]:
+    """The levels, each of which is trained and none named twice. Raises InputError before anything is loaded."""
+    names = levels.split(",") if isinstance(levels, str) else levels
+    found = tuple(name.strip() for name in names if name.strip())
+    if not found:
+        raise InputError(f"expected levels for --levels, got none: {','.join(LEVELS)} is usual")
+    for number, level in enumerate(found):
+        check_level(level)
+        if level == "as-is":
+            raise InputError(
+                "expected levels that are trained for --levels, got 'as-is': leave it out; `graft evaluate BASE DATA` "
+                "scores a base as it is"
+            )
+        if level == "auto":
+            raise InputError(
+                "expected levels that say what is kept for --levels, got 'auto': leave it out; `graft advise` says "
+                "which one it would be"
+            )
+        if level in found[:number]:
+            raise InputError(f"expected every level once for --levels, got {level!r} twice: name it once")
+    return found
+
+
+def _check_budget(recipe: Recipe) -> None:
+    check_recipe(recipe)
+    if recipe.epochs == 0:
+        raise InputError("expected 1 or more for --epochs, got 0: a curve needs one")
+    if recipe.patience is not None:
+        raise InputError(
+            f"expected a recipe that trains as long at every level, got a patience of {recipe.patience}: leave it out"
+        )
+
+
+def _check_cuts(plans: Mapping[str, Plan], architecture: str) -> None:
+    """Refuse two levels that are one. Raises CutError."""
+    by_cut: dict[str, str] = {}
+    for level, each in plans.items():
+        if level == SCRATCH:
+            continue
+        if each.cut in by_cut:
+            raise CutError(
+                f"expected levels that differ for --levels, got {by_cut[each.cut]!r} and {level!r}, which both cut "
+                f"{architecture} at {each.cut!r}: leave one out"
+            )
+        by_cut[each.cut] = level

@@ -1,0 +1,238 @@
+"""What a comparison of levels found: figures with intervals, paired differences, and the textbook's claims."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graft.evaluation.learning_curve import shape
+from graft.evaluation.paired import Estimate, accuracy, mean_over_seeds, paired_difference
+from graft.files import write_aside
+from graft.training.outlook import Outlook
+from graft.transfer.levels import Plan
+
+SCRATCH = "scratch"
+# What a pretrained start is said to have higher: Torrey and Shavlik 2010, Transfer Learning, figure 2.
+FIGURES = ("start", "slope", "asymptote")
+ANSWERS = {True: "yes", False: "no", None: "not decided"}
+
+
+@dataclass(frozen=True)
+class Training:
+    """One level under one seed.
+
+    `right` bool (n,) says which images of the split at the end, rows int (n,) of their source, were classified right;
+    `curve` (epochs + 1,) is the accuracy on `val_images` by epoch, a single number for a head.
+    """
+
+    right: np.ndarray
+    rows: np.ndarray
+    curve: np.ndarray
+    val_images: int
+    feature_seconds: float
+    training_seconds: float
+
+
+@dataclass(frozen=True)
+class LevelOutcome:
+    """What a level came to.
+
+    `top1` is the mean accuracy over images and seeds, `by_seed` its parts; `difference` is that to the best level,
+    None for that one. `curves` (seeds, epochs + 1) is the accuracy on val by epoch, the first before any step; a head
+    is solved at once, and its curve is one number. `start`, `slope` (gain per epoch) and `asymptote` are means over the
+    seeds of what `graft.evaluation.learning_curve` reads off each curve, None for a head. `multiply_adds` are those of
+    one training, as `graft.training.outlook` counts them. `seconds` are `training`, the mean, and `features`, those of
+    the seed that took longest: the others may have found some in the cache.
+    """
+
+    level: str
+    cut: str
+    top1: Estimate
+    by_seed: tuple[float, ...]
+    difference: Estimate | None
+    curves: tuple[tuple[float, ...], ...]
+    start: float | None
+    slope: float | None
+    asymptote: float | None
+    trained_parameters: int
+    multiply_adds: int
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """That a level has a higher start, slope or asymptote than `scratch`: by how much, paired by seed, and whether.
+
+    `holds` is None, for undecided, where the interval of the difference holds zero or a single seed gives none.
+    """
+
+    level: str
+    figure: str
+    difference: Estimate
+    holds: bool | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Levels on `images` different images of `split`, in the order in which they were asked for.
+
+    `split` is test where there is one; otherwise val, by which every training also chose the epoch to keep.
+    """
+
+    data: str
+    base: str
+    split: str
+    images: int
+    seeds: tuple[int, ...]
+    epochs: int
+    batch_size: int
+    best: str
+    levels: tuple[LevelOutcome, ...]
+    claims: tuple[Claim, ...]
+    engine: str
+    seconds: float
+    skipped: dict[str, str]
+    notes: tuple[str, ...]
+
+    def outcome(self, level: str) -> LevelOutcome:
+        return next(each for each in self.levels if each.level == level)
+
+    def as_good(self) -> tuple[str, ...]:
+        """Levels that these images and seeds do not tell from the best one."""
+        return tuple(each.level for each in self.levels if each.difference is not None and not each.difference.sign)
+
+    def epochs_to_match_scratch(self, level: str) -> int | None:
+        """Epochs until the mean curve of `level` first is where that of `scratch` ends, None where it never is."""
+        if all(each.level != SCRATCH for each in self.levels):
+            return None
+        reached = np.mean(self.outcome(level).curves, axis=0) >= (self.outcome(SCRATCH).asymptote or 0.0)
+        return int(reached.argmax()) if reached.any() else None
+
+    def conclusion(self) -> tuple[str, ...]:
+        """What the figures say, in sentences."""
+        others = ", ".join(self.as_good())
+        untold = f"; these images and seeds do not tell {others} from it" if others else ""
+        sentences = [f"{self.best} is the best on average{untold}"]
+        for claim in self.claims:
+            unit = "points per epoch" if claim.figure == "slope" else "points"
+            interval = "no interval from one seed"
+            if claim.difference.ci95 is not None:
+                interval = "95 % interval {:+.1f} to {:+.1f}".format(*(100 * end for end in claim.difference.ci95))
+            sentences.append(
+                f"{claim.level} has a higher {claim.figure} than {SCRATCH}: {ANSWERS[claim.holds]}, "
+                f"{100 * claim.difference.value:+.1f} {unit} ({interval})"
+            )
+        for level in dict.fromkeys(claim.level for claim in self.claims):
+            needed = self.epochs_to_match_scratch(level)
+            when = "in none" if needed is None else f"after {needed}"
+            sentences.append(f"{level} reaches where {SCRATCH} ends {when} of {self.epochs} epochs")
+        if self.claims:
+            sentences.append(
+                "a pretrained start has its head solved before the first step: what that gains counts as start, not as "
+                "slope"
+            )
+        return tuple(sentences)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `graft compare --json` prints it."""
+        values: dict[str, Any] = asdict(self)
+        values["as_good"] = self.as_good()
+        values["seconds"] = {"total": self.seconds}
+        for each in values["levels"]:
+            top1 = each["top1"]
+            each |= {"top1": top1["value"], "top1_ci95": top1["ci95"]}
+            each["epochs_to_match_scratch"] = self.epochs_to_match_scratch(each["level"])
+        return values
+
+
+def summarise(
+    trainings: dict[str, list[Training]], plans: dict[str, Plan], outlooks: dict[str, Outlook]
+) -> tuple[str, tuple[LevelOutcome, ...], tuple[Claim, ...]]:
+    """The best level, the outcome of each and the claims, from trainings by level, under the same seeds for all."""
+    means = {level: np.concatenate([each.right for each in of_level]).mean() for level, of_level in trainings.items()}
+    # Of two that are equal the cheaper one.
+    best = max(means, key=lambda level: (means[level], -outlooks[level].trained_parameters))
+    outcomes = tuple(
+        _outcome(plans[level], outlooks[level], of_level, None if level == best else trainings[best])
+        for level, of_level in trainings.items()
+    )
+    return best, outcomes, _claims(trainings)
+
+
+def _outcome(plan: Plan, outlook: Outlook, trainings: list[Training], best: list[Training] | None) -> LevelOutcome:
+    right = np.concatenate([each.right for each in trainings])
+    rows = np.concatenate([each.rows for each in trainings])
+    seeds = np.repeat(np.arange(len(trainings)), [len(each.rows) for each in trainings])
+    difference = None
+    if best is not None:
+        difference = paired_difference(right, np.concatenate([each.right for each in best]), rows, seeds)
+    shapes = _shapes(trainings)
+    start, slope, asymptote = (float(values.mean()) for values in shapes.values()) if shapes else (None, None, None)
+    return LevelOutcome(
+        level=plan.level,
+        cut=plan.cut,
+        top1=accuracy(right, rows, seeds),
+        by_seed=tuple(float(each.right.mean()) for each in trainings),
+        difference=difference,
+        curves=tuple(tuple(each.curve.tolist()) for each in trainings),
+        start=start,
+        slope=slope,
+        asymptote=asymptote,
+        trained_parameters=outlook.trained_parameters,
+        multiply_adds=sum(stage.total_macs for stage in outlook.stages),
+        seconds={
+            "features": max(each.feature_seconds for each in trainings),
+            "training": float(np.mean([each.training_seconds for each in trainings])),
+        },
+    )
+
+
+def _shapes(trainings: list[Training]) -> dict[str, np.ndarray]:
+    """Each figure of the curves by seed (S,); none for a level without epochs."""
+    if len(trainings[0].curve) < 2:
+        return {}
+    found = [shape(each.curve) for each in trainings]
+    return {figure: np.array([getattr(each, figure) for each in found]) for figure in FIGURES}
+
+
+def _claims(trainings: dict[str, list[Training]]) -> tuple[Claim, ...]:
+    if SCRATCH not in trainings:
+        return ()
+    of_scratch, claims = _shapes(trainings[SCRATCH]), []
+    for level, of_level in trainings.items():
+        shapes = _shapes(of_level) if level != SCRATCH else {}
+        for figure, values in shapes.items():
+            other = of_scratch[figure]
+            # Other images in val would have moved both accuracies. How far together is not known: as if apart.
+            variance = sum(float(rate * (1 - rate)) for rate in (values.mean(), other.mean()))
+            of_images = 0.0 if figure == "slope" else variance / of_level[0].val_images
+            difference = mean_over_seeds(values - other, of_images)
+            claims.append(Claim(level, figure, difference, {1: True, -1: False}.get(difference.sign)))
+    return tuple(claims)
+
+
+def draw(comparison: Comparison, path: Path) -> None:
+    """The curves as a PNG: accuracy by epoch, every seed thin and their mean thick. Raises OSError."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for number, outcome in enumerate(comparison.levels):
+        colour, mean = f"C{number}", np.mean(outcome.curves, axis=0)
+        label = f"{outcome.level} ({comparison.split} {outcome.top1.value:.1%})"
+        if len(mean) == 1:
+            axes.axhline(mean[0], color=colour, linestyle="--", label=label)
+            continue
+        for curve in outcome.curves:
+            axes.plot(curve, color=colour, alpha=0.35, linewidth=1)
+        axes.plot(mean, color=colour, linewidth=2.2, label=label)
+    axes.set_xlabel("epochs")
+    axes.set_ylabel("accuracy on val")
+    axes.set_title(f"{Path(comparison.data).name}, {Path(comparison.base).name}, {len(comparison.seeds)} seed(s)")
+    axes.set_ylim(0, 1)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right")
+    write_aside(path, lambda file: figure.savefig(file, dpi=120, format="png"))

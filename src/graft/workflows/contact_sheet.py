@@ -1,0 +1,61 @@
+"""What a training is going to show its network, to look at before it begins."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from graft.data.dataset import Images
+from graft.errors import DataError, ImageError, InputError
+from graft.files import write_aside
+from graft.images.contact_sheet import contact_sheet
+from graft.images.decoding import decode
+from graft.images.preprocessing import Preprocessing
+from graft.training.recipe import Recipe
+
+IMAGES, VIEWS = 8, 6
+
+
+def check_png(path: Path, data: Path, option: str) -> None:
+    """Refuse a place for an image that it cannot or may not be written to. Raises InputError that names the option."""
+    check_outside(path, data, option, ".png")
+
+
+def check_outside(path: Path, data: Path, option: str, ending: str) -> None:
+    """Refuse a file without this ending, or in place of or inside the data. Raises InputError that names the option."""
+    if path.suffix.lower() != ending or path.is_dir():
+        raise InputError(f"expected the name of a {ending} file for {option}, got {str(path)!r}: name one")
+    data = data.expanduser()
+    if path.resolve() == data.resolve() or (data.is_dir() and path.resolve().is_relative_to(data.resolve())):
+        raise InputError(f"expected {option} outside the images, got {str(path)!r}, inside {data}: give another")
+
+
+def write_contact_sheet(path: Path, images: Images, preprocessing: Preprocessing, recipe: Recipe, seed: int = 0) -> str:
+    """Write a PNG of the first readable images, of every class in turn, and return a sentence that says what it is.
+
+    A row is an image as prediction sees it and, to its right, as the recipe's augmentation may change it. Raises
+    DataError when none can be decoded.
+    """
+    shown: list[np.ndarray] = []
+    for index in _in_turn(images.labels):
+        try:
+            data = images.read(index)
+            shown.append(decode(data) if isinstance(data, bytes) else data)
+        except (ImageError, OSError):
+            continue
+        if len(shown) == IMAGES:
+            break
+    if not shown:
+        raise DataError("expected readable images for --contact-sheet, got none: replace the files")
+    image = Image.fromarray(contact_sheet(shown, preprocessing, recipe.augmentation(), VIEWS, seed))
+    write_aside(path, lambda file: image.save(file, format="png"))
+    alike = "; with augment none, each view is the image itself" if recipe.augment == "none" else ""
+    return f"{path} shows {len(shown)} images and {VIEWS} views of each{alike}"
+
+
+def _in_turn(labels: np.ndarray) -> list[int]:
+    """Indices of all images: the first of every class, then the second of every class, and so on."""
+    by_class = np.argsort(labels, kind="stable")
+    _, starts, counts = np.unique(labels[by_class], return_index=True, return_counts=True)
+    turns = np.arange(len(labels)) - np.repeat(starts, counts)
+    return by_class[np.argsort(turns, kind="stable")].tolist()

@@ -1,0 +1,199 @@
+"""Audits of real images, as they are and with faults planted in copies of them."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+from graft.audit.auditing import Audit, audit_features, held_out_probabilities
+from graft.audit.contact_sheets import audit_page
+from graft.data.dataset import Dataset, Images
+from graft.data.opening import open_dataset
+from graft.errors import FetchError
+from graft.features.engine import choose
+from graft.features.extraction import extract
+from graft.weights.base import load_base
+from graft.workflows import audit as audit_workflow
+from graft.workflows.audit import _size_to_see, audit
+
+
+@pytest.fixture
+def planted(shared: Path, tmp_path: Path) -> Path:
+    """Some photographs of ants and bees, with a fault of every kind that files can have."""
+    root = tmp_path / "data"
+    for place in ("train/ants", "train/bees", "val/ants", "val/bees"):
+        (root / place).mkdir(parents=True)
+        for path in sorted((shared / "datasets" / "ants_bees" / place).glob("*.jpg"))[:15]:
+            shutil.copyfile(path, root / place / path.name)
+    ants = sorted((root / "train" / "ants").iterdir())
+    shutil.copyfile(ants[0], root / "train/ants/copy.jpg")
+    shutil.copyfile(ants[1], root / "val/ants/leak.jpg")
+    shutil.copyfile(ants[2], root / "train/bees/conflict.jpg")
+    Image.open(ants[3]).save(root / "train/ants/near.jpg", quality=60)
+    Image.open(ants[7]).filter(ImageFilter.GaussianBlur(12)).save(root / "train/ants/blurred.jpg")
+    Image.open(ants[5]).save(root / "train/ants/other.jpg", format="png")
+    (root / "train/bees/empty.jpg").write_bytes(b"")
+    (root / "train/bees/cut.jpg").write_bytes(ants[6].read_bytes()[:2000])
+    shutil.copyfile(shared / "datasets/ants_bees/train/ants/imageNotFound.gif", root / "val/bees/gone.gif")
+    (root / "notes.txt").write_text("of this and that")
+    return root
+
+
+def names(found: Audit, kind: str) -> set[str]:
+    return {Path(path).name for finding in found.findings if finding.kind == kind for path in finding.paths}
+
+
+def test_every_planted_fault_is_named(planted: Path) -> None:
+    found = audit(planted, with_features=False)
+    assert names(found, "unreadable") == {"empty.jpg", "cut.jpg"}
+    assert names(found, "placeholder") == {"gone.gif"}
+    assert names(found, "blurry") == {"blurred.jpg"}
+    assert names(found, "wrong_extension") == {"other.jpg"}
+    assert names(found, "left_out") == {"notes.txt"}
+    assert {"copy.jpg", "leak.jpg", "conflict.jpg"} < names(found, "exact_duplicates")
+    assert "near.jpg" in names(found, "near_duplicates")
+    assert "leak.jpg" in names(found, "split_leakage") and len(names(found, "split_leakage")) == 2
+    assert "conflict.jpg" in names(found, "label_conflict") and len(names(found, "label_conflict")) == 2
+    severities = [finding.severity for finding in found.findings]
+    assert severities == sorted(severities, key=["error", "warning", "info"].index)
+
+
+def test_copies_are_in_one_group_afterwards(planted: Path) -> None:
+    found = audit(planted, with_features=False)
+    groups = {
+        Path(part.name(row)).name: int(part.groups[row])
+        for part in found.dataset.splits.values()
+        if part.groups is not None
+        for row in range(len(part))
+    }
+    first, second = sorted(path.name for path in (planted / "train/ants").iterdir())[:2]
+    assert groups["copy.jpg"] == groups[first] != groups["leak.jpg"] == groups[second]
+
+
+def test_the_audit_as_json_has_what_the_design_says(planted: Path) -> None:
+    found = json.loads(json.dumps(audit(planted, with_features=False).to_dict()))
+    assert found["items"] == sum(found["classes"].values()) == 69
+    assert list(found["classes"]) == ["ants", "bees"]
+    for finding in found["findings"]:
+        assert {"kind", "severity", "paths", "message"} <= set(finding) <= {*finding, "groups"}
+
+
+def test_the_page_shows_images_of_every_finding(planted: Path) -> None:
+    found = audit(planted, with_features=False)
+    page = audit_page(found).decode()
+    assert page.count("<section") == len(found.findings)
+    assert page.count('class="group"') == sum(len(finding.groups) for finding in found.findings)
+    assert "notes.txt" in page and "gone.gif" in page
+    assert "expected an image" in page  # why one cannot be decoded
+
+
+def test_of_the_untouched_photographs_the_placeholder_is_named_and_nothing_absurd(shared: Path) -> None:
+    found = audit(shared / "datasets" / "ants_bees", with_features=False)
+    assert names(found, "placeholder") == {"imageNotFound.gif"}
+    kinds = {finding.kind for finding in found.findings}
+    assert kinds <= {"placeholder", "low_information", "odd_aspect_ratio", "odd_size", "grey"}
+    assert sum(len(finding.paths) for finding in found.findings) <= 8
+
+
+@pytest.mark.parametrize("data", ["pacs_sketch"])
+def test_sketches_are_not_all_called_light_grey_or_empty(data: str, shared: Path) -> None:
+    found = audit(shared / "datasets" / data, with_features=False)
+    assert {finding.kind for finding in found.findings} == {"missing_class"}
+
+
+def test_without_the_weights_at_hand_the_audit_goes_on_and_says_so(
+    planted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offline(*args: object, **options: object) -> None:
+        raise FetchError("expected weights, got no network: fetch them")
+
+    monkeypatch.setattr(audit_workflow, "load_base", offline)
+    found = audit(planted)
+    assert names(found, "placeholder") == {"gone.gif"}
+    assert any("likely wrong labels and outliers were not looked for" in note for note in found.notes)
+
+
+@pytest.fixture(scope="module")
+def cifar(request: pytest.FixtureRequest) -> tuple[Dataset, np.ndarray]:
+    """CIFAR-10's first 1,500 images and ResNet-20's features of them."""
+    shared = request.getfixturevalue("shared")
+    opened = open_dataset(shared / "datasets" / "cifar10")
+    some = replace(opened, splits={"all": opened.splits["train"].take(np.arange(1500))})
+    base = load_base(str(shared / "weights" / "resnet20-12fca82f.th"))
+    trunk, _ = base.network.split(base.network.cuts[-2])
+    found = extract(trunk.eval(), some.splits, base.preprocessing, choose("torch", "float32"), keep=False)
+    return some, found["all"].values.numpy()
+
+
+def with_labels(data: Dataset, labels: np.ndarray, groups: np.ndarray | None = None) -> Dataset:
+    return replace(data, splits={"all": replace(data.splits["all"], labels=labels, groups=groups)})
+
+
+def test_most_labels_that_were_flipped_are_among_the_first_suspects(cifar: tuple[Dataset, np.ndarray]) -> None:
+    data, features = cifar
+    labels = data.splits["all"].labels.copy()
+    random = np.random.default_rng(0)
+    flipped = random.choice(1500, 75, replace=False)
+    labels[flipped] = (labels[flipped] + random.integers(1, 10, 75)) % 10
+    findings, suspects = audit_features(with_labels(data, labels), np.arange(1500), features, seed=0)
+    wrong = {data.splits["all"].name(row) for row in flipped.tolist()}
+    assert len({suspect.path for suspect in suspects[:75]} & wrong) >= 0.75 * 75
+    (named,) = (finding for finding in findings if finding.kind == "likely_wrong_label")
+    assert len(set(named.paths) & wrong) >= 0.9 * len(named.paths)
+    assert len(named.paths) > 20
+    assert [suspect.confidence for suspect in suspects] == sorted(suspect.confidence for suspect in suspects)
+
+
+def test_of_untouched_labels_few_are_named(cifar: tuple[Dataset, np.ndarray]) -> None:
+    data, features = cifar
+    findings, _ = audit_features(data, np.arange(1500), features, seed=0)
+    assert sum(len(finding.paths) for finding in findings if finding.kind == "likely_wrong_label") <= 0.005 * 1500
+
+
+def test_a_copy_of_a_wrongly_labelled_image_does_not_vouch_for_it(cifar: tuple[Dataset, np.ndarray]) -> None:
+    data, features = cifar
+    images, features = data.splits["all"].take(np.arange(300)), features[:300]
+    first = int(np.flatnonzero(images.labels == 1)[0])
+    # Thirty copies of an automobile, all labelled so that every fold has some, say that it is a frog.
+    rows = np.concatenate([np.arange(300), np.full(30, first)])
+    labels = np.where(np.arange(330) < 300, images.labels[rows], 6)
+    groups = np.where(np.arange(330) < 300, np.arange(330), first)
+    labels[first] = 6
+
+    def confidence(given: np.ndarray | None) -> float:
+        shown = Images(images.source, rows, labels, given)
+        judged, probabilities = held_out_probabilities(features[rows], shown, 0)
+        return float(probabilities[judged == first, 6][0])
+
+    assert confidence(groups) < 0.1 < 0.5 < confidence(None)
+
+
+def test_a_class_that_is_in_one_fold_is_not_judged_and_a_image_without_label_neither(
+    cifar: tuple[Dataset, np.ndarray],
+) -> None:
+    data, features = cifar
+    images = data.splits["all"].take(np.arange(200))
+    labels, groups = images.labels.copy(), np.arange(200)
+    rare = np.flatnonzero(labels == 3)
+    groups[rare] = rare[0]
+    labels[np.flatnonzero(labels == 4)[0]] = -1
+    labels[np.flatnonzero(labels == 5)[1:]] = 6
+    judged, probabilities = held_out_probabilities(features[:200], replace(images, labels=labels, groups=groups), 0)
+    assert not np.isin(labels[judged], [-1, 3, 5]).any()
+    assert len(judged) == (~np.isin(labels, [-1, 3, 5])).sum() == len(probabilities)
+    alone = replace(images, labels=np.zeros(200, np.int64), groups=None)
+    assert not len(held_out_probabilities(features[:200], alone, 0)[0])
+
+
+@pytest.mark.parametrize(("side", "seen"), [(28, 96), (32, 96), (60, 192), (500, 224)])
+def test_small_images_are_not_enlarged_more_than_tells_anything(side: int, seen: int) -> None:
+    # The last one could not be decoded.
+    looks = SimpleNamespace(
+        width=np.array([side] * 4 + [0]), height=np.array([2 * side] * 4 + [0]), decoded=np.arange(5) < 4
+    )
+    assert _size_to_see(224, looks) == seen  # type: ignore[arg-type]

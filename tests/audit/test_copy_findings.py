@@ -1,0 +1,54 @@
+"""Copies of images: counted twice, on both sides of a split, or under two labels."""
+
+import numpy as np
+from looked_at import dataset, looks
+
+from graft.audit.copy_findings import copy_findings
+from graft.audit.findings import Finding
+from graft.audit.looking import Looks
+from graft.data.dataset import Dataset
+
+
+def found(data: Dataset, looked: Looks, pairs: list[tuple[int, int]] | None = None) -> dict[str, Finding]:
+    given = np.array(pairs or [], dtype=np.int64).reshape(-1, 2)
+    return {finding.kind: finding for finding in copy_findings(data, looked, given)}
+
+
+def groups(finding: Finding) -> list[tuple[int, ...]]:
+    return [tuple(finding.images[position] for position in group) for group in finding.groups]
+
+
+def test_different_images_are_no_finding() -> None:
+    assert not found(dataset(train=[0, 0, 1], val=[0, 1]), looks(5))
+
+
+def test_files_of_the_same_content_are_grouped() -> None:
+    result = found(dataset(all=[0, 1, 0, 1, 1, 0]), looks(6, digest={2: (0, 1), 5: (0, 1), 4: (3, 1)}))
+    assert set(result) == {"exact_duplicates"}
+    assert groups(result["exact_duplicates"]) == [(0, 2, 5), (3, 4)]
+    assert result["exact_duplicates"].paths == ("0.jpg", "2.jpg", "5.jpg", "3.jpg", "4.jpg")
+    assert "2 image(s) are there more than once, 5 files in all" in result["exact_duplicates"].message
+
+
+def test_near_copies_hang_together_with_exact_ones_and_those_alone_are_no_near_copies() -> None:
+    data, looked = dataset(all=[0] * 6), looks(6, digest={1: (0, 1), 5: (4, 1)})
+    result = found(data, looked, [(1, 3)])
+    assert groups(result["exact_duplicates"]) == [(0, 1), (4, 5)]
+    assert groups(result["near_duplicates"]) == [(0, 1, 3)]
+
+
+def test_copies_on_both_sides_of_a_split_are_leakage_with_the_share_of_each_split() -> None:
+    result = found(dataset(train=[0, 0, 0, 0], val=[0, 0], test=[0]), looks(7, digest={4: (1, 1)}), [(2, 6)])
+    assert groups(result["split_leakage"]) == [(1, 4), (2, 6)]
+    assert result["split_leakage"].severity == "error"
+    assert "2 of 4 in train, 1 of 2 in val, 1 of 1 in test" in result["split_leakage"].message
+
+
+def test_copies_under_two_labels_are_a_conflict_and_those_without_a_label_are_not() -> None:
+    result = found(dataset(all=[0, 1, 1, -1, 0, 0]), looks(6, digest={1: (0, 1), 3: (2, 1), 5: (4, 1)}))
+    assert groups(result["label_conflict"]) == [(0, 1)]
+
+
+def test_files_that_cannot_be_read_are_no_copies_of_each_other() -> None:
+    reasons = {1: "cut short", 2: "cut short"}
+    assert not found(dataset(all=[0, 0, 0]), looks(3, reasons, digest={1: (0, 0), 2: (0, 0)}))

@@ -1,0 +1,175 @@
+"""Schedules, parameter groups, class weights and the settings that are refused."""
+
+import inspect
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from graft.cli.train import train as train_command
+from graft.data.letters import LATIN, dejavu_fonts, render_letters
+from graft.errors import InputError
+from graft.models.catalog import build
+from graft.models.network import Config
+from graft.training.optimizer import build_optimizer, parameter_groups, stage_shares, weights_of_classes
+from graft.training.recipe import Recipe, check_recipe
+from graft.training.schedules import lenet, one_cycle, plateau, rate_at, stale_epochs, step
+from graft.workflows.train import train
+
+
+def test_the_rate_climbs_to_its_peak_and_falls_to_nothing() -> None:
+    recipe = Recipe(learning_rate=1e-3, warmup=0.1).resolved()
+    rates = [rate_at(recipe, done, 1) for done in np.linspace(0, 1, 101)]
+    assert 0 < rates[0] < 1e-3 / 5
+    assert rates[10] == max(rates) == pytest.approx(1e-3)
+    assert rates[55] == pytest.approx(5e-4)
+    assert rates[100] == pytest.approx(0, abs=1e-12)
+
+
+def test_one_cycle_starts_low_peaks_at_thirty_per_cent_and_ends_lower() -> None:
+    expected = {0: 0.04, 0.15: 0.52, 0.3: 1.0, 0.65: (1 + 1e-4) / 2, 1: 1e-4}
+    for done, rate in expected.items():
+        assert one_cycle(1.0, done) == pytest.approx(rate)
+
+
+def test_steps_come_at_half_and_at_three_quarters() -> None:
+    rates = [step(0.1, done) for done in (0, 0.49, 0.5, 0.74, 0.75, 1)]
+    assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+
+
+def test_lenet_follows_its_table_pass_by_pass() -> None:
+    table = [5e-4] * 2 + [2e-4] * 3 + [1e-4] * 3 + [5e-5] * 4 + [1e-5] * 8
+    assert [lenet(5e-4, epoch) for epoch in range(1, 21)] == pytest.approx(table)
+    assert lenet(1.0, 3) == pytest.approx(0.4)
+
+
+def test_a_plateau_divides_by_ten_when_accuracy_stops_improving() -> None:
+    scores = [0.1, 0.5, 0.6, 0.6, 0.55, 0.58, 0.7, 0.7, 0.7, 0.69, 0.7, 0.7, 0.6]
+    rates = [plateau(1.0, scores[:known]) for known in range(1, len(scores) + 1)]
+    # Three passes without a better one end at the sixth, the tenth and the thirteenth score.
+    assert rates == pytest.approx([1, 1, 1, 1, 1, 0.1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01, 0.001])
+    assert [stale_epochs(scores[:known]) for known in (1, 3, 6, 7, 10)] == [0, 0, 3, 0, 3]
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "one-cycle", "step", "plateau", "constant", "lenet"])
+def test_no_schedule_exceeds_the_rate_that_was_asked_for(schedule: str) -> None:
+    recipe = Recipe(learning_rate=0.02, schedule=schedule).resolved()
+    rates = [rate_at(recipe, done, 1 + int(20 * done), [0.5]) for done in np.linspace(0, 1, 101)]
+    assert max(rates) == pytest.approx(0.02)
+    assert (min(rates) == max(rates)) == (schedule in ("constant", "plateau"))
+
+
+def test_every_stage_trains_at_a_part_of_the_next_ones_rate() -> None:
+    net = build(Config("resnet20", classes=5, channels=1))
+    _, crown = net.split("stem")
+    assert stage_shares(crown, 0.5) == {"stage1": 0.125, "stage2": 0.25, "stage3": 0.5, "head": 1.0}
+    assert set(stage_shares(crown, 1.0).values()) == {1.0}
+    shares = {id(parameter): group["share"] for group in parameter_groups(crown, 0.01, 0.5)
+              for parameter in group["params"]}  # fmt: skip
+    expected = {"layer1": 0.125, "layer2": 0.25, "layer3": 0.5}
+    for name, parameter in crown.named_parameters():
+        assert shares[id(parameter)] == expected.get(name.partition(".")[0], 1.0), name
+
+
+def test_auxiliary_classifiers_train_at_the_rate_of_the_head() -> None:
+    net = build(Config("googlenet", 3, batch_norm_eps=1e-3, auxiliary=True))
+    _, crown = net.split("input")
+    groups = parameter_groups(crown, 0.01, 0.5)
+    head = {id(parameter) for group in groups if group["share"] == 1.0 for parameter in group["params"]}
+    assert head == {id(each) for name, each in net.named_parameters() if name.startswith(("aux", "fc."))}
+
+
+def test_weight_decay_spares_norms_and_biases() -> None:
+    net = build(Config("resnet20", classes=5, channels=1))
+    _, crown = net.split("input")
+    decays = {id(each): group["weight_decay"] for group in parameter_groups(crown, 5e-4, 1.0)
+              for each in group["params"]}  # fmt: skip
+    assert len(decays) == sum(1 for _ in net.parameters())
+    for name, parameter in net.named_parameters():
+        spared = name.endswith("bias") or ".bn" in f".{name}" or parameter.ndim == 1
+        assert decays[id(parameter)] == (0.0 if spared else 5e-4), name
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "decay"),
+    [("adamw", torch.optim.AdamW, 1e-2), ("sgd", torch.optim.SGD, 5e-4), ("rmsprop", torch.optim.RMSprop, 4e-5)],
+)
+def test_every_optimizer_has_the_decay_that_suits_it(name: str, kind: type, decay: float) -> None:
+    resolved = Recipe(optimizer=name).resolved()
+    optimizer = build_optimizer(torch.nn.Linear(3, 2), resolved)
+    assert type(optimizer) is kind
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [decay, 0.0]
+    asked = Recipe(optimizer=name, weight_decay=0.02, learning_rate=0.3, epochs=7).resolved(pretrained=True)
+    assert (asked.weight_decay, asked.learning_rate, asked.epochs) == (0.02, 0.3, 7)
+    assert Recipe(optimizer=name).resolved(pretrained=True).learning_rate < resolved.learning_rate
+
+
+def test_a_pretrained_start_gets_a_rate_by_its_size_and_epochs_by_its_images() -> None:
+    recipe = Recipe()
+    small, large = (recipe.resolved(True, parameters=count).learning_rate for count in (250_000, 100_000_000))
+    assert (small, large) == pytest.approx((2e-3, 1e-4))
+    epochs = [recipe.resolved(True, images=count).epochs for count in (20, 640, 5_000_000)]
+    # 20 images are one step an epoch, 640 are twenty.
+    assert epochs == [30, 15, 10]
+    assert recipe.resolved(images=20).epochs == recipe.resolved().epochs == 30
+
+
+def test_balanced_weights_give_every_class_the_same_sum() -> None:
+    labels = np.array([0] * 6 + [1] * 3 + [3])
+    weights = weights_of_classes(labels, "balanced")
+    assert weights is not None
+    assert weights[[0, 1, 3]].tolist() == pytest.approx([10 / 18, 10 / 9, 10 / 3])
+    assert float(weights[labels].mean()) == pytest.approx(1)
+    assert weights_of_classes(labels, "none") is None
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ({"optimizer": "adam"}, ["--optimizer", "'adam'", "did you mean 'adamw'"]),
+        ({"schedule": "one_cycle"}, ["--schedule", "'one_cycle'", "did you mean 'one-cycle'"]),
+        ({"class_weights": "balance"}, ["--class-weights", "did you mean 'balanced'"]),
+        ({"weight_decay": -0.1}, ["--weight-decay", "-0.1"]),
+        ({"label_smoothing": 1.0}, ["--label-smoothing", "1.0"]),
+        ({"clip_grad_norm": 0.0}, ["--clip-grad-norm", "0.0"]),
+        ({"accumulate_steps": 0}, ["--accumulate-steps", "0"]),
+        ({"patience": 0}, ["--patience", "0"]),
+        ({"ema_decay": 1.0}, ["--ema-decay", "1.0"]),
+        ({"layer_decay": 1.5}, ["--layer-decay", "1.5"]),
+        ({"learning_rate": float("nan")}, ["--lr", "nan"]),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_refused_in_one_sentence(setting: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(InputError) as caught:
+        check_recipe(Recipe(**setting))
+    message = str(caught.value)
+    assert message.startswith("expected ") and "\n" not in message
+    assert all(word in message for word in words), message
+
+
+def test_the_command_has_every_setting_with_the_same_default() -> None:
+    options = inspect.signature(train_command).parameters
+    for field in fields(Recipe):
+        if field.name != "warmup":
+            assert options[field.name].default == field.default, field.name
+
+
+def test_a_run_remembers_its_recipe_and_keywords_take_precedence(tmp_path: Path) -> None:
+    images, labels = render_letters(LATIN[:3], dejavu_fonts(), 6, 0)
+    for index, (image, label) in enumerate(zip(images, labels, strict=True)):
+        folder = tmp_path / "letters" / str(label)
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[:, :, 0]).save(folder / f"{index}.png")
+    recipe = Recipe(epochs=50, optimizer="sgd", schedule="step", ema_decay=0.9, layer_decay=0.5)
+    out = tmp_path / "run"
+    train(tmp_path / "letters", "latin_letters", "stages:2", out=out, epochs=2, recipe=recipe)
+    remembered = yaml.safe_load((out / "args.yaml").read_text())
+    assert remembered["epochs"] == 2
+    assert (remembered["optimizer"], remembered["ema_decay"], remembered["layer_decay"]) == ("sgd", 0.9, 0.5)
+    with pytest.raises(InputError, match="schedule was 'step'"):
+        train(tmp_path / "letters", "latin_letters", "stages:2", out=out, epochs=2, recipe=Recipe(), resume=True)

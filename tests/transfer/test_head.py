@@ -1,0 +1,103 @@
+"""The convex head."""
+
+import numpy as np
+import pytest
+
+from graft.transfer.head import INVERSE_PENALTIES, _log_softmax, fit_head
+
+
+def clouds(count: int, width: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Overlapping Gaussian clouds on an uneven scale, a few of whose axes matter."""
+    random = np.random.default_rng(seed)
+    labels = np.arange(count) % classes
+    centres = random.normal(size=(classes, width)) * 0.3
+    scales = np.exp(random.normal(size=width))
+    return ((centres[labels] + random.normal(size=(count, width))) * scales + 5).astype(np.float32), labels
+
+
+def objective(weight: np.ndarray, bias: np.ndarray, x: np.ndarray, labels: np.ndarray, inverse_penalty: float) -> float:
+    """The problem as the docstring states it, on features centred and scaled to a mean square of one."""
+    centre, x = x.mean(0, dtype=np.float64), x.astype(np.float64)
+    scale = np.sqrt(np.mean((x - centre) ** 2))
+    logits = x @ weight.T.astype(np.float64) + bias
+    losses = -_log_softmax(logits)[np.arange(len(labels)), labels]
+    return float(losses.sum() + np.square(weight.astype(np.float64) * scale).sum() / (2 * inverse_penalty))
+
+
+@pytest.mark.parametrize(("count", "width", "classes"), [(60, 200, 3), (400, 20, 2), (300, 40, 7)])
+def test_the_head_is_the_optimum_that_scikit_learn_finds(count: int, width: int, classes: int) -> None:
+    linear_model = pytest.importorskip("sklearn.linear_model", reason="scikit-learn is a test dependency")
+    x, labels = clouds(count, width, classes)
+    head = fit_head(x, labels, classes)
+    assert head.inverse_penalty in INVERSE_PENALTIES
+    centre, scale = x.mean(0), np.sqrt(np.mean((x - x.mean(0)) ** 2))
+    scaled = ((x - centre) / scale).astype(np.float64)
+    # With two classes scikit-learn solves for the difference of the two vectors, whose penalty is half of ours.
+    factor = 2 if classes == 2 else 1
+    solver = linear_model.LogisticRegression(C=factor * head.inverse_penalty, tol=1e-10, max_iter=20_000)
+    reference = solver.fit(scaled, labels)
+    weight, bias = reference.coef_, reference.intercept_
+    if classes == 2:
+        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    theirs = objective(weight / scale, bias - weight / scale @ centre, x, labels, head.inverse_penalty)
+    assert objective(head.weight, head.bias, x, labels, head.inverse_penalty) == pytest.approx(theirs, rel=1e-5)
+
+
+def test_the_penalty_is_chosen_for_images_not_seen() -> None:
+    x, labels = clouds(120, 300, 4)
+    head = fit_head(x, labels, 4)
+    assert len(head.logits) == len(head.labels) == 120
+    held_out = (head.logits.argmax(1) == head.labels).mean()
+    on_its_own = ((x @ head.weight.T + head.bias).argmax(1) == labels).mean()
+    assert held_out < on_its_own
+
+
+def test_pure_noise_is_left_to_the_strongest_penalties() -> None:
+    random = np.random.default_rng(0)
+    head = fit_head(random.normal(size=(200, 50)).astype(np.float32), random.integers(0, 3, 200), 3)
+    assert head.inverse_penalty <= 1e-2
+
+
+def test_views_of_a_image_never_stand_on_both_sides_of_a_fold() -> None:
+    # Noise that repeats itself: whoever sees one view in training knows the label of the other.
+    random = np.random.default_rng(1)
+    x, labels = random.normal(size=(80, 400)).astype(np.float32), np.arange(80) % 2
+    random.shuffle(labels)
+    head = fit_head(np.concatenate([x, x, x]), np.tile(labels, 3), 2, views=3)
+    assert len(head.labels) == 80
+    assert (head.logits.argmax(1) == head.labels).mean() < 0.7
+
+
+def test_one_image_per_class_is_enough_to_get_a_head() -> None:
+    x = np.eye(3, 8, dtype=np.float32)
+    head = fit_head(x, np.arange(3), 3)
+    assert ((x @ head.weight.T + head.bias).argmax(1) == np.arange(3)).all()
+
+
+def test_features_without_any_difference_give_equal_chances() -> None:
+    head = fit_head(np.ones((10, 5), np.float32), np.arange(10) % 2, 2)
+    logits = np.ones((1, 5)) @ head.weight.T + head.bias
+    np.testing.assert_allclose(logits[0, 0], logits[0, 1], atol=1e-6)
+
+
+def test_a_image_of_weight_three_counts_as_three() -> None:
+    random = np.random.default_rng(0)
+    x, labels = random.normal(size=(60, 8)).astype(np.float32), np.arange(60) % 3
+    weights = np.where(np.arange(60) < 30, 3.0, 1.0)
+    repeated = np.repeat(np.arange(60), weights.astype(int))
+    heavy = fit_head(x - x[repeated].mean(0), labels, 3, weights=weights)
+    # Copies of an image are in one fold, so the same penalty is chosen on the same grounds.
+    thrice = fit_head(x[repeated] - x[repeated].mean(0), labels[repeated], 3, groups=repeated)
+    assert np.corrcoef(heavy.weight.ravel(), thrice.weight.ravel())[0, 1] > 0.95
+    assert np.corrcoef(heavy.weight.ravel(), fit_head(x, labels, 3).weight.ravel())[0, 1] < 0.95
+
+
+def test_a_group_is_on_one_side_of_every_fold() -> None:
+    # Ten copies of each of twelve random images with random labels: a copy in the training part would tell the label.
+    random = np.random.default_rng(0)
+    x, labels = random.normal(size=(12, 40)).astype(np.float32), np.arange(12) % 2
+    copies = np.repeat(np.arange(12), 10)
+    told = fit_head(x[copies], labels[copies], 2)
+    honest = fit_head(x[copies], labels[copies], 2, groups=copies)
+    assert (told.logits.argmax(1) == told.labels).mean() == 1
+    assert (honest.logits.argmax(1) == honest.labels).mean() < 0.9

@@ -1,0 +1,128 @@
+"""Advice on real images."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from written_letters import write_letters
+
+from graft.data.letters import CYRILLIC
+from graft.errors import DataError, InputError, WeightsError
+from graft.progress import Reporter
+from graft.training.recipe import Recipe
+from graft.transfer.advisor import plausible
+from graft.transfer.chart import draw
+from graft.weights.base import load_base
+from graft.workflows.advise import advise, advise_bases
+from graft.workflows.train import train
+
+BASE = "mobilenet_v1_025_imagenet.safetensors"
+
+
+@pytest.fixture(scope="module")
+def letters(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_letters(tmp_path_factory.mktemp("data") / "letters", CYRILLIC[:4], 12)
+
+
+@pytest.mark.parametrize(("data", "scenario"), [("ants_bees", 1), ("pacs_sketch", 3)])
+def test_photographs_are_like_imagenet_and_sketches_are_not(data: str, scenario: int, shared: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+    reporter = Reporter(step=lambda name, done, total: told.append((name, done, total)))
+    advice = advise(shared / "datasets" / data, str(shared / "weights" / BASE), with_race=False, reporter=reporter)
+    assert advice.scenario == scenario
+    assert told[-1] == ("measuring", advice.evidence.n, advice.evidence.n)
+    # The probe rises with depth; chance is a half for two classes and a seventh for seven.
+    assert advice.evidence.probe[-1].accuracy > advice.evidence.probe[0].accuracy + 0.15
+    assert advice.race == () and advice.plan.level == advice.textbook
+
+
+def test_the_race_tries_levels_on_the_images_and_the_same_seed_says_the_same(letters: Path, shared: Path) -> None:
+    base = str(shared / "weights" / "resnet20-12fca82f.th")
+    found = [advise(letters, base, recipe=Recipe(epochs=4), image_size=32) for _ in range(2)]
+    advice = found[0]
+    assert [each.level for each in advice.race] == list(plausible(load_base(base).network))
+    assert advice.race[0].level == "head" and advice.race[0].n == 40
+    assert any(each.gain is not None for each in advice.race[1:])
+    assert advice.plan.level in {each.level for each in advice.race}
+    assert advice.cost is not None and advice.cost.peak_bytes > 10**6
+    without_seconds = [[(each.level, each.n, each.gain, each.expected) for each in one.race] for one in found]
+    assert without_seconds[0] == without_seconds[1]
+
+
+def test_automatic_training_follows_the_advice_and_says_why(letters: Path, shared: Path, tmp_path: Path) -> None:
+    base = str(shared / "weights" / "resnet20-12fca82f.th")
+    settings = {"recipe": Recipe(epochs=2), "image_size": 32}
+    run = train(letters, base, "auto", out=tmp_path / "run", **settings)
+    said = json.loads((run.folder / "plan.json").read_text())
+    assert (said["level"], said["cut"]) == (run.level, run.cut)
+    assert said["scenario"] in (1, 2, 3, 4)
+    assert said["evidence"]["race"][0]["level"] == "head"
+    assert said["cost"].keys() == {"seconds", "peak_bytes", "cache_bytes"}
+    advice = advise(letters, base, **settings)
+    assert run.level == advice.plan.level
+
+
+def test_several_bases_are_ordered_by_what_is_expected_of_them(letters: Path, shared: Path, tmp_path: Path) -> None:
+    bases = ["latin_letters", str(shared / "weights" / "resnet20-12fca82f.th")]
+    found = advise_bases(letters, bases, recipe=Recipe(epochs=2), image_size=32)
+    assert {each.base for each in found} == set(bases)
+    accuracies = [each.advice.accuracy for each in found]
+    assert accuracies == sorted(accuracies, reverse=True)
+    # A network that knows Latin letters is the better start for Cyrillic ones.
+    assert found[0].base == "latin_letters"
+    draw(found[0].advice, tmp_path / "advice.png")
+    assert (tmp_path / "advice.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(InputError, match="every base once"):
+        advise_bases(letters, ["latin_letters", "latin_letters"])
+
+
+def test_a_name_without_weights_is_refused(shared: Path) -> None:
+    with pytest.raises(WeightsError, match="resnet20"):
+        advise(shared / "datasets" / "ants_bees", "resnet20")
+
+
+def test_too_little_time_for_one_epoch_is_said_with_what_one_takes(letters: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--time"):
+        train(letters, "latin_letters", "all", time_limit=0.5, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_time_budget_is_kept_and_the_schedule_still_comes_to_its_end(letters: Path, tmp_path: Path) -> None:
+    recipe = Recipe(epochs=100_000, batch_size=8)
+    run = train(letters, "latin_letters", "all", time_limit=8.0, recipe=recipe, out=tmp_path / "run")
+    assert 4.0 < run.seconds["total"] <= 8.0
+    epochs = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    assert 2 < len(epochs) < 100_000
+    # The cosine has come down from its peak by the time the budget ends.
+    assert epochs[-1]["learning_rate"] < 0.1 * np.max([each["learning_rate"] for each in epochs])
+
+
+def test_a_resumed_run_keeps_the_plan_it_was_begun_with(
+    letters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"recipe": Recipe(epochs=2), "out": tmp_path / "run"}
+
+    def stop(work: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
+        broken.setattr("graft.workflows.train.fit_level", stop)
+        train(letters, "latin_letters", "auto", **settings)
+    planned = json.loads((tmp_path / "run" / "plan.json").read_text())
+    monkeypatch.setattr("graft.workflows.train.advise_on", stop)
+    run = train(letters, "latin_letters", "auto", resume=True, **settings)
+    assert run.level == planned["level"]
+    assert json.loads((run.folder / "plan.json").read_text())["reasons"] == planned["reasons"]
+
+
+def test_one_image_per_class_is_said_or_trained_on_where_val_is_given(tmp_path: Path) -> None:
+    alone = write_letters(tmp_path / "alone", CYRILLIC[:3], 1)
+    with pytest.raises(DataError, match="two images or more"):
+        advise(alone, "latin_letters")
+    split = tmp_path / "split"
+    write_letters(split / "train", CYRILLIC[:3], 1)
+    write_letters(split / "val", CYRILLIC[:3], 4, seed=1)
+    run = train(split, "latin_letters", "auto", out=tmp_path / "run")
+    assert run.val.n == 12
+    assert any("only one image" in note for note in run.notes)

@@ -1,0 +1,21 @@
+"""Folders of letters for trainings in tests, and what stands in a folder."""
+
+from pathlib import Path
+
+from PIL import Image
+
+from graft.data.letters import dejavu_fonts, render_letters
+
+
+def write_letters(root: Path, letters: tuple[str, ...], per_letter: int, seed: int = 0) -> Path:
+    """A folder per letter with PNG files."""
+    images, labels = render_letters(letters, dejavu_fonts(), per_letter, seed)
+    for index, (image, label) in enumerate(zip(images, labels, strict=True)):
+        folder = root / letters[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[:, :, 0]).save(folder / f"{index:04}.png")
+    return root
+
+
+def files(root: Path) -> dict[str, int]:
+    return {str(path.relative_to(root)): path.stat().st_mtime_ns for path in root.rglob("*")}
