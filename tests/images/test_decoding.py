@@ -383,7 +383,7 @@ def test_jpeg_that_lacks_its_last_rows_is_refused(options: dict[str, object]) ->
 @pytest.mark.parametrize("magic", SIGNATURES)
 def test_a_signature_followed_by_garbage_is_refused(magic: bytes) -> None:
     garbage = np.random.default_rng(0).integers(0, 256, 500, dtype=np.uint8).tobytes()
-    with pytest.raises(ImageError, match="expected an? "):
+    with pytest.raises(ImageError, match=r"expected an? "):
         decode(magic + garbage)
 
 
