@@ -67,8 +67,13 @@ NETWORK = {
     "fsspec",
     "datasets",
 }
-# Beside the hub: what reads images at the addresses that a manifest names, and data sets of the Hub.
-REACHING = {"data/readers/remote.py": {"fsspec", "aiohttp"}, "data/readers/hub_dataset.py": {"datasets"}}
+# What fetches weights, reads images at the addresses that a manifest names, and reads data sets of the Hub.
+REACHING = {
+    "weights/hub.py": {"huggingface_hub"},
+    "weights/download.py": {"fsspec", "aiohttp", "urllib"},
+    "data/readers/remote.py": {"fsspec", "aiohttp"},
+    "data/readers/hub_dataset.py": {"datasets"},
+}
 
 
 def room_of(path: Path, source: Path = SOURCE) -> str:
@@ -129,10 +134,8 @@ def test_a_file_imports_only_the_rooms_it_may(path):
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
-def test_only_the_hub_and_two_readers_reach_the_network(path):
+def test_only_fetching_weights_and_two_readers_reach_the_network(path):
     # The page and service of `serving` answer on a network; they may name what they answer with.
-    if path.relative_to(SOURCE) == Path("weights", "hub.py"):
-        return
     allowed = (
         {"http", "socket"} if room_of(path) == "serving" else REACHING.get(path.relative_to(SOURCE).as_posix(), set())
     )

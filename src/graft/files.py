@@ -28,7 +28,12 @@ def cache_folder() -> Path:
     if os.environ.get("GRAFT_CACHE"):
         return Path(os.environ["GRAFT_CACHE"]).expanduser()
     home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "graft"
+    try:
+        return (Path(home) if home else Path.home() / ".cache") / "graft"
+    except RuntimeError as error:
+        raise InputError(
+            "expected a home folder to keep the cache in, but this user has none: set GRAFT_CACHE to a folder"
+        ) from error
 
 
 def cache_budget() -> int:
@@ -36,7 +41,7 @@ def cache_budget() -> int:
     stated = os.environ.get("GRAFT_CACHE_BYTES")
     if stated:
         if not stated.isdigit():
-            raise InputError(f"expected a whole number of bytes in GRAFT_CACHE_BYTES, got {stated!r}: mend or unset it")
+            raise InputError(f"expected a whole number of bytes in GRAFT_CACHE_BYTES, got {stated!r}: fix or unset it")
         return int(stated)
     folder = cache_folder().absolute()
     try:
@@ -53,13 +58,11 @@ def make_room(needed: int) -> None:
     entries = []
     for child in [*_children("activations"), *_children("compiled"), *_children(LOOKS)]:
         try:
-            files = list(child.iterdir()) if child.is_dir() else [child]
             if child.name.startswith("."):
-                # The folder's own time stands still while a file in it grows.
-                last = max(path.stat().st_mtime for path in (child, *files))
-                if time.time() - last > ABANDONED_AFTER_SECONDS:
+                if _abandoned(child):
                     remove(child)
                 continue
+            files = list(child.iterdir()) if child.is_dir() else [child]
             size = sum(file.stat().st_size for file in files)
             facts = child / "entry.json" if child.is_dir() else child
             # A folder without its facts is what a removal left that was cut short.
@@ -73,6 +76,20 @@ def make_room(needed: int) -> None:
             return
         remove(child)
         total -= size
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove what `write_aside` left unfinished in a folder, in processes that are gone."""
+    for unfinished in folder.glob(".*.partial"):
+        with suppress(OSError):
+            if _abandoned(unfinished):
+                remove(unfinished)
+
+
+def _abandoned(unfinished: Path) -> bool:
+    # The folder's own time stands still while a file in it grows.
+    inside = list(unfinished.iterdir()) if unfinished.is_dir() else []
+    return time.time() - max(path.stat().st_mtime for path in (unfinished, *inside)) > ABANDONED_AFTER_SECONDS
 
 
 def _children(kind: str) -> list[Path]:

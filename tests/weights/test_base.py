@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from graft.errors import GraftError, InputError, WeightsError
 from graft.models.catalog import CATALOG, build, default_config
 from graft.models.network import Config, Network
+from graft.progress import NOBODY
 from graft.weights import base as module
 from graft.weights.base import (
     BUNDLED,
@@ -251,9 +252,9 @@ def test_a_name_with_published_weights_is_fetched(tmp_path, monkeypatch):
     path = tmp_path / "resnet18-f37072fd.pth"
     torch.save(network.state_dict(), path)
     asked = []
-    monkeypatch.setattr(module, "fetch", lambda download, progress: asked.append((download.url, progress)) or path)
+    monkeypatch.setattr(module, "fetch", lambda download, reporter: asked.append((download.url, reporter)) or path)
     base = load_base("resnet18")
-    assert asked == [("https://download.pytorch.org/models/resnet18-f37072fd.pth", False)]
+    assert asked == [("https://download.pytorch.org/models/resnet18-f37072fd.pth", NOBODY)]
     x = torch.randn(1, 3, 32, 32)
     assert torch.equal(base.network(x), network(x))
     assert (base.name, base.classes[1]) == ("resnet18", "goldfish")
@@ -273,7 +274,7 @@ def test_timms_configuration_on_the_hub_is_understood(tmp_path, monkeypatch):
     config = {"architecture": "mobilenetv1_100", "pretrained_cfg": facts, "label_names": ["a", "b", "c"]}
     (tmp_path / "config.json").write_text(json.dumps(config))
     asked = []
-    monkeypatch.setattr(module, "fetch_from_hub", lambda name, progress: asked.append(name) or tmp_path)
+    monkeypatch.setattr(module, "fetch_from_hub", lambda name, reporter: asked.append(name) or tmp_path)
     base = load_base("hf:timm/mobilenetv1_100")
     assert asked == ["timm/mobilenetv1_100"]
     assert torch.equal(base.network.conv_stem.weight, network.conv_stem.weight)
@@ -304,12 +305,12 @@ def test_timms_configuration_on_the_hub_is_understood(tmp_path, monkeypatch):
 def test_an_odd_configuration_on_the_hub_leaves_the_tensors_to_speak(tmp_path, monkeypatch, content):
     written(tmp_path, made("resnet20"), name="model.safetensors")
     (tmp_path / "config.json").write_text(content)
-    monkeypatch.setattr(module, "fetch_from_hub", lambda name, progress: tmp_path)
+    monkeypatch.setattr(module, "fetch_from_hub", lambda name, reporter: tmp_path)
     assert load_base("hf:a/b").network.config.architecture == "resnet20"
 
 
 def test_a_hostile_model_from_the_hub_is_refused_in_a_sentence(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "fetch_from_hub", lambda name, progress: tmp_path)
+    monkeypatch.setattr(module, "fetch_from_hub", lambda name, reporter: tmp_path)
     written(tmp_path, made("resnet20"), name="model.safetensors")
     (tmp_path / "config.json").write_text('{"graft": 1, "network": {"architecture": "../../x", "classes": 4}}')
     with pytest.raises(GraftError, match="expected"):

@@ -23,7 +23,7 @@ from graft.transfer.levels import plan
 from graft.weights import base as module
 from graft.weights.architectures import build, default_config
 from graft.weights.base import load_base, untrained_base
-from graft.weights.hub import Download
+from graft.weights.download import Download
 from graft.weights.saved import SavedModel, load_model, save_model
 from graft.weights.timm_catalog import published_settings, published_weights, timm_name
 from graft.weights.timm_network import build_timm
@@ -271,7 +271,7 @@ def test_where_timm_publishes_weights(monkeypatch):
 def test_weights_come_through_grafts_own_hub_with_their_preprocessing(tmp_path, monkeypatch, asked):
     model = published(tmp_path, "test_resnet", 3, label_names=["a", "b", "c"])
     fetched = []
-    monkeypatch.setattr(module, "fetch_from_hub", lambda name, progress: fetched.append(name) or tmp_path)
+    monkeypatch.setattr(module, "fetch_from_hub", lambda name, reporter: fetched.append(name) or tmp_path)
     base = load_base(asked)
     assert fetched == ["timm/test_resnet.r160_in1k"]
     assert base.network.config == Config("timm:test_resnet", 3)
@@ -290,7 +290,7 @@ def test_weights_come_through_grafts_own_hub_with_their_preprocessing(tmp_path, 
 def test_another_resize_than_grafts_is_noted(tmp_path, monkeypatch):
     settings = {"crop_mode": "squash", "interpolation": "bicubic"}
     published(tmp_path, "test_resnet", pretrained_cfg=settings)
-    monkeypatch.setattr(module, "fetch_from_hub", lambda name, progress: tmp_path)
+    monkeypatch.setattr(module, "fetch_from_hub", lambda name, reporter: tmp_path)
     base = load_base("timm:test_resnet")
     assert base.preprocessing.resize_mode == "squash"
     (note,) = base.notes
@@ -310,7 +310,7 @@ def test_weights_by_address_are_fetched_by_digest_and_read_without_unpickling(tm
     torch.save(model.state_dict(), tmp_path / "net-0123abcd.pth")
     download = Download("https://weights.invalid/net-0123abcd.pth", "0123abcd")
     monkeypatch.setattr(module, "published_weights", lambda name: download)
-    monkeypatch.setattr(module, "fetch", lambda asked, progress: tmp_path / asked.file_name)
+    monkeypatch.setattr(module, "fetch", lambda asked, reporter: tmp_path / asked.file_name)
     base = load_base("timm:test_resnet")
     x = torch.randn(1, 3, 64, 64)
     assert torch.equal(base.network(x), model(x))
@@ -327,7 +327,7 @@ def test_weights_by_address_are_fetched_by_digest_and_read_without_unpickling(tm
 
 
 def test_without_network_the_sentence_is_that_of_the_hub(monkeypatch):
-    def fail(name, progress):
+    def fail(name, reporter):
         raise FetchError(f"{name} could not be fetched")
 
     monkeypatch.setattr(module, "fetch_from_hub", fail)
@@ -362,7 +362,7 @@ def test_grey_weights_have_grey_preprocessing(tmp_path):
 
 
 def test_on_the_hub_the_catalogue_goes_before_timm_where_the_tensors_fit(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "fetch_from_hub", lambda name, progress: tmp_path / name.partition("/")[2])
+    monkeypatch.setattr(module, "fetch_from_hub", lambda name, reporter: tmp_path / name.partition("/")[2])
     published(tmp_path / "resnet18", "resnet18")
     assert load_base("hf:timm/resnet18").network.config.architecture == "resnet18"
     published(tmp_path / "other", "test_resnet")
@@ -445,7 +445,7 @@ def insects(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("level", ["head", "stages:1"])
 def test_it_is_trained_saved_and_loaded_again(level, insects, tmp_path, monkeypatch):
     published(tmp_path / "hub", "test_resnet", 1000)
-    monkeypatch.setattr(module, "fetch_from_hub", lambda name, progress: tmp_path / "hub")
+    monkeypatch.setattr(module, "fetch_from_hub", lambda name, reporter: tmp_path / "hub")
     exact = {"engine": "torch", "precision": "float32"}
     run = train(insects, "timm:test_resnet", level, out=tmp_path / "run", epochs=2, image_size=64, **exact)
     assert (run.base, run.val.n, run.cut) == ("timm:test_resnet", 8, "pool" if level == "head" else "stage3")

@@ -12,9 +12,11 @@ from graft.errors import InputError, WeightsError, did_you_mean
 from graft.images.preprocessing import Preprocessing
 from graft.models.catalog import CATALOG
 from graft.models.network import Config, Network, PaddingRule
+from graft.progress import NOBODY, Reporter
 from graft.weights.architectures import build, default_config, family, input_size, is_timm
+from graft.weights.download import fetch
 from graft.weights.file import WeightFile, read_weights
-from graft.weights.hub import fetch, fetch_from_hub
+from graft.weights.hub import fetch_from_hub
 from graft.weights.layouts import Match, fill, known_architecture, match, recognise
 from graft.weights.saved import CONFIG_FILE, Outputs, load_model, model_folder
 from graft.weights.timm_catalog import published_settings, published_weights
@@ -58,19 +60,19 @@ class Base:
 
 
 def load_base(
-    base: str, *, architecture: str | None = None, classes_file: Path | None = None, progress: bool = False
+    base: str, *, architecture: str | None = None, classes_file: Path | None = None, reporter: Reporter = NOBODY
 ) -> Base:
     """The base that `base` names.
 
     A file of weights (`.safetensors`, `.pth`, `.pt`, `.th`), a run folder or its `model/`, `hf:owner/name`, a bundled
     base (`latin_letters`), an architecture whose weights are published, or `timm:NAME[.TAG]`. The architecture of a
-    file is read from its metadata or recognised from its tensors; `architecture` says it outright. Raises WeightsError,
-    FetchError, and InputError for names that are none.
+    file is read from its metadata or recognised from its tensors; `architecture` says it outright. `reporter` is told
+    how fetching goes. Raises WeightsError, FetchError, and InputError for names that are none.
     """
     if base.startswith("hf:"):
-        return _from_hub(base, fetch_from_hub(base.removeprefix("hf:"), progress=progress), architecture, classes_file)
+        return _from_hub(base, fetch_from_hub(base.removeprefix("hf:"), reporter), architecture, classes_file)
     if is_timm(base):
-        return _from_timm(base, architecture or base, classes_file, progress)
+        return _from_timm(base, architecture or base, classes_file, reporter)
     if base in BUNDLED_BASES:
         return _from_file(read_weights(BUNDLED / f"{base}.safetensors"), base, BUNDLED, architecture, classes_file)
     if base in CATALOG and not Path(base).exists():
@@ -79,7 +81,7 @@ def load_base(
                 f"expected a base with published weights, got {base!r}, which has none: give a file of its weights, or "
                 "start at random with --level scratch"
             )
-        path = fetch(TORCHVISION[base], progress=progress)
+        path = fetch(TORCHVISION[base], reporter)
         return _from_file(read_weights(path), base, path.parent, architecture or base, classes_file)
     path = Path(base).expanduser()
     if path.is_dir():
@@ -200,12 +202,12 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return config if isinstance(config, dict) else {}
 
 
-def _from_timm(name: str, architecture: str, classes_file: Path | None, progress: bool) -> Base:
+def _from_timm(name: str, architecture: str, classes_file: Path | None, reporter: Reporter) -> Base:
     """Weights that timm publishes, fetched and read as any others are: nothing of them is unpickled."""
     source = published_weights(name)
     if isinstance(source, str):
-        return _from_hub(name, fetch_from_hub(source, progress=progress), architecture, classes_file)
-    path = fetch(source, progress=progress)
+        return _from_hub(name, fetch_from_hub(source, reporter), architecture, classes_file)
+    path = fetch(source, reporter)
     return _from_file(read_weights(path), name, path.parent, architecture, classes_file)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from graft.errors import InputError, WeightsError, did_you_mean
 from graft.models.network import Config
-from graft.weights.hub import Download
+from graft.weights.download import Download
 
 PREFIX = "timm:"
 

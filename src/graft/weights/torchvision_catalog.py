@@ -1,6 +1,6 @@
 """What torchvision publishes, by our names."""
 
-from graft.weights.hub import Download
+from graft.weights.download import Download
 
 # The checkpoints torchvision publishes as IMAGENET1K_V1, whose features serve a linear head better than V2's.
 # The names end in the first 8 digits of their sha256.

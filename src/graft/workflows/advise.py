@@ -76,7 +76,7 @@ def advise(
     opened = open_dataset(data, group, split_file)
     with_validation(opened, seed)
     torch.manual_seed(seed)
-    start = load_base(base, architecture=arch, progress=progress)
+    start = load_base(base, architecture=arch, reporter=reporter or NOBODY)
     if not start.pretrained:
         raise WeightsError(f"expected a base with weights to measure, got {base!r} without: name a file of them")
     preprocessing = with_choices(start.preprocessing, image_size, resize)

@@ -52,7 +52,7 @@ def audit(
     notes, start = list(dataset.notes), None
     if with_features:
         try:
-            start = load_base(base, architecture=arch, progress=progress)
+            start = load_base(base, architecture=arch, reporter=reporter)
         except FetchError as error:
             notes.append(f"likely wrong labels and outliers were not looked for: {error}")
     if start is not None and not start.pretrained:

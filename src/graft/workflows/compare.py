@@ -71,7 +71,7 @@ def compare(
     _check_budget(recipe)
     choice, opened = choose(engine, precision), open_dataset(data, group, split_file)
     with_validation(opened, seed)
-    pretrained = load_base(base, architecture=arch, progress=progress) if set(levels) != {SCRATCH} else None
+    pretrained = load_base(base, architecture=arch, reporter=reporter) if set(levels) != {SCRATCH} else None
     starts = _Starts(base, pretrained, arch, image_size, resize)
 
     first = starts.of(SCRATCH if pretrained is None else "all", seed)

@@ -115,7 +115,7 @@ def train(
         start = untrained_base(base, architecture=arch, seed=seed)
     else:
         names = Path(classes_file) if classes_file else None
-        start = load_base(base, architecture=arch, classes_file=names, progress=progress)
+        start = load_base(base, architecture=arch, classes_file=names, reporter=reporter)
     preprocessing = with_choices(start.preprocessing, image_size, resize)
     check_input_size(start.network, preprocessing)
     chosen = plan(level, start.network, start.pretrained)
