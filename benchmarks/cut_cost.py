@@ -45,7 +45,7 @@ from graft.training.fitting import crown_precision
 from graft.training.inputs import ActivationInputs, Inputs, PixelInputs
 from graft.training.loop import Epoch, Watcher, fit_crown
 from graft.training.recipe import Recipe
-from graft.transfer.levels import plan, weight_layers
+from graft.transfer.levels import plan_level, weight_layers
 from graft.weights.base import untrained_base
 from photos import BUSY_LOAD, machine, say
 
@@ -166,7 +166,7 @@ def levels_by_cut(network: Network) -> dict[str, tuple[str, ...]]:
     stages = sum(1 for layers in weight_layers(network).values() if layers) - 1
     spellings: dict[str, tuple[str, ...]] = {}
     for level in ("head", *(f"stages:{count}" for count in range(1, stages)), "all", MIDDLE):
-        cut = plan(level, network, pretrained=True).cut
+        cut = plan_level(level, network, pretrained=True).cut
         spellings[cut] = (*spellings.get(cut, ()), level)
     return spellings
 

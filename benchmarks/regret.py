@@ -24,7 +24,7 @@ from graft.evaluation.scores import wilson_interval
 from graft.features.engine import choose
 from graft.training.fitting import Work, fit_level, with_choices
 from graft.training.recipe import Recipe
-from graft.transfer.levels import plan
+from graft.transfer.levels import plan_level
 from graft.weights.base import Base, load_base, untrained_base
 from graft.workflows.advise import advise_on
 
@@ -109,7 +109,7 @@ def train_one(task: Task, level: str, seed: int, shared: Path) -> dict:
         dataset=dataset,
         base=base,
         preprocessing=with_choices(base.preprocessing, task.size, None),
-        plan=plan(level, base.network, base.pretrained),
+        plan=plan_level(level, base.network, base.pretrained),
         choice=choose(),
         recipe=Recipe(),
         seed=seed,
@@ -141,7 +141,7 @@ def advise_one(task: Task, seed: int, shared: Path) -> dict:
         dataset=dataset,
         base=base,
         preprocessing=with_choices(base.preprocessing, task.size, None),
-        plan=plan("head", base.network, True),
+        plan=plan_level("head", base.network, True),
         choice=choose(),
         recipe=Recipe(),
         seed=seed,
@@ -154,7 +154,7 @@ def advise_one(task: Task, seed: int, shared: Path) -> dict:
         "seed": seed,
         "level": ADVICE,
         "chosen": advice.plan.cut,
-        "textbook": plan(advice.textbook, base.network, True).cut,
+        "textbook": plan_level(advice.textbook, base.network, True).cut,
         "scenario": advice.scenario,
         "shift": said["evidence"]["mean_shift"],
         "probe": said["evidence"]["probe"],
@@ -167,7 +167,7 @@ def distinct_levels(base: Base) -> dict[str, str]:
     """Levels by name, without those whose cut an earlier one has; `scratch` has a start of its own."""
     levels: dict[str, str] = {}
     for level in LEVELS:
-        cut = plan(level, base.network, True).cut
+        cut = plan_level(level, base.network, True).cut
         if level == "scratch" or cut not in levels.values():
             levels[level] = cut
     return levels

@@ -21,7 +21,7 @@ from families import DECISIONS, FAMILIES, Family
 from worked_examples import EXAMPLES, Example
 
 from graft.accounting.counting import by_group
-from graft.drawing.diagram import draw
+from graft.drawing.diagram import draw_diagram
 from graft.models.catalog import CATALOG, Entry
 
 DOCS = Path(__file__).parent
@@ -40,7 +40,7 @@ def files() -> dict[str, str]:
 
 def diagram(family: Family) -> str:
     """The image of the network that stands for the family, SVG."""
-    return draw(graph(family.shown), family.shown, stages(family.shown).items())
+    return draw_diagram(graph(family.shown), family.shown, stages(family.shown).items())
 
 
 def opening() -> str:

@@ -201,13 +201,13 @@ def bases() -> dict[str, Base]:
     from graft.models.catalog import build, default_config
     from graft.models.network import parameter_count
     from graft.transfer.advisor import frozen_fraction
-    from graft.transfer.levels import plan
+    from graft.transfer.levels import plan_level
 
     found = {}
     for name in ("resnet20", "mobilenet_v1_025", "mobilenet_v2"):
         with torch.device("meta"):
             network = build(default_config(name))
-        cuts = {level: plan(level, network, True).cut for level in FIXED}
+        cuts = {level: plan_level(level, network, True).cut for level in FIXED}
         frozen = {cut: frozen_fraction(network, cut) for cut in cuts.values()}
         found[name] = Base(cuts, frozen, parameter_count(network) - parameter_count(network.head))
     return found

@@ -22,7 +22,7 @@ from graft.models.googlenet import Inception, NaiveInception
 from graft.models.resnet import BasicBlock
 from graft.models.vgg import stacked_convolutions
 from graft.models.xception import SeparableConvolution
-from graft.transfer.levels import plan
+from graft.transfer.levels import plan_level
 
 # `agrees` includes figures that the textbook rounds; `ambiguous` is where it gives none, or several that differ.
 Verdict = Literal["agrees", "wrong", "ambiguous"]
@@ -419,7 +419,7 @@ def separable(bias: bool = False) -> int:
 
 def cuts(*fractions: float) -> str:
     """Where graft cuts ResNet-50 to freeze these fractions of its weight layers."""
-    after = {each: plan(f"frozen:{each}", network("resnet50"), pretrained=True).cut for each in fractions}
+    after = {each: plan_level(f"frozen:{each}", network("resnet50"), pretrained=True).cut for each in fractions}
     return ", ".join(f"{100 * each:.0f} % after `{cut}`" for each, cut in after.items())
 
 

@@ -187,11 +187,11 @@ def test_an_input_that_does_not_fit_is_refused() -> None:
 def test_neither_recording_nor_drawing_loads_the_compiler() -> None:
     code = (
         "import sys, torch\n"
-        "from graft.drawing.diagram import draw\n"
+        "from graft.drawing.diagram import draw_diagram\n"
         "from graft.accounting.graph import trace\n"
         "from graft.models.catalog import build, default_config\n"
         "with torch.device('meta'): network = build(default_config('mobilenet_v2'))\n"
-        "draw(trace(network, (3, 224, 224)), 'mobilenet_v2')\n"
+        "draw_diagram(trace(network, (3, 224, 224)), 'mobilenet_v2')\n"
         "print([name for name in ('torch._inductor', 'torch._dynamo', 'matplotlib') if name in sys.modules])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

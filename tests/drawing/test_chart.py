@@ -7,7 +7,7 @@ import pytest
 from matplotlib.collections import PathCollection
 from matplotlib.text import Text
 
-from graft.drawing.chart import Point, draw, plot
+from graft.drawing.chart import Point, draw_figure, plot
 from graft.errors import InputError
 
 POINTS = [
@@ -45,7 +45,7 @@ def test_text_stays_text() -> None:
 
 
 def test_the_area_of_a_disc_is_the_parameters() -> None:
-    (axes,) = draw(POINTS).axes
+    (axes,) = draw_figure(POINTS).axes
     drawn = {}
     for collection in axes.collections:
         assert isinstance(collection, PathCollection)
@@ -58,7 +58,7 @@ def test_the_area_of_a_disc_is_the_parameters() -> None:
 
 
 def test_only_accuracies_of_one_protocol_are_joined() -> None:
-    (axes,) = draw(POINTS).axes
+    (axes,) = draw_figure(POINTS).axes
     lines = [list(line.get_xdata()) for line in axes.lines if len(line.get_xdata()) > 1]
     assert lines == [[300_000_000, 4_000_000_000]]
 
@@ -70,7 +70,7 @@ def test_names_neither_cover_each_other_nor_leave_the_chart() -> None:
     ]
     # Two more make room around them.
     crowd += [Point("cheap", "two", 10**8, 10**6, 65, "one crop"), Point("dear", "two", 10**10, 10**8, 80, "one crop")]
-    (axes,) = draw(crowd).axes
+    (axes,) = draw_figure(crowd).axes
     boxes = []
     for text in axes.texts:
         text.get_window_extent()  # puts the name in its place; with the line that leads there

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from graft.accounting.graph import trace
 from graft.drawing.anatomy import Anatomy, dissect
-from graft.drawing.diagram import draw
+from graft.drawing.diagram import draw_diagram
 from graft.drawing.layout import place
 from graft.drawing.marks import text_width
 from graft.drawing.steps import Sort, in_words
@@ -33,7 +33,7 @@ def network_of(name: str) -> nn.Module:
 def drawing_of(name: str) -> str:
     network = network_of(name)
     stages = [(stage.name, stage.parts) for stage in network.stages]
-    return draw(trace(network, CATALOG[name].input_size), name, stages)
+    return draw_diagram(trace(network, CATALOG[name].input_size), name, stages)
 
 
 def anatomy_of(name: str) -> Anatomy:
@@ -141,7 +141,7 @@ def test_a_drawing_stands_alone(name: str) -> None:
 
 def test_names_are_escaped() -> None:
     layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
-    svg = draw(trace(layers, (3, 8, 8)), "a <b> & 'c'", [("<stage> & so", ("0", "1"))])
+    svg = draw_diagram(trace(layers, (3, 8, 8)), "a <b> & 'c'", [("<stage> & so", ("0", "1"))])
     words = [element.text for element in ElementTree.fromstring(svg).iter()]
     assert words.count("a <b> & 'c'") == 2
     assert "<stage> & so" in words
@@ -155,10 +155,10 @@ def test_the_title_gives_input_parameters_and_multiply_adds() -> None:
 
 def test_stages_add_up_to_the_network() -> None:
     anatomy, row = anatomy_of("mobilenet_v2"), CATALOG["mobilenet_v2"]
-    assert tuple(part.name for part in anatomy.parts) == row.stages
-    assert sum(sum(part.macs.values()) for part in anatomy.parts) == row.macs
-    assert sum(sum(part.params.values()) for part in anatomy.parts) == row.params
-    assert [part.stride for part in anatomy.parts] == [2, 2, 4, 8, 16, 16, 32, 32, 32, None, None]
+    assert tuple(stage.name for stage in anatomy.stages) == row.stages
+    assert sum(sum(stage.macs.values()) for stage in anatomy.stages) == row.macs
+    assert sum(sum(stage.params.values()) for stage in anatomy.stages) == row.params
+    assert [stage.stride for stage in anatomy.stages] == [2, 2, 4, 8, 16, 16, 32, 32, 32, None, None]
 
 
 def test_blocks_of_one_kind_are_counted_together() -> None:
@@ -168,12 +168,12 @@ def test_blocks_of_one_kind_are_counted_together() -> None:
         ("Bottleneck", "identity shortcut"),
     ]
     assert anatomy.kinds[1].uses == (("stage1", 2), ("stage2", 3), ("stage3", 5), ("stage4", 2))
-    runs = [(run.kind, len(run.steps), run.strides[0]) for run in anatomy.parts[2].runs]
-    assert runs == [(0, 1, 2), (1, 3, 1)]
+    repeats = [(repeat.kind, len(repeat.steps), repeat.strides[0]) for repeat in anatomy.stages[2].repeats]
+    assert repeats == [(0, 1, 2), (1, 3, 1)]
 
 
 def test_normalisation_and_activation_join_their_convolution() -> None:
-    (stem, pool) = anatomy_of("resnet50").parts[0].runs
+    (stem, pool) = anatomy_of("resnet50").stages[0].repeats
     assert [(step.words, step.window, step.stride, step.after) for step in stem.steps] == [
         ("convolution", (7, 7), 2, ("batch norm", "ReLU"))
     ]
@@ -217,8 +217,8 @@ class Sharing(nn.Module):
 
 def test_a_module_that_stages_share_is_in_each_of_them() -> None:
     anatomy = dissect(trace(Sharing(), (4, 8, 8)), [("one", ("one", "relu")), ("other", ("other", "relu"))])
-    assert [part.runs[-1].steps[0].after for part in anatomy.parts] == [("ReLU",), ("ReLU",)]
-    assert [part.output_shape for part in anatomy.parts] == [(5,), (6,)]
+    assert [stage.repeats[-1].steps[0].after for stage in anatomy.stages] == [("ReLU",), ("ReLU",)]
+    assert [stage.output_shape for stage in anatomy.stages] == [(5,), (6,)]
     assert not anatomy.kinds
 
 
@@ -235,17 +235,17 @@ def test_any_module_can_be_drawn_without_stages() -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3), Branching(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, 2))
     graph = trace(network, (3, 16, 16))
     anatomy = dissect(graph)
-    assert [part.name for part in anatomy.parts] == ["0", "1", "2", "4"]
+    assert [stage.name for stage in anatomy.stages] == ["0", "1", "2", "4"]
     assert [(kind.title, kind.variant) for kind in anatomy.kinds] == [("Branching", "")]
-    _, _, texts = areas(draw(graph, "branching"))
+    _, _, texts = areas(draw_diagram(graph, "branching"))
     assert {"input, 4", "1×1 convolution, 4", "3×3 convolution, 8", "concatenate, 12"} <= {text.words for text in texts}
 
 
 def test_a_stage_that_changes_no_value_has_the_shape_before_it() -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Dropout(), nn.Conv2d(4, 5, 3))
-    parts = dissect(trace(network, (3, 8, 8)), [("a", ("0",)), ("b", ("1",)), ("c", ("2",))]).parts
-    assert [part.output_shape for part in parts] == [(4, 6, 6), (4, 6, 6), (5, 4, 4)]
-    assert not parts[1].runs
+    stages = dissect(trace(network, (3, 8, 8)), [("a", ("0",)), ("b", ("1",)), ("c", ("2",))]).stages
+    assert [stage.output_shape for stage in stages] == [(4, 6, 6), (4, 6, 6), (5, 4, 4)]
+    assert not stages[1].repeats
 
 
 @pytest.mark.parametrize(

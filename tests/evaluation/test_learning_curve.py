@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from graft.evaluation.learning_curve import Shape, shape
+from graft.evaluation.learning_curve import CurveShape, describe_curve
 
 
 @pytest.mark.parametrize(
@@ -22,4 +22,5 @@ from graft.evaluation.learning_curve import Shape, shape
     ],
 )
 def test_shape_by_hand(curve: list[float], start: float, slope: float, asymptote: float) -> None:
-    assert shape(np.array(curve)) == Shape(pytest.approx(start), pytest.approx(slope), pytest.approx(asymptote))
+    expected = CurveShape(pytest.approx(start), pytest.approx(slope), pytest.approx(asymptote))
+    assert describe_curve(np.array(curve)) == expected

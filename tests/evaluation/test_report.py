@@ -6,13 +6,13 @@ from html.parser import HTMLParser
 import numpy as np
 
 from graft.evaluation.report import html_report
-from graft.evaluation.scores import scores
+from graft.evaluation.scores import score
 
 EVIL = '<script>alert("1")</script>'
 
 
 def page(classes: tuple[str, ...], title: str = "photos", **facts: object) -> str:
-    found = scores(np.full((4, len(classes)), 1 / len(classes)), np.array([0, 0, 0, 1]), classes)
+    found = score(np.full((4, len(classes)), 1 / len(classes)), np.array([0, 0, 0, 1]), classes)
     return html_report(title, facts, {"val": found})
 
 

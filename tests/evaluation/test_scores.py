@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from graft.evaluation.scores import Z95, expected_calibration_error, scores, wilson_interval
+from graft.evaluation.scores import Z95, expected_calibration_error, score, wilson_interval
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ LABELS = np.array([0, 0, 1, 1, 0])
 
 
 def test_scores_by_hand() -> None:
-    found = scores(PROBABILITIES, LABELS, ("a", "b", "c"))
+    found = score(PROBABILITIES, LABELS, ("a", "b", "c"))
     assert (found.n, found.top1, found.majority) == (5, 0.6, 0.6)
     assert found.top1_ci95 == wilson_interval(3, 5)
     # Rows by label, columns by answer.
@@ -63,18 +63,18 @@ def test_scores_by_hand() -> None:
 
 
 def test_a_class_never_answered_has_no_precision() -> None:
-    (a, b) = scores(np.array([[1.0, 0.0], [0.9, 0.1]]), np.array([0, 1]), ("a", "b")).classes
+    (a, b) = score(np.array([[1.0, 0.0], [0.9, 0.1]]), np.array([0, 1]), ("a", "b")).classes
     assert (a.precision, b.precision, b.recall) == (0.5, None, 0.0)
 
 
 def test_certain_and_wrong_has_a_finite_loss() -> None:
-    assert np.isfinite(scores(np.array([[1.0, 0.0]]), np.array([1]), ("a", "b")).log_loss)
+    assert np.isfinite(score(np.array([[1.0, 0.0]]), np.array([1]), ("a", "b")).log_loss)
 
 
 def test_the_dictionary_is_plain() -> None:
     import json
 
-    found = json.loads(json.dumps(scores(PROBABILITIES.astype(np.float32), LABELS, ("a", "b", "c")).to_dict()))
+    found = json.loads(json.dumps(score(PROBABILITIES.astype(np.float32), LABELS, ("a", "b", "c")).to_dict()))
     assert found["n"] == 5 and found["classes"][2] == {"name": "c", "n": 0, "recall": None, "precision": 0.0}
 
 
@@ -82,7 +82,7 @@ def test_the_dictionary_is_plain() -> None:
 def test_arrays_that_do_not_fit_are_refused(probabilities: np.ndarray) -> None:
     labels = LABELS if len(probabilities) else LABELS[:0]
     with pytest.raises(ValueError, match="expected"):
-        scores(probabilities, labels, ("a", "b", "c"))
+        score(probabilities, labels, ("a", "b", "c"))
 
 
 def test_calibration_error_by_hand() -> None:
@@ -106,7 +106,7 @@ def test_scores_count_every_image_once(seed: int, count: int, classes: int) -> N
     random = np.random.default_rng(seed)
     probabilities = random.dirichlet(np.ones(classes), count)
     labels = random.integers(0, classes, count)
-    found = scores(probabilities, labels, tuple(map(str, range(classes))))
+    found = score(probabilities, labels, tuple(map(str, range(classes))))
     assert found.confusion.sum() == count
     assert found.top1 == pytest.approx((probabilities.argmax(1) == labels).mean())
     assert [row.n for row in found.classes] == np.bincount(labels, minlength=classes).tolist()

@@ -129,13 +129,13 @@ def test_kept_views_come_in_turn_and_differ(shared: Path, tmp_path: Path) -> Non
     from graft.data.opening import open_dataset
     from graft.features.engine import choose
     from graft.training.fitting import Work, crown_inputs
-    from graft.transfer.levels import plan
+    from graft.transfer.levels import plan_level
 
     base = load_base(str(shared / "weights" / BASE))
     dataset = open_dataset(shared / "datasets" / "ants_bees")
     images = dataset.splits[TRAIN].take(np.arange(8))
     for level in ("stages:2", "all"):
-        chosen = plan(level, base.network, pretrained=True)
+        chosen = plan_level(level, base.network, pretrained=True)
         recipe = Recipe(augment="medium", views=2)
         work = Work(dataset, base, base.preprocessing, chosen, choose("torch", "float32"), recipe)
         inputs, failures = crown_inputs(work, TRAIN, images, epochs=5)

@@ -6,7 +6,7 @@ import torch
 
 from graft.models.catalog import build, default_config
 from graft.models.network import Network
-from graft.transfer.advisor import decide, expected_gain, frozen_fraction, plausible, textbook
+from graft.transfer.advisor import apply_textbook, decide, expected_gain, frozen_fraction, plausible
 from graft.transfer.evidence import Evidence
 from graft.transfer.probe import StageProbe
 from graft.transfer.race import Standing
@@ -92,7 +92,7 @@ def test_a_head_that_nothing_beats_is_explained_with_the_nearest_rival(network):
 
 def test_more_is_expected_of_deep_levels_where_images_are_unlike_the_bases_own_and_not_too_few(network):
     counts = {"a": 50, "b": 50}
-    assert textbook(evidence(0.02), counts).alike and not textbook(evidence(0.4), counts).alike
+    assert apply_textbook(evidence(0.02), counts).alike and not apply_textbook(evidence(0.4), counts).alike
     cuts = plausible(network)
     assert list(cuts) == ["head", "stages:1", "stages:2", "all"]
     fractions = [frozen_fraction(network, cut) for cut in cuts.values()]

@@ -9,7 +9,7 @@ from torch import nn
 from graft.errors import CutError
 from graft.models.catalog import CATALOG, build, default_config
 from graft.models.network import Network
-from graft.transfer.levels import check_level, plan, weight_layers
+from graft.transfer.levels import check_level, plan_level, weight_layers
 
 
 def network(name: str) -> Network:
@@ -39,7 +39,7 @@ def network(name: str) -> Network:
     ],
 )
 def test_a_level_is_a_cut(name: str, level: str, cut: str) -> None:
-    assert plan(level, network(name), pretrained=True).cut == cut
+    assert plan_level(level, network(name), pretrained=True).cut == cut
 
 
 @pytest.mark.parametrize("level", ["frozen:0.7", "stages:2", "head", "as-is", "all"])
@@ -47,7 +47,7 @@ def test_a_level_is_a_cut(name: str, level: str, cut: str) -> None:
 @pytest.mark.parametrize("name", [name for name in CATALOG if name != "lenet5_1998"])
 def test_every_level_has_a_cut_in_every_network(name: str, level: str) -> None:
     built = network(name)
-    trunk, crown = built.split(plan(level, built, pretrained=True).cut)
+    trunk, crown = built.split(plan_level(level, built, pretrained=True).cut)
     both = sum(1 for part in (trunk, crown) for module in part.modules() if isinstance(module, nn.Conv2d | nn.Linear))
     assert both == sum(weight_layers(built).values())
 
@@ -57,7 +57,7 @@ def test_a_frozen_fraction_takes_the_nearest_cut() -> None:
     layers = weight_layers(built)
     total = sum(layers.values())
     for fraction in (0.1, 0.35, 0.6, 0.8, 0.95):
-        cut = plan(f"frozen:{fraction}", built, pretrained=True).cut
+        cut = plan_level(f"frozen:{fraction}", built, pretrained=True).cut
         frozen = sum(layers[name] for name in built.cuts[1 : built.cuts.index(cut) + 1])
         others = [
             sum(layers[name] for name in built.cuts[1 : index + 1]) / total for index in range(len(built.cuts) - 1)
@@ -73,17 +73,17 @@ def test_a_level_that_is_none_is_refused_with_the_ones_there_are(level: str) -> 
 
 def test_more_stages_than_there_are_is_refused_with_their_names() -> None:
     with pytest.raises(CutError, match="stem, stage1, stage2, stage3, stage4"):
-        plan("stages:6", network("resnet18"), pretrained=True)
+        plan_level("stages:6", network("resnet18"), pretrained=True)
 
 
 def test_without_weights_auto_starts_from_scratch() -> None:
-    assert plan("auto", network("resnet18"), pretrained=False).level == "scratch"
-    assert plan("auto", network("resnet18"), pretrained=True).level == "head"
+    assert plan_level("auto", network("resnet18"), pretrained=False).level == "scratch"
+    assert plan_level("auto", network("resnet18"), pretrained=True).level == "head"
 
 
 def test_a_head_of_fixed_codes_cannot_be_all_that_trains():
     network = build(default_config("lenet5_1998"))
     for level in ("head", "auto"):
         with pytest.raises(CutError, match="lenet5_1998 has fixed codes; use --level stages:1"):
-            plan(level, network, pretrained=True)
-    assert plan("stages:1", network, pretrained=True).cut == "stage3"
+            plan_level(level, network, pretrained=True)
+    assert plan_level("stages:1", network, pretrained=True).cut == "stage3"

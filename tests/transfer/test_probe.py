@@ -13,7 +13,7 @@ from graft.data.splitting import stratified_folds
 from graft.errors import DataError
 from graft.images.preprocessing import normalise
 from graft.models.catalog import build, default_config
-from graft.transfer.evidence import measure, pooled
+from graft.transfer.evidence import gather_evidence, pool_maps
 from graft.transfer.probe import fit_ridge, held_out_answers, probe
 from graft.weights.base import load_base
 
@@ -112,7 +112,7 @@ def test_one_pass_measures_a_network_on_its_own_letters() -> None:
     pixels = torch.from_numpy(np.ascontiguousarray(drawn.transpose(0, 3, 1, 2)))
     order = np.random.default_rng(0).permutation(len(labels))
     parts = [(normalise(pixels[rows], base.preprocessing), labels[rows], None) for rows in np.array_split(order, 4)]
-    found = measure(base.network, parts)
+    found = gather_evidence(base.network, parts)
     names = [stage.name for stage in base.network.stages[:-1]]
     assert [row.stage for row in found.shift.stages] == names
     assert [row.stage for row in found.probe] == [row.stage for row in found.transferability] == names
@@ -120,22 +120,22 @@ def test_one_pass_measures_a_network_on_its_own_letters() -> None:
     assert len(found.notes) == 1 and "lenet5 has no batch norm" in found.notes[0]
     assert found.probe[-1].accuracy > 0.95 > 0.8 > found.probe[0].accuracy
     assert found.transferability[-1].logme > found.transferability[0].logme
-    assert measure(base.network, parts) == found
+    assert gather_evidence(base.network, parts) == found
 
 
 def test_maps_are_averaged_over_space_and_vectors_stay() -> None:
     maps = torch.arange(24.0).reshape(2, 3, 2, 2)
-    assert pooled(maps).tolist() == [[1.5, 5.5, 9.5], [13.5, 17.5, 21.5]]
-    assert pooled(maps[:, :, 0, 0]).tolist() == [[0, 4, 8], [12, 16, 20]]
+    assert pool_maps(maps).tolist() == [[1.5, 5.5, 9.5], [13.5, 17.5, 21.5]]
+    assert pool_maps(maps[:, :, 0, 0]).tolist() == [[0, 4, 8], [12, 16, 20]]
 
 
 def test_what_cannot_be_measured_is_noted() -> None:
     network = build(default_config("lenet5"))
-    found = measure(network, [(torch.randn(3, 1, 32, 32), np.array([0, 1, 2]), None)])
+    found = gather_evidence(network, [(torch.randn(3, 1, 32, 32), np.array([0, 1, 2]), None)])
     assert found.probe == found.transferability == ()
     assert ["batch norm" in found.notes[0], "one of each" in found.notes[1]] == [True, True]
     with pytest.raises(ValueError, match="got none"):
-        measure(network, [])
+        gather_evidence(network, [])
 
 
 def test_a_network_trained_on_cifar_knows_it_and_not_its_negative(shared: Path) -> None:
@@ -143,8 +143,8 @@ def test_a_network_trained_on_cifar_knows_it_and_not_its_negative(shared: Path) 
     split = open_dataset(shared / "datasets" / "cifar10").splits["test"]
     decoded = batches(split, base.preprocessing, 50, order=np.arange(150))
     parts = [(normalise(each.pixels, base.preprocessing), split.labels[each.indices], None) for each in decoded]
-    found = measure(base.network, parts)
-    negative = measure(base.network, [(-x, targets, None) for x, targets, _ in parts])
+    found = gather_evidence(base.network, parts)
+    negative = gather_evidence(base.network, [(-x, targets, None) for x, targets, _ in parts])
     assert found.notes == () and found.to_dict()["shift"]["mean"] == found.shift.mean
     # Accuracy 0.81 and 0.46 before the head, shift of the last stage 0.014 and 0.031.
     assert found.probe[0].accuracy < 0.4 and found.probe[-1].accuracy > 0.75

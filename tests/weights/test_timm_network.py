@@ -19,7 +19,7 @@ from graft.errors import FetchError, InputError, WeightsError
 from graft.features.extraction import check_input_size
 from graft.models.blocks import PointwiseHead
 from graft.models.network import Config, Network
-from graft.transfer.levels import plan
+from graft.transfer.levels import plan_level
 from graft.weights import base as module
 from graft.weights.architectures import build, default_config
 from graft.weights.base import load_base, untrained_base
@@ -149,9 +149,9 @@ def test_training_is_that_of_timm_dropout_included(name):
 
 def test_levels_know_the_stages():
     network = made("mobilenetv3_small_050")
-    assert plan("head", network, True).cut == "fc"
-    assert plan("stages:1", network, True).cut == "pool"
-    assert plan("stages:2", network, True).cut == "stage3"
+    assert plan_level("head", network, True).cut == "fc"
+    assert plan_level("stages:1", network, True).cut == "pool"
+    assert plan_level("stages:2", network, True).cut == "stage3"
     # What drops out before the classifier trains with it.
     assert made("regnetx_002").stages[-1].parts == ("head.drop", "head.fc", "head.flatten")
 

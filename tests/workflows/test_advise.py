@@ -12,7 +12,7 @@ from graft.errors import DataError, InputError, WeightsError
 from graft.progress import Reporter
 from graft.training.recipe import Recipe
 from graft.transfer.advisor import plausible
-from graft.transfer.chart import draw
+from graft.transfer.chart import draw_advice
 from graft.weights.base import load_base
 from graft.workflows.advise import advise, advise_bases
 from graft.workflows.train import train
@@ -71,7 +71,7 @@ def test_several_bases_are_ordered_by_what_is_expected_of_them(letters: Path, sh
     assert accuracies == sorted(accuracies, reverse=True)
     # A network that knows Latin letters is the better start for Cyrillic ones.
     assert found[0].base == "latin_letters"
-    draw(found[0].advice, tmp_path / "advice.png")
+    draw_advice(found[0].advice, tmp_path / "advice.png")
     assert (tmp_path / "advice.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(InputError, match="every base once"):
         advise_bases(letters, ["latin_letters", "latin_letters"])

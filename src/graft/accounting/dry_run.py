@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_map_only
 from graft.accounting.shapes import shapes_of
 from graft.errors import InputError
 
-Kind = TypeVar("Kind", bound=nn.Module)
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 class DryRun(TorchDispatchMode):
@@ -79,7 +79,7 @@ def reason(error: Exception) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
-def without_data(module: Kind) -> Kind:
+def without_data(module: ModuleT) -> ModuleT:
     """A copy on the meta device, without hooks; no data is copied on the way."""
     copies: dict[int, Any] = {}  # what copy.deepcopy takes in place of its own copy, by id of the original
     for part in module.modules():

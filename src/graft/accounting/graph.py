@@ -23,8 +23,8 @@ from graft.accounting.shapes import per_axis
 class Node:
     """One call of a layer (a module without children), or one operation between layers, such as an addition.
 
-    `operation` is what it does in the words of `OPERATIONS`, or torch's own word; `inputs` are the positions, in the
-    graph, of the nodes it takes its tensors from. Parameters are counted at their first use. Layers that change no
+    `operation` says what it does, in the words of `OPERATION_WORDS` or in torch's own; `inputs` are the positions in
+    the graph of the nodes that its tensors come from. Parameters are counted at their first use. Layers that change no
     value (dropout in evaluation, flattening) are no nodes.
     """
 
@@ -76,7 +76,7 @@ IMAGE = "image"
 
 # Operations as torch's dispatcher names them, in words. The first that a layer does, in this order, is what it is:
 # a padded convolution is a convolution.
-OPERATIONS = {
+OPERATION_WORDS = {
     "convolution": "convolution",
     **dict.fromkeys(("addmm", "mm"), "linear"),
     **dict.fromkeys(("bmm", "baddbmm"), "matrix product"),
@@ -103,7 +103,7 @@ OPERATIONS = {
     "add": "add",
     "mul": "multiply",
 }
-_RANKS = {operation: rank for rank, operation in enumerate(OPERATIONS)}
+_RANKS = {operation: rank for rank, operation in enumerate(OPERATION_WORDS)}
 # These copy; the graph goes through them as it goes through views.
 _COPIES = {"clone", "_to_copy", "_unsafe_view", "contiguous", "_reshape_alias"}
 
@@ -199,7 +199,7 @@ class _Record(DryRun):
         node, position = self.nodes[call.node], call.node
         if rank < call.rank:
             call.rank = rank
-            word = OPERATIONS.get(operation, operation)
+            word = OPERATION_WORDS.get(operation, operation)
             node = replace(node, operation=word, **_window(operation, arguments, shape))
         self.nodes[position] = replace(
             node,
@@ -222,7 +222,7 @@ def _window(operation: str, arguments: dict[str, Any], output: tuple[int, ...]) 
         weight, axes = arguments["weight"], len(arguments["weight"].shape) - 2
         stride = max(per_axis(arguments["stride"], axes))
         return {"window": tuple(weight.shape[2:]), "stride": stride, "groups": arguments["groups"]}
-    if OPERATIONS.get(operation) not in ("max pool", "average pool"):
+    if OPERATION_WORDS.get(operation) not in ("max pool", "average pool"):
         return {}
     if "kernel_size" not in arguments:  # adaptive, or a mean: the window is as many times the output as it takes
         sizes = tuple(arguments["self"].shape[2:])

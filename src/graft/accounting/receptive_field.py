@@ -16,11 +16,11 @@ from fractions import Fraction
 from math import ceil, prod
 from typing import Any
 
-from graft.accounting.shapes import per_axis
+from graft.accounting.shapes import Shape, per_axis
 
 # Fractions appear once a map is enlarged, or pooled to a size that does not divide its own.
-Pixels = int | Fraction
-Shape = Sequence[int]
+PixelNumber = int | Fraction
+PixelRange = tuple[PixelNumber, PixelNumber]  # first and last
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Grid:
     Neighbouring positions are `inner` elements apart: one, unless dimensions to their right were merged into `dim`.
     """
 
-    first: Pixels
-    last: Pixels
-    jump: Pixels
+    first: PixelNumber
+    last: PixelNumber
+    jump: PixelNumber
     dim: int
     inner: int
     count: int
@@ -52,7 +52,7 @@ class Sight:
     """
 
     grid: Grid | None
-    common: tuple[Pixels, Pixels] | None = None
+    common: PixelRange | None = None
 
     @property
     def size(self) -> int:
@@ -109,7 +109,7 @@ def _everywhere(sight: Sight) -> Sight:
     return Sight(None, _span(sight.common, (grid.first, grid.last + (grid.count - 1) * grid.jump)))
 
 
-def _span(one: tuple[Pixels, Pixels] | None, other: tuple[Pixels, Pixels] | None) -> tuple[Pixels, Pixels] | None:
+def _span(one: PixelRange | None, other: PixelRange | None) -> PixelRange | None:
     if one is None or other is None:
         return one or other
     return min(one[0], other[0]), max(one[1], other[1])
@@ -132,7 +132,7 @@ def _join(sights: list[Sight]) -> Sight:
 
 # Where a grid goes: from one of the inputs, given as `argument` with `shape`, to an output of shape `output`, by an
 # operation with `arguments`, all of them by name. None if an output sees all of it.
-Rule = Callable[[Grid, str, Shape, Mapping[str, Any], Shape], Grid | None]
+GridRule = Callable[[Grid, str, Shape, Mapping[str, Any], Shape], Grid | None]
 
 
 def _align(grid: Grid, argument: str, shape: Shape, arguments: Mapping[str, Any], output: Shape) -> Grid | None:
@@ -169,7 +169,7 @@ def _convolve(grid: Grid, argument: str, shape: Shape, arguments: Mapping[str, A
     return _slide(grid, count, window, step, padding, dilation)
 
 
-def _pool(axes: int) -> Rule:
+def _pool(axes: int) -> GridRule:
     """Maximum or average over a window of the last `axes` dimensions."""
 
     def rule(grid: Grid, argument: str, shape: Shape, arguments: Mapping[str, Any], output: Shape) -> Grid | None:
@@ -199,7 +199,7 @@ def _adapt(grid: Grid, argument: str, shape: Shape, arguments: Mapping[str, Any]
     return replace(grid, last=grid.last + (window - 1) * grid.jump, jump=jump, count=new)
 
 
-def _enlarge(window: int) -> Rule:
+def _enlarge(window: int) -> GridRule:
     """Interpolation between `window` neighbours."""
 
     def rule(grid: Grid, argument: str, shape: Shape, arguments: Mapping[str, Any], output: Shape) -> Grid | None:
@@ -210,7 +210,7 @@ def _enlarge(window: int) -> Rule:
     return rule
 
 
-def _multiply(left: str, right: str) -> Rule:
+def _multiply(left: str, right: str) -> GridRule:
     """Product of two matrices or batches of them, the arguments `left` and `right`; a third is added."""
 
     def rule(grid: Grid, argument: str, shape: Shape, arguments: Mapping[str, Any], output: Shape) -> Grid | None:
@@ -284,7 +284,7 @@ def _stack(grid: Grid, argument: str, shape: Shape, arguments: Mapping[str, Any]
     return replace(grid, dim=grid.dim + (grid.dim >= arguments["dim"] % len(output)))
 
 
-_RULES: dict[str, Rule] = {
+_RULES: dict[str, GridRule] = {
     "convolution": _convolve,
     "avg_pool1d": _pool(1),
     **dict.fromkeys(("max_pool2d_with_indices", "avg_pool2d"), _pool(2)),

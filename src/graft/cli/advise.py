@@ -52,7 +52,7 @@ def advise(
 ) -> None:
     """Measure how images and a base suit each other, and say how much of the base to keep; nothing is kept."""
     from graft.progress import reporting
-    from graft.transfer.chart import draw
+    from graft.transfer.chart import draw_advice
     from graft.workflows.advise import advise_bases
     from graft.workflows.contact_sheet import check_png
 
@@ -85,7 +85,7 @@ def advise(
             typer.echo("")
         _print(best)
     if plot is not None:
-        draw(best, plot)
+        draw_advice(best, plot)
         if not json:
             typer.echo(f"drawn in {plot}")
 

@@ -70,7 +70,7 @@ def models(
 def _list(plot: Path | None, json: bool, quiet: bool) -> None:
     if plot is not None:
         from graft.drawing.chart import Point
-        from graft.drawing.chart import plot as draw
+        from graft.drawing.chart import plot as draw_chart
 
         # The plain networks are of the ResNets' file, but no line should lead from one to the other.
         points = [
@@ -85,7 +85,7 @@ def _list(plot: Path | None, json: bool, quiet: bool) -> None:
             for name, row in CATALOG.items()
             if row.published and row.published.top1_error is not None and row.classes == 1000
         ]
-        _write(plot, draw(points, plot.suffix), quiet)
+        _write(plot, draw_chart(points, plot.suffix), quiet)
     if json:
         print_json([_row(each) for each in CATALOG])
     elif plot is None:
@@ -110,9 +110,9 @@ def _input_size(name: str) -> tuple[int, int, int]:
 
 def _draw(network: Network, name: str, shape: tuple[int, int, int]) -> bytes:
     from graft.accounting.graph import trace
-    from graft.drawing.diagram import draw
+    from graft.drawing.diagram import draw_diagram
 
-    return draw(trace(network, shape), name, [(stage.name, stage.parts) for stage in network.stages]).encode()
+    return draw_diagram(trace(network, shape), name, [(stage.name, stage.parts) for stage in network.stages]).encode()
 
 
 def _write(path: Path, content: bytes, quiet: bool) -> None:

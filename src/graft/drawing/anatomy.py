@@ -10,19 +10,19 @@ from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 
 from graft.accounting.graph import Graph
-from graft.drawing.steps import Sort, Step, in_words, sort_of, steps_of
+from graft.drawing.steps import FlowStep, Sort, in_words, sort_of, steps_of
 
 
 @dataclass(frozen=True)
-class Block:
+class BlockGraph:
     """Steps in an order in which every one is after its inputs; the first is the input of the block."""
 
     type: str  # class of the module: "Bottleneck"
-    steps: tuple[Step, ...]
+    steps: tuple[FlowStep, ...]
 
 
 @dataclass(frozen=True)
-class Kind:
+class BlockKind:
     """Blocks of one class that are connected alike, `variant` telling them from others of that class.
 
     `uses` is how many of them there are in each stage.
@@ -30,21 +30,21 @@ class Kind:
 
     title: str
     variant: str
-    blocks: tuple[Block, ...]
+    blocks: tuple[BlockGraph, ...]
     uses: tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True)
-class Run:
+class Repeat:
     """Blocks of one kind, or equal steps, one after another. `kind` is a position in the anatomy, None for steps."""
 
     kind: int | None
-    steps: tuple[Step, ...]  # of blocks, the last one of each
+    steps: tuple[FlowStep, ...]  # of blocks, the last one of each
     strides: tuple[int, ...]  # by what each of them multiplies the stride
 
 
 @dataclass(frozen=True)
-class Part:
+class StageAnatomy:
     """A stage: its output, its cost by sort of layer, and the runs in it."""
 
     name: str
@@ -52,15 +52,15 @@ class Part:
     stride: int | None  # pixels of the input between neighbouring outputs; None once there is no map
     macs: Counter[Sort]
     params: Counter[Sort]
-    runs: tuple[Run, ...]
+    repeats: tuple[Repeat, ...]
 
 
 @dataclass(frozen=True)
 class Anatomy:
     """The stages of a network and the kinds of block in it, both in the order in which they run."""
 
-    parts: tuple[Part, ...]
-    kinds: tuple[Kind, ...]
+    stages: tuple[StageAnatomy, ...]
+    kinds: tuple[BlockKind, ...]
 
 
 # A block of more steps than this is drawn as the blocks inside it.
@@ -68,15 +68,15 @@ LARGEST_BLOCK = 40
 _CONTAINERS = {"Module", "Sequential", "ModuleList", "ModuleDict"}
 
 # The class of a block and its nodes, or None and a node that is in no block.
-Unit = tuple[str | None, tuple[int, ...]]
+_Unit = tuple[str | None, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
 class _Piece:
     """A block, or a step that is in none; `step` is the last one of a block, `stride` what it adds to the stride."""
 
-    block: Block | None
-    step: Step
+    block: BlockGraph | None
+    step: FlowStep
     stride: int
 
     @property
@@ -89,7 +89,7 @@ def dissect(graph: Graph, stages: Iterable[tuple[str, Sequence[str]]] = ()) -> A
     """`stages` are names, with the paths of the modules that run in each; without them, the children of the network."""
     named = list(stages) or [(name, (name,)) for name in _children(graph)]
     staged = [(name, nodes, _pieces(graph, nodes)) for name, nodes in _by_stage(graph, named)]
-    found: dict[object, list[tuple[Block, str]]] = {}
+    found: dict[object, list[tuple[BlockGraph, str]]] = {}
     for name, _, pieces in staged:
         for piece in pieces:
             if piece.block is not None:
@@ -99,29 +99,30 @@ def dissect(graph: Graph, stages: Iterable[tuple[str, Sequence[str]]] = ()) -> A
         _variants([[block for block, _ in uses] for uses in found.values()]), found.values(), strict=True
     ):
         blocks, stages_of = tuple(block for block, _ in uses), Counter(name for _, name in uses)
-        kinds.append(Kind(in_words(blocks[0].type), variant, blocks, tuple(stages_of.items())))
+        kinds.append(BlockKind(in_words(blocks[0].type), variant, blocks, tuple(stages_of.items())))
     places = {key: place for place, key in enumerate(found)}
-    parts, last = [], 0
+    anatomies, last = [], 0
     for name, nodes, pieces in staged:
         last = max([last, *nodes])  # a stage that changes no value, such as one that flattens, has no node
-        parts.append(_part(graph, name, nodes, last, pieces, places))
-    return Anatomy(tuple(parts), tuple(kinds))
+        anatomies.append(_stage(graph, name, nodes, last, pieces, places))
+    return Anatomy(tuple(anatomies), tuple(kinds))
 
 
-def _part(
+def _stage(
     graph: Graph, name: str, nodes: list[int], last: int, pieces: list[_Piece], kinds: Mapping[object, int]
-) -> Part:
+) -> StageAnatomy:
     macs: Counter[Sort] = Counter()
     params: Counter[Sort] = Counter()
     for node in nodes:
         sort = sort_of(graph, graph.nodes[node])
         macs[sort] += graph.nodes[node].macs
         params[sort] += graph.nodes[node].params
-    runs = []
+    repeats = []
     for key, group in groupby(pieces, key=lambda piece: piece.key):
-        run = list(group)
-        runs.append(Run(kinds.get(key), tuple(each.step for each in run), tuple(each.stride for each in run)))
-    return Part(name, graph.nodes[last].output_shape, graph.strides[last], macs, params, tuple(runs))
+        alike = list(group)
+        steps, strides = tuple(each.step for each in alike), tuple(each.stride for each in alike)
+        repeats.append(Repeat(kinds.get(key), steps, strides))
+    return StageAnatomy(name, graph.nodes[last].output_shape, graph.strides[last], macs, params, tuple(repeats))
 
 
 def _pieces(graph: Graph, nodes: list[int]) -> list[_Piece]:
@@ -132,7 +133,7 @@ def _pieces(graph: Graph, nodes: list[int]) -> list[_Piece]:
     for blocks, run in groupby(units, key=lambda unit: unit[0] is not None):
         if blocks:
             for type, inside in run:
-                block = Block(str(type), steps_of(graph, inside))
+                block = BlockGraph(str(type), steps_of(graph, inside))
                 pieces.append(_Piece(block, block.steps[-1], _widening(graph, inside)))
         else:
             steps = steps_of(graph, tuple(node for _, group in run for node in group))[1:]
@@ -171,7 +172,7 @@ def _inside(path: str, module: str) -> bool:
     return not module or path == module or path.startswith(f"{module}.")
 
 
-def _units(graph: Graph, path: str, nodes: tuple[int, ...]) -> Iterator[Unit]:
+def _units(graph: Graph, path: str, nodes: tuple[int, ...]) -> Iterator[_Unit]:
     """Cut what ran in the module `path` into blocks and single nodes."""
     layer = all(graph.nodes[node].path == path and graph.nodes[node].type for node in nodes)
     if layer or len(steps_of(graph, nodes)) <= 2:
@@ -180,7 +181,7 @@ def _units(graph: Graph, path: str, nodes: tuple[int, ...]) -> Iterator[Unit]:
     by_child = groupby(nodes, key=lambda node: _child(path, graph.nodes[node].path))
     groups = [(child, tuple(group)) for child, group in by_child]
     type, chained = graph.modules.get(path, ""), _chained(graph, groups)
-    inside: list[Unit] = []
+    inside: list[_Unit] = []
     for child, group in groups:
         inside += _units(graph, child, group) if child != path else [(None, (node,)) for node in group]
     blocks = sum(name is not None for name, _ in inside)
@@ -211,7 +212,7 @@ def _chained(graph: Graph, groups: list[tuple[str, tuple[int, ...]]]) -> bool:
     return len({each for node in first for each in graph.nodes[node].inputs if each not in first}) <= 1
 
 
-def _structure(block: Block) -> tuple[object, ...]:
+def _structure(block: BlockGraph) -> tuple[object, ...]:
     """Equal for blocks of one kind."""
 
     def roles(words: tuple[str, ...]) -> tuple[bool, ...]:
@@ -221,7 +222,7 @@ def _structure(block: Block) -> tuple[object, ...]:
     return block.type, steps
 
 
-def _variants(kinds: Sequence[Sequence[Block]]) -> list[str]:
+def _variants(kinds: Sequence[Sequence[BlockGraph]]) -> list[str]:
     """As few features of each kind as tell it from the others of its class."""
     told = [in_words(blocks[0].type) for blocks in kinds]
     for describe in (_shortcut, _gate, _expansion, _halves):
@@ -231,7 +232,7 @@ def _variants(kinds: Sequence[Sequence[Block]]) -> list[str]:
     return [words.partition(", ")[2] for words in told]
 
 
-def _shortcut(blocks: Sequence[Block]) -> str:
+def _shortcut(blocks: Sequence[BlockGraph]) -> str:
     steps = blocks[0].steps
     for step in steps:
         if step.words == "add":
@@ -242,13 +243,13 @@ def _shortcut(blocks: Sequence[Block]) -> str:
     return "no shortcut"
 
 
-def _gate(blocks: Sequence[Block]) -> str:
+def _gate(blocks: Sequence[BlockGraph]) -> str:
     return "squeeze-and-excite" if any(step.words == "multiply" for step in blocks[0].steps) else ""
 
 
-def _expansion(blocks: Sequence[Block]) -> str:
+def _expansion(blocks: Sequence[BlockGraph]) -> str:
     return "no expansion" if blocks[0].steps[1].sort is Sort.DEPTHWISE else ""
 
 
-def _halves(blocks: Sequence[Block]) -> str:
+def _halves(blocks: Sequence[BlockGraph]) -> str:
     return "stride 2" if all(any(step.stride == 2 for step in block.steps) for block in blocks) else ""

@@ -33,7 +33,7 @@ class Point:
     protocol: str
 
 
-FORMATS = ("svg", "png", "pdf")
+CHART_FORMATS = ("svg", "png", "pdf")
 
 _SHAPES = ("o", "s", "D", "^", "v", "P", "X", "p", "h", "*")
 # Families differ in hue, neighbours in the list as much as possible.
@@ -54,8 +54,8 @@ def plot(points: Sequence[Point], ending: str) -> bytes:
     Raises InputError for other endings, and if there is no point.
     """
     kind = ending.lower().removeprefix(".")
-    if kind not in FORMATS:
-        known = f"{', '.join(f'.{each}' for each in FORMATS[:-1])} or .{FORMATS[-1]}"
+    if kind not in CHART_FORMATS:
+        known = f"{', '.join(f'.{each}' for each in CHART_FORMATS[:-1])} or .{CHART_FORMATS[-1]}"
         raise InputError(f"expected a file ending in {known} for the chart, got {ending!r}: choose one of them")
     if not points:
         raise InputError("expected networks with a published accuracy to plot, got none: choose others")
@@ -65,11 +65,11 @@ def plot(points: Sequence[Point], ending: str) -> bytes:
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "graft", "pdf.fonttype": 42}):
         written = BytesIO()
         date: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind, {})
-        draw(points).savefig(written, format=kind, metadata=date)
+        draw_figure(points).savefig(written, format=kind, metadata=date)
     return written.getvalue()
 
 
-def draw(points: Sequence[Point]) -> Figure:
+def draw_figure(points: Sequence[Point]) -> Figure:
     """The chart as a figure of matplotlib, 12 x 7.5 inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

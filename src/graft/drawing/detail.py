@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 
-from graft.drawing.anatomy import Kind
+from graft.drawing.anatomy import BlockKind
 from graft.drawing.layout import Box, Layout, place
 from graft.drawing.marks import INK, PALE, RULE, Canvas, path, rectangle, text, text_width, tip
-from graft.drawing.steps import Sort, Step
+from graft.drawing.steps import FlowStep, Sort
 
 # Fill and line of a box.
 COLOURS = {
@@ -23,7 +23,7 @@ _CARD, _BADGE = "#f8fafc", "#334155"
 _SIGNS = {"add": "+", "multiply": "×"}
 
 
-def card(position: int, kind: Kind) -> Canvas:
+def card(position: int, kind: BlockKind) -> Canvas:
     """A kind of block in detail."""
     flow = _flow(kind)
     uses = [f"{stage} ×{count}" if count > 1 else stage for stage, count in kind.uses]
@@ -54,10 +54,10 @@ def _wrap(words: Sequence[str], size: float, width: float) -> list[str]:
     return lines
 
 
-def _flow(kind: Kind) -> Canvas:
+def _flow(kind: BlockKind) -> Canvas:
     """The steps of a kind of block as a graph."""
     columns = list(zip(*(block.steps for block in kind.blocks), strict=True))
-    labels = [label_of(steps) for steps in columns]
+    labels = [step_label(steps) for steps in columns]
     steps = kind.blocks[0].steps
     signs = frozenset(place for place, step in enumerate(steps) if step.words in _SIGNS)
     wide = frozenset(place for place, step in enumerate(steps) if step.words in ("concatenate", "input"))
@@ -84,7 +84,7 @@ def _sign(box: Box, sign: str) -> str:
     return disc + text(x, y + 6, sign, 17, anchor="middle")
 
 
-def _node(box: Box, step: Step, label: tuple[list[str], str, list[str]]) -> str:
+def _node(box: Box, step: FlowStep, label: tuple[list[str], str, list[str]]) -> str:
     above, main, below = label
     marks, y = [rectangle(box.x, box.y, box.width, box.height, *COLOURS[step.sort])], box.y + 2
     for line, size, colour in (
@@ -146,7 +146,7 @@ def _either(words: Iterable[str]) -> str:
     return " or ".join(dict.fromkeys(words))
 
 
-def label_of(steps: Sequence[Step]) -> tuple[list[str], str, list[str]]:
+def step_label(steps: Sequence[FlowStep]) -> tuple[list[str], str, list[str]]:
     """Lines for one step, or for the same step of several blocks: what comes before it, what it is, what is after."""
     step = steps[0]
     if step.sort is Sort.SMALL:

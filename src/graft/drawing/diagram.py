@@ -9,8 +9,8 @@ from math import log2
 from xml.sax.saxutils import escape
 
 from graft.accounting.graph import Graph
-from graft.drawing.anatomy import Anatomy, Part, Run, dissect
-from graft.drawing.detail import COLOURS, badge, card, label_of, span
+from graft.drawing.anatomy import Anatomy, Repeat, StageAnatomy, dissect
+from graft.drawing.detail import COLOURS, badge, card, span, step_label
 from graft.drawing.marks import FONTS, INK, PALE, PAPER, RULE, Canvas, path, rectangle, text, text_width, tip
 from graft.drawing.steps import Sort, channels_of
 
@@ -19,7 +19,7 @@ MARGIN, WIDEST = 32.0, 1180.0
 _CHIPS, _BAR, _CHIP, _FACE = 640.0, 120.0, 40.0, 56.0
 
 
-def draw(graph: Graph, name: str, stages: Iterable[tuple[str, Sequence[str]]] = ()) -> str:
+def draw_diagram(graph: Graph, name: str, stages: Iterable[tuple[str, Sequence[str]]] = ()) -> str:
     """An SVG document that shows a network as `graph.trace` recorded it.
 
     `stages` are names, each with the paths of the modules that run in it; without them, the children of the network.
@@ -45,7 +45,9 @@ def _head(graph: Graph, name: str, anatomy: Anatomy) -> Canvas:
     """Title, totals and legend."""
     facts = f"input {_shape(graph.nodes[0].output_shape)} · {graph.params:,} parameters · {graph.macs:,} multiply-adds"
     marks = [text(0, 26, name, 28, bold=True), text(0, 52, facts, 14, colour=PALE)]
-    steps = [step for part in anatomy.parts for run in part.runs for step in run.steps if run.kind is None]
+    steps = [
+        step for stage in anatomy.stages for repeat in stage.repeats for step in repeat.steps if repeat.kind is None
+    ]
     steps += [step for kind in anatomy.kinds for step in kind.blocks[0].steps[1:]]
     x, present = 0.0, {step.sort for step in steps}
     for sort in (each for each in Sort if each in present):
@@ -71,7 +73,7 @@ def _quantity(count: int) -> str:
 
 def _stages(anatomy: Anatomy) -> Canvas:
     """A row for each stage: how large its output is, its name, what is in it, what it costs."""
-    rows = [_stage(part, anatomy) for part in anatomy.parts]
+    rows = [_stage(stage, anatomy) for stage in anatomy.stages]
     # The columns begin where the widest of those before them ends.
     columns = [0.0]
     for column, gap in enumerate((18, 24, 36, 28)):
@@ -87,24 +89,24 @@ def _stages(anatomy: Anatomy) -> Canvas:
     return Canvas(width, y, tuple(marks))
 
 
-def _stage(part: Part, anatomy: Anatomy) -> tuple[Canvas, ...]:
+def _stage(stage: StageAnatomy, anatomy: Anatomy) -> tuple[Canvas, ...]:
     """The cells of a row."""
-    chips = _rows([_chip(run, anatomy) for run in part.runs], _CHIPS, gap=22)
+    chips = _rows([_chip(repeat, anatomy) for repeat in stage.repeats], _CHIPS, gap=22)
     inside = Canvas(
         max((row.width for row in chips), default=0.0),
         max((_CHIP + 10) * len(chips) - 10, 0.0),
         tuple(row.at(0, (_CHIP + 10) * number) for number, row in enumerate(chips)),
     )
-    macs = _bar(part.macs, [sum(each.macs.values()) for each in anatomy.parts])
-    params = _bar(part.params, [sum(each.params.values()) for each in anatomy.parts])
-    return _slab(part, anatomy), _caption(part), inside, macs, params
+    macs = _bar(stage.macs, [sum(each.macs.values()) for each in anatomy.stages])
+    params = _bar(stage.params, [sum(each.params.values()) for each in anatomy.stages])
+    return _slab(stage, anatomy), _caption(stage), inside, macs, params
 
 
-def _caption(part: Part) -> Canvas:
-    lines = [_shape(part.output_shape)] + ([] if part.stride is None else [f"stride {part.stride}"])
-    marks = [text(0, 13, part.name, 15, bold=True)]
+def _caption(stage: StageAnatomy) -> Canvas:
+    lines = [_shape(stage.output_shape)] + ([] if stage.stride is None else [f"stride {stage.stride}"])
+    marks = [text(0, 13, stage.name, 15, bold=True)]
     marks += [text(0, 13 + 18 * number, line, 12, colour=PALE) for number, line in enumerate(lines, start=1)]
-    widths = [text_width(part.name, 15, True), text_width("stage and output", 12)]
+    widths = [text_width(stage.name, 15, True), text_width("stage and output", 12)]
     return Canvas(max([*widths, *(text_width(line, 12) for line in lines)]), 17 + 18 * len(lines), tuple(marks))
 
 
@@ -121,13 +123,13 @@ def _bar(costs: Mapping[Sort, int], all_costs: Sequence[int]) -> Canvas:
     return Canvas(x + 7 + text_width(words, 12), 18, (*marks, text(x + 7, 13.5, words, 12)))
 
 
-def _slab(part: Part, anatomy: Anatomy) -> Canvas:
+def _slab(stage: StageAnatomy, anatomy: Anatomy) -> Canvas:
     """The output as a block seen from a corner: its face the map, its depth the channels, both logarithmic."""
-    side = max(part.output_shape[1:], default=1)
-    largest = max(max(each.output_shape[1:], default=1) for each in anatomy.parts)
-    deepest = max(channels_of(each.output_shape) for each in anatomy.parts)
+    side = max(stage.output_shape[1:], default=1)
+    largest = max(max(each.output_shape[1:], default=1) for each in anatomy.stages)
+    deepest = max(channels_of(each.output_shape) for each in anatomy.stages)
     face = 5 + 33 * log2(side) / max(log2(largest), 1)
-    depth = 3 + 15 * log2(channels_of(part.output_shape)) / max(log2(deepest), 1)
+    depth = 3 + 15 * log2(channels_of(stage.output_shape)) / max(log2(deepest), 1)
     x, y = (66 - face - depth) / 2, (_FACE - face - depth) / 2 + depth
     top = f"M{x:.1f} {y:.1f}l{depth:.1f} {-depth:.1f}h{face:.1f}l{-depth:.1f} {depth:.1f}z"
     edge = f"M{x + face:.1f} {y:.1f}l{depth:.1f} {-depth:.1f}v{face:.1f}l{-depth:.1f} {depth:.1f}z"
@@ -142,10 +144,10 @@ def _slab(part: Part, anatomy: Anatomy) -> Canvas:
     )
 
 
-def _rows(pictures: Sequence[Canvas], widest: float, gap: float) -> list[Canvas]:
-    """Pictures side by side, in as many rows as it takes, with arrows between them if they are chips."""
+def _rows(canvases: Sequence[Canvas], widest: float, gap: float) -> list[Canvas]:
+    """Canvases side by side, in as many rows as it takes, with arrows between them if they are chips."""
     rows: list[list[Canvas]] = []
-    for canvas in pictures:
+    for canvas in canvases:
         if not rows or sum(each.width + gap for each in rows[-1]) + canvas.width > widest:
             rows.append([])
         rows[-1].append(canvas)
@@ -161,17 +163,17 @@ def _rows(pictures: Sequence[Canvas], widest: float, gap: float) -> list[Canvas]
     return made
 
 
-def _chip(run: Run, anatomy: Anatomy) -> Canvas:
-    """A run in the row of a stage: a sheet for one, a pile of sheets for several, with their number."""
-    count = len(run.steps)
+def _chip(repeat: Repeat, anatomy: Anatomy) -> Canvas:
+    """A repeat in the row of a stage: a sheet for one, a pile of sheets for several, with their number."""
+    count = len(repeat.steps)
     times = f"×{count}" if count > 1 else ""
-    if run.kind is None:
-        above, name, below = label_of(run.steps[:1])
-        facts, colours, left = ", ".join((*above, *below)), COLOURS[run.steps[0].sort], 10.0
+    if repeat.kind is None:
+        above, name, below = step_label(repeat.steps[:1])
+        facts, colours, left = ", ".join((*above, *below)), COLOURS[repeat.steps[0].sort], 10.0
     else:
-        name = anatomy.kinds[run.kind].title
-        facts, colours, left = f"{span(step.channels for step in run.steps)} channels", (PAPER, INK), 32.0
-        wider = [each for each in run.strides if each > 1]
+        name = anatomy.kinds[repeat.kind].title
+        facts, colours, left = f"{span(step.channels for step in repeat.steps)} channels", (PAPER, INK), 32.0
+        wider = [each for each in repeat.strides if each > 1]
         if wider:
             facts += f", stride {max(wider)}{' in the first' if len(wider) < count else ''}"
     width = left + max(text_width(name, 12.5, True), text_width(facts, 11)) + 10
@@ -180,8 +182,8 @@ def _chip(run: Run, anatomy: Anatomy) -> Canvas:
     marks.append(text(left, 17 if facts else 24.5, name, 12.5, bold=True))
     if facts:
         marks.append(text(left, 32, facts, 11, colour=PALE))
-    if run.kind is not None:
-        marks.append(badge(17, _CHIP / 2, run.kind))
+    if repeat.kind is not None:
+        marks.append(badge(17, _CHIP / 2, repeat.kind))
     if times:
         marks.append(text(width - 10, 25, times, 13, bold=True, anchor="end"))
     return Canvas(width + (6 if times else 0), _CHIP, tuple(marks))

@@ -11,8 +11,6 @@ from functools import partial
 from itertools import pairwise
 from math import inf
 
-Point = tuple[float, float]
-
 
 @dataclass(frozen=True)
 class Box:

@@ -23,7 +23,7 @@ class Sort(Enum):
 
 
 @dataclass(frozen=True)
-class Step:
+class FlowStep:
     """A layer with what normalises or activates its input and its output, or a join.
 
     `inputs` are positions of steps of the same block. `channels` are those of the output.
@@ -69,7 +69,7 @@ def _operation(node: Node) -> str:
     return node.operation
 
 
-def _step(graph: Graph, node: Node, inputs: tuple[int, ...]) -> Step:
+def _step(graph: Graph, node: Node, inputs: tuple[int, ...]) -> FlowStep:
     words, sort, before = _operation(node), sort_of(graph, node), graph.nodes[node.inputs[0]].output_shape
     window = node.window
     if sort is Sort.DEPTHWISE:
@@ -77,21 +77,21 @@ def _step(graph: Graph, node: Node, inputs: tuple[int, ...]) -> Step:
     elif sort is Sort.CONVOLUTION and node.groups > 1:
         words = f"convolution in {node.groups} groups"
     elif sort is Sort.POOL and prod(node.output_shape[1:]) == 1 and tuple(before[1:]) == node.window:
-        return Step(sort, f"global {words}", channels_of(node.output_shape), inputs=inputs)
+        return FlowStep(sort, f"global {words}", channels_of(node.output_shape), inputs=inputs)
     elif sort is Sort.POOL and prod(node.window) == 1:
-        return Step(
+        return FlowStep(
             sort, f"{words} to {' × '.join(map(str, node.output_shape[1:]))}", channels_of(before), inputs=inputs
         )
     elif words == "pad" and channels_of(node.output_shape) > channels_of(before):
         words = "zero channels added"
     stride = node.stride if before[1:] != node.output_shape[1:] else 1
-    return Step(sort, words, channels_of(node.output_shape), window, stride, inputs=inputs)
+    return FlowStep(sort, words, channels_of(node.output_shape), window, stride, inputs=inputs)
 
 
-def steps_of(graph: Graph, nodes: tuple[int, ...]) -> tuple[Step, ...]:
+def steps_of(graph: Graph, nodes: tuple[int, ...]) -> tuple[FlowStep, ...]:
     """The steps of a block, after a first one for whatever it takes from outside."""
     given = [each for node in nodes for each in graph.nodes[node].inputs if each not in nodes]
-    steps = [Step(Sort.INPUT, "input", channels_of(graph.nodes[given[0]].output_shape) if given else 0)]
+    steps = [FlowStep(Sort.INPUT, "input", channels_of(graph.nodes[given[0]].output_shape) if given else 0)]
     of: dict[int, int] = dict.fromkeys(given, 0)  # the step that each node is in
     ends: dict[int, int] = {}  # the last node of each step
     for position in nodes:

@@ -52,7 +52,7 @@ class Scores:
         }
 
 
-def scores(probabilities: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> Scores:
+def score(probabilities: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> Scores:
     """Scores of `probabilities` (N, classes), rows summing to one, against `labels` int (N,). N is one or more."""
     count = len(labels)
     if not count or probabilities.shape != (count, len(classes)):

@@ -15,10 +15,10 @@ from graft.training.fitting import Work, crown_inputs, crown_precision, frozen_f
 from graft.training.inputs import Inputs, SomeInputs
 from graft.training.loop import crown_logits, fit_crown
 from graft.training.outlook import outlook
-from graft.transfer.advisor import Rule, expected_gain, frozen_fraction, plausible
+from graft.transfer.advisor import TextbookRule, expected_gain, frozen_fraction, plausible
 from graft.transfer.head import HeadFit, fit_head
-from graft.transfer.levels import plan
-from graft.transfer.race import FOLDS, Contestant, Fit, Trial
+from graft.transfer.levels import plan_level
+from graft.transfer.race import FOLDS, Contestant, FitLevel, Trial
 
 # More images would change the order of levels no more, and cost more.
 MOST_IMAGES = 4000
@@ -31,7 +31,7 @@ def sample(images: Images, seed: int, most: int = MOST_IMAGES) -> Images:
     return images.take(np.sort(np.random.default_rng(seed).permutation(len(images))[:most]))
 
 
-def contestants(work: Work, rule: Rule) -> list[Contestant]:
+def contestants(work: Work, rule: TextbookRule) -> list[Contestant]:
     """Every plausible level with what is expected of it and the multiply-adds of its training on all the images."""
     network, images = work.base.network, len(work.dataset.splits[TRAIN])
     resolved = work.recipe.resolved(True, parameters=body_parameter_count(network), images=images)
@@ -39,13 +39,14 @@ def contestants(work: Work, rule: Rule) -> list[Contestant]:
     per_image = body_parameter_count(network) / images
     found = []
     for level, cut in plausible(network).items():
-        rows = outlook(network, plan(level, network, True), resolved, len(work.dataset.classes), images, shape).stages
+        planned = plan_level(level, network, True)
+        rows = outlook(network, planned, resolved, len(work.dataset.classes), images, shape).stages
         expected = expected_gain(rule.alike, frozen_fraction(network, cut), per_image)
         found.append(Contestant(level, *expected, float(sum(row.total_macs for row in rows))))
     return found
 
 
-def trials(work: Work) -> Fit:
+def trials(work: Work) -> FitLevel:
     """Trains a level on all folds but one, without augmentation, for a share of the epochs it would have."""
     work = replace(work, recipe=replace(work.recipe, augment="none", mixup=0.0, cutmix=0.0, patience=None))
     whole = len(work.dataset.splits[TRAIN])
@@ -65,7 +66,7 @@ def trials(work: Work) -> Fit:
 
     @cache
     def inputs(level: str) -> Inputs:
-        own = replace(work, plan=plan(level, network, True))
+        own = replace(work, plan=plan_level(level, network, True))
         return crown_inputs(own, TRAIN, images, epochs=1)[0]
 
     def fit(level: str, held_out: int, share: float) -> Trial:
@@ -84,7 +85,7 @@ def trials(work: Work) -> Fit:
         epochs = max(1, round(shown / len(rows)))
         some = np.random.default_rng(work.seed).permutation(rows)[: max(resolved.batch_size, math.ceil(shown / epochs))]
         crown_of = _with_head(network, head(held_out, 1), classes, known)
-        _, crown = crown_of.split(plan(level, network, True).cut)
+        _, crown = crown_of.split(plan_level(level, network, True).cut)
         crown.requires_grad_(True)
         precision, device = crown_precision(crown, work.choice), work.choice.device
         short = replace(resolved, epochs=epochs)

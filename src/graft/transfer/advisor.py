@@ -14,7 +14,7 @@ from typing import Any
 
 from graft.models.network import HEAD, Network
 from graft.transfer.evidence import Evidence
-from graft.transfer.levels import Plan, plan, weight_layers
+from graft.transfer.levels import Plan, plan_level, weight_layers
 from graft.transfer.race import Standing, winner
 
 # Images per class from which there are many: between the textbook's hundreds and its ten thousands.
@@ -32,11 +32,11 @@ SCENARIOS = {
 # Parameters per image from which training them all is expected to gain less.
 CROWDED = 5000
 # What can win, from the cheapest; levels with the same cut are one.
-LEVELS = ("head", "stages:1", "stages:2", "frozen:0.7", "frozen:0.4", "all")
+CONTENDERS = ("head", "stages:1", "stages:2", "frozen:0.7", "frozen:0.4", "all")
 
 
 @dataclass(frozen=True)
-class Cost:
+class TrainingCost:
     """What the advised training takes on this machine: seconds, bytes of memory at its peak, bytes in the cache."""
 
     seconds: float | None
@@ -59,7 +59,7 @@ class Advice:
     race: tuple[Standing, ...] = ()
     accuracy: float | None = None
     accuracy_ci95: tuple[float, float] | None = None
-    cost: Cost | None = None
+    cost: TrainingCost | None = None
     warning: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -82,7 +82,7 @@ class Advice:
 
 
 @dataclass(frozen=True)
-class Rule:
+class TextbookRule:
     """The textbook's rule applied: its scenario, its level, and the reasons in words."""
 
     scenario: int
@@ -91,7 +91,7 @@ class Rule:
     reasons: tuple[str, ...]
 
 
-def textbook(evidence: Evidence, counts: Mapping[str, int]) -> Rule:
+def apply_textbook(evidence: Evidence, counts: Mapping[str, int]) -> TextbookRule:
     """The rule for images of which there are `counts` by class, on measurements of some of them."""
     per_class = int(median(counts.values()))
     few = per_class < MANY
@@ -99,14 +99,14 @@ def textbook(evidence: Evidence, counts: Mapping[str, int]) -> Rule:
     scenario, level = SCENARIOS[few, alike]
     size = f"{per_class:,} images per class are {'few' if few else 'many'} ({MANY:,} divide)"
     rule = f"scenario {scenario}, {'few' if few else 'many'} images {'like' if alike else 'unlike'} the base's own"
-    return Rule(scenario, level, alike, (size, why, f"{rule}: the textbook's rule is {level}"))
+    return TextbookRule(scenario, level, alike, (size, why, f"{rule}: the textbook's rule is {level}"))
 
 
 def plausible(network: Network) -> dict[str, str]:
     """The levels that can win with their cuts, from the cheapest, each cut once."""
     cuts: dict[str, str] = {}
-    for level in sorted(LEVELS, key=lambda level: -network.cuts.index(plan(level, network, True).cut)):
-        cut = plan(level, network, True).cut
+    for level in sorted(CONTENDERS, key=lambda level: -network.cuts.index(plan_level(level, network, True).cut)):
+        cut = plan_level(level, network, True).cut
         if cut not in cuts.values():
             cuts[level] = cut
     return cuts
@@ -141,16 +141,16 @@ def decide(
     evidence: Evidence,
     counts: Mapping[str, int],
     race: Sequence[Standing] = (),
-    cost: Cost | None = None,
+    cost: TrainingCost | None = None,
 ) -> Advice:
     """The advice on measurements of some images, of which there are `counts` by class, and on a race.
 
     Without one it is the textbook's rule. Raises CutError where the network cannot serve the level.
     """
-    rule = textbook(evidence, counts)
+    rule = apply_textbook(evidence, counts)
     warning = _unsuited(evidence, counts)
     if not race:
-        chosen = Plan(rule.level, plan(rule.level, network, True).cut, (*rule.reasons, *_probed(evidence)))
+        chosen = Plan(rule.level, plan_level(rule.level, network, True).cut, (*rule.reasons, *_probed(evidence)))
         return Advice(chosen, rule.scenario, rule.level, evidence, cost=cost, warning=warning)
     best, head = winner(race), race[0]
     reasons = (*rule.reasons, *_probed(evidence), *_raced(race, best))
@@ -158,7 +158,7 @@ def decide(
     accuracy = min(1.0, max(0.0, head.accuracy + best.expected))
     error = (best.deviation**2 + accuracy * (1 - accuracy) / max(1, head.n)) ** 0.5
     interval = (max(0.0, accuracy - 1.96 * error), min(1.0, accuracy + 1.96 * error))
-    chosen = Plan(best.level, plan(best.level, network, True).cut, reasons)
+    chosen = Plan(best.level, plan_level(best.level, network, True).cut, reasons)
     return Advice(chosen, rule.scenario, rule.level, evidence, tuple(race), accuracy, interval, cost, warning)
 
 

@@ -6,7 +6,7 @@ from graft.files import write_aside
 from graft.transfer.advisor import Advice
 
 
-def draw(advice: Advice, path: Path) -> None:
+def draw_advice(advice: Advice, path: Path) -> None:
     """Write a PNG, aside and renamed. Raises OSError."""
     from matplotlib.figure import Figure
 

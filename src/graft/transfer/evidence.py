@@ -35,7 +35,7 @@ class Evidence:
         }
 
 
-def measure(
+def gather_evidence(
     network: Network, batches: Iterable[tuple[Tensor, np.ndarray, np.ndarray | None]], seed: int = 0
 ) -> Evidence:
     """Measure `batches` of images (N, C, H, W), float, normalised as the weights want them, with labels and, if they
@@ -50,7 +50,7 @@ def measure(
     with ShiftMeter(network).reading() as meter, torch.inference_mode():
         for images, of_batch, groups_of_batch in batches:
             for stage, maps in network.feature_maps(images).items():
-                features.setdefault(stage, []).append(pooled(maps))
+                features.setdefault(stage, []).append(pool_maps(maps))
             labels.append(of_batch)
             groups += [] if groups_of_batch is None else [groups_of_batch]
     if not labels:
@@ -66,6 +66,6 @@ def measure(
     return Evidence(len(targets), shift, rows, tuple(scores), tuple(notes))
 
 
-def pooled(maps: Tensor) -> np.ndarray:
+def pool_maps(maps: Tensor) -> np.ndarray:
     """The mean over space of (N, C, H, W), or vectors (N, C) as they are, as float32 (N, C)."""
     return (maps.mean((2, 3)) if maps.ndim == 4 else maps).float().cpu().numpy()

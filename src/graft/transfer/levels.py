@@ -48,7 +48,7 @@ def check_level(level: str) -> str:
     )
 
 
-def plan(level: str, network: Network, pretrained: bool) -> Plan:
+def plan_level(level: str, network: Network, pretrained: bool) -> Plan:
     """The cut of a level in `network`. Raises CutError for a level the network cannot serve."""
     check_level(level)
     chosen = _plan(level, network, pretrained)

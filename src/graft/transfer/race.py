@@ -46,7 +46,7 @@ class Trial:
 
 
 # Trains a level without a fold for a share of its whole training; the head, by whatever share, to its optimum.
-Fit = Callable[[str, int, float], Trial]
+FitLevel = Callable[[str, int, float], Trial]
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Standing:
 
 
 def race(
-    contestants: Sequence[Contestant], fit: Fit, out_of_time: Callable[[], bool] = lambda: False
+    contestants: Sequence[Contestant], fit: FitLevel, out_of_time: Callable[[], bool] = lambda: False
 ) -> tuple[Standing, ...]:
     """Race `contestants`, the head first, then by cost. A trial that `ALLOWANCE` has no room for is not made."""
     head, *others = contestants

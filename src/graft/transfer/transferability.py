@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 # LogME settles in a few rounds, but creeps where features separate the classes without error.
-ROUNDS = 100
-TOLERANCE = 1e-6
+LOGME_ROUNDS = 100
+LOGME_TOLERANCE = 1e-6
 # Stands in for a zero to divide by: the weights of features that explain nothing, the error of those that explain all.
 TINY = 1e-12
 
@@ -45,12 +45,12 @@ def logme(features: np.ndarray, labels: np.ndarray) -> float:
     beyond = (np.square(targets).sum(0) - np.square(along).sum(0)).clip(min=0)
     squares = np.square(lengths)[:, None]
     alpha, beta = np.ones(targets.shape[1]), np.ones(targets.shape[1])
-    for _ in range(ROUNDS):
+    for _ in range(LOGME_ROUNDS):
         weights, effective, missed = _posterior(alpha, beta, squares, along, beyond)
         before = np.log(alpha / beta)
         alpha = effective.clip(min=TINY) / weights.clip(min=TINY)
         beta = (count - effective) / missed.clip(min=TINY)
-        if np.abs(np.log(alpha / beta) - before).max() < TOLERANCE:
+        if np.abs(np.log(alpha / beta) - before).max() < LOGME_TOLERANCE:
             break
     return float(_evidence(alpha, beta, squares, along, beyond, count, width).mean() / count)
 

@@ -25,8 +25,8 @@ from graft.progress import NOBODY, Reporter
 from graft.training.fitting import Work
 from graft.training.racing import contestants, sample, trials
 from graft.training.recipe import Recipe
-from graft.transfer.advisor import Advice, Cost, decide, textbook
-from graft.transfer.evidence import Evidence, measure
+from graft.transfer.advisor import Advice, TrainingCost, apply_textbook, decide
+from graft.transfer.evidence import Evidence, gather_evidence
 from graft.transfer.levels import Plan
 from graft.transfer.race import Standing, race
 from graft.weights.base import load_base
@@ -109,7 +109,7 @@ def advise_on(work: Work, with_race: bool = True) -> Advice:
     solvable = any(True for _ in network.head.parameters())
     if not (with_race and evidence.probe and solvable):
         return decide(network, evidence, by_class)
-    rule = textbook(evidence, by_class)
+    rule = apply_textbook(evidence, by_class)
     total = None if work.deadline is None else work.deadline - started
 
     def out_of_time() -> bool:
@@ -137,12 +137,12 @@ def _measured(work: Work) -> Evidence:
             work.reporter.step("measuring", done, len(images))
 
     try:
-        return measure(work.base.network, normalised(), work.seed)
+        return gather_evidence(work.base.network, normalised(), work.seed)
     except ValueError:
         raise DataError("expected readable images to measure, got none: replace the files") from None
 
 
-def _cost(work: Work, chosen: Plan, standings: Sequence[Standing]) -> Cost:
+def _cost(work: Work, chosen: Plan, standings: Sequence[Standing]) -> TrainingCost:
     """What training the chosen level takes, judging by its trials."""
     network, shape = work.base.network, work.preprocessing
     trunk, crown = network.split(chosen.cut)
@@ -154,4 +154,4 @@ def _cost(work: Work, chosen: Plan, standings: Sequence[Standing]) -> Cost:
     row = (0,) if chosen.cut == INPUT else output_shape(trunk, shape)
     seconds = next((each.whole_seconds for each in standings if each.level == chosen.level), None)
     peak = memory.peak("adamw" if work.recipe.optimizer == "adamw" else "momentum")
-    return Cost(seconds, peak, activation_bytes(images, row, work.choice.precision))
+    return TrainingCost(seconds, peak, activation_bytes(images, row, work.choice.precision))

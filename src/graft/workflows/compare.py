@@ -23,7 +23,7 @@ from graft.progress import NOBODY, Reporter
 from graft.training.fitting import Trained, Work, fit_level
 from graft.training.outlook import outlook
 from graft.training.recipe import Recipe, check_recipe
-from graft.transfer.levels import Plan, check_level, plan
+from graft.transfer.levels import Plan, check_level, plan_level
 from graft.weights.base import Base, load_base, untrained_base
 from graft.workflows.comparison import SCRATCH, Comparison, Training, summarise
 
@@ -79,7 +79,7 @@ def compare(
     if audit:
         opened = look_over(opened, first.preprocessing, reporter).dataset
     dataset = with_validation(opened, seed)
-    plans = {level: plan(level, first.network, first.pretrained) for level in levels}
+    plans = {level: plan_level(level, first.network, first.pretrained) for level in levels}
     _check_cuts(plans, first.network.config.architecture)
     images, classes = len(dataset.splits[TRAIN]), len(dataset.classes)
     resolved = recipe.resolved(pretrained is not None, parameters=body_parameter_count(first.network), images=images)

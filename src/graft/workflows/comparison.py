@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from graft.evaluation.learning_curve import shape
+from graft.evaluation.learning_curve import describe_curve
 from graft.evaluation.paired import Estimate, accuracy, mean_over_seeds, paired_difference
 from graft.files import write_aside
 from graft.training.outlook import Outlook
@@ -192,7 +192,7 @@ def _shapes(trainings: list[Training]) -> dict[str, np.ndarray]:
     """Each figure of the curves by seed (S,); none for a level without epochs."""
     if len(trainings[0].curve) < 2:
         return {}
-    found = [shape(each.curve) for each in trainings]
+    found = [describe_curve(each.curve) for each in trainings]
     return {figure: np.array([getattr(each, figure) for each in found]) for figure in FIGURES}
 
 

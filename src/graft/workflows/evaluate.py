@@ -9,7 +9,7 @@ from graft.data.dataset import TEST, VAL, WHOLE, counts, relabel
 from graft.data.opening import open_dataset
 from graft.errors import DataError, InputError, did_you_mean
 from graft.evaluation.calibration import softmax
-from graft.evaluation.scores import Scores, scores
+from graft.evaluation.scores import Scores, score
 from graft.features.engine import choose
 from graft.features.extraction import Progress, extract
 from graft.transfer.class_names.matching import find_outputs, note_on_others
@@ -90,7 +90,7 @@ def evaluate(
         model=str(run),
         data=str(data),
         split=name,
-        scores=scores(probabilities, images.labels[found.indices], saved.classes),
+        scores=score(probabilities, images.labels[found.indices], saved.classes),
         skipped={images.name(index): reason for index, reason in found.failures.items()},
         engine=str(choice),
         seconds=time.perf_counter() - started,

@@ -18,7 +18,7 @@ from graft.data.splitting import with_validation
 from graft.errors import DataError, InputError
 from graft.evaluation.calibration import softmax
 from graft.evaluation.report import html_report
-from graft.evaluation.scores import scores
+from graft.evaluation.scores import score
 from graft.features.engine import choose
 from graft.features.extraction import check_input_size
 from graft.files import write_aside, write_json, write_table_aside
@@ -29,7 +29,7 @@ from graft.training.fitting import Trained, Work, fit_level
 from graft.training.outlook import outlook
 from graft.training.recipe import Recipe, check_recipe
 from graft.transfer.class_names.matching import find_outputs
-from graft.transfer.levels import Plan, check_level, plan
+from graft.transfer.levels import Plan, check_level, plan_level
 from graft.weights.base import Base, load_base, untrained_base
 from graft.weights.saved import SavedModel, save_model
 from graft.workflows.advise import advise_on
@@ -118,7 +118,7 @@ def train(
         start = load_base(base, architecture=arch, classes_file=names, reporter=reporter)
     preprocessing = with_choices(start.preprocessing, image_size, resize)
     check_input_size(start.network, preprocessing)
-    chosen = plan(level, start.network, start.pretrained)
+    chosen = plan_level(level, start.network, start.pretrained)
     arguments = {
         "data": str(data.resolve()), "base": base, "level": level, "image_size": image_size, "resize": resize,
         "engine": engine, "precision": precision, "arch": arch,
@@ -206,7 +206,7 @@ def _finish(work: Work, trained: Trained, findings: tuple[Finding, ...], notes: 
     """Scores, then everything into the run folder, the result last: a folder with a result is complete."""
     assert work.folder is not None
     classes = work.dataset.classes
-    found = {name: scores(softmax(logits, trained.temperature), trained.labels[name], classes)
+    found = {name: score(softmax(logits, trained.temperature), trained.labels[name], classes)
              for name, logits in trained.logits.items()}  # fmt: skip
     network = work.base.network.cpu().eval()
     accuracies = {name: Accuracy(split.top1, split.top1_ci95, split.n) for name, split in found.items()}

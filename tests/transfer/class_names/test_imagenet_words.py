@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from graft.transfer.class_names.imagenet_words import ANCHORS, WORDS, imagenet_words
-from graft.transfer.class_names.spelling import forms
+from graft.transfer.class_names.spelling import spellings_of
 
 # The same entries by the names of the first and last class of every range, so that a slip of one index shows.
 NAMES = {
@@ -287,7 +287,7 @@ def test_no_class_that_bears_a_word_is_missing_from_its_entry(imagenet: list[str
     missing: dict[str, set[int]] = {}
     for word, indices in imagenet_words().items():
         for index in set(range(1000)) - indices:
-            spellings = [form for part in imagenet[index].split(",") for form in forms(part)]
+            spellings = [form for part in imagenet[index].split(",") for form in spellings_of(part)]
             if any(f" {spelling}".endswith(f" {word}") for spelling in spellings):
                 missing.setdefault(word, set()).add(index)
     assert missing == OTHERS

@@ -17,7 +17,7 @@ from torch import Tensor, isin, tensor
 from graft.errors import DataError, InputError, did_you_mean
 from graft.transfer.class_names.class_map import ClassMap, read_class_map
 from graft.transfer.class_names.imagenet_words import ANCHORS, imagenet_words
-from graft.transfer.class_names.spelling import fold, forms
+from graft.transfer.class_names.spelling import fold_spelling, spellings_of
 from graft.weights.saved import Outputs
 
 How = Literal["literally", "by name", "by the word list", "by a synonym", "by the class map"]
@@ -122,24 +122,24 @@ class _Names:
             parts = bare.split(",")
             for table, keys in (
                 (literal, (name, bare)),
-                (whole, (*forms(name), *forms(bare))),
-                (first, (fold(parts[0]),)),
-                (synonyms, map(fold, parts)),
+                (whole, (*spellings_of(name), *spellings_of(bare))),
+                (first, (fold_spelling(parts[0]),)),
+                (synonyms, map(fold_spelling, parts)),
             ):
                 for key in keys:
                     table[key].add(index)
         words = imagenet_words() if _is_imagenet(base_classes) else {}
         self._own: Tables = (("literally", literal), ("by name", whole), ("by name", first))
         # Everyday words go first: to ImageNet a plane is a carpenter's, and a boa is made of feathers.
-        of_words = {fold(word): indices for word, indices in words.items()}
+        of_words = {fold_spelling(word): indices for word, indices in words.items()}
         self._all: Tables = (("by the word list", of_words), *self._own, ("by a synonym", synonyms))
 
     def find_own(self, name: str) -> Reading | None:
         """By a name that the base has for a class, or the first of several."""
-        return _find(name, (fold(name),), self._own)
+        return _find(name, (fold_spelling(name),), self._own)
 
     def find(self, name: str) -> Reading | None:
-        return _find(name, forms(name), self._all)
+        return _find(name, spellings_of(name), self._all)
 
     def known(self) -> list[str]:
         """Everything that can be looked up, for near names."""
@@ -157,7 +157,7 @@ def _find(name: str, spellings: tuple[str, ...], tables: Tables) -> Reading | No
 
 def _is_imagenet(base_classes: tuple[str, ...]) -> bool:
     return len(base_classes) == 1000 and all(
-        fold(base_classes[index].split(",")[0]) == name for index, name in ANCHORS.items()
+        fold_spelling(base_classes[index].split(",")[0]) == name for index, name in ANCHORS.items()
     )
 
 

@@ -10,7 +10,7 @@ IRREGULAR = {
 }  # fmt: skip
 
 
-def fold(name: str) -> str:
+def fold_spelling(name: str) -> str:
     """`name` without what spellings differ in; one letter or digit stays as it is, since there case tells."""
     if len(name) < 2:
         return name
@@ -18,9 +18,9 @@ def fold(name: str) -> str:
     return " ".join(re.split(r"[\s_\-.,:;'’()/]+", plain)).strip() or name
 
 
-def forms(name: str) -> tuple[str, ...]:
+def spellings_of(name: str) -> tuple[str, ...]:
     """The folded name, then what its last word may be the plural of."""
-    folded = fold(name)
+    folded = fold_spelling(name)
     before, space, last = folded.rpartition(" ")
     singulars = [IRREGULAR[last]] if last in IRREGULAR else []
     for ending, replacement in (("ies", "y"), ("es", ""), ("s", "")):
