@@ -1,8 +1,9 @@
 """Files that are written whole or not at all, and the cache folder with its budget.
 
 The folder is `GRAFT_CACHE`, else `graft` in `XDG_CACHE_HOME` or `~/.cache`; the budget is `GRAFT_CACHE_BYTES`, else
-20 GiB or a fifth of the disk, whichever is less. Activations, compiled sections and what the audit saw of images lie in
-it, each kind in a folder of its own, and share the budget: what was used longest ago goes first.
+20 GiB or a fifth of the disk, whichever is less. Activations, compiled sections, what the audit saw of images and
+expanded archives lie in it, each kind in a folder of its own, and share the budget: what was used longest ago goes
+first.
 """
 
 import io
@@ -19,6 +20,7 @@ from typing import IO, Any
 from graft.errors import InputError
 
 LOOKS = "looks"
+EXPANDED = "expanded"
 # An unfinished entry older than this belongs to a process that is gone.
 ABANDONED_AFTER_SECONDS = 24 * 3600
 
@@ -56,7 +58,7 @@ def cache_budget() -> int:
 def make_room(needed: int) -> None:
     """Remove what was used longest ago until `needed` bytes fit in the budget, and what killed processes left."""
     entries = []
-    for child in [*_children("activations"), *_children("compiled"), *_children(LOOKS)]:
+    for child in [*_children("activations"), *_children("compiled"), *_children(LOOKS), *_children(EXPANDED)]:
         try:
             if child.name.startswith("."):
                 if _abandoned(child):

@@ -16,10 +16,11 @@ from pathlib import Path
 import pytest
 
 from graft.data.dataset import Dataset
-from graft.data.readers import streams
+from graft.data.readers import expanding
 from graft.data.readers.archive import is_archive, read_archive
 from graft.data.readers.folder import read_folder
-from graft.errors import DataError
+from graft.errors import DataError, GraftError
+from graft.files import EXPANDED, cache_folder, make_room
 from graft.images import decoding
 
 KINDS = ("zip", "tar", "tar.gz", "tar.bz2", "tar.xz")
@@ -267,12 +268,14 @@ def test_members_that_overlap_are_refused(tmp_path: Path) -> None:
         read_archive(path)
 
 
+@pytest.mark.usefixtures("own_copies")
 def test_a_compressed_tar_that_is_a_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "BOMB_BYTES", 2**20)
+    monkeypatch.setattr(expanding, "BOMB_BYTES", 2**20)
     with tarfile.open(tmp_path / "x.tar.gz", "w:gz") as archive:
         add(archive, "a/1", bytes(2**21))
     with pytest.raises(DataError, match=r"100 times the size of x\.tar\.gz"):
         read_archive(tmp_path / "x.tar.gz")
+    assert not copies()
 
 
 @pytest.mark.parametrize(
@@ -481,10 +484,7 @@ def test_a_image_that_is_gone_since_is_unreadable(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_threads_read_in_any_order(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Few and small, so that what is compressed is given up and read again.
-    monkeypatch.setattr(streams, "BLOCK", 4096)
-    monkeypatch.setattr(streams, "KEPT_BYTES", 4 * 4096)
+def test_threads_read_in_any_order(tmp_path: Path, kind: str) -> None:
     noise = {f"{'ab'[i % 2]}/{i:03}": random.Random(i).randbytes(random.Random(i).randrange(6000)) for i in range(60)}
     path = tmp_path / f"x.{kind}"
     if kind == "zip":
@@ -503,29 +503,72 @@ def test_threads_read_in_any_order(tmp_path: Path, kind: str, monkeypatch: pytes
     assert all(data == noise[images.key(row)] for row, data in zip(rows, found, strict=True))
 
 
-def test_reading_nearly_in_order_decodes_a_compressed_tar_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "BLOCK", 4096)
-    monkeypatch.setattr(streams, "KEPT_BYTES", 64 * 4096)
-    path = tmp_path / "x.tar.xz"
-    with tarfile.open(path, "w:xz") as archive:
-        for number in range(200):
-            add(archive, f"a/{number:03}", random.Random(number).randbytes(3000))
-    images = read_archive(path).splits["all"]
-    opened = []
-    opening = streams.open_content
-    monkeypatch.setattr(streams, "open_content", lambda path: (opened.append(path), opening(path))[1])
-    with ThreadPoolExecutor(4) as pool:
-        # As the loader does, which waits for the oldest before it asks for more.
-        for start in range(0, 200, 8):
-            list(pool.map(images.read, reversed(range(start, start + 8))))
-    assert opened == [path]
+COMPRESSED = ("tar.gz", "tar.bz2", "tar.xz")
 
 
-def test_a_compressed_tar_that_is_larger_than_what_is_kept_is_noted(
+@pytest.fixture
+def own_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRAFT_CACHE", str(tmp_path / "cache"))
+
+
+def copies() -> list[Path]:
+    """What lies in the cache of compressed tars, finished or not."""
+    folder = cache_folder() / EXPANDED
+    return list(folder.iterdir()) if folder.is_dir() else []
+
+
+@pytest.mark.usefixtures("own_copies")
+@pytest.mark.parametrize("kind", COMPRESSED)
+def test_a_compressed_tar_is_expanded_once(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = pack(tmp_path / f"x.{kind}", TREE)
+    expected = content(read_archive(path))
+    (copy,) = copies()
+    with tarfile.open(copy, "r:") as plain:
+        assert sorted(plain.getnames()) == sorted(TREE)
+    monkeypatch.setattr(expanding, "_expand", lambda *paths: pytest.fail("expanded again"))
+    assert content(read_archive(path)) == expected
+
+
+@pytest.mark.usefixtures("own_copies")
+def test_a_tar_that_has_changed_is_expanded_again(tmp_path: Path) -> None:
+    read_archive(pack(tmp_path / "x.tar.gz", ("a/1", "b/2")))
+    changed = read_archive(pack(tmp_path / "x.tar.gz", ("a/3", "b/4")))
+    assert content(changed) == {"all": [(b"a/3", "a"), (b"b/4", "b")]}
+
+
+@pytest.mark.usefixtures("own_copies")
+def test_a_copy_counts_in_the_budget_and_is_made_again_when_it_had_to_make_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streams, "KEPT_BYTES", 100)
-    assert any(
-        "zip or .tar of the same is faster" in note for note in read_archive(pack(tmp_path / "x.tgz", TREE)).notes
-    )
-    assert not read_archive(pack(tmp_path / "x.tar", TREE)).notes[1:]
+    dataset = read_archive(pack(tmp_path / "x.tar.gz", TREE))
+    expected = content(dataset)
+    (copy,) = copies()
+    monkeypatch.setenv("GRAFT_CACHE_BYTES", str(copy.stat().st_size))
+    make_room(0)
+    assert copy.exists()
+    make_room(1)
+    assert not copy.exists()
+    with ThreadPoolExecutor(4) as pool:
+        images = dataset.splits["train"]
+        assert list(pool.map(images.read, range(3))) == [data for data, _ in expected["train"]]
+    assert copies() == [copy]
+    read_archive(pack(tmp_path / "y.tar.gz", TREE))
+    assert len(copies()) == 1 and not copy.exists()
+
+
+@pytest.mark.usefixtures("own_copies")
+def test_content_that_the_cache_has_no_room_for_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = pack(tmp_path / "x.tar.gz", TREE)
+    monkeypatch.setenv("GRAFT_CACHE_BYTES", "4000")
+    with pytest.raises(DataError, match=r"room in the cache for the content of x\.tar\.gz.* unpack it"):
+        read_archive(path)
+    assert not copies()
+    monkeypatch.setenv("GRAFT_CACHE_BYTES", "100000")
+    assert len(read_archive(path)) == 5
+
+
+def test_a_cache_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("GRAFT_CACHE", str(tmp_path / "file"))
+    with pytest.raises(GraftError, match=r"expected to expand x\.tar\.gz .* or unpack it and name the folder"):
+        read_archive(pack(tmp_path / "x.tar.gz", TREE))

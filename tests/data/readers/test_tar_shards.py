@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from graft.data.dataset import Dataset
-from graft.data.readers import streams
 from graft.data.readers.folder import read_folder
 from graft.data.readers.tar_shards import is_tar_shards, read_tar_shards
 from graft.errors import DataError
@@ -313,11 +312,21 @@ def test_a_image_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pyte
         images.read(3)
 
 
+def test_compressed_shards_that_the_cache_has_no_room_for_together_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRAFT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("GRAFT_CACHE_BYTES", "25000")
+    for number in range(3):
+        shard(tmp_path / "x" / f"{number}.tar.gz", {f"{number}.jpg": f"{number}", f"{number}.cls": "1"})
+    with pytest.raises(DataError, match=r"room in the cache for the content of 2\.tar\.gz"):
+        read_tar_shards(tmp_path / "x")
+    monkeypatch.setenv("GRAFT_CACHE_BYTES", "35000")
+    assert len(read_tar_shards(tmp_path / "x")) == 3
+
+
 @pytest.mark.parametrize("ending", ["tar", "tar.gz", "tar.xz"])
-def test_threads_read_several_shards_in_any_order(tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "BLOCK", 4096)
-    monkeypatch.setattr(streams, "KEPT_BYTES", 8 * 4096)
-    monkeypatch.setattr(streams, "_MOST_OPEN", 2)
+def test_threads_read_several_shards_in_any_order(tmp_path: Path, ending: str) -> None:
     for number in range(4):
         members: dict[str, bytes | str] = {}
         for row in range(20):

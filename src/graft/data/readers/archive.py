@@ -1,7 +1,7 @@
 """A zip or tar file of folders of images: `photos.zip` with `train/ants/1.jpg` in it, or `photos/train/ants/1.jpg`.
 
-Members are read where they lie, nothing is unpacked. The rules are those of a folder; hidden entries, and what a Mac
-adds, are passed over.
+Members are read where they lie; a tar file that is compressed is expanded into the cache first. The rules are those of
+a folder; hidden entries, and what a Mac adds, are passed over.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from graft.data.readers.archive_paths import (
     visible_path,
     within,
 )
+from graft.data.readers.expanding import Contents
 from graft.data.readers.folder import file_stamp
-from graft.data.readers.streams import Contents
 from graft.data.readers.tar_members import (
     FILE,
     FOLDER,
@@ -101,8 +101,8 @@ def read_archive(path: Path) -> Dataset:
         found, read = _gather(path, packed.members()), packed.read
     else:
         contents = Contents([path])
-        found, read = _gather(path, members_of(path)), partial(contents.read, 0)
-        found.notes.extend(contents.notes(path.name, int(found.places.sum(1).max(initial=0))))
+        with contents.open(0) as opened:
+            found, read = _gather(path, members_of(opened)), partial(contents.read, 0)
     if found.notes and not len(found.paths):
         raise DataError(f"expected folders of images in {path.name}, got none that can be read: {found.notes[0]}")
     root = root_of(pyarrow.concat_arrays([found.paths, found.folders]))

@@ -10,12 +10,10 @@ import math
 import os
 import tarfile
 from collections.abc import Callable, Iterator
-from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
-from graft.data.readers.streams import BOMB_RATIO, DAMAGE, bomb_limit, is_compressed, open_content
-from graft.errors import DataError
+from graft.data.readers.expanding import DAMAGE, open_content
 
 FILE, FOLDER, HARD_LINK, SYMBOLIC_LINK, OTHER = (
     "file",
@@ -67,39 +65,36 @@ def looks_like_tar(path: Path) -> bool:
             return False
 
 
-def members_of(path: Path, wanted: Callable[[bytes], bool] = lambda name: False) -> Iterator[Member]:
-    """Every member that is whole; its place is the start and the size of its content.
+def members_of(
+    content: IO[bytes], wanted: Callable[[bytes], bool] = lambda name: False, most: float = math.inf
+) -> Iterator[Member]:
+    """Every whole member of an open tar file; its place is the start and the size of its content.
 
     The content of those whose name is `wanted` comes with them, unless it is larger than MOST_TEXT_BYTES. Raises
-    BrokenTarError after the last whole one of a file that is cut off or damaged, and DataError for a bomb.
+    BrokenTarError after the last whole one of a file that is cut off, damaged or longer than `most` bytes.
     """
-    most = bomb_limit(path) if is_compressed(path) else math.inf
-    with open_content(path) as content:
-        tar, before, name = _open_tar(content), 0, None
-        try:
-            while (info := tar.next()) is not None:
-                # Where tarfile keeps them all.
-                tar.members.clear()  # type: ignore[attr-defined]
-                if info.size < 0 or tar.offset <= before:
-                    raise tarfile.ReadError("a member of less than no bytes")
-                before, name = tar.offset, _as_bytes(info.name)
-                if tar.offset > most:
-                    raise DataError(
-                        f"expected content of at most {BOMB_RATIO} times the size of {path.name}, got more than "
-                        f"{most:,} bytes: it is damaged or a bomb, do not trust it"
-                    )
-                kind = FILE if info.isreg() and not info.issparse() else _KINDS.get(info.type, OTHER)
-                data = _read(content, info, wanted(name)) if kind == FILE else b""
-                yield Member(name, kind, (info.offset_data, info.size), _as_bytes(info.linkname), data)
-                name = None
-            content.seek(tar.offset)
-            if any(end := content.read(tarfile.BLOCKSIZE)) or len(end) < tarfile.BLOCKSIZE:
-                raise tarfile.ReadError("no header of a tar file follows, and no mark that ends one")
-        except _NONSENSE as error:
-            raise BrokenTarError(f"it is cut off or damaged: {error}", name) from None
+    tar, before, name = _open_tar(content), 0, None
+    try:
+        while (info := tar.next()) is not None:
+            # Where tarfile keeps them all.
+            tar.members.clear()  # type: ignore[attr-defined]
+            if info.size < 0 or tar.offset <= before:
+                raise tarfile.ReadError("a member of less than no bytes")
+            before, name = tar.offset, _as_bytes(info.name)
+            if tar.offset > most:
+                raise tarfile.ReadError(f"more than {most:,} bytes of content")
+            kind = FILE if info.isreg() and not info.issparse() else _KINDS.get(info.type, OTHER)
+            data = _read(content, info, wanted(name)) if kind == FILE else b""
+            yield Member(name, kind, (info.offset_data, info.size), _as_bytes(info.linkname), data)
+            name = None
+        content.seek(tar.offset)
+        if any(end := content.read(tarfile.BLOCKSIZE)) or len(end) < tarfile.BLOCKSIZE:
+            raise tarfile.ReadError("no header of a tar file follows, and no mark that ends one")
+    except _NONSENSE as error:
+        raise BrokenTarError(f"it is cut off or damaged: {error}", name) from None
 
 
-def _open_tar(content: BufferedIOBase) -> tarfile.TarFile:
+def _open_tar(content: IO[bytes]) -> tarfile.TarFile:
     """Raises BrokenTarError where no tar file begins."""
     bounded: Any = _Bounded(content)
     try:
@@ -111,7 +106,7 @@ def _open_tar(content: BufferedIOBase) -> tarfile.TarFile:
 class _Bounded:
     """A file for tarfile, which reads names of any length that a header states, or all there is for less than none."""
 
-    def __init__(self, file: BufferedIOBase) -> None:
+    def __init__(self, file: IO[bytes]) -> None:
         self.seek, self.tell, self._read = file.seek, file.tell, file.read
 
     def read(self, size: int) -> bytes:
@@ -120,7 +115,7 @@ class _Bounded:
         return self._read(size)
 
 
-def _read(content: BufferedIOBase, info: tarfile.TarInfo, wanted: bool) -> bytes:
+def _read(content: IO[bytes], info: tarfile.TarInfo, wanted: bool) -> bytes:
     """The content of a member if it is wanted; at least up to its end. Raises EOFError where that is missing."""
     whole = wanted and info.size <= MOST_TEXT_BYTES
     length = info.size if whole else min(info.size, 1)

@@ -1,9 +1,9 @@
 """WebDataset shards: tar files in which files with the same key follow each other, `000123.jpg` and `000123.cls`.
 
 The key is the path up to the first dot of the file's name (https://github.com/webdataset/webdataset). Headers are read
-once, in order, and images at their offsets; nothing is unpacked. The label of a sample is its `.cls`, or `label`,
-`class` or `cls` of its `.json`, or its `.txt`. A number is a place in a list of classes beside the shards, if there is
-one; else the labels themselves are the names.
+once, in order, and images at their offsets; compressed shards are expanded into the cache first. The label of a sample
+is its `.cls`, or `label`, `class` or `cls` of its `.json`, or its `.txt`. A number is a position in a list of classes
+beside the shards, if there is one; else the labels themselves are the names.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
 from graft.data.dataset import WHOLE, Dataset
 from graft.data.readers.archive_paths import Texts, name_without_ending, visible_path
 from graft.data.readers.columns import arrange_rows, first_three
+from graft.data.readers.expanding import Contents, bomb_limit, open_content
 from graft.data.readers.folder import file_stamp
 from graft.data.readers.sample_labels import LABELS, label_of, names_of
-from graft.data.readers.streams import Contents
 from graft.data.readers.tar_members import FILE, FOLDER, BrokenTarError, members_of
 from graft.data.readers.tree import SPLIT_FOLDERS, split_in_name
 from graft.errors import DataError
@@ -89,8 +89,9 @@ def read_tar_shards(path: Path) -> Dataset:
             f"expected every shard in {path} to be named after its split, got {first_three(alone)}: rename or move it"
         )
     contents, found = Contents(files), _Found()
-    for number, (name, file) in enumerate(zip(names, files, strict=True)):
-        _index(file, number, name, found)
+    for number, name in enumerate(names):
+        with contents.open(number) as opened:
+            _index(opened, number, name, found)
     if not len(found.paths):
         reasons = first_three(sorted(set(found.left_out.values())))
         raise DataError(
@@ -106,7 +107,7 @@ def read_tar_shards(path: Path) -> Dataset:
         Shards(names, contents, found.paths.column(), places),
         pyarrow.table({"label": label, "split": split}),
         classes=classes,
-        notes=[*found.notes(), *notes, *contents.notes(path.name, int(places[:, 2].sum()))],
+        notes=[*found.notes(), *notes],
         left_out=found.left_out,
     )
 
@@ -149,7 +150,7 @@ class _Sample:
     labels: dict[bytes, bytes] = field(default_factory=dict)
 
 
-def _index(file: Path, number: int, shard: str, found: _Found) -> None:
+def _index(file: IO[bytes], number: int, shard: str, found: _Found) -> None:
     """Add the samples of one shard."""
     before, sample = len(found.paths), _Sample(b"")
     try:
@@ -230,8 +231,8 @@ def _is_shard(name: str) -> bool:
 def _has_labelled_image(shard: Path) -> bool:
     images, labels = set(), set()
     # What is wrong with it, reading it tells.
-    with suppress(BrokenTarError, DataError):
-        for member in islice(members_of(shard), _FIRST_MEMBERS):
+    with open_content(shard) as opened, suppress(BrokenTarError, DataError):
+        for member in islice(members_of(opened, most=bomb_limit(shard)), _FIRST_MEMBERS):
             path = visible_path(member.name, shard.name)
             key, ending = _key_and_ending(path) if path else (b"", b"")
             if ending in _IMAGES:

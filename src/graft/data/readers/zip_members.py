@@ -15,7 +15,7 @@ from operator import attrgetter
 from pathlib import Path
 from threading import Lock
 
-from graft.data.readers.streams import BOMB_RATIO, bomb_limit
+from graft.data.readers.expanding import BOMB_RATIO, bomb_limit
 from graft.data.readers.tar_members import FILE, FOLDER, Member
 from graft.errors import DataError
 

@@ -1,0 +1,151 @@
+"""Tar files that are compressed as a whole, by gzip, bzip2 or xz: expanded once into the cache, a plain tar.
+
+What is compressed can only be read forward, and training reads images in any order. The copies count in the cache's
+budget; one that had to make room is made again when it is next read.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import hashlib
+import lzma
+import os
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from threading import Lock
+from typing import IO, Any, cast
+
+from graft.data.readers.folder import file_stamp
+from graft.errors import DataError, GraftError
+from graft.files import EXPANDED, cache_budget, cache_folder, make_room, write_aside
+
+_BLOCK = 256 * 2**10
+# Content of more than this and a hundred times its file is a bomb.
+BOMB_BYTES, BOMB_RATIO = 2**30, 100
+# What reading raises where a file is cut off or damaged.
+DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError)
+
+_OPENERS: dict[bytes, Callable[[Path], Any]] = {
+    b"\x1f\x8b\x08": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\0": lzma.open,
+}
+
+
+def open_content(path: Path) -> IO[bytes]:
+    """The content of a file without its compression, to be read forward. Raises OSError, later those in DAMAGE."""
+    opener = _opener(path)
+    return path.open("rb") if opener is None else cast(IO[bytes], opener(path))
+
+
+def is_compressed(path: Path) -> bool:
+    """Whether a file is compressed, by how it begins. Raises OSError."""
+    return _opener(path) is not None
+
+
+def bomb_limit(path: Path) -> int:
+    """Bytes of content beyond which a compressed file is a bomb."""
+    return max(BOMB_BYTES, BOMB_RATIO * path.stat().st_size)
+
+
+def bomb(path: Path) -> DataError:
+    return DataError(
+        f"expected content of at most {BOMB_RATIO} times the size of {path.name}, got more than {bomb_limit(path):,} "
+        "bytes: it is damaged or a bomb, do not trust it"
+    )
+
+
+class Contents:
+    """Files, plain or compressed, of which several threads read images."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        """Raises DataError for a bomb or content that the cache has no room for, GraftError for a failure to write."""
+        self.paths = paths
+        self._copies = {number: _copy_of(path) for number, path in enumerate(paths) if is_compressed(path)}
+        self._lock = Lock()
+        room = cache_budget() if self._copies else 0
+        for number in self._copies:
+            with self.open(number) as opened:
+                room -= os.fstat(opened.fileno()).st_size
+            with suppress(OSError):
+                # What was used longest ago makes room first.
+                os.utime(self._copies[number])
+            if room < 0:
+                raise _no_room(paths[number])
+
+    def open(self, file: int) -> IO[bytes]:
+        """A file without its compression. Raises OSError."""
+        copy = self._copies.get(file)
+        if copy is None:
+            return self.paths[file].open("rb")
+        with suppress(OSError):
+            return copy.open("rb")
+        with self._lock:
+            if not copy.exists():
+                _expand(self.paths[file], copy)
+            return copy.open("rb")
+
+    def read(self, file: int, start: int, size: int) -> bytes:
+        """An image of `size` bytes. Raises OSError where they are too many or not all there."""
+        from graft.images.decoding import MAX_BYTES
+
+        if size > MAX_BYTES:
+            raise OSError(f"expected an image of at most {MAX_BYTES:,} bytes, got {size:,}")
+        # Opened each time: there may be more files than may be open at once.
+        with self.open(file) as opened:
+            opened.seek(start)
+            data = opened.read(size)
+        if len(data) < size:
+            raise OSError(f"expected {size:,} bytes, got {len(data):,}: {self.paths[file].name} is damaged or cut off")
+        return data
+
+
+def _copy_of(path: Path) -> Path:
+    """Where the content of a compressed file lies in the cache, under another name once the file has changed."""
+    known = f"{path.resolve()}:{file_stamp(path)}"
+    return cache_folder() / EXPANDED / f"{hashlib.blake2b(os.fsencode(known), digest_size=16).hexdigest()}.tar"
+
+
+def _expand(path: Path, copy: Path) -> None:
+    most, room = bomb_limit(path), cache_budget()
+
+    def write(file: IO[bytes]) -> None:
+        with open_content(path) as content:
+            for block in _whole_blocks(content):
+                file.write(block)
+                if file.tell() > most:
+                    raise bomb(path)
+                if file.tell() > room:
+                    raise _no_room(path)
+        make_room(file.tell())
+
+    try:
+        write_aside(copy, write)
+    except OSError as error:
+        raise GraftError(
+            f"expected to expand {path.name} into {copy.parent}, but that failed ({error.strerror or error}): free "
+            "space there, set GRAFT_CACHE to a folder that can be written, or unpack it and name the folder"
+        ) from error
+
+
+def _whole_blocks(content: Any) -> Iterator[bytes]:
+    """The content up to where it is damaged, which whoever reads the tar file notices."""
+    with suppress(*DAMAGE):
+        while block := content.read1(_BLOCK):
+            yield block
+
+
+def _no_room(path: Path) -> DataError:
+    return DataError(
+        f"expected room in the cache for the content of {path.name}, got a budget of {cache_budget():,} bytes: unpack "
+        "it and name the folder, or raise GRAFT_CACHE_BYTES"
+    )
+
+
+def _opener(path: Path) -> Callable[[Path], Any] | None:
+    with path.open("rb") as opened:
+        beginning = opened.read(max(map(len, _OPENERS)))
+    return next((opener for magic, opener in _OPENERS.items() if beginning.startswith(magic)), None)
