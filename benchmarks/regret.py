@@ -22,7 +22,8 @@ from graft.data.opening import open_dataset
 from graft.data.splitting import with_validation
 from graft.evaluation.scores import wilson_interval
 from graft.features.engine import choose
-from graft.training.fitting import Work, fit_level, with_choices
+from graft.images.preprocessing import with_choices
+from graft.training.fitting import Work, fit_level
 from graft.training.recipe import Recipe
 from graft.transfer.levels import plan_level
 from graft.weights.base import Base, load_base, untrained_base
