@@ -208,11 +208,10 @@ def test_labels_that_do_not_fit_the_outputs_are_refused(folder, labels):
     ids=lambda values: repr(values)[:40],
 )
 def test_a_hostile_configuration_is_refused_before_anything_is_built(folder, monkeypatch, values):
-    def never(_: Config) -> None:
+    def never(_: object, config: Config) -> None:
         raise AssertionError("a network was built")
 
-    monkeypatch.setattr("graft.weights.saved.build", never)
-    monkeypatch.setattr("graft.weights.layouts.build", never)
+    monkeypatch.setattr("graft.weights.architectures.Architecture.build", never)
     change_network(folder, **values)
     with pytest.raises(WeightsError, match="restore the file that was saved with the model"):
         load_model(folder)

@@ -7,7 +7,9 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,11 +23,10 @@ from graft.models.blocks import PointwiseHead
 from graft.models.network import Config, Network
 from graft.transfer.levels import plan_level
 from graft.weights import base as module
-from graft.weights.architectures import build, default_config
+from graft.weights.architectures import resolve
 from graft.weights.base import load_base, untrained_base
 from graft.weights.download import Download
 from graft.weights.saved import SavedModel, load_model, save_model
-from graft.weights.timm_catalog import published_settings, published_weights, timm_name
 from graft.weights.timm_network import build_timm
 from graft.workflows.train import train
 
@@ -53,7 +54,7 @@ CHAINS = {
 
 def made(name: str, classes: int = 4, channels: int = 3) -> Network:
     torch.manual_seed(0)
-    return build(Config(f"timm:{name}", classes, channels))
+    return resolve(f"timm:{name}").build(Config(f"timm:{name}", classes, channels))
 
 
 def theirs(name: str, classes: int = 4) -> nn.Module:
@@ -223,21 +224,21 @@ def test_what_happens_between_parts_breaks_the_chain(monkeypatch, steps, breaks)
 
 
 def test_names_near_timms_are_offered():
-    assert timm_name("timm:resnest14d.gluon_in1k") == "timm:resnest14d"
-    for call in (timm_name, load_base, untrained_base, graft.create):
+    assert resolve("timm:resnest14d.gluon_in1k").name == "timm:resnest14d"
+    for call in (resolve, load_base, untrained_base, graft.create):
         with pytest.raises(InputError, match=r"got 'resnest14' \(did you mean 'resnest14d'\?\)"):
             call("timm:resnest14")
     with pytest.raises(InputError, match=r"did you mean 'resnet18.a1_in1k'.*resnet18\.tv_in1k"):
         load_base("timm:resnet18.a1_in2k")
     # Places that timm's own create_model would fetch from are no names.
     for name in ("timm:hf-hub:timm/resnet18", "timm:local-dir:/tmp", "timm:"):
-        with pytest.raises(InputError, match="expected the name of a network of timm"):
+        with pytest.raises(InputError, match="expected the name of a timm network"):
             load_base(name)
 
 
 def test_without_timm_the_extra_is_named(monkeypatch, tmp_path):
     folder = tmp_path / "model"
-    save_model(folder, SavedModel(made("test_resnet"), module.default_preprocessing("resnet18", {}), tuple("abcd")))
+    save_model(folder, SavedModel(made("test_resnet"), resolve("resnet18").preprocessing, tuple("abcd")))
     monkeypatch.setitem(sys.modules, "timm", None)
     for call in (load_base, untrained_base, graft.create, lambda name: graft.load(folder)):
         with pytest.raises(InputError, match=r"pip install 'graft-vision\[timm\]'"):
@@ -254,16 +255,16 @@ def test_timm_is_imported_only_when_asked_for():
 
 
 def test_where_timm_publishes_weights(monkeypatch):
-    assert published_weights("timm:resnest14d") == "timm/resnest14d.gluon_in1k"
-    assert published_weights("timm:resnet18.tv_in1k") == "timm/resnet18.tv_in1k"
-    settings = {"url": "https://weights.invalid/some/net-0123abcd.pth"}
-    named = "graft.weights.timm_catalog.published_settings"
-    monkeypatch.setattr(named, lambda name: settings)
-    assert published_weights("timm:test_resnet") == Download(settings["url"], "0123abcd")
-    for address in ("https://weights.invalid/net.pth", "https://weights.invalid/net-0123abcd.npz", None):
-        settings["url"] = address
+    assert resolve("timm:resnest14d").published == "timm/resnest14d.gluon_in1k"
+    assert resolve("timm:resnet18.tv_in1k").published == "timm/resnet18.tv_in1k"
+    address = {"url": "https://weights.invalid/some/net-0123abcd.pth"}
+    settings = SimpleNamespace(to_dict=lambda: address)
+    monkeypatch.setattr(timm, "get_pretrained_cfg", lambda name: settings)
+    assert resolve("timm:test_resnet").published == Download(address["url"], "0123abcd")
+    for unknown in ("https://weights.invalid/net.pth", "https://weights.invalid/net-0123abcd.npz", None):
+        address["url"] = unknown
         with pytest.raises(WeightsError, match=r"--base FILE --arch timm:test_resnet.*--level scratch"):
-            published_weights("timm:test_resnet")
+            load_base("timm:test_resnet")
 
 
 @torch.no_grad()
@@ -309,7 +310,8 @@ def test_weights_by_address_are_fetched_by_digest_and_read_without_unpickling(tm
     model = theirs("test_resnet", 1000).eval()
     torch.save(model.state_dict(), tmp_path / "net-0123abcd.pth")
     download = Download("https://weights.invalid/net-0123abcd.pth", "0123abcd")
-    monkeypatch.setattr(module, "published_weights", lambda name: download)
+    settings = SimpleNamespace(to_dict=lambda: {"url": download.url})
+    monkeypatch.setattr(timm, "get_pretrained_cfg", lambda name: settings)
     monkeypatch.setattr(module, "fetch", lambda asked, reporter: tmp_path / asked.file_name)
     base = load_base("timm:test_resnet")
     x = torch.randn(1, 3, 64, 64)
@@ -343,9 +345,9 @@ def test_a_file_is_read_as_the_stated_network(tmp_path):
     x = torch.randn(1, 3, 64, 64)
     assert largest_difference(base.network(x), model(x)) <= 1e-5
     assert base.network.config == Config("timm:dla46_c", 6)
-    settings = published_settings("timm:dla46_c.in1k")
-    assert base.preprocessing.mean == tuple(settings["mean"])
-    assert (base.preprocessing.size, base.preprocessing.crop_fraction) == (224, settings["crop_pct"])
+    settings = timm.get_pretrained_cfg("dla46_c.in1k")
+    assert base.preprocessing.mean == settings.mean
+    assert (base.preprocessing.size, base.preprocessing.crop_fraction) == (224, settings.crop_pct)
 
 
 def test_weights_of_another_network_are_told_in_both_directions(tmp_path):
@@ -375,7 +377,7 @@ def test_on_the_hub_the_catalogue_goes_before_timm_where_the_tensors_fit(tmp_pat
 def test_a_random_start_fetches_nothing(monkeypatch):
     monkeypatch.setattr(module, "fetch_from_hub", lambda *words, **named: pytest.fail("asked the Hub"))
     first, again, other = (untrained_base("timm:test_resnet", seed=seed) for seed in (1, 1, 2))
-    assert (first.network.config, first.pretrained) == (default_config("timm:test_resnet"), False)
+    assert (first.network.config, first.pretrained) == (resolve("timm:test_resnet").config, False)
     assert (first.preprocessing.size, first.preprocessing.crop_fraction) == (160, 0.95)
     weights = [each.network.get_submodule("conv1.0").weight for each in (first, again, other)]
     assert torch.equal(weights[0], weights[1])
@@ -393,10 +395,10 @@ def test_create_builds_them_with_numbers_as_stated():
 
 def test_a_size_that_the_network_cannot_take_is_refused_in_a_sentence():
     network = made("test_maxvit")
-    preprocessing = module.default_preprocessing("timm:test_maxvit", {})
+    preprocessing = resolve("timm:test_maxvit").preprocessing
     check_input_size(network, preprocessing)
     with pytest.raises(InputError, match="100 px"):
-        check_input_size(network, module.replace(preprocessing, size=100))
+        check_input_size(network, replace(preprocessing, size=100))
 
 
 # Saved and trained
@@ -406,7 +408,7 @@ def test_a_size_that_the_network_cannot_take_is_refused_in_a_sentence():
 @pytest.mark.parametrize("name", ["test_resnet", "dla46_c"])
 def test_a_saved_model_loads_here_and_in_timm(tmp_path, name):
     network = made(name, 2).eval()
-    preprocessing = module.default_preprocessing(f"timm:{name}", {})
+    preprocessing = resolve(f"timm:{name}").preprocessing
     save_model(tmp_path / "model", SavedModel(network, preprocessing, ("ant", "bee")))
     x = torch.randn(1, 3, 64, 64)
     loaded = load_model(tmp_path / "model")
@@ -421,7 +423,7 @@ def test_a_saved_model_loads_here_and_in_timm(tmp_path, name):
 
 def test_a_saved_model_of_a_network_that_timm_lacks_is_refused(tmp_path):
     network = made("test_resnet", 2)
-    save_model(tmp_path, SavedModel(network, module.default_preprocessing("timm:test_resnet", {}), ("ant", "bee")))
+    save_model(tmp_path, SavedModel(network, resolve("timm:test_resnet").preprocessing, ("ant", "bee")))
     config = json.loads((tmp_path / "config.json").read_text())
     config["network"]["architecture"] = "timm:test_resnot"
     (tmp_path / "config.json").write_text(json.dumps(config))
@@ -486,4 +488,4 @@ def test_build_refuses_parts_that_give_something_else(monkeypatch):
 
     monkeypatch.setattr(timm, "create_model", fickle)
     with pytest.raises(InputError, match="another result than the whole"):
-        build_timm(Config("timm:test_resnet", 5))
+        build_timm(Config("timm:test_resnet", 5), (3, 160, 160))

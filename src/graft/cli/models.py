@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from graft.accounting.counting import Account, Group
     from graft.accounting.memory import TrainingMemory
     from graft.models.network import Network
+    from graft.weights.architectures import Architecture
 
 
 def models(
@@ -47,9 +48,11 @@ def models(
     from graft.accounting.counting import account, by_group
     from graft.accounting.memory import forward_memory, training_memory
     from graft.models.network import INPUT, freeze
+    from graft.weights.architectures import resolve
 
-    network = _without_data(name)
-    channels, height, width = _input_size(name)
+    architecture = resolve(name)
+    name, network = architecture.name, _without_data(architecture)
+    channels, height, width = architecture.input_size
     shape = (channels, input_size or height, input_size or width)
     trunk, crown = network.split(cut or INPUT)
     freeze(trunk)
@@ -92,20 +95,11 @@ def _list(plot: Path | None, json: bool, quiet: bool) -> None:
         _print_rows()
 
 
-def _without_data(name: str) -> Network:
+def _without_data(architecture: Architecture) -> Network:
     import torch
 
-    from graft.weights.architectures import build, default_config
-
-    config = default_config(name)
     with torch.device("meta"):
-        return build(config)
-
-
-def _input_size(name: str) -> tuple[int, int, int]:
-    from graft.weights.architectures import input_size
-
-    return input_size(name)
+        return architecture.build(architecture.config)
 
 
 def _draw(network: Network, name: str, shape: tuple[int, int, int]) -> bytes:

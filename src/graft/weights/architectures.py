@@ -1,30 +1,136 @@
-"""Architectures by name: those of the catalogue, and timm's as `timm:NAME`."""
+"""An architecture, resolved once by name into a value that everything after it works with."""
 
+from dataclasses import dataclass, replace
+
+from graft.images.preprocessing import Preprocessing
 from graft.models import catalog
 from graft.models.network import Config, Network
-from graft.weights.timm_catalog import PREFIX, timm_config, timm_input_size
+from graft.weights.download import Download
+from graft.weights.layouts import OWN, Layout, layouts_of
+from graft.weights.metadata import IMAGENET_MEAN, IMAGENET_STD, SMALL, with_numbers, with_preprocessing
+from graft.weights.timm_catalog import PREFIX, naming_rules, timm_entry
 from graft.weights.timm_network import build_timm
+from graft.weights.torchvision_catalog import TORCHVISION
+
+TIMM = "timm"
+# Catalogue networks that timm has under another name.
+TIMM_NAMES = {
+    "mobilenetv1_100": "mobilenet_v1",
+    "mobilenetv2_100": "mobilenet_v2",
+    "mobilenetv3_large_100": "mobilenet_v3_large",
+    "mobilenetv3_small_100": "mobilenet_v3_small",
+    "legacy_xception": "xception",
+    **{f"resnetv2_{depth}": f"preact_resnet{depth}" for depth in (18, 34, 50, 101, 152)},
+}
+# Families whose checkpoints come with and without the classifiers that only training uses.
+WITH_AUXILIARIES = ("googlenet", "inception_v3")
+
+# Families whose published weights were trained on images from -1 to 1.
+ONE_TO_ONE = ("googlenet", "inception_v3", "inception_v4", "inception_resnet_v2", "xception")
+# Side of the crop over the shorter side of the image where torchvision's weights were measured, if not 0.875.
+CROP_FRACTIONS = {
+    "efficientnet_b1": 240 / 256,
+    "efficientnet_b3": 300 / 320,
+    "efficientnet_b4": 380 / 384,
+    **{f"efficientnet_b{number}": 1.0 for number in (2, 5, 6, 7)},
+}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What is known of an architecture before it has weights.
+
+    `name` is the catalogue's, or `timm:NAME`; `family` the module that builds it, or `timm`. `config` holds the numbers
+    it was published with and `input_size` (C, H, W) the images it was published for. `preprocessing` is what its
+    weights usually want, for whatever a file of them leaves unsaid. `layouts` are the tensor namings that its
+    checkpoints come in, graft's own first. `published` is where its weights are: a file, a repository on the Hub, or
+    None.
+    """
+
+    name: str
+    family: str
+    config: Config
+    input_size: tuple[int, int, int]
+    preprocessing: Preprocessing
+    layouts: tuple[Layout, ...]
+    published: Download | str | None
+
+    def build(self, config: Config) -> Network:
+        """An untrained network with the numbers of `config`, on torch's default device and in its default dtype.
+
+        Raises InputError for a timm network that cannot be cut into stages.
+        """
+        return build_timm(config, self.input_size) if self.family == TIMM else catalog.build(config)
+
+    @property
+    def has_auxiliary_variant(self) -> bool:
+        """Whether it can be built with and without auxiliary classifiers."""
+        return self.family in WITH_AUXILIARIES
+
+
+def resolve(name: str) -> Architecture:
+    """The architecture that `name` means: the catalogue's name, timm's name for the same network, or `timm:NAME[.TAG]`.
+
+    timm's names that begin with `tf_` give the network TensorFlow's padding and epsilon. Raises InputError, with the
+    nearest names, for one that is none of these.
+    """
+    if is_timm(name):
+        return _of_timm(name)
+    bare = name.removeprefix("tf_")
+    found = _of_catalogue(TIMM_NAMES.get(bare, bare))
+    rules = naming_rules(name)
+    if rules:
+        # What the name says goes before what is usual for a layout.
+        layouts = tuple(replace(layout, batch_norm_eps=None) for layout in found.layouts)
+        found = replace(found, config=with_numbers(found.config, rules), layouts=layouts)
+    return found
+
+
+def at_width(architecture: Architecture, width: str) -> Architecture:
+    """The catalogue's variant of `architecture` at a width multiplier such as "0.25"; itself where there is none."""
+    try:
+        scaled = f"{architecture.name}_{round(100 * float(width)):03d}"
+    except (ValueError, OverflowError):
+        return architecture
+    return resolve(scaled) if scaled in catalog.CATALOG else architecture
 
 
 def is_timm(name: str) -> bool:
+    """Whether `name` asks for a network of timm's, whatever follows."""
     return name.startswith(PREFIX)
 
 
-def default_config(name: str) -> Config:
-    """The architecture as published, with its own input channels and number of classes. Raises InputError."""
-    return timm_config(name) if is_timm(name) else catalog.default_config(name)
+def _of_catalogue(name: str) -> Architecture:
+    row = catalog.entry(name)
+    channels, _, side = row.input_size
+    half = (0.5,) * channels
+    in_halves = channels != 3 or row.family in ONE_TO_ONE
+    return Architecture(
+        name=name,
+        family=row.family,
+        config=catalog.default_config(name),
+        input_size=row.input_size,
+        preprocessing=Preprocessing(
+            size=side,
+            mean=half if in_halves else IMAGENET_MEAN,
+            std=half if in_halves else IMAGENET_STD,
+            crop_fraction=CROP_FRACTIONS.get(name, 1.0 if side <= SMALL else Preprocessing.crop_fraction),
+        ),
+        layouts=layouts_of(row.family),
+        published=TORCHVISION.get(name),
+    )
 
 
-def build(config: Config) -> Network:
-    """An untrained network, on the device and in the dtype that torch has as default. Raises InputError."""
-    return build_timm(config) if is_timm(config.architecture) else catalog.build(config)
-
-
-def family(name: str) -> str:
-    """The module that builds it, or `timm`. Raises InputError."""
-    return "timm" if is_timm(name) else catalog.entry(name).family
-
-
-def input_size(name: str) -> tuple[int, int, int]:
-    """(C, H, W) of the images that it was published for. Raises InputError."""
-    return timm_input_size(name) if is_timm(name) else catalog.entry(name).input_size
+def _of_timm(name: str) -> Architecture:
+    entry = timm_entry(name)
+    channels, _, side = entry.input_size
+    return Architecture(
+        name=entry.name,
+        family=TIMM,
+        # Padding and epsilon go with timm's name and are not set here.
+        config=Config(entry.name, classes=entry.classes, channels=channels),
+        input_size=entry.input_size,
+        preprocessing=with_preprocessing(Preprocessing(side, IMAGENET_MEAN, IMAGENET_STD), entry.metadata, channels),
+        layouts=(OWN,),
+        published=entry.published,
+    )

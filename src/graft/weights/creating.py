@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from graft.errors import InputError, WeightsError
-from graft.models.network import Network, PaddingRule
-from graft.weights.architectures import build, default_config, family, is_timm
+from graft.models.network import Config, Network, PaddingRule
+from graft.weights.architectures import TIMM, WITH_AUXILIARIES, Architecture, resolve
 from graft.weights.base import load_base
-from graft.weights.layouts import WITH_AUXILIARIES, known_architecture
+from graft.words import counted
 
 
 def create(
@@ -21,49 +21,70 @@ def create(
     batch_norm_eps: float | None = None,
     auxiliary: bool | None = None,
 ) -> Network:
-    """A network in evaluation mode: `name` from the catalogue, or `timm:NAME`, random or with `weights`.
+    """A network in evaluation mode, with a random start or with weights.
 
-    `weights` is whatever `--base` takes, and then `channels`, `padding` and `batch_norm_eps` are theirs unless stated.
-    With `classes` the head has so many outputs: the weights' own head where that is its size, else a fresh one.
-    `auxiliary` says whether GoogLeNet and Inception v3 have the classifiers that only training uses; without a word
-    they have what their weights or their usual checkpoints have, and stated ones that weights lack start at random.
-    Raises InputError, WeightsError and FetchError.
+    Images are float (N, C, H, W), normalized as the weights want them; what comes out are logits (N, classes).
+
+    name: an architecture of the catalogue (`graft.list_models()`), or `timm:NAME`.
+    classes: outputs of the head. The weights' own head is kept where it has that many, else a fresh one takes its
+        place. Unless stated, those of the weights, or as published.
+    weights: whatever `--base` takes: a file, a run folder, `hf:owner/name`, or a name whose weights are published.
+    channels: 3 for color, 1 for gray images; with weights, theirs.
+    padding: "torch" puts the zeros of a strided convolution evenly around the image, "tensorflow" puts more at the
+        bottom and right. Unless stated, that of the weights, or "torch".
+    batch_norm_eps: the epsilon of batch norm. Unless stated, that of the weights, or the architecture's usual one.
+    auxiliary: whether GoogLeNet and Inception v3 have the classifiers that only training uses; those that the weights
+        lack start at random. Unless stated, as in the weights, or as in the usual checkpoints.
+
+    Raises InputError for an unknown name or a number that makes no network, WeightsError for weights that cannot be
+    used or are of another architecture, FetchError for those that cannot be downloaded.
     """
-    for what, number in (("classes", classes), ("channels", channels)):
-        if number is not None and number < 1:
-            raise InputError(f"expected {what} to be one or more, got {number}: leave it out for the usual number")
-    if padding is not None and padding not in get_args(PaddingRule):
-        raise InputError(f"expected padding to be {' or '.join(get_args(PaddingRule))}, got {padding!r}: name one")
-    if is_timm(name) and (padding is not None or batch_norm_eps is not None):
-        raise InputError(
-            f"expected padding and batch_norm_eps to be left to timm for {name}, got them stated: timm has networks of "
-            "their own with TensorFlow's rules, whose names begin with tf_"
-        )
-    if auxiliary and (is_timm(name) or family(name) not in WITH_AUXILIARIES):
-        raise InputError(
-            f"expected a network with auxiliary classifiers ({', '.join(WITH_AUXILIARIES)}), got {name!r}: leave "
-            "auxiliary out"
-        )
-    stated = {"channels": channels, "padding": padding, "batch_norm_eps": batch_norm_eps, "auxiliary": auxiliary}
-    stated = {key: value for key, value in stated.items() if value is not None}
+    architecture = resolve(name)
+    numbers = {"channels": channels, "padding": padding, "batch_norm_eps": batch_norm_eps, "auxiliary": auxiliary}
+    stated: dict[str, Any] = {what: number for what, number in numbers.items() if number is not None}
+    _check(architecture, classes, stated)
     if weights is None:
-        config = replace(default_config(name), **stated)  # type: ignore[arg-type]
-        return build(replace(config, classes=classes or config.classes)).eval()
+        config = replace(architecture.config, **stated)
+        return architecture.build(replace(config, classes=classes or config.classes)).eval()
     network = load_base(str(weights), architecture=name).network
-    if network.config.architecture != known_architecture(name):
+    if network.config.architecture != architecture.name:
         raise WeightsError(f"expected weights of {name}, got those of {network.config.architecture}: name that one")
     if channels is not None and channels != network.config.channels:
         raise WeightsError(
-            f"expected weights for {channels} input channel(s), got those for {network.config.channels} in {weights}: "
-            "leave channels out, or start without weights"
+            f"expected weights for {counted(channels, 'input channel')}, got those for {network.config.channels} in "
+            f"{weights}: leave channels out, or start without weights"
         )
     if stated:
-        config = replace(network.config, **stated)  # type: ignore[arg-type]
-        other = build(config)
-        own = other.state_dict()
-        kept = {key: tensor for key, tensor in network.state_dict().items() if key in own}
-        other.load_state_dict({**own, **kept})
-        network = other.eval()
+        network = _rebuilt(architecture, replace(network.config, **stated), network)
     if classes is not None and classes != network.config.classes:
         network.new_head(classes)
     return network
+
+
+def _check(architecture: Architecture, classes: int | None, stated: dict[str, Any]) -> None:
+    """Refuse numbers that make no network of this architecture. Raises InputError."""
+    for what, number in (("classes", classes), ("channels", stated.get("channels"))):
+        if number is not None and number < 1:
+            raise InputError(f"expected {what} to be 1 or more, got {number}: leave it out for the usual number")
+    padding = stated.get("padding", "torch")
+    if padding not in get_args(PaddingRule):
+        raise InputError(f"expected padding to be {' or '.join(get_args(PaddingRule))}, got {padding!r}: choose one")
+    if architecture.family == TIMM and stated.keys() & {"padding", "batch_norm_eps"}:
+        raise InputError(
+            f"expected padding and batch_norm_eps to be left to timm for {architecture.name}, got them stated: choose "
+            "a network whose name begins with tf_ for TensorFlow's"
+        )
+    if stated.get("auxiliary") and not architecture.has_auxiliary_variant:
+        raise InputError(
+            f"expected a network with auxiliary classifiers ({', '.join(WITH_AUXILIARIES)}), got "
+            f"{architecture.name!r}: leave auxiliary out"
+        )
+
+
+def _rebuilt(architecture: Architecture, config: Config, network: Network) -> Network:
+    """The network with other numbers and the same weights; what `network` lacks starts at random."""
+    other = architecture.build(config)
+    own = other.state_dict()
+    kept = {name: tensor for name, tensor in network.state_dict().items() if name in own}
+    other.load_state_dict({**own, **kept})
+    return other.eval()

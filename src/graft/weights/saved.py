@@ -21,9 +21,9 @@ from graft.errors import InputError, WeightsError
 from graft.images.preprocessing import Preprocessing
 from graft.models.catalog import CATALOG
 from graft.models.network import Config, Network, PaddingRule
-from graft.weights.architectures import build, is_timm
+from graft.weights.architectures import is_timm, resolve
 from graft.weights.file import read_weights
-from graft.weights.layouts import fill, match
+from graft.weights.matching import fill, match
 
 CONFIG_FILE = "config.json"
 TENSORS_FILE = "model.safetensors"
@@ -127,9 +127,10 @@ def load_model(folder: Path) -> SavedModel:
             f"expected {expected} class names in {folder / LABELS_FILE}, got {len(labels)}: "
             "restore the file that was saved with the model"
         )
-    network = build(network_config)
+    architecture = resolve(network_config.architecture)
+    network = architecture.build(network_config)
     file = read_weights(folder / TENSORS_FILE)
-    found = match(file.tensors, network_config)
+    found = match(file.tensors, architecture, network_config)
     if not found.has_head or found.config.classes != network_config.classes:
         raise WeightsError(
             f"expected a head of {network_config.classes} outputs in {folder / TENSORS_FILE}, got "

@@ -1,75 +1,110 @@
-"""What timm publishes, under names as `timm:resnest50d` or, for one recipe of its weights, `timm:resnest50d.in1k`."""
+"""What timm publishes, under names such as `timm:resnest50d` or, for one recipe's weights, `timm:resnest50d.in1k`."""
 
+import json
 import re
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from graft.errors import InputError, WeightsError, did_you_mean
-from graft.models.network import Config
+from graft.errors import InputError, did_you_mean
 from graft.weights.download import Download
 
 PREFIX = "timm:"
 
 
-def timm_name(name: str) -> str:
-    """`timm:resnest50d.in1k` without the tag. Raises InputError where timm lacks it, or is not installed."""
-    bare = name.removeprefix(PREFIX).partition(".")[0]
-    known = installed_timm(name).list_models()
+@dataclass(frozen=True)
+class TimmEntry:
+    """A network as timm publishes it, or one recipe of its weights.
+
+    `name` is `timm:NAME` without the recipe's tag; `input_size` (C, H, W) the images that the weights are for;
+    `metadata` what timm says of those images, in the words of a weight file's metadata; `published` where the weights
+    are: a repository on the Hub, a file with a stated digest, or None.
+    """
+
+    name: str
+    classes: int
+    input_size: tuple[int, int, int]
+    metadata: dict[str, str]
+    published: str | Download | None
+
+
+def timm_entry(name: str) -> TimmEntry:
+    """The network that `timm:NAME[.TAG]` names. Raises InputError where timm lacks it, or is not installed."""
+    timm, (bare, _, tag) = installed_timm(name), name.removeprefix(PREFIX).partition(".")
+    known = timm.list_models()
     if bare not in known:
         raise InputError(
-            f"expected the name of a network of timm after {PREFIX}, got {bare!r}{did_you_mean(bare, known)}: "
+            f"expected the name of a timm network after {PREFIX}, got {bare!r}{did_you_mean(bare, known)}: "
             "`timm.list_models()` lists them all"
         )
-    return f"{PREFIX}{bare}"
-
-
-def published_settings(name: str) -> dict[str, Any]:
-    """timm's `pretrained_cfg` of a network, of one recipe where `name` has a tag; empty where it publishes none."""
-    architecture, timm = timm_name(name), installed_timm(name)
     try:
-        settings = timm.get_pretrained_cfg(name.removeprefix(PREFIX))
+        found = timm.get_pretrained_cfg(f"{bare}.{tag}" if tag else bare)
     except RuntimeError:
-        recipes = timm.list_models(f"{architecture.removeprefix(PREFIX)}.*", pretrained=True)
+        recipes = timm.list_models(f"{bare}.*", pretrained=True)
         raise InputError(
-            f"expected a recipe of timm for {architecture}, got {name!r}"
-            f"{did_you_mean(name.removeprefix(PREFIX), recipes)}: choose from {', '.join(recipes) or 'none'}"
+            f"expected a timm recipe for {bare}, got {name!r}{did_you_mean(f'{bare}.{tag}', recipes)}: choose from "
+            f"{', '.join(recipes) or 'none'}"
         ) from None
-    return settings.to_dict() if settings is not None else {}
-
-
-def published_weights(name: str) -> str | Download:
-    """Where timm's weights for `name` are: a repository on the Hub, or a file. Raises WeightsError for none."""
-    settings = published_settings(name)
-    if settings.get("hf_hub_id") and not settings.get("hf_hub_filename"):
-        return str(settings["hf_hub_id"])
-    url = str(settings.get("url") or "")
-    # The names of timm's own files end in the first digits of their sha256.
-    digest = re.search(r"-([0-9a-f]{8,64})\.(?:pth|pt|safetensors)$", url)
-    if digest:
-        return Download(url, digest[1])
-    raise WeightsError(
-        f"expected published weights for {name}, got {f'only {url}, whose digest nobody states' if url else 'none'}: "
-        f"give a file of them as --base FILE --arch {timm_name(name)}, or start at random with --level scratch"
+    settings = found.to_dict() if found is not None else {}
+    channels, height, width = settings.get("input_size", (3, 224, 224))
+    return TimmEntry(
+        f"{PREFIX}{bare}",
+        settings.get("num_classes") or 1000,
+        (channels, height, width),
+        _image_metadata(settings),
+        _where(settings),
     )
 
 
-def timm_config(name: str) -> Config:
-    """The network as timm publishes it. Its padding and epsilon go with its name (`tf_…`) and are not set here."""
-    classes = published_settings(name).get("num_classes") or 1000
-    return Config(timm_name(name), classes=classes, channels=timm_input_size(name)[0])
+def timm_metadata(config: dict[str, Any]) -> dict[str, str]:
+    """A timm `config.json` in the words of a weight file's metadata; empty for any other JSON."""
+    settings, architecture = config.get("pretrained_cfg"), config.get("architecture")
+    if not isinstance(settings, dict) or not isinstance(architecture, str):
+        return {}
+    metadata = {"library": "timm", "architecture": architecture}
+    metadata |= {**naming_rules(architecture), **_image_metadata(settings)}
+    if config.get("model_args"):
+        metadata["model_args"] = json.dumps(config["model_args"])
+    if isinstance(settings.get("interpolation"), str):
+        metadata["interpolation"] = settings["interpolation"]
+    if isinstance(config.get("label_names"), list):
+        metadata["classes"] = json.dumps(config["label_names"])
+    return metadata
 
 
-def timm_input_size(name: str) -> tuple[int, int, int]:
-    """(C, H, W) of the images that the published weights are for."""
-    channels, height, width = published_settings(name).get("input_size", (3, 224, 224))
-    return channels, height, width
+def naming_rules(architecture: str) -> dict[str, str]:
+    """What a timm name says of the network's numbers: those beginning with `tf_` keep TensorFlow's."""
+    return {"padding": "tensorflow", "bn_eps": "1e-3"} if architecture.startswith("tf_") else {}
 
 
 def installed_timm(name: str) -> ModuleType:
+    """timm itself. Raises InputError, which says what to install for the network `name`."""
     try:
         import timm
     except ImportError:
         raise InputError(
-            f"expected timm to be installed for {name}, got none: pip install 'graft-vision[timm]'"
+            f"expected timm to be installed for {name}, but it is not: pip install 'graft-vision[timm]'"
         ) from None
     return timm
+
+
+def _image_metadata(settings: dict[str, Any]) -> dict[str, str]:
+    metadata = {}
+    for theirs, ours in (("mean", "mean"), ("std", "std"), ("crop_pct", "crop_fraction")):
+        value = settings.get(theirs)
+        if value is not None:
+            metadata[ours] = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    if isinstance(settings.get("input_size"), list | tuple) and settings["input_size"]:
+        metadata["input_size"] = str(settings["input_size"][-1])
+    if settings.get("crop_mode") == "squash":
+        metadata["resize_mode"] = "squash"
+    return metadata
+
+
+def _where(settings: dict[str, Any]) -> str | Download | None:
+    if settings.get("hf_hub_id") and not settings.get("hf_hub_filename"):
+        return str(settings["hf_hub_id"])
+    # The names of timm's own files end in the first digits of their sha256.
+    url = str(settings.get("url") or "")
+    digest = re.search(r"-([0-9a-f]{8,64})\.(?:pth|pt|safetensors)$", url)
+    return Download(url, digest[1]) if digest else None

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from graft.errors import InputError
 from graft.models.blocks import PointwiseHead
 from graft.models.network import HEAD, Config, Network, Stage
-from graft.weights.timm_catalog import PREFIX, installed_timm, timm_input_size, timm_name
+from graft.weights.timm_catalog import PREFIX, installed_timm
 
 # Side in pixels of the image that is run to find the chain, where the network takes other sizes than its own.
 SIDE = 192
@@ -151,9 +151,12 @@ class TimmNetwork(Network):
         self.arrange(stages, path)
 
 
-def build_timm(config: Config) -> Network:
-    """An untrained network of timm. Raises InputError for one that is no chain of parts from maps to a vector."""
-    name = timm_name(config.architecture).removeprefix(PREFIX)
+def build_timm(config: Config, input_size: tuple[int, int, int]) -> Network:
+    """An untrained network of timm's, whose usual images are of `input_size` (C, H, W).
+
+    Raises InputError for one that is no chain of parts from maps to a vector.
+    """
+    name = config.architecture.removeprefix(PREFIX)
     timm = installed_timm(config.architecture)
     model = timm.create_model(name, num_classes=config.classes, in_chans=config.channels).eval()
     try:
@@ -161,7 +164,7 @@ def build_timm(config: Config) -> Network:
         forward = _watch(model, image)
     except (RuntimeError, AssertionError):
         # It takes one size only.
-        image = _image(model, config.channels, timm_input_size(config.architecture)[1:])
+        image = _image(model, config.channels, input_size[1:])
         forward = _watch(model, image)
     network = TimmNetwork(config, model, forward).eval()
     with torch.no_grad():

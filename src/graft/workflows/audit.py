@@ -16,7 +16,8 @@ from graft.features.engine import Choice, choose
 from graft.features.extraction import check_input_size, extract
 from graft.images.preprocessing import Preprocessing, ResizeMode, with_choices
 from graft.progress import NOBODY, Reporter
-from graft.weights.base import Base, default_preprocessing, load_base
+from graft.weights.architectures import resolve
+from graft.weights.base import Base, load_base
 
 # Images are enlarged so many times for the base to see them, and to this side at least, px. CIFAR-10's, of 32 px, are
 # then shown at 96 px: enough to find wrong labels by (docs/audit.md), in a fifth of the time of 224 px.
@@ -59,7 +60,7 @@ def audit(
         raise WeightsError(
             f"expected a base with weights to judge labels by, got {base!r} without: name a file of them"
         )
-    usual = default_preprocessing("mobilenet_v2", {}) if start is None else start.preprocessing
+    usual = resolve("mobilenet_v2").preprocessing if start is None else start.preprocessing
     preprocessing = with_choices(usual, image_size, resize)
     looked = look_over(dataset, preprocessing, reporter)
     dataset, findings = looked.dataset, looked.findings

@@ -1,0 +1,234 @@
+"""Which architecture a checkpoint's tensors belong to, what of them does not fit, and filling a network with them."""
+
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from math import log, prod
+
+import torch
+from torch import Tensor
+
+from graft.errors import InputError, WeightsError
+from graft.models.catalog import CATALOG
+from graft.models.network import Config, Network, state_shapes
+from graft.weights.architectures import TIMM, Architecture, at_width, resolve
+from graft.weights.file import WeightFile
+from graft.weights.layouts import Layout, Rename
+from graft.weights.timm_catalog import PREFIX
+
+
+@dataclass(frozen=True)
+class Match:
+    """How a checkpoint fits an architecture.
+
+    `config` holds the numbers of the network that it fills and `rename` turns its tensor names into that network's;
+    `layout` is the name of the layout it is in. `has_head` says whether a classifier came with it. `fitting` of
+    `expected` tensors agree in name and shape, head and batch counters aside; `strangers` have no place in the network.
+    """
+
+    architecture: Architecture
+    config: Config
+    rename: Rename
+    layout: str
+    has_head: bool
+    fitting: int
+    expected: int
+    strangers: int
+
+    @property
+    def exact(self) -> bool:
+        return self.fitting == self.expected and self.strangers == 0
+
+
+def identify(file: WeightFile, stated: Architecture | None = None) -> Match:
+    """The architecture of a file's tensors: the stated one, else that of its metadata, else the one that they fit.
+
+    Raises InputError for a name that is no architecture's and WeightsError for tensors that fit none.
+    """
+    name = file.metadata.get("architecture")
+    if stated is None and name:
+        stated = _by_timms_name(name, file) if file.metadata.get("library") == TIMM else resolve(name)
+    if stated is None:
+        return recognise(file.tensors, file.source)
+    if "width" in file.metadata:
+        stated = at_width(stated, file.metadata["width"])
+    return match(file.tensors, stated, stated.config)
+
+
+def _by_timms_name(name: str, file: WeightFile) -> Architecture:
+    """The catalogue's network of that name where the tensors fit it, else timm's own."""
+    with suppress(InputError):
+        ours = resolve(name)
+        if match(file.tensors, ours, ours.config).exact:
+            return ours
+    if "model_args" in file.metadata:
+        raise WeightsError(
+            f"expected timm's {name} unchanged, got {file.source} of one built with {file.metadata['model_args']}: "
+            "choose a model without model_args in its config.json"
+        )
+    return resolve(f"{PREFIX}{name}")
+
+
+def match(tensors: dict[str, Tensor], architecture: Architecture, config: Config) -> Match:
+    """The best fit of `tensors` to an architecture with the numbers of `config`, over the layouts known for it.
+
+    The number of classes, the number of input channels (gray or color) and whether there are auxiliary classifiers are
+    the checkpoint's.
+    """
+    variants = [config]
+    if architecture.has_auxiliary_variant:
+        variants.append(replace(config, auxiliary=not config.auxiliary))
+    fits = [_fit(tensors, architecture, variant, layout) for variant in variants for layout in architecture.layouts]
+    return max(fits, key=lambda found: (found.exact, found.fitting - found.strangers))
+
+
+def recognise(tensors: dict[str, Tensor], source: str) -> Match:
+    """The architecture that the tensors belong to: the first in the catalogue that they fit exactly.
+
+    Raises WeightsError, which names the nearest one and what does not fit.
+    """
+    # The likeliest first, since building every network of the catalogue takes seconds; ties stay in its order.
+    total = sum(tensor.numel() for tensor in tensors.values()) or 1
+    likeliest = sorted(CATALOG, key=lambda name: abs(log(total / CATALOG[name].params)))
+    nearest: Match | None = None
+    for name in likeliest:
+        architecture = resolve(name)
+        found = match(tensors, architecture, architecture.config)
+        if found.exact:
+            return found
+        if nearest is None or _nearness(found) > _nearness(nearest):
+            nearest = found
+    assert nearest is not None
+    if not nearest.fitting:
+        raise WeightsError(
+            f"expected weights of an architecture in the catalogue, got {source}, none of whose tensors "
+            f"({_first_names(tensors)}) fits any: see `graft models`, or name a timm network with --arch timm:NAME"
+        )
+    raise WeightsError(f"{_misfit(tensors, nearest, source)}; that is the nearest in the catalogue: see `graft models`")
+
+
+def _nearness(found: Match) -> float:
+    return (found.fitting - found.strangers) / found.expected
+
+
+def fill(network: Network, tensors: dict[str, Tensor], found: Match, source: str) -> None:
+    """Copy the tensors into `network`, in its dtypes. Each of its own must be there, save the head where none came.
+
+    Raises WeightsError, which lists the tensors that are missing, left over and of another shape, or names one that is
+    quantized or not finite.
+    """
+    if not found.exact:
+        raise WeightsError(_misfit(tensors, found, source) + _better_fit(tensors))
+    own = network.state_dict()
+    theirs = {found.rename(name): tensor for name, tensor in tensors.items()}
+    for name, target in own.items():
+        if name in theirs and (found.has_head or not _is_free(name, network)):
+            if _is_free(name, network) and not _same(theirs[name].shape, target.shape):
+                continue
+            if target.is_floating_point() and not theirs[name].is_floating_point():
+                raise WeightsError(
+                    f"expected floating-point weights, got {theirs[name].dtype} in {name!r} of {source}: save them "
+                    "before they are quantized"
+                )
+            target.copy_(theirs[name].view_as(target))
+            # After the copy, so that a value too large for the network's dtype counts as well.
+            if not torch.isfinite(target).all():
+                raise WeightsError(
+                    f"expected finite weights, got NaN or infinity in {name!r} of {source}: fetch the file again"
+                )
+
+
+@lru_cache(maxsize=128)
+def _without_data(architecture: Architecture, config: Config) -> Network:
+    """The network with shapes alone, to be looked at only: the next caller gets the same one."""
+    with torch.device("meta"):
+        return architecture.build(config)
+
+
+def _fit(tensors: dict[str, Tensor], architecture: Architecture, config: Config, layout: Layout) -> Match:
+    network = _without_data(architecture, config)
+    ours, head, rename = state_shapes(network), network.head_name, layout.renaming(network)
+    theirs = {rename(name): tensor.shape for name, tensor in tensors.items()}
+    stem = next((name for name, shape in ours.items() if len(shape) == 4), "")
+    channels = theirs[stem][1] if len(theirs.get(stem, ())) == 4 else config.channels
+    channels = channels if channels in (1, 3) else config.channels
+    classes = _classes_of_head(theirs, ours, head)
+    expected = {name: shape for name, shape in ours.items() if not _is_free(name, network)}
+    if stem in expected:
+        expected[stem] = torch.Size((expected[stem][0], channels, *expected[stem][2:]))
+    return Match(
+        architecture=architecture,
+        config=replace(
+            config,
+            channels=channels,
+            classes=classes or config.classes,
+            batch_norm_eps=layout.batch_norm_eps or config.batch_norm_eps,
+        ),
+        rename=rename,
+        layout=layout.name,
+        has_head=classes > 0,
+        fitting=sum(name in theirs and _same(theirs[name], shape) for name, shape in expected.items()),
+        expected=len(expected),
+        strangers=sum(not _is_free(name, network) and name not in ours for name in theirs),
+    )
+
+
+def _classes_of_head(theirs: dict[str, torch.Size], ours: dict[str, torch.Size], head: str) -> int:
+    """How many outputs the checkpoint's head has; 0 where its weight and bias make no head of the network's kind."""
+    weight, bias = theirs.get(f"{head}.weight", torch.Size()), theirs.get(f"{head}.bias")
+    fits = (
+        len(weight) >= 2
+        and prod(weight[1:]) == prod(ours[f"{head}.weight"][1:])
+        and (bias is None) == (f"{head}.bias" not in ours)
+        and (bias is None or bias == weight[:1])
+    )
+    return weight[0] if fits else 0
+
+
+def _same(theirs: torch.Size, ours: torch.Size) -> bool:
+    """Whether one can be viewed as the other: equal, or the same linear layer as a matrix and as a convolution."""
+    if theirs == ours:
+        return True
+    return {len(theirs), len(ours)} == {2, 4} and theirs[0] == ours[0] and prod(theirs) == prod(ours)
+
+
+def _misfit(tensors: dict[str, Tensor], found: Match, source: str) -> str:
+    """What does not fit, in both directions."""
+    network = _without_data(found.architecture, found.config)
+    ours = state_shapes(network)
+    theirs = {found.rename(name): tensor.shape for name, tensor in tensors.items()}
+    missing = [name for name in ours if name not in theirs and not _is_free(name, network)]
+    unexpected = [name for name in theirs if name not in ours and not _is_free(name, network)]
+    reshaped = [
+        f"{name} is {tuple(theirs[name])} for {tuple(ours[name])}"
+        for name in ours
+        if name in theirs and not _same(theirs[name], ours[name]) and not _is_free(name, network)
+    ]
+    parts = [
+        f"{len(names)} {what} ({_first_names(names)})"
+        for what, names in (("missing", missing), ("unknown to it", unexpected), ("of another shape", reshaped))
+        if names
+    ]
+    return (
+        f"expected the {found.expected} tensors of {found.architecture.name}, got {found.fitting} of them in "
+        f"{source}: " + "; ".join(parts)
+    )
+
+
+def _first_names(names: Iterable[str]) -> str:
+    listed = list(names)
+    return ", ".join(listed[:3]) + (", …" if len(listed) > 3 else "")
+
+
+def _better_fit(tensors: dict[str, Tensor]) -> str:
+    try:
+        name = recognise(tensors, "").architecture.name
+    except WeightsError:
+        return ""
+    return f"; the tensors are those of {name}: use --arch {name}"
+
+
+def _is_free(name: str, network: Network) -> bool:
+    """Tensors that may be absent or of another size: the heads, which get replaced, and batch counters."""
+    return name.rpartition(".")[0] in network.head_names or name.endswith("num_batches_tracked")

@@ -1,0 +1,128 @@
+"""What a weight file says beside its tensors, as text by name, turned into values.
+
+architecture, width          a name that `resolve` takes, and the width multiplier that it leaves out
+library, model_args          "timm" where the architecture is called by timm's name, and what was changed in it
+padding, bn_eps              the network's numbers (`Config`)
+input_size, mean, std, resize_mode, crop_fraction    the images it wants (`Preprocessing`)
+interpolation                how its images were resized in training
+classes                      a JSON list of names in the order of the outputs, or the name of a file beside the weights
+"""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from graft.errors import InputError, WeightsError
+from graft.images.preprocessing import Preprocessing
+from graft.models.network import Config, PaddingRule
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# Up to this side, in pixels, images are used whole: nobody crops a 32 px image.
+SMALL = 64
+
+
+def with_numbers(config: Config, metadata: dict[str, str]) -> Config:
+    """`config` with the padding and the batch-norm epsilon that the weights were trained with, where they say so.
+
+    Raises WeightsError for an epsilon that is none.
+    """
+    padding, eps = config.padding, config.batch_norm_eps
+    if "padding" in metadata:
+        padding = _padding_rule(metadata["padding"])
+    if "bn_eps" in metadata:
+        eps = _epsilon(metadata["bn_eps"])
+    return replace(config, padding=padding, batch_norm_eps=eps)
+
+
+def _padding_rule(text: str) -> PaddingRule:
+    return "tensorflow" if text.lower().startswith(("same", "tensorflow")) else "torch"
+
+
+def _epsilon(text: str) -> float:
+    try:
+        eps = float(text)
+        if not 0 < eps < 1:
+            raise ValueError
+    except ValueError:
+        raise WeightsError(
+            f"expected a number between 0 and 1 for bn_eps in the weights' metadata, got {text!r}: correct it there"
+        ) from None
+    return eps
+
+
+def with_preprocessing(usual: Preprocessing, metadata: dict[str, str], channels: int) -> Preprocessing:
+    """The preprocessing of weights for `channels` channels: what they say, and `usual` for what they leave out.
+
+    Where `usual` is for another number of channels, the mean and deviation are ImageNet's for color, which CIFAR
+    checkpoints use too, and 0.5 for gray. Raises WeightsError for metadata that is no preprocessing of such images.
+    """
+    if usual.channels != channels:
+        half = (0.5,) * channels
+        in_color = channels == 3
+        usual = replace(usual, mean=IMAGENET_MEAN if in_color else half, std=IMAGENET_STD if in_color else half)
+    try:
+        size = int(metadata.get("input_size", usual.size))
+        values: dict[str, Any] = {
+            "size": size,
+            "mean": _numbers(metadata["mean"]) if metadata.get("mean") else usual.mean,
+            "std": _numbers(metadata["std"]) if metadata.get("std") else usual.std,
+            # `fit` is what `resize_mode` was called in files written before.
+            "resize_mode": metadata.get("resize_mode", metadata.get("fit", usual.resize_mode)),
+            "crop_fraction": float(
+                metadata.get("crop_fraction", 1.0 if size <= SMALL < usual.size else usual.crop_fraction)
+            ),
+        }
+    except ValueError as error:
+        raise WeightsError(
+            f"expected numbers for input_size, mean, std and crop_fraction in the weights' metadata, got something "
+            f"else ({error}): correct it there"
+        ) from None
+    preprocessing = Preprocessing.from_dict(values)
+    if preprocessing.channels != channels:
+        raise WeightsError(
+            f"expected one mean per input channel in the weights' metadata, {channels} in all, got "
+            f"{preprocessing.channels}: correct it there"
+        )
+    return preprocessing
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(float(number) for number in text.strip("[]() ").split(","))
+
+
+def stated_classes(metadata: dict[str, str], folder: Path) -> tuple[str, ...] | None:
+    """The class names that the weights state, from the metadata or from a file in `folder`, where the weights are.
+
+    A file anywhere else is not opened. None where no names are stated. Raises WeightsError for a list of other things
+    than names.
+    """
+    stated = metadata.get("classes", "")
+    if stated.startswith("["):
+        try:
+            return _class_names(json.loads(stated), "the weights' metadata")
+        except (ValueError, RecursionError):
+            return None
+    if stated.endswith(".json") and Path(stated).name == stated and (folder / stated).is_file():
+        return read_classes(folder / stated)
+    return None
+
+
+def read_classes(path: Path) -> tuple[str, ...]:
+    """The class names in a JSON file, in the order of the outputs. Raises InputError and WeightsError."""
+    try:
+        return _class_names(json.loads(path.read_text(encoding="utf-8")), path.name)
+    except OSError as error:
+        raise InputError(f"expected a JSON list of class names in {path} ({error.strerror}): check the path") from None
+    except (ValueError, RecursionError):
+        raise InputError(
+            f"expected a JSON list of class names in {path.name}, got something else: correct the file"
+        ) from None
+
+
+def _class_names(value: Any, source: str) -> tuple[str, ...]:
+    """Class names in order; a repeated one (ImageNet has two kinds of crane) gets its position after it."""
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise WeightsError(f"expected a list of class names in {source}, got something else: correct it there")
+    first = {name: index for index, name in reversed(list(enumerate(value)))}
+    return tuple(name if first[name] == index else f"{name} ({index})" for index, name in enumerate(value))
