@@ -209,11 +209,6 @@ def gif_of_size(width: int, height: int) -> bytes:
     return bytes(data)
 
 
-def icon_of(image: bytes) -> bytes:
-    """An icon around one encoded image, said to be 16 x 16."""
-    return struct.pack("<HHH", 0, 1, 1) + struct.pack("<BBBBHHII", 16, 16, 0, 0, 1, 32, len(image), 22) + image
-
-
 def bmp_of_size(width: int, height: int) -> bytes:
     data = bytearray(encode(scene(), "BMP"))
     data[18:26] = struct.pack("<ii", width, height)
@@ -240,10 +235,6 @@ def jpeg2000_of_size(width: int, height: int) -> bytes:
     data[header + 4 : header + 12] = struct.pack(">II", height, width)
     data[frame + 6 : frame + 14] = struct.pack(">II", width, height)
     return bytes(data)
-
-
-def qoi_of_size(width: int, height: int, body: bytes) -> bytes:
-    return b"qoif" + struct.pack(">IIBB", width, height, 3, 0) + body
 
 
 def exif(orientation: int) -> Image.Exif:

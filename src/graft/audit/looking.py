@@ -24,17 +24,17 @@ from graft.errors import ImageError
 from graft.images import decoding
 
 # Pillow's names; the last one stands for images that come as arrays.
-FORMATS = ("JPEG", *decoding.FORMATS, "pixels")
+FORMATS = (*decoding.FORMATS, "pixels")
 # The formats that an ending promises. One that is not here promises nothing.
 ENDINGS = {
     **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), "JPEG"),
     **dict.fromkeys((".tif", ".tiff"), "TIFF"),
     **dict.fromkeys((".jp2", ".j2k", ".jpx", ".jpf"), "JPEG2000"),
     **dict.fromkeys((".ppm", ".pgm", ".pbm", ".pnm"), "PPM"),
-    **{f".{name.lower()}": name for name in ("PNG", "GIF", "WEBP", "AVIF", "BMP", "ICO", "QOI", "SGI", "PCX", "TGA")},
+    **{f".{name.lower()}": name for name in ("PNG", "GIF", "WEBP", "AVIF", "BMP")},
 }
 # Raised when the same image comes to give another row.
-NUMBERS = 1
+NUMBERS = 2
 # Images that a thread takes at a time.
 BLOCK = 32
 

@@ -20,7 +20,6 @@ SLOW_PIXELS, SLOW_BYTES = 1_000_000, 8_000_000
 
 JPEG = b"\xff\xd8\xff"
 _GIF = (b"GIF87a", b"GIF89a")
-_ICON = b"\0\0\1\0"
 _PNG = b"\x89PNG\r\n\x1a\n"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _JPEG2000 = b"\0\0\0\x0cjP  \r\n\x87\n"
@@ -66,12 +65,6 @@ def count_frames(data: bytes) -> int:
 
 def reserved_sizes(data: bytes) -> Iterator[tuple[int, int]]:
     """Widths and heights for which Pillow takes memory, or decodes, as soon as it opens the file."""
-    if data.startswith(_ICON):  # every image in an icon has a header of its own: PNG's, or a bitmap's
-        (count,) = struct.unpack_from("<H", data, 4)
-        for entry in range(count):
-            (start,) = struct.unpack_from("<I", data, 6 + 16 * entry + 12)
-            is_png = data.startswith(_PNG, start)
-            yield struct.unpack_from(">II", data, start + 16) if is_png else struct.unpack_from("<II", data, start + 4)
     if data.startswith(_GIF):  # the first frame may reach beyond the screen that the header states
         width, height = struct.unpack_from("<HH", data, 6)
         yield width, height
@@ -191,13 +184,9 @@ def _before_frame(gif: bytes) -> Iterator[tuple[bytes, int]]:
 
 
 def _pixels_decoded_in_python(data: bytes) -> int:
-    """Pixels of a QOI, of a BMP with runs and of a PPM that is not just bytes; 0 for every other file."""
-    if data.startswith(b"qoif"):
-        width, height = struct.unpack(">II", data[4:12].ljust(8, b"\0"))
-        return int(width * height)
-    start = 14 if data.startswith(b"BM") else 0
-    if data[start : start + 4] in _BITMAP_HEADERS:
-        width, height, _, compression = struct.unpack("<iiII", data[start + 4 : start + 20].ljust(16, b"\0"))
+    """Pixels of a BMP with runs and of a PPM that is not just bytes; 0 for every other file."""
+    if data.startswith(b"BM") and data[14:18] in _BITMAP_HEADERS:
+        width, height, _, compression = struct.unpack("<iiII", data[18:34].ljust(16, b"\0"))
         return abs(width * height) if compression in (1, 2) else 0
     if not _PPM.match(data):
         return 0

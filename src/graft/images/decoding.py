@@ -2,15 +2,14 @@
 
 Ordinary JPEGs go through simplejpeg, which is the fast way; what it does not take, and every other format, goes
 through Pillow. The number of bytes and of pixels is held to a limit from the header, before anything is decoded.
-Decoding changes no setting of Pillow or of `warnings`, so any number of threads may decode at once.
+Decoding changes no setting of Pillow, of libtiff or of `warnings`, so any number of threads may decode at once. What
+these two write to stderr about damage that they pass over is for the owner of the process to silence: the command line
+does (`graft.__main__`).
 """
 
-import ctypes
 import io
-import logging
 import struct
-import warnings
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,21 +24,13 @@ from graft.images.rgb import to_rgb
 MAX_PIXELS = 89_478_485  # the limit at which Pillow starts to warn; ~89 megapixels
 MAX_BYTES = 256 * 2**20
 
-# Raster formats by Pillow's names. EPS and WMF are left out because opening them may start another program. The last
-# three have no firm signature: any file may look like one of them, so their failure says nothing about it.
-_UNSIGNED = ("PCX", "DIB", "TGA")
-FORMATS = ("PNG", "GIF", "WEBP", "AVIF", "TIFF", "JPEG2000", "BMP", "ICO", "QOI", "PPM", "SGI", *_UNSIGNED)
+# Raster formats that people keep photographs and scans in, by Pillow's names, each told by the first bytes of a file.
+# Opening any other kind is left to no library: to show EPS or WMF, Pillow may start another program.
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "TIFF", "JPEG2000", "BMP", "PPM")
 
 _KNOW_THEIR_FRAMES = ("PNG", "WEBP", "AVIF")  # once opened; of a GIF or a TIFF Pillow would have to read them all
 # Decoders that need more than 12 bytes of memory for a pixel.
 MAX_PIXELS_OF = {"WEBP": 50_000_000, "AVIF": 50_000_000, "JPEG2000": 40_000_000}
-
-# Pillow and libtiff write to stderr about damage that they pass over, a line a file. What can be told of it is told by
-# ImageError, and neither of them can be silenced for one thread or one file alone.
-warnings.filterwarnings("ignore", module=r"PIL\.")
-logging.getLogger("PIL").addHandler(logging.NullHandler())
-with suppress(OSError, AttributeError):  # where libtiff is not a library of its own
-    ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler(None)
 
 
 @dataclass(frozen=True)
@@ -126,39 +117,44 @@ def _reduction(width: int, height: int, at_least: int | None) -> int:
 
 def _open(data: bytes) -> ImageFile.ImageFile:
     """The image with its header read and its size checked, its pixels not yet decoded."""
+    name, factory = _opener(data)
+    try:
+        check_layout(data)
+        for width, height in reserved_sizes(data):
+            _check_size(width, height, name)
+        image = factory(io.BytesIO(data), "")
+        _check_size(*image.size, name)
+        if name == "JPEG":
+            check_scans(data, *image.size)
+        return image
+    except ImageError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise ImageError(
+            f"expected an image of at most {MAX_PIXELS:,} pixels, got far more in a {name} ({error}): "
+            "scale it down or leave it out"
+        ) from error
+    except Exception as error:
+        raise _damaged(name, error) from error
+
+
+def _opener(data: bytes) -> tuple[str, Callable[[io.BytesIO, str], ImageFile.ImageFile]]:
+    """The format that a file begins like, and what opens it. Raises ImageError for one that is not in FORMATS."""
     # Not by `Image.open`: it warns of large images and of odd camera files before one can look at their size.
-    Image.init()
-    openers = {name: Image.OPEN[name] for name in FORMATS if name in Image.OPEN}  # AVIF depends on how Pillow was built
     if data.startswith(JPEG):
-        openers = {"JPEG": (JpegImagePlugin.JpegImageFile, None)}
-    failure: ImageError | None = None
-    for name, (factory, accepts) in openers.items():
-        accepted = accepts is None or accepts(data[:16].ljust(16, b"\0"))  # padded: some read more than there may be
-        if not accepted:
-            continue
-        try:
-            if isinstance(accepted, str):  # Pillow's sentence on a format that it knows and was built without
-                raise ValueError(accepted)
-            check_layout(data)
-            for width, height in reserved_sizes(data):
-                _check_size(width, height, name)
-            image: ImageFile.ImageFile = factory(io.BytesIO(data), "")
-            _check_size(*image.size, name)
-            if name == "JPEG":
-                check_scans(data, *image.size)
-            return image
-        except ImageError:
-            raise
-        except Image.DecompressionBombError as error:
-            raise ImageError(
-                f"expected an image of at most {MAX_PIXELS:,} pixels, got far more in a {name} ({error}): "
-                "scale it down or leave it out"
-            ) from error
-        except Exception as error:
-            if name not in _UNSIGNED:
-                failure = failure or _damaged(name, error)
-    raise failure or ImageError(
-        f"expected an image in one of the formats JPEG, {', '.join(FORMATS)}, got {len(data):,} bytes "
+        return "JPEG", JpegImagePlugin.JpegImageFile
+    Image.init()
+    beginning = data[:16].ljust(16, b"\0")  # some look at more than there may be
+    for name in FORMATS:
+        # AVIF depends on how Pillow was built; where it knows the format without being able to read it, it says so.
+        factory, accepts = Image.OPEN.get(name, (None, None))
+        accepted = accepts(beginning) if accepts else False
+        if isinstance(accepted, str):
+            raise _damaged(name, ValueError(accepted))
+        if accepted and factory:
+            return name, factory
+    raise ImageError(
+        f"expected an image in one of the formats {', '.join(FORMATS)}, got {len(data):,} bytes "
         f"that start with {data[:12]!r}: replace the file or leave it out"
     )
 

@@ -4,12 +4,8 @@ Environment: the Hub's own HF_ENDPOINT, HF_HOME, HF_HUB_OFFLINE and HF_TOKEN.
 """
 
 import errno
-import logging
 import os
 import re
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,41 +42,33 @@ def fetch_from_hub(repository: str, reporter: Reporter = NOBODY) -> Path:
     endpoint = (os.environ.get("HF_ENDPOINT") or HUB_ADDRESS).rstrip("/")
     # By the revision's name, not its commit: the cache remembers a name only when asked by it.
     wanted: dict[str, Any] = {"repo_id": name, "revision": revision, "allow_patterns": list(HUB_FILES)}
-    with _quiet_hub():
-        try:
-            # The list first: a repository that cannot serve is refused before anything is downloaded.
-            answer = HfApi(endpoint=endpoint).model_info(name, revision=revision, timeout=TIMEOUT_SECONDS)
-            offered = [file.rfilename for file in answer.siblings or ()]
-            if HUB_WEIGHTS not in offered:
-                raise WeightsError(_without_safetensors(name, offered))
-            return Path(snapshot_download(**wanted, endpoint=endpoint, tqdm_class=_bars(name, reporter)))
-        except WeightsError:
-            raise
-        except HFValidationError as error:
-            raise InputError(_malformed(repository)) from error
-        except Exception as error:  # the library has changed its HTTP client, and with it its exceptions, twice
-            try:
-                cached = Path(snapshot_download(**wanted, local_files_only=True))
-            except OSError:
-                raise _hub_failure(error, name, revision, endpoint) from error
-            # Another tool may have fetched only a part of the repository.
-            if not (cached / HUB_WEIGHTS).is_file():
-                raise _hub_failure(error, name, revision, endpoint) from error
-            return cached
+    try:
+        # The list first: a repository that cannot serve is refused before anything is downloaded.
+        answer = HfApi(endpoint=endpoint).model_info(name, revision=revision, timeout=TIMEOUT_SECONDS)
+        offered = [file.rfilename for file in answer.siblings or ()]
+        if HUB_WEIGHTS not in offered:
+            raise WeightsError(_without_safetensors(name, offered))
+        return Path(snapshot_download(**wanted, endpoint=endpoint, tqdm_class=_bars(name, reporter)))
+    except WeightsError:
+        raise
+    except HFValidationError as error:
+        raise InputError(_malformed(repository)) from error
+    except Exception as error:  # the library has changed its HTTP client, and with it its exceptions, twice
+        cached = _cached(wanted)
+        if cached is None:
+            raise _hub_failure(error, name, revision, endpoint) from error
+        return cached
 
 
-@contextmanager
-def _quiet_hub() -> Iterator[None]:
-    """The library without its log and warnings while the block runs: failures come as exceptions."""
-    log = logging.getLogger("huggingface_hub")
-    level = log.level
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        log.setLevel(logging.CRITICAL)
-        try:
-            yield
-        finally:
-            log.setLevel(level)
+def _cached(wanted: dict[str, Any]) -> Path | None:
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = Path(snapshot_download(**wanted, local_files_only=True))
+    except OSError:
+        return None
+    # Another tool may have fetched only a part of the repository.
+    return folder if (folder / HUB_WEIGHTS).is_file() else None
 
 
 def _bars(name: str, reporter: Reporter) -> type[Any]:

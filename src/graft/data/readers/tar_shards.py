@@ -32,9 +32,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 _SHARDS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
-_IMAGES = frozenset(
-    b"jpg jpeg jpe jfif png gif webp avif tif tiff jp2 bmp ico qoi ppm pgm pbm pnm sgi pcx dib tga img image".split()
-)
+_IMAGES = frozenset(b"jpg jpeg jpe jfif png gif webp avif tif tiff jp2 bmp ppm pgm pbm pnm img image".split())
 # How much is looked at to see whether something is a folder of shards.
 _FIRST_FILES, _FIRST_SHARDS, _FIRST_MEMBERS = 1000, 3, 32
 
