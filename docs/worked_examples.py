@@ -16,11 +16,8 @@ from counted import convolution, dense, depth, layer, network, shape, table, wei
 from torch import nn
 
 from graft.accounting.counting import Layer, account
-from graft.models import vgg
+from graft.models import BasicBlock, Inception, NaiveInception, stacked_convolutions, vgg
 from graft.models.catalog import CATALOG, default_config
-from graft.models.googlenet import Inception, NaiveInception
-from graft.models.resnet import BasicBlock
-from graft.models.vgg import stacked_convolutions
 from graft.models.xception import SeparableConvolution
 from graft.transfer.levels import plan_level
 

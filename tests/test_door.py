@@ -7,23 +7,27 @@ import sys
 import pytest
 
 import graft
+import graft.models
 
+BLOCKS = [
+    "BasicBlock",
+    "Bottleneck",
+    "DenseLayer",
+    "DepthwiseSeparable",
+    "Inception",
+    "LocalResponseNorm",
+    "NaiveInception",
+    "stacked_convolutions",
+]
 HEAVY = ("torch", "torchvision", "numpy", "openvino", "PIL", "scipy", "pyarrow", "sklearn", "matplotlib")
 PUBLIC = [
     "Audit",
-    "BasicBlock",
-    "Bottleneck",
     "Classifier",
     "Comparison",
-    "DenseLayer",
-    "DepthwiseSeparable",
     "Evaluation",
     "GraftError",
     "ImageError",
-    "Inception",
     "InputError",
-    "LocalResponseNorm",
-    "NaiveInception",
     "Network",
     "Prediction",
     "Recipe",
@@ -35,8 +39,8 @@ PUBLIC = [
     "compare",
     "create",
     "evaluate",
+    "list_models",
     "load",
-    "stacked_convolutions",
     "train",
 ]
 
@@ -68,14 +72,30 @@ def test_the_names_are_those_of_their_rooms():
     assert issubclass(graft.InputError, graft.GraftError)
 
 
+def test_graft_models_is_the_door_of_networks_and_blocks():
+    assert sorted(graft.models.__all__) == dir(graft.models) == sorted(["Network", "list_models", *BLOCKS])
+    for name in graft.models.__all__:
+        assert getattr(graft.models, name).__name__ == name
+    assert graft.models.Network is graft.Network
+    assert graft.models.list_models is graft.list_models
+    assert not set(BLOCKS) & set(dir(graft))
+
+
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="'tarin'"):
         graft.tarin  # noqa: B018
     assert not hasattr(graft, "helpers")
+    with pytest.raises(AttributeError, match=r"'graft\.models' has no attribute 'BasicBloc'"):
+        graft.models.BasicBloc  # noqa: B018
 
 
 def test_importing_graft_loads_nothing_heavy():
     assert not modules_after("import graft; graft.__version__, dir(graft)") & set(HEAVY)
+
+
+def test_listing_networks_loads_nothing_heavy():
+    program = "import graft.models; dir(graft.models), graft.models.list_models('resnet'); import graft.models.catalog"
+    assert not modules_after(program) & set(HEAVY)
 
 
 def test_errors_and_the_catalogue_load_nothing_heavy():

@@ -16,13 +16,8 @@ if TYPE_CHECKING:
     from graft.accounting.counting import account
     from graft.audit.auditing import Audit
     from graft.errors import GraftError, ImageError, InputError
-    from graft.models.blocks import LocalResponseNorm
-    from graft.models.densenet import DenseLayer
-    from graft.models.googlenet import Inception, NaiveInception
-    from graft.models.mobilenet_v1 import DepthwiseSeparable
+    from graft.models.catalog import list_models
     from graft.models.network import Network
-    from graft.models.resnet import BasicBlock, Bottleneck
-    from graft.models.vgg import stacked_convolutions
     from graft.serving.predictor import Classifier, Prediction, load
     from graft.training.recipe import Recipe
     from graft.weights.creating import create
@@ -38,19 +33,12 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Audit": "graft.audit.auditing",
-    "BasicBlock": "graft.models.resnet",
-    "Bottleneck": "graft.models.resnet",
     "Classifier": "graft.serving.predictor",
     "Comparison": "graft.workflows.comparison",
-    "DenseLayer": "graft.models.densenet",
-    "DepthwiseSeparable": "graft.models.mobilenet_v1",
     "Evaluation": "graft.workflows.evaluate",
     "GraftError": "graft.errors",
     "ImageError": "graft.errors",
-    "Inception": "graft.models.googlenet",
     "InputError": "graft.errors",
-    "LocalResponseNorm": "graft.models.blocks",
-    "NaiveInception": "graft.models.googlenet",
     "Network": "graft.models.network",
     "Prediction": "graft.serving.predictor",
     "Recipe": "graft.training.recipe",
@@ -61,26 +49,19 @@ _HOMES = {
     "compare": "graft.workflows.compare",
     "create": "graft.weights.creating",
     "evaluate": "graft.workflows.evaluate",
+    "list_models": "graft.models.catalog",
     "load": "graft.serving.predictor",
-    "stacked_convolutions": "graft.models.vgg",
     "train": "graft.workflows.train",
 }
 
 __all__ = [
     "Audit",
-    "BasicBlock",
-    "Bottleneck",
     "Classifier",
     "Comparison",
-    "DenseLayer",
-    "DepthwiseSeparable",
     "Evaluation",
     "GraftError",
     "ImageError",
-    "Inception",
     "InputError",
-    "LocalResponseNorm",
-    "NaiveInception",
     "Network",
     "Prediction",
     "Recipe",
@@ -92,8 +73,8 @@ __all__ = [
     "compare",
     "create",
     "evaluate",
+    "list_models",
     "load",
-    "stacked_convolutions",
     "train",
 ]
 

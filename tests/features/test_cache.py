@@ -339,6 +339,9 @@ def test_the_key_follows_what_no_tensor_shows() -> None:
     plain, same = (make_network("mobilenet_v2", padding).split("stage2")[0] for padding in ("torch", "tensorflow"))
     assert [*plain.state_dict()] == [*same.state_dict()]
     assert section_digest(plain, COLOUR, "float32", "torch") != section_digest(same, COLOUR, "float32", "torch")
+    # A whole network, which prints itself in two lines.
+    plain, same = (make_network("resnet20", padding) for padding in ("torch", "tensorflow"))
+    assert section_digest(plain, COLOUR, "float32", "torch") != section_digest(same, COLOUR, "float32", "torch")
 
 
 def test_facts_are_plain_json(own_cache: Path) -> None:

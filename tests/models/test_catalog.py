@@ -8,7 +8,7 @@ import torch
 
 from graft.accounting.counting import account
 from graft.errors import InputError
-from graft.models.catalog import CATALOG, build, default_config, entry
+from graft.models.catalog import CATALOG, build, default_config, entry, list_models
 from graft.models.network import Network, parameter_count, state_shapes
 
 NAMES = list(CATALOG)
@@ -70,3 +70,11 @@ def test_an_unknown_name_is_refused_with_the_nearest():
         entry("resnet81")
     with pytest.raises(InputError, match="graft models"):
         default_config("zzz")
+
+
+def test_names_are_listed_whole_or_by_family():
+    assert list_models() == NAMES
+    assert list_models("xception") == ["xception"]
+    assert [name for name in NAMES if CATALOG[name].family == "resnet"] == list_models("resnet")
+    with pytest.raises(InputError, match=r"'resnets' \(did you mean 'resnet'\?\): choose from lenet, alexnet, vgg"):
+        list_models("resnets")

@@ -53,7 +53,8 @@ def section_digest(section: nn.Module, preprocessing: Preprocessing, precision: 
     """A digest of everything but the images that decides what a section computes."""
     digest = hashlib.blake2b(digest_size=20)
     # The printed layers tell strides, paddings and epsilons, which no tensor shows.
-    digest.update(repr((NUMBERS, repr(section), preprocessing, precision, engine)).encode())
+    layers = nn.Module.__repr__(section)
+    digest.update(repr((NUMBERS, layers, preprocessing, precision, engine)).encode())
     for name, tensor in sorted(section.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())

@@ -17,7 +17,6 @@ from graft.features.engine import Choice, Engine, open_engine
 from graft.files import cache_budget
 from graft.images.augmenting import View
 from graft.images.preprocessing import Preprocessing
-from graft.models.catalog import CATALOG
 from graft.models.network import Network, Section
 
 # Told how many images of how many are done.
@@ -86,8 +85,7 @@ def output_shape(section: Section, preprocessing: Preprocessing) -> tuple[int, .
 
 def check_input_size(network: Network, preprocessing: Preprocessing) -> None:
     """Refuse a size of images that the network cannot take; its own needs no look. Raises InputError."""
-    known = CATALOG.get(network.config.architecture)
-    if known is not None and preprocessing.size == known.input_size[-1]:
+    if network.input_size is not None and preprocessing.size == network.input_size[-1]:
         return
     whole, _ = network.split(network.cuts[-1])
     try:

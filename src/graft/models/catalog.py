@@ -202,6 +202,21 @@ CATALOG: dict[str, Entry] = {
 }
 
 
+def list_models(family: str | None = None) -> list[str]:
+    """The names of all architectures in the order of the catalogue, or those of one family such as "resnet".
+
+    Each is a name for `graft.create` and, where its weights are published, for `--base`. Raises InputError for an
+    unknown family.
+    """
+    families = dict.fromkeys(row.family for row in CATALOG.values())
+    if family is not None and family not in families:
+        raise InputError(
+            f"expected a family of architectures, got {family!r}{did_you_mean(family, families)}: choose from "
+            f"{', '.join(families)}"
+        )
+    return [name for name, row in CATALOG.items() if family in (None, row.family)]
+
+
 def entry(name: str) -> Entry:
     """The row of `name`; InputError with the nearest name when there is none."""
     if name not in CATALOG:
@@ -214,9 +229,10 @@ def entry(name: str) -> Entry:
 
 def build(config: Config) -> Network:
     """An untrained network, on the device and in the dtype that torch has as default."""
-    family = import_module(f"graft.models.{entry(config.architecture).family}")
-    network: Network = family.build(config)
-    network.smallest_input = CATALOG[config.architecture].smallest_input
+    row = entry(config.architecture)
+    network: Network = import_module(f"graft.models.{row.family}").build(config)
+    network.input_size = (config.channels, *row.input_size[1:])
+    network.smallest_input = row.smallest_input
     return network
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from graft.errors import CutError, InputError, did_you_mean
+from graft.models.printing import as_table, in_brief
 
 PaddingRule = Literal["torch", "tensorflow"]
 
@@ -108,12 +109,14 @@ class Network(nn.Module):
     """A convolutional classifier as an ordered sequence of stages, the last of which is named `head`.
 
     A subclass builds its submodules, then calls `arrange`. The forward pass is the stages in order: images
-    (N, C, H, W), float, normalised as the weights want them, to logits (N, classes). `smallest_input` is the shorter
-    side, in pixels, of the smallest image it can take.
+    (N, C, H, W), float, normalized as the weights want them, to logits (N, classes). `input_size` (C, H, W) is that of
+    the images it was published for, None where nobody says; `smallest_input` is the shorter side, in pixels, of the
+    smallest image it can take.
     """
 
     config: Config
     auxiliaries: tuple[Auxiliary, ...]
+    input_size: tuple[int, int, int] | None = None
     smallest_input: int = 1
 
     def arrange(self, stages: Iterable[Stage], classifier: str, auxiliaries: Iterable[Auxiliary] = ()) -> None:
@@ -207,6 +210,16 @@ class Network(nn.Module):
             )
         at = self.cuts.index(cut)
         return Section(self, self.stages[:at]), Section(self, self.stages[at:])
+
+    def layers(self) -> str:
+        """Every layer with its settings, nested as they are, as torch prints a module."""
+        return nn.Module.__repr__(self)
+
+    def __repr__(self) -> str:
+        return in_brief(self)
+
+    def _repr_html_(self) -> str:
+        return as_table(self)
 
     def attach(self, path: str, module: nn.Module) -> None:
         """Make `module` a submodule at `path`, which may begin with `head` or `stages` as in some checkpoints."""

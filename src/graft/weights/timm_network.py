@@ -167,6 +167,7 @@ def build_timm(config: Config, input_size: tuple[int, int, int]) -> Network:
         image = _image(model, config.channels, input_size[1:])
         forward = _watch(model, image)
     network = TimmNetwork(config, model, forward).eval()
+    network.input_size = (config.channels, *input_size[1:])
     with torch.no_grad():
         found = network(image)
     # Right by construction; this is the test of that construction, on every network that it is used for.
