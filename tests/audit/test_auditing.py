@@ -18,7 +18,6 @@ from graft.errors import FetchError
 from graft.features.engine import choose
 from graft.features.extraction import extract
 from graft.weights.base import load_base
-from graft.workflows import audit as audit_workflow
 from graft.workflows.audit import _size_to_see, audit
 
 
@@ -112,7 +111,7 @@ def test_without_the_weights_at_hand_the_audit_goes_on_and_says_so(
     def offline(*args: object, **options: object) -> None:
         raise FetchError("expected weights, got no network: fetch them")
 
-    monkeypatch.setattr(audit_workflow, "load_base", offline)
+    monkeypatch.setattr("graft.workflows.prepare.load_base", offline)
     found = audit(planted)
     assert names(found, "placeholder") == {"gone.gif"}
     assert any("likely wrong labels and outliers were not looked for" in note for note in found.notes)

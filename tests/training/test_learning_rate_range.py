@@ -207,9 +207,7 @@ def test_a_resumed_run_goes_on_at_the_rate_it_was_begun_with(
     said = json.loads((out / RATE_RANGE_FILE).read_text())
     (out / RATE_RANGE_FILE).write_text(json.dumps({**said, "suggested": 1.25e-4}))
     monkeypatch.setattr("graft.training.fitting.fit_crown", seen)
-    with pytest.raises(InputError, match="find_learning_rate was True"):
-        train(cyrillic, "latin_letters", "all", out=out, epochs=1, resume=True)
-    train(cyrillic, "latin_letters", "all", out=out, resume=True, **settings)
+    train(out, resume=True)
     assert rates == [1.25e-4]
 
 
@@ -233,5 +231,5 @@ def test_a_rate_that_is_given_needs_no_finding(cyrillic: Path, tmp_path: Path) -
         out=tmp_path / "head",
         reporter=Reporter(note=notes.append),
     )
-    assert any(note.startswith("--find-lr has no part in this level") for note in notes)
+    assert "recipe options are ignored at --level head: no stage is trained in steps" in notes
     assert not (run.folder / RATE_RANGE_FILE).exists()

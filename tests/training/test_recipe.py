@@ -172,4 +172,12 @@ def test_a_run_remembers_its_recipe_and_keywords_take_precedence(tmp_path: Path)
     assert remembered["epochs"] == 2
     assert (remembered["optimizer"], remembered["ema_decay"], remembered["layer_decay"]) == ("sgd", 0.9, 0.5)
     with pytest.raises(InputError, match="schedule was 'step'"):
-        train(tmp_path / "letters", "latin_letters", "stages:2", out=out, epochs=2, recipe=Recipe(), resume=True)
+        train(
+            tmp_path / "letters",
+            "latin_letters",
+            "stages:2",
+            out=out,
+            epochs=2,
+            recipe=Recipe(schedule="plateau"),
+            resume=True,
+        )

@@ -15,6 +15,7 @@ from graft.transfer.advisor import plausible
 from graft.transfer.chart import draw_advice
 from graft.weights.base import load_base
 from graft.workflows.advise import advise, advise_bases
+from graft.workflows.prepare import BaseOptions
 from graft.workflows.train import train
 
 BASE = "mobilenet_v1_025_imagenet.safetensors"
@@ -39,7 +40,8 @@ def test_photographs_are_like_imagenet_and_sketches_are_not(data: str, scenario:
 
 def test_the_race_tries_levels_on_the_images_and_the_same_seed_says_the_same(letters: Path, shared: Path) -> None:
     base = str(shared / "weights" / "resnet20-12fca82f.th")
-    found = [advise(letters, base, recipe=Recipe(epochs=4), image_size=32) for _ in range(2)]
+    start = BaseOptions(base, image_size=32)
+    found = [advise(letters, start, recipe=Recipe(epochs=4)) for _ in range(2)]
     advice = found[0]
     assert [each.level for each in advice.race] == list(plausible(load_base(base).network))
     assert advice.race[0].level == "head" and advice.race[0].n == 40
@@ -59,13 +61,13 @@ def test_automatic_training_follows_the_advice_and_says_why(letters: Path, share
     assert said["scenario"] in (1, 2, 3, 4)
     assert said["evidence"]["race"][0]["level"] == "head"
     assert said["cost"].keys() == {"seconds", "peak_bytes", "cache_bytes"}
-    advice = advise(letters, base, **settings)
+    advice = advise(letters, BaseOptions(base, image_size=32), recipe=settings["recipe"])
     assert run.level == advice.plan.level
 
 
 def test_several_bases_are_ordered_by_what_is_expected_of_them(letters: Path, shared: Path, tmp_path: Path) -> None:
     bases = ["latin_letters", str(shared / "weights" / "resnet20-12fca82f.th")]
-    found = advise_bases(letters, bases, recipe=Recipe(epochs=2), image_size=32)
+    found = advise_bases(letters, [BaseOptions(name, image_size=32) for name in bases], recipe=Recipe(epochs=2))
     assert {each.base for each in found} == set(bases)
     accuracies = [each.advice.accuracy for each in found]
     assert accuracies == sorted(accuracies, reverse=True)

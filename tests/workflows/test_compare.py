@@ -18,6 +18,7 @@ from graft.transfer.levels import Plan
 from graft.workflows.compare import compare
 from graft.workflows.comparison import Training, draw, summarise
 from graft.workflows.contact_sheet import check_png
+from graft.workflows.prepare import BaseOptions
 from graft.workflows.train import train
 
 LEVELS = ("scratch", "all", "stages:2", "head")
@@ -42,7 +43,7 @@ def told() -> dict[str, list]:
 def found(letters: Path, told: dict[str, list]):
     reporter = Reporter(step=lambda *step: told["steps"].append(step[:3]), note=told["notes"].append)
     before = files(letters)
-    found = compare(letters, "latin_letters", LEVELS, SEEDS, epochs=EPOCHS, reporter=reporter)
+    found = compare(letters, "latin_letters", LEVELS, SEEDS, recipe=Recipe(epochs=EPOCHS), reporter=reporter)
     assert files(letters) == before
     return found
 
@@ -123,7 +124,7 @@ def test_the_curves_are_drawn_as_a_png(found, tmp_path: Path) -> None:
 def test_an_unreadable_image_is_skipped_and_the_others_stay_paired(tmp_path: Path) -> None:
     data = write_letters(tmp_path / "letters", CYRILLIC[:3], 8)
     (data / "А" / "0000.png").write_bytes(b"\x89PNG")
-    found = compare(data, "latin_letters", "head, frozen:0.5", 3, epochs=1)
+    found = compare(data, "latin_letters", "head, frozen:0.5", 3, recipe=Recipe(epochs=1))
     assert {Path(name).name for name in found.skipped} == {"0000.png"}
     assert found.split == "val"
     # Each of the three seeds sets two of a letter aside, and some are the same.
@@ -142,10 +143,10 @@ def test_an_unreadable_image_is_skipped_and_the_others_stay_paired(tmp_path: Pat
         ({"levels": "head,all,stages:4"}, CutError, "'all' and 'stages:4', which both cut lenet5 at 'input'"),
         ({"levels": "stages:9"}, CutError, "stages"),
         ({"seeds": 0}, InputError, "--seeds"),
-        ({"epochs": 0}, InputError, "--epochs"),
-        ({"batch_size": 0}, InputError, "--batch-size"),
-        ({"image_size": 3}, InputError, "--image-size"),
-        ({"image_size": 20}, InputError, "28 px or more for lenet5"),
+        ({"recipe": Recipe(epochs=0)}, InputError, "--epochs"),
+        ({"recipe": Recipe(batch_size=0)}, InputError, "--batch-size"),
+        ({"base": BaseOptions("latin_letters", image_size=3)}, InputError, "--image-size"),
+        ({"base": BaseOptions("latin_letters", image_size=20)}, InputError, "28 px or more for lenet5"),
         ({"recipe": Recipe(patience=2)}, InputError, "patience"),
         ({"base": "resnet20", "levels": "head,scratch"}, WeightsError, "resnet20"),
         ({"data": "nowhere"}, DataError, "nowhere"),
@@ -166,7 +167,7 @@ def test_a_random_start_gets_the_epochs_of_a_pretrained_one(letters: Path, monke
 
 
 def test_a_random_start_alone_needs_no_weights(letters: Path) -> None:
-    found = compare(letters, "lenet5", "scratch", 1, epochs=1)
+    found = compare(letters, "lenet5", "scratch", 1, recipe=Recipe(epochs=1))
     assert found.best == "scratch"
     assert found.claims == ()
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from graft.audit.copy_findings import copy_findings
+from graft.audit.copy_findings import alike_by_content, copy_findings
 from graft.audit.duplicates import exact, near
 from graft.audit.findings import Finding, class_counts, class_findings, left_out, of_images
 from graft.audit.image_findings import image_findings
 from graft.audit.label_quality import contradicted, far_out, neighbour_distance, self_confidence
 from graft.audit.looking import Looks, look
 from graft.data.dataset import Dataset, Images, together
-from graft.data.grouping import joined
+from graft.data.grouping import joined, linked, with_content
 from graft.data.splitting import stratified_folds
 from graft.evaluation.calibration import softmax
 from graft.files import LOOKS, cache_folder
@@ -92,7 +92,8 @@ def look_over(dataset: Dataset, preprocessing: Preprocessing, reporter: Reporter
     """Look at every image; `preprocessing` tells what a crop would cut away."""
     looks = look_at(dataset, reporter)
     pairs = duplicate_pairs(looks, reporter)
-    dataset = joined(dataset, pairs)
+    copies = linked(alike_by_content(looks), pairs)
+    dataset = with_content(joined(dataset, pairs), looks.digest, copies)
     return LookedOver(dataset, audit_images(dataset, preprocessing, looks, pairs), looks)
 
 

@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from graft.audit.measuring import SIDE, THUMBNAIL, count_colours, measure, reduce
+from graft.data.content import content_digest
 from graft.data.dataset import Images
 from graft.data.loading import available_cores
 from graft.errors import ImageError
@@ -175,10 +176,10 @@ def _open(images: Images, index: int, row: np.void) -> np.ndarray:
     else:
         pixels = _to_rgb(data)
         facts = decoding.Facts("pixels", pixels.shape[1], pixels.shape[0], 1, 1, "RGB")
-        data = repr(data.shape).encode() + data.tobytes()
     promised = ENDINGS.get(PurePosixPath(images.key(index)).suffix.lower())
-    row["digest"] = np.frombuffer(hashlib.blake2b(data, digest_size=16).digest(), np.uint64)
-    row["size"], row["width"], row["height"] = len(data), facts.width, facts.height
+    row["digest"] = content_digest(data)
+    row["size"] = len(data) if isinstance(data, bytes) else data.nbytes
+    row["width"], row["height"] = facts.width, facts.height
     row["format"], row["frames"], row["orientation"] = FORMATS.index(facts.format), facts.frames, facts.orientation
     row["wrong_suffix"] = promised not in (None, facts.format)
     return pixels

@@ -55,24 +55,23 @@ def advise(
     from graft.transfer.chart import draw_advice
     from graft.workflows.advise import advise_bases
     from graft.workflows.contact_sheet import check_png
+    from graft.workflows.prepare import BaseOptions, DataOptions
 
     if plot is not None:
         check_png(plot, Path(data), "--plot")
     with reporting(quiet=quiet) as reporter:
         found = advise_bases(
-            data,
-            [name.strip() for name in base.split(",") if name.strip()],
-            arch=arch,
-            image_size=image_size,
-            resize=resize,
+            DataOptions(data, group, split_file),
+            [
+                BaseOptions(name.strip(), arch, image_size=image_size, resize_mode=resize)  # type: ignore[arg-type]
+                for name in base.split(",")
+                if name.strip()
+            ],
             engine=engine,
             precision=precision,
-            group=group,
-            split_file=split_file,
             audit=audit,
             seed=seed,
             with_race=race,
-            progress=not quiet,
             reporter=reporter,
         )
     best = found[0].advice

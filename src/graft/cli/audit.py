@@ -70,6 +70,7 @@ def audit(
     from graft.progress import reporting
     from graft.workflows.audit import audit as look_into
     from graft.workflows.contact_sheet import check_outside
+    from graft.workflows.prepare import BaseOptions, DataOptions
 
     for path, option, ending in (
         (out, "--out", ".html"),
@@ -81,18 +82,12 @@ def audit(
     check_kinds(drop or ())
     with reporting(quiet=quiet) as reporter:
         found = look_into(
-            data,
-            base,
-            arch=arch,
-            group=group,
-            split_file=split_file,
+            DataOptions(data, group, split_file),
+            BaseOptions(base, arch, image_size=image_size, resize_mode=resize),  # type: ignore[arg-type]  # refused there
             with_features=features,
-            image_size=image_size,
-            resize=resize,  # type: ignore[arg-type]  # any other is refused there
             engine=engine,
             precision=precision,
             seed=seed,
-            progress=not quiet,
             reporter=reporter,
         )
     if json:

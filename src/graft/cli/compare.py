@@ -58,30 +58,25 @@ def compare(
 ) -> None:
     """Train several levels on the same images, seeds and epochs, and compare their curves and their cost."""
     from graft.progress import reporting
+    from graft.training.recipe import Recipe
     from graft.workflows.compare import compare as run_comparison
     from graft.workflows.comparison import draw
     from graft.workflows.contact_sheet import check_png
+    from graft.workflows.prepare import BaseOptions, DataOptions
 
     if plot is not None:
         check_png(plot, Path(data), "--plot")
     with reporting(quiet=quiet) as reporter:
         found = run_comparison(
-            data,
-            base,
+            DataOptions(data, group, split_file),
+            BaseOptions(base, arch, image_size=image_size, resize_mode=resize),  # type: ignore[arg-type]  # refused there
             levels,
             seeds,
-            epochs=epochs,
-            batch_size=batch_size,
-            image_size=image_size,
-            resize=resize,  # type: ignore[arg-type]
+            recipe=Recipe(epochs=epochs, batch_size=batch_size),
             engine=engine,
             precision=precision,
-            arch=arch,
-            group=group,
-            split_file=split_file,
             audit=audit,
             seed=seed,
-            progress=not quiet,
             reporter=reporter,
         )
     summarise_skipped(found.skipped, quiet)

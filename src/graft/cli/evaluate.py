@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,10 @@ from graft.cli.output import (
     print_json,
     summarise_skipped,
 )
+from graft.words import counted
+
+if TYPE_CHECKING:
+    from graft.evaluation.scores import Scores
 
 
 def evaluate(
@@ -46,7 +50,7 @@ def evaluate(
             precision=precision,
             classes_file=classes,
             class_map=class_map,
-            progress=lambda done, total: reporter.step("images", done, total),
+            reporter=reporter,
         )
         for sentence in found.notes:
             reporter.note(sentence)
@@ -54,11 +58,19 @@ def evaluate(
     if json:
         print_json(found.to_dict())
         return
-    scores = found.scores
+    if found.scores is not None:
+        _print(found.split, found.scores)
+    else:
+        typer.echo(f"{found.split}: not measured, since the classifier was trained on all of its images")
+    if found.seen is not None:
+        typer.echo(f"trained on: {found.seen.top1:.1%} of {counted(found.seen.n, 'image')} (optimistic)")
+
+
+def _print(split: str, scores: Scores) -> None:
     low, high = scores.top1_ci95
-    typer.echo(f"{found.split}: {scores.top1:.1%} of {scores.n:,} images (95 % interval {low:.1%} to {high:.1%})")
-    typer.echo(f"always the commonest class: {scores.majority:.1%}; calibration error {scores.calibration_error:.3f}")
+    typer.echo(f"{split}: {scores.top1:.1%} of {counted(scores.n, 'image')} (95 % interval {low:.1%} to {high:.1%})")
+    typer.echo(f"majority-class baseline: {scores.majority:.1%}; calibration error {scores.calibration_error:.3f}")
     rows = [row for row in scores.classes if row.recall is not None]
     for row in sorted(rows, key=lambda row: row.recall or 0.0)[:20]:
         precision_text = "–" if row.precision is None else f"{row.precision:.1%}"
-        typer.echo(f"  {row.name}: found {row.recall:.1%} of {row.n:,}, right when said {precision_text}")
+        typer.echo(f"  {row.name}: recall {row.recall:.1%} (n={row.n:,}), precision {precision_text}")

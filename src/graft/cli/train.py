@@ -114,6 +114,7 @@ def train(
         views=views,
         mixup=mixup,
         cutmix=cutmix,
+        find_learning_rate=find_learning_rate,
     )
     with reporting(quiet=quiet) as reporter:
         run = run_training(
@@ -136,9 +137,7 @@ def train(
             strict=strict,
             resume=resume,
             time_limit=None if time is None else duration(time),
-            find_learning_rate=find_learning_rate,
             contact_sheet=contact_sheet,
-            progress=not quiet,
             reporter=reporter,
         )
     summarise_skipped(run.skipped, quiet)
@@ -147,9 +146,8 @@ def train(
         return
     for name, accuracy in (("val", run.val), ("test", run.test)):
         if accuracy is not None:
-            low, high = accuracy.top1_ci95
-            typer.echo(f"{name:5} {accuracy.top1:.1%} of {accuracy.n:,} images (95 % interval {low:.1%} to {high:.1%})")
-    typer.echo(f"always the commonest class: {run.majority:.1%}")
+            typer.echo(f"{name:5} {accuracy}")
+    typer.echo(f"majority-class baseline: {run.majority:.1%}")
     seconds = run.seconds
     typer.echo(
         f"{run.images:,} images, level {run.level}, cut {run.cut}, {seconds['total']:.1f} s "

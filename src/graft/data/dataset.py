@@ -49,7 +49,8 @@ class Images:
 
     Images with the same number in `groups`, int64 (N,), belong to one patient, video or burst, which no split may
     divide; with None every image stands alone. `weights`, float32 (N,), say how much each counts in training; with
-    None all count the same.
+    None all count the same. Once images were looked over, `digests`, uint64 (N, 2), are those of their content, zero
+    where it could not be decoded, and images with the same number in `copies`, int64 (N,), show the same.
     """
 
     source: Source
@@ -57,6 +58,8 @@ class Images:
     labels: np.ndarray
     groups: np.ndarray | None = None
     weights: np.ndarray | None = None
+    digests: np.ndarray | None = None
+    copies: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -75,9 +78,9 @@ class Images:
 
     def take(self, indices: np.ndarray) -> "Images":
         """The images at `indices`, in that order."""
-        groups = None if self.groups is None else self.groups[indices]
-        weights = None if self.weights is None else self.weights[indices]
-        return Images(self.source, self.rows[indices], self.labels[indices], groups, weights)
+        columns = (self.groups, self.weights, self.digests, self.copies)
+        taken = (None if column is None else column[indices] for column in columns)
+        return Images(self.source, self.rows[indices], self.labels[indices], *taken)
 
 
 class Several:
@@ -125,7 +128,15 @@ def together(parts: Iterable[Images]) -> Images:
         np.concatenate([np.ones(len(part), np.float32) if part.weights is None else part.weights for part in parts])
         if any(part.weights is not None for part in parts)
         else None,
+        _of_all([part.digests for part in parts]),
+        _of_all([part.copies for part in parts]),
     )
+
+
+def _of_all(columns: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    """One column of several parts, where all have it."""
+    known = [column for column in columns if column is not None]
+    return np.concatenate(known) if known and len(known) == len(columns) else None
 
 
 def groups_of(parts: Iterable[Images]) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -48,7 +49,19 @@ def by_path(dataset: Dataset, rule: str) -> Dataset:
 
 def joined(dataset: Dataset, pairs: np.ndarray) -> Dataset:
     """The dataset with the groups of each pair of images made one; int64 (P, 2), counted through all splits."""
-    return _with_groups(dataset, linked(_numbered(dataset), pairs)) if len(pairs) else dataset
+    return _with_columns(dataset, groups=linked(_numbered(dataset), pairs)) if len(pairs) else dataset
+
+
+def with_content(dataset: Dataset, digests: np.ndarray, copies: np.ndarray) -> Dataset:
+    """The dataset with what is known of the content of its images, counted through all splits (see `Images`)."""
+    return _with_columns(dataset, digests=digests, copies=copies)
+
+
+def copied(images: Images, others: Images) -> np.ndarray:
+    """Which of `images` show the same as one of `others`, bool (N,); none where nobody looked."""
+    if images.copies is None or others.copies is None:
+        return np.zeros(len(images), dtype=bool)
+    return np.isin(images.copies, others.copies)
 
 
 def linked(number: np.ndarray, pairs: np.ndarray) -> np.ndarray:
@@ -92,10 +105,11 @@ def _numbered(dataset: Dataset) -> np.ndarray:
     return np.unique(groups_of(dataset.splits.values()), return_inverse=True)[1]
 
 
-def _with_groups(dataset: Dataset, groups: np.ndarray) -> Dataset:
+def _with_columns(dataset: Dataset, **columns: Any) -> Dataset:
     splits: dict[str, Images] = {}
     start = 0
     for name, images in dataset.splits.items():
-        splits[name] = replace(images, groups=groups[start : start + len(images)])
+        rows = slice(start, start + len(images))
+        splits[name] = replace(images, **{column: values[rows] for column, values in columns.items()})
         start += len(images)
     return replace(dataset, splits=splits)

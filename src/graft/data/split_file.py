@@ -1,6 +1,7 @@
 """Which image stands in which split, as a file: written with every run, and given back to split the same way again.
 
-CSV with the columns `path`, `label`, `split` and, where images have groups, `group`. A path is relative to the data.
+CSV with the columns `path`, `label`, `split` and, where images have groups, `group`, where they were looked over,
+`digest` (of the content). A path is relative to the data.
 """
 
 from __future__ import annotations
@@ -14,24 +15,45 @@ from typing import IO
 
 import numpy as np
 
+from graft.data.content import as_text
 from graft.data.dataset import TEST, TRAIN, VAL, Dataset, together
 from graft.data.readers.tree import SPLIT_FOLDERS
 from graft.errors import DataError
 
-COLUMNS = ("path", "label", "split", "group")
+COLUMNS = ("path", "label", "split", "group", "digest")
 
 
 def write_split(dataset: Dataset, file: IO[str]) -> None:
     """Write which split each image is in. `file` is open with newline="" and errors="surrogateescape"."""
-    grouped = any(images.groups is not None for images in dataset.splits.values())
-    columns = COLUMNS if grouped else COLUMNS[:-1]
-    writer = csv.writer(file)
-    writer.writerow(columns)
+    parts = dataset.splits.values()
+    known = {
+        "group": any(images.groups is not None for images in parts),
+        "digest": any(images.digests is not None for images in parts),
+    }
+    columns = [column for column in COLUMNS if known.get(column, True)]
+    writer = csv.DictWriter(file, columns, extrasaction="ignore")
+    writer.writeheader()
     for name, images in dataset.splits.items():
-        groups = np.full(len(images), "") if images.groups is None else images.groups
-        for index, (label, group) in enumerate(zip(images.labels.tolist(), groups.tolist(), strict=True)):
-            row = (images.key(index), dataset.classes[label] if label >= 0 else "", name, group)
-            writer.writerow(row[: len(columns)])
+        for index, label in enumerate(images.labels.tolist()):
+            writer.writerow(
+                {
+                    "path": images.key(index),
+                    "label": dataset.classes[label] if label >= 0 else "",
+                    "split": name,
+                    "group": "" if images.groups is None else images.groups[index],
+                    "digest": "" if images.digests is None else as_text(images.digests[index]),
+                }
+            )
+
+
+def read_digests(path: Path, split: str) -> frozenset[bytes] | None:
+    """The content digests of the images that a file says are in `split`; None for a file without digests.
+
+    Raises DataError for what is no such file.
+    """
+    rows = _rows(path)
+    found = [bytes.fromhex(row["digest"]) for row in rows if row["split"] == split and row.get("digest")]
+    return frozenset(found) or None
 
 
 def split_as(dataset: Dataset, path: Path) -> Dataset:
@@ -72,6 +94,17 @@ def _numbered(rows: Iterable[tuple[str, str]]) -> Iterator[tuple[tuple[str, int]
 
 def _read(path: Path) -> Iterator[tuple[str, str]]:
     """Path and split of every row."""
+    for number, row in enumerate(_rows(path), start=2):
+        split = SPLIT_FOLDERS.get((row["split"] or "").lower())
+        if split is None or not row["path"]:
+            raise DataError(
+                f"expected a path and one of train, val and test in every row of {path}, got {row['path']!r} and "
+                f"{row['split']!r} in row {number}: correct it"
+            )
+        yield row["path"], split
+
+
+def _rows(path: Path) -> Iterator[dict[str, str]]:
     try:
         with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
             reader = csv.DictReader(file)
@@ -81,13 +114,6 @@ def _read(path: Path) -> Iterator[tuple[str, str]]:
                     f"expected the columns 'path' and 'split' in {path}, got {', '.join(reader.fieldnames or ())}: "
                     "give a split.csv of a run, or write one like it"
                 )
-            for row in reader:
-                split = SPLIT_FOLDERS.get((row["split"] or "").lower())
-                if split is None or not row["path"]:
-                    raise DataError(
-                        f"expected a path and one of train, val and test in every row of {path}, got {row['path']!r} "
-                        f"and {row['split']!r} in row {reader.line_num}: mend it"
-                    )
-                yield row["path"], split
+            yield from reader
     except (OSError, csv.Error) as error:
         raise DataError(f"expected a split.csv of a run in {path}, got {error}: check the path") from None

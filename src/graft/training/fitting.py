@@ -63,8 +63,6 @@ class Work:
     folder: Path | None = None
     # By when all is to be done, on the clock of time.perf_counter.
     deadline: float | None = None
-    # Whether stages train at the rate that a range test suggests, in place of the recipe's.
-    find_learning_rate: bool = False
 
 
 @dataclass(frozen=True)
@@ -166,7 +164,7 @@ def _fit_crown(work: Work) -> Trained:
     _, crown = network.split(work.plan.cut)
     crown.requires_grad_(True)
     device, precision = work.choice.device, crown_precision(crown, work.choice)
-    if work.find_learning_rate:
+    if resolved.find_learning_rate:
         resolved = replace(resolved, learning_rate=_found_rate(work, crown, inputs[TRAIN], resolved, precision))
 
     folder, deadline, of_val = work.folder, work.deadline, len(inputs[VAL].labels)

@@ -53,7 +53,7 @@ class Recipe:
     `augment` is the strength of the augmentation, whose flips are wrong for digits and text. At most `views` of an
     image are kept at the cut, and the epochs show them in turn: training is equal to that without keeping where
     nothing is augmented, or where there are as many views as epochs. `mixup` and `cutmix` are the alpha of images
-    (activations) mixed two by two, 0 for none.
+    (activations) mixed two by two, 0 for none. With `find_learning_rate` the rate is what a range test suggests.
     """
 
     epochs: int | None = None
@@ -77,6 +77,7 @@ class Recipe:
     views: int = 8
     mixup: float = 0.0
     cutmix: float = 0.0
+    find_learning_rate: bool = False
 
     def augmentation(self) -> Augmentation:
         """What happens to the images of an epoch."""
@@ -147,6 +148,8 @@ def check_recipe(recipe: Recipe) -> Recipe:
     for name, (holds, expected, advice) in LIMITS.items():
         if values[name] is not None and not holds(values[name]):
             raise InputError(f"expected {expected} for {_option(name)}, got {values[name]}: {advice}")
+    if recipe.find_learning_rate and recipe.learning_rate is not None:
+        raise InputError(f"expected --lr or --find-lr, got both (--lr {recipe.learning_rate:g}): leave one of them out")
     return recipe
 
 

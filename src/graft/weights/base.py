@@ -33,6 +33,7 @@ class Base:
     `classes` names the outputs of its head, None where the names are not known; where several outputs count for one
     class, `outputs` lists them for every class. `has_head` is False for weights without a classifier, `pretrained` for
     a random start. `notes` say what was assumed because the weights do not state it.
+    `temperature` divides the logits of a classifier that was calibrated.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Base:
     pretrained: bool
     notes: tuple[str, ...] = ()
     outputs: Outputs | None = None
+    temperature: float = 1.0
 
 
 def load_base(
@@ -151,7 +153,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 def _from_saved(folder: Path, name: str) -> Base:
     saved = load_model(folder)
-    return Base(name, saved.network, saved.preprocessing, saved.classes, True, True, outputs=saved.outputs)
+    base = Base(name, saved.network, saved.preprocessing, saved.classes, has_head=True, pretrained=True)
+    return replace(base, outputs=saved.outputs, temperature=saved.temperature)
 
 
 def _from_file(name: str, file: WeightFile, found: Match, classes: tuple[str, ...] | None) -> Base:

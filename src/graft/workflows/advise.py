@@ -11,17 +11,15 @@ import torch
 from torch import Tensor
 
 from graft.accounting.memory import training_memory
-from graft.audit.auditing import look_over
 from graft.data.dataset import TRAIN, counts
 from graft.data.loading import batches
-from graft.data.opening import open_dataset
 from graft.data.splitting import with_validation
-from graft.errors import DataError, InputError, WeightsError
+from graft.errors import DataError, InputError
 from graft.features.engine import choose
-from graft.features.extraction import activation_bytes, check_input_size, output_shape
-from graft.images.preprocessing import ResizeMode, normalise, with_choices
+from graft.features.extraction import activation_bytes, output_shape
+from graft.images.preprocessing import normalise
 from graft.models.network import INPUT, freeze
-from graft.progress import NOBODY, Reporter
+from graft.progress import Reporter, reporting
 from graft.training.fitting import Work
 from graft.training.racing import contestants, sample, trials
 from graft.training.recipe import Recipe
@@ -29,7 +27,7 @@ from graft.transfer.advisor import Advice, TrainingCost, apply_textbook, decide
 from graft.transfer.evidence import Evidence, gather_evidence
 from graft.transfer.levels import Plan
 from graft.transfer.race import Standing, race
-from graft.weights.base import load_base
+from graft.workflows.prepare import BaseOptions, DataOptions, prepare
 
 # Images that are measured: enough to order domains and stages.
 SAMPLE = 256
@@ -50,54 +48,45 @@ class BaseAdvice:
 
 
 def advise(
-    data: str | Path,
-    base: str = "mobilenet_v2",
+    data: str | Path | DataOptions,
+    base: str | BaseOptions = "mobilenet_v2",
     *,
-    arch: str | None = None,
-    image_size: int | None = None,
-    resize: ResizeMode | None = None,
+    recipe: Recipe | None = None,
+    with_race: bool = True,
     engine: str = "auto",
     precision: str = "auto",
-    recipe: Recipe | None = None,
-    group: str | None = None,
-    split_file: str | Path | None = None,
     audit: bool = True,
     seed: int = 0,
-    with_race: bool = True,
-    progress: bool = False,
     reporter: Reporter | None = None,
+    quiet: bool = False,
 ) -> Advice:
     """Measure some training images of `data` on `base`, race the plausible levels, and say which one suits them.
 
-    Nothing is kept but activations in the cache. Without the race it is the textbook's rule on what was measured.
-    `group`, `split_file` and `audit` are as for `train`. `reporter` is told of the steps. Raises InputError and its
-    kinds for what cannot be used, FetchError for weights that are not here.
+    `data` and `base` are names, or options where there is more to say. Nothing is kept but activations in the cache.
+    Without the race the choice is the textbook's rule on what was measured. With `audit` copies of an image are kept
+    together first. Progress goes to `reporter`, by default to stderr unless `quiet`. Raises InputError and its kinds
+    for what cannot be used, FetchError for weights that are not here.
     """
-    opened = open_dataset(data, group, split_file)
-    with_validation(opened, seed)
-    torch.manual_seed(seed)
-    start = load_base(base, architecture=arch, reporter=reporter or NOBODY)
-    if not start.pretrained:
-        raise WeightsError(f"expected a base with weights to measure, got {base!r} without: name a file of them")
-    preprocessing = with_choices(start.preprocessing, image_size, resize)
-    check_input_size(start.network, preprocessing)
-    nothing = Plan("head", start.network.cuts[-2], ())
-    chosen, reporter = choose(engine, precision), reporter or NOBODY
-    if audit:
-        opened = look_over(opened, preprocessing, reporter).dataset
-    dataset = with_validation(opened, seed)
-    work = Work(dataset, start, preprocessing, nothing, chosen, recipe or Recipe(), seed, reporter)
-    return advise_on(work, with_race)
+    with reporting(reporter, quiet) as told:
+        prepared = prepare(data, base, choose(engine, precision), audit=audit, seed=seed, reporter=told)
+        dataset = with_validation(prepared.dataset, seed)
+        nothing = Plan("head", prepared.start.network.cuts[-2], ())
+        start = prepared.start
+        work = Work(dataset, start, start.preprocessing, nothing, prepared.choice, recipe or Recipe(), seed, told)
+        return advise_on(work, with_race)
 
 
-def advise_bases(data: str | Path, bases: Sequence[str], **options: Any) -> list[BaseAdvice]:
+def advise_bases(
+    data: str | Path | DataOptions, bases: Sequence[str | BaseOptions], **options: Any
+) -> list[BaseAdvice]:
     """The advice for every base, the one with the highest expected accuracy first.
 
     Options are those of `advise`. All bases see the same images in the same folds.
     """
-    if len(set(bases)) < len(bases):
-        raise InputError(f"expected every base once, got {', '.join(bases)}: leave the second out")
-    found = [BaseAdvice(base, advise(data, base, **options)) for base in bases]
+    names = [base.name if isinstance(base, BaseOptions) else base for base in bases]
+    if len(set(names)) < len(names):
+        raise InputError(f"expected every base once, got {', '.join(names)}: leave the second out")
+    found = [BaseAdvice(name, advise(data, base, **options)) for name, base in zip(names, bases, strict=True)]
     return sorted(found, key=lambda each: -(each.advice.accuracy or 0.0))
 
 

@@ -7,17 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from graft.audit.auditing import Audit, Suspect, audit_features, in_order, look_over
+from graft.audit.auditing import Audit, Suspect, audit_features, in_order
 from graft.audit.looking import Looks
-from graft.data.dataset import Dataset
-from graft.data.opening import open_dataset
-from graft.errors import FetchError, WeightsError
-from graft.features.engine import Choice, choose
+from graft.features.engine import choose
 from graft.features.extraction import check_input_size, extract
-from graft.images.preprocessing import Preprocessing, ResizeMode, with_choices
-from graft.progress import NOBODY, Reporter
-from graft.weights.architectures import resolve
-from graft.weights.base import Base, load_base
+from graft.images.preprocessing import Preprocessing
+from graft.progress import Reporter, reporting
+from graft.workflows.prepare import BaseOptions, DataOptions, Prepared, prepare
 
 # Images are enlarged so many times for the base to see them, and to this side at least, px. CIFAR-10's, of 32 px, are
 # then shown at 96 px: enough to find wrong labels by (docs/audit.md), in a fifth of the time of 224 px.
@@ -25,54 +21,52 @@ ENLARGED, LEAST_SIZE = 3, 96
 
 
 def audit(
-    data: str | Path,
-    base: str = "mobilenet_v2",
+    data: str | Path | DataOptions,
+    base: str | BaseOptions = "mobilenet_v2",
     *,
-    arch: str | None = None,
-    group: str | None = None,
-    split_file: str | Path | None = None,
     with_features: bool = True,
-    image_size: int | None = None,
-    resize: ResizeMode | None = None,
     engine: str = "auto",
     precision: str = "auto",
     seed: int = 0,
-    progress: bool = False,
     reporter: Reporter | None = None,
+    quiet: bool = False,
 ) -> Audit:
     """Look at every image of `data` and say what is wrong; nothing is written but in the cache.
 
-    Likely wrong labels and outliers are told by the features of `base`; without them, or where its weights are not at
-    hand, a note says so. Unless `image_size` says otherwise, images far smaller than the base's input are enlarged
-    less than it would have them. Raises InputError and its kinds for what cannot be used.
+    `data` and `base` are names, or options where there is more to say. Likely wrong labels and outliers are told by
+    the features of `base`; without them, or where its weights cannot be fetched, a note says so. Unless the base's
+    options set an image size, images far smaller than its input are enlarged less than it would have them. Progress
+    goes to `reporter`, by default to stderr unless `quiet`. Raises InputError and its kinds for what cannot be used.
     """
     started = time.perf_counter()
-    reporter = reporter or NOBODY
-    dataset = open_dataset(data, group, split_file)
-    choice = choose(engine, precision)
-    notes, start = list(dataset.notes), None
-    if with_features:
-        try:
-            start = load_base(base, architecture=arch, reporter=reporter)
-        except FetchError as error:
-            notes.append(f"likely wrong labels and outliers were not looked for: {error}")
-    if start is not None and not start.pretrained:
-        raise WeightsError(
-            f"expected a base with weights to judge labels by, got {base!r} without: name a file of them"
+    with reporting(reporter, quiet) as told:
+        prepared = prepare(
+            data,
+            base if with_features else None,
+            choose(engine, precision),
+            splittable=False,
+            base_optional=True,
+            seed=seed,
+            reporter=told,
         )
-    usual = resolve("mobilenet_v2").preprocessing if start is None else start.preprocessing
-    preprocessing = with_choices(usual, image_size, resize)
-    looked = look_over(dataset, preprocessing, reporter)
-    dataset, findings = looked.dataset, looked.findings
-    suspects: tuple[Suspect, ...] = ()
-    if start is not None:
-        if image_size is None:
-            preprocessing = replace(preprocessing, size=_size_to_see(preprocessing.size, looked.looks))
-        check_input_size(start.network, preprocessing)
-        indices, features = _features(dataset, start, preprocessing, choice, reporter)
-        by_features, suspects = audit_features(dataset, indices, features, seed)
-        findings = in_order(findings + by_features)
-    return Audit(str(data), dataset, findings, suspects, tuple(notes), time.perf_counter() - started)
+        findings = prepared.findings
+        suspects: tuple[Suspect, ...] = ()
+        if prepared.base is not None:
+            judged = _as_large_as_needed(prepared, isinstance(base, BaseOptions) and base.image_size is not None)
+            by_features, suspects = audit_features(prepared.dataset, *_features(prepared, judged, told), seed)
+            findings = in_order(findings + by_features)
+    dataset, seconds = prepared.dataset, time.perf_counter() - started
+    return Audit(prepared.source, dataset, findings, suspects, dataset.notes, seconds)
+
+
+def _as_large_as_needed(prepared: Prepared, size_is_given: bool) -> Preprocessing:
+    """How the base is to see the images that it judges."""
+    base = prepared.start
+    if size_is_given or prepared.looks is None:
+        return base.preprocessing
+    preprocessing = replace(base.preprocessing, size=_size_to_see(base.preprocessing.size, prepared.looks))
+    check_input_size(base.network, preprocessing)
+    return preprocessing
 
 
 def _size_to_see(size: int, looks: Looks) -> int:
@@ -82,19 +76,17 @@ def _size_to_see(size: int, looks: Looks) -> int:
     return min(size, max(LEAST_SIZE, 32 * ceil(enough / 32)))
 
 
-def _features(
-    dataset: Dataset, base: Base, preprocessing: Preprocessing, choice: Choice, reporter: Reporter
-) -> tuple[np.ndarray, np.ndarray]:
+def _features(prepared: Prepared, preprocessing: Preprocessing, reporter: Reporter) -> tuple[np.ndarray, np.ndarray]:
     """Which images through all splits can be decoded, int (n,), and what a head would see of them, float32 (n, D)."""
-    trunk, _ = base.network.split(base.network.cuts[-2])
+    network, splits = prepared.start.network, prepared.dataset.splits
+    trunk, _ = network.split(network.cuts[-2])
     trunk.eval()
 
     def tell(done: int, total: int) -> None:
         reporter.step("features", done, total)
 
     # By split, as a training on the same data asks for them.
-    found = extract(trunk, dataset.splits, preprocessing, choice, progress=tell)
-    starts = np.cumsum([0, *map(len, dataset.splits.values())])
-    indices = [start + found[name].indices for start, name in zip(starts, dataset.splits, strict=False)]
-    values = [found[name].values.float().numpy() for name in dataset.splits]
-    return np.concatenate(indices), np.concatenate(values)
+    found = extract(trunk, splits, preprocessing, prepared.choice, progress=tell)
+    starts = np.cumsum([0, *map(len, splits.values())])
+    indices = [start + found[name].indices for start, name in zip(starts, splits, strict=False)]
+    return np.concatenate(indices), np.concatenate([found[name].values.float().numpy() for name in splits])

@@ -5,90 +5,87 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from graft.audit.auditing import look_over
 from graft.data.dataset import TEST, TRAIN, VAL, Dataset
-from graft.data.opening import open_dataset
 from graft.data.splitting import with_validation
 from graft.errors import CutError, InputError
 from graft.features.engine import choose
-from graft.features.extraction import check_input_size
-from graft.images.preprocessing import ResizeMode, with_choices
 from graft.models.network import body_parameter_count
-from graft.progress import NOBODY, Reporter
+from graft.progress import Reporter, reporting
 from graft.training.fitting import Trained, Work, fit_level
 from graft.training.outlook import outlook
 from graft.training.recipe import Recipe, check_recipe
 from graft.transfer.levels import Plan, check_level, plan_level
-from graft.weights.base import Base, load_base, untrained_base
+from graft.weights.base import Base
 from graft.workflows.comparison import SCRATCH, Comparison, Training, summarise
+from graft.workflows.prepare import BaseOptions, DataOptions, Prepared, load_start, prepare
 
-LEVELS = ("head", "stages:2", "all", SCRATCH)
+DEFAULT_LEVELS = ("head", "stages:2", "all", SCRATCH)
 
 
 def compare(
-    data: str | Path,
-    base: str = "mobilenet_v2",
-    levels: str | Sequence[str] = LEVELS,
+    data: str | Path | DataOptions,
+    base: str | BaseOptions = "mobilenet_v2",
+    levels: str | Sequence[str] = DEFAULT_LEVELS,
     seeds: int = 3,
     *,
     recipe: Recipe | None = None,
-    epochs: int | None = None,
-    batch_size: int | None = None,
-    image_size: int | None = None,
-    resize: ResizeMode | None = None,
     engine: str = "auto",
     precision: str = "auto",
-    arch: str | None = None,
-    group: str | None = None,
-    split_file: str | Path | None = None,
     audit: bool = True,
     seed: int = 0,
-    progress: bool = False,
     reporter: Reporter | None = None,
+    quiet: bool = False,
 ) -> Comparison:
-    """Train each of `levels`, a list or a text with commas, under so many `seeds`, from `seed` on.
+    """Train each of `levels`, a list or a text with commas, under as many `seeds`, from `seed` on.
 
-    A seed decides the order, the random layers and, where `data` has no val, which images are set aside for it: the
-    same for all levels, so that differences are paired by image and by seed. Every level that trains stages gets the
-    same images, batch size and epochs, by default those that suit a pretrained start; a random one usually wants
-    more. The rate, if `recipe` leaves it open, is what suits each start. Nothing is kept but cached activations.
+    `data` and `base` are names, or options where there is more to say. A seed decides the order, the random layers
+    and, where `data` has no val, which images are set aside for it: the same for all levels, so that differences are
+    paired by image and by seed. Every level that trains stages gets the same images, batch size and epochs, by default
+    those that suit a pretrained start; a random one usually wants more. The learning rate, if `recipe` leaves it open,
+    is what suits each start. Nothing is kept but cached activations.
 
-    `group`, `split_file` and `audit` are as for `train`. `reporter` gets the steps of the whole, which are epochs and
-    one more for each training, and those of the training at hand. Raises InputError and its kinds for what cannot be
-    used, FetchError for weights that are not here.
+    `audit` is as for `train`. `reporter`, by default stderr unless `quiet`, gets the steps of the whole, which are
+    epochs and one more for each training, and those of the training at hand. Raises InputError and its kinds for what
+    cannot be used, FetchError for weights that are not here.
     """
-    started, reporter = time.perf_counter(), reporter or NOBODY
-    levels = _checked(levels)
+    started, recipe, levels = time.perf_counter(), recipe or Recipe(), _checked(levels)
     if seeds < 1:
         raise InputError(f"expected 1 or more for --seeds, got {seeds}: 3 is usual")
-    given: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size}
-    recipe = replace(recipe or Recipe(), **{name: value for name, value in given.items() if value is not None})
     _check_budget(recipe)
-    choice, opened = choose(engine, precision), open_dataset(data, group, split_file)
-    with_validation(opened, seed)
-    pretrained = load_base(base, architecture=arch, reporter=reporter) if set(levels) != {SCRATCH} else None
-    starts = _Starts(base, pretrained, arch, image_size, resize)
+    choice = choose(engine, precision)
+    with reporting(reporter, quiet) as told:
+        random_only = set(levels) == {SCRATCH}
+        prepared = prepare(data, base, choice, audit=audit, scratch=random_only, seed=seed, reporter=told)
+        starts = _Starts(base, None if random_only else prepared.start)
+        return _compare(prepared, starts, levels, range(seed, seed + seeds), recipe, told, started)
 
-    first = starts.of(SCRATCH if pretrained is None else "all", seed)
-    check_input_size(first.network, first.preprocessing)
-    if audit:
-        opened = look_over(opened, first.preprocessing, reporter).dataset
-    dataset = with_validation(opened, seed)
+
+def _compare(
+    prepared: Prepared,
+    starts: "_Starts",
+    levels: tuple[str, ...],
+    seeds: range,
+    recipe: Recipe,
+    reporter: Reporter,
+    started: float,
+) -> Comparison:
+    first, choice = prepared.start, prepared.choice
+    pretrained = starts.pretrained is not None
+    dataset = with_validation(prepared.dataset, seeds[0])
     plans = {level: plan_level(level, first.network, first.pretrained) for level in levels}
     _check_cuts(plans, first.network.config.architecture)
     images, classes = len(dataset.splits[TRAIN]), len(dataset.classes)
-    resolved = recipe.resolved(pretrained is not None, parameters=body_parameter_count(first.network), images=images)
+    resolved = recipe.resolved(pretrained, parameters=body_parameter_count(first.network), images=images)
     recipe = replace(recipe, epochs=resolved.epochs)
     shape = (first.preprocessing.channels, first.preprocessing.size, first.preprocessing.size)
     outlooks = {level: outlook(first.network, each, resolved, classes, images, shape) for level, each in plans.items()}
 
     steps = {level: 1 + each.epochs for level, each in outlooks.items()}
-    told = _Told(reporter, f"{len(levels)} level(s) × {seeds} seed(s)", seeds * sum(steps.values()))
+    told = _Told(reporter, f"{len(levels)} level(s) × {len(seeds)} seed(s)", len(seeds) * sum(steps.values()))
     budget = f"{resolved.epochs} epochs for every level that trains stages"
     if SCRATCH in levels:
         budget += f"; a random start usually wants more, {Recipe().resolved().epochs} by default"
@@ -96,8 +93,8 @@ def compare(
         told.note(sentence)
     trainings: dict[str, list[Training]] = {level: [] for level in levels}
     skipped: dict[str, str] = {}
-    for number in range(seed, seed + seeds):
-        dataset = with_validation(opened, number)
+    for number in seeds:
+        dataset = with_validation(prepared.dataset, number)
         for level in levels:
             start = starts.of(level, number)
             work = Work(dataset, start, start.preprocessing, plans[level], choice, recipe, number, told.reporter())
@@ -108,11 +105,11 @@ def compare(
             told.end(steps[level], f"{level}, seed {number}: val {trainings[level][-1].curve[-1]:.1%} at the end")
     best, outcomes, claims = summarise(trainings, plans, outlooks)
     return Comparison(
-        data=str(data),
-        base=base,
+        data=prepared.source,
+        base=first.name,
         split=_split(dataset),
         images=len(np.unique(np.concatenate([each.rows for each in trainings[best]]))),
-        seeds=tuple(range(seed, seed + seeds)),
+        seeds=tuple(seeds),
         epochs=resolved.epochs,
         batch_size=resolved.batch_size,
         best=best,
@@ -129,18 +126,13 @@ def compare(
 class _Starts:
     """What trainings start from: the base, loaded once, or for `scratch` its architecture at random."""
 
-    base: str
+    base: str | BaseOptions
     pretrained: Base | None
-    arch: str | None
-    image_size: int | None
-    resize: ResizeMode | None
 
     def of(self, level: str, seed: int) -> Base:
         if level == SCRATCH or self.pretrained is None:
-            start = untrained_base(self.base, architecture=self.arch, seed=seed)
-        else:
-            start = replace(self.pretrained, network=copy.deepcopy(self.pretrained.network))
-        return replace(start, preprocessing=with_choices(start.preprocessing, self.image_size, self.resize))
+            return load_start(self.base, scratch=True, seed=seed)
+        return replace(self.pretrained, network=copy.deepcopy(self.pretrained.network))
 
 
 class _Told:
@@ -200,7 +192,7 @@ def _checked(levels: str | Sequence[str]) -> tuple[str, ...]:
     names = levels.split(",") if isinstance(levels, str) else levels
     found = tuple(name.strip() for name in names if name.strip())
     if not found:
-        raise InputError(f"expected levels for --levels, got none: {','.join(LEVELS)} is usual")
+        raise InputError(f"expected levels for --levels, got none: {','.join(DEFAULT_LEVELS)} is usual")
     for number, level in enumerate(found):
         check_level(level)
         if level == "as-is":

@@ -5,30 +5,43 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from graft.data.dataset import TEST, VAL, WHOLE, counts, relabel
-from graft.data.opening import open_dataset
+import numpy as np
+
+from graft.data.content import content_digests
+from graft.data.dataset import TEST, TRAIN, VAL, WHOLE, Dataset, Images, counts, relabel
+from graft.data.split_file import read_digests
 from graft.errors import DataError, InputError, did_you_mean
 from graft.evaluation.calibration import softmax
 from graft.evaluation.scores import Scores, score
 from graft.features.engine import choose
-from graft.features.extraction import Progress, extract
+from graft.features.extraction import extract
+from graft.progress import Reporter, reporting
 from graft.transfer.class_names.matching import find_outputs, note_on_others
-from graft.weights.base import load_base
-from graft.weights.saved import SavedModel, class_logits, load_model, model_folder
+from graft.weights.base import Base
+from graft.weights.saved import class_logits
+from graft.words import counted
+from graft.workflows.prepare import BaseOptions, DataOptions, prepare
+from graft.workflows.run import ARGUMENTS_FILE, SPLIT_FILE
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of a model on one split of labelled images; `skipped` maps undecodable ones to the reason."""
+    """Scores of a model on one split of labelled images; `skipped` maps undecodable ones to the reason.
+
+    `scores` are those of images that the model was not trained on, as far as that is known; None where there are none.
+    `trained_on` names the others, whose scores, `seen`, are optimistic.
+    """
 
     model: str
     data: str
     split: str
-    scores: Scores
+    scores: Scores | None
     skipped: dict[str, str]
     engine: str
     seconds: float
     notes: tuple[str, ...]
+    seen: Scores | None = None
+    trained_on: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As `graft evaluate --json` prints it."""
@@ -36,25 +49,31 @@ class Evaluation:
             "run": self.model,
             "data": self.data,
             "split": self.split,
-            **self.scores.to_dict(),
-            "baseline": {"majority": self.scores.majority},
+            **({"top1": None, "top1_ci95": None, "n": 0} if self.scores is None else self.scores.to_dict()),
+            "baseline": {"majority": None if self.scores is None else self.scores.majority},
+            **({"trained_on": self._trained_on()} if self.seen is not None else {}),
             "skipped": self.skipped,
             "engine": self.engine,
             "seconds": {"total": self.seconds},
             "notes": list(self.notes),
         }
 
+    def _trained_on(self) -> dict[str, Any]:
+        assert self.seen is not None
+        return {"top1": self.seen.top1, "n": self.seen.n, "paths": list(self.trained_on)}
+
 
 def evaluate(
     run: str | Path,
-    data: str | Path,
+    data: str | Path | DataOptions,
     *,
     split: str | None = None,
-    engine: str = "auto",
-    precision: str = "auto",
     classes_file: str | Path | None = None,
     class_map: str | Path | None = None,
-    progress: Progress = lambda done, total: None,
+    engine: str = "auto",
+    precision: str = "auto",
+    reporter: Reporter | None = None,
+    quiet: bool = False,
 ) -> Evaluation:
     """How well the classifier in `run` does on the labelled images at `data`.
 
@@ -65,50 +84,79 @@ def evaluate(
     other classes have no part in the scores. Raises InputError and its kinds.
     """
     started = time.perf_counter()
-    saved, notes = _classifier(str(run), Path(classes_file) if classes_file else None)
-    dataset = open_dataset(data)
-    name = _choose_split(split, tuple(name for name, images in dataset.splits.items() if len(images)))
-    present = {
-        label for each in dataset.splits.values() for label, count in counts(each, dataset.classes).items() if count
-    }
-    own_names = Path(run).expanduser().is_dir() or present <= set(saved.classes)
-    if class_map is not None or not own_names:
-        outputs, how_read = find_outputs(dataset.classes, saved.classes, saved.outputs, class_map)
-        saved, notes = replace(saved, classes=dataset.classes, outputs=outputs), (*notes, *how_read)
-    dataset = relabel(dataset, saved.classes)
-    images = dataset.splits[name]
-    choice = choose(engine, precision)
-    whole, _ = saved.network.split(saved.network.cuts[-1])
-    found = extract(whole, {name: images}, saved.preprocessing, choice, progress=progress)[name]
+    base = BaseOptions(str(run), classes_file=classes_file)
+    with reporting(reporter, quiet) as told:
+        prepared = prepare(data, base, choose(engine, precision), audit=False, splittable=False, reporter=told)
+        classifier = _classifier(prepared.start)
+        dataset, classifier = _in_the_same_classes(prepared.dataset, classifier, class_map)
+        name = _choose_split(split, tuple(name for name, images in dataset.splits.items() if len(images)))
+        images = dataset.splits[name]
+        whole, _ = classifier.network.split(classifier.network.cuts[-1])
+
+        def tell(done: int, total: int) -> None:
+            told.step("images", done, total)
+
+        found = extract(whole, {name: images}, classifier.preprocessing, prepared.choice, progress=tell)[name]
     if not len(found.indices):
-        raise DataError(f"expected readable images in {data}, got none: replace the files that cannot be decoded")
-    logits = found.values.float()
-    if saved.outputs is not None:
-        notes = (*notes, note_on_others(name, logits, saved.outputs))
-    probabilities = softmax(class_logits(logits, saved.outputs).numpy(), saved.temperature)
+        raise DataError(f"expected readable images in {dataset.name}, got none: replace the files that cannot be read")
+    logits, notes = found.values.float(), (*dataset.notes, *classifier.notes)
+    if classifier.outputs is not None:
+        notes = (*notes, note_on_others(name, logits, classifier.outputs))
+    classes = classifier.classes or ()
+    probabilities = softmax(class_logits(logits, classifier.outputs).numpy(), classifier.temperature)
+    labels, seen = images.labels[found.indices], _trained_on(Path(run).expanduser(), images.take(found.indices))
+    if seen.any():
+        what = f"{seen.sum():,} of {counted(len(seen), 'image')} in {name} are among those that {run} was trained on"
+        notes = (*notes, f"{what}: they are counted apart" if not seen.all() else f"{what}: nothing is measured")
     return Evaluation(
         model=str(run),
-        data=str(data),
+        data=prepared.source,
         split=name,
-        scores=score(probabilities, images.labels[found.indices], saved.classes),
+        scores=None if seen.all() else score(probabilities[~seen], labels[~seen], classes),
         skipped={images.name(index): reason for index, reason in found.failures.items()},
-        engine=str(choice),
+        engine=str(prepared.choice),
         seconds=time.perf_counter() - started,
-        notes=(*dataset.notes, *notes),
+        notes=notes,
+        seen=score(probabilities[seen], labels[seen], classes) if seen.any() else None,
+        trained_on=tuple(images.name(int(found.indices[row])) for row in np.flatnonzero(seen)),
     )
 
 
-def _classifier(run: str, classes_file: Path | None) -> tuple[SavedModel, tuple[str, ...]]:
-    if Path(run).expanduser().is_dir():
-        return load_model(model_folder(Path(run).expanduser())), ()
-    base = load_base(run, classes_file=classes_file)
+def _trained_on(run: Path, images: Images) -> np.ndarray:
+    """Which of `images` the classifier in `run` was trained on, by their content, bool (n,).
+
+    Nothing is known of a model folder without its run, nor of a run whose images were not looked over.
+    """
+    folder = run if (run / SPLIT_FILE).is_file() else run.parent
+    if not run.is_dir() or not (folder / SPLIT_FILE).is_file() or not (folder / ARGUMENTS_FILE).is_file():
+        return np.zeros(len(images), dtype=bool)
+    known = read_digests(folder / SPLIT_FILE, TRAIN)
+    if not known:
+        return np.zeros(len(images), dtype=bool)
+    return np.array([digest.tobytes() in known for digest in content_digests(images)], dtype=bool)
+
+
+def _classifier(base: Base) -> Base:
+    """`base` if it has a head with names for its classes. Raises InputError."""
     if not base.has_head or base.classes is None:
         what = "no names for its classes" if base.has_head else "no classifier"
         raise InputError(
-            f"expected a run folder or weights with a classifier and class names, got {run} with {what}: give the "
-            "names with --classes, or train a head first"
+            f"expected a run folder or weights with a classifier and class names, got {base.name} with {what}: give "
+            "the names with --classes, or train a head first"
         )
-    return SavedModel(base.network, base.preprocessing, base.classes, outputs=base.outputs), base.notes
+    return base
+
+
+def _in_the_same_classes(dataset: Dataset, base: Base, class_map: str | Path | None) -> tuple[Dataset, Base]:
+    """Data and classifier with the same classes: the classifier's own, or where it is read in the data's, those."""
+    own = base.classes or ()
+    present = {
+        label for each in dataset.splits.values() for label, count in counts(each, dataset.classes).items() if count
+    }
+    if class_map is not None or not (Path(base.name).expanduser().is_dir() or present <= set(own)):
+        outputs, how_read = find_outputs(dataset.classes, own, base.outputs, class_map)
+        base = replace(base, classes=dataset.classes, outputs=outputs, notes=(*base.notes, *how_read))
+    return relabel(dataset, base.classes or ()), base
 
 
 def _choose_split(asked: str | None, present: tuple[str, ...]) -> str:

@@ -1,12 +1,16 @@
 """A run and its folder: claimed once, filled step by step, every file written aside and renamed.
 
 model/          all that deployment needs
-args.yaml  plan.json  audit.json  split.csv  metrics.jsonl  result.json  report.html  rate_range.json (--find-lr)
+args.yaml  plan.json  split.csv  audit.json  metrics.jsonl  rate_range.json (--find-lr)  result.json  report.html
 checkpoints/    resumable state: tensors and JSON, no pickle
+
+`args.yaml`, `split.csv` and `plan.json` are there before training begins: what it takes to go on with it.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +19,49 @@ import yaml
 from graft.data.dataset import TEST, VAL
 from graft.errors import GraftError, InputError
 from graft.files import write_aside
+from graft.images.preprocessing import ResizeMode
+from graft.training.recipe import Recipe
+from graft.words import counted
 
 ARGUMENTS_FILE = "args.yaml"
 PLAN_FILE = "plan.json"
 RESULT_FILE = "result.json"
+SPLIT_FILE = "split.csv"
+LOCK_FILE = ".lock"
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Top-1 on a split with Wilson's 95 % interval, on `n` images."""
+    """Top-1 on `n` images of a split with Wilson's 95 % interval; None where `n` is too few to measure anything.
 
-    top1: float
-    top1_ci95: tuple[float, float]
+    Images that have copies among those trained on are not counted; `with_copies` is the figure that counts them, which
+    is optimistic, and None where there are none.
+    """
+
+    top1: float | None
+    top1_ci95: tuple[float, float] | None
     n: int
+    with_copies: "Accuracy | None" = None
+
+    def __str__(self) -> str:
+        """For people: `96.7% of 153 images (95 % interval 92.6% to 98.6%)`."""
+        if self.top1 is None or self.top1_ci95 is None:
+            text = f"not measured: {counted(self.n, 'image has', 'images have')} no copy among those trained on"
+        else:
+            low, high = self.top1_ci95
+            text = f"{self.top1:.1%} of {counted(self.n, 'image')} (95 % interval {low:.1%} to {high:.1%})"
+        if self.with_copies is None:
+            return text
+        return f"{text}; {self.with_copies.top1:.1%} of {self.with_copies.n:,}, copies counted, is optimistic"
+
+    def to_dict(self) -> dict[str, Any]:
+        values = {"top1": self.top1, "top1_ci95": self.top1_ci95 and list(self.top1_ci95), "n": self.n}
+        return values if self.with_copies is None else {**values, "with_copies": self.with_copies.to_dict()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Accuracy":
+        interval, more = values["top1_ci95"], values.get("with_copies")
+        return cls(values["top1"], interval and tuple(interval), values["n"], more and cls.from_dict(more))
 
 
 @dataclass(frozen=True)
@@ -50,27 +84,65 @@ class Run:
 
     def to_dict(self) -> dict[str, Any]:
         """As `graft train --json` prints it."""
-        values = asdict(self)
-        values = {"run": str(values.pop("folder")), **values}
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        values = {"run": str(values.pop("folder")), **values, "classes": list(self.classes), "notes": list(self.notes)}
         values["baseline"] = {"majority": values.pop("majority")}
+        values |= {name: split.to_dict() for name, split in ((VAL, self.val), (TEST, self.test)) if split is not None}
         if self.test is None:
-            del values["test"]
+            del values[TEST]
         return values
 
 
-def claim(out: Path | None, data: Path, resume: bool) -> Path:
-    """An empty folder for a run, or with `resume` the one of the run to go on with.
+@dataclass(frozen=True)
+class Arguments:
+    """What a training was asked for: `args.yaml`, and with `split.csv` all that going on with it takes.
 
-    The default is `runs/<data name>`, numbered when taken. Raises InputError for a folder that holds something else,
-    or that lies inside the data.
+    Paths are absolute, so that a run can be resumed from any folder.
     """
-    name = data.name if data.is_dir() else data.stem
-    wanted = (out if out is not None else Path("runs") / name).expanduser()
-    inside = data if data.is_dir() else None
-    if inside is not None and wanted.resolve().is_relative_to(inside.resolve()):
-        raise InputError(f"expected a run folder outside the images, got {wanted}, inside {data}: give another --out")
-    if resume:
-        return _unfinished(wanted, numbered=out is None)
+
+    data: str
+    base: str = "mobilenet_v2"
+    level: str = "auto"
+    image_size: int | None = None
+    resize: ResizeMode | None = None
+    engine: str = "auto"
+    precision: str = "auto"
+    arch: str | None = None
+    classes_file: str | None = None
+    class_map: str | None = None
+    group: str | None = None
+    split_file: str | None = None
+    audit: bool = True
+    strict: bool = False
+    seed: int = 0
+    time_limit: float | None = None
+    recipe: Recipe = field(default_factory=Recipe)
+
+    def to_dict(self) -> dict[str, Any]:
+        values = asdict(self)
+        recipe = values.pop("recipe")
+        return {**values, **recipe}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Arguments":
+        """Raises TypeError for entries that are missing or unknown."""
+        own = {each.name for each in fields(Recipe)}
+        recipe = Recipe(**{name: value for name, value in values.items() if name in own})
+        return cls(**{name: value for name, value in values.items() if name not in own}, recipe=recipe)
+
+
+def absolute(named: str | Path) -> str:
+    """A path that exists, from the root on; anything else, such as the name of a base, as it is."""
+    path = Path(named).expanduser()
+    return str(path.absolute()) if path.exists() else str(named)
+
+
+def claim(out: Path | None, data: Path) -> Path:
+    """An empty folder for a run; by default `runs/<data name>`, numbered when taken.
+
+    Raises InputError for a folder that holds something else, or that lies inside the data.
+    """
+    wanted = _wanted(out, data)
     if out is not None:
         if wanted.exists() and (not wanted.is_dir() or any(wanted.iterdir())):
             raise InputError(
@@ -90,25 +162,88 @@ def claim(out: Path | None, data: Path, resume: bool) -> Path:
         number += 1
 
 
-def write_arguments(folder: Path, arguments: dict[str, Any]) -> None:
-    data = yaml.safe_dump(arguments, sort_keys=False, allow_unicode=True)
+def begun(out: Path | None, data: Path) -> Path:
+    """The folder of the run to go on with: `data` itself, `out`, or the newest in `runs/` that has the data's name.
+
+    Raises InputError where there is none.
+    """
+    if (data / ARGUMENTS_FILE).is_file():
+        return data
+    wanted = _wanted(out, data)
+    candidates = [wanted]
+    if out is None and wanted.parent.is_dir():
+        prefix = f"{wanted.name}-"
+        candidates += [child for child in wanted.parent.iterdir() if child.name.removeprefix(prefix).isdigit()]
+    found = [child for child in candidates if (child / ARGUMENTS_FILE).is_file()]
+    if not found:
+        raise InputError(
+            f"expected a run to go on with in {wanted}, got none: name its folder (`graft train --resume RUN`), or "
+            "train without --resume"
+        )
+    return max(found, key=lambda child: (child / ARGUMENTS_FILE).stat().st_mtime)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes from the run in `folder` while the block runs; the lock of a killed process is void.
+
+    Raises InputError when another process has it.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / LOCK_FILE, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise InputError(
+            f"expected a run that no other process works on, got {folder}, which one does: wait for it or stop it"
+        ) from None
+    try:
+        yield
+    finally:
+        (folder / LOCK_FILE).unlink(missing_ok=True)
+        lock.release()
+
+
+def write_arguments(folder: Path, arguments: Arguments) -> None:
+    data = yaml.safe_dump(arguments.to_dict(), sort_keys=False, allow_unicode=True)
     write_aside(folder / ARGUMENTS_FILE, lambda file: file.write(data.encode()))
 
 
-def check_arguments(folder: Path, arguments: dict[str, Any]) -> None:
-    """Refuse to go on with a run that was begun with other arguments. Raises InputError naming those that differ."""
+def read_arguments(folder: Path) -> Arguments:
+    """What the run in `folder` was begun with. Raises InputError for a file that is damaged, or of another version."""
     try:
-        begun = yaml.safe_load((folder / ARGUMENTS_FILE).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError):
-        begun = None
-    if not isinstance(begun, dict):
-        raise InputError(f"expected the arguments of a run in {folder / ARGUMENTS_FILE}, got none: train it anew")
-    differing = [f"{name} was {begun.get(name)!r}" for name, value in arguments.items() if begun.get(name) != value]
+        return Arguments.from_dict(yaml.safe_load((folder / ARGUMENTS_FILE).read_text(encoding="utf-8")))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError, TypeError, AttributeError):
+        raise InputError(
+            f"expected the arguments of a run of this version of graft in {folder / ARGUMENTS_FILE}, got something "
+            "else: train again into another folder"
+        ) from None
+
+
+def gone_on_with(before: Arguments, given: Arguments, folder: Path) -> Arguments:
+    """The arguments that a run was begun with; another spelling of its data or its base, where given, takes effect.
+
+    What was not given, and so is as by default, is not asked for. Raises InputError that names what differs.
+    """
+    default = Arguments(data=before.data)
+    moved = {
+        name: getattr(given, name)
+        for name in ("data", "base")
+        if getattr(given, name) not in (getattr(default, name), str(folder), absolute(folder))
+    }
+    began, asked, usual = before.to_dict(), given.to_dict(), default.to_dict()
+    differing = [
+        f"{name} was {began[name]!r}"
+        for name, value in asked.items()
+        if name not in ("data", "base") and value not in (usual[name], began[name])
+    ]
     if differing:
         raise InputError(
-            f"expected the arguments that {folder} was begun with, got others ({'; '.join(differing)}): give the same "
-            "ones, or train into another folder"
+            f"expected the arguments that {folder} was begun with, got others ({'; '.join(differing)}): leave them "
+            "out, or train into another folder"
         )
+    return replace(before, **moved)
 
 
 def read_run(folder: Path) -> Run:
@@ -118,23 +253,18 @@ def read_run(folder: Path) -> Run:
     del values["run"]
     for name in (VAL, TEST):
         split = values.get(name)
-        values[name] = Accuracy(split["top1"], tuple(split["top1_ci95"]), split["n"]) if split else None
+        values[name] = Accuracy.from_dict(split) if split else None
     values |= {"classes": tuple(values["classes"]), "notes": tuple(values["notes"])}
     return Run(**values)
 
 
-def _unfinished(wanted: Path, numbered: bool) -> Path:
-    """The newest run by that name."""
-    candidates = [wanted]
-    if numbered and wanted.parent.is_dir():
-        prefix = f"{wanted.name}-"
-        candidates += [child for child in wanted.parent.iterdir() if child.name.removeprefix(prefix).isdigit()]
-    begun = [child for child in candidates if (child / ARGUMENTS_FILE).is_file()]
-    if not begun:
-        raise InputError(
-            f"expected a run to go on with in {wanted}, got none: train without --resume, or give its --out"
-        )
-    return max(begun, key=lambda child: (child / ARGUMENTS_FILE).stat().st_mtime)
+def _wanted(out: Path | None, data: Path) -> Path:
+    """Where the run is to be. Raises InputError for a place inside the data."""
+    name = data.name if data.is_dir() else data.stem
+    wanted = (out if out is not None else Path("runs") / name).expanduser()
+    if data.is_dir() and wanted.resolve().is_relative_to(data.resolve()):
+        raise InputError(f"expected a run folder outside the images, got {wanted}, inside {data}: give another --out")
+    return wanted
 
 
 def _made(folder: Path, exists: bool) -> Path:

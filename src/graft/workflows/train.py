@@ -3,52 +3,66 @@
 import json
 import shutil
 import time
-from dataclasses import asdict, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from graft.audit.auditing import look_over
-from graft.audit.findings import Finding, left_out
+from graft.audit.findings import Finding
 from graft.data.dataset import TEST, TRAIN, VAL, Dataset, counts
-from graft.data.opening import open_dataset
+from graft.data.grouping import copied
 from graft.data.split_file import write_split
 from graft.data.splitting import with_validation
-from graft.errors import DataError, InputError
+from graft.errors import DataError, InputError, WeightsError
 from graft.evaluation.calibration import softmax
 from graft.evaluation.report import html_report
-from graft.evaluation.scores import score
+from graft.evaluation.scores import Scores, score
+from graft.features.cache import section_digest
 from graft.features.engine import choose
-from graft.features.extraction import check_input_size
 from graft.files import write_aside, write_json, write_table_aside
-from graft.images.preprocessing import ResizeMode, with_choices
+from graft.images.preprocessing import ResizeMode
 from graft.models.network import body_parameter_count
-from graft.progress import NOBODY, Reporter
+from graft.progress import Reporter, reporting
 from graft.training.fitting import Trained, Work, fit_level
 from graft.training.outlook import outlook
 from graft.training.recipe import Recipe, check_recipe
 from graft.transfer.class_names.matching import find_outputs
 from graft.transfer.levels import Plan, check_level, plan_level
-from graft.weights.base import Base, load_base, untrained_base
+from graft.weights.base import Base
 from graft.weights.saved import SavedModel, save_model
+from graft.words import counted
 from graft.workflows.advise import advise_on
 from graft.workflows.contact_sheet import check_png, write_contact_sheet
+from graft.workflows.prepare import BaseOptions, DataOptions, prepare
 from graft.workflows.run import (
     PLAN_FILE,
     RESULT_FILE,
+    SPLIT_FILE,
     Accuracy,
+    Arguments,
     Run,
-    check_arguments,
+    absolute,
+    begun,
     claim,
+    gone_on_with,
+    locked,
+    read_arguments,
     read_run,
     write_arguments,
 )
 
+# With fewer images that have no copy among those trained on, nothing is measured.
+FEWEST_TO_MEASURE = 10
+
 
 def train(
     data: str | Path,
-    base: str = "mobilenet_v2",
+    base: str | Path = "mobilenet_v2",
     level: str = "auto",
     *,
     out: str | Path | None = None,
@@ -72,155 +86,269 @@ def train(
     time_limit: float | None = None,
     find_learning_rate: bool = False,
     contact_sheet: str | Path | None = None,
-    progress: bool = False,
     reporter: Reporter | None = None,
+    quiet: bool = False,
 ) -> Run:
     """Turn labelled images into a classifier in a run folder, keeping as much of `base` as `level` says.
 
-    `data` is any source that `graft.data.opening` knows, such as a folder per class (under `train/ val/ test/` or not)
-    or a manifest; it is only read. `group` says which images belong together: `folder`, a column of the manifest, or a
-    regular expression on paths; `split_file` which image stands in which split. With `audit` every image is looked at
-    first: what is wrong is named, and copies of an image stay on one side of a split. `level` is `as-is`, `head`,
-    `stages:K`, `frozen:F`, `all`, `scratch` or `auto`. `recipe` is how stages are trained; `epochs`, `batch_size` and
-    `learning_rate`, where given, take the place of those in it. At `as-is` the base's classes count for those of the
-    images by name, or as the JSON file `class_map` says; the probability of a class is the sum over those that count
-    for it, divided by the sum over all that count. Images that cannot be decoded are skipped and named in the result,
-    or refused with `strict`. With `time_limit`, seconds, a training that would take longer runs its schedule through in
-    the time there is. With `find_learning_rate`, stages are trained at the rate that a range test suggests. A PNG at
-    `contact_sheet` shows, before training, images as the recipe changes them. `progress` shows a bar while weights are
-    fetched; `reporter` is told of everything else. Raises InputError and its kinds for what cannot be used, FetchError
-    for weights that are not here.
+    Args:
+        data: A folder per class (below `train/ val/ test/` or not), a manifest (CSV, TSV, JSON lines, Parquet), an
+            archive, tar shards, IDX files or `hf:owner/name`. It is only read. With `resume`, a run folder will do.
+        base: The network to start from: an architecture with published weights, a file of weights, a run,
+            `hf:owner/name`, `timm:NAME` or `latin_letters`.
+        level: How much of it is kept: `as-is`, `head`, `stages:K`, `frozen:F`, `all`, `scratch`, or `auto`, which
+            measures (see `graft.advise`).
+        out: The run folder, new or empty. By default `runs/<name of the data>`, numbered when taken.
+        epochs: Passes over the training images, in place of the recipe's. By default what suits their number.
+        batch_size: Images per batch, in place of the recipe's 32.
+        learning_rate: Peak learning rate of the head, in place of the recipe's. By default what suits the optimizer and
+            the size of the network.
+        recipe: How stages are trained, `graft.Recipe`. A head alone is solved and needs none.
+        image_size: Side of the network's input in pixels. By default that of the weights.
+        resize: How an image becomes square: `crop`, `letterbox` or `squash`. By default that of the weights.
+        engine: What runs frozen layers: `auto`, `torch` or `openvino`.
+        precision: Its numbers: `auto`, `float32` or `bfloat16`.
+        arch: The architecture of a file of weights that does not say it.
+        classes_file: A JSON list with the class names of weights that name none.
+        class_map: For `as-is`, a JSON object from the classes of `data` to those of the base.
+        group: What no split may divide: a manifest's column, `folder`, or a regular expression on paths.
+        split_file: A `split.csv` that says which image is in which split.
+        audit: Whether every image is looked at first: what is wrong is named, copies stay on one side of a split.
+        seed: Decides everything random.
+        strict: Whether an image that cannot be decoded is an error. By default it is skipped and named.
+        resume: Go on with a run that was interrupted. Nothing needs to be repeated; what is given must not differ.
+        time_limit: Seconds that the whole may take; the schedule runs through in the time there is.
+        find_learning_rate: Whether stages are trained at the rate that a range test suggests.
+        contact_sheet: A PNG to show images in as the recipe augments them, written before training.
+        reporter: Who is told of progress, notes and tables. By default they are written to stderr.
+        quiet: Whether nothing is written to stderr.
+
+    Returns:
+        The run: its folder, accuracies with intervals, what was skipped, the notes.
+
+    Raises:
+        InputError: The call, the data or the base cannot be used; its kinds are DataError, WeightsError and CutError.
+        FetchError: The weights are not on this machine and cannot be fetched.
+        GraftError: The work failed, for the reason that it states.
     """
-    started, reporter = time.perf_counter(), reporter or NOBODY
-    check_level(level)
-    if class_map is not None and level != "as-is":
-        raise InputError(f"expected --class-map with --level as-is alone, got --level {level}: leave it out")
+    started = time.perf_counter()
     given: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
+    given |= {"find_learning_rate": find_learning_rate or None}
     recipe = replace(recipe or Recipe(), **{name: value for name, value in given.items() if value is not None})
-    check_recipe(recipe)
-    if find_learning_rate and recipe.learning_rate is not None:
-        raise InputError(f"expected --lr or --find-lr, got both (--lr {recipe.learning_rate:g}): leave one of them out")
-    deadline = None if time_limit is None else started + time_limit
-    choice = choose(engine, precision)
-    data = Path(data).expanduser()
+    data, place = Path(data).expanduser(), Path(out) if out is not None else None
+    arguments = Arguments(
+        data=absolute(data),
+        base=absolute(base),
+        level=level,
+        image_size=image_size,
+        resize=resize,
+        engine=engine,
+        precision=precision,
+        arch=arch,
+        classes_file=None if classes_file is None else absolute(classes_file),
+        class_map=None if class_map is None else absolute(class_map),
+        group=group,
+        split_file=None if split_file is None else absolute(split_file),
+        audit=audit,
+        strict=strict,
+        seed=seed,
+        time_limit=time_limit,
+        recipe=recipe,
+    )
     sheet = None if contact_sheet is None else Path(contact_sheet).expanduser()
     if sheet is not None:
         check_png(sheet, data, "--contact-sheet")
-    unfinished = claim(Path(out) if out else None, data, resume=True) if resume else None
-    opened = open_dataset(data, group, split_file)
-    # What cannot be split is refused before weights are loaded and images looked at.
-    with_validation(opened, seed)
-    torch.manual_seed(seed)
-    if level == "scratch":
-        start = untrained_base(base, architecture=arch, seed=seed)
-    else:
-        names = Path(classes_file) if classes_file else None
-        start = load_base(base, architecture=arch, classes_file=names, reporter=reporter)
-    preprocessing = with_choices(start.preprocessing, image_size, resize)
-    check_input_size(start.network, preprocessing)
-    chosen = plan_level(level, start.network, start.pretrained)
-    arguments = {
-        "data": str(data.resolve()), "base": base, "level": level, "image_size": image_size, "resize": resize,
-        "engine": engine, "precision": precision, "arch": arch,
-        "class_map": None if class_map is None else str(class_map), "group": group,
-        "split_file": None if split_file is None else str(split_file), "audit": audit, "seed": seed, **asdict(recipe),
-        "find_learning_rate": find_learning_rate,
-    }  # fmt: skip
-    if unfinished is not None:
-        check_arguments(unfinished, arguments)
-        if (unfinished / RESULT_FILE).exists():
-            reporter.note(f"{unfinished} is finished already; this is its result")
-            return read_run(unfinished)
-    findings = tuple(left_out(opened))
-    if audit:
-        looked = look_over(opened, preprocessing, reporter)
-        opened, findings = looked.dataset, looked.findings
-    if strict:
-        _refuse_unreadable(findings)
-    dataset = with_validation(opened, seed)
-    if level == "as-is":
-        start = _read_in_classes(start, dataset.classes, class_map)
-    if sheet is not None:
-        reporter.note(write_contact_sheet(sheet, dataset.splits[TRAIN], preprocessing, recipe, seed))
-    work = Work(
-        dataset,
-        start,
-        preprocessing,
-        chosen,
-        choice,
-        recipe,
-        seed,
-        reporter,
-        deadline=deadline,
-        find_learning_rate=find_learning_rate,
+    _check(arguments)
+    with reporting(reporter, quiet) as told, _seeded(seed):
+        if resume:
+            return _go_on(begun(place, data), arguments, told, started)
+        decided = _decide(arguments, sheet, told, started)
+        folder = claim(place, Path(arguments.data))
+        with locked(folder):
+            _write_beginning(folder, arguments, decided)
+            try:
+                return _carry_out(decided, folder, arguments.strict, started)
+            except InputError:
+                # Nothing came of it and nothing can be resumed: the name is free again.
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+
+
+def _go_on(folder: Path, given: Arguments, reporter: Reporter, started: float) -> Run:
+    """Train on in the folder of a run that was interrupted, or tell its result where it is finished."""
+    with locked(folder):
+        arguments = gone_on_with(read_arguments(folder), given, folder)
+        if (folder / RESULT_FILE).exists():
+            reporter.note(f"{folder} is finished already; this is its result")
+            return read_run(folder)
+        decided = _decide(arguments, None, reporter, started, _read_beginning(folder))
+        return _carry_out(decided, folder, arguments.strict, started)
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What a run was begun on: `plan.json` and `split.csv`."""
+
+    folder: Path
+    plan: dict[str, Any]
+    split: str
+
+
+@dataclass(frozen=True)
+class Decided:
+    """A training with everything decided, and what was found on the way there; `plan` is what `plan.json` says."""
+
+    work: Work
+    findings: tuple[Finding, ...]
+    notes: tuple[str, ...]
+    plan: dict[str, Any]
+
+
+def _check(arguments: Arguments) -> None:
+    """Refuse what is wrong in itself, before anything is opened."""
+    check_level(arguments.level)
+    if arguments.class_map is not None and arguments.level != "as-is":
+        raise InputError(f"expected --class-map with --level as-is alone, got --level {arguments.level}: leave it out")
+    check_recipe(arguments.recipe)
+
+
+def _decide(
+    arguments: Arguments, sheet: Path | None, reporter: Reporter, started: float, before: Beginning | None = None
+) -> Decided:
+    """From arguments to a training in which everything is decided: data, base, level, recipe.
+
+    Of a run that is resumed, what was decided `before` stands. Raises InputError where data or base are others now.
+    """
+    seed, recipe = arguments.seed, arguments.recipe
+    prepared = prepare(
+        DataOptions(arguments.data, arguments.group, arguments.split_file),
+        BaseOptions(arguments.base, arguments.arch, arguments.classes_file, arguments.image_size, arguments.resize),
+        choose(arguments.engine, arguments.precision),
+        audit=arguments.audit,
+        scratch=arguments.level == "scratch",
+        seed=seed,
+        reporter=reporter,
     )
-    reasons: dict[str, Any] = {}
-    if level == "auto" and start.pretrained:
-        chosen, reasons = _advised(work, unfinished)
-    folder = unfinished or claim(Path(out) if out else None, data, resume=False)
-    write_arguments(folder, arguments)
-    images = len(dataset.splits[TRAIN])
-    resolved = recipe.resolved(start.pretrained, parameters=body_parameter_count(start.network), images=images)
-    shape = (preprocessing.channels, preprocessing.size, preprocessing.size)
-    expected = outlook(start.network, chosen, resolved, len(dataset.classes), images, shape)
-    write_json(folder / PLAN_FILE, {**chosen.to_dict(), **reasons, "outlook": expected.to_dict()})
-    reporter.table(expected.table())
-    warning = reasons.get("warning")
-    notes = (*dataset.notes, *start.notes, *([warning] if warning else []))
+    start, findings = prepared.start, prepared.findings
+    chosen = plan_level(arguments.level, start.network, start.pretrained)
+    if arguments.strict:
+        _refuse_unreadable(findings)
+    dataset = with_validation(prepared.dataset, seed)
+    digest = section_digest(start.network, start.preprocessing, "", "")
+    if before is not None:
+        _check_unchanged(before, dataset, digest, arguments)
+    if arguments.level == "as-is":
+        start = _read_in_classes(start, dataset.classes, arguments.class_map)
+    if sheet is not None:
+        reporter.note(write_contact_sheet(sheet, dataset.splits[TRAIN], start.preprocessing, recipe, seed))
+    deadline = None if arguments.time_limit is None else started + arguments.time_limit
+    work = Work(dataset, start, start.preprocessing, chosen, prepared.choice, recipe, seed, reporter, deadline=deadline)
+    said: dict[str, Any] = {}
+    if before is not None:
+        said = before.plan
+        work = replace(work, plan=Plan(said["level"], said["cut"], tuple(said["reasons"])))
+    elif arguments.level == "auto" and start.pretrained:
+        advice = advise_on(work)
+        said, work = advice.to_dict(), replace(work, plan=advice.plan)
+    notes = [*dataset.notes, *start.notes, *_leakage(dataset), *([said["warning"]] if said.get("warning") else [])]
+    return _announced(Decided(work, findings, tuple(notes), {**work.plan.to_dict(), **said, "base": digest}))
+
+
+def _announced(decided: Decided) -> Decided:
+    """Say what is going to be done, by stage, and whatever should be read before it is."""
+    work = decided.work
+    start, images = work.base, len(work.dataset.splits[TRAIN])
+    resolved = work.recipe.resolved(start.pretrained, parameters=body_parameter_count(start.network), images=images)
+    shape = (work.preprocessing.channels, work.preprocessing.size, work.preprocessing.size)
+    expected = outlook(start.network, work.plan, resolved, len(work.dataset.classes), images, shape)
+    work.reporter.table(expected.table())
     for sentence in (
-        *notes,
-        *(f"{each.kind.replace('_', ' ')}: {each.message}" for each in findings if each.severity != "info"),
-        f"level {chosen.level}, cut {chosen.cut}, because",
-        *(f"- {reason}" for reason in chosen.reasons),
-        f"engine {choice}",
+        *decided.notes,
+        *(f"{each.kind.replace('_', ' ')}: {each.message}" for each in decided.findings if each.severity != "info"),
+        f"level {work.plan.level}, cut {work.plan.cut}, because",
+        *(f"- {reason}" for reason in work.plan.reasons),
+        f"engine {work.choice}",
     ):
-        reporter.note(sentence)
-    if chosen.cut == start.network.cuts[-2] and recipe != Recipe():
-        reporter.note("the recipe has no part in this level: a head alone is solved to its optimum")
-    if find_learning_rate and chosen.cut in start.network.cuts[-2:]:
-        reporter.note("--find-lr has no part in this level: no stage is trained in steps")
-    work = replace(work, plan=chosen, folder=folder)
+        work.reporter.note(sentence)
+    if work.plan.cut in start.network.cuts[-2:] and work.recipe != Recipe():
+        work.reporter.note(f"recipe options are ignored at --level {work.plan.level}: no stage is trained in steps")
+    return replace(decided, plan={**decided.plan, "outlook": expected.to_dict()})
+
+
+def _write_beginning(folder: Path, arguments: Arguments, decided: Decided) -> None:
+    """What going on with the training takes; the arguments last, as they say that it can be resumed."""
+    write_table_aside(folder / SPLIT_FILE, lambda file: write_split(decided.work.dataset, file))
+    write_json(folder / PLAN_FILE, decided.plan)
+    write_arguments(folder, arguments)
+
+
+def _read_beginning(folder: Path) -> Beginning:
     try:
-        trained = fit_level(work)
-        if trained.skipped and strict:
-            name, reason = next(iter(trained.skipped.items()))
-            raise DataError(f"expected every image to be readable with --strict, got {name}: {reason}")
-    except InputError:
-        # Nothing came of it and nothing can be resumed: the name is free again.
-        if not resume:
-            shutil.rmtree(folder, ignore_errors=True)
-        raise
-    return _finish(work, trained, findings, notes, started)
+        said = json.loads((folder / PLAN_FILE).read_text(encoding="utf-8"))
+        split = (folder / SPLIT_FILE).read_text(encoding="utf-8", errors="surrogateescape")
+        return Beginning(folder, {**said, "level": said["level"], "cut": said["cut"]}, split)
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(
+            f"expected {PLAN_FILE} and {SPLIT_FILE} of a run of this version of graft in {folder}, got something "
+            "else: train again into another folder"
+        ) from None
 
 
-def _advised(work: Work, unfinished: Path | None) -> tuple[Plan, dict[str, Any]]:
-    """What the advisor chose, and all that it says; of a run that is resumed, what it was begun with."""
-    if unfinished is not None and (unfinished / PLAN_FILE).is_file():
-        said = json.loads((unfinished / PLAN_FILE).read_text(encoding="utf-8"))
-        return Plan(said["level"], said["cut"], tuple(said["reasons"])), said
-    advice = advise_on(work)
-    return advice.plan, advice.to_dict()
+def _check_unchanged(before: Beginning, dataset: Dataset, digest: str, arguments: Arguments) -> None:
+    """Refuse to go on with other images, labels, splits or weights than a run was begun with. Raises InputError."""
+    if before.plan.get("base") != digest:
+        raise WeightsError(
+            f"expected the weights that {before.folder} was begun with, got others in {arguments.base}: restore them, "
+            "name the file that has them with --base, or train again into another folder"
+        )
+    now = StringIO(newline="")
+    write_split(dataset, now)
+    rows, earlier = now.getvalue().splitlines(), before.split.splitlines()
+    if rows == earlier:
+        return
+    missing, new = sorted(set(earlier) - set(rows)), sorted(set(rows) - set(earlier))
+    example = (missing or new or rows)[0].split(",")[0]
+    raise DataError(
+        f"expected the images, labels and splits that {before.folder} was begun with, got {arguments.data} with "
+        f"{counted(len(new), 'other row')} and without {counted(len(missing), 'row')} of its {SPLIT_FILE}, such as "
+        f"{example}: restore the data, or train again into another folder"
+    )
+
+
+def _carry_out(decided: Decided, folder: Path, strict: bool, started: float) -> Run:
+    work = replace(decided.work, folder=folder)
+    trained = fit_level(work)
+    if trained.skipped and strict:
+        name, reason = next(iter(trained.skipped.items()))
+        raise DataError(f"expected every image to be readable with --strict, got {name}: {reason}")
+    return _finish(work, trained, decided.findings, decided.notes, started)
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Torch's random numbers from `seed` on while the block runs; afterwards they go on as if it had not run."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
 
 
 def _finish(work: Work, trained: Trained, findings: tuple[Finding, ...], notes: tuple[str, ...], started: float) -> Run:
     """Scores, then everything into the run folder, the result last: a folder with a result is complete."""
     assert work.folder is not None
     classes = work.dataset.classes
-    found = {name: score(softmax(logits, trained.temperature), trained.labels[name], classes)
-             for name, logits in trained.logits.items()}  # fmt: skip
+    measured = {name: _measured(work, trained, name) for name in trained.logits}
     network = work.base.network.cpu().eval()
-    accuracies = {name: Accuracy(split.top1, split.top1_ci95, split.n) for name, split in found.items()}
+    accuracies = {name: each.accuracy() for name, each in measured.items()}
     facts = {
         "base": work.base.name,
         "level": work.plan.level,
         "cut": work.plan.cut,
         "data": work.dataset.name,
-        **{name: asdict(accuracy) for name, accuracy in accuracies.items()},
+        **{name: accuracy.to_dict() for name, accuracy in accuracies.items()},
     }
     saved = SavedModel(network, work.preprocessing, classes, trained.temperature, facts, trained.outputs)
     save_model(work.folder / "model", saved)
     write_json(work.folder / "audit.json", _audit(work.dataset, findings, trained.skipped))
-    write_table_aside(work.folder / "split.csv", lambda file: write_split(work.dataset, file))
     run = Run(
         folder=work.folder,
         base=work.base.name,
@@ -229,7 +357,7 @@ def _finish(work: Work, trained: Trained, findings: tuple[Finding, ...], notes: 
         classes=classes,
         val=accuracies[VAL],
         test=accuracies.get(TEST),
-        majority=found[VAL].majority,
+        majority=measured[VAL].whole.majority,
         seconds={
             "total": time.perf_counter() - started,
             "features": trained.feature_seconds,
@@ -240,10 +368,66 @@ def _finish(work: Work, trained: Trained, findings: tuple[Finding, ...], notes: 
         skipped=trained.skipped,
         notes=(*notes, *trained.notes),
     )
-    page = html_report(f"{work.dataset.name}: {work.plan.level} of {work.base.name}", run.to_dict(), found)
+    shown = {title: found for name, each in measured.items() for title, found in each.by_title(name).items()}
+    page = html_report(f"{work.dataset.name}: {work.plan.level} of {work.base.name}", run.to_dict(), shown)
     write_aside(work.folder / "report.html", lambda file: file.write(page.encode()))
     write_json(work.folder / RESULT_FILE, run.to_dict())
     return run
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Scores of a split as a whole, and of its images that have no copy among those trained on.
+
+    `unseen` is the whole where no image has one, and None where too few have none.
+    """
+
+    whole: Scores
+    unseen: Scores | None
+    unseen_count: int
+
+    def accuracy(self) -> Accuracy:
+        whole = Accuracy(self.whole.top1, self.whole.top1_ci95, self.whole.n)
+        if self.unseen is self.whole:
+            return whole
+        if self.unseen is None:
+            return Accuracy(None, None, self.unseen_count, whole)
+        return Accuracy(self.unseen.top1, self.unseen.top1_ci95, self.unseen.n, whole)
+
+    def by_title(self, split: str) -> dict[str, Scores]:
+        """What the report shows, the figure to go by first."""
+        if self.unseen is self.whole:
+            return {split: self.whole}
+        optimistic = {f"{split}, counting copies of training images (optimistic)": self.whole}
+        return optimistic if self.unseen is None else {split: self.unseen, **optimistic}
+
+
+def _measured(work: Work, trained: Trained, name: str) -> Measured:
+    """How well the images of a split were classified."""
+    images, classes, labels = work.dataset.splits[name], work.dataset.classes, trained.labels[name]
+    probabilities = softmax(trained.logits[name], trained.temperature)
+    whole = score(probabilities, labels, classes)
+    readable = [index for index in range(len(images)) if images.name(index) not in trained.skipped]
+    unseen = ~copied(images.take(np.array(readable, dtype=np.int64)), work.dataset.splits[TRAIN])
+    if unseen.all():
+        return Measured(whole, whole, whole.n)
+    count = int(unseen.sum())
+    apart = score(probabilities[unseen], labels[unseen], classes) if count >= FEWEST_TO_MEASURE else None
+    return Measured(whole, apart, count)
+
+
+def _leakage(dataset: Dataset) -> Iterator[str]:
+    """What copies of training images mean for the figures of the splits that they stand in."""
+    for name, images in dataset.splits.items():
+        seen = int(copied(images, dataset.splits[TRAIN]).sum()) if name != TRAIN else 0
+        if not seen:
+            continue
+        left = len(images) - seen
+        what = f"{seen:,} of {counted(len(images), 'image')} in {name} have copies in train"
+        if left < FEWEST_TO_MEASURE:
+            yield f"{what}: the {left:,} that have none are too few to measure anything"
+        else:
+            yield f"{what} and are not counted in its figures"
 
 
 def _read_in_classes(base: Base, classes: tuple[str, ...], class_map: str | Path | None) -> Base:

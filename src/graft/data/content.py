@@ -1,0 +1,34 @@
+"""What an image's content is recognised by, wherever it lies and whatever it is called."""
+
+import hashlib
+
+import numpy as np
+
+from graft.data.dataset import Images
+
+DIGEST_BYTES = 16
+
+
+def content_digest(data: bytes | np.ndarray) -> np.ndarray:
+    """A digest, uint64 (2,), of an encoded image or of pixels."""
+    if not isinstance(data, bytes):
+        data = repr(data.shape).encode() + data.tobytes()
+    return np.frombuffer(hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest(), np.uint64)
+
+
+def content_digests(images: Images) -> np.ndarray:
+    """The digest of every image, uint64 (N, 2), zero for one that cannot be read. Reads all of them."""
+    if images.digests is not None:
+        return images.digests
+    found = np.zeros((len(images), 2), dtype=np.uint64)
+    for index in range(len(images)):
+        try:
+            found[index] = content_digest(images.read(index))
+        except OSError:
+            continue
+    return found
+
+
+def as_text(digest: np.ndarray) -> str:
+    """A digest in hexadecimal; an empty text for one that is not known."""
+    return digest.tobytes().hex() if digest.any() else ""

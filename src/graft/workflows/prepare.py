@@ -1,0 +1,126 @@
+"""The one prologue: from what a user names to a dataset and a base that are ready to be worked on."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from graft.audit.auditing import look_over
+from graft.audit.findings import Finding, left_out
+from graft.audit.looking import Looks
+from graft.data.dataset import Dataset
+from graft.data.opening import open_dataset
+from graft.data.splitting import with_validation
+from graft.errors import FetchError
+from graft.features.engine import Choice
+from graft.features.extraction import check_input_size
+from graft.images.preprocessing import ResizeMode, with_choices
+from graft.progress import NOBODY, Reporter
+from graft.weights.architectures import resolve
+from graft.weights.base import Base, load_base, untrained_base
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Where labelled images are, and what is known of them beyond that.
+
+    `path` is any source that `graft.data.opening` knows. `group` says which images belong together, so that no split
+    divides them: `folder`, a column of the manifest, or a regular expression on paths. `split_file` says which image
+    is in which split, as `split.csv` of a run does.
+    """
+
+    path: str | Path
+    group: str | None = None
+    split_file: str | Path | None = None
+
+
+@dataclass(frozen=True)
+class BaseOptions:
+    """The network to start from, and how it is to see images.
+
+    `name` is an architecture, a file of weights, a run, `hf:owner/name` or `timm:NAME`. `arch` names the architecture
+    of a file that does not say it, `classes_file` holds the class names of weights that name none. `image_size` is the
+    side of the network's input in pixels; None for it and for `resize_mode` is what the weights were trained with.
+    """
+
+    name: str = "mobilenet_v2"
+    arch: str | None = None
+    classes_file: str | Path | None = None
+    image_size: int | None = None
+    resize_mode: ResizeMode | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Data and base, ready to be worked on.
+
+    `dataset` is in the splits that its source has, with copies of an image in one group where it was looked over, as
+    `looks` and `findings` tell. `base` sees images as was asked for; it is None where it was optional and not there.
+    """
+
+    dataset: Dataset
+    base: Base | None
+    choice: Choice
+    findings: tuple[Finding, ...] = ()
+    looks: Looks | None = None
+    # As the user named the data.
+    source: str = ""
+
+    @property
+    def start(self) -> Base:
+        """The base, where there has to be one."""
+        assert self.base is not None
+        return self.base
+
+
+def prepare(
+    data: str | Path | DataOptions,
+    base: str | BaseOptions | None,
+    choice: Choice,
+    *,
+    audit: bool = True,
+    splittable: bool = True,
+    scratch: bool = False,
+    base_optional: bool = False,
+    seed: int = 0,
+    reporter: Reporter = NOBODY,
+) -> Prepared:
+    """Open the data, load the base and look the images over, in this order: what is wrong is said before what is slow.
+
+    With `splittable`, data that cannot be trained on is refused before weights are loaded. With `scratch` the base
+    starts at random, by `seed`. With `base_optional`, a base whose weights cannot be fetched is left out, which a note
+    of the dataset says. Without `audit` no image is looked at. Raises InputError and its kinds for what cannot be
+    used, FetchError for weights that are not here.
+    """
+    options = data if isinstance(data, DataOptions) else DataOptions(data)
+    dataset = open_dataset(options.path, options.group, options.split_file)
+    if splittable:
+        with_validation(dataset, seed)
+    start = None
+    if base is not None:
+        try:
+            start = load_start(base, scratch=scratch, seed=seed, reporter=reporter)
+        except FetchError as error:
+            if not base_optional:
+                raise
+            note = f"likely wrong labels and outliers were not looked for: {error}"
+            dataset = replace(dataset, notes=(*dataset.notes, note))
+    if not audit:
+        return Prepared(dataset, start, choice, tuple(left_out(dataset)), source=str(options.path))
+    preprocessing = resolve("mobilenet_v2").preprocessing if start is None else start.preprocessing
+    looked = look_over(dataset, preprocessing, reporter)
+    return Prepared(looked.dataset, start, choice, looked.findings, looked.looks, str(options.path))
+
+
+def load_start(base: str | BaseOptions, *, scratch: bool = False, seed: int = 0, reporter: Reporter = NOBODY) -> Base:
+    """The base that a name, or options, mean, seeing images as asked for; with `scratch` at random, by `seed`.
+
+    Raises WeightsError, FetchError, and InputError for a size or a way of resizing that it cannot take.
+    """
+    options = base if isinstance(base, BaseOptions) else BaseOptions(base)
+    if scratch:
+        start = untrained_base(options.name, architecture=options.arch, seed=seed)
+    else:
+        names = None if options.classes_file is None else Path(options.classes_file)
+        start = load_base(options.name, architecture=options.arch, classes_file=names, reporter=reporter)
+    start = replace(start, preprocessing=with_choices(start.preprocessing, options.image_size, options.resize_mode))
+    check_input_size(start.network, start.preprocessing)
+    return start

@@ -1,0 +1,115 @@
+"""Going on with a run that was interrupted: everything it takes is in its folder."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from written_letters import write_letters
+
+from graft.data.letters import CYRILLIC
+from graft.errors import DataError, InputError, WeightsError
+from graft.training.recipe import Recipe
+from graft.weights.base import BUNDLED
+from graft.workflows.run import Run, read_run
+from graft.workflows.train import train
+
+
+@pytest.fixture
+def letters(tmp_path: Path) -> Path:
+    return write_letters(tmp_path / "letters", CYRILLIC[:3], 8)
+
+
+@pytest.fixture
+def interrupted(letters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a run that was stopped before its first step."""
+
+    def stop(*arguments: object, **more: object) -> None:
+        raise KeyboardInterrupt
+
+    out, recipe = tmp_path / "run", Recipe(schedule="step", label_smoothing=0.1)
+    with monkeypatch.context() as stopping, pytest.raises(KeyboardInterrupt):
+        stopping.setattr("graft.workflows.train.fit_level", stop)
+        train(letters, "latin_letters", "stages:1", out=out, epochs=1, seed=3, recipe=recipe, quiet=True)
+    return out
+
+
+def whole(letters: Path, out: Path) -> Run:
+    recipe = Recipe(epochs=1, schedule="step", label_smoothing=0.1)
+    return train(letters, "latin_letters", "stages:1", out=out, seed=3, recipe=recipe, quiet=True)
+
+
+def test_a_run_folder_alone_is_enough(
+    interrupted: Path, letters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir("/")
+    run = train(interrupted, resume=True, quiet=True)
+    again = whole(letters, tmp_path / "whole")
+    assert (run.level, run.val, run.images) == ("stages:1", again.val, again.images)
+    assert not (interrupted / ".lock").exists()
+
+
+def test_the_same_base_is_known_by_its_content_whatever_it_is_called(interrupted: Path, tmp_path: Path) -> None:
+    same = tmp_path / "renamed.safetensors"
+    shutil.copy(BUNDLED / "latin_letters.safetensors", same)
+    assert train(interrupted, str(same), resume=True, quiet=True).level == "stages:1"
+
+
+def test_another_base_is_refused(interrupted: Path, tmp_path: Path, letters: Path) -> None:
+    other = whole(letters, tmp_path / "other")
+    with pytest.raises(WeightsError, match=r"the weights that .*run was begun with"):
+        train(interrupted, str(other.folder), resume=True, quiet=True)
+
+
+def test_changed_data_is_refused_by_an_example(interrupted: Path, letters: Path) -> None:
+    gone = next((letters / CYRILLIC[0]).iterdir())
+    gone.unlink()
+    with pytest.raises(DataError, match=rf"without \d+ rows? of its split.csv, such as .*{CYRILLIC[0]}"):
+        train(interrupted, resume=True, quiet=True)
+
+
+def test_data_that_moved_is_found_where_it_is_now(interrupted: Path, letters: Path, tmp_path: Path) -> None:
+    letters.rename(tmp_path / "moved")
+    with pytest.raises(DataError, match="does not exist"):
+        train(interrupted, resume=True, quiet=True)
+    assert train(tmp_path / "moved", resume=True, out=interrupted, quiet=True).images == 24
+
+
+def test_what_is_given_must_not_differ(interrupted: Path) -> None:
+    with pytest.raises(InputError, match="seed was 3; schedule was 'step'"):
+        train(interrupted, seed=4, recipe=Recipe(schedule="plateau"), resume=True, quiet=True)
+    with pytest.raises(InputError, match="level was 'stages:1'"):
+        train(interrupted, level="head", resume=True, quiet=True)
+
+
+def test_a_finished_run_is_told_again(interrupted: Path) -> None:
+    run = train(interrupted, resume=True, quiet=True)
+    assert train(interrupted, resume=True, quiet=True).to_dict() == run.to_dict() == read_run(interrupted).to_dict()
+
+
+HOLDS = """
+import sys
+from pathlib import Path
+from graft.workflows.run import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_one_process_at_a_time_works_on_a_run_and_a_killed_one_holds_nothing(interrupted: Path) -> None:
+    command = [sys.executable, "-c", HOLDS, str(interrupted)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"held\n"
+        with pytest.raises(InputError, match="no other process works on"):
+            train(interrupted, resume=True, quiet=True)
+        process.kill()
+    assert train(interrupted, resume=True, quiet=True).level == "stages:1"
+
+
+@pytest.mark.parametrize("damage", ["args.yaml", "plan.json", "split.csv"])
+def test_a_damaged_beginning_is_one_sentence(interrupted: Path, damage: str) -> None:
+    (interrupted / damage).write_bytes(b"\xff: [")
+    with pytest.raises(InputError, match=r"expected"):
+        train(interrupted, resume=True, quiet=True)

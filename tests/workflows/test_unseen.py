@@ -1,0 +1,73 @@
+"""What is measured is measured on images that were not trained on, or it is said that it was not."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from written_letters import write_letters
+
+from graft.data.letters import CYRILLIC
+from graft.workflows.evaluate import evaluate
+from graft.workflows.train import train
+
+
+def test_images_that_were_trained_on_are_counted_apart_by_their_content(tmp_path: Path) -> None:
+    data = write_letters(tmp_path / "letters", CYRILLIC[:3], 10)
+    run = train(data, "latin_letters", "head", out=tmp_path / "run", quiet=True)
+    # Other names, another place: the content is the same.
+    shutil.copytree(data, tmp_path / "copied")
+    for path in (tmp_path / "copied").rglob("*.png"):
+        path.rename(path.with_name(f"other-{path.name}"))
+    write_letters(tmp_path / "new", CYRILLIC[:3], 4, seed=9)
+    for place in (data, tmp_path / "copied"):
+        found = evaluate(run.folder, place, quiet=True)
+        assert found.scores is not None and found.seen is not None
+        assert (found.scores.n, found.seen.n, len(found.trained_on)) == (run.val.n, 30 - run.val.n, 30 - run.val.n)
+        assert found.scores.top1 == pytest.approx(run.val.top1)
+        assert any(f"{found.seen.n} of 30 images" in note for note in found.notes)
+        assert found.to_dict()["top1"] == found.scores.top1
+    unseen = evaluate(run.folder, tmp_path / "new", quiet=True)
+    assert unseen.scores is not None and unseen.scores.n == 12 and unseen.seen is None
+
+
+def test_with_none_unseen_nothing_is_measured(tmp_path: Path) -> None:
+    data = tmp_path / "letters"
+    write_letters(data / "train", CYRILLIC[:3], 6)
+    write_letters(data / "val", CYRILLIC[:3], 4, seed=1)
+    run = train(data, "latin_letters", "head", out=tmp_path / "run", quiet=True)
+    found = evaluate(run.folder, data / "train", quiet=True)
+    assert found.scores is None and found.seen is not None and found.seen.n == 18
+    assert found.to_dict()["top1"] is None
+    assert found.notes[-1].endswith("nothing is measured")
+
+
+@pytest.fixture
+def leaky(tmp_path: Path) -> Path:
+    """Train and test with 12 test images of their own, and 15 that are copies of training images."""
+    data = tmp_path / "leaky"
+    write_letters(data / "train", CYRILLIC[:3], 10)
+    write_letters(data / "val", CYRILLIC[:3], 5, seed=1)
+    write_letters(data / "test", CYRILLIC[:3], 4, seed=2)
+    for letter in CYRILLIC[:3]:
+        for path in sorted((data / "train" / letter).iterdir())[:5]:
+            shutil.copy(path, data / "test" / letter / f"copy-{path.name}")
+    return data
+
+
+def test_copies_of_training_images_are_not_counted_in_the_headline(leaky: Path, tmp_path: Path) -> None:
+    run = train(leaky, "latin_letters", "head", out=tmp_path / "run", quiet=True)
+    assert run.test is not None and run.test.with_copies is not None
+    assert run.test.with_copies.n == 27 and run.test.n <= 12
+    assert run.val.with_copies is None or run.val.with_copies.n == 15
+    assert any("in test have copies in train" in note for note in run.notes)
+    assert "(optimistic)" in (run.folder / "report.html").read_text()
+
+
+def test_with_too_few_images_left_nothing_is_measured(leaky: Path, tmp_path: Path) -> None:
+    for path in (leaky / "test").rglob("*.png"):
+        if not path.name.startswith("copy-") and path.parent.name != CYRILLIC[0]:
+            path.unlink()
+    run = train(leaky, "latin_letters", "head", out=tmp_path / "run", quiet=True)
+    assert run.test is not None and run.test.top1 is None and run.test.n <= 4
+    assert str(run.test).startswith("not measured")
+    assert run.to_dict()["test"]["with_copies"]["n"] == 15 + run.test.n
