@@ -189,3 +189,66 @@ def test_a_wrong_arrow_is_seen_wherever_it_hides(file, text):
 )
 def test_a_right_arrow_is_left_alone(file, text):
     assert not wrong_arrows(SOURCE / file, text)
+
+
+MOST_PARAMETERS = 12
+
+
+def arrows_between_files() -> dict[str, set[str]]:
+    """For every module of graft, those that it imports as it is loaded."""
+    modules = {".".join([PACKAGE, *path.relative_to(SOURCE).with_suffix("").parts]): path for path in FILES}
+    found: dict[str, set[str]] = {}
+    for module, path in modules.items():
+        loaded = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if not guarded(node)]
+        names = [name for node in loaded for name, _ in imported(ast.unparse(node), module.rpartition(".")[0])]
+        # `from graft.room.file import name` is told as `graft.room.file.name`.
+        found[module] = {name for full in names for name in (full, full.rpartition(".")[0]) if name in modules}
+    return found
+
+
+def guarded(node: ast.stmt) -> bool:
+    """Whether a statement is not run as the module is loaded: a definition, or what only type checkers read."""
+    return isinstance(node, ast.FunctionDef | ast.ClassDef) or (
+        isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    )
+
+
+def test_no_modules_import_each_other_in_a_ring():
+    arrows, done = arrows_between_files(), set()
+
+    def visit(module: str, above: tuple[str, ...]) -> None:
+        assert module not in above, " -> ".join([*above[above.index(module) :], module])
+        if module not in done:
+            for other in sorted(arrows[module]):
+                visit(other, (*above, module))
+            done.add(module)
+
+    for module in sorted(arrows):
+        visit(module, ())
+    assert len(done) == len(FILES)
+
+
+def test_no_function_takes_a_list_of_parameters_that_nobody_can_hold_in_mind():
+    # Commands have an option for each; `train` offers the same in Python.
+    for path in FILES:
+        if room_of(path) == "cli":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name != "train":
+                count = len(node.args.posonlyargs) + len(node.args.args) + len(node.args.kwonlyargs)
+                assert count <= MOST_PARAMETERS, f"{path.relative_to(SOURCE)}: {node.name} takes {count}"
+
+
+def test_five_workflows_begin_with_the_one_prologue():
+    callers = {
+        path.stem
+        for path in (SOURCE / "workflows").glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "prepare"
+    }
+    assert callers == {"train", "advise", "compare", "audit", "evaluate"}
+    opening = {"open_dataset", "load_base", "look_over"}
+    for path in (SOURCE / "workflows").glob("*.py"):
+        names = {name.rpartition(".")[2] for name, _ in imported(path.read_text(encoding="utf-8"), PACKAGE)}
+        # The demo has images and a base of its own.
+        assert path.stem in ("prepare", "demo") or not names & opening, path.stem

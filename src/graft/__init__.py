@@ -15,34 +15,53 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from graft.accounting.counting import account
     from graft.audit.auditing import Audit
-    from graft.errors import GraftError, ImageError, InputError
+    from graft.audit.findings import Finding
+    from graft.data.dataset import Dataset
+    from graft.errors import CutError, DataError, FetchError, GraftError, ImageError, InputError, WeightsError
     from graft.models.catalog import list_models
     from graft.models.network import Network
+    from graft.progress import Reporter
     from graft.serving.predictor import Classifier, Prediction, load
     from graft.training.recipe import Recipe
+    from graft.transfer.advisor import Advice
+    from graft.transfer.levels import Plan
     from graft.weights.creating import create
     from graft.workflows.advise import advise
     from graft.workflows.audit import audit
     from graft.workflows.compare import compare
     from graft.workflows.comparison import Comparison
     from graft.workflows.evaluate import Evaluation, evaluate
-    from graft.workflows.run import Run
+    from graft.workflows.prepare import BaseOptions, DataOptions
+    from graft.workflows.run import Accuracy, Run
     from graft.workflows.train import train
 
 __version__ = "0.1.0"
 
+# Every public name and the module that it is from.
 _HOMES = {
+    "Accuracy": "graft.workflows.run",
+    "Advice": "graft.transfer.advisor",
     "Audit": "graft.audit.auditing",
+    "BaseOptions": "graft.workflows.prepare",
     "Classifier": "graft.serving.predictor",
     "Comparison": "graft.workflows.comparison",
+    "CutError": "graft.errors",
+    "DataError": "graft.errors",
+    "DataOptions": "graft.workflows.prepare",
+    "Dataset": "graft.data.dataset",
     "Evaluation": "graft.workflows.evaluate",
+    "FetchError": "graft.errors",
+    "Finding": "graft.audit.findings",
     "GraftError": "graft.errors",
     "ImageError": "graft.errors",
     "InputError": "graft.errors",
     "Network": "graft.models.network",
+    "Plan": "graft.transfer.levels",
     "Prediction": "graft.serving.predictor",
     "Recipe": "graft.training.recipe",
+    "Reporter": "graft.progress",
     "Run": "graft.workflows.run",
+    "WeightsError": "graft.errors",
     "account": "graft.accounting.counting",
     "advise": "graft.workflows.advise",
     "audit": "graft.workflows.audit",
@@ -55,17 +74,29 @@ _HOMES = {
 }
 
 __all__ = [
+    "Accuracy",
+    "Advice",
     "Audit",
+    "BaseOptions",
     "Classifier",
     "Comparison",
+    "CutError",
+    "DataError",
+    "DataOptions",
+    "Dataset",
     "Evaluation",
+    "FetchError",
+    "Finding",
     "GraftError",
     "ImageError",
     "InputError",
     "Network",
+    "Plan",
     "Prediction",
     "Recipe",
+    "Reporter",
     "Run",
+    "WeightsError",
     "__version__",
     "account",
     "advise",

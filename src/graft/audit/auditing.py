@@ -21,6 +21,7 @@ from graft.files import LOOKS, cache_folder
 from graft.images.preprocessing import Preprocessing
 from graft.progress import Reporter
 from graft.transfer.head import held_out_logits
+from graft.words import counted
 
 FOLDS = 5
 # Against the sum of losses, with features centred and scaled to a mean squared length of one. Candidates from 0.5 to 8
@@ -53,7 +54,7 @@ class Suspect:
         return {"path": self.path, "label": self.label, "confidence": self.confidence, "suggested": self.suggested}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Audit:
     """What was found in some data, the gravest first; `suspects` are the least believable labels, the worst first.
 
@@ -66,6 +67,10 @@ class Audit:
     suspects: tuple[Suspect, ...]
     notes: tuple[str, ...]
     seconds: float
+
+    def __repr__(self) -> str:
+        kinds = ", ".join(dict.fromkeys(finding.kind for finding in self.findings)) or "nothing"
+        return f"Audit({self.data!r}, {counted(len(self.dataset), 'image')}: {kinds})"
 
     def to_dict(self) -> dict[str, Any]:
         """As `graft audit --json` prints it."""

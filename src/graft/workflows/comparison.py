@@ -73,7 +73,7 @@ class Claim:
     holds: bool | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """Levels on `images` different images of `split`, in the order in which they were asked for.
 
@@ -94,6 +94,10 @@ class Comparison:
     seconds: float
     skipped: dict[str, str]
     notes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        levels = ", ".join(f"{each.level} {each.top1.value:.3f}" for each in self.levels)
+        return f"Comparison({self.data!r}, {self.split}: {levels}; best={self.best!r})"
 
     def outcome(self, level: str) -> LevelOutcome:
         return next(each for each in self.levels if each.level == level)

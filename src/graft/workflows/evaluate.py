@@ -24,7 +24,7 @@ from graft.workflows.prepare import BaseOptions, DataOptions, prepare
 from graft.workflows.run import ARGUMENTS_FILE, SPLIT_FILE
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
     """Scores of a model on one split of labelled images; `skipped` maps undecodable ones to the reason.
 
@@ -42,6 +42,11 @@ class Evaluation:
     notes: tuple[str, ...]
     seen: Scores | None = None
     trained_on: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        top1 = None if self.scores is None else round(self.scores.top1, 3)
+        n = 0 if self.scores is None else self.scores.n
+        return f"Evaluation({self.model!r}, {self.data!r}, split={self.split!r}, top1={top1}, n={n})"
 
     def to_dict(self) -> dict[str, Any]:
         """As `graft evaluate --json` prints it."""

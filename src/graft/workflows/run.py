@@ -30,7 +30,7 @@ SPLIT_FILE = "split.csv"
 LOCK_FILE = ".lock"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Accuracy:
     """Top-1 on `n` images of a split with Wilson's 95 % interval; None where `n` is too few to measure anything.
 
@@ -42,6 +42,11 @@ class Accuracy:
     top1_ci95: tuple[float, float] | None
     n: int
     with_copies: "Accuracy | None" = None
+
+    def __repr__(self) -> str:
+        interval = self.top1_ci95 and tuple(round(bound, 3) for bound in self.top1_ci95)
+        copies = "" if self.with_copies is None else f", with_copies={self.with_copies!r}"
+        return f"Accuracy(top1={self.top1 and round(self.top1, 3)}, top1_ci95={interval}, n={self.n}{copies})"
 
     def __str__(self) -> str:
         """For people: `96.7% of 153 images (95 % interval 92.6% to 98.6%)`."""
@@ -64,7 +69,7 @@ class Accuracy:
         return cls(values["top1"], interval and tuple(interval), values["n"], more and cls.from_dict(more))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """A finished training. `skipped` maps images that could not be decoded to the reason."""
 
@@ -81,6 +86,10 @@ class Run:
     engine: str
     skipped: dict[str, str]
     notes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        measured = self.val if self.test is None else self.test
+        return f"Run({str(self.folder)!r}, level={self.level!r}, {VAL if self.test is None else TEST}={measured!r})"
 
     def to_dict(self) -> dict[str, Any]:
         """As `graft train --json` prints it."""
