@@ -26,4 +26,4 @@ def test_nothing_is_written_to_stderr_when_quiet_and_progress_is_when_not(tmp_pa
     assert capfd.readouterr().err == ""
     graft.train(data, "latin_letters", "head", out=tmp_path / "told")
     said = capfd.readouterr()
-    assert "level head, cut pool, because" in said.err and said.out == ""
+    assert "level head, cut stage4, because" in said.err and said.out == ""
