@@ -7,6 +7,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from graft.audit.measuring import MOST_COLOURS, SIDE, THUMBNAIL, Measures, count_colours, measure, reduce, thumbnails
+from graft.data.readers.idx import read_idx
 from graft.images.decoding import decode
 
 
@@ -78,3 +79,31 @@ def test_a_thumbnail_hardly_changes_with_resolution(shared: Path) -> None:
     whole = measured(*map(np.asarray, images)).thumbnail.astype(int)
     half = measured(*(np.asarray(image.resize((113, 113))) for image in images)).thumbnail
     assert np.abs(whole - half).max() <= 8 and whole.std() > 10
+
+
+def same_as_alone(images: list[np.ndarray], seed: int) -> bool:
+    """Whether images of one size come out equal to the bit, alone and in a shuffled batch."""
+    order = np.random.default_rng(seed).permutation(len(images))
+    together = measured(*(images[place] for place in order))
+    alone = [measured(images[place]) for place in order]
+    return all(
+        np.array_equal(values, np.concatenate([getattr(each, name) for each in alone]))
+        for name, values in vars(together).items()
+    )
+
+
+@pytest.mark.parametrize("count", [2, 3, 7, 32, 61])
+def test_photographs_are_measured_alike_alone_and_in_any_company(shared: Path, count: int) -> None:
+    files = sorted((shared / "datasets/ants_bees").rglob("*.jpg"))[:: 390 // count][:count]
+    assert same_as_alone([decode(file.read_bytes()) for file in files], seed=count)
+
+
+def test_small_images_are_measured_alike_alone_and_in_any_company(shared: Path) -> None:
+    digits = read_idx(shared / "datasets/mnist").splits["train"]
+    assert same_as_alone([np.stack([digits.read(row)] * 3, axis=2) for row in range(40)], seed=0)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 128), (2, 3), (3, 128), (128, 3), (5, 5), (31, 127), (100, 75)])
+def test_images_of_any_size_are_measured_alike_alone_and_in_any_company(size: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, *size, 3), dtype=np.uint8)
+    assert same_as_alone(list(pixels), seed=0)
