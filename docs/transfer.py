@@ -215,10 +215,10 @@ def bases() -> dict[str, Base]:
 
 def expected_best(outcome: Outcome, base: Base) -> str:
     """The cut that the advisor would take if it went by what it expects before a race alone."""
-    from graft.transfer.advisor import UNLIKE, expected_gain
+    from graft.transfer.advisor import DIFFERENT, expected_gain
 
-    alike, crowding = outcome.shift < UNLIKE, base.parameters / outcome.images
-    return max(outcome.accuracy, key=lambda cut: expected_gain(alike, base.frozen[cut], crowding)[0])
+    similar, crowding = outcome.shift < DIFFERENT, base.parameters / outcome.images
+    return max(outcome.accuracy, key=lambda cut: expected_gain(similar, base.frozen[cut], crowding)[0])
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ SOURCE = Path(graft.__file__).parent
 PACKAGE = "graft"
 
 # The table of the design, section 4, as it stands, by level. A room imports itself freely.
-GROUND = ("errors", "files", "progress", "words")
+GROUND = ("errors", "files", "html", "progress", "words")
 LEVELS: tuple[dict[str, tuple[str, ...]], ...] = (
     {"images": (), "models": (), "accounting": (), "evaluation": ()},
     {"data": ("images",), "weights": ("models", "images")},
@@ -49,6 +49,7 @@ ALLOWED: dict[str, set[str]] = {
     # The ground floor, which all may import; the door names what is public, the command starts the command line.
     "errors": set(),
     "files": set(),
+    "html": set(),
     "progress": set(),
     "words": set(),
     "__init__": {"accounting", "audit", "models", "progress", "serving", "training", "transfer", "weights"}

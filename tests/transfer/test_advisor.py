@@ -1,12 +1,15 @@
 """The textbook's rule on what was measured."""
 
+import html
+import re
+
 import numpy as np
 import pytest
 import torch
 
 from graft.models.catalog import build, default_config
 from graft.models.network import Network
-from graft.transfer.advisor import apply_textbook, decide, expected_gain, frozen_fraction, plausible
+from graft.transfer.advisor import TrainingCost, apply_textbook, decide, expected_gain, frozen_fraction, plausible
 from graft.transfer.evidence import Evidence
 from graft.transfer.probe import StageProbe
 from graft.transfer.race import Standing
@@ -92,18 +95,18 @@ def test_a_head_that_nothing_beats_is_explained_with_the_nearest_rival(network):
 
 def test_more_is_expected_of_deep_levels_where_images_are_unlike_the_bases_own_and_not_too_few(network):
     counts = {"a": 50, "b": 50}
-    assert apply_textbook(evidence(0.02), counts).alike and not apply_textbook(evidence(0.4), counts).alike
+    assert apply_textbook(evidence(0.02), counts).similar and not apply_textbook(evidence(0.4), counts).similar
     cuts = plausible(network)
     assert list(cuts) == ["head", "stages:1", "stages:2", "all"]
     fractions = [frozen_fraction(network, cut) for cut in cuts.values()]
     assert fractions[0] == 1 and fractions[-1] == 0 and fractions == sorted(fractions, reverse=True)
-    of_alike, of_unlike, of_few = (
-        [expected_gain(alike, each, crowding)[0] for each in fractions]
-        for alike, crowding in ((True, 1e3), (False, 1e3), (False, 1e5))
+    of_similar, of_different, of_few = (
+        [expected_gain(similar, each, crowding)[0] for each in fractions]
+        for similar, crowding in ((True, 1e3), (False, 1e3), (False, 1e5))
     )
-    assert of_alike == sorted(of_alike, reverse=True)
-    assert of_unlike == sorted(of_unlike)
-    assert of_few[-1] < of_few[1] < of_unlike[1]
+    assert of_similar == sorted(of_similar, reverse=True)
+    assert of_different == sorted(of_different)
+    assert of_few[-1] < of_few[1] < of_different[1]
 
 
 def test_a_base_that_separates_nothing_is_warned_of(network):
@@ -113,3 +116,39 @@ def test_a_base_that_separates_nothing_is_warned_of(network):
     warning = decide(network, blind, {"a": 50, "b": 50}).warning
     assert "does not suit" in warning and "52.0%" in warning
     assert decide(network, evidence(0.4), {"a": 50, "b": 50}).warning is None
+
+
+def test_the_advice_of_a_notebook_has_the_measurements_the_race_the_choice_and_the_reasons(network):
+    standings = [standing("head", 0.0, 0.0), standing("stages:1", 0.06, 0.05), standing("all", None, -0.02)]
+    cost = TrainingCost(12.4, 300 * 2**20, 2**20)
+    advice = decide(network, evidence(0.4), {"a": 50, "b": 50}, standings, cost)
+    page = advice._repr_html_()
+    stages, race = re.findall("<table>.*?</table>", page)
+    assert [re.findall(">([^<>]+)</t[hd]>", row) for row in stages.split("<tr>")[2:]][-1] == [
+        "pool", "0.400", "90.0%", "55.0% to 95.0%"
+    ]  # fmt: skip
+    assert "stages:1 *" in race and "+6.0 ± 5.9" in race and "head *" not in race
+    assert "level stages:1, cut stage3" in page and "about 12 s of training, 300 MiB of memory, 1 MiB of cache" in page
+    assert all(html.escape(reason) in page for reason in advice.plan.reasons)
+    assert "<table>" in page and page.count("<table>") == 2
+    assert decide(network, evidence(0.4), {"a": 50})._repr_html_().count("<table>") == 1
+
+
+def test_nothing_in_the_advice_of_a_notebook_is_taken_for_markup(network):
+    evil = '<script>alert("1")</script>'
+    shift = Shift((StageShift(evil, 0.4),), (0.4,) * 4)
+    measured = Evidence(9, shift, (StageProbe(evil, 0.9, (0.8, 1.0), 9),), (), (evil,))
+    page = decide(network, measured, {"a": 50, "b": 50})._repr_html_()
+    # The stage, and the reason and the note that name it.
+    assert "<script" not in page and page.count(html.escape(evil)) >= 3
+
+
+def test_values_print_on_one_short_line(network):
+    standings = [standing("head", 0.0, 0.0), standing("stages:1", 1 / 17, 0.05)]
+    advice = decide(network, evidence(0.4), {"a": 50, "b": 50}, standings)
+    low, high = advice.accuracy_ci95
+    assert repr(advice) == f"Advice(level='stages:1', cut='stage3', accuracy=0.750 ({low:.3f} to {high:.3f}))"
+    assert repr(decide(network, evidence(0.4), {"a": 50})) == "Advice(level='frozen:0.4', cut='stage2')"
+    assert repr(advice.plan) == "Plan(level='stages:1', cut='stage3')"
+    assert repr(advice.race[1]) == "Standing(level='stages:1', gain=+0.059 on 200 images, expected=+0.050 ± 0.039)"
+    assert repr(advice.evidence) == "Evidence(n=100, mean shift=0.400, best probe 0.900 on 'pool')"

@@ -108,7 +108,7 @@ def test_a_run_as_is_is_a_base_in_the_classes_that_it_was_read_in(tmp_path: Path
     data = write_letters(tmp_path / "two", ("B", "E"), 10)
     again = train(data, str(first.folder), "as-is", out=tmp_path / "again")
     assert load_model(again.folder / "model").outputs == ((LATIN.index("B"),), (LATIN.index("E"),))
-    with pytest.raises(DataError, match="among the base's 5 by name, got 'M'"):
+    with pytest.raises(DataError, match="among the base's 5 classes, got 'M'"):
         train(write_letters(tmp_path / "other", ("B", "M"), 10), str(first.folder), "as-is", out=tmp_path / "none")
     # A new head has an output for every class.
     head = train(data, str(first.folder), "head", out=tmp_path / "head")

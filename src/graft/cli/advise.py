@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -90,59 +91,37 @@ def advise(
 
 
 def _print(advice: Advice) -> None:
+    from graft.transfer.advice_table import RACE_COLUMNS, STAGE_COLUMNS, outcome, race_rows, reasons, stage_rows
+
     console = Console()
-    console.print(_stages(advice))
+    console.print(_table(STAGE_COLUMNS, stage_rows(advice)))
     if advice.race:
         typer.echo("")
-        console.print(_race(advice))
-    typer.echo(f"\nlevel {advice.plan.level}, cut {advice.plan.cut}")
-    if advice.accuracy is not None and advice.accuracy_ci95 is not None:
-        low, high = advice.accuracy_ci95
-        typer.echo(f"expected on unseen images {advice.accuracy:.1%} ({low:.1%} to {high:.1%})")
-    if advice.cost is not None:
-        seconds = "" if advice.cost.seconds is None else f"about {advice.cost.seconds:.0f} s of training, "
-        memory, disk = advice.cost.peak_bytes / 2**20, advice.cost.cache_bytes / 2**20
-        typer.echo(f"takes {seconds}{memory:,.0f} MiB of memory, {disk:,.0f} MiB of cache")
-    for reason in (*advice.plan.reasons, *advice.evidence.notes, *([advice.warning] if advice.warning else [])):
+        console.print(_table(RACE_COLUMNS, race_rows(advice)))
+    typer.echo("")
+    for line in outcome(advice):
+        typer.echo(line)
+    for reason in reasons(advice):
         typer.echo(f"- {reason}")
 
 
-def _stages(advice: Advice) -> Table:
-    table = _table("stage", "shift", "linear probe", "95 % interval")
-    probes = {row.stage: row for row in advice.evidence.probe}
-    for row in advice.evidence.shift.stages:
-        probe = probes.get(row.stage)
-        interval = f"{probe.ci95[0]:.1%} to {probe.ci95[1]:.1%}" if probe else ""
-        shift = "–" if row.value is None else f"{row.value:.3f}"
-        table.add_row(row.stage, shift, f"{probe.accuracy:.1%}" if probe else "", interval)
-    return table
-
-
-def _race(advice: Advice) -> Table:
-    table = _table("level", "tried", "images", "over the head", "expected", "whole training")
-    for row in advice.race:
-        gain = "" if row.gain is None or row.error is None else f"{100 * row.gain:+.1f} ± {196 * row.error:.1f}"
-        seconds = "" if row.whole_seconds is None else f"{row.whole_seconds:.0f} s"
-        expected = f"{100 * row.expected:+.1f} ± {196 * row.deviation:.1f}"
-        mark = " *" if row.level == advice.plan.level else ""
-        table.add_row(f"{row.level}{mark}", f"{row.share:.0%}", f"{row.n:,}", gain, expected, seconds)
-    return table
-
-
 def _bases(found: list[BaseAdvice]) -> Table:
-    table = _table("base", "level", "expected", "95 % interval", "shift")
+    rows = []
     for each in found:
         advice = each.advice
         accuracy = "–" if advice.accuracy is None else f"{advice.accuracy:.1%}"
         interval = "" if advice.accuracy_ci95 is None else "{:.1%} to {:.1%}".format(*advice.accuracy_ci95)
         shift = advice.evidence.shift.mean
-        table.add_row(each.base, advice.plan.level, accuracy, interval, "–" if shift is None else f"{shift:.3f}")
-    return table
+        rows.append((each.base, advice.plan.level, accuracy, interval, "–" if shift is None else f"{shift:.3f}"))
+    return _table(("base", "level", "expected", "95 % interval", "shift"), rows)
 
 
-def _table(first: str, *columns: str) -> Table:
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    first, *figures = columns
     table = Table(box=None, pad_edge=False)
     table.add_column(first, overflow="fold")
-    for column in columns:
+    for column in figures:
         table.add_column(column, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
     return table

@@ -41,7 +41,7 @@ def contestants(work: Work, rule: TextbookRule) -> list[Contestant]:
     for level, cut in plausible(network).items():
         planned = plan_level(level, network, True)
         rows = outlook(network, planned, resolved, len(work.dataset.classes), images, shape).stages
-        expected = expected_gain(rule.alike, frozen_fraction(network, cut), per_image)
+        expected = expected_gain(rule.similar, frozen_fraction(network, cut), per_image)
         found.append(Contestant(level, *expected, float(sum(row.total_macs for row in rows))))
     return found
 

@@ -1,9 +1,10 @@
-"""Which level suits the images: measurements, the textbook's rule on them, and a race of the plausible levels.
+"""The advisor: chooses a level from measurements on the images, the textbook's rule, and a race of plausible levels.
 
-The rule has four scenarios. Few images like the base's own: keep everything but the head (1). Many such: freeze 60 to
-80 % (2). Few that are unlike: freeze a third to a half, since late features are made for something else (3). Many such:
-train everything from the pretrained start (4). It names the scenario, and decides where there was no race. Before a
-race, what is expected of each level is what recorded trainings gave (docs/transfer.md).
+The rule has four scenarios. With few images, similar to the base's own, keep everything but the head (1). With many
+similar images, freeze 60 to 80 % of the weight layers (2). With few images, different from the base's own, freeze a
+third to a half, because late features are specific to the source classes (3). With many different images, train
+everything from the pretrained start (4). The rule names the scenario, and decides when there was no race. The gain that
+is expected of each level before the race comes from recorded training runs (docs/transfer.md).
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,28 +17,29 @@ from graft.models.network import HEAD, Network
 from graft.transfer.evidence import Evidence
 from graft.transfer.levels import Plan, plan_level, weight_layers
 from graft.transfer.race import Standing, winner
+from graft.words import counted
 
-# Images per class from which there are many: between the textbook's hundreds and its ten thousands.
+# From this many images per class on there are many; the textbook calls hundreds few and tens of thousands many.
 MANY = 1000
-# Mean shift in nats per channel from which images are unlike the source's. Photographs gave 0.02 to 0.05, digits on
-# a base that knows CIFAR-10 0.13, enlarged thumbnails 0.17 to 0.24, sketches 0.19 and more.
-UNLIKE = 0.1
-# By few and alike: the number of the scenario and the level that the rule has for it.
+# From this mean shift on, in nats per channel, images count as different from the source's. Photographs gave 0.02 to
+# 0.05, digits on a base trained on CIFAR-10 0.13, enlarged thumbnails 0.17 to 0.24, sketches 0.19 and more.
+DIFFERENT = 0.1
+# (few, similar): the number of the scenario and the level that the rule takes.
 SCENARIOS = {
     (True, True): (1, "head"),
     (False, True): (2, "frozen:0.7"),
     (True, False): (3, "frozen:0.4"),
     (False, False): (4, "all"),
 }
-# Parameters per image from which training them all is expected to gain less.
+# Above this many parameters per image, training all of them is expected to gain less.
 CROWDED = 5000
-# What can win, from the cheapest; levels with the same cut are one.
+# The levels that can win, cheapest first; `plausible` drops those whose cut another one has.
 CONTENDERS = ("head", "stages:1", "stages:2", "frozen:0.7", "frozen:0.4", "all")
 
 
 @dataclass(frozen=True)
 class TrainingCost:
-    """What the advised training takes on this machine: seconds, bytes of memory at its peak, bytes in the cache."""
+    """What training at the advised level costs on this machine: seconds, peak memory and cache size in bytes."""
 
     seconds: float | None
     peak_bytes: int
@@ -46,10 +48,10 @@ class TrainingCost:
 
 @dataclass(frozen=True)
 class Advice:
-    """A plan, the textbook's scenario (1 to 4) and level, what was measured, the race, and what following it costs.
+    """The chosen plan, the textbook's scenario (1 to 4) and level, the measurements, the race, and the cost.
 
-    `accuracy` is what is expected on unseen images, with a 95 % interval; None without a race. `warning` says why
-    the base does not suit the images at all, None where it does.
+    `accuracy` is the accuracy expected on unseen images, with a 95 % interval; both are None without a race. `warning`
+    says why the base does not suit the images at all, and is None when it does.
     """
 
     plan: Plan
@@ -62,7 +64,21 @@ class Advice:
     cost: TrainingCost | None = None
     warning: str | None = None
 
+    def __repr__(self) -> str:
+        expected = ""
+        if self.accuracy is not None and self.accuracy_ci95 is not None:
+            low, high = self.accuracy_ci95
+            expected = f", accuracy={self.accuracy:.3f} ({low:.3f} to {high:.3f})"
+        return f"Advice(level={self.plan.level!r}, cut={self.plan.cut!r}{expected})"
+
+    def _repr_html_(self) -> str:
+        """The evidence and the choice as tables, for notebooks."""
+        from graft.transfer.advice_table import advice_html
+
+        return advice_html(self)
+
     def to_dict(self) -> dict[str, Any]:
+        """The keys that `graft advise --json` prints."""
         measured = self.evidence.to_dict()
         return {
             **self.plan.to_dict(),
@@ -83,27 +99,31 @@ class Advice:
 
 @dataclass(frozen=True)
 class TextbookRule:
-    """The textbook's rule applied: its scenario, its level, and the reasons in words."""
+    """The textbook's rule applied to some images: its scenario and level, and the reasons in words.
+
+    `similar` says whether the images are like those that the base was trained on.
+    """
 
     scenario: int
     level: str
-    alike: bool
+    similar: bool
     reasons: tuple[str, ...]
 
 
 def apply_textbook(evidence: Evidence, counts: Mapping[str, int]) -> TextbookRule:
-    """The rule for images of which there are `counts` by class, on measurements of some of them."""
+    """Apply the rule to images whose number in each class is `counts`; `evidence` may come from a sample of them."""
     per_class = int(median(counts.values()))
     few = per_class < MANY
-    alike, why = _alike(evidence)
-    scenario, level = SCENARIOS[few, alike]
-    size = f"{per_class:,} images per class are {'few' if few else 'many'} ({MANY:,} divide)"
-    rule = f"scenario {scenario}, {'few' if few else 'many'} images {'like' if alike else 'unlike'} the base's own"
-    return TextbookRule(scenario, level, alike, (size, why, f"{rule}: the textbook's rule is {level}"))
+    similar, why = _similarity(evidence)
+    scenario, level = SCENARIOS[few, similar]
+    amount, kind = "few" if few else "many", "similar to" if similar else "different from"
+    size = f"{amount} images: the median class has {per_class:,}, and {MANY:,} or more count as many"
+    rule = f"scenario {scenario}, {amount} images {kind} the base's own: the textbook's rule is {level}"
+    return TextbookRule(scenario, level, similar, (size, why, rule))
 
 
 def plausible(network: Network) -> dict[str, str]:
-    """The levels that can win with their cuts, from the cheapest, each cut once."""
+    """The levels that can win, with their cuts, cheapest first; each cut occurs once."""
     cuts: dict[str, str] = {}
     for level in sorted(CONTENDERS, key=lambda level: -network.cuts.index(plan_level(level, network, True).cut)):
         cut = plan_level(level, network, True).cut
@@ -113,24 +133,24 @@ def plausible(network: Network) -> dict[str, str]:
 
 
 def frozen_fraction(network: Network, cut: str) -> float:
-    """The part of the weight layers before the head that a cut freezes."""
+    """The fraction of the weight layers before the head that a cut freezes, 0 to 1."""
     layers = {name: count for name, count in weight_layers(network).items() if name != HEAD}
-    behind = network.cuts.index(cut)
-    frozen = sum(count for name, count in layers.items() if network.cuts.index(name) <= behind)
+    last = network.cuts.index(cut)
+    frozen = sum(count for name, count in layers.items() if network.cuts.index(name) <= last)
     return frozen / max(1, sum(layers.values()))
 
 
-def expected_gain(alike: bool, frozen: float, parameters_per_image: float) -> tuple[float, float]:
-    """The accuracy over the head's that is expected of a level that freezes this part of the layers, before any race,
-    and the standard deviation of that.
+def expected_gain(similar: bool, frozen: float, parameters_per_image: float) -> tuple[float, float]:
+    """The gain over the head expected of a level before any race, and its standard deviation, both in accuracy.
 
-    Of images like the base's own, training more makes worse. Of others it makes better, the more the deeper, unless
-    there are too few images for so many parameters (of all layers before the head). The numbers sum up recorded
-    trainings (docs/transfer.md).
+    `frozen` is the fraction of the weight layers that the level freezes; `parameters_per_image` counts the parameters
+    of all layers before the head. On images similar to the base's own, training more layers lowers the accuracy. On
+    other images it raises the accuracy, and more so the more layers train, unless there are too few images for the
+    parameters. The constants summarise recorded training runs (docs/transfer.md).
     """
     if frozen >= 1:
         return 0.0, 0.0
-    if alike:
+    if similar:
         return -0.01 - 0.04 * (1 - frozen), 0.02
     crowding = max(0.0, log2(parameters_per_image / CROWDED))
     return 0.04 + 0.05 * (1 - crowding) * (1 - frozen), 0.03
@@ -143,9 +163,9 @@ def decide(
     race: Sequence[Standing] = (),
     cost: TrainingCost | None = None,
 ) -> Advice:
-    """The advice on measurements of some images, of which there are `counts` by class, and on a race.
+    """Decide on a level from measurements on the images, their number in each class (`counts`), and a race.
 
-    Without one it is the textbook's rule. Raises CutError where the network cannot serve the level.
+    Without a race the textbook's rule decides. Raises CutError if the network has no cut for the level.
     """
     rule = apply_textbook(evidence, counts)
     warning = _unsuited(evidence, counts)
@@ -162,22 +182,26 @@ def decide(
     return Advice(chosen, rule.scenario, rule.level, evidence, tuple(race), accuracy, interval, cost, warning)
 
 
-def _alike(evidence: Evidence) -> tuple[bool, str]:
-    """Whether the images are like those the base was trained on, and by what."""
+def _similarity(evidence: Evidence) -> tuple[bool, str]:
+    """Whether the images are similar to those that the base was trained on, and the reason in words."""
     shift = evidence.shift.mean
     if shift is not None:
-        alike = shift < UNLIKE
-        return (
-            alike,
-            f"they are {'like' if alike else 'unlike'} the base's own: a shift of {shift:.2f} ({UNLIKE} divides)",
+        similar = shift < DIFFERENT
+        kind = "similar to" if similar else "different from"
+        return similar, (
+            f"the images are {kind} the base's own: their shift is {shift:.2f} nats per channel, and {DIFFERENT} or "
+            "more count as different"
         )
     if not evidence.probe:
-        return True, "nothing tells whether they are like the base's own; that they are is assumed"
-    # Features that serve the source's classes best serve like images best too.
+        return True, "similarity to the base's own images is assumed, because nothing could be measured"
+    # The last features separate the source's classes best, and so they do with similar images.
     last = evidence.probe[-1].stage
-    alike = max(evidence.probe, key=lambda row: row.accuracy).stage in (last, evidence.probe[-2].stage)
-    where = "at the end" if alike else "before the end"
-    return alike, f"the base has no batch norm to compare them by, but separates their classes best {where}"
+    similar = max(evidence.probe, key=lambda row: row.accuracy).stage in (last, evidence.probe[-2].stage)
+    where, kind = ("last", "similar to") if similar else ("earlier", "different from")
+    return similar, (
+        f"the base has no batch norm to measure the shift by, but its {where} stages separate the classes best, so the "
+        f"images count as {kind} the base's own"
+    )
 
 
 def _probed(evidence: Evidence) -> tuple[str, ...]:
@@ -185,34 +209,36 @@ def _probed(evidence: Evidence) -> tuple[str, ...]:
         return ()
     best = max(evidence.probe, key=lambda row: row.accuracy)
     low, high = best.ci95
-    return (f"a linear classifier does best on {best.stage}: {best.accuracy:.1%} ({low:.1%} to {high:.1%})",)
+    return (f"a linear probe does best on {best.stage}: {best.accuracy:.1%} ({low:.1%} to {high:.1%})",)
 
 
 def _raced(race: Sequence[Standing], best: Standing) -> tuple[str, ...]:
-    """What the race says for the winner, and against what it beat."""
+    """Why the winner won the race, and which levels it cannot be told from."""
     if best.gain is None:
-        said = f"{best.level} is expected to gain {best.expected:+.1%} over the head; it was not tried"
+        why = f"{best.level} is expected to gain {best.expected:+.1%} over the head; the race did not try it"
     elif best is race[0]:
         others = [each for each in race[1:] if each.gain is not None]
         if not others:
-            return ("nothing but the head was tried",)
+            return ("the race tried only the head",)
         nearest = max(others, key=lambda each: each.expected)
-        said = (
-            f"no level is expected to beat the head: the nearest, {nearest.level}, gained {nearest.gain:+.1%} (± "
-            f"{1.96 * (nearest.error or 0):.1%}) on {nearest.n} held-out images after {nearest.share:.0%} of its "
-            f"training, with what was known before {nearest.expected:+.1%}"
-        )
+        why = f"no level is expected to beat the head: the nearest, {nearest.level}, {_tried(nearest)}"
     else:
-        said = (
-            f"{best.level} gained {best.gain:+.1%} (± {1.96 * (best.error or 0):.1%}) over the head on {best.n} "
-            f"held-out images after {best.share:.0%} of its training, with what was known before {best.expected:+.1%}"
-        )
+        why = f"{best.level} {_tried(best)}"
     ties = [each.level for each in race if each is not best and abs(each.expected - best.expected) <= best.deviation]
-    return (said, f"within the uncertainty of it: {', '.join(ties)}") if ties else (said,)
+    return (why, f"within the uncertainty of that: {', '.join(ties)}") if ties else (why,)
+
+
+def _tried(standing: Standing) -> str:
+    """What the trials of a level gave, in words."""
+    return (
+        f"gained {standing.gain:+.1%} (± {1.96 * (standing.error or 0):.1%}) over the head on "
+        f"{counted(standing.n, 'held-out image')} after {standing.share:.0%} of its training, which with the "
+        f"expectation from before the race makes {standing.expected:+.1%}"
+    )
 
 
 def _unsuited(evidence: Evidence, counts: Mapping[str, int]) -> str | None:
-    """Why the base does not suit these images at all: no stage separates their classes better than guessing."""
+    """The warning that the base does not suit these images, if no stage separates their classes better than chance."""
     if not evidence.probe:
         return None
     majority = max(counts.values()) / max(1, sum(counts.values()))
@@ -220,6 +246,6 @@ def _unsuited(evidence: Evidence, counts: Mapping[str, int]) -> str | None:
     if best.ci95[0] > majority:
         return None
     return (
-        f"this base does not suit the images: a linear classifier on its best stage, {best.stage}, is right in "
-        f"{best.accuracy:.1%} ({best.ci95[0]:.1%} to {best.ci95[1]:.1%}), always the commonest class in {majority:.1%}"
+        f"this base does not suit the images: a linear probe on its best stage, {best.stage}, reaches "
+        f"{best.accuracy:.1%} ({best.ci95[0]:.1%} to {best.ci95[1]:.1%}), the majority class {majority:.1%}"
     )

@@ -1,4 +1,4 @@
-"""The advice as an image: shift and probe by stage on the left, the race on the right."""
+"""The advice as a chart: shift and probe by stage on the left, the race on the right."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from graft.transfer.advisor import Advice
 
 
 def draw_advice(advice: Advice, path: Path) -> None:
-    """Write a PNG, aside and renamed. Raises OSError."""
+    """Write the chart as a PNG, atomically. Raises OSError if the file cannot be written."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4.5), layout="constrained")
@@ -33,6 +33,6 @@ def draw_advice(advice: Advice, path: Path) -> None:
             right.plot(100 * standing.gain, row, "x", color=colour)
     right.set_yticks(range(len(advice.race)), [standing.level for standing in advice.race])
     right.axvline(0, color="tab:gray", linewidth=1)
-    right.set_xlabel("points over the head: expected with 95 % interval (o), measured (x)")
+    right.set_xlabel("accuracy over the head in points: expected with 95 % interval (o), measured (x)")
     right.set_title(f"chosen: {advice.plan.level}")
     write_aside(path, lambda file: figure.savefig(file, dpi=120, format="png"))

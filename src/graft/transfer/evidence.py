@@ -1,4 +1,4 @@
-"""All that one pass over the target images tells about a base: shift, probe and transferability, by stage."""
+"""The evidence of one pass over the target images: shift, probe and transferability of every stage of a base."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,13 +17,19 @@ from graft.transfer.transferability import StageTransferability, h_score, logme
 
 @dataclass(frozen=True)
 class Evidence:
-    """Measurements on `n` images; `notes` say what could not be measured and why."""
+    """Measurements on `n` images, by stage; `notes` say what could not be measured, and why."""
 
     n: int
     shift: Shift
     probe: tuple[StageProbe, ...]
     transferability: tuple[StageTransferability, ...]
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        shift = "None" if self.shift.mean is None else f"{self.shift.mean:.3f}"
+        best = max(self.probe, key=lambda row: row.accuracy, default=None)
+        probe = "" if best is None else f", best probe {best.accuracy:.3f} on {best.stage!r}"
+        return f"Evidence(n={self.n}, mean shift={shift}{probe})"
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -38,21 +44,21 @@ class Evidence:
 def gather_evidence(
     network: Network, batches: Iterable[tuple[Tensor, np.ndarray, np.ndarray | None]], seed: int = 0
 ) -> Evidence:
-    """Measure `batches` of images (N, C, H, W), float, normalised as the weights want them, with labels and, if they
-    have any, groups, int (N,) both.
+    """Measure `network` on `batches` of (images, labels, groups).
 
-    Images are on the network's device; the network is left as it was. Too few images to probe leave `probe` and
-    `transferability` empty. Raises ValueError when there are no images at all.
+    Images are float (N, C, H, W), normalised as the weights expect, and on the network's device. Labels and groups are
+    int (N,); groups may be None. The network is left as it was. With too few images to probe, `probe` and
+    `transferability` are empty and a note says so. Raises ValueError if there are no images at all.
     """
     features: dict[str, list[np.ndarray]] = {}
     labels: list[np.ndarray] = []
     groups: list[np.ndarray] = []
     with ShiftMeter(network).reading() as meter, torch.inference_mode():
-        for images, of_batch, groups_of_batch in batches:
+        for images, batch_labels, batch_groups in batches:
             for stage, maps in network.feature_maps(images).items():
                 features.setdefault(stage, []).append(pool_maps(maps))
-            labels.append(of_batch)
-            groups += [] if groups_of_batch is None else [groups_of_batch]
+            labels.append(batch_labels)
+            groups += [] if batch_groups is None else [batch_groups]
     if not labels:
         raise ValueError("expected images to measure, got none")
     joined, targets = {stage: np.concatenate(parts) for stage, parts in features.items()}, np.concatenate(labels)
@@ -67,5 +73,5 @@ def gather_evidence(
 
 
 def pool_maps(maps: Tensor) -> np.ndarray:
-    """The mean over space of (N, C, H, W), or vectors (N, C) as they are, as float32 (N, C)."""
+    """Maps (N, C, H, W) averaged over their pixels, or vectors (N, C) unchanged, as float32 (N, C)."""
     return (maps.mean((2, 3)) if maps.ndim == 4 else maps).float().cpu().numpy()

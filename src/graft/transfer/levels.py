@@ -1,12 +1,13 @@
-"""Levels of transfer learning, each of them a cut.
+"""Where a level becomes a cut: `plan_level`.
 
-as-is       trunk: everything, read in your classes    crown: nothing
+level       trunk, frozen                              crown, trained
+as-is       everything, with its own classes           nothing
 head        all but the head                           a new head
 stages:K    all but the last K stages                  the last K stages and a new head
 frozen:F    the first fraction F of weight layers      the rest and a new head
 all         nothing                                    everything, pretrained start, new head
 scratch     nothing                                    everything, random start
-auto        what the advisor measured
+auto        the level that the advisor chooses from measurements
 """
 
 import re
@@ -23,18 +24,24 @@ LEVELS = ("as-is", "head", "stages:K", "frozen:F", "all", "scratch", "auto")
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be frozen and why: the level as the user spells it, its cut, and the reasons in words."""
+    """What is frozen and why: the level as the user spells it, its cut, and the reasons in words.
+
+    `cut` is the name of the last frozen stage, `input` if nothing is frozen.
+    """
 
     level: str
     cut: str
     reasons: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"Plan(level={self.level!r}, cut={self.cut!r})"
 
     def to_dict(self) -> dict[str, Any]:
         return {"level": self.level, "cut": self.cut, "reasons": list(self.reasons)}
 
 
 def check_level(level: str) -> str:
-    """`level` if it is spelt like one. Raises CutError before anything is loaded."""
+    """Return `level` if it is spelled like one. Needs no network. Raises CutError otherwise."""
     if level in ("as-is", "head", "all", "scratch", "auto"):
         return level
     if re.fullmatch(r"stages:[1-9]\d*", level):
@@ -44,29 +51,29 @@ def check_level(level: str) -> str:
         return level
     raise CutError(
         f"expected a level, one of {', '.join(LEVELS)} (K from 1, F from 0 to 1), got {level!r}"
-        f"{did_you_mean(level, [name.partition(':')[0] for name in LEVELS])}: spell it like these"
+        f"{did_you_mean(level, [name.partition(':')[0] for name in LEVELS])}: choose one of these"
     )
 
 
 def plan_level(level: str, network: Network, pretrained: bool) -> Plan:
-    """The cut of a level in `network`. Raises CutError for a level the network cannot serve."""
+    """The plan for a level: its cut in `network`, and why. Raises CutError if the network cannot serve the level."""
     check_level(level)
-    chosen = _plan(level, network, pretrained)
+    chosen = _cut(level, network, pretrained)
     if chosen.cut == network.cuts[-2] and not any(True for _ in network.head.parameters()):
         raise CutError(
             f"expected a level that leaves something to train, got {level!r}: the head of "
-            f"{network.config.architecture} has fixed codes; use --level stages:1 or --level all"
+            f"{network.config.architecture} has nothing to train; use --level stages:1 or --level all"
         )
     return chosen
 
 
-def _plan(level: str, network: Network, pretrained: bool) -> Plan:
+def _cut(level: str, network: Network, pretrained: bool) -> Plan:
     if level == "auto":
         if not pretrained:
             return Plan("scratch", INPUT, ("the base has no weights, so there is nothing to keep",))
-        reason = "nothing was measured, and a new head is the cheapest level and the safest where images are few"
+        reason = "nothing was measured, and a new head is the cheapest level, and the safest one for few images"
         return Plan("head", network.cuts[-2], (reason,))
-    reasons = (f"--level {level} was asked for",)
+    reasons = (f"--level {level} was given",)
     name, _, number = level.partition(":")
     if name == "as-is":
         return Plan(level, HEAD, reasons)
@@ -80,7 +87,7 @@ def _plan(level: str, network: Network, pretrained: bool) -> Plan:
 
 
 def weight_layers(network: Network) -> dict[str, int]:
-    """Convolutions and linear layers in every stage, by name, in order."""
+    """The number of convolutions and linear layers in every stage, by name, in order."""
     layers = {}
     for stage in network.stages:
         modules = [module for part in stage.parts for module in network.get_submodule(part).modules()]
@@ -89,18 +96,18 @@ def weight_layers(network: Network) -> dict[str, int]:
 
 
 def _before_last_stages(network: Network, count: int) -> str:
-    """The cut that leaves `count` stages with weights, and whatever has none behind them, to the crown."""
+    """The cut that leaves to the crown the last `count` stages with weights, and any stages without between them."""
     trainable = [name for name, layers in weight_layers(network).items() if layers and name != HEAD]
     if count > len(trainable):
         raise CutError(
             f"expected at most {len(trainable)} stages to train in {network.config.architecture} "
-            f"({', '.join(trainable)}), got {count}: lower it, or use --level all"
+            f"({', '.join(trainable)}), got {count}: ask for fewer, or use --level all"
         )
     return network.cuts[network.cuts.index(trainable[-count]) - 1]
 
 
 def _after_fraction(network: Network, fraction: float) -> str:
-    """The cut whose share of frozen weight layers is nearest to `fraction`, the earlier of two; never past the head."""
+    """The cut whose frozen share of weight layers is nearest to `fraction`; the earlier of two, and never the head."""
     layers = weight_layers(network)
     total, frozen, shares = sum(layers.values()), 0, {INPUT: 0.0}
     for name, count in layers.items():
@@ -108,6 +115,6 @@ def _after_fraction(network: Network, fraction: float) -> str:
         if name != HEAD and count:
             shares[name] = frozen / total
     nearest = min(shares, key=lambda cut: abs(shares[cut] - fraction))
-    # Nothing with weights lies between the last such stage and the head: freeze what has none as well.
+    # No weights lie between the last stage that has any and the head, so everything up to the head can be frozen.
     last = list(shares)[-1]
     return network.cuts[-2] if nearest == last else nearest

@@ -1,10 +1,10 @@
-"""How well a linear classifier does on the features of each stage, by cross-validation.
+"""Linear probes: the cross-validated accuracy of a linear classifier on the features of each stage.
 
 Alain and Bengio 2016, "Understanding intermediate layers using linear classifier probes", arXiv 1610.01644. The
-classifier is ridge regression on one-hot classes. Its leave-one-out error has a closed form, so a penalty costs
-nothing to try, and 250 images of 1280 features take 0.03 s. On photographs, sketches and enlarged CIFAR-10 it was
-within 0.06 of logistic regression at each of six stages, above it as often as below, at a fifth to a seventieth of the
-time.
+classifier is ridge regression on one-hot classes. Its leave-one-out error has a closed form, so trying a penalty costs
+almost nothing: 250 images with 1,280 features take 0.03 s. On photographs, sketches and enlarged CIFAR-10 its accuracy
+was within 0.06 of logistic regression's at each of six stages, above it as often as below, in a fifth to a seventieth
+of the time.
 """
 
 from collections.abc import Mapping
@@ -18,16 +18,16 @@ from graft.errors import DataError
 from graft.evaluation.scores import wilson_interval
 
 FOLDS = 5
-# Candidates for the penalty, in mean squared lengths of the centred features.
+# Candidates for the penalty, in units of the mean squared length of the centred features.
 PENALTIES = 10.0 ** np.arange(-4, 3.1, 0.5)
 
 
 @dataclass(frozen=True)
 class StageProbe:
-    """Accuracy on the features of a stage over `n` held-out images, and where the true one lies in 95 cases of 100.
+    """Accuracy of a probe on the features of a stage over `n` held-out images, with its 95 % confidence interval.
 
-    `ci95` is Wilson's interval of the folds taken together. All stages share their folds, so a difference between two
-    of them is better known than their intervals suggest.
+    `ci95` is Wilson's interval over all folds together. The stages share their folds, so a difference between two
+    stages is known better than their intervals suggest.
     """
 
     stage: str
@@ -46,24 +46,25 @@ def probe(
     folds: int = FOLDS,
     groups: np.ndarray | None = None,
 ) -> tuple[StageProbe, ...]:
-    """Probe the features (N, D) of every stage, by name, with `labels` int (N,); D may differ by stage.
+    """Probe the features (N, D) of every stage, by name, with `labels` int (N,); D may differ between stages.
 
-    Images of one group, int (N,), are in the same fold.
-
-    A class with one image is a wrong answer to give, never a question: it is trained on in every fold and not counted
-    in `n`. Raises DataError when there are fewer than two classes, or no class has two images.
+    Images of one group, int (N,), are always in the same fold. The image of a class with only one is trained on in
+    every fold and never held out, so it is not counted in `n`. Raises DataError if there are fewer than two classes, or
+    if no class has two images.
     """
     from threadpoolctl import threadpool_limits
 
     classes, labels = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
-        raise DataError(f"expected images of two classes or more to probe with, got {len(classes)}: add another")
+        raise DataError(
+            f"expected images of two classes or more to probe with, got {len(classes)}: add images of another class"
+        )
     fold = stratified_folds(labels, folds, seed, groups)
     count = int((fold >= 0).sum())
     if not count:
         raise DataError("expected a class with two images or more to probe with, got one of each: add images")
     rows = []
-    # The matrices are small: threads that wait for each other cost more than they compute.
+    # The matrices are small: synchronising threads would cost more than the products themselves.
     with threadpool_limits(1):
         for stage, values in features.items():
             right = int((held_out_answers(values, labels, fold) == labels).sum())
@@ -72,11 +73,11 @@ def probe(
 
 
 def held_out_answers(features: np.ndarray, labels: np.ndarray, fold: np.ndarray) -> np.ndarray:
-    """The class of every image by a classifier trained without its fold, int (N,), -1 where `fold` is negative."""
+    """Predict the class of every image from the other folds, int (N,); -1 for images whose `fold` is negative."""
     x = features.astype(np.float64)
     x -= x.mean(0)
     if x.shape[0] < x.shape[1]:
-        # A rotation into the span of the images, which neither the penalty nor the answers can see.
+        # Rotate into the span of the images, which changes neither the penalty nor the answers.
         x = np.asarray(np.linalg.qr(x.T, mode="r")).T
     targets = np.eye(labels.max() + 1)[labels]
     answers = np.full(len(labels), -1)
@@ -88,10 +89,11 @@ def held_out_answers(features: np.ndarray, labels: np.ndarray, fold: np.ndarray)
 
 
 def fit_ridge(x: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """weight (D, C) and bias (C,) for `x` (n, D) and `targets` (n, C), by the penalty of least leave-one-out error.
+    """Fit ridge regression, with the penalty that minimises the leave-one-out error.
 
-    An image left out is missed by its residual over one minus its leverage (Allen 1974, "The relationship between
-    variable selection and data augmentation and a method for prediction", Technometrics 16(1)).
+    Takes `x` (n, D) and `targets` (n, C), and returns weight (D, C) and bias (C,). The leave-one-out error of an image
+    is its residual divided by one minus its leverage (Allen 1974, "The relationship between variable selection and data
+    augmentation and a method for prediction", Technometrics 16(1)).
     """
     centre, base = x.mean(0), targets.mean(0)
     x, targets = x - centre, targets - base

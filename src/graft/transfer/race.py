@@ -1,10 +1,10 @@
-"""A race of levels: each trained briefly from kept activations, on the same folds, until a few are left.
+"""The race: plausible levels are trained briefly from cached activations, on the same folds, until a few are left.
 
-Successive halving (Jamieson and Talwalkar 2016, arXiv 1502.07943): every round trains the levels that are left for a
-larger share of their whole training and drops the half that looks worse. Whatever leads at the end has been tried as
-long as anything, or is tried now. A level is judged image by image against
-the head, which costs next to nothing to solve to its optimum, so that what is hard for both counts for neither. What
-little a few held-out images can tell is weighed against what was expected before the race.
+Successive halving (Jamieson and Talwalkar 2016, arXiv 1502.07943): every round trains the remaining levels for a larger
+share of their full training and drops the worse half. The level that leads at the end has been trained for as large a
+share as any other, or else is trained for it then. Levels are compared with the head image by image, so images that are
+hard for both favour neither; the head is solved to its optimum, which costs next to nothing. A few held-out images are
+weak evidence, so the measured gain is combined with the gain expected before the race.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,24 +12,28 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# Shares of a whole training, round by round. The later ones tell more: a level that trains much is at first worse than
-# the head that it began with, whatever it ends at.
+# Shares of the full training, one per round. Later rounds tell more: a level that trains many layers is at first worse
+# than the head that it started with, wherever it ends.
 SHARES = (0.1, 0.4)
-# Folds that the images are dealt into; one is held out at a time, and more than one in the last round.
+# The images are dealt into FOLDS folds, of which one is held out per trial. A level has one trial in each round, but
+# LAST_FOLDS in the last.
 FOLDS, LAST_FOLDS = 4, 2
-# Levels that are expected to end so far below the best one are not entered, in accuracy.
+# Levels that are expected to end this far below the best one, in accuracy, do not enter the race.
 HOPELESS = 0.03
-# What the race may cost, of the multiply-adds of training all levels to the end. From kept activations a trial takes
-# less than half of the time of so many in a whole training.
+# The cost that the race may reach, as a share of the multiply-adds of training every level to the end. The time share
+# is less than half of that, because trials run from cached activations.
 ALLOWANCE = 0.4
-# Levels this close are as good: nobody would notice the difference, and the cheaper one is taken.
+# Levels whose accuracy differs by no more than this count as equal, and the cheaper one is taken.
 TIE = 0.003
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """A level, the gain over the head that is expected of it with its standard deviation (accuracy), and what its
-    training costs, in any unit."""
+    """A level that enters the race.
+
+    `expected` is the gain over the head expected before the race and `deviation` its standard deviation, in accuracy.
+    `cost` is that of the full training, in any unit.
+    """
 
     level: str
     expected: float
@@ -39,23 +43,25 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Trial:
-    """A level after a share of its training without a fold: which of that fold's images it got right, bool (n,)."""
+    """One brief training run without a fold: which images of that fold it classifies correctly, bool (n,)."""
 
     right: np.ndarray
     seconds: float
 
 
-# Trains a level without a fold for a share of its whole training; the head, by whatever share, to its optimum.
+# (level, held-out fold, share): fits a level on the other folds for that share of its full training. The head is solved
+# to its optimum whatever the share.
 FitLevel = Callable[[str, int, float], Trial]
 
 
 @dataclass(frozen=True)
 class Standing:
-    """How a level left the race.
+    """The result of a level in the race.
 
-    `gain` is its accuracy over the head's on the same `n` held-out images and `error` the standard error of that;
-    both are None where it was not tried. `expected` is the gain to go by, with what was expected before weighed in, and
-    `deviation` its standard deviation. `seconds` of trials, and of a whole training judging by them.
+    `gain` is its accuracy minus the head's on the same `n` held-out images, and `error` the standard error of that
+    difference; both are None for a level without a trial. `expected` combines the measured gain with the one expected
+    before the race, and `deviation` is its standard deviation. `share` is that of the full training in its last trials,
+    `seconds` the time that these took, and `whole_seconds` the estimate for the full training.
     """
 
     level: str
@@ -69,25 +75,32 @@ class Standing:
     seconds: float
     whole_seconds: float | None
 
+    def __repr__(self) -> str:
+        measured = "" if self.gain is None else f", gain={self.gain:+.3f} on {self.n} images"
+        return f"Standing(level={self.level!r}{measured}, expected={self.expected:+.3f} ± {1.96 * self.deviation:.3f})"
+
 
 def race(
     contestants: Sequence[Contestant], fit: FitLevel, out_of_time: Callable[[], bool] = lambda: False
 ) -> tuple[Standing, ...]:
-    """Race `contestants`, the head first, then by cost. A trial that `ALLOWANCE` has no room for is not made."""
+    """Race `contestants`, which are the head and then the other levels by rising cost.
+
+    A trial that would exceed `ALLOWANCE` does not run.
+    """
     head, *others = contestants
     likely = max(each.expected for each in contestants) - HOPELESS
-    purse = ALLOWANCE * sum(each.cost for each in contestants)
+    budget = ALLOWANCE * sum(each.cost for each in contestants)
     solved = [fit(head.level, fold, 1.0) for fold in range(FOLDS)]
     standings = {head.level: _of_head(head, solved)} | {each.level: _standing(each, 0.0, [], solved) for each in others}
 
     def try_out(each: Contestant, share: float) -> bool:
-        """Whether there was room for a trial."""
-        nonlocal purse
+        """Give a level its trials of this round; False if the budget has no room for one."""
+        nonlocal budget
         trials: list[Trial] = []
         for fold in range(LAST_FOLDS if share == SHARES[-1] else 1):
-            if purse < share * each.cost or out_of_time():
+            if budget < share * each.cost or out_of_time():
                 break
-            purse -= share * each.cost
+            budget -= share * each.cost
             trials.append(fit(each.level, fold, share))
         if trials:
             standings[each.level] = _standing(each, share, trials, solved)
@@ -106,17 +119,17 @@ def race(
 
 
 def _beaten(each: Contestant, now: Standing) -> bool:
-    """Whether the head was expected to lead before, and does by more than the uncertainty after a trial.
+    """Whether a level drops out: it was expected to lose to the head, and after a trial it trails beyond uncertainty.
 
-    A trial alone does not tell: where a level was expected to gain, short ones are too hard on it.
+    A level that was expected to gain never drops out for a trial alone, because short trials underrate it.
     """
     return each.expected < 0 and now.expected < -now.deviation
 
 
 def winner(standings: Sequence[Standing]) -> Standing:
-    """The level with the highest gain to go by, if that exceeds its uncertainty, else the head.
+    """The level with the highest expected gain, if the gain exceeds its uncertainty; otherwise the head.
 
-    Of levels that are as good it is the first, since they are ordered by cost; but none untried if the highest was.
+    Among equally good levels the cheapest wins. An untried level wins only if the highest gain is an untried level's.
     """
     head, *others = standings
     highest = max(standings, key=lambda each: each.expected)
@@ -127,10 +140,10 @@ def winner(standings: Sequence[Standing]) -> Standing:
 
 
 def paired_gain(right: np.ndarray, of_other: np.ndarray) -> tuple[float, float]:
-    """Accuracy over another classifier's on the same images, bool (n,) each, and its standard error.
+    """The difference in accuracy between two classifiers on the same images, bool (n,) each, and its standard error.
 
-    Only images that just one of the two gets right tell anything (McNemar 1947). One is added to their number, so
-    that the error is not nothing where both agree on a few images.
+    Only the images that exactly one of the two classifies correctly carry information (McNemar 1947). One is added to
+    their number, so that the error is not zero when both agree on a few images.
     """
     count = len(right)
     better, worse = int((right & ~of_other).sum()), int((~right & of_other).sum())
@@ -149,7 +162,7 @@ def _standing(each: Contestant, share: float, trials: list[Trial], solved: list[
     right = np.concatenate([trial.right for trial in trials])
     of_head = np.concatenate([trial.right for trial in solved[: len(trials)]])
     gain, error = paired_gain(right, of_head)
-    # Two normal distributions about the same gain, multiplied.
+    # The product of two normal distributions of the same gain: the measured one and the prior.
     measured, before = 1 / error**2, 1 / each.deviation**2
     expected = (measured * gain + before * each.expected) / (measured + before)
     seconds = sum(trial.seconds for trial in trials)

@@ -1,14 +1,15 @@
-"""How far images are from the ones a network was trained on, stage by stage, without those images.
+"""Domain shift by stage: how far images are from those that a network was trained on, measured without the latter.
 
-Batch norm remembers the source domain: the running mean and variance of every channel at its input. What the target
-images make of the same channels is compared with that by the Kullback-Leibler divergence between two Gaussians,
+Batch norm remembers the source domain as the running mean and variance of every channel at its input. These are
+compared with the statistics of the same channels on the target images, by the Kullback-Leibler divergence between two
+Gaussians,
 
     KL(target | source) = 1/2 [ln(v_s / v_t) + (v_t + (m_t - m_s)^2) / v_s - 1],
 
-in nats, averaged over the channels of a layer. Both variances have the layer's epsilon added, as in the layer itself.
-The other direction divides by the variance of the target, and blank backgrounds silence channels: it gave 8.5 where
-this one gives 0.45, in the second quarter of a MobileNet v2 that looks at sketches, and 0.34 for photographs in the
-last, more than for sketches here.
+in nats, averaged over the channels of a layer. The layer's epsilon is added to both variances, as in the layer itself.
+The opposite direction divides by the target's variance, which is near zero in channels that blank backgrounds silence.
+In the second quarter of a MobileNetV2 on sketches it gave 8.5 where this direction gives 0.45, and in the last quarter
+on photographs it gave 0.34, more than this direction gives for sketches.
 """
 
 from collections.abc import Iterable, Iterator
@@ -27,7 +28,7 @@ QUARTERS = 4
 
 @dataclass(frozen=True)
 class StageShift:
-    """Mean divergence over the batch norms of a stage, in nats per channel; None where the stage has none."""
+    """Mean divergence over the batch norms of a stage, in nats per channel; None if the stage has no batch norm."""
 
     stage: str
     value: float | None
@@ -35,18 +36,22 @@ class StageShift:
 
 @dataclass(frozen=True)
 class Shift:
-    """Divergence by stage, the head left out, and by quarter of the network's batch norms, the first nearest the image.
+    """Divergence by stage, without the head, and by quarter of the network's batch norms, counted from the input.
 
-    `reason` says why every value is None, and is None otherwise.
+    If every value is None, `reason` says why; otherwise it is None.
     """
 
     stages: tuple[StageShift, ...]
     quarters: tuple[float | None, ...]
     reason: str | None = None
 
+    def __repr__(self) -> str:
+        mean = "None" if self.mean is None else f"{self.mean:.3f}"
+        return f"Shift(mean={mean}, stages={len(self.stages)})"
+
     @property
     def mean(self) -> float | None:
-        """Mean over the quarters."""
+        """Mean over the quarters, in nats per channel."""
         return _mean([value for value in self.quarters if value is not None])
 
     def to_dict(self) -> dict[str, Any]:
@@ -54,10 +59,10 @@ class Shift:
 
 
 def domain_shift(network: Network, batches: Iterable[Tensor]) -> Shift:
-    """The shift of `batches` of images (N, C, H, W), float, normalised as the weights of `network` want them.
+    """Measure the shift of `batches` of images, float (N, C, H, W), normalised as the weights of `network` expect.
 
-    One pass in evaluation mode; the network is left as it was. Two dozen images told photographs from
-    sketches.
+    This is one pass in evaluation mode; the network is left as it was. Two dozen images were enough to tell photographs
+    from sketches.
     """
     with ShiftMeter(network).reading() as meter, torch.inference_mode():
         for images in batches if meter.has_norms else ():
@@ -66,7 +71,7 @@ def domain_shift(network: Network, batches: Iterable[Tensor]) -> Shift:
 
 
 class ShiftMeter:
-    """Sums of what reaches every batch norm of a network; for callers that have their own reason for a forward pass."""
+    """Collects the statistics at the input of every batch norm while a caller runs a network for its own purpose."""
 
     def __init__(self, network: Network) -> None:
         self._network = network
@@ -78,12 +83,12 @@ class ShiftMeter:
 
     @property
     def has_norms(self) -> bool:
-        """Whether there is anything to compare with."""
+        """Whether the network has batch norms to compare with."""
         return bool(self._sums)
 
     @contextmanager
     def reading(self) -> Iterator["ShiftMeter"]:
-        """Put the network in evaluation mode and read whatever runs through it, until the end of the block."""
+        """Within the block, keep the network in evaluation mode and read every batch that runs through it."""
         modes = {module: module.training for module in self._network.modules()}
         hooks = [norm.register_forward_pre_hook(sums.add) for norm, sums in self._sums.items()]
         self._network.eval()
@@ -96,7 +101,7 @@ class ShiftMeter:
                 module.training = training
 
     def shift(self) -> Shift:
-        """What was read so far. Raises ValueError when nothing was."""
+        """The shift of everything read so far. Raises ValueError if nothing was read."""
         found = {name: [self._sums[norm].divergence() for norm in norms] for name, norms in self._norms.items()}
         stages = tuple(StageShift(name, _mean(values)) for name, values in found.items())
         in_order = [value for values in found.values() for value in values]
@@ -104,8 +109,8 @@ class ShiftMeter:
         reason = None
         if not self._sums:
             reason = (
-                f"{self._network.config.architecture} has no batch norm, and so no memory of the images it was "
-                "trained on to compare with"
+                f"{self._network.config.architecture} has no batch norm, so the shift from the images it was trained "
+                "on cannot be measured"
             )
         return Shift(stages, quarters, reason)
 
@@ -123,8 +128,8 @@ class _Sums:
         self._second = torch.zeros_like(self._mean)
 
     def add(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        # Rows of pixels in single precision, sums over them in double. torch.var_mean takes 18 times as long, longer
-        # than the network itself.
+        # Sums over pixels are in single precision, sums over images in double. torch.var_mean takes 18 times as long,
+        # longer than the network itself.
         maps = inputs[0].float()
         norms = torch.linalg.vector_norm(maps, dim=(2, 3))
         self._count += maps.numel() // maps.shape[1]
@@ -132,8 +137,11 @@ class _Sums:
         self._second += norms.cpu().double().square().sum(0)
 
     def divergence(self) -> float:
-        """Mean over channels. One whose running variance is below epsilon is left out: it was silent in the source
-        domain, so there is no spread to measure a distance by, and a whisper on it would outweigh all others."""
+        """Mean divergence over the channels, in nats.
+
+        Channels whose running variance is below epsilon are left out. They were silent in the source domain, so they
+        have no spread to measure a distance by, and the faintest activity there would outweigh all other channels.
+        """
         if not self._count:
             raise ValueError("expected images to measure the shift of, got none")
         mean = self._first / self._count
@@ -151,13 +159,13 @@ class _Sums:
 def gaussian_divergence(
     mean: np.ndarray, variance: np.ndarray, source_mean: np.ndarray, source_variance: np.ndarray
 ) -> np.ndarray:
-    """KL(N(mean, variance) | N(source_mean, source_variance)) in nats, element by element; variances above zero."""
+    """KL(N(mean, variance) | N(source_mean, source_variance)) in nats, elementwise; variances are above zero."""
     square = np.square(mean - source_mean)
     return np.asarray(0.5 * (np.log(source_variance / variance) + (variance + square) / source_variance - 1))
 
 
 def _batch_norms(module: nn.Module) -> list[nn.BatchNorm2d]:
-    """Those that keep running statistics, in order."""
+    """The batch norms that keep running statistics, in order."""
     norms = [each for each in module.modules() if isinstance(each, nn.BatchNorm2d)]
     return [norm for norm in norms if norm.running_mean is not None]
 

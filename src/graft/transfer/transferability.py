@@ -1,6 +1,6 @@
-"""How well features suit labels, in one number and without training: LogME and the H-score.
+"""Transferability scores: LogME and the H-score rate how well features suit labels, without training.
 
-They compare features of the same images, from several bases or stages; alone they say little.
+They compare features of the same images from several bases or stages; a score alone says little.
 """
 
 from dataclasses import asdict, dataclass
@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 
-# LogME settles in a few rounds, but creeps where features separate the classes without error.
+# LogME converges in a few rounds, but slowly where features separate the classes without error.
 LOGME_ROUNDS = 100
 LOGME_TOLERANCE = 1e-6
-# Stands in for a zero to divide by: the weights of features that explain nothing, the error of those that explain all.
+# Replaces a zero divisor: the weights of features that explain nothing, the error of features that explain everything.
 TINY = 1e-12
 
 
 @dataclass(frozen=True)
 class StageTransferability:
-    """Both scores of the features of a stage; higher is better."""
+    """Both scores of a stage's features; higher is better."""
 
     stage: str
     logme: float
@@ -28,10 +28,11 @@ class StageTransferability:
 
 
 def logme(features: np.ndarray, labels: np.ndarray) -> float:
-    """Logarithm of the maximum evidence per image, averaged over classes, for (N, D) and int (N,).
+    """LogME: the maximum log evidence per image, averaged over classes, of features (N, D) and labels int (N,).
 
-    You, Liu, Wang and Long 2021, "LogME", arXiv 2102.11005, algorithm 1: each class, as zeros and ones, is a linear
-    function of the features with weights of precision alpha and noise of precision beta, both as likely as can be.
+    You, Liu, Wang and Long 2021, "LogME", arXiv 2102.11005, algorithm 1. Each class, as zeros and ones, is modelled as
+    a linear function of the features, with weights of precision alpha and noise of precision beta; the two precisions
+    maximise the evidence.
     """
     from threadpoolctl import threadpool_limits
 
@@ -41,7 +42,7 @@ def logme(features: np.ndarray, labels: np.ndarray) -> float:
     with threadpool_limits(1):
         axes, lengths = _left_axes(x)
     along = axes.T @ targets
-    # What no weights can explain.
+    # The part of the targets that no weights can explain.
     beyond = (np.square(targets).sum(0) - np.square(along).sum(0)).clip(min=0)
     squares = np.square(lengths)[:, None]
     alpha, beta = np.ones(targets.shape[1]), np.ones(targets.shape[1])
@@ -56,12 +57,12 @@ def logme(features: np.ndarray, labels: np.ndarray) -> float:
 
 
 def h_score(features: np.ndarray, labels: np.ndarray) -> float:
-    """Variance between classes in units of the variance of features (N, D), summed over directions; labels int (N,).
+    """H-score: the variance between classes relative to the variance of the features, summed over directions.
 
-    Bao et al. 2019, "An Information-Theoretic Approach to Transferability in Task Transfer Learning", with the
-    covariance shrunk as by Ibrahim, Ponomareva and Mazumder 2021, "Newer is not always better", arXiv 2110.06893:
-    without that, more features than images score C - 1 whatever they are. The amount of shrinkage is that of Ledoit
-    and Wolf 2004, "A well-conditioned estimator for large-dimensional covariance matrices".
+    Features are (N, D), labels int (N,). Bao et al. 2019, "An Information-Theoretic Approach to Transferability in Task
+    Transfer Learning", with the covariance shrunk as in Ibrahim, Ponomareva and Mazumder 2021, "Newer is not always
+    better", arXiv 2110.06893: without shrinkage, any features that outnumber the images score C - 1. The amount of
+    shrinkage follows Ledoit and Wolf 2004, "A well-conditioned estimator for large-dimensional covariance matrices".
     """
     from threadpoolctl import threadpool_limits
 
@@ -84,7 +85,7 @@ def h_score(features: np.ndarray, labels: np.ndarray) -> float:
 
 
 def _left_axes(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Left singular vectors (N, r) of `x` (N, D) and their singular values (r,), none of them zero."""
+    """Left singular vectors (N, r) of `x` (N, D) and their singular values (r,), without those that are zero."""
     if x.shape[0] < x.shape[1]:
         values, axes = np.linalg.eigh(x @ x.T)
     else:
@@ -113,7 +114,7 @@ def _evidence(
     count: int,
     width: int,
 ) -> np.ndarray:
-    """Log evidence of each class, (C,): the determinant by singular values."""
+    """Log evidence of each class, (C,), with the determinant computed from the singular values."""
     weights, _, missed = _posterior(alpha, beta, squares, along, beyond)
     determinant = np.log(alpha + beta * squares).sum(0) + (width - len(squares)) * np.log(alpha)
     gaussians = width * np.log(alpha) + count * np.log(beta / (2 * np.pi))

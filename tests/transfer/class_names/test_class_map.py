@@ -26,7 +26,7 @@ def test_a_class_map_is_read_from_json(tmp_path: Path) -> None:
 def test_a_file_that_is_no_class_map_is_one_sentence(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "map.json"
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"expected a class map, JSON like .*map\.json: mend it"):
+    with pytest.raises(InputError, match=r"expected a class map, JSON like .*map\.json: correct the file"):
         read_class_map(path)
 
 

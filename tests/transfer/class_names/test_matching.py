@@ -72,7 +72,7 @@ def test_ants_and_bees_are_found_in_imagenet_with_synonyms_and_without(imagenet:
 def test_nine_classes_of_cifar_are_found_in_imagenet_and_deer_is_not(imagenet: tuple[str, ...]) -> None:
     cifar = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
     for names in (imagenet, SHORT_NAMES):
-        with pytest.raises(DataError, match=r"got 'deer'.*: say with --class-map FILE") as error:
+        with pytest.raises(DataError, match=r"got 'deer'.*: assign .* with --class-map FILE") as error:
             read_classes(cifar, names)
         assert not any(repr(name) in str(error.value) for name in cifar if name != "deer")
         found = dict(zip(cifar, read_classes(cifar, names, {"deer": ("gazelle", 352)}), strict=True))
@@ -160,7 +160,7 @@ def test_a_class_map_that_fits_nothing_is_refused_by_name(imagenet: tuple[str, .
 
 
 def test_near_names_are_offered_for_what_is_not_found(imagenet: tuple[str, ...]) -> None:
-    with pytest.raises(DataError, match=r"among the base's 1000 by name, got 'elefant' \(did you mean 'elephant'\?\)"):
+    with pytest.raises(DataError, match=r"among the base's 1,000 classes, got 'elefant' \(did you mean 'elephant'\?\)"):
         read_classes(("ants", "elefant"), imagenet)
     with pytest.raises(DataError, match=r"\(12 in all\)"):
         read_classes(tuple(f"{letter}{letter}{letter}" for letter in "abcdefghijkl"), imagenet)

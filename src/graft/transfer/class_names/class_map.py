@@ -1,4 +1,4 @@
-"""The class map: a file in which the user says which of a base's classes count for which of theirs."""
+"""The class map: a file in which the user assigns the base's classes to their own."""
 
 import json
 from collections.abc import Mapping
@@ -6,17 +6,17 @@ from pathlib import Path
 
 from graft.errors import InputError
 
-# For each class of the user the base's classes that count for it, by name or by index.
+# For each of the user's classes, the base's classes that count for it, by name or by index.
 ClassMap = Mapping[str, tuple[str | int, ...]]
 
-# A line for every class of ImageNet-21k takes a twentieth of this.
+# Twenty times what a line for every class of ImageNet-21k takes.
 LARGEST_CLASS_MAP_BYTES = 16 * 2**20
 
 
 def read_class_map(path: Path) -> ClassMap:
-    """The class map in a JSON file: `{"class": "base class" | index | [either, …], …}`.
+    """Read a class map from a JSON file: `{"class": "base class" | index | [either, …], …}`.
 
-    Raises InputError for a file that is none.
+    Raises InputError if the file cannot be read or holds anything else.
     """
     try:
         with path.expanduser().open("rb") as file:
@@ -31,7 +31,7 @@ def read_class_map(path: Path) -> ClassMap:
     except (ValueError, AttributeError, RecursionError):
         raise InputError(
             'expected a class map, JSON like {"ants": "ant", "dogs": ["beagle", 207]}, of '
-            f"{LARGEST_CLASS_MAP_BYTES // 2**20} MiB at most, got something else in {path}: mend it"
+            f"{LARGEST_CLASS_MAP_BYTES // 2**20} MiB at most, got something else in {path}: correct the file"
         ) from None
 
 

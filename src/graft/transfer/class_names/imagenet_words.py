@@ -1,8 +1,8 @@
-"""Everyday words for what ImageNet-1k calls by narrower or other names, as indices of its 1,000 classes.
+"""Everyday words for things that ImageNet-1k names differently or more narrowly, with the indices of its classes.
 
-`ranges` are inclusive. The classes and their order: Russakovsky et al. 2015, "ImageNet Large Scale Visual Recognition
-Challenge", arXiv 1409.0575. Where ImageNet has only a near relative, that one stands for the word (sorrel for horse, ox
-for cow). There is no word for a person, a house, a deer or a giraffe: no class shows one.
+Ranges are inclusive. The classes and their order are those of Russakovsky et al. 2015, "ImageNet Large Scale Visual
+Recognition Challenge", arXiv 1409.0575. Where ImageNet has only a near relative, that class stands for the word (sorrel
+for horse, ox for cow). Person, house, deer and giraffe are missing, because no class shows them.
 """
 
 import re
@@ -251,13 +251,13 @@ WORDS = {
     "lake": "975",
 }
 
-# Names at a few places tell ImageNet's classes in their usual order from any other thousand.
+# The names at these indices tell ImageNet's classes in their usual order from any other thousand classes.
 ANCHORS = {1: "goldfish", 207: "golden retriever", 291: "lion", 404: "airliner", 817: "sports car", 985: "daisy"}
 
 
 @cache
 def imagenet_words() -> dict[str, frozenset[int]]:
-    """Every word of the list with the indices of the classes that it covers."""
+    """Every word of the list, with the indices of the classes that it covers."""
     return {word: frozenset(_indices(ranges)) for words, ranges in WORDS.items() for word in words.split(", ")}
 
 

@@ -1,9 +1,9 @@
-"""The user's classes in a base that knows others: which of the base's classes count for each, found by name.
+"""Matches the user's classes with those of a base by name: which of the base's classes count for each.
 
-Case, accents, underscores and hyphens do not matter. Names that are all of them the base's own are taken as such. Else
-each is looked up as it is written, then in the singular: first in the list of everyday words for ImageNet's classes,
-then among the base's names, then among the synonyms that those list between commas. An explicit class map goes before
-all of it.
+Case, accents, underscores and hyphens do not matter. If every name is one of the base's own, the names are matched
+directly. Otherwise each name is looked up as written and then in the singular: first in the list of everyday words for
+ImageNet's classes, then among the base's names, then among the comma-separated synonyms in these. A class map takes
+precedence over all of that.
 """
 
 from collections import defaultdict
@@ -19,19 +19,20 @@ from graft.transfer.class_names.class_map import ClassMap, read_class_map
 from graft.transfer.class_names.imagenet_words import ANCHORS, imagenet_words
 from graft.transfer.class_names.spelling import fold_spelling, spellings_of
 from graft.weights.saved import Outputs
+from graft.words import counted
 
 How = Literal["literally", "by name", "by the word list", "by a synonym", "by the class map"]
-# Where a name is looked up in turn: the base's classes by what is written there.
+# Lookups in the order in which they are tried: how a name was found, and indices of the base's classes by name.
 Tables = tuple[tuple[How, Mapping[str, Iterable[int]]], ...]
 
-# So many are shown where a sentence could name thousands.
+# Most names in one sentence, and most notes, where there could be thousands.
 SHOWN = 6
 MOST_NOTES = 20
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How one of the user's classes is read in a base: the indices of the base's classes that count for it."""
+    """One of the user's classes, the indices of the base's classes that count for it, and how they were found."""
 
     name: str
     base_classes: tuple[int, ...]
@@ -44,11 +45,11 @@ def find_outputs(
     base_outputs: Outputs | None = None,
     class_map: str | Path | None = None,
 ) -> tuple[Outputs, tuple[str, ...]]:
-    """For every one of `classes` the outputs of a base's network that count for it, and what a user should know of it.
+    """Find the outputs of a base's network that count for each of `classes`, with notes for the user.
 
-    `base_outputs` are those of the base's own classes, None for one each in their order; `class_map` is a file for
-    `read_class_map`. The notes say how every class is read that is not the base's by its very name. Raises what
-    `read_classes` and `read_class_map` raise.
+    `base_outputs` are the outputs of the base's own classes, None if each has one, in order. `class_map` is a file for
+    `read_class_map`. The notes tell how every class was matched that does not have exactly a base class's name. Raises
+    what `read_classes` and `read_class_map` raise.
     """
     readings = read_classes(classes, base_classes, None if class_map is None else read_class_map(Path(class_map)))
     own = base_outputs or tuple((index,) for index in range(len(base_classes)))
@@ -62,24 +63,25 @@ def find_outputs(
         for reading in read[:MOST_NOTES]
     ]
     if len(read) > MOST_NOTES:
-        notes.append(f"{len(read) - MOST_NOTES} more classes are read by name or as the class map says")
+        more = counted(len(read) - MOST_NOTES, "more class is", "more classes are")
+        notes.append(f"{more} read by name or as the class map says")
     return outputs, tuple(notes)
 
 
 def read_classes(
     classes: tuple[str, ...], base_classes: tuple[str, ...], class_map: ClassMap | None = None
 ) -> tuple[Reading, ...]:
-    """A reading of every one of `classes`, in order; no class of the base counts for two of them.
+    """Match each of `classes` with the base's classes, in order; no base class counts for two of them.
 
-    Where two claim the same class of the base it goes to the one that claims fewer (`beagle` before `dog`), and to the
-    class map before all. Raises DataError for names that nothing fits and for claims that nothing decides, InputError
-    for a class map that does not fit the names.
+    If two classes claim the same base class, the class map decides first, and then the class that claims fewer wins
+    (`beagle` over `dog`). Raises DataError for names without a match and for ties, InputError for a class map that does
+    not fit the names.
     """
     class_map = class_map or {}
     if strangers := [name for name in class_map if name not in classes]:
         raise InputError(
-            f"expected classes of the images in the class map, got {_some(strangers, classes)}: write "
-            "them as the images' folders or labels have them"
+            f"expected classes of the images in the class map, got {_some(strangers, classes)}: spell them like the "
+            "folders or labels of the images"
         )
     names = _Names(base_classes)
     own = all(name in class_map or names.find_own(name) for name in classes)
@@ -93,31 +95,30 @@ def read_classes(
             readings.append(found)
     if lost:
         raise DataError(
-            f"expected classes that are among the base's {len(base_classes)} by name, got "
-            f"{_some(lost, names.known())}: say with --class-map FILE which of the base's classes count for "
-            "each, or train a head"
+            f"expected names among the base's {counted(len(base_classes), 'class', 'classes')}, got "
+            f"{_some(lost, names.known())}: assign the base's classes to each with --class-map FILE, or train a head"
         )
     return _each_once(readings, base_classes)
 
 
 def note_on_others(split: str, logits: Tensor, outputs: Outputs) -> str:
-    """How often the likeliest of all outputs, of logits (n, outputs), counts for none of the classes."""
-    counted = tensor([output for each in outputs for output in each])
-    others = len(logits) - int(isin(logits.argmax(1), counted).sum())
+    """A note on how often the most likely output, of logits (n, outputs), belongs to none of the classes."""
+    of_classes = tensor([output for each in outputs for output in each])
+    others = len(logits) - int(isin(logits.argmax(1), of_classes).sum())
     return (
-        f"on {others} of {len(logits)} images in {split} the base's own first answer is none of these classes; "
-        "probabilities are shared out among these classes alone"
+        f"on {others} of {counted(len(logits), 'image')} in {split} the base's own first answer is none of these "
+        "classes; the probabilities sum to one over these classes alone"
     )
 
 
 class _Names:
-    """The names of a base's classes, ready for looking up."""
+    """Lookup tables of the names of a base's classes."""
 
     def __init__(self, base_classes: tuple[str, ...]) -> None:
         self.classes = base_classes
         literal, whole, first, synonyms = (defaultdict[str, set[int]](set) for _ in range(4))
         for index, name in enumerate(base_classes):
-            # A name that occurs twice has its index behind it: it goes by its bare name as well.
+            # A name that occurs twice has its index appended; it can be looked up by its bare name as well.
             bare = name.removesuffix(f" ({index})")
             parts = bare.split(",")
             for table, keys in (
@@ -130,19 +131,20 @@ class _Names:
                     table[key].add(index)
         words = imagenet_words() if _is_imagenet(base_classes) else {}
         self._own: Tables = (("literally", literal), ("by name", whole), ("by name", first))
-        # Everyday words go first: to ImageNet a plane is a carpenter's, and a boa is made of feathers.
+        # Everyday words come first: to ImageNet a plane is a carpenter's tool, and a boa is made of feathers.
         of_words = {fold_spelling(word): indices for word, indices in words.items()}
         self._all: Tables = (("by the word list", of_words), *self._own, ("by a synonym", synonyms))
 
     def find_own(self, name: str) -> Reading | None:
-        """By a name that the base has for a class, or the first of several."""
+        """Find a class by its name in the base, or by the first of its synonyms."""
         return _find(name, (fold_spelling(name),), self._own)
 
     def find(self, name: str) -> Reading | None:
+        """Find a class by any spelling, everyday word or synonym."""
         return _find(name, spellings_of(name), self._all)
 
     def known(self) -> list[str]:
-        """Everything that can be looked up, for near names."""
+        """Every name that can be looked up, for suggestions."""
         return list(dict.fromkeys(key for _, table in self._all for key in table))
 
 
@@ -168,7 +170,7 @@ def _mapped(name: str, entry: tuple[str | int, ...], names: _Names) -> Reading:
             if not 0 <= each < len(names.classes):
                 raise InputError(
                     f"expected indices from 0 to {len(names.classes) - 1} in the class map, got {each} for {name!r}: "
-                    "mend it"
+                    "correct the index"
                 )
             found.add(each)
         elif reading := names.find_own(each) or names.find(each):
@@ -176,13 +178,13 @@ def _mapped(name: str, entry: tuple[str | int, ...], names: _Names) -> Reading:
         else:
             raise InputError(
                 f"expected the base's classes in the class map, got {_some([each], names.known())} for "
-                f"{name!r}: mend it"
+                f"{name!r}: correct the name"
             )
     return Reading(name, tuple(sorted(found)), "by the class map")
 
 
 def _each_once(readings: list[Reading], base_classes: tuple[str, ...]) -> tuple[Reading, ...]:
-    """The readings with every class of the base left to the closest of those that claim it."""
+    """The readings, with every base class left to the closest of those that claim it."""
     claims = defaultdict[int, list[Reading]](list)
     for reading in readings:
         for index in reading.base_classes:
@@ -206,13 +208,13 @@ def _each_once(readings: list[Reading], base_classes: tuple[str, ...]) -> tuple[
 
 def _undecided(one: Reading, other: Reading, base_class: str) -> DataError:
     return DataError(
-        f"expected a class of the base to count for one class, got {one.name!r} and {other.name!r} both for "
-        f"{base_class!r}: say with --class-map FILE which of the base's classes count for each, or join the two"
+        f"expected every class of the base to count for one class, got {one.name!r} and {other.name!r} both for "
+        f"{base_class!r}: assign the base's classes to each with --class-map FILE, or join the two"
     )
 
 
 def _some(names: list[str], known: Iterable[str] = ()) -> str:
-    """The first few of `names`, each with the nearest of those that are `known`."""
+    """The first few of `names`, each with the nearest of the `known` names suggested."""
     known = list(known)
     shown = ", ".join(f"{name!r}{did_you_mean(name, known)}" for name in names[:SHOWN])
     return shown if len(names) <= SHOWN else f"{shown}, … ({len(names)} in all)"

@@ -1,4 +1,4 @@
-"""Names of classes without what their spellings differ in: case, accents, underscores, hyphens, singular and plural."""
+"""Spellings of class names: case, accents, underscores and hyphens removed, plurals made singular."""
 
 import re
 import unicodedata
@@ -11,7 +11,10 @@ IRREGULAR = {
 
 
 def fold_spelling(name: str) -> str:
-    """`name` without what spellings differ in; one letter or digit stays as it is, since there case tells."""
+    """`name` in lower case, without accents, and with spaces for punctuation.
+
+    A single character stays as it is, since there the case distinguishes classes.
+    """
     if len(name) < 2:
         return name
     plain = re.sub("[\u0300-\u036f]", "", unicodedata.normalize("NFKD", name.casefold()))
@@ -19,12 +22,12 @@ def fold_spelling(name: str) -> str:
 
 
 def spellings_of(name: str) -> tuple[str, ...]:
-    """The folded name, then what its last word may be the plural of."""
+    """The folded name, followed by the names whose plural its last word may be."""
     folded = fold_spelling(name)
     before, space, last = folded.rpartition(" ")
     singulars = [IRREGULAR[last]] if last in IRREGULAR else []
     for ending, replacement in (("ies", "y"), ("es", ""), ("s", "")):
-        # Neither glass, nor bus, nor iris is a plural.
+        # Words like glass, bus and iris are no plurals.
         if len(last) > len(ending) + 1 and last.endswith(ending) and not last.endswith(("ss", "us", "is")):
             singulars.append(last.removesuffix(ending) + replacement)
     return (folded, *(before + space + singular for singular in singulars))

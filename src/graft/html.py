@@ -1,0 +1,22 @@
+"""HTML that several rooms write: escaped text, and tables of it."""
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+
+def escaped(value: object) -> str:
+    """`value` as text that is safe inside an element and inside a quoted attribute."""
+    # A file name need not be valid UTF-8, a page must be.
+    return escape(str(value).encode("utf-8", "backslashreplace").decode())
+
+
+def table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
+    """A table, every cell escaped; the first column has the names of the rows, the others figures, aligned right."""
+    lines = [_row("th", head), *(_row("td", row) for row in rows)]
+    return f"<table>{''.join(lines)}</table>"
+
+
+def _row(tag: str, cells: Sequence[object]) -> str:
+    first, *figures = cells
+    right = "".join(f'<{tag} style="text-align: right">{escaped(cell)}</{tag}>' for cell in figures)
+    return f'<tr><th style="text-align: left">{escaped(first)}</th>{right}</tr>'
