@@ -136,3 +136,8 @@ def test_what_images_add_is_not_taken_for_uncertainty_of_the_seeds() -> None:
 )
 def test_a_sign_is_known_where_the_interval_excludes_zero(estimate: Estimate, sign: int) -> None:
     assert estimate.sign == sign
+
+
+def test_an_estimate_prints_rounded_with_its_interval_if_it_has_one() -> None:
+    assert repr(Estimate(1 / 3, (0.1, 2 / 3))) == "Estimate(0.333 (0.100 to 0.667))"
+    assert repr(Estimate(1 / 3, None)) == "Estimate(0.333)"

@@ -111,3 +111,8 @@ def test_scores_count_every_image_once(seed: int, count: int, classes: int) -> N
     assert found.top1 == pytest.approx((probabilities.argmax(1) == labels).mean())
     assert [row.n for row in found.classes] == np.bincount(labels, minlength=classes).tolist()
     assert 0 <= found.calibration_error <= 1
+
+
+def test_scores_print_on_one_short_line() -> None:
+    found = score(np.full((4, 2), 0.5), np.array([0, 0, 0, 1]), ("a", "b"))
+    assert repr(found) == "Scores(top1=0.750 (0.301 to 0.954), n=4, classes=2)"

@@ -94,7 +94,7 @@ def test_a_rare_class_is_in_every_training_part_and_a_single_image_is_never_aske
     assert row.n == 29
 
 
-def test_features_that_say_nothing_give_the_commonest_class() -> None:
+def test_features_that_say_nothing_give_the_majority_class() -> None:
     labels = np.array([0] * 10 + [1] * 30)
     (row,) = probe({"stem": np.ones((40, 3), np.float32)}, labels)
     assert row.accuracy == 0.75

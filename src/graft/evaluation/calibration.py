@@ -1,16 +1,16 @@
-"""Temperature scaling: one number that makes probabilities mean what they say.
+"""Calibration by temperature scaling: one number, fitted on unseen images, makes confidence match accuracy.
 
 Guo, Pleiss, Sun and Weinberger 2017, "On Calibration of Modern Neural Networks", arXiv 1706.04599, section 4.2.
 """
 
 import numpy as np
 
-# Beyond these a temperature says that the images it was fitted on do not decide it.
+# A temperature at either limit means that the images do not determine it.
 LOWEST, HIGHEST = 0.05, 20.0
 
 
 def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """Probabilities (N, classes), float64, of logits divided by `temperature`."""
+    """Probabilities (N, classes), float64, of logits (N, classes) divided by `temperature`."""
     scaled = logits.astype(np.float64) / temperature
     scaled -= scaled.max(1, keepdims=True)
     exponents = np.exp(scaled)
@@ -18,9 +18,9 @@ def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature that gives logits (N, classes) of unseen images the least log loss; 1 for no images.
+    """Fit the temperature that minimises the log loss of logits (N, classes) on unseen images; 1 without images.
 
-    The loss is convex in 1 / temperature, so bisection on its slope finds the optimum.
+    `labels` is int (N,). The loss is convex in 1 / temperature, so bisection on its slope finds the optimum.
     """
     if not len(labels):
         return 1.0

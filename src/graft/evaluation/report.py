@@ -1,4 +1,4 @@
-"""The report of a run as one page that opens offline."""
+"""The report of a run: one HTML page that opens offline."""
 
 import html
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from typing import Any
 
 from graft.evaluation.scores import Scores
 
-# A confusion table with more classes than this is no longer read.
+# With more classes than this a confusion table is unreadable and is left out.
 CLASSES_IN_TABLE = 30
 
 STYLE = """
@@ -17,15 +17,14 @@ td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; } th { text-
 
 
 def html_report(title: str, facts: Mapping[str, Any], splits: Mapping[str, Scores]) -> str:
-    """A page with the scores of every split, the classes worst first, and what was skipped; every text is escaped."""
+    """A page with the scores of every split, its classes worst first, and the skipped images; all text is escaped."""
     parts = [f"<h1>{_text(title)}</h1>", _facts(facts)]
     for name, split in splits.items():
         parts.append(f"<h2>{_text(name)}: {split.top1:.1%} of {split.n:,} images</h2>")
         low, high = split.top1_ci95
         parts.append(
-            f"<p>The true rate lies between {low:.1%} and {high:.1%} in 95 cases of 100. Always answering the "
-            f"commonest class would score {split.majority:.1%}. Log loss {split.log_loss:.3f}, calibration error "
-            f"{split.calibration_error:.3f}.</p>"
+            f"<p>95 % confidence interval: {low:.1%} to {high:.1%}. Baseline, always the majority class: "
+            f"{split.majority:.1%}. Log loss {split.log_loss:.3f}, calibration error {split.calibration_error:.3f}.</p>"
         )
         parts += [_classes(split), _confusion(split)]
     skipped = facts.get("skipped") or {}
@@ -54,8 +53,8 @@ def _classes(split: Scores) -> str:
         for row in sorted(present, key=lambda row: row.recall or 0.0)[:100]
     )
     return (
-        "<table><tr><th>class, worst first</th><th class=n>images</th><th class=n>found</th>"
-        f"<th class=n>right when said</th></tr>{rows}</table>"
+        "<table><tr><th>class, worst first</th><th class=n>images</th><th class=n>recall</th>"
+        f"<th class=n>precision</th></tr>{rows}</table>"
     )
 
 
@@ -67,7 +66,7 @@ def _confusion(split: Scores) -> str:
         f"<tr><th>{_text(row.name)}</th>{''.join(f'<td class=n>{count}</td>' for count in counts)}</tr>"
         for row, counts in zip(split.classes, split.confusion.tolist(), strict=True)
     )
-    return f"<table><tr><th>is \\ was called</th>{head}</tr>{rows}</table>"
+    return f"<table><tr><th>label \\ prediction</th>{head}</tr>{rows}</table>"
 
 
 def _text(value: Any) -> str:

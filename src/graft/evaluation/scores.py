@@ -1,4 +1,7 @@
-"""From probabilities and labels to figures. Arrays in, values out."""
+"""Scores of a classifier: accuracy with its interval, recall and precision by class, log loss, calibration error.
+
+Takes arrays and returns values.
+"""
 
 import math
 from dataclasses import dataclass
@@ -6,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-# Quantile of the normal distribution for an interval that holds in 95 cases of 100.
+# Quantile of the normal distribution for a 95 % interval.
 Z95 = 1.959963984540054
 
 
 @dataclass(frozen=True)
 class ClassScore:
-    """One class: how many of it there are, how many of them were found, how many of those called so are right."""
+    """The scores of one class: its support `n`, recall and precision; None for a ratio over zero images."""
 
     name: str
     n: int
@@ -22,10 +25,10 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class Scores:
-    """How well labelled images were classified.
+    """How well `n` labelled images were classified.
 
-    `top1_ci95` is Wilson's interval; `majority` is what always answering the commonest class would score;
-    `confusion` counts images, int (classes, classes), rows by label and columns by answer.
+    `top1_ci95` is Wilson's interval. `majority` is the baseline: the accuracy of always answering the majority class.
+    `confusion` counts images, int (classes, classes), with a row for each label and a column for each prediction.
     """
 
     n: int
@@ -37,8 +40,12 @@ class Scores:
     classes: tuple[ClassScore, ...]
     confusion: np.ndarray
 
+    def __repr__(self) -> str:
+        low, high = self.top1_ci95
+        return f"Scores(top1={self.top1:.3f} ({low:.3f} to {high:.3f}), n={self.n}, classes={len(self.classes)})"
+
     def to_dict(self) -> dict[str, Any]:
-        """As `--json` prints it, confusion as lists."""
+        """The scores as `--json` prints them, with confusion as lists."""
         return {
             "top1": self.top1,
             "top1_ci95": list(self.top1_ci95),
@@ -53,7 +60,10 @@ class Scores:
 
 
 def score(probabilities: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> Scores:
-    """Scores of `probabilities` (N, classes), rows summing to one, against `labels` int (N,). N is one or more."""
+    """Score `probabilities` (N, classes), whose rows sum to one, against `labels` int (N,); N is one or more.
+
+    Raises ValueError for other shapes.
+    """
     count = len(labels)
     if not count or probabilities.shape != (count, len(classes)):
         raise ValueError(
@@ -85,16 +95,16 @@ def score(probabilities: np.ndarray, labels: np.ndarray, classes: tuple[str, ...
 
 
 def wilson_interval(right: float, count: float) -> tuple[float, float]:
-    """Where the true rate lies in 95 cases of 100, given `right` of `count`. Wilson 1927, JASA 22(158), equation 4."""
+    """The 95 % confidence interval of a rate, given `right` of `count`. Wilson 1927, JASA 22(158), equation 4."""
     rate, z2 = right / count, Z95**2
     centre = (rate + z2 / (2 * count)) / (1 + z2 / count)
     half = Z95 / (1 + z2 / count) * math.sqrt(rate * (1 - rate) / count + z2 / (4 * count**2))
-    # At none and all right the bound is exact; rounding must not move it.
+    # With none or all correct, one bound is exactly 0 or 1; rounding must not move it.
     return (0.0 if right == 0 else centre - half, 1.0 if right == count else centre + half)
 
 
 def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
-    """Mean gap between confidence and accuracy over bins of confidence, weighted by their size.
+    """Mean gap between confidence and accuracy over bins of confidence, weighted by the size of the bins.
 
     Guo, Pleiss, Sun and Weinberger 2017, arXiv 1706.04599, equation 3.
     """

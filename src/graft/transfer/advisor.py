@@ -232,8 +232,8 @@ def _tried(standing: Standing) -> str:
     """What the trials of a level gave, in words."""
     return (
         f"gained {standing.gain:+.1%} (± {1.96 * (standing.error or 0):.1%}) over the head on "
-        f"{counted(standing.n, 'held-out image')} after {standing.share:.0%} of its training, which with the "
-        f"expectation from before the race makes {standing.expected:+.1%}"
+        f"{counted(standing.n, 'held-out image')} after {standing.share:.0%} of its training; combined with "
+        f"the expectation before the race, that is {standing.expected:+.1%}"
     )
 
 
