@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 
 # The main job on embedded data; offline once installed.
 demo: $(VENV)/.installed
-	$(BIN)/graft demo
+	$(BIN)/graft demo $(if $(wildcard letters),,--images letters)
 
 test: $(VENV)/.installed-dev
 	$(BIN)/pytest

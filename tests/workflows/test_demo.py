@@ -1,6 +1,12 @@
 """The demo."""
 
-from graft.workflows.demo import Demo, draw, run_demo
+from pathlib import Path
+
+import pytest
+
+from graft.data.opening import open_dataset
+from graft.errors import InputError
+from graft.workflows.demo import Demo, draw, run_demo, write_images
 
 
 def test_transfer_beats_a_random_start_by_more_than_the_spread(tmp_path) -> None:
@@ -18,3 +24,12 @@ def test_the_conclusion_claims_nothing_that_the_repeats_do_not_show() -> None:
     demo = Demo(33, 10, 660, close, 1.0)
     assert not demo.transfer_wins()
     assert "do not decide" in demo.conclusion()
+
+
+def test_the_images_written_are_a_data_set_of_the_letters_with_a_test_split(tmp_path: Path) -> None:
+    assert write_images(tmp_path / "letters") == 660
+    dataset = open_dataset(tmp_path / "letters")
+    assert {name: len(images) for name, images in dataset.splits.items()} == {"train": 330, "test": 330}
+    assert len(dataset.classes) == 33
+    with pytest.raises(InputError, match="new or empty folder for --images"):
+        write_images(tmp_path / "letters")

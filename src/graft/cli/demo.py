@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from graft.cli.output import Debug, Json, Quiet, Seed, print_json
+from graft.words import counted
 
 
 def demo(
     out: Annotated[str, typer.Option(help="Where the curves are drawn, a PNG.")] = "demo.png",
+    images: Annotated[
+        Path | None, typer.Option(help="Write such images here too, as a data set to try graft on.")
+    ] = None,
     seeds: Annotated[int, typer.Option(help="Repeats, each with images and a start of its own.", min=2)] = 3,
     seed: Seed = 0,
     json: Json = False,
@@ -19,14 +24,17 @@ def demo(
 ) -> None:
     """Show transfer at work: Latin letters help with Cyrillic ones. Offline, under a minute."""
     from graft.progress import reporting
-    from graft.workflows.demo import draw, run_demo
+    from graft.workflows.demo import BASE, draw, run_demo, write_images
 
+    written = 0 if images is None else write_images(images, seed)
     with reporting(quiet=quiet) as reporter:
         result = run_demo(seed=seed, repeats=seeds, step=reporter.step)
         draw(result, out)
     if json:
-        print_json({**result.to_dict(), "curves": out})
+        print_json({**result.to_dict(), "curves": out, **({} if images is None else {"images": str(images)})})
         return
     typer.echo(result.table())
     typer.echo(result.conclusion())
     typer.echo(f"curves drawn in {out}")
+    if images is not None:
+        typer.echo(f"{counted(written, 'image')} to try graft on in {images}: `graft train {images} --base {BASE}`")

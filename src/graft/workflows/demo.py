@@ -8,12 +8,16 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
+from graft.data.dataset import TEST, TRAIN
 from graft.data.letters import CYRILLIC, dejavu_fonts, render_letters
+from graft.errors import InputError
 from graft.evaluation.scores import wilson_interval
 from graft.images.resizing import to_square
 from graft.training.fitting import put_head
@@ -114,6 +118,25 @@ def run_demo(
         return _run_demo(seed, repeats, step)
     finally:
         torch.set_num_threads(threads)
+
+
+def write_images(folder: Path, seed: int = 0) -> int:
+    """Write the demo's kind of images as a data set to try graft on, and return how many there are.
+
+    Ten of each letter to train on and ten to test on, as `train/LETTER/` and `test/LETTER/`. Raises InputError for a
+    folder that holds something.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"expected a new or empty folder for --images, got {folder}, which is taken: give another")
+    written = 0
+    for number, split in enumerate((TRAIN, TEST)):
+        images, labels = render_letters(CYRILLIC, dejavu_fonts(), TRAIN_PER_LETTER, 1000 * seed + number)
+        for pixels, label in zip(images, labels.tolist(), strict=True):
+            place = folder / split / CYRILLIC[label]
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels.squeeze()).save(place / f"{written:04}.png")
+            written += 1
+    return written
 
 
 def _run_demo(seed: int, repeats: int, step: Callable[[str, int, int], None]) -> Demo:
