@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from graft.data.dataset import Images
-from graft.data.loading import batches, least_side, load
+from graft.data.loading import batches, least_side, load_image
 from graft.data.readers.folder import Files
 from graft.errors import ImageError
 from graft.images.augmenting import STRENGTHS, View
@@ -105,7 +105,7 @@ def test_a_image_deleted_after_listing_is_a_failure(tmp_path: Path) -> None:
     (batch,) = batches(images, GREY, 4)
     assert batch.indices.tolist() == [0, 2] and "No such file" in batch.failures[1]
     with pytest.raises(ImageError, match="expected a readable file, got No such file"):
-        load(images, 1, GREY)
+        load_image(images, 1, GREY)
 
 
 def test_closing_early_leaves_no_threads() -> None:
@@ -144,7 +144,7 @@ def test_large_jpegs_are_decoded_at_reduced_scale_and_look_the_same(shared: Path
         side = least_side(preprocessing, view)
         assert side == (512 if view is None else 665) and decode(images.read(0), side).shape != whole.shape
         plainly = to_square(whole, preprocessing) if view is None else view.of(whole, 0, preprocessing)
-        difference = (load(images, 0, preprocessing, view).int() - plainly.int()).abs().float()
+        difference = (load_image(images, 0, preprocessing, view).int() - plainly.int()).abs().float()
         # A random crop starts at another fraction of a pixel.
         assert 0 < difference.mean() < (1 if view is None else 3)
 
@@ -153,7 +153,7 @@ def test_a_strip_is_kept_whole_by_letterbox(tmp_path: Path) -> None:
     strip = np.repeat(np.linspace(0, 255, 4000).astype(np.uint8)[None, :, None], 20, axis=0).repeat(3, axis=2)
     Image.fromarray(strip).save(tmp_path / "strip.jpg", quality=95)
     images = Images(Files.of([tmp_path / "strip.jpg"]), np.arange(1), np.zeros(1, np.int64))
-    square = load(images, 0, Preprocessing(200, (0.9,) * 3, (0.5,) * 3, resize_mode="letterbox"))
+    square = load_image(images, 0, Preprocessing(200, (0.9,) * 3, (0.5,) * 3, resize_mode="letterbox"))
     (row,) = (square[0] != 230).any(1).nonzero()[0].tolist()  # all but one row is the mean colour
     levels = square[0, row].tolist()
     assert row in (99, 100) and levels[0] < 5 and levels[-1] > 250 and levels == sorted(levels)
@@ -168,10 +168,10 @@ def test_a_view_shows_each_image_alike_whatever_the_order_and_the_threads(shared
     shuffled = list(batches(images, preprocessing, 5, order=order, view=view, threads=4))
     assert torch.equal(torch.cat([batch.pixels for batch in shuffled]), alone.pixels[torch.from_numpy(order)])
     for index in (0, 7):
-        assert torch.equal(load(images, index, preprocessing, view), alone.pixels[index])
+        assert torch.equal(load_image(images, index, preprocessing, view), alone.pixels[index])
         pixels = decode(files[index].read_bytes(), least_side(preprocessing, view))
         assert torch.equal(view.of(pixels, index, preprocessing), alone.pixels[index])
-        assert not torch.equal(load(images, index, preprocessing), alone.pixels[index])
+        assert not torch.equal(load_image(images, index, preprocessing), alone.pixels[index])
     (next_view,) = batches(images, preprocessing, 12, view=replace(view, number=1))
     assert (next_view.pixels != alone.pixels).any((1, 2, 3)).all()
     (plain,) = batches(images, preprocessing, 12, view=replace(view, augmentation=STRENGTHS["none"]))

@@ -12,7 +12,7 @@ import pytest
 import torch
 from trunks import COLOUR, OPENVINO, TORCH, make_network, painted, plainly, preprocessing_of
 
-from graft.data.loading import load
+from graft.data.loading import load_image
 from graft.errors import GraftError
 from graft.features import cache, extraction
 from graft.features.cache import Activations
@@ -38,7 +38,7 @@ def trunk() -> Section:
 
 def expected(trunk: Section, count: int, broken: tuple[int, ...] = ()) -> torch.Tensor:
     images = painted(count)
-    pixels = [load(images, index, SMALL) for index in range(count) if index not in broken]
+    pixels = [load_image(images, index, SMALL) for index in range(count) if index not in broken]
     return plainly(trunk, torch.stack(pixels), SMALL)
 
 

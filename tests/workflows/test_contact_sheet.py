@@ -9,7 +9,7 @@ from PIL import Image
 from graft.cli.train import train as train_command
 from graft.data.dataset import TRAIN
 from graft.data.letters import CYRILLIC, dejavu_fonts, render_letters
-from graft.data.loading import load
+from graft.data.loading import load_image
 from graft.data.opening import open_dataset
 from graft.errors import DataError, InputError
 from graft.images.contact_sheet import GAP
@@ -52,7 +52,7 @@ def test_the_sheet_has_eight_images_of_all_classes_in_turn_and_six_views_of_each
     readable = [index for index in in_turn if images.read(index) != b"no image"]
     assert len(readable) == 11
     for row, index in enumerate(readable[:8]):
-        assert np.array_equal(tile(sheet, row, 0), load(images, index, PREPROCESSING)[0].numpy()), row
+        assert np.array_equal(tile(sheet, row, 0), load_image(images, index, PREPROCESSING)[0].numpy()), row
         assert len({tile(sheet, row, column).tobytes() for column in range(7)}) > 4
     assert [each.name for each in path.parent.iterdir()] == ["sheet.png"]
 

@@ -122,7 +122,7 @@ def audit_images(
 ) -> tuple[Finding, ...]:
     """What can be told without a network, the gravest first: `pairs` are those of `duplicate_pairs`."""
     whole = together(dataset.splits.values())
-    return in_order(
+    return gravest_first(
         chain(
             image_findings(whole, looks, preprocessing),
             copy_findings(dataset, looks, pairs),
@@ -217,6 +217,6 @@ def held_out_probabilities(features: np.ndarray, images: Images, seed: int) -> t
     return labelled[judged], softmax(logits)
 
 
-def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+def gravest_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """The gravest first, else as they come."""
     return tuple(sorted(findings, key=lambda finding: ORDER[finding.severity]))

@@ -124,7 +124,7 @@ def together(parts: Iterable[Images]) -> Images:
         whole,
         np.concatenate([part.rows + start[id(part.source)] for part in parts]),
         np.concatenate([part.labels for part in parts]),
-        groups_of(parts) if any(part.groups is not None for part in parts) else None,
+        group_numbers(parts) if any(part.groups is not None for part in parts) else None,
         np.concatenate([np.ones(len(part), np.float32) if part.weights is None else part.weights for part in parts])
         if any(part.weights is not None for part in parts)
         else None,
@@ -139,7 +139,7 @@ def _of_all(columns: Sequence[np.ndarray | None]) -> np.ndarray | None:
     return np.concatenate(known) if known and len(known) == len(columns) else None
 
 
-def groups_of(parts: Iterable[Images]) -> np.ndarray:
+def group_numbers(parts: Iterable[Images]) -> np.ndarray:
     """The group of every image of several, int64 (N,); one that has none is alone in a new one."""
     parts = list(parts)
     following = max((int(part.groups.max()) + 1 for part in parts if part.groups is not None and len(part)), default=0)
@@ -171,7 +171,7 @@ class Dataset:
         return sum(len(images) for images in self.splits.values())
 
 
-def in_order(names: set[str]) -> tuple[str, ...]:
+def class_order(names: set[str]) -> tuple[str, ...]:
     """Names of classes in the order that all sources have: by number where all are whole numbers, else by text."""
     numbers = all(name.isascii() and name.isdigit() for name in names)
     return tuple(sorted(names, key=lambda name: (int(name) if numbers else 0, name)))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from graft.data.dataset import Dataset, Images, groups_of
+from graft.data.dataset import Dataset, Images, group_numbers
 from graft.errors import InputError
 
 FOLDER = "folder"
@@ -102,7 +102,7 @@ def _group_of(path: str, expression: re.Pattern[str] | None) -> str | None:
 
 def _numbered(dataset: Dataset) -> np.ndarray:
     """A group for every image through all splits, int64 (N,), without gaps from zero."""
-    return np.unique(groups_of(dataset.splits.values()), return_inverse=True)[1]
+    return np.unique(group_numbers(dataset.splits.values()), return_inverse=True)[1]
 
 
 def _with_columns(dataset: Dataset, **columns: Any) -> Dataset:

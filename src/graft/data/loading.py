@@ -58,7 +58,7 @@ def least_side(preprocessing: Preprocessing, view: View | None = None) -> int:
     return math.ceil(SPARE * preprocessing.size / share)
 
 
-def load(images: Images, index: int, preprocessing: Preprocessing, view: View | None = None) -> Tensor:
+def load_image(images: Images, index: int, preprocessing: Preprocessing, view: View | None = None) -> Tensor:
     """One image as the network wants it, uint8 (C, size, size), or a view of it. Raises ImageError."""
     from graft.images.resizing import to_square
 
@@ -107,7 +107,7 @@ def batches(
         for row in rows:
             try:
                 # By numpy: torch refuses to write into a tensor made in inference mode from another thread.
-                pixels[row] = load(images, int(group[row]), preprocessing, view).numpy()
+                pixels[row] = load_image(images, int(group[row]), preprocessing, view).numpy()
             except ImageError as error:
                 failures[row] = str(error)
         return failures

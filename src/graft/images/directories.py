@@ -34,7 +34,7 @@ def too_costly(found: str) -> ImageError:
 
 
 @dataclass(frozen=True)
-class Entry:
+class DirectoryEntry:
     """Kind and count of the values of a tag, and where in the file they, or their place, are written."""
 
     kind: int
@@ -64,7 +64,7 @@ class Directories:
         count = self.unpack("Q" if self.big else "H", at)
         return self.unpack("Q", at + 8 + 20 * count) if self.big else self.unpack("I", at + 2 + 12 * count)
 
-    def read(self, at: int) -> dict[int, Entry]:
+    def read(self, at: int) -> dict[int, DirectoryEntry]:
         """The entries of the directory at a place, as far as the file goes. Of two with one tag the first counts.
 
         Raises ValueError where there is none, and ImageError for one that is far too long.
@@ -73,13 +73,13 @@ class Directories:
         if count > MOST_ENTRIES:
             raise too_costly(f"{count:,} entries in one directory")
         start, step, form = (at + 8, 20, "HHQ") if self.big else (at + 2, 12, "HHI")
-        entries: dict[int, Entry] = {}
+        entries: dict[int, DirectoryEntry] = {}
         for place in range(start, min(start + count * step, len(self.data) - step + 1), step):
             tag, kind, values = struct.unpack_from(self.order + form, self.data, place)
-            entries.setdefault(tag, Entry(kind, values, place + struct.calcsize("=" + form)))
+            entries.setdefault(tag, DirectoryEntry(kind, values, place + struct.calcsize("=" + form)))
         return entries
 
-    def number(self, entries: Mapping[int, Entry], tag: int, default: int) -> int:
+    def number(self, entries: Mapping[int, DirectoryEntry], tag: int, default: int) -> int:
         """The first value of a tag where it is a whole number and there, else `default`."""
         entry = entries.get(tag)
         if entry is None or entry.kind not in NUMBERS or not entry.count:
@@ -133,7 +133,7 @@ def check_tiff(data: bytes) -> None:
     _check_pieces(directories, first)
 
 
-def _check_pieces(directories: Directories, entries: Mapping[int, Entry]) -> None:
+def _check_pieces(directories: Directories, entries: Mapping[int, DirectoryEntry]) -> None:
     """Tiles of a size that memory has room for, and no more of them, or of strips, than cover the image."""
 
     def number(tag: int, default: int) -> int:
@@ -153,7 +153,7 @@ def _check_pieces(directories: Directories, entries: Mapping[int, Entry]) -> Non
         raise too_costly(f"{covered:,} pixels in the pieces of an image of {width:,} x {height:,}")
 
 
-def _below(directories: Directories, entries: Mapping[int, Entry]) -> Iterator[Mapping[int, Entry]]:
+def _below(directories: Directories, entries: Mapping[int, DirectoryEntry]) -> Iterator[Mapping[int, DirectoryEntry]]:
     """The directories of Exif that one leads to, which Pillow reads as well."""
     for tags in ((EXIF,), (GPS,), (EXIF, INTEROPERABILITY)):
         reached = entries

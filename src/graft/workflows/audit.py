@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from graft.audit.auditing import Audit, Suspect, audit_features, in_order
+from graft.audit.auditing import Audit, Suspect, audit_features, gravest_first
 from graft.audit.looking import Looks
 from graft.features.engine import choose
 from graft.features.extraction import check_input_size, extract
@@ -54,7 +54,7 @@ def audit(
         if prepared.base is not None:
             judged = _as_large_as_needed(prepared, isinstance(base, BaseOptions) and base.image_size is not None)
             by_features, suspects = audit_features(prepared.dataset, *_features(prepared, judged, told), seed)
-            findings = in_order(findings + by_features)
+            findings = gravest_first(findings + by_features)
     dataset, seconds = prepared.dataset, time.perf_counter() - started
     return Audit(prepared.source, dataset, findings, suspects, dataset.notes, seconds)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from graft.data.dataset import counts
-from graft.data.loading import load
+from graft.data.loading import load_image
 from graft.data.opening import open_dataset
 from graft.data.readers.idx import read_idx
 from graft.errors import DataError
@@ -66,7 +66,7 @@ def test_colour_images_and_names_without_a_split(tmp_path: Path) -> None:
     save(tmp_path / "images-idx4-ubyte", np.zeros((2, 4, 4, 3)))
     save(tmp_path / "labels-idx1-ubyte", np.array([1, 0]))
     images = open_dataset(tmp_path).splits["all"]
-    assert load(images, 0, Preprocessing(8, (0.5,) * 3, (0.5,) * 3)).shape == (3, 8, 8)
+    assert load_image(images, 0, Preprocessing(8, (0.5,) * 3, (0.5,) * 3)).shape == (3, 8, 8)
 
 
 @pytest.mark.parametrize("shape", [(4, 4, 2), (0, 4), (4, 0)])

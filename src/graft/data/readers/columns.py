@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graft.data.dataset import TEST, TRAIN, VAL, WHOLE, Dataset, Images, Source, in_order
+from graft.data.dataset import TEST, TRAIN, VAL, WHOLE, Dataset, Images, Source, class_order
 from graft.data.readers.tree import SPLIT_FOLDERS
 from graft.errors import DataError
 
@@ -150,7 +150,7 @@ def arrange_rows(
         raise DataError(f"expected rows with an image and a label in {name}, got none of {len(table):,}: add some")
     words, numbers = _encode(table["label"])
     used = [words[number] for number in np.unique(numbers[rows])]
-    order = in_order(set(used)) if classes is None else classes
+    order = class_order(set(used)) if classes is None else classes
     position = {word: index for index, word in enumerate(order)}
     labels = np.array([position.get(word, -1) for word in words], dtype=np.int64)[numbers]
     strangers = rows[labels[rows] < 0]

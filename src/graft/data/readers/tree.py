@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graft.data.dataset import TEST, TRAIN, VAL, WHOLE, Dataset, Images, Source, in_order
+from graft.data.dataset import TEST, TRAIN, VAL, WHOLE, Dataset, Images, Source, class_order
 from graft.errors import DataError
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def arrange(listing: Listing, source: Source) -> Dataset:
         f"{split if splits else listing.name}: class folder {name!r} is empty and was left out"
         for split, name in sorted(_class_folders(listing, splits) - full)
     ]
-    classes = in_order({name for _, name in full})
+    classes = class_order({name for _, name in full})
     if not classes:
         raise DataError(
             f"expected a folder per class with images in it, got {_what_is_there(listing)}: "
