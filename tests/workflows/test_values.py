@@ -15,6 +15,7 @@ def test_results_fit_on_a_line(tmp_path: Path) -> None:
     found = (run, graft.evaluate(run.folder, data, quiet=True), graft.audit(data, "latin_letters", quiet=True))
     for value in found:
         assert "\n" not in repr(value) and len(repr(value).replace(str(tmp_path), "")) < 200, value
+        assert value._repr_html_().count("<table>") == 1 and "<script" not in value._repr_html_()
     assert repr(Accuracy(148 / 153, (0.92588, 0.98601), 153)) == (
         "Accuracy(top1=0.967, top1_ci95=(0.926, 0.986), n=153)"
     )

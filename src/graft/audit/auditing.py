@@ -18,6 +18,7 @@ from graft.data.grouping import joined, linked, with_content
 from graft.data.splitting import stratified_folds
 from graft.evaluation.calibration import softmax
 from graft.files import LOOKS, cache_folder
+from graft.html import table
 from graft.images.preprocessing import Preprocessing
 from graft.progress import Reporter
 from graft.transfer.head import held_out_logits
@@ -71,6 +72,10 @@ class Audit:
     def __repr__(self) -> str:
         kinds = ", ".join(dict.fromkeys(finding.kind for finding in self.findings)) or "nothing"
         return f"Audit({self.data!r}, {counted(len(self.dataset), 'image')}: {kinds})"
+
+    def _repr_html_(self) -> str:
+        rows = [(finding.kind, finding.severity, len(finding.paths), finding.message) for finding in self.findings]
+        return table(("finding", "severity", "images", "message"), rows)
 
     def to_dict(self) -> dict[str, Any]:
         """As `graft audit --json` prints it."""

@@ -9,6 +9,7 @@ import numpy as np
 from graft.evaluation.learning_curve import describe_curve
 from graft.evaluation.paired import Estimate, accuracy, mean_over_seeds, paired_difference
 from graft.files import write_aside
+from graft.html import table
 from graft.training.outlook import Outlook
 from graft.transfer.levels import Plan
 
@@ -98,6 +99,18 @@ class Comparison:
     def __repr__(self) -> str:
         levels = ", ".join(f"{each.level} {each.top1.value:.3f}" for each in self.levels)
         return f"Comparison({self.data!r}, {self.split}: {levels}; best={self.best!r})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (
+                f"{each.level} *" if each.level == self.best else each.level,
+                f"{each.top1.value:.1%}",
+                "" if each.difference is None else f"{100 * each.difference.value:+.1f}",
+                f"{sum(each.seconds.values()):.1f} s",
+            )
+            for each in self.levels
+        ]
+        return table((f"level ({self.split})", "top-1", "to the best, points", "time"), rows)
 
     def outcome(self, level: str) -> LevelOutcome:
         return next(each for each in self.levels if each.level == level)

@@ -15,6 +15,7 @@ from graft.evaluation.calibration import softmax
 from graft.evaluation.scores import Scores, score
 from graft.features.engine import choose
 from graft.features.extraction import extract
+from graft.html import escaped, table
 from graft.progress import Reporter, reporting
 from graft.transfer.class_names.matching import find_outputs, note_on_others
 from graft.weights.base import Base
@@ -47,6 +48,16 @@ class Evaluation:
         top1 = None if self.scores is None else round(self.scores.top1, 3)
         n = 0 if self.scores is None else self.scores.n
         return f"Evaluation({self.model!r}, {self.data!r}, split={self.split!r}, top1={top1}, n={n})"
+
+    def _repr_html_(self) -> str:
+        if self.scores is None:
+            return f"<p>{escaped(self)}</p>"
+        rows = [
+            (row.name, f"{row.n:,}", _percent(row.recall), _percent(row.precision))
+            for row in sorted(self.scores.classes, key=lambda row: row.recall or 0.0)
+            if row.n
+        ]
+        return f"<p>{escaped(self)}</p>{table(('class, worst first', 'images', 'recall', 'precision'), rows)}"
 
     def to_dict(self) -> dict[str, Any]:
         """As `graft evaluate --json` prints it."""
@@ -139,6 +150,10 @@ def _trained_on(run: Path, images: Images) -> np.ndarray:
     if not known:
         return np.zeros(len(images), dtype=bool)
     return np.array([digest.tobytes() in known for digest in content_digests(images)], dtype=bool)
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1%}"
 
 
 def _classifier(base: Base) -> Base:

@@ -19,6 +19,7 @@ import yaml
 from graft.data.dataset import TEST, VAL
 from graft.errors import GraftError, InputError
 from graft.files import write_aside
+from graft.html import escaped, table
 from graft.images.preprocessing import ResizeMode
 from graft.training.recipe import Recipe
 from graft.words import counted
@@ -90,6 +91,16 @@ class Run:
     def __repr__(self) -> str:
         measured = self.val if self.test is None else self.test
         return f"Run({str(self.folder)!r}, level={self.level!r}, {VAL if self.test is None else TEST}={measured!r})"
+
+    def _repr_html_(self) -> str:
+        measured = [(name, split) for name, split in ((VAL, self.val), (TEST, self.test)) if split is not None]
+        rows = [
+            ("level", f"{self.level}, cut {self.cut}"),
+            *measured,
+            ("majority-class baseline", f"{self.majority:.1%}"),
+        ]
+        notes = "".join(f"<li>{escaped(note)}</li>" for note in self.notes)
+        return f"{table((str(self.folder), self.base), rows)}<ul>{notes}</ul>"
 
     def to_dict(self) -> dict[str, Any]:
         """As `graft train --json` prints it."""
