@@ -371,7 +371,7 @@ def test_an_exception_that_the_network_handles_is_none_of_ours() -> None:
         ((1, 64, 64), "'dense' (Linear)", "a layer of 800 inputs got 6272"),
     ],
 )
-def test_a_wrong_input_names_the_layer_that_broke(shape: tuple[int, int, int], layer: str, reason: str) -> None:
+def test_a_wrong_input_names_the_layer_that_failed(shape: tuple[int, int, int], layer: str, reason: str) -> None:
     network = nn.Sequential(OrderedDict(first=nn.Conv2d(1, 6, 5, padding=2), pool=nn.AvgPool2d(2)))
     network.add_module("second", nn.Conv2d(6, 8, 5))
     network.add_module("flat", nn.Flatten())
@@ -408,3 +408,8 @@ def test_counting_a_convolutional_network_does_not_load_the_compiler_of_torch() 
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_an_account_prints_its_totals_on_one_line() -> None:
+    found = account(nn.Sequential(nn.Conv2d(3, 40, 5), nn.ReLU()), (3, 20, 20))
+    assert repr(found) == "Account(input_shape=(3, 20, 20), layers=2, params=3,040, macs=768,000)"

@@ -196,3 +196,8 @@ def test_neither_recording_nor_drawing_loads_the_compiler() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_graph_prints_its_totals_on_one_line() -> None:
+    found = trace(nn.Sequential(nn.Conv2d(3, 40, 5), nn.ReLU()), (3, 20, 20))
+    assert repr(found) == "Graph(nodes=3, params=3,040, macs=768,000)"

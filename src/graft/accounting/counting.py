@@ -1,13 +1,13 @@
-"""What a network costs, layer by layer: shapes, parameters, multiply-adds, activation bytes, receptive field.
+"""The account of a network, layer by layer: shapes, parameters, multiply-adds, activation bytes, receptive field.
 
-A multiply-add (MAC) is one use of a weight, batch 1: a convolution has out_channels x out_h x out_w x
-(in_channels / groups) x k_h x k_w of them, a linear layer in x out, any other product of matrices rows x columns x
-terms. Biases, normalisation, activations, pooling and additions are free. Counters that take the multiplication and
-the addition for two operations (FLOPs) print twice these numbers.
+A multiply-add (MAC) is one use of a weight, for one image: a convolution has out_channels x out_h x out_w x
+(in_channels / groups) x k_h x k_w of them, a linear layer in x out, and any other matrix product rows x columns x
+terms. Biases, normalisation, activations, pooling and additions are free. Tools that count the multiplication and the
+addition as two operations (FLOPs) print twice these numbers.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -21,12 +21,13 @@ from graft.errors import InputError
 
 @dataclass(frozen=True)
 class Layer:
-    """One call of a layer: a module without children, or one that uses parameters or multiplies outside of them.
+    """One call of a layer: a module without children, or one that uses parameters or multiplies outside its children.
 
-    Called again, or sharing parameters with an earlier layer, it has multiply-adds but no parameters, so that columns
-    add up. `activation_bytes` is the size of its output, whether or not that was written in place.
-    `receptive_field` is what one output sees along the longer axis in pixels of the input, not clipped to the image, 0
-    if the output does not depend on it; `stride` is whole pixels of the input between neighbouring outputs.
+    A layer that is called again, or that shares parameters with an earlier one, has multiply-adds but no parameters, so
+    that columns add up. `activation_bytes` is the size of the output, whether or not it was written in place.
+    `receptive_field` is the number of input pixels that one output sees along the longer axis, not clipped to the
+    image; it is 0 if the output does not depend on the image. `stride` is the number of input pixels between
+    neighbouring outputs, rounded to whole pixels.
     """
 
     name: str  # dotted path in the network, empty for the network itself
@@ -42,50 +43,54 @@ class Layer:
 
 @dataclass(frozen=True)
 class Output:
-    """What a call of a module returned, be it a layer or a block that ends in a sum or a concatenation of its own."""
+    """What one call of a module returned: a layer, or a block that ends in its own sum or concatenation."""
 
     name: str
     shape: tuple[int, ...]
     receptive_field: int
     stride: int | None
-    layers: int  # how many rows of the table were there by then
+    layers: int  # number of rows in the table when the call ended
 
 
 @dataclass(frozen=True)
 class Account:
-    """The table of a network for one input (C, H, W), layers in the order in which they end.
+    """The table of a network for one input (C, H, W), with the layers in the order in which their calls end.
 
-    `params` counts every parameter of the network once, also those of layers that evaluation does not run, such as
-    auxiliary classifiers. `ends` are the outputs of all modules, in the order in which they end.
+    `params` counts every parameter of the network once, including those of layers that do not run in evaluation, such
+    as auxiliary classifiers. `ends` holds the outputs of all modules, in the order in which their calls end.
     """
 
     input_shape: tuple[int, int, int]
     layers: tuple[Layer, ...]
-    ends: tuple[Output, ...] = field(repr=False)
+    ends: tuple[Output, ...]
     params: int
     trainable_params: int
 
+    def __repr__(self) -> str:
+        counts = f"layers={len(self.layers)}, params={self.params:,}, macs={self.macs:,}"
+        return f"Account(input_shape={self.input_shape}, {counts})"
+
     @property
     def outputs(self) -> dict[str, Output]:
-        """The last output of every module that ran, by its path."""
+        """The last output of every module that ran, by the module's path."""
         return {end.name: end for end in self.ends}
 
     @property
     def macs(self) -> int:
-        """Multiply-adds of one image."""
+        """Multiply-adds for one image."""
         return sum(layer.macs for layer in self.layers)
 
     @property
     def activation_bytes(self) -> int:
-        """Bytes of all outputs for one image, as if none were freed or overwritten."""
+        """Bytes of all layers' outputs for one image, as if none were freed or overwritten."""
         return sum(layer.activation_bytes for layer in self.layers)
 
 
 def account(module: nn.Module, input_shape: tuple[int, int, int]) -> Account:
-    """Count `module` in evaluation on one image (C, H, W), of which only the shape is used: nothing is computed.
+    """Account for `module` in evaluation on one image of shape (C, H, W), without computing anything.
 
-    Works on any module that takes images (N, C, H, W), on any device, and leaves it alone: a copy without data runs in
-    its place. Raises InputError, naming the layer that broke, if the module cannot run on such an image.
+    Works on any module that takes images (N, C, H, W), on any device, and leaves it unchanged: a copy without data runs
+    in its place. Raises InputError, naming the layer that failed, if the module cannot run on such an image.
     """
     if len(input_shape) != 3:
         raise InputError(f"expected an input of three sizes (C, H, W), got {input_shape!r}: give all three")
@@ -95,12 +100,12 @@ def account(module: nn.Module, input_shape: tuple[int, int, int]) -> Account:
     try:
         with torch.no_grad(), count:
             network(image)
-    except InputError:  # the network knows what it can take
+    except InputError:  # the network itself says what it accepts
         raise
     except Exception as error:
         raise InputError(
-            f"expected an input that {type(module).__name__} can take, got {input_shape}, at which {count.running()} "
-            f"broke ({reason(error)}): give the channels and the size it was made for"
+            f"expected an input that {type(module).__name__} accepts, got {input_shape}, on which {count.running()} "
+            f"failed ({reason(error)}): give the channels and the size that it was built for"
         ) from error
     parameters = list(network.parameters())
     return Account(
@@ -112,13 +117,13 @@ def account(module: nn.Module, input_shape: tuple[int, int, int]) -> Account:
     )
 
 
-# The last row of a table by groups, where a network has parameters that evaluation does not use.
+# The last row of a table by groups, if the network has parameters that evaluation does not use.
 NOT_RUN = "not run in evaluation"
 
 
 @dataclass(frozen=True)
 class Group:
-    """The sums over the layers of one group, such as a stage; its shape, receptive field and stride are at its end."""
+    """The sums over the layers of a group, such as a stage; shape, receptive field and stride are those at its end."""
 
     name: str
     output_shape: tuple[int, ...]
@@ -131,10 +136,10 @@ class Group:
 
 
 def by_group(table: Account, groups: Mapping[str, Sequence[str]]) -> tuple[Group, ...]:
-    """The sums of a table over groups of its layers, in order, each given as the paths of the modules that run in it.
+    """Sum a table over groups of layers, such as stages, each given by the paths of the modules that run in it.
 
-    The columns add up to those of the table: parameters that no layer used are a last row `NOT_RUN`, if there are any.
-    Raises InputError if a layer is in no group, or the modules do not run in the order given.
+    The columns add up to those of the table: parameters that no layer used appear in a last row, `NOT_RUN`. Raises
+    InputError if a layer is in no group, or if the modules do not run in the given order.
     """
     rows, outside, place, begin = [], [], 0, 0
     for name, paths in groups.items():
@@ -143,7 +148,7 @@ def by_group(table: Account, groups: Mapping[str, Sequence[str]]) -> tuple[Group
             if not runs:
                 raise InputError(
                     f"expected groups of modules in the order in which they run, got {path!r} in {name}, which does "
-                    "not run after those before it: correct the paths"
+                    "not run after the modules before it: correct the paths"
                 )
             place = runs[0] + 1
         end = table.ends[place - 1]
@@ -154,7 +159,7 @@ def by_group(table: Account, groups: Mapping[str, Sequence[str]]) -> tuple[Group
     outside += [layer.name for layer in table.layers[begin:]]
     if outside:
         raise InputError(
-            f"expected every layer to be in one of the groups {', '.join(groups)}, got {', '.join(outside)} outside of "
+            f"expected every layer to be in one of the groups {', '.join(groups)}, got {', '.join(outside)} outside "
             "them: add their paths to a group"
         )
     params = table.params - sum(row.params for row in rows)
@@ -165,7 +170,7 @@ def by_group(table: Account, groups: Mapping[str, Sequence[str]]) -> tuple[Group
 
 
 def _inside(name: str, path: str) -> bool:
-    """Whether a module is the one at `path` or a part of it."""
+    """Whether the module `name` is the one at `path` or inside it."""
     return not path or f"{name}.".startswith(f"{path}.")
 
 
@@ -184,15 +189,15 @@ def _sum(name: str, end: Output, layers: Sequence[Layer]) -> Group:
 
 @dataclass
 class _Call:
-    """A module that has begun and not ended, and what it did so far outside the modules that it called."""
+    """A module whose call has begun and not ended, and what it has done so far outside the modules that it calls."""
 
     module: nn.Module
-    parameters: set[int]  # ids of its own and of all that it used, such as those of a child that it never calls
+    parameters: set[int]  # ids of its own parameters, and of others that it used, such as those of an uncalled child
     macs: int = 0
 
 
 class _Count(DryRun):
-    """One forward pass of `network` on `image`: told of every operation, and of every module that begins and ends."""
+    """Counts one forward pass of `network` on `image`, observing every operation and every module's begin and end."""
 
     def __init__(self, network: nn.Module, image: Tensor) -> None:
         super().__init__()
@@ -202,8 +207,8 @@ class _Count(DryRun):
         self._running: list[_Call] = []  # the innermost last
         self._parameters = {id(parameter): parameter for parameter in network.parameters()}
         self._counted: set[int] = set()
-        # By id of a tensor: what it sees, and the tensor whose elements it shows, if it is a view. The tensors are
-        # kept, so that no id is given twice.
+        # By id of a tensor: what it sees; and, if it is a view, the tensor that it shows. Tensors are kept alive, so
+        # that no id is reused.
         self._sights: dict[int, tuple[Tensor, Sights]] = {id(image): (image, image_sights(image.shape))}
         self._bases: dict[int, tuple[Tensor, Tensor]] = {}
         for module in self._names:
@@ -211,7 +216,7 @@ class _Count(DryRun):
             module.register_forward_hook(self._end)
 
     def running(self) -> str:
-        """The innermost module that has begun and not ended, in words."""
+        """The innermost module whose call has not ended, in words."""
         module = self._running[-1].module if self._running else None
         if module is None or not self._names[module]:
             return "the network itself"
@@ -222,7 +227,7 @@ class _Count(DryRun):
 
     def _end(self, module: nn.Module, inputs: object, outputs: object) -> None:
         call = self._running.pop()
-        while call.module is not module:  # this one broke off, and the network caught the exception
+        while call.module is not module:  # that call raised an exception, which the network caught
             call = self._running.pop()
         name, output = self._names[module], next(tensors(outputs), None)
         shape = () if output is None else tuple(output.shape[1:])
@@ -251,16 +256,16 @@ class _Count(DryRun):
         operation, call = name_of(func), self._running[-1]
         call.macs += multiply_adds(operation, arguments, result)
         call.parameters |= self._parameters.keys() & {id(tensor) for tensor in tensors(arguments)}
-        if not operation.startswith("new_") and not operation.endswith("_like"):  # these take the shape only
+        if not operation.startswith("new_") and not operation.endswith("_like"):  # these use only the shape
             self._look(func, arguments, result)
 
     def _seen(self, tensor: Tensor) -> Sights | None:
-        """What a tensor sees; None if it was not made from the image."""
+        """What a tensor sees; None if it does not come from the image."""
         _, sights = self._sights.get(id(tensor), (None, None))
         return sights
 
     def _look(self, func: Any, arguments: dict[str, Any], result: object) -> None:
-        """Note what the results of an operation see."""
+        """Record what the results of an operation see."""
         operation = func.overloadpacket.__name__
         views = any(returned.alias_info is not None for returned in func._schema.returns)
         inputs = []
@@ -279,7 +284,7 @@ class _Count(DryRun):
                 self._bases[id(output)] = (output, self._bases.get(id(source), (source, source))[1])
 
     def _write_through(self, part: Tensor) -> None:
-        """What was written into a view of a tensor is seen in that tensor."""
+        """Let a tensor see what was written into `part`, a view of it."""
         written = self._seen(part)
         if id(part) not in self._bases or written is None:
             return
@@ -289,7 +294,7 @@ class _Count(DryRun):
         self._sights[id(base)] = (base, follow("copy_", {}, inputs, base.shape))
 
 
-# The matrices that an operation multiplies, left and right, by the names of its arguments.
+# For each operation, the names of the arguments that hold its left and right matrix.
 _FACTORS = {
     "mm": ("self", "mat2"),
     "bmm": ("self", "mat2"),
@@ -301,9 +306,9 @@ _FACTORS = {
 
 
 def multiply_adds(operation: str, arguments: dict[str, Any], result: Any) -> int:
-    """Uses of a weight by one operation, its arguments by the names of torch's dispatcher."""
+    """The multiply-adds of one operation; `operation` and `arguments` are named as in torch's dispatcher."""
     if operation == "convolution":
-        # A weight tensor is (out, in / groups, k_h, k_w), transposed (in, out / groups, k_h, k_w).
+        # The weight is (out, in / groups, k_h, k_w); of a transposed convolution it is (in, out / groups, k_h, k_w).
         places = arguments["input"] if arguments["transposed"] else result
         return int(places.numel() * prod(arguments["weight"].shape[1:]))
     factors = _FACTORS.get(operation.removesuffix("_"))

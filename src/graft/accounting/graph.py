@@ -1,7 +1,7 @@
-"""The dataflow of a network: its layers, what joins them between layers, and which feeds which.
+"""The dataflow graph of a network: its layers, the operations between layers, and what feeds what.
 
-Recorded during one forward pass in which nothing is computed, so that it is what the network does and not what its
-source seems to say: branches and shortcuts are found in any module, however its forward pass spells them.
+The graph is recorded during one forward pass in which nothing is computed. So it shows what the network does, and finds
+branches and shortcuts in any module, however its forward pass is written.
 """
 
 from collections import Counter
@@ -24,11 +24,11 @@ class Node:
     """One call of a layer (a module without children), or one operation between layers, such as an addition.
 
     `operation` says what it does, in the words of `OPERATION_WORDS` or in torch's own; `inputs` are the positions in
-    the graph of the nodes that its tensors come from. Parameters are counted at their first use. Layers that change no
-    value (dropout in evaluation, flattening) are no nodes.
+    the graph of the nodes that its tensors come from. Parameters are counted at their first use. Layers that
+    change no value (dropout in evaluation, flattening) are not nodes.
     """
 
-    path: str  # of the layer, or of the module between whose layers the operation is; dotted, "" for the network
+    path: str  # dotted, of the layer or of the module that runs the operation; "" for the network itself
     type: str  # class of the layer: "Conv2d"; empty for an operation between layers
     operation: str
     inputs: tuple[int, ...]
@@ -36,35 +36,38 @@ class Node:
     params: int = 0
     macs: int = 0
     window: tuple[int, ...] = ()  # kernel of a convolution or pool, (h, w)
-    stride: int = 1  # of that window, on the axis where it is more
+    stride: int = 1  # of that window, along the axis where it is larger
     groups: int = 1
 
 
 @dataclass(frozen=True)
 class Graph:
-    """Nodes in the order in which they ran, the first of which is the image; every input is before its user.
+    """The nodes in the order in which they ran; the first is the image, and every node comes after its inputs.
 
-    `modules` has the class of every module of the network by path, whether or not it is a node. `params` counts every
-    parameter once, also those of layers that evaluation does not run.
+    `modules` maps the path of every module of the network, node or not, to its class. `params` counts every parameter
+    once, including those of layers that do not run in evaluation.
     """
 
     nodes: tuple[Node, ...]
     modules: Mapping[str, str]
     params: int
 
+    def __repr__(self) -> str:
+        return f"Graph(nodes={len(self.nodes)}, params={self.params:,}, macs={self.macs:,})"
+
     @property
     def macs(self) -> int:
-        """Multiply-adds of one image."""
+        """Multiply-adds for one image."""
         return sum(node.macs for node in self.nodes)
 
     @cached_property
     def users(self) -> Counter[int]:
-        """How many nodes take the output of each."""
+        """The number of nodes that take the output of each node, by position."""
         return Counter(each for node in self.nodes for each in node.inputs)
 
     @cached_property
     def strides(self) -> tuple[int | None, ...]:
-        """Pixels of the image between neighbouring outputs of each node, None where there is no map."""
+        """Image pixels between neighbouring outputs of each node; None for a node whose output is not a map."""
         strides: list[int | None] = [1]
         for node in self.nodes[1:]:
             before = max((each for each in map(strides.__getitem__, node.inputs) if each is not None), default=None)
@@ -74,8 +77,8 @@ class Graph:
 
 IMAGE = "image"
 
-# Operations as torch's dispatcher names them, in words. The first that a layer does, in this order, is what it is:
-# a padded convolution is a convolution.
+# Names of operations in torch's dispatcher, in words. A layer that runs several is named after the one that comes first
+# here: a padded convolution is a convolution.
 OPERATION_WORDS = {
     "convolution": "convolution",
     **dict.fromkeys(("addmm", "mm"), "linear"),
@@ -104,15 +107,15 @@ OPERATION_WORDS = {
     "mul": "multiply",
 }
 _RANKS = {operation: rank for rank, operation in enumerate(OPERATION_WORDS)}
-# These copy; the graph goes through them as it goes through views.
+# These only copy, so like views they are not nodes.
 _COPIES = {"clone", "_to_copy", "_unsafe_view", "contiguous", "_reshape_alias"}
 
 
 def trace(module: nn.Module, input_shape: tuple[int, int, int]) -> Graph:
-    """The graph of `module` in evaluation on one image (C, H, W), of which only the shape is used.
+    """Record the graph of `module` in evaluation on one image of shape (C, H, W), without computing anything.
 
-    Works on any module that takes images (N, C, H, W), on any device, and leaves it alone. Raises InputError, naming
-    the layer that broke, if the module cannot run on such an image.
+    Works on any module that takes images (N, C, H, W), on any device, and leaves it unchanged. Raises InputError,
+    naming the layer that failed, if the module cannot run on such an image.
     """
     network = without_data(module).eval()
     image = empty_batch(network, input_shape)
@@ -121,7 +124,7 @@ def trace(module: nn.Module, input_shape: tuple[int, int, int]) -> Graph:
         with torch.no_grad(), record:
             network(image)
     except Exception:
-        account(module, input_shape)  # breaks at the same layer, and says which
+        account(module, input_shape)  # fails at the same layer, with an error that names it
         raise
     modules = {name: type(part).__name__ for name, part in network.named_modules()}
     return Graph(tuple(record.nodes), modules, sum(parameter.numel() for parameter in network.parameters()))
@@ -129,17 +132,17 @@ def trace(module: nn.Module, input_shape: tuple[int, int, int]) -> Graph:
 
 @dataclass
 class _Call:
-    """A module that has begun and not ended."""
+    """A module whose call has begun and not ended."""
 
     module: nn.Module
     layer: bool
     node: int | None = None  # position of its last node in the graph
-    rank: int = 0  # of the operation that names that node
-    params: int = 0  # used by operations of which no node has come yet, such as a view of the weight
+    rank: int = 0  # of the operation that this node is named after
+    params: int = 0  # used by operations that are not in a node yet, such as a view of the weight
 
 
 class _Record(DryRun):
-    """One forward pass of `network` on `image`: told of every operation, and of every module that begins and ends."""
+    """Records one forward pass of `network` on `image`, observing every operation and every module's begin and end."""
 
     def __init__(self, network: nn.Module, image: Tensor) -> None:
         super().__init__()
@@ -147,8 +150,8 @@ class _Record(DryRun):
         self._names = {module: name for name, module in network.named_modules()}
         self._running: list[_Call] = []  # the innermost last
         self._unused = {id(parameter): parameter for parameter in network.parameters()}
-        # By storage, which views share: the node that wrote it last. The tensors are kept, so that no storage is
-        # given twice.
+        # The node that last wrote to a storage, which views share. Tensors are kept alive, so that no storage is
+        # reused.
         self._writers = {_storage(image): 0}
         self._kept = [image]
         for module in self._names:
@@ -160,17 +163,17 @@ class _Record(DryRun):
 
     def _end(self, module: nn.Module, inputs: object, outputs: object) -> None:
         call = self._running.pop()
-        while call.module is not module:  # this one broke off, and the network caught the exception
+        while call.module is not module:  # that call raised an exception, which the network caught
             call = self._running.pop()
         output = next(tensors(outputs), None)
         if call.layer and call.node is not None and output is not None:
-            # Views of the result are no operations of their own.
+            # A view of the result changes the shape of the node, and is not a node itself.
             self.nodes[call.node] = replace(self.nodes[call.node], output_shape=tuple(output.shape[1:]))
         if call.params and self._running:
             self._running[-1].params += call.params
 
     def saw(self, func: Any, arguments: dict[str, Any], result: Any) -> None:
-        """Add an operation to the graph if it works on what was made from the image."""
+        """Add an operation to the graph if its inputs depend on the image."""
         call, operation, used, outputs = self._running[-1], name_of(func), [*tensors(arguments)], [*tensors(result)]
         self._kept += used + outputs
         new = [self._unused.pop(id(tensor)) for tensor in used if id(tensor) in self._unused]
@@ -178,7 +181,7 @@ class _Record(DryRun):
         writers = [self._writers.get(_storage(tensor)) for tensor in used]
         inputs = tuple(dict.fromkeys(writer for writer in writers if writer is not None))
         if not inputs or not outputs or operation.startswith("new_") or operation.endswith("_like"):
-            return  # the last two take the shape only
+            return  # the last two use only the shape
         node = inputs[0]
         in_place = operation.endswith("_")
         views = not in_place and any(returned.alias_info is not None for returned in func._schema.returns)
@@ -190,7 +193,7 @@ class _Record(DryRun):
     def _node(
         self, call: _Call, operation: str, arguments: dict[str, Any], output: Tensor, inputs: tuple[int, ...]
     ) -> int:
-        """Make a node of an operation between layers, or one for all the operations of a layer."""
+        """The position of the node for an operation: its own between layers, the layer's node inside a layer."""
         rank, shape = _RANKS.get(operation, len(_RANKS)), tuple(output.shape[1:])
         if call.node is None or not call.layer:
             call.node, call.rank = len(self.nodes), len(_RANKS) + 1
@@ -217,14 +220,14 @@ def _storage(tensor: Tensor) -> int:
 
 
 def _window(operation: str, arguments: dict[str, Any], output: tuple[int, ...]) -> dict[str, Any]:
-    """Kernel, stride and groups of an operation that has them, as fields of a node."""
+    """Kernel, stride and groups of an operation that has them, as fields of `Node`."""
     if operation == "convolution":
         weight, axes = arguments["weight"], len(arguments["weight"].shape) - 2
         stride = max(per_axis(arguments["stride"], axes))
         return {"window": tuple(weight.shape[2:]), "stride": stride, "groups": arguments["groups"]}
     if OPERATION_WORDS.get(operation) not in ("max pool", "average pool"):
         return {}
-    if "kernel_size" not in arguments:  # adaptive, or a mean: the window is as many times the output as it takes
+    if "kernel_size" not in arguments:  # adaptive, or a mean: the window follows from the two sizes
         sizes = tuple(arguments["self"].shape[2:])
         if len(sizes) != 2:
             return {}

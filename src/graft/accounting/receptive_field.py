@@ -1,13 +1,13 @@
-"""How far an element of a tensor sees: the receptive field, carried from tensor to tensor, operation by operation.
+"""The receptive field: the image pixels that an element of a tensor sees, followed from operation to operation.
 
-Two numbers follow each axis of the image (Araujo, Norris and Sim 2019, "Computing Receptive Fields of Convolutional
-Neural Networks", Distill): the pixels one element sees, and the pixels between neighbouring elements, the jump. A
-window of k elements, d apart, moved by s, makes them size + (k - 1) d jump and s jump. Where branches meet, an element
-sees what any of them sees.
+Two numbers are tracked along each axis of the image (Araujo, Norris and Sim 2019, "Computing Receptive Fields of
+Convolutional Neural Networks", Distill): the size, which is the number of pixels that one element sees, and the jump,
+the number of pixels between neighbouring elements. A window of k elements with dilation d and stride s turns them into
+size + (k - 1) d jump and s jump. Where branches meet, an element sees what any of the branches sees.
 
-The rules know operations as torch's dispatcher names them, below all the spellings of a thing in Python. What
-normalisation learns from the very map it normalises is left out, as is usual. An operation without a rule is taken to
-work element by element along an axis that keeps its place, and to see the whole map along one that does not.
+The rules are keyed by the names of torch's dispatcher, to which every way of writing an operation in Python leads. The
+dependence of a normalisation on the whole map that it normalises is ignored, as usual. An operation without a rule is
+assumed to work elementwise along an axis that keeps its place, and to see the whole map along an axis that does not.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,17 +18,17 @@ from typing import Any
 
 from graft.accounting.shapes import Shape, per_axis
 
-# Fractions appear once a map is enlarged, or pooled to a size that does not divide its own.
+# Fractions occur when a map is enlarged, or pooled to a size that does not divide its own.
 PixelNumber = int | Fraction
 PixelRange = tuple[PixelNumber, PixelNumber]  # first and last
 
 
 @dataclass(frozen=True)
 class Grid:
-    """An axis of the image inside a tensor: position p of `count` along `dim` sees pixels `first` to `last`, each
-    moved on by p `jump`.
+    """An axis of the image inside a tensor: where its positions lie, and which pixels they see.
 
-    Neighbouring positions are `inner` elements apart: one, unless dimensions to their right were merged into `dim`.
+    Position p of `count` along `dim` sees the pixels from first + p jump to last + p jump. Neighbouring positions are
+    `inner` elements apart: 1, unless dimensions further right were merged into `dim`.
     """
 
     first: PixelNumber
@@ -47,8 +47,8 @@ class Grid:
 class Sight:
     """What the elements of a tensor see along one axis of the image.
 
-    `grid` is what each sees from its own place, None once places have lost their meaning. `common` is the first and
-    the last pixel of what all see alike, such as a squeeze-and-excitation gate.
+    `grid` is what each element sees from its own position, None once positions have lost their meaning. `common` is the
+    range that all elements see alike, as behind a squeeze-and-excitation gate.
     """
 
     grid: Grid | None
@@ -56,29 +56,29 @@ class Sight:
 
     @property
     def size(self) -> int:
-        """Pixels that one element sees."""
+        """The number of pixels that one element sees."""
         local = 0 if self.grid is None else self.grid.last - self.grid.first + 1
         alike = 0 if self.common is None else self.common[1] - self.common[0] + 1
         return ceil(max(local, alike))
 
 
-# Down and across the image.
+# What a tensor sees down and across the image.
 Sights = tuple[Sight, Sight]
 
 
 def image_sights(shape: Shape) -> Sights:
-    """An image (N, C, H, W): every element sees its own pixel."""
+    """The sights of an image (N, C, H, W), where every element sees its own pixel."""
     down, across = (Sight(Grid(0, 0, 1, dim, 1, shape[dim])) for dim in (2, 3))
     return down, across
 
 
 def receptive_field(sights: Sights) -> int:
-    """Pixels that one element sees along the longer axis, whether or not the image has as many."""
+    """The number of pixels that one element sees along the longer axis, even if the image has fewer."""
     return max(sight.size for sight in sights)
 
 
 def stride(sights: Sights, shape: Shape) -> int | None:
-    """Whole pixels between neighbouring elements, on the axis where they are more; None if the tensor is no map."""
+    """Pixels between neighbouring elements, rounded, along the axis where they are more; None if there is no map."""
     grids = [sight.grid for sight in sights if sight.grid is not None and sight.grid.alone(shape)]
     return round(max(grid.jump for grid in grids)) if len(grids) == len(sights) else None
 
@@ -86,7 +86,7 @@ def stride(sights: Sights, shape: Shape) -> int | None:
 def follow(
     operation: str, arguments: Mapping[str, Any], inputs: Sequence[tuple[str, Shape, Sights]], output: Shape
 ) -> Sights:
-    """What an output of shape `output` sees, where each of `inputs` (argument, shape, sights) goes into it."""
+    """What an output of shape `output` sees, given the argument, shape and sights of each of its `inputs`."""
     rule = _RULES.get(operation.removesuffix("_"), _reduce if "keepdim" in arguments else _align)
 
     def passed(sight: Sight, argument: str, shape: Shape) -> Sight:
@@ -102,7 +102,7 @@ def follow(
 
 
 def _everywhere(sight: Sight) -> Sight:
-    """All elements see what any of them saw."""
+    """The sight in which every element sees what any of them saw."""
     grid = sight.grid
     if grid is None:
         return sight
@@ -116,7 +116,7 @@ def _span(one: PixelRange | None, other: PixelRange | None) -> PixelRange | None
 
 
 def _join(sights: list[Sight]) -> Sight:
-    """What an element sees that is made of one element of each."""
+    """The sight of an element that combines one element of each of `sights`."""
     places = {(sight.grid.dim, sight.grid.inner, sight.grid.count) for sight in sights if sight.grid is not None}
     if len(places) > 1:  # the same axis in two places, as in the product of queries and keys
         sights = [_everywhere(sight) for sight in sights]
@@ -130,32 +130,32 @@ def _join(sights: list[Sight]) -> Sight:
     return Sight(replace(grids[0], first=first, last=last, jump=max(grid.jump for grid in grids)), common)
 
 
-# Where a grid goes: from one of the inputs, given as `argument` with `shape`, to an output of shape `output`, by an
-# operation with `arguments`, all of them by name. None if an output sees all of it.
+# (grid, argument, shape, arguments, output) -> grid: what becomes of the grid of one input, the `argument` of shape
+# `shape`, in an output of shape `output`, by an operation with `arguments`. None if every output sees all of the grid.
 GridRule = Callable[[Grid, str, Shape, Mapping[str, Any], Shape], Grid | None]
 
 
 def _align(grid: Grid, argument: str, shape: Shape, arguments: Mapping[str, Any], output: Shape) -> Grid | None:
-    """Element by element, with broadcasting: dimensions correspond from the last one backwards."""
+    """Elementwise with broadcasting: dimensions correspond from the last one backwards."""
     dim = grid.dim + len(output) - len(shape)
     return replace(grid, dim=dim) if dim >= 0 and output[dim] == shape[grid.dim] else None
 
 
 def _slide(grid: Grid, count: int, window: int = 1, step: int = 1, padding: int = 0, dilation: int = 1) -> Grid:
-    """`count` windows, the first of them `padding` positions before the first position."""
+    """`count` windows, the first of which starts `padding` positions before the grid."""
     first = grid.first - padding * grid.jump
     last = grid.last + ((window - 1) * dilation - padding) * grid.jump
     return replace(grid, first=first, last=last, jump=grid.jump * step, count=count)
 
 
 def _resize(grid: Grid, count: int, window: int) -> Grid:
-    """`count` positions in place of `grid.count`, each made of `window` neighbours."""
+    """`count` positions in place of `grid.count`, each computed from `window` neighbours."""
     jump = grid.jump * Fraction(grid.count, count)
     return replace(grid, last=grid.last + (window - 1) * grid.jump, jump=jump, count=count)
 
 
 def _convolve(grid: Grid, argument: str, shape: Shape, arguments: Mapping[str, Any], output: Shape) -> Grid | None:
-    if argument != "input":  # weights made from the image
+    if argument != "input":  # weights computed from the image
         return None
     if grid.dim == 0:
         return grid
@@ -187,14 +187,14 @@ def _pool(axes: int) -> GridRule:
 
 
 def _adapt(grid: Grid, argument: str, shape: Shape, arguments: Mapping[str, Any], output: Shape) -> Grid | None:
-    """Adaptive pooling from n to m: output i is made of inputs floor(i n / m) to ceil((i + 1) n / m) - 1."""
+    """Adaptive pooling from n to m: output i covers inputs floor(i n / m) to ceil((i + 1) n / m) - 1."""
     if grid.dim < len(shape) - len(arguments["output_size"]):
         return grid
     old, new = grid.count, output[grid.dim]
     if new == 1 or not grid.alone(shape):
         return None
     window = max(-(-(i + 1) * old // new) - i * old // new for i in range(new))
-    # Windows vary by one; this jump lets the last one end where the map does.
+    # The sizes of windows differ by one; with this jump the last window ends where the map does.
     jump = Fraction(old - window, new - 1) * grid.jump
     return replace(grid, last=grid.last + (window - 1) * grid.jump, jump=jump, count=new)
 
@@ -211,7 +211,7 @@ def _enlarge(window: int) -> GridRule:
 
 
 def _multiply(left: str, right: str) -> GridRule:
-    """Product of two matrices or batches of them, the arguments `left` and `right`; a third is added."""
+    """The product of the matrices (or batches of them) `left` and `right`; any other argument is added to it."""
 
     def rule(grid: Grid, argument: str, shape: Shape, arguments: Mapping[str, Any], output: Shape) -> Grid | None:
         if argument not in (left, right):
@@ -223,7 +223,7 @@ def _multiply(left: str, right: str) -> GridRule:
 
 
 def _reduce(grid: Grid, argument: str, shape: Shape, arguments: Mapping[str, Any], output: Shape) -> Grid | None:
-    """Mean, sum or maximum over the dimensions named, or over all."""
+    """Mean, sum or maximum over the given dimensions, or over all."""
     named = arguments.get("dim")
     dims = {dim % len(shape) for dim in ([named] if isinstance(named, int) else named or range(len(shape)))}
     if grid.dim in dims:
@@ -232,12 +232,12 @@ def _reduce(grid: Grid, argument: str, shape: Shape, arguments: Mapping[str, Any
 
 
 def _take(grid: Grid, argument: str, shape: Shape, arguments: Mapping[str, Any], output: Shape) -> Grid | None:
-    """One place along `dim`, or each by itself."""
+    """Select one position along `dim`, or unbind all of them."""
     return _reduce(grid, argument, shape, {"dim": arguments["dim"], "keepdim": False}, output)
 
 
 def _mix(grid: Grid, argument: str, shape: Shape, arguments: Mapping[str, Any], output: Shape) -> Grid | None:
-    """All along `dim` in each result: concatenation and softmax."""
+    """Concatenation and softmax: every result sees everything along `dim`."""
     return None if grid.dim == arguments["dim"] % len(output) else grid
 
 
@@ -266,7 +266,7 @@ def _transpose(grid: Grid, argument: str, shape: Shape, arguments: Mapping[str, 
 
 
 def _reshape(grid: Grid, argument: str, shape: Shape, arguments: Mapping[str, Any], output: Shape) -> Grid | None:
-    """Elements keep their order, so neighbours along an axis stay as far apart as they are in the flat tensor."""
+    """Elements keep their order, so neighbours along an axis keep their distance in the flat tensor."""
     if list(shape[: grid.dim + 1]) == list(output[: grid.dim + 1]):
         return grid
     tail = len(shape) - grid.dim

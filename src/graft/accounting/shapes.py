@@ -1,7 +1,7 @@
-"""Shapes of the results of the operations that convolutional networks are made of, forwards and backwards.
+"""Result shapes of the operations that convolutional networks consist of, in the forward and the backward pass.
 
-torch knows them all on its meta device, but the first such question loads its compiler, which takes longer than a
-whole account. What is not here is asked of torch.
+torch knows them all on its meta device, but asking it the first time loads its compiler, which takes longer than a
+whole account. Operations that are missing here are left to torch.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,9 +12,9 @@ Arguments = Mapping[str, Any]
 
 
 def shapes_of(operation: str, arguments: Arguments) -> tuple[Shape | None, ...] | None:
-    """Shapes of the results of an operation, None for a result that is not made; None if there is no rule for it.
+    """The shapes of an operation's results, None for a result that is not made; None if there is no rule for it.
 
-    `operation` and `arguments` are named as torch's dispatcher does. Raises ValueError if the tensors do not fit
+    `operation` and `arguments` are named as in torch's dispatcher. Raises ValueError if the tensors do not fit
     together.
     """
     operation = operation.removesuffix("_")
@@ -25,7 +25,7 @@ def shapes_of(operation: str, arguments: Arguments) -> tuple[Shape | None, ...] 
 
 
 def per_axis(value: int | Sequence[int], axes: int) -> Sequence[int]:
-    """One number for each axis, from one for all of them or a list."""
+    """One number per axis, from one number for all axes or from a list."""
     values = [value] if isinstance(value, int) else value
     return [*values] * axes if len(values) == 1 else values
 
@@ -43,7 +43,7 @@ def _slide(
     dilation: Sequence[int],
     ceil: bool = False,
 ) -> Shape:
-    """How often a window fits along each axis; a last one that sticks out counts if `ceil`, unless all of it does."""
+    """The number of windows along each axis; with `ceil`, a last one counts that reaches over the edge in part."""
     counts = []
     for n, k, s, p, d in zip(sizes, window, step, padding, dilation, strict=True):
         room = n + 2 * p - d * (k - 1) - 1
@@ -83,7 +83,7 @@ def _adaptive_pool(arguments: Arguments) -> Shape:
 
 
 def _batch_norm(arguments: Arguments) -> tuple[Shape, Shape, Shape]:
-    """The map, and the statistics of the batch, of which there are none in evaluation."""
+    """The map, and the statistics of the batch, which are empty in evaluation."""
     shape, mean = tuple(arguments["input"].shape), arguments["running_mean"]
     if mean is not None:
         _expect(shape[1] == len(mean), f"the batch normalisation takes {len(mean)} channels, not {shape[1]}")
@@ -92,38 +92,40 @@ def _batch_norm(arguments: Arguments) -> tuple[Shape, Shape, Shape]:
 
 
 def _pointwise(arguments: Arguments) -> Shape:
-    """With broadcasting: dimensions correspond from the last one backwards, and one element stands for any number."""
+    """Broadcasting: dimensions correspond from the last one backwards, and size 1 is repeated to any size."""
     second = arguments.get("other", arguments.get("exponent"))
     shape, other = (tuple(getattr(operand, "shape", ())) for operand in (arguments["self"], second))
     rank = max(len(shape), len(other))
     one, two = (1,) * (rank - len(shape)) + shape, (1,) * (rank - len(other)) + other
-    _expect(all(a == b or 1 in (a, b) for a, b in zip(one, two, strict=True)), f"{shape} does not go with {other}")
+    _expect(
+        all(a == b or 1 in (a, b) for a, b in zip(one, two, strict=True)), f"{shape} does not broadcast with {other}"
+    )
     return tuple(b if a == 1 else a for a, b in zip(one, two, strict=True))
 
 
 def _clamp(arguments: Arguments) -> Shape | None:
-    """Between two numbers; between two maps is for torch."""
+    """Clamping between numbers; clamping between tensors is left to torch."""
     limits = (arguments["min"], arguments["max"])
     return None if any(hasattr(limit, "shape") for limit in limits) else tuple(arguments["self"].shape)
 
 
 def _like(argument: str) -> Callable[[Arguments], Shape]:
-    """As large as one of the arguments."""
+    """The shape of one of the arguments."""
     return lambda arguments: tuple(arguments[argument].shape)
 
 
 def _sized(argument: str) -> Callable[[Arguments], Shape]:
-    """The size is one of the arguments."""
+    """The shape that one of the arguments gives."""
     return lambda arguments: tuple(arguments[argument])
 
 
 def _reduce(arguments: Arguments) -> Shape:
-    """A mean, sum or maximum over the dimensions named, or over all."""
+    """Mean, sum or maximum over the given dimensions, or over all."""
     shape = tuple(arguments["self"].shape)
-    gone = {dim % len(shape) for dim in arguments.get("dim") or range(len(shape))}
+    reduced = {dim % len(shape) for dim in arguments.get("dim") or range(len(shape))}
     if arguments.get("keepdim"):
-        return tuple(1 if dim in gone else size for dim, size in enumerate(shape))
-    return tuple(size for dim, size in enumerate(shape) if dim not in gone)
+        return tuple(1 if dim in reduced else size for dim, size in enumerate(shape))
+    return tuple(size for dim, size in enumerate(shape) if dim not in reduced)
 
 
 def _product(left: str, right: str) -> Callable[[Arguments], Shape]:
@@ -138,7 +140,7 @@ def _product(left: str, right: str) -> Callable[[Arguments], Shape]:
 def _concatenation(arguments: Arguments) -> Shape | None:
     shapes = [tuple(tensor.shape) for tensor in arguments["tensors"]]
     first, dim = shapes[0], arguments["dim"] % max(len(shapes[0]), 1)
-    if (0,) in shapes:  # torch skips these, whatever the rank of the others
+    if (0,) in shapes:  # torch skips empty vectors, whatever the rank of the others
         return None
     rest = {shape[:dim] + shape[dim + 1 :] for shape in shapes}
     _expect(len(rest) == 1, f"maps of shapes {', '.join(map(str, shapes))} cannot be concatenated")
@@ -167,30 +169,30 @@ def _index_select(arguments: Arguments) -> Shape:
 
 
 def _index(arguments: Arguments) -> Shape | None:
-    """One list of whole numbers, along one dimension; the rest of indexing is for torch."""
+    """Indexing with one list of integers along one dimension; all other indexing is left to torch."""
     shape = tuple(arguments["self"].shape)
     given = [(dim, index) for dim, index in enumerate(arguments["indices"]) if index is not None]
-    if len(given) != 1 or given[0][1].dtype.itemsize == 1:  # booleans select as many as are true
+    if len(given) != 1 or given[0][1].dtype.itemsize == 1:  # a mask selects as many elements as are true
         return None
     ((dim, index),) = given
     return (*shape[:dim], *index.shape, *shape[dim + 1 :])
 
 
 def _convolution_backward(arguments: Arguments) -> tuple[Shape | None, ...]:
-    """The gradients of input, weight and bias that are wanted."""
+    """The gradients of input, weight and bias, those that are asked for."""
     shapes = (arguments["input"].shape, arguments["weight"].shape, arguments["bias_sizes"] or ())
     return tuple(tuple(shape) if made else None for shape, made in zip(shapes, arguments["output_mask"], strict=True))
 
 
 def _batch_norm_backward(arguments: Arguments) -> tuple[Shape | None, ...]:
-    """The gradients of input, scale and shift that are wanted."""
+    """The gradients of input, scale and shift, those that are asked for."""
     shape = tuple(arguments["input"].shape)
     shapes = (shape, shape[1:2], shape[1:2])
     return tuple(shape if made else None for shape, made in zip(shapes, arguments["output_mask"], strict=True))
 
 
 def _loss(arguments: Arguments) -> tuple[Shape, Shape]:
-    """The loss, of every place or in one number, and the sum of the weights."""
+    """The loss, for every position or as one number, and the sum of the weights."""
     return (() if arguments["reduction"] else tuple(arguments["target"].shape)), ()
 
 
