@@ -42,11 +42,11 @@ for module in pkgutil.walk_packages(graft.__path__, "graft."):
         importlib.import_module(module.name)
 PIL.Image.init()
 try:
-    import openvino
+    from graft.features.openvino_import import core
 except ImportError:
     pass
 else:
-    openvino.Core().get_property("CPU", "FULL_DEVICE_NAME")
+    core().get_property("CPU", "FULL_DEVICE_NAME")
 """
 PEER_IMPORTS = f"""
 import sys

@@ -109,8 +109,32 @@ def test_one_batch_after_the_other_is_asked_for(engine: tuple) -> None:
     run = compiled.run(counted())
     next(run)
     # Never more in hand than there are requests to hold them.
-    assert asked <= len(compiled._requests) + 2
+    assert asked <= compiled._in_flight + 2
     run.close()
+
+
+def test_runs_at_the_same_time_do_not_touch_each_other(engine: tuple) -> None:
+    compiled, pixels, _ = engine
+    other = pixels.flip(0)
+    alone = [[values for _, values in compiled.run(in_batches(each, [32, 32, 11]))] for each in (pixels, other)]
+    runs = [compiled.run(in_batches(each, [32, 32, 11])) for each in (pixels, other)]
+    together = [[values for _, values in turns] for turns in zip(*zip(*runs, strict=True), strict=True)]
+    for one, two in zip(alone, together, strict=True):
+        assert all(torch.equal(left, right) for left, right in zip(one, two, strict=True))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_an_image_gives_the_same_bits_in_any_company(precision: str, own_cache: Path) -> None:
+    network, preprocessing = make_network("mobilenet_v2"), preprocessing_of("mobilenet_v2", 64)
+    trunk, _ = network.split("head")
+    engine = OpenVINOEngine(trunk, preprocessing, precision)
+    image = noise(1, preprocessing)
+    ((_, alone),) = engine.run(in_batches(image, [1]))
+    for size, place in ((2, 1), (8, 0), (8, 5), (11, 8), (32, 31)):
+        pixels = noise(size, preprocessing, seed=size + place)
+        pixels[place] = image[0]
+        ((_, values),) = engine.run(in_batches(pixels, [size]))
+        assert torch.equal(values[place], alone[0]), (size, place)
 
 
 def test_stopping_early_leaves_the_engine_usable(engine: tuple) -> None:

@@ -43,3 +43,20 @@ def test_bfloat16_is_near() -> None:
     error = relative_error(values, plainly(trunk, pixels, preprocessing))
     # Eight bits of mantissa: above zero, or it was not bfloat16, and below three in a hundred.
     assert 1e-4 < error < 0.03
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_an_image_gives_the_same_bits_in_any_company_of_the_same_size(precision: str) -> None:
+    network, preprocessing = make_network("mobilenet_v2"), preprocessing_of("mobilenet_v2", 64)
+    trunk, _ = network.split("head")
+    engine = TorchEngine(trunk, preprocessing, precision, "cpu")
+    image, made = noise(1, preprocessing), {}
+    for size in (1, 2, 8, 32):
+        for place in (0, size // 2, size - 1):
+            pixels = noise(size, preprocessing, seed=size + place)
+            pixels[place] = image[0]
+            ((_, values),) = engine.run(in_batches(pixels, [size]))
+            assert torch.equal(made.setdefault(size, values[place]), values[place]), (size, place)
+    # In company of another size it is the same up to the order of additions.
+    for values in made.values():
+        assert relative_error(values, made[1]) < (1e-5 if precision == "float32" else 0.01)

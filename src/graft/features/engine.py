@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -24,6 +25,9 @@ Precision = Literal["float32", "bfloat16"]
 ENGINES = ("auto", "torch", "openvino")
 PRECISIONS = ("auto", "float32", "bfloat16")
 
+# The process that read this file; any other that sees it was forked from it.
+_PROCESS = os.getpid()
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -39,12 +43,17 @@ class Choice:
 
 
 class Engine(Protocol):
-    """A section ready to run on images. It is opened once and closed when the work is done."""
+    """A section ready to run on images, in one thread or in many, in the process that opened it."""
 
     output_shape: tuple[int, ...]
 
-    def run(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Tensor]]:
-        """Each batch with its activations (n, …), on the CPU in the engine's precision, in the order given."""
+    def run(self, batches: Iterable[Batch]) -> Generator[tuple[Batch, Tensor], None, None]:
+        """Each batch with its activations (n, …), on the CPU in the engine's precision, in the order given.
+
+        Runs under way at the same time do not touch each other, and closing one frees what it holds. What is made of an
+        image depends on no other image. On OpenVINO it does not depend on the size of the batch either; PyTorch adds
+        up in another order where a batch is of another size, which shows in the last bits of float32.
+        """
         ...
 
 
@@ -71,7 +80,11 @@ def choose(engine: str = "auto", precision: str = "auto") -> Choice:
 
 
 def open_engine(choice: Choice, section: Section, preprocessing: Preprocessing) -> Engine:
-    """The engine of `choice`, ready to run `section` (in evaluation mode) on pixels uint8 (n, C, size, size)."""
+    """The engine of `choice`, ready to run `section` (in evaluation mode) on pixels uint8 (n, C, size, size).
+
+    Raises GraftError in a forked process where the engine cannot work.
+    """
+    work_alone_when_forked()
     if choice.engine == "openvino":
         from graft.features.openvino_engine import OpenVINOEngine
 
@@ -79,6 +92,12 @@ def open_engine(choice: Choice, section: Section, preprocessing: Preprocessing) 
     from graft.features.torch_engine import TorchEngine
 
     return TorchEngine(section, preprocessing, choice.precision, choice.device)
+
+
+def work_alone_when_forked() -> None:
+    """In a forked process, let PyTorch compute with one thread: it would wait for ever for the others of its parent."""
+    if os.getpid() != _PROCESS:
+        torch.set_num_threads(1)
 
 
 def openvino_installed() -> bool:

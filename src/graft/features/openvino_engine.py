@@ -2,13 +2,13 @@
 
 import hashlib
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 import numpy as np
-import openvino
 import torch
 from torch import Tensor
 
@@ -16,6 +16,7 @@ from graft.data.loading import Batch
 from graft.features.cache import section_digest
 from graft.features.engine import Precision
 from graft.features.openvino_graph import to_openvino
+from graft.features.openvino_import import check_not_forked, core, forked, keep_when_forked, openvino
 from graft.files import cache_budget, cache_folder, make_room, write_aside
 from graft.images.preprocessing import Preprocessing
 from graft.models.network import Section
@@ -27,47 +28,59 @@ CHECKSUM_BYTES = 16
 
 
 class OpenVINOEngine:
-    """A compiled section and as many requests in flight as OpenVINO finds best."""
+    """A compiled section. Any number of runs may be under way at once, in one thread or in many: each borrows requests
+    of its own, at most as many as OpenVINO finds best."""
 
     def __init__(self, section: Section, preprocessing: Preprocessing, precision: Precision) -> None:
         self._bfloat16 = precision == "bfloat16"
-        compiled = _compile(section, preprocessing, precision)
-        self.output_shape = tuple(int(size) for size in compiled.output(0).shape)[1:]
-        count = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
-        self._requests = [compiled.create_infer_request() for _ in range(count)]
+        self._compiled = _compile(section, preprocessing, precision)
+        self.output_shape = tuple(int(size) for size in self._compiled.output(0).shape)[1:]
+        self._in_flight = int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+        # Not a list behind a lock: the garbage collector may end a forgotten run, which gives its requests back, in the
+        # middle of any other call of the same thread, and a lock that the call holds would never be free.
+        self._idle: SimpleQueue[openvino.InferRequest] = SimpleQueue()
+        keep_when_forked(self)
 
-    def run(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Tensor]]:
-        free, busy = deque(self._requests), deque[openvino.InferRequest]()
+    def run(self, batches: Iterable[Batch]) -> Generator[tuple[Batch, Tensor], None, None]:
+        busy: deque[tuple[openvino.InferRequest, list[Tensor]]] = deque()
         waiting: deque[tuple[Batch, list[Tensor], int]] = deque()
 
-        def collect() -> None:
-            """Take the oldest request's output into the oldest batch that still misses some."""
-            request = busy.popleft()
+        def collect() -> openvino.InferRequest:
+            """Wait for the oldest request, add its output to the parts of its batch, and return it to be used again."""
+            check_not_forked()
+            request, parts = busy.popleft()
             request.wait()
-            parts = next(parts for _, parts, count in waiting if len(parts) < count)
             parts.append(torch.from_numpy(request.get_output_tensor(0).data.copy()))
-            free.append(request)
+            return request
 
         try:
             for batch in batches:
-                pixels = batch.pixels.numpy()
-                waiting.append((batch, [], -(-len(pixels) // BATCH)))
-                for start in range(0, len(pixels), BATCH):
-                    if not free:
-                        collect()
-                    request = free.popleft()
+                pixels, parts = batch.pixels.numpy(), list[Tensor]()
+                starts = range(0, len(pixels), BATCH)
+                waiting.append((batch, parts, len(starts)))
+                for start in starts:
+                    request = collect() if len(busy) == self._in_flight else self._borrowed()
                     request.start_async({0: _filled_up(pixels[start : start + BATCH])})
-                    busy.append(request)
+                    busy.append((request, parts))
                 while waiting and len(waiting[0][1]) == waiting[0][2]:
                     yield self._finished(waiting.popleft())
             while waiting:
                 while len(waiting[0][1]) < waiting[0][2]:
-                    collect()
+                    self._idle.put(collect())
                 yield self._finished(waiting.popleft())
         finally:
             # A caller that stops early must not leave requests running on memory it will reuse.
-            for request in busy:
-                request.wait()
+            for request, _ in busy:
+                if not forked():
+                    request.wait()
+                self._idle.put(request)
+
+    def _borrowed(self) -> openvino.InferRequest:
+        check_not_forked()
+        try:
+            return self._idle.get_nowait()
+        except Empty:
+            return self._compiled.create_infer_request()
 
     def _finished(self, entry: tuple[Batch, list[Tensor], int]) -> tuple[Batch, Tensor]:
         batch, parts, _ = entry
@@ -83,7 +96,6 @@ def _filled_up(pixels: np.ndarray) -> np.ndarray:
 
 def _compile(section: Section, preprocessing: Preprocessing, precision: Precision) -> openvino.CompiledModel:
     """The compiled section, from disk where this one was compiled before."""
-    core = openvino.Core()
     hint = openvino.Type.bf16 if precision == "bfloat16" else openvino.Type.f32
     options = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": hint}
     # How an image is cropped is no part of the graph: one compiled section serves all views.
@@ -93,11 +105,11 @@ def _compile(section: Section, preprocessing: Preprocessing, precision: Precisio
     blob = _kept(path)
     if blob is not None:
         try:
-            return core.import_model(blob, "CPU", options)
+            return core().import_model(blob, "CPU", options)
         except RuntimeError:
             # Compiled by another build or for another processor: compile again over it.
             pass
-    compiled = core.compile_model(to_openvino(section.eval(), preprocessing, BATCH), "CPU", options)
+    compiled = core().compile_model(to_openvino(section.eval(), preprocessing, BATCH), "CPU", options)
     _keep(path, compiled)
     return compiled
 

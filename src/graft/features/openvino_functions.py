@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import openvino
-import openvino.opset1 as opset1
-import openvino.opset8 as opset
 from torch import Tensor
+
+from graft.features.openvino_import import openvino, opset1
+from graft.features.openvino_import import opset8 as opset
 
 if TYPE_CHECKING:
     from graft.features.openvino_graph import Recorder

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import openvino
-import openvino.opset8 as opset
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from graft.features.openvino_functions import FUNCTIONS, SPLITS, Node, UnknownFunctionError, constant
+from graft.features.openvino_import import convert_model, openvino
+from graft.features.openvino_import import opset8 as opset
 from graft.images.preprocessing import Preprocessing, normalise
 
 
@@ -58,7 +58,7 @@ def _convert(section: nn.Module, preprocessing: Preprocessing, shape: tuple[int,
     with warnings.catch_warnings():
         # The converter traces, and tracing warns of every number taken from a shape; shapes are fixed here.
         warnings.simplefilter("ignore")
-        return openvino.convert_model(
+        return convert_model(
             FromPixels().eval(),
             example_input=torch.zeros(shape, dtype=torch.uint8),
             input=[(list(shape), openvino.Type.u8)],

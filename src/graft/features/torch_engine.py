@@ -1,11 +1,12 @@
 """Frozen trunks on eager PyTorch: the reference, and the engine of accelerators."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 
 import torch
 from torch import Tensor
 
 from graft.data.loading import Batch
+from graft.errors import GraftError
 from graft.features.engine import Precision
 from graft.images.preprocessing import Preprocessing, normalise
 from graft.models.network import Section
@@ -15,6 +16,11 @@ class TorchEngine:
     """Runs a section as it is in float32, or under autocast with channels last in bfloat16."""
 
     def __init__(self, section: Section, preprocessing: Preprocessing, precision: Precision, device: str) -> None:
+        if device == "cuda" and torch.cuda._is_in_bad_fork():
+            raise GraftError(
+                "expected a process that the accelerator can work for, got one forked from a process that has already "
+                "used it: start processes with the `spawn` method, or fork before the first prediction"
+            )
         self._section = section.to(device)
         self._preprocessing = preprocessing
         self._device = torch.device(device)
@@ -23,7 +29,7 @@ class TorchEngine:
         sample = torch.zeros((1, preprocessing.channels, preprocessing.size, preprocessing.size), dtype=torch.uint8)
         self.output_shape = tuple(self._forward(sample).shape[1:])
 
-    def run(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Tensor]]:
+    def run(self, batches: Iterable[Batch]) -> Generator[tuple[Batch, Tensor], None, None]:
         for batch in batches:
             yield batch, self._forward(batch.pixels)
 
@@ -33,6 +39,7 @@ class TorchEngine:
             return torch.empty((0, *self.output_shape), dtype=torch.bfloat16 if self._bfloat16 else torch.float32)
         self._section.eval()
         x = normalise(pixels.to(self._device), self._preprocessing).contiguous(memory_format=self._layout)
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
+        # Without autocast's cache of weights, which all threads share, one that trains among them.
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16, cache_enabled=False):
             y = self._section(x)
         return (y.bfloat16() if self._bfloat16 else y).contiguous().cpu()

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from glob import glob
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from threading import Lock
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from graft.data.dataset import Images
-from graft.data.loading import batches
+from graft.data.loading import Batch, batches
 from graft.data.readers.folder import files_below, read_file
-from graft.errors import InputError
-from graft.features.engine import Choice, Engine, choose, open_engine
+from graft.errors import GraftError, InputError
+from graft.features.engine import Choice, Engine, choose, open_engine, work_alone_when_forked
 from graft.weights.saved import SavedModel, class_logits, load_model, model_folder
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Images looked at together: few at first, so that an answer comes soon, then enough to keep every core busy.
 FIRST_GROUP, GROUP = 16, 512
@@ -48,12 +54,23 @@ class Prediction:
 
 
 class Classifier:
-    """A trained network with its classes and preprocessing; the engine is opened at the first prediction."""
+    """A trained network with its classes and preprocessing; the engine is opened at the first prediction.
+
+    Any number of threads and streams may use one at the same time, and each gets the answers that it would get alone.
+    A copy, by `copy` or by pickle, opens an engine of its own, and so does a forked process; it raises GraftError
+    where the process that it was forked from has computed with OpenVINO.
+    """
 
     def __init__(self, saved: SavedModel, choice: Choice) -> None:
         self.saved = saved
         self.choice = choice
-        self._engine: Engine | None = None
+        # By process: what a forked one inherits, a lock that is held or an engine whose threads are gone, is of no use
+        # to it, and an engine of its parent cannot even be taken apart there.
+        self._engines: dict[int, Engine] = {}
+        self._opening: dict[int, Lock] = {}
+
+    def __reduce__(self) -> tuple[type[Classifier], tuple[SavedModel, Choice]]:
+        return Classifier, (self.saved, self.choice)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -80,25 +97,44 @@ class Classifier:
             size = GROUP
 
     def _predict_group(self, group: list[Any], top: int) -> Iterator[Prediction]:
+        work_alone_when_forked()
+        process, engine, given = os.getpid(), self._engine(), _Given(group)
+        images = Images(given, np.arange(len(group)), np.full(len(group), -1, dtype=np.int64))
+        # Closed at once when the caller stops: the threads that decode end, and the engine has its requests back.
+        with closing(batches(images, self.saved.preprocessing, 32)) as decoded, closing(engine.run(decoded)) as run:
+            for batch, logits in run:
+                answers = self._answers(batch, logits, given, top)
+                yield from (answers[index] for index in sorted(answers))
+                if os.getpid() != process:
+                    raise GraftError(
+                        "expected a stream to go on in the process that it began in, got one that was forked from it: "
+                        "begin another there"
+                    )
+
+    def _answers(self, batch: Batch, logits: Tensor, given: _Given, top: int) -> dict[int, Prediction]:
+        """The predictions for a batch by the index of the image, from logits (n, outputs)."""
         import torch
 
-        if self._engine is None:
-            network = self.saved.network
-            whole, _ = network.split(network.cuts[-1])
-            self._engine = open_engine(self.choice, whole, self.saved.preprocessing)
-        given = _Given(group)
-        images = Images(given, np.arange(len(group)), np.full(len(group), -1, dtype=np.int64))
-        for batch, logits in self._engine.run(batches(images, self.saved.preprocessing, 32)):
-            logits = class_logits(logits.double(), self.saved.outputs)
-            probabilities = torch.softmax(logits / self.saved.temperature, 1)
-            values, indices = (part.tolist() for part in probabilities.topk(top, 1)) if len(logits) else ([], [])
-            answers: dict[int, Prediction] = {}
-            for row, index in enumerate(batch.indices.tolist()):
-                likeliest = tuple((self.classes[i], p) for i, p in zip(indices[row], values[row], strict=True))
-                answers[index] = Prediction(given.name(index), *likeliest[0], likeliest)
-            for index, reason in batch.failures.items():
-                answers[index] = Prediction(given.name(index), None, None, (), reason)
-            yield from (answers[index] for index in sorted(answers))
+        logits = class_logits(logits.double(), self.saved.outputs)
+        probabilities = torch.softmax(logits / self.saved.temperature, 1)
+        values, indices = (part.tolist() for part in probabilities.topk(top, 1)) if len(logits) else ([], [])
+        answers: dict[int, Prediction] = {}
+        for row, index in enumerate(batch.indices.tolist()):
+            likeliest = tuple((self.classes[i], p) for i, p in zip(indices[row], values[row], strict=True))
+            answers[index] = Prediction(given.name(index), *likeliest[0], likeliest)
+        for index, reason in batch.failures.items():
+            answers[index] = Prediction(given.name(index), None, None, (), reason)
+        return answers
+
+    def _engine(self) -> Engine:
+        """The engine of this process, opened once."""
+        process = os.getpid()
+        with self._opening.setdefault(process, Lock()):
+            if process not in self._engines:
+                network = self.saved.network
+                whole, _ = network.split(network.cuts[-1])
+                self._engines[process] = open_engine(self.choice, whole, self.saved.preprocessing)
+            return self._engines[process]
 
 
 class _Given:
@@ -126,6 +162,7 @@ class _Given:
 
 def load(run: str | Path, *, engine: str = "auto", precision: str = "auto") -> Classifier:
     """The classifier in a run folder or its `model/`. Raises InputError and WeightsError for what is not one."""
+    work_alone_when_forked()
     return Classifier(load_model(model_folder(Path(run).expanduser())), choose(engine, precision))
 
 
