@@ -157,6 +157,12 @@ def absolute(named: str | Path) -> str:
     return str(path.absolute()) if path.exists() else str(named)
 
 
+def short(named: str) -> str:
+    """A path that exists without the folders above it: what is handed on says nothing of this machine."""
+    path = Path(named).expanduser()
+    return path.name if path.exists() else named
+
+
 def claim(out: Path | None, data: Path) -> Path:
     """An empty folder for a run; by default `runs/<data name>`, numbered when taken.
 

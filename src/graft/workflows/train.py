@@ -53,6 +53,7 @@ from graft.workflows.run import (
     locked,
     read_arguments,
     read_run,
+    short,
     write_arguments,
 )
 
@@ -339,8 +340,9 @@ def _finish(work: Work, trained: Trained, findings: tuple[Finding, ...], notes: 
     measured = {name: _measured(work, trained, name) for name in trained.logits}
     network = work.base.network.cpu().eval()
     accuracies = {name: each.accuracy() for name, each in measured.items()}
+    base = short(work.base.name)
     facts = {
-        "base": work.base.name,
+        "base": base,
         "level": work.plan.level,
         "cut": work.plan.cut,
         "data": work.dataset.name,
@@ -351,7 +353,7 @@ def _finish(work: Work, trained: Trained, findings: tuple[Finding, ...], notes: 
     write_json(work.folder / "audit.json", _audit(work.dataset, findings, trained.skipped))
     run = Run(
         folder=work.folder,
-        base=work.base.name,
+        base=base,
         level=work.plan.level,
         cut=work.plan.cut,
         classes=classes,
@@ -369,7 +371,7 @@ def _finish(work: Work, trained: Trained, findings: tuple[Finding, ...], notes: 
         notes=(*notes, *trained.notes),
     )
     shown = {title: found for name, each in measured.items() for title, found in each.by_title(name).items()}
-    page = html_report(f"{work.dataset.name}: {work.plan.level} of {work.base.name}", run.to_dict(), shown)
+    page = html_report(f"{work.dataset.name}: {work.plan.level} of {base}", run.to_dict(), shown)
     write_aside(work.folder / "report.html", lambda file: file.write(page.encode()))
     write_json(work.folder / RESULT_FILE, run.to_dict())
     return run
