@@ -140,7 +140,7 @@ def test_a_new_head_replaces_the_old_one_alone(network):
     trunk, crown = network.split(network.cuts[-2])
     assert crown.state_dict(keep_vars=True)[f"{network.head_name}.weight"] is new.weight
     assert torch.equal(crown(trunk(x)), network(x))
-    with pytest.raises(ValueError, match="not 0"):
+    with pytest.raises(ValueError, match="got 0"):
         network.new_head(0)
 
 

@@ -76,7 +76,7 @@ def test_a_prefix_that_not_every_name_has_is_part_of_the_names(tmp_path):
     assert read_weights(written(tmp_path, saved(weights))).tensors.keys() == weights.keys()
 
 
-def test_a_file_is_recognised_by_content_not_by_its_name(tmp_path):
+def test_a_file_is_recognized_by_content_not_by_its_name(tmp_path):
     assert same(read_weights(written(tmp_path, save(tensors()), "a.pth")).tensors, tensors())
     assert same(read_weights(written(tmp_path, saved(tensors()), "a.safetensors")).tensors, tensors())
 
@@ -150,7 +150,7 @@ def test_a_damaged_file_is_refused_or_read_but_never_anything_else(tmp_path, con
         (b"<!DOCTYPE html><html>not found</html>", "begins with b'<!DOCTYPE html><'"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "begins with b'version https://'"),
         (b'{"conv1.weight": [1, 2]}', "begins with"),
-        (b"PK\x03\x04 but no archive follows", "checkpoint of torch"),
+        (b"PK\x03\x04 but no archive follows", "torch checkpoint"),
         (struct.pack("<Q", 2**62) + b'{"a": 1}', "complete safetensors"),
         (struct.pack("<Q", 10**8) + b'{"a": 1}', "complete safetensors"),
         (struct.pack("<Q", 2) + b"{}", "without any"),

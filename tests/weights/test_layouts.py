@@ -8,7 +8,7 @@ import torch
 from graft.models.catalog import build
 from graft.models.network import Network
 from graft.weights.architectures import resolve
-from graft.weights.matching import fill, match, recognise
+from graft.weights.matching import fill, match, recognize
 
 
 def made(name: str) -> Network:
@@ -32,13 +32,13 @@ def made(name: str) -> Network:
         ("legacy_xception", "xception", "graft"),
     ],
 )
-def test_timms_networks_are_recognised_and_give_their_outputs(theirs, ours, layout):
+def test_timms_networks_are_recognized_and_give_their_outputs(theirs, ours, layout):
     timm = pytest.importorskip("timm")
     torch.manual_seed(2)
     network = timm.create_model(theirs, pretrained=False, num_classes=6).eval()
     with_statistics(network)
     tensors = network.state_dict()
-    found = recognise(tensors, "a file")
+    found = recognize(tensors, "a file")
     assert (found.architecture.name, found.config.classes, found.layout) == (ours, 6, layout)
     filled = build(found.config).eval()
     fill(filled, tensors, found, "a file")
@@ -74,13 +74,13 @@ def test_the_published_spelling_of_densenets_tensors_is_understood():
     network = made("densenet121")
     tensors = {re.sub(r"(norm|conv)([12])\.", r"\1.\2.", key): tensor for key, tensor in network.state_dict().items()}
     assert "features.denseblock1.denselayer1.norm.1.weight" in tensors
-    found = recognise(tensors, "a file")
+    found = recognize(tensors, "a file")
     assert (found.architecture.name, found.exact) == ("densenet121", True)
 
 
-def test_a_cifar_resnet_whose_head_is_named_fc_is_recognised():
+def test_a_cifar_resnet_whose_head_is_named_fc_is_recognized():
     tensors = {key.replace("linear.", "fc."): tensor for key, tensor in made("resnet32").state_dict().items()}
-    found = recognise(tensors, "a file")
+    found = recognize(tensors, "a file")
     assert (found.architecture.name, found.has_head, found.config.classes) == ("resnet32", True, 10)
     network = made("resnet32")
     fill(network, {**tensors, "fc.bias": torch.full((10,), 3.0)}, found, "a file")

@@ -1,4 +1,4 @@
-"""Recognising an architecture from its tensors, and saying what does not fit."""
+"""Recognizing an architecture from its tensors, and saying what does not fit."""
 
 from dataclasses import replace
 
@@ -10,7 +10,7 @@ from graft.errors import WeightsError
 from graft.models.catalog import CATALOG, build, default_config
 from graft.models.network import Network
 from graft.weights.architectures import resolve
-from graft.weights.matching import Match, fill, match, recognise
+from graft.weights.matching import Match, fill, match, recognize
 
 
 def made(name: str, classes: int = 5, channels: int | None = None) -> Network:
@@ -39,9 +39,9 @@ UNMISTAKABLE = [name for name in CATALOG if name not in ("plain20", "plain32", "
 
 
 @pytest.mark.parametrize("name", UNMISTAKABLE)
-def test_every_architecture_is_recognised_from_its_tensors(name):
+def test_every_architecture_is_recognized_from_its_tensors(name):
     for classes, channels in ((7, 3), (21_843, 1)):
-        found = recognise(shapes_alone(name, classes, channels), "a file")
+        found = recognize(shapes_alone(name, classes, channels), "a file")
         assert found.config == replace(default_config(name), classes=classes, channels=channels)
         assert found.exact
         assert found.has_head
@@ -49,14 +49,14 @@ def test_every_architecture_is_recognised_from_its_tensors(name):
 
 
 @pytest.mark.parametrize("name", UNMISTAKABLE)
-def test_weights_without_a_head_or_batch_counters_are_recognised(name):
+def test_weights_without_a_head_or_batch_counters_are_recognized(name):
     head = head_of(name)
     tensors = {
         key: tensor
         for key, tensor in shapes_alone(name, 10, 3).items()
         if not key.startswith(f"{head}.") and not key.endswith("num_batches_tracked")
     }
-    found = recognise(tensors, "a file")
+    found = recognize(tensors, "a file")
     assert (found.architecture.name, found.has_head) == (name, False)
     assert found.config.classes == CATALOG[name].classes
 
@@ -65,7 +65,7 @@ def test_half_a_head_is_no_head():
     for missing in ("bias", "weight"):
         tensors = made("resnet20").state_dict()
         del tensors[f"linear.{missing}"]
-        assert not recognise(tensors, "a file").has_head
+        assert not recognize(tensors, "a file").has_head
     tensors = made("resnet20").state_dict()
     for weight, bias in (
         (torch.ones(5, 64), torch.ones(6)),
@@ -73,7 +73,7 @@ def test_half_a_head_is_no_head():
         (torch.ones(0, 64),) * 2,
     ):
         tensors["linear.weight"], tensors["linear.bias"] = weight, bias
-        assert not recognise(tensors, "a file").has_head
+        assert not recognize(tensors, "a file").has_head
 
 
 @torch.no_grad()
@@ -81,7 +81,7 @@ def test_half_a_head_is_no_head():
 def test_a_filled_network_is_the_one_the_weights_came_from(name):
     source, side = made(name), 28 if name == "lenet5" else 32
     tensors = {key: tensor.clone() for key, tensor in source.state_dict().items()}
-    found = recognise(tensors, "a file")
+    found = recognize(tensors, "a file")
     torch.manual_seed(9)
     network = build(found.config).eval()
     x = torch.randn(2, CATALOG[name].input_size[0], side, side)
@@ -93,9 +93,9 @@ def test_a_filled_network_is_the_one_the_weights_came_from(name):
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
 @pytest.mark.parametrize("auxiliary", [True, False])
-def test_checkpoints_with_and_without_auxiliary_classifiers_are_recognised(name, auxiliary):
+def test_checkpoints_with_and_without_auxiliary_classifiers_are_recognized(name, auxiliary):
     network = build(replace(default_config(name), classes=7, auxiliary=auxiliary)).eval()
-    found = recognise(network.state_dict(), "a file")
+    found = recognize(network.state_dict(), "a file")
     assert found.config == network.config
     filled = build(found.config)
     fill(filled, network.state_dict(), found, "a file")
@@ -104,7 +104,7 @@ def test_checkpoints_with_and_without_auxiliary_classifiers_are_recognised(name,
 
 def test_a_plain_network_is_taken_for_the_residual_one_unless_it_is_named():
     tensors = made("plain20").state_dict()
-    assert recognise(tensors, "a file").architecture.name == "resnet20"
+    assert recognize(tensors, "a file").architecture.name == "resnet20"
     assert matched(tensors, "plain20").exact
 
 
@@ -114,7 +114,7 @@ def test_what_does_not_fit_is_named_in_both_directions_with_the_nearest_architec
     tensors["layer9.conv.weight"] = torch.ones(2, 2)
     tensors["layer2.0.conv1.weight"] = torch.ones(128, 64, 5, 5)
     with pytest.raises(WeightsError) as caught:
-        recognise(tensors, "torn.pth")
+        recognize(tensors, "torn.pth")
     text = str(caught.value)
     assert "resnet18" in text
     assert "torn.pth" in text
@@ -127,17 +127,17 @@ def test_what_does_not_fit_is_named_in_both_directions_with_the_nearest_architec
 def test_only_a_few_of_many_names_are_listed():
     tensors = {key: tensor for key, tensor in made("resnet18").state_dict().items() if not key.startswith("layer1.0")}
     with pytest.raises(WeightsError, match=r"10 missing \(layer1\.0\.conv1\.weight, [^)]*, …\)"):
-        recognise(tensors, "torn.pth")
+        recognize(tensors, "torn.pth")
 
 
 def test_tensors_of_something_else_altogether_fit_none():
     with pytest.raises(WeightsError, match=r"a\.pth, none of whose tensors \(encoder\.weight\) fits any"):
-        recognise({"encoder.weight": torch.ones(3)}, "a.pth")
+        recognize({"encoder.weight": torch.ones(3)}, "a.pth")
 
 
 def test_a_stem_for_four_channels_is_told_by_its_shape():
     with pytest.raises(WeightsError, match=r"conv1\.weight is \(64, 4, 7, 7\) for \(64, 3, 7, 7\)"):
-        recognise(shapes_alone("resnet18", 5, 4), "a.pth")
+        recognize(shapes_alone("resnet18", 5, 4), "a.pth")
 
 
 def test_weights_of_another_architecture_name_the_one_they_fit():
@@ -152,7 +152,7 @@ def test_weights_of_another_architecture_name_the_one_they_fit():
 def test_weights_that_are_not_finite_are_refused(where, bad):
     tensors = {key: tensor.clone().double() for key, tensor in made("resnet20").state_dict().items()}
     tensors[where].view(-1)[-1] = bad
-    found = recognise(tensors, "a.pth")
+    found = recognize(tensors, "a.pth")
     with pytest.raises(WeightsError, match=rf"finite.*'{where}' of a\.pth"):
         fill(build(found.config), tensors, found, "a.pth")
 
@@ -160,7 +160,7 @@ def test_weights_that_are_not_finite_are_refused(where, bad):
 def test_quantised_weights_are_refused():
     tensors = made("resnet20").state_dict()
     tensors["conv1.weight"] = tensors["conv1.weight"].to(torch.int8)
-    found = recognise(tensors, "a.pth")
+    found = recognize(tensors, "a.pth")
     with pytest.raises(WeightsError, match=r"floating-point.*torch\.int8 in 'conv1\.weight'"):
         fill(build(found.config), tensors, found, "a.pth")
 
@@ -170,7 +170,7 @@ def test_half_precision_weights_fill_a_network_of_single_precision():
         key: tensor.half() if tensor.is_floating_point() else tensor
         for key, tensor in made("resnet20").state_dict().items()
     }
-    found = recognise(tensors, "a.pth")
+    found = recognize(tensors, "a.pth")
     network = build(found.config)
     fill(network, tensors, found, "a.pth")
     assert network.conv1.weight.dtype == torch.float32
@@ -180,5 +180,5 @@ def test_half_precision_weights_fill_a_network_of_single_precision():
 def test_a_batch_counter_of_another_shape_is_passed_over():
     tensors = made("resnet20").state_dict()
     tensors["bn1.num_batches_tracked"] = torch.zeros(1, dtype=torch.int64)
-    found = recognise(tensors, "a.pth")
+    found = recognize(tensors, "a.pth")
     fill(build(found.config), tensors, found, "a.pth")

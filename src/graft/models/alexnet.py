@@ -1,17 +1,17 @@
-"""AlexNet, in the two forms that go by the name.
+"""AlexNet, in both of the forms known by that name.
 
 `alexnet_2012`: Krizhevsky, Sutskever and Hinton 2012, "ImageNet Classification with Deep Convolutional Neural
-Networks", NIPS 25, section 3. Its two halves, one per GPU, are the groups of conv2, conv4 and conv5. The input is
-227 px, from which an unpadded 11 x 11 kernel gives the 55 x 55 maps of the paper, and not the 224 px that it prints.
+Networks", NIPS 25, section 3. The groups of conv2, conv4 and conv5 are its two halves, one per GPU. The input is
+227 px: the paper prints 224, but only 227 gives its 55 x 55 maps with an unpadded 11 x 11 kernel.
 
 `alexnet`: the single tower of Krizhevsky 2014, "One weird trick for parallelizing convolutional neural networks",
-arXiv 1404.5997, as torchvision has it and under its tensor names: no groups, narrower at first, conv1 padded for
-224 px, no response normalisation, dropout in front of fc6 and fc7 instead of behind. conv4 has 256 maps, as in the
-author's code; the paper's footnote says 384.
+arXiv 1404.5997, as in torchvision and under its tensor names: no groups, narrower early layers, conv1 padded for
+224 px, no response normalization, dropout before fc6 and fc7 instead of after. conv4 has 256 maps, as in the author's
+code; the paper's footnote says 384.
 
-What differs from the papers in both: an adaptive pool in front of the dense layers, which does nothing at the usual
-size and lets others run, and the random start, by He et al. 2015 (2012: standard deviation 0.01, and biases of one in
-conv2, conv4, conv5, fc6 and fc7).
+Both differ from the papers in two ways. An adaptive pool before the dense layers, which does nothing at the usual size,
+lets other sizes run. The random start is that of He et al. 2015; the 2012 paper draws with a standard deviation of 0.01
+and sets the biases of conv2, conv4, conv5, fc6 and fc7 to one.
 """
 
 from dataclasses import dataclass
@@ -19,26 +19,26 @@ from dataclasses import dataclass
 from torch import nn
 
 from graft.models.blocks import LocalResponseNorm
-from graft.models.network import Config, Network, Stage, initialise_for_relu
+from graft.models.network import Config, Network, Stage, initialize_for_relu
 
 
 @dataclass(frozen=True)
 class Row:
-    """A convolution, its ReLU, and what may follow: response normalisation, a 3 x 3 max pool with stride 2."""
+    """A convolution and its ReLU, then optionally response normalization and a 3 x 3 max pool with stride 2."""
 
     outputs: int
     kernel: int
     stride: int = 1
     padding: int = 0
     groups: int = 1
-    normalised: bool = False
+    normalized: bool = False
     pooled: bool = False
 
     def layers(self, inputs: int) -> list[nn.Module]:
-        """(N, inputs, H, W) to (N, outputs, about H / reduction, W / reduction)."""
+        """From (N, inputs, H, W) to (N, outputs, H / reduction, W / reduction), up to rounding."""
         convolution = nn.Conv2d(inputs, self.outputs, self.kernel, self.stride, self.padding, groups=self.groups)
         layers: list[nn.Module] = [convolution, nn.ReLU(inplace=True)]
-        if self.normalised:
+        if self.normalized:
             layers.append(LocalResponseNorm())
         if self.pooled:
             layers.append(nn.MaxPool2d(3, stride=2))
@@ -46,14 +46,14 @@ class Row:
 
     @property
     def reduction(self) -> int:
-        """Pixels of the input per pixel of the output."""
+        """Input pixels per output pixel along each axis."""
         return self.stride * (2 if self.pooled else 1)
 
 
 SPECS = {
     "alexnet_2012": (
-        Row(96, kernel=11, stride=4, normalised=True, pooled=True),
-        Row(256, kernel=5, padding=2, groups=2, normalised=True, pooled=True),
+        Row(96, kernel=11, stride=4, normalized=True, pooled=True),
+        Row(256, kernel=5, padding=2, groups=2, normalized=True, pooled=True),
         Row(384, kernel=3, padding=1),
         Row(384, kernel=3, padding=1, groups=2),
         Row(256, kernel=3, padding=1, groups=2, pooled=True),
@@ -138,5 +138,5 @@ def build(config: Config) -> Network:
     """An untrained AlexNet."""
     kind = AlexNet2012 if config.architecture == "alexnet_2012" else AlexNet2014
     network = kind(config, SPECS[config.architecture])
-    initialise_for_relu(network)
+    initialize_for_relu(network)
     return network

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from graft.models.network import PaddingRule
 
-# Makes the normalisation for a number of channels.
+# From a number of channels to the normalization layer for them.
 Norm: TypeAlias = Callable[[int], nn.Module]
 
 
@@ -28,22 +28,22 @@ def convolution(
 ) -> nn.Conv2d:
     """A k x k convolution: (N, inputs, H, W) to (N, outputs, ceil(H / stride), ceil(W / stride)).
 
-    `padding` decides where the zeros go when the stride is above one: `torch` puts k // 2 on every side, `tensorflow`
-    as few as the output size needs, the odd one at the bottom and right. At stride one both rules are the same.
+    `padding` says where the zeros go when the stride is above one: `torch` puts k // 2 on every side, `tensorflow` only
+    as many as the output size needs, the odd one at the bottom and right. At stride one the two rules agree.
     """
     kind = SameConv2d if padding == "tensorflow" and stride > 1 else nn.Conv2d
     return kind(inputs, outputs, kernel, stride, 0 if kind is SameConv2d else kernel // 2, groups=groups, bias=bias)
 
 
 def max_pool(kernel: int, stride: int, *, padding: PaddingRule = "torch") -> nn.MaxPool2d:
-    """A k x k max pool, padded like `convolution`."""
+    """A k x k max pool, padded as by `convolution`: (N, C, H, W) to (N, C, ceil(H / stride), ceil(W / stride))."""
     return SameMaxPool2d(kernel, stride) if padding == "tensorflow" else nn.MaxPool2d(kernel, stride, kernel // 2)
 
 
 class ConvNormReLU(nn.Module):
     """Convolution without bias, batch norm, ReLU: (N, inputs, H, W) to (N, outputs, H', W').
 
-    Tensors `conv` and `bn`, as the Inception checkpoints call them. `padding` is the convolution's own, in pixels.
+    Tensors `conv` and `bn`, as in the Inception checkpoints. `padding` is the convolution's, in pixels.
     k_h k_w inputs outputs + 2 outputs parameters; k_h k_w inputs outputs H' W' multiply-adds.
     Szegedy et al. 2015, "Rethinking the Inception Architecture", arXiv 1512.00567, section 6 (batch norm, eps 1e-3).
     """
@@ -69,9 +69,9 @@ class ConvNormReLU(nn.Module):
 
 
 def round_channels(channels: float) -> int:
-    """The nearest multiple of 8 (halves up, never 0), or the next one where the nearest is below 90 % of `channels`.
+    """The nearest multiple of 8 (halves round up, at least 8), or the next where that is below 90 % of `channels`.
 
-    Sandler et al. 2018 and the networks after it widen and squeeze by factors; their code rounds what comes out so.
+    Sandler et al. 2018 and their successors widen and squeeze by factors, and their code rounds the result like this.
     """
     rounded = max(8, int(channels + 4) // 8 * 8)
     return rounded if rounded >= 0.9 * channels else rounded + 8
@@ -88,9 +88,9 @@ def conv_norm_activation(
     groups: int = 1,
     padding: PaddingRule = "torch",
 ) -> nn.Sequential:
-    """Convolution without bias, norm, activation unless None: (N, inputs, H, W) to (N, outputs, H / s, W / s).
+    """Convolution without bias, norm, and activation unless None: (N, inputs, H, W) to (N, outputs, H / s, W / s).
 
-    Tensors `0` and `1`, as torchvision calls them.
+    Tensors `0` and `1`, as in torchvision.
     """
     layers = [convolution(inputs, outputs, kernel, stride=stride, groups=groups, padding=padding), norm(outputs)]
     return nn.Sequential(*layers) if activation is None else nn.Sequential(*layers, activation(inplace=True))
@@ -99,15 +99,15 @@ def conv_norm_activation(
 class Pool(Enum):
     """The pools of `Branches`, both 3 x 3."""
 
-    AVERAGE = "stride 1, padded, the padding not counted"
+    AVERAGE = "stride 1, padded, without counting the padding"
     MAX = "stride 2, not padded"
 
 
 @dataclass(frozen=True)
 class Conv:
-    """A convolution, batch norm and ReLU as the figures of Inception v4 write them: filters, side or (height, width).
+    """Convolution, batch norm and ReLU, as the figures of Inception v4 write them: filters, side or (height, width).
 
-    Padded by half the kernel, unless `valid` (their V).
+    Padded by half the kernel, unless `valid` (V in the figures).
     """
 
     outputs: int
@@ -117,7 +117,7 @@ class Conv:
 
 
 def inception_layer(inputs: int, row: Conv | Pool, eps: float) -> nn.Module:
-    """The layer that `row` describes, for maps of `inputs` channels."""
+    """The layer that `row` describes: (N, inputs, H, W) to (N, outputs, H', W')."""
     if row is Pool.AVERAGE:
         return nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
     if row is Pool.MAX:
@@ -128,7 +128,7 @@ def inception_layer(inputs: int, row: Conv | Pool, eps: float) -> nn.Module:
 
 
 def inception_layers(inputs: int, rows: Iterable[Conv | Pool], eps: float) -> tuple[list[nn.Module], int]:
-    """The layers of `rows`, one after the other, and the channels of the last one's output."""
+    """The layers of `rows` in order, and the output channels of the last."""
     layers = []
     for row in rows:
         layers.append(inception_layer(inputs, row, eps))
@@ -137,10 +137,10 @@ def inception_layers(inputs: int, rows: Iterable[Conv | Pool], eps: float) -> tu
 
 
 class Branches(nn.Module):
-    """Branches over one input, their outputs joined channel by channel: (N, inputs, H, W) to (N, outputs, H', W').
+    """Branches over one input, with their outputs joined channel by channel: (N, inputs, H, W) to (N, outputs, H', W').
 
-    A subclass states its `rows`, one for each branch. Tensors `branch0`, `branch1` and so on unless `names` says
-    otherwise, with `.0`, `.1` where a branch has several layers. Parameters and multiply-adds are those of its
+    A subclass states its `rows`, one per branch. Tensors are `branch0`, `branch1` and so on unless `names` says
+    otherwise, followed by `.0`, `.1` where a branch has several layers. Parameters and multiply-adds are those of its
     convolutions. Szegedy et al. 2016, arXiv 1602.07261, figures 3 to 8 and 16 to 19.
     """
 
@@ -161,11 +161,13 @@ class Branches(nn.Module):
 
 
 class LocalResponseNorm(nn.Module):
-    """Divide each value by (k + alpha x the sum of squares over `size` neighbouring channels) ** beta; same shape.
+    """Divide each value by (k + alpha * the sum of squares over `size` neighboring channels) ** beta.
 
-    Krizhevsky, Sutskever and Hinton 2012, section 3.3: size 5, alpha 1e-4, beta 0.75, k 2. The paper multiplies alpha
-    with the sum; torch and Caffe with the mean, so their alpha is `size` times this one. No parameters, and no
-    multiply-adds by the rule of `graft.accounting`.
+    (N, C, H, W), same shape. Krizhevsky, Sutskever and Hinton 2012, section 3.3: size 5, alpha 1e-4, beta 0.75, k 2.
+    The paper multiplies alpha by the sum; torch and Caffe by the mean, so their alpha is `size` times this one. No
+    parameters, and no multiply-adds by the rule of `graft.accounting`.
+
+        LocalResponseNorm()(torch.zeros(1, 96, 27, 27)).shape  # (1, 96, 27, 27)
     """
 
     def __init__(self, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 2.0) -> None:
@@ -177,7 +179,7 @@ class LocalResponseNorm(nn.Module):
 
 
 class SqueezeExcite(nn.Module):
-    """Weigh each channel by a gate that sees the mean of all of them: (N, channels, H, W), same shape.
+    """Weight each channel by a gate computed from the means of all channels: (N, channels, H, W), same shape.
 
     Hu, Shen and Sun 2017, "Squeeze-and-Excitation Networks", arXiv 1709.01507, section 3. Tensors `fc1` and `fc2`,
     1 x 1 convolutions with biases: 2 channels squeezed + squeezed + channels parameters, 2 channels squeezed
@@ -200,11 +202,11 @@ class SqueezeExcite(nn.Module):
 
 
 class InvertedBottleneck(nn.Module):
-    """Expand by 1 x 1, filter by k x k depthwise, excite, project by 1 x 1 without activation.
+    """Expand with a 1 x 1, filter with a k x k depthwise, excite, project with a linear 1 x 1 convolution.
 
-    (N, inputs, H, W) to (N, outputs, H / s, W / s); the input is added where the shapes agree, and nothing is expanded
-    where `hidden` equals `inputs`. Howard et al. 2019, arXiv 1905.02244, figure 4. Tensors `block.N`, as torchvision
-    calls them. Beside the excitation's: hidden (inputs + k^2 + outputs + 4) + 2 outputs parameters,
+    (N, inputs, H, W) to (N, outputs, H / s, W / s); the input is added where the shapes agree, and the expansion is
+    left out where `hidden` equals `inputs`. Howard et al. 2019, arXiv 1905.02244, figure 4. Tensors `block.N`, as in
+    torchvision. Besides the excitation's: hidden (inputs + k^2 + outputs + 4) + 2 outputs parameters,
     hidden (inputs + (k^2 + outputs) / s^2) H W multiply-adds.
     """
 
@@ -236,7 +238,7 @@ class InvertedBottleneck(nn.Module):
 
 
 class PointwiseHead(nn.Linear):
-    """A linear head kept as a 1 x 1 convolution, as some checkpoints have it: (N, D) to (N, classes).
+    """A linear head stored as a 1 x 1 convolution, as in some checkpoints: (N, D) to (N, classes).
 
     `weight` is (classes, D, 1, 1).
     """
@@ -250,19 +252,19 @@ class PointwiseHead(nn.Linear):
 
 
 def global_pool() -> nn.Sequential:
-    """The mean of every map: (N, C, H, W) to (N, C)."""
+    """The mean of each map: (N, C, H, W) to (N, C)."""
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
 class SameConv2d(nn.Conv2d):
-    """Convolution padded by TensorFlow's SAME rule, which depends on the size of the input."""
+    """A convolution padded by TensorFlow's SAME rule, which depends on the size of the input."""
 
     def forward(self, input: Tensor) -> Tensor:
         return super().forward(_pad_same(input, self.kernel_size[0], self.stride[0], 0.0))
 
 
 class SameMaxPool2d(nn.MaxPool2d):
-    """Max pool padded by TensorFlow's SAME rule."""
+    """A max pool padded by TensorFlow's SAME rule, which depends on the size of the input."""
 
     def forward(self, input: Tensor) -> Tensor:
         assert isinstance(self.kernel_size, int)
@@ -271,6 +273,6 @@ class SameMaxPool2d(nn.MaxPool2d):
 
 
 def _pad_same(x: Tensor, kernel: int, stride: int, value: float) -> Tensor:
-    # Output ceil(size / stride); the total padding this needs, with the larger half after the image.
+    # For an output of ceil(size / stride); the larger half of the padding comes after the image.
     height, width = (max((-(-int(size) // stride) - 1) * stride + kernel - int(size), 0) for size in x.shape[-2:])
     return F.pad(x, (width // 2, width - width // 2, height // 2, height - height // 2), value=value)

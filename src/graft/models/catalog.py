@@ -1,9 +1,9 @@
 """Every architecture by name.
 
-The rows are literal so that listing them needs no torch; tests hold each figure to the built network. Parameters and
-multiply-adds are those of the network with its usual number of classes at `input_size` (C, H, W), batch 1; a
-multiply-add is one use of a weight in a convolution or linear layer. Published errors are the papers', each under its
-own protocol: compare only within one.
+The rows are literal, so that listing them needs no torch; tests compare each figure with the built network. Parameters
+and multiply-adds are those of the network with its usual number of classes, for one image of `input_size` (C, H, W); a
+multiply-add is one use of a weight in a convolution or linear layer. Published errors are the papers', each under a
+protocol of its own, and comparable only within one protocol.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Published:
-    """What the paper printed: errors in percent, None where it gives none, and how they were measured."""
+    """What the paper reports: errors in percent, None where it gives none, and how they were measured."""
 
     top1_error: float | None
     top5_error: float | None
@@ -32,8 +32,9 @@ class Published:
 class Entry:
     """What is known of an architecture without building it; `family` is the module that builds it.
 
-    `smallest_input` is the least side in pixels that runs. `auxiliary` says that the usual network has its auxiliary
-    classifiers, which `params` then counts and `macs` does not.
+    `input_size` is (C, H, W). `params` counts parameters and `macs` multiply-adds. `smallest_input` is the shortest
+    side, in pixels, that runs. `auxiliary` says that the usual network has its auxiliary classifiers; `params` then
+    counts them and `macs` does not.
     """
 
     family: str
@@ -60,7 +61,7 @@ _CIFAR = (3, 32, 32)
 _THREE, _FOUR, _FIVE, _EIGHT = (_stages(count, "pool") for count in (3, 4, 5, 8))
 _FIVE_AND_DENSE = _stages(5, "pool", "fc6", "fc7", stem=False)
 
-# How the published errors were measured. ImageNet figures are on the validation images of ILSVRC-2012, one network.
+# How the published errors were measured. ImageNet figures are for one network on the validation images of ILSVRC-2012.
 _MNIST = "MNIST test, no distortions"
 _CIFAR_10 = "CIFAR-10 test"
 _ONE_CROP = "one crop"
@@ -218,7 +219,7 @@ def list_models(family: str | None = None) -> list[str]:
 
 
 def entry(name: str) -> Entry:
-    """The row of `name`; InputError with the nearest name when there is none."""
+    """The row of an architecture. Raises InputError, with the nearest names, where there is none."""
     if name not in CATALOG:
         raise InputError(
             f"expected the name of an architecture, got {name!r}{did_you_mean(name, CATALOG, most=3)}: "
@@ -228,7 +229,10 @@ def entry(name: str) -> Entry:
 
 
 def build(config: Config) -> Network:
-    """An untrained network, on the device and in the dtype that torch has as default."""
+    """An untrained network with these numbers, on torch's default device and in its default dtype.
+
+    Raises InputError for an unknown architecture.
+    """
     row = entry(config.architecture)
     network: Network = import_module(f"graft.models.{row.family}").build(config)
     network.input_size = (config.channels, *row.input_size[1:])
@@ -237,7 +241,10 @@ def build(config: Config) -> Network:
 
 
 def default_config(name: str) -> Config:
-    """The architecture as its paper has it: its own input channels and number of classes."""
+    """The numbers of an architecture as published: its own input channels, number of classes and so on.
+
+    Raises InputError for an unknown name.
+    """
     from graft.models.network import Config
 
     row = entry(name)

@@ -1,8 +1,8 @@
 """DenseNet. Huang, Liu, van der Maaten and Weinberger 2016, "Densely Connected Convolutional Networks",
 arXiv 1608.06993, table 1: the DenseNet-BC networks (bottlenecks of 4 k maps, transitions that halve the channels).
 
-Every convolution of the table but the first is norm, ReLU and convolution. DenseNet-161 is in one version of the paper
-only. Tensor names are torchvision's.
+Every convolution in the table but the first stands for norm, ReLU and convolution. Only one version of the paper has
+DenseNet-161. Tensor names are torchvision's.
 """
 
 from collections import OrderedDict
@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from graft.models.blocks import convolution, global_pool, max_pool
-from graft.models.network import Config, Network, Stage, initialise_for_relu
+from graft.models.network import Config, Network, Stage, initialize_for_relu
 
 
 @dataclass(frozen=True)
 class DenseNetSpec:
-    """Layers per dense block, and the growth rate k: the maps that each of them adds. The stem has 2 k."""
+    """Layers per dense block, and the growth rate k: how many maps each layer adds. The stem has 2 k."""
 
     layers: tuple[int, int, int, int]
     growth: int = 32
@@ -32,12 +32,12 @@ SPECS = {
 
 
 class DenseLayer(nn.Module):
-    """The concatenating shortcut: x, followed by `growth` new maps that are computed from all of it.
+    """A shortcut by concatenation: x, followed by `growth` new maps computed from all of x.
 
-    (N, inputs, H, W) to (N, inputs + growth, H, W). The first `inputs` maps of the output are x itself, so that a later
-    layer sees what every earlier one made. The new ones come by norm, ReLU and 1 x 1 convolution to `bottleneck` times
-    growth maps, then norm, ReLU and 3 x 3 convolution (section 3, equation 2 and DenseNet-B). With k = growth and
-    b = bottleneck: inputs (2 + b k) + 2 b k + 9 b k^2 parameters, (inputs b k + 9 b k^2) H W multiply-adds.
+    (N, inputs, H, W) to (N, inputs + growth, H, W). The first `inputs` maps of the output are x itself, so every later
+    layer sees what each earlier one made. The new maps come from norm, ReLU and a 1 x 1 convolution to `bottleneck`
+    times growth maps, then norm, ReLU and a 3 x 3 convolution (section 3, equation 2 and DenseNet-B). With k = growth
+    and b = bottleneck: inputs (2 + b k) + 2 b k + 9 b k^2 parameters, (inputs b k + 9 b k^2) H W multiply-adds.
 
         layer = DenseLayer(64, growth=32)
         layer(torch.zeros(1, 64, 56, 56)).shape  # (1, 96, 56, 56)
@@ -59,7 +59,7 @@ class DenseLayer(nn.Module):
 
 
 class Transition(nn.Sequential):
-    """Between dense blocks: 1 x 1 convolution to half the channels, then half the map, the odd row and column dropped.
+    """Between dense blocks: a 1 x 1 convolution halves the channels, then a pool halves the map, dropping an odd edge.
 
     (N, inputs, H, W) to (N, inputs // 2, H // 2, W // 2); section 3, compression 0.5.
     """
@@ -102,7 +102,7 @@ class DenseNet(Network):
         self.arrange(stages, "classifier")
 
     def _stage(self, name: str, parts: dict[str, nn.Module], channels: int, stride: int) -> Stage:
-        """`parts`, by their names in `features`, added there and declared as a stage."""
+        """Add `parts` to `features` under their names, and declare them as a stage."""
         for part, module in parts.items():
             self.features.add_module(part, module)
         return Stage(name, tuple(f"features.{part}" for part in parts), channels, stride)
@@ -121,5 +121,5 @@ def _dense_block(count: int, inputs: int, growth: int, eps: float) -> nn.Sequent
 def build(config: Config) -> Network:
     """An untrained DenseNet."""
     network = DenseNet(config, SPECS[config.architecture])
-    initialise_for_relu(network)
+    initialize_for_relu(network)
     return network

@@ -1,13 +1,13 @@
 """EfficientNet. Tan and Le 2019, "EfficientNet", arXiv 1905.11946, table 1 and the compound scaling of section 3.3.
 
-One rule makes B1 to B7 from B0: equation 3 scales depth by alpha^phi, width by beta^phi and resolution by gamma^phi
-with alpha beta^2 gamma^2 about 2, so that phi doublings of the multiply-adds are shared out among the three; a grid
-search on B0 gave alpha 1.2, beta 1.1, gamma 1.15. The paper prints neither phi nor the factors of the variants: the
-factors in SPECS are those of the authors' code, and each `phi` is the value that they come near to. There width and
-resolution are within 5 % of the equation, while depth falls behind it from B4 on, by 14 % at B7.
+One rule makes B1 to B7 from B0: equation 3 scales depth by alpha^phi, width by beta^phi and resolution by gamma^phi,
+with alpha beta^2 gamma^2 about 2, so that the three share phi doublings of the multiply-adds; a grid search on B0 gave
+alpha 1.2, beta 1.1 and gamma 1.15. The paper prints neither phi nor the factors of the variants: the factors in SPECS
+are those of the authors' code, and each `phi` is the value that they come closest to. Their width and resolution stay
+within 5 % of the equation; their depth falls short of it from B4 on, by 14 % at B7.
 
-What differs from the authors' code: batch norm's momentum is 0.1 up to B4, not 0.01, as in torchvision, whose tensor
-names these are.
+Differs from the authors' code: the momentum of batch norm is 0.1 up to B4, not 0.01, as in torchvision. Tensor names
+are torchvision's.
 """
 
 from dataclasses import dataclass, replace
@@ -25,12 +25,12 @@ from graft.models.blocks import (
     global_pool,
     round_channels,
 )
-from graft.models.network import Config, Network, PaddingRule, Stage, initialise_for_relu
+from graft.models.network import Config, Network, PaddingRule, Stage, initialize_for_relu
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of table 1: `repeats` blocks MBConv`factor` of `channels` outputs, the first with `stride`."""
+    """A row of table 1: `repeats` MBConv blocks expanding by `factor`, `channels` outputs, the first with `stride`."""
 
     factor: int
     kernel: int
@@ -39,7 +39,7 @@ class Row:
     stride: int
 
 
-# Table 1, stages 2 to 8, which are stage1 to stage7 here; the table's first stage is the stem.
+# Stages 2 to 8 of table 1, which are stage1 to stage7 here; the table's first stage is the stem.
 BASELINE = (
     Row(factor=1, kernel=3, channels=16, repeats=1, stride=1),
     Row(factor=6, kernel=3, channels=24, repeats=2, stride=2),
@@ -51,13 +51,13 @@ BASELINE = (
 )
 STEM = 32
 LAST = 1280
-# Section 5.2. The rate rises linearly with depth, from 0 at the first block to this after the last.
+# Section 5.2. The rate rises linearly with depth, from 0 at the first block toward this after the last.
 STOCHASTIC_DEPTH = 0.2
 
 
 @dataclass(frozen=True)
 class EfficientNetSpec:
-    """Factors on the baseline's channels and repeats, the side in pixels, and what goes with the size."""
+    """Factors on the baseline's channels and repeats, the side of the input in pixels, and the settings that follow."""
 
     phi: float
     width: float
@@ -80,15 +80,15 @@ SPECS = {
 
 
 def scale(row: Row, spec: EfficientNetSpec) -> Row:
-    """The row made wider and deeper: channels to multiples of 8 and not below 90 %, repeats rounded up."""
+    """The row made wider and deeper: channels rounded as by `round_channels`, repeats rounded up."""
     return replace(row, channels=round_channels(row.channels * spec.width), repeats=ceil(row.repeats * spec.depth))
 
 
 class StochasticDepth(nn.Module):
-    """In training, zero whole images of the batch at `rate` and divide the others by 1 - rate; else nothing.
+    """In training, zero a whole image of the batch with probability `rate` and divide the others by 1 - rate.
 
-    (N, C, H, W), same shape. Huang, Sun, Liu, Sedra and Weinberger 2016, "Deep Networks with Stochastic Depth",
-    arXiv 1603.09382, section 3, which scales in evaluation instead.
+    (N, C, H, W), same shape; in evaluation, the input itself. Huang, Sun, Liu, Sedra and Weinberger 2016, "Deep
+    Networks with Stochastic Depth", arXiv 1603.09382, section 3, which instead scales in evaluation.
     """
 
     def __init__(self, rate: float) -> None:
@@ -102,9 +102,9 @@ class StochasticDepth(nn.Module):
 
 
 class MBConv(InvertedBottleneck):
-    """Inverted bottleneck whose excitation squeezes to a quarter of `inputs`, not of the expanded channels.
+    """An inverted bottleneck whose excitation squeezes to a quarter of `inputs`, not of the expanded channels.
 
-    (N, inputs, H, W) to (N, outputs, H / s, W / s). Where the input is added, the branch has stochastic depth.
+    (N, inputs, H, W) to (N, outputs, H / s, W / s). Where the input is added, stochastic depth ends the branch.
     """
 
     def __init__(
@@ -152,5 +152,5 @@ class EfficientNet(Network):
 def build(config: Config) -> Network:
     """An untrained EfficientNet."""
     network = EfficientNet(config, SPECS[config.architecture])
-    initialise_for_relu(network)
+    initialize_for_relu(network)
     return network

@@ -1,9 +1,9 @@
 """GoogLeNet. Szegedy et al. 2014, "Going Deeper with Convolutions", arXiv 1409.4842, table 1.
 
-`googlenet_2014` is the network of the paper. `googlenet` is the form of torchvision's checkpoints, which has batch norm
-instead of biases and local response norm, 3 x 3 kernels where the paper has 5 x 5, a last max pool of 2 x 2, other
-windows in front of the auxiliary classifiers, and less dropout. Both have torchvision's tensor names. The auxiliary
-classifiers of section 5 are built on demand. Table 1 gives its first layer 2.7K parameters; it has 9,472.
+`googlenet_2014` is the network of the paper. `googlenet` is the form of torchvision's checkpoints: batch norm instead
+of biases and local response norm, 3 x 3 kernels where the paper has 5 x 5, a last max pool of 2 x 2, other pooling
+before the auxiliary classifiers, and less dropout. Both have torchvision's tensor names. The auxiliary classifiers of
+section 5 are built on request. Table 1 gives the first layer 2.7K parameters; it has 9,472.
 """
 
 from collections.abc import Callable
@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from graft.models.blocks import LocalResponseNorm, convolution, global_pool
-from graft.models.network import Auxiliary, Config, Network, PaddingRule, Stage, initialise_for_relu
+from graft.models.network import Auxiliary, Config, Network, PaddingRule, Stage, initialize_for_relu
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of table 1: the output channels of every convolution of a module, in the order of the table's columns."""
+    """A row of table 1: the output channels of a module's convolutions, in the order of the table's columns."""
 
     module: str
     one: int
@@ -34,7 +34,7 @@ class Row:
         return self.one + self.three + self.five + self.pool
 
 
-# Table 1 between the second max pool and the average pool; a max pool ends the first two of these stages.
+# Table 1 from the second max pool to the average pool; a max pool ends each of the first two stages here.
 STAGES = (
     (
         Row("3a", 64, 96, 128, 16, 32, 32),
@@ -54,7 +54,7 @@ STAGES = (
 )
 STEM = (64, 64, 192)
 
-# Section 5. They see the outputs of 4a and 4d.
+# Section 5: they classify the outputs of 4a and 4d.
 AUXILIARIES = (
     Auxiliary("aux1", after="inception4a", classifier="aux1.fc2", weight=0.3),
     Auxiliary("aux2", after="inception4d", classifier="aux2.fc2", weight=0.3),
@@ -64,7 +64,7 @@ AUXILIARY_DROPOUT = 0.7
 
 @dataclass(frozen=True)
 class GoogLeNetSpec:
-    """What the two forms do differently; `largest` is the kernel of the third branch."""
+    """Where the two forms differ; `largest` is the kernel of the third branch."""
 
     batch_norm: bool
     largest: int
@@ -81,7 +81,7 @@ SPECS = {
 class ConvReLU(nn.Module):
     """A k x k convolution and ReLU: (N, inputs, H, W) to (N, outputs, H / s, W / s).
 
-    Between them batch norm with `eps`; without one the convolution has a bias. Tensors `conv` and `bn`.
+    Between the two, batch norm where `eps` is given; else the convolution has a bias. Tensors `conv` and `bn`.
     """
 
     def __init__(
@@ -108,10 +108,13 @@ Unit = Callable[..., ConvReLU]
 
 
 class NaiveInception(nn.Module):
-    """1 x 1, 3 x 3, 5 x 5 and max pool side by side (figure 2a), before anything is reduced.
+    """1 x 1, 3 x 3 and 5 x 5 convolutions and a max pool side by side, with no reductions (figure 2a).
 
-    (N, inputs, H, W) to (N, one + three + five + inputs, H, W): a pool keeps all its channels, so depth can only grow.
+    (N, inputs, H, W) to (N, one + three + five + inputs, H, W): the pool keeps all channels, so they only ever grow.
     K = inputs (one + 9 three + 25 five) weights and one + three + five biases; H W K multiply-adds.
+
+        module = NaiveInception(192, one=64, three=128, five=32)
+        module(torch.zeros(1, 192, 28, 28)).shape  # (1, 416, 28, 28)
     """
 
     def __init__(self, inputs: int, one: int, three: int, five: int, *, unit: Unit = ConvReLU) -> None:
@@ -126,11 +129,14 @@ class NaiveInception(nn.Module):
 
 
 class Inception(nn.Module):
-    """The same with 1 x 1 convolutions before the 3 x 3 and the 5 x 5 and after the pool (figure 2b).
+    """`NaiveInception` with 1 x 1 convolutions before the 3 x 3 and the 5 x 5 and after the pool (figure 2b).
 
     (N, inputs, H, W) to (N, one + three + five + pool, H, W). With k = `largest`, which is 5 in the paper, it has
     K = inputs (one + three_reduce + five_reduce + pool) + 9 three_reduce three + k^2 five_reduce five weights and a
-    bias for each output of a convolution (two numbers where `unit` has batch norm); H W K multiply-adds.
+    bias per output of a convolution (two numbers where `unit` has batch norm); H W K multiply-adds.
+
+        module = Inception(192, one=64, three_reduce=96, three=128, five_reduce=16, five=32, pool=32)
+        module(torch.zeros(1, 192, 28, 28)).shape  # (1, 256, 28, 28)
     """
 
     def __init__(
@@ -157,7 +163,7 @@ class Inception(nn.Module):
 
 
 class AuxiliaryClassifier(nn.Module):
-    """Section 5: `pool` to 4 x 4, 1 x 1 convolution, two dense layers: (N, inputs, H, W) to (N, classes)."""
+    """`pool` to 4 x 4, a 1 x 1 convolution, two dense layers (section 5): (N, inputs, H, W) to (N, classes)."""
 
     def __init__(self, inputs: int, classes: int, pool: nn.Module, unit: Unit) -> None:
         super().__init__()
@@ -221,20 +227,20 @@ def _module(inputs: int, row: Row, spec: GoogLeNetSpec, unit: Unit) -> Inception
 
 
 def _halve(kernel: int) -> nn.MaxPool2d:
-    # A window may hang over the edge, which makes 112 px into 56, 28, 14 and 7 as table 1 has it.
+    # Windows may overhang the edge, so 112 px becomes 56, 28, 14 and 7, as in table 1.
     return nn.MaxPool2d(kernel, stride=2, ceil_mode=True)
 
 
 def _pool_to_4(spec: GoogLeNetSpec) -> nn.Module:
-    """To maps of 4 x 4 from the 14 x 14 that an image of 224 px gives there, and from any other."""
+    """Maps of any size to 4 x 4; a 224 px image has 14 x 14 there."""
     if spec.batch_norm:
         return nn.AdaptiveAvgPool2d(4)
-    # The paper's 5 x 5 with stride 3 knows 14 x 14 alone; the first pool leaves those as they are.
+    # The paper's 5 x 5 with stride 3 needs 14 x 14, which the first pool leaves unchanged.
     return nn.Sequential(nn.AdaptiveAvgPool2d(14), nn.AvgPool2d(5, stride=3))
 
 
 def build(config: Config) -> Network:
     """An untrained GoogLeNet."""
     network = GoogLeNet(config, SPECS[config.architecture])
-    initialise_for_relu(network, "fan_in")
+    initialize_for_relu(network, "fan_in")
     return network

@@ -1,10 +1,10 @@
 """Inception-ResNet v2. Szegedy, Ioffe, Vanhoucke and Alemi 2016, "Inception-v4, Inception-ResNet and the Impact of
 Residual Connections on Learning", arXiv 1602.07261, figures 15 to 19 and section 3.3.
 
-The network of the authors' published weights, which differs from the figures: the stem is Inception v3's, with an
-Inception module behind it; every residual block comes twice as often (10, 20, 10); the maps between have 320, 1088 and
-2080 channels (figures: 384, 1154, 2048); the last residual block is neither scaled nor rectified, and a 1 x 1
-convolution follows it. Average pools do not count the padding. Tensor names are timm's.
+The network of the authors' published weights, which differs from the figures: the stem is Inception v3's, followed by
+an Inception module; each residual block is repeated twice as often (10, 20, 10); the maps between them have 320, 1088
+and 2080 channels (in the figures 384, 1154 and 2048); the last residual block is neither scaled nor rectified, and a
+1 x 1 convolution follows it. Average pools do not count the padding. Tensor names are timm's.
 """
 
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from graft.models.blocks import Branches, Conv, Pool, global_pool, inception_layer, inception_layers
-from graft.models.network import Config, Network, Stage, initialise_for_relu
+from graft.models.network import Config, Network, Stage, initialize_for_relu
 
 
 @dataclass(frozen=True)
 class InceptionResNetSpec:
-    """How many residual blocks A, B and C there are in a row; one more C stands apart behind the others."""
+    """How many residual blocks A, B and C there are in a row; one more C follows on its own."""
 
     repeats: tuple[int, int, int]
 
@@ -38,7 +38,7 @@ DROPOUT = 0.2
 
 
 class Mixed5b(Branches):
-    """The module behind the stem: (N, 192, H, W) to (N, 320, H, W)."""
+    """The module after the stem: (N, 192, H, W) to (N, 320, H, W)."""
 
     rows = (
         (Conv(96),),
@@ -70,9 +70,10 @@ class ReductionB(Branches):
 
 
 class ScaledResidual(Branches):
-    """relu(x + scale F(x)), F the branches and a linear 1 x 1 convolution of what they join: (N, C, H, W), same shape.
+    """relu(x + scale F(x)), F the branches and a linear 1 x 1 convolution over their outputs: (N, C, H, W), same shape.
 
-    Small scales keep wide residual networks from dying early in training (section 3.3).
+    Small scales keep wide residual networks from dying early in training (section 3.3). `last` leaves out both the
+    scale and the ReLU.
     """
 
     scale: ClassVar[float]
@@ -89,21 +90,21 @@ class ScaledResidual(Branches):
 
 
 class ResidualA(ScaledResidual):
-    """Figure 16."""
+    """Figure 16, with a scale of 0.17."""
 
     rows = ((Conv(32),), (Conv(32), Conv(32, 3)), (Conv(32), Conv(48, 3), Conv(64, 3)))
     scale = 0.17
 
 
 class ResidualB(ScaledResidual):
-    """Figure 17."""
+    """Figure 17, with a scale of 0.1."""
 
     rows = ((Conv(192),), (Conv(128), Conv(160, (1, 7)), Conv(192, (7, 1))))
     scale = 0.1
 
 
 class ResidualC(ScaledResidual):
-    """Figure 19."""
+    """Figure 19, with a scale of 0.2."""
 
     rows = ((Conv(192),), (Conv(192), Conv(224, (1, 3)), Conv(256, (3, 1))))
     scale = 0.2
@@ -147,5 +148,5 @@ class InceptionResNetV2(Network):
 def build(config: Config) -> Network:
     """An untrained Inception-ResNet v2."""
     network = InceptionResNetV2(config, SPECS[config.architecture])
-    initialise_for_relu(network, "fan_in")
+    initialize_for_relu(network, "fan_in")
     return network

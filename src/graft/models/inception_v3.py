@@ -1,7 +1,7 @@
 """Inception v3. Szegedy et al. 2015, "Rethinking the Inception Architecture", arXiv 1512.00567, table 1, figures 5-10.
 
-The form of the public checkpoints, with torchvision's tensor names. It differs from the print: after the third
-convolution come a 1 x 1 to 80, a 3 x 3 to 192 and a max pool where table 1 has 3 x 3 convolutions alone; blocks A keep
+The form of the public checkpoints, with torchvision's tensor names. Differs from the paper: a 1 x 1 convolution to 80
+channels, a 3 x 3 to 192 and a max pool follow the first pool, where table 1 has 3 x 3 convolutions alone; blocks A keep
 one 5 x 5; and the auxiliary classifier has a 5 x 5 convolution for figure 8's dense layer.
 """
 
@@ -13,14 +13,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graft.models.blocks import ConvNormReLU, global_pool
-from graft.models.network import Auxiliary, Config, Network, Stage, initialise_for_relu
+from graft.models.network import Auxiliary, Config, Network, Stage, initialize_for_relu
 
 
 @dataclass(frozen=True)
 class Row:
-    """A block: its kind, its output channels, and the width in which blocks of its kind differ.
+    """A block: its kind, its output channels, and the width in which blocks of that kind differ.
 
-    That is the width of the pool's branch in A and that inside the 7 x 7 branches in C.
+    In A that is the width of the pool's branch, in C the width inside the 7 x 7 branches.
     """
 
     module: str
@@ -55,7 +55,10 @@ SPECS = {"inception_v3": STAGES}
 
 
 class NamedBranches(nn.Module):
-    """Branches over one input, each a run of layers under names of its own; their outputs joined by channels."""
+    """Branches over one input, each a run of named layers, with their outputs joined channel by channel.
+
+    (N, inputs, H, W) to (N, outputs, H', W').
+    """
 
     def __init__(self, *branches: dict[str, nn.Module]) -> None:
         super().__init__()
@@ -91,7 +94,7 @@ class InceptionA(NamedBranches):
 
 
 class InceptionB(NamedBranches):
-    """After figure 10, halving the map: (N, inputs, 35, 35) to (N, 480 + inputs, 17, 17)."""
+    """Halves the map, as in figure 10: (N, inputs, 35, 35) to (N, 480 + inputs, 17, 17)."""
 
     def __init__(self, inputs: int, *, eps: float = 1e-3) -> None:
         unit = partial(ConvNormReLU, eps=eps)
@@ -107,7 +110,7 @@ class InceptionB(NamedBranches):
 
 
 class InceptionC(NamedBranches):
-    """Figure 6, n = 7, where n x n is 1 x n and n x 1 in turn: (N, inputs, 17, 17) to (N, 768, 17, 17)."""
+    """Figure 6 with n = 7, each n x n made of 1 x n and n x 1: (N, inputs, 17, 17) to (N, 768, 17, 17)."""
 
     def __init__(self, inputs: int, width: int, *, eps: float = 1e-3) -> None:
         unit = partial(ConvNormReLU, eps=eps)
@@ -131,7 +134,7 @@ class InceptionC(NamedBranches):
 
 
 class InceptionD(NamedBranches):
-    """Halving the map like B, with a 7 x 7 in two like C: (N, inputs, 17, 17) to (N, 512 + inputs, 8, 8)."""
+    """Halves the map like B, with a 7 x 7 in two parts like C: (N, inputs, 17, 17) to (N, 512 + inputs, 8, 8)."""
 
     def __init__(self, inputs: int, *, eps: float = 1e-3) -> None:
         unit = partial(ConvNormReLU, eps=eps)
@@ -148,7 +151,7 @@ class InceptionD(NamedBranches):
 
 
 class InceptionE(nn.Module):
-    """Figure 7, two branches of which end in 1 x 3 beside 3 x 1: (N, inputs, 8, 8) to (N, 2048, 8, 8)."""
+    """Figure 7: two branches end in a 1 x 3 beside a 3 x 1. (N, inputs, 8, 8) to (N, 2048, 8, 8)."""
 
     def __init__(self, inputs: int, *, eps: float = 1e-3) -> None:
         super().__init__()
@@ -189,7 +192,7 @@ KINDS: dict[str, type[nn.Module]] = {
 
 
 class AuxiliaryClassifier(nn.Module):
-    """Figure 8: (N, inputs, 17, 17), as an image of 299 px gives, to (N, classes)."""
+    """Figure 8: (N, inputs, H, W), 17 x 17 for a 299 px image, to (N, classes)."""
 
     def __init__(self, inputs: int, classes: int, *, eps: float = 1e-3) -> None:
         super().__init__()
@@ -199,7 +202,7 @@ class AuxiliaryClassifier(nn.Module):
         self.fc = nn.Linear(768, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        # The 5 x 5 convolution needs the map of an image of 299 px: smaller ones are enlarged to it, others stay.
+        # The 5 x 5 convolution needs the 17 x 17 map of a 299 px image, so smaller maps are enlarged to it.
         height, width = x.shape[-2:]
         x = F.adaptive_avg_pool2d(x, (max(17, height), max(17, width)))
         x = F.avg_pool2d(x, 5, stride=3)
@@ -240,12 +243,12 @@ class InceptionV3(Network):
 
 
 def _mean() -> nn.AvgPool2d:
-    """The mean over 3 x 3, in which the zeros of the padding count."""
+    """The mean over 3 x 3 pixels, counting the zeros of the padding."""
     return nn.AvgPool2d(3, stride=1, padding=1)
 
 
 def build(config: Config) -> Network:
     """An untrained Inception v3."""
     network = InceptionV3(config, SPECS[config.architecture])
-    initialise_for_relu(network, "fan_in")
+    initialize_for_relu(network, "fan_in")
     return network

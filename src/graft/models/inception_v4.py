@@ -1,8 +1,8 @@
 """Inception v4. Szegedy, Ioffe, Vanhoucke and Alemi 2016, "Inception-v4, Inception-ResNet and the Impact of Residual
 Connections on Learning", arXiv 1602.07261, figures 3 to 9.
 
-Where the figures slip, the authors' published weights decide: the last convolution of the stem halves the map (figure 3
-leaves out its stride), and the two long kernels of the second branch of figure 5 cross (the figure has 1 x 7 twice).
+Where the figures err, the authors' published weights decide: the last convolution of the stem halves the map (figure 3
+omits its stride), and the second branch of figure 5 has one 1 x 7 and one 7 x 1 kernel (the figure has 1 x 7 twice).
 Average pools do not count the padding. Tensor names are timm's.
 """
 
@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from graft.models.blocks import Branches, Conv, Pool, global_pool, inception_layer, inception_layers
-from graft.models.network import Config, Network, Stage, initialise_for_relu
+from graft.models.network import Config, Network, Stage, initialize_for_relu
 
 
 @dataclass(frozen=True)
 class InceptionV4Spec:
-    """How often the blocks A, B and C are repeated (figure 9), and the channels of the maps that each of them keeps."""
+    """How often blocks A, B and C are repeated (figure 9), and how many channels their maps have."""
 
     repeats: tuple[int, int, int]
     widths: tuple[int, int, int]
@@ -27,16 +27,20 @@ class InceptionV4Spec:
 SPECS = {"inception_v4": InceptionV4Spec(repeats=(4, 7, 3), widths=(384, 1024, 1536))}
 DROPOUT = 0.2
 
-# Figure 3 from the image up: three convolutions, then three times two branches.
+# Figure 3 from the image up: three convolutions, then three modules of two branches.
 STEM = (Conv(32, 3, stride=2, valid=True), Conv(32, 3, valid=True), Conv(64, 3))
 
 
 class Stem3a(Branches):
+    """Figure 3, first fork: (N, 64, H, W) to (N, 160, H / 2, W / 2)."""
+
     rows = ((Pool.MAX,), (Conv(96, 3, stride=2, valid=True),))
     names = ("maxpool", "conv")
 
 
 class Stem4a(Branches):
+    """Figure 3, second fork: (N, 160, H, W) to (N, 192, H - 2, W - 2)."""
+
     rows = (
         (Conv(64), Conv(96, 3, valid=True)),
         (Conv(64), Conv(64, (1, 7)), Conv(64, (7, 1)), Conv(96, 3, valid=True)),
@@ -44,6 +48,8 @@ class Stem4a(Branches):
 
 
 class Stem5a(Branches):
+    """Figure 3, third fork: (N, 192, H, W) to (N, 384, H / 2, W / 2)."""
+
     rows = ((Conv(192, 3, stride=2, valid=True),), (Pool.MAX,))
     names = ("conv", "maxpool")
 
@@ -158,5 +164,5 @@ class InceptionV4(Network):
 def build(config: Config) -> Network:
     """An untrained Inception v4."""
     network = InceptionV4(config, SPECS[config.architecture])
-    initialise_for_relu(network, "fan_in")
+    initialize_for_relu(network, "fan_in")
     return network

@@ -1,15 +1,15 @@
 """LeNet-5. LeCun, Bottou, Bengio and Haffner 1998, "Gradient-Based Learning Applied to Document Recognition".
 
 `lenet5_1998` is the network of section II-B and figure 2. 32 px inputs, 60,000 parameters: C1 156, S2 12, C3 1,516,
-S4 32, C5 48,120, F6 10,164, OUTPUT none. Its output layer compares with one fixed code of 84 numbers per class. The
-paper draws those of the digits as bitmaps (figure 3), whose copies in circulation disagree, and allows codes chosen
-at random, which this file takes for any number of classes.
+S4 32, C5 48,120, F6 10,164, OUTPUT none. Its output layer compares F6 with a fixed code of 84 numbers for each class.
+The paper draws the codes of the digits as bitmaps (figure 3), of which the copies in circulation disagree, and also
+allows random codes. This file takes random ones, for any number of classes.
 
 `lenet5` is the form that textbooks teach: plain tanh, average pooling without weights, every map of C3 connected to
-every map of S2, a linear output. 28 px inputs are padded by two in C1, which is the paper's 32 px. 61,706 parameters:
-C1 156, C3 2,416, C5 48,120, F6 10,164, OUTPUT 850.
+every map of S2, a linear output. C1 pads its 28 px inputs by two to the paper's 32 px. 61,706 parameters: C1 156,
+C3 2,416, C5 48,120, F6 10,164, OUTPUT 850.
 
-Larger inputs run: F6 sees the mean of each map of C5, which at the sizes above is the one pixel that the map has.
+Larger inputs run too: F6 sees the mean of each map of C5, which at the sizes above has one pixel.
 """
 
 from dataclasses import dataclass
@@ -24,10 +24,10 @@ from graft.models.network import Config, Network, Stage
 
 @dataclass(frozen=True)
 class LeNetSpec:
-    """What sets the two forms apart; their layers have the same widths."""
+    """Where the two forms differ; their layers have the same widths."""
 
     border: int  # pixels of zeros that C1 puts around the image
-    original: bool  # the paper's own tanh, sub-sampling, C3 and output
+    original: bool  # whether tanh, subsampling, C3 and output are the paper's own
 
 
 SPECS = {"lenet5": LeNetSpec(border=2, original=False), "lenet5_1998": LeNetSpec(border=0, original=True)}
@@ -35,8 +35,8 @@ SPECS = {"lenet5": LeNetSpec(border=2, original=False), "lenet5_1998": LeNetSpec
 # Widths, in both forms.
 C1, C3, C5, F6 = 6, 16, 120, 84
 
-# Table I, by column: the maps of S2 that each map of C3 sees. Three neighbours, four neighbours, four with gaps, all;
-# map 5 is a neighbour of map 0.
+# Table I, by column: the maps of S2 that each map of C3 sees. Three neighbors, four neighbors, four with gaps, all six;
+# map 5 counts as a neighbor of map 0.
 C3_SOURCES = (
     ((0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (0, 4, 5), (0, 1, 5)),
     ((0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5), (0, 3, 4, 5), (0, 1, 4, 5), (0, 1, 2, 5)),
@@ -46,16 +46,16 @@ C3_SOURCES = (
 
 
 class ScaledTanh(nn.Module):
-    """1.7159 tanh(2/3 x), which maps 1 to 1 and -1 to -1 (appendix A); same shape."""
+    """1.7159 tanh(2/3 x), which maps 1 to 1 and -1 to -1 (appendix A). Same shape."""
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.tanh(x * (2 / 3)) * 1.7159
 
 
 class Subsampling(nn.Module):
-    """Squash (coefficient x the sum of 2 x 2 pixels + bias), one of each per map: (N, C, H, W) to (N, C, H/2, W/2).
+    """squash(coefficient * sum of 2 x 2 pixels + bias), both learned per map: (N, C, H, W) to (N, C, H/2, W/2).
 
-    2 C parameters; no multiply-adds by the rule of `graft.accounting`. Starts as the mean of the four, squashed.
+    2 C parameters; no multiply-adds by the rule of `graft.accounting`. Starts out as the squashed mean of the four.
     """
 
     def __init__(self, channels: int) -> None:
@@ -71,10 +71,10 @@ class Subsampling(nn.Module):
 
 
 class PartialConvolution(nn.ModuleList):
-    """5 x 5 convolutions that see some of the maps each, by `C3_SOURCES`: (N, 6, H, W) to (N, 16, H - 4, W - 4).
+    """5 x 5 convolutions that each see the maps listed in `C3_SOURCES`: (N, 6, H, W) to (N, 16, H - 4, W - 4).
 
-    25 weights for each of the 60 pairs of maps and a bias for each of the 16 outputs: 1,516 parameters; 1,500 times
-    the pixels of an output map multiply-adds. One grouped convolution per row of the table, over its maps side by side.
+    25 weights for each of the 60 pairs of maps and a bias for each of the 16 outputs make 1,516 parameters, and 1,500
+    multiply-adds per pixel of an output map. Computed as one grouped convolution per row of the table.
     """
 
     def __init__(self) -> None:
@@ -90,9 +90,9 @@ class PartialConvolution(nn.ModuleList):
 class RadialBasis(nn.Linear):
     """Minus the squared distance to the code of each class: (N, in_features) to (N, out_features), at most zero.
 
-    The paper's equation 7 with its sign changed, so that the largest output wins; cross-entropy over these logits is
-    its criterion 9 without the constant. `weight` (out_features, in_features) is a buffer of codes of +1 and -1, chosen
-    at random with equal probability, the same in every network; no parameters, and as many multiply-adds as elements.
+    The paper's equation 7 with the sign changed, so that the largest output wins; cross-entropy over these logits is
+    its criterion 9 without the constant. `weight` (out_features, in_features) is a buffer of codes of +1 and -1, drawn
+    with equal probability and the same in every network. No parameters; as many multiply-adds as elements.
     """
 
     def __init__(self, in_features: int, out_features: int, **factory: Any) -> None:
@@ -143,5 +143,5 @@ class LeNet(Network):
 
 
 def build(config: Config) -> Network:
-    """An untrained LeNet, from torch's default start: uniform within 1 / sqrt(fan-in), in the paper 2.4 / fan-in."""
+    """An untrained LeNet. torch's default start is uniform within 1 / sqrt(fan-in), the paper's within 2.4 / fan-in."""
     return LeNet(config, SPECS[config.architecture])

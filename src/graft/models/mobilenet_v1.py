@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from graft.models.blocks import convolution, global_pool
-from graft.models.network import Config, Network, PaddingRule, Stage, initialise_for_relu
+from graft.models.network import Config, Network, PaddingRule, Stage, initialize_for_relu
 
 
 @dataclass(frozen=True)
 class MobileNetSpec:
-    """One number: every layer's width is multiplied by it."""
+    """The number that multiplies the width of every layer."""
 
     width: float
 
@@ -25,8 +25,8 @@ SPECS = {
     "mobilenet_v1_025": MobileNetSpec(0.25),
 }
 
-# Table 1 by stage: the output width of each depthwise separable convolution; the first of a stage halves the map,
-# but for the first stage, which keeps the stem's.
+# Table 1 by stage: the output width of each depthwise separable convolution. The first of a stage halves the map,
+# except in stage 1, which keeps the size of the stem's.
 STEM = 32
 STAGES: tuple[tuple[int, ...], ...] = ((64,), (128, 128), (256, 256), (512,) * 6, (1024, 1024))
 
@@ -34,8 +34,11 @@ STAGES: tuple[tuple[int, ...], ...] = ((64,), (128, 128), (256, 256), (512,) * 6
 class DepthwiseSeparable(nn.Module):
     """A 3 x 3 filter per channel, then a 1 x 1 convolution across channels (section 3.1).
 
-    (N, inputs, H, W) to (N, outputs, H/s, W/s), batch norm and ReLU6 after both. 9 inputs + inputs outputs weights
-    instead of 9 inputs outputs, a share of 1 / outputs + 1 / 9; each is used H/s W/s times in multiply-adds.
+    (N, inputs, H, W) to (N, outputs, H/s, W/s), batch norm and ReLU6 after each. 9 inputs + inputs outputs weights in
+    place of 9 inputs outputs, a fraction 1 / outputs + 1 / 9; each takes part in H/s W/s multiply-adds.
+
+        layer = DepthwiseSeparable(32, 64)
+        layer(torch.zeros(1, 32, 112, 112)).shape  # (1, 64, 112, 112)
     """
 
     def __init__(
@@ -85,5 +88,5 @@ class MobileNetV1(Network):
 def build(config: Config) -> Network:
     """An untrained MobileNet v1."""
     network = MobileNetV1(config, SPECS[config.architecture])
-    initialise_for_relu(network)
+    initialize_for_relu(network)
     return network

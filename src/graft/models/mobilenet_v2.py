@@ -1,6 +1,7 @@
 """MobileNet v2. Sandler, Howard, Zhu, Zhmoginov and Chen 2018, "MobileNetV2", arXiv 1801.04381, table 2.
 
-The text speaks of 19 residual bottlenecks, the table lists 17, and so does this file. Tensor names are torchvision's.
+The text mentions 19 residual bottlenecks, the table lists 17; this file follows the table. Tensor names are
+torchvision's.
 """
 
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from graft.models.blocks import Norm, conv_norm_activation, convolution, global_pool
-from graft.models.network import Config, Network, PaddingRule, Stage, initialise_for_relu
+from graft.models.network import Config, Network, PaddingRule, Stage, initialize_for_relu
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ SPECS = {"mobilenet_v2": ROWS}
 
 
 class InvertedResidual(nn.Module):
-    """Expand by 1 x 1, filter by 3 x 3 depthwise, project by 1 x 1 without activation (figure 4d).
+    """Expand with a 1 x 1, filter with a 3 x 3 depthwise, project with a linear 1 x 1 convolution (figure 4d).
 
     (N, inputs, H, W) to (N, outputs, H/s, W/s); the input is added where the shapes agree (section 3.3).
     """
@@ -88,5 +89,5 @@ class MobileNetV2(Network):
 def build(config: Config) -> Network:
     """An untrained MobileNet v2."""
     network = MobileNetV2(config, SPECS[config.architecture])
-    initialise_for_relu(network)
+    initialize_for_relu(network)
     return network

@@ -1,8 +1,8 @@
 """MobileNet v3. Howard et al. 2019, "Searching for MobileNetV3", arXiv 1905.02244, tables 1 and 2.
 
-What differs from the paper: the quarter of the channels that an excitation squeezes to is rounded to a multiple of 8;
-table 2's last 1 x 1 convolution has no excitation, as in the authors' code; those after the pooling are linear layers.
-Stages group the rows of equal output width. Tensor names are torchvision's.
+Differs from the paper: the quarter of the channels that an excitation squeezes to is rounded to a multiple of 8; the
+last 1 x 1 convolution of table 2 has no excitation, as in the authors' code; the convolutions after the pooling are
+linear layers. A stage is a run of rows of equal output width. Tensor names are torchvision's.
 """
 
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from itertools import groupby
 from torch import nn
 
 from graft.models.blocks import InvertedBottleneck, SqueezeExcite, conv_norm_activation, global_pool, round_channels
-from graft.models.network import Config, Network, Stage, initialise_for_relu
+from graft.models.network import Config, Network, Stage, initialize_for_relu
 
 
 @dataclass(frozen=True)
 class Row:
-    """A bneck row of table 1 or 2, its columns in the paper's order: kernel, exp size, #out, SE, NL, s."""
+    """A bneck row of table 1 or 2, in the order of the paper's columns: kernel, exp size, #out, SE, NL, s."""
 
     kernel: int
     expanded: int
@@ -71,7 +71,7 @@ SMALL = (
     Row(5, 576, 96, True, HS, 1),
 )
 STEM = 16
-# Section 6.1.1: 0.8 of the values are kept, 0.99 of the running statistics.
+# Section 6.1.1: dropout keeps 0.8 of the values, batch norm 0.99 of its running statistics.
 DROPOUT = 0.2
 MOMENTUM = 0.01
 
@@ -132,5 +132,5 @@ class MobileNetV3(Network):
 def build(config: Config) -> Network:
     """An untrained MobileNet v3."""
     network = MobileNetV3(config, SPECS[config.architecture])
-    initialise_for_relu(network)
+    initialize_for_relu(network)
     return network

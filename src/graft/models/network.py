@@ -1,8 +1,8 @@
-"""The contract of a network: ordered named stages, cuts between them, a pooled vector, a head that can be replaced.
+"""What every network offers: ordered named stages, cuts between them, a pooled vector, a replaceable head.
 
 A **cut** after stage *k* splits a network into a frozen trunk and a trained crown; every level of transfer learning
 is a cut. A family file builds its layers under the tensor names of its reference and lists its stages by the paths of
-those layers; everything else here follows from that list.
+those layers. The rest follows from that list.
 """
 
 from collections.abc import Iterable
@@ -17,18 +17,19 @@ from graft.models.printing import as_table, in_brief
 
 PaddingRule = Literal["torch", "tensorflow"]
 
-# The cut before the first stage: an empty trunk, everything trains.
+# The cut before the first stage: the trunk is empty and everything trains.
 INPUT = "input"
-# The last stage of every network; a cut after it leaves an empty crown.
+# The last stage of every network; a cut after it leaves the crown empty.
 HEAD = "head"
 
 
 @dataclass(frozen=True)
 class Config:
-    """All that a family needs to build a network, and all that a saved model must remember of it.
+    """The numbers that a family builds a network from, and that a saved model keeps.
 
-    `padding` says where the zeros of padded convolutions and pools with a stride go; `auxiliary` builds the classifiers
-    beside the main path that some networks train with (GoogLeNet, Inception v3).
+    `padding` says where the zeros of strided convolutions and pools go: evenly around the image ("torch"), or mostly at
+    the bottom and right ("tensorflow"). `auxiliary` adds the classifiers beside the main path that GoogLeNet and
+    Inception v3 train with.
     """
 
     architecture: str
@@ -43,8 +44,8 @@ class Config:
 class Stage:
     """One named step of a network.
 
-    `parts` are the paths of the submodules that run in order; `channels` is the width of the output; `stride` is input
-    pixels per output pixel along each axis, None once the output is a vector (N, channels).
+    `parts` are the paths of its submodules, in the order in which they run; `channels` is the width of its output;
+    `stride` is input pixels per output pixel along each axis, None once the output is a vector (N, channels).
     """
 
     name: str
@@ -55,10 +56,10 @@ class Stage:
 
 @dataclass(frozen=True)
 class Auxiliary:
-    """A classifier beside the main path, which training uses and inference does not.
+    """A classifier beside the main path, used in training and not in inference.
 
-    `part` is the path of its module, from the output of the part `after` to logits (N, classes); `classifier` the path
-    of its last layer; `weight` the share of its loss in training.
+    `part` is the path of its module, which turns the output of the part `after` into logits (N, classes); `classifier`
+    is the path of its last layer; `weight` is the factor on its loss in training.
     """
 
     part: str
@@ -70,8 +71,9 @@ class Auxiliary:
 class Section(nn.Module):
     """A run of consecutive stages as a module of its own: a trunk or a crown.
 
-    It shares parameters with the network it was cut from and keeps their tensor names, so the `state_dict()` of a
-    network is the union of those of its trunk and crown. An auxiliary classifier belongs to the side it is attached to.
+    It shares parameters with the network that it was cut from and keeps their tensor names, so a network's
+    `state_dict()` is the union of its trunk's and its crown's. An auxiliary classifier belongs to the side that it is
+    attached to.
     """
 
     def __init__(self, network: "Network", stages: Iterable[Stage]) -> None:
@@ -96,7 +98,7 @@ class Section(nn.Module):
         return x
 
     def with_auxiliaries(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The output, and the logits (N, classes) of every auxiliary classifier by its path."""
+        """The output, and the logits (N, classes) of each auxiliary classifier by the path of its module."""
         check_size(x, self._smallest_input, self._architecture)
         logits: dict[str, Tensor] = {}
         for path, module in self._steps:
@@ -108,10 +110,10 @@ class Section(nn.Module):
 class Network(nn.Module):
     """A convolutional classifier as an ordered sequence of stages, the last of which is named `head`.
 
-    A subclass builds its submodules, then calls `arrange`. The forward pass is the stages in order: images
-    (N, C, H, W), float, normalized as the weights want them, to logits (N, classes). `input_size` (C, H, W) is that of
-    the images it was published for, None where nobody says; `smallest_input` is the shorter side, in pixels, of the
-    smallest image it can take.
+    A subclass builds its submodules, then calls `arrange`. The forward pass runs the stages in order, from float images
+    (N, C, H, W), normalized as the weights want them, to logits (N, classes). It raises InputError for images smaller
+    than `smallest_input`, the least side in pixels. `input_size` (C, H, W) is the usual size of an image, None where
+    none is known.
     """
 
     config: Config
@@ -120,12 +122,15 @@ class Network(nn.Module):
     smallest_input: int = 1
 
     def arrange(self, stages: Iterable[Stage], classifier: str, auxiliaries: Iterable[Auxiliary] = ()) -> None:
-        """Declare the stages in order, the path of the layer whose outputs are the classes, what hangs beside."""
+        """Declare the stages in order, the path of the layer that outputs the classes, the auxiliary classifiers."""
         self._stages = tuple(stages)
         self.auxiliaries = tuple(auxiliaries)
         self._classifier = classifier
         if self.stages[-1].name != HEAD:
-            raise ValueError(f"the last stage is {HEAD!r} by contract, not {self.stages[-1].name!r}")
+            raise ValueError(
+                f"expected the last stage to be named {HEAD!r}, got {self.stages[-1].name!r}: rename it where "
+                "the stages are declared"
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         check_size(x, self.smallest_input, self.config.architecture)
@@ -134,11 +139,14 @@ class Network(nn.Module):
         return x
 
     def with_auxiliaries(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Logits (N, classes), and those of every auxiliary classifier by its path, as in training."""
+        """Logits (N, classes), and those of each auxiliary classifier by the path of its module."""
         return Section(self, self.stages).with_auxiliaries(x)
 
     def feature_maps(self, x: Tensor) -> dict[str, Tensor]:
-        """The output of every stage but the head, by name, in order: (N, channels, about H / stride, W / stride)."""
+        """The output of every stage but the head, in order and by name.
+
+        (N, channels, H / stride, W / stride) up to rounding, and (N, channels) for a stage without a stride.
+        """
         check_size(x, self.smallest_input, self.config.architecture)
         outputs = {}
         for stage in self.stages[:-1]:
@@ -154,33 +162,33 @@ class Network(nn.Module):
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """The stages in order, from the image to the classes."""
+        """The stages in order, from image to classes."""
         return self._stages
 
     @property
     def head(self) -> nn.Linear:
-        """The layer whose outputs are the classes, (N, D) to (N, classes)."""
+        """The layer that outputs the classes: (N, D) to (N, classes)."""
         layer = self.get_submodule(self._classifier)
         assert isinstance(layer, nn.Linear)
         return layer
 
     @property
     def head_name(self) -> str:
-        """Path of the head, the prefix of its tensor names."""
+        """The path of the head, which its tensor names begin with."""
         return self._classifier
 
     @property
     def head_names(self) -> tuple[str, ...]:
-        """Paths of every layer whose outputs are the classes: the head, then those of the auxiliary classifiers."""
+        """The paths of all layers that output the classes: the head, then the auxiliary classifiers' last layers."""
         return (self._classifier, *(each.classifier for each in self.auxiliaries))
 
     def new_head(self, classes: int) -> nn.Linear:
-        """Put a fresh, randomly initialised head of `classes` outputs in place of the present one and return it.
+        """Replace the head by a fresh one of the same kind with `classes` outputs and a random start, and return it.
 
-        It is of the old one's kind, and the auxiliary classifiers get new last layers too.
+        Auxiliary classifiers get new last layers too. Raises ValueError for less than one class.
         """
         if classes < 1:
-            raise ValueError(f"a head has one output or more, not {classes}")
+            raise ValueError(f"expected a head to have 1 output or more, got {classes}: state a number of classes")
         for path in self.head_names:
             old = self.get_submodule(path)
             assert isinstance(old, nn.Linear)
@@ -194,14 +202,14 @@ class Network(nn.Module):
 
     @property
     def cuts(self) -> tuple[str, ...]:
-        """Every place the network can be cut, from `input` (all trains) to `head` (nothing does)."""
+        """Every place where the network can be cut, from `input` (all of it trains) to `head` (nothing does)."""
         return (INPUT, *(stage.name for stage in self.stages))
 
     def split(self, cut: str) -> tuple[Section, Section]:
-        """Trunk and crown at `cut`: the stages up to and including it, and the rest.
+        """The trunk and the crown at `cut`: the stages up to and including that one, and the rest.
 
         Both share parameters with this network, and `crown(trunk(x))` is its forward pass, operation for operation.
-        Raises CutError for a cut that the network does not have.
+        Raises CutError, with the nearest name, for a cut that the network does not have.
         """
         if cut not in self.cuts:
             raise CutError(
@@ -212,7 +220,7 @@ class Network(nn.Module):
         return Section(self, self.stages[:at]), Section(self, self.stages[at:])
 
     def layers(self) -> str:
-        """Every layer with its settings, nested as they are, as torch prints a module."""
+        """Every layer with its settings, nested, as torch prints modules."""
         return nn.Module.__repr__(self)
 
     def __repr__(self) -> str:
@@ -222,16 +230,16 @@ class Network(nn.Module):
         return as_table(self)
 
     def attach(self, path: str, module: nn.Module) -> None:
-        """Make `module` a submodule at `path`, which may begin with `head` or `stages` as in some checkpoints."""
+        """Make `module` the submodule at a dotted path. Unlike `add_module`, it takes the names `head` and `stages`."""
         _attach(self, path, module)
 
     def get_submodule(self, target: str) -> nn.Module:
-        """The submodule at a dotted path; looked up among the submodules alone, whatever attributes have that name."""
+        """The submodule at a dotted path, looked up among submodules only, whatever attributes share its name."""
         module: nn.Module = self
         for name in target.split(".") if target else ():
             child = module._modules.get(name)
             if child is None:
-                raise AttributeError(f"{type(module).__name__} has no submodule {name!r}, the path was {target!r}")
+                raise AttributeError(f"{type(module).__name__} has no submodule {name!r} (looking for {target!r})")
             module = child
         return module
 
@@ -242,24 +250,25 @@ class Network(nn.Module):
 
 
 def check_size(x: Tensor, smallest: int, architecture: str) -> None:
-    """Refuse images (N, C, H, W) with a side of less than `smallest` pixels. Raises InputError."""
+    """Refuse images (N, C, H, W) with a side shorter than `smallest` pixels. Raises InputError."""
     if smallest > 1 and min(x.shape[-2:]) < smallest:
         height, width = x.shape[-2:]
         raise InputError(
             f"expected images of {smallest} px or more for {architecture}, got {height} x {width}: enlarge them, or "
-            "choose a network that takes smaller ones"
+            "choose a network that takes smaller images"
         )
 
 
-def initialise_for_relu(network: nn.Module, fan: Literal["fan_in", "fan_out"] = "fan_out") -> None:
-    """Random start for networks of ReLUs: normal with variance 2 / `fan` for convolutions, identity batch norm.
+def initialize_for_relu(network: nn.Module, fan: Literal["fan_in", "fan_out"] = "fan_out") -> None:
+    """Draw a random start for a network of ReLUs: normal with variance 2 / `fan` for convolutions.
 
-    He, Zhang, Ren and Sun 2015, "Delving Deep into Rectifiers", arXiv 1502.01852, section 2.2. Where many branches are
-    concatenated, 2 / fan-out makes each of them louder than their common input, and 2 / fan-in does not.
+    He, Zhang, Ren and Sun 2015, "Delving Deep into Rectifiers", arXiv 1502.01852, section 2.2. Linear layers start with
+    a standard deviation of 0.01, batch norm as the identity. Where many branches are concatenated, 2 / fan-out makes
+    each of them louder than their common input; 2 / fan-in does not.
     """
     for module in network.modules():
         if any(parameter.is_meta for parameter in module.parameters(recurse=False)):
-            # Nothing to fill, and torch would load its compiler (1.6 s) to draw no numbers.
+            # There is nothing to fill, and torch would load its compiler (1.6 s) to draw nothing.
             continue
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode=fan, nonlinearity="relu")
@@ -271,27 +280,27 @@ def initialise_for_relu(network: nn.Module, fan: Literal["fan_in", "fan_out"] = 
 
 
 def parameter_count(module: nn.Module) -> int:
-    """Elements of all parameters of `module`."""
+    """How many numbers the parameters of `module` hold."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
 def body_parameter_count(network: Network) -> int:
-    """Elements of all parameters before the head: the same whatever the number of classes."""
+    """How many numbers the parameters before the head hold, which does not depend on the number of classes."""
     return parameter_count(network) - parameter_count(network.head)
 
 
 def freeze(module: nn.Module) -> None:
-    """Nothing in `module` changes any more: no gradients, and batch norm normalises by its running statistics.
+    """Keep everything in `module` as it is: no gradients, and batch norm uses its running statistics.
 
-    A caller that puts the whole network in training mode must put frozen parts back in evaluation mode.
+    A caller that later puts the whole network in training mode must put the frozen parts back in evaluation mode.
     """
     module.requires_grad_(False)
     module.eval()
 
 
 def _attach(root: nn.Module, path: str, module: nn.Module) -> None:
-    """Register `module` under `root` by its dotted path, making empty parents on the way."""
-    # Not by add_module: it refuses the names of attributes, and a network's `stages` and `head` are such.
+    """Register `module` under `root` at a dotted path, making empty parents on the way."""
+    # add_module refuses the names of attributes, which `stages` and `head` are in a network.
     *parents, name = path.split(".")
     for parent in parents:
         found = root._modules.setdefault(parent, nn.Module())
@@ -301,5 +310,5 @@ def _attach(root: nn.Module, path: str, module: nn.Module) -> None:
 
 
 def state_shapes(module: nn.Module) -> dict[str, torch.Size]:
-    """Shape of every tensor in `module.state_dict()`, by name."""
+    """The shape of every tensor in `module.state_dict()`, by name."""
     return {name: tensor.shape for name, tensor in module.state_dict().items()}

@@ -1,11 +1,12 @@
 """Pre-activation ResNet. He, Zhang, Ren and Sun 2016, "Identity Mappings in Deep Residual Networks", arXiv 1603.05027.
 
-Batch norm and ReLU come before each convolution (figure 4e), one more pair before the pooling, and nothing after an
-addition, so the input reaches every unit unchanged. ImageNet networks have timm's tensor names (`resnetv2_*`), a 1 x 1
-convolution on the shortcut where the shape changes and one as the classifier. CIFAR networks (section 4) have the same
-names, zero channels on such shortcuts and a linear classifier. A shortcut with weights starts at the activated input;
-so do both paths of the first unit of a CIFAR network (appendix), where timm's ImageNet networks start at the raw one.
-What differs from the paper: a bottleneck that halves the map does it in its 3 x 3 convolution, as in `resnet`.
+Batch norm and ReLU come before each convolution (figure 4e) and once more before the pooling, and nothing comes after
+an addition, so the input reaches every unit unchanged. The ImageNet networks have timm's tensor names (`resnetv2_*`), a
+1 x 1 convolution on the shortcut where the shape changes, and one as the classifier. The CIFAR networks (section 4)
+have the same names, zero channels on such shortcuts and a linear classifier. A shortcut with weights starts from the
+activated input. So do both paths of a CIFAR network's first unit (appendix); in timm's ImageNet networks they start
+from the raw one. Differs from the paper: a bottleneck that halves the map does so in its 3 x 3 convolution, as in
+`resnet`.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from graft.models.blocks import PointwiseHead, convolution, global_pool, max_pool
-from graft.models.network import Config, Network, Stage, initialise_for_relu
+from graft.models.network import Config, Network, Stage, initialize_for_relu
 from graft.models.resnet import ZeroPadShortcut
 
 
@@ -41,7 +42,7 @@ SPECS = {
 
 
 class ConvShortcut(nn.Module):
-    """A 1 x 1 convolution without norm: (N, inputs, H, W) to (N, outputs, H/s, W/s)."""
+    """A 1 x 1 convolution without norm: (N, inputs, H, W) to (N, outputs, H/s, W/s). Tensor `conv`."""
 
     def __init__(self, config: Config, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -56,7 +57,7 @@ class PreactUnit(nn.Module):
     """F(relu(norm(x))) + x: (N, inputs, H, W) to (N, outputs, H/s, W/s).
 
     F is two 3 x 3 convolutions, or 1 x 1, 3 x 3 and 1 x 1 of which the last is four times as wide, with norm and ReLU
-    between them. Parameters of the convolutions as in `resnet.BasicBlock` and `resnet.Bottleneck`.
+    between them. The convolutions have as many parameters as in `resnet.BasicBlock` and `resnet.Bottleneck`.
     """
 
     norm1: nn.Module
@@ -127,5 +128,5 @@ class PreactResNet(Network):
 def build(config: Config) -> Network:
     """An untrained pre-activation ResNet."""
     network = PreactResNet(config, SPECS[config.architecture])
-    initialise_for_relu(network)
+    initialize_for_relu(network)
     return network

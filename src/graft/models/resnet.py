@@ -1,10 +1,10 @@
 """ResNet. He, Zhang, Ren and Sun 2015, "Deep Residual Learning for Image Recognition", arXiv 1512.03385.
 
-ImageNet networks of table 1, CIFAR networks of section 4.2, and the plain networks beside both: the same layers without
-shortcuts. What differs from the paper: a bottleneck that halves the map does it in its 3 x 3 convolution, not in the
-first 1 x 1 (as every public checkpoint does; same tensors, other outputs). The paper does not say where the zero
-channels of an option A shortcut go; public CIFAR checkpoints need half of them before and half after. Tensor names are
-torchvision's, for CIFAR those of the public checkpoints.
+The ImageNet networks of table 1, the CIFAR networks of section 4.2, and for both the plain networks: the same layers
+without shortcuts. Differs from the paper: a bottleneck that halves the map does so in its 3 x 3 convolution, not in the
+first 1 x 1, as in every public checkpoint (same tensors, other outputs). The paper does not say where the zero channels
+of an option A shortcut go; public CIFAR checkpoints need half of them before the input's and half after. Tensor names
+are torchvision's, and for CIFAR those of the public checkpoints.
 """
 
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graft.models.blocks import convolution, global_pool, max_pool
-from graft.models.network import Config, Network, PaddingRule, Stage, initialise_for_relu
+from graft.models.network import Config, Network, PaddingRule, Stage, initialize_for_relu
 
-# How the input of a block reaches its end: as it is; through a 1 x 1 convolution with batch norm (option B); as every
+# How a block's input reaches its end: unchanged; through a 1 x 1 convolution with batch norm (option B); as every
 # second pixel with zero channels around it (option A); not at all.
 Shortcut = Literal["regular", "reduce", "zero_pad", "none"]
 
@@ -25,7 +25,7 @@ Shortcut = Literal["regular", "reduce", "zero_pad", "none"]
 class ResNetSpec:
     """Blocks per stage and their width; a bottleneck's output is four times as wide.
 
-    `shortcut` is the kind where a block changes the shape; "none" is a plain network, which has no other either.
+    `shortcut` is the kind used where a block changes the shape; "none" makes a plain network, without any.
     """
 
     blocks: tuple[int, ...]
@@ -54,7 +54,10 @@ SPECS = {
 
 
 class ZeroPadShortcut(nn.Module):
-    """Option A (section 3.3): every second pixel, and zero channels around the old ones. No weights."""
+    """Option A (section 3.3): every `stride`-th pixel, with zero channels around the input's. No weights.
+
+    (N, inputs, H, W) to (N, outputs, H/s, W/s).
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -69,8 +72,11 @@ class ZeroPadShortcut(nn.Module):
 class BasicBlock(nn.Module):
     """relu(F(x) + x), F two 3 x 3 convolutions (figure 5, left): (N, inputs, H, W) to (N, width, H/s, W/s).
 
-    Parameters, without batch norm: 9 inputs width + 9 width width, and inputs width for a `reduce` shortcut; each is
-    used H/s W/s times in multiply-adds. Raises ValueError for a `regular` shortcut between different shapes.
+    Parameters, without batch norm: 9 inputs width + 9 width width, and inputs width for a `reduce` shortcut; each takes
+    part in H/s W/s multiply-adds. Raises ValueError for a `regular` shortcut between different shapes.
+
+        block = BasicBlock(64, 128, stride=2, shortcut="reduce")
+        block(torch.zeros(1, 64, 56, 56)).shape  # (1, 128, 28, 28)
     """
 
     expansion = 1
@@ -104,8 +110,11 @@ class Bottleneck(nn.Module):
     """relu(F(x) + x), F of 1 x 1, 3 x 3 and 1 x 1 (figure 5, right): (N, inputs, H, W) to (N, 4 width, H/s, W/s).
 
     Parameters, without batch norm: inputs width + 9 width width + 4 width width, and 4 inputs width for a `reduce`
-    shortcut; in multiply-adds the first is used H W times, the others H/s W/s times. Raises ValueError for a `regular`
+    shortcut; the first take part in H W multiply-adds each, the others in H/s W/s. Raises ValueError for a `regular`
     shortcut between different shapes.
+
+        block = Bottleneck(256, 128, stride=2, shortcut="reduce")
+        block(torch.zeros(1, 256, 56, 56)).shape  # (1, 512, 28, 28)
     """
 
     expansion = 4
@@ -142,7 +151,7 @@ class Bottleneck(nn.Module):
 def _shortcut(
     kind: Shortcut, inputs: int, outputs: int, stride: int, padding: PaddingRule, eps: float
 ) -> nn.Module | None:
-    """The module on the shortcut, None where there is nothing to do on the way."""
+    """The module on the shortcut, None where the input passes unchanged or not at all. Raises ValueError."""
     if kind == "zero_pad":
         return ZeroPadShortcut(inputs, outputs, stride)
     if kind == "reduce":
@@ -151,8 +160,8 @@ def _shortcut(
         )
     if kind == "regular" and (inputs != outputs or stride > 1):
         raise ValueError(
-            f"expected equal shapes on both ends of a regular shortcut, got {inputs} and {outputs} channels at stride "
-            f"{stride}: take a reduce shortcut"
+            f"expected equal shapes at both ends of a regular shortcut, got {inputs} and {outputs} channels at stride "
+            f"{stride}: use a reduce shortcut"
         )
     return None
 
@@ -194,7 +203,7 @@ class ResNet(Network):
 def _stage(
     config: Config, spec: ResNetSpec, inputs: int, width: int, blocks: int, stride: int
 ) -> tuple[nn.Sequential, int]:
-    """`blocks` blocks, the first of which may halve the map and change its width, and their output channels."""
+    """A run of blocks, the first of which may halve the map and change its width, and the run's output channels."""
     kind = Bottleneck if spec.bottleneck else BasicBlock
     outputs = kind.expansion * width
     layers = []
@@ -209,5 +218,5 @@ def _stage(
 def build(config: Config) -> Network:
     """An untrained ResNet or plain network."""
     network = ResNet(config, SPECS[config.architecture])
-    initialise_for_relu(network)
+    initialize_for_relu(network)
     return network

@@ -1,10 +1,10 @@
 """VGG. Simonyan and Zisserman 2014, "Very Deep Convolutional Networks", arXiv 1409.1556, table 1.
 
-Columns A, A-LRN, B, C, D and E, and A, B, D and E with batch norm as torchvision has them (Ioffe and Szegedy 2015; the
-convolutions keep their biases). What differs from the paper: an adaptive pool in front of the dense layers, which does
-nothing at 224 px and lets other sizes from 32 px run; the paper instead slides the dense layers over the larger map.
-The deep columns start from random weights by He et al. 2015, the paper's from a trained column A. Tensor names are
-torchvision's, and those of A-LRN and C follow the same scheme.
+Columns A, A-LRN, B, C, D and E, and A, B, D and E with batch norm (Ioffe and Szegedy 2015) as in torchvision, where
+the convolutions keep their biases. Differs from the paper: an adaptive pool before the dense layers, which does nothing
+at 224 px, lets any size from 32 px run, where the paper slides the dense layers over the larger map; and the deep
+columns start from random weights (He et al. 2015), where the paper's start from a trained column A. Tensor names are
+torchvision's; those of A-LRN and C follow the same scheme.
 """
 
 from collections.abc import Sequence
@@ -13,16 +13,16 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from graft.models.blocks import LocalResponseNorm
-from graft.models.network import Config, Network, Stage, initialise_for_relu
+from graft.models.network import Config, Network, Stage, initialize_for_relu
 
 
 @dataclass(frozen=True)
 class VGGSpec:
-    """A column of table 1: convolutions per stage, each stage closed by a 2 x 2 max pool."""
+    """A column of table 1: convolutions per stage, each stage ending in a 2 x 2 max pool."""
 
     convolutions: tuple[int, ...]
     pointwise_third: bool = False  # the third convolution of a stage is 1 x 1
-    local_response_norm: bool = False  # behind the first convolution
+    local_response_norm: bool = False  # after the first convolution
     batch_norm: bool = False
 
 
@@ -53,15 +53,18 @@ SPECS = {
 def stacked_convolutions(
     inputs: int, outputs: int, kernels: Sequence[int] = (3, 3, 3), *, batch_norm_eps: float | None = None
 ) -> nn.Sequential:
-    """Small convolutions in a row instead of a large one: (N, inputs, H, W) to (N, outputs, H, W).
+    """Several small convolutions in place of a large one (section 2.3): (N, inputs, H, W) to (N, outputs, H, W).
 
-    Each keeps the size of the map and has a bias, a batch norm if `batch_norm_eps` is given, and a ReLU. L layers of
-    3 x 3 see what one of K x K sees, K = 2 L + 1: two see 5 x 5, three see 7 x 7. With C channels in and out they have
+    Each keeps the size of the map and has a bias, batch norm if `batch_norm_eps` is given, and a ReLU. L layers of
+    3 x 3 see as far as one of K x K, K = 2 L + 1: two see 5 x 5, three see 7 x 7. With C channels in and out they have
 
         9 L C^2 weights, L C biases and 9 L C^2 H W multiply-adds    two: 18 C^2    three: 27 C^2
         K^2 C^2 weights,   C biases and K^2 C^2 H W multiply-adds    5 x 5: 25 C^2  7 x 7: 49 C^2
 
-    and L ReLUs where the one has one. A 1 x 1 layer adds a ReLU and sees no further (column C). Section 2.3.
+    and L ReLUs against one. A 1 x 1 layer adds a ReLU and sees no further (column C).
+
+        stack = stacked_convolutions(64, 64)
+        stack(torch.zeros(1, 64, 56, 56)).shape  # (1, 64, 56, 56)
     """
     stack = nn.Sequential()
     for kernel in kernels:
@@ -115,5 +118,5 @@ class VGG(Network):
 def build(config: Config) -> Network:
     """An untrained VGG."""
     network = VGG(config, SPECS[config.architecture])
-    initialise_for_relu(network)
+    initialize_for_relu(network)
     return network

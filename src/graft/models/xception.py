@@ -1,8 +1,8 @@
 """Xception. Chollet 2016, "Xception: Deep Learning with Depthwise Separable Convolutions", arXiv 1610.02357, figure 5.
 
-Depthwise separable convolutions in 12 blocks with shortcuts, and two more: entry, middle and exit flow. No activation
-stands between the two halves of a separable convolution (section 4.7). Tensor names are timm's `legacy_xception`, whose
-batch norm has eps 1e-5; weights converted from Keras want 1e-3.
+Depthwise separable convolutions: 12 blocks with shortcuts, then two on their own, in entry, middle and exit flow. There
+is no activation between the two halves of a separable convolution (section 4.7). Tensor names are those of timm's
+`legacy_xception`, whose batch norm has eps 1e-5; weights converted from Keras want 1e-3.
 """
 
 from dataclasses import dataclass, replace
@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 from torch import Tensor, nn
 
 from graft.models.blocks import convolution, global_pool, max_pool
-from graft.models.network import Config, Network, Stage, initialise_for_relu
+from graft.models.network import Config, Network, Stage, initialize_for_relu
 
 
 @dataclass(frozen=True)
 class Row:
     """A block of figure 5: the widths of its separable convolutions, and whether a max pool halves the map after them.
 
-    A block that halves has a 1 x 1 convolution on its shortcut; the others add their input as it is.
+    A block that halves has a 1 x 1 convolution on its shortcut; the others add their input unchanged.
     """
 
     widths: tuple[int, ...]
@@ -26,7 +26,7 @@ class Row:
 
 @dataclass(frozen=True)
 class XceptionSpec:
-    """Widths of the stem's two convolutions, blocks by stage, widths of the separable convolutions behind the last."""
+    """Widths of the stem's two convolutions, the blocks by stage, widths of the two separable convolutions after."""
 
     stem: tuple[int, int]
     stages: tuple[tuple[Row, ...], ...]
@@ -50,10 +50,10 @@ DROPOUT = 0.5
 
 
 class SeparableConvolution(nn.Sequential):
-    """A 3 x 3 filter per channel, then a 1 x 1 convolution across channels, nothing between (section 1.2).
+    """A 3 x 3 filter per channel, then a 1 x 1 convolution across channels, with nothing between (section 1.2).
 
-    (N, inputs, H, W) to (N, outputs, H, W). Tensors `conv1` and `pointwise`. 9 inputs + inputs outputs parameters and
-    that many times H W multiply-adds, where a full 3 x 3 convolution has 9 inputs outputs.
+    (N, inputs, H, W) to (N, outputs, H, W). Tensors `conv1` and `pointwise`. 9 inputs + inputs outputs parameters, each
+    in H W multiply-adds, where a full 3 x 3 convolution has 9 inputs outputs.
 
         layer = SeparableConvolution(64, 128)
         layer(torch.zeros(1, 64, 56, 56)).shape  # (1, 128, 56, 56)
@@ -66,10 +66,11 @@ class SeparableConvolution(nn.Sequential):
 
 
 class Block(nn.Module):
-    """ReLU, separable convolution and batch norm in turn, a max pool where the map is halved, plus the shortcut.
+    """ReLU, separable convolution and batch norm, repeated, then a max pool where the map is halved, plus the shortcut.
 
-    (N, inputs, H, W) to (N, outputs, H / 2, W / 2) or the same H and W. The shortcut takes the input before its ReLU,
-    so that ReLU must not write into it. `activate` is false for the first block, whose input is activated already.
+    (N, inputs, H, W) to (N, outputs, H / 2, W / 2), or the same H and W. The shortcut takes the input before the first
+    ReLU, which therefore must not work in place. `activate` is false for the first block, whose input is activated
+    already.
     """
 
     def __init__(self, inputs: int, row: Row, *, activate: bool, config: Config) -> None:
@@ -123,7 +124,7 @@ class Xception(Network):
         self.arrange(stages, "fc")
 
     def _add(self, number: int, layer: nn.Module, outputs: int) -> tuple[str, ...]:
-        """Register `layer`, batch norm and ReLU by their number; the paths of the three."""
+        """Register `layer` with batch norm and ReLU under their number, and return the paths of the three."""
         parts = {
             f"conv{number}": layer,
             f"bn{number}": nn.BatchNorm2d(outputs, self.config.batch_norm_eps),
@@ -137,5 +138,5 @@ class Xception(Network):
 def build(config: Config) -> Network:
     """An untrained Xception."""
     network = Xception(config, SPECS[config.architecture])
-    initialise_for_relu(network)
+    initialize_for_relu(network)
     return network

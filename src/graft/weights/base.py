@@ -55,7 +55,7 @@ def load_base(
     base: a file of weights (`.safetensors`, `.pth`, `.pt`, `.th`), a run folder or its `model/`, `hf:owner/name`, a
         bundled base (`latin_letters`), an architecture whose weights are published, or `timm:NAME[.TAG]`.
     architecture: what the weights are of, a name that `resolve` takes; unless stated, it is read from the weights'
-        metadata or recognised from their tensors.
+        metadata or recognized from their tensors.
     classes_file: a JSON list of names for the outputs, instead of the names that come with the weights.
     reporter: is told how many bytes of a download have come.
 

@@ -1,7 +1,7 @@
-"""Tensors from a file, without running anything the file says.
+"""Tensors from a file, without running anything in it.
 
-`.safetensors` is read as such; everything torch has ever saved (`.pth`, `.pt`, `.th`) goes through its unpickler for
-weights alone, which builds tensors and containers and refuses the rest. Files are recognised by content.
+The format is recognized by content. safetensors files are read as such; whatever torch saved (`.pth`, `.pt`, `.th`)
+goes through its weights-only unpickler, which builds tensors and containers and refuses everything else.
 """
 
 import warnings
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from graft.errors import WeightsError
 
-# Where training scripts put the weights inside a checkpoint, the averaged ones first.
+# The entry of a checkpoint under which training scripts put the weights, averaged ones first.
 WRAPPINGS = (
     "state_dict_ema",
     "model_ema",
@@ -26,13 +26,13 @@ WRAPPINGS = (
     "network",
     "weights",
 )
-# What wrapping a module (DataParallel, torch.compile, Lightning) puts before every name.
+# What a wrapper (DataParallel, torch.compile, Lightning) puts before every tensor name.
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.")
 
 
 @dataclass(frozen=True)
 class WeightFile:
-    """Tensors by name as stored, and the text beside them; `source` is what messages call the file."""
+    """Tensors by name, as stored, and the text metadata beside them; `source` is what messages call the file."""
 
     tensors: dict[str, Tensor]
     metadata: dict[str, str]
@@ -40,7 +40,7 @@ class WeightFile:
 
 
 def read_weights(path: Path) -> WeightFile:
-    """The tensors of a checkpoint on the CPU. Raises WeightsError for anything that is not one."""
+    """The tensors of a checkpoint, on the CPU, without wrappers' prefixes. Raises WeightsError for any other file."""
     try:
         with path.open("rb") as file:
             start = file.read(16)
@@ -52,11 +52,11 @@ def read_weights(path: Path) -> WeightFile:
     if len(start) > 8 and start[8:9] == b"{":
         tensors, metadata = _read_safetensors(path)
     elif start.startswith((b"PK", b"\x80")):
-        # A zip archive or a pickle; the unpickler would take any other text for its instructions.
+        # A zip archive or a pickle. The unpickler would take anything else for instructions.
         tensors, metadata = _unwrap(_read_torch(path), path), {}
     else:
         raise WeightsError(
-            f"expected a checkpoint of torch or a safetensors file, got {path.name}, which begins with {start!r}: "
+            f"expected a torch checkpoint or a safetensors file, got {path.name}, which begins with {start!r}: "
             "fetch it again"
         )
     _check_tensors(tensors, path)
@@ -68,7 +68,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
     try:
         with safe_open(path, framework="pt") as file:
-            # A torn file of valid structure still fails here, not at the first use of a tensor.
+            # Read now, so that a truncated file with a valid header fails here and not when a tensor is first used.
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise WeightsError(
@@ -78,26 +78,26 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def _read_torch(path: Path) -> Any:
     try:
-        # Opened here, because torch takes a path for what its suffix says.
+        # Opened here, because torch goes by the suffix of a path.
         with path.open("rb") as file, warnings.catch_warnings():
-            # On how the file was written, which whoever reads it cannot change.
+            # The warnings are about how the file was written, which its reader cannot change.
             warnings.simplefilter("ignore")
             return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
-        # The unpickler raises whatever a hostile or torn file provokes; none of it is the caller's business.
+        # A hostile or truncated file can make the unpickler raise anything.
         if "weights_only" in str(error).lower() or "unsupported" in str(error).lower():
             raise WeightsError(
-                f"expected tensors alone, got {path.name}, which needs pickle to run code ({_culprit(error)}) and was "
-                "refused: save its state_dict() again, best as .safetensors"
+                f"expected nothing but tensors, got {path.name}, which needs pickle to run code ({_culprit(error)}) "
+                "and was refused: save its state_dict() again, preferably as .safetensors"
             ) from None
         raise WeightsError(
-            f"expected a checkpoint of torch or a safetensors file, got {path.name} ({_first_line(error)}): "
-            "check that it is complete and what its name says"
+            f"expected a torch checkpoint or a safetensors file, got {path.name} ({_first_line(error)}): check that it "
+            "is complete and of that kind"
         ) from None
 
 
 def _unwrap(value: Any, path: Path) -> dict[str, Tensor]:
-    """The dictionary of tensors inside the usual wrappings."""
+    """The dictionary of tensors inside the usual wrappings. Raises WeightsError where there is none."""
     for _ in range(4):
         if not isinstance(value, dict):
             break
@@ -120,9 +120,9 @@ def _unwrap(value: Any, path: Path) -> dict[str, Tensor]:
 
 
 def _check_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """Raises WeightsError unless there are tensors and every one is an ordinary array of numbers in memory."""
+    """Refuse a file without tensors, or with any that is no ordinary array of numbers. Raises WeightsError."""
     if not tensors:
-        raise WeightsError(f"expected tensors, got {path.name} without any: save the network's state_dict()")
+        raise WeightsError(f"expected tensors, got none in {path.name}: save the network's state_dict()")
     for name, tensor in tensors.items():
         ordinary = tensor.device.type == "cpu" and tensor.layout == torch.strided
         if not ordinary or tensor.is_quantized or tensor.is_complex():
@@ -131,10 +131,10 @@ def _check_tensors(tensors: dict[str, Tensor], path: Path) -> None:
                 f"{tensor.layout} on {tensor.device.type}: save it as dense float32"
             )
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-            # One number repeated a billion times takes no room in a file, but would in a network.
+            # One number repeated a billion times takes no room in a file, but it would in a network.
             raise WeightsError(
-                f"expected every element to be stored, got {name!r} in {path.name}, which repeats some: save it after "
-                ".contiguous()"
+                f"expected every element to be stored, got {name!r} in {path.name}, which repeats some: call "
+                ".contiguous() before saving it"
             )
 
 
@@ -155,4 +155,4 @@ def _first_line(error: Exception) -> str:
 def _culprit(error: Exception) -> str:
     text = str(error)
     marker = "GLOBAL "
-    return f"it names {text.split(marker, 1)[1].split()[0]}" if marker in text else "more than tensors is in it"
+    return f"it names {text.split(marker, 1)[1].split()[0]}" if marker in text else "it holds more than tensors"

@@ -50,7 +50,7 @@ def identify(file: WeightFile, stated: Architecture | None = None) -> Match:
     if stated is None and name:
         stated = _by_timms_name(name, file) if file.metadata.get("library") == TIMM else resolve(name)
     if stated is None:
-        return recognise(file.tensors, file.source)
+        return recognize(file.tensors, file.source)
     if "width" in file.metadata:
         stated = at_width(stated, file.metadata["width"])
     return match(file.tensors, stated, stated.config)
@@ -83,7 +83,7 @@ def match(tensors: dict[str, Tensor], architecture: Architecture, config: Config
     return max(fits, key=lambda found: (found.exact, found.fitting - found.strangers))
 
 
-def recognise(tensors: dict[str, Tensor], source: str) -> Match:
+def recognize(tensors: dict[str, Tensor], source: str) -> Match:
     """The architecture that the tensors belong to: the first in the catalogue that they fit exactly.
 
     Raises WeightsError, which names the nearest one and what does not fit.
@@ -223,7 +223,7 @@ def _first_names(names: Iterable[str]) -> str:
 
 def _better_fit(tensors: dict[str, Tensor]) -> str:
     try:
-        name = recognise(tensors, "").architecture.name
+        name = recognize(tensors, "").architecture.name
     except WeightsError:
         return ""
     return f"; the tensors are those of {name}: use --arch {name}"

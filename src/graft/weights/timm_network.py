@@ -1,11 +1,11 @@
-"""Any convolutional network of timm as a `Network`: `timm:NAME` or `timm:NAME.TAG`, with the extra `timm`.
+"""timm's convolutional networks as `Network`: `timm:NAME` or `timm:NAME.TAG`, with the extra `timm` installed.
 
-timm's networks are written freely, so their stages are found, not declared. One forward pass is watched: a module
-whose submodules run one after another, each taking the very tensor that the one before gave, is the chain of them and
-can be cut between any two. The chain is grouped into stages at the modules that timm's feature information names. A
-network that does something of its own between its parts is refused.
+timm's networks declare no stages, so they are found by watching one forward pass. A module whose submodules run one
+after another, each taking the very tensor that the one before returned, is a chain of them and can be cut between any
+two. The chain is grouped into stages at the modules that timm's feature information names. A network that computes
+something between its submodules is refused.
 
-Tensor names are timm's, so its checkpoints fit and timm loads what is saved here.
+Tensor names are timm's, so its checkpoints fit, and timm loads what is saved here.
 """
 
 from collections.abc import Iterator
@@ -20,11 +20,11 @@ from graft.models.blocks import PointwiseHead
 from graft.models.network import HEAD, Config, Network, Stage
 from graft.weights.timm_catalog import PREFIX, installed_timm
 
-# Side in pixels of the image that is run to find the chain, where the network takes other sizes than its own.
+# Side, in pixels, of the image that is run to find the chain, where the network takes other sizes than its own.
 SIDE = 192
-# A convolution of one pixel and the same numbers as a product of matrices differ by rounding.
+# A convolution over one pixel and the same sums as a matrix product differ by rounding.
 TOLERANCE = 1e-5
-# Paths of the parameterless layers that are put between timm's.
+# Paths of the layers without parameters that are put between timm's.
 FLATTEN, UNFLATTEN, DROPOUT = "flatten_map", "unflatten_vector", "dropout_of_vector"
 
 
@@ -33,32 +33,32 @@ FLATTEN, UNFLATTEN, DROPOUT = "flatten_map", "unflatten_vector", "dropout_of_vec
 
 @dataclass
 class _Call:
-    """One call of a submodule. Tensors are told apart by identity and version, which writing in place raises."""
+    """One call of a submodule. Tensors are told apart by identity and version, which an in-place write raises."""
 
     path: str
     module: nn.Module
-    given: tuple[Tensor, int] | None  # None unless exactly one tensor was
+    given: tuple[Tensor, int] | None  # None unless it was exactly one tensor
     gave: tuple[Tensor, int] | None = None
     calls: list["_Call"] = field(default_factory=list)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of the output, without the batch."""
+        """The shape of the output, without the batch."""
         return tuple(self.gave[0].shape[1:]) if self.gave else ()
 
     @property
     def layers(self) -> int:
-        """Convolutions and linear layers inside."""
+        """How many convolutions and linear layers are inside."""
         return sum(isinstance(module, nn.Conv2d | nn.Linear) for module in self.module.modules())
 
     def all(self) -> Iterator["_Call"]:
-        """This call and those that it made, in the order in which they began."""
+        """This call and all that it made, in the order in which they began."""
         yield self
         for call in self.calls:
             yield from call.all()
 
     def break_in_chain(self) -> str | None:
-        """Where the calls that this one made do not lead from its input to its output; None if they do."""
+        """Where the calls that this one made stop leading from its input to its output; None if they do not."""
         now, seen = self.given, set[nn.Module]()
         for call in self.calls:
             if not _same(call.given, now):
@@ -72,7 +72,7 @@ class _Call:
         return None if _same(self.gave, now) else f"after {self.calls[-1].path}"
 
     def parts(self, ends: list[str]) -> Iterator["_Call"]:
-        """The chain, no finer than is needed to cut behind the paths in `ends`."""
+        """The chain, split only as finely as cuts after the paths in `ends` need."""
         if any(path != self.path and _holds(self.path, path) for path in ends) and self.break_in_chain() is None:
             for call in self.calls:
                 yield from call.parts(ends)
@@ -89,7 +89,7 @@ def _holds(outer: str, inner: str) -> bool:
 
 
 def _watch(model: nn.Module, image: Tensor) -> _Call:
-    """Run `model` on `image` and return what called what."""
+    """Run `model` on `image` and return its call, with all the calls inside."""
     paths = {module: path for path, module in model.named_modules()}
     running = [_Call("", nn.Identity(), None)]
 
@@ -117,17 +117,17 @@ def _watch(model: nn.Module, image: Tensor) -> _Call:
 
 
 class UnflattenVector(nn.Module):
-    """(N, D) to (N, D, 1, 1), for convolutions behind the pooling."""
+    """(N, D) to (N, D, 1, 1), for convolutions after the pooling."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.reshape(x.shape[0], -1, 1, 1)
 
 
 class TimmNetwork(Network):
-    """A network of timm, images (N, C, H, W) to logits (N, classes), in stages `stem`, `stage1` … `pool`, `head`.
+    """A network of timm's, images (N, C, H, W) to logits (N, classes), in stages `stem`, `stage1` … `pool`, `head`.
 
-    A stage begins with a convolution and ends at a module of timm's feature information, or at the norm, activation
-    or pooling that follows it. What else has weights, from where maps become a vector to the head, is the stage `fc`.
+    A stage begins with a convolution and ends at a module that timm's feature information names, or at the norm,
+    activation or pooling after it. Layers with weights between the pooled vector and the head form the stage `fc`.
     """
 
     def __init__(self, config: Config, model: nn.Module, forward: _Call) -> None:
@@ -140,21 +140,21 @@ class TimmNetwork(Network):
             self.attach(path, _pointwise(layer))
         self.attach(FLATTEN, nn.Flatten())
         self.attach(UNFLATTEN, UnflattenVector())
-        # Some networks name no module for a feature, or themselves.
+        # Some networks name no module for a feature, or name themselves.
         features = [each["module"] for each in getattr(model, "feature_info", []) if each.get("module")]
         stages = _stages(config, forward, features, path)
         rate = float(getattr(model, "drop_rate", 0.0) or 0.0)
         if rate and not any(isinstance(module, nn.Dropout) for module in model.modules()):
-            # Dropout as a function, which evaluation leaves out: it comes before the classifier.
+            # Dropout called as a function, which no pass in evaluation shows: it comes before the classifier.
             self.attach(DROPOUT, nn.Dropout(rate))
             stages[-1] = replace(stages[-1], parts=(DROPOUT, *stages[-1].parts))
         self.arrange(stages, path)
 
 
 def build_timm(config: Config, input_size: tuple[int, int, int]) -> Network:
-    """An untrained network of timm's, whose usual images are of `input_size` (C, H, W).
+    """An untrained network of timm's, which usually takes images of `input_size` (C, H, W).
 
-    Raises InputError for one that is no chain of parts from maps to a vector.
+    Raises InputError for a network that is no chain of parts from maps to a vector.
     """
     name = config.architecture.removeprefix(PREFIX)
     timm = installed_timm(config.architecture)
@@ -163,29 +163,29 @@ def build_timm(config: Config, input_size: tuple[int, int, int]) -> Network:
         image = _image(model, config.channels, (SIDE, SIDE))
         forward = _watch(model, image)
     except (RuntimeError, AssertionError):
-        # It takes one size only.
+        # It takes no size but its own.
         image = _image(model, config.channels, input_size[1:])
         forward = _watch(model, image)
     network = TimmNetwork(config, model, forward).eval()
     network.input_size = (config.channels, *input_size[1:])
     with torch.no_grad():
         found = network(image)
-    # Right by construction; this is the test of that construction, on every network that it is used for.
+    # Equal by construction; this tests the construction on every network it is used for.
     expected = forward.gave[0] if forward.gave else found
     if not found.is_meta and not (found - expected).abs().max() <= TOLERANCE * expected.abs().max():
-        raise _refusal(config, "whose parts in order give another result than the whole")
+        raise _refusal(config, "whose parts, run in order, give another result than the whole")
     return network.train()
 
 
 def _image(model: nn.Module, channels: int, size: tuple[int, int]) -> Tensor:
-    """A ramp from -1 to 1, (1, C, H, W), where the network is: drawing at random would move the user's seed."""
+    """A ramp from -1 to 1, (1, C, H, W), on the network's device. Random numbers would advance the user's seed."""
     like = next(model.parameters())
     ramp = torch.linspace(-1, 1, channels * size[0] * size[1], dtype=like.dtype, device=like.device)
     return ramp.view(1, channels, *size)
 
 
 def _classifier(config: Config, model: nn.Module, forward: _Call) -> tuple[str, nn.Conv2d | nn.Linear]:
-    """The layer whose outputs are the classes and its path: the last one in what timm names as classifier."""
+    """The path of the layer that outputs the classes, and the layer: the last in what timm calls the classifier."""
     ask: Any = getattr(model, "get_classifier", None)
     named = ask() if ask else None
     inside = set(named.modules()) if isinstance(named, nn.Module) else set()
@@ -203,7 +203,7 @@ def _classifier(config: Config, model: nn.Module, forward: _Call) -> tuple[str, 
 
 
 def _pointwise(convolution: nn.Conv2d) -> PointwiseHead:
-    """The same tensors as a layer from vectors to vectors."""
+    """The same tensors in a layer from vectors to vectors."""
     assert isinstance(convolution.bias, nn.Parameter)
     head = PointwiseHead(convolution.in_channels, convolution.out_channels, device="meta")
     head.weight, head.bias = convolution.weight, convolution.bias
@@ -211,7 +211,7 @@ def _pointwise(convolution: nn.Conv2d) -> PointwiseHead:
 
 
 def _stages(config: Config, forward: _Call, features: list[str], classifier: str) -> list[Stage]:
-    """The chain in stages: maps up to the last feature, the vector that they are pooled to, the head."""
+    """The chain grouped into stages: the maps, the vector that they are pooled to, the head."""
     broken = forward.break_in_chain()
     parts = list(forward.parts([*features, classifier]))
     at = next(index for index, part in enumerate(parts) if _holds(part.path, classifier))
@@ -234,7 +234,7 @@ def _map_stages(maps: list[_Call], features: list[str], side: int) -> Iterator[S
     start, stride = 0, 1
     for number, end in enumerate(_ends(maps, features)):
         for part in maps[start:end]:
-            # Rounded, because layers without padding cut off a rim, which is no stride.
+            # Rounded, because layers without padding also cut off a rim, which is no stride.
             stride *= round(side / part.shape[1])
             side = part.shape[1]
         paths = tuple(part.path for part in maps[start:end])
@@ -243,7 +243,7 @@ def _map_stages(maps: list[_Call], features: list[str], side: int) -> Iterator[S
 
 
 def _vector_stages(vectors: list[_Call]) -> Iterator[Stage]:
-    """`pool` without weights, then `fc` with them; each begins and ends with a vector (N, D) where it is one."""
+    """`pool`, without weights, then `fc`, with them. Each starts and ends with vectors (N, D)."""
     dense = next((index for index, part in enumerate(vectors) if part.layers), len(vectors))
     before: tuple[str, ...] = ()
     for name, members in (("pool", vectors[:dense]), ("fc", vectors[dense:])):
@@ -260,16 +260,16 @@ def _is_map(shape: tuple[int, ...]) -> bool:
 
 
 def _ends(maps: list[_Call], features: list[str]) -> list[int]:
-    """How many of the parts are behind us at the end of each stage."""
+    """How many parts have run by the end of each stage."""
     ends = {len(maps)}
     for path in features:
-        # A feature inside a part that cannot be cut ends with that part.
+        # A feature inside a part that cannot be cut ends where that part ends.
         within = [
             number for number, part in enumerate(maps, start=1) if _holds(path, part.path) or _holds(part.path, path)
         ]
         ends.add(max(within, default=len(maps)))
     first = min(ends) - 1
-    # A block at the first feature is a stage of its own where something with weights comes before it.
+    # A block at the first feature is a stage of its own where layers with weights come before it.
     if maps[first].layers > 1 and any(part.layers for part in maps[:first]):
         ends.add(first)
     # Norms, activations and pooling go with the convolution before them.
@@ -278,6 +278,6 @@ def _ends(maps: list[_Call], features: list[str]) -> list[int]:
 
 def _refusal(config: Config, reason: str) -> InputError:
     return InputError(
-        f"expected a convolutional network of timm whose parts run one after another, got {config.architecture}, "
+        f"expected a convolutional timm network whose parts run one after another, got {config.architecture}, "
         f"{reason}: choose another"
     )
