@@ -1,7 +1,5 @@
-"""OpenVINO against the plain module, in order, whatever the batches are; compiled once."""
+"""OpenVINO against the plain module, in order, whatever the batches are."""
 
-import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,12 +8,10 @@ import torch
 from trunks import in_batches, make_network, noise, plainly, preprocessing_of, relative_error
 
 from graft.data.loading import Batch
-from graft.files import cache_folder
 
-openvino = pytest.importorskip("openvino")
+pytest.importorskip("openvino")
 
-from graft.features import openvino_engine  # noqa: E402
-from graft.features.openvino_engine import OpenVINOEngine  # noqa: E402
+from graft.features.openvino_engine import OpenVINOEngine
 
 
 @pytest.fixture
@@ -157,81 +153,3 @@ def test_a_failing_source_of_batches_leaves_the_engine_usable(engine: tuple) -> 
         list(compiled.run(failing()))
     ((_, values),) = compiled.run(in_batches(pixels, [75]))
     assert torch.allclose(values, expected, rtol=1e-3, atol=1e-4)
-
-
-def blobs() -> list[Path]:
-    return sorted((cache_folder() / "compiled").glob("*"))
-
-
-def open_small() -> tuple[OpenVINOEngine, torch.Tensor]:
-    network, preprocessing = make_network("resnet20"), preprocessing_of("resnet20", 8)
-    trunk, _ = network.split("stem")
-    engine = OpenVINOEngine(trunk, preprocessing, "float32")
-    ((_, values),) = engine.run(in_batches(noise(8, preprocessing), [8]))
-    return engine, values
-
-
-def test_what_was_compiled_is_kept_and_used_again(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, first = open_small()
-    (blob,) = blobs()
-    os.utime(blob, (0, 0))
-    monkeypatch.setattr(openvino_engine, "to_openvino", None)
-    _, second = open_small()
-    assert torch.equal(first, second) and blobs() == [blob]
-    # Noted as used, so that it is among the last to go.
-    assert time.time() - blob.stat().st_mtime < 60
-
-
-@pytest.mark.parametrize("damage", ["empty", "half", "noise", "one byte"])
-def test_a_damaged_one_is_compiled_again(own_cache: Path, damage: str) -> None:
-    _, first = open_small()
-    (blob,) = blobs()
-    data = blob.read_bytes()
-    middle = len(data) // 2
-    blob.write_bytes(
-        {
-            "empty": b"",
-            "half": data[:middle],
-            "noise": os.urandom(len(data)),
-            "one byte": data[:middle] + bytes([data[middle] ^ 0x40]) + data[middle + 1 :],
-        }[damage]
-    )
-    damaged = blob.read_bytes()
-    _, second = open_small()
-    assert torch.equal(first, second)
-    assert blob.read_bytes() != damaged and len(blob.read_bytes()) == len(data)
-
-
-def test_no_changed_byte_is_overlooked(own_cache: Path) -> None:
-    # OpenVINO itself takes one in ten of them, and computes other numbers.
-    open_small()
-    (blob,) = blobs()
-    data = blob.read_bytes()
-    assert openvino_engine._kept(blob) == data[openvino_engine.CHECKSUM_BYTES :]
-    for position in range(0, len(data), 97):
-        blob.write_bytes(data[:position] + bytes([data[position] ^ 0x40]) + data[position + 1 :])
-        assert openvino_engine._kept(blob) is None
-
-
-def test_a_blob_of_another_build_is_compiled_again(own_cache: Path) -> None:
-    open_small()
-    (blob,) = blobs()
-    strange = b"of another version" * 100
-    blob.write_bytes(openvino_engine._checksum(strange) + strange)
-    open_small()
-    assert strange not in blob.read_bytes()
-
-
-def test_a_full_disk_costs_only_the_keeping(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*args: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(openvino_engine, "write_aside", full)
-    _, values = open_small()
-    assert len(values) == 8 and blobs() == []
-
-
-def test_compiled_sections_count_in_the_budget(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GRAFT_CACHE_BYTES", "1000")
-    open_small()
-    assert blobs() == []

@@ -1,5 +1,6 @@
 """The recorder writes down the networks of the catalogue; what it does not know goes to OpenVINO's converter."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -16,9 +17,8 @@ from graft.models.network import Network, PaddingRule, freeze
 
 openvino = pytest.importorskip("openvino")
 
-from graft.features import openvino_graph  # noqa: E402
 from graft.features.openvino_functions import UnknownFunctionError  # noqa: E402
-from graft.features.openvino_graph import _record, to_openvino  # noqa: E402
+from graft.features.openvino_graph import convert, record  # noqa: E402
 
 SMALL = Preprocessing(16, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4))
 # One of each kind of block is recorded at every cut; a cut adds no function that the whole network does not call.
@@ -57,25 +57,20 @@ def test_every_kind_of_network_is_recorded(name: str, padding: PaddingRule) -> N
     shape = (2, preprocessing.channels, preprocessing.size, preprocessing.size)
     for cut in network.cuts if name in EACH_KIND and padding == "torch" else ("head",):
         trunk, _ = network.split(cut)
-        # Not `to_openvino`, which would go to the converter without a word.
-        graph = _record(trunk, preprocessing, shape)
+        graph = record(trunk, preprocessing, 2)
         assert tuple(graph.output(0).shape) == (2, *output_shape(trunk, preprocessing)), cut
         assert tuple(graph.input(0).shape) == shape and graph.input(0).element_type == openvino.Type.u8
 
 
-def computed(section: nn.Module, pixels: Tensor) -> Tensor:
-    """What OpenVINO makes of the pixels, from whichever of the two ways `to_openvino` takes."""
-    options = {"INFERENCE_PRECISION_HINT": openvino.Type.f32}
-    compiled = openvino.Core().compile_model(to_openvino(section, SMALL, len(pixels)), "CPU", options)
-    return torch.from_numpy(compiled(pixels.numpy())[0].copy())
-
-
-def agree(section: nn.Module) -> None:
+def agree(section: nn.Module, way: Callable = record) -> None:
+    """OpenVINO, from what `record` or `convert` makes of the section, computes what torch does."""
     section.eval()
     pixels = torch.from_numpy(np.random.default_rng(1).integers(0, 256, (2, 3, 16, 16), dtype=np.uint8))
     with torch.no_grad():
         expected = section(normalise(pixels, SMALL))
-    assert relative_error(computed(section, pixels), expected) < 1e-4
+    options = {"INFERENCE_PRECISION_HINT": openvino.Type.f32}
+    compiled = openvino.Core().compile_model(way(section, SMALL, len(pixels)), "CPU", options)
+    assert relative_error(torch.from_numpy(compiled(pixels.numpy())[0]), expected) < 1e-4
 
 
 class Calls(nn.Module):
@@ -134,8 +129,7 @@ KNOWN = {
 
 
 @pytest.mark.parametrize("name", KNOWN)
-def test_functions_of_the_table(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openvino_graph, "_convert", None)
+def test_functions_of_the_table(name: str) -> None:
     agree(Calls(KNOWN[name]))
 
 
@@ -166,19 +160,16 @@ class Standardised(nn.Module):
         return F.conv2d(x, weight)
 
 
-def test_what_is_computed_from_weights_alone_is_a_weight(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openvino_graph, "_convert", None)
+def test_what_is_computed_from_weights_alone_is_a_weight() -> None:
     torch.manual_seed(0)
     agree(Standardised())
 
 
-def test_layers_with_unusual_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openvino_graph, "_convert", None)
+def test_layers_with_unusual_settings() -> None:
     agree(Dilated())
 
 
-def test_a_layer_norm_has_a_scale_and_a_shift(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openvino_graph, "_convert", None)
+def test_a_layer_norm_has_a_scale_and_a_shift() -> None:
     norm = nn.LayerNorm(16, eps=0.1)
     nn.init.normal_(norm.weight)
     nn.init.normal_(norm.bias)
@@ -208,15 +199,15 @@ UNKNOWN = {
 def test_anything_else_goes_to_the_converter(name: str) -> None:
     section = Calls(UNKNOWN[name]).eval()
     with pytest.raises(UnknownFunctionError):
-        _record(section, SMALL, (2, 3, 16, 16))
+        record(section, SMALL, 2)
     if name in ("square", "some of the batch"):
         # The converter is the same for all of them, and slow.
-        agree(section)
+        agree(section, convert)
 
 
 def test_recording_changes_nothing_in_the_section() -> None:
     section = Dilated().eval()
     before = {name: tensor.clone() for name, tensor in section.state_dict().items()}
-    _record(section, SMALL, (2, 3, 16, 16))
+    record(section, SMALL, 2)
     after = section.state_dict()
     assert all(torch.equal(before[name], after[name]) and after[name].device.type == "cpu" for name in before)

@@ -16,7 +16,7 @@ import graft
 
 pytest.importorskip("openvino")
 
-from graft.features.openvino_graph import _convert
+from graft.features.openvino_graph import convert
 
 SOURCE = Path(graft.__file__).parent
 
@@ -32,12 +32,12 @@ def guard(event, arguments):
 sys.addaudithook(guard)
 
 from trunks import COLOUR, in_batches, make_network, noise
-from graft.features import openvino_graph
+from graft.features.openvino_functions import FUNCTIONS
 from graft.features.openvino_engine import OpenVINOEngine
 
 for name in ("recorded", "converted"):
     if name == "converted":
-        openvino_graph.FUNCTIONS.clear()
+        FUNCTIONS.clear()
     trunk, _ = make_network("resnet20").split("stem" if name == "recorded" else "stage1")
     ((_, values),) = OpenVINOEngine(trunk, COLOUR, "float32").run(in_batches(noise(1, COLOUR), [1]))
     print(name, len(values))
@@ -78,7 +78,7 @@ def test_a_host_that_has_openvino_report_is_not_reported_from_here(monkeypatch: 
     Package.Telemetry = Telemetry
     for module in (convert_impl, telemetry_utils):
         monkeypatch.setattr(module, "tm", Package)
-    _convert(torch.nn.Conv2d(3, 4, 3), COLOUR, (1, 3, 32, 32))
+    convert(torch.nn.Conv2d(3, 4, 3), COLOUR, 1)
     assert told == []
     assert convert_impl.tm is telemetry_utils.tm is Package
 

@@ -1,11 +1,7 @@
-"""Frozen trunks on OpenVINO: asynchronous requests, throughput hint, compiled models kept on disk."""
+"""Frozen trunks on OpenVINO: asynchronous requests and the throughput hint."""
 
-import hashlib
 from collections import deque
 from collections.abc import Generator, Iterable
-from contextlib import suppress
-from dataclasses import replace
-from pathlib import Path
 from queue import Empty, SimpleQueue
 
 import numpy as np
@@ -13,18 +9,15 @@ import torch
 from torch import Tensor
 
 from graft.data.loading import Batch
-from graft.features.cache import section_digest
 from graft.features.engine import Precision
-from graft.features.openvino_graph import to_openvino
-from graft.features.openvino_import import check_not_forked, core, forked, keep_when_forked, openvino
-from graft.files import cache_budget, cache_folder, make_room, write_aside
+from graft.features.openvino_compiling import compile_section
+from graft.features.openvino_import import check_not_forked, forked, keep_when_forked, openvino
 from graft.images.preprocessing import Preprocessing
 from graft.models.network import Section
 
 # Images per request. One size is compiled, so that shapes are static and a smaller last batch is filled up; eight
 # was as fast as sixteen, and faster than a dynamic size by a fifth (MobileNetV2 at 224 px, two cores with AMX).
 BATCH = 8
-CHECKSUM_BYTES = 16
 
 
 class OpenVINOEngine:
@@ -33,7 +26,7 @@ class OpenVINOEngine:
 
     def __init__(self, section: Section, preprocessing: Preprocessing, precision: Precision) -> None:
         self._bfloat16 = precision == "bfloat16"
-        self._compiled = _compile(section, preprocessing, precision)
+        self._compiled = compile_section(section, preprocessing, precision, BATCH, {"PERFORMANCE_HINT": "THROUGHPUT"})
         self.output_shape = tuple(int(size) for size in self._compiled.output(0).shape)[1:]
         self._in_flight = int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         # Not a list behind a lock: the garbage collector may end a forgotten run, which gives its requests back, in the
@@ -92,57 +85,3 @@ def _filled_up(pixels: np.ndarray) -> np.ndarray:
     if len(pixels) == BATCH:
         return pixels
     return np.concatenate([pixels, np.zeros((BATCH - len(pixels), *pixels.shape[1:]), pixels.dtype)])
-
-
-def _compile(section: Section, preprocessing: Preprocessing, precision: Precision) -> openvino.CompiledModel:
-    """The compiled section, from disk where this one was compiled before."""
-    hint = openvino.Type.bf16 if precision == "bfloat16" else openvino.Type.f32
-    options = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": hint}
-    # How an image is cropped is no part of the graph: one compiled section serves all views.
-    in_graph = replace(preprocessing, resize_mode="squash", crop_fraction=1.0)
-    key = section_digest(section, in_graph, precision, f"openvino {openvino.__version__} batch {BATCH}")
-    path = cache_folder() / "compiled" / f"{key}.blob"
-    blob = _kept(path)
-    if blob is not None:
-        try:
-            return core().import_model(blob, "CPU", options)
-        except RuntimeError:
-            # Compiled by another build or for another processor: compile again over it.
-            pass
-    compiled = core().compile_model(to_openvino(section.eval(), preprocessing, BATCH), "CPU", options)
-    _keep(path, compiled)
-    return compiled
-
-
-def _kept(path: Path) -> bytes | None:
-    """The compiled section kept at `path`, None where there is none or its bytes are not those that were written.
-
-    OpenVINO takes a damaged one as it is, and computes other numbers.
-    """
-    try:
-        data = path.read_bytes()
-        checksum, blob = data[:CHECKSUM_BYTES], data[CHECKSUM_BYTES:]
-        if _checksum(blob) != checksum:
-            return None
-        with suppress(OSError):
-            path.touch()
-        return blob
-    except OSError:
-        return None
-
-
-def _keep(path: Path, compiled: openvino.CompiledModel) -> None:
-    try:
-        exported = compiled.export_model()
-        blob = exported if isinstance(exported, bytes) else exported.getvalue()
-        if len(blob) > cache_budget():
-            return
-        make_room(len(blob))
-        write_aside(path, lambda file: file.write(_checksum(blob) + blob))
-    except (OSError, RuntimeError):
-        # Keeping it only saves time; a full disk or a plugin that cannot export is no reason to stop.
-        return
-
-
-def _checksum(blob: bytes) -> bytes:
-    return hashlib.blake2b(blob, digest_size=CHECKSUM_BYTES).digest()

@@ -25,7 +25,8 @@ class UnknownFunctionError(Exception):
 
 def constant(array: np.ndarray | np.float32) -> Node:
     """Numbers that do not depend on the image."""
-    return opset.constant(np.require(array, requirements="C"))
+    # Not the opset's function of that name: it takes arrays apart into Python's numbers, seconds for a large network.
+    return openvino.op.Constant(np.require(array, requirements="C"))
 
 
 def _pair(value: int | Sequence[int]) -> list[int]:

@@ -21,23 +21,23 @@ from graft.features.openvino_import import opset8 as opset
 from graft.images.preprocessing import Preprocessing, normalise
 
 
-def to_openvino(section: nn.Module, preprocessing: Preprocessing, batch: int) -> openvino.Model:
-    """Pixels uint8 (batch, C, size, size) to activations float32: normalisation, then the section."""
+class ConversionError(Exception):
+    """What is wrong with a model that was made of a section, as a clause without its subject."""
+
+
+def record(section: nn.Module, preprocessing: Preprocessing, batch: int) -> openvino.Model:
+    """Pixels uint8 (batch, C, size, size) to activations float32: normalisation, then the section.
+
+    Raises UnknownFunctionError where the section calls what the table has no row for.
+    """
     shape = (batch, preprocessing.channels, preprocessing.size, preprocessing.size)
-    try:
-        return _record(section, preprocessing, shape)
-    except UnknownFunctionError:
-        return _convert(section, preprocessing, shape)
-
-
-def _record(section: nn.Module, preprocessing: Preprocessing, shape: tuple[int, ...]) -> openvino.Model:
     pixels = opset.parameter(list(shape), dtype=np.uint8, name="pixels")
     per_channel = (1, preprocessing.channels, 1, 1)
     mean = 255 * np.asarray(preprocessing.mean, np.float32).reshape(per_channel)
     std = 255 * np.asarray(preprocessing.std, np.float32).reshape(per_channel)
     image = opset.divide(opset.subtract(opset.convert(pixels, np.float32), constant(mean)), constant(std))
     values = {id(tensor): tensor.detach() for tensor in (*section.parameters(), *section.buffers())}
-    recorder = Recorder(values, batch=shape[0])
+    recorder = Recorder(values, batch)
     blank = torch.zeros((1, *shape[1:]))
     recorder.nodes[id(blank)] = image
     with torch.no_grad(), recorder:
@@ -45,7 +45,10 @@ def _record(section: nn.Module, preprocessing: Preprocessing, shape: tuple[int, 
     return openvino.Model([opset.result(recorder.node(end))], [pixels], "trunk")
 
 
-def _convert(section: nn.Module, preprocessing: Preprocessing, shape: tuple[int, ...]) -> openvino.Model:
+def convert(section: nn.Module, preprocessing: Preprocessing, batch: int) -> openvino.Model:
+    """The same by OpenVINO's converter. Raises ConversionError."""
+    shape = (batch, preprocessing.channels, preprocessing.size, preprocessing.size)
+
     class FromPixels(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -58,11 +61,15 @@ def _convert(section: nn.Module, preprocessing: Preprocessing, shape: tuple[int,
     with warnings.catch_warnings():
         # The converter traces, and tracing warns of every number taken from a shape; shapes are fixed here.
         warnings.simplefilter("ignore")
-        return convert_model(
-            FromPixels().eval(),
-            example_input=torch.zeros(shape, dtype=torch.uint8),
-            input=[(list(shape), openvino.Type.u8)],
-        )
+        try:
+            return convert_model(
+                FromPixels().eval(),
+                example_input=torch.zeros(shape, dtype=torch.uint8),
+                input=[(list(shape), openvino.Type.u8)],
+            )
+        except Exception as error:
+            # Whatever the network, torch's tracing and OpenVINO's frontend may raise.
+            raise ConversionError(f"failed ({type(error).__name__}: {' '.join(str(error).split())[:200]})") from None
 
 
 class Recorder(TorchFunctionMode):

@@ -1,0 +1,164 @@
+"""Sections compiled for OpenVINO: compared with PyTorch when they are first compiled, then kept on disk."""
+
+import hashlib
+import logging
+import math
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from graft.errors import GraftError, WeightsError
+from graft.features.cache import section_digest
+from graft.features.engine import Precision
+from graft.features.openvino_functions import UnknownFunctionError
+from graft.features.openvino_graph import ConversionError, convert, record
+from graft.features.openvino_import import core, openvino
+from graft.files import cache_budget, cache_folder, make_room, write_aside
+from graft.images.preprocessing import Preprocessing, normalise
+from graft.models.network import Section
+
+LOG = logging.getLogger(__name__)
+CHECKSUM_BYTES = 16
+TYPES = {"float32": openvino.Type.f32, "bfloat16": openvino.Type.bf16}
+# How far activations may be from PyTorch's in float32, as a part of their norm. Over 30 networks at several cuts the
+# largest error was 5e-6 in float32 and 0.05 in bfloat16, where PyTorch's own bfloat16 is as far off.
+TOLERANCES = {"float32": 1e-3, "bfloat16": 0.06}
+
+
+def compile_section(
+    section: Section, preprocessing: Preprocessing, precision: Precision, batch: int, options: dict[str, Any]
+) -> openvino.CompiledModel:
+    """Pixels uint8 (batch, C, size, size) to activations float32, with the `options` of OpenVINO's CPU device.
+
+    What was compiled before comes from disk, where only what agreed with PyTorch is kept. Raises GraftError where
+    OpenVINO computes something else, and in a forked process.
+    """
+    options = options | {"INFERENCE_PRECISION_HINT": TYPES[precision]}
+    # How an image is cropped is no part of the graph: one compiled section serves all views.
+    in_graph = replace(preprocessing, resize_mode="squash", crop_fraction=1.0)
+    key = section_digest(section, in_graph, precision, f"openvino {openvino.__version__} batch {batch}, checked")
+    path = cache_folder() / "compiled" / f"{key}.blob"
+    blob = _kept(path)
+    if blob is not None:
+        try:
+            return core().import_model(blob, "CPU", options)
+        except RuntimeError:
+            # Compiled by another build or for another processor: compile again over it.
+            pass
+    compiled = _compile(section.eval(), preprocessing, precision, batch, options)
+    _keep(path, compiled)
+    return compiled
+
+
+def _compile(
+    section: nn.Module, preprocessing: Preprocessing, precision: Precision, batch: int, options: dict[str, Any]
+) -> openvino.CompiledModel:
+    """The section as it is recorded, or else as OpenVINO's converter has it, whichever agrees with PyTorch first."""
+    sample = _sample(section, preprocessing, batch)
+    try:
+        return _checked(record(section, preprocessing, batch), precision, options, sample)
+    except UnknownFunctionError:
+        # What the table has no row for is left to the converter.
+        pass
+    except ConversionError as error:
+        LOG.warning(
+            "graft's conversion of a network to OpenVINO %s, so OpenVINO's own is used, which takes longer: this is a "
+            "bug in graft, please report it with the name of the network",
+            error,
+        )
+    try:
+        return _checked(convert(section, preprocessing, batch), precision, options, sample)
+    except ConversionError as error:
+        raise GraftError(
+            f"expected OpenVINO to compute what PyTorch computes, got a conversion that {error}: use --engine torch"
+        ) from None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Noise, uint8 (n, C, size, size), and what PyTorch makes of its last image in float32, (…)."""
+
+    pixels: np.ndarray
+    expected: Tensor
+
+    def error(self, compiled: openvino.CompiledModel) -> float:
+        """The norm of the difference as a part of that of the output; not finite where the output is not.
+
+        The images that share the batch are all different, so one that takes part of another's place is found out.
+        """
+        output = torch.from_numpy(compiled(self.pixels)[0][-1])
+        norm = max(float(self.expected.norm()), torch.finfo(torch.float32).tiny)
+        return float((output.double() - self.expected).norm()) / norm
+
+
+def _sample(section: nn.Module, preprocessing: Preprocessing, batch: int) -> Sample:
+    shape = (batch, preprocessing.channels, preprocessing.size, preprocessing.size)
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    with torch.inference_mode():
+        expected = section(normalise(torch.from_numpy(pixels[-1:]), preprocessing))[0].double()
+    if not expected.isfinite().all():
+        raise WeightsError(
+            "expected weights with which a network computes finite numbers, got some that make NaN or infinity of an "
+            "image of noise: use the weights of another file or an earlier checkpoint"
+        )
+    return Sample(pixels, expected)
+
+
+def _checked(
+    model: openvino.Model, precision: Precision, options: dict[str, Any], sample: Sample
+) -> openvino.CompiledModel:
+    """The model compiled. Raises ConversionError where it cannot be, or makes something else of the sample."""
+    try:
+        compiled = core().compile_model(model, "CPU", options)
+        error = sample.error(compiled)
+        if precision != "float32" and math.isfinite(error) and error > TOLERANCES[precision]:
+            # In some networks eight bits are off by as much; whether the model is right shows in float32.
+            precision = "float32"
+            exact = core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": TYPES[precision]})
+            error = sample.error(exact)
+    except RuntimeError as failure:
+        raise ConversionError(f"cannot be compiled ({' '.join(str(failure).split())[:200]})") from None
+    if not math.isfinite(error):
+        raise ConversionError("computes NaN or infinity where PyTorch does not")
+    if error > TOLERANCES[precision]:
+        raise ConversionError(f"is off by {error:.2g} of the output's norm, where {TOLERANCES[precision]:g} is allowed")
+    return compiled
+
+
+def _kept(path: Path) -> bytes | None:
+    """The compiled section kept at `path`, None where there is none or its bytes are not those that were written.
+
+    OpenVINO takes a damaged one as it is, and computes other numbers.
+    """
+    try:
+        data = path.read_bytes()
+        checksum, blob = data[:CHECKSUM_BYTES], data[CHECKSUM_BYTES:]
+        if _checksum(blob) != checksum:
+            return None
+        with suppress(OSError):
+            path.touch()
+        return blob
+    except OSError:
+        return None
+
+
+def _keep(path: Path, compiled: openvino.CompiledModel) -> None:
+    try:
+        exported = compiled.export_model()
+        blob = exported if isinstance(exported, bytes) else exported.getvalue()
+        if len(blob) > cache_budget():
+            return
+        make_room(len(blob))
+        write_aside(path, lambda file: file.write(_checksum(blob) + blob))
+    except (OSError, RuntimeError):
+        # Keeping it only saves time; a full disk or a plugin that cannot export is no reason to stop.
+        return
+
+
+def _checksum(blob: bytes) -> bytes:
+    return hashlib.blake2b(blob, digest_size=CHECKSUM_BYTES).digest()
