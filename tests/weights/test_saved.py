@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from graft.errors import InputError, WeightsError
+from graft.errors import GraftError, InputError, WeightsError
 from graft.images.preprocessing import Preprocessing
 from graft.models.catalog import CATALOG, build
 from graft.models.network import Config
@@ -93,12 +93,10 @@ def test_saving_again_replaces_the_folder(folder):
 
 
 def test_a_save_that_fails_leaves_the_old_model(folder, monkeypatch):
-    import safetensors.torch
-
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    monkeypatch.setattr("graft.weights.saved.write_tensors", full)
     with pytest.raises(OSError, match="No space"):
         save_model(folder, made())
     assert load_model(folder).classes == CLASSES
@@ -140,8 +138,12 @@ def test_a_missing_file_is_named(folder, name):
         load_model(folder)
 
 
-def test_without_calibration_the_temperature_is_one(folder):
+def test_without_calibration_the_temperature_is_what_the_tensors_say_or_one(folder):
+    saved = load_model(folder).temperature
     (folder / "calibration.json").unlink()
+    assert load_model(folder).temperature == saved != 1.0
+    # As an earlier version saved them.
+    save_file(load_file(folder / "model.safetensors"), folder / "model.safetensors")
     assert load_model(folder).temperature == 1.0
 
 
@@ -300,3 +302,49 @@ def test_a_temperature_that_is_none_is_refused(folder, value):
     change(folder / "calibration.json", temperature=value)
     with pytest.raises(WeightsError, match="temperature above zero"):
         load_model(folder)
+
+
+def saved_letters(folder: Path) -> Path:
+    base = load_base("latin_letters")
+    assert base.classes is not None
+    save_model(folder, SavedModel(base.network, base.preprocessing, base.classes, 1.5))
+    return folder
+
+
+def test_files_that_say_otherwise_than_the_tensors_are_refused_by_name(tmp_path: Path) -> None:
+    labels = json.loads((saved_letters(tmp_path / "model") / "labels.json").read_text())
+    edits = {
+        "labels.json": [[labels[1], labels[0], *labels[2:]], [labels[0]] * len(labels), ["", *labels[1:]]],
+        "config.json": [{"padding": "tensorflow"}, {"batch_norm_eps": 0.5}],
+        "preprocessing.json": [{"mean": [0.25]}, {"resize_mode": "squash"}, {"crop_fraction": 0.5}],
+        "calibration.json": [{"temperature": 1.0}],
+    }
+    for name, values in edits.items():
+        for value in values:
+            file = saved_letters(tmp_path / "model") / name
+            before = json.loads(file.read_text())
+            if name == "config.json":
+                value = {**before, "network": {**before["network"], **value}}
+            elif isinstance(before, dict):
+                value = {**before, **value}
+            file.write_text(json.dumps(value))
+            with pytest.raises(WeightsError, match=name):
+                load_model(tmp_path / "model")
+
+
+def test_a_model_that_was_being_replaced_is_found_where_it_was_put(tmp_path: Path) -> None:
+    folder = saved_letters(tmp_path / "run" / "model")
+    # As a process leaves it that is killed between the two renames.
+    folder.rename(tmp_path / "run" / ".model.old")
+    assert load_model(model_folder(tmp_path / "run")).temperature == 1.5
+    assert not (tmp_path / "run" / ".model.old").exists()
+
+
+def test_a_network_that_is_not_finite_is_not_saved(tmp_path: Path) -> None:
+    base = load_base("latin_letters")
+    assert base.classes is not None
+    with torch.no_grad():
+        next(base.network.parameters())[0] = float("nan")
+    with pytest.raises(GraftError, match="NaN or infinity"):
+        save_model(tmp_path / "model", SavedModel(base.network, base.preprocessing, base.classes))
+    assert not (tmp_path / "model").exists()

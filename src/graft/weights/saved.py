@@ -10,6 +10,7 @@ README.md            a card for people
 
 import json
 import shutil
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -17,13 +18,15 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from graft.errors import InputError, WeightsError
+from graft.errors import GraftError, InputError, WeightsError
+from graft.files import write_aside, write_json
 from graft.images.preprocessing import Preprocessing
 from graft.models.catalog import CATALOG
 from graft.models.network import Config, Network, PaddingRule
 from graft.weights.architectures import is_timm, resolve
 from graft.weights.file import read_weights
 from graft.weights.matching import fill, match
+from graft.weights.tensor_file import write_tensors
 
 CONFIG_FILE = "config.json"
 TENSORS_FILE = "model.safetensors"
@@ -31,6 +34,13 @@ LABELS_FILE = "labels.json"
 PREPROCESSING_FILE = "preprocessing.json"
 CALIBRATION_FILE = "calibration.json"
 CARD_FILE = "README.md"
+# Which file says what the metadata of the tensors says as well.
+STATED_IN = {
+    **dict.fromkeys(("architecture", "padding", "bn_eps", "graft.network", "graft.outputs", "format"), CONFIG_FILE),
+    **dict.fromkeys(("input_size", "mean", "std", "resize_mode", "crop_fraction"), PREPROCESSING_FILE),
+    **dict.fromkeys(("classes", "graft.classes"), LABELS_FILE),
+    "graft.temperature": CALIBRATION_FILE,
+}
 # Raised when a reader of today could misread what a writer of tomorrow saves.
 FORMAT = 1
 
@@ -67,8 +77,6 @@ def class_logits(logits: Tensor, outputs: Outputs | None) -> Tensor:
 
 def save_model(folder: Path, model: SavedModel) -> None:
     """Write the model folder aside, then put it in place in one step; an older one there is replaced."""
-    from safetensors.torch import save_file
-
     aside = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
@@ -79,14 +87,15 @@ def save_model(folder: Path, model: SavedModel) -> None:
         name: tensor.float().contiguous() if tensor.is_floating_point() else tensor.contiguous()
         for name, tensor in model.network.state_dict().items()
     }
-    save_file(tensors, aside / TENSORS_FILE, metadata=_metadata(model))
-    _write(aside / CONFIG_FILE, config)
-    _write(aside / LABELS_FILE, list(model.classes))
-    _write(aside / PREPROCESSING_FILE, model.preprocessing.to_dict())
-    _write(aside / CALIBRATION_FILE, {"temperature": model.temperature})
-    (aside / CARD_FILE).write_text(_card(model), encoding="utf-8")
+    _refuse_what_is_not_finite(tensors)
+    write_aside(aside / TENSORS_FILE, lambda file: write_tensors(file, tensors, _metadata(model)))
+    write_json(aside / CONFIG_FILE, config)
+    write_json(aside / LABELS_FILE, list(model.classes))
+    write_json(aside / PREPROCESSING_FILE, model.preprocessing.to_dict())
+    write_json(aside / CALIBRATION_FILE, {"temperature": model.temperature})
+    write_aside(aside / CARD_FILE, lambda file: file.write(_card(model).encode()))
     if folder.exists():
-        old = folder.with_name(f".{folder.name}.old")
+        old = _replaced(folder)
         shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
         aside.rename(folder)
@@ -95,9 +104,26 @@ def save_model(folder: Path, model: SavedModel) -> None:
         aside.rename(folder)
 
 
+def _replaced(folder: Path) -> Path:
+    """Where a model folder lies for the moment in which another takes its place."""
+    return folder.with_name(f".{folder.name}.old")
+
+
+def _refuse_what_is_not_finite(tensors: dict[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise GraftError(
+                f"expected a network of finite numbers to save, got {name!r} with NaN or infinity in it: lower --lr, "
+                "or try --precision float32"
+            )
+
+
 def model_folder(path: Path) -> Path:
     """The model folder that a run folder, or the model folder itself, means. Raises InputError for any other."""
     for candidate in (path, path / "model"):
+        if _replaced(candidate).is_dir() and not candidate.exists():
+            # A process was killed while it put a new model in the place of this one.
+            _replaced(candidate).rename(candidate)
         if (candidate / CONFIG_FILE).is_file() and (candidate / TENSORS_FILE).is_file():
             return candidate
     what = "which does not exist" if not path.exists() else f"which holds no {CONFIG_FILE} and {TENSORS_FILE}"
@@ -122,10 +148,11 @@ def load_model(folder: Path) -> SavedModel:
         )
     outputs = _outputs(config.get("outputs"), network_config.classes, folder)
     expected = network_config.classes if outputs is None else len(outputs)
-    if len(labels) != expected or not all(isinstance(label, str) for label in labels):
+    named = all(isinstance(label, str) and label for label in labels) and len(set(labels)) == len(labels)
+    if len(labels) != expected or not named:
         raise WeightsError(
-            f"expected {expected} class names in {folder / LABELS_FILE}, got {len(labels)}: "
-            "restore the file that was saved with the model"
+            f"expected {expected} class names in {folder / LABELS_FILE}, got {len(labels)} (none may be "
+            "empty or occur twice): restore the file that was saved with the model"
         )
     architecture = resolve(network_config.architecture)
     network = architecture.build(network_config)
@@ -143,14 +170,32 @@ def load_model(folder: Path) -> SavedModel:
         )
     fill(network, file.tensors, found, str(folder / TENSORS_FILE))
     facts = {name: value for name, value in config.items() if name not in ("graft", "network", "outputs")}
-    return SavedModel(network.eval(), preprocessing, tuple(labels), _temperature(folder), facts, outputs)
+    model = SavedModel(
+        network.eval(), preprocessing, tuple(labels), _temperature(folder, file.metadata), facts, outputs
+    )
+    _check_against(file.metadata, model, folder)
+    return model
+
+
+def _check_against(metadata: dict[str, str], model: SavedModel, folder: Path) -> None:
+    """Refuse files beside the tensors that say otherwise than these do. Raises WeightsError that names the file.
+
+    Tensors that an earlier version saved say less, and what they do not say is not compared.
+    """
+    for name, value in _metadata(model).items():
+        if metadata.get(name, value) != value:
+            what = name.removeprefix("graft.")
+            raise WeightsError(
+                f"expected in {folder / STATED_IN[name]} the {what} that {TENSORS_FILE} was saved with, "
+                f"{metadata[name][:200]}, got {value[:200]}: restore the file that was saved with the model"
+            )
 
 
 def _metadata(model: SavedModel) -> dict[str, str]:
-    """What `--base` needs of the tensors when they are given without their folder."""
+    """What `--base` needs of the tensors when they are given without their folder, and all that decides answers."""
     config, preprocessing = model.network.config, model.preprocessing
     # Names of classes that have several outputs are not names of outputs.
-    names = {"classes": json.dumps(model.classes, ensure_ascii=False)} if model.outputs is None else {}
+    names = {"classes": json.dumps(model.classes)} if model.outputs is None else {}
     return {
         "format": "pt",
         "architecture": config.architecture,
@@ -162,6 +207,10 @@ def _metadata(model: SavedModel) -> dict[str, str]:
         "resize_mode": preprocessing.resize_mode,
         "crop_fraction": repr(preprocessing.crop_fraction),
         **names,
+        "graft.classes": json.dumps(model.classes),
+        "graft.network": json.dumps(asdict(config)),
+        "graft.outputs": json.dumps(model.outputs),
+        "graft.temperature": repr(float(model.temperature)),
     }
 
 
@@ -203,14 +252,19 @@ def _outputs(value: Any, of_network: int, folder: Path) -> Outputs | None:
         ) from None
 
 
-def _temperature(folder: Path) -> float:
-    if not (folder / CALIBRATION_FILE).exists():
-        return 1.0
-    value = _read(folder / CALIBRATION_FILE, dict).get("temperature", 1.0)
+def _temperature(folder: Path, metadata: dict[str, str]) -> float:
+    """What `calibration.json` says, or where it is missing the tensors; one for those of an earlier version."""
+    if (folder / CALIBRATION_FILE).exists():
+        value = _read(folder / CALIBRATION_FILE, dict).get("temperature", 1.0)
+    else:
+        value = metadata.get("graft.temperature", "1.0")
+        with suppress(ValueError):
+            value = float(value)
     # The bounds refuse NaN, infinities and what overflows on the way to a float; fitted ones lie far within.
     if not isinstance(value, int | float) or isinstance(value, bool) or not 1e-6 < value < 1e6:
         raise WeightsError(
-            f"expected a temperature above zero, got {str(value)[:100]} in {folder / CALIBRATION_FILE}: mend it"
+            f"expected a temperature above zero, got {str(value)[:100]} in {folder / CALIBRATION_FILE}: restore the "
+            "file that was saved with the model"
         )
     return float(value)
 
@@ -227,10 +281,6 @@ def _read(path: Path, kind: type) -> Any:
             f"expected a {kind.__name__}, got a {type(value).__name__} in {path}: restore the model folder"
         )
     return value
-
-
-def _write(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _card(model: SavedModel) -> str:

@@ -1,0 +1,44 @@
+"""Writing safetensors so that the same tensors make the same bytes.
+
+The library writes metadata in random order, and files that only their owner may read. The format is small: eight bytes
+with the length of a JSON header, little-endian, the header, then the tensors one after the other, without gaps.
+https://huggingface.co/docs/safetensors, "Format".
+"""
+
+import json
+from collections.abc import Mapping
+from typing import IO
+
+import torch
+from torch import Tensor
+
+NAMES = {
+    torch.float32: "F32",
+    torch.float64: "F64",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+# Tensors begin at a multiple of this many bytes, the widest number, so that they can be mapped as they are.
+ALIGNMENT = 8
+
+
+def write_tensors(file: IO[bytes], tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write tensors of the CPU, in the order of their names, wider numbers first, and metadata in that of its keys."""
+    ordered = sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0]))
+    header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))}
+    start = 0
+    for name, tensor in ordered:
+        end = start + tensor.numel() * tensor.element_size()
+        header[name] = {"dtype": NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
+        start = end
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % ALIGNMENT)
+    file.write(len(text).to_bytes(8, "little") + text)
+    for _, tensor in ordered:
+        file.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
