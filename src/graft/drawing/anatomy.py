@@ -1,7 +1,7 @@
-"""What a network is made of, as a drawing shows it: stages, the blocks in them, the kinds of block, and their steps.
+"""The anatomy of a network, as a diagram shows it: stages, the blocks in them, the kinds of block, and their steps.
 
-A **block** is a module that is more than one step; blocks of the same class whose steps are connected alike are of one
-**kind**, whatever their widths, strides and windows.
+A **block** is a module of more than one step. Blocks of the same class whose steps are connected in the same way are of
+one **kind**, whatever their widths, strides and windows.
 """
 
 from collections import Counter
@@ -15,7 +15,7 @@ from graft.drawing.steps import FlowStep, Sort, in_words, sort_of, steps_of
 
 @dataclass(frozen=True)
 class BlockGraph:
-    """Steps in an order in which every one is after its inputs; the first is the input of the block."""
+    """The steps of a block, each after its inputs; the first step is the input of the block."""
 
     type: str  # class of the module: "Bottleneck"
     steps: tuple[FlowStep, ...]
@@ -23,9 +23,9 @@ class BlockGraph:
 
 @dataclass(frozen=True)
 class BlockKind:
-    """Blocks of one class that are connected alike, `variant` telling them from others of that class.
+    """Blocks of one class whose steps are connected in the same way.
 
-    `uses` is how many of them there are in each stage.
+    `variant` distinguishes them from the other kinds of that class. `uses` has the stages they occur in, and how often.
     """
 
     title: str
@@ -36,20 +36,20 @@ class BlockKind:
 
 @dataclass(frozen=True)
 class Repeat:
-    """Blocks of one kind, or equal steps, one after another. `kind` is a position in the anatomy, None for steps."""
+    """Blocks of one kind in a row, or equal steps in a row; `kind` is a position in `Anatomy.kinds`, None for steps."""
 
     kind: int | None
-    steps: tuple[FlowStep, ...]  # of blocks, the last one of each
-    strides: tuple[int, ...]  # by what each of them multiplies the stride
+    steps: tuple[FlowStep, ...]  # for blocks, the last step of each
+    strides: tuple[int, ...]  # the factor by which each block or step multiplies the stride
 
 
 @dataclass(frozen=True)
 class StageAnatomy:
-    """A stage: its output, its cost by sort of layer, and the runs in it."""
+    """A stage: its output, its cost by sort of layer, and the repeats that it consists of."""
 
     name: str
     output_shape: tuple[int, ...]
-    stride: int | None  # pixels of the input between neighbouring outputs; None once there is no map
+    stride: int | None  # input pixels between neighbouring outputs; None once there is no map
     macs: Counter[Sort]
     params: Counter[Sort]
     repeats: tuple[Repeat, ...]
@@ -57,23 +57,23 @@ class StageAnatomy:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """The stages of a network and the kinds of block in it, both in the order in which they run."""
+    """The stages of a network and its kinds of block, both in the order in which they run."""
 
     stages: tuple[StageAnatomy, ...]
     kinds: tuple[BlockKind, ...]
 
 
-# A block of more steps than this is drawn as the blocks inside it.
+# A block with more steps than this is drawn as the blocks inside it.
 LARGEST_BLOCK = 40
 _CONTAINERS = {"Module", "Sequential", "ModuleList", "ModuleDict"}
 
-# The class of a block and its nodes, or None and a node that is in no block.
+# The class of a block and its nodes, or None and a single node outside any block.
 _Unit = tuple[str | None, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
 class _Piece:
-    """A block, or a step that is in none; `step` is the last one of a block, `stride` what it adds to the stride."""
+    """A block, or a step outside any block; `step` is a block's last step, `stride` its factor on the stride."""
 
     block: BlockGraph | None
     step: FlowStep
@@ -81,12 +81,15 @@ class _Piece:
 
     @property
     def key(self) -> object:
-        """Equal for pieces that are shown as one."""
+        """Equal for pieces that are drawn as one repeat."""
         return replace(self.step, inputs=()) if self.block is None else _structure(self.block)
 
 
 def dissect(graph: Graph, stages: Iterable[tuple[str, Sequence[str]]] = ()) -> Anatomy:
-    """`stages` are names, with the paths of the modules that run in each; without them, the children of the network."""
+    """Dissect a network by `stages`: names, each with the paths of the modules that run in it.
+
+    Without stages, the children of the network take their place.
+    """
     named = list(stages) or [(name, (name,)) for name in _children(graph)]
     staged = [(name, nodes, _pieces(graph, nodes)) for name, nodes in _by_stage(graph, named)]
     found: dict[object, list[tuple[BlockGraph, str]]] = {}
@@ -103,7 +106,7 @@ def dissect(graph: Graph, stages: Iterable[tuple[str, Sequence[str]]] = ()) -> A
     places = {key: place for place, key in enumerate(found)}
     anatomies, last = [], 0
     for name, nodes, pieces in staged:
-        last = max([last, *nodes])  # a stage that changes no value, such as one that flattens, has no node
+        last = max([last, *nodes])  # a stage that changes no values, such as one that flattens, has no node
         anatomies.append(_stage(graph, name, nodes, last, pieces, places))
     return Anatomy(tuple(anatomies), tuple(kinds))
 
@@ -126,7 +129,7 @@ def _stage(
 
 
 def _pieces(graph: Graph, nodes: list[int]) -> list[_Piece]:
-    """What is in a stage, in order."""
+    """The blocks and single steps of a stage, in order."""
     tops = groupby(nodes, key=lambda node: graph.nodes[node].path.partition(".")[0])
     units = [unit for path, group in tops for unit in _units(graph, path, tuple(group))]
     pieces = []
@@ -142,7 +145,7 @@ def _pieces(graph: Graph, nodes: list[int]) -> list[_Piece]:
 
 
 def _widening(graph: Graph, nodes: tuple[int, ...]) -> int:
-    """By what a block multiplies the stride."""
+    """The factor by which a block multiplies the stride."""
     given = [graph.strides[each] for node in nodes for each in graph.nodes[node].inputs if each not in nodes]
     before, after = max((each for each in given if each is not None), default=None), graph.strides[nodes[-1]]
     return 1 if before is None or after is None else after // before
@@ -154,11 +157,11 @@ def _children(graph: Graph) -> list[str]:
 
 
 def _by_stage(graph: Graph, stages: list[tuple[str, Sequence[str]]]) -> Iterator[tuple[str, list[int]]]:
-    """The nodes of every stage; what runs between two stages goes to the earlier one."""
+    """The nodes of every stage; nodes between two stages belong to the earlier one."""
     found: list[list[int]] = [[] for _ in stages]
     current = 0
     for position, node in enumerate(graph.nodes[1:], start=1):
-        # A module that several stages share, such as an activation, is where the others are.
+        # A module that several stages share, such as an activation, belongs to the current stage.
         for index in (*range(current, len(stages)), *range(current)):
             if any(_inside(node.path, part) for part in stages[index][1]):
                 current = index
@@ -173,7 +176,7 @@ def _inside(path: str, module: str) -> bool:
 
 
 def _units(graph: Graph, path: str, nodes: tuple[int, ...]) -> Iterator[_Unit]:
-    """Cut what ran in the module `path` into blocks and single nodes."""
+    """Divide what ran in the module `path` into blocks and single nodes."""
     layer = all(graph.nodes[node].path == path and graph.nodes[node].type for node in nodes)
     if layer or len(steps_of(graph, nodes)) <= 2:
         yield from ((None, (node,)) for node in nodes)
@@ -194,7 +197,7 @@ def _units(graph: Graph, path: str, nodes: tuple[int, ...]) -> Iterator[_Unit]:
 
 
 def _child(path: str, node: str) -> str:
-    """Path of the child of `path` that `node` is in, `path` itself if it is in none."""
+    """The path of the child of `path` that contains `node`, or `path` itself if none does."""
     if node == path:
         return path
     rest = node[len(path) + 1 :] if path else node
@@ -203,7 +206,7 @@ def _child(path: str, node: str) -> str:
 
 
 def _chained(graph: Graph, groups: list[tuple[str, tuple[int, ...]]]) -> bool:
-    """Whether each group takes only the last output of the one before it."""
+    """Whether each group takes nothing but the last output of the group before it."""
     for (_, before), (_, group) in pairwise(groups):
         outside = {each for node in group for each in graph.nodes[node].inputs if each not in group}
         if outside != {before[-1]}:
@@ -223,7 +226,7 @@ def _structure(block: BlockGraph) -> tuple[object, ...]:
 
 
 def _variants(kinds: Sequence[Sequence[BlockGraph]]) -> list[str]:
-    """As few features of each kind as tell it from the others of its class."""
+    """For each kind, as few features as distinguish it from the other kinds of its class."""
     told = [in_words(blocks[0].type) for blocks in kinds]
     for describe in (_shortcut, _gate, _expansion, _halves):
         longer = [", ".join(filter(None, (words, describe(blocks)))) for words, blocks in zip(told, kinds, strict=True)]

@@ -1,8 +1,8 @@
-"""Published accuracy against cost, one mark for each network.
+"""The chart of published accuracy against cost, with one mark per network.
 
-A mark is as far to the right as the network multiplies, as high as it classifies, and in its family's colour. The area
-of the disc around it is that of its parameters. Its shape is the protocol by which the accuracy was measured: only
-marks of one shape may be compared, and only they are joined by a line.
+The horizontal position of a mark is the number of multiply-adds, the vertical position is the accuracy, and the colour
+is the family. The area of the disc around a mark is proportional to the parameters. The shape of a mark is the protocol
+by which the accuracy was measured: only marks of the same shape are comparable, and only these are joined by a line.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Point:
-    """A network of some family, and its published accuracy: top 1, in percent, by `protocol`, in words."""
+    """A network, and its published top-1 accuracy in percent; `protocol` says in words how it was measured."""
 
     name: str
     family: str
@@ -36,7 +36,7 @@ class Point:
 CHART_FORMATS = ("svg", "png", "pdf")
 
 _SHAPES = ("o", "s", "D", "^", "v", "P", "X", "p", "h", "*")
-# Families differ in hue, neighbours in the list as much as possible.
+# One hue per family; neighbours in the list differ as much as possible.
 _COLOURS = (
     *("#2563eb", "#dc2626", "#15924b", "#c87a06", "#7c3aed", "#0e8fa8", "#be185d", "#65791a"),
     *("#475569", "#92400e", "#4338ca", "#0f766e", "#a21caf", "#b45309"),
@@ -44,24 +44,24 @@ _COLOURS = (
 _INK, _PALE = "#0f172a", "#56657a"
 # Parameters of the discs in the legend.
 _SIZES = (10**6, 5 * 10**6, 25 * 10**6, 100 * 10**6)
-# Square points of a disc for each million parameters, and of a mark; points between a mark and its name.
+# Area of a disc per million parameters and area of a mark, in square points; points between a mark and its name.
 _AREA, _MARK, _CLEAR = 6.0, 30.0, 2.0
 
 
 def plot(points: Sequence[Point], ending: str) -> bytes:
-    """The chart as a file of the kind that `ending` says: ".svg", ".png" or ".pdf". The same points, the same bytes.
+    """The chart as the bytes of a file that ends in `ending`: ".svg", ".png" or ".pdf".
 
-    Raises InputError for other endings, and if there is no point.
+    The same points give the same bytes. Raises InputError for other endings, and if there are no points.
     """
     kind = ending.lower().removeprefix(".")
     if kind not in CHART_FORMATS:
         known = f"{', '.join(f'.{each}' for each in CHART_FORMATS[:-1])} or .{CHART_FORMATS[-1]}"
-        raise InputError(f"expected a file ending in {known} for the chart, got {ending!r}: choose one of them")
+        raise InputError(f"expected {known} as the ending of the chart's file, got {ending!r}: choose one of these")
     if not points:
         raise InputError("expected networks with a published accuracy to plot, got none: choose others")
     import matplotlib
 
-    # Text stays text in SVG, and no identifier is drawn at random.
+    # In SVG text stays text, and identifiers are not random.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "graft", "pdf.fonttype": 42}):
         written = BytesIO()
         date: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind, {})
@@ -70,7 +70,7 @@ def plot(points: Sequence[Point], ending: str) -> bytes:
 
 
 def draw_figure(points: Sequence[Point]) -> Figure:
-    """The chart as a figure of matplotlib, 12 x 7.5 inches."""
+    """The chart as a matplotlib figure of 12 x 7.5 inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter
@@ -107,7 +107,7 @@ def draw_figure(points: Sequence[Point]) -> Figure:
 def _legends(
     figure: Figure, axes: Axes, points: Sequence[Point], colours: dict[str, str], shapes: dict[str, str]
 ) -> None:
-    """Beside the chart: colour is the family, shape the protocol, area the parameters."""
+    """Add the legends: colours are families, shapes protocols, areas parameters."""
     from matplotlib.lines import Line2D
 
     def mark(label: str, colour: str = "none", shape: str = "", area: float = _MARK) -> Line2D:
@@ -125,7 +125,7 @@ def _legends(
     largest = max(each.params for each in points)
     sizes = [size for size in _SIZES if size <= largest] or [largest]
     discs = [mark(_quantity(size), "#cbd5e1", "o", _area(size)) for size in sizes]
-    # Where little is: networks that multiply much and classify badly.
+    # The lower right corner is the emptiest: few networks are expensive and inaccurate.
     axes.legend(handles=discs, loc="lower right", title="parameters", labelspacing=1.4, handletextpad=1.2, **style)
 
 
@@ -134,7 +134,7 @@ _Extent = tuple[float, float, float, float]
 
 
 def _name(axes: Axes, points: Sequence[Point], colours: dict[str, str]) -> None:
-    """Write each name beside its mark, where it hides least; a fine line leads to one that had to go further."""
+    """Write each name beside its mark, where it hides least; a fine line leads to a name that is further away."""
     scale = 72 / axes.figure.dpi
     centres = [tuple(axes.transData.transform((each.macs, each.accuracy)) * scale) for each in points]
     radii = [max(_area(each.params), _MARK) ** 0.5 / 2 for each in points]
@@ -143,7 +143,7 @@ def _name(axes: Axes, points: Sequence[Point], colours: dict[str, str]) -> None:
     ]
     page = axes.get_window_extent()
     inside = (page.x0 * scale, page.y0 * scale, page.x1 * scale, page.y1 * scale)
-    # Those with most neighbours choose first.
+    # The marks with the nearest neighbours choose first.
     crowd = [sum(hypot(x - u, y - v) for u, v in centres) for x, y in centres]
     for place in sorted(range(len(points)), key=crowd.__getitem__):
         (x, y), point = centres[place], points[place]
@@ -177,7 +177,7 @@ def _name(axes: Axes, points: Sequence[Point], colours: dict[str, str]) -> None:
 
 
 def _around(x: float, y: float, radius: float, width: float, height: float) -> Iterator[tuple[float, _Extent]]:
-    """Places for a name around a mark, each with how far it is away: beside it, above, below, then further off."""
+    """Places for a name around a mark, each with its distance: beside, above and below it, then further away."""
     for more in (0.0, 8.0, 16.0, 26.0, 38.0):
         reach = radius + _CLEAR + more
         for across, up in ((1, 0), (-1, 0), (0, 1), (0, -1), (0.7, 0.7), (-0.7, 0.7), (0.7, -0.7), (-0.7, -0.7)):
@@ -187,7 +187,7 @@ def _around(x: float, y: float, radius: float, width: float, height: float) -> I
 
 
 def _hidden(extent: _Extent, taken: Iterable[_Extent], inside: _Extent) -> float:
-    """Square points by which a name covers others or marks, or leaves the chart."""
+    """The area, in square points, by which a name covers other names and marks or leaves the chart."""
     left, low, right, high = extent
     covered = sum(max(0.0, min(right, r) - max(left, a)) * max(0.0, min(high, h) - max(low, b)) for a, b, r, h in taken)
     outside = max(0.0, inside[0] - left) + max(0.0, inside[1] - low)

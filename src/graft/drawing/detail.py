@@ -1,4 +1,4 @@
-"""A kind of block in detail: its steps as a directed graph, branches side by side, shortcuts around the rest."""
+"""The card of a kind of block: its steps as a directed graph, branches side by side, shortcuts around the rest."""
 
 from collections.abc import Iterable, Sequence
 
@@ -7,7 +7,7 @@ from graft.drawing.layout import Box, Layout, place
 from graft.drawing.marks import INK, PALE, RULE, Canvas, path, rectangle, text, text_width, tip
 from graft.drawing.steps import FlowStep, Sort
 
-# Fill and line of a box.
+# Fill and outline of a box.
 COLOURS = {
     Sort.CONVOLUTION: ("#dbeafe", "#2563eb"),
     Sort.POINTWISE: ("#cdf3f8", "#0e8fa8"),
@@ -24,7 +24,7 @@ _SIGNS = {"add": "+", "multiply": "×"}
 
 
 def card(position: int, kind: BlockKind) -> Canvas:
-    """A kind of block in detail."""
+    """The card of a kind of block: its letter, title, variant, uses and steps."""
     flow = _flow(kind)
     uses = [f"{stage} ×{count}" if count > 1 else stage for stage, count in kind.uses]
     width = max(flow.width, text_width(kind.title, 14, True) + 28, 200)
@@ -42,7 +42,7 @@ def card(position: int, kind: BlockKind) -> Canvas:
 
 
 def _wrap(words: Sequence[str], size: float, width: float) -> list[str]:
-    """Lines of words with commas between them."""
+    """Words separated by commas, broken into lines of at most `width` pixels."""
     lines = [""]
     for number, word in enumerate(words, start=1):
         word += "," if number < len(words) else ""
@@ -98,7 +98,7 @@ def _node(box: Box, step: FlowStep, label: tuple[list[str], str, list[str]]) -> 
 
 
 def _edge(layout: Layout, edge: tuple[int, int], into_sign: bool) -> str:
-    """A line from box to box: straight down where it can be, around the others where it must."""
+    """A line from box to box: straight down if possible, otherwise around the boxes in between."""
     start, end = layout.boxes[edge[0]], layout.boxes[edge[1]]
     route = layout.routes[edge]
     x = _within(start, route[0][0] if route else end.port if start.wide else start.port)
@@ -116,7 +116,7 @@ def _edge(layout: Layout, edge: tuple[int, int], into_sign: bool) -> str:
 
 
 def _within(box: Box, x: float) -> float:
-    """The place on a box that is nearest to `x`, clear of its corners."""
+    """The point on the edge of a box that is nearest to `x` and clear of the corners."""
     clear = min(10.0, box.width / 2)
     return max(box.x + clear, min(x, box.right - clear)) if box.width > 30 else box.port
 
@@ -129,14 +129,14 @@ def _bend(x: float, y: float, to: float, down: float) -> str:
 
 
 def badge(x: float, y: float, position: int) -> str:
-    """The letter of a kind of block, in a disc around (x, y)."""
+    """The letter of a kind of block, in a disc centred on (x, y)."""
     word = chr(ord("A") + position) if position < 26 else str(position + 1)
     disc = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="9.5" fill="{_BADGE}"/>'
     return disc + text(x, y + 4, word, 11, colour="#ffffff", bold=True, anchor="middle")
 
 
 def span(values: Iterable[int]) -> str:
-    """One number, or the least and the greatest."""
+    """The smallest and the largest of the values, or the one value if all are equal."""
     values = list(values)
     low, high = min(values), max(values)
     return str(low) if low == high else f"{low}–{high}"
@@ -147,7 +147,7 @@ def _either(words: Iterable[str]) -> str:
 
 
 def step_label(steps: Sequence[FlowStep]) -> tuple[list[str], str, list[str]]:
-    """Lines for one step, or for the same step of several blocks: what comes before it, what it is, what is after."""
+    """The lines of one step, or of the same step in several blocks: what comes before it, what it is, what follows."""
     step = steps[0]
     if step.sort is Sort.SMALL:
         return [], ", ".join(_either(words) for words in zip(*(each.after for each in steps), strict=True)), []

@@ -1,7 +1,7 @@
-"""A network as one canvas: its stages with what each costs, the blocks in them, and every kind of block in detail.
+"""The diagram of a network: its stages with their costs, the blocks in them, and a card for every kind of block.
 
-The canvas is SVG without scripts, style sheets, identifiers or references to anything else, so that it looks the same
-as a file, in a page and beside others in one page. Sizes are in pixels.
+The diagram is SVG without scripts, style sheets, identifiers or references to anything else, so that it looks the same
+as a file, in a page, and beside other diagrams in one page. Sizes are in pixels.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,14 +15,15 @@ from graft.drawing.marks import FONTS, INK, PALE, PAPER, RULE, Canvas, path, rec
 from graft.drawing.steps import Sort, channels_of
 
 MARGIN, WIDEST = 32.0, 1180.0
-# The widest that the chips of a stage may be, the longest bar, the height of a chip and of the face of a stage.
+# Maximum width of a row of chips, maximum length of a bar, height of a chip and of a slab.
 _CHIPS, _BAR, _CHIP, _FACE = 640.0, 120.0, 40.0, 56.0
 
 
 def draw_diagram(graph: Graph, name: str, stages: Iterable[tuple[str, Sequence[str]]] = ()) -> str:
-    """An SVG document that shows a network as `graph.trace` recorded it.
+    """Draw a network, as recorded by `graft.accounting.graph.trace`, as an SVG document.
 
-    `stages` are names, each with the paths of the modules that run in it; without them, the children of the network.
+    `stages` are names, each with the paths of the modules that run in it. Without stages, the children of the network
+    take their place.
     """
     anatomy = dissect(graph, stages)
     body = [_head(graph, name, anatomy), _stages(anatomy)]
@@ -63,7 +64,7 @@ def _shape(shape: Sequence[int]) -> str:
 
 
 def _quantity(count: int) -> str:
-    """Three digits and a unit: 25.6 M."""
+    """A number with three digits and a unit: 25.6 M."""
     for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
         if count >= size:
             number = count / size
@@ -72,9 +73,9 @@ def _quantity(count: int) -> str:
 
 
 def _stages(anatomy: Anatomy) -> Canvas:
-    """A row for each stage: how large its output is, its name, what is in it, what it costs."""
+    """A row for each stage: the size of its output, its name, its layers and blocks, its cost."""
     rows = [_stage(stage, anatomy) for stage in anatomy.stages]
-    # The columns begin where the widest of those before them ends.
+    # A column begins where the widest cell of the one before ends.
     columns = [0.0]
     for column, gap in enumerate((18, 24, 36, 28)):
         columns.append(columns[-1] + max(row[column].width for row in rows) + gap)
@@ -90,7 +91,7 @@ def _stages(anatomy: Anatomy) -> Canvas:
 
 
 def _stage(stage: StageAnatomy, anatomy: Anatomy) -> tuple[Canvas, ...]:
-    """The cells of a row."""
+    """The cells of a stage's row."""
     chips = _rows([_chip(repeat, anatomy) for repeat in stage.repeats], _CHIPS, gap=22)
     inside = Canvas(
         max((row.width for row in chips), default=0.0),
@@ -111,7 +112,7 @@ def _caption(stage: StageAnatomy) -> Canvas:
 
 
 def _bar(costs: Mapping[Sort, int], all_costs: Sequence[int]) -> Canvas:
-    """A bar as long as the cost, in the colours of the layers that cause it; the longest is the most of `all_costs`."""
+    """A bar in the colours of the layers that cause the cost; the largest of `all_costs` has the full length."""
     x, marks, cost = 0.0, [], sum(costs.values())
     for sort in Sort:
         length = _BAR * costs.get(sort, 0) / max(*all_costs, 1)
@@ -124,7 +125,7 @@ def _bar(costs: Mapping[Sort, int], all_costs: Sequence[int]) -> Canvas:
 
 
 def _slab(stage: StageAnatomy, anatomy: Anatomy) -> Canvas:
-    """The output as a block seen from a corner: its face the map, its depth the channels, both logarithmic."""
+    """The output as a cuboid: the face stands for the map, the depth for the channels, both on a logarithmic scale."""
     side = max(stage.output_shape[1:], default=1)
     largest = max(max(each.output_shape[1:], default=1) for each in anatomy.stages)
     deepest = max(channels_of(each.output_shape) for each in anatomy.stages)
@@ -145,7 +146,7 @@ def _slab(stage: StageAnatomy, anatomy: Anatomy) -> Canvas:
 
 
 def _rows(canvases: Sequence[Canvas], widest: float, gap: float) -> list[Canvas]:
-    """Canvases side by side, in as many rows as it takes, with arrows between them if they are chips."""
+    """Canvases side by side, in as many rows as needed, with arrows between them if they are chips."""
     rows: list[list[Canvas]] = []
     for canvas in canvases:
         if not rows or sum(each.width + gap for each in rows[-1]) + canvas.width > widest:
@@ -164,7 +165,7 @@ def _rows(canvases: Sequence[Canvas], widest: float, gap: float) -> list[Canvas]
 
 
 def _chip(repeat: Repeat, anatomy: Anatomy) -> Canvas:
-    """A repeat in the row of a stage: a sheet for one, a pile of sheets for several, with their number."""
+    """The chip of a repeat: one sheet for a single block or step, a pile with their number for several."""
     count = len(repeat.steps)
     times = f"×{count}" if count > 1 else ""
     if repeat.kind is None:

@@ -1,8 +1,8 @@
-"""Where the boxes of a directed graph go on a page: in layers from top to bottom, branches side by side.
+"""The layout of a directed graph: boxes in layers from top to bottom, branches side by side.
 
-The layered drawing of Sugiyama, Tagawa and Toda 1981, "Methods for Visual Understanding of Hierarchical System
-Structures", with one change: a box and those straight above and below it share a column, so that a branch is a straight
-line. Sizes and places are in pixels, y downwards.
+This is the layered drawing of Sugiyama, Tagawa and Toda 1981, "Methods for Visual Understanding of Hierarchical System
+Structures", with one change: a box shares a column with the boxes directly above and below it, so that a branch is a
+straight line. Sizes and positions are in pixels; y points downwards.
 """
 
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ from math import inf
 
 @dataclass(frozen=True)
 class Box:
-    """`x` and `y` are of the upper left corner; `port` is where lines leave and arrive, unless the box is `wide`."""
+    """A box with its upper left corner at (`x`, `y`); lines leave and arrive at x = `port`, unless it is `wide`."""
 
     x: float
     y: float
     width: float
     height: float
     port: float
-    wide: bool = False  # as wide as all that it is connected to, so that lines are straight
+    wide: bool = False  # spans all boxes that it is connected to, so that their lines are straight
 
     @property
     def right(self) -> float:
@@ -34,24 +34,25 @@ class Box:
 
 @dataclass(frozen=True)
 class Layout:
-    """`routes` are, for each edge (from, to), where its line passes the layers in between, from the top down."""
+    """The boxes, and for each edge (from, to) where its line passes the layers in between, from top to bottom."""
 
     boxes: tuple[Box, ...]
-    routes: dict[tuple[int, int], tuple[tuple[float, float, float], ...]]  # x, top, bottom
+    routes: dict[tuple[int, int], tuple[tuple[float, float, float], ...]]  # x, top and bottom in each layer
     width: float
     height: float
 
 
-# Between neighbouring columns and between layers, and the width that a line needs beside boxes.
+# Distance between neighbouring columns and between layers, and the width that a line needs beside boxes.
 GAP, RISE, LANE = 12.0, 24.0, 12.0
-# How much a line that goes around, and one that joins a sum from the side, pull on the columns at its ends; others 1.
+# How strongly a line that goes around boxes, and one that joins a sum from the side, pull on the columns at their ends;
+# other lines pull with 1.
 _AROUND, _ASIDE = 0.02, 0.05
 _ROUNDS = 100
 
 
 @dataclass(frozen=True)
 class _Vertices:
-    """The boxes, then a vertex for each layer that a line passes: each with its layer, width and neighbours."""
+    """The boxes and then a vertex for every layer that a line passes, each with its layer, width and neighbours."""
 
     boxes: int
     layer: list[int]
@@ -59,7 +60,7 @@ class _Vertices:
     above: list[list[int]]  # from left to right
     below: list[list[int]]
     routes: dict[tuple[int, int], list[int]]  # the vertices that the line of an edge passes
-    around: set[int]  # those of a line that leaves a box which others leave too, and passes boxes beside them
+    around: set[int]  # the vertices of lines that leave a box together with others and go around boxes
     small: frozenset[int]
 
     @property
@@ -70,10 +71,10 @@ class _Vertices:
 def place(
     sizes: Sequence[tuple[float, float]], inputs: Sequence[Sequence[int]], small: frozenset[int], wide: frozenset[int]
 ) -> Layout:
-    """Lay out boxes of `sizes` (width, height), each below its `inputs`, which come before it in the sequence.
+    """Lay out boxes of `sizes` (width, height), each below its `inputs`, which precede it in the sequence.
 
-    Into a `small` box its longest branch comes from above, on the left, and the others from the side. A `wide` one is
-    as wide as all that it is connected to, unless something else is in the way.
+    The longest branch enters a `small` box from above, on the left, and the other branches enter it from the side. A
+    `wide` box spans all boxes that it is connected to, unless something else is in the way.
     """
     vertices = _vertices(sizes, inputs, small)
     columns = _columns(vertices)
@@ -105,9 +106,9 @@ def place(
 def _span(
     vertices: _Vertices, box: int, own: tuple[float, float], x: Sequence[float], width: Sequence[float]
 ) -> tuple[float, float]:
-    """Left and right of a wide box: those of all that it is connected to, its `own` if that would cover something."""
+    """Left and right edge of a wide box: those of all its neighbours, or its `own` if the box would cover something."""
     near = vertices.above[box] + vertices.below[box]
-    # A line needs some more room than it has, to arrive clear of the corner.
+    # A line needs room to arrive clear of the corner.
     left = min([own[0], *(x[one] - max(width[one] / 2, LANE) for one in near)])
     right = max([own[1], *(x[one] + max(width[one] / 2, LANE) for one in near)])
     beside = [one for one, level in enumerate(vertices.layer) if level == vertices.layer[box]]
@@ -124,7 +125,7 @@ def _vertices(
     routes: dict[tuple[int, int], list[int]] = {}
 
     def rank(box: int, one: int) -> tuple[int, int]:
-        """From left to right: into a small box the longest branch first, else as given, but what goes around last."""
+        """Orders inputs from left to right: a small box's longest branch first, others as given, lines around last."""
         around = one == 0 and layer[box] > 1
         return -layer[one] if box in small else int(around), inputs[box].index(one)
 
@@ -146,9 +147,10 @@ def _vertices(
 
 
 def _columns(vertices: _Vertices) -> list[int]:
-    """The column of each vertex, as its first vertex: it goes on downwards as long as there is one way that it can.
+    """The column of each vertex, given by the column's first vertex.
 
-    A line that goes around boxes has a column of its own.
+    A column continues downwards while there is only one way to go. A line that goes around boxes has a column of its
+    own.
     """
     columns = list(range(vertices.count))
     for start in range(vertices.count):
@@ -168,7 +170,7 @@ def _columns(vertices: _Vertices) -> list[int]:
 
 
 def _order(vertices: _Vertices, columns: Sequence[int]) -> list[int]:
-    """Columns from left to right, as they are met on the way up from the last boxes, branch after branch."""
+    """The columns from left to right, as they are met on the way up from the last boxes, branch by branch."""
     met: dict[int, None] = {}  # vertices
 
     def meet(vertex: int) -> None:
@@ -184,9 +186,9 @@ def _order(vertices: _Vertices, columns: Sequence[int]) -> list[int]:
 
 
 def _across(vertices: _Vertices, columns: Sequence[int], width: Sequence[float]) -> dict[int, float]:
-    """The x of each column, as close to what it is connected to as its neighbours let it."""
+    """The x of each column, as close to the columns it is connected to as its neighbours allow."""
     order = _order(vertices, columns)
-    # For each column the next ones to its left and right in any layer, and how far their middles must be apart.
+    # For each column the nearest ones to its left and right in any layer, and the distance that their centres need.
     lefts: dict[int, dict[int, float]] = {column: {} for column in order}
     rights: dict[int, dict[int, float]] = {column: {} for column in order}
     rank = {column: place for place, column in enumerate(order)}
@@ -195,7 +197,7 @@ def _across(vertices: _Vertices, columns: Sequence[int], width: Sequence[float])
         for one, other in pairwise(sorted(row, key=lambda vertex: rank[columns[vertex]])):
             left, right = columns[one], columns[other]
             room = width[left] + width[right]
-            if vertices.around & {one, other}:  # a line may pass below a box that is wider than the rest of its column
+            if vertices.around & {one, other}:  # a line may pass under a box that is wider than the rest of its column
                 room = vertices.width[one] + vertices.width[other]
             lefts[right][left] = rights[left][right] = max(lefts[right].get(left, 0.0), room / 2 + GAP)
     pulls: dict[int, list[tuple[int, float]]] = {column: [] for column in order}

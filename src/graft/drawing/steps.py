@@ -1,4 +1,4 @@
-"""The layers of a graph as a drawing shows them: each with the normalisations and activations right beside it."""
+"""The steps of a graph, as a diagram shows them: layers together with their normalisations and activations."""
 
 import re
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ from graft.accounting.graph import Graph, Node
 
 
 class Sort(Enum):
-    """What a step is, which is also its colour and its words in the legend."""
+    """The sort of a step, which decides its colour; the value is its name in the legend."""
 
     CONVOLUTION = "convolution"
     POINTWISE = "1×1 convolution"
@@ -24,9 +24,9 @@ class Sort(Enum):
 
 @dataclass(frozen=True)
 class FlowStep:
-    """A layer with what normalises or activates its input and its output, or a join.
+    """A layer with whatever normalises or activates its input and output, or a join of branches.
 
-    `inputs` are positions of steps of the same block. `channels` are those of the output.
+    `inputs` are positions of steps in the same block. `channels` counts those of the output.
     """
 
     sort: Sort
@@ -61,9 +61,9 @@ def sort_of(graph: Graph, node: Node) -> Sort:
 
 
 def _operation(node: Node) -> str:
-    """What a node does, in words; with a constant, an addition shifts and a multiplication scales."""
+    """What a node does, in words. Adding a constant is a shift, multiplying by one a scale."""
     if "norm" in node.type.lower() and "norm" not in node.operation:
-        return in_words(node.type).lower()  # made of several operations, such as local response normalisation
+        return in_words(node.type).lower()  # several operations in one, such as local response normalisation
     if len(node.inputs) == 1:
         return {"add": "shift", "multiply": "scale"}.get(node.operation, node.operation)
     return node.operation
@@ -89,7 +89,7 @@ def _step(graph: Graph, node: Node, inputs: tuple[int, ...]) -> FlowStep:
 
 
 def steps_of(graph: Graph, nodes: tuple[int, ...]) -> tuple[FlowStep, ...]:
-    """The steps of a block, after a first one for whatever it takes from outside."""
+    """The steps of a block, preceded by one for whatever the block takes from outside."""
     given = [each for node in nodes for each in graph.nodes[node].inputs if each not in nodes]
     steps = [FlowStep(Sort.INPUT, "input", channels_of(graph.nodes[given[0]].output_shape) if given else 0)]
     of: dict[int, int] = dict.fromkeys(given, 0)  # the step that each node is in
@@ -100,7 +100,7 @@ def steps_of(graph: Graph, nodes: tuple[int, ...]) -> tuple[FlowStep, ...]:
         made, only = _step(graph, node, inputs), inputs[0]
         alone = len(node.inputs) == 1 and graph.users[node.inputs[0]] == 1 and ends.get(only) == node.inputs[0]
         if made.sort is Sort.SMALL and alone and steps[only].sort not in (Sort.JOIN, Sort.INPUT):
-            # Twice the same in a row, such as two factors, is told once.
+            # The same twice in a row, such as two factors, is shown once.
             steps[only] = replace(steps[only], after=tuple(dict.fromkeys((*steps[only].after, made.words))))
             of[position], ends[only] = only, position
             continue
@@ -118,12 +118,12 @@ def steps_of(graph: Graph, nodes: tuple[int, ...]) -> tuple[FlowStep, ...]:
 
 
 def channels_of(shape: tuple[int, ...]) -> int:
-    """Channels of a map or length of a vector (C, ...); a single number is one of length one."""
+    """The channels of a map or the length of a vector (C, ...); a single number has length one."""
     return shape[0] if shape else 1
 
 
 def in_words(type: str) -> str:
-    """The class of a module in words: "InvertedResidual" is "Inverted residual"."""
+    """The class of a module in words: "InvertedResidual" becomes "Inverted residual"."""
     words = re.sub(r"(?<=[a-z])(?=[A-Z][a-z]|[A-Z0-9]$)", " ", type.strip("_")).split()
     lowered = [word.lower() if word[1:].islower() else word for word in words[1:]]
     return " ".join([*words[:1], *lowered])
