@@ -1,4 +1,4 @@
-"""What the gallery asks of graft's accounting, each question answered once."""
+"""The figures of the gallery, computed with graft's accounting; each is cached."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,7 +15,7 @@ from graft.models.network import Network
 
 @cache
 def network(name: str, auxiliary: bool | None = None) -> Network:
-    """A network of the catalogue as its paper has it, without data; `auxiliary` says otherwise of the classifiers."""
+    """A network of the catalogue without data; `auxiliary` overrides whether it has auxiliary classifiers."""
     config = catalog.default_config(name)
     with torch.device("meta"):
         return catalog.build(config if auxiliary is None else replace(config, auxiliary=auxiliary))
@@ -36,10 +36,10 @@ def graph(name: str) -> Graph:
 
 def depth(name: str) -> int:
     """Convolutions and linear layers on the longest path from the image to the classes."""
-    behind: list[int] = []  # up to and including each node
+    depths: list[int] = []  # up to and including each node
     for node in graph(name).nodes:
-        behind.append(max((behind[index] for index in node.inputs), default=0) + (node.macs > 0))
-    return behind[-1]
+        depths.append(max((depths[index] for index in node.inputs), default=0) + (node.macs > 0))
+    return depths[-1]
 
 
 def stages(name: str) -> Mapping[str, tuple[str, ...]]:
@@ -58,7 +58,7 @@ def weight_layers(counted: Account) -> list[Layer]:
 
 
 def shape(module: nn.Module, channels: int, height: int, width: int) -> tuple[int, ...]:
-    """(C, H, W) or (D,) of what `module` makes of one such input."""
+    """The output shape of `module`, (C, H, W) or (D,), for one input of the given size."""
     return account(module, (channels, height, width)).outputs[""].shape
 
 

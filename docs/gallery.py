@@ -1,9 +1,9 @@
 """Writes the gallery, `docs/architectures.md` with its diagrams, from the catalogue and the accounting.
 
-    python docs/gallery.py            write what has changed
-    python docs/gallery.py --check    change nothing; exit 1 and name what is stale
+    python docs/gallery.py            write the files that have changed
+    python docs/gallery.py --check    change nothing; exit 1 and name the stale files
 
-The same code gives the same bytes. What is written here are the words; every figure in a table is computed.
+The same code gives the same bytes. The texts are written by hand; every figure in a table is computed.
 """
 
 import argparse
@@ -27,48 +27,49 @@ from graft.models.catalog import CATALOG, Entry
 DOCS = Path(__file__).parent
 PAGE = "architectures.md"
 DIAGRAMS = "architectures"
-# A cell with a number, and perhaps its unit.
+# A cell with a number, possibly with its unit.
 FIGURE = re.compile(r"–|[\d.,]+( [kMG]?B?| px)?")
 
 
 def files() -> dict[str, str]:
-    """All that the gallery consists of, by path below `docs/`."""
+    """The files of the gallery, by path below `docs/`."""
     diagrams = {f"{DIAGRAMS}/{family.shown}.svg": diagram(family) for family in FAMILIES}
     page = "\n".join((opening(), *(section(family) for family in FAMILIES), closing()))
     return {PAGE: page, **diagrams}
 
 
 def diagram(family: Family) -> str:
-    """The image of the network that stands for the family, SVG."""
+    """The diagram of the network that represents the family, as SVG."""
     return draw_diagram(graph(family.shown), family.shown, stages(family.shown).items())
 
 
 def opening() -> str:
-    """Title, how things are counted, the families at a glance."""
+    """The title, how things are counted, and the families at a glance."""
     macs = CATALOG["resnet50"].macs
     rows = [(f"[{each.title}](#{anchor(each)})", *at_a_glance(each.shown, CATALOG[each.shown])) for each in FAMILIES]
     return f"""# The architectures
 
-Every network that graft builds: what it brought, what it looks like, what it costs, and what a textbook says of it,
-calculated again. `python docs/gallery.py` writes this page from the code; `graft models NAME` shows any network layer
-by layer.
+Every network that graft builds: what it introduced, what it looks like, what it costs, and a textbook's calculations
+about it, recomputed. `python docs/gallery.py` writes this page from the code; `graft models NAME` shows any network
+layer by layer.
 
 ## How things are counted
 
-- **Parameters** are the numbers that training changes, each once. Running means and variances of batch norm are none.
-  Classifiers that only training uses are counted where the usual checkpoint has them: `googlenet`, `inception_v3`.
-- **A multiply-add** is one use of a weight in a convolution or linear layer, for one image of the size given. Biases,
-  normalisation, activations, pooling and additions are free. Papers and tools that take the multiplication and the
-  addition for two operations print twice these numbers: ResNet-50 has {macs:,} multiply-adds, or {2 * macs:,}
-  floating-point operations (FLOPs). Many a paper says FLOPs and means multiply-adds.
+- **Parameters** are the numbers that training changes, each counted once. The running means and variances of batch norm
+  are not parameters. Classifiers that only training uses are counted if the usual checkpoint has them: `googlenet`,
+  `inception_v3`.
+- **A multiply-add** is one use of a weight in a convolution or linear layer, for one image of the given size. Biases,
+  normalisation, activations, pooling and additions are free. Papers and tools that count the multiplication and the
+  addition as two operations print twice these numbers: ResNet-50 has {macs:,} multiply-adds, or {2 * macs:,}
+  floating-point operations (FLOPs). Many papers write FLOPs and mean multiply-adds.
 - **Activations** are the bytes of the outputs of all layers for one image in float32, as if none were freed.
-- **Sees** is the receptive field of one place of the last map, in pixels of the image, whether or not the image has
-  as many. Where excitation weighs the channels by their means over the map, it takes in all of them.
-- **Depth** is the number of convolutions and linear layers on the longest path, those of excitations and shortcuts
-  included. Papers count by their own rules: Inception v3 is printed with 42, Xception with 36 (a separable pair as
+- **Sees** is the receptive field of one position of the last map, in pixels of the image, even if the image has fewer.
+  In networks whose excitations weigh the channels by their means over the map, it covers the whole map.
+- **Depth** is the number of convolutions and linear layers on the longest path, including those of excitations and
+  shortcuts. Papers count by their own rules: Inception v3 is printed with 42, Xception with 36 (a separable pair as
   one), the LeNet-5 of 1998 with 7 (trained sub-sampling is a layer).
-- **Errors** are percentages that the papers print, on the validation images of ILSVRC-2012 unless said otherwise. The
-  protocol matters: ten crops instead of one are worth a point or more. Compare only within one.
+- **Errors** are the percentages printed in the papers, on the validation images of ILSVRC-2012 unless stated otherwise.
+  The protocol matters: ten crops instead of one are worth a point or more. Compare only errors of the same protocol.
 
 ## At a glance
 
@@ -81,13 +82,13 @@ def at_a_glance(name: str, entry: Entry) -> tuple[str, ...]:
 
 
 def section(family: Family) -> str:
-    """One family: words, diagram, networks, stages of the network shown, worked examples."""
+    """The section of a family: texts, diagram, networks, stages of the network shown, worked examples."""
     names = [name for name, entry in CATALOG.items() if entry.family == family.module]
     papers = dict.fromkeys(CATALOG[name].paper for name in names)
     parts = [
         f"## {heading(family)}\n",
         f"{'; '.join(papers)} · `graft.models.{family.module}`\n",
-        paragraph(family.brought),
+        paragraph(family.introduced),
         paragraph(f"**In graft.** {family.differs}"),
         f"![{family.shown}: stages, blocks and costs]({DIAGRAMS}/{family.shown}.svg)\n",
         networks(names),
@@ -100,15 +101,15 @@ def section(family: Family) -> str:
 
 
 def closing() -> str:
-    """What belongs to no family, and what was decided where sources disagree."""
+    """The transfer examples, which belong to no family, and the decisions where sources disagree."""
     return f"""## Transfer
 
 {examples(EXAMPLES["transfer"])}
 ## Where the sources disagree
 
-Textbook, papers and public checkpoints contradict each other, and each other's numbers. This is what graft follows.
+The textbook, the papers and the public checkpoints contradict each other. This is what graft follows.
 
-{markdown(("on", "what is said", "what graft follows, and why"), DECISIONS)}"""
+{markdown(("subject", "claim", "what graft follows, and why"), DECISIONS)}"""
 
 
 def heading(family: Family) -> str:
@@ -116,12 +117,12 @@ def heading(family: Family) -> str:
 
 
 def anchor(family: Family) -> str:
-    """The heading as GitHub links to it."""
+    """The anchor that GitHub gives to the heading."""
     return heading(family).lower().replace(",", "").replace(" ", "-")
 
 
 def networks(names: Iterable[str]) -> str:
-    """A table with a row for every network."""
+    """A table with a row for each network."""
     head = ("network", "input", "parameters", "multiply-adds", "activations", "sees", "depth", "channels by stage")
     rows = []
     for name in names:
@@ -197,12 +198,12 @@ def examples(rows: Iterable[Example]) -> str:
 
 
 def paragraph(text: str) -> str:
-    """Lines of 120 characters at most, none of which ends inside 3 × 3."""
+    """Text in lines of at most 120 characters, none of which breaks inside 3 × 3."""
     return textwrap.fill(text.replace(" × ", "\u00a0×\u00a0"), 120).replace("\u00a0", " ") + "\n"
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table; columns of figures stand to the right."""
+    """A table in Markdown; columns of figures are aligned right."""
     rows = list(rows)
     columns = list(zip(*rows, strict=True))
     rule = ["---:" if all(FIGURE.fullmatch(cell) for cell in column) else "---" for column in columns]
@@ -210,7 +211,7 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def show(value: Any, unit: str = "") -> str:
-    """A figure of a worked example in a cell; in a list of rows, a row's own list is a shape."""
+    """The cell for a figure of a worked example; a list inside a row of a list is a shape."""
     if value is None:
         return "–"
     if isinstance(value, bool):
@@ -233,7 +234,7 @@ def sizes(shape: Sequence[int]) -> str:
 
 
 def quantity(count: int, unit: str = "") -> str:
-    """Three digits, the prefix of the unit, and the unit: 25.6 M."""
+    """A number with three digits, the prefix of the unit, and the unit: 25.6 M."""
     for prefix, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
         if count >= size:
             number = count / size
@@ -242,7 +243,7 @@ def quantity(count: int, unit: str = "") -> str:
 
 
 def stale(made: dict[str, str]) -> list[str]:
-    """Paths below `docs/` whose contents are not what they should be, and diagrams that should not be there."""
+    """Paths below `docs/` of files whose contents are out of date, and of diagrams that should not exist."""
     present = {f"{DIAGRAMS}/{path.name}" for path in (DOCS / DIAGRAMS).glob("*")}
     differing = [name for name, text in made.items() if not _is(DOCS / name, text)]
     return sorted([*differing, *(present - set(made))])
@@ -254,7 +255,7 @@ def _is(path: Path, text: str) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Write docs/architectures.md and its diagrams.")
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 and name what is stale")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 and name the stale files")
     check = parser.parse_args().check
     made = files()
     names = stale(made)
@@ -271,5 +272,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    gc.disable()  # every network stays in memory, and searching all their modules for garbage is a third of the time
+    gc.disable()  # all networks stay in memory, and searching their modules for garbage takes a third of the time
     sys.exit(main())

@@ -1,6 +1,9 @@
-"""Makes docs/transfer.md from docs/transfer_runs.jsonl, which benchmarks/regret.py records.
+"""Writes docs/transfer.md from docs/transfer_runs.jsonl, which benchmarks/regret.py records.
 
-python docs/transfer.py [--check]
+    python docs/transfer.py            write the page
+    python docs/transfer.py --check    change nothing; fail if the page is stale
+
+The same runs give the same page.
 """
 
 import argparse
@@ -15,7 +18,7 @@ from statistics import mean
 HERE = Path(__file__).parent
 RUNS, PAGE = HERE / "transfer_runs.jsonl", HERE / "transfer.md"
 ADVICE, SCRATCH = "advice", "scratch"
-# Every way to choose a level without looking at the images.
+# The levels that can be chosen without looking at the images.
 FIXED = ("head", "stages:1", "stages:2", "frozen:0.7", "frozen:0.4", "all")
 FEWEST_SEEDS = 3
 PRIOR = "what the advisor expects before the race"
@@ -23,9 +26,10 @@ PRIOR = "what the advisor expects before the race"
 
 @dataclass(frozen=True)
 class Outcome:
-    """A task: test accuracy by cut (mean over seeds), the level that first had each cut, and who chose which cut.
+    """The outcome of a task: test accuracy by cut, the first level with each cut, and the choices.
 
-    `seconds` are those of training every level once, mean over seeds; `deciding` those of the advisor.
+    `accuracy` is a mean over seeds. `textbook` and `advised` are the cuts that the textbook's rule and the advisor
+    chose, one per seed. `seconds` is the mean time of training every level once, `deciding` that of the advisor.
     """
 
     task: str
@@ -44,12 +48,12 @@ class Outcome:
         return max(self.accuracy, key=lambda cut: self.accuracy[cut])
 
     def regret(self, cuts: Iterable[str]) -> float:
-        """Points of top-1 that these choices, one per seed, miss to the best level, on average."""
+        """Mean distance of these choices, one per seed, from the best level, in points of top-1."""
         return 100 * (self.accuracy[self.best] - mean(self.accuracy[cut] for cut in cuts))
 
 
 def read(path: Path) -> list[Outcome]:
-    """The tasks that every level and the advisor have run on with enough seeds."""
+    """The tasks on which every level and the advisor have run with enough seeds."""
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     by_task: dict[str, list[dict]] = defaultdict(list)
     for row in rows:
@@ -113,7 +117,7 @@ def page(outcomes: list[Outcome], bases: "dict[str, Base]") -> str:
         lines.append("| " + " | ".join(row) + " |")
     lines += [
         CHOICES,
-        "| task | textbook | regret | advisor, by seed | regret | deciding, s | of all levels |",
+        "| task | textbook | regret | advisor, by seed | regret | deciding, s | share of all levels |",
         "|---|---|--:|---|--:|--:|--:|",
     ]
     for each, share in zip(outcomes, shares, strict=True):
@@ -127,67 +131,73 @@ def page(outcomes: list[Outcome], bases: "dict[str, Base]") -> str:
     lines += [f"| {who} | {mean(values):.2f} | {max(values):.2f} |" for who, values in regrets.items()]
     lines.append("")
     lines.append(
-        f"The advisor misses {mean(mine):.2f} points on average (the bound is 0.7) and {max(mine):.2f} at worst (3); "
-        f"the next best is {nearest} with {others[nearest]:.2f}. Deciding took {total:.0%} of the seconds of training "
-        f"all levels (25 %), between {min(shares):.0%} and {max(shares):.0%} by task."
+        f"The advisor's regret is {mean(mine):.2f} points on average (bound: 0.7) and {max(mine):.2f} at worst "
+        f"(bound: 3); the next best is {nearest} with {others[nearest]:.2f}. Deciding took {total:.0%} of the time of "
+        f"training all levels (bound: 25 %), between {min(shares):.0%} and {max(shares):.0%} by task."
     )
     short = [
-        said
-        for holds, said in (
+        failure
+        for holds, failure in (
             (mean(mine) <= 0.7, f"the mean regret, {mean(mine):.2f}, is above 0.7"),
             (max(mine) <= 3, f"the worst regret, {max(mine):.2f}, is above 3"),
-            (mean(mine) < others[nearest], f"always taking {nearest} regrets no more ({others[nearest]:.2f})"),
-            (total <= 0.25, f"deciding costs {total:.0%}"),
+            (mean(mine) < others[nearest], f"always taking {nearest} has no more regret ({others[nearest]:.2f})"),
+            (total <= 0.25, f"deciding takes {total:.0%} of the time"),
         )
         if not holds
     ]
-    lines.append("What falls short: " + ("; ".join(short) if short else "none of these bounds") + ".")
+    lines.append(f"Bounds that are missed: {'; '.join(short) or 'none'}.")
     lines.append(NOTES)
     return "\n".join(lines)
 
 
-INTRODUCTION = """# How much of a network to keep: recorded trainings
+INTRODUCTION = """# How much of a network to keep: recorded training runs
 
-Made by `python docs/transfer.py` from `docs/transfer_runs.jsonl`, which `benchmarks/regret.py` records. {tasks} tasks
-with {seeds} seeds each: a task is a set of images, so many of each class, on a base at a size in pixels (`all`: every
-image that there is). The seed draws the images, a fifth of which are held out for validation, and decides the
-training. Every level is trained to the end with the default recipe (AdamW, cosine, no augmentation; 10 to 30 epochs),
-and scored on test images that nothing was chosen by: 200 of each class, the same for all seeds, or what the set has
-(153 photographs of ants and bees, 240 sketches). Bases: ResNet-20 from CIFAR-10, MobileNet 0.25 and MobileNetV2 from
-ImageNet.
+`python docs/transfer.py` writes this page from `docs/transfer_runs.jsonl`, which `benchmarks/regret.py` records. There
+are {tasks} tasks with {seeds} seeds each. A task is a set of images with a number of images per class (`all`: every
+image in the set), a base, and an image size in pixels. The seed draws the images, a fifth of which are held out for
+validation, and seeds the training. Every level is trained to the end with the default recipe (AdamW, cosine, no
+augmentation; 10 to 30 epochs) and scored on test images that played no part in any choice: 200 per class, the same for
+all seeds, or as many as the set has (153 photographs of ants and bees, 240 sketches). The bases are ResNet-20 from
+CIFAR-10, and MobileNet 0.25 and MobileNetV2 from ImageNet.
 
-`shift` is the domain shift by batch-norm statistics in nats per channel; below 0.1 images count as like the base's
-own. Scenarios are the textbook's: few and alike 1, many and alike 2, few and unlike 3, many and unlike 4, from 1,000
-images per class. Accuracy in points of top-1, mean over seeds; levels with the same cut have the same figure.
+`shift` is the domain shift by batch-norm statistics, in nats per channel; below 0.1 the images count as similar to the
+base's own. The scenarios are the textbook's: few and similar (1), many and similar (2), few and different (3), many and
+different (4), where many means 1,000 images per class or more. Accuracy is in points of top-1, as a mean over seeds;
+levels with the same cut have the same figure.
 """
 CHOICES = """
-What the textbook's rule and the advisor chose, and the points of top-1 by which the choice misses the best level of
-the task, both as means over the seeds. `deciding` is all that the advisor does: measuring, features, head and race.
+The choices of the textbook's rule and of the advisor, and their regret: how far the choice is below the best level of
+the task, in points of top-1, as a mean over seeds. `deciding` is everything that the advisor does: measuring, features,
+head and race.
 """
 REGRETS = """
 Regret over all tasks, in points of top-1:
 """
 NOTES = """
-To be read with care:
+Limits of these figures:
 
-- The best level of a task is the best of up to six means over three seeds, so its figure is too high by chance, and so
-  is every regret; on 153 or 240 test images one image is 0.65 or 0.42 points.
-- What the advisor expects before a race (`transfer.advisor.expected_gain`) was set with these trainings in view. It
-  has seven numbers: what photographs lose and others gain by training at all and by training more, how far that varies,
-  and how many parameters are too many for an image. Other data will be less kind.
-- How long trials are (a tenth, then two fifths of a training) was set with these tasks in view too: trials of a fifth
-  missed 3.3 points on one of them, since a level that trains much is at first worse than the head it began with.
-- What the race adds to what was expected before it comes from a few tasks; another three seeds would move it.
-- On photographs of ants and bees cross-validation on the training images preferred deeper levels that the test
-  images did not confirm, and the other way round: those figures hold for 153 images.
-- Seconds of training were taken while other programs ran on the same two cores, those of deciding with two tasks side
-  by side: their ratio is rough.
+- The best level of a task is the best of up to six means over three seeds, so its accuracy is optimistic, and every
+  regret is too high. On 153 or 240 test images, one image is 0.65 or 0.42 points.
+- The gain that the advisor expects before a race (`graft.transfer.advisor.expected_gain`) was set with these runs in
+  view. It has seven constants: how much photographs lose and other images gain by training at all and by training more
+  layers, how much that varies, and how many parameters per image are too many. On other data it will do less well.
+- The length of the trials (a tenth, then two fifths of the full training) was also set with these tasks in view: with
+  trials of a fifth, the regret on one of them was 3.3 points, because a level that trains many layers is at first worse
+  than the head that it started with.
+- What the race adds to the expectation before it comes from a few tasks; another three seeds would change it.
+- On the photographs of ants and bees, cross-validation on the training images preferred deeper levels that the test
+  images did not confirm, and vice versa: those figures hold for 153 images.
+- The seconds of training were measured while other programs ran on the same two cores, the seconds of deciding with two
+  tasks side by side, so their ratio is rough.
 """
 
 
 @dataclass(frozen=True)
 class Base:
-    """A base of the benchmark: the cut of every level, the part of the layers that it freezes, and its parameters."""
+    """A base of the benchmark: the cut of every level, the fraction that each cut freezes, and the parameter count.
+
+    Fractions are of the weight layers, and both count only what is before the head.
+    """
 
     cuts: dict[str, str]
     frozen: dict[str, float]
@@ -214,7 +224,7 @@ def bases() -> dict[str, Base]:
 
 
 def expected_best(outcome: Outcome, base: Base) -> str:
-    """The cut that the advisor would take if it went by what it expects before a race alone."""
+    """The cut that the advisor would take from its expectation before the race alone."""
     from graft.transfer.advisor import DIFFERENT, expected_gain
 
     similar, crowding = outcome.shift < DIFFERENT, base.parameters / outcome.images
@@ -223,11 +233,11 @@ def expected_best(outcome: Outcome, base: Base) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="fail if the page is not what would be made")
+    parser.add_argument("--check", action="store_true", help="change nothing; fail if the page is stale")
     made = page(read(RUNS), bases())
     if parser.parse_args().check:
         if PAGE.read_text(encoding="utf-8") != made:
-            sys.exit(f"expected {PAGE.name} to be made from {RUNS.name}, got another: run `python docs/transfer.py`")
+            sys.exit(f"expected {PAGE.name} as {RUNS.name} gives it, got other text: run python docs/transfer.py")
         return
     PAGE.write_text(made, encoding="utf-8")
 
