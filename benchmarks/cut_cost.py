@@ -34,6 +34,7 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 from graft.accounting.counting import account, by_group
+from graft.cli.process import keep_freed_memory
 from graft.data.dataset import TRAIN, WHOLE, Images
 from graft.data.loading import batches
 from graft.data.opening import open_dataset
@@ -42,8 +43,9 @@ from graft.features.extraction import extract
 from graft.images.preprocessing import Preprocessing
 from graft.models.network import Network, Section, freeze
 from graft.training.fitting import crown_precision
+from graft.training.history import Epoch
 from graft.training.inputs import ActivationInputs, Inputs, PixelInputs
-from graft.training.loop import Epoch, Watcher, fit_crown
+from graft.training.loop import Watcher, fit_crown
 from graft.training.recipe import Recipe
 from graft.transfer.levels import plan_level, weight_layers
 from graft.weights.base import untrained_base
@@ -186,7 +188,8 @@ def kept_inputs(trunk: Section, images: Images, preprocessing: Preprocessing) ->
 def usual_process(data: Path, name: str, cut: str, images: Images) -> Iterator[dict[str, Callable[[], float]]]:
     """The usual loops by name, each of which runs an epoch and returns its seconds, in a process of their own.
 
-    graft sets how the C library hands out memory, for the whole process that it trains in; who does not use it has not.
+    The command graft sets how the C library hands out memory in its process, as this script does for graft's own loop;
+    the usual loops run without that.
     """
     kinds = (FLOAT32, BFLOAT16) if processor_has_bfloat16() else (FLOAT32,)
     context = multiprocessing.get_context("spawn")
@@ -273,7 +276,7 @@ def take_turns(
                 seconds[contestant].append(epoch())
         began = time.perf_counter()
 
-    recipe = Recipe(epochs=1 + epochs, batch_size=BATCH_SIZE)
+    recipe = Recipe(epochs=1 + epochs, batch_size=BATCH_SIZE).resolve()
     fit_crown(crown, inputs, None, recipe, precision=precision, watcher=Watcher(epoch=turn))
     return {contestant: each[1:] for contestant, each in seconds.items()}
 
@@ -318,6 +321,7 @@ def print_tables(rows: list[Row]) -> None:
 
 def main() -> None:
     given = read_arguments()
+    keep_freed_memory()
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     if load > BUSY_LOAD:
         say(f"note: the machine is busy (load {load:.1f} over the last minute), the figures will suffer for it")

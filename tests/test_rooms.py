@@ -12,7 +12,7 @@ SOURCE = Path(graft.__file__).parent
 PACKAGE = "graft"
 
 # The table of the design, section 4, as it stands, by level. A room imports itself freely.
-GROUND = ("errors", "files", "html", "progress", "words")
+GROUND = ("errors", "files", "html", "progress", "seeding", "words")
 LEVELS: tuple[dict[str, tuple[str, ...]], ...] = (
     {"images": (), "models": (), "accounting": (), "evaluation": ()},
     {"data": ("images",), "weights": ("models", "images")},
@@ -51,6 +51,7 @@ ALLOWED: dict[str, set[str]] = {
     "files": set(),
     "html": set(),
     "progress": set(),
+    "seeding": set(),
     "words": set(),
     "__init__": {"accounting", "audit", "models", "progress", "serving", "training", "transfer", "weights"}
     | {"data", "workflows"},

@@ -21,7 +21,7 @@ import pytest
 from hostile import File, corpus
 from PIL import Image, ImageOps
 
-from graft.__main__ import silence_libraries
+from graft.cli.process import silence_libraries
 from graft.errors import ImageError
 from graft.images.decoding import decode_with_facts
 

@@ -18,16 +18,16 @@ from graft.images.resizing import to_square
 from graft.models.catalog import build
 from graft.models.network import Config, Network
 from graft.progress import Reporter
-from graft.training import loop
+from graft.training import descent
 from graft.training.inputs import ActivationInputs, PixelInputs
 from graft.training.learning_rate_range import RATE_RANGE_FILE, find_learning_rate, suggest
-from graft.training.loop import Fit, Watcher, fit_crown
+from graft.training.loop import CrownFit, Watcher, fit_crown
 from graft.training.recipe import Recipe
 from graft.weights.saved import load_model
 from graft.workflows.train import train
 
 PREPROCESSING = Preprocessing(size=32, mean=(0.5,), std=(0.5,), crop_fraction=1.0)
-RECIPE = Recipe(epochs=8, batch_size=16).resolved()
+RECIPE = Recipe(epochs=8, batch_size=16).resolve()
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def state(module: torch.nn.Module) -> dict[str, torch.Tensor]:
 def test_the_suggested_rate_trains_better_than_a_hundredth_of_it_and_than_one_that_diverged(
     letters: PixelInputs,
 ) -> None:
-    recipe = Recipe(epochs=20, batch_size=8, optimizer="sgd").resolved()
+    recipe = Recipe(epochs=20, batch_size=8, optimizer="sgd").resolve()
     found = find_learning_rate(network().split("input")[1], letters, recipe)
     assert found.losses[-1] > 4 * min(found.losses)
 
@@ -76,7 +76,7 @@ def test_the_suggested_rate_trains_better_than_a_hundredth_of_it_and_than_one_th
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd", "rmsprop"])
 def test_rates_grow_by_a_factor_around_that_of_the_recipe(optimizer: str, letters: PixelInputs) -> None:
-    recipe = Recipe(epochs=40, batch_size=16, optimizer=optimizer).resolved()
+    recipe = Recipe(epochs=40, batch_size=16, optimizer=optimizer).resolve()
     found = find_learning_rate(network().split("input")[1], letters, recipe)
     assert found.rates[0] == pytest.approx(recipe.learning_rate / 100)
     largest = min(100 * recipe.learning_rate, 10)
@@ -124,7 +124,7 @@ def test_the_same_seed_finds_the_same_rates_and_another_sees_other_batches(lette
 
 def test_batches_that_do_not_fit_into_memory_are_halved(letters: PixelInputs, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes, whole = [], find_learning_rate(network().split("input")[1], letters, RECIPE)
-    loss_of = loop.loss_of
+    loss_of = descent.loss_of
 
     def limited(crown: torch.nn.Module, x: torch.Tensor, *rest: object) -> torch.Tensor:
         sizes.append(len(x))
@@ -132,7 +132,7 @@ def test_batches_that_do_not_fit_into_memory_are_halved(letters: PixelInputs, mo
             raise RuntimeError("CUDA out of memory.")
         return loss_of(crown, x, *rest)
 
-    monkeypatch.setattr(loop, "loss_of", limited)
+    monkeypatch.setattr(descent, "loss_of", limited)
     halved = find_learning_rate(network().split("input")[1], letters, RECIPE)
     assert sizes[:3] == [16, 8, 8]
     assert halved.losses[:10] == pytest.approx(whole.losses[:10], rel=1e-4)
@@ -154,7 +154,7 @@ def test_a_loss_that_is_no_number_from_the_start_is_told(letters: PixelInputs) -
     net = network()
     with torch.no_grad():
         net.head.weight.fill_(float("nan"))
-    with pytest.raises(GraftError, match="expected a finite loss at a rate of"):
+    with pytest.raises(GraftError, match="expected a finite loss at a learning rate of"):
         find_learning_rate(net.split("input")[1], letters, RECIPE)
 
 
@@ -162,7 +162,7 @@ def test_the_rate_grows_with_the_time_where_there_is_little(
     letters: PixelInputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter(np.arange(0, 1000, 0.1).tolist())
-    monkeypatch.setattr("graft.training.learning_rate_range.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("graft.training.time_budget.time.perf_counter", lambda: next(clock))
     crown, recipe = network().split("input")[1], replace(RECIPE, epochs=100, learning_rate=1e-6)
     found = find_learning_rate(crown, letters, recipe, seconds=4.0)
     assert 25 <= len(found.rates) <= 30
@@ -196,7 +196,7 @@ def test_a_resumed_run_goes_on_at_the_rate_it_was_begun_with(
     def stop(*arguments: object, **more: object) -> None:
         raise KeyboardInterrupt
 
-    def seen(crown: torch.nn.Module, inputs: object, val: object, recipe: Recipe, **more: object) -> Fit:
+    def seen(crown: torch.nn.Module, inputs: object, val: object, recipe: Recipe, **more: object) -> CrownFit:
         rates.append(recipe.learning_rate)
         return fit_crown(crown, inputs, val, recipe, **{**more, "watcher": Watcher()})
 

@@ -15,13 +15,14 @@ from graft.images.preprocessing import Preprocessing
 from graft.images.resizing import to_square
 from graft.models.catalog import build
 from graft.models.network import Config, Network, freeze
+from graft.training.descent import loss_of, mixed, shuffled
+from graft.training.history import Epoch, epoch_to_keep
 from graft.training.inputs import ActivationInputs, PixelInputs, SomeInputs
-from graft.training.loop import Epoch, Fit, Watcher, _order, crown_logits, epoch_to_keep, fit_crown, loss_of, mixed
-from graft.training.optimizer import drop_out
-from graft.training.recipe import Recipe
+from graft.training.loop import CrownFit, Watcher, crown_logits, fit_crown
+from graft.training.recipe import Recipe, ResolvedRecipe
 
 PREPROCESSING = Preprocessing(size=32, mean=(0.5,), std=(0.5,), crop_fraction=1.0)
-RECIPE = Recipe(epochs=4, batch_size=16, learning_rate=2e-3)
+RECIPE = Recipe(epochs=4, batch_size=16, learning_rate=2e-3).resolve()
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def test_the_frozen_trunk_does_not_move_by_a_bit_and_the_crown_does(letters: tup
     for split in (train, val):
         x = torch.cat([trunk(x).detach() for x, _ in split.batches(np.arange(len(split.labels)), 64)])
         inputs.append(ActivationInputs((x,), split.labels))
-    found = fit_crown(crown, inputs[0], inputs[1], Recipe(epochs=8, learning_rate=3e-3))
+    found = fit_crown(crown, inputs[0], inputs[1], Recipe(epochs=8, learning_rate=3e-3).resolve())
     assert found.kept > 0
     for name, tensor in net.state_dict().items():
         frozen = name in trunk.state_dict()
@@ -75,7 +76,7 @@ def test_auxiliary_classifiers_train_with_their_share_of_the_loss() -> None:
         parts = [torch.nn.functional.cross_entropy(each, labels) for each in (logits, others["aux1"], others["aux2"])]
     assert torch.isclose(loss_of(crown, x, labels), parts[0] + 0.3 * parts[1] + 0.3 * parts[2])
     before = state(net)
-    fit_crown(crown, inputs, inputs, Recipe(epochs=2, batch_size=6, learning_rate=1e-3, warmup=0))
+    fit_crown(crown, inputs, inputs, Recipe(epochs=2, batch_size=6, learning_rate=1e-3, warmup=0).resolve())
     moved = {name for name, tensor in net.state_dict().items() if not torch.equal(tensor, before[name])}
     assert {"aux1.fc2.weight", "aux2.conv.conv.weight", "fc.weight"} <= moved
     assert not any(name in trunk.state_dict() for name in moved)
@@ -97,7 +98,7 @@ def test_training_learns_and_keeps_one_of_its_best_epochs(letters: tuple[PixelIn
     train, val = letters
     net = network()
     _, crown = net.split("input")
-    found = fit_crown(crown, train, val, Recipe(epochs=16, batch_size=8, learning_rate=3e-3))
+    found = fit_crown(crown, train, val, Recipe(epochs=16, batch_size=8, learning_rate=3e-3).resolve())
     kept = found.history[found.kept].val_top1
     assert found.kept == epoch_to_keep(found.history, len(val.labels))
     assert kept > 0.5
@@ -110,7 +111,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(letters: tupl
     results = []
     for seed in (3, 3, 4):
         net = network()
-        fit_crown(net.split("input")[1], *letters, Recipe(epochs=1, learning_rate=1e-3), seed=seed)
+        fit_crown(net.split("input")[1], *letters, Recipe(epochs=1, learning_rate=1e-3).resolve(), seed=seed)
         results.append(state(net))
     assert all(torch.equal(results[0][name], results[1][name]) for name in results[0])
     assert not all(torch.equal(results[0][name], results[2][name]) for name in results[0])
@@ -141,9 +142,9 @@ def test_a_training_that_was_stopped_ends_where_it_would_have_ended(
 
 def test_a_checkpoint_of_other_settings_is_refused(letters: tuple[PixelInputs, PixelInputs], tmp_path: Path) -> None:
     checkpoint = tmp_path / "last.safetensors"
-    fit_crown(network().split("input")[1], *letters, Recipe(epochs=1), checkpoint=checkpoint)
+    fit_crown(network().split("input")[1], *letters, Recipe(epochs=1).resolve(), checkpoint=checkpoint)
     with pytest.raises(GraftError, match="other settings"):
-        fit_crown(network().split("input")[1], *letters, Recipe(epochs=2), checkpoint=checkpoint)
+        fit_crown(network().split("input")[1], *letters, Recipe(epochs=2).resolve(), checkpoint=checkpoint)
 
 
 def test_a_loss_that_is_no_number_stops_the_training(letters: tuple[PixelInputs, PixelInputs]) -> None:
@@ -151,25 +152,42 @@ def test_a_loss_that_is_no_number_stops_the_training(letters: tuple[PixelInputs,
     with pytest.raises(GraftError, match="finite loss"), torch.no_grad():
         net.head.weight.fill_(float("nan"))
         with torch.enable_grad():
-            fit_crown(net.split("input")[1], *letters, Recipe(epochs=1))
+            fit_crown(net.split("input")[1], *letters, Recipe(epochs=1).resolve())
 
 
 def test_zero_epochs_leave_the_crown_as_it_was(letters: tuple[PixelInputs, PixelInputs]) -> None:
     net = network()
     before = copy.deepcopy(state(net))
-    found = fit_crown(net.split("input")[1], *letters, Recipe(epochs=0))
+    found = fit_crown(net.split("input")[1], *letters, Recipe(epochs=0).resolve())
     assert found.kept == 0
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
 
 
-def test_a_single_image_left_over_does_not_reach_batch_norm() -> None:
-    # 17 images in batches of 16: a batch of one would make batch norm of 1 x 1 maps fail.
-    values = torch.randn(17, 1, 28, 28, generator=torch.Generator().manual_seed(0))
-    inputs = ActivationInputs((values,), np.arange(17) % 2)
+@pytest.mark.parametrize(("images", "batch_size"), [(17, 16), (5, 1), (2, 1), (1, 32)])
+def test_a_single_image_trains_where_batch_norm_has_no_statistics_of_it(images: int, batch_size: int) -> None:
+    # Maps of one pixel, which batch norm of a batch of one would refuse.
+    values = torch.randn(images, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    inputs = ActivationInputs((values,), np.arange(images) % 2)
     torch.manual_seed(0)
-    crown = build(Config("mobilenet_v1_025", classes=2, channels=1)).split("input")[1]
-    found = fit_crown(crown, inputs, inputs, Recipe(epochs=1, batch_size=16))
+    net = build(Config("mobilenet_v1_025", classes=2, channels=1))
+    before = state(net)
+    found = fit_crown(net.split("input")[1], inputs, None, Recipe(epochs=1, batch_size=batch_size).resolve())
     assert np.isfinite(found.history[-1].train_loss)
+    assert not torch.equal(net.head.weight, before[f"{net.head_name}.weight"])
+    assert all(torch.isfinite(tensor).all() for tensor in net.state_dict().values())
+
+
+def test_every_image_counts_in_every_epoch() -> None:
+    inputs = ActivationInputs((torch.zeros(33, 1),), np.arange(33) % 2)
+    assert sorted(shuffled(inputs, "uniform", 0, 1)) == list(range(33))
+
+
+def test_a_recipe_that_leaves_something_open_is_refused(letters: tuple[PixelInputs, PixelInputs]) -> None:
+    # What it leaves open would be settled for a random start, at ten times the learning rate of a pretrained one.
+    with pytest.raises(TypeError, match="expected a recipe with nothing left open, got a Recipe: call its `resolve`"):
+        fit_crown(network().split("input")[1], *letters, Recipe(epochs=1))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="learning_rate"):
+        ResolvedRecipe(epochs=1)  # type: ignore[call-arg]
 
 
 def lenet(seed: int = 0) -> Network:
@@ -178,7 +196,9 @@ def lenet(seed: int = 0) -> Network:
     return build(Config("lenet5", classes=5, channels=1))
 
 
-def steps_of(net: Network, splits: tuple[PixelInputs, PixelInputs], recipe: Recipe, **more: Any) -> tuple[Fit, list]:
+def steps_of(
+    net: Network, splits: tuple[PixelInputs, PixelInputs], recipe: ResolvedRecipe, **more: Any
+) -> tuple[CrownFit, list]:
     """The training, and the weights that `net` had after every epoch, whichever were kept."""
     states: list[dict[str, torch.Tensor]] = []
     found = fit_crown(
@@ -205,7 +225,7 @@ def test_smoothing_and_class_weights_change_the_loss_as_by_hand() -> None:
 def test_clipping_bounds_the_norm_of_the_gradient(clip: float, letters: tuple[PixelInputs, PixelInputs]) -> None:
     net = lenet()
     before = state(net)
-    recipe = Recipe(1, 60, 0.01, weight_decay=0.0, optimizer="sgd", schedule="constant", clip_grad_norm=clip)
+    recipe = Recipe(1, 60, 0.01, weight_decay=0.0, optimizer="sgd", schedule="constant", clip_grad_norm=clip).resolve()
     _, (_, after) = steps_of(net, letters, recipe)
     # Nesterov's first step is 1.9 times the gradient.
     moved = torch.cat([(after[name] - before[name]).flatten() for name in before]).norm() / (1.9 * 0.01)
@@ -225,7 +245,9 @@ def test_accumulated_batches_make_the_step_of_a_larger_one(
     results = []
     for batch_size, accumulate in ((16, 1), (8, 2), (4, 4)):
         net = lenet()
-        recipe = Recipe(2, batch_size, 0.05, optimizer="sgd", accumulate_steps=accumulate, class_weights=class_weights)
+        recipe = Recipe(
+            2, batch_size, 0.05, optimizer="sgd", accumulate_steps=accumulate, class_weights=class_weights
+        ).resolve()
         results.append(steps_of(net, (train, val), recipe)[1][-1])
     for other in results[1:]:
         for name, tensor in results[0].items():
@@ -235,7 +257,7 @@ def test_accumulated_batches_make_the_step_of_a_larger_one(
 
 def test_training_stops_when_patience_is_at_an_end(letters: tuple[PixelInputs, PixelInputs], tmp_path: Path) -> None:
     # Nothing is learnt at such a rate, and nothing gets better.
-    recipe = Recipe(30, 16, 5.0, optimizer="sgd", schedule="constant", clip_grad_norm=1.0, patience=2)
+    recipe = Recipe(30, 16, 5.0, optimizer="sgd", schedule="constant", clip_grad_norm=1.0, patience=2).resolve()
     checkpoint = tmp_path / "last.safetensors"
     found, _ = steps_of(lenet(), letters, recipe, checkpoint=checkpoint)
     best = max(found.history, key=lambda epoch: (epoch.val_top1, -epoch.val_loss))
@@ -250,7 +272,7 @@ def test_the_moving_average_is_the_one_computed_by_hand_and_is_what_is_kept(
 ) -> None:
     net = network()
     # One step per epoch, so that the weights after every step are seen.
-    found, states = steps_of(net, letters, Recipe(6, 60, 2e-3, ema_decay=0.3))
+    found, states = steps_of(net, letters, Recipe(6, 60, 2e-3, ema_decay=0.3).resolve())
     assert found.kept > 0
     average = states[0]
     for step, after in enumerate(states[1 : found.kept + 1], 1):
@@ -268,7 +290,7 @@ def test_the_moving_average_is_the_one_computed_by_hand_and_is_what_is_kept(
 
 def test_every_stage_moves_at_the_rate_that_the_table_says(letters: tuple[PixelInputs, PixelInputs]) -> None:
     net = network()
-    recipe = Recipe(1, 60, 1e-3, weight_decay=0.0, schedule="constant", layer_decay=0.5)
+    recipe = Recipe(1, 60, 1e-3, weight_decay=0.0, schedule="constant", layer_decay=0.5).resolve()
     _, (before, after) = steps_of(net, letters, recipe)
     # Adam's first step is the rate itself, whatever the gradient.
     rates = {"conv1": 0.0625e-3, "layer1": 0.125e-3, "layer2": 0.25e-3, "layer3": 0.5e-3, "linear": 1e-3}
@@ -284,7 +306,9 @@ def test_plateau_and_average_go_on_as_if_never_stopped(
     optimizer: str, letters: tuple[PixelInputs, PixelInputs], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("graft.training.schedules.PLATEAU_EPOCHS", 1)
-    recipe = Recipe(7, 16, 0.02, optimizer=optimizer, schedule="plateau", ema_decay=0.5, patience=5, layer_decay=0.8)
+    recipe = Recipe(
+        7, 16, 0.02, optimizer=optimizer, schedule="plateau", ema_decay=0.5, patience=5, layer_decay=0.8
+    ).resolve()
     whole = lenet()
     found, _ = steps_of(whole, letters, recipe)
     assert found.history[-1].learning_rate < 0.02
@@ -319,7 +343,7 @@ def test_no_optimizer_moves_what_is_frozen(optimizer: str, letters: tuple[PixelI
     before = state(net)
     recipe = Recipe(
         2, 16, 1e-3, weight_decay=0.1, optimizer=optimizer, ema_decay=0.5, layer_decay=0.5, clip_grad_norm=1.0
-    )
+    ).resolve()
     states: list[dict[str, torch.Tensor]] = []
     fit_crown(crown, *inputs, recipe, watcher=Watcher(lambda history: states.append(state(net))))
     for name, parameter in net.named_parameters():
@@ -329,7 +353,7 @@ def test_no_optimizer_moves_what_is_frozen(optimizer: str, letters: tuple[PixelI
 
 @pytest.mark.parametrize("schedule", ["one-cycle", "step", "plateau", "constant", "lenet"])
 def test_every_schedule_learns(schedule: str, letters: tuple[PixelInputs, PixelInputs]) -> None:
-    found = fit_crown(lenet().split("input")[1], *letters, Recipe(12, 16, 3e-3, schedule=schedule))
+    found = fit_crown(lenet().split("input")[1], *letters, Recipe(12, 16, 3e-3, schedule=schedule).resolve())
     assert max(epoch.val_top1 for epoch in found.history) > 0.5
 
 
@@ -349,7 +373,7 @@ class Cramped(torch.nn.Module):
 def test_a_batch_that_memory_has_no_room_for_is_run_in_parts_that_make_the_same_step(
     letters: tuple[PixelInputs, PixelInputs],
 ) -> None:
-    recipe = Recipe(2, 32, 0.05, optimizer="sgd")
+    recipe = Recipe(2, 32, 0.05, optimizer="sgd").resolve()
     cramped, roomy = Cramped(lenet()), lenet()
     fit_crown(cramped, *letters, recipe)
     fit_crown(roomy, *letters, replace(recipe, batch_size=8, accumulate_steps=4))
@@ -365,7 +389,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(letters: tuple[PixelInp
             raise RuntimeError("shapes do not match")
 
     with pytest.raises(RuntimeError, match="shapes do not match"):
-        fit_crown(Broken(lenet()), *letters, Recipe(epochs=1))
+        fit_crown(Broken(lenet()), *letters, Recipe(epochs=1).resolve())
 
 
 def test_without_anything_held_out_the_last_epoch_is_kept(letters: tuple[PixelInputs, PixelInputs]) -> None:
@@ -380,9 +404,9 @@ def test_without_anything_held_out_the_last_epoch_is_kept(letters: tuple[PixelIn
 def test_balanced_sampling_draws_rare_classes_as_often() -> None:
     labels = np.array([0] * 900 + [1] * 90 + [2] * 10)
     inputs = ActivationInputs((torch.zeros(1000, 1),), labels)
-    drawn = np.bincount(labels[_order(inputs, 32, "balanced", 0, 1)], minlength=3) / 1000
+    drawn = np.bincount(labels[shuffled(inputs, "balanced", 0, 1)], minlength=3) / 1000
     assert drawn == pytest.approx([1 / 3] * 3, abs=0.05)
-    assert np.bincount(labels[_order(inputs, 32, "uniform", 0, 1)]).tolist() == [900, 90, 10]
+    assert np.bincount(labels[shuffled(inputs, "uniform", 0, 1)]).tolist() == [900, 90, 10]
 
 
 @pytest.mark.parametrize("sampling", ["uniform", "balanced"])
@@ -390,32 +414,16 @@ def test_a_image_of_three_times_the_weight_is_drawn_three_times_as_often(samplin
     labels = np.repeat([0, 1], 500)
     weights = np.tile(np.array([0, 1, 1, 3], np.float32), 250)
     inputs = SomeInputs(ActivationInputs((torch.zeros(1000, 1),), labels, weights), np.arange(1000))
-    drawn = _order(inputs, 32, sampling, 0, 1)
+    drawn = shuffled(inputs, sampling, 0, 1)
     assert np.bincount(drawn % 4) / len(drawn) == pytest.approx([0, 0.2, 0.2, 0.6], abs=0.05)
     assert (labels[drawn] == 0).mean() == pytest.approx(0.5, abs=0.05)
-
-
-@pytest.mark.parametrize("name", ["resnet20", "mobilenet_v1_025"])
-def test_dropout_leaves_out_parts_of_what_the_head_sees_in_training_only(name: str) -> None:
-    torch.manual_seed(0)
-    crown = build(Config(name, classes=3)).split("input")[1]
-    seen: list[torch.Tensor] = []
-    head = next(module for module in crown.modules() if isinstance(module, torch.nn.Linear))
-    head.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
-    x = torch.randn(4, 3, 32, 32)
-    with drop_out(crown, 0.5), torch.no_grad():
-        crown.train()(x)
-        crown.eval()(x)
-    # Half of what is not zero anyway.
-    left = [float((values != 0).float().mean()) for values in seen]
-    assert left[0] < 0.7 * left[1]
 
 
 @pytest.mark.parametrize("way", ["mixup", "cutmix"])
 def test_mixed_images_train_towards_mixed_labels(way: str, letters: tuple[PixelInputs, PixelInputs]) -> None:
     net = network()
     crown = net.split("input")[1]
-    settings = Recipe(**{way: 1.0}).resolved()
+    settings = Recipe(**{way: 1.0}).resolve()
     x, y = next(letters[0].batches(np.arange(16), 16))
     batches = list(mixed([(x, y)], settings, crown, torch.Generator().manual_seed(0)))
     again = list(mixed([(x, y)], settings, crown, torch.Generator().manual_seed(0)))
@@ -433,7 +441,7 @@ def test_bfloat16_trains_nearly_as_float32(letters: tuple[PixelInputs, PixelInpu
     results = {}
     for precision in ("float32", "bfloat16"):
         net = network()
-        found = fit_crown(net.split("input")[1], *letters, Recipe(4, 16, 1e-3), precision=precision)
+        found = fit_crown(net.split("input")[1], *letters, Recipe(4, 16, 1e-3).resolve(), precision=precision)
         results[precision] = found.history[-1].train_loss
         assert all(tensor.dtype != torch.bfloat16 for tensor in net.state_dict().values())
     assert results["bfloat16"] == pytest.approx(results["float32"], rel=0.1)

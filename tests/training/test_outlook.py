@@ -18,7 +18,7 @@ def network():
 
 @pytest.mark.parametrize(("level", "frozen"), [("head", 10), ("stages:2", 7), ("all", 0)])
 def test_frozen_stages_cost_one_pass_and_training_stages_three_in_every_epoch(level, frozen, network):
-    found = outlook(network, plan_level(level, network, True), Recipe(epochs=6).resolved(True), 5, 100, (3, 224, 224))
+    found = outlook(network, plan_level(level, network, True), Recipe(epochs=6).resolve(True), 5, 100, (3, 224, 224))
     table = account(network, (3, 224, 224))
     assert [row.stage for row in found.stages] == [stage.name for stage in network.stages]
     # The new head has five classes.
@@ -33,7 +33,7 @@ def test_frozen_stages_cost_one_pass_and_training_stages_three_in_every_epoch(le
 
 
 def test_as_is_trains_nothing_and_keeps_the_classes(network):
-    found = outlook(network, plan_level("as-is", network, True), Recipe().resolved(True), 2, 10, (3, 224, 224))
+    found = outlook(network, plan_level("as-is", network, True), Recipe().resolve(True), 2, 10, (3, 224, 224))
     assert not any(row.trains for row in found.stages)
     assert found.stages[-1].parameters == 1281 * 1000
     assert found.trained_parameters == found.epochs == 0

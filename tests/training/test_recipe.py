@@ -18,13 +18,13 @@ from graft.models.catalog import build
 from graft.models.network import Config
 from graft.training.optimizer import build_optimizer, parameter_groups, stage_shares, weights_of_classes
 from graft.training.recipe import Recipe, check_recipe
-from graft.training.schedules import lenet, one_cycle, plateau, rate_at, stale_epochs, step
+from graft.training.schedules import learning_rate_at, lenet_table, one_cycle, plateau, stale_epochs, step_decay
 from graft.workflows.train import train
 
 
 def test_the_rate_climbs_to_its_peak_and_falls_to_nothing() -> None:
-    recipe = Recipe(learning_rate=1e-3, warmup=0.1).resolved()
-    rates = [rate_at(recipe, done, 1) for done in np.linspace(0, 1, 101)]
+    recipe = Recipe(learning_rate=1e-3, warmup=0.1).resolve()
+    rates = [learning_rate_at(recipe, done, 1) for done in np.linspace(0, 1, 101)]
     assert 0 < rates[0] < 1e-3 / 5
     assert rates[10] == max(rates) == pytest.approx(1e-3)
     assert rates[55] == pytest.approx(5e-4)
@@ -38,14 +38,14 @@ def test_one_cycle_starts_low_peaks_at_thirty_per_cent_and_ends_lower() -> None:
 
 
 def test_steps_come_at_half_and_at_three_quarters() -> None:
-    rates = [step(0.1, done) for done in (0, 0.49, 0.5, 0.74, 0.75, 1)]
+    rates = [step_decay(0.1, done) for done in (0, 0.49, 0.5, 0.74, 0.75, 1)]
     assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
 
 
 def test_lenet_follows_its_table_pass_by_pass() -> None:
     table = [5e-4] * 2 + [2e-4] * 3 + [1e-4] * 3 + [5e-5] * 4 + [1e-5] * 8
-    assert [lenet(5e-4, epoch) for epoch in range(1, 21)] == pytest.approx(table)
-    assert lenet(1.0, 3) == pytest.approx(0.4)
+    assert [lenet_table(5e-4, epoch) for epoch in range(1, 21)] == pytest.approx(table)
+    assert lenet_table(1.0, 3) == pytest.approx(0.4)
 
 
 def test_a_plateau_divides_by_ten_when_accuracy_stops_improving() -> None:
@@ -58,8 +58,8 @@ def test_a_plateau_divides_by_ten_when_accuracy_stops_improving() -> None:
 
 @pytest.mark.parametrize("schedule", ["cosine", "one-cycle", "step", "plateau", "constant", "lenet"])
 def test_no_schedule_exceeds_the_rate_that_was_asked_for(schedule: str) -> None:
-    recipe = Recipe(learning_rate=0.02, schedule=schedule).resolved()
-    rates = [rate_at(recipe, done, 1 + int(20 * done), [0.5]) for done in np.linspace(0, 1, 101)]
+    recipe = Recipe(learning_rate=0.02, schedule=schedule).resolve()
+    rates = [learning_rate_at(recipe, done, 1 + int(20 * done), [0.5]) for done in np.linspace(0, 1, 101)]
     assert max(rates) == pytest.approx(0.02)
     assert (min(rates) == max(rates)) == (schedule in ("constant", "plateau"))
 
@@ -100,23 +100,23 @@ def test_weight_decay_spares_norms_and_biases() -> None:
     [("adamw", torch.optim.AdamW, 1e-2), ("sgd", torch.optim.SGD, 5e-4), ("rmsprop", torch.optim.RMSprop, 4e-5)],
 )
 def test_every_optimizer_has_the_decay_that_suits_it(name: str, kind: type, decay: float) -> None:
-    resolved = Recipe(optimizer=name).resolved()
+    resolved = Recipe(optimizer=name).resolve()
     optimizer = build_optimizer(torch.nn.Linear(3, 2), resolved)
     assert type(optimizer) is kind
     assert [group["weight_decay"] for group in optimizer.param_groups] == [decay, 0.0]
-    asked = Recipe(optimizer=name, weight_decay=0.02, learning_rate=0.3, epochs=7).resolved(pretrained=True)
+    asked = Recipe(optimizer=name, weight_decay=0.02, learning_rate=0.3, epochs=7).resolve(pretrained=True)
     assert (asked.weight_decay, asked.learning_rate, asked.epochs) == (0.02, 0.3, 7)
-    assert Recipe(optimizer=name).resolved(pretrained=True).learning_rate < resolved.learning_rate
+    assert Recipe(optimizer=name).resolve(pretrained=True).learning_rate < resolved.learning_rate
 
 
 def test_a_pretrained_start_gets_a_rate_by_its_size_and_epochs_by_its_images() -> None:
     recipe = Recipe()
-    small, large = (recipe.resolved(True, parameters=count).learning_rate for count in (250_000, 100_000_000))
+    small, large = (recipe.resolve(True, parameters=count).learning_rate for count in (250_000, 100_000_000))
     assert (small, large) == pytest.approx((2e-3, 1e-4))
-    epochs = [recipe.resolved(True, images=count).epochs for count in (20, 640, 5_000_000)]
+    epochs = [recipe.resolve(True, images=count).epochs for count in (20, 640, 5_000_000)]
     # 20 images are one step an epoch, 640 are twenty.
     assert epochs == [30, 15, 10]
-    assert recipe.resolved(images=20).epochs == recipe.resolved().epochs == 30
+    assert recipe.resolve(images=20).epochs == recipe.resolve().epochs == 30
 
 
 def test_balanced_weights_give_every_class_the_same_sum() -> None:

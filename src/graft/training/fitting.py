@@ -23,10 +23,13 @@ from graft.images.augmenting import STRENGTHS, View
 from graft.images.preprocessing import Preprocessing
 from graft.models.network import INPUT, Network, body_parameter_count, freeze
 from graft.progress import NOBODY, Reporter
+from graft.seeding import seeded
+from graft.training.history import Epoch
 from graft.training.inputs import ActivationInputs, ImageInputs, Inputs, PixelInputs, SomeInputs, view_of
 from graft.training.learning_rate_range import RATE_RANGE_FILE, RateRange, find_learning_rate
-from graft.training.loop import Budget, Epoch, Watcher, crown_logits, fit_crown
+from graft.training.loop import Watcher, crown_logits, fit_crown
 from graft.training.recipe import Recipe, ResolvedRecipe
+from graft.training.time_budget import Budget
 from graft.transfer.class_names.matching import note_on_others
 from graft.transfer.head import HeadFit, fit_head
 from graft.transfer.levels import Plan
@@ -82,11 +85,13 @@ class Trained:
 
 
 def fit_level(work: Work) -> Trained:
-    if work.plan.level == "as-is":
-        return _fit_nothing(work)
-    if work.plan.cut == work.base.network.cuts[-2]:
-        return _fit_head(work)
-    return _fit_crown(work)
+    """Train the base's network at the level of the plan, and leave the random state of the process as it was."""
+    with seeded(work.seed, work.choice.device):
+        if work.plan.level == "as-is":
+            return _fit_nothing(work)
+        if work.plan.cut == work.base.network.cuts[-2]:
+            return _fit_head(work)
+        return _fit_crown(work)
 
 
 def _fit_nothing(work: Work) -> Trained:
@@ -149,7 +154,7 @@ def _fit_crown(work: Work) -> Trained:
         put_head(network, fit_head(features[0], shown.labels, classes, work.seed, 1, shown.groups, shown.weights))
     else:
         network.new_head(len(dataset.classes))
-    resolved = work.recipe.resolved(
+    resolved = work.recipe.resolve(
         work.base.pretrained,
         parameters=body_parameter_count(network),
         images=len(dataset.splits[TRAIN]),

@@ -1,46 +1,48 @@
-"""The learning-rate range test: which rate suits a crown, found by taking steps at ever larger ones.
+"""The learning-rate range test: which learning rate suits a crown, found by taking steps at ever larger ones.
 
 Smith 2017, "Cyclical learning rates for training neural networks", arXiv 1506.01186, section 3.3. Differs, as in
-fast.ai: from step to step the rate grows by a factor, not by an amount, and the loss is watched, not the accuracy.
+fast.ai: from step to step the learning rate grows by a factor, not by an amount, and the loss is watched, not the
+accuracy.
 """
 
 import copy
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 
 import numpy as np
-import torch
 from torch import nn
 
 from graft.errors import GraftError, InputError
 from graft.features.engine import Precision
-from graft.training.allocator import keep_freed_memory
+from graft.seeding import seeded
+from graft.training.descent import GradientDescent
 from graft.training.inputs import Inputs
-from graft.training.loop import Parts, as_memory_allows, groups_of, take_step
-from graft.training.optimizer import build_optimizer, drop_out, weights_of_classes
+from graft.training.memory import Batching, as_memory_allows
 from graft.training.recipe import ResolvedRecipe
+from graft.training.time_budget import Clock
+from graft.training.training_mode import training_mode
 
 RATE_RANGE_FILE = "rate_range.json"
 # Half of the steps of the training, within these limits; in a hurry fewer, but no less than the last.
 MOST_STEPS, USUAL_LEAST_STEPS, LEAST_STEPS = 100, 50, 20
-# Rates from a hundredth to a hundred times that of the recipe, or to the largest that a recipe takes.
+# From a hundredth to a hundred times the learning rate of the recipe, or to the largest that a recipe takes.
 SPAN, LARGEST_RATE = 100.0, 10.0
-# Of the average of the losses before, in the next one; and steps at the smallest rate until there is one to compare to.
+# Of the average of the losses before, in the next one; and steps at the smallest learning rate until there is one to
+# compare with.
 SMOOTHING, SETTLING_STEPS = 0.9, 10
 # The test ends when the loss is this many times its least.
 DIVERGED = 4.0
 # How far above its least the loss may be by chance, in its median move from step to step: four standard deviations.
 TOLERANCE = 13.6
-# The part of the largest harmless rate that is suggested.
+# The part of the largest harmless learning rate that is suggested.
 SHARE = 0.2
 
 
 @dataclass(frozen=True)
 class RateRange:
-    """Rates of the head in the order they were tried, the smoothed loss when each was, and the one to train with."""
+    """Learning rates of the head in the order they were tried, the smoothed loss at each, and the one to train with."""
 
     rates: tuple[float, ...]
     losses: tuple[float, ...]
@@ -58,57 +60,39 @@ def find_learning_rate(
     seconds: float = math.inf,
     step: Callable[[int, int], None] = lambda done, total: None,
 ) -> RateRange:
-    """Train a copy of `crown` for up to 110 steps at ever larger rates, until the loss is four times its least.
+    """Train a copy of `crown` for up to 110 steps at ever larger learning rates, until the loss is fourfold.
 
-    Rates are around that of `recipe`, whose optimizer, batches, regularisation and shares of the rate by stage are
-    used. `crown` and torch's random state are left as they were. With `seconds`, the rate grows with the time that has
+    These are around that of `recipe`, whose optimizer, batches, regularisation and shares by stage are used. `crown`
+    and torch's random state are left as they were. With `seconds`, the learning rate grows with the time that has
     passed where that is faster. `step` is told of steps done of all. Raises InputError when there is time for too few
-    steps, GraftError when the loss is no number from the start.
+    steps, GraftError when the loss is not finite from the start.
     """
-    with torch.random.fork_rng([] if device == "cpu" else [torch.device(device)]):
-        return as_memory_allows(
-            recipe, lambda parts: _try_rates(crown, train, recipe, parts, seed, device, precision, seconds, step)
-        )
+
+    def attempt(batching: Batching) -> RateRange:
+        descent = GradientDescent(copy.deepcopy(crown), train, recipe, batching, seed, device, precision)
+        return _try_rates(descent, seconds, step)
+
+    return as_memory_allows(recipe, attempt)
 
 
-def _try_rates(
-    crown: nn.Module,
-    train: Inputs,
-    recipe: ResolvedRecipe,
-    parts: Parts,
-    seed: int,
-    device: str,
-    precision: Precision,
-    seconds: float,
-    step: Callable[[int, int], None],
-) -> RateRange:
-    from accelerate import Accelerator
-
-    accelerator = Accelerator(cpu=device == "cpu")
-    if device == "cpu":
-        keep_freed_memory()
-    crown = copy.deepcopy(crown).to(device).to(memory_format=torch.channels_last).train()
-    optimizer = build_optimizer(crown, recipe)
-    class_weights = weights_of_classes(train.labels, recipe.class_weights, device)
-    torch.manual_seed(seed)
-    generator = torch.Generator().manual_seed(seed)
-    groups = chain.from_iterable(groups_of(train, parts, recipe.sampling, seed, epoch) for epoch in count(1))
-    steps_of_training = recipe.epochs * math.ceil(len(train.labels) / (recipe.batch_size * recipe.accumulate_steps))
-    steps = min(max(steps_of_training // 2, USUAL_LEAST_STEPS), MOST_STEPS)
+def _try_rates(descent: GradientDescent, seconds: float, step: Callable[[int, int], None]) -> RateRange:
+    crown, recipe = descent.crown, descent.recipe
+    steps = min(max(recipe.epochs * descent.steps_per_epoch // 2, USUAL_LEAST_STEPS), MOST_STEPS)
     smallest, largest = recipe.learning_rate / SPAN, min(recipe.learning_rate * SPAN, LARGEST_RATE)
     rates: list[float] = []
     losses: list[float] = []
-    average, began = 0.0, time.perf_counter()
-    with drop_out(crown, recipe.dropout):
-        for number, group in zip(range(-SETTLING_STEPS, steps), groups, strict=False):
-            passed = (time.perf_counter() - began) / max(seconds, 1e-3)
+    average, clock = 0.0, Clock.start(limit=max(seconds, 1e-3))
+    crown.train()
+    with seeded(descent.seed, descent.device), training_mode(crown, recipe.dropout):
+        every_epoch = chain.from_iterable(descent.steps(epoch) for epoch in count(1))
+        for number, batches in zip(range(-SETTLING_STEPS, steps), every_epoch, strict=False):
+            passed = clock.share()
             if passed >= 1:
                 if number < LEAST_STEPS:
                     raise _too_late(max(0, number), seconds)
                 break
             rate = smallest * (largest / smallest) ** max(0.0, number / (steps - 1), passed)
-            loss, _ = take_step(crown, group, rate, optimizer, recipe, class_weights, generator, accelerator, precision)
-            average = SMOOTHING * average + (1 - SMOOTHING) * float(loss)
+            average = SMOOTHING * average + (1 - SMOOTHING) * float(descent.step(batches, rate))
             smoothed = average / (1 - SMOOTHING ** (number + 1 + SETTLING_STEPS))
             if not math.isfinite(smoothed):
                 break
@@ -120,7 +104,9 @@ def _try_rates(
             if smoothed > DIVERGED * min(losses):
                 break
     if len(rates) < 2:
-        raise GraftError(f"expected a finite loss at a rate of {smallest:.1g}, got none: check the weights of the base")
+        raise GraftError(
+            f"expected a finite loss at a learning rate of {smallest:.1g}, got none: check the weights of the base"
+        )
     return RateRange(tuple(rates), tuple(losses), suggest(rates, losses))
 
 
@@ -132,13 +118,13 @@ def _too_late(steps: int, seconds: float) -> InputError:
 
 
 def suggest(rates: Sequence[float], losses: Sequence[float]) -> float:
-    """A fifth of the largest rate at which the smoothed loss is still at its least, as far as chance lets one tell.
+    """A fifth of the largest learning rate at which the smoothed loss is still at its least, as far as chance shows.
 
     fast.ai looks for the steepest descent, which is a matter of luck where a head was solved to its optimum before: the
     loss falls little then, and batches differ by more. Over 13 short trainings, two seeds each (LeNet-5, ResNet-20 and
     MobileNet 0.25; AdamW, SGD and RMSprop), the mean validation accuracy was 0.845 with this, 0.736 with that, and
-    0.794 with the recipe's own rates: no better than these for pretrained networks with AdamW (0.817 and 0.814), which
-    they were made for. The fifth was chosen with the scores of eight of the trainings in view.
+    0.794 with the recipe's own learning rates: no better than these for pretrained networks with AdamW (0.817 and
+    0.814), which they were made for. The fifth was chosen with the scores of eight of the trainings in view.
     """
     highest = min(losses) + TOLERANCE * float(np.median(np.abs(np.diff(losses))))
     harmless = max(rate for rate, loss in zip(rates, losses, strict=True) if loss <= highest)

@@ -1,13 +1,12 @@
-"""What moves the weights: optimizers, parameter groups with rates by stage, class weights, averages, dropout."""
+"""What moves the weights: optimizers, parameter groups with learning rates by stage, class weights, averages."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel
 
 from graft.models.network import HEAD, Section
 from graft.training.recipe import ResolvedRecipe
@@ -73,40 +72,23 @@ def weights_of_classes(labels: np.ndarray, kind: str, device: str = "cpu") -> Te
     return torch.from_numpy(balanced).float().to(device)
 
 
-@torch.no_grad()
-def average_into(average: nn.Module, crown: nn.Module, decay: float, steps: int) -> None:
-    """Move the state of `average` towards that of `crown`, running statistics included, after step `steps`, from 1.
+def moving_average(crown: nn.Module, decay: float) -> AveragedModel:
+    """A copy of `crown` whose `update_parameters`, called after every step, moves it towards the crown.
 
-    Early steps count more, so that the random start does not linger: the decay is at most (1 + steps) / (10 + steps).
+    Weights and running statistics alike. Early steps count more, so that a random start does not linger: after step k
+    the decay is at most (1 + k) / (10 + k).
     """
-    weight = 1 - min(decay, (1 + steps) / (10 + steps))
-    for mean, value in zip(average.state_dict().values(), crown.state_dict().values(), strict=True):
-        if mean.is_floating_point():
-            mean.lerp_(value, weight)
-        else:
-            mean.copy_(value)
 
+    @torch.no_grad()
+    def move(averages: Sequence[Tensor], currents: Sequence[Tensor], step: Tensor | int) -> None:
+        weight = 1 - min(decay, (1 + int(step)) / (10 + int(step)))
+        for average, current in zip(averages, currents, strict=True):
+            if average.is_floating_point():
+                average.lerp_(current, weight)
+            else:
+                average.copy_(current)
 
-@contextmanager
-def drop_out(crown: nn.Module, part: float | None) -> Iterator[None]:
-    """While the block trains `crown`, leave out this part of the head's inputs; None leaves it to the network.
-
-    Srivastava et al. 2014, JMLR 15. Layers of dropout that the crown has get the new value, for good; without any, the
-    inputs of its last linear layer are dropped, and the network is left as it was.
-    """
-    layers = [module for module in crown.modules() if isinstance(module, nn.Dropout)]
-    linear = [module for module in crown.modules() if isinstance(module, nn.Linear)]
-    if part is None or not (layers or linear):
-        yield
-        return
-    for layer in layers:
-        layer.p = part
-    if layers:
-        yield
-        return
-    head = linear[-1]
-    hook = head.register_forward_pre_hook(lambda _, inputs: (functional.dropout(inputs[0], part, head.training),))
-    try:
-        yield
-    finally:
-        hook.remove()
+    averaged = AveragedModel(crown, multi_avg_fn=move, use_buffers=True)
+    # The first call only copies; from the second on torch counts the steps from 1.
+    averaged.update_parameters(crown)
+    return averaged

@@ -11,6 +11,7 @@ import numpy as np
 from graft.data.dataset import TRAIN, Images
 from graft.data.splitting import stratified_folds
 from graft.models.network import Network, body_parameter_count
+from graft.seeding import seeded
 from graft.training.fitting import Work, crown_inputs, crown_precision, frozen_features, put_head
 from graft.training.inputs import Inputs, SomeInputs
 from graft.training.loop import crown_logits, fit_crown
@@ -34,7 +35,7 @@ def sample(images: Images, seed: int, most: int = MOST_IMAGES) -> Images:
 def contestants(work: Work, rule: TextbookRule) -> list[Contestant]:
     """Every plausible level with what is expected of it and the multiply-adds of its training on all the images."""
     network, images = work.base.network, len(work.dataset.splits[TRAIN])
-    resolved = work.recipe.resolved(True, parameters=body_parameter_count(network), images=images)
+    resolved = work.recipe.resolve(True, parameters=body_parameter_count(network), images=images)
     shape = (work.preprocessing.channels, work.preprocessing.size, work.preprocessing.size)
     per_image = body_parameter_count(network) / images
     found = []
@@ -79,12 +80,13 @@ def trials(work: Work) -> FitLevel:
             return Trial(answers == labels[out], time.perf_counter() - started)
         given = inputs(level)
         started = time.perf_counter()
-        resolved = work.recipe.resolved(True, parameters=body_parameter_count(network), images=whole)
+        resolved = work.recipe.resolve(True, parameters=body_parameter_count(network), images=whole)
         # As many images are shown as in that share of the training; of many, each at most once.
         shown = share * resolved.epochs * min(whole, len(images))
         epochs = max(1, round(shown / len(rows)))
         some = np.random.default_rng(work.seed).permutation(rows)[: max(resolved.batch_size, math.ceil(shown / epochs))]
-        crown_of = _with_head(network, head(held_out, 1), classes, known)
+        with seeded(work.seed):
+            crown_of = _with_head(network, head(held_out, 1), classes, known)
         _, crown = crown_of.split(plan_level(level, network, True).cut)
         crown.requires_grad_(True)
         precision, device = crown_precision(crown, work.choice), work.choice.device

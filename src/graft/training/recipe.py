@@ -3,7 +3,7 @@ limits."""
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 from graft.errors import InputError, did_you_mean
 from graft.images.augmenting import STRENGTHS, Augmentation
@@ -84,7 +84,7 @@ class Recipe:
         strength = STRENGTHS[self.augment]
         return strength if self.flip else replace(strength, flip=0.0)
 
-    def resolved(
+    def resolve(
         self, pretrained: bool = False, *, parameters: int = RATED_PARAMETERS, images: int | None = None
     ) -> "ResolvedRecipe":
         """The same with nothing left open, for a network of `parameters` and so many `images` to train on."""
@@ -102,11 +102,11 @@ class Recipe:
 
 @dataclass(frozen=True)
 class ResolvedRecipe(Recipe):
-    """A recipe that leaves nothing open."""
+    """A recipe that leaves nothing open: what training takes. `Recipe.resolve` makes one."""
 
-    epochs: int = EPOCHS_RANDOM
-    learning_rate: float = USUAL["adamw"].random_rate
-    weight_decay: float = USUAL["adamw"].weight_decay
+    epochs: int = field(kw_only=True)
+    learning_rate: float = field(kw_only=True)
+    weight_decay: float = field(kw_only=True)
 
 
 CHOICES = {

@@ -1,4 +1,7 @@
-"""Schedules of the learning rate, each a function of how much of the training is done."""
+"""Schedules of the learning rate, each a function of how much of the training is done.
+
+Each takes the peak of the learning rate and returns the one to use now.
+"""
 
 import math
 from collections.abc import Sequence
@@ -7,16 +10,16 @@ from typing import Any
 
 from graft.training.recipe import ResolvedRecipe
 
-# Passes without a better one, after which `plateau` lowers the rate.
+# Epochs without a better one, after which `plateau` lowers the learning rate.
 PLATEAU_EPOCHS = 3
-# LeCun, Bottou, Bengio and Haffner 1998, section III-B: passes and their rate; the last one holds to the end.
-LENET_PASSES = ((2, 5e-4), (3, 2e-4), (3, 1e-4), (4, 5e-5), (math.inf, 1e-5))
+# LeCun, Bottou, Bengio and Haffner 1998, section III-B: epochs and their learning rate; the last one holds to the end.
+LENET_EPOCHS = ((2, 5e-4), (3, 2e-4), (3, 1e-4), (4, 5e-5), (math.inf, 1e-5))
 
 
-def rate_at(recipe: ResolvedRecipe, done: float, epoch: int, scores: Sequence[Any] = ()) -> float:
-    """The head's learning rate in pass `epoch`, from 1, when `done` of all steps, 0 to 1, are behind.
+def learning_rate_at(recipe: ResolvedRecipe, done: float, epoch: int, scores: Sequence[Any] = ()) -> float:
+    """The head's learning rate in `epoch`, from 1, when the part `done` of all steps, 0 to 1, is behind.
 
-    `scores` are those of the passes so far on the validation images, the start first, higher ones being better.
+    `scores` are those of the epochs so far on the validation images, the start first, higher ones being better.
     """
     match recipe.schedule:
         case "cosine":
@@ -24,66 +27,67 @@ def rate_at(recipe: ResolvedRecipe, done: float, epoch: int, scores: Sequence[An
         case "one-cycle":
             return one_cycle(recipe.learning_rate, done)
         case "step":
-            return step(recipe.learning_rate, done)
+            return step_decay(recipe.learning_rate, done)
         case "plateau":
             return plateau(recipe.learning_rate, scores)
         case "lenet":
-            return lenet(recipe.learning_rate, epoch)
+            return lenet_table(recipe.learning_rate, epoch)
     return recipe.learning_rate
 
 
-def cosine(rate: float, done: float, warmup: float) -> float:
+def cosine(peak: float, done: float, warmup: float) -> float:
     """Linear up to the peak, then half a cosine to zero."""
     if done < warmup:
-        return rate * (done + 0.01) / (warmup + 0.01)
-    return rate * 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
+        return peak * (done + 0.01) / (warmup + 0.01)
+    return peak * 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
 
 
-def one_cycle(rate: float, done: float) -> float:
+def one_cycle(peak: float, done: float) -> float:
     """From a twenty-fifth up to the peak in the first 30 %, then down to a ten-thousandth, each along half a cosine.
 
     Smith and Topin 2017, arXiv 1708.07120; in the form that fast.ai gave it, with constant momentum.
     """
     if done < 0.3:
-        start, end, part = rate / 25, rate, done / 0.3
+        start, end, part = peak / 25, peak, done / 0.3
     else:
-        start, end, part = rate, rate / 10_000, (done - 0.3) / 0.7
+        start, end, part = peak, peak / 10_000, (done - 0.3) / 0.7
     return end + (start - end) * 0.5 * (1 + math.cos(math.pi * part))
 
 
-def step(rate: float, done: float) -> float:
+def step_decay(peak: float, done: float) -> float:
     """A tenth after half of the training and a hundredth after three quarters: He et al. 2015, section 4.2."""
-    return rate * 0.1 ** ((done >= 0.5) + (done >= 0.75))
+    return peak * 0.1 ** ((done >= 0.5) + (done >= 0.75))
 
 
-def plateau(rate: float, scores: Sequence[Any]) -> float:
-    """A tenth each time that `PLATEAU_EPOCHS` passes in a row were not better than the best before them.
+def plateau(peak: float, scores: Sequence[Any]) -> float:
+    """A tenth each time that `PLATEAU_EPOCHS` epochs in a row were not better than the best before them.
 
     Simonyan and Zisserman 2014, arXiv 1409.1556, section 3.1: "decreased by a factor of 10 when the validation set
     accuracy stopped improving", without saying after how long.
     """
     drops = waited = 0
-    for pass_, score in enumerate(scores[1:], 1):
-        waited = 0 if score > max(scores[:pass_]) else waited + 1
+    for epoch, score in enumerate(scores[1:], 1):
+        waited = 0 if score > max(scores[:epoch]) else waited + 1
         if waited == PLATEAU_EPOCHS:
             drops, waited = drops + 1, 0
-    return rate * 0.1**drops
+    return peak * 0.1**drops
 
 
-def lenet(rate: float, epoch: int) -> float:
-    """LeNet-5's published table by pass, relative to its first rate, so that a `rate` of 0.0005 gives it in full.
+def lenet_table(peak: float, epoch: int) -> float:
+    """LeNet-5's published table by epoch, relative to its first learning rate: a `peak` of 0.0005 gives it in full.
 
-    LeCun, Bottou, Bengio and Haffner 1998, section III-B: 0.0005 for two passes, 0.0002 for three, 0.0001 for three,
-    0.00005 for four, then 0.00001. Passes count from 1: with the same limits on passes that count from 0, as in
-    textbook code for Keras, the first rate lasts three and every later one comes a pass late; and such code often
-    leaves out the passes at 0.0001. In the paper the rates are factors of a diagonal second-order method, hence small.
+    LeCun, Bottou, Bengio and Haffner 1998, section III-B: 0.0005 for two epochs, 0.0002 for three, 0.0001 for three,
+    0.00005 for four, then 0.00001. Epochs count from 1: with the same limits on epochs that count from 0, as in
+    textbook code for Keras, the first learning rate lasts three and every later one comes an epoch late; and such code
+    often leaves out the epochs at 0.0001. In the paper these are factors of a diagonal second-order method, hence
+    small.
     """
-    ends = accumulate(passes for passes, _ in LENET_PASSES)
-    rates = (value for _, value in LENET_PASSES)
-    current = next(value for end, value in zip(ends, rates, strict=True) if epoch <= end)
-    return rate * (current / LENET_PASSES[0][1])
+    ends = accumulate(epochs for epochs, _ in LENET_EPOCHS)
+    rates = (rate for _, rate in LENET_EPOCHS)
+    current = next(rate for end, rate in zip(ends, rates, strict=True) if epoch <= end)
+    return peak * (current / LENET_EPOCHS[0][1])
 
 
 def stale_epochs(scores: Sequence[Any]) -> int:
-    """Passes since the best one."""
+    """Epochs since the best one."""
     return len(scores) - 1 - scores.index(max(scores))

@@ -5,13 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from graft.errors import WeightsError, did_you_mean
 from graft.images.preprocessing import Preprocessing
 from graft.models.catalog import CATALOG
 from graft.models.network import Network
 from graft.progress import NOBODY, Reporter
+from graft.seeding import seeded
 from graft.weights.architectures import ONE_TO_ONE, Architecture, is_timm, resolve
 from graft.weights.download import Download, fetch
 from graft.weights.file import WeightFile, read_weights
@@ -82,11 +81,13 @@ def untrained_base(base: str, *, architecture: str | None = None, seed: int = 0)
     if known is not None:
         config, preprocessing = known.config, known.preprocessing
     else:
-        started = load_base(base)
+        with seeded(seed):
+            started = load_base(base)
         config, preprocessing = started.network.config, started.preprocessing
         known = resolve(config.architecture)
-    torch.manual_seed(seed)
-    return Base(base, known.build(config), preprocessing, None, has_head=False, pretrained=False)
+    with seeded(seed):
+        network = known.build(config)
+    return Base(base, network, preprocessing, None, has_head=False, pretrained=False)
 
 
 def _named(base: str) -> Architecture | None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from graft.data.dataset import TEST, TRAIN, VAL, Dataset
 from graft.data.splitting import with_validation
@@ -79,7 +78,7 @@ def _compare(
     plans = {level: plan_level(level, first.network, first.pretrained) for level in levels}
     _check_cuts(plans, first.network.config.architecture)
     images, classes = len(dataset.splits[TRAIN]), len(dataset.classes)
-    resolved = recipe.resolved(pretrained, parameters=body_parameter_count(first.network), images=images)
+    resolved = recipe.resolve(pretrained, parameters=body_parameter_count(first.network), images=images)
     recipe = replace(recipe, epochs=resolved.epochs)
     shape = (first.preprocessing.channels, first.preprocessing.size, first.preprocessing.size)
     outlooks = {level: outlook(first.network, each, resolved, classes, images, shape) for level, each in plans.items()}
@@ -88,7 +87,7 @@ def _compare(
     told = _Told(reporter, f"{len(levels)} level(s) × {len(seeds)} seed(s)", len(seeds) * sum(steps.values()))
     budget = f"{resolved.epochs} epochs for every level that trains stages"
     if SCRATCH in levels:
-        budget += f"; a random start usually wants more, {Recipe().resolved().epochs} by default"
+        budget += f"; a random start usually wants more, {Recipe().resolve().epochs} by default"
     for sentence in (*dataset.notes, *first.notes, f"engine {choice}", budget):
         told.note(sentence)
     trainings: dict[str, list[Training]] = {level: [] for level in levels}
@@ -98,7 +97,6 @@ def _compare(
         for level in levels:
             start = starts.of(level, number)
             work = Work(dataset, start, start.preprocessing, plans[level], choice, recipe, number, told.reporter())
-            torch.manual_seed(number)
             trained = fit_level(work)
             skipped |= trained.skipped
             trainings[level].append(_training(dataset, trained))

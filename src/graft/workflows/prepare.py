@@ -14,6 +14,7 @@ from graft.features.engine import Choice
 from graft.features.extraction import check_input_size
 from graft.images.preprocessing import ResizeMode, with_choices
 from graft.progress import NOBODY, Reporter
+from graft.seeding import check_seed, seeded
 from graft.weights.architectures import resolve
 from graft.weights.base import Base, load_base, untrained_base
 
@@ -90,6 +91,7 @@ def prepare(
     of the dataset says. Without `audit` no image is looked at. Raises InputError and its kinds for what cannot be
     used, FetchError for weights that are not here.
     """
+    check_seed(seed)
     options = data if isinstance(data, DataOptions) else DataOptions(data)
     dataset = open_dataset(options.path, options.group, options.split_file)
     if splittable:
@@ -120,7 +122,8 @@ def load_start(base: str | BaseOptions, *, scratch: bool = False, seed: int = 0,
         start = untrained_base(options.name, architecture=options.arch, seed=seed)
     else:
         names = None if options.classes_file is None else Path(options.classes_file)
-        start = load_base(options.name, architecture=options.arch, classes_file=names, reporter=reporter)
+        with seeded(seed):
+            start = load_base(options.name, architecture=options.arch, classes_file=names, reporter=reporter)
     start = replace(start, preprocessing=with_choices(start.preprocessing, options.image_size, options.resize_mode))
     check_input_size(start.network, start.preprocessing)
     return start

@@ -4,14 +4,12 @@ import json
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from graft.audit.findings import Finding
 from graft.data.dataset import TEST, TRAIN, VAL, Dataset, counts
@@ -28,6 +26,7 @@ from graft.files import write_aside, write_json, write_table_aside
 from graft.images.preprocessing import ResizeMode
 from graft.models.network import body_parameter_count
 from graft.progress import Reporter, reporting
+from graft.seeding import check_seed, seeded
 from graft.training.fitting import Trained, Work, fit_level
 from graft.training.outlook import outlook
 from graft.training.recipe import Recipe, check_recipe
@@ -160,7 +159,7 @@ def train(
     if sheet is not None:
         check_png(sheet, data, "--contact-sheet")
     _check(arguments)
-    with reporting(reporter, quiet) as told, _seeded(seed):
+    with reporting(reporter, quiet) as told, seeded(seed):
         if resume:
             return _go_on(begun(place, data), arguments, told, started)
         decided = _decide(arguments, sheet, told, started)
@@ -211,6 +210,7 @@ def _check(arguments: Arguments) -> None:
     if arguments.class_map is not None and arguments.level != "as-is":
         raise InputError(f"expected --class-map with --level as-is alone, got --level {arguments.level}: leave it out")
     check_recipe(arguments.recipe)
+    check_seed(arguments.seed)
 
 
 def _decide(
@@ -259,7 +259,7 @@ def _announced(decided: Decided) -> Decided:
     """Say what is going to be done, by stage, and whatever should be read before it is."""
     work = decided.work
     start, images = work.base, len(work.dataset.splits[TRAIN])
-    resolved = work.recipe.resolved(start.pretrained, parameters=body_parameter_count(start.network), images=images)
+    resolved = work.recipe.resolve(start.pretrained, parameters=body_parameter_count(start.network), images=images)
     shape = (work.preprocessing.channels, work.preprocessing.size, work.preprocessing.size)
     expected = outlook(start.network, work.plan, resolved, len(work.dataset.classes), images, shape)
     work.reporter.table(expected.table())
@@ -323,14 +323,6 @@ def _carry_out(decided: Decided, folder: Path, strict: bool, started: float) -> 
         name, reason = next(iter(trained.skipped.items()))
         raise DataError(f"expected every image to be readable with --strict, got {name}: {reason}")
     return _finish(work, trained, decided.findings, decided.notes, started)
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Torch's random numbers from `seed` on while the block runs; afterwards they go on as if it had not run."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield
 
 
 def _finish(work: Work, trained: Trained, findings: tuple[Finding, ...], notes: tuple[str, ...], started: float) -> Run:

@@ -1,4 +1,4 @@
-"""How memory is handed out in training."""
+"""What the command sets for its own process, and a program that imports graft does not get."""
 
 import platform
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 # free too: it takes some rounds until no new pages are needed.
 COUNT = """
 import resource, torch
-from graft.training.allocator import keep_freed_memory
+from graft.cli.process import keep_freed_memory
 if {kept}:
     assert keep_freed_memory()
 for _ in range(20):

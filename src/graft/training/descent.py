@@ -1,0 +1,140 @@
+"""Gradient descent on a crown: its batches, its loss and its steps."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from graft.features.engine import Precision
+from graft.images.mixing import cutmix, mixup
+from graft.models.network import Section
+from graft.seeding import draw_from
+from graft.training.inputs import Inputs
+from graft.training.memory import Batching
+from graft.training.optimizer import build_optimizer, weights_of_classes
+from graft.training.recipe import ResolvedRecipe
+
+# One batch: what the crown takes, float32 (n, …), and labels int64 (n,).
+LabelledBatch = tuple[Tensor, Tensor]
+
+
+class GradientDescent:
+    """A crown with its optimizer, and the batches of its training images that make each step.
+
+    `precision` is that of layers and activations; weights, norms and losses stay in float32.
+    """
+
+    def __init__(
+        self,
+        crown: nn.Module,
+        train: Inputs,
+        recipe: ResolvedRecipe,
+        batching: Batching,
+        seed: int,
+        device: str,
+        precision: Precision,
+    ) -> None:
+        # Channels last is the layout that convolutions are fastest in, on processors and on GPUs.
+        self.crown = crown.to(device).to(memory_format=torch.channels_last)
+        self.optimizer = build_optimizer(self.crown, recipe)
+        self.train, self.recipe, self.seed, self.device, self.precision = train, recipe, seed, device, precision
+        self.steps_per_epoch = -(-len(train.labels) // (batching.batch_size * batching.batches_per_step))
+        self._batching = batching
+        self._class_weights = weights_of_classes(train.labels, recipe.class_weights, device)
+        self._generator = torch.Generator()
+
+    def steps(self, epoch: int) -> Iterator[list[LabelledBatch]]:
+        """The batches of each step of an epoch, counted from 1; the last step may have fewer."""
+        # Seeded by epoch, so that a resumed training sees the images, and drops the units, that it would have.
+        draw_from(self.seed * 100_003 + epoch, self.device)
+        self._generator.manual_seed(self.seed * 100_003 + epoch)
+        order = shuffled(self.train, self.recipe.sampling, self.seed, epoch)
+        batches = self.train.batches(order, self._batching.batch_size, epoch)
+        while together := list(islice(batches, self._batching.batches_per_step)):
+            yield together
+
+    def step(self, batches: Sequence[LabelledBatch], learning_rate: float) -> Tensor:
+        """Move the crown one step down the gradient of its loss on `batches`: that loss before it, float32 ()."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate * group["share"]
+        self.optimizer.zero_grad()
+        loss, images = torch.zeros((), device=self.device), sum(len(y) for _, y in batches)
+        for x, y in mixed(batches, self.recipe, self.crown, self._generator):
+            with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+                part = self._loss(placed(x, self.device), y.to(self.device)) * (len(y) / images)
+            part.backward()
+            loss += part.detach()
+        if self.recipe.clip_grad_norm is not None:
+            nn.utils.clip_grad_norm_(self.crown.parameters(), self.recipe.clip_grad_norm)
+        self.optimizer.step()
+        return loss
+
+    def _loss(self, x: Tensor, y: Tensor) -> Tensor:
+        return loss_of(self.crown, x, y, self.recipe.label_smoothing, self._class_weights)
+
+
+def loss_of(
+    crown: nn.Module, x: Tensor, y: Tensor, label_smoothing: float = 0.0, class_weights: Tensor | None = None
+) -> Tensor:
+    """Cross-entropy of the logits, and that of each auxiliary classifier by its weight, on average over the images.
+
+    Labels are classes, int64 (n,), or parts of classes, float32 (n, classes).
+
+    `class_weights` (classes,) is how much an image of each class counts. Label smoothing: Szegedy et al. 2015, arXiv
+    1512.00567, section 7.
+    """
+
+    def entropy(logits: Tensor) -> Tensor:
+        if class_weights is None:
+            return F.cross_entropy(logits, y, label_smoothing=label_smoothing)
+        # Not torch's own weights: it divides by their sum over the batch, so that batches would not add up.
+        weights = (class_weights * y).sum(1) if y.is_floating_point() else class_weights[y]
+        return (weights * F.cross_entropy(logits, y, label_smoothing=label_smoothing, reduction="none")).mean()
+
+    if not isinstance(crown, Section) or not crown.auxiliaries:
+        return entropy(crown(x))
+    logits, others = crown.with_auxiliaries(x)
+    loss = entropy(logits)
+    for each in crown.auxiliaries:
+        loss = loss + each.weight * entropy(others[each.part])
+    return loss
+
+
+def mixed(
+    batches: Iterable[LabelledBatch], recipe: ResolvedRecipe, crown: nn.Module, generator: torch.Generator
+) -> Iterator[LabelledBatch]:
+    """The batches with their images mixed in pairs; where both mixup and CutMix are asked for, one of them by chance.
+
+    Labels int64 (n,) become parts of classes, float32 (n, classes).
+    """
+    ways = [(way, alpha) for way, alpha in ((mixup, recipe.mixup), (cutmix, recipe.cutmix)) if alpha]
+    for x, y in batches:
+        if not ways or not isinstance(crown, Section):
+            yield x, y
+            continue
+        way, alpha = ways[int(torch.randint(len(ways), (), generator=generator))]
+        yield way(x, y, crown.stages[-1].channels, alpha, generator)
+
+
+def placed(x: Tensor, device: str) -> Tensor:
+    """`x` on `device`; maps (n, C, H, W) in the layout channels last."""
+    layout = torch.channels_last if x.ndim == 4 else torch.contiguous_format
+    return x.to(device, memory_format=layout)
+
+
+def shuffled(train: Inputs, sampling: str, seed: int, epoch: int) -> np.ndarray:
+    """The images of an epoch in a random order, int64 (n,).
+
+    With `balanced` sampling they are drawn so that every class is as likely, and where images have weights so that one
+    of twice the weight is twice as likely.
+    """
+    random, count = np.random.default_rng((seed, epoch)), len(train.labels)
+    if sampling != "balanced" and train.weights is None:
+        return random.permutation(count)
+    chances = np.ones(count) if train.weights is None else train.weights.astype(np.float64)
+    if sampling == "balanced":
+        chances /= np.bincount(train.labels, chances)[train.labels]
+    return random.choice(count, count, p=chances / chances.sum())

@@ -1,0 +1,69 @@
+"""What layers of a crown do otherwise while it trains: dropout, and batch norm of single values."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+@contextmanager
+def training_mode(crown: nn.Module, dropout: float | None) -> Iterator[None]:
+    """While the block trains `crown`, its head's inputs are dropped out and batch norm takes single values."""
+    with drop_out(crown, dropout), single_values_normalised(crown):
+        yield
+
+
+@contextmanager
+def drop_out(crown: nn.Module, part: float | None) -> Iterator[None]:
+    """While the block trains `crown`, leave out this part of the head's inputs; None leaves it to the network.
+
+    Srivastava et al. 2014, JMLR 15. Layers of dropout that the crown has get the new value, for good; without any, the
+    inputs of its last linear layer are dropped, and the network is left as it was.
+    """
+    layers = [module for module in crown.modules() if isinstance(module, nn.Dropout)]
+    linear = [module for module in crown.modules() if isinstance(module, nn.Linear)]
+    if part is None or not (layers or linear):
+        yield
+        return
+    for layer in layers:
+        layer.p = part
+    if layers:
+        yield
+        return
+    head = linear[-1]
+    hook = head.register_forward_pre_hook(lambda _, inputs: (functional.dropout(inputs[0], part, head.training),))
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+@contextmanager
+def single_values_normalised(crown: nn.Module) -> Iterator[None]:
+    """While the block trains `crown`, batch norm that sees a single value per channel uses its running statistics.
+
+    One image whose maps are of one pixel has no variance, and torch refuses to train on it: so ends an epoch of 33
+    images in batches of 32. The running statistics are left as they are by such a batch.
+    """
+
+    def before(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        x = inputs[0]
+        if norm.training and x.numel() == x.shape[1]:
+            norm.training = False
+            single.add(norm)
+
+    def after(norm: nn.Module, *_: Any) -> None:
+        if norm in single:
+            norm.training = True
+            single.remove(norm)
+
+    single: set[nn.Module] = set()
+    with ExitStack() as hooks:
+        for norm in crown.modules():
+            if isinstance(norm, _BatchNorm) and norm.track_running_stats:
+                hooks.callback(norm.register_forward_pre_hook(before).remove)
+                hooks.callback(norm.register_forward_hook(after, always_call=True).remove)
+        yield
