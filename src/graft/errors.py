@@ -8,6 +8,8 @@
     ├── ImageError        one image cannot be decoded: skipped and named by whoever reads many
     └── FetchError        something that is not on this machine could not be fetched
 
+    Interrupted           the user stopped the work, and it can go on; a kind of KeyboardInterrupt
+
 A message is one sentence in three parts: what was expected, what came, what to do.
 """
 
@@ -45,6 +47,13 @@ class ImageError(GraftError):
 
 class FetchError(GraftError):
     """Something that is not on this machine could not be fetched."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """The user stopped the work; the command `go_on` goes on with it."""
+
+    def __init__(self, go_on: str) -> None:
+        super().__init__(f"stopped; `{go_on}` goes on with it")
 
 
 def did_you_mean(word: str, known: Iterable[str], most: int = 1) -> str:

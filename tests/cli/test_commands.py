@@ -165,7 +165,8 @@ def test_the_way_to_a_head_imports_neither_torchvision_nor_the_compiler(letters:
     assert done.stdout.strip() == "[]"
 
 
-def test_stopping_a_training_says_how_to_go_on(letters: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_stopping_a_training_says_how_to_go_on(number: int, code: int, letters: Path, tmp_path: Path) -> None:
     arguments = ["train", str(letters), "--base", "latin_letters", "--level", "all", "--epochs", "5000"]
     # A child of a shell that ignores interrupts would ignore them too.
     restore = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)  # noqa: E731
@@ -179,10 +180,10 @@ def test_stopping_a_training_says_how_to_go_on(letters: Path, tmp_path: Path) ->
         deadline = time.monotonic() + 60
         while not (out / "checkpoints" / "last.safetensors").exists() and time.monotonic() < deadline:
             time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "--resume" in errors.splitlines()[-1]
+    assert process.returncode == code
+    assert errors.splitlines()[-1] == f"stopped; `graft train --resume {out}` goes on with it"
     assert "Traceback" not in errors
 
 

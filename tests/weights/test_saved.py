@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from graft.errors import GraftError, InputError, WeightsError
@@ -348,3 +349,19 @@ def test_a_network_that_is_not_finite_is_not_saved(tmp_path: Path) -> None:
     with pytest.raises(GraftError, match="NaN or infinity"):
         save_model(tmp_path / "model", SavedModel(base.network, base.preprocessing, base.classes))
     assert not (tmp_path / "model").exists()
+
+
+def test_a_folder_of_an_earlier_version_loads(tmp_path: Path) -> None:
+    folder = saved_letters(tmp_path / "model")
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        said = file.metadata()
+    classes = json.loads(said["classes"])
+    earlier = {name: value for name, value in said.items() if not name.startswith("graft.")}
+    earlier |= {"fit": earlier.pop("resize_mode"), "classes": json.dumps(classes, ensure_ascii=False)}
+    save_file(load_file(folder / "model.safetensors"), folder / "model.safetensors", earlier)
+    preprocessing = json.loads((folder / "preprocessing.json").read_text())
+    preprocessing["fit"] = preprocessing.pop("resize_mode")
+    (folder / "preprocessing.json").write_text(json.dumps(preprocessing))
+    found = load_model(folder)
+    assert (found.classes, found.temperature) == (tuple(classes), 1.5)
+    assert load_base(str(folder)).classes == tuple(classes)

@@ -1,9 +1,11 @@
 """From labelled images to a run folder, step by step."""
 
 import json
+import shlex
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
@@ -16,7 +18,7 @@ from graft.data.dataset import TEST, TRAIN, VAL, Dataset, counts
 from graft.data.grouping import copied
 from graft.data.split_file import write_split
 from graft.data.splitting import with_validation
-from graft.errors import DataError, InputError, WeightsError
+from graft.errors import DataError, InputError, Interrupted, WeightsError
 from graft.evaluation.calibration import softmax
 from graft.evaluation.report import html_report
 from graft.evaluation.scores import Scores, score
@@ -167,7 +169,8 @@ def train(
         with locked(folder):
             _write_beginning(folder, arguments, decided)
             try:
-                return _carry_out(decided, folder, arguments.strict, started)
+                with _resumable(folder):
+                    return _carry_out(decided, folder, arguments.strict, started)
             except InputError:
                 # Nothing came of it and nothing can be resumed: the name is free again.
                 shutil.rmtree(folder, ignore_errors=True)
@@ -182,7 +185,17 @@ def _go_on(folder: Path, given: Arguments, reporter: Reporter, started: float) -
             reporter.note(f"{folder} is finished already; this is its result")
             return read_run(folder)
         decided = _decide(arguments, None, reporter, started, _read_beginning(folder))
-        return _carry_out(decided, folder, arguments.strict, started)
+        with _resumable(folder):
+            return _carry_out(decided, folder, arguments.strict, started)
+
+
+@contextmanager
+def _resumable(folder: Path) -> Iterator[None]:
+    """Say of an interruption within the block how to go on with the run in `folder`."""
+    try:
+        yield
+    except KeyboardInterrupt as interruption:
+        raise Interrupted(f"graft train --resume {shlex.quote(str(folder))}") from interruption
 
 
 @dataclass(frozen=True)
