@@ -27,7 +27,7 @@ def test_files_of_the_same_content_are_grouped() -> None:
     assert set(result) == {"exact_duplicates"}
     assert groups(result["exact_duplicates"]) == [(0, 2, 5), (3, 4)]
     assert result["exact_duplicates"].paths == ("0.jpg", "2.jpg", "5.jpg", "3.jpg", "4.jpg")
-    assert "2 image(s) are there more than once, 5 files in all" in result["exact_duplicates"].message
+    assert "2 images appear more than once, in 5 files altogether" in result["exact_duplicates"].message
 
 
 def test_near_copies_hang_together_with_exact_ones_and_those_alone_are_no_near_copies() -> None:

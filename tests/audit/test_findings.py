@@ -26,15 +26,15 @@ def test_a_rare_class_is_named_with_its_figures() -> None:
 
 def test_a_tiny_class_is_counted_in_train_and_a_class_missing_from_val_is_named() -> None:
     found = kinds(class_findings(dataset(train=[0] * 20 + [1] * 9, val=[0] * 9)))
-    assert "1 class(es) have fewer than 10 images in train: 'b' (9)" in found["tiny_class"].message
-    assert "val has no images of 1 class(es): 'b'" in found["missing_class"].message
+    assert "1 class has fewer than 10 images in train: 'b' (9)" in found["tiny_class"].message
+    assert "val has no images of 1 class: 'b'" in found["missing_class"].message
 
 
 def test_what_is_in_no_split_is_named_with_its_reason() -> None:
     data = replace(dataset(all=[0, 1]), left_out={"a.txt": "it is in no class folder", "b.txt": "no such file"})
     (finding,) = left_out(data)
     assert finding.paths == ("a.txt", "b.txt")
-    assert "2 file(s) or row(s) are in no split" in finding.message
+    assert "2 files or rows are in no split" in finding.message
     assert "no such file (1)" in finding.message
     assert not list(left_out(dataset(all=[0, 1])))
 

@@ -85,7 +85,7 @@ def test_of_a_narrow_image_it_says_how_much_the_crop_keeps() -> None:
     assert finding.severity == "warning"
     # A quarter, of which the crop takes 0.875 along each side.
     assert (
-        "4.0 to 4.0 times as long as wide: the crop keeps 19% to 19% of them, --resize letterbox all" in finding.message
+        "1 image is 4.0 times as long as wide: a crop keeps 19% of the area, --resize letterbox all" in finding.message
     )
     assert found(looked, LETTERBOX)["odd_aspect_ratio"].severity == "info"
 
@@ -96,7 +96,7 @@ def test_what_cannot_be_decoded_is_named_with_the_reason_and_measured_by_nothing
     result = found(looked)
     assert set(result) == {"unreadable"}
     assert result["unreadable"].remarks == ("cut short",)
-    assert "1 of 40 image(s) cannot be decoded" in result["unreadable"].message
+    assert "1 of 40 images cannot be decoded" in result["unreadable"].message
 
 
 def test_a_data_set_of_which_nothing_can_be_decoded_has_one_finding() -> None:

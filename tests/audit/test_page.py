@@ -64,7 +64,7 @@ def test_images_that_belong_together_stand_in_one_frame() -> None:
 
 def test_it_says_how_many_are_not_shown_and_shows_what_cannot_be_decoded_by_name() -> None:
     found = page((Tile(None, "broken.jpg", "cut short"),), total=30)
-    assert "1 of 30 images are shown" in found.text
+    assert "1 of 30 images shown" in found.text
     assert "broken.jpg" in found.text
     assert "cut short" in found.text
     assert "img" not in {tag for tag, _ in found.elements}

@@ -46,7 +46,7 @@ def test_the_terminal_shows_what_is_wrong_and_the_exit_code_is_0(photographs: Pa
     assert done.returncode == 0, done.stderr
     assert f"ants/{PLACEHOLDER}" in done.stdout
     assert "exact duplicates" in done.stdout
-    assert "26 images of 2 classes: 1 error(s)" in done.stdout
+    assert "26 images of 2 classes: 1 error, " in done.stdout
     page = (tmp_path / "audit.html").read_text(encoding="utf-8")
     assert PLACEHOLDER in page and "&lt;b&gt;.jpg" in page
     assert everything_in(photographs) == before

@@ -1,8 +1,8 @@
-"""How nearly one thumbnail becomes another by a crop, brightness, contrast and a slight blur.
+"""How closely one thumbnail can be turned into another by a crop, brightness, contrast and a slight blur.
 
 The edges of the crop are found as Lucas and Kanade find a shift ("An iterative image registration technique", 1981):
-what an image changes by as an edge moves is one more term of a linear fit, whose weight says how far to move it. Pairs
-are computed many at a time.
+the change of an image as an edge moves is one more term of a linear fit, and its weight says how far to move the edge.
+Many pairs are computed at a time.
 """
 
 from functools import cache
@@ -11,17 +11,17 @@ import numpy as np
 
 from graft.audit.measuring import THUMBNAIL
 
-# What is seen of an image: from left to right and from top to bottom, as parts of its sides.
+# The part of an image that is seen: (left, right) and (top, bottom), as fractions of its sides.
 Window = tuple[tuple[float, float], tuple[float, float]]
 
-# A fitted window may leave out this much at each edge.
+# A fitted window cuts off at most this much at each edge.
 FARTHEST_EDGE = 0.08
 
-_STEPS = 600  # of a side, between which the edges of a window are not told apart
+_STEPS = 600  # per side: the edges of windows are rounded to these
 
 
 def through(images: np.ndarray, window: Window) -> np.ndarray:
-    """(n, H, W) through one window, stretched to the whole again, float32."""
+    """(n, H, W) seen through one window, stretched back to the full size, float32."""
     across, down = (_resampling(*(round(edge * _STEPS) for edge in edges)) for edges in window)
     return down @ images.astype(np.float32) @ across.T
 
@@ -29,14 +29,14 @@ def through(images: np.ndarray, window: Window) -> np.ndarray:
 def unexplained(whole: np.ndarray, part: np.ndarray, windows: np.ndarray, good: float) -> np.ndarray:
     """The share of the variance of the detail of `part` that the best fit from `whole` leaves, float32 (P,) in [0, 1].
 
-    Both are uint8 (P, THUMBNAIL, THUMBNAIL); `windows`, float32 (P, 4), are where the fit starts: left, right, top and
-    bottom. A fit that has no prospect of leaving as little as `good` is broken off. Contrast may be of either sign: a
-    negative is explained, too.
+    Both are uint8 (P, THUMBNAIL, THUMBNAIL); `windows`, float32 (P, 4), say where each fit starts: left, right, top and
+    bottom. A fit that cannot be expected to leave as little as `good` is abandoned. Contrast may have either sign, so a
+    negative is explained too.
     """
     whole, part, window = whole.astype(np.float32), part.astype(np.float32), windows.copy()
     remainder = _explain(_seen(whole, window), part, moving=False)[1]
     blur = _gaussian(1.1)
-    # First seen through a blur, in which farther moves are small ones.
+    # First through a blur, which makes larger moves look small.
     for blurred, hopeful in ((True, 5 * good), (False, 2 * good), (False, 2 * good)):
         tried = np.flatnonzero(remainder <= hopeful)
         original, copy, start = whole[tried], part[tried], window[tried]
@@ -58,10 +58,10 @@ def unexplained(whole: np.ndarray, part: np.ndarray, windows: np.ndarray, good: 
 def _explain(seen: np.ndarray, part: np.ndarray, moving: bool) -> tuple[np.ndarray, np.ndarray]:
     """Least squares for (P, H, W): weights (P, 2 or 6), and the share of the variance of detail that they leave.
 
-    The terms are the image, the image blurred and, when `moving`, what it changes by as the left,
-    right, top or bottom edge of its window moves by the length of its side.
+    The terms are the image, the blurred image and, when `moving`, the change of the image as the left, right, top or
+    bottom edge of its window moves by the length of a side.
     """
-    # About what a thumbnail of an image of half its size lacks.
+    # About what a thumbnail loses when its image is halved in size.
     blur = _gaussian(0.75)
     terms = [seen, blur @ seen @ blur.T]
     if moving:
@@ -72,7 +72,7 @@ def _explain(seen: np.ndarray, part: np.ndarray, moving: bool) -> tuple[np.ndarr
     basis = _detail(np.stack(terms, 1)).reshape(len(seen), len(terms), THUMBNAIL**2)
     wanted = _detail(part).reshape(len(part), THUMBNAIL**2, 1)
     square = basis @ basis.transpose(0, 2, 1)
-    # A little is added to the diagonal: without detail along an axis nothing tells where its edges are.
+    # A little is added to the diagonal: without detail along an axis, nothing says where the edges are.
     ridge = 1e-5 * np.einsum("pii->pi", square) + 1e-2
     weights = np.linalg.solve(square + ridge[:, :, None] * np.eye(len(terms), dtype=np.float32), basis @ wanted)
     rest = wanted - basis.transpose(0, 2, 1) @ weights
@@ -80,13 +80,13 @@ def _explain(seen: np.ndarray, part: np.ndarray, moving: bool) -> tuple[np.ndarr
 
 
 def _detail(images: np.ndarray) -> np.ndarray:
-    """(…, H, W) less the light around each pixel: most of the variance of a sky over land is in its two levels."""
+    """(…, H, W) minus the light around each pixel: most of the variance of a sky over land is in its two levels."""
     blur = _gaussian(4.0)
     return images - blur @ images @ blur.T
 
 
 def _seen(images: np.ndarray, window: np.ndarray) -> np.ndarray:
-    """(P, H, W) through windows of their own, (P, 4), each stretched to the whole again, float32."""
+    """(P, H, W), each seen through its own window (P, 4) and stretched back to the full size, float32."""
     left, right, top, bottom = np.rint(window * _STEPS).astype(np.int64).T
     table = _resamplings()
     across, down = table[left, _STEPS - right], table[top, _STEPS - bottom]
@@ -95,16 +95,16 @@ def _seen(images: np.ndarray, window: np.ndarray) -> np.ndarray:
 
 @cache
 def _resamplings() -> np.ndarray:
-    """The weights for every window that is fitted, by steps from the one edge and steps from the other."""
+    """The weights for every window that a fit can reach, indexed by steps from one edge and steps from the other."""
     steps = range(round(FARTHEST_EDGE * _STEPS) + 1)
     return np.stack([[_resampling(start, _STEPS - end) for end in steps] for start in steps])
 
 
 @cache
 def _resampling(start: int, end: int) -> np.ndarray:
-    """Weights that stretch a side from `start` to `end`, in steps, float32 (THUMBNAIL, THUMBNAIL).
+    """Weights that stretch `start` to `end`, in steps, to a whole side, float32 (THUMBNAIL, THUMBNAIL).
 
-    Cubic convolution, Keys 1981, with a = -1/2; beyond the edge the outermost pixel goes on.
+    Cubic convolution, Keys 1981, with a = -1/2; the outermost pixel is repeated beyond the edge.
     """
     position = start + (end - start) * (np.arange(THUMBNAIL) + 0.5) / THUMBNAIL
     position = (position * THUMBNAIL / _STEPS - 0.5).clip(0, THUMBNAIL - 1)
@@ -117,7 +117,7 @@ def _resampling(start: int, end: int) -> np.ndarray:
 
 @cache
 def _gaussian(deviation: float) -> np.ndarray:
-    """Weights that blur a side by a Gaussian, float32 (THUMBNAIL, THUMBNAIL)."""
+    """Weights that blur along a side by a Gaussian of `deviation` px, float32 (THUMBNAIL, THUMBNAIL)."""
     position = np.arange(THUMBNAIL)
     weights = np.exp(-0.5 * ((position - position[:, None]) / deviation) ** 2)
     return (weights / weights.sum(1, keepdims=True)).astype(np.float32)

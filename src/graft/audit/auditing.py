@@ -1,4 +1,4 @@
-"""What is wrong with labelled images, found before anything is trained on them."""
+"""Finding what is wrong with labelled images before anything is trained on them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -25,24 +25,25 @@ from graft.transfer.head import held_out_logits
 from graft.words import counted
 
 FOLDS = 5
-# Against the sum of losses, with features centred and scaled to a mean squared length of one. Candidates from 0.5 to 8
-# gave held-out losses within 0.03 nats of the best on CIFAR-10 and on ants and bees, on two bases, with 400 to 5,000
-# images (docs/audit.md); to choose one each time would take eight times as long.
+# Weight of the sum of losses against the penalty, with features centred and scaled to a mean squared length of one.
+# Candidates from 0.5 to 8 gave held-out losses within 0.03 nats of the best on CIFAR-10 and on ants and bees, on two
+# bases, with 400 to 5,000 images (docs/audit.md); choosing one each time would take eight times as long.
 INVERSE_PENALTY = 2.0
-# Images that a head is fitted on.
+# Images that a head is fitted on, at most.
 MOST_TO_FIT = 20_000
-# A label is named as wrong only if it is given no more than this, and another class contradicts it.
+# A label is reported as wrong only if its probability is at most this and another class contradicts it.
 LEAST_CONFIDENCE = 0.02
-# Of the ranking of labels, the part that is kept.
+# How much of the ranking of labels is kept.
 SUSPECT_SHARE, FEWEST_SUSPECTS, MOST_SUSPECTS = 0.25, 100, 10_000
 ORDER = {"error": 0, "warning": 1, "info": 2}
 
 
 @dataclass(frozen=True)
 class Suspect:
-    """A label that may be wrong: the probability that a head gives it that had not seen the image, and its answer.
+    """A label that may be wrong.
 
-    `contradicted` says that another class is so likely that the label is named as wrong.
+    `confidence` is the probability that a head gives the label without having seen the image, `suggested` the other
+    class it finds most likely. `contradicted` says that the label is reported as wrong.
     """
 
     path: str
@@ -57,9 +58,9 @@ class Suspect:
 
 @dataclass(frozen=True, repr=False)
 class Audit:
-    """What was found in some data, the gravest first; `suspects` are the least believable labels, the worst first.
+    """What was found, the most serious first; `suspects` are the least credible labels, the worst first.
 
-    `dataset` has copies of an image in one group.
+    In `dataset`, copies of an image are in one group.
     """
 
     data: str
@@ -91,7 +92,7 @@ class Audit:
 
 @dataclass(frozen=True)
 class LookedOver:
-    """A dataset with copies of an image in one group, which no split divides, and what is wrong with it."""
+    """A dataset with copies of an image in one group, which no split divides, and the findings about it."""
 
     dataset: Dataset
     findings: tuple[Finding, ...]
@@ -99,7 +100,10 @@ class LookedOver:
 
 
 def look_over(dataset: Dataset, preprocessing: Preprocessing, reporter: Reporter) -> LookedOver:
-    """Look at every image; `preprocessing` tells what a crop would cut away."""
+    """Look at every image and find what can be found without a network.
+
+    `preprocessing` decides what a crop would cut off.
+    """
     looks = look_at(dataset, reporter)
     pairs = duplicate_pairs(looks, reporter)
     copies = linked(alike_by_content(looks), pairs)
@@ -108,13 +112,13 @@ def look_over(dataset: Dataset, preprocessing: Preprocessing, reporter: Reporter
 
 
 def look_at(dataset: Dataset, reporter: Reporter) -> Looks:
-    """What is to be seen of every image through all splits; known of files that have not changed since."""
+    """What is seen of every image, through all splits; files that have not changed are not looked at again."""
     whole = together(dataset.splits.values())
     return look(whole, cache_folder() / LOOKS, lambda done, total: reporter.step("looking", done, total))
 
 
 def duplicate_pairs(looks: Looks, reporter: Reporter) -> np.ndarray:
-    """Pairs of images through all splits, int64 (P, 2), that show the same: exact copies and near ones."""
+    """Pairs of exact and near copies, int64 (P, 2), counted through all splits."""
     reporter.step("comparing", 0, 1)
     of_copies = [np.stack(np.broadcast_arrays(group[0], group[1:]), 1) for group in exact(looks)]
     pairs = np.concatenate([*of_copies, near(looks, cache_folder() / LOOKS)])
@@ -125,7 +129,7 @@ def duplicate_pairs(looks: Looks, reporter: Reporter) -> np.ndarray:
 def audit_images(
     dataset: Dataset, preprocessing: Preprocessing, looks: Looks, pairs: np.ndarray
 ) -> tuple[Finding, ...]:
-    """What can be told without a network, the gravest first: `pairs` are those of `duplicate_pairs`."""
+    """What can be found without a network, the most serious first; `pairs` are those of `duplicate_pairs`."""
     whole = together(dataset.splits.values())
     return gravest_first(
         chain(
@@ -140,9 +144,9 @@ def audit_images(
 def audit_features(
     dataset: Dataset, indices: np.ndarray, features: np.ndarray, seed: int
 ) -> tuple[tuple[Finding, ...], tuple[Suspect, ...]]:
-    """Likely wrong labels and outliers, by features (n, D) of the images at `indices`, int (n,), through all splits.
+    """Likely wrong labels and outliers, and the ranking of labels, the least credible first.
 
-    With them the ranking of labels, the least believable first.
+    `features`, (n, D), are those of the images at `indices`, int (n,), counted through all splits.
     """
     whole = together(dataset.splits.values())
     suspects = rank_labels(whole.take(indices), dataset.classes, features, seed)
@@ -154,8 +158,8 @@ def audit_features(
             of_images(
                 "likely_wrong_label",
                 "warning",
-                f"{len(wrong):,} label(s) are contradicted with confidence by a head that had not seen the image: "
-                "look at them, and mend those that are wrong",
+                f"{counted(len(wrong), 'label is', 'labels are')} confidently contradicted by a head that had not seen "
+                "the image: look at such images, and fix the labels that are wrong",
                 whole,
                 [rows[suspect.path] for suspect in wrong],
                 [f"labelled {each.label}, looks like {each.suggested}" for each in wrong],
@@ -168,8 +172,8 @@ def audit_features(
             of_images(
                 "outlier",
                 "info",
-                f"{len(outliers):,} image(s) are unlike all others in what the base sees in them: look whether they "
-                "belong here",
+                f"{counted(len(outliers), 'image is', 'images are')} unlike all others in the features of the base: "
+                "check whether such images belong here",
                 whole,
                 indices[outliers[np.argsort(-distance[outliers])]],
             )
@@ -178,7 +182,7 @@ def audit_features(
 
 
 def rank_labels(images: Images, classes: tuple[str, ...], features: np.ndarray, seed: int) -> tuple[Suspect, ...]:
-    """The labels that are least to be believed by features (N, D) of their images, the worst first."""
+    """The least credible labels by the features (N, D) of their images, the worst first."""
     judged, probabilities = held_out_probabilities(features, images, seed)
     labels = images.labels[judged]
     confidence = self_confidence(probabilities, labels)
@@ -200,16 +204,16 @@ def rank_labels(images: Images, classes: tuple[str, ...], features: np.ndarray, 
 
 
 def held_out_probabilities(features: np.ndarray, images: Images, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which images can be judged, int (n,), and the probabilities (n, classes) of their classes.
+    """Which images can be judged, int (n,), and their probabilities (n, classes).
 
-    Each is judged by a head that was fitted on other folds, and so on no copy of it. An image cannot be judged that
-    has no label, or whose class is in no other fold.
+    Each is judged by a head fitted on the other folds, so on no copy of it. An image cannot be judged if it has no
+    label or its class is in no other fold.
     """
     labelled = np.flatnonzero(images.labels >= 0)
     images = images.take(labelled)
     classes = int(images.labels.max(initial=0)) + 1
     fold = stratified_folds(images.labels, FOLDS, seed, images.groups)
-    # The only image of a class is in fold -1, which is the last row here.
+    # The only image of a class is in fold -1, the last row here.
     within = np.zeros((FOLDS + 1, classes), dtype=np.int64)
     np.add.at(within, (fold, images.labels), 1)
     elsewhere = within.sum(0) - within
@@ -223,5 +227,5 @@ def held_out_probabilities(features: np.ndarray, images: Images, seed: int) -> t
 
 
 def gravest_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """The gravest first, else as they come."""
+    """Errors first, then warnings, then remarks; otherwise in the given order."""
     return tuple(sorted(findings, key=lambda finding: ORDER[finding.severity]))

@@ -1,4 +1,4 @@
-"""The contact sheets of an audit: some images of each finding, small, on one page."""
+"""The page of an audit: some images of each finding, as thumbnails."""
 
 import numpy as np
 from PIL import Image
@@ -9,23 +9,27 @@ from graft.audit.page import Sheet, Tile, render_page
 from graft.data.dataset import Dataset, together
 from graft.errors import ImageError
 from graft.images.decoding import decode
+from graft.words import counted
 
-# Images of a finding that are shown, of one group, and their longer side in px.
+# Images shown of a finding, images shown of one group, and their longer side in px.
 MOST_SHOWN, MOST_OF_GROUP, SIDE = 24, 6, 128
 
 
 def audit_page(audit: Audit) -> bytes:
-    """`audit.html`: a contact sheet per finding, in itself complete."""
+    """The page as HTML, self-contained: a contact sheet for each finding."""
     album = _Album(audit.dataset)
     return render_page(
         f"Audit of {audit.dataset.name}",
-        (f"{len(audit.dataset):,} images, {len(audit.dataset.classes):,} classes", *audit.notes),
+        (
+            f"{counted(len(audit.dataset), 'image')}, {counted(len(audit.dataset.classes), 'class', 'classes')}",
+            *audit.notes,
+        ),
         [_sheet(finding, album) for finding in audit.findings],
     )
 
 
 class _Album:
-    """Small images by number through all splits, with where they stand."""
+    """Thumbnails by number through all splits, captioned with split and label."""
 
     def __init__(self, dataset: Dataset) -> None:
         self._whole = together(dataset.splits.values())

@@ -1,4 +1,4 @@
-"""What copies of images do to a data set: they count twice, stand on both sides of a split, or under two labels."""
+"""What is wrong with copies of images: they count twice, leak across a split, or carry two labels."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from graft.audit.duplicates import exact
 from graft.audit.findings import Finding, of_groups
 from graft.data.dataset import Dataset, together
 from graft.data.grouping import linked
+from graft.words import counted
 
 if TYPE_CHECKING:
     from graft.audit.looking import Looks
 
 
 def alike_by_content(looks: Looks) -> np.ndarray:
-    """A number for every image, int64 (N,), the same for files of the same content."""
+    """A number for every image, int64 (N,), equal for files with equal content."""
     number = np.arange(len(looks.decoded))
     for group in exact(looks):
         number[group] = group[0]
@@ -25,7 +26,7 @@ def alike_by_content(looks: Looks) -> np.ndarray:
 
 
 def copy_findings(dataset: Dataset, looks: Looks, pairs: np.ndarray) -> Iterator[Finding]:
-    """Exact and near copies, those in two splits, and those under two labels; rows of `pairs` are images alike."""
+    """Exact and near copies, those in two splits, and those with two labels; `pairs` are rows of images alike."""
     whole = together(dataset.splits.values())
     same = alike_by_content(looks)
     near = linked(same, pairs)
@@ -34,8 +35,8 @@ def copy_findings(dataset: Dataset, looks: Looks, pairs: np.ndarray) -> Iterator
         yield of_groups(
             "exact_duplicates",
             "warning",
-            f"{len(exact_groups):,} image(s) are there more than once, {sum(map(len, exact_groups)):,} files in all: "
-            "they count as often in training; keep one of each",
+            f"{counted(len(exact_groups), 'image appears', 'images appear')} more than once, in "
+            f"{counted(sum(map(len, exact_groups)), 'file')} altogether: each copy counts again in training; keep one",
             whole,
             exact_groups,
         )
@@ -44,8 +45,9 @@ def copy_findings(dataset: Dataset, looks: Looks, pairs: np.ndarray) -> Iterator
         yield of_groups(
             "near_duplicates",
             "warning",
-            f"{sum(map(len, near_groups)):,} images in {len(near_groups):,} group(s) look the same but for size, "
-            "compression, rim or brightness: splits that graft makes keep them together; see whether all are to stay",
+            f"{counted(sum(map(len, near_groups)), 'image')} in {counted(len(near_groups), 'group')} look the same but "
+            "for size, compression, cropping or brightness: graft keeps each group in one split; check whether all are "
+            "wanted",
             whole,
             near_groups,
         )
@@ -56,8 +58,9 @@ def copy_findings(dataset: Dataset, looks: Looks, pairs: np.ndarray) -> Iterator
         yield of_groups(
             "label_conflict",
             "error",
-            f"{len(conflicts):,} image(s) stand under more than one label, in {sum(map(len, conflicts)):,} copies: "
-            "decide on one label for each or leave all its copies out",
+            f"{counted(len(conflicts), 'image has', 'images have')} more than one label, in "
+            f"{counted(sum(map(len, conflicts)), 'copy', 'copies')}: decide on one label for each, or leave out all of "
+            "its copies",
             whole,
             conflicts,
         )
@@ -76,17 +79,17 @@ def _straddling(dataset: Dataset, near: np.ndarray) -> Iterator[Finding]:
     yield of_groups(
         "split_leakage",
         "error",
-        f"{len(groups):,} image(s) have copies on both sides of a split ({shares}): what is measured there flatters; "
-        "remove those that are trained on",
+        f"{counted(len(groups), 'image has', 'images have')} copies on both sides of a split ({shares}): scores "
+        "measured there are optimistic; remove the copies that are trained on",
         together(dataset.splits.values()),
         groups,
     )
 
 
 def _groups(number: np.ndarray, other: np.ndarray, apart: bool = True) -> list[np.ndarray]:
-    """Rows with the same `number`, where two or more have it; with `apart` only where they differ in `other`.
+    """Groups of two or more rows with the same `number`; with `apart` only those that differ in `other`.
 
-    Groups are in the order of their first images. Rows whose number is below zero are in none.
+    Groups come in the order of their first rows. Rows with a negative number are in no group.
     """
     order = np.argsort(number, kind="stable")
     order = order[number[order] >= 0]

@@ -1,18 +1,17 @@
-"""The same image twice: byte for byte, or nearly, as after saving again, resizing, cropping or brightening.
+"""Images that occur twice: byte for byte, or nearly, as after saving again, resizing, cropping or brightening.
 
-Near duplicates are found in two steps, and no step compares every image with every other.
+Near duplicates are found in two steps, neither of which compares every image with every other.
 
-1. Candidates. The thumbnails of the data have principal components; the signs of an image's first 64 are its code.
-   Copies agree in most signs, if the one is seen through the window that the other was cropped to, so the code of each
-   image through each of WINDOWS is looked for among the codes of all. Sorted by several permutations of their bits,
-   codes that differ in few bits are neighbours in one of the orders or another (Charikar, "Similarity estimation
-   techniques from rounding algorithms", 2002, section 3). Only so many neighbours are looked at: of thousands of
-   images that are all alike each is paired with some, so that they hang together, and not with every other.
-2. Confirmation. A window, a brightness, a contrast and a slight blur are fitted so that one thumbnail becomes the
-   other (`images.aligning`). What remains of the variance of its detail decides.
+1. Candidates. The signs of the first 64 principal components of a thumbnail are its code. Copies agree in most signs
+   when one is seen through the window that the other was cropped to, so the code of each image through each of WINDOWS
+   is looked up among the codes of all. When codes are sorted by several permutations of their bits, those that differ
+   in few bits are neighbours in one order or another (Charikar, "Similarity estimation techniques from rounding
+   algorithms", 2002, section 3). Only a few neighbours are examined: of thousands of images that are all alike, each is
+   paired with some, which links them all, and not with every other.
+2. Confirmation. A window, brightness, contrast and a slight blur are fitted so that one thumbnail becomes the other
+   (`audit.aligning`). The share of the variance of its detail that remains decides.
 
-How much may remain depends on the data: two photographs of anything are far apart, two handwritten ones are not. See
-`_limit`.
+How much may remain depends on the data: two photographs are far apart, two handwritten digits are not. See `_limit`.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from graft.data.loading import available_cores
 if TYPE_CHECKING:
     from graft.audit.looking import Looks
 
-# What a copy may show of its original along an axis, as parts of the side, and the pairs (across, down) searched.
+# The parts of its original that a copy may show along an axis, and the pairs (across, down) that are searched.
 _ALL, _MOST, _LEAST, _END, _START = (0.0, 1.0), (0.025, 0.975), (0.05, 0.95), (0.05, 1.0), (0.0, 0.95)
 WINDOWS: tuple[Window, ...] = (
     (_ALL, _ALL),
@@ -42,36 +41,36 @@ WINDOWS: tuple[Window, ...] = (
     (_LEAST, _LEAST),
     *((across, down) for across, down in product((_ALL, _END, _START), repeat=2) if across != _ALL or down != _ALL),
 )
-# Signs that may differ, of 64. Copies differ in up to 13, one pair in a thousand of different images in 18 or fewer.
+# Signs of 64 that may differ. Copies differ in at most 13, one in a thousand pairs of different images in at most 18.
 MOST_SIGNS = 14
-# Orders that the codes are sorted in, and the neighbours looked at on either side in each.
+# Orders that the codes are sorted in, and neighbours examined on either side in each.
 ORDERS = 16
 NEIGHBOURS = 4
-# Bits that an order starts with come from this many first components; later ones are noisy.
+# An order sorts by bits of this many first components; later ones are noisy.
 STEADY_COMPONENTS = 36
-# Of the thumbnails of candidates, one seen through a window. Copies come to 0.95 and more.
+# Between the thumbnails of candidates, one seen through a window. Copies reach 0.95 or more.
 LEAST_CORRELATION = 0.85
-# Candidates of one image that are confirmed, the most alike first.
+# Candidates of one image that are examined further, the most alike first.
 MOST_CANDIDATES = 3
-# What may remain of the variance of detail, at most; less where the data have images that are alike by nature.
+# The share of the variance of detail that may remain; less where images are alike by nature.
 LIMITS = (0.06, 0.04, 0.028, 0.02, 0.014, 0.012, 0.01, 0.0085, 0.007, 0.006, 0.005)
-# Mean colours of copies, less their grey, differ by no more, in [0, 1].
+# Mean colours of copies, minus their grey, differ by at most this, in [0, 1].
 COLOUR_TOLERANCE = 0.1
-# Deviation of a thumbnail, in levels of 255, below which there is nothing in it to compare.
+# Deviation of a thumbnail, in levels of 255, below which it shows nothing to compare.
 LEAST_CONTRAST = 4.0
 
-# Raised when the same looks come to give other pairs.
+# Increased whenever the same looks come to give different pairs.
 NUMBERS = 1
 
 _BITS = 64
 _SAMPLE = 16384  # images that the components are computed from
-# Images, and pairs, computed with at a time: few enough to stay in a core's own memory.
+# Images, and pairs, computed at a time: few enough to stay in a core's cache.
 _ROWS = 2048
 _PAIRS = 128
 
 
 def exact(looks: Looks) -> list[np.ndarray]:
-    """Groups of two or more images with the same content: rows in increasing order, int64, by their first row."""
+    """Groups of two or more images with equal content: rows in increasing order, int64; groups by their first row."""
     rows = np.flatnonzero(looks.decoded)
     order = rows[np.lexsort((rows, looks.digest[rows, 1], looks.digest[rows, 0]))]
     digest = looks.digest[order]
@@ -80,11 +79,11 @@ def exact(looks: Looks) -> list[np.ndarray]:
 
 
 def near(looks: Looks, cache: Path | None = None) -> np.ndarray:
-    """Pairs of rows of different content that show the same image, int64 (P, 2), the lower row first, sorted.
+    """Pairs of rows that show the same image in different content, int64 (P, 2), sorted, the lower row first.
 
-    Of images with equal content only the first is compared, so `exact` complements this. Images of a single level
-    have nothing to compare and are never near duplicates. With `cache`, a folder, the pairs are kept for the same
-    images in the same order.
+    Of images with equal content, only the first is compared; `exact` has the others. Images of a single level show
+    nothing to compare and are never near duplicates. With `cache`, a folder, the pairs are kept for the same images in
+    the same order.
     """
     rows = _comparable(looks)
     if cache is None:
@@ -94,7 +93,7 @@ def near(looks: Looks, cache: Path | None = None) -> np.ndarray:
     pairs = kept(path)
     if pairs is None or pairs.dtype != np.int64 or pairs.shape[1:] != (2,):
         pairs = _near(looks, rows)
-        # By number among those compared: equal contents may come and go.
+        # As numbers among those compared, since equal contents may come and go.
         keep(path, np.searchsorted(rows, pairs))
         return pairs
     return rows[pairs]
@@ -116,7 +115,7 @@ def _near(looks: Looks, rows: np.ndarray) -> np.ndarray:
 
 
 def _comparable(looks: Looks) -> np.ndarray:
-    """The first row of every content that can be compared, int64."""
+    """The first row with each content that can be compared, int64."""
     rows = np.flatnonzero(looks.decoded)
     _, first = np.unique(looks.digest[rows], axis=0, return_index=True)
     rows = np.sort(rows[first])
@@ -126,9 +125,9 @@ def _comparable(looks: Looks) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Candidates:
-    """Pairs in which `part` may be what `whole` shows through a window: numbers of images and of WINDOWS, int64 (P,).
+    """Pairs in which `part` may be `whole` seen through a window: numbers of images and of WINDOWS, int64 (P,).
 
-    `correlation`, float32 (P,), is that of the thumbnails, `whole` being seen through the window.
+    `correlation`, float32 (P,), is between the thumbnails, with `whole` seen through the window.
     """
 
     whole: np.ndarray
@@ -145,7 +144,7 @@ class _Candidates:
 
 
 def _candidates(thumbnails: np.ndarray) -> _Candidates:
-    """The pairs most alike of those whose codes differ in few bits."""
+    """The most alike among the pairs whose codes differ in few bits."""
     mean, components = _components(thumbnails)
     codes = _codes(thumbnails, WINDOWS[0], mean, components)
     count, own = len(codes), np.arange(len(codes))
@@ -173,7 +172,7 @@ def _candidates(thumbnails: np.ndarray) -> _Candidates:
 
 
 def _correlation(thumbnails: np.ndarray, whole: np.ndarray, part: np.ndarray, window: Window) -> np.ndarray:
-    """Between the thumbnails of each pair, float32 (P,), one of each pair seen through the window."""
+    """The correlation between the thumbnails of each pair, `whole` being seen through the window, float32 (P,)."""
     correlation = np.empty(len(whole), dtype=np.float32)
     for start in range(0, len(whole), _ROWS):
         rows = slice(start, start + _ROWS)
@@ -183,7 +182,7 @@ def _correlation(thumbnails: np.ndarray, whole: np.ndarray, part: np.ndarray, wi
 
 
 def _most_alike(candidates: _Candidates, count: int) -> _Candidates:
-    """Each pair, among `count` images, with its best window; of each image the MOST_CANDIDATES best pairs."""
+    """Each pair of `count` images once, with its best window; of each image, its MOST_CANDIDATES best pairs."""
     best = np.argsort(-candidates.correlation, kind="stable")
     lower = np.minimum(candidates.whole, candidates.part)[best]
     higher = np.maximum(candidates.whole, candidates.part)[best]
@@ -196,8 +195,8 @@ def _most_alike(candidates: _Candidates, count: int) -> _Candidates:
 def _components(thumbnails: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The mean of normalised thumbnails, float32 (D,), and their first principal components, float32 (D, 64).
 
-    A few images have fewer components than that, and their mean is one of themselves, so as many smooth images
-    without a mean are imagined beside them.
+    Few images have fewer components than that, and a mean that is nearly one of them. So smooth random images with a
+    mean of zero are added, by their covariance, as if there were 256 of them.
     """
     count = len(thumbnails)
     imagined = 256
@@ -212,7 +211,7 @@ def _components(thumbnails: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _codes(thumbnails: np.ndarray, window: Window, mean: np.ndarray, components: np.ndarray) -> np.ndarray:
-    """The signs of each image's components, seen through a window, uint64 (N,), the first one in the highest bit."""
+    """The signs of the components of each image seen through a window, uint64 (N,), the first in the highest bit."""
     codes = []
     for start in range(0, len(thumbnails), _ROWS):
         values = _normalised(through(thumbnails[start : start + _ROWS], window))
@@ -222,7 +221,7 @@ def _codes(thumbnails: np.ndarray, window: Window, mean: np.ndarray, components:
 
 
 def _keys(codes: np.ndarray, bits: np.ndarray) -> np.ndarray:
-    """32 bits of each code in another order, uint32 (N,)."""
+    """The given 32 bits of each code, in the given order, uint32 (N,)."""
     signs = np.unpackbits(codes.astype(">u8")[:, None].view(np.uint8), axis=1)
     return np.packbits(np.ascontiguousarray(signs[:, bits]), axis=1).view(">u4")[:, 0].astype(np.uint32)
 
@@ -235,7 +234,7 @@ def _normalised(values: np.ndarray) -> np.ndarray:
 
 
 def _rank(values: np.ndarray) -> np.ndarray:
-    """How many times each value came before, int64 (n,)."""
+    """How many times each value occurred before, int64 (n,)."""
     order = np.argsort(values, kind="stable")
     starts = np.concatenate([[0], np.flatnonzero(np.diff(values[order])) + 1]) if len(values) else order
     rank = np.empty(len(values), dtype=np.int64)
@@ -244,11 +243,11 @@ def _rank(values: np.ndarray) -> np.ndarray:
 
 
 def _limit(remainder: np.ndarray, images: int) -> float:
-    """How much of the variance of detail may remain, one of LIMITS.
+    """The share of the variance of detail that may remain, one of LIMITS.
 
-    Pairs that are alike by chance become about ten times as many as what may remain doubles; copies do not. So the
-    limit is the highest with few pairs between itself and its double, by the number of images or of pairs found: a
-    tenth of these few is what it lets in by chance.
+    When the limit doubles, pairs that are alike by chance become about ten times as many; copies do not. So the limit
+    is the highest with few pairs between itself and its double, relative to the number of images or of pairs found. A
+    tenth of those few is what it lets in by chance.
     """
     for limit in LIMITS:
         found = np.count_nonzero(remainder <= limit)
@@ -259,7 +258,7 @@ def _limit(remainder: np.ndarray, images: int) -> float:
 
 
 def _remainder(candidates: _Candidates, thumbnails: np.ndarray) -> np.ndarray:
-    """What a fit from `whole` leaves of the variance of the detail of `part`, float32 (P,) in [0, 1]."""
+    """The share of the variance of the detail of `part` that a fit from `whole` leaves, float32 (P,) in [0, 1]."""
     windows = np.array(WINDOWS, dtype=np.float32).reshape(-1, 4)
 
     def fit(start: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What an audit says: findings as values, and those that need no look at the images."""
+"""Findings of an audit as values, and those that can be made without looking at the images."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from typing import Any, Literal
 import numpy as np
 
 from graft.data.dataset import TRAIN, Dataset, Images, counts, together
+from graft.words import counted
 
 Severity = Literal["error", "warning", "info"]
 
-# A class with less than this share of what each would have if all were equal is rare; the library cleanlab's default.
+# A class is rare if it has less than this share of what it would have were all classes equal; cleanlab's default.
 RARE = 0.1
-# With fewer images of a class, one more or less that is recognised changes its accuracy by over ten points.
+# With fewer images, one more or less that is recognised changes the recall of a class by over ten points.
 FEW = 10
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One kind of thing that is wrong, or worth knowing, and the images it is true of.
+    """One kind of thing that is wrong, or worth knowing, and the images that it concerns.
 
-    `paths` are their names and `images` their numbers through all splits; a finding about classes has neither, one
-    about what is in no split has only names. `groups` are positions in `paths`, of images that belong together.
-    `remarks` say something of each image, or are empty.
+    `paths` are their names and `images` their numbers, counted through all splits; a finding about classes has neither,
+    one about what is in no split has only names. `groups` are positions in `paths` of images that belong together.
+    `remarks` has a sentence for each image, or is empty.
     """
 
     kind: str
@@ -84,15 +85,15 @@ def class_findings(dataset: Dataset) -> Iterator[Finding]:
                 "warning",
                 f"{most!r} has {present[most] / present[fewest]:.0f} times as many images{where} as {fewest!r} "
                 f"({present[most]:,} and {present[fewest]:,}): judge by the recall of each class, and add images of "
-                "the rare ones or weigh them more",
+                "rare classes or give them more weight",
             )
     tiny = {name: count for name, count in present.items() if count < FEW}
     if tiny:
         yield Finding(
             "tiny_class",
             "warning",
-            f"{len(tiny):,} class(es) have fewer than {FEW} images{where}: {_listed(tiny)}; add images, or "
-            "merge or leave out the class",
+            f"{counted(len(tiny), 'class has', 'classes have')} fewer than {FEW} images{where}: {_listed(tiny)}; add "
+            "images, merge such classes or leave them out",
         )
     for split, images in dataset.splits.items():
         missing = [name for name, count in counts(images, dataset.classes).items() if not count]
@@ -100,8 +101,8 @@ def class_findings(dataset: Dataset) -> Iterator[Finding]:
             yield Finding(
                 "missing_class",
                 "warning",
-                f"{split} has no images of {len(missing):,} class(es): {_listed(dict.fromkeys(missing))}; add some, "
-                "or mind that its figures say nothing of them",
+                f"{split} has no images of {counted(len(missing), 'class', 'classes')}: "
+                f"{_listed(dict.fromkeys(missing))}; add some, or remember that its scores say nothing about them",
             )
 
 
@@ -112,7 +113,7 @@ def left_out(dataset: Dataset) -> Iterator[Finding]:
         yield Finding(
             "left_out",
             "warning",
-            f"{len(dataset.left_out):,} file(s) or row(s) are in no split: "
+            f"{counted(len(dataset.left_out), 'file or row is', 'files or rows are')} in no split: "
             + "; ".join(f"{reason} ({count:,})" for reason, count in reasons),
             tuple(dataset.left_out),
             remarks=tuple(dataset.left_out.values()),

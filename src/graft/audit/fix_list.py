@@ -1,8 +1,8 @@
-"""What is left of a data set without its faults: a manifest of the files to keep, which graft opens as it does others.
+"""A dataset without its faults, as a manifest of the files to keep, which graft opens like any other.
 
-The data are not touched. Of copies in one split the first is kept. Of copies on both sides of a split those that are
-trained on go: what is tested on stays comparable with what others measured there, and training misses little that it
-has not. Of an image under several labels all copies go, since nobody knows which label is right.
+The data are not touched. Of copies within a split, the first is kept. Of copies on both sides of a split, those that
+are trained on are dropped: the test set stays comparable with what others measured on it, and training loses little.
+Of an image under several labels, all copies are dropped, since nobody knows which label is right.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from graft.data.split_file import write_split
 from graft.errors import InputError, did_you_mean
 
 DROPPED = ("unreadable", "placeholder", "exact_duplicates", "split_leakage", "label_conflict")
-# Others whose images can be asked to go.
+# Other kinds, whose images are dropped when asked for.
 DROPPABLE = (
     *("near_duplicates", "likely_wrong_label", "outlier", "low_information", "blurry", "dark", "light", "grey"),
     *("odd_size", "odd_aspect_ratio", "wrong_extension", "animated"),
 )
-# Where an image stays that has copies elsewhere, the first of these that it is in.
+# An image with copies in several splits stays in the first of these that it is in.
 _STAYS = (TEST, VAL, TRAIN)
 
 
 def check_kinds(kinds: Iterable[str]) -> None:
-    """Refuse kinds that cannot be asked to go. Raises InputError."""
+    """Raise InputError for kinds that cannot be dropped."""
     for kind in kinds:
         if kind not in (*DROPPED, *DROPPABLE):
             raise InputError(
@@ -42,7 +42,7 @@ def check_kinds(kinds: Iterable[str]) -> None:
 
 
 def without_faults(dataset: Dataset, findings: Iterable[Finding], more: Iterable[str] = ()) -> Dataset:
-    """The images to keep, in the splits they are in; `more` are kinds of DROPPABLE."""
+    """The images to keep, in their splits; `more` are kinds of DROPPABLE to drop as well."""
     more = tuple(more)
     sizes = [len(images) for images in dataset.splits.values()]
     split = np.repeat(np.array(list(dataset.splits), dtype=object), sizes)
@@ -83,7 +83,7 @@ def write_manifest(dataset: Dataset, file: IO[str]) -> None:
 
 
 def write_split_file(dataset: Dataset, file: IO[str]) -> None:
-    """Write the images as `split_file` does, so that `--split` keeps to them; those in no split are to train on."""
+    """Write a file for `--split-file` that names these images only; those of a dataset without splits are `train`."""
     splits = {TRAIN if name == WHOLE else name: images for name, images in dataset.splits.items()}
     write_split(replace(dataset, splits=splits), file)
 
@@ -95,14 +95,14 @@ def file_of(source: Source, row: int) -> str:
     if not isinstance(source, Files):
         raise InputError(
             f"expected images that are files of their own for --fix-list, got {source.name(row)}, part of a larger "
-            "file: write --fix-split FILE instead, and train on the same data with --split FILE"
+            "file: write --fix-split FILE instead, and train on the same data with --split-file FILE"
         )
     name = source.name(row)
     return name if "://" in name else str(Path(name).absolute())
 
 
 def _surplus(finding: Finding, split: np.ndarray) -> Iterator[int]:
-    """Numbers of the images that go for this finding, through all splits; `split` (N,) names that of each."""
+    """Numbers of the images to drop for this finding, counted through all splits; `split` (N,) names each one's."""
     if finding.kind not in ("exact_duplicates", "near_duplicates", "split_leakage"):
         yield from finding.images
         return

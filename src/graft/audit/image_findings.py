@@ -1,9 +1,8 @@
-"""What is wrong with single images, from what was measured when they were looked at.
+"""What is wrong with single images, judged by what was measured when they were looked at.
 
-Thresholds start from those of the library cleanvision 0.3.7, which were set on photographs. Where a measure is common
-in a data set, as white paper is among sketches, it says nothing of one image: so it must also lie far from the
-median of the data, by the rule of Iglewicz and Hoaglin 1993, "How to Detect and Handle Outliers", section 3.3.
-docs/audit.md has what was measured.
+Thresholds start from those of the library cleanvision 0.3.7, which were set on photographs. A value that is common in a
+dataset, as white paper is among sketches, says nothing about one image. So it must also lie far from the median, by the
+rule of Iglewicz and Hoaglin 1993, "How to Detect and Handle Outliers", section 3.3. docs/audit.md has the measurements.
 """
 
 from __future__ import annotations
@@ -17,21 +16,22 @@ import numpy as np
 from graft.audit.duplicates import exact
 from graft.audit.findings import Finding, of_images
 from graft.data.dataset import Images
+from graft.words import counted
 
 if TYPE_CHECKING:
     from graft.audit.looking import Looks
     from graft.images.preprocessing import Preprocessing
 
-# In units of the median absolute deviation, scaled to be a standard deviation where values are normal.
+# In units of the median absolute deviation, scaled to equal the standard deviation of normal values.
 FAR = 3.5
-# An image of up to so many colours, and mostly of a few of them, was drawn by a program, if most others have more
-# colours than can be counted. Photographs that are smaller may have as few.
+# A drawing made by a program: at most this many colours, mostly few of them, and at least this large, in a dataset
+# where most images have more colours than are counted. Smaller photographs can have as few.
 DRAWN_COLOURS, DRAWN_ENTROPY, DRAWN_PIXELS = 64, 3.0, 64 * 64
-# One content as often as this, and under several labels, stands for no class.
+# The same content this many times, under several labels, belongs to no class.
 REPEATED = 5
 # Shorter over longer side.
 NARROW = 0.35
-# Side (of a square of the same area) over the median side, or the other way round.
+# Side (of a square of the same area) over the median side, or the reverse.
 ODD_SIDE = 0.5
 # Mean saturation below which an image has no colour: one level of 255.
 GREY = 1 / 255
@@ -39,17 +39,25 @@ GREY = 1 / 255
 
 @dataclass(frozen=True)
 class Rule:
-    """A measure beyond which an image is not usual, if it is also far from the median of the data."""
+    """An image is unusual when its `value` is below the threshold (above, unless `low`) and far from the median.
+
+    The message is the number of images, `one` or `many`, and `advice`, into which the threshold is formatted.
+    """
 
     kind: str
-    measure: Callable[[Looks], np.ndarray]
+    value: Callable[[Looks], np.ndarray]
     threshold: float
     low: bool
-    message: str
+    one: str
+    many: str
+    advice: str
+
+    def message(self, found: int) -> str:
+        return f"{counted(found, self.one, self.many)} {self.advice.format(self.threshold)}"
 
     def found(self, looks: Looks, among: np.ndarray) -> np.ndarray:
-        """Which images are beyond it, bool (N,); `among` says which are compared."""
-        values = self.measure(looks).astype(np.float64)
+        """Which images are unusual, bool (N,); only those in `among` are compared."""
+        values = self.value(looks).astype(np.float64)
         beyond = values < self.threshold if self.low else values > self.threshold
         return np.asarray(among & beyond & _far(values, among, self.low))
 
@@ -58,49 +66,54 @@ RULES = (
     Rule(
         "low_information",
         lambda looks: looks.entropy,
-        # cleanvision's 3 bits count the levels of three channels together, which adds the logarithm of three.
+        # cleanvision's 3 bits are of the levels of three channels together, which adds the logarithm of three.
         3 - np.log2(3),
         True,
-        "{} image(s) show next to nothing (an entropy of grey levels below {:.1f} bits): look whether they are what "
-        "their label says",
+        "image shows",
+        "images show",
+        "almost nothing (an entropy of grey levels below {:.1f} bits): check whether the label fits",
     ),
     Rule(
         "blurry",
-        # Blur makes sharpness a fraction of what it was. Of photographs of 500 px the threshold takes 0.92 blurred by
-        # a Gaussian of 6 px, half of those by 4, and none untouched.
+        # Blur divides sharpness, so it is compared as a logarithm. Of photographs of 500 px, the threshold finds 0.92
+        # of those blurred by a Gaussian of 6 px, half of those by 4, and none that is untouched.
         lambda looks: np.log(np.maximum(looks.sharpness, 1e-9)),
         np.log(0.02),
         True,
-        "{} image(s) are blurred: leave them out unless what is to be classified comes as blurred",
+        "image is",
+        "images are",
+        "blurred: leave such images out unless those to be classified will be as blurred",
     ),
     Rule(
         "dark",
         lambda looks: looks.dark,
         0.32,
         True,
-        "{} image(s) are dark throughout (99 of 100 pixels below a luminance of {:.2f}): brighten them or leave them "
-        "out",
+        "image is",
+        "images are",
+        "dark throughout (99 of 100 pixels below a luminance of {:.2f}): brighten such images or leave them out",
     ),
     Rule(
         "light",
         lambda looks: looks.bright,
         0.95,
         False,
-        "{} image(s) are light throughout (95 of 100 pixels above a luminance of {:.2f}): look whether anything is "
-        "to be seen",
+        "image is",
+        "images are",
+        "light throughout (95 of 100 pixels above a luminance of {:.2f}): check whether anything can be seen",
     ),
 )
 
 
 def image_findings(whole: Images, looks: Looks, preprocessing: Preprocessing) -> Iterator[Finding]:
-    """Findings about all images, rows of `whole` and of `looks`, some of them for this way to a network's input."""
+    """Findings about images, rows of `whole` and of `looks`; `preprocessing` decides what a crop would cut off."""
     decoded = looks.decoded
     if looks.reasons:
         yield of_images(
             "unreadable",
             "error",
-            f"{len(looks.reasons):,} of {len(whole):,} image(s) cannot be decoded and have no part in training: "
-            "replace or remove them",
+            f"{len(looks.reasons):,} of {counted(len(whole), 'image')} cannot be decoded and will not be trained on: "
+            "replace or remove such files",
             whole,
             sorted(looks.reasons),
             [looks.reasons[row] for row in sorted(looks.reasons)],
@@ -110,8 +123,9 @@ def image_findings(whole: Images, looks: Looks, preprocessing: Preprocessing) ->
         yield of_images(
             "placeholder",
             "error",
-            f"{placeholders.sum():,} image(s) are not of any class: a drawing of few colours among photographs, such "
-            "as 'image not found', or one content many times under several labels; remove them",
+            f"{counted(placeholders.sum(), 'image stands', 'images stand')} for a missing one: a drawing of few "
+            "colours among photographs, such as 'image not found', or the same content many times under several "
+            "labels; remove such files",
             whole,
             np.flatnonzero(placeholders),
         )
@@ -120,8 +134,8 @@ def image_findings(whole: Images, looks: Looks, preprocessing: Preprocessing) ->
         yield of_images(
             "wrong_extension",
             "info",
-            f"{len(wrong):,} file(s) are of another format than their ending says: graft goes by the content, other "
-            "programs may not; rename them",
+            f"{counted(len(wrong), 'file has', 'files have')} the extension of another format: graft goes by the "
+            "content, other programs may not; rename such files",
             whole,
             wrong,
         )
@@ -130,8 +144,7 @@ def image_findings(whole: Images, looks: Looks, preprocessing: Preprocessing) ->
     for rule in RULES:
         found = np.flatnonzero(rule.found(looks, decoded))
         if len(found):
-            message = rule.message.format(f"{len(found):,}", rule.threshold)
-            yield of_images(rule.kind, "warning", message, whole, found)
+            yield of_images(rule.kind, "warning", rule.message(len(found)), whole, found)
     with_image = decoded & ~placeholders
     yield from _shapes(whole, looks, with_image, preprocessing)
     grey = with_image & (looks.saturation < GREY)
@@ -139,8 +152,8 @@ def image_findings(whole: Images, looks: Looks, preprocessing: Preprocessing) ->
         yield of_images(
             "grey",
             "info",
-            f"{grey.sum():,} image(s) are grey and the other {with_image.sum() - grey.sum():,} in colour: see that no "
-            "class is told by that",
+            f"{counted(grey.sum(), 'image is', 'images are')} grey and the other {with_image.sum() - grey.sum():,} in "
+            "colour: make sure that this alone does not tell classes apart",
             whole,
             np.flatnonzero(grey),
         )
@@ -149,7 +162,7 @@ def image_findings(whole: Images, looks: Looks, preprocessing: Preprocessing) ->
         yield of_images(
             "exif_rotation",
             "info",
-            f"{len(turned):,} image(s) are turned upright by their Exif orientation",
+            f"{counted(len(turned), 'image is', 'images are')} turned upright by the Exif orientation",
             whole,
             turned,
         )
@@ -158,14 +171,14 @@ def image_findings(whole: Images, looks: Looks, preprocessing: Preprocessing) ->
         yield of_images(
             "animated",
             "info",
-            f"{len(moving):,} file(s) have several frames or pages, of which the first is used",
+            f"{counted(len(moving), 'file has', 'files have')} several frames or pages; the first is used",
             whole,
             moving,
         )
 
 
 def _placeholders(whole: Images, looks: Looks) -> np.ndarray:
-    """Images that stand for a missing one, bool (N,)."""
+    """Which images stand for a missing one, bool (N,)."""
     found = np.zeros(len(whole), bool)
     if looks.decoded.any() and np.median(looks.colours[looks.decoded]) >= looks.colours.max() > DRAWN_COLOURS:
         large = looks.width.astype(np.int64) * looks.height >= DRAWN_PIXELS
@@ -177,7 +190,7 @@ def _placeholders(whole: Images, looks: Looks) -> np.ndarray:
 
 
 def _shapes(whole: Images, looks: Looks, with_image: np.ndarray, preprocessing: Preprocessing) -> Iterator[Finding]:
-    """Images that are narrow, and those far smaller or larger than the others."""
+    """Narrow images, and those far smaller or larger than the others."""
     width, height = np.maximum(looks.width, 1).astype(float), np.maximum(looks.height, 1).astype(float)
     ratio = np.minimum(width, height) / np.maximum(width, height)
     if not with_image.any():
@@ -186,15 +199,15 @@ def _shapes(whole: Images, looks: Looks, with_image: np.ndarray, preprocessing: 
     if narrow.any():
         kept = preprocessing.crop_fraction**2 * ratio[narrow]
         what = {
-            "crop": f"the crop keeps {kept.min():.0%} to {kept.max():.0%} of them, --resize letterbox all",
-            "squash": "squashing changes their proportions, --resize letterbox does not",
-            "letterbox": "they are kept whole, and small",
+            "crop": f"a crop keeps {_span(kept, '.0%')} of the area, --resize letterbox all of it",
+            "squash": "squashing changes the proportions, --resize letterbox does not",
+            "letterbox": "letterboxed, what they show is small",
         }[preprocessing.resize_mode]
         yield of_images(
             "odd_aspect_ratio",
             "info" if preprocessing.resize_mode == "letterbox" else "warning",
-            f"{narrow.sum():,} image(s) are {1 / ratio[narrow].max():.1f} to {1 / ratio[narrow].min():.1f} times as "
-            f"long as wide: {what}",
+            f"{counted(narrow.sum(), 'image is', 'images are')} {_span(1 / ratio[narrow], '.1f')} times as long as "
+            f"wide: {what}",
             whole,
             np.flatnonzero(narrow),
         )
@@ -207,16 +220,22 @@ def _shapes(whole: Images, looks: Looks, with_image: np.ndarray, preprocessing: 
         yield of_images(
             "odd_size",
             "info",
-            f"{odd.sum():,} image(s) have less than half or more than twice the side of the usual "
-            f"{2**middle:.0f} px: a class that differs in sharpness may be told by that",
+            f"{counted(odd.sum(), 'image has', 'images have')} less than half or more than twice the usual side of "
+            f"{2**middle:.0f} px: where classes differ in size, sharpness alone can tell them apart",
             whole,
             np.flatnonzero(odd),
             sizes,
         )
 
 
+def _span(values: np.ndarray, form: str) -> str:
+    """The least and the largest value, or one of them where they read the same."""
+    least, largest = format(values.min(), form), format(values.max(), form)
+    return least if least == largest else f"{least} to {largest}"
+
+
 def _far(values: np.ndarray, among: np.ndarray, low: bool) -> np.ndarray:
-    """Which values lie far below, or above, the median of those that are `among`, bool (N,)."""
+    """Which values lie far below (`low`) or far above the median of those in `among`, bool (N,)."""
     middle = np.median(values[among])
     deviation = 1.4826 * np.median(np.abs(values[among] - middle))
     return np.asarray(values < middle - FAR * deviation if low else values > middle + FAR * deviation)

@@ -1,13 +1,13 @@
-"""How far labels can be believed, from what classifiers that had not seen an image say of it.
+"""How credible labels are, judged by classifiers that had not seen the image.
 
 Northcutt, Jiang and Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels", arXiv 1911.00068; for
-outliers Kuan and Mueller 2022, "Back to the Basics: Revisiting Out-of-Distribution Detection Baselines", arXiv
-2207.03061. Both are also in the library cleanlab; docs/audit.md says how they were chosen.
+outliers, Kuan and Mueller 2022, "Back to the Basics: Revisiting Out-of-Distribution Detection Baselines", arXiv
+2207.03061. The library cleanlab has both; docs/audit.md says how they were chosen.
 """
 
 import numpy as np
 
-# Numbers that one block of products between images may have.
+# Products between images that are computed at a time.
 BLOCK = 2**25
 
 
@@ -17,10 +17,11 @@ def self_confidence(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray
 
 
 def contradicted(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Which labels another class contradicts with confidence, bool (N,).
+    """Which labels another class confidently contradicts, bool (N,).
 
-    A class claims an image when its probability is at least the mean that it has on images labelled so (section 3.1,
-    equation 2); of several the most probable claims it. A label is contradicted when another class claims the image.
+    A class claims an image when its probability there is at least its mean over the images with its label (section 3.1,
+    equation 2); of several classes, the most probable one does. A label is contradicted when another class claims the
+    image.
     """
     classes = probabilities.shape[1]
     of_label = np.bincount(labels, self_confidence(probabilities, labels), classes)
@@ -34,7 +35,7 @@ def contradicted(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def neighbour_distance(features: np.ndarray, neighbours: int = 10, most: int = 20_000) -> np.ndarray:
     """The mean cosine distance of each row of `features` (N, D) to its nearest others, float32 (N,).
 
-    Of more than `most` rows the nearest are looked for among so many, evenly drawn.
+    With more than `most` rows, the nearest are searched among that many, evenly spaced.
     """
     count = len(features)
     unit = features.astype(np.float32)
@@ -54,7 +55,7 @@ def neighbour_distance(features: np.ndarray, neighbours: int = 10, most: int = 2
 
 
 def far_out(distances: np.ndarray) -> np.ndarray:
-    """Which are more than three interquartile ranges above the third quartile, bool (N,): Tukey 1977, section 2D."""
+    """Which lie more than three interquartile ranges above the third quartile, bool (N,): Tukey 1977, section 2D."""
     if not len(distances):
         return np.zeros(0, bool)
     lower, upper = np.percentile(distances, [25, 75])

@@ -1,7 +1,7 @@
-"""One pass over all images, before anything else is done with them: each is read, hashed, decoded and measured.
+"""One pass over all images before anything else is done with them: each is read, hashed, decoded and measured.
 
-What it tells of a file is kept, in a table with a row of fixed size per image, so that a second pass over files that
-did not change asks for their stamps and nothing else.
+The results are kept in a table with one row of fixed size per image, so that a second pass over unchanged files needs
+nothing but their stamps.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from graft.data.loading import available_cores
 from graft.errors import ImageError
 from graft.images import decoding
 
-# Pillow's names; the last one stands for images that come as arrays.
+# By Pillow's names; the last stands for images that come as arrays.
 FORMATS = (*decoding.FORMATS, "pixels")
-# The formats that an ending promises. One that is not here promises nothing.
+# The format that each extension promises; others promise nothing.
 ENDINGS = {
     **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), "JPEG"),
     **dict.fromkeys((".tif", ".tiff"), "TIFF"),
@@ -34,9 +34,9 @@ ENDINGS = {
     **dict.fromkeys((".ppm", ".pgm", ".pbm", ".pnm"), "PPM"),
     **{f".{name.lower()}": name for name in ("PNG", "GIF", "WEBP", "AVIF", "BMP")},
 }
-# Raised when the same image comes to give another row.
+# Increased whenever the same image comes to give a different row.
 NUMBERS = 2
-# Images that a thread takes at a time.
+# Images per task of a thread.
 BLOCK = 32
 
 _ROW = np.dtype(
@@ -64,10 +64,10 @@ _ROW = np.dtype(
 
 @dataclass(frozen=True)
 class Looks:
-    """What one pass over N images tells, a row for each in their order.
+    """The results of one pass over N images, a row for each, in order.
 
-    `reasons` maps the row of an image that could not be decoded to a sentence; in all columns it has zeros. Columns
-    may be mapped from a file, so they are only read.
+    `reasons` maps the row of an image that could not be decoded to a sentence; its columns are zero. Columns may be
+    mapped from a file, so they are read-only.
     """
 
     digest: np.ndarray  # uint64 (N, 2), of the encoded bytes, or of the pixels of an array
@@ -75,10 +75,10 @@ class Looks:
     width: np.ndarray  # int32 (N,), px, upright and in full
     height: np.ndarray  # int32 (N,)
     format: np.ndarray  # uint8 (N,), a number into FORMATS
-    wrong_suffix: np.ndarray  # bool (N,): the ending of the name promises another format
-    frames: np.ndarray  # int32 (N,): more than one in an animation, or a file with several pages
+    wrong_suffix: np.ndarray  # bool (N,): the extension promises another format
+    frames: np.ndarray  # int32 (N,): more than one in an animation or a file with several pages
     orientation: np.ndarray  # uint8 (N,), Exif's: 1 is upright
-    bright: np.ndarray  # float32 (N,), as all below explained in `measuring.Measures`
+    bright: np.ndarray  # float32 (N,); for this and all below see `measuring.Measures`
     dark: np.ndarray  # float32 (N,)
     entropy: np.ndarray  # float32 (N,), bits
     sharpness: np.ndarray  # float32 (N,)
@@ -102,10 +102,10 @@ class Looks:
 def look(
     images: Images, cache: Path | None = None, progress: Callable[[int, int], None] = lambda done, of: None
 ) -> Looks:
-    """Look at all images, except for those that `cache`, a folder, already tells of.
+    """Look at all images except those whose results are in `cache`, a folder.
 
-    `progress` is called in this thread with the number of images done and of all. What was seen is kept even when the
-    pass is interrupted; what could not be decoded is not kept, and tried again by the next pass.
+    `progress` is called in this thread with the number of images done and the number of all. Results are kept even when
+    the pass is interrupted; images that could not be decoded are not kept, so the next pass tries them again.
     """
     from threadpoolctl import threadpool_limits
 
@@ -123,7 +123,7 @@ def look(
     seen = len(table) - len(missing)
     pool = ThreadPoolExecutor(available_cores(), thread_name_prefix="look")
     try:
-        # Small products of matrices: a thread each, not all threads for each.
+        # Matrix products are small here: one thread for each, not all threads for one.
         with threadpool_limits(1, user_api="blas"):
             blocks: list[Future[dict[int, str]]] = [
                 pool.submit(_look_at, images, missing[start : start + BLOCK], stamps, table)
@@ -144,7 +144,7 @@ def _looks(table: np.ndarray, reasons: dict[int, str]) -> Looks:
 
 
 def _look_at(images: Images, rows: np.ndarray, stamps: np.ndarray, table: np.ndarray) -> dict[int, str]:
-    """Fill the rows of `table` for some images; the reasons for those that cannot be."""
+    """Fill in the rows of `table` for some images; return the reasons for those that cannot be decoded."""
     reasons: dict[int, str] = {}
     by_shape: dict[tuple[int, ...], list[tuple[int, np.ndarray, int]]] = {}
     for row in rows.tolist():
@@ -160,13 +160,13 @@ def _look_at(images: Images, rows: np.ndarray, stamps: np.ndarray, table: np.nda
         measures = measure(np.stack([small for _, small, _ in alike]), np.array([colours for _, _, colours in alike]))
         for name, values in vars(measures).items():
             table[name][numbers] = values
-        # Last, as a row with a stamp is one that is kept.
+        # Last, since a row with a stamp is one that is kept.
         table["stamp"][numbers] = stamps[numbers]
     return reasons
 
 
 def _open(images: Images, index: int, row: np.void) -> np.ndarray:
-    """The pixels of an image, uint8 (H, W, 3), large ones reduced; what the file says goes into `row`."""
+    """The pixels of an image, uint8 (H, W, 3), a large JPEG reduced; what the file says goes into `row`."""
     try:
         data = images.read(index)
     except OSError as error:
@@ -205,7 +205,7 @@ def _stamps(images: Images) -> np.ndarray:
 
 
 def _fill(table: np.ndarray, stamps: np.ndarray, before: np.ndarray) -> np.ndarray:
-    """Copy the rows that were there before into `table`; those that were not, int64."""
+    """Copy known rows from `before` into `table`; return the rows that are missing there, int64."""
     if not len(before):
         return np.arange(len(table))
     order = np.argsort(before["stamp"][:, 0])
@@ -216,7 +216,7 @@ def _fill(table: np.ndarray, stamps: np.ndarray, before: np.ndarray) -> np.ndarr
 
 
 def _path(cache: Path, images: Images) -> Path:
-    """One file for a data set, found again after some of its images changed: by what all names begin with."""
+    """One file per dataset, named by what all names begin with, so that it is found again after some images changed."""
     ends = [images.name(0), images.name(len(images) - 1)] if len(images) else []
     # By character: `photos.zip[0]` and `photos.zip[9]` have no folder in common.
     named = f"{NUMBERS} {_ROW} {os.path.commonprefix(ends)}"  # noqa: RUF071

@@ -1,7 +1,7 @@
-"""What can be told from the pixels of one image: light, detail, colour, and a thumbnail to know it again by.
+"""What the pixels of one image say: light, detail, colour, and a thumbnail to recognise it by.
 
-Images are measured many at a time. None is larger than SIDE x SIDE by then: what is looked for here shows at that
-size, and a measure does not change with the resolution of a camera.
+Many images are measured at a time, each with the same result as alone. All are reduced to SIDE x SIDE px at most: what
+is looked for here shows at that size, and no measure depends on the resolution of the camera.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image
 
-# Sides in px: of what is measured, and of the thumbnails. Both are squares for every large image.
+# Sides in px, of the images that are measured and of the thumbnails. Large images become squares in both.
 SIDE = 128
 THUMBNAIL = 24
-# Deviation of the Gaussian that a thumbnail is seen through, px of the thumbnail. With less, what is left of finer
-# detail depends on where it falls between the pixels, so on a shift by a fraction of one.
+# Deviation of the Gaussian that a thumbnail is sampled with, in px of the thumbnail. With less, finer detail comes out
+# differently after a shift by a fraction of a pixel.
 SMOOTHING = 0.8
-# Colours are counted up to this number, among about 64 x 64 pixels.
+# Colours are counted up to this many, in about 64 x 64 pixels.
 MOST_COLOURS = 257
 _COUNTED_SIDE = 64
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as in JPEG
@@ -26,14 +26,14 @@ _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as in
 
 @dataclass(frozen=True)
 class Measures:
-    """Of n images; a row for each. Levels are luminances in [0, 1].
+    """Of n images, a row for each. Levels are luminances in [0, 1].
 
-    `bright` is the level that 5 % of the pixels are below (high where even the darkest parts are light), `dark` the one
-    that 1 % are above (low where even the lightest parts are dark). `entropy`, in bits, is that of the histogram of the
-    256 grey levels. `sharpness` is the variance of the Laplacian by that of the image: the same at any contrast, low
-    for a blurred one. `saturation` is the mean distance between the largest and the least channel in [0, 1], 0 for grey
-    images. `colours` counts distinct ones, up to MOST_COLOURS. `colour` is the mean, float32 (n, 3) in [0, 1].
-    `thumbnail` is grey, uint8 (n, THUMBNAIL, THUMBNAIL), of the whole image whatever its proportions.
+    `bright` is the level that 5 % of the pixels lie below (high where even the darkest parts are light), `dark` the
+    level that 1 % lie above (low where even the lightest parts are dark). `entropy`, in bits, is that of the histogram
+    of 256 grey levels. `sharpness` is the variance of the Laplacian divided by that of the image: independent of
+    contrast, low for a blurred image. `saturation` is the mean difference between the largest and the smallest channel,
+    in [0, 1], 0 for grey images. `colours` counts distinct colours, up to MOST_COLOURS. `colour` is the mean, float32
+    (n, 3) in [0, 1]. `thumbnail` is grey, uint8 (n, THUMBNAIL, THUMBNAIL), of the whole image whatever its proportions.
     """
 
     bright: np.ndarray
@@ -47,18 +47,18 @@ class Measures:
 
 
 def reduce(pixels: np.ndarray) -> np.ndarray:
-    """uint8 (H, W, 3) to one of at most SIDE x SIDE px, each side for itself; smaller sides stay as they are."""
+    """uint8 (H, W, 3) to at most SIDE x SIDE px, each side by itself; a shorter side keeps its length."""
     height, width, _ = pixels.shape
     size = (min(width, SIDE), min(height, SIDE))
     if size == (width, height):
         return pixels
-    # Not by boxes, which is faster: thin lines come out differently with every crop.
+    # Not with a box filter, which is faster: thin lines would come out differently with every crop.
     return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))
 
 
 def count_colours(pixels: np.ndarray) -> int:
-    """Distinct colours of uint8 (H, W, 3) among pixels at even distances, up to MOST_COLOURS."""
-    # Not of a reduced image: blending makes new ones.
+    """Distinct colours of uint8 (H, W, 3) in evenly spaced pixels, up to MOST_COLOURS."""
+    # Not in a reduced image: blending makes new colours.
     rows, columns = (max(1, side // _COUNTED_SIDE) for side in pixels.shape[:2])
     chosen = pixels[::rows, ::columns].reshape(-1, 3).astype(np.uint32)
     packed = np.sort(chosen[:, 0] << 16 | chosen[:, 1] << 8 | chosen[:, 2])
@@ -66,11 +66,11 @@ def count_colours(pixels: np.ndarray) -> int:
 
 
 def measure(pixels: np.ndarray, colours: np.ndarray) -> Measures:
-    """Reduced images of one size, uint8 (n, h, w, 3), and the colours counted in each before, int (n,)."""
+    """Measure reduced images of one size, uint8 (n, h, w, 3); `colours`, int (n,), were counted before reducing."""
     count, height, width, _ = pixels.shape
-    # Channel by channel: along an axis of three nothing is fast.
+    # Channels first: nothing is fast along an axis of three.
     channels = np.ascontiguousarray(pixels.transpose(3, 0, 1, 2), dtype=np.float32)  # (n, h, w, 3) -> (3, n, h, w)
-    # Not as a product of matrices, whose last bits depend on where in the batch an image stands.
+    # Not as a matrix product, whose last bits depend on the position of an image in the batch.
     grey = _LUMA[0] * channels[0] + _LUMA[1] * channels[1] + _LUMA[2] * channels[2]  # (n, h, w), levels 0 to 255
     levels = np.rint(grey).astype(np.int64) + 256 * np.arange(count)[:, None, None]
     share = np.bincount(levels.ravel(), minlength=256 * count).reshape(count, 256) / (height * width)
@@ -100,14 +100,14 @@ def _sharpness(grey: np.ndarray) -> np.ndarray:
     inner = grey[:, 1:-1, 1:-1]
     laplacian = grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] + grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:] - 4 * inner
     variance = grey.var((1, 2))
-    # A level of 255 is the least that two pixels can differ by: below it there is nothing but rounding.
+    # Two pixels differ by one level of 255 at least: a smaller variance is nothing but rounding.
     return np.where(variance > 0.25, laplacian.var((1, 2)) / np.maximum(variance, 0.25), 0).astype(np.float32)
 
 
 @lru_cache(maxsize=SIDE)
 def _samples(side: int) -> np.ndarray:
-    """The weights of `side` pixels in each of a thumbnail's, float32 (THUMBNAIL, side), rows of sum 1."""
-    # A Gaussian over the image's own pixels, these being joined by lines where they are fewer than it needs.
+    """The weights of `side` pixels in each pixel of a thumbnail, float32 (THUMBNAIL, side); each row sums to 1."""
+    # A Gaussian over the image's pixels, interpolated linearly where there are fewer than it needs.
     fine = max(1, -(-4 * THUMBNAIL // side)) * side
     position = (np.arange(fine) + 0.5) / fine
     lines = np.maximum(0, 1 - np.abs((position * side - 0.5).clip(0, side - 1)[:, None] - np.arange(side)))

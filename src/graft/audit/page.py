@@ -1,7 +1,7 @@
-"""What an audit found, as one page that opens offline: a contact sheet for every finding.
+"""The findings of an audit as one page that opens offline: a contact sheet for each.
 
-Images are small JPEGs within the page; there is no script, and nothing is fetched. Names come from whoever made the
-data, so every text is escaped and set apart from the direction of the writing around it.
+Images are small JPEGs inside the page; it has no script and fetches nothing. Names come from whoever made the data, so
+all text is escaped and isolated from the writing direction around it.
 """
 
 import base64
@@ -11,7 +11,7 @@ from html import escape
 
 import numpy as np
 
-# Of JPEG; a thumbnail takes about 4 KB.
+# JPEG quality; a thumbnail takes about 4 KB.
 QUALITY = 80
 # Side of the smallest image shown, px.
 SMALL = 96
@@ -19,7 +19,7 @@ SMALL = 96
 
 @dataclass(frozen=True)
 class Tile:
-    """An image to show: small pixels, uint8 (H, W, 3), None for one that cannot be decoded; its name and a caption."""
+    """A thumbnail, uint8 (H, W, 3) or None for an image that cannot be decoded, with its name and a caption."""
 
     pixels: np.ndarray | None
     name: str
@@ -28,7 +28,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Sheet:
-    """One finding: what it is, its sentence, and some of its images, those that belong together in one row.
+    """One finding: its kind, its message, and some of its images, those that belong together in one row.
 
     `total` counts all images of the finding, shown or not.
     """
@@ -60,9 +60,9 @@ def render_page(title: str, summary: Sequence[str], sheets: Sequence[Sheet]) -> 
 
 def _section(number: int, sheet: Sheet) -> str:
     shown = sum(map(len, sheet.rows))
-    more = f'<p class="more">{shown:,} of {sheet.total:,} images are shown</p>' if shown < sheet.total else ""
+    more = f'<p class="more">{shown:,} of {sheet.total:,} images shown</p>' if shown < sheet.total else ""
     alone = all(len(row) == 1 for row in sheet.rows)
-    # Images that stand alone follow each other; groups have a frame each.
+    # Single images follow one another; each group has a frame.
     opening = "<div>" if alone else '<div class="group">'
     rows = "".join(f"{opening}{''.join(map(_figure, row))}</div>" for row in sheet.rows)
     return (

@@ -26,6 +26,7 @@ from graft.cli.output import (
     print_json,
     printable,
 )
+from graft.words import counted
 
 if TYPE_CHECKING:
     from graft.audit.auditing import Audit
@@ -125,8 +126,9 @@ def _print(found: Audit, data: Path) -> None:
         typer.echo(f"- {printable(sentence)}")
     severities = Counter(finding.severity for finding in found.findings)
     typer.echo(
-        f"{len(found.dataset):,} images of {len(found.dataset.classes):,} classes: {severities['error']} error(s), "
-        f"{severities['warning']} warning(s) and {severities['info']} remark(s) in {found.seconds:.0f} s"
+        f"{counted(len(found.dataset), 'image')} of {counted(len(found.dataset.classes), 'class', 'classes')}: "
+        f"{counted(severities['error'], 'error')}, {counted(severities['warning'], 'warning')} and "
+        f"{counted(severities['info'], 'remark')} in {found.seconds:.0f} s"
     )
 
 
