@@ -11,7 +11,7 @@ import argparse
 import json
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,8 @@ from graft.data.splitting import with_validation
 from graft.evaluation.scores import wilson_interval
 from graft.features.engine import choose
 from graft.images.preprocessing import with_choices
-from graft.training.fitting import Work, fit_level
+from graft.training.fitting import Task as TrainingTask
+from graft.training.fitting import fit_level
 from graft.training.recipe import Recipe
 from graft.transfer.levels import plan_level
 from graft.weights.base import Base, load_base, untrained_base
@@ -106,23 +107,16 @@ def train_one(task: Task, level: str, seed: int, shared: Path) -> dict:
     """One line: a level trained to the end."""
     dataset, base = dataset_of(task, shared, seed), base_of(task, shared, level, seed)
     torch.manual_seed(seed)
-    work = Work(
-        dataset=dataset,
-        base=base,
-        preprocessing=with_choices(base.preprocessing, task.size, None),
-        plan=plan_level(level, base.network, base.pretrained),
-        choice=choose(),
-        recipe=Recipe(),
-        seed=seed,
-    )
-    found = fit_level(work)
+    base = replace(base, preprocessing=with_choices(base.preprocessing, task.size, None))
+    chosen = plan_level(level, base.network, base.pretrained)
+    found = fit_level(TrainingTask.of(dataset, base, choose(), Recipe(), seed=seed), chosen)
     right = {name: int((found.logits[name].argmax(1) == found.labels[name]).sum()) for name in (VAL, TEST)}
     count = len(found.labels[TEST])
     return {
         "task": task.name,
         "seed": seed,
         "level": level,
-        "cut": work.plan.cut,
+        "cut": chosen.cut,
         "images": len(dataset.splits[TRAIN]),
         "test": right[TEST] / count,
         "test_ci95": wilson_interval(right[TEST], count),
@@ -138,16 +132,8 @@ def advise_one(task: Task, seed: int, shared: Path) -> dict:
     dataset, base = dataset_of(task, shared, seed), base_of(task, shared, "head", seed)
     torch.manual_seed(seed)
     started = time.perf_counter()
-    work = Work(
-        dataset=dataset,
-        base=base,
-        preprocessing=with_choices(base.preprocessing, task.size, None),
-        plan=plan_level("head", base.network, True),
-        choice=choose(),
-        recipe=Recipe(),
-        seed=seed,
-    )
-    advice = advise_on(work)
+    base = replace(base, preprocessing=with_choices(base.preprocessing, task.size, None))
+    advice = advise_on(TrainingTask.of(dataset, base, choose(), Recipe(), seed=seed))
     seconds = time.perf_counter() - started
     said = advice.to_dict()
     return {

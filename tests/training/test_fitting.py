@@ -128,7 +128,7 @@ def test_kept_views_come_in_turn_and_differ(shared: Path, tmp_path: Path) -> Non
     from graft.data.dataset import TRAIN
     from graft.data.opening import open_dataset
     from graft.features.engine import choose
-    from graft.training.fitting import Work, crown_inputs
+    from graft.training.fitting import Task, crown_inputs
     from graft.transfer.levels import plan_level
 
     base = load_base(str(shared / "weights" / BASE))
@@ -137,13 +137,13 @@ def test_kept_views_come_in_turn_and_differ(shared: Path, tmp_path: Path) -> Non
     for level in ("stages:2", "all"):
         chosen = plan_level(level, base.network, pretrained=True)
         recipe = Recipe(augment="medium", views=2)
-        work = Work(dataset, base, base.preprocessing, chosen, choose("torch", "float32"), recipe)
-        inputs, failures = crown_inputs(work, TRAIN, images, epochs=5)
+        task = Task.of(dataset, base, choose("torch", "float32"), recipe)
+        inputs, failures = crown_inputs(task, chosen.cut, TRAIN, images, epochs=5)
         assert failures == {}
         shown = [next(inputs.batches(np.arange(8), 8, epoch))[0] for epoch in (1, 2, 3)]
         assert torch.equal(shown[0], shown[2])
         assert not torch.equal(shown[0], shown[1])
-        plain, _ = crown_inputs(work, "val", images, epochs=5)
+        plain, _ = crown_inputs(task, chosen.cut, "val", images, epochs=5)
         assert not torch.equal(next(plain.batches(np.arange(8), 8))[0], shown[0])
 
 

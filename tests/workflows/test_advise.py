@@ -105,7 +105,7 @@ def test_a_resumed_run_keeps_the_plan_it_was_begun_with(
 ) -> None:
     settings = {"recipe": Recipe(epochs=2), "out": tmp_path / "run"}
 
-    def stop(work: object) -> None:
+    def stop(*given: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,21 +52,37 @@ FINDING_SHARE = 0.2
 
 
 @dataclass(frozen=True)
-class Work:
-    """What the steps of one training share."""
+class Task:
+    """What a training is given: labelled images, a base to start from, an engine, and a recipe with nothing left open.
+
+    What is decided about it, a level and its cut, is a `Plan`.
+    """
 
     dataset: Dataset
     base: Base
-    preprocessing: Preprocessing
-    plan: Plan
     choice: Choice
-    recipe: Recipe
+    recipe: ResolvedRecipe
     seed: int = 0
     reporter: Reporter = NOBODY
-    # Where metrics and checkpoints go; without it none are kept.
-    folder: Path | None = None
     # By when all is to be done, on the clock of time.perf_counter.
     deadline: float | None = None
+
+    @classmethod
+    def of(cls, dataset: Dataset, base: Base, choice: Choice, recipe: Recipe, **others: Any) -> "Task":
+        """The task in which `recipe` is resolved for this base and as many images as the dataset has to train on."""
+        parameters, images = body_parameter_count(base.network), len(dataset.splits[TRAIN])
+        return cls(
+            dataset, base, choice, recipe.resolve(base.pretrained, parameters=parameters, images=images), **others
+        )
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return self.base.preprocessing
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of an image as the network sees it."""
+        return (self.preprocessing.channels, self.preprocessing.size, self.preprocessing.size)
 
 
 @dataclass(frozen=True)
@@ -84,40 +101,40 @@ class Trained:
     notes: tuple[str, ...] = ()
 
 
-def fit_level(work: Work) -> Trained:
-    """Train the base's network at the level of the plan, and leave the random state of the process as it was."""
-    with seeded(work.seed, work.choice.device):
-        if work.plan.level == "as-is":
-            return _fit_nothing(work)
-        if work.plan.cut == work.base.network.cuts[-2]:
-            return _fit_head(work)
-        return _fit_crown(work)
+def fit_level(task: Task, plan: Plan, folder: Path | None = None) -> Trained:
+    """Train the base's network at the level of `plan`, and leave the random state of the process as it was."""
+    with seeded(task.seed, task.choice.device):
+        if plan.level == "as-is":
+            return _fit_nothing(task)
+        if plan.cut == task.base.network.cuts[-2]:
+            return _fit_head(task)
+        return _fit_crown(task, plan, folder)
 
 
-def _fit_nothing(work: Work) -> Trained:
+def _fit_nothing(task: Task) -> Trained:
     """The base as it is, on every split but train: the logits of the classes that it is read in."""
-    splits = {name: images for name, images in work.dataset.splits.items() if name != TRAIN}
+    splits = {name: images for name, images in task.dataset.splits.items() if name != TRAIN}
     started = time.perf_counter()
-    network, outputs = work.base.network, work.base.outputs
-    found = _extract(work, network.cuts[-1], splits, "features")
+    network, outputs = task.base.network, task.base.outputs
+    found = _extract(task, network.cuts[-1], splits, "features")
     of_base = {name: activations.values.float() for name, activations in found.items()}
     notes = (note_on_others(VAL, of_base[VAL], outputs),) if outputs is not None else ()
     for sentence in notes:
-        work.reporter.note(sentence)
+        task.reporter.note(sentence)
     logits = {name: class_logits(values, outputs).numpy() for name, values in of_base.items()}
-    labels = {name: work.dataset.splits[name].labels[found[name].indices] for name in found}
+    labels = {name: task.dataset.splits[name].labels[found[name].indices] for name in found}
     seconds = time.perf_counter() - started
-    skipped = _skipped(work.dataset.splits, found)
+    skipped = _skipped(task.dataset.splits, found)
     return Trained(logits, labels, 1.0, skipped, seconds, 0.0, outputs=outputs, notes=notes)
 
 
-def _fit_head(work: Work) -> Trained:
+def _fit_head(task: Task) -> Trained:
     """A new head on the frozen features of the stage before it."""
     started = time.perf_counter()
-    network, dataset = work.base.network, work.dataset
-    views = {f"{TRAIN} with a crop of {fraction:.2f}": fraction for fraction in _more_crops(work)}
+    network, dataset = task.base.network, task.dataset
+    views = {f"{TRAIN} with a crop of {fraction:.2f}": fraction for fraction in _more_crops(task)}
     images = {**dataset.splits, **dict.fromkeys(views, dataset.splits[TRAIN])}
-    found = _extract(work, network.cuts[-2], images, "features", views)
+    found = _extract(task, network.cuts[-2], images, "features", views)
     labels = {name: dataset.splits[name].labels[found[name].indices] for name in dataset.splits}
     _check_classes(dataset, labels)
     extracted = time.perf_counter()
@@ -125,7 +142,7 @@ def _fit_head(work: Work) -> Trained:
     of_train = np.concatenate([features[name] for name in (TRAIN, *views)])
     every_label = np.tile(labels[TRAIN], 1 + len(views))
     shown = dataset.splits[TRAIN].take(found[TRAIN].indices)
-    head = fit_head(of_train, every_label, len(dataset.classes), work.seed, 1 + len(views), shown.groups, shown.weights)
+    head = fit_head(of_train, every_label, len(dataset.classes), task.seed, 1 + len(views), shown.groups, shown.weights)
     put_head(network, head)
     temperature = fit_temperature(head.logits, head.labels)
     logits = {name: features[name] @ head.weight.T + head.bias for name in dataset.splits if name != TRAIN}
@@ -133,46 +150,40 @@ def _fit_head(work: Work) -> Trained:
     return Trained(logits, labels, temperature, skipped, extracted - started, time.perf_counter() - extracted)
 
 
-def _more_crops(work: Work) -> tuple[float, ...]:
+def _more_crops(task: Task) -> tuple[float, ...]:
     """Other crops that the head is to see the training images with: where they are few and the crop leaves room."""
-    preprocessing = work.preprocessing
-    few = 2 * len(work.dataset.splits[TRAIN]) <= MOST_EXTRA_VIEWS
+    preprocessing = task.preprocessing
+    few = 2 * len(task.dataset.splits[TRAIN]) <= MOST_EXTRA_VIEWS
     room = preprocessing.resize_mode == "crop" and preprocessing.crop_fraction < 1
     return (NEARER * preprocessing.crop_fraction, 1.0) if few and room else ()
 
 
-def _fit_crown(work: Work) -> Trained:
+def _fit_crown(task: Task, plan: Plan, folder: Path | None) -> Trained:
     """Head first, then the crown: a pretrained base starts from the optimal head on its frozen features."""
     started = time.perf_counter()
-    network, dataset = work.base.network, work.dataset
+    network, dataset, recipe = task.base.network, task.dataset, task.recipe
     skipped: dict[str, str] = {}
     solvable = any(True for _ in network.head.parameters())
-    if work.base.pretrained and work.plan.level != "scratch" and solvable:
-        features, shown = frozen_features(work, dataset.splits[TRAIN])
+    if task.base.pretrained and plan.level != "scratch" and solvable:
+        features, shown = frozen_features(task, dataset.splits[TRAIN])
         _check_classes(dataset, {TRAIN: shown.labels})
         classes = len(dataset.classes)
-        put_head(network, fit_head(features[0], shown.labels, classes, work.seed, 1, shown.groups, shown.weights))
+        put_head(network, fit_head(features[0], shown.labels, classes, task.seed, 1, shown.groups, shown.weights))
     else:
         network.new_head(len(dataset.classes))
-    resolved = work.recipe.resolve(
-        work.base.pretrained,
-        parameters=body_parameter_count(network),
-        images=len(dataset.splits[TRAIN]),
-    )
-
     inputs = {}
     for name, images in dataset.splits.items():
-        inputs[name], failures = crown_inputs(work, name, images, resolved.epochs)
+        inputs[name], failures = crown_inputs(task, plan.cut, name, images, recipe.epochs)
         skipped |= {images.name(index): reason for index, reason in failures.items()}
     _check_classes(dataset, {name: split.labels for name, split in inputs.items()})
     extracted = time.perf_counter()
-    _, crown = network.split(work.plan.cut)
+    _, crown = network.split(plan.cut)
     crown.requires_grad_(True)
-    device, precision = work.choice.device, crown_precision(crown, work.choice)
-    if resolved.find_learning_rate:
-        resolved = replace(resolved, learning_rate=_found_rate(work, crown, inputs[TRAIN], resolved, precision))
+    device, precision = task.choice.device, crown_precision(crown, task.choice)
+    if recipe.find_learning_rate:
+        recipe = replace(recipe, learning_rate=_found_rate(task, crown, inputs[TRAIN], precision, folder))
 
-    folder, deadline, of_val = work.folder, work.deadline, len(inputs[VAL].labels)
+    deadline, of_val = task.deadline, len(inputs[VAL].labels)
 
     def told(history: tuple[Epoch, ...]) -> None:
         if folder is not None:
@@ -180,7 +191,7 @@ def _fit_crown(work: Work) -> Trained:
             write_aside(folder / "metrics.jsonl", lambda file: file.write(lines.encode()))
         latest = history[-1]
         scores = f"loss {latest.val_loss:.3f}, val {latest.val_top1:.1%}" if latest.val_top1 is not None else ""
-        work.reporter.step("epochs", latest.epoch, resolved.epochs, scores)
+        task.reporter.step("epochs", latest.epoch, recipe.epochs, scores)
 
     # When the training ends, what was held out is still to be scored.
     scored = sum(len(split.labels) for name, split in inputs.items() if name != TRAIN)
@@ -191,13 +202,13 @@ def _fit_crown(work: Work) -> Trained:
         crown,
         inputs[TRAIN],
         inputs[VAL],
-        resolved,
-        seed=work.seed,
+        recipe,
+        seed=task.seed,
         device=device,
         precision=precision,
         budget=budget,
         checkpoint=folder / "checkpoints" / "last.safetensors" if folder else None,
-        watcher=Watcher(told, lambda done, total: work.reporter.step("training", done, total)),
+        watcher=Watcher(told, lambda done, total: task.reporter.step("training", done, total)),
     )
     logits = {name: crown_logits(crown, split, device, precision) for name, split in inputs.items() if name != TRAIN}
     labels = {name: split.labels for name, split in inputs.items()}
@@ -206,63 +217,63 @@ def _fit_crown(work: Work) -> Trained:
     return Trained(logits, labels, temperature, skipped, extracted - started, seconds, fit.history)
 
 
-def _found_rate(work: Work, crown: nn.Module, train: Inputs, resolved: ResolvedRecipe, precision: Precision) -> float:
+def _found_rate(task: Task, crown: nn.Module, train: Inputs, precision: Precision, folder: Path | None) -> float:
     """What the range test suggests; for a run that is resumed, what it suggested when the run was begun."""
-    file = None if work.folder is None else work.folder / RATE_RANGE_FILE
+    file = None if folder is None else folder / RATE_RANGE_FILE
     if file is not None and file.is_file():
         found = RateRange(**json.loads(file.read_text(encoding="utf-8")))
     else:
-        left = math.inf if work.deadline is None else work.deadline - time.perf_counter()
+        left = math.inf if task.deadline is None else task.deadline - time.perf_counter()
         found = find_learning_rate(
             crown,
             train,
-            resolved,
-            seed=work.seed,
-            device=work.choice.device,
+            task.recipe,
+            seed=task.seed,
+            device=task.choice.device,
             precision=precision,
             seconds=FINDING_SHARE * left,
-            step=lambda done, total: work.reporter.step("finding a rate", done, total),
+            step=lambda done, total: task.reporter.step("finding a rate", done, total),
         )
         if file is not None:
             write_json(file, asdict(found))
-    work.reporter.note(
-        f"rate {found.suggested:.2g} in place of {resolved.learning_rate:.2g}: found among {len(found.rates)} from "
+    task.reporter.note(
+        f"rate {found.suggested:.2g} in place of {task.recipe.learning_rate:.2g}: found among {len(found.rates)} from "
         f"{found.rates[0]:.1g} to {found.rates[-1]:.1g}"
     )
     return found.suggested
 
 
-def crown_inputs(work: Work, name: str, images: Images, epochs: int) -> tuple[Inputs, dict[int, str]]:
-    """What the crown is trained on, and why some images are not among it.
+def crown_inputs(task: Task, cut: str, name: str, images: Images, epochs: int) -> tuple[Inputs, dict[int, str]]:
+    """What the crown after `cut` is trained on, and why some images are not among it.
 
     Activations at the cut are kept, or pixels for a cut before everything, of as many views as there is room for. What
     is too large to keep is read again in every epoch.
     """
-    trunk, _ = work.base.network.split(work.plan.cut)
+    trunk, _ = task.base.network.split(cut)
     freeze(trunk)
-    augmentation = work.recipe.augmentation() if name == TRAIN else STRENGTHS["none"]
-    wanted = 1 if augmentation == STRENGTHS["none"] else max(1, min(epochs, work.recipe.views))
-    number, size = work.preprocessing.channels, work.preprocessing.size
-    if work.plan.cut == INPUT:
+    augmentation = task.recipe.augmentation() if name == TRAIN else STRENGTHS["none"]
+    wanted = 1 if augmentation == STRENGTHS["none"] else max(1, min(epochs, task.recipe.views))
+    number, size = task.preprocessing.channels, task.preprocessing.size
+    if cut == INPUT:
         room, row_bytes = PIXELS_IN_MEMORY_BYTES, number * size**2
     else:
         room = cache_budget()
-        row_bytes = activation_bytes(1, output_shape(trunk, work.preprocessing), work.choice.precision)
+        row_bytes = activation_bytes(1, output_shape(trunk, task.preprocessing), task.choice.precision)
     kept = min(wanted, room // max(1, row_bytes * len(images)))
-    views = [view_of(augmentation, work.seed, number) for number in range(1, kept + 1)]
+    views = [view_of(augmentation, task.seed, number) for number in range(1, kept + 1)]
     if not kept:
-        what = "images are decoded" if work.plan.cut == INPUT else "the trunk runs"
-        work.reporter.note(f"there is no room to keep activations of {name}: {what} again in every epoch")
-        device = torch.device(work.choice.device)
-        readable, failures, _ = _decode(work, name, images, [None], keep=False)
-        inputs = ImageInputs(images, work.preprocessing, trunk.to(device), device, augmentation, work.seed)
+        what = "images are decoded" if cut == INPUT else "the trunk runs"
+        task.reporter.note(f"there is no room to keep activations of {name}: {what} again in every epoch")
+        device = torch.device(task.choice.device)
+        readable, failures, _ = _decode(task, name, images, [None], keep=False)
+        inputs = ImageInputs(images, task.preprocessing, trunk.to(device), device, augmentation, task.seed)
         return SomeInputs(inputs, readable), failures
-    if work.plan.cut == INPUT:
-        readable, failures, pixels = _decode(work, name, images, views, keep=True)
+    if cut == INPUT:
+        readable, failures, pixels = _decode(task, name, images, views, keep=True)
         shown = images.take(readable)
-        return PixelInputs(pixels, shown.labels, work.preprocessing, shown.weights), failures
+        return PixelInputs(pixels, shown.labels, task.preprocessing, shown.weights), failures
     named = {name if view is None else f"{name}, view {view.number}": view for view in views}
-    found = _extract(work, work.plan.cut, dict.fromkeys(named, images), f"activations of {name}", views=named)
+    found = _extract(task, cut, dict.fromkeys(named, images), f"activations of {name}", views=named)
     first = next(iter(found.values()))
     shown = images.take(first.indices)
     views_kept = tuple(each.values for each in found.values())
@@ -270,51 +281,51 @@ def crown_inputs(work: Work, name: str, images: Images, epochs: int) -> tuple[In
 
 
 def _decode(
-    work: Work, name: str, images: Images, views: Sequence[View | None], keep: bool
+    task: Task, name: str, images: Images, views: Sequence[View | None], keep: bool
 ) -> tuple[np.ndarray, dict[int, str], tuple[Tensor, ...]]:
     """Which images can be decoded, why others cannot, and the pixels of every view where they are to be kept."""
     failures: dict[int, str] = {}
     indices, kept, done = [np.empty(0, np.int64)], [], 0
     for number, view in enumerate(views):
         pixels = []
-        for batch in batches(images, work.preprocessing, 32, view=view):
+        for batch in batches(images, task.preprocessing, 32, view=view):
             if number == 0:
                 failures |= batch.failures
                 indices.append(batch.indices)
             if keep:
                 pixels.append(batch.pixels)
             done += len(batch.indices) + len(batch.failures)
-            work.reporter.step(f"decoding {name}", done, len(images) * len(views))
+            task.reporter.step(f"decoding {name}", done, len(images) * len(views))
         kept += [torch.cat(pixels)] if keep else []
     return np.concatenate(indices), failures, tuple(kept)
 
 
-def frozen_features(work: Work, images: Images, crops: bool = False) -> tuple[np.ndarray, Images]:
+def frozen_features(task: Task, images: Images, crops: bool = False) -> tuple[np.ndarray, Images]:
     """What the head classifies, float32 (views, n, D), of the images that can be decoded, and those images.
 
     There is one view, or with `crops` as many as a level of the head alone would see.
     """
-    views = {f"{TRAIN} with a crop of {fraction:.2f}": fraction for fraction in (_more_crops(work) if crops else ())}
+    views = {f"{TRAIN} with a crop of {fraction:.2f}": fraction for fraction in (_more_crops(task) if crops else ())}
     splits = dict.fromkeys((TRAIN, *views), images)
-    found = _extract(work, work.base.network.cuts[-2], splits, "features for the head", views)
+    found = _extract(task, task.base.network.cuts[-2], splits, "features for the head", views)
     return np.stack([each.values.float().numpy() for each in found.values()]), images.take(found[TRAIN].indices)
 
 
 def _extract(
-    work: Work,
+    task: Task,
     cut: str,
     splits: dict[str, Images],
     step: str,
     crops: dict[str, float] | None = None,
     views: dict[str, View | None] | None = None,
 ) -> dict[str, Activations]:
-    trunk, _ = work.base.network.split(cut)
+    trunk, _ = task.base.network.split(cut)
     trunk.eval()
 
     def tell(done: int, total: int) -> None:
-        work.reporter.step(step, done, total)
+        task.reporter.step(step, done, total)
 
-    return extract(trunk, splits, work.preprocessing, work.choice, crops=crops, views=views, progress=tell)
+    return extract(trunk, splits, task.preprocessing, task.choice, crops=crops, views=views, progress=tell)
 
 
 def crown_precision(crown: nn.Module, choice: Choice) -> Precision:

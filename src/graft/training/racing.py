@@ -12,7 +12,7 @@ from graft.data.dataset import TRAIN, Images
 from graft.data.splitting import stratified_folds
 from graft.models.network import Network, body_parameter_count
 from graft.seeding import seeded
-from graft.training.fitting import Work, crown_inputs, crown_precision, frozen_features, put_head
+from graft.training.fitting import Task, crown_inputs, crown_precision, frozen_features, put_head
 from graft.training.inputs import Inputs, SomeInputs
 from graft.training.loop import crown_logits, fit_crown
 from graft.training.outlook import outlook
@@ -32,30 +32,28 @@ def sample(images: Images, seed: int, most: int = MOST_IMAGES) -> Images:
     return images.take(np.sort(np.random.default_rng(seed).permutation(len(images))[:most]))
 
 
-def contestants(work: Work, rule: TextbookRule) -> list[Contestant]:
+def contestants(task: Task, rule: TextbookRule) -> list[Contestant]:
     """Every plausible level with what is expected of it and the multiply-adds of its training on all the images."""
-    network, images = work.base.network, len(work.dataset.splits[TRAIN])
-    resolved = work.recipe.resolve(True, parameters=body_parameter_count(network), images=images)
-    shape = (work.preprocessing.channels, work.preprocessing.size, work.preprocessing.size)
+    network, images = task.base.network, len(task.dataset.splits[TRAIN])
     per_image = body_parameter_count(network) / images
     found = []
     for level, cut in plausible(network).items():
         planned = plan_level(level, network, True)
-        rows = outlook(network, planned, resolved, len(work.dataset.classes), images, shape).stages
+        rows = outlook(network, planned, task.recipe, len(task.dataset.classes), images, task.input_shape).stages
         expected = expected_gain(rule.similar, frozen_fraction(network, cut), per_image)
         found.append(Contestant(level, *expected, float(sum(row.total_macs for row in rows))))
     return found
 
 
-def trials(work: Work) -> FitLevel:
+def trials(task: Task) -> FitLevel:
     """Trains a level on all folds but one, without augmentation, for a share of the epochs it would have."""
-    work = replace(work, recipe=replace(work.recipe, augment="none", mixup=0.0, cutmix=0.0, patience=None))
-    whole = len(work.dataset.splits[TRAIN])
-    images = sample(work.dataset.splits[TRAIN], work.seed)
-    network, classes = work.base.network, len(work.dataset.classes)
-    features, shown = frozen_features(work, images, crops=True)
+    task = replace(task, recipe=replace(task.recipe, augment="none", mixup=0.0, cutmix=0.0, patience=None))
+    whole = len(task.dataset.splits[TRAIN])
+    images = sample(task.dataset.splits[TRAIN], task.seed)
+    network, classes = task.base.network, len(task.dataset.classes)
+    features, shown = frozen_features(task, images, crops=True)
     labels = shown.labels
-    fold = stratified_folds(labels, FOLDS, work.seed, shown.groups)
+    fold = stratified_folds(labels, FOLDS, task.seed, shown.groups)
 
     @cache
     def head(held_out: int, views: int) -> HeadFit:
@@ -63,12 +61,11 @@ def trials(work: Work) -> FitLevel:
         every_label = np.tile(np.searchsorted(seen, labels[kept]), views)
         of_kept = np.concatenate([each[kept] for each in features[:views]])
         some = shown.take(np.flatnonzero(kept))
-        return fit_head(of_kept, every_label, len(seen), work.seed, views, some.groups, some.weights)
+        return fit_head(of_kept, every_label, len(seen), task.seed, views, some.groups, some.weights)
 
     @cache
     def inputs(level: str) -> Inputs:
-        own = replace(work, plan=plan_level(level, network, True))
-        return crown_inputs(own, TRAIN, images, epochs=1)[0]
+        return crown_inputs(task, plan_level(level, network, True).cut, TRAIN, images, epochs=1)[0]
 
     def fit(level: str, held_out: int, share: float) -> Trial:
         started = time.perf_counter()
@@ -80,19 +77,20 @@ def trials(work: Work) -> FitLevel:
             return Trial(answers == labels[out], time.perf_counter() - started)
         given = inputs(level)
         started = time.perf_counter()
-        resolved = work.recipe.resolve(True, parameters=body_parameter_count(network), images=whole)
         # As many images are shown as in that share of the training; of many, each at most once.
-        shown = share * resolved.epochs * min(whole, len(images))
+        shown = share * task.recipe.epochs * min(whole, len(images))
         epochs = max(1, round(shown / len(rows)))
-        some = np.random.default_rng(work.seed).permutation(rows)[: max(resolved.batch_size, math.ceil(shown / epochs))]
-        with seeded(work.seed):
+        some = np.random.default_rng(task.seed).permutation(rows)[
+            : max(task.recipe.batch_size, math.ceil(shown / epochs))
+        ]
+        with seeded(task.seed):
             crown_of = _with_head(network, head(held_out, 1), classes, known)
         _, crown = crown_of.split(plan_level(level, network, True).cut)
         crown.requires_grad_(True)
-        precision, device = crown_precision(crown, work.choice), work.choice.device
-        short = replace(resolved, epochs=epochs)
+        precision, device = crown_precision(crown, task.choice), task.choice.device
+        short = replace(task.recipe, epochs=epochs)
         fit_crown(
-            crown, SomeInputs(given, np.sort(some)), None, short, seed=work.seed, device=device, precision=precision
+            crown, SomeInputs(given, np.sort(some)), None, short, seed=task.seed, device=device, precision=precision
         )
         seconds = time.perf_counter() - started
         answers = crown_logits(crown, SomeInputs(given, out), device, precision).argmax(1)

@@ -20,7 +20,7 @@ from graft.features.extraction import activation_bytes, output_shape
 from graft.images.preprocessing import normalise
 from graft.models.network import INPUT, freeze
 from graft.progress import Reporter, reporting
-from graft.training.fitting import Work
+from graft.training.fitting import Task
 from graft.training.racing import contestants, sample, trials
 from graft.training.recipe import Recipe
 from graft.transfer.advisor import Advice, TrainingCost, apply_textbook, decide
@@ -70,10 +70,8 @@ def advise(
     with reporting(reporter, quiet) as told:
         prepared = prepare(data, base, choose(engine, precision), audit=audit, seed=seed, reporter=told)
         dataset = with_validation(prepared.dataset, seed)
-        nothing = Plan("head", prepared.start.network.cuts[-2], ())
-        start = prepared.start
-        work = Work(dataset, start, start.preprocessing, nothing, prepared.choice, recipe or Recipe(), seed, told)
-        return advise_on(work, with_race)
+        task = Task.of(dataset, prepared.start, prepared.choice, recipe or Recipe(), seed=seed, reporter=told)
+        return advise_on(task, with_race)
 
 
 def advise_bases(
@@ -90,57 +88,56 @@ def advise_bases(
     return sorted(found, key=lambda each: -(each.advice.accuracy or 0.0))
 
 
-def advise_on(work: Work, with_race: bool = True) -> Advice:
-    """The advice for the training images of `work` on its base; the plan in `work` has no part in it."""
+def advise_on(task: Task, with_race: bool = True) -> Advice:
+    """The advice for the training images of `task` on its base."""
     started = time.perf_counter()
-    evidence, by_class = _measured(work), counts(work.dataset.splits[TRAIN], work.dataset.classes)
-    network = work.base.network
+    evidence, by_class = _measured(task), counts(task.dataset.splits[TRAIN], task.dataset.classes)
+    network = task.base.network
     solvable = any(True for _ in network.head.parameters())
     if not (with_race and evidence.probe and solvable):
         return decide(network, evidence, by_class)
     rule = apply_textbook(evidence, by_class)
-    total = None if work.deadline is None else work.deadline - started
+    total = None if task.deadline is None else task.deadline - started
 
     def out_of_time() -> bool:
         return total is not None and time.perf_counter() - started > DECIDING_SHARE * total
 
-    field = contestants(work, rule)
-    standings = race(field, trials(work), out_of_time)
-    left = None if work.deadline is None else work.deadline - time.perf_counter()
+    field = contestants(task, rule)
+    standings = race(field, trials(task), out_of_time)
+    left = None if task.deadline is None else task.deadline - time.perf_counter()
     in_time = [each for each in standings if left is None or LEAST_SHARE * (each.whole_seconds or 0.0) <= left]
     advice = decide(network, evidence, by_class, in_time)
-    return replace(advice, race=tuple(standings), cost=_cost(work, advice.plan, standings))
+    return replace(advice, race=tuple(standings), cost=_cost(task, advice.plan, standings))
 
 
-def _measured(work: Work) -> Evidence:
-    images = sample(work.dataset.splits[TRAIN], work.seed, SAMPLE)
+def _measured(task: Task) -> Evidence:
+    images = sample(task.dataset.splits[TRAIN], task.seed, SAMPLE)
 
     def normalised() -> Iterator[tuple[Tensor, np.ndarray, np.ndarray | None]]:
         done = 0
-        for batch in batches(images, work.preprocessing, BATCH):
+        for batch in batches(images, task.preprocessing, BATCH):
             done += len(batch.indices) + len(batch.failures)
             if len(batch.indices):
                 with torch.inference_mode():
                     shown = images.take(batch.indices)
-                    yield normalise(batch.pixels, work.preprocessing), shown.labels, shown.groups
-            work.reporter.step("measuring", done, len(images))
+                    yield normalise(batch.pixels, task.preprocessing), shown.labels, shown.groups
+            task.reporter.step("measuring", done, len(images))
 
     try:
-        return gather_evidence(work.base.network, normalised(), work.seed)
+        return gather_evidence(task.base.network, normalised(), task.seed)
     except ValueError:
         raise DataError("expected readable images to measure, got none: replace the files") from None
 
 
-def _cost(work: Work, chosen: Plan, standings: Sequence[Standing]) -> TrainingCost:
+def _cost(task: Task, chosen: Plan, standings: Sequence[Standing]) -> TrainingCost:
     """What training the chosen level takes, judging by its trials."""
-    network, shape = work.base.network, work.preprocessing
+    network, shape = task.base.network, task.preprocessing
     trunk, crown = network.split(chosen.cut)
     freeze(trunk)
     crown.requires_grad_(True)
-    size = (shape.channels, shape.size, shape.size)
-    memory = training_memory(trunk, crown, size, work.recipe.batch_size)
-    images = sum(len(split) for split in work.dataset.splits.values())
+    memory = training_memory(trunk, crown, task.input_shape, task.recipe.batch_size)
+    images = sum(len(split) for split in task.dataset.splits.values())
     row = (0,) if chosen.cut == INPUT else output_shape(trunk, shape)
     seconds = next((each.whole_seconds for each in standings if each.level == chosen.level), None)
-    peak = memory.peak("adamw" if work.recipe.optimizer == "adamw" else "momentum")
-    return TrainingCost(seconds, peak, activation_bytes(images, row, work.choice.precision))
+    peak = memory.peak("adamw" if task.recipe.optimizer == "adamw" else "momentum")
+    return TrainingCost(seconds, peak, activation_bytes(images, row, task.choice.precision))

@@ -14,7 +14,7 @@ from graft.errors import CutError, InputError
 from graft.features.engine import choose
 from graft.models.network import body_parameter_count
 from graft.progress import Reporter, reporting
-from graft.training.fitting import Trained, Work, fit_level
+from graft.training.fitting import Task, Trained, fit_level
 from graft.training.outlook import outlook
 from graft.training.recipe import Recipe, check_recipe
 from graft.transfer.levels import Plan, check_level, plan_level
@@ -96,8 +96,8 @@ def _compare(
         dataset = with_validation(prepared.dataset, number)
         for level in levels:
             start = starts.of(level, number)
-            work = Work(dataset, start, start.preprocessing, plans[level], choice, recipe, number, told.reporter())
-            trained = fit_level(work)
+            task = Task.of(dataset, start, choice, recipe, seed=number, reporter=told.reporter())
+            trained = fit_level(task, plans[level])
             skipped |= trained.skipped
             trainings[level].append(_training(dataset, trained))
             told.end(steps[level], f"{level}, seed {number}: val {trainings[level][-1].curve[-1]:.1%} at the end")

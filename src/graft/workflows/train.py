@@ -26,10 +26,9 @@ from graft.features.cache import section_digest
 from graft.features.engine import choose
 from graft.files import write_aside, write_json, write_table_aside
 from graft.images.preprocessing import ResizeMode
-from graft.models.network import body_parameter_count
 from graft.progress import Reporter, reporting
 from graft.seeding import check_seed, seeded
-from graft.training.fitting import Trained, Work, fit_level
+from graft.training.fitting import Task, Trained, fit_level
 from graft.training.outlook import outlook
 from graft.training.recipe import Recipe, check_recipe
 from graft.transfer.class_names.matching import find_outputs
@@ -209,12 +208,13 @@ class Beginning:
 
 @dataclass(frozen=True)
 class Decided:
-    """A training with everything decided, and what was found on the way there; `plan` is what `plan.json` says."""
+    """A task and what was decided about it, with all that was found on the way; `said` is what `plan.json` says."""
 
-    work: Work
+    task: Task
+    plan: Plan
     findings: tuple[Finding, ...]
     notes: tuple[str, ...]
-    plan: dict[str, Any]
+    said: dict[str, Any]
 
 
 def _check(arguments: Arguments) -> None:
@@ -256,43 +256,42 @@ def _decide(
     if sheet is not None:
         reporter.note(write_contact_sheet(sheet, dataset.splits[TRAIN], start.preprocessing, recipe, seed))
     deadline = None if arguments.time_limit is None else started + arguments.time_limit
-    work = Work(dataset, start, start.preprocessing, chosen, prepared.choice, recipe, seed, reporter, deadline=deadline)
+    task = Task.of(dataset, start, prepared.choice, recipe, seed=seed, reporter=reporter, deadline=deadline)
     said: dict[str, Any] = {}
     if before is not None:
         said = before.plan
-        work = replace(work, plan=Plan(said["level"], said["cut"], tuple(said["reasons"])))
+        chosen = Plan(said["level"], said["cut"], tuple(said["reasons"]))
     elif arguments.level == "auto" and start.pretrained:
-        advice = advise_on(work)
-        said, work = advice.to_dict(), replace(work, plan=advice.plan)
+        advice = advise_on(task)
+        said, chosen = advice.to_dict(), advice.plan
     notes = [*dataset.notes, *start.notes, *_leakage(dataset), *([said["warning"]] if said.get("warning") else [])]
-    return _announced(Decided(work, findings, tuple(notes), {**work.plan.to_dict(), **said, "base": digest}))
+    if chosen.cut in start.network.cuts[-2:] and recipe != Recipe():
+        notes.append(f"recipe options are ignored at --level {chosen.level}: no stage is trained in steps")
+    said = {**chosen.to_dict(), **said, "base": digest}
+    return _announced(Decided(task, chosen, findings, tuple(notes), said))
 
 
 def _announced(decided: Decided) -> Decided:
     """Say what is going to be done, by stage, and whatever should be read before it is."""
-    work = decided.work
-    start, images = work.base, len(work.dataset.splits[TRAIN])
-    resolved = work.recipe.resolve(start.pretrained, parameters=body_parameter_count(start.network), images=images)
-    shape = (work.preprocessing.channels, work.preprocessing.size, work.preprocessing.size)
-    expected = outlook(start.network, work.plan, resolved, len(work.dataset.classes), images, shape)
-    work.reporter.table(expected.table())
+    task, chosen = decided.task, decided.plan
+    classes, images = len(task.dataset.classes), len(task.dataset.splits[TRAIN])
+    expected = outlook(task.base.network, chosen, task.recipe, classes, images, task.input_shape)
+    task.reporter.table(expected.table())
     for sentence in (
         *decided.notes,
         *(f"{each.kind.replace('_', ' ')}: {each.message}" for each in decided.findings if each.severity != "info"),
-        f"level {work.plan.level}, cut {work.plan.cut}, because",
-        *(f"- {reason}" for reason in work.plan.reasons),
-        f"engine {work.choice}",
+        f"level {chosen.level}, cut {chosen.cut}, because",
+        *(f"- {reason}" for reason in chosen.reasons),
+        f"engine {task.choice}",
     ):
-        work.reporter.note(sentence)
-    if work.plan.cut in start.network.cuts[-2:] and work.recipe != Recipe():
-        work.reporter.note(f"recipe options are ignored at --level {work.plan.level}: no stage is trained in steps")
-    return replace(decided, plan={**decided.plan, "outlook": expected.to_dict()})
+        task.reporter.note(sentence)
+    return replace(decided, said={**decided.said, "outlook": expected.to_dict()})
 
 
 def _write_beginning(folder: Path, arguments: Arguments, decided: Decided) -> None:
     """What going on with the training takes; the arguments last, as they say that it can be resumed."""
-    write_table_aside(folder / SPLIT_FILE, lambda file: write_split(decided.work.dataset, file))
-    write_json(folder / PLAN_FILE, decided.plan)
+    write_table_aside(folder / SPLIT_FILE, lambda file: write_split(decided.task.dataset, file))
+    write_json(folder / PLAN_FILE, decided.said)
     write_arguments(folder, arguments)
 
 
@@ -330,37 +329,35 @@ def _check_unchanged(before: Beginning, dataset: Dataset, digest: str, arguments
 
 
 def _carry_out(decided: Decided, folder: Path, strict: bool, started: float) -> Run:
-    work = replace(decided.work, folder=folder)
-    trained = fit_level(work)
+    trained = fit_level(decided.task, decided.plan, folder)
     if trained.skipped and strict:
         name, reason = next(iter(trained.skipped.items()))
         raise DataError(f"expected every image to be readable with --strict, got {name}: {reason}")
-    return _finish(work, trained, decided.findings, decided.notes, started)
+    return _finish(decided, trained, folder, started)
 
 
-def _finish(work: Work, trained: Trained, findings: tuple[Finding, ...], notes: tuple[str, ...], started: float) -> Run:
+def _finish(decided: Decided, trained: Trained, folder: Path, started: float) -> Run:
     """Scores, then everything into the run folder, the result last: a folder with a result is complete."""
-    assert work.folder is not None
-    classes = work.dataset.classes
-    measured = {name: _measured(work, trained, name) for name in trained.logits}
-    network = work.base.network.cpu().eval()
+    task, chosen, classes = decided.task, decided.plan, decided.task.dataset.classes
+    measured = {name: _measured(task, trained, name) for name in trained.logits}
+    network = task.base.network.cpu().eval()
     accuracies = {name: each.accuracy() for name, each in measured.items()}
-    base = short(work.base.name)
+    base = short(task.base.name)
     facts = {
         "base": base,
-        "level": work.plan.level,
-        "cut": work.plan.cut,
-        "data": work.dataset.name,
+        "level": chosen.level,
+        "cut": chosen.cut,
+        "data": task.dataset.name,
         **{name: accuracy.to_dict() for name, accuracy in accuracies.items()},
     }
-    saved = SavedModel(network, work.preprocessing, classes, trained.temperature, facts, trained.outputs)
-    save_model(work.folder / "model", saved)
-    write_json(work.folder / "audit.json", _audit(work.dataset, findings, trained.skipped))
+    saved = SavedModel(network, task.preprocessing, classes, trained.temperature, facts, trained.outputs)
+    save_model(folder / "model", saved)
+    write_json(folder / "audit.json", _audit(task.dataset, decided.findings, trained.skipped))
     run = Run(
-        folder=work.folder,
+        folder=folder,
         base=base,
-        level=work.plan.level,
-        cut=work.plan.cut,
+        level=chosen.level,
+        cut=chosen.cut,
         classes=classes,
         val=accuracies[VAL],
         test=accuracies.get(TEST),
@@ -370,15 +367,15 @@ def _finish(work: Work, trained: Trained, findings: tuple[Finding, ...], notes: 
             "features": trained.feature_seconds,
             "training": trained.training_seconds,
         },
-        images=len(work.dataset) - len(trained.skipped),
-        engine=str(work.choice),
+        images=len(task.dataset) - len(trained.skipped),
+        engine=str(task.choice),
         skipped=trained.skipped,
-        notes=(*notes, *trained.notes),
+        notes=(*decided.notes, *trained.notes),
     )
     shown = {title: found for name, each in measured.items() for title, found in each.by_title(name).items()}
-    page = html_report(f"{work.dataset.name}: {work.plan.level} of {base}", run.to_dict(), shown)
-    write_aside(work.folder / "report.html", lambda file: file.write(page.encode()))
-    write_json(work.folder / RESULT_FILE, run.to_dict())
+    page = html_report(f"{task.dataset.name}: {chosen.level} of {base}", run.to_dict(), shown)
+    write_aside(folder / "report.html", lambda file: file.write(page.encode()))
+    write_json(folder / RESULT_FILE, run.to_dict())
     return run
 
 
@@ -409,13 +406,13 @@ class Measured:
         return optimistic if self.unseen is None else {split: self.unseen, **optimistic}
 
 
-def _measured(work: Work, trained: Trained, name: str) -> Measured:
+def _measured(task: Task, trained: Trained, name: str) -> Measured:
     """How well the images of a split were classified."""
-    images, classes, labels = work.dataset.splits[name], work.dataset.classes, trained.labels[name]
+    images, classes, labels = task.dataset.splits[name], task.dataset.classes, trained.labels[name]
     probabilities = softmax(trained.logits[name], trained.temperature)
     whole = score(probabilities, labels, classes)
     readable = [index for index in range(len(images)) if images.name(index) not in trained.skipped]
-    unseen = ~copied(images.take(np.array(readable, dtype=np.int64)), work.dataset.splits[TRAIN])
+    unseen = ~copied(images.take(np.array(readable, dtype=np.int64)), task.dataset.splits[TRAIN])
     if unseen.all():
         return Measured(whole, whole, whole.n)
     count = int(unseen.sum())
