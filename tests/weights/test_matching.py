@@ -143,7 +143,7 @@ def test_a_stem_for_four_channels_is_told_by_its_shape():
 def test_weights_of_another_architecture_name_the_one_they_fit():
     tensors = made("resnet34").state_dict()
     found = matched(tensors, "resnet18")
-    with pytest.raises(WeightsError, match=r"resnet18.*those of resnet34: use --arch resnet34"):
+    with pytest.raises(WeightsError, match=r"resnet18.*those of resnet34: name .* \(--arch resnet34\)"):
         fill(build(found.config), tensors, found, "a.pth")
 
 

@@ -47,21 +47,25 @@ class Base:
 
 
 def load_base(
-    base: str, *, architecture: str | None = None, classes_file: Path | None = None, reporter: Reporter = NOBODY
+    base: str,
+    *,
+    architecture: Architecture | str | None = None,
+    classes_file: Path | None = None,
+    reporter: Reporter = NOBODY,
 ) -> Base:
     """The base that `base` names.
 
     base: a file of weights (`.safetensors`, `.pth`, `.pt`, `.th`), a run folder or its `model/`, `hf:owner/name`, a
         bundled base (`latin_letters`), an architecture whose weights are published, or `timm:NAME[.TAG]`.
-    architecture: what the weights are of, a name that `resolve` takes; unless stated, it is read from the weights'
-        metadata or recognized from their tensors.
+    architecture: what the weights are of, resolved or as a name that `resolve` takes; unless stated, it is read from
+        the weights' metadata or recognized from their tensors.
     classes_file: a JSON list of names for the outputs, instead of the names that come with the weights.
     reporter: is told how many bytes of a download have come.
 
     Raises InputError for a name that is no architecture's, WeightsError for weights that are absent, damaged or of
     another architecture, FetchError for what cannot be downloaded.
     """
-    stated = resolve(architecture) if architecture else None
+    stated = resolve(architecture) if isinstance(architecture, str) else architecture
     path, named = _locate(base, reporter)
     if path.is_dir():
         return _from_saved(path, base)

@@ -46,7 +46,7 @@ def create(
     if weights is None:
         config = replace(architecture.config, **stated)
         return architecture.build(replace(config, classes=classes or config.classes)).eval()
-    network = load_base(str(weights), architecture=name).network
+    network = load_base(str(weights), architecture=architecture).network
     if network.config.architecture != architecture.name:
         raise WeightsError(f"expected weights of {name}, got those of {network.config.architecture}: name that one")
     if channels is not None and channels != network.config.channels:

@@ -226,7 +226,7 @@ def _better_fit(tensors: dict[str, Tensor]) -> str:
         name = recognize(tensors, "").architecture.name
     except WeightsError:
         return ""
-    return f"; the tensors are those of {name}: use --arch {name}"
+    return f"; the tensors are those of {name}: name that architecture instead (--arch {name})"
 
 
 def _is_free(name: str, network: Network) -> bool:
