@@ -19,6 +19,7 @@ from graft.data.loading import Batch, batches
 from graft.data.readers.folder import files_below, read_file
 from graft.errors import GraftError, InputError
 from graft.features.engine import Choice, Engine, choose, open_engine, work_alone_when_forked
+from graft.html import table
 from graft.weights.saved import SavedModel, class_logits, load_model, model_folder
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 FIRST_GROUP, GROUP = 16, 512
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Prediction:
     """What an image was called. `top` holds the likeliest classes with their probabilities, likeliest first.
 
@@ -41,6 +42,11 @@ class Prediction:
     top: tuple[tuple[str, float], ...]
     error: str | None = None
 
+    def __repr__(self) -> str:
+        if self.error is not None:
+            return f"Prediction({self.path!r}, error={self.error!r})"
+        return f"Prediction({self.path!r}, {self.label!r}, {self.probability or 0.0:.3f})"
+
     def to_dict(self) -> dict[str, Any]:
         """A line of `graft predict --format jsonl`."""
         if self.error is not None:
@@ -51,6 +57,17 @@ class Prediction:
             "probability": self.probability,
             "top": [[name, probability] for name, probability in self.top],
         }
+
+
+class Predictions(list[Prediction]):
+    """A list of predictions, which notebooks show as a table."""
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (each.path, each.error or each.label, "" if each.probability is None else f"{each.probability:.1%}")
+            for each in self
+        ]
+        return table(("image", "label", "probability"), rows)
 
 
 class Classifier:
@@ -78,14 +95,14 @@ class Classifier:
 
     def predict(
         self, images: Iterable[str | Path | bytes | np.ndarray] | str | Path | bytes | np.ndarray, top: int = 5
-    ) -> list[Prediction]:
+    ) -> Predictions:
         """A prediction for every image, in order.
 
         An image is a path, an encoded file as bytes, or pixels uint8 (H, W), (H, W, 1) or (H, W, 3) in RGB.
         """
         if isinstance(images, str | Path | bytes | np.ndarray):
             images = [images]
-        return list(self.stream(images, top))
+        return Predictions(self.stream(images, top))
 
     def stream(self, images: Iterable[str | Path | bytes | np.ndarray], top: int = 5) -> Iterator[Prediction]:
         """`predict` without an end in sight: takes images and gives predictions a group at a time, in order."""
