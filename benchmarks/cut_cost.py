@@ -1,10 +1,9 @@
-"""Seconds per epoch at every cut: from kept activations, and in the loop that runs the frozen part every time.
+"""Seconds per epoch at every cut: from cached activations, and in the loop that runs the frozen part every time.
 
     python benchmarks/cut_cost.py DATA [--images N] [--epochs N] [--network NAME …] [--cuts CUT …] [--json]
 
-The same crowns of MobileNetV2 and ResNet-50 are trained on the same images in three ways, which take turns, an epoch
-each, at every cut: graft's, and the usual loop in float32 and in bfloat16. README.md beside this file says what each
-of them does.
+At every cut, the same crowns of MobileNetV2 and ResNet-50 are trained on the same images in three ways that take turns
+of an epoch each: graft's, and the usual loop in float32 and in bfloat16. README.md beside this file describes them.
 """
 
 import argparse
@@ -51,11 +50,11 @@ from graft.transfer.levels import plan_level, weight_layers
 from graft.weights.base import untrained_base
 from photos import BUSY_LOAD, machine, say
 
-# So many images that the whole takes about ten minutes on two cores, three quarters of it in the usual loops.
+# With this many images the benchmark takes about ten minutes on two cores, three quarters of it in the usual loops.
 IMAGES = {"mobilenet_v2": 96, "resnet50": 64}
 BATCH_SIZE = 32
 WORKERS = 2
-# Columns of text that the tables need.
+# Width of the tables, in characters.
 WIDTH = 132
 
 CACHED, FLOAT32, BFLOAT16 = "cached", "usual float32", "usual bfloat16"
@@ -77,10 +76,10 @@ BOUNDS = (Bound("stages:1", 5.0), Bound(MIDDLE, 2.5), Bound(EVERY, 1.0))
 
 @dataclass(frozen=True)
 class Row:
-    """A cut: seconds of the timed epochs of every contestant, turn by turn, and what graft does before the first.
+    """A cut: the seconds of the timed epochs of every contestant, turn by turn, and of graft's preparation.
 
-    `levels` are those of graft that mean this cut; `share` is that of the crown in the multiply-adds of the network;
-    `precision` is that of graft's crown; `preparing` are the seconds for decoding, the trunk and keeping the outcome.
+    `levels` are the levels that mean this cut; `share` is the crown's share of the multiply-adds; `precision` is that
+    of graft's crown; `preparing` is the seconds for decoding, running the trunk and caching the activations.
     """
 
     network: str
@@ -94,12 +93,12 @@ class Row:
 
     @property
     def seconds(self) -> dict[str, float]:
-        """Per epoch, by contestant."""
+        """Median seconds per epoch, by contestant."""
         return {contestant: median(each) for contestant, each in self.turns.items()}
 
     @property
     def ratios(self) -> dict[str, float]:
-        """Time of the usual loops in units of graft's, the median of the ratios within a turn."""
+        """The time of the usual loops divided by graft's, as the median of the ratios within a turn."""
         return {
             contestant: median(theirs / ours for theirs, ours in zip(each, self.turns[CACHED], strict=True))
             for contestant, each in self.turns.items()
@@ -108,22 +107,22 @@ class Row:
 
     @property
     def paid_after(self) -> int | None:
-        """Epochs after which preparing has paid for itself against the loop in float32; None for never."""
+        """The number of epochs after which preparing has paid off against the loop in float32; None for never."""
         saved = self.seconds[FLOAT32] - self.seconds[CACHED]
         return max(1, math.ceil(self.preparing / saved)) if saved > 0 else None
 
 
 def read_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Seconds per epoch at every cut: kept activations, and recomputed.")
+    parser = argparse.ArgumentParser(description="Seconds per epoch at every cut: cached and recomputed activations.")
     parser.add_argument("data", type=Path, help="photographs, a folder per class")
-    parser.add_argument("--images", type=int, help="of each network, " + usual_counts())
-    parser.add_argument("--epochs", type=int, default=3, help="timed ones, after one that warms up (default 3)")
+    parser.add_argument("--images", type=int, help="number of images, " + usual_counts())
+    parser.add_argument("--epochs", type=int, default=3, help="timed epochs, after one that warms up (default 3)")
     parser.add_argument("--network", nargs="+", choices=list(IMAGES), default=list(IMAGES), metavar="NAME")
-    parser.add_argument("--cuts", nargs="+", metavar="CUT", help="only these, each named by the last frozen stage")
+    parser.add_argument("--cuts", nargs="+", metavar="CUT", help="only these cuts, each named by the last frozen stage")
     parser.add_argument("--json", action="store_true", help="all figures as one JSON document instead of the tables")
     given = parser.parse_args()
     if given.epochs < 1 or (given.images is not None and given.images < BATCH_SIZE):
-        parser.error(f"expected one epoch or more and {BATCH_SIZE} images or more, which is a batch")
+        parser.error(f"expected at least one epoch and {BATCH_SIZE} images, a batch: raise --epochs or --images")
     return given
 
 
@@ -132,7 +131,7 @@ def usual_counts() -> str:
 
 
 def rows_of(name: str, given: argparse.Namespace) -> Iterator[Row]:
-    """Every cut but the last, which leaves nothing to train. Random weights take as long as any others."""
+    """Time every cut but the last, which leaves nothing to train. Random weights take as long as any others."""
     base = untrained_base(name)
     network, preprocessing = base.network, base.preprocessing
     images = some(given.data, given.images or IMAGES[name])
@@ -158,13 +157,13 @@ def some(data: Path, count: int) -> Images:
     """At most `count` images, spread evenly over the classes in `data`."""
     splits = open_dataset(data).splits
     if list(splits) != [WHOLE]:
-        raise SystemExit(f"expected a folder per class, got the splits {', '.join(splits)}: give one of these folders")
+        raise SystemExit(f"expected a folder per class, got the splits {', '.join(splits)}: give one of their folders")
     images = splits[WHOLE]
     return images.take(np.linspace(0, len(images) - 1, min(count, len(images))).astype(np.int64))
 
 
 def levels_by_cut(network: Network) -> dict[str, tuple[str, ...]]:
-    """How graft spells each cut that has a level."""
+    """The levels that mean each cut, as the user spells them."""
     stages = sum(1 for layers in weight_layers(network).values() if layers) - 1
     spellings: dict[str, tuple[str, ...]] = {}
     for level in ("head", *(f"stages:{count}" for count in range(1, stages)), "all", MIDDLE):
@@ -174,7 +173,7 @@ def levels_by_cut(network: Network) -> dict[str, tuple[str, ...]]:
 
 
 def kept_inputs(trunk: Section, images: Images, preprocessing: Preprocessing) -> Inputs:
-    """What graft keeps from one epoch to the next: activations at the cut, or pixels where nothing is frozen."""
+    """What graft keeps between epochs: activations at the cut, or pixels if nothing is frozen."""
     if not trunk.stages:
         decoded = list(batches(images, preprocessing, BATCH_SIZE))
         readable = np.concatenate([batch.indices for batch in decoded])
@@ -186,10 +185,10 @@ def kept_inputs(trunk: Section, images: Images, preprocessing: Preprocessing) ->
 
 @contextmanager
 def usual_process(data: Path, name: str, cut: str, images: Images) -> Iterator[dict[str, Callable[[], float]]]:
-    """The usual loops by name, each of which runs an epoch and returns its seconds, in a process of their own.
+    """The usual loops by name; each runs an epoch, in a process of their own, and returns its seconds.
 
-    The command graft sets how the C library hands out memory in its process, as this script does for graft's own loop;
-    the usual loops run without that.
+    The command `graft` has the C library keep freed memory in its process, as this script does for graft's own loop.
+    The usual loops run without that setting.
     """
     kinds = (FLOAT32, BFLOAT16) if processor_has_bfloat16() else (FLOAT32,)
     context = multiprocessing.get_context("spawn")
@@ -213,7 +212,7 @@ def usual_process(data: Path, name: str, cut: str, images: Images) -> Iterator[d
 
 
 def serve_usual(pipe: Connection, data: Path, name: str, cut: str, named: list[tuple[str, int]]) -> None:
-    """Run an epoch of the loop that is asked for, and answer with its seconds, until None is asked for."""
+    """Run an epoch of every loop named in a request, and answer with its seconds, until the request is None."""
     base = untrained_base(name)
     base.network.new_head(1 + max(label for _, label in named))
     loader = usual_loader(data, named, base.preprocessing)
@@ -225,7 +224,7 @@ def serve_usual(pipe: Connection, data: Path, name: str, cut: str, named: list[t
 
 
 def usual_loader(data: Path, named: list[tuple[str, int]], preprocessing: Preprocessing) -> DataLoader:
-    """The same images, by path and label, as torchvision reads them. Its workers outlive an epoch."""
+    """The same images, by path and label, read by torchvision with persistent workers."""
     transform = transforms.Compose(
         [
             transforms.Resize(round(preprocessing.size / preprocessing.crop_fraction)),
@@ -240,7 +239,7 @@ def usual_loader(data: Path, named: list[tuple[str, int]], preprocessing: Prepro
 
 
 def usual_epoch(network: Network, cut: str, loader: DataLoader, bfloat16: bool) -> Callable[[], None]:
-    """An epoch of the usual loop: every image is decoded, and runs through the frozen trunk, every time."""
+    """An epoch of the usual loop, in which every image is decoded and runs through the frozen trunk every time."""
     trunk, crown = copy.deepcopy(network).split(cut)
     trunk.requires_grad_(False)
     trunk.eval()
@@ -263,13 +262,13 @@ def usual_epoch(network: Network, cut: str, loader: DataLoader, bfloat16: bool) 
 def take_turns(
     crown: nn.Module, inputs: Inputs, precision: Precision, usual: dict[str, Callable[[], float]], epochs: int
 ) -> dict[str, list[float]]:
-    """Seconds of the timed epochs by contestant: after each epoch of graft's own loop the others run one of theirs."""
+    """Seconds of the timed epochs by contestant: after each epoch of graft's loop, the others run one epoch each."""
     seconds: dict[str, list[float]] = {contestant: [] for contestant in (CACHED, *usual)}
     began = 0.0
 
     def turn(history: tuple[Epoch, ...]) -> None:
         nonlocal began
-        # Epoch 0 is the start, before any step.
+        # Epoch 0 is the state before any step.
         if history[-1].epoch:
             seconds[CACHED].append(time.perf_counter() - began)
             for contestant, epoch in usual.items():
@@ -282,7 +281,7 @@ def take_turns(
 
 
 def judged(rows: list[Row]) -> Iterator[dict[str, Any]]:
-    """Every bound on every network that was timed where it holds, with the least ratio there."""
+    """Every bound on every network that was timed at its cut, with the smallest ratio."""
     for network in dict.fromkeys(row.network for row in rows):
         for bound in BOUNDS:
             there = [row for row in rows if row.network == network and bound.level in (EVERY, *row.levels)]
@@ -294,8 +293,8 @@ def judged(rows: list[Row]) -> Iterator[dict[str, Any]]:
 
 
 def print_tables(rows: list[Row]) -> None:
-    """For people: a table per network, then a line per bound."""
-    # Wide enough for every column, also where the output is no terminal.
+    """Print a table per network, then a line per bound."""
+    # Wide enough for every column even if the output is not a terminal.
     console = Console(width=max(Console().width, WIDTH))
     for network in dict.fromkeys(row.network for row in rows):
         own = [row for row in rows if row.network == network]
@@ -324,7 +323,7 @@ def main() -> None:
     keep_freed_memory()
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     if load > BUSY_LOAD:
-        say(f"note: the machine is busy (load {load:.1f} over the last minute), the figures will suffer for it")
+        say(f"note: the machine is busy (load {load:.1f} over the last minute), so the figures are unreliable")
     rows = []
     with TemporaryDirectory(prefix="graft-cut-cost-") as cache:
         os.environ["GRAFT_CACHE"] = cache

@@ -1,10 +1,10 @@
-"""Copies planted among real images: how many are found, how many pairs are found that are none, and in what time.
+"""Finds copies that were planted among real images: the share found, the pairs in untouched data, and the time.
 
     python benchmarks/duplicates.py SHARED [--data NAME…] [--images N] [--copies N] [--peers] [--json]
 
-SHARED holds `datasets/` with ants_bees, pacs_sketch, cifar10 and mnist. Nothing is written there: copies are planted in
-memory, those of one kind at a time, beside all images of the data (the first N of cifar10 and mnist). `--peers` adds
-the hashes of imagehash, compared each with each, where it is installed.
+SHARED holds `datasets/` with ants_bees, pacs_sketch, cifar10 and mnist. Nothing is written there: copies of one kind at
+a time are planted in memory, beside all images of the data (the first N of cifar10 and mnist). `--peers` adds the
+hashes of imagehash, comparing all pairs, if it is installed.
 """
 
 import argparse
@@ -31,7 +31,7 @@ DATA = ("ants_bees", "pacs_sketch", "cifar10", "mnist")
 
 
 def crop(left: float, top: float, right: float, bottom: float) -> Callable[[Image.Image], Image.Image]:
-    """Cut so much off each edge, as parts of the side."""
+    """Crop the given fractions of the side off each edge."""
 
     def cut(image: Image.Image) -> Image.Image:
         width, height = image.size
@@ -50,7 +50,7 @@ def brighten(image: Image.Image) -> Image.Image:
     return ImageEnhance.Brightness(image).enhance(1.1)
 
 
-# The name of a kind: what is done to the pixels, and the quality of the JPEG that it is saved as (None: PNG, lossless).
+# Kinds of copies: the change to the pixels, and the JPEG quality of the file (None for PNG, which is lossless).
 KINDS: dict[str, tuple[Callable[[Image.Image], Image.Image], int | None]] = {
     "JPEG quality 60": (lambda image: image, 60),
     "half the size": (halve, 95),
@@ -96,7 +96,7 @@ def main() -> None:
     rows = []
     for name in arguments.data:
         dataset = open_dataset(arguments.shared / "datasets" / name)
-        # The training images first: it is they that the first so many are of.
+        # The training images come first, because `--images` takes the first ones.
         images = together(sorted(dataset.splits.values(), key=len, reverse=True))
         rows += measure(name, images.take(np.arange(min(len(images), arguments.images))), arguments)
     if arguments.json:
@@ -156,7 +156,7 @@ def of(contents: list[bytes | np.ndarray]) -> Images:
 
 
 def recall(looks: Looks, copies: Looks, originals: list[int]) -> float:
-    """The share of copies, put behind all other images, that are found to be of their originals."""
+    """The share of copies, appended to all other images, that are matched with their originals."""
     columns = {
         name: np.concatenate([values, vars(copies)[name]]) for name, values in vars(looks).items() if name != "reasons"
     }
@@ -167,7 +167,7 @@ def recall(looks: Looks, copies: Looks, originals: list[int]) -> float:
 
 
 def peers(images: Images, originals: dict[int, Image.Image]) -> list[dict[str, Any]]:
-    """imagehash: 64 bits each; at the same hash, and at the largest distance with at most 0.01 pairs per image."""
+    """imagehash, 64 bits: at distances 0, 4 and 8, and at the largest that gives at most 0.01 pairs per image."""
     import imagehash
 
     results = []

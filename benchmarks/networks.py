@@ -1,10 +1,10 @@
-"""Every architecture in bfloat16 and channels_last: forward, one training step; two of them timed beside torchvision's.
+"""Runs every architecture in bfloat16 and channels_last, forward and one training step; times two beside torchvision's.
 
     python benchmarks/networks.py --device cuda
 
-Prints one JSON document: for each network whether logits, loss and gradients are finite, the memory of the step beside
-what `graft.accounting.memory` says of it, and, for ResNet-50 and EfficientNet-B0, training steps per second of graft's
-network divided by those of torchvision's (median of the rounds, the two in turn in one process).
+Prints one JSON document: for each network, whether logits, loss and gradients are finite, and the memory of the step
+beside the figure of `graft.accounting.memory`; for ResNet-50 and EfficientNet-B0, the training steps per second of
+graft's network divided by those of torchvision's (median over the rounds, taking turns in one process).
 """
 
 import argparse
@@ -24,7 +24,7 @@ TIMED = ("resnet50", "efficientnet_b0")
 
 
 def step(network: nn.Module, x: torch.Tensor, y: torch.Tensor, optimizer: torch.optim.Optimizer) -> torch.Tensor:
-    """One step in bfloat16; the loss, with the auxiliary classifiers' where there are any."""
+    """Take one step in bfloat16 and return the loss, including that of auxiliary classifiers."""
     with torch.autocast(x.device.type, torch.bfloat16):
         if hasattr(network, "with_auxiliaries"):
             logits, others = network.with_auxiliaries(x)
@@ -43,7 +43,7 @@ def batch(name: str, count: int, device: str) -> tuple[torch.Tensor, torch.Tenso
 
 
 def check(name: str, count: int, device: str) -> dict[str, object]:
-    """Whether a forward pass and a step of `name` give numbers."""
+    """Whether a forward pass and a training step of `name` give finite numbers."""
     torch.manual_seed(0)
     network = build(default_config(name)).to(device, memory_format=torch.channels_last)
     x, y = batch(name, count, device)
@@ -68,7 +68,7 @@ def check(name: str, count: int, device: str) -> dict[str, object]:
 
 
 def rates(name: str, count: int, device: str, rounds: int, steps: int) -> Iterator[float]:
-    """Steps per second of graft's network over those of torchvision's, a ratio for each round."""
+    """Steps per second of graft's network divided by those of torchvision's, for each round."""
     import torchvision
 
     networks = [build(default_config(name)), getattr(torchvision.models, name)()]
@@ -85,14 +85,14 @@ def rates(name: str, count: int, device: str, rounds: int, steps: int) -> Iterat
                 loss = step(network, x, y, optimizer)
             float(loss)  # waits for the device
             seconds.append(time.perf_counter() - started)
-        if round_:  # the first one warms up
+        if round_:  # the first round warms up
             yield seconds[1] / seconds[0]
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--device", default="cuda")
-    arguments.add_argument("--batch-size", type=int, default=64, help="of the timed steps")
+    arguments.add_argument("--batch-size", type=int, default=64, help="batch size of the timed steps")
     arguments.add_argument("--check-batch-size", type=int, default=4)
     arguments.add_argument("--rounds", type=int, default=7)
     arguments.add_argument("--steps", type=int, default=10)

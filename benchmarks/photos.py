@@ -1,9 +1,9 @@
-"""From a folder of photographs to a classifier, whole process: graft beside what one would write instead.
+"""Times whole processes from a folder of photographs to a classifier: graft beside what one would write instead.
 
     python benchmarks/photos.py DATA --base FILE [--repeats 3] [--skip-tutorial] [--json]
 
-Each contestant is a fresh Python process timed from start to exit, so imports count; all run one after the other, in
-turn within each repeat, so that a ratio compares neighbours in time. README.md beside this file says who they are.
+Each contestant is a fresh Python process, timed from start to exit, so imports count. They take turns within each
+repeat, so that a ratio compares neighbours in time. README.md beside this file describes them.
 """
 
 import argparse
@@ -29,10 +29,10 @@ TUTORIAL_EPOCHS = 25
 
 COLD, WARM, EXPERT, TUTORIAL = "graft cold", "graft warm", "expert", "tutorial"
 
-# Above this many runnable processes, averaged over a minute, something else is using the machine before we start.
+# If more processes than this are runnable before the start, averaged over a minute, the machine is not idle.
 BUSY_LOAD = 0.5
 
-# What each contestant would otherwise read from a cold disk, or compile, in its first timed run.
+# What the contestants would otherwise read from a cold disk, or compile, in the first timed run.
 GRAFT_IMPORTS = """
 import importlib, pkgutil, graft
 import matplotlib.figure, numpy, PIL.Image, pyarrow, rich.progress, safetensors.torch, scipy.optimize, simplejpeg
@@ -58,7 +58,7 @@ PIL.Image.init()
 
 @dataclass(frozen=True)
 class Bound:
-    """`run` takes at most `at_most` of the time of `peer`; an aim is a wish, the rest the project's own requirement."""
+    """`run` takes at most `at_most` of the time of `peer`: a requirement of the project, or only an aim."""
 
     run: str
     peer: str
@@ -76,7 +76,7 @@ BOUNDS = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """One process: wall-clock and processor seconds, its own children's included, and the JSON it printed."""
+    """One process: wall-clock seconds, processor seconds including its children's, and the JSON that it printed."""
 
     contestant: str
     seconds: float
@@ -94,7 +94,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Round:
-    """Every contestant once, and the bytes that graft's cold run left in its cache for the warm one."""
+    """One run of every contestant, and the bytes that graft's cold run left in its cache for the warm one."""
 
     outcomes: tuple[Outcome, ...]
     cache_bytes: int
@@ -109,22 +109,22 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--base", type=Path, required=True, help="safetensors of a network that torchvision has too")
     parser.add_argument("--repeats", type=int, default=1, help="rounds; figures are medians over them (default 1)")
     parser.add_argument("--skip-tutorial", action="store_true", help="leave out the slowest contestant")
-    parser.add_argument("--tutorial-epochs", type=int, default=TUTORIAL_EPOCHS, help="other than 25: a smoke run")
+    parser.add_argument("--tutorial-epochs", type=int, default=TUTORIAL_EPOCHS, help="fewer than 25 for a smoke run")
     parser.add_argument("--json", action="store_true", help="all figures as one JSON document instead of the table")
     given = parser.parse_args()
     given.data, given.base = given.data.resolve(), given.base.resolve()
     for split in ("train", "val"):
         if not (given.data / split).is_dir():
-            parser.error(f"expected a folder with train/ and val/, but {given.data} has no {split}/")
+            parser.error(f"expected a folder with train/ and val/, got {given.data} without {split}/: give another")
     if not (given.base.is_file() and given.base.suffix == ".safetensors"):
-        parser.error(f"expected a .safetensors file as base, got {given.base}")
+        parser.error(f"expected a .safetensors file as base, got {given.base}: give the path of one")
     if given.repeats < 1 or given.tutorial_epochs < 1:
-        parser.error("expected one repeat and one epoch or more")
+        parser.error("expected at least one repeat and one epoch: raise --repeats or --tutorial-epochs")
     return given
 
 
 def warm_up(data: Path, base: Path) -> None:
-    """Untimed: images and weights into the page cache, every library imported once."""
+    """Read images and weights into the page cache and import every library once, untimed."""
     base.read_bytes()
     for path in data.rglob("*"):
         if path.is_file():
@@ -137,7 +137,7 @@ def warm_up(data: Path, base: Path) -> None:
 
 
 def commands(given: argparse.Namespace, folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """Contestants in the order they run, and what each is called with; outputs go to `folder`."""
+    """The contestants in the order in which they run, with their commands; outputs go to `folder`."""
     inputs = [str(given.data), "--base", str(given.base)]
     graft = ["-m", "graft", "train", *inputs, "--level", "head", "--json", "--out"]
     yield COLD, [*graft, str(folder / "cold")]
@@ -148,7 +148,7 @@ def commands(given: argparse.Namespace, folder: Path) -> Iterator[tuple[str, lis
 
 
 def run_round(given: argparse.Namespace) -> Round:
-    """Every contestant once, in a temporary folder that is gone afterwards."""
+    """Run every contestant once, in a temporary folder."""
     with TemporaryDirectory(prefix="graft-photos-") as name:
         folder = Path(name)
         cache = folder / "cache"
@@ -162,7 +162,7 @@ def run_round(given: argparse.Namespace) -> Round:
 
 
 def run(contestant: str, command: list[str], folder: Path, cache: Path) -> Outcome:
-    """One timed process."""
+    """Run and time one process."""
     environment = os.environ | {"GRAFT_CACHE": str(cache)}
     before, start = os.times(), time.perf_counter()
     finished = subprocess.run(
@@ -183,12 +183,12 @@ def run(contestant: str, command: list[str], folder: Path, cache: Path) -> Outco
         say(f"{contestant}: {seconds:.2f} s, top-1 {outcome.top1:.3f} of {outcome.images}")
     except (ValueError, KeyError, TypeError) as error:
         expected = 'JSON with "val": {"top1", "n"}'
-        raise SystemExit(f"{contestant} was expected to print {expected}, got {finished.stdout[:400]!r}") from error
+        raise SystemExit(f"expected {contestant} to print {expected}, got {finished.stdout[:400]!r}") from error
     return outcome
 
 
 def ratio(rounds: list[Round], run: str, peer: str) -> float:
-    """Median over the rounds of the time of `run` in units of the time of `peer` in the same round."""
+    """The time of `run` divided by that of `peer` in the same round, as the median over the rounds."""
     return median(one.seconds(run) / one.seconds(peer) for one in rounds)
 
 
@@ -207,7 +207,7 @@ def report(given: argparse.Namespace, rounds: list[Round], load: float) -> dict[
         }
     bounds = []
     for bound in BOUNDS:
-        # The recipe is 25 epochs: a shorter run of it says nothing about the bound.
+        # The tutorial's recipe has 25 epochs; a shorter run says nothing about the bound.
         if bound.peer in contestants and (bound.peer != TUTORIAL or given.tutorial_epochs == TUTORIAL_EPOCHS):
             measured = ratio(rounds, bound.run, bound.peer)
             bounds.append({**asdict(bound), "ratio": measured, "met": measured <= bound.at_most})
@@ -224,7 +224,7 @@ def report(given: argparse.Namespace, rounds: list[Round], load: float) -> dict[
 
 
 def machine(load: float) -> dict[str, Any]:
-    """Where the figures were taken; `load` is the number of runnable processes in the minute before the start."""
+    """The machine that gave the figures; `load` is the mean number of runnable processes in the minute before."""
     return {
         "system": platform.platform(),
         "processor": processor(),
@@ -236,7 +236,7 @@ def machine(load: float) -> dict[str, Any]:
 
 
 def processor() -> str:
-    """The processor's name, as far as the system tells."""
+    """The processor's name, if the system gives it."""
     described = Path("/proc/cpuinfo")
     lines = described.read_text().splitlines() if described.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -244,7 +244,7 @@ def processor() -> str:
 
 
 def print_table(figures: dict[str, Any]) -> None:
-    """For people: a row per contestant, then a line per bound."""
+    """Print a row per contestant, then a line per bound."""
     table = Table(title=f"{figures['data']} on {figures['base']}, median of {figures['repeats']}")
     table.add_column("contestant")
     for heading in ("seconds", "CPU s", "val top-1", "of", "cold / it", "warm / it"):
@@ -279,7 +279,7 @@ def main() -> None:
     given = read_arguments()
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     if load > BUSY_LOAD:
-        say(f"note: the machine is busy (load {load:.1f} over the last minute), the figures will suffer for it")
+        say(f"note: the machine is busy (load {load:.1f} over the last minute), so the figures are unreliable")
     warm_up(given.data, given.base)
     rounds = [run_round(given) for _ in range(given.repeats)]
     if any(one.cache_bytes == 0 for one in rounds):

@@ -1,10 +1,11 @@
-"""What bfloat16 on OpenVINO costs in accuracy: the same head on features of both engines.
+"""Measures what bfloat16 on OpenVINO costs in accuracy: the same head on the features of both engines.
 
     python benchmarks/precision.py DATA --base FILE [--image-size N] [--train N] [--val N]
 
-For each of torch float32 (the reference), OpenVINO float32 and OpenVINO bfloat16: the error of the pooled features
-against the reference, as a ratio of norms and at the largest single value, the validation accuracy of a head solved on
-them, and the seconds the features took. `--train` and `--val` take the first so many images of a fixed shuffle.
+For torch float32 (the reference), OpenVINO float32 and OpenVINO bfloat16 it prints the error of the pooled features
+relative to the reference, as a ratio of norms and at the largest single value, the validation accuracy of a head solved
+on them, and the seconds that the features took. `--train` and `--val` limit the images, which are drawn by a fixed
+seed.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""From files to batches: a manifest of a million rows, decoding beside torchvision, and an audit.
+"""Times the way from files to batches: a manifest of a million rows, decoding beside torchvision, and an audit.
 
     python benchmarks/reading.py PHOTOS [--cifar DATA --base FILE] [--rows N] [--rounds N] [--json]
 
-PHOTOS is a folder per class of JPEGs of about 500 px, DATA has the test images of CIFAR-10 in a form that graft
-reads, FILE the weights of MobileNetV2. README.md beside this file says what is compared with what.
+PHOTOS is a folder per class with JPEGs of about 500 px, DATA has the test images of CIFAR-10 in a form that graft
+reads, and FILE has the weights of MobileNetV2. README.md beside this file describes the comparisons.
 """
 
 import argparse
@@ -40,7 +40,7 @@ ROWS, CLASSES, FOLDERS = 1_000_000, 100, 1_000
 SIZE, BATCH_SIZE, WORKERS = 224, 32, 2
 GRAFT, TORCHVISION, BARE = "graft", "torchvision", "bare loop"
 
-# What a child process does, and the seconds and bytes that it prints; what it imports for this counts.
+# The program of a child process, which prints its seconds and bytes; its imports count.
 OPEN = """
 import json, os, resource, sys, time
 start = time.perf_counter()
@@ -50,7 +50,7 @@ opened = open_dataset(sys.argv[1])
 between = time.perf_counter()
 dataset = with_validation(opened)
 end = time.perf_counter()
-if os.path.exists("/proc/self/status"):  # what `resource` says here counts the process that started this one as well
+if os.path.exists("/proc/self/status"):  # here the figure of `resource` includes the parent process
     lines = open("/proc/self/status").read().splitlines()
     peak = next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 else:
@@ -62,7 +62,7 @@ print(json.dumps({"opening": between - start, "splitting": end - between, "peak_
 
 @dataclass(frozen=True)
 class Bound:
-    """A figure and what it must be: at most, or at least."""
+    """A measured figure and its bound, an upper or a lower one."""
 
     figure: str
     measured: float
@@ -78,15 +78,15 @@ def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Manifests, decoding and audits, timed.")
     parser.add_argument("photos", type=Path, help="a folder per class of JPEGs of about 500 px")
     parser.add_argument("--cifar", type=Path, help="the 10,000 test images of CIFAR-10, to be audited")
-    parser.add_argument("--base", default="mobilenet_v2", help="of the audit, as for graft audit")
-    parser.add_argument("--rows", type=int, default=ROWS, help=f"of the manifest (default {ROWS:,}); 0 leaves it out")
-    parser.add_argument("--rounds", type=int, default=5, help="of decoding; figures are medians over them (default 5)")
+    parser.add_argument("--base", default="mobilenet_v2", help="base of the audit, as for graft audit")
+    parser.add_argument("--rows", type=int, default=ROWS, help=f"rows of the manifest (default {ROWS:,}); 0 skips it")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of decoding, for medians (default 5)")
     parser.add_argument("--json", action="store_true", help="all figures as one JSON document instead of the table")
     given = parser.parse_args()
     if not any(given.photos.glob("*/*.jpg")) and not any(given.photos.glob("*/*/*.jpg")):
-        parser.error(f"expected a folder of folders with JPEGs, got {given.photos}")
+        parser.error(f"expected a folder of folders with JPEGs, got {given.photos}: give another")
     if given.rounds < 1 or given.rows < 0:
-        parser.error("expected one round or more, and no less than zero rows")
+        parser.error("expected at least one round and no negative rows: raise --rounds or --rows")
     return given
 
 
@@ -94,7 +94,7 @@ def read_arguments() -> argparse.Namespace:
 
 
 def write_manifest(folder: Path, rows: int) -> Path:
-    """A CSV of `rows` empty files in folders of a thousand or so, and those files: names are read, images are not."""
+    """Write `rows` empty files, in a thousand folders, and a CSV of them; only their names are read."""
     manifest = folder / "manifest.csv"
     with manifest.open("w") as file:
         file.write("path,label\n")
@@ -123,7 +123,7 @@ def time_manifest(rows: int) -> dict[str, Any]:
 
 
 def time_decoding(folder: Path, rounds: int) -> dict[str, Any]:
-    """Images per second of each contestant, in turns; the first turn warms up and does not count."""
+    """Images per second of each contestant; they take turns, and the first turn warms up and does not count."""
     loader = torchvision_loader(folder)
     paths = [Path(path) for path, _ in loader.dataset.samples]
     contestants: dict[str, Callable[[], int]] = {
@@ -154,14 +154,14 @@ def with_graft(paths: list[Path]) -> int:
 
 
 def torchvision_loader(folder: Path) -> DataLoader[Any]:
-    """As its documentation has it for a network at 224 px. The workers live on: only the first turn starts them."""
+    """The loader of torchvision's documentation for a network at 224 px, with persistent workers."""
     steps = [transforms.Resize(256), transforms.CenterCrop(SIZE), transforms.ToTensor()]
     images = ImageFolder(str(folder), transforms.Compose(steps))
     return DataLoader(images, batch_size=BATCH_SIZE, num_workers=WORKERS, persistent_workers=True)
 
 
 def in_a_bare_loop(paths: list[Path]) -> int:
-    """What two threads can do: read, decode, crop, resize; nothing is checked, gathered or put in order."""
+    """The least that two threads must do: read, decode, crop and resize, without checks, batching or order."""
 
     def load(path: Path) -> torch.Tensor:
         pixels = simplejpeg.decode_jpeg(path.read_bytes(), "RGB")
@@ -179,7 +179,7 @@ def in_a_bare_loop(paths: list[Path]) -> int:
 
 
 def time_audit(data: Path, base: str) -> dict[str, Any]:
-    """Seconds of `graft audit`, process and imports included, with an empty cache and with what that left there."""
+    """Seconds of `graft audit`, imports included, with an empty cache and then with the cache that this left."""
     command = ("-m", "graft", "audit", str(data), "--base", base, "--json", "--quiet")
     seconds = []
     with TemporaryDirectory(prefix="graft-reading-") as cache:
@@ -198,7 +198,7 @@ def run_child(*arguments: str, cache: str = "") -> dict[str, Any]:
     return json.loads(finished.stdout)
 
 
-# What is said of it
+# The verdict
 
 
 def judged(figures: dict[str, Any]) -> Iterator[Bound]:
@@ -230,7 +230,7 @@ def main() -> None:
     given = read_arguments()
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     if load > BUSY_LOAD:
-        say(f"note: the machine is busy (load {load:.1f} over the last minute), the figures will suffer for it")
+        say(f"note: the machine is busy (load {load:.1f} over the last minute), so the figures are unreliable")
     figures: dict[str, Any] = {"machine": machine(load)}
     if given.rows:
         figures["manifest"] = time_manifest(given.rows)

@@ -1,10 +1,10 @@
-"""Every level trained to the end on every task, and what the advisor and the textbook's rule would have chosen.
+"""Trains every level to the end on every task, and records what the advisor and the textbook's rule would choose.
 
     python benchmarks/regret.py SHARED --out docs/transfer_runs.jsonl
 
-A task is a set of images, so many of each class, on a base at a size. A line of the output is one training (task,
-seed, level): accuracy on test images that nobody chose anything by, the curve, and seconds. Lines that are there are
-not run again, so an interrupted run goes on. `docs/transfer.py` makes the tables of docs/transfer.md from them.
+A task is a set of images with a number of images per class, a base, and an image size. A line of the output is one run
+(task, seed, level): the accuracy on test images that played no part in any choice, the curve, and the seconds. Existing
+lines are not run again, so an interrupted benchmark can continue. `docs/transfer.py` makes docs/transfer.md from them.
 """
 
 import argparse
@@ -36,15 +36,15 @@ BASES = {
     "mobilenet_v2": "mobilenet_v2_imagenet.safetensors",
 }
 LEVELS = ("head", "stages:1", "stages:2", "frozen:0.7", "frozen:0.4", "all", "scratch")
-# What the lines of the advisor have for a level.
+# The level in the lines of the advisor.
 ADVICE = "advice"
-# Test images per class of the larger sets, the same ones whatever the seed.
+# Test images per class of the larger sets, the same for every seed.
 TEST_PER_CLASS = 200
 
 
 @dataclass(frozen=True)
 class Task:
-    """Images of a set in `datasets/`, `per_class` of each class (None: all), on a base at a size in pixels."""
+    """`per_class` images of each class (None: all) of a set in `datasets/`, a base, and an image size in pixels."""
 
     base: str
     data: str
@@ -77,7 +77,7 @@ TASKS = (
 
 
 def dataset_of(task: Task, shared: Path, seed: int) -> Dataset:
-    """Train, val (a fifth of the images to train on) and test (what the set holds out) of a task."""
+    """The splits of a task: train, val (a fifth of the training images) and test (what the set holds out)."""
     whole = open_dataset(shared / "datasets" / task.data)
     held_out = whole.splits[TEST if TEST in whole.splits else VAL]
     splits = {
@@ -88,7 +88,7 @@ def dataset_of(task: Task, shared: Path, seed: int) -> Dataset:
 
 
 def some(images: Images, per_class: int | None, seed: int) -> Images:
-    """`per_class` of each class, drawn by `seed`, in the old order."""
+    """`per_class` images of each class, drawn by `seed`, in their original order."""
     if per_class is None:
         return images
     random = np.random.default_rng(seed)
@@ -104,7 +104,7 @@ def base_of(task: Task, shared: Path, level: str, seed: int) -> Base:
 
 
 def train_one(task: Task, level: str, seed: int, shared: Path) -> dict:
-    """One line: a level trained to the end."""
+    """The line of a level that is trained to the end."""
     dataset, base = dataset_of(task, shared, seed), base_of(task, shared, level, seed)
     torch.manual_seed(seed)
     base = replace(base, preprocessing=with_choices(base.preprocessing, task.size, None))
@@ -128,14 +128,14 @@ def train_one(task: Task, level: str, seed: int, shared: Path) -> dict:
 
 
 def advise_one(task: Task, seed: int, shared: Path) -> dict:
-    """One line: what the advisor chooses, what the textbook's rule would, and the seconds it took to decide."""
+    """The line of the advisor: its choice, that of the textbook's rule, and the seconds that deciding took."""
     dataset, base = dataset_of(task, shared, seed), base_of(task, shared, "head", seed)
     torch.manual_seed(seed)
     started = time.perf_counter()
     base = replace(base, preprocessing=with_choices(base.preprocessing, task.size, None))
     advice = advise_on(TrainingTask.of(dataset, base, choose(), Recipe(), seed=seed))
     seconds = time.perf_counter() - started
-    said = advice.to_dict()
+    facts = advice.to_dict()
     return {
         "task": task.name,
         "seed": seed,
@@ -143,15 +143,15 @@ def advise_one(task: Task, seed: int, shared: Path) -> dict:
         "chosen": advice.plan.cut,
         "textbook": plan_level(advice.textbook, base.network, True).cut,
         "scenario": advice.scenario,
-        "shift": said["evidence"]["mean_shift"],
-        "probe": said["evidence"]["probe"],
-        "race": said["evidence"]["race"],
-        "seconds": {"deciding": seconds, "trials": sum(row["seconds"] for row in said["evidence"]["race"])},
+        "shift": facts["evidence"]["mean_shift"],
+        "probe": facts["evidence"]["probe"],
+        "race": facts["evidence"]["race"],
+        "seconds": {"deciding": seconds, "trials": sum(row["seconds"] for row in facts["evidence"]["race"])},
     }
 
 
 def distinct_levels(base: Base) -> dict[str, str]:
-    """Levels by name, without those whose cut an earlier one has; `scratch` has a start of its own."""
+    """The cuts of the levels, without levels whose cut an earlier one has; `scratch` counts, as its start differs."""
     levels: dict[str, str] = {}
     for level in LEVELS:
         cut = plan_level(level, base.network, True).cut
@@ -167,7 +167,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--without", nargs="*", default=[], help="levels to leave out")
     parser.add_argument("--advise", action="store_true", help="run the advisor instead of the levels")
-    parser.add_argument("--only", help="tasks whose name has this in it")
+    parser.add_argument("--only", help="only tasks whose name contains this")
     arguments = parser.parse_args()
     lines = arguments.out.read_text().splitlines() if arguments.out.exists() else []
     there = {(row["task"], row["seed"], row["level"]) for row in map(json.loads, lines)}

@@ -1,6 +1,6 @@
 #!/bin/sh
-# The fonts of recipes/latin_letters.py, from Debian 12's main section; run as root. DejaVu is left out on purpose: the
-# demo draws its images with it, and the base must not have seen them. 36 MB to fetch, 110 MB on disk.
+# Installs the fonts of recipes/latin_letters.py from Debian 12's main section; run as root. DejaVu is left out on
+# purpose: the demo draws its images with it, and the base must not have seen them. 36 MB to download, 110 MB on disk.
 set -eu
 
 apt-get update

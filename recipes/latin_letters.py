@@ -1,22 +1,23 @@
-"""LeNet-5 on typed Latin letters: the base that comes with graft, src/graft/bundled/latin_letters.safetensors.
+"""Trains LeNet-5 on typed Latin letters: the base in graft's package, src/graft/bundled/latin_letters.safetensors.
 
     sh recipes/install_fonts.sh
     python recipes/latin_letters.py
 
-Outcome: top-1 0.9835 on 3,268 images in 19 fonts of families that were held out (seeds 1 and 2: 0.9823, 0.9832) and
-0.9956 on 2,064 in the twelve DejaVu fonts (0.9952, 0.9990). 250 s, 35 to 50 of them drawing, on one of two x86 cores
-that others used too; torch 2.15, Pillow 13.0 with FreeType 2.14. The same seed gives the same tensors there, bit for
-bit. 130,992 bytes.
+Outcome: top-1 0.9835 on 3,268 images in 19 fonts of held-out families (seeds 1 and 2: 0.9823, 0.9832) and 0.9956 on
+2,064 images in the twelve DejaVu fonts (0.9952, 0.9990). It takes 250 s, of which drawing takes 35 to 50, on one of two
+x86 cores that other programs shared; torch 2.15, Pillow 13.0 with FreeType 2.14. There, the same seed gives the same
+tensors, bit for bit. The file has 130,992 bytes.
 
-What it is for, 33 Cyrillic capitals from ten images each, tested on twenty of each, DejaVu fonts, three seeds (mean,
-lowest to highest; AdamW, batches of 32, cosine):
+Its purpose is transfer to similar images. On 33 Cyrillic capitals, with ten training and twenty test images of each, in
+DejaVu fonts and over three seeds (mean, lowest to highest; AdamW, batches of 32, cosine):
 
     scratch, 60 epochs at 3e-3                      0.755  0.752 to 0.758      (150 epochs: 0.769  0.765 to 0.773)
     head, logistic regression on frozen features    0.905  0.895 to 0.917
     all, from that head, 30 epochs at 1e-3          0.924  0.918 to 0.929
 
-ResNet-20 at 16 px transfers better (head 0.931, all 0.972) but a random start takes it 60 epochs to 0.886 (0.864 to
-0.914), three times as long as LeNet-5; MobileNet at a quarter of the width ends below LeNet-5 on every level.
+ResNet-20 at 16 px transfers better (head 0.931, all 0.972), but from scratch it reaches 0.886 (0.864 to 0.914) in 60
+epochs, which take three times as long as LeNet-5's; MobileNet with a quarter of the width is below LeNet-5 at every
+level.
 """
 
 import argparse
@@ -37,7 +38,7 @@ from graft.models.network import Config, Network
 BUNDLED = Path(__file__).resolve().parents[1] / "src" / "graft" / "bundled" / "latin_letters.safetensors"
 
 ARCHITECTURE = "lenet5"
-INPUT_SIZE = 28  # px: the centre of an image of 32, which is a crop fraction of 0.875
+INPUT_SIZE = 28  # px: the centre of an image of 32 px, a crop fraction of 0.875
 MEAN, STD = 0.5, 0.5
 
 IMAGES_PER_FONT = 20  # of each class
@@ -49,7 +50,7 @@ WEIGHT_DECAY = 0.05
 DEBIAN_FOLDERS = [Path("/usr/share/fonts"), Path("/usr/share/texmf/fonts")]
 FOUR = "Regular Bold Italic BoldItalic"
 TEX_GYRE = "regular bold italic bolditalic"
-# File names and the styles to put in them. Families with dozens of styles take part with a few, so as not to prevail.
+# File names and the styles to insert in them. Only a few styles of the largest families are used, for balance.
 TRAINING_FONTS = (
     ("Arimo-{}.ttf", FOUR),
     ("Cousine-{}.ttf", FOUR),
@@ -76,7 +77,7 @@ TRAINING_FONTS = (
     ("texgyreschola-{}.otf", TEX_GYRE),
     ("texgyrechorus-{}.otf", "mediumitalic"),
 )
-# Families of which no style was trained on.
+# Families that have no style in training.
 HELD_OUT_FONTS = (
     ("Caladea-{}.ttf", FOUR),
     ("Cantarell-{}.otf", "Light Regular Bold ExtraBold"),
@@ -96,18 +97,18 @@ def main() -> None:
 
     start = time.perf_counter()
     training_fonts, held_out_fonts = (find_fonts(arguments.fonts, rows) for rows in (TRAINING_FONTS, HELD_OUT_FONTS))
-    # Seeds of images lie apart from each other and from the demo's and the tests', which are small.
+    # The seeds of images differ from each other and from the small seeds of the demo and the tests.
     image_seed = 1_000_000 + 10 * arguments.seed
     training = images(training_fonts, IMAGES_PER_FONT, image_seed)
     held_out = images(held_out_fonts, 4, image_seed + 1)
     dejavu = images(dejavu_fonts(), 4, image_seed + 2)
     print(
         f"{len(training[1]):,} images in {len(training_fonts)} fonts, {len(held_out[1]):,} in {len(held_out_fonts)} "
-        f"others: {time.perf_counter() - start:.0f} s",
+        f"held-out fonts: {time.perf_counter() - start:.0f} s",
         flush=True,
     )
 
-    # One thread: a network this small gains nothing from two, and sums come out in the same order everywhere.
+    # With one thread, sums have the same order everywhere; a network this small gains nothing from two.
     torch.set_num_threads(1)
     torch.manual_seed(arguments.seed)
     network = build(Config(ARCHITECTURE, classes=len(LATIN), channels=1))
@@ -134,7 +135,7 @@ def find_fonts(folders: list[Path], rows: tuple[tuple[str, str], ...]) -> list[P
 
 
 def images(fonts: list[Path], per_font: int, seed: int) -> tuple[Tensor, Tensor]:
-    """`per_font` images of each class in each font as the network wants them, (N, 1, 28, 28), and classes (N,)."""
+    """`per_font` images of each class in each font, normalised, float (N, 1, 28, 28), and their labels, int (N,)."""
     pixels, labels = render_letters(LATIN, fonts, per_font * len(fonts), seed)
     edge = (SIDE - INPUT_SIZE) // 2
     centre = torch.from_numpy(pixels).permute(0, 3, 1, 2)[:, :, edge:-edge, edge:-edge]  # (N, H, W, 1) -> (N, 1, H, W)
@@ -142,7 +143,7 @@ def images(fonts: list[Path], per_font: int, seed: int) -> tuple[Tensor, Tensor]
 
 
 def train(network: Network, images: Tensor, labels: Tensor) -> None:
-    """AdamW on cross-entropy for EPOCHS passes; the network changes in place and ends in evaluation mode."""
+    """Train with AdamW on cross-entropy for EPOCHS epochs; the network changes in place and ends in evaluation mode."""
     optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     steps = len(images) // BATCH
     warm_up = torch.optim.lr_scheduler.LinearLR(optimizer, 0.01, total_iters=steps)
@@ -169,7 +170,7 @@ def accuracy(network: Network, images: Tensor, labels: Tensor) -> float:
 
 
 def rounded(network: Network) -> dict[str, Tensor]:
-    """The weights as they are stored: float16, one-dimensional tensors float32."""
+    """The weights as they are stored: float16, but float32 for one-dimensional tensors."""
     return {
         name: tensor.half().contiguous() if tensor.ndim > 1 else tensor.contiguous()
         for name, tensor in network.state_dict().items()

@@ -1,9 +1,9 @@
-"""What a good engineer writes in an hour: features of the frozen base once, then a logistic regression.
+"""What a good engineer writes in an hour: features of the frozen base, computed once, then a logistic regression.
 
     python benchmarks/peers/expert.py DATA --base FILE
 
 DATA holds train/ and val/, each a folder per class; FILE is a safetensors file of a network that torchvision has.
-Prints `{"val": {"top1", "n"}}`. Imports nothing of graft.
+Prints `{"val": {"top1", "n"}}`. Imports nothing from graft.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from torchvision.datasets import ImageFolder
 
 
 class Base(NamedTuple):
-    """A network on the CPU, the path of its last linear layer, and the pixels that it expects."""
+    """A network on the CPU, the path of its last linear layer, and the size and statistics of its input."""
 
     network: nn.Module
     head: str
@@ -32,7 +32,7 @@ class Base(NamedTuple):
 
 
 def load_base(path: Path) -> Base:
-    """Torchvision's network filled from `path`, whose metadata says how it was trained."""
+    """Torchvision's network with the weights in `path`, whose metadata says how they were trained."""
     with safe_open(path, "pt") as file:
         told = file.metadata() or {}
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no dict)
@@ -45,7 +45,7 @@ def load_base(path: Path) -> Base:
     head = "fc" if hasattr(network, "fc") else "classifier.1"
     fit = network.load_state_dict({name: value for name, value in state.items() if not name.startswith(head)}, False)
     if fit.unexpected_keys or {name.rpartition(".")[0] for name in fit.missing_keys} != {head}:
-        raise SystemExit(f"expected the tensors of torchvision's {architecture}, but these do not fit: {fit}")
+        raise SystemExit(f"expected the tensors of torchvision's {architecture}, got others ({fit}): give another file")
     same = told.get("padding", "").startswith("same")
     for layer in network.modules():
         if isinstance(layer, nn.BatchNorm2d):
@@ -61,9 +61,9 @@ def load_base(path: Path) -> Base:
 
 
 def pad_like_tensorflow(layer: nn.Module, inputs: tuple[Tensor]) -> Tensor:
-    """The SAME rule: outputs of ceil(size / stride), the odd zero at the right and bottom.
+    """Pad by TensorFlow's SAME rule: outputs have ceil(size / stride), and an odd zero goes to the right or bottom.
 
-    Zeros serve ResNet's max pool too, which sees the output of a ReLU.
+    Zeros are also correct for ResNet's max pool, whose input comes from a ReLU.
     """
     kernel, stride = (value if isinstance(value, int) else value[0] for value in (layer.kernel_size, layer.stride))
     (x,) = inputs
@@ -72,7 +72,7 @@ def pad_like_tensorflow(layer: nn.Module, inputs: tuple[Tensor]) -> Tensor:
 
 
 def resize_and_crop(base: Base) -> transforms.Compose:
-    """The usual transform for evaluation: at 224 px, the shorter side to 256 and the centre of that."""
+    """The usual transform for evaluation: for 224 px, resize the shorter side to 256 and crop the centre."""
     return transforms.Compose(
         [
             transforms.Resize(round(base.size * 256 / 224)),
@@ -84,16 +84,16 @@ def resize_and_crop(base: Base) -> transforms.Compose:
 
 
 def open_folders(data: Path, train_transform: object, val_transform: object) -> tuple[ImageFolder, ImageFolder]:
-    """DATA/train and DATA/val with the same number for the same class."""
+    """DATA/train and DATA/val, with the same label for the same class."""
     train = ImageFolder(data / "train", train_transform)
     val = ImageFolder(data / "val", val_transform, allow_empty=True)
-    # Torchvision numbers each folder's classes by themselves: wrong when val lacks one.
+    # Torchvision numbers the classes of each folder separately, which is wrong when val lacks one.
     val.samples = [(path, train.class_to_idx[val.classes[label]]) for path, label in val.samples]
     return train, val
 
 
 def arguments(description: str) -> argparse.ArgumentParser:
-    """What both scripts are told."""
+    """The arguments that both scripts take."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("data", type=Path, help="a folder with train/ and val/, each a folder per class")
     parser.add_argument("--base", type=Path, required=True, help="safetensors of a network that torchvision has")
@@ -102,7 +102,7 @@ def arguments(description: str) -> argparse.ArgumentParser:
 
 @torch.inference_mode()
 def features(network: nn.Module, photographs: ImageFolder, device: str) -> tuple[Tensor, Tensor]:
-    """Pooled features (N, D) and labels (N,) on the CPU."""
+    """Pooled features (N, D) and labels (N,), on the CPU."""
     batches = [
         (network(images.to(device)).cpu(), labels)
         for images, labels in DataLoader(photographs, batch_size=32, num_workers=2)
@@ -112,7 +112,7 @@ def features(network: nn.Module, photographs: ImageFolder, device: str) -> tuple
 
 
 def main() -> None:
-    # Here and not above, because tutorial.py imports this file and must not pay for it.
+    # Imported here, because tutorial.py imports this file and must not pay for scikit-learn.
     from sklearn.linear_model import LogisticRegression
 
     given = arguments("Features once, then a logistic regression.").parse_args()

@@ -2,10 +2,11 @@
 
     python benchmarks/peers/tutorial.py DATA --base FILE [--epochs 25]
 
-A new linear head on the frozen base: SGD 0.001 with momentum 0.9, the rate divided by ten every 7 epochs, batches of 4,
-random crops and flips, validation after each epoch, the best epoch kept. As in the tutorial the whole network is in
-training mode while the head trains, so batch norm goes on normalising by the batch and moving its running statistics.
-Prints `{"val": {"top1", "n"}, "last_top1", "epochs"}`; `top1` is that of the best epoch. Imports nothing of graft.
+A new linear head is trained on the frozen base: SGD at 0.001 with momentum 0.9, the learning rate divided by ten every
+7 epochs, batches of 4, random crops and flips, validation after each epoch, and the best epoch kept. As in the
+tutorial, the whole network is in training mode while the head trains, so batch norm still normalises by the batch and
+updates its running statistics. Prints `{"val": {"top1", "n"}, "last_top1", "epochs"}`; `top1` is that of the best
+epoch. Imports nothing from graft.
 """
 
 import json
@@ -23,7 +24,7 @@ from torchvision import transforms
 def run_epoch(
     network: nn.Module, photographs: DataLoader, device: str, optimizer: torch.optim.Optimizer | None = None
 ) -> float:
-    """Train with `optimizer`, or evaluate without one; the accuracy along the way."""
+    """Train for an epoch, or evaluate if there is no `optimizer`, and return the accuracy."""
     network.train(optimizer is not None)
     correct = seen = 0
     for images, labels in photographs:
@@ -41,7 +42,7 @@ def run_epoch(
 
 def main() -> None:
     parser = arguments("A new head on a frozen base, trained as the tutorial does.")
-    parser.add_argument("--epochs", type=int, default=25, help="the tutorial's 25, fewer for a smoke run")
+    parser.add_argument("--epochs", type=int, default=25, help="25 in the tutorial; fewer make a smoke run")
     given = parser.parse_args()
     torch.manual_seed(0)
     device = "cuda" if torch.cuda.is_available() else "cpu"
