@@ -85,7 +85,7 @@ def test_images_that_the_file_does_not_name_are_left_out_by_name(folder: Path, t
     split = split_as(whole, path)
     assert len(split) == 11 and len(split.left_out) == 1
     assert Path(next(iter(split.left_out))).name.encode() in gone.replace(b'""', b'"')
-    assert "1 of 12 images are not named" in split.notes[-1]
+    assert "1 of 12 images left out" in split.notes[-1]
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_images_that_the_file_does_not_name_are_left_out_by_name(folder: Path, t
     [
         ("path,label\na,b\n", "the columns 'path' and 'split'"),
         ("", "the columns 'path' and 'split'"),
-        ("path,split\nants/none.jpg,train\n", "got no 'ants/none.jpg' \\(1 of 1 are missing\\)"),
+        ("path,split\nants/none.jpg,train\n", "got none called 'ants/none.jpg' \\(1 of 1 missing\\)"),
         ("path,split\nants/0,other\n", "got 'ants/0' and 'other' in row 2"),
     ],
 )

@@ -131,14 +131,14 @@ def test_a_label_that_train_does_not_know_is_named() -> None:
 def test_a_class_missing_from_val_is_noted_and_nothing_shifts() -> None:
     done = with_validation(dataset(("a", "b", "c"), train=[0, 0, 1, 1, 2, 2], val=[0, 2]))
     assert done.splits["val"].labels.tolist() == [0, 2]
-    assert done.notes == ("val has no images of 'b': its figures say nothing of that",)
+    assert done.notes == ("val has no images of 'b': its scores say nothing about that",)
 
 
 def test_declared_classes_without_images_are_left_out_by_name() -> None:
     done = with_validation(dataset(("a", "b", "c"), train=[2, 0, 2, 0], val=[2, 0]))
     assert done.classes == ("a", "c") and done.splits["train"].labels.tolist() == [1, 0, 1, 0]
     assert done.item("val", 0).label == "c"
-    assert "left out: b" in done.notes[0]
+    assert "cannot be learned: b" in done.notes[0]
 
 
 def test_a_single_image_stays_in_train_and_is_noted() -> None:

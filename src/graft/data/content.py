@@ -1,4 +1,4 @@
-"""What an image's content is recognised by, wherever it lies and whatever it is called."""
+"""Digests that recognise the content of an image, wherever it lies and whatever it is called."""
 
 import hashlib
 
@@ -17,7 +17,7 @@ def content_digest(data: bytes | np.ndarray) -> np.ndarray:
 
 
 def content_digests(images: Images) -> np.ndarray:
-    """The digest of every image, uint64 (N, 2), zero for one that cannot be read. Reads all of them."""
+    """The digest of each image, uint64 (N, 2), zero if it cannot be read; reads all images unless it is known."""
     if images.digests is not None:
         return images.digests
     found = np.zeros((len(images), 2), dtype=np.uint64)
@@ -30,5 +30,5 @@ def content_digests(images: Images) -> np.ndarray:
 
 
 def as_text(digest: np.ndarray) -> str:
-    """A digest in hexadecimal; an empty text for one that is not known."""
+    """A digest in hexadecimal, empty if it is not known."""
     return digest.tobytes().hex() if digest.any() else ""

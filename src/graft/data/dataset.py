@@ -1,4 +1,4 @@
-"""Labelled images as values: where the bytes are, which label each has, which split it belongs to."""
+"""Labelled images as values: where their bytes are, which labels they have, which splits they belong to."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -7,9 +7,10 @@ from typing import Protocol
 import numpy as np
 
 from graft.errors import DataError
+from graft.words import counted
 
 TRAIN, VAL, TEST = "train", "val", "test"
-# A source that names no splits has one, called so.
+# The name of the only split of a source that names none.
 WHOLE = "all"
 
 
@@ -23,7 +24,7 @@ class Source(Protocol):
         ...
 
     def key(self, row: int) -> str:
-        """What a list of images calls it: the same wherever the data lies, so a path relative to it."""
+        """What a list of images calls it: a path relative to the data, so that it stays when the data moves."""
         ...
 
     def read(self, row: int) -> bytes | np.ndarray:
@@ -31,13 +32,13 @@ class Source(Protocol):
         ...
 
     def stamp(self, row: int) -> str:
-        """A short text that changes when the image does; cheap, so taken from sizes and times, not from content."""
+        """A short text that changes when the image does; it is cheap, so made of sizes and times, not of content."""
         ...
 
 
 @dataclass(frozen=True)
 class Item:
-    """One image: its name in messages and its class, None where it has none."""
+    """One image: its name in messages, and its class or None."""
 
     name: str
     label: str | None
@@ -48,9 +49,10 @@ class Images:
     """Some rows of a source, in order, with a label for each: int64 (N,), an index into the classes, -1 for none.
 
     Images with the same number in `groups`, int64 (N,), belong to one patient, video or burst, which no split may
-    divide; with None every image stands alone. `weights`, float32 (N,), say how much each counts in training; with
-    None all count the same. Once images were looked over, `digests`, uint64 (N, 2), are those of their content, zero
-    where it could not be decoded, and images with the same number in `copies`, int64 (N,), show the same.
+    divide; with None, each image is on its own. `weights`, float32 (N,), say how much each image counts in training;
+    with None, all count the same. Once the images have been looked over, `digests`, uint64 (N, 2), are those of their
+    content, zero for an image that could not be decoded, and images with the same number in `copies`, int64 (N,), show
+    the same.
     """
 
     source: Source
@@ -84,7 +86,7 @@ class Images:
 
 
 class Several:
-    """Sources one after the other."""
+    """Several sources as one, one after the other."""
 
     def __init__(self, sources: Sequence[Source]) -> None:
         self.sources = sources
@@ -115,7 +117,7 @@ class Several:
 
 
 def together(parts: Iterable[Images]) -> Images:
-    """All the images of several, in order."""
+    """All images of several parts as one, in order."""
     parts = list(parts)
     sources = list({id(part.source): part.source for part in parts}.values())
     whole = sources[0] if len(sources) == 1 else Several(sources)
@@ -134,13 +136,13 @@ def together(parts: Iterable[Images]) -> Images:
 
 
 def _of_all(columns: Sequence[np.ndarray | None]) -> np.ndarray | None:
-    """One column of several parts, where all have it."""
+    """One column of several parts, if all have it."""
     known = [column for column in columns if column is not None]
     return np.concatenate(known) if known and len(known) == len(columns) else None
 
 
 def group_numbers(parts: Iterable[Images]) -> np.ndarray:
-    """The group of every image of several, int64 (N,); one that has none is alone in a new one."""
+    """The group of each image of several parts, int64 (N,); an image without one gets a group of its own."""
     parts = list(parts)
     following = max((int(part.groups.max()) + 1 for part in parts if part.groups is not None and len(part)), default=0)
     found = []
@@ -152,9 +154,10 @@ def group_numbers(parts: Iterable[Images]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Classes by name and images by split; `notes` are sentences that a user should read before training.
+    """Classes by name and images by split.
 
-    `left_out` names what is in the data and in no split, with the reason.
+    `notes` are sentences to read before training. `left_out` maps the names of what is in the data but in no split to
+    the reason.
     """
 
     name: str
@@ -172,19 +175,19 @@ class Dataset:
 
 
 def class_order(names: set[str]) -> tuple[str, ...]:
-    """Names of classes in the order that all sources have: by number where all are whole numbers, else by text."""
+    """Names of classes in the order that every source gives them: as numbers if all are whole numbers, else as text."""
     numbers = all(name.isascii() and name.isdigit() for name in names)
     return tuple(sorted(names, key=lambda name: (int(name) if numbers else 0, name)))
 
 
 def counts(images: Images, classes: tuple[str, ...]) -> dict[str, int]:
-    """Images per class, by name, in the order of the classes."""
+    """The number of images of each class, by name, in the order of the classes."""
     labels = images.labels[images.labels >= 0]
     return dict(zip(classes, np.bincount(labels, minlength=len(classes)).tolist(), strict=True))
 
 
 def relabel(dataset: Dataset, classes: tuple[str, ...]) -> Dataset:
-    """The same images with labels counted in `classes`, matched by name.
+    """The same images with labels that index `classes`, matched by name.
 
     Raises DataError when a class that has images is not among them.
     """
@@ -193,10 +196,10 @@ def relabel(dataset: Dataset, classes: tuple[str, ...]) -> Dataset:
     strangers = [dataset.classes[label] for label in sorted(used) if dataset.classes[label] not in known]
     if strangers:
         raise DataError(
-            f"expected images of the {len(classes)} classes {_some(classes)}; {dataset.name} has {_some(strangers)} "
-            "as well: rename the class, leave it out, or train on it"
+            f"expected images of the {counted(len(classes), 'class', 'classes')} {_some(classes)}, got "
+            f"{_some(strangers)} as well in {dataset.name}: rename the class, leave it out, or train on it"
         )
-    # One more at the end, which -1 counts to: an image without a label stays without.
+    # The last entry is what -1 indexes: an image without a label stays without.
     table = np.array([*(known.get(name, -1) for name in dataset.classes), -1], dtype=np.int64)
     splits = {name: replace(images, labels=table[images.labels]) for name, images in dataset.splits.items()}
     return replace(dataset, classes=classes, splits=splits)

@@ -16,17 +16,17 @@ FOLDER = "folder"
 
 
 def by_path(dataset: Dataset, rule: str) -> Dataset:
-    """Group images by their paths: those in one folder (`folder`), or with one match of a regular expression.
+    """Group images by their paths: by folder (`folder`), or by what a regular expression matches.
 
-    Of an expression with a parenthesis its first one tells the group. An image that it does not match stands alone,
-    which a note says. Raises InputError for what is no expression, or matches nothing.
+    If the expression has groups of its own, the first one is what counts. An image that it does not match gets a group
+    of its own, and a note says how many do. Raises InputError for an invalid expression and one that matches nothing.
     """
     try:
         expression = None if rule == FOLDER else re.compile(rule)
     except re.error as error:
         raise InputError(
             f"expected 'folder', a column of the manifest or a regular expression for --group, got {rule!r} ({error}): "
-            "mend it"
+            "correct it"
         ) from None
     numbers: dict[str, int] = {}
     alone = 0
@@ -41,31 +41,31 @@ def by_path(dataset: Dataset, rule: str) -> Dataset:
     if alone == len(dataset):
         raise InputError(
             f"expected --group to be 'folder', a column of the manifest or a regular expression that matches paths, "
-            f"got {rule!r}, which matches none of {len(dataset):,}: mend or leave it out"
+            f"got {rule!r}, which matches none of {len(dataset):,}: correct it or leave it out"
         )
-    notes = (f"--group matches {len(dataset) - alone:,} of {len(dataset):,} paths; the others stand alone",)
+    notes = (f"--group matches {len(dataset) - alone:,} of {len(dataset):,} paths; each other image is on its own",)
     return replace(dataset, splits=splits, notes=dataset.notes + (notes if alone else ()))
 
 
 def joined(dataset: Dataset, pairs: np.ndarray) -> Dataset:
-    """The dataset with the groups of each pair of images made one; int64 (P, 2), counted through all splits."""
+    """The dataset with the groups of each pair of images merged; int64 (P, 2), counted through all splits."""
     return _with_columns(dataset, groups=linked(_numbered(dataset), pairs)) if len(pairs) else dataset
 
 
 def with_content(dataset: Dataset, digests: np.ndarray, copies: np.ndarray) -> Dataset:
-    """The dataset with what is known of the content of its images, counted through all splits (see `Images`)."""
+    """The dataset with the `digests` and `copies` of its images (see `Images`), counted through all splits."""
     return _with_columns(dataset, digests=digests, copies=copies)
 
 
 def copied(images: Images, others: Images) -> np.ndarray:
-    """Which of `images` show the same as one of `others`, bool (N,); none where nobody looked."""
+    """Which of `images` show the same as one of `others`, bool (N,); none if they have not been looked over."""
     if images.copies is None or others.copies is None:
         return np.zeros(len(images), dtype=bool)
     return np.isin(images.copies, others.copies)
 
 
 def linked(number: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """A number for every row, int64 (N,), the same for all that `number`, int (N,), or `pairs`, int64 (P, 2), link."""
+    """A number for each row, int64 (N,), equal for all linked by `pairs`, int64 (P, 2), or equal `number`, int (N,)."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -77,7 +77,7 @@ def linked(number: np.ndarray, pairs: np.ndarray) -> np.ndarray:
 
 
 def straddling(dataset: Dataset) -> Iterator[tuple[str, str, int]]:
-    """Pairs of splits with the number of groups that have images in both; only those with any."""
+    """Pairs of splits, with the number of groups that have images in both, if there are any."""
     groups = _numbered(dataset)
     bounds = np.cumsum([0, *map(len, dataset.splits.values())])
     within = {
@@ -101,7 +101,7 @@ def _group_of(path: str, expression: re.Pattern[str] | None) -> str | None:
 
 
 def _numbered(dataset: Dataset) -> np.ndarray:
-    """A group for every image through all splits, int64 (N,), without gaps from zero."""
+    """The group of each image through all splits, int64 (N,), from zero without gaps."""
     return np.unique(group_numbers(dataset.splits.values()), return_inverse=True)[1]
 
 

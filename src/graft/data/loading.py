@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from graft.images.preprocessing import Preprocessing
 
 
-# Images that a thread takes at a time: handing over each alone costs a twentieth of the decoding.
+# Images per task: handing images to threads one by one costs a twentieth of the decoding.
 TASK = 4
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Pixels uint8 (n, C, size, size) of the images at `indices`, int64 (n,); those in `failures` are not among them.
+    """Pixels, uint8 (n, C, size, size), of the images at `indices`, int64 (n,).
 
-    `failures` maps the index of an image that could not be decoded to the reason.
+    `failures` maps the index of each image that could not be decoded, and so is not among them, to the reason.
     """
 
     indices: np.ndarray
@@ -41,19 +41,19 @@ class Batch:
     failures: dict[int, str]
 
 
-# What is left of a large JPEG that is decoded at reduced scale is at least this many times as long as the square that
-# it is resized to. Measured with MobileNetV2 on ants and bees, beside the same region decoded whole: at 224 px from
-# images enlarged to 2,000 px, and from mosaics of 1,500 px that keep their detail, pixels differ by 0.23 and 0.42
-# levels on average and the features' cosine by 0.0005 and 0.0007; a head on the features is right for 0.954 of the
-# validation images both ways. At 1.5 times pixels differ by 0.5 to 1.2 levels, at 0.7 times by 3 to 5.
+# A large JPEG may be decoded at reduced scale as long as what is cut out of it is this many times the output's side.
+# Measured with MobileNetV2 on ants and bees, against the same region decoded in full: at 224 px from images enlarged to
+# 2,000 px, and from mosaics of 1,500 px that keep their detail, pixels differ by 0.23 and 0.42 levels on average and
+# features by a cosine of 0.0005 and 0.0007; a head on the features has an accuracy of 0.954 on the validation images
+# both ways. At 1.5 times, pixels differ by 0.5 to 1.2 levels, at 0.7 times by 3 to 5.
 SPARE = 2
 
 
 def least_side(preprocessing: Preprocessing, view: View | None = None) -> int:
-    """Pixels that the shorter side of an image needs, so that what is cut out of it is `SPARE` times the output."""
+    """The least shorter side, px, with which what is cut out of an image has `SPARE` times the output's side."""
     share = preprocessing.crop_fraction if preprocessing.resize_mode == "crop" else 1.0
     if view is not None and view.augmentation.crop is not None and preprocessing.resize_mode == "crop":
-        # The narrowest of the least random crops.
+        # The narrowest of the smallest random crops.
         share = math.sqrt(view.augmentation.crop) / view.augmentation.aspect
     return math.ceil(SPARE * preprocessing.size / share)
 
@@ -81,32 +81,32 @@ def batches(
 ) -> Generator[Batch, None, None]:
     """All images, or those at `order`, in order, `batch_size` at a time, decoded ahead of their use.
 
-    With a `view`, as it shows them. An image that cannot be decoded is reported in its batch's failures, and the batch
-    is smaller for it.
+    With a `view`, they are augmented as it says. An image that cannot be decoded is in the failures of its batch, which
+    is that much smaller.
     """
     import torch
 
     if view is not None:
         from graft.images.augmenting import import_functional
 
-        # Before there are threads: its reason is told there.
+        # Before there are threads, for the reason given there.
         import_functional(view.augmentation)
     indices = np.arange(len(images)) if order is None else np.asarray(order, dtype=np.int64)
     threads = threads or available_cores()
     groups = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode", initializer=_work_alone)
-    # Two batches ahead, and never less than four images a thread, keep every thread busy and memory bounded.
+    # Two batches ahead, and no fewer than four images per thread, keep all threads busy and memory bounded.
     ahead = max(2, -(-4 * threads // batch_size))
     queue: deque[tuple[np.ndarray, Tensor, list[Future[dict[int, str]]]]] = deque()
     upcoming = iter(groups)
     size = (preprocessing.channels, preprocessing.size, preprocessing.size)
 
     def load_rows(rows: range, group: np.ndarray, pixels: np.ndarray) -> dict[int, str]:
-        """Put images in their places, uint8 (n, C, size, size), and return the rows that failed with the reason."""
+        """Fill in the images of some rows, uint8 (n, C, size, size); return the rows that failed with the reasons."""
         failures = {}
         for row in rows:
             try:
-                # By numpy: torch refuses to write into a tensor made in inference mode from another thread.
+                # Through numpy: torch refuses to write to a tensor that another thread made in inference mode.
                 pixels[row] = load_image(images, int(group[row]), preprocessing, view).numpy()
             except ImageError as error:
                 failures[row] = str(error)
@@ -132,17 +132,17 @@ def batches(
 
 
 def _work_alone() -> None:
-    """Keep OpenMP from adding threads to this one: an image is work for one, and the cores have others to run."""
+    """Keep OpenMP from adding threads to this one: an image is work for one, and the others keep the cores busy."""
     import torch
 
-    # Asked first, as torch sets the number itself on its first call in a thread.
+    # Ask first, since torch sets the number itself on its first call in a thread.
     torch.get_num_threads()
     _libraries().limit(limits=1, user_api="openmp")
 
 
 @cache
 def _libraries() -> ThreadpoolController:
-    """The libraries of this process that start threads; looking for them takes longer than decoding some images."""
+    """The libraries of this process that start threads; finding them takes longer than decoding a few images."""
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()

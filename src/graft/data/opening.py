@@ -1,4 +1,4 @@
-"""DATA is one argument, recognised by what it is."""
+"""Opening labelled images of any kind: DATA is one argument, recognised by what it is."""
 
 from contextlib import suppress
 from dataclasses import replace
@@ -18,17 +18,18 @@ from graft.data.readers.tar_shards import is_tar_shards, read_tar_shards
 from graft.data.readers.tree import SPLIT_FOLDERS
 from graft.data.split_file import split_as
 from graft.errors import DataError
+from graft.words import counted
 
 
 def open_dataset(path: str | Path, group: str | None = None, split: str | Path | None = None) -> Dataset:
-    """The images and labels at `path`, in the splits it has (one called `all` when it has none).
+    """The images and labels at `path`, in their splits, or in one called `all` if there are none.
 
-    A folder per class (under `train/ val/ test/` or not), an archive of such folders, a manifest (CSV, TSV, JSON lines,
-    Parquet), images with a `metadata.csv` beside them, Parquet with embedded images, WebDataset shards, IDX files,
-    or `hf:owner/dataset`. Nothing is decoded and nothing is written.
+    `path` is a folder per class (under `train/ val/ test/` or not), an archive of such folders, a manifest (CSV, TSV,
+    JSON lines, Parquet), images with a `metadata.csv` beside them, Parquet with embedded images, WebDataset shards, IDX
+    files, or `hf:owner/dataset`. Nothing is decoded, and nothing is written beside it.
 
-    `group` keeps images together that belong together: it names a column of the table, or is a rule of paths as
-    `grouping.by_path` knows them. `split` is a file as a run keeps it, which says what split each image is in. Raises
+    `group` says which images belong together: the name of a column of the table, or a rule about paths as in
+    `grouping.by_path`. `split` is a file, written with every run, that says which image is in which split. Raises
     DataError for anything else, InputError for a group that matches nothing.
     """
     if str(path).startswith(PREFIX):
@@ -47,7 +48,7 @@ def open_dataset(path: str | Path, group: str | None = None, split: str | Path |
     except OSError as error:
         raise DataError(
             f"expected images that can be read, got {str(path)!r} ({error.strerror or error}): check the path and "
-            "its rights"
+            "its permissions"
         ) from None
 
 
@@ -74,20 +75,21 @@ def _open(path: Path, group: str | None) -> Dataset:
 
 
 def _holds_parquet(folder: Path) -> bool:
-    """Whether Parquet files lie in `folder` itself or in its `data/`, and no folder of a split stands beside them."""
+    """Whether Parquet files lie in `folder` or its `data/`, with no folder of a split beside them."""
     if any(child.is_dir() and child.name.lower() in SPLIT_FOLDERS for child in folder.iterdir()):
         return False
     return any(folder.glob("*.parquet")) or any(folder.glob("data/*.parquet"))
 
 
 def _finish(dataset: Dataset, group: str | None, split: str | Path | None) -> Dataset:
-    """With groups by path, unless a column told them, the splits of a file, and notes on what may not be meant so."""
+    """Add groups by path, unless a column gave them, the splits of a file, and notes on likely mistakes."""
     if group is not None and all(images.groups is None for images in dataset.splits.values()):
         dataset = by_path(dataset, group)
     if split is not None:
         dataset = split_as(dataset, Path(split).expanduser())
     notes = [
-        f"{count:,} group(s) have images in {first} and in {second}: what {second} says of unseen groups is too good"
+        f"{counted(count, 'group has', 'groups have')} images in both {first} and {second}: for unseen groups, scores "
+        f"on {second} are optimistic"
         for first, second, count in straddling(dataset)
     ]
     spellings: dict[str, list[str]] = {}
@@ -96,7 +98,7 @@ def _finish(dataset: Dataset, group: str | None, split: str | Path | None) -> Da
     alike = [" and ".join(map(repr, names)) for names in spellings.values() if len(names) > 1]
     if alike:
         notes.append(
-            f"{len(alike):,} classes are spelled in more than one way that differs only in case or blanks, and each "
-            f"spelling was kept as a class of its own ({first_three(alike)})"
+            f"{counted(len(alike), 'class is', 'classes are')} spelled in several ways that differ only in case or "
+            f"spaces; each spelling was kept as a class of its own ({first_three(alike)})"
         )
     return replace(dataset, notes=(*dataset.notes, *notes))

@@ -1,7 +1,7 @@
-"""Which image stands in which split, as a file: written with every run, and given back to split the same way again.
+"""Which image is in which split, as a file: written with every run, and given back to split the same way again.
 
-CSV with the columns `path`, `label`, `split` and, where images have groups, `group`, where they were looked over,
-`digest` (of the content). A path is relative to the data.
+CSV with the columns `path` (relative to the data), `label` and `split`, `group` if images have groups, and `digest` (of
+the content) if they were looked over.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from graft.data.content import as_text
 from graft.data.dataset import TEST, TRAIN, VAL, Dataset, together
 from graft.data.readers.tree import SPLIT_FOLDERS
 from graft.errors import DataError
+from graft.words import counted
 
 COLUMNS = ("path", "label", "split", "group", "digest")
 
 
 def write_split(dataset: Dataset, file: IO[str]) -> None:
-    """Write which split each image is in. `file` is open with newline="" and errors="surrogateescape"."""
+    """Write the split of each image. `file` is open with newline="" and errors="surrogateescape"."""
     parts = dataset.splits.values()
     known = {
         "group": any(images.groups is not None for images in parts),
@@ -47,9 +48,9 @@ def write_split(dataset: Dataset, file: IO[str]) -> None:
 
 
 def read_digests(path: Path, split: str) -> frozenset[bytes] | None:
-    """The content digests of the images that a file says are in `split`; None for a file without digests.
+    """The content digests of the images that a file puts in `split`; None for a file without digests.
 
-    Raises DataError for what is no such file.
+    Raises DataError for any other kind of file.
     """
     rows = _rows(path)
     found = [bytes.fromhex(row["digest"]) for row in rows if row["split"] == split and row.get("digest")]
@@ -57,10 +58,10 @@ def read_digests(path: Path, split: str) -> frozenset[bytes] | None:
 
 
 def split_as(dataset: Dataset, path: Path) -> Dataset:
-    """The dataset in the splits that a file says, whatever splits it has of its own; labels stay those of the data.
+    """The dataset in the splits of a file, whatever splits it has of its own; labels stay those of the data.
 
-    An image that the file does not name is left out. Raises DataError for what is no such file, or names images that
-    the data has not.
+    An image that the file does not name is left out. Raises DataError for any other kind of file, and for one that
+    names images which the data do not have.
     """
     split_of = dict(_numbered(_read(path)))
     whole = together(dataset.splits.values())
@@ -69,13 +70,13 @@ def split_as(dataset: Dataset, path: Path) -> Dataset:
     if missing:
         shown = ", ".join(repr(name) for name, _ in sorted(missing)[:3])
         raise DataError(
-            f"expected the images that {path.name} names in {dataset.name}, got no {shown}"
-            f"{', …' if len(missing) > 3 else ''} ({len(missing):,} of {len(split_of):,} are missing): give the data "
-            "that the file was written for"
+            f"expected the images that {path.name} names in {dataset.name}, got none called {shown}"
+            f"{', …' if len(missing) > 3 else ''} ({len(missing):,} of {len(split_of):,} missing): give the data that "
+            "the file was written for"
         )
     splits = np.array([split_of.get(key, "") for key in keys])
     left_out = {whole.name(row): f"{path.name} does not name it" for row in np.flatnonzero(splits == "").tolist()}
-    notes = (f"{len(left_out):,} of {len(whole):,} images are not named by {path.name} and were left out",)
+    notes = (f"{len(left_out):,} of {counted(len(whole), 'image')} left out: {path.name} does not name them",)
     return replace(
         dataset,
         splits={name: whole.take(np.flatnonzero(splits == name)) for name in (TRAIN, VAL, TEST) if name in splits},
@@ -85,7 +86,7 @@ def split_as(dataset: Dataset, path: Path) -> Dataset:
 
 
 def _numbered(rows: Iterable[tuple[str, str]]) -> Iterator[tuple[tuple[str, int], str]]:
-    """Each path with how often it came before: a manifest may name a file in two splits."""
+    """Each path with the number of times it occurred before: a manifest may name a file in two splits."""
     seen: Counter[str] = Counter()
     for key, split in rows:
         yield (key, seen[key]), split

@@ -1,4 +1,4 @@
-"""From the splits a source has to the ones training needs: `train` and `val`, and `test` when there is one."""
+"""From the splits of a source to those that training needs: `train` and `val`, and `test` if there is one."""
 
 from dataclasses import replace
 
@@ -6,15 +6,16 @@ import numpy as np
 
 from graft.data.dataset import TEST, TRAIN, VAL, WHOLE, Dataset, Images
 from graft.errors import DataError
+from graft.words import counted
 
 VAL_FRACTION = 0.2
 
 
 def with_validation(dataset: Dataset, seed: int = 0, fraction: float = VAL_FRACTION) -> Dataset:
-    """A Dataset with `train` and `val`; a missing `val` is carved from `train`, stratified and seeded, groups whole.
+    """The dataset with `train` and `val`; a missing `val` is carved from `train`, stratified and seeded, groups whole.
 
-    Classes are those of `train`. Raises DataError when there is nothing to train on, fewer than two classes, or a
-    label in another split that `train` does not have.
+    The classes are those of `train`. Raises DataError if there is nothing to train on, there are fewer than two
+    classes, or another split has a label that `train` does not have.
     """
     splits = dict(dataset.splits)
     if WHOLE in splits:
@@ -46,7 +47,7 @@ def with_validation(dataset: Dataset, seed: int = 0, fraction: float = VAL_FRACT
     for name, images in splits.items():
         if name not in (TRAIN, VAL, TEST) and len(images):
             why = f"split {name!r} is none of train, val and test"
-            notes.append(f"{why}: its {len(images):,} images were left out")
+            notes.append(f"{why}: {counted(len(images), 'image was', 'images were')} left out")
             left_out |= {images.name(index): why for index in range(len(images))}
     order = [name for name in (TRAIN, VAL, TEST) if name in splits and len(splits[name])]
     splits = {name: splits[name] for name in order}
@@ -54,10 +55,10 @@ def with_validation(dataset: Dataset, seed: int = 0, fraction: float = VAL_FRACT
 
 
 def carve(images: Images, classes: int, fraction: float, seed: int) -> tuple[Images, Images]:
-    """Split off `fraction` of every class, at least one image of each that has two, both parts in the old order.
+    """Split off `fraction` of each class, and at least one image of a class with two or more, keeping the order.
 
-    Groups stay whole, so with large ones the fraction is met as nearly as they allow; a class that is all in one group
-    stays in the first part.
+    Groups stay whole, so the fraction is met as closely as they allow; a class that is all in one group stays in the
+    first part.
     """
     random = np.random.default_rng(seed)
     sizes = np.bincount(images.labels, minlength=classes)
@@ -76,14 +77,14 @@ def carve(images: Images, classes: int, fraction: float, seed: int) -> tuple[Ima
 def _carve_groups(
     groups: np.ndarray, labels: np.ndarray, sizes: np.ndarray, wanted: np.ndarray, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which images of groups of several are kept out, bool (N,), and which images are in none, bool (N,).
+    """Which images of groups of several are held out, bool (N,), and which images are in no such group, bool (N,).
 
-    A group is kept out where that brings its classes nearer to what is wanted, in squares of images, and leaves
-    images of each of them behind. A class that is then without any gives its smallest group.
+    A group is held out if that brings its classes closer to the wanted numbers, by squared differences, and leaves some
+    images of each behind. A class that then has none held out gives its smallest group.
     """
     _, group, members = np.unique(groups, return_inverse=True, return_counts=True)
     alone = members[group] == 1
-    # How many images of which classes are in a group, in lists: there may be a million groups.
+    # The numbers of images by class in each group, as flat lists: there may be a million groups.
     pairs, counts = np.unique(group * len(sizes) + labels, return_counts=True)
     starts = np.searchsorted(pairs, np.arange(len(members) + 1) * len(sizes)).tolist()
     classes, in_group = (pairs % len(sizes)).tolist(), counts.tolist()
@@ -112,10 +113,10 @@ def _carve_groups(
 def stratified_folds(labels: np.ndarray, folds: int, seed: int, groups: np.ndarray | None = None) -> np.ndarray:
     """The fold of each image, int (N,), -1 for the only image of a class.
 
-    Images are sorted by class and dealt out in turn. Two of a class are then never in the same fold before every
-    fold has one, so a rare class lowers the number of folds for nobody and is still trained on in all of them. Groups
-    are dealt out whole, the largest first, each to the fold that has the least of its classes, and among equals the
-    least of all; where there are fewer groups than folds they are not looked at.
+    Images are sorted by class and dealt out in turn, so no fold gets a second image of a class before every fold has
+    one: a rare class does not lower the number of folds, and is trained on in all of them. Groups are dealt out whole,
+    the largest first, each to the fold with the fewest images of its classes, and among equals the fewest images. With
+    fewer groups than folds, groups are ignored.
     """
     random = np.random.default_rng(seed)
     fold = np.full(len(labels), -1)
@@ -160,7 +161,10 @@ def _only_trained_classes(dataset: Dataset) -> Dataset:
     table[used] = np.arange(len(used))
     splits = {name: replace(images, labels=table[images.labels]) for name, images in dataset.splits.items()}
     dropped = [name for index, name in enumerate(dataset.classes) if table[index] < 0]
-    note = f"{len(dropped)} declared class(es) have no images and were left out: {', '.join(dropped[:6])}"
+    note = (
+        f"{counted(len(dropped), 'declared class has', 'declared classes have')} no images to train on and cannot be "
+        f"learned: {', '.join(dropped[:6])}"
+    )
     classes = tuple(dataset.classes[label] for label in used)
     return replace(dataset, classes=classes, splits=splits, notes=(*dataset.notes, note))
 
@@ -179,7 +183,7 @@ def _missing(classes: tuple[str, ...], splits: dict[str, Images]) -> list[str]:
             absent = [label for index, label in enumerate(classes) if index not in present]
             if absent:
                 shown = ", ".join(repr(label) for label in absent[:6])
-                notes.append(f"{name} has no images of {shown}: its figures say nothing of that")
+                notes.append(f"{name} has no images of {shown}: its scores say nothing about that")
     return notes
 
 
