@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from graft.transfer.race import ALLOWANCE, FOLDS, SHARES, Contestant, Trial, paired_gain, race, winner
+from graft.transfer.race import ALLOWANCE, RACE_FOLDS, SHARES, Contestant, Trial, paired_gain, race, winner
 
 CONTESTANTS = (
     Contestant("head", 0.0, 0.0, 1.0),
@@ -44,7 +44,7 @@ def test_every_round_keeps_the_better_half_and_lengthens_the_trials() -> None:
     crowns = [(level, share) for level, _, share in fit.asked if level != "head"]
     assert {level for level, share in crowns if share == SHARES[0]} == {"stages:1", "stages:2", "all"}
     assert {level for level, share in crowns if share == SHARES[1]} == {"stages:1", "stages:2"}
-    assert [fold for level, fold, _ in fit.asked if level == "head"] == list(range(FOLDS))
+    assert [fold for level, fold, _ in fit.asked if level == "head"] == list(range(RACE_FOLDS))
 
 
 def test_trials_cost_no_more_than_their_allowance() -> None:

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 Shape = tuple[int, ...]
-Arguments = Mapping[str, Any]
+_Arguments = Mapping[str, Any]
 
 
-def shapes_of(operation: str, arguments: Arguments) -> tuple[Shape | None, ...] | None:
+def shapes_of(operation: str, arguments: _Arguments) -> tuple[Shape | None, ...] | None:
     """The shapes of an operation's results, None for a result that is not made; None if there is no rule for it.
 
     `operation` and `arguments` are named as in torch's dispatcher. Raises ValueError if the tensors do not fit
@@ -55,7 +55,7 @@ def _slide(
     return tuple(counts)
 
 
-def _convolution(arguments: Arguments) -> Shape | None:
+def _convolution(arguments: _Arguments) -> Shape | None:
     batch, channels, *sizes = arguments["input"].shape
     outputs, inputs, *window = arguments["weight"].shape
     if arguments["transposed"]:
@@ -66,8 +66,8 @@ def _convolution(arguments: Arguments) -> Shape | None:
     return (batch, outputs, *_slide(tuple(sizes), window, step, padding, dilation))
 
 
-def _pool(axes: int) -> Callable[[Arguments], Shape]:
-    def rule(arguments: Arguments) -> Shape:
+def _pool(axes: int) -> Callable[[_Arguments], Shape]:
+    def rule(arguments: _Arguments) -> Shape:
         shape = tuple(arguments["self"].shape)
         window = per_axis(arguments["kernel_size"], axes)
         step = per_axis(arguments["stride"] or window, axes)
@@ -77,12 +77,12 @@ def _pool(axes: int) -> Callable[[Arguments], Shape]:
     return rule
 
 
-def _adaptive_pool(arguments: Arguments) -> Shape:
+def _adaptive_pool(arguments: _Arguments) -> Shape:
     sizes = tuple(arguments["output_size"])
     return (*arguments["self"].shape[: -len(sizes)], *sizes)
 
 
-def _batch_norm(arguments: Arguments) -> tuple[Shape, Shape, Shape]:
+def _batch_norm(arguments: _Arguments) -> tuple[Shape, Shape, Shape]:
     """The map, and the statistics of the batch, which are empty in evaluation."""
     shape, mean = tuple(arguments["input"].shape), arguments["running_mean"]
     if mean is not None:
@@ -91,7 +91,7 @@ def _batch_norm(arguments: Arguments) -> tuple[Shape, Shape, Shape]:
     return shape, statistics, statistics
 
 
-def _pointwise(arguments: Arguments) -> Shape:
+def _pointwise(arguments: _Arguments) -> Shape:
     """Broadcasting: dimensions correspond from the last one backwards, and size 1 is repeated to any size."""
     second = arguments.get("other", arguments.get("exponent"))
     shape, other = (tuple(getattr(operand, "shape", ())) for operand in (arguments["self"], second))
@@ -103,23 +103,23 @@ def _pointwise(arguments: Arguments) -> Shape:
     return tuple(b if a == 1 else a for a, b in zip(one, two, strict=True))
 
 
-def _clamp(arguments: Arguments) -> Shape | None:
+def _clamp(arguments: _Arguments) -> Shape | None:
     """Clamping between numbers; clamping between tensors is left to torch."""
     limits = (arguments["min"], arguments["max"])
     return None if any(hasattr(limit, "shape") for limit in limits) else tuple(arguments["self"].shape)
 
 
-def _like(argument: str) -> Callable[[Arguments], Shape]:
+def _like(argument: str) -> Callable[[_Arguments], Shape]:
     """The shape of one of the arguments."""
     return lambda arguments: tuple(arguments[argument].shape)
 
 
-def _sized(argument: str) -> Callable[[Arguments], Shape]:
+def _sized(argument: str) -> Callable[[_Arguments], Shape]:
     """The shape that one of the arguments gives."""
     return lambda arguments: tuple(arguments[argument])
 
 
-def _reduce(arguments: Arguments) -> Shape:
+def _reduce(arguments: _Arguments) -> Shape:
     """Mean, sum or maximum over the given dimensions, or over all."""
     shape = tuple(arguments["self"].shape)
     reduced = {dim % len(shape) for dim in arguments.get("dim") or range(len(shape))}
@@ -128,8 +128,8 @@ def _reduce(arguments: Arguments) -> Shape:
     return tuple(size for dim, size in enumerate(shape) if dim not in reduced)
 
 
-def _product(left: str, right: str) -> Callable[[Arguments], Shape]:
-    def rule(arguments: Arguments) -> Shape:
+def _product(left: str, right: str) -> Callable[[_Arguments], Shape]:
+    def rule(arguments: _Arguments) -> Shape:
         one, two = tuple(arguments[left].shape), tuple(arguments[right].shape)
         _expect(one[-1] == two[-2], f"a layer of {two[-2]} inputs got {one[-1]}")
         return (*one[:-1], two[-1])
@@ -137,7 +137,7 @@ def _product(left: str, right: str) -> Callable[[Arguments], Shape]:
     return rule
 
 
-def _concatenation(arguments: Arguments) -> Shape | None:
+def _concatenation(arguments: _Arguments) -> Shape | None:
     shapes = [tuple(tensor.shape) for tensor in arguments["tensors"]]
     first, dim = shapes[0], arguments["dim"] % max(len(shapes[0]), 1)
     if (0,) in shapes:  # torch skips empty vectors, whatever the rank of the others
@@ -147,14 +147,14 @@ def _concatenation(arguments: Arguments) -> Shape | None:
     return (*first[:dim], sum(shape[dim] for shape in shapes), *first[dim + 1 :])
 
 
-def _stack(arguments: Arguments) -> Shape:
+def _stack(arguments: _Arguments) -> Shape:
     shape, *others = (tuple(tensor.shape) for tensor in arguments["tensors"])
     _expect(all(other == shape for other in others), f"maps of shapes {shape} and {others} cannot be stacked")
     dim = arguments["dim"] % (len(shape) + 1)
     return (*shape[:dim], len(others) + 1, *shape[dim:])
 
 
-def _pad(arguments: Arguments) -> Shape:
+def _pad(arguments: _Arguments) -> Shape:
     shape, pairs = list(arguments["self"].shape), arguments["pad"]  # before and after, last dimension first
     for place in range(len(pairs) // 2):
         shape[-1 - place] += pairs[2 * place] + pairs[2 * place + 1]
@@ -162,13 +162,13 @@ def _pad(arguments: Arguments) -> Shape:
     return tuple(shape)
 
 
-def _index_select(arguments: Arguments) -> Shape:
+def _index_select(arguments: _Arguments) -> Shape:
     shape, dim = tuple(arguments["self"].shape), arguments["dim"]
     dim %= len(shape)
     return (*shape[:dim], arguments["index"].numel(), *shape[dim + 1 :])
 
 
-def _index(arguments: Arguments) -> Shape | None:
+def _index(arguments: _Arguments) -> Shape | None:
     """Indexing with one list of integers along one dimension; all other indexing is left to torch."""
     shape = tuple(arguments["self"].shape)
     given = [(dim, index) for dim, index in enumerate(arguments["indices"]) if index is not None]
@@ -178,20 +178,20 @@ def _index(arguments: Arguments) -> Shape | None:
     return (*shape[:dim], *index.shape, *shape[dim + 1 :])
 
 
-def _convolution_backward(arguments: Arguments) -> tuple[Shape | None, ...]:
+def _convolution_backward(arguments: _Arguments) -> tuple[Shape | None, ...]:
     """The gradients of input, weight and bias, those that are asked for."""
     shapes = (arguments["input"].shape, arguments["weight"].shape, arguments["bias_sizes"] or ())
     return tuple(tuple(shape) if made else None for shape, made in zip(shapes, arguments["output_mask"], strict=True))
 
 
-def _batch_norm_backward(arguments: Arguments) -> tuple[Shape | None, ...]:
+def _batch_norm_backward(arguments: _Arguments) -> tuple[Shape | None, ...]:
     """The gradients of input, scale and shift, those that are asked for."""
     shape = tuple(arguments["input"].shape)
     shapes = (shape, shape[1:2], shape[1:2])
     return tuple(shape if made else None for shape, made in zip(shapes, arguments["output_mask"], strict=True))
 
 
-def _loss(arguments: Arguments) -> tuple[Shape, Shape]:
+def _loss(arguments: _Arguments) -> tuple[Shape, Shape]:
     """The loss, for every position or as one number, and the sum of the weights."""
     return (() if arguments["reduction"] else tuple(arguments["target"].shape)), ()
 
@@ -212,7 +212,7 @@ _POOL_GRADIENTS = (
     *("nll_loss", "nll_loss2d"),
 )
 
-_RULES: dict[str, Callable[[Arguments], Shape | None]] = {
+_RULES: dict[str, Callable[[_Arguments], Shape | None]] = {
     "convolution": _convolution,
     "avg_pool2d": _pool(2),
     "avg_pool3d": _pool(3),
@@ -236,7 +236,7 @@ _RULES: dict[str, Callable[[Arguments], Shape | None]] = {
     **dict.fromkeys(("slice_backward", "select_backward"), _sized("input_sizes")),
 }
 
-_SEVERAL: dict[str, Callable[[Arguments], tuple[Shape | None, ...]]] = {
+_SEVERAL: dict[str, Callable[[_Arguments], tuple[Shape | None, ...]]] = {
     "max_pool2d_with_indices": lambda arguments: (_pool(2)(arguments),) * 2,
     "adaptive_max_pool2d": lambda arguments: (_adaptive_pool(arguments),) * 2,
     "native_batch_norm": _batch_norm,

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from graft.drawing.anatomy import BlockKind
-from graft.drawing.layout import Box, Layout, place
+from graft.drawing.layout import Box, Placement, place
 from graft.drawing.marks import INK, PALE, RULE, Canvas, path, rectangle, text, text_width, tip
 from graft.drawing.steps import FlowStep, Sort
 
@@ -97,7 +97,7 @@ def _node(box: Box, step: FlowStep, label: tuple[list[str], str, list[str]]) -> 
     return "".join(marks)
 
 
-def _edge(layout: Layout, edge: tuple[int, int], into_sign: bool) -> str:
+def _edge(layout: Placement, edge: tuple[int, int], into_sign: bool) -> str:
     """A line from box to box: straight down if possible, otherwise around the boxes in between."""
     start, end = layout.boxes[edge[0]], layout.boxes[edge[1]]
     route = layout.routes[edge]

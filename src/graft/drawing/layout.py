@@ -33,7 +33,7 @@ class Box:
 
 
 @dataclass(frozen=True)
-class Layout:
+class Placement:
     """The boxes, and for each edge (from, to) where its line passes the layers in between, from top to bottom."""
 
     boxes: tuple[Box, ...]
@@ -70,7 +70,7 @@ class _Vertices:
 
 def place(
     sizes: Sequence[tuple[float, float]], inputs: Sequence[Sequence[int]], small: frozenset[int], wide: frozenset[int]
-) -> Layout:
+) -> Placement:
     """Lay out boxes of `sizes` (width, height), each below its `inputs`, which precede it in the sequence.
 
     The longest branch enters a `small` box from above, on the left, and the other branches enter it from the side. A
@@ -100,7 +100,7 @@ def place(
     ]
     routes = {edge: tuple(passes[one] for one in passed) for edge, passed in vertices.routes.items()}
     right = max([box.right for box in boxes] + [at + LANE / 2 for route in routes.values() for at, _, _ in route])
-    return Layout(tuple(boxes), routes, right, tops[-1] + heights[-1])
+    return Placement(tuple(boxes), routes, right, tops[-1] + heights[-1])
 
 
 def _span(

@@ -19,7 +19,7 @@ from graft.training.outlook import outlook
 from graft.transfer.advisor import TextbookRule, expected_gain, frozen_fraction, plausible
 from graft.transfer.head import HeadFit, fit_head
 from graft.transfer.levels import plan_level
-from graft.transfer.race import FOLDS, Contestant, FitLevel, Trial
+from graft.transfer.race import RACE_FOLDS, Contestant, FitLevel, Trial
 
 # More images would change the order of levels no more, and cost more.
 MOST_IMAGES = 4000
@@ -53,7 +53,7 @@ def trials(task: Task) -> FitLevel:
     network, classes = task.base.network, len(task.dataset.classes)
     features, shown = frozen_features(task, images, crops=True)
     labels = shown.labels
-    fold = stratified_folds(labels, FOLDS, task.seed, shown.groups)
+    fold = stratified_folds(labels, RACE_FOLDS, task.seed, shown.groups)
 
     @cache
     def head(held_out: int, views: int) -> HeadFit:

@@ -17,7 +17,7 @@ from graft.data.splitting import stratified_folds
 from graft.errors import DataError
 from graft.evaluation.scores import wilson_interval
 
-FOLDS = 5
+PROBE_FOLDS = 5
 # Candidates for the penalty, in units of the mean squared length of the centred features.
 PENALTIES = 10.0 ** np.arange(-4, 3.1, 0.5)
 
@@ -43,7 +43,7 @@ def probe(
     features: Mapping[str, np.ndarray],
     labels: np.ndarray,
     seed: int = 0,
-    folds: int = FOLDS,
+    folds: int = PROBE_FOLDS,
     groups: np.ndarray | None = None,
 ) -> tuple[StageProbe, ...]:
     """Probe the features (N, D) of every stage, by name, with `labels` int (N,); D may differ between stages.

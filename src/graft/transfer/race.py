@@ -15,9 +15,9 @@ import numpy as np
 # Shares of the full training, one per round. Later rounds tell more: a level that trains many layers is at first worse
 # than the head that it started with, wherever it ends.
 SHARES = (0.1, 0.4)
-# The images are dealt into FOLDS folds, of which one is held out per trial. A level has one trial in each round, but
-# LAST_FOLDS in the last.
-FOLDS, LAST_FOLDS = 4, 2
+# The images are dealt into RACE_FOLDS folds, of which one is held out per trial. A level has one trial in each round,
+# but LAST_ROUND_FOLDS in the last.
+RACE_FOLDS, LAST_ROUND_FOLDS = 4, 2
 # Levels that are expected to end this far below the best one, in accuracy, do not enter the race.
 HOPELESS = 0.03
 # The cost that the race may reach, as a share of the multiply-adds of training every level to the end. The time share
@@ -90,14 +90,14 @@ def race(
     head, *others = contestants
     likely = max(each.expected for each in contestants) - HOPELESS
     budget = ALLOWANCE * sum(each.cost for each in contestants)
-    solved = [fit(head.level, fold, 1.0) for fold in range(FOLDS)]
+    solved = [fit(head.level, fold, 1.0) for fold in range(RACE_FOLDS)]
     standings = {head.level: _of_head(head, solved)} | {each.level: _standing(each, 0.0, [], solved) for each in others}
 
     def try_out(each: Contestant, share: float) -> bool:
         """Give a level its trials of this round; False if the budget has no room for one."""
         nonlocal budget
         trials: list[Trial] = []
-        for fold in range(LAST_FOLDS if share == SHARES[-1] else 1):
+        for fold in range(LAST_ROUND_FOLDS if share == SHARES[-1] else 1):
             if budget < share * each.cost or out_of_time():
                 break
             budget -= share * each.cost

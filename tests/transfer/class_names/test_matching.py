@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from graft.errors import DataError, InputError
-from graft.transfer.class_names.matching import MOST_NOTES, find_outputs, note_on_others, read_classes
+from graft.transfer.class_names.matching import MOST_NOTES, find_outputs, match_classes, note_on_others
 from graft.weights.base import BUNDLED
 
 SHORT_NAMES = tuple(json.loads((BUNDLED / "imagenet_classes.json").read_text()))
@@ -22,7 +22,7 @@ def imagenet(shared: Path) -> tuple[str, ...]:
 
 
 def outputs(classes: tuple[str, ...], base_classes: tuple[str, ...], **options: object) -> list[tuple[int, ...]]:
-    return [reading.base_classes for reading in read_classes(classes, base_classes, **options)]
+    return [match.base_classes for match in match_classes(classes, base_classes, **options)]
 
 
 @pytest.mark.parametrize(
@@ -44,14 +44,14 @@ def outputs(classes: tuple[str, ...], base_classes: tuple[str, ...], **options: 
 )
 def test_spelling_and_number_do_not_matter(name: str, base_class: str, how: str) -> None:
     # A stranger beside it, or every name would be the base's own.
-    found, _ = read_classes((name, "Other"), ("zebra", base_class, "other"))
+    found, _ = match_classes((name, "Other"), ("zebra", base_class, "other"))
     assert (found.base_classes, found.how) == ((1,), how)
 
 
 @pytest.mark.parametrize("name", ["á", "a", "д", "bu", "hunde", "grasses of the plain", "", "-"])
 def test_what_merely_looks_alike_is_not_found(name: str) -> None:
     with pytest.raises(DataError, match="--class-map FILE"):
-        read_classes((name,), ("A", "bus", "Hund", "Д", "grass"))
+        match_classes((name,), ("A", "bus", "Hund", "Д", "grass"))
 
 
 def test_a_name_in_another_case_is_another_class_where_the_base_has_both() -> None:
@@ -73,16 +73,16 @@ def test_nine_classes_of_cifar_are_found_in_imagenet_and_deer_is_not(imagenet: t
     cifar = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
     for names in (imagenet, SHORT_NAMES):
         with pytest.raises(DataError, match=r"got 'deer'.*: assign .* with --class-map FILE") as error:
-            read_classes(cifar, names)
+            match_classes(cifar, names)
         assert not any(repr(name) in str(error.value) for name in cifar if name != "deer")
-        found = dict(zip(cifar, read_classes(cifar, names, {"deer": ("gazelle", 352)}), strict=True))
+        found = dict(zip(cifar, match_classes(cifar, names, {"deer": ("gazelle", 352)}), strict=True))
         assert found["deer"].base_classes == (352, 353)
         assert found["airplane"].base_classes == (404, 895)
         assert found["dog"].base_classes == tuple(range(151, 269))
         assert found["cat"].base_classes == (281, 282, 283, 284, 285)
         assert len(found["bird"].base_classes) == 59
         assert found["frog"].base_classes == (30, 31, 32)
-        assert {name for name, reading in found.items() if reading.how != "by the word list"} == {"deer"}
+        assert {name for name, match in found.items() if match.how != "by the word list"} == {"deer"}
 
 
 def test_a_word_of_the_list_means_what_people_mean_unless_all_names_are_the_bases_own(
@@ -98,7 +98,7 @@ def test_the_word_list_is_for_imagenet_alone() -> None:
     others = tuple(f"thing {index}" for index in range(1000))
     for names in (others, SHORT_NAMES[:999], tuple(reversed(SHORT_NAMES))):
         with pytest.raises(DataError, match="'dog'"):
-            read_classes(("dog",), names)
+            match_classes(("dog",), names)
 
 
 def test_the_bases_own_names_are_taken_as_such(imagenet: tuple[str, ...]) -> None:
@@ -134,18 +134,18 @@ def test_what_nothing_decides_is_an_error_that_names_both(
     classes: tuple[str, ...], named: tuple[str, str], imagenet: tuple[str, ...]
 ) -> None:
     with pytest.raises(DataError, match=f"got {named[0]} and {named[1]} both for .*--class-map FILE"):
-        read_classes(classes, imagenet)
+        match_classes(classes, imagenet)
 
 
 def test_the_class_map_goes_before_every_name(imagenet: tuple[str, ...]) -> None:
     class_map = {"pets": ("dog", "cat"), "Biene": ("bee",), "engine": (820,)}
-    found = read_classes(("pets", "Biene", "engine", "beagle", "ants"), imagenet, class_map | {"beagle": (167,)})
+    found = match_classes(("pets", "Biene", "engine", "beagle", "ants"), imagenet, class_map | {"beagle": (167,)})
     pets, bee, engine, beagle, ants = found
     assert set(pets.base_classes) == set(range(151, 269)) - {167} | set(range(281, 286))
     assert [each.base_classes for each in (bee, engine, beagle, ants)] == [(309,), (820,), (167,), (310,)]
     assert [each.how for each in found[:4]] == ["by the class map"] * 4
     with pytest.raises(DataError, match="got 'wolf' and 'dog' both for 'timber wolf"):
-        read_classes(("dog", "wolf"), imagenet, {"dog": tuple(range(151, 276))})
+        match_classes(("dog", "wolf"), imagenet, {"dog": tuple(range(151, 276))})
 
 
 def test_a_class_map_that_fits_nothing_is_refused_by_name(imagenet: tuple[str, ...]) -> None:
@@ -156,14 +156,14 @@ def test_a_class_map_that_fits_nothing_is_refused_by_name(imagenet: tuple[str, .
         ({"ants": (-1,)}, "got -1 for 'ants'"),
     ):
         with pytest.raises(InputError, match=says):
-            read_classes(("ants", "bees"), imagenet, class_map)
+            match_classes(("ants", "bees"), imagenet, class_map)
 
 
 def test_near_names_are_offered_for_what_is_not_found(imagenet: tuple[str, ...]) -> None:
     with pytest.raises(DataError, match=r"among the base's 1,000 classes, got 'elefant' \(did you mean 'elephant'\?\)"):
-        read_classes(("ants", "elefant"), imagenet)
+        match_classes(("ants", "elefant"), imagenet)
     with pytest.raises(DataError, match=r"\(12 in all\)"):
-        read_classes(tuple(f"{letter}{letter}{letter}" for letter in "abcdefghijkl"), imagenet)
+        match_classes(tuple(f"{letter}{letter}{letter}" for letter in "abcdefghijkl"), imagenet)
 
 
 def test_outputs_are_followed_through_a_base_that_has_several_for_a_class() -> None:

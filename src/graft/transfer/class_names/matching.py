@@ -31,7 +31,7 @@ MOST_NOTES = 20
 
 
 @dataclass(frozen=True)
-class Reading:
+class ClassMatch:
     """One of the user's classes, the indices of the base's classes that count for it, and how they were found."""
 
     name: str
@@ -49,18 +49,16 @@ def find_outputs(
 
     `base_outputs` are the outputs of the base's own classes, None if each has one, in order. `class_map` is a file for
     `read_class_map`. The notes tell how every class was matched that does not have exactly a base class's name. Raises
-    what `read_classes` and `read_class_map` raise.
+    what `match_classes` and `read_class_map` raise.
     """
-    readings = read_classes(classes, base_classes, None if class_map is None else read_class_map(Path(class_map)))
+    matches = match_classes(classes, base_classes, None if class_map is None else read_class_map(Path(class_map)))
     own = base_outputs or tuple((index,) for index in range(len(base_classes)))
-    outputs = tuple(
-        tuple(sorted(each for index in reading.base_classes for each in own[index])) for reading in readings
-    )
-    read = [reading for reading in readings if reading.how != "literally" or len(reading.base_classes) > 1]
+    outputs = tuple(tuple(sorted(each for index in match.base_classes for each in own[index])) for match in matches)
+    read = [match for match in matches if match.how != "literally" or len(match.base_classes) > 1]
     notes = [
-        f"{reading.name!r} is read as the base's {_some([base_classes[index] for index in reading.base_classes])} "
-        f"({reading.how})"
-        for reading in read[:MOST_NOTES]
+        f"{match.name!r} is read as the base's {_some([base_classes[index] for index in match.base_classes])} "
+        f"({match.how})"
+        for match in read[:MOST_NOTES]
     ]
     if len(read) > MOST_NOTES:
         more = counted(len(read) - MOST_NOTES, "more class is", "more classes are")
@@ -68,9 +66,9 @@ def find_outputs(
     return outputs, tuple(notes)
 
 
-def read_classes(
+def match_classes(
     classes: tuple[str, ...], base_classes: tuple[str, ...], class_map: ClassMap | None = None
-) -> tuple[Reading, ...]:
+) -> tuple[ClassMatch, ...]:
     """Match each of `classes` with the base's classes, in order; no base class counts for two of them.
 
     If two classes claim the same base class, the class map decides first, and then the class that claims fewer wins
@@ -86,19 +84,19 @@ def read_classes(
     names = _Names(base_classes)
     own = all(name in class_map or names.find_own(name) for name in classes)
     find = names.find_own if own else names.find
-    readings, lost = [], []
+    matches, lost = [], []
     for name in classes:
         found = _mapped(name, class_map[name], names) if name in class_map else find(name)
         if found is None:
             lost.append(name)
         else:
-            readings.append(found)
+            matches.append(found)
     if lost:
         raise DataError(
             f"expected names among the base's {counted(len(base_classes), 'class', 'classes')}, got "
             f"{_some(lost, names.known())}: assign the base's classes to each with --class-map FILE, or train a head"
         )
-    return _each_once(readings, base_classes)
+    return _each_once(matches, base_classes)
 
 
 def note_on_others(split: str, logits: Tensor, outputs: Outputs) -> str:
@@ -135,11 +133,11 @@ class _Names:
         of_words = {fold_spelling(word): indices for word, indices in words.items()}
         self._all: Tables = (("by the word list", of_words), *self._own, ("by a synonym", synonyms))
 
-    def find_own(self, name: str) -> Reading | None:
+    def find_own(self, name: str) -> ClassMatch | None:
         """Find a class by its name in the base, or by the first of its synonyms."""
         return _find(name, (fold_spelling(name),), self._own)
 
-    def find(self, name: str) -> Reading | None:
+    def find(self, name: str) -> ClassMatch | None:
         """Find a class by any spelling, everyday word or synonym."""
         return _find(name, spellings_of(name), self._all)
 
@@ -148,12 +146,12 @@ class _Names:
         return list(dict.fromkeys(key for _, table in self._all for key in table))
 
 
-def _find(name: str, spellings: tuple[str, ...], tables: Tables) -> Reading | None:
+def _find(name: str, spellings: tuple[str, ...], tables: Tables) -> ClassMatch | None:
     for spelling in spellings:
         for how, table in tables:
             key = name if how == "literally" else spelling
             if key in table:
-                return Reading(name, tuple(sorted(table[key])), how)
+                return ClassMatch(name, tuple(sorted(table[key])), how)
     return None
 
 
@@ -163,7 +161,7 @@ def _is_imagenet(base_classes: tuple[str, ...]) -> bool:
     )
 
 
-def _mapped(name: str, entry: tuple[str | int, ...], names: _Names) -> Reading:
+def _mapped(name: str, entry: tuple[str | int, ...], names: _Names) -> ClassMatch:
     found: set[int] = set()
     for each in entry:
         if isinstance(each, int):
@@ -173,25 +171,25 @@ def _mapped(name: str, entry: tuple[str | int, ...], names: _Names) -> Reading:
                     "correct the index"
                 )
             found.add(each)
-        elif reading := names.find_own(each) or names.find(each):
-            found.update(reading.base_classes)
+        elif match := names.find_own(each) or names.find(each):
+            found.update(match.base_classes)
         else:
             raise InputError(
                 f"expected the base's classes in the class map, got {_some([each], names.known())} for "
                 f"{name!r}: correct the name"
             )
-    return Reading(name, tuple(sorted(found)), "by the class map")
+    return ClassMatch(name, tuple(sorted(found)), "by the class map")
 
 
-def _each_once(readings: list[Reading], base_classes: tuple[str, ...]) -> tuple[Reading, ...]:
-    """The readings, with every base class left to the closest of those that claim it."""
-    claims = defaultdict[int, list[Reading]](list)
-    for reading in readings:
-        for index in reading.base_classes:
-            claims[index].append(reading)
+def _each_once(matches: list[ClassMatch], base_classes: tuple[str, ...]) -> tuple[ClassMatch, ...]:
+    """The matches, with every base class left to the closest of those that claim it."""
+    claims = defaultdict[int, list[ClassMatch]](list)
+    for match in matches:
+        for index in match.base_classes:
+            claims[index].append(match)
 
-    def closeness(reading: Reading) -> tuple[bool, int]:
-        return reading.how != "by the class map", len(reading.base_classes)
+    def closeness(match: ClassMatch) -> tuple[bool, int]:
+        return match.how != "by the class map", len(match.base_classes)
 
     kept = defaultdict[str, list[int]](list)
     for index, claimants in sorted(claims.items()):
@@ -199,14 +197,14 @@ def _each_once(readings: list[Reading], base_classes: tuple[str, ...]) -> tuple[
         if others and closeness(closest) == closeness(others[0]):
             raise _undecided(closest, others[0], base_classes[index])
         kept[closest.name].append(index)
-    for reading in readings:
-        if reading.name not in kept:
-            index = reading.base_classes[0]
-            raise _undecided(reading, min(claims[index], key=closeness), base_classes[index])
-    return tuple(replace(reading, base_classes=tuple(kept[reading.name])) for reading in readings)
+    for match in matches:
+        if match.name not in kept:
+            index = match.base_classes[0]
+            raise _undecided(match, min(claims[index], key=closeness), base_classes[index])
+    return tuple(replace(match, base_classes=tuple(kept[match.name])) for match in matches)
 
 
-def _undecided(one: Reading, other: Reading, base_class: str) -> DataError:
+def _undecided(one: ClassMatch, other: ClassMatch, base_class: str) -> DataError:
     return DataError(
         f"expected every class of the base to count for one class, got {one.name!r} and {other.name!r} both for "
         f"{base_class!r}: assign the base's classes to each with --class-map FILE, or join the two"
