@@ -51,7 +51,7 @@ def main() -> None:
         started = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
             os.environ["GRAFT_CACHE"] = folder
-            found = extract(trunk, splits, preprocessing, choose(engine, precision), keep=False)
+            found = extract(trunk, splits, preprocessing, choose(engine, precision), use_cache=False)
         seconds = time.perf_counter() - started
         features = {name: activations.values.float().numpy() for name, activations in found.items()}
         labels = {name: splits[name].labels[found[name].indices] for name in splits}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -39,6 +39,13 @@ class Reporter:
     step: Step = _no_step
     note: Callable[[str], None] = lambda sentence: None
     table: Callable[[Table], None] = lambda table: None
+    _said: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
+
+    def note_once(self, sentence: str) -> None:
+        """Note a sentence that several steps come to say, the first time."""
+        if sentence not in self._said:
+            self._said.add(sentence)
+            self.note(sentence)
 
 
 NOBODY = Reporter()

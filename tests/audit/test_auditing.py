@@ -125,7 +125,7 @@ def cifar(request: pytest.FixtureRequest) -> tuple[Dataset, np.ndarray]:
     some = replace(opened, splits={"all": opened.splits["train"].take(np.arange(1500))})
     base = load_base(str(shared / "weights" / "resnet20-12fca82f.th"))
     trunk, _ = base.network.split(base.network.cuts[-2])
-    found = extract(trunk.eval(), some.splits, base.preprocessing, choose("torch", "float32"), keep=False)
+    found = extract(trunk.eval(), some.splits, base.preprocessing, choose("torch", "float32"), use_cache=False)
     return some, found["all"].values.numpy()
 
 

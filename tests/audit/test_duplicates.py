@@ -14,6 +14,7 @@ from graft.audit.looking import Looks, look
 from graft.data.dataset import Images
 from graft.data.opening import open_dataset
 from graft.images.decoding import decode
+from graft.progress import Reporter
 
 Change = Callable[[Image.Image], Image.Image]
 
@@ -161,3 +162,13 @@ def test_pairs_are_kept_for_the_same_images(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(duplicates, "_near", lambda looks, rows: pytest.fail("computed again"))
     assert np.array_equal(near(looks_of(contents), tmp_path), first)
     assert near(looks_of([*contents, contents[0]]), tmp_path).tolist() == [[0, 2]]
+
+
+def test_damaged_pairs_are_found_anew_and_told(tmp_path: Path) -> None:
+    contents = [noise(1), noise(2), saved(Image.fromarray(noise(1)), 60), noise(3)]
+    first = near(looks_of(contents), tmp_path)
+    (kept,) = tmp_path.iterdir()
+    kept.write_bytes(bytes(kept.stat().st_size))
+    notes: list[str] = []
+    assert np.array_equal(near(looks_of(contents), tmp_path, Reporter(note=notes.append)), first)
+    assert len(notes) == 1 and f"{kept} was damaged" in notes[0]

@@ -13,6 +13,7 @@ from graft.audit.looking import BLOCK, FORMATS, Looks, look
 from graft.data.dataset import Images
 from graft.data.readers.folder import Files
 from graft.data.readers.idx import Pixels
+from graft.progress import Reporter
 
 
 def files(folder: Path) -> Images:
@@ -141,12 +142,16 @@ def test_a_change_of_the_same_size_and_time_is_seen(counted, folder: Path, tmp_p
     assert (look(counted()[0], tmp_path / "cache").digest[0] != first.digest[0]).any()
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[:-100], lambda data: b"", lambda data: data[:10]])
-def test_a_damaged_cache_is_made_anew(damage, folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-100], lambda data: b"", lambda data: data[:10], lambda data: bytes(len(data))]
+)
+def test_a_damaged_cache_is_made_anew_and_told(damage, folder: Path, tmp_path: Path) -> None:
     first = look(files(folder), tmp_path / "cache")
     (kept,) = (tmp_path / "cache").iterdir()
     kept.write_bytes(damage(kept.read_bytes()))
-    assert same(look(files(folder), tmp_path / "cache"), first)
+    notes: list[str] = []
+    assert same(look(files(folder), tmp_path / "cache", Reporter(note=notes.append)), first)
+    assert len(notes) == 1 and f"{kept} was damaged" in notes[0]
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [kept.name]
     assert same(look(files(folder), tmp_path / "cache"), first)
 
@@ -165,20 +170,21 @@ def test_nothing_is_written_beside_the_images(folder: Path, tmp_path: Path) -> N
 
 def test_progress_goes_up_to_all(folder: Path, tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
-    look(files(folder), tmp_path / "cache", lambda done, of: told.append((done, of)))
+    reporter = Reporter(step=lambda name, done, total, text="": told.append((done, total)))
+    look(files(folder), tmp_path / "cache", reporter)
     count = BLOCK + 3
     assert told[-1] == (count, count) and [done for done, _ in told] == sorted(done for done, _ in told)
     told.clear()
-    look(files(folder), tmp_path / "cache", lambda done, of: told.append((done, of)))
+    look(files(folder), tmp_path / "cache", reporter)
     assert told == [(count, count)]
 
 
 def test_what_was_seen_before_an_interruption_is_kept(counted, tmp_path: Path) -> None:
-    def interrupt(done: int, of: int) -> None:
+    def interrupt(name: str, done: int, total: int, text: str = "") -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        look(counted()[0], tmp_path / "cache", interrupt)
+        look(counted()[0], tmp_path / "cache", Reporter(step=interrupt))
     images, reads = counted()
     look(images, tmp_path / "cache")
     assert 0 <= reads() <= len(images) - 3

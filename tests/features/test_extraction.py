@@ -12,14 +12,16 @@ import pytest
 import torch
 from trunks import COLOUR, OPENVINO, TORCH, make_network, painted, plainly, preprocessing_of
 
+from graft import files
 from graft.data.loading import load_image
-from graft.errors import GraftError
-from graft.features import cache, extraction
+from graft.errors import GraftError, WeightsError
+from graft.features import extraction
 from graft.features.cache import Activations
 from graft.features.extraction import activation_bytes, extract, output_shape
 from graft.files import cache_folder
 from graft.models.catalog import CATALOG
 from graft.models.network import Section
+from graft.progress import Reporter
 
 SMALL = replace(COLOUR, size=16)
 
@@ -81,7 +83,7 @@ def test_the_second_time_nothing_is_computed(trunk: Section, no_computing, choic
 
 
 def test_what_was_not_asked_to_be_kept_is_not(trunk: Section, own_cache: Path) -> None:
-    found = extract(trunk, {"val": painted(5)}, SMALL, TORCH, keep=False)["val"]
+    found = extract(trunk, {"val": painted(5)}, SMALL, TORCH, use_cache=False)["val"]
     assert torch.allclose(found.values, expected(trunk, 5), rtol=1e-4, atol=1e-5)
     assert not own_cache.exists()
 
@@ -100,12 +102,22 @@ def test_another_cut_preprocessing_or_image_is_computed(trunk: Section, own_cach
     assert len(list(own_cache.iterdir())) == len(runs)
 
 
-def test_an_entry_cut_off_is_computed_again(trunk: Section, own_cache: Path) -> None:
+@pytest.mark.parametrize("damage", ["cut off", "zeros", "one bit"])
+def test_a_damaged_entry_is_computed_again_and_told(trunk: Section, own_cache: Path, damage: str) -> None:
     first = extract(trunk, {"val": painted(5)}, SMALL, TORCH)["val"]
     (entry,) = own_cache.iterdir()
-    os.truncate(entry / "values.bin", 100)
-    second = extract(trunk, {"val": painted(5)}, SMALL, TORCH)["val"]
+    data = bytearray(entry.read_bytes())
+    if damage == "cut off":
+        del data[100:]
+    elif damage == "zeros":
+        data[:] = bytes(len(data))
+    else:
+        data[1000] ^= 1
+    entry.write_bytes(data)
+    notes: list[str] = []
+    second = extract(trunk, {"val": painted(5)}, SMALL, TORCH, reporter=Reporter(note=notes.append))["val"]
     assert not second.cached and same(first, second)
+    assert len(notes) == 1 and f"{entry} was damaged" in notes[0]
     assert extract(trunk, {"val": painted(5)}, SMALL, TORCH)["val"].cached
 
 
@@ -128,7 +140,7 @@ def test_nothing_but_broken_images(trunk: Section) -> None:
 def test_from_memory_and_straight_to_disk_are_the_same(
     trunk: Section, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    in_memory = extract(trunk, {"val": painted(40, broken=(3,))}, SMALL, TORCH, keep=False)["val"]
+    in_memory = extract(trunk, {"val": painted(40, broken=(3,))}, SMALL, TORCH, use_cache=False)["val"]
     monkeypatch.setattr(extraction, "IN_MEMORY_BYTES", 0)
     on_disk = extract(trunk, {"val": painted(40, broken=(3,))}, SMALL, TORCH)["val"]
     assert same(in_memory, on_disk) and not on_disk.cached
@@ -152,29 +164,28 @@ def test_more_than_the_budget_is_computed_and_not_kept(
 
 def test_older_entries_make_room(trunk: Section, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     size = activation_bytes(4, output_shape(trunk, SMALL), "float32")
-    monkeypatch.setenv("GRAFT_CACHE_BYTES", str(2 * size + 500))
+    monkeypatch.setenv("GRAFT_CACHE_BYTES", str(2 * size + 500))  # and the ends of two files
     for version in "abc":
         extract(trunk, {"val": painted(4, version=version)}, SMALL, TORCH)
         for entry in own_cache.iterdir():
-            facts = entry / "entry.json"
-            os.utime(facts, (0, facts.stat().st_mtime - 1000))
+            os.utime(entry, (0, entry.stat().st_mtime - 1000))
     assert len(list(own_cache.iterdir())) == 2
     kept = {v: extract(trunk, {"val": painted(4, version=v)}, SMALL, TORCH)["val"].cached for v in "cba"}
     assert kept == {"c": True, "b": True, "a": False}
 
 
 def fill_disk(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
-    """The disk takes this many appends and then no more."""
-    append = cache.EntryWriter.append
+    """The disk takes this many pieces and then no more."""
+    write = files.KeptWriter.write
 
-    def limited(writer: cache.EntryWriter, values: torch.Tensor) -> None:
+    def limited(writer: files.KeptWriter, data: memoryview) -> None:
         nonlocal after
         after -= 1
         if after < 0:
             raise OSError(28, "No space left on device")
-        append(writer, values)
+        write(writer, data)
 
-    monkeypatch.setattr(cache.EntryWriter, "append", limited)
+    monkeypatch.setattr(files.KeptWriter, "write", limited)
 
 
 def test_a_full_disk_costs_only_the_keeping(trunk: Section, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,22 +218,23 @@ BOTH = """
 import sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from graft.features import cache, extraction
+from graft import files
+from graft.features import extraction
 from trunks import COLOUR, TORCH, make_network, painted
 from dataclasses import replace
 
 extraction.IN_MEMORY_BYTES = 0
-finish = cache.EntryWriter.finish
+finish = files.KeptWriter.finish
 
-def together(writer, *facts):
+def together(writer, facts):
     # Both have written everything before either finishes.
-    (cache.cache_folder() / sys.argv[2]).touch()
+    (files.cache_folder() / sys.argv[2]).touch()
     deadline = time.time() + 30
-    while not all((cache.cache_folder() / name).exists() for name in "12") and time.time() < deadline:
+    while not all((files.cache_folder() / name).exists() for name in "12") and time.time() < deadline:
         time.sleep(0.01)
-    finish(writer, *facts)
+    finish(writer, facts)
 
-cache.EntryWriter.finish = together
+files.KeptWriter.finish = together
 trunk, _ = make_network("resnet20").split("stage1")
 found = extraction.extract(trunk, {"val": painted(40, broken=(3,))}, replace(COLOUR, size=16), TORCH)["val"]
 print(found.cached, tuple(found.values.shape), float(found.values.double().sum()), found.failures.keys())
@@ -246,7 +258,8 @@ def test_progress_counts_every_image_of_every_split(trunk: Section) -> None:
     splits = {"train": painted(70, broken=(1, 2)), "val": painted(9)}
     for _ in range(2):
         told: list[tuple[int, int]] = []
-        extract(trunk, splits, SMALL, TORCH, progress=lambda *pair, told=told: told.append(pair))
+        reporter = Reporter(step=lambda name, done, total, text="", told=told: told.append((done, total)))
+        extract(trunk, splits, SMALL, TORCH, reporter=reporter)
         assert told[-1] == (79, 79) and told == sorted(told) and (70, 79) in told
         assert {total for _, total in told} == {79}
 
@@ -254,14 +267,40 @@ def test_progress_counts_every_image_of_every_split(trunk: Section) -> None:
 def test_an_interruption_leaves_no_threads_and_no_entry(
     trunk: Section, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(done: int, total: int) -> None:
+    def interrupt(name: str, done: int, total: int, text: str = "") -> None:
         raise KeyboardInterrupt
 
     for limit in (extraction.IN_MEMORY_BYTES, 0):
         monkeypatch.setattr(extraction, "IN_MEMORY_BYTES", limit)
         with pytest.raises(KeyboardInterrupt):
-            extract(trunk, {"val": painted(400)}, SMALL, TORCH, progress=interrupt)
+            extract(trunk, {"val": painted(400)}, SMALL, TORCH, reporter=Reporter(step=interrupt))
         assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
+    assert not own_cache.exists() or list(own_cache.iterdir()) == []
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_not_finite_are_named_and_nothing_is_kept(own_cache: Path, bad: float) -> None:
+    trunk, _ = make_network("resnet20").split("stage1")
+    trunk.conv1.weight.data[0, 0, 0, 0] = bad
+    for choice in (TORCH, OPENVINO):
+        with pytest.raises(WeightsError, match=r"got 'conv1\.weight' of the base with NaN or infinity"):
+            extract(trunk, {"val": painted(5)}, SMALL, choice)
+    assert not own_cache.exists()
+
+
+@pytest.mark.parametrize(("limit", "precision"), [(2**31, "float32"), (0, "float32"), (2**31, "bfloat16")])
+def test_activations_that_are_not_finite_are_refused_and_nothing_is_kept(
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch, limit: int, precision: str
+) -> None:
+    # Finite weights, but values beyond float32 on the way.
+    trunk, _ = make_network("resnet20").split("stage1")
+    for layer in (trunk.conv1, trunk.layer1[0].conv1):
+        layer.weight.data.mul_(1e30)
+    monkeypatch.setattr(extraction, "IN_MEMORY_BYTES", limit)
+    instead = "--precision float32" if precision == "bfloat16" else "another base"
+    says = rf"got NaN or infinity for painted 1 from torch {precision} on cpu: try {instead}, or leave the image out"
+    with pytest.raises(GraftError, match=says):
+        extract(trunk, {"val": painted(5, broken=(0,))}, SMALL, replace(TORCH, precision=precision))
     assert not own_cache.exists() or list(own_cache.iterdir()) == []
 
 

@@ -10,9 +10,11 @@ import torch
 from torch import nn
 from trunks import COLOUR, in_batches, make_network, noise, plainly, preprocessing_of, relative_error
 
+from graft import files
 from graft.errors import GraftError, WeightsError
-from graft.files import cache_folder
+from graft.files import cache_folder, keep, read_kept
 from graft.models.network import Section
+from graft.progress import NOBODY
 
 pytest.importorskip("openvino")
 
@@ -67,7 +69,7 @@ def test_a_damaged_one_is_compiled_again(damage: str) -> None:
     damaged = blob.read_bytes()
     _, second = open_small()
     assert torch.equal(first, second)
-    assert blob.read_bytes() != damaged and openvino_compiling._kept(blob) is not None
+    assert blob.read_bytes() != damaged and read_kept(blob, NOBODY) is not None
 
 
 def test_no_changed_byte_is_overlooked() -> None:
@@ -75,17 +77,18 @@ def test_no_changed_byte_is_overlooked() -> None:
     open_small()
     (blob,) = blobs()
     data = blob.read_bytes()
-    assert openvino_compiling._kept(blob) == data[openvino_compiling.CHECKSUM_BYTES :]
+    kept = read_kept(blob, NOBODY)
+    assert kept is not None and data.startswith(bytes(kept.content))
     for position in range(0, len(data), 97):
         blob.write_bytes(data[:position] + bytes([data[position] ^ 0x40]) + data[position + 1 :])
-        assert openvino_compiling._kept(blob) is None
+        assert read_kept(blob, NOBODY) is None
 
 
 def test_a_blob_of_another_build_is_compiled_again() -> None:
     open_small()
     (blob,) = blobs()
     strange = b"of another version" * 100
-    blob.write_bytes(openvino_compiling._checksum(strange) + strange)
+    keep(blob, strange, NOBODY)
     open_small()
     assert strange not in blob.read_bytes()
 
@@ -94,7 +97,7 @@ def test_a_full_disk_costs_only_the_keeping(monkeypatch: pytest.MonkeyPatch) -> 
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(openvino_compiling, "write_aside", full)
+    monkeypatch.setattr(files, "flush", full)
     _, values = open_small()
     assert len(values) == 8 and blobs() == []
 

@@ -114,14 +114,14 @@ def look_over(dataset: Dataset, preprocessing: Preprocessing, reporter: Reporter
 def look_at(dataset: Dataset, reporter: Reporter) -> Looks:
     """What is seen of every image, through all splits; files that have not changed are not looked at again."""
     whole = together(dataset.splits.values())
-    return look(whole, cache_folder() / LOOKS, lambda done, total: reporter.step("looking", done, total))
+    return look(whole, cache_folder() / LOOKS, reporter)
 
 
 def duplicate_pairs(looks: Looks, reporter: Reporter) -> np.ndarray:
     """Pairs of exact and near copies, int64 (P, 2), counted through all splits."""
     reporter.step("comparing", 0, 1)
     of_copies = [np.stack(np.broadcast_arrays(group[0], group[1:]), 1) for group in exact(looks)]
-    pairs = np.concatenate([*of_copies, near(looks, cache_folder() / LOOKS)])
+    pairs = np.concatenate([*of_copies, near(looks, cache_folder() / LOOKS, reporter)])
     reporter.step("comparing", 1, 1)
     return pairs
 

@@ -26,9 +26,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graft.audit.aligning import Window, through, unexplained
-from graft.audit.looking import keep, kept
 from graft.audit.measuring import THUMBNAIL
 from graft.data.loading import available_cores
+from graft.files import keep, read_kept
+from graft.progress import NOBODY, Reporter
 
 if TYPE_CHECKING:
     from graft.audit.looking import Looks
@@ -78,7 +79,7 @@ def exact(looks: Looks) -> list[np.ndarray]:
     return sorted((group for group in np.split(order, starts) if len(group) > 1), key=lambda group: int(group[0]))
 
 
-def near(looks: Looks, cache: Path | None = None) -> np.ndarray:
+def near(looks: Looks, cache: Path | None = None, reporter: Reporter = NOBODY) -> np.ndarray:
     """Pairs of rows that show the same image in different content, int64 (P, 2), sorted, the lower row first.
 
     Of images with equal content, only the first is compared; `exact` has the others. Images of a single level show
@@ -89,14 +90,14 @@ def near(looks: Looks, cache: Path | None = None) -> np.ndarray:
     if cache is None:
         return _near(looks, rows)
     content = hashlib.blake2b(looks.digest[rows].tobytes(), digest_size=10, key=str(NUMBERS).encode()).hexdigest()
-    path = cache / f"pairs-{content}.npy"
-    pairs = kept(path)
-    if pairs is None or pairs.dtype != np.int64 or pairs.shape[1:] != (2,):
-        pairs = _near(looks, rows)
-        # As numbers among those compared, since equal contents may come and go.
-        keep(path, np.searchsorted(rows, pairs))
-        return pairs
-    return rows[pairs]
+    path = cache / f"pairs-{content}"
+    # By number among those compared: equal contents may come and go.
+    kept = read_kept(path, reporter)
+    if kept is not None:
+        return rows[np.frombuffer(kept.content, np.int64).reshape(-1, 2)]
+    pairs = _near(looks, rows)
+    keep(path, np.searchsorted(rows, pairs).data, reporter)
+    return pairs
 
 
 def _near(looks: Looks, rows: np.ndarray) -> np.ndarray:

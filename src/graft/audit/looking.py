@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import uuid
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -22,7 +19,9 @@ from graft.data.content import content_digest
 from graft.data.dataset import Images
 from graft.data.loading import available_cores
 from graft.errors import ImageError
+from graft.files import keep, read_kept
 from graft.images import decoding
+from graft.progress import NOBODY, Reporter
 
 # By Pillow's names; the last stands for images that come as arrays.
 FORMATS = (*decoding.FORMATS, "pixels")
@@ -99,23 +98,20 @@ class Looks:
         return decoded
 
 
-def look(
-    images: Images, cache: Path | None = None, progress: Callable[[int, int], None] = lambda done, of: None
-) -> Looks:
+def look(images: Images, cache: Path | None = None, reporter: Reporter = NOBODY) -> Looks:
     """Look at all images except those whose results are in `cache`, a folder.
 
-    `progress` is called in this thread with the number of images done and the number of all. Results are kept even when
-    the pass is interrupted; images that could not be decoded are not kept, so the next pass tries them again.
+    `reporter` is told, in this thread, how many images are done. Results are kept even when the pass is interrupted;
+    images that could not be decoded are not kept, so the next pass tries them again.
     """
     from threadpoolctl import threadpool_limits
 
     stamps = _stamps(images)
     path = None if cache is None else _path(cache, images)
-    before = None if path is None else kept(path)
-    if before is None or before.dtype != _ROW or before.ndim != 1:
-        before = np.empty(0, dtype=_ROW)
+    kept = None if path is None else read_kept(path, reporter)
+    before = np.empty(0, _ROW) if kept is None else np.frombuffer(kept.content, _ROW)
     if np.array_equal(before["stamp"], stamps):
-        progress(len(before), len(before))
+        reporter.step("looking", len(before), len(before))
         return _looks(before, {})
     table = np.zeros(len(images), dtype=_ROW)
     missing = _fill(table, stamps, before)
@@ -131,11 +127,11 @@ def look(
             ]
             for done, block in enumerate(as_completed(blocks), start=1):
                 reasons |= block.result()
-                progress(seen + min(done * BLOCK, len(missing)), len(table))
+                reporter.step("looking", seen + min(done * BLOCK, len(missing)), len(table))
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
         if path is not None:
-            keep(path, table[table["stamp"].any(1)])
+            keep(path, table[table["stamp"].any(1)].data, reporter)
     return _looks(table, dict(sorted(reasons.items())))
 
 
@@ -220,26 +216,4 @@ def _path(cache: Path, images: Images) -> Path:
     ends = [images.name(0), images.name(len(images) - 1)] if len(images) else []
     # By character: `photos.zip[0]` and `photos.zip[9]` have no folder in common.
     named = f"{NUMBERS} {_ROW} {os.path.commonprefix(ends)}"  # noqa: RUF071
-    return cache / f"looks-{hashlib.blake2b(named.encode('utf-8', 'surrogatepass'), digest_size=10).hexdigest()}.npy"
-
-
-def kept(path: Path) -> np.ndarray | None:
-    """The array at `path`, mapped from disk; None where there is none, or it is damaged."""
-    try:
-        return np.asanyarray(np.load(path, mmap_mode="r", allow_pickle=False))
-    except (OSError, ValueError, EOFError):
-        return None
-
-
-def keep(path: Path, array: np.ndarray) -> None:
-    """Write an array aside, then rename it, so that a reader sees a whole one or none."""
-    # A disk that is full, or a folder that only others may write to: it is computed again the next time.
-    with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.partial")
-        try:
-            with aside.open("wb") as file:
-                np.save(file, array, allow_pickle=False)
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
+    return cache / f"looks-{hashlib.blake2b(named.encode('utf-8', 'surrogatepass'), digest_size=10).hexdigest()}"

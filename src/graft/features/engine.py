@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import torch
 
 from graft.errors import InputError
+from graft.progress import NOBODY, Reporter
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -79,16 +80,17 @@ def choose(engine: str = "auto", precision: str = "auto") -> Choice:
     return Choice("torch", chosen, "cpu", "OpenVINO is not installed" if engine == "auto" else "as asked")
 
 
-def open_engine(choice: Choice, section: Section, preprocessing: Preprocessing) -> Engine:
+def open_engine(choice: Choice, section: Section, preprocessing: Preprocessing, reporter: Reporter = NOBODY) -> Engine:
     """The engine of `choice`, ready to run `section` (in evaluation mode) on pixels uint8 (n, C, size, size).
 
-    Raises GraftError in a forked process where the engine cannot work.
+    `reporter` is told of a cache that is damaged or cannot be written. Raises GraftError in a forked process where the
+    engine cannot work.
     """
     work_alone_when_forked()
     if choice.engine == "openvino":
         from graft.features.openvino_engine import OpenVINOEngine
 
-        return OpenVINOEngine(section, preprocessing, choice.precision)
+        return OpenVINOEngine(section, preprocessing, choice.precision, reporter)
     from graft.features.torch_engine import TorchEngine
 
     return TorchEngine(section, preprocessing, choice.precision, choice.device)

@@ -1,31 +1,49 @@
 """The trunk run once: images to activations at the cut, from the cache where they are there."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from graft.data.dataset import Images
-from graft.data.loading import batches
-from graft.errors import GraftError, InputError
-from graft.features.cache import DTYPES, Activations, entry_path, new_entry, read_entry, section_digest
+from graft.data.loading import Batch, batches
+from graft.errors import GraftError, InputError, WeightsError
+from graft.features.cache import (
+    DTYPES,
+    Activations,
+    as_bytes,
+    entry_facts,
+    entry_path,
+    read_entry,
+    section_digest,
+)
 from graft.features.engine import Choice, Engine, open_engine
-from graft.files import cache_budget
+from graft.files import cache_budget, keep, keeping
 from graft.images.augmenting import View
 from graft.images.preprocessing import Preprocessing
 from graft.models.network import Network, Section
-
-# Told how many images of how many are done.
-Progress = Callable[[int, int], None]
+from graft.progress import NOBODY, Reporter
 
 # Images handed to an engine at a time.
 BATCH = 32
 # Activations up to this size are collected in memory.
 IN_MEMORY_BYTES = 2 * 2**30
+
+
+@dataclass(frozen=True)
+class Source:
+    """What activations are computed from, and how."""
+
+    section: Section
+    images: Images
+    preprocessing: Preprocessing
+    choice: Choice
+    view: View | None
 
 
 def extract(
@@ -36,14 +54,18 @@ def extract(
     *,
     crops: Mapping[str, float] | None = None,
     views: Mapping[str, View | None] | None = None,
-    keep: bool = True,
-    progress: Progress = lambda done, total: None,
+    use_cache: bool = True,
+    step: str = "features",
+    reporter: Reporter = NOBODY,
 ) -> dict[str, Activations]:
-    """What `section` makes of the images of each split: values (n, …) in the precision of `choice`.
+    """What `section` makes of the images of each split: values (n, …) in the precision of `choice`, all of them finite.
 
     `crops` gives splits a crop fraction of their own, `views` an augmentation. Activations that were computed before
-    are read from the cache; others are computed, decoding ahead of the engine, and kept there when `keep` is set and
-    they fit in its budget. A disk that fills up costs the keeping, not the work.
+    are read from the cache; others are computed, decoding ahead of the engine, and kept there as far as its budget
+    goes; unless `use_cache`, the cache has no part in it. A disk that fills up costs the keeping, not the work.
+    `reporter` is told of progress as `step`, and of a cache that is damaged or cannot be written.
+
+    Raises WeightsError for weights that are not finite, GraftError where the engine makes such activations of others.
     """
     total, before = sum(len(images) for images in splits.values()), 0
     engine: Engine | None = None
@@ -52,17 +74,20 @@ def extract(
         preprocessing = replace(own, crop_fraction=(crops or {}).get(name, own.crop_fraction))
         digest = section_digest(section, preprocessing, choice.precision, choice.engine)
         view = (views or {}).get(name)
-        path = entry_path(digest if view is None else f"{digest} {view}", images)
-        found = read_entry(path) if keep else None
+        path = entry_path(digest if view is None else f"{digest} {view}", images) if use_cache else None
+        found = None if path is None else read_entry(path, reporter)
         if found is None:
-            engine = engine or open_engine(choice, section, preprocessing)
+            if engine is None:
+                _check_weights(section)
+                engine = open_engine(choice, section, preprocessing, reporter)
 
-            def tell(done: int, _: int, start: int = before) -> None:
-                progress(start + done, total)
+            def tell(done: int, start: int = before) -> None:
+                reporter.step(step, start + done, total)
 
-            found = _compute(engine, images, preprocessing, choice.precision, path if keep else None, tell, view)
+            source = Source(section, images, preprocessing, choice, view)
+            found = _compute(engine, source, path, reporter, tell)
         before += len(images)
-        progress(before, total)
+        reporter.step(step, before, total)
         results[name] = found
     return results
 
@@ -98,68 +123,89 @@ def check_input_size(network: Network, preprocessing: Preprocessing) -> None:
 
 
 def _compute(
-    engine: Engine,
-    images: Images,
-    preprocessing: Preprocessing,
-    precision: str,
-    path: Path | None,
-    tell: Progress,
-    view: View | None,
+    engine: Engine, source: Source, path: Path | None, reporter: Reporter, tell: Callable[[int], None]
 ) -> Activations:
-    """Run the engine over all images. What fits in memory is collected there first, so that a disk that fills up
-    costs nothing but the keeping; what does not goes to disk as it comes."""
-    needed = activation_bytes(len(images), engine.output_shape, precision)
+    """Run the engine over all images, telling how many are done.
+
+    What fits in memory is collected there first, so that a disk that fills up costs nothing but the keeping; what does
+    not goes to disk as it comes.
+    """
+    precision = source.choice.precision
+    needed = activation_bytes(len(source.images), engine.output_shape, precision)
     if needed > IN_MEMORY_BYTES and path is not None and needed <= cache_budget():
-        return _compute_on_disk(engine, images, preprocessing, precision, path, needed, tell, view)
+        return _compute_on_disk(engine, source, path, needed, reporter, tell)
     failures: dict[int, str] = {}
-    parts, indices, done = [], [], 0
-    # Closed at once when something fails or is interrupted: the threads that decode end here.
-    with closing(batches(images, preprocessing, BATCH, view=view)) as decoded:
-        for batch, values in engine.run(decoded):
+    parts, indices = [], [np.empty(0, np.int64)]
+    with closing(_run(engine, source, tell)) as outputs:
+        for batch, values in outputs:
             failures.update(batch.failures)
             indices.append(batch.indices)
             parts.append(values)
-            done += len(batch.indices) + len(batch.failures)
-            tell(done, len(images))
-    row_shape = engine.output_shape
-    values = torch.cat(parts) if parts else torch.empty((0, *row_shape), dtype=DTYPES[precision])
-    if path is not None and needed <= cache_budget():
-        try:
-            with new_entry(path, needed) as writer:
-                writer.append(values)
-                writer.finish(row_shape, precision, failures)
-        except OSError:
-            # A full or read-only disk: the activations are in memory, only the next run misses them.
-            pass
-    return Activations(values, np.concatenate(indices) if indices else np.empty(0, np.int64), failures, cached=False)
+    values = torch.cat(parts) if parts else torch.empty((0, *engine.output_shape), dtype=DTYPES[precision])
+    if path is not None:
+        keep(path, as_bytes(values), reporter, entry_facts(tuple(values.shape), precision, failures))
+    return Activations(values, np.concatenate(indices), failures, cached=False)
 
 
 def _compute_on_disk(
-    engine: Engine,
-    images: Images,
-    preprocessing: Preprocessing,
-    precision: str,
-    path: Path,
-    needed: int,
-    tell: Progress,
-    view: View | None,
+    engine: Engine, source: Source, path: Path, needed: int, reporter: Reporter, tell: Callable[[int], None]
 ) -> Activations:
     failures: dict[int, str] = {}
-    done = 0
+    rows = 0
     try:
-        with new_entry(path, needed) as writer, closing(batches(images, preprocessing, BATCH, view=view)) as decoded:
-            for batch, values in engine.run(decoded):
+        with keeping(path, needed) as writer, closing(_run(engine, source, tell)) as outputs:
+            for batch, values in outputs:
                 failures.update(batch.failures)
-                writer.append(values)
-                done += len(batch.indices) + len(batch.failures)
-                tell(done, len(images))
-            writer.finish(engine.output_shape, precision, failures)
+                writer.write(as_bytes(values))
+                rows += len(values)
+            writer.finish(entry_facts((rows, *engine.output_shape), source.choice.precision, failures))
     except OSError as error:
         raise GraftError(
             f"expected room for {needed:,} bytes of activations in {path.parent}, got {error.strerror or error}: free "
             "some, point GRAFT_CACHE at another disk, or lower GRAFT_CACHE_BYTES to train without keeping them"
         ) from None
-    found = read_entry(path)
+    found = read_entry(path, reporter)
     if found is None:
-        raise GraftError(f"expected the activations just written to {path}, got none: is something else deleting them?")
+        raise GraftError(
+            f"expected the activations just written to {path}, got others or none: see whether the disk is sound and "
+            "whether something else deletes them"
+        )
     return replace(found, cached=False)
+
+
+def _run(engine: Engine, source: Source, tell: Callable[[int], None]) -> Generator[tuple[Batch, Tensor], None, None]:
+    """Every batch of images with its activations, all finite. To be closed: the threads that decode end then."""
+    done = 0
+    with closing(batches(source.images, source.preprocessing, BATCH, view=source.view)) as decoded:
+        for batch, values in engine.run(decoded):
+            if not _is_finite(values):
+                raise _not_finite(values, batch, source)
+            yield batch, values
+            done += len(batch.indices) + len(batch.failures)
+            tell(done)
+
+
+def _check_weights(section: Section) -> None:
+    """Raise WeightsError for weights that are NaN or infinite: an engine may make finite activations of them."""
+    for name, tensor in section.state_dict().items():
+        if not _is_finite(tensor):
+            raise WeightsError(
+                f"expected weights of finite numbers, got {name!r} of the base with NaN or infinity in it: fetch or "
+                "convert the weights again, or use another base"
+            )
+
+
+def _is_finite(values: Tensor) -> bool:
+    # The least and the largest pass NaN on; to ask every value takes ten times as long.
+    return not values.numel() or bool(torch.stack(values.aminmax()).isfinite().all())
+
+
+def _not_finite(values: Tensor, batch: Batch, source: Source) -> GraftError:
+    first = int(values.flatten(1).isfinite().all(1).logical_not().nonzero()[0])
+    instead = "--precision float32" if source.choice.precision != "float32" else "--engine torch"
+    if source.choice.engine == "torch" and source.choice.precision == "float32":
+        instead = "another base"
+    return GraftError(
+        f"expected finite activations, got NaN or infinity for {source.images.name(int(batch.indices[first]))} from "
+        f"{source.choice}: try {instead}, or leave the image out"
+    )

@@ -1,11 +1,8 @@
 """Sections compiled for OpenVINO: compared with PyTorch when they are first compiled, then kept on disk."""
 
-import hashlib
 import logging
 import math
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,12 +15,12 @@ from graft.features.engine import Precision
 from graft.features.openvino_functions import UnknownFunctionError
 from graft.features.openvino_graph import ConversionError, convert, record
 from graft.features.openvino_import import core, openvino
-from graft.files import cache_budget, cache_folder, make_room, write_aside
+from graft.files import COMPILED, cache_folder, keep, read_kept
 from graft.images.preprocessing import Preprocessing, normalise
 from graft.models.network import Section
+from graft.progress import NOBODY, Reporter
 
 LOG = logging.getLogger(__name__)
-CHECKSUM_BYTES = 16
 TYPES = {"float32": openvino.Type.f32, "bfloat16": openvino.Type.bf16}
 # How far activations may be from PyTorch's in float32, as a part of their norm. Over 30 networks at several cuts the
 # largest error was 5e-6 in float32 and 0.05 in bfloat16, where PyTorch's own bfloat16 is as far off.
@@ -31,27 +28,39 @@ TOLERANCES = {"float32": 1e-3, "bfloat16": 0.06}
 
 
 def compile_section(
-    section: Section, preprocessing: Preprocessing, precision: Precision, batch: int, options: dict[str, Any]
+    section: Section,
+    preprocessing: Preprocessing,
+    precision: Precision,
+    batch: int,
+    options: dict[str, Any],
+    reporter: Reporter = NOBODY,
 ) -> openvino.CompiledModel:
     """Pixels uint8 (batch, C, size, size) to activations float32, with the `options` of OpenVINO's CPU device.
 
-    What was compiled before comes from disk, where only what agreed with PyTorch is kept. Raises GraftError where
+    What was compiled before comes from the cache, where only what agreed with PyTorch is kept; OpenVINO takes a damaged
+    section as it is, and computes other numbers, so the cache's digest is all that guards it. `reporter` is told of a
+    cache that is damaged or cannot be written. Raises GraftError where
     OpenVINO computes something else, and in a forked process.
     """
     options = options | {"INFERENCE_PRECISION_HINT": TYPES[precision]}
     # How an image is cropped is no part of the graph: one compiled section serves all views.
     in_graph = replace(preprocessing, resize_mode="squash", crop_fraction=1.0)
     key = section_digest(section, in_graph, precision, f"openvino {openvino.__version__} batch {batch}, checked")
-    path = cache_folder() / "compiled" / f"{key}.blob"
-    blob = _kept(path)
-    if blob is not None:
+    path = cache_folder() / COMPILED / key
+    kept = read_kept(path, reporter)
+    if kept is not None:
         try:
-            return core().import_model(blob, "CPU", options)
+            return core().import_model(bytes(kept.content), "CPU", options)
         except RuntimeError:
             # Compiled by another build or for another processor: compile again over it.
             pass
     compiled = _compile(section.eval(), preprocessing, precision, batch, options)
-    _keep(path, compiled)
+    try:
+        exported = compiled.export_model()
+    except RuntimeError:
+        # A plugin that cannot export: keeping only saves time.
+        return compiled
+    keep(path, exported if isinstance(exported, bytes) else exported.getvalue(), reporter)
     return compiled
 
 
@@ -128,37 +137,3 @@ def _checked(
     if error > TOLERANCES[precision]:
         raise ConversionError(f"is off by {error:.2g} of the output's norm, where {TOLERANCES[precision]:g} is allowed")
     return compiled
-
-
-def _kept(path: Path) -> bytes | None:
-    """The compiled section kept at `path`, None where there is none or its bytes are not those that were written.
-
-    OpenVINO takes a damaged one as it is, and computes other numbers.
-    """
-    try:
-        data = path.read_bytes()
-        checksum, blob = data[:CHECKSUM_BYTES], data[CHECKSUM_BYTES:]
-        if _checksum(blob) != checksum:
-            return None
-        with suppress(OSError):
-            path.touch()
-        return blob
-    except OSError:
-        return None
-
-
-def _keep(path: Path, compiled: openvino.CompiledModel) -> None:
-    try:
-        exported = compiled.export_model()
-        blob = exported if isinstance(exported, bytes) else exported.getvalue()
-        if len(blob) > cache_budget():
-            return
-        make_room(len(blob))
-        write_aside(path, lambda file: file.write(_checksum(blob) + blob))
-    except (OSError, RuntimeError):
-        # Keeping it only saves time; a full disk or a plugin that cannot export is no reason to stop.
-        return
-
-
-def _checksum(blob: bytes) -> bytes:
-    return hashlib.blake2b(blob, digest_size=CHECKSUM_BYTES).digest()

@@ -14,6 +14,7 @@ from graft.features.openvino_compiling import compile_section
 from graft.features.openvino_import import check_not_forked, forked, keep_when_forked, openvino
 from graft.images.preprocessing import Preprocessing
 from graft.models.network import Section
+from graft.progress import NOBODY, Reporter
 
 # Images per request. One size is compiled, so that shapes are static and a smaller last batch is filled up; eight
 # was as fast as sixteen, and faster than a dynamic size by a fifth (MobileNetV2 at 224 px, two cores with AMX).
@@ -24,9 +25,13 @@ class OpenVINOEngine:
     """A compiled section. Any number of runs may be under way at once, in one thread or in many: each borrows requests
     of its own, at most as many as OpenVINO finds best."""
 
-    def __init__(self, section: Section, preprocessing: Preprocessing, precision: Precision) -> None:
+    def __init__(
+        self, section: Section, preprocessing: Preprocessing, precision: Precision, reporter: Reporter = NOBODY
+    ) -> None:
         self._bfloat16 = precision == "bfloat16"
-        self._compiled = compile_section(section, preprocessing, precision, BATCH, {"PERFORMANCE_HINT": "THROUGHPUT"})
+        self._compiled = compile_section(
+            section, preprocessing, precision, BATCH, {"PERFORMANCE_HINT": "THROUGHPUT"}, reporter
+        )
         self.output_shape = tuple(int(size) for size in self._compiled.output(0).shape)[1:]
         self._in_flight = int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         # Not a list behind a lock: the garbage collector may end a forgotten run, which gives its requests back, in the

@@ -321,11 +321,9 @@ def _extract(
 ) -> dict[str, Activations]:
     trunk, _ = task.base.network.split(cut)
     trunk.eval()
-
-    def tell(done: int, total: int) -> None:
-        task.reporter.step(step, done, total)
-
-    return extract(trunk, splits, task.preprocessing, task.choice, crops=crops, views=views, progress=tell)
+    return extract(
+        trunk, splits, task.preprocessing, task.choice, crops=crops, views=views, step=step, reporter=task.reporter
+    )
 
 
 def crown_precision(crown: nn.Module, choice: Choice) -> Precision:

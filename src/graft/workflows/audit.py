@@ -81,12 +81,8 @@ def _features(prepared: Prepared, preprocessing: Preprocessing, reporter: Report
     network, splits = prepared.start.network, prepared.dataset.splits
     trunk, _ = network.split(network.cuts[-2])
     trunk.eval()
-
-    def tell(done: int, total: int) -> None:
-        reporter.step("features", done, total)
-
     # By split, as a training on the same data asks for them.
-    found = extract(trunk, splits, preprocessing, prepared.choice, progress=tell)
+    found = extract(trunk, splits, preprocessing, prepared.choice, reporter=reporter)
     starts = np.cumsum([0, *map(len, splits.values())])
     indices = [start + found[name].indices for start, name in zip(starts, splits, strict=False)]
     return np.concatenate(indices), np.concatenate([found[name].values.float().numpy() for name in splits])

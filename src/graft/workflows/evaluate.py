@@ -108,11 +108,8 @@ def evaluate(
         name = _choose_split(split, tuple(name for name, images in dataset.splits.items() if len(images)))
         images = dataset.splits[name]
         whole, _ = classifier.network.split(classifier.network.cuts[-1])
-
-        def tell(done: int, total: int) -> None:
-            told.step("images", done, total)
-
-        found = extract(whole, {name: images}, classifier.preprocessing, prepared.choice, progress=tell)[name]
+        asked = {name: images}
+        found = extract(whole, asked, classifier.preprocessing, prepared.choice, step="images", reporter=told)[name]
     if not len(found.indices):
         raise DataError(f"expected readable images in {dataset.name}, got none: replace the files that cannot be read")
     logits, notes = found.values.float(), (*dataset.notes, *classifier.notes)
