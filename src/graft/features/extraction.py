@@ -174,10 +174,11 @@ def _compute_on_disk(
 
 
 def _run(engine: Engine, source: Source, tell: Callable[[int], None]) -> Generator[tuple[Batch, Tensor], None, None]:
-    """Every batch of images with its activations, all finite. To be closed: the threads that decode end then."""
+    """Every batch of images with its activations, all finite. Closing it frees threads that decode, and the engine."""
     done = 0
-    with closing(batches(source.images, source.preprocessing, BATCH, view=source.view)) as decoded:
-        for batch, values in engine.run(decoded):
+    decoding = batches(source.images, source.preprocessing, BATCH, view=source.view)
+    with closing(decoding), closing(engine.run(decoding)) as computed:
+        for batch, values in computed:
             if not _is_finite(values):
                 raise _not_finite(values, batch, source)
             yield batch, values
@@ -186,7 +187,7 @@ def _run(engine: Engine, source: Source, tell: Callable[[int], None]) -> Generat
 
 
 def _check_weights(section: Section) -> None:
-    """Raise WeightsError for weights that are NaN or infinite: an engine may make finite activations of them."""
+    """Raises WeightsError for weights that are not finite, of which an engine may make activations that are."""
     for name, tensor in section.state_dict().items():
         if not _is_finite(tensor):
             raise WeightsError(

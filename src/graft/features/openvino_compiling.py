@@ -37,10 +37,9 @@ def compile_section(
 ) -> openvino.CompiledModel:
     """Pixels uint8 (batch, C, size, size) to activations float32, with the `options` of OpenVINO's CPU device.
 
-    What was compiled before comes from the cache, where only what agreed with PyTorch is kept; OpenVINO takes a damaged
-    section as it is, and computes other numbers, so the cache's digest is all that guards it. `reporter` is told of a
-    cache that is damaged or cannot be written. Raises GraftError where
-    OpenVINO computes something else, and in a forked process.
+    What was compiled before comes from the cache, where only what agreed with PyTorch is kept; `reporter` is told when
+    it is damaged or cannot be written. OpenVINO itself takes a damaged one as it is, and computes other numbers. Raises
+    GraftError where OpenVINO computes something else, and in a forked process.
     """
     options = options | {"INFERENCE_PRECISION_HINT": TYPES[precision]}
     # How an image is cropped is no part of the graph: one compiled section serves all views.

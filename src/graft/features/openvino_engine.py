@@ -29,9 +29,8 @@ class OpenVINOEngine:
         self, section: Section, preprocessing: Preprocessing, precision: Precision, reporter: Reporter = NOBODY
     ) -> None:
         self._bfloat16 = precision == "bfloat16"
-        self._compiled = compile_section(
-            section, preprocessing, precision, BATCH, {"PERFORMANCE_HINT": "THROUGHPUT"}, reporter
-        )
+        options = {"PERFORMANCE_HINT": "THROUGHPUT"}
+        self._compiled = compile_section(section, preprocessing, precision, BATCH, options, reporter)
         self.output_shape = tuple(int(size) for size in self._compiled.output(0).shape)[1:]
         self._in_flight = int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         # Not a list behind a lock: the garbage collector may end a forgotten run, which gives its requests back, in the
