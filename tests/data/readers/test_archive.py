@@ -231,7 +231,7 @@ def test_the_last_of_entries_with_one_path_counts(tmp_path: Path, kind: str) -> 
                 add(archive, "a/1", text.encode())
     dataset = read_archive(path)
     assert content(dataset) == {"all": [(b"new", "a")]}
-    assert any("1 entries were left out, as others of their path follow" in note for note in dataset.notes)
+    assert any("1 entry was left out, since a later one has the same path" in note for note in dataset.notes)
 
 
 def test_an_encrypted_zip_is_refused(tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ def test_an_encrypted_zip_is_refused(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[data.index(b"PK\1\2") + 8] |= 1
     path.write_bytes(data)
-    with pytest.raises(DataError, match="'a/1' is encrypted: make it again without a password"):
+    with pytest.raises(DataError, match="'a/1' is encrypted: pack it again without a password"):
         read_archive(path)
 
 

@@ -177,7 +177,7 @@ def test_what_is_no_file_is_refused_instead_of_read_for_ever(tmp_path: Path) -> 
     files = Files.of(files_below(tmp_path))
     assert len(files) == 2
     for row in range(2):
-        with pytest.raises(OSError, match="expected a file"):
+        with pytest.raises(OSError, match="expected a regular file"):
             files.read(row)
 
 

@@ -105,7 +105,7 @@ def test_a_wrong_beginning_is_refused(tmp_path: Path, header: bytes) -> None:
     save_pair(tmp_path, "train", [1, 2])
     path = tmp_path / "train-images-idx3-ubyte"
     path.write_bytes(header + path.read_bytes()[4:])
-    with pytest.raises(DataError, match="it begins with"):
+    with pytest.raises(DataError, match="which begins with"):
         open_dataset(tmp_path)
 
 

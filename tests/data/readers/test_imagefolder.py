@@ -79,7 +79,7 @@ def test_images_that_the_table_does_not_name_are_left_out_by_name(tmp_path: Path
         str(tmp_path / "4.jpg"): "no such file",
         str(tmp_path / "c" / "3.jpg"): "no table names it",
     }
-    assert len(dataset.notes) == 2 and "1 file(s) in" in dataset.notes[1]
+    assert len(dataset.notes) == 2 and "1 file in" in dataset.notes[1]
 
 
 def test_a_table_that_is_damaged_is_one_sentence(tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ def test_a_image_without_a_label_is_left_out_by_name(tmp_path: Path, label: int 
     dataset = read_parquet(path)
     assert labels(path) == ["b", "a"] and [dataset.splits["all"].read(row) for row in (0, 1)] == [b"x 0", b"x 2"]
     assert dataset.left_out == {"x.parquet[1]": "it has no label"}
-    assert dataset.notes == ("1 of 3 row(s) of x have no label and were left out (x.parquet[1])",)
+    assert dataset.notes == ("1 of 3 rows of x left out: no label (x.parquet[1])",)
 
 
 def test_a_word_that_is_not_declared_is_named(tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ def test_empty_cells_are_left_out_by_name(tmp_path: Path) -> None:
         str(tmp_path / "2"): "it has no label",
         str(tmp_path / "3"): "it has no split",
     }
-    assert len(dataset.notes) == 3 and all(note.startswith("1 of 5 row(s) of x have no ") for note in dataset.notes)
+    assert len(dataset.notes) == 3 and all(note.startswith("1 of 5 rows of x left out: no ") for note in dataset.notes)
 
 
 def test_files_that_are_not_there_are_all_named(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_files_that_are_not_there_are_all_named(tmp_path: Path) -> None:
     assert dataset.classes == ("a",) and labelled(dataset) == {"all": [(b"there", "a")]}
     assert dataset.left_out == {str(tmp_path / f"gone{row}"): "no such file" for row in range(5)}
     (note,) = dataset.notes
-    assert note.startswith("5 file(s) that x names do not exist") and "gone0" in note and "gone3" not in note
+    assert note.startswith("5 files that x names left out: no such file") and "gone0" in note and "gone3" not in note
 
 
 def test_when_no_file_is_there_the_folder_is_named(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_absolute_paths_and_paths_of_windows(tmp_path: Path) -> None:
     text = f"path,label\ngone\\1,x\na\\1,x\nb\\2,y\n{tmp_path}/c/3,z\n 4 ,x\n  a/1\t,x\n"
     dataset = read_table(table(tmp_path, text))
     assert labelled(dataset) == {"all": [(b"a/1", "x"), (b"b\\2", "y"), (b"c/3", "z"), (b" 4 ", "x")]}
-    assert "1 row(s) of x repeat another" in dataset.notes[1]
+    assert "1 row of x repeats another" in dataset.notes[1]
     assert list(dataset.left_out) == [str(tmp_path / "gone\\1")]
 
 
@@ -216,7 +216,7 @@ def test_rows_that_repeat_another_count_once(tmp_path: Path) -> None:
     text = "path,label,split\n1,a,train\n2,b,train\n1,a,train\n1,a,val\n1, a,train\n"
     dataset = read_table(table(tmp_path, text))
     assert labelled(dataset) == {"train": [(b"1", "a"), (b"2", "b")], "val": [(b"1", "a")]}
-    assert dataset.notes == ("2 row(s) of x repeat another and were counted once (1, 1)",) and not dataset.left_out
+    assert dataset.notes == ("2 rows of x repeat others and count once (1, 1)",) and not dataset.left_out
 
 
 def test_a_image_with_two_labels_keeps_the_first_and_is_noted(tmp_path: Path) -> None:
@@ -224,8 +224,8 @@ def test_a_image_with_two_labels_keeps_the_first_and_is_noted(tmp_path: Path) ->
     dataset = read_table(table(tmp_path, "path,label\n1,a\n2,b\n2,b\n1,b\n"))
     assert labelled(dataset) == {"all": [(b"1", "a"), (b"2", "b")]}
     assert dataset.notes == (
-        "1 row(s) of x repeat another and were counted once (2)",
-        "1 row(s) of x give an image another label than a row before, which was kept (1: 'a' and 'b')",
+        "1 row of x repeats another and counts once (2)",
+        "1 row of x contradicts the label of an earlier one, which was kept (1: 'a' and 'b')",
     )
 
 
@@ -347,7 +347,7 @@ def test_no_manifest_shifts_a_label_or_loses_a_row_silently(
                     kept | set(dataset.left_out)
                 )
         repeated = sum(usable(root, each) for each in records) - len(truth)
-        told = [int(note.split()[0]) for note in dataset.notes if "repeat another" in note or "another label" in note]
+        told = [int(note.split()[0]) for note in dataset.notes if "and count" in note or "earlier one" in note]
         assert sum(told) == repeated
 
 

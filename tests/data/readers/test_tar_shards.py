@@ -131,7 +131,7 @@ def test_a_list_that_is_too_short_is_noted_and_not_used(tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_text("ant\nbee\n")
     dataset = read_tar_shards(path)
     assert dataset.classes == ("0", "1", "10")
-    assert dataset.notes == ("classes.txt lists 2 classes, and labels reach 10: it was not used",)
+    assert dataset.notes == ("classes.txt lists 2 classes but the labels go up to 10: it was not used",)
 
 
 def test_a_list_beside_names_is_not_used(tmp_path: Path) -> None:
@@ -241,18 +241,18 @@ def test_what_is_no_sample_is_left_out_by_name(tmp_path: Path) -> None:
         "x.tar/readme": "its name has no ending, so that it is in no sample",
         "x.tar/a/1.npy": "there is no image with this key",
     }
-    assert len(dataset.notes) == 1 and "9 files of shards were left out" in dataset.notes[0]
+    assert len(dataset.notes) == 1 and "9 files in shards left out" in dataset.notes[0]
 
 
 def test_of_several_images_the_first_by_name_counts(tmp_path: Path) -> None:
     members = {"1.right.jpg": "r", "1.left.jpg": "l", "1.cls": "x", "1.npy": "n", "2.jpg": "p", "2.cls": "x"}
     dataset = read_tar_shards(shard(tmp_path / "x.tar", members))
     assert labelled(dataset) == {"all": [(b"l", "x"), (b"p", "x")]}
-    assert dataset.notes == ("1 samples have several images, of which the first by name is used: x.tar/1.left.jpg",)
+    assert dataset.notes == ("1 sample has several images, of which the first by name is used: x.tar/1.left.jpg",)
 
 
 def test_nothing_to_read_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"images beside their labels .* got none in 1 shard\(s\) \(it has no label\)"):
+    with pytest.raises(DataError, match=r"images beside their labels .* got none in 1 shard \(it has no label\)"):
         read_tar_shards(shard(tmp_path / "x.tar", {"1.jpg": "p"}))
 
 

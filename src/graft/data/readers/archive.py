@@ -42,6 +42,7 @@ from graft.data.readers.tar_members import (
 from graft.data.readers.tree import Listing, arrange
 from graft.data.readers.zip_members import Zip
 from graft.errors import DataError
+from graft.words import counted
 
 if TYPE_CHECKING:
     import pyarrow
@@ -50,7 +51,7 @@ _ZIP = (b"PK\3\4", b"PK\5\6")
 
 
 class Members:
-    """Images in an archive: their paths in it, large_binary (N,), and where each is, int64 (N, k), as `read` asks."""
+    """Images in an archive: their paths, large_binary (N,), and their places, int64 (N, k), the arguments of `read`."""
 
     def __init__(
         self, archive: Path, paths: pyarrow.LargeBinaryArray, places: np.ndarray, read: Callable[..., bytes]
@@ -78,7 +79,7 @@ class Members:
 
 
 def is_archive(path: Path) -> bool:
-    """Whether `path` is a zip or tar file, compressed or not, by how it begins."""
+    """Whether `path` begins like a zip or tar file, compressed or not."""
     return path.is_file() and (_is_zip(path) or looks_like_tar(path))
 
 
@@ -90,8 +91,8 @@ def _is_zip(path: Path) -> bool:
 def read_archive(path: Path) -> Dataset:
     """A Dataset from a zip or tar file of folders.
 
-    Raises DataError when no class holds a file, for paths that lead out of the archive, for what is encrypted, and for
-    content that is out of all proportion to the file.
+    Raises DataError if no class holds a file, for paths that lead out of the archive, for encrypted members, and for
+    content out of all proportion to the size of the file.
     """
     import pyarrow
 
@@ -121,7 +122,7 @@ def read_archive(path: Path) -> Dataset:
 
 @dataclass(frozen=True)
 class _Found:
-    """What is visible in an archive; folders end in a slash."""
+    """The visible entries of an archive; folders end in a slash."""
 
     paths: pyarrow.LargeBinaryArray
     places: np.ndarray
@@ -151,18 +152,19 @@ def _gather(archive: Path, members: Iterator[Member]) -> _Found:
             else:
                 left_out[path] = f"it is {kind}"
     except BrokenTarError as error:
-        notes.append(error.note(archive.name, f"the {len(paths):,} whole files before that are used"))
+        used = counted(len(paths), "whole file before that is", "whole files before that are")
+        notes.append(error.note(archive.name, f"{used} used"))
         if error.member is not None:
             left_out[error.member] = f"{archive.name} ends in the middle of it"
     column, rows = _with_links(paths.column(), links, left_out)
     if left_out:
         shown = ", ".join(os.fsdecode(name) for name in list(left_out)[:3])
-        notes.append(f"{archive.name}: {len(left_out):,} entries were left out ({shown}{', …' * (len(left_out) > 3)})")
+        count = counted(len(left_out), "entry was", "entries were")
+        notes.append(f"{archive.name}: {count} left out ({shown}{', …' * (len(left_out) > 3)})")
     latest = _latest(column)
     if len(latest) < len(column):
-        notes.append(
-            f"{archive.name}: {len(column) - len(latest):,} entries were left out, as others of their path follow"
-        )
+        count = counted(len(column) - len(latest), "entry was", "entries were")
+        notes.append(f"{archive.name}: {count} left out, since a later one has the same path")
     width = len(places) // max(len(paths), 1)
     table = np.frombuffer(places, np.int64).reshape(-1, width or 1)[rows[latest]]
     return _Found(column.take(latest), table, folders.column(), left_out, notes)
@@ -171,7 +173,7 @@ def _gather(archive: Path, members: Iterator[Member]) -> _Found:
 def _with_links(
     paths: pyarrow.LargeBinaryArray, links: list[tuple[bytes, bytes]], left_out: dict[bytes, str]
 ) -> tuple[pyarrow.LargeBinaryArray, np.ndarray]:
-    """Paths with those of links to files behind them, and the file that each stands for; other links are left out."""
+    """The paths followed by those of links to files, and the file that each stands for; other links are left out."""
     import pyarrow
     import pyarrow.compute
 
@@ -185,7 +187,7 @@ def _with_links(
 
 
 def _latest(paths: pyarrow.LargeBinaryArray) -> np.ndarray:
-    """The last row of each path: a tool that unpacks would write the others over."""
+    """The last row of each path: unpacking would overwrite the others."""
     numbers = paths.dictionary_encode().indices.to_numpy()
     last = np.empty(numbers.max(initial=-1) + 1, np.int64)
     last[numbers] = np.arange(len(numbers))

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     import pyarrow
 
 _ENDING = re.compile(r"\.(zip|tar|tgz|tbz2?|txz|tar\.(gz|bz2|xz))$", re.IGNORECASE)
-# What most names have nothing of; in one that has, the three below are looked for.
+# Most names have nothing of this; in those that have, the three below are looked for.
 _UNUSUAL = re.compile(rb"^(?:[./\\]|.:|__MACOSX)|[/\\](?:[./\\]|__MACOSX|$)")
 _UNSAFE = re.compile(rb"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)")
 _HIDDEN = re.compile(rb"(^|/)(\.|__MACOSX(/|$))")
-# Components that mean nothing: `./` and a doubled slash.
+# Components without meaning: `./` and a doubled slash.
 _IDLE = re.compile(rb"(^|/)(?:\.?/)+")
 # The outermost folder of a path, and up to two of them as one text.
 _FIRST_FOLDER = "^(?P<folder>[^/]+)/"
@@ -28,7 +28,7 @@ TWO_FOLDERS = "^(?P<folders>[^/]+(?:/[^/]+)?)/"
 
 
 class Texts:
-    """A growing column of bytes without an object for each."""
+    """A growing column of byte strings, without a Python object for each."""
 
     def __init__(self) -> None:
         self._bytes, self._ends = bytearray(), array("q", [0])
@@ -53,7 +53,7 @@ def name_without_ending(path: Path) -> str:
 
 
 def visible_path(name: bytes, archive: str) -> bytes | None:
-    """The path of a member without components that mean nothing, None for what is hidden.
+    """The path of a member without meaningless components, None for a hidden one.
 
     Raises DataError for a name that leads out of the archive.
     """
@@ -62,17 +62,17 @@ def visible_path(name: bytes, archive: str) -> bytes | None:
     if _UNSAFE.search(name):
         raise DataError(
             f"expected paths inside {archive}, got {name.decode(errors='backslashreplace')!r}, which leads out of it: "
-            "do not trust it, or make it again from the folder itself"
+            "do not trust it, or pack the folder again"
         )
     path = _IDLE.sub(rb"\1", name).rstrip(b"/")
     return None if not path or _HIDDEN.search(path) else path
 
 
 def root_of(entries: pyarrow.LargeBinaryArray) -> bytes:
-    """Where a tree of splits or classes begins: a folder with a slash if one was packed as a whole, else empty.
+    """Where a tree of splits or classes begins: a folder ending in a slash if one was packed as a whole, else empty.
 
-    It is the folder that holds everything, and itself no split, if there are folders of splits or more than one folder
-    in it: a folder of images alone is a class.
+    That is the folder that holds everything, unless it is itself a split, if it holds folders of splits or more than
+    one folder: a folder of images alone is a class.
     """
     import pyarrow.compute
 
@@ -100,7 +100,7 @@ def within(folder: bytes, paths: pyarrow.LargeBinaryArray) -> pyarrow.LargeBinar
 
 
 def folders_in(pattern: str, paths: pyarrow.LargeBinaryArray) -> list[str]:
-    """Each different folder that the pattern's one group finds in the paths."""
+    """The distinct folders that the only group of the pattern finds in the paths."""
     import pyarrow.compute
 
     found = pyarrow.compute.struct_field(pyarrow.compute.extract_regex(paths, pattern), 0)

@@ -1,6 +1,6 @@
-"""What the columns of a table say of its images: class, split, group and weight of every row.
+"""What the columns of a table say about its images: the class, split, group and weight of each row.
 
-Shared by all sources that are tables: manifests, Parquet with embedded images, datasets of a hub.
+Shared by all sources that are tables: manifests, Parquet with embedded images, datasets on the Hub.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ import numpy as np
 from graft.data.dataset import TEST, TRAIN, VAL, WHOLE, Dataset, Images, Source, class_order
 from graft.data.readers.tree import SPLIT_FOLDERS
 from graft.errors import DataError
+from graft.words import counted
 
 if TYPE_CHECKING:
     import pyarrow
 
-# The names that a column may have, by what it says; of several that are there the first counts.
+# The names that a column may have, by its role; if several are present, the first counts.
 SPELLINGS = {
     "path": ("path", "image", "file_name", "filepath", "filename", "file"),
     "label": ("label", "class", "category", "target"),
@@ -30,9 +31,9 @@ SPELLINGS = {
 
 
 def find_columns(names: Sequence[str], group: str | None = None) -> dict[str, int]:
-    """The number of the column for each of `path`, `label`, `split`, `group` and `weight` that `names` has.
+    """The number of the column for each of `path`, `label`, `split`, `group` and `weight` that `names` contains.
 
-    Case and surrounding blanks do not matter. `group` names the column that tells groups, if it is not called so.
+    Case and surrounding spaces do not matter. `group` names the column of groups if it is called otherwise.
     """
     plain = [name.strip().lower() for name in names]
     wanted = SPELLINGS | ({} if group is None else {"group": (group.strip().lower(),)})
@@ -41,7 +42,7 @@ def find_columns(names: Sequence[str], group: str | None = None) -> dict[str, in
 
 
 def require_columns(found: Mapping[str, int], file: Path, names: Sequence[str]) -> None:
-    """Raises DataError unless the columns of paths and of labels are among those found."""
+    """Raise DataError unless the columns of paths and of labels are among those found."""
     missing = [role for role in ("path", "label") if role not in found]
     if missing:
         wanted = " and ".join(f"{role!r} (or {', '.join(SPELLINGS[role][1:])})" for role in missing)
@@ -50,7 +51,7 @@ def require_columns(found: Mapping[str, int], file: Path, names: Sequence[str]) 
 
 
 def as_text(column: pyarrow.ChunkedArray, where: str) -> pyarrow.ChunkedArray:
-    """Cells as large_string without surrounding blanks, empty for none; a whole number has no point, whatever its type.
+    """Cells as large_string without surrounding spaces, empty for null; whole numbers of any type have no point.
 
     Raises DataError for cells that are neither text nor numbers.
     """
@@ -69,9 +70,9 @@ def as_text(column: pyarrow.ChunkedArray, where: str) -> pyarrow.ChunkedArray:
 
 
 def names_of_labels(column: pyarrow.ChunkedArray, classes: Sequence[str] | None, name: str) -> pyarrow.ChunkedArray:
-    """Labels as `as_text` gives them; whole numbers as the names at their places in `classes`, where there is a list.
+    """Labels as `as_text` gives them; with a list of `classes`, whole numbers become the names that they index.
 
-    -1 stands for no label, as it does in datasets on Hugging Face. Raises DataError for a number beyond the list.
+    -1 stands for no label, as in datasets on the Hugging Face Hub. Raises DataError for a number beyond the list.
     """
     import pyarrow
     import pyarrow.compute
@@ -82,15 +83,15 @@ def names_of_labels(column: pyarrow.ChunkedArray, classes: Sequence[str] | None,
     wrong = np.flatnonzero((numbers < -1) | (numbers >= len(classes)))
     if len(wrong):
         raise DataError(
-            f"expected a label among the {len(classes)} classes of {name}, got {numbers[wrong[0]]} in row {wrong[0]}: "
-            "mend the label or the list of classes"
+            f"expected a label among the {counted(len(classes), 'class', 'classes')} of {name}, got "
+            f"{numbers[wrong[0]]} in row {wrong[0]}: correct the label or the list of classes"
         )
     names = pyarrow.array([*classes, ""], pyarrow.large_string())
     return pyarrow.chunked_array([names.take(pyarrow.array(numbers % len(names)))])
 
 
 def join_tables(tables: Sequence[pyarrow.Table], splits: Sequence[str]) -> pyarrow.Table:
-    """Tables of text one after the other; the rows of one that has no column `split` are in the split given for it."""
+    """Tables of text one after the other; rows of a table without a column `split` are in the split given for it."""
     import pyarrow
 
     roles = {role for table in tables for role in table.column_names}
@@ -117,12 +118,12 @@ def arrange_rows(
     notes: Sequence[str] = (),
     left_out: Mapping[str, str] | None = None,
 ) -> Dataset:
-    """A Dataset from the rows of `source`, in their order, by the columns of `table`, which are text as by `as_text`.
+    """A Dataset from the rows of `source`, in order, by the columns of `table`, text as `as_text` gives it.
 
-    It has `label` and may have `split`, `group`, `weight`, and `path` (large_binary), by which rows that repeat
-    another are told. Only the `usable` rows, bool (N,), are looked at; `notes` and `left_out` say why others are not.
-    Rows without a label or a split are left out by name. `classes` are the names in their order where a list of them is
-    given. Raises DataError when no row is left, for a label that is not among `classes`, and for a weight that is none.
+    `table` has `label` and may have `split`, `group`, `weight`, and `path` (large_binary), by which repeated rows are
+    recognised. Only `usable` rows, bool (N,), are considered; `notes` and `left_out` say why others are not. Rows
+    without a label or a split are left out by name. `classes` are the names in order, if a list of them was given.
+    Raises DataError if no row is left, for a label that is not in `classes`, and for an invalid weight.
     """
     import pyarrow
     import pyarrow.compute
@@ -135,7 +136,7 @@ def arrange_rows(
             if blank.any():
                 of_blank = {source.name(row): f"it has no {role}" for row in np.flatnonzero(blank).tolist()}
                 notes.append(
-                    f"{int(blank.sum()):,} of {len(table):,} row(s) of {name} have no {role} and were left out "
+                    f"{int(blank.sum()):,} of {counted(len(table), 'row')} of {name} left out: no {role} "
                     f"({first_three(list(of_blank))})"
                 )
                 left_out |= of_blank
@@ -156,8 +157,8 @@ def arrange_rows(
     strangers = rows[labels[rows] < 0]
     if len(strangers):
         raise DataError(
-            f"expected a label among the {len(order)} classes of {name}, got {words[numbers[strangers[0]]]!r} in "
-            f"row {strangers[0]}: mend the label or the list of classes"
+            f"expected a label among the {counted(len(order), 'class', 'classes')} of {name}, got "
+            f"{words[numbers[strangers[0]]]!r} in row {strangers[0]}: correct the label or the list of classes"
         )
     groups = _groups(table["group"]) if "group" in table.column_names else None
     weights = _weights(table["weight"], rows, name) if "weight" in table.column_names else None
@@ -180,13 +181,13 @@ def first_three(names: Sequence[str]) -> str:
 
 
 def _encode(column: pyarrow.ChunkedArray) -> tuple[list[str], np.ndarray]:
-    """Each different text of a column once, and its number for every row, int64 (N,)."""
+    """The distinct texts of a column, and the number of each row's text, int64 (N,)."""
     encoded = column.combine_chunks().dictionary_encode()
     return encoded.dictionary.to_pylist(), encoded.indices.to_numpy().astype(np.int64)
 
 
 def _splits(table: pyarrow.Table, usable: np.ndarray, name: str) -> tuple[list[str], np.ndarray]:
-    """Names of splits, those that have rows, and the number of each row's split, int64 (N,), -1 for none."""
+    """The names of splits that have rows, and the number of each row's split, int64 (N,), -1 for none."""
     if "split" not in table.column_names:
         return [WHOLE], np.zeros(len(table), np.int64)
     words, numbers = _encode(table["split"])
@@ -195,7 +196,7 @@ def _splits(table: pyarrow.Table, usable: np.ndarray, name: str) -> tuple[list[s
     if WHOLE in used and len(used) > 1:
         raise DataError(
             f"expected splits such as train, val and test in {name}, got {WHOLE!r} beside "
-            f"{first_three(sorted(used - {WHOLE}))}: say of each row which split it is in"
+            f"{first_three(sorted(used - {WHOLE}))}: give the split of each row"
         )
     splits = [*(known for known in (TRAIN, VAL, TEST) if known in used), *sorted(used - {TRAIN, VAL, TEST})]
     position = {word: index for index, word in enumerate(splits)}
@@ -205,7 +206,7 @@ def _splits(table: pyarrow.Table, usable: np.ndarray, name: str) -> tuple[list[s
 def _drop_repeated(
     table: pyarrow.Table, split: np.ndarray, usable: np.ndarray, notes: list[str], name: str
 ) -> np.ndarray:
-    """The usable rows without those whose image is in the same split already, bool (N,); notes tell of them."""
+    """The usable rows except those whose image is already in the same split, bool (N,); notes say which."""
     rows = np.flatnonzero(usable)
     paths = table["path"].combine_chunks()
     image = paths.dictionary_encode().indices.to_numpy().astype(np.int64)[rows] * (split.max(initial=0) + 1)
@@ -231,17 +232,18 @@ def _drop_repeated(
         else:
             contradictions.append(f"{shown(row)}: {kept_label!r} and {label!r}")
     if copies:
-        notes.append(f"{len(copies):,} row(s) of {name} repeat another and were counted once ({first_three(copies)})")
+        one, many = f"row of {name} repeats another and counts", f"rows of {name} repeat others and count"
+        notes.append(f"{counted(len(copies), one, many)} once ({first_three(copies)})")
     if contradictions:
         notes.append(
-            f"{len(contradictions):,} row(s) of {name} give an image another label than a row before, which was kept "
-            f"({first_three(contradictions)})"
+            f"{counted(len(contradictions), f'row of {name} contradicts', f'rows of {name} contradict')} the label of "
+            f"an earlier one, which was kept ({first_three(contradictions)})"
         )
     return kept
 
 
 def _forgive(left_out: dict[str, str], source: Source, paths: pyarrow.ChunkedArray, usable: np.ndarray) -> None:
-    """An image that one row leaves out and another one keeps is not left out."""
+    """Take back from `left_out` the images that another row keeps."""
     import pyarrow.compute
 
     refused = np.flatnonzero(~usable)
@@ -253,13 +255,13 @@ def _forgive(left_out: dict[str, str], source: Source, paths: pyarrow.ChunkedArr
 
 
 def _groups(column: pyarrow.ChunkedArray) -> np.ndarray:
-    """The number of each row's group, int64 (N,); a row that names none is alone in one."""
+    """The number of each row's group, int64 (N,); a row that names none gets one of its own."""
     words, numbers = _encode(column)
     return np.where(np.array([not word for word in words])[numbers], len(words) + np.arange(len(numbers)), numbers)
 
 
 def _weights(column: pyarrow.ChunkedArray, rows: np.ndarray, name: str) -> np.ndarray:
-    """The weight of each of some rows, float32 (N,), 0 for the others."""
+    """The weights of some rows, float32 (N,), 0 for the others."""
     import pyarrow
 
     weights = np.zeros(len(column), np.float32)
@@ -275,7 +277,7 @@ def _weights(column: pyarrow.ChunkedArray, rows: np.ndarray, name: str) -> np.nd
         row = int(np.argmax(wrong))
         raise DataError(
             f"expected a weight of 0 or more in every row of {name}, got {texts[row].as_py()!r} in row {rows[row]}: "
-            "mend it"
+            "correct it"
         )
     return weights
 

@@ -1,6 +1,6 @@
 """A folder per class, with or without a folder per split above: `train/ants/1.jpg` or `ants/1.jpg`.
 
-Hidden files are passed over, links are followed, and a folder that was already visited is not entered again.
+Hidden files are ignored, links are followed, and a folder that was visited before is not entered again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Files:
-    """Images that are files of their own, at paths relative to a folder: bytes with `/`, large_binary (N,)."""
+    """Images in files of their own, at paths relative to a folder: bytes with `/`, large_binary (N,)."""
 
     def __init__(self, root: Path, paths: pyarrow.LargeBinaryArray) -> None:
         self.root = root
@@ -28,7 +28,7 @@ class Files:
 
     @classmethod
     def of(cls, paths: Iterable[Path | str], root: Path | None = None) -> Files:
-        """Files at paths that are absolute or relative to `root`, the working folder by default."""
+        """Files at paths that are absolute or relative to `root`, by default the working folder."""
         import pyarrow
 
         return cls(root or Path(), pyarrow.array([os.fsencode(path) for path in paths], pyarrow.large_binary()))
@@ -53,23 +53,23 @@ class Files:
 
 
 def read_file(path: Path) -> bytes:
-    """The bytes of an image. Raises OSError for what is no file, or has more than an image may have."""
+    """The bytes of an image. Raises OSError if it is no regular file or larger than an image may be."""
     from graft.images.decoding import MAX_BYTES
 
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         # A pipe or a device: reading it may never end.
-        raise OSError("expected a file, got something else under its name")
+        raise OSError("expected a regular file, got something else of that name")
     if status.st_size > MAX_BYTES:
         raise OSError(f"expected an image of at most {MAX_BYTES:,} bytes, got {status.st_size:,}")
     return path.read_bytes()
 
 
 def file_stamp(path: Path) -> str:
-    """Number, size and times of a file, a text that changes when its content does.
+    """The inode, size and times of a file: a text that changes when its content does.
 
-    The change time is in it beside the modification time, which unpacking and copying tools set back. The number tells
-    apart files of one size that were written within a tick of the clock.
+    The change time is included because unpacking and copying tools set back the modification time, the inode because
+    files of equal size may be written within one tick of the clock.
     """
     try:
         status = path.stat()
@@ -79,20 +79,20 @@ def file_stamp(path: Path) -> str:
 
 
 def read_folder(root: Path) -> Dataset:
-    """A Dataset from a folder of folders. Raises DataError when no class holds a file."""
+    """A Dataset from a folder of folders. Raises DataError if no class holds a file."""
     listing = list_folder(root)
     return arrange(listing, Files(root, listing.files))
 
 
 def list_folder(root: Path) -> Listing:
-    """What is in a folder; those below it that cannot be read are named in the notes. Raises DataError."""
+    """What is in a folder; notes name the folders in it that cannot be read. Raises DataError if it cannot itself."""
     import pyarrow
 
     notes: list[str] = []
 
     def failed(error: OSError) -> None:
         if Path(error.filename) == root:
-            raise DataError(f"expected a folder that can be read, got {root} ({error.strerror}): check its rights")
+            raise DataError(f"expected a folder that can be read, got {root} ({error.strerror}): check its permissions")
         notes.append(f"folder {error.filename} cannot be read ({error.strerror}) and was left out")
 
     prefix, chunks, folders = os.fsencode(root) + b"/", [], set()
@@ -107,17 +107,17 @@ def list_folder(root: Path) -> Listing:
 
 
 def files_below(folder: Path, failed: Callable[[OSError], None] | None = None) -> Iterator[Path]:
-    """Every file that is not hidden, at any depth, sorted by name within each folder; links are followed once.
+    """All files that are not hidden, at any depth, sorted by name within each folder; links are followed once.
 
-    `failed` is told of each folder that cannot be read; without it such folders are passed over.
+    `failed` is called for each folder that cannot be read; without it, such folders are skipped.
     """
     for parent, names in _walk(folder, failed):
         yield from (Path(parent, name) for name in names)
 
 
 def _walk(folder: Path, failed: Callable[[OSError], None] | None = None) -> Iterator[tuple[str, list[str]]]:
-    """Every folder at any depth with the names of its files, sorted, without what is hidden."""
-    # A link to a folder above leads to images that are counted elsewhere, perhaps under another class.
+    """All folders at any depth with the names of their files, sorted, except hidden ones."""
+    # A link to a folder above leads to images that are found elsewhere, perhaps under another class.
     seen = {_identity(above) for above in folder.absolute().parents}
     for parent, folders, files in os.walk(folder, onerror=failed, followlinks=True):
         identity = _identity(Path(parent))

@@ -1,7 +1,7 @@
-"""Datasets of the Hugging Face hub, `hf:owner/dataset[@revision][:config]`, through the package `datasets`.
+"""Datasets on the Hugging Face Hub, `hf:owner/dataset[@revision][:config]`, through the package `datasets`.
 
-They are fetched into that package's cache without a token, and no code of theirs is run. Images are read from its
-Arrow files as they were stored, and decoded here as those of any other source.
+They are fetched into that package's cache without a token, and none of their code is run. Images are read from its
+Arrow files as they were stored, and decoded like those of any other source.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _NAME = re.compile(r"^hf:(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[^:@]+))?(:(?P<
 
 
 class Cells:
-    """Images in a column of one split, structs of bytes and of a path that counts where there are no bytes."""
+    """Images in a column of one split: structs of bytes and a path, which counts if there are no bytes."""
 
     def __init__(self, label: str, column: pyarrow.ChunkedArray, stamp: str) -> None:
         self.label = label
@@ -52,14 +52,15 @@ class Cells:
 
 
 def read_hub_dataset(address: str, group: str | None = None) -> Dataset:
-    """A Dataset from `hf:owner/dataset`, all its splits. `group` names the column of groups, `group` by default.
+    """A Dataset from `hf:owner/dataset`, with all its splits. `group` names the column of groups, by default `group`.
 
-    Raises DataError for an address or a dataset that is none of images with labels, FetchError when it cannot be had.
+    Raises DataError for a malformed address or a dataset without labelled images, FetchError if it cannot be had.
     """
     match = _NAME.match(address)
     if match is None:
         raise DataError(
-            f"expected hf:owner/dataset, hf:owner/dataset@revision or hf:owner/dataset:config, got {address!r}: mend it"
+            f"expected hf:owner/dataset, hf:owner/dataset@revision or hf:owner/dataset:config, got {address!r}: "
+            "correct it"
         )
     try:
         import datasets
@@ -70,7 +71,7 @@ def read_hub_dataset(address: str, group: str | None = None) -> Dataset:
         ) from None
     try:
         splits = datasets.load_dataset(match["name"], match["config"], revision=match["revision"], token=False)
-    except Exception as error:  # of the network, of the hub, of the files: each has errors of its own
+    except Exception as error:  # the network, the Hub and the files have errors of their own
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise FetchError(
             f"expected to fetch {address}, got {type(error).__name__} ({reason}): check the name and the "
@@ -80,7 +81,7 @@ def read_hub_dataset(address: str, group: str | None = None) -> Dataset:
 
 
 def arrange_splits(address: str, splits: Any, group: str | None = None) -> Dataset:
-    """A Dataset from a `datasets.DatasetDict`. Raises DataError when it has no images or no labels."""
+    """A Dataset from a `datasets.DatasetDict`. Raises DataError if it has no images or no labels."""
     import pyarrow
 
     sources, tables, declared = [], [], None

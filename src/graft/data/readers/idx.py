@@ -1,6 +1,6 @@
 """IDX files, the format of MNIST: `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-…`, gzipped or not.
 
-A file is two zero bytes, a type code (8 = uint8), the number of axes, each axis as a big-endian uint32, then the data.
+A file is two zero bytes, a type code (8 for uint8), the number of axes, each axis as a big-endian uint32, and the data.
 LeCun, Cortes and Burges, "The MNIST database of handwritten digits".
 """
 
@@ -16,6 +16,7 @@ from graft.data.dataset import TEST, WHOLE, Dataset, Images
 from graft.data.readers.folder import file_stamp
 from graft.data.readers.tree import split_in_name
 from graft.errors import DataError
+from graft.words import counted
 
 _NAME = re.compile(r"^(?P<split>.*?)[-_.]?(?P<what>images|labels)[-_.]idx(?P<axes>\d)[-_.]ubyte(\.gz)?$")
 
@@ -52,14 +53,14 @@ def is_idx(path: Path) -> bool:
 
 
 def _match(path: Path) -> re.Match[str] | None:
-    # Hidden files are passed over, as in a folder of images: archives made on a Mac bring `._train-images…` along.
+    # Hidden files are ignored, as in a folder of images: archives made on a Mac bring `._train-images…` along.
     return None if path.name.startswith(".") else _NAME.match(path.name)
 
 
 def read_idx(path: Path) -> Dataset:
-    """A Dataset from a folder of image and label files in pairs, or from the pair that `path` belongs to.
+    """A Dataset from a folder of pairs of image and label files, or from the pair that `path` belongs to.
 
-    Raises DataError for a file without its partner, or one that is no IDX file, cut off, or of images without pixels.
+    Raises DataError for a file without its partner, and for one that is no IDX file, cut off, or has no pixels.
     """
     folder = path if path.is_dir() else path.parent
     pairs: dict[str, dict[str, Path]] = {}
@@ -93,7 +94,7 @@ def read_idx(path: Path) -> Dataset:
         if len(images) != len(labels):
             raise DataError(
                 f"expected as many labels as images, got {len(labels):,} in {pair['labels'].name} and "
-                f"{len(images):,} in {pair['images'].name}: check that both files are of one set"
+                f"{len(images):,} in {pair['images'].name}: check that both files belong together"
             )
         arrays[split] = (Pixels(images, pair["images"].name, file_stamp(pair["images"])), labels)
     numbers = sorted({int(label) for _, labels in arrays.values() for label in np.unique(labels)})
@@ -120,12 +121,14 @@ def _read(path: Path, axes: tuple[int, ...]) -> np.ndarray:
         raise DataError(f"expected an IDX file, got {path} ({error}): fetch it again") from None
     if len(data) < 4 or data[:3] != b"\x00\x00\x08" or data[3] not in axes:
         raise DataError(
-            f"expected an IDX file of bytes with {axes[0]} axes, got {path.name}: it begins with {data[:4]!r}"
+            f"expected an IDX file of bytes with {counted(axes[0], 'axis', 'axes')}, got {path.name}, which begins "
+            f"with {data[:4]!r}: fetch it again"
         )
     shape = tuple(int(size) for size in np.frombuffer(data, ">u4", data[3], 4)) if len(data) >= 4 + 4 * data[3] else ()
     start = 4 + 4 * data[3]
     if not shape or len(data) != start + math.prod(shape):
         raise DataError(
-            f"expected {path.name} to hold {shape} bytes of data, got {len(data) - start:,}: it was cut off"
+            f"expected {path.name} to hold {shape} bytes of data, got {len(data) - start:,}: it is cut off, fetch it "
+            "again"
         )
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)

@@ -1,7 +1,7 @@
 """Hugging Face's imagefolder: images with a `metadata.csv` beside them, in DATA or in each folder of a split.
 
-The table, which may be `metadata.jsonl` or `metadata.parquet` too, has the columns `file_name` and `label`. Without a
-column of labels the folders tell the classes, as anywhere else.
+The table, which may also be `metadata.jsonl` or `metadata.parquet`, has the columns `file_name` and `label`. Without a
+column of labels, the folders are the classes, as elsewhere.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from graft.data.readers.columns import find_columns, first_three, join_tables
 from graft.data.readers.folder import Files, list_folder
 from graft.data.readers.table import arrange_table, column_names, read_columns, starting_from
 from graft.data.readers.tree import SPLIT_FOLDERS
+from graft.words import counted
 
 if TYPE_CHECKING:
     import pyarrow
@@ -39,7 +40,7 @@ def read_imagefolder(path: Path, group: str | None = None) -> Dataset:
 
 
 def _tables(path: Path) -> Iterator[tuple[Path, str]]:
-    """Every table of metadata with the split that it is for."""
+    """Each table of metadata with its split."""
     found = next((path / name for name in _NAMES if (path / name).is_file()), None)
     if found:
         yield found, WHOLE
@@ -52,7 +53,7 @@ def _tables(path: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _by_folder(table: pyarrow.Table) -> pyarrow.Table:
-    """With the outermost folder of each path as its split where the table names none and all these are splits."""
+    """With the outermost folder of each path as its split, if the table has no splits and all of these are some."""
     import pyarrow.compute
 
     if "split" in table.column_names:
@@ -63,7 +64,7 @@ def _by_folder(table: pyarrow.Table) -> pyarrow.Table:
 
 
 def _with_strangers(dataset: Dataset, root: Path, tables: list[Path]) -> Dataset:
-    """The dataset with the files that its tables do not name as left out."""
+    """The dataset with the files that no table names in `left_out`."""
     import pyarrow
     import pyarrow.compute
 
@@ -77,8 +78,8 @@ def _with_strangers(dataset: Dataset, root: Path, tables: list[Path]) -> Dataset
     notes = [*dataset.notes, *listing.notes]
     if names:
         notes.append(
-            f"{len(names):,} file(s) in {root.name} are not named by its metadata and were left out "
-            f"({first_three(names)})"
+            f"{counted(len(names), 'file')} in {root.name} left out: the metadata does not name "
+            f"{'it' if len(names) == 1 else 'them'} ({first_three(names)})"
         )
     return replace(
         dataset, notes=tuple(notes), left_out={**dataset.left_out, **dict.fromkeys(names, "no table names it")}

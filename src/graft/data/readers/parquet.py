@@ -1,9 +1,9 @@
 """Parquet files with embedded images: a column of structs with `bytes`, or `image` of bytes, and one of labels.
 
-The layout that image datasets on Hugging Face have. Class names come from the schema's metadata: a JSON list under
-`classes`, or the label feature under `huggingface`; failing both, the labels themselves are the names. Numbers count in
-the list of their own file, so files that list the classes in different orders agree. Files with paths in place of
-images are manifests, and go the way of these.
+This is the layout of image datasets on the Hugging Face Hub. Class names come from the metadata of the schema: a JSON
+list under `classes`, or the label feature under `huggingface`; failing both, the labels themselves are the names.
+Numbers index the list of their own file, so files that list the classes in different orders agree. Files with paths
+instead of images are manifests, and are read as such.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     import pyarrow
     import pyarrow.parquet
 
-# Row groups stay in memory up to this many bytes: small sets are read from the disk once.
+# Row groups stay in memory up to this many bytes: small datasets are read from disk once.
 _KEPT_BYTES = 2**30
 
 
 @dataclass(frozen=True)
 class _File:
-    """One Parquet file with embedded images, which are in the leaf `column`: `image.bytes`."""
+    """A Parquet file with embedded images in the leaf `column`, such as `image.bytes`."""
 
     path: Path
     metadata: pyarrow.parquet.FileMetaData
@@ -47,9 +47,9 @@ class _File:
 class Rows:
     """Images in a column of Parquet files, one file after the other.
 
-    A row group is read when an image in it is asked for and kept for the next ones, while the kept ones fit in
-    `kept_bytes`. Read in order, or from a set that fits, every group is read once; in any other order, a set that is
-    larger is read slowly, the more so the larger its row groups are.
+    A row group is read when one of its images is asked for, and kept while all kept ones fit in `kept_bytes`. In order,
+    or if all of them fit, each group is read once; in any other order, larger data are read slowly, the more so the
+    larger the row groups are.
     """
 
     def __init__(self, root: Path, files: list[_File], kept_bytes: int = _KEPT_BYTES) -> None:
@@ -91,7 +91,7 @@ class Rows:
         kept = self._kept.get(number)
         if kept is not None:
             return kept
-        # One thread reads; the others mostly want the same group, and those that want a kept one do not come here.
+        # One thread reads; the others mostly want the same group, and those that want a kept one do not get here.
         with self._reading:
             if number not in self._kept:
                 column = _read_group(*self.groups[number])
@@ -107,8 +107,8 @@ class Rows:
 def read_parquet(path: Path, group: str | None = None) -> Dataset:
     """A Dataset from one Parquet file or a folder of them, named by split: `train.parquet`, `test-00000-of-00002…`.
 
-    A column `split` has more weight than the file's name. `group` names the column that tells groups, `group` by
-    default. Raises DataError for a file that is no Parquet, lacks a column, or has labels out of range.
+    A column `split` takes precedence over the name of the file. `group` names the column of groups, by default `group`.
+    Raises DataError for a file that is not Parquet, lacks a column, or has labels out of range.
     """
     files = sorted(file for file in path.rglob("*.parquet") if file.is_file()) if path.is_dir() else [path]
     if not files:
@@ -145,7 +145,7 @@ def _joined(tables: list[pyarrow.Table], files: list[Path], path: Path) -> pyarr
 
 
 def _open(path: Path, group: str | None) -> tuple[_File, pyarrow.Table] | None:
-    """A file and its columns but for the images, or None when no column holds any."""
+    """A file and its columns other than the images, or None if no column holds images."""
     import pyarrow
     import pyarrow.parquet
 
@@ -163,14 +163,14 @@ def _open(path: Path, group: str | None) -> tuple[_File, pyarrow.Table] | None:
         table = opened.read(columns=[schema.names[place] for place in set(found.values())])
         names = {role: schema.names[place] for role, place in found.items()}
         texts = {role: as_text(table[name], f"the column {name!r} of {path.name}") for role, name in names.items()}
-        # As it is: a number counts in a list of classes, its spelling does not.
+        # Not as text, since a number may index a list of classes.
         texts["label"] = table[names["label"]]
         classes = _declared_classes(schema, names["label"])
         return _File(path, opened.metadata, column, classes), pyarrow.table(texts)
 
 
 def _image_column(schema: pyarrow.Schema) -> str | None:
-    """The leaf that holds the images: of `image`, or of the first column of structs with `bytes`."""
+    """The leaf that holds the images: in `image`, or in the first column of structs with `bytes`."""
     import pyarrow
 
     def is_bytes(kind: pyarrow.DataType) -> bool:
@@ -238,6 +238,6 @@ def _declared_classes(schema: pyarrow.Schema, label: str) -> list[str] | None:
 
 
 def _with_names(table: pyarrow.Table, classes: list[str] | None, name: str) -> pyarrow.Table:
-    """The same columns with names as labels."""
+    """The same columns with labels as names."""
     labels = names_of_labels(table["label"], classes, name)
     return table.set_column(table.column_names.index("label"), "label", labels)

@@ -1,4 +1,4 @@
-"""Images at addresses, `https://…` or `s3://…`, read through fsspec when they are needed and kept nowhere."""
+"""Images at addresses, `https://…` or `s3://…`, read through fsspec when they are needed, and not kept."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 # A letter before a colon may be a drive, so a scheme has two or more.
 SCHEME = r"^[A-Za-z][A-Za-z0-9+.-]+://"
 _HTTP = ("http", "https")
-# A web server that is silent for longer is given up, and its image skipped and named.
+# A web server that takes longer is given up; its image is skipped and named.
 SECONDS = 60
 
 
 class Addresses(Files):
-    """Images at addresses, and files at paths absolute or relative to a folder: large_binary (N,).
+    """Images at addresses, and in files at paths absolute or relative to a folder: large_binary (N,).
 
-    Raises DataError for a scheme that fsspec does not know, or whose package is not installed.
+    Raises DataError for a scheme that fsspec does not know or whose package is not installed.
     """
 
     def __init__(self, root: Path, paths: pyarrow.LargeBinaryArray) -> None:
         import pyarrow.compute
 
         super().__init__(root, paths)
-        # One per host or bucket, made here: fsspec would make another for every thread that asks for one.
+        # One per host or bucket, made here, since fsspec would make another for each thread that asks.
         hosts = pyarrow.compute.extract_regex(paths, f"(?P<host>{SCHEME}[^/]*)").field("host").unique().to_pylist()
         self.systems = {_system_key(host): _file_system(host) for host in map(os.fsdecode, filter(None, hosts))}
 
@@ -46,7 +46,7 @@ class Addresses(Files):
             return super().read(row)
         try:
             data = _fetch(system, address, MAX_BYTES + 1)
-        except Exception as error:  # every scheme has errors of its own, few of which are OSError
+        except Exception as error:  # each scheme has errors of its own, few of which are OSError
             reason = f"{type(error).__name__}: {error}".rstrip(": ").splitlines()[0]
             raise OSError(f"{address} could not be fetched ({reason})") from None
         if len(data) > MAX_BYTES:
@@ -54,13 +54,13 @@ class Addresses(Files):
         return data
 
     def stamp(self, row: int) -> str:
-        # To ask for size and time would take as long as to fetch the image.
+        # Asking for size and time would take as long as fetching the image.
         key = self.key(row)
         return key if _system_key(key) in self.systems else super().stamp(row)
 
 
 def _system_key(address: str) -> str:
-    """What addresses that one file system reads have in common: scheme and host, or for the web the scheme alone."""
+    """What addresses of one file system have in common: scheme and host, or for the web the scheme alone."""
     scheme, _, rest = address.partition("://")
     scheme = scheme.lower()
     return f"{scheme}://" if scheme in _HTTP else f"{scheme}://{rest.partition('/')[0]}"
@@ -75,11 +75,12 @@ def _file_system(host: str) -> Any:
     except ImportError as error:
         raise DataError(
             f"expected a package that reads {scheme}:// addresses, got none ({error}): install it, or fetch the "
-            "images and name their files"
+            "images and give the paths of their files"
         ) from None
     except ValueError as error:
         raise DataError(
-            f"expected addresses such as https:// or s3://, got {host} ({error}): fetch the images and name their files"
+            f"expected addresses such as https:// or s3://, got {host} ({error}): fetch the images and give the paths "
+            "of their files"
         ) from None
     except Exception as error:
         raise DataError(
@@ -98,7 +99,7 @@ def _options(scheme: str) -> dict[str, Any]:
 def _fetch(system: Any, address: str, most: int) -> bytes:
     """The first `most` bytes at an address, or all of them."""
     if address.lower().startswith(_HTTP):
-        # As a stream: servers need not heed a range, and one that asks for a size first asks twice.
+        # As a stream: servers need not honour a range, and asking for the size first would be a second request.
         data = bytearray()
         with system.open(address, "rb", block_size=0, size=most) as stream:
             while len(data) < most and (part := stream.read(most - len(data))):

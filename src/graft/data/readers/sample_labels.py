@@ -7,7 +7,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-# Each in the order in which they are asked.
+from graft.words import counted
+
+# Endings, keys and files, in the order in which they are tried.
 LABELS = (b"cls", b"json", b"txt")
 _LABEL_KEYS = ("label", "class", "cls")
 _LISTS = ("classes.txt", "classes.json", "labels.txt", "classnames.txt", "_info.json", "dataset_info.json")
@@ -15,7 +17,7 @@ _LIST_KEYS = ("classes", "names", "class_names", "labels", "label_names")
 
 
 def label_of(labels: dict[bytes, bytes]) -> tuple[str, str]:
-    """The label of a sample as text, or an empty one and the reason. Whole numbers have no leading zeros."""
+    """The label of a sample as text, whole numbers without leading zeros; or an empty text and the reason."""
     reason = "it has no label"
     for ending in LABELS:
         if ending not in labels:
@@ -32,16 +34,16 @@ def label_of(labels: dict[bytes, bytes]) -> tuple[str, str]:
         text = str(value).strip()
         if text.isascii() and text.isdigit():
             text = text.lstrip("0") or "0"
-        # -1 stands for no label, as it does in datasets on Hugging Face.
+        # -1 stands for no label, as in datasets on the Hugging Face Hub.
         if text and text != "-1":
             return text, ""
     return "", reason
 
 
 def names_of(words: list[str], root: Path) -> tuple[list[str], tuple[str, ...] | None, list[str]]:
-    """The names that labels stand for, all names of the list that was used, if one was, and notes.
+    """The names that labels stand for, all names of the list that was used, if any, and notes.
 
-    A list is used when all labels are whole numbers and it reaches to the largest.
+    A list is used if all labels are whole numbers and it is long enough for the largest.
     """
     notes: list[str] = []
     if all(word.isascii() and word.isdigit() for word in words):
@@ -49,17 +51,18 @@ def names_of(words: list[str], root: Path) -> tuple[list[str], tuple[str, ...] |
         for file in _LISTS:
             listed = _list_in(root / file)
             if len(listed) > largest:
-                # One word may name two classes, as `crane` does in ImageNet.
+                # Two classes may have the same name, as the cranes of ImageNet do.
                 often = Counter(listed)
                 names = [f"{name} ({number})" if often[name] > 1 else name for number, name in enumerate(listed)]
                 return [names[int(word)] for word in words], tuple(names), notes
             if listed:
-                notes.append(f"{file} lists {len(listed):,} classes, and labels reach {largest}: it was not used")
+                listing = counted(len(listed), "class", "classes")
+                notes.append(f"{file} lists {listing} but the labels go up to {largest}: it was not used")
     return words, None, notes
 
 
 def _list_in(file: Path) -> list[str]:
-    """The class names in a file, one a line or as JSON; none where there is no such file or it holds something else."""
+    """The class names in a file, one per line or as JSON; none if there is no such file or it holds something else."""
     try:
         text = file.read_text("utf-8-sig")
         if file.suffix == ".txt":

@@ -1,7 +1,7 @@
-"""Manifests: a row per image with its path and its label, as CSV, TSV, JSON lines or Parquet.
+"""Manifests: a row per image with its path and label, as CSV, TSV, JSON lines or Parquet.
 
-Columns `path`, `label` and, where there are any, `split`, `group` and `weight`; `columns.SPELLINGS` has the other names
-that they may have. Paths are relative to the manifest's folder, absolute, or addresses (`https://…`, `s3://…`).
+The columns are `path`, `label` and optionally `split`, `group` and `weight`; `columns.SPELLINGS` has other names for
+them. Paths are relative to the folder of the manifest, absolute, or addresses (`https://…`, `s3://…`).
 """
 
 from __future__ import annotations
@@ -21,21 +21,22 @@ from graft.data.readers.columns import arrange_rows, as_text, find_columns, firs
 from graft.data.readers.folder import Files
 from graft.data.readers.remote import SCHEME, Addresses
 from graft.errors import DataError
+from graft.words import counted
 
 if TYPE_CHECKING:
     import pyarrow
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
 _SEPARATORS = (",", ";", "\t")
-# Asking the system for one file takes about as long as listing ten: a folder with fewer rows than this is not listed.
+# Asking the system about one file takes about as long as listing ten, so a folder with fewer rows is not listed.
 _WORTH_LISTING = 100
 
 
 def read_table(path: Path, group: str | None = None) -> Dataset:
-    """A Dataset from a manifest. `group` names the column that tells groups, `group` by default.
+    """A Dataset from a manifest. `group` names the column of groups, by default `group`.
 
-    Files that are not there, and rows without path, label or split, are left out by name. Raises DataError for a table
-    that cannot be read, or that no image is left of.
+    Missing files, and rows without path, label or split, are left out by name. Raises DataError for a table that cannot
+    be read or of which no image is left.
     """
     return arrange_table(path.stem, path.parent, read_columns(path, group))
 
@@ -53,18 +54,18 @@ def arrange_table(name: str, root: Path, table: pyarrow.Table) -> Dataset:
     left_out: dict[str, str] = {}
     if not named.all():
         unnamed = np.flatnonzero(~named).tolist()
-        notes.append(f"{len(unnamed):,} of {len(table):,} row(s) of {name} have no path and were left out")
+        notes.append(f"{len(unnamed):,} of {counted(len(table), 'row')} of {name} left out: no path")
         left_out |= {f"{name}, row {row}": "it has no path" for row in unnamed}
     missing = np.flatnonzero(named & ~there).tolist()
     if missing:
         if not there.any():
             raise DataError(
                 f"expected the images that {name} names below {root}, got none of {len(missing):,}; there is no "
-                f"{source.name(missing[0])!r}: move the table to the folder that its paths start from, or mend them"
+                f"{source.name(missing[0])!r}: move the table to the folder that its paths start from, or correct them"
             )
         files = {source.name(row): "no such file" for row in missing}
         notes.append(
-            f"{len(files):,} file(s) that {name} names do not exist and were left out ({first_three(list(files))})"
+            f"{counted(len(files), 'file')} that {name} names left out: no such file ({first_three(list(files))})"
         )
         left_out |= files
     table = table.set_column(table.column_names.index("path"), "path", paths)
@@ -72,7 +73,7 @@ def arrange_table(name: str, root: Path, table: pyarrow.Table) -> Dataset:
 
 
 def read_columns(path: Path, group: str | None = None) -> pyarrow.Table:
-    """The columns of a manifest by what they say: `path` as large_binary, the others as `as_text` gives them."""
+    """The columns of a manifest by their roles: `path` as large_binary, the others as `as_text` gives them."""
     import pyarrow
 
     with _reading(path):
@@ -90,7 +91,7 @@ def read_columns(path: Path, group: str | None = None) -> pyarrow.Table:
 
 
 def column_names(path: Path) -> list[str]:
-    """The names of a manifest's columns. Raises DataError for what is no table."""
+    """The names of the columns of a manifest. Raises DataError if it is no table."""
     with _reading(path):
         if path.suffix.lower() == ".parquet":
             import pyarrow.parquet
@@ -111,13 +112,13 @@ def _reading(path: Path) -> Iterator[None]:
     except (pyarrow.ArrowException, OSError, csv.Error, UnicodeDecodeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise DataError(
-            f"expected a table with as many cells in every row as in its first, in UTF-8, got {path} ({reason}): mend "
-            "it or save it again"
+            f"expected a table with as many cells in every row as in its first, in UTF-8, got {path} ({reason}): "
+            "correct it or save it again"
         ) from None
 
 
 def starting_from(table: pyarrow.Table, folder: Path) -> pyarrow.Table:
-    """The same columns with paths that were relative to `folder` relative to what that is relative to."""
+    """The same columns with `folder` put before relative paths."""
     import pyarrow
     import pyarrow.compute
 
@@ -146,7 +147,7 @@ def _read_csv(path: Path, found: dict[str, int]) -> pyarrow.Table:
     with pyarrow.OSFile(os.fsencode(path)) as file:
         table = pyarrow.csv.read_csv(
             file,
-            # A block holds a whole row, and cells may be long.
+            # A block has to hold a whole row, and cells may be long.
             pyarrow.csv.ReadOptions(column_names=numbers, skip_rows_after_names=1, block_size=2**23),
             pyarrow.csv.ParseOptions(delimiter=separator, newlines_in_values=True),
             pyarrow.csv.ConvertOptions(
@@ -158,10 +159,10 @@ def _read_csv(path: Path, found: dict[str, int]) -> pyarrow.Table:
 
 
 def _csv_header(path: Path) -> tuple[list[str], str, bool]:
-    """The names in the first row, what separates them, and whether no other row follows."""
+    """The names in the first row, their separator, and whether no other row follows."""
     found = []
     for separator in _SEPARATORS:
-        # Some programs put a mark before UTF-8. Rows below may have names of files in any encoding.
+        # Some programs begin UTF-8 with a byte order mark. Rows below may name files in any encoding.
         with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
             names = next(csv.reader(file, delimiter=separator), [])
             found.append((names, separator, not any(line.strip() for line in file)))
@@ -183,7 +184,7 @@ def _read_json_lines(path: Path, found: dict[str, int]) -> pyarrow.Table:
 
 
 def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    # Numbers keep the spelling that they have.
+    # Numbers keep their spelling.
     decoder = json.JSONDecoder(parse_int=str, parse_float=str)
     with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, 1):
@@ -195,7 +196,7 @@ def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
                 if not isinstance(row, dict):
                     raise DataError(
                         f"expected a JSON object in every line of {path.name}, got {line.strip()[:60]!r} in line "
-                        f"{number}: mend it"
+                        f"{number}: correct it"
                     )
                 yield row
 
@@ -223,9 +224,9 @@ def _as_path(column: pyarrow.ChunkedArray, path: Path) -> pyarrow.ChunkedArray:
 
 
 def _locate(root: Path, paths: pyarrow.LargeBinaryArray) -> tuple[pyarrow.LargeBinaryArray, np.ndarray]:
-    """Paths as the files below `root` are called, and which of them exist, bool (N,).
+    """Paths as the files below `root` are spelled, and which of them exist, bool (N,).
 
-    A path of which there is no file is tried without blanks around it, and with slashes for Windows' backslashes.
+    A path without a file is tried again without surrounding spaces, and with slashes in place of backslashes.
     """
     import pyarrow.compute
 
@@ -253,11 +254,11 @@ def _below(folder: bytes, names: pyarrow.LargeBinaryArray) -> pyarrow.LargeBinar
 
 
 def _exist(root: Path, paths: pyarrow.LargeBinaryArray) -> np.ndarray:
-    """Which paths below `root` lead to anything, bool (N,)."""
+    """Which paths below `root` exist, bool (N,)."""
     import pyarrow
     import pyarrow.compute
 
-    # By os.path: as a Path, each of a million files would take three times as long.
+    # With os.path: as a Path, each of a million files would take three times as long.
     start = os.fsencode(root)
     folders = pyarrow.compute.replace_substring_regex(paths, "[^/]*$", "").dictionary_encode()
     of_row = folders.indices.to_numpy()
@@ -275,9 +276,9 @@ def _exist(root: Path, paths: pyarrow.LargeBinaryArray) -> np.ndarray:
 
 
 def _list(folder: bytes) -> tuple[list[bytes], bool]:
-    """The names in a folder, and whether a file that is not among them is not there.
+    """The names in a folder, and whether a file that is not among them certainly does not exist.
 
-    It may be there where the list cannot be had, or where a disk does not tell capitals from small letters.
+    It may exist if the folder cannot be listed, or if its disk ignores the case of names.
     """
     try:
         names = os.listdir(folder)  # noqa: PTH208

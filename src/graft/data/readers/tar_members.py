@@ -1,7 +1,7 @@
-"""The members of a tar file, in order, by Python's tarfile.
+"""The members of a tar file, in order, through Python's tarfile.
 
-It ends without a word at a header that makes no sense, and keeps an object for each member: here it is asked for one
-after the other, and what it left is looked at.
+That stops silently at a header that makes no sense, and keeps an object for each member. So it is asked for one member
+at a time, and what follows the last one is checked.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ FILE, FOLDER, HARD_LINK, SYMBOLIC_LINK, OTHER = (
     "neither file nor folder",
 )
 _KINDS = {tarfile.DIRTYPE: FOLDER, tarfile.LNKTYPE: HARD_LINK, tarfile.SYMTYPE: SYMBOLIC_LINK}
-# tarfile passes on what comes of numbers and texts that make no sense, such as an offset that no file has.
+# tarfile lets through what senseless numbers and texts lead to, such as an offset that no file has.
 _NONSENSE = (tarfile.TarError, ValueError, OverflowError, RecursionError, *DAMAGE)
-# Names, extended headers and labels are shorter.
+# More than any name, extended header or label has.
 MOST_TEXT_BYTES = 2**20
 
 
 class Member(NamedTuple):
-    """One entry of an archive: its kind, where its content is, what a link leads to, and the content if asked for."""
+    """An entry of an archive: its kind, the place of its content, a link's target, and the content if asked for."""
 
     name: bytes
     kind: str
@@ -40,7 +40,7 @@ class Member(NamedTuple):
 
 
 class BrokenTarError(Exception):
-    """A tar file ends, or makes no sense any more, before its end: why, and in which member where that is known."""
+    """A tar file ends early or stops making sense: the reason, and the member if that is known."""
 
     def __init__(self, reason: str, member: bytes | None = None) -> None:
         super().__init__(reason)
@@ -48,13 +48,13 @@ class BrokenTarError(Exception):
         self.member = member
 
     def note(self, name: str, consequence: str) -> str:
-        """A sentence for the user on the file of that name."""
+        """A sentence for the user about the file of that name."""
         inside = "" if self.member is None else f", in the middle of {os.fsdecode(self.member)!r}"
         return f"{name} is not whole ({self.reason}{inside}): {consequence}, fetch it again"
 
 
 def looks_like_tar(path: Path) -> bool:
-    """Whether a file, compressed or not, begins with the header of a member, or is a tar file without any."""
+    """Whether a file, compressed or not, begins with the header of a member or is an empty tar file."""
     with open_content(path) as content:
         try:
             if _open_tar(content).next() is not None:
@@ -95,7 +95,7 @@ def members_of(
 
 
 def _open_tar(content: IO[bytes]) -> tarfile.TarFile:
-    """Raises BrokenTarError where no tar file begins."""
+    """Raises BrokenTarError if the content does not begin like a tar file."""
     bounded: Any = _Bounded(content)
     try:
         return tarfile.TarFile(fileobj=bounded, encoding="utf-8", errors="surrogateescape")
@@ -104,7 +104,7 @@ def _open_tar(content: IO[bytes]) -> tarfile.TarFile:
 
 
 class _Bounded:
-    """A file for tarfile, which reads names of any length that a header states, or all there is for less than none."""
+    """A file for tarfile, which would read a name of whatever length a header states, and everything if negative."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.seek, self.tell, self._read = file.seek, file.tell, file.read
@@ -116,7 +116,7 @@ class _Bounded:
 
 
 def _read(content: IO[bytes], info: tarfile.TarInfo, wanted: bool) -> bytes:
-    """The content of a member if it is wanted; at least up to its end. Raises EOFError where that is missing."""
+    """The content of a member if it is wanted, else nothing. Raises EOFError if its end is missing."""
     whole = wanted and info.size <= MOST_TEXT_BYTES
     length = info.size if whole else min(info.size, 1)
     content.seek(info.offset_data + info.size - length)

@@ -27,18 +27,19 @@ from graft.data.readers.sample_labels import LABELS, label_of, names_of
 from graft.data.readers.tar_members import FILE, FOLDER, BrokenTarError, members_of
 from graft.data.readers.tree import SPLIT_FOLDERS, split_in_name
 from graft.errors import DataError
+from graft.words import counted
 
 if TYPE_CHECKING:
     import pyarrow
 
 _SHARDS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 _IMAGES = frozenset(b"jpg jpeg jpe jfif png gif webp avif tif tiff jp2 bmp ppm pgm pbm pnm img image".split())
-# How much is looked at to see whether something is a folder of shards.
+# How much is examined to recognise a folder of shards.
 _FIRST_FILES, _FIRST_SHARDS, _FIRST_MEMBERS = 1000, 3, 32
 
 
 class Shards:
-    """Images in tar files: their paths, large_binary (N,), the file of each, its start and its size, int64 (N, 3)."""
+    """Images in tar files: their paths, large_binary (N,), and the file, start and size of each, int64 (N, 3)."""
 
     def __init__(
         self, names: list[str], contents: Contents, paths: pyarrow.LargeBinaryArray, places: np.ndarray
@@ -65,15 +66,15 @@ class Shards:
 
 
 def is_tar_shards(path: Path) -> bool:
-    """Whether `path` is a tar file, or a folder of them, in which an image stands beside its label."""
+    """Whether `path` is a tar file, or a folder of them, in which an image is next to its label."""
     return any(_has_labelled_image(shard) for shard in _shards(path)[:_FIRST_SHARDS])
 
 
 def read_tar_shards(path: Path) -> Dataset:
     """A Dataset from one shard or a folder of them, named by split: `train-000000.tar`, or `train/000000.tar`.
 
-    Shards that are cut off give the samples before that. Raises DataError when there is no sample with an image and a
-    label, and for shards that are named after no split beside others that are.
+    Of shards that are cut off, the samples before the cut are used. Raises DataError if no sample has an image and a
+    label, and if some shards are named after a split and others are not.
     """
     import pyarrow
 
@@ -94,7 +95,7 @@ def read_tar_shards(path: Path) -> Dataset:
         reasons = first_three(sorted(set(found.left_out.values())))
         raise DataError(
             f"expected images beside their labels in {path}, such as 0001.jpg and 0001.cls, got none in "
-            f"{len(files):,} shard(s){reasons and f' ({reasons})'}: pack them again"
+            f"{counted(len(files), 'shard')}{reasons and f' ({reasons})'}: pack them again"
         )
     words, classes, notes = names_of(list(found.words), root)
     places = np.frombuffer(found.places, np.int64).reshape(-1, 3)
@@ -112,7 +113,7 @@ def read_tar_shards(path: Path) -> Dataset:
 
 @dataclass
 class _Found:
-    """The images with a label in the shards so far, and what else there is."""
+    """The labelled images in the shards so far, and what else was found."""
 
     paths: Texts = field(default_factory=Texts)
     places: array[int] = field(default_factory=lambda: array("q"))
@@ -128,19 +129,20 @@ class _Found:
         if self.left_out:
             reasons = "; ".join(sorted(set(self.left_out.values()))[:3])
             notes.append(
-                f"{len(self.left_out):,} files of shards were left out ({reasons}): {first_three(list(self.left_out))}"
+                f"{counted(len(self.left_out), 'file')} in shards left out ({reasons}): "
+                f"{first_three(list(self.left_out))}"
             )
         if self.crowded:
             notes.append(
-                f"{len(self.crowded):,} samples have several images, of which the first by name is used: "
-                f"{first_three(self.crowded)}"
+                f"{counted(len(self.crowded), 'sample has', 'samples have')} several images, of which the first by "
+                f"name is used: {first_three(self.crowded)}"
             )
         return notes
 
 
 @dataclass
 class _Sample:
-    """The files with one key that were met so far: images with their places, and labels as they are."""
+    """The files with one key so far: images with their places, and labels as they are."""
 
     key: bytes
     first: bytes = b""
@@ -171,13 +173,14 @@ def _index(file: IO[bytes], number: int, shard: str, found: _Found) -> None:
         _add(sample, number, shard, found)
     except BrokenTarError as error:
         _add(sample, number, shard, found)
-        found.broken.append(error.note(shard, f"the {len(found.paths) - before:,} whole samples in it are used"))
+        used = counted(len(found.paths) - before, "whole sample before that is", "whole samples before that are")
+        found.broken.append(error.note(shard, f"{used} used"))
         if error.member is not None or len(found.paths) == before:
             found.left_out[_told_name(shard, error.member or b"")] = f"the shard is not whole: {error.reason}"
 
 
 def _add(sample: _Sample, number: int, shard: str, found: _Found) -> None:
-    """Add a sample that has an image and a label; leave out any other."""
+    """Add a sample if it has an image and a label, else leave it out by name."""
     if not sample.key:
         return
     path = min(sample.images, default=sample.first)
@@ -204,7 +207,7 @@ def _key_and_ending(path: bytes) -> tuple[bytes, bytes]:
 def _shards(path: Path) -> list[Path]:
     """The tar files at `path`: itself, or those in it and in its folders of splits, in order.
 
-    None where its folders of splits hold something else.
+    An empty list if its folders of splits hold something else.
     """
     if not path.is_dir():
         return [path] if path.name.lower().endswith(_SHARDS) else []
@@ -228,7 +231,7 @@ def _is_shard(name: str) -> bool:
 
 def _has_labelled_image(shard: Path) -> bool:
     images, labels = set(), set()
-    # What is wrong with it, reading it tells.
+    # Whatever is wrong with it comes up when it is read.
     with open_content(shard) as opened, suppress(BrokenTarError, DataError):
         for member in islice(members_of(opened, most=bomb_limit(shard)), _FIRST_MEMBERS):
             path = visible_path(member.name, shard.name)

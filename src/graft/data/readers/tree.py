@@ -1,7 +1,7 @@
-"""The rules of a tree of images, wherever it is kept: `ants/1.jpg`, or `train/ants/1.jpg` with a folder per split.
+"""The rules for a tree of images, wherever it is kept: `ants/1.jpg`, or `train/ants/1.jpg` with a folder per split.
 
-Every file counts as an image whatever its ending, since endings lie; one that cannot be decoded is skipped and named
-later. Whatever is under no class is left out by name.
+Every file counts as an image whatever its extension, since extensions lie; one that cannot be decoded is skipped and
+named later. Files outside any class folder are left out by name.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 
 from graft.data.dataset import TEST, TRAIN, VAL, WHOLE, Dataset, Images, Source, class_order
 from graft.errors import DataError
+from graft.words import counted
 
 if TYPE_CHECKING:
     import pyarrow
@@ -29,21 +30,21 @@ SPLIT_FOLDERS = {
     "test": TEST,
     "testing": TEST,
 }
-# The two outermost folders of a path, empty where there is none.
+# The two outermost folders of a path, empty if there is none.
 _FOLDERS = r"(?s)^(?:(?P<outer>[^/]*)/)?(?:(?P<inner>[^/]*)/)?"
 
 
 def split_in_name(name: str) -> str:
-    """The split that a file is named after, by the first of its words that means one: `train-00000`, `flowers_val2`."""
+    """The split that a file is named after, by the first word that means one: `train-00000`, `flowers_val2`."""
     words = re.findall("[a-z]+", name.lower())
     return next((SPLIT_FOLDERS[word] for word in words if word in SPLIT_FOLDERS), WHOLE)
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What is in a tree: paths of files relative to its root, with `/`, as bytes (large_binary) in any order.
+    """What is in a tree: paths of files relative to its root, with `/`, as bytes (large_binary), in any order.
 
-    `folders` are those at depth one and two, empty ones among them, as tuples of one or two names. Hidden files and
+    `folders` are those at depth one and two, including empty ones, as tuples of one or two names. Hidden files and
     folders are not listed.
     """
 
@@ -54,16 +55,16 @@ class Listing:
 
 
 def arrange(listing: Listing, source: Source) -> Dataset:
-    """A Dataset from a tree whose rows in `source` are those of `listing`; images are in the order of their paths.
+    """A Dataset from a tree; rows of `source` are those of `listing`. Images are in the order of their paths.
 
-    Raises DataError when no class holds a file.
+    Raises DataError if no class holds a file.
     """
     import pyarrow.compute
 
     parts = pyarrow.compute.extract_regex(listing.files, pattern=_FOLDERS)
     outer, inner = (_Names.of(parts.field(index)) for index in (0, 1))
     splits, others = _split_folders(listing, outer)
-    # By split the rows in it, bool (N,), and the column that names the class.
+    # The rows of each split, bool (N,), and the column of class names.
     if splits:
         label, within = inner, {split: outer.among([folder]) for folder, split in splits.items()}
     else:
@@ -80,8 +81,9 @@ def arrange(listing: Listing, source: Source) -> Dataset:
             of_strays = _named(source, strays, "it is in no class folder")
             shown = ", ".join(Path(name).name for name in list(of_strays)[:3])
             notes.append(
-                f"{listing.name}{'/' * bool(folder)}{folder}: {len(of_strays):,} file(s) outside any class folder were "
-                f"left out ({shown}{', …' if len(of_strays) > 3 else ''})"
+                f"{listing.name}{'/' * bool(folder)}{folder}: "
+                f"{counted(len(of_strays), 'file')} outside any class folder left out "
+                f"({shown}{', …' if len(of_strays) > 3 else ''})"
             )
             left_out |= of_strays
     within = {split: rows & ~unlabelled for split, rows in within.items()}
@@ -105,9 +107,9 @@ def arrange(listing: Listing, source: Source) -> Dataset:
 
 
 def _split_folders(listing: Listing, outer: _Names) -> tuple[dict[str, str], list[str]]:
-    """The split that each outermost folder stands for, none if they stand for classes; and the other folders.
+    """The split that each outermost folder stands for, empty if they stand for classes; and the other folders.
 
-    One class may be called `train` among others; a training folder beside another split is one.
+    A class may be called `train` among others; a folder `train` beside another split is a split.
     """
     folders = {parts[0] for parts in listing.folders} | {name for name in outer.names if name}
     splits = {name: SPLIT_FOLDERS[name.lower()] for name in sorted(folders) if name.lower() in SPLIT_FOLDERS}
@@ -116,14 +118,13 @@ def _split_folders(listing: Listing, outer: _Names) -> tuple[dict[str, str], lis
         return {}, others
     if len(set(splits.values())) < len(splits):
         raise DataError(
-            f"expected one folder per split in {listing.name}, got {', '.join(splits)}: merge the ones that mean the "
-            "same"
+            f"expected one folder per split in {listing.name}, got {', '.join(splits)}: merge those that mean the same"
         )
     return splits, others
 
 
 def _class_folders(listing: Listing, splits: dict[str, str]) -> set[tuple[str, str]]:
-    """Split and name of every folder that stands for a class, whether anything is in it or not."""
+    """The split and name of each folder that stands for a class, empty or not."""
     if splits:
         return {(splits[parts[0]], parts[1]) for parts in listing.folders if len(parts) == 2 and parts[0] in splits}
     return {(WHOLE, parts[0]) for parts in listing.folders if len(parts) == 1}
@@ -131,7 +132,7 @@ def _class_folders(listing: Listing, splits: dict[str, str]) -> set[tuple[str, s
 
 @dataclass(frozen=True)
 class _Names:
-    """A column of names: each different one once, and its number for every row, int32 (N,)."""
+    """A column of names: the distinct ones, and the number of each row's name, int32 (N,)."""
 
     names: list[str]
     numbers: np.ndarray
@@ -158,4 +159,5 @@ def _what_is_there(listing: Listing) -> str:
     outermost = {parts[0] for parts in listing.folders}
     if not outermost and not len(listing.files):
         return f"an empty folder ({listing.name})"
-    return f"{len(outermost)} folder(s) without images and {len(listing.files)} file(s) in {listing.name}"
+    found = f"{counted(len(outermost), 'folder')} without images and {counted(len(listing.files), 'file')}"
+    return f"{found} in {listing.name}"

@@ -1,6 +1,6 @@
-"""The members of a zip file, by Python's zipfile.
+"""The members of a zip file, through Python's zipfile.
 
-That expands all of a member that is compressed by bzip2 or LZMA, however much it is: of these none are read.
+Members compressed by bzip2 or LZMA are not read, because zipfile expands all of one, however large it is.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from graft.data.readers.expanding import BOMB_RATIO, bomb_limit
 from graft.data.readers.tar_members import FILE, FOLDER, Member
 from graft.errors import DataError
 
-# What zipfile raises for what is damaged.
+# What zipfile raises for damaged files.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError, OverflowError, RuntimeError)
 _ENCRYPTED, _UTF8, _UNIX = 0x2041, 0x0800, 3
-# What is in front of a member's content, at the least.
+# The least that precedes the content of a member.
 _LEAST_HEADER = 30
 
 
 class Zip:
-    """A zip file that stays open, for several threads."""
+    """An open zip file, for several threads."""
 
     def __init__(self, path: Path) -> None:
-        """Raises DataError for one that is not whole, encrypted or a bomb."""
+        """Raises DataError for a file that is incomplete, encrypted or a bomb."""
         self.path = path
         try:
             self._archive = zipfile.ZipFile(path)
@@ -43,7 +43,7 @@ class Zip:
         self._refuse_what_is_hostile()
 
     def members(self) -> Iterator[Member]:
-        """Every member, in the order of the directory. The place of one is what `read` takes."""
+        """Every member, in the order of the directory; its place is the argument of `read`."""
         for number, info in enumerate(self._infos):
             name = _name(info)
             kind = FOLDER if name.endswith(b"/") else FILE
@@ -52,7 +52,7 @@ class Zip:
             yield Member(name, kind, (number,))
 
     def read(self, number: int) -> bytes:
-        """The content of a member, never more than it says. Raises OSError."""
+        """The content of a member, never more than its stated size. Raises OSError."""
         from graft.images.decoding import MAX_BYTES
 
         info = self._infos[number]
@@ -63,7 +63,7 @@ class Zip:
                 f"expected a member that is stored or deflated, got method {info.compress_type}: zip it again"
             )
         try:
-            # zipfile counts its open members without a lock of its own.
+            # zipfile counts its open members without locking.
             with self._lock, self._archive.open(info) as member:
                 data = member.read(info.file_size)
         except _DAMAGE as error:
@@ -80,7 +80,7 @@ class Zip:
         if encrypted is not None:
             raise DataError(
                 f"expected a zip file that anyone can read, got {name}, in which {encrypted.filename!r} is encrypted: "
-                "make it again without a password"
+                "pack it again without a password"
             )
         most = bomb_limit(self.path)
         if sum(info.file_size for info in self._infos) > most:
@@ -102,7 +102,7 @@ class Zip:
 
 
 def _name(info: zipfile.ZipInfo) -> bytes:
-    """A name as UTF-8. Many tools forget to flag that it is, and old ones of Windows write its own separator."""
+    """A name in UTF-8. Many tools forget to flag it, and old ones on Windows write backslashes."""
     name = info.filename.encode()
     if not info.flag_bits & _UTF8:
         stored = info.filename.encode("cp437")
