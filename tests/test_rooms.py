@@ -12,7 +12,7 @@ SOURCE = Path(graft.__file__).parent
 PACKAGE = "graft"
 
 # The table of the design, section 4, as it stands, by level. A room imports itself freely.
-GROUND = ("errors", "files", "html", "progress", "seeding", "words")
+GROUND = ("errors", "files", "html", "names", "progress", "seeding", "words")
 LEVELS: tuple[dict[str, tuple[str, ...]], ...] = (
     {"images": (), "models": (), "accounting": (), "evaluation": ()},
     {"data": ("images",), "weights": ("models", "images")},
@@ -50,6 +50,7 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "files": set(),
     "html": set(),
+    "names": set(),
     "progress": set(),
     "seeding": set(),
     "words": set(),

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import mmap
 import os
 import shutil
@@ -27,6 +28,7 @@ from typing import IO, TYPE_CHECKING, Any
 from xxhash import xxh3_128
 
 from graft.errors import InputError
+from graft.names import plain
 from graft.progress import Reporter
 
 if TYPE_CHECKING:
@@ -236,10 +238,10 @@ def write_aside(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
 
 
 def write_table_aside(path: Path, write: Callable[[IO[str]], Any]) -> None:
-    """The same for a file of CSV, in which names need not be valid UTF-8. Raises OSError."""
+    """The same for a file of CSV. Raises OSError."""
 
     def encoded(file: IO[bytes]) -> None:
-        text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="")
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
         write(text)
         text.flush()
         text.detach()
@@ -254,5 +256,19 @@ def flush(file: IO[Any]) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Indented JSON, written aside and renamed."""
-    data = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-    write_aside(path, lambda file: file.write(data.encode()))
+    write_aside(path, lambda file: file.write(f"{json_text(value)}\n".encode()))
+
+
+def json_text(value: Any, indent: int | None = 2) -> str:
+    """JSON, with texts as `graft.names` writes them; a number that is not finite is null."""
+    return json.dumps(_for_json(value), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def _for_json(value: Any) -> Any:
+    if isinstance(value, str):
+        return plain(value)
+    if isinstance(value, dict):
+        return {_for_json(key): _for_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_for_json(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from graft.names import readable
+
 
 def escaped(value: object) -> str:
-    """`value` as text that is safe inside an element and inside a quoted attribute."""
-    # A file name need not be valid UTF-8, a page must be.
-    return escape(str(value).encode("utf-8", "backslashreplace").decode())
+    """`value` as text that is safe inside an element and a quoted attribute, as `graft.names` writes names."""
+    return escape(readable(str(value)))
 
 
 def table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:

@@ -8,19 +8,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from graft.names import readable
+
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.progress import Progress, TaskID
+    from rich.table import Table as RichTable
 
 
 @dataclass(frozen=True)
 class Table:
-    """Text in rows and columns; all columns but the first are numbers, or read as such."""
+    """Text in rows and columns; the columns numbered in `texts` hold words, the others figures."""
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     footer: tuple[str, ...] = ()
+    texts: tuple[int, ...] = (0,)
 
 
 class Step(Protocol):
@@ -56,7 +59,7 @@ def reporting(reporter: Reporter | None = None, quiet: bool = False) -> Iterator
     """`reporter`, or where there is none one that writes to stderr while the block runs.
 
     On a terminal and in a notebook steps are progress bars with the time left; elsewhere only notes and tables are
-    written. With `quiet` nothing is.
+    written. With `quiet` nothing is. All of it is written as `graft.names` says.
     """
     if reporter is not None or quiet:
         yield reporter or Reporter()
@@ -65,20 +68,25 @@ def reporting(reporter: Reporter | None = None, quiet: bool = False) -> Iterator
 
     console = Console(stderr=True)
     if not (console.is_terminal or console.is_jupyter):
-        yield Reporter(note=lambda sentence: print(sentence, file=sys.stderr, flush=True), table=_printer(console))
+        yield Reporter(
+            note=lambda sentence: print(readable(sentence), file=sys.stderr, flush=True),
+            table=lambda table: console.print(drawn(table)),
+        )
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[text]}"),
+        TextColumn("{task.fields[text]}", markup=False),
     )
     with Progress(*columns, console=console, transient=False) as progress:
         yield Reporter(
-            _Bars(progress), lambda sentence: console.print(sentence, markup=False, highlight=False), _printer(console)
+            _Bars(progress),
+            lambda sentence: console.print(readable(sentence), markup=False, highlight=False),
+            lambda table: console.print(drawn(table)),
         )
 
 
@@ -92,19 +100,29 @@ class _Bars:
     def __call__(self, name: str, done: int, total: int, text: str = "") -> None:
         if name not in self._tasks:
             self._tasks[name] = self._progress.add_task(name, total=total, text="")
-        self._progress.update(self._tasks[name], completed=done, total=total, text=text)
+        self._progress.update(self._tasks[name], completed=done, total=total, text=readable(text))
 
 
-def _printer(console: Console) -> Callable[[Table], None]:
-    def show(table: Table) -> None:
-        from rich.table import Table as RichTable
+def drawn(table: Table) -> RichTable:
+    """The table for a terminal: figures at the right and whole, words folded where it is too narrow for them."""
+    from rich.table import Table as RichTable
+    from rich.text import Text
 
-        drawn = RichTable(title=table.title or None, box=None, show_footer=bool(table.footer))
-        footers = table.footer or ("",) * len(table.columns)
-        for number, (column, footer) in enumerate(zip(table.columns, footers, strict=True)):
-            drawn.add_column(column, footer, justify="right" if number else "left")
-        for row in table.rows:
-            drawn.add_row(*row)
-        console.print(drawn)
-
-    return show
+    # One blank between many columns, so that 80 letters hold them.
+    close = len(table.columns) > 6
+    shown = RichTable(
+        title=table.title or None, box=None, pad_edge=False, collapse_padding=close, show_footer=bool(table.footer)
+    )
+    footers = table.footer or ("",) * len(table.columns)
+    for number, (column, footer) in enumerate(zip(table.columns, footers, strict=True)):
+        words = number in table.texts
+        shown.add_column(
+            Text(readable(column)),
+            Text(readable(footer)),
+            justify="left" if words else "right",
+            no_wrap=not words,
+            overflow="fold",
+        )
+    for row in table.rows:
+        shown.add_row(*(Text(readable(cell)) for cell in row))
+    return shown

@@ -51,7 +51,7 @@ def test_names_and_sentences_are_escaped() -> None:
     assert "a < b" in found.text
     assert "one & two" in found.text
     title = next(attributes["title"] for tag, attributes in found.elements if tag == "figure")
-    assert title == 'a/<script>alert("x")</script>\ufffdgpj.\ufffd\ufffd.jpg'
+    assert title == 'a/<script>alert("x")</script>\\xe2\\x80\\xaegpj.\\xff\\x0a.jpg'
 
 
 def test_images_that_belong_together_stand_in_one_frame() -> None:

@@ -157,13 +157,16 @@ def test_arguments_expand_to_files_in_order(images: list, tmp_path: Path) -> Non
 def test_predictions_are_written_in_every_format(classifier: Classifier, images: list, tmp_path: Path) -> None:
     given = [images[0][0], tmp_path / "missing.png"]
     found = classifier.predict(given, top=2)
-    for name in ("table", "csv", "jsonl", "json", "parquet"):
-        write_predictions(iter(found), name, tmp_path / f"out.{name}")
+    for name in ("table", "csv", "tsv", "jsonl", "json", "parquet"):
+        write_predictions(iter(found), name, tmp_path / f"out.{name}", top=2)
     lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert lines == [prediction.to_dict() for prediction in found] == json.loads((tmp_path / "out.json").read_text())
-    rows = list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()))
-    assert rows[0]["label"] == found[0].label
-    assert rows[1]["error"]
+    for name, separator in (("csv", ","), ("tsv", "\t")):
+        rows = list(csv.DictReader((tmp_path / f"out.{name}").read_text().splitlines(), delimiter=separator))
+        assert list(rows[0]) == ["path", "label", "probability", "label_2", "probability_2", "error"]
+        assert (rows[0]["label"], rows[0]["label_2"]) == tuple(name for name, _ in found[0].top)
+        assert float(rows[0]["probability_2"]) == found[0].top[1][1]
+        assert rows[1]["error"] and not rows[1]["label"] and not rows[1]["probability_2"]
     table = pyarrow.parquet.read_table(tmp_path / "out.parquet").to_pylist()
     assert table[0]["top"] == [{"label": name, "probability": p} for name, p in found[0].top]
     assert table[1]["label"] is None
@@ -176,7 +179,7 @@ def test_an_output_that_breaks_off_leaves_no_file(tmp_path: Path) -> None:
         yield
 
     with pytest.raises(InputError):
-        write_predictions(broken(), "jsonl", tmp_path / "out.jsonl")
+        write_predictions(broken(), "jsonl", tmp_path / "out.jsonl", top=1)
     assert list(tmp_path.iterdir()) == []
 
 

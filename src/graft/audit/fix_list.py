@@ -20,6 +20,7 @@ from graft.data.dataset import TEST, TRAIN, VAL, WHOLE, Dataset, Several, Source
 from graft.data.readers.folder import Files
 from graft.data.split_file import write_split
 from graft.errors import InputError, did_you_mean
+from graft.names import plain
 
 DROPPED = ("unreadable", "placeholder", "exact_duplicates", "split_leakage", "label_conflict")
 # Other kinds, whose images are dropped when asked for.
@@ -61,7 +62,7 @@ def without_faults(dataset: Dataset, findings: Iterable[Finding], more: Iterable
 def write_manifest(dataset: Dataset, file: IO[str]) -> None:
     """Write `path,label` and, where there are any, `split`, `group` and `weight`; paths are absolute.
 
-    `file` is open with newline="" and errors="surrogateescape". Raises InputError for images that are not files.
+    `file` is open with newline="". Raises InputError for images that are not files.
     """
     splits = dataset.splits
     columns = {
@@ -79,7 +80,8 @@ def write_manifest(dataset: Dataset, file: IO[str]) -> None:
         ):
             cells = {"split": name, "group": group, "weight": f"{weight:g}"}
             word = dataset.classes[label] if label >= 0 else ""
-            writer.writerow([file_of(images.source, row), word, *(cells[each] for each in cells if columns[each])])
+            path = plain(file_of(images.source, row))
+            writer.writerow([path, word, *(cells[each] for each in cells if columns[each])])
 
 
 def write_split_file(dataset: Dataset, file: IO[str]) -> None:

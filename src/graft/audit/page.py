@@ -7,9 +7,10 @@ all text is escaped and isolated from the writing direction around it.
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
 import numpy as np
+
+from graft.html import escaped
 
 # JPEG quality; a thumbnail takes about 4 KB.
 QUALITY = 80
@@ -43,15 +44,15 @@ class Sheet:
 def render_page(title: str, summary: Sequence[str], sheets: Sequence[Sheet]) -> bytes:
     """The page, HTML in UTF-8. `summary` are sentences above the findings."""
     links = "".join(
-        f'<li><a href="#{number}"><b class="{_text(sheet.severity)}">{_text(sheet.severity)}</b> {_words(sheet.kind)}'
-        f"</a>{f' · {sheet.total:,}' if sheet.total else ''}</li>"
+        f'<li><a href="#{number}"><b class="{escaped(sheet.severity)}">{escaped(sheet.severity)}</b> '
+        f"{_words(sheet.kind)}</a>{f' · {sheet.total:,}' if sheet.total else ''}</li>"
         for number, sheet in enumerate(sheets)
     )
     body = "".join(_section(number, sheet) for number, sheet in enumerate(sheets))
     page = _PAGE.format(
-        title=_text(title),
+        title=escaped(title),
         style=_STYLE,
-        summary="".join(f"<p>{_text(sentence)}</p>" for sentence in summary),
+        summary="".join(f"<p>{escaped(sentence)}</p>" for sentence in summary),
         contents=f"<ul>{links}</ul>" if sheets else "<p>Nothing was found.</p>",
         body=body,
     )
@@ -66,18 +67,18 @@ def _section(number: int, sheet: Sheet) -> str:
     opening = "<div>" if alone else '<div class="group">'
     rows = "".join(f"{opening}{''.join(map(_figure, row))}</div>" for row in sheet.rows)
     return (
-        f'<section id="{number}"><h2><b class="{_text(sheet.severity)}">{_text(sheet.severity)}</b> '
-        f'{_words(sheet.kind)}</h2><p>{_text(sheet.message)}</p><div class="sheet">{rows}</div>{more}</section>'
+        f'<section id="{number}"><h2><b class="{escaped(sheet.severity)}">{escaped(sheet.severity)}</b> '
+        f'{_words(sheet.kind)}</h2><p>{escaped(sheet.message)}</p><div class="sheet">{rows}</div>{more}</section>'
     )
 
 
 def _figure(tile: Tile) -> str:
     image = '<div class="none">no image</div>' if tile.pixels is None else _image(tile.pixels)
     # The end of a path tells more than its beginning, and a narrow caption shows it; all of it is a touch away.
-    name = _text(tile.name.rpartition("/")[2])
+    name = escaped(tile.name.rpartition("/")[2])
     return (
-        f'<figure title="{_text(tile.name)}">{image}<figcaption><bdi>{name}</bdi><br>'
-        f"<span>{_text(tile.caption)}</span></figcaption></figure>"
+        f'<figure title="{escaped(tile.name)}">{image}<figcaption><bdi>{name}</bdi><br>'
+        f"<span>{escaped(tile.caption)}</span></figcaption></figure>"
     )
 
 
@@ -90,14 +91,8 @@ def _image(pixels: np.ndarray) -> str:
     return f'<img src="data:image/jpeg;base64,{base64.b64encode(data).decode()}" width={width} height={height} alt="">'
 
 
-def _text(value: str) -> str:
-    """Safe inside an element and a quoted attribute: escaped, bytes that are no text and control characters marked."""
-    readable = value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return escape("".join(letter if letter.isprintable() else "\ufffd" for letter in readable))
-
-
 def _words(kind: str) -> str:
-    return _text(kind.replace("_", " "))
+    return escaped(kind.replace("_", " "))
 
 
 _PAGE = """<!doctype html>

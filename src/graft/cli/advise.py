@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from graft.cli.output import (
     ArchOption,
@@ -24,7 +21,10 @@ from graft.cli.output import (
     Seed,
     SplitFileOption,
     print_json,
+    say,
+    show,
 )
+from graft.progress import Table
 
 if TYPE_CHECKING:
     from graft.transfer.advisor import Advice
@@ -81,28 +81,27 @@ def advise(
         print_json({**best.to_dict(), **others})
     else:
         if len(found) > 1:
-            Console().print(_bases(found))
-            typer.echo("")
+            show(_bases(found))
+            say()
         _print(best)
     if plot is not None:
         draw_advice(best, plot)
         if not json:
-            typer.echo(f"drawn in {plot}")
+            say(f"drawn in {plot}")
 
 
 def _print(advice: Advice) -> None:
     from graft.transfer.advice_table import RACE_COLUMNS, STAGE_COLUMNS, outcome, race_rows, reasons, stage_rows
 
-    console = Console()
-    console.print(_table(STAGE_COLUMNS, stage_rows(advice)))
+    show(Table("", STAGE_COLUMNS, tuple(stage_rows(advice))))
     if advice.race:
-        typer.echo("")
-        console.print(_table(RACE_COLUMNS, race_rows(advice)))
-    typer.echo("")
+        say()
+        show(Table("", RACE_COLUMNS, tuple(race_rows(advice))))
+    say()
     for line in outcome(advice):
-        typer.echo(line)
+        say(line)
     for reason in reasons(advice):
-        typer.echo(f"- {reason}")
+        say(f"- {reason}")
 
 
 def _bases(found: list[BaseAdvice]) -> Table:
@@ -113,15 +112,4 @@ def _bases(found: list[BaseAdvice]) -> Table:
         interval = "" if advice.accuracy_ci95 is None else "{:.1%} to {:.1%}".format(*advice.accuracy_ci95)
         shift = advice.evidence.shift.mean
         rows.append((each.base, advice.plan.level, accuracy, interval, "–" if shift is None else f"{shift:.3f}"))
-    return _table(("base", "level", "expected", "95 % interval", "shift"), rows)
-
-
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    first, *figures = columns
-    table = Table(box=None, pad_edge=False)
-    table.add_column(first, overflow="fold")
-    for column in figures:
-        table.add_column(column, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    return table
+    return Table("", ("base", "level", "expected", "95 % interval", "shift"), tuple(rows))

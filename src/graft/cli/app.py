@@ -12,8 +12,8 @@ from typing import Any
 import typer
 
 from graft.cli import advise, audit, compare, demo, evaluate, models, predict, train
-from graft.cli.output import printable
 from graft.errors import GraftError
+from graft.names import readable
 
 # As shells tell of a process that Ctrl-C or SIGTERM ended: 128 and the number of the signal.
 INTERRUPTED, TERMINATED = 130, 143
@@ -158,5 +158,5 @@ def _explained(error: Exception) -> tuple[str, int]:
 
 def _end(sentence: str, code: int, kind: str = "error: ") -> None:
     with suppress(OSError):
-        print(f"{kind}{printable(sentence)}", file=sys.stderr)
+        print(f"{kind}{readable(sentence)}", file=sys.stderr)
     sys.exit(code)

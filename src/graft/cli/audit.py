@@ -17,15 +17,19 @@ from graft.cli.output import (
     GroupOption,
     ImageSizeOption,
     Json,
+    Overwrite,
     PrecisionOption,
     Quiet,
     ResizeOption,
     Seed,
     SplitFileOption,
+    check_new,
     note,
     print_json,
-    printable,
+    say,
+    show,
 )
+from graft.names import plain, readable
 from graft.words import counted
 
 if TYPE_CHECKING:
@@ -54,6 +58,7 @@ def audit(
         Path | None,
         typer.Option(help="The same as a file for --split-file, of images that are not files of their own."),
     ] = None,
+    overwrite: Overwrite = False,
     drop: Annotated[
         list[str] | None, typer.Option(help="A kind of finding to leave out of those too; give it several times.")
     ] = None,
@@ -80,6 +85,7 @@ def audit(
     ):
         if path is not None:
             check_outside(path, Path(data), option, ending)
+            check_new(path, option, overwrite)
     check_kinds(drop or ())
     with reporting(quiet=quiet) as reporter:
         found = look_into(
@@ -103,11 +109,10 @@ def audit(
         if path is not None:
             left = without_faults(found.dataset, found.findings, drop or ())
             write_table_aside(path, partial(write, left))
-            note(f"{path} names {len(left):,} of {len(found.dataset):,} images", quiet)
+            note(f"{path} names {len(left):,} of {counted(len(found.dataset), 'image')}", quiet)
 
 
 def _print(found: Audit, data: Path) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -117,15 +122,15 @@ def _print(found: Audit, data: Path) -> None:
     for finding in found.findings:
         what = Text(f"{finding.severity}\n", STYLES[finding.severity])
         what.append(finding.kind.replace("_", " "), "bold default")
-        message = Text(printable(finding.message))
+        message = Text(readable(finding.message))
         if finding.paths:
             message.append(f"\n{_first(finding, data)}", "dim")
         table.add_row(what, message)
-    Console().print(table)
+    show(table)
     for sentence in found.notes:
-        typer.echo(f"- {printable(sentence)}")
+        say(f"- {sentence}")
     severities = Counter(finding.severity for finding in found.findings)
-    typer.echo(
+    say(
         f"{counted(len(found.dataset), 'image')} of {counted(len(found.dataset.classes), 'class', 'classes')}: "
         f"{counted(severities['error'], 'error')}, {counted(severities['warning'], 'warning')} and "
         f"{counted(severities['info'], 'remark')} in {found.seconds:.0f} s"
@@ -135,7 +140,7 @@ def _print(found: Audit, data: Path) -> None:
 def _first(finding: Finding, data: Path, most: int = 3) -> str:
     """The first names, from the data on; of groups the first group."""
     count = len(finding.groups[0]) if finding.groups else len(finding.paths)
-    root = f"{data.expanduser().resolve()}{os.sep}"
-    names = [printable(path.removeprefix(root)) for path in finding.paths[: min(most, count)]]
+    root = plain(f"{data.expanduser().resolve()}{os.sep}")
+    names = [path.removeprefix(root) for path in finding.paths[: min(most, count)]]
     more = len(finding.paths) - len(names)
     return (" = " if finding.groups else ", ").join(names) + (f" and {more:,} more" if more else "")

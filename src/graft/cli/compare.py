@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from graft.cli.output import (
     ArchOption,
@@ -24,8 +22,12 @@ from graft.cli.output import (
     Seed,
     SplitFileOption,
     print_json,
+    say,
+    show,
     summarise_skipped,
 )
+from graft.progress import Table
+from graft.words import counted
 
 if TYPE_CHECKING:
     from graft.workflows.comparison import Comparison
@@ -88,57 +90,45 @@ def compare(
     if plot is not None:
         draw(found, plot)
         if not json:
-            typer.echo(f"curves drawn in {plot}")
+            say(f"curves drawn in {plot}")
 
 
 def _print(found: Comparison) -> None:
-    Console().print(accuracy_table(found))
-    typer.echo("")
-    Console().print(curve_table(found))
-    typer.echo("")
+    show(accuracy_table(found))
+    say()
+    show(curve_table(found))
+    say()
     for sentence in found.conclusion():
-        typer.echo(sentence)
+        say(sentence)
     seeds = ", ".join(map(str, found.seeds))
-    typer.echo(
-        f"{found.images:,} images of {found.split}, seeds {seeds}, {found.epochs} epochs in batches of "
-        f"{found.batch_size}, {found.seconds:.0f} s in all"
+    say(
+        f"{counted(found.images, 'image')} of {found.split}, {'seeds' if found.seeds[1:] else 'seed'} {seeds}, "
+        f"{counted(found.epochs, 'epoch')} in batches of {found.batch_size}, {found.seconds:.0f} s in all"
     )
 
 
 def accuracy_table(found: Comparison) -> Table:
     """Accuracy, what is missing to the best level, and the seconds of one training, by level."""
-    table = _table(found.split, "95 % interval", "to the best", "95 % interval", "seconds")
+    rows = []
     for each in found.levels:
         low, high = each.top1.ci95 or (0.0, 1.0)
         missing, interval = "", "best"
         if each.difference is not None and each.difference.ci95 is not None:
             missing = f"{100 * each.difference.value:+.1f}"
             interval = "{:+.1f} to {:+.1f}".format(*(100 * end for end in each.difference.ci95))
-        table.add_row(
-            each.level,
-            f"{each.top1.value:.1%}",
-            f"{100 * low:.1f} to {100 * high:.1f}",
-            missing,
-            interval,
-            f"{sum(each.seconds.values()):.1f}",
-        )
-    return table
+        accuracy, seconds = f"{each.top1.value:.1%}", f"{sum(each.seconds.values()):.1f}"
+        rows.append((each.level, accuracy, f"{100 * low:.1f} to {100 * high:.1f}", missing, interval, seconds))
+    columns = ("level", found.split, "95 % interval", "to the best", "95 % interval", "seconds")
+    return Table("", columns, tuple(rows))
 
 
 def curve_table(found: Comparison) -> Table:
     """Start, slope and asymptote of the curves on val, and what is trained at which cost, by level."""
-    table = _table("start", "points per epoch", "asymptote", "parameters", "multiply-adds")
+    rows = []
     for each in found.levels:
         shape = ("–", "–", "–")
         if each.start is not None and each.slope is not None and each.asymptote is not None:
             shape = (f"{each.start:.1%}", f"{100 * each.slope:+.1f}", f"{each.asymptote:.1%}")
-        table.add_row(each.level, *shape, f"{each.trained_parameters:,}", f"{each.multiply_adds:.1e}")
-    return table
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False)
-    table.add_column("level", no_wrap=True)
-    for column in columns:
-        table.add_column(column, justify="right", no_wrap=True)
-    return table
+        rows.append((each.level, *shape, f"{each.trained_parameters:,}", f"{each.multiply_adds:.1e}"))
+    columns = ("level", "start", "points per epoch", "asymptote", "parameters", "multiply-adds")
+    return Table("", columns, tuple(rows))

@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-from graft.cli.output import Debug, Json, Quiet, Seed, print_json
+from graft.cli.output import (
+    Debug,
+    Json,
+    Quiet,
+    Seed,
+    print_json,
+    say,
+)
 from graft.words import counted
 
 
@@ -33,8 +40,9 @@ def demo(
     if json:
         print_json({**result.to_dict(), "curves": out, **({} if images is None else {"images": str(images)})})
         return
-    typer.echo(result.table())
-    typer.echo(result.conclusion())
-    typer.echo(f"curves drawn in {out}")
+    for line in result.table().splitlines():
+        say(line)
+    say(result.conclusion())
+    say(f"curves drawn in {out}")
     if images is not None:
-        typer.echo(f"{counted(written, 'image')} to try graft on in {images}: `graft train {images} --base {BASE}`")
+        say(f"{counted(written, 'image')} to try graft on in {images}: `graft train {images} --base {BASE}`")

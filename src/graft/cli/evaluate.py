@@ -16,6 +16,7 @@ from graft.cli.output import (
     Quiet,
     Seed,
     print_json,
+    say,
     summarise_skipped,
 )
 from graft.words import counted
@@ -61,16 +62,16 @@ def evaluate(
     if found.scores is not None:
         _print(found.split, found.scores)
     else:
-        typer.echo(f"{found.split}: not measured, since the classifier was trained on all of its images")
+        say(f"{found.split}: not measured, since the classifier was trained on all of its images")
     if found.seen is not None:
-        typer.echo(f"trained on: {found.seen.top1:.1%} of {counted(found.seen.n, 'image')} (optimistic)")
+        say(f"trained on: {found.seen.top1:.1%} of {counted(found.seen.n, 'image')} (optimistic)")
 
 
 def _print(split: str, scores: Scores) -> None:
     low, high = scores.top1_ci95
-    typer.echo(f"{split}: {scores.top1:.1%} of {counted(scores.n, 'image')} (95 % interval {low:.1%} to {high:.1%})")
-    typer.echo(f"majority-class baseline: {scores.majority:.1%}; calibration error {scores.calibration_error:.3f}")
+    say(f"{split}: {scores.top1:.1%} of {counted(scores.n, 'image')} (95 % interval {low:.1%} to {high:.1%})")
+    say(f"majority-class baseline: {scores.majority:.1%}; calibration error {scores.calibration_error:.3f}")
     rows = [row for row in scores.classes if row.recall is not None]
     for row in sorted(rows, key=lambda row: row.recall or 0.0)[:20]:
         precision_text = "–" if row.precision is None else f"{row.precision:.1%}"
-        typer.echo(f"  {row.name}: recall {row.recall:.1%} (n={row.n:,}), precision {precision_text}")
+        say(f"  {row.name}: recall {row.recall:.1%} (n={row.n:,}), precision {precision_text}")

@@ -7,12 +7,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from graft.cli.output import Debug, Json, Quiet, Seed, note, print_json
+from graft.cli.output import (
+    Debug,
+    Json,
+    Quiet,
+    Seed,
+    note,
+    print_json,
+    say,
+    show,
+)
 from graft.errors import InputError
 from graft.models.catalog import CATALOG, Entry, entry
+from graft.progress import Table
 
 if TYPE_CHECKING:
     from graft.accounting.counting import Account, Group
@@ -151,19 +159,19 @@ def _cut_facts(cut: str | None, batch_size: int, table: Account, step: TrainingM
 
 
 def _print_rows() -> None:
-    table = _table(
-        "name", "year", "input", "parameters", "multiply-adds", "top-1", "top-5", "", "stages", right=(3, 4, 5, 6, 8)
-    )
-    protocols: list[str] = []
+    columns = ("name", "year", "input", "parameters", "multiply-adds", "top-1", "top-5", "", "stages")
+    rows, protocols = [], list[str]()
     for name, row in CATALOG.items():
         accuracies, mark = _accuracies(row, protocols)
         size = "×".join(map(str, row.input_size))
         costs = _quantity(row.params), _quantity(row.macs)
-        table.add_row(name, str(row.year), size, *costs, *accuracies, mark, str(len(row.stages)))
-    Console().print(table)
-    typer.echo("\nTop-1 and top-5: accuracy in percent that the paper published, comparable within one protocol only:")
+        rows.append((name, str(row.year), size, *costs, *accuracies, mark, str(len(row.stages))))
+    show(Table("", columns, tuple(rows), texts=(0, 1, 2, 7)))
+    say()
+    say("Top-1 and top-5: accuracy in percent that the paper published,")
+    say("comparable within one protocol only:")
     for mark, protocol in zip("abcdefghijkl", protocols, strict=False):
-        typer.echo(f"  {mark}  {protocol}")
+        say(f"  {mark}  {protocol}")
 
 
 def _accuracies(row: Entry, protocols: list[str]) -> tuple[tuple[str, str], str]:
@@ -178,37 +186,38 @@ def _accuracies(row: Entry, protocols: list[str]) -> tuple[tuple[str, str], str]
 
 
 def _print_layers(account: Account) -> None:
-    table = _table("layer", "type", "output", "parameters", "multiply-adds", "sees", right=(3, 4, 5))
+    rows = []
     for layer in account.layers:
         params, macs = f"{layer.params:,}", f"{layer.macs:,}"
         sees = f"{layer.receptive_field:,} px"
-        table.add_row(layer.name, layer.type, _shape(layer.output_shape), params, macs, sees)
-    Console().print(table)
-    typer.echo()
+        rows.append((layer.name, layer.type, _shape(layer.output_shape), params, macs, sees))
+    columns = ("layer", "type", "output", "parameters", "multiply-adds", "sees")
+    show(Table("", columns, tuple(rows), texts=(0, 1)))
+    say()
 
 
 def _print_stages(stages: tuple[Group, ...], network: Network, cut: str | None) -> None:
     columns = ("stage", "output", "stride", "parameters", "multiply-adds", "activations", "sees")
-    table = _table(*columns, *(("",) if cut else ()), right=(2, 3, 4, 5, 6))
+    rows = []
     frozen = network.cuts[1 : network.cuts.index(cut) + 1] if cut else ()
     for stage in stages:
         costs = f"{stage.params:,}", f"{stage.macs:,}", _bytes(stage.activation_bytes)
         state = ("frozen" if stage.name in frozen else "trains",) if cut else ()
         stride, sees = str(stage.stride or ""), f"{stage.receptive_field:,} px" if stage.receptive_field else ""
-        table.add_row(stage.name, _shape(stage.output_shape), stride, *costs, sees, *state)
-    Console().print(table)
-    typer.echo()
+        rows.append((stage.name, _shape(stage.output_shape), stride, *costs, sees, *state))
+    show(Table("", (*columns, *(("",) if cut else ())), tuple(rows), texts=(0, 1, 7)))
+    say()
 
 
 def _print_totals(
     name: str, table: Account, forward: int, cut: str | None, batch_size: int, step: TrainingMemory | None
 ) -> None:
     size = _shape(table.input_shape)
-    typer.echo(f"{name} at {size}: {table.params:,} parameters, {table.macs:,} multiply-adds (twice as many FLOPs)")
-    typer.echo(f"activations {_bytes(table.activation_bytes)}, of which a forward pass holds {_bytes(forward)} at once")
+    say(f"{name} at {size}: {table.params:,} parameters, {table.macs:,} multiply-adds (twice as many FLOPs)")
+    say(f"activations {_bytes(table.activation_bytes)}, of which a forward pass holds {_bytes(forward)} at once")
     if step is not None:
-        typer.echo(f"cut {cut}: {table.trainable_params:,} parameters train")
-        typer.echo(
+        say(f"cut {cut}: {table.trainable_params:,} parameters train")
+        say(
             f"a training step of {batch_size} with AdamW holds {_bytes(step.peak('adamw'))} at once: "
             f"{_bytes(step.parameters)} of weights, {_bytes(step.optimizer_state('adamw'))} of AdamW's, "
             f"{_bytes(step.working)} of activations and gradients"
@@ -231,10 +240,3 @@ def _bytes(count: int) -> str:
         if count >= size:
             return f"{count / size:.1f} {unit}"
     return f"{count} B"
-
-
-def _table(*columns: str, right: tuple[int, ...]) -> Table:
-    table = Table(box=None, pad_edge=False, collapse_padding=True)
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="right" if index in right else "left", no_wrap=True)
-    return table

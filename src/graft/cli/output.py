@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from graft.errors import InputError
+from graft.files import json_text
+from graft.names import readable
+from graft.progress import Table, drawn
+from graft.words import counted
+
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Say nothing on stderr but errors.")]
 Seed = Annotated[int, typer.Option("--seed", help="Decides everything random.", min=0)]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 BaseOption = Annotated[
     str, typer.Option("--base", help="An architecture, a file of weights, a run, hf:owner/name or timm:name.")
@@ -54,26 +62,42 @@ def duration(text: str) -> float:
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
+def check_new(path: Path, option: str, overwrite: bool) -> None:
+    """Refuse a place for a file that holds something already. Raises InputError that names the option."""
+    if path.is_dir():
+        raise InputError(f"expected the name of a file for {option}, got the folder {path}: name a file in it")
+    # What is no file, such as a pipe or /dev/null, is not replaced.
+    if path.is_file() and not overwrite:
+        raise InputError(
+            f"expected a new file for {option}, got {path}, which exists: give another name, or --overwrite"
+        )
+
+
+def say(sentence: str = "") -> None:
+    """A line of a result. This and the functions below are all that prints: names come out as `graft.names` says."""
+    sys.stdout.write(f"{readable(sentence)}\n")
+
+
+def show(table: Table | RichTable) -> None:
+    """A table of a result, where need be in the 80 letters of a narrow terminal."""
+    from rich.console import Console
+
+    Console().print(drawn(table) if isinstance(table, Table) else table)
+
+
 def print_json(value: Any) -> None:
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-    # Bytes of a file's name that are no text become JSON's escapes of them.
-    sys.stdout.write(text.encode(errors="backslashreplace").decode() + "\n")
-
-
-def printable(text: str) -> str:
-    """A text that any terminal takes: bytes that are no text and control characters, as names may have, are marked."""
-    readable = text.encode(errors="surrogateescape").decode(errors="replace")
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in readable)
+    sys.stdout.write(f"{json_text(value)}\n")
 
 
 def note(sentence: str, quiet: bool = False) -> None:
+    """A line on stderr beside the result."""
     if not quiet:
-        print(sentence, file=sys.stderr, flush=True)
+        print(readable(sentence), file=sys.stderr, flush=True)
 
 
 def summarise_skipped(skipped: dict[str, str], quiet: bool) -> None:
-    """Name what could not be decoded: the first few, and how many more."""
+    """Name the images that could not be decoded: the first few, and how many more."""
     for name, reason in list(skipped.items())[:10]:
         note(f"skipped {name}: {reason}", quiet)
     if len(skipped) > 10:
-        note(f"skipped {len(skipped) - 10} more; audit.json in the run folder has them all", quiet)
+        note(f"skipped {counted(len(skipped) - 10, 'more image')}; --json names them all", quiet)

@@ -25,8 +25,10 @@ from graft.cli.output import (
     SplitFileOption,
     duration,
     print_json,
+    say,
     summarise_skipped,
 )
+from graft.words import counted
 
 
 def _in_recipe(text: str, *names: str) -> Any:
@@ -146,11 +148,11 @@ def train(
         return
     for name, accuracy in (("val", run.val), ("test", run.test)):
         if accuracy is not None:
-            typer.echo(f"{name:5} {accuracy}")
-    typer.echo(f"majority-class baseline: {run.majority:.1%}")
+            say(f"{name:5} {accuracy}")
+    say(f"majority-class baseline: {run.majority:.1%}")
     seconds = run.seconds
-    typer.echo(
-        f"{run.images:,} images, level {run.level}, cut {run.cut}, {seconds['total']:.1f} s "
+    say(
+        f"{counted(run.images, 'image')}, level {run.level}, cut {run.cut}, {seconds['total']:.1f} s "
         f"({seconds['features']:.1f} s features, {seconds['training']:.1f} s training)"
     )
-    typer.echo(f"saved in {run.folder}: `graft predict {run.folder} IMAGES…`, report.html")
+    say(f"saved in {run.folder}: `graft predict {run.folder} IMAGES…`, report.html")

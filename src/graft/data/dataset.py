@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from graft.errors import DataError
+from graft.names import plain
 from graft.words import counted
 
 TRAIN, VAL, TEST = "train", "val", "test"
@@ -20,7 +21,7 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def name(self, row: int) -> str:
-        """What a message calls this image: a path, or a file and a row."""
+        """What the image is called: a path as the file system has it, or a file and a row."""
         ...
 
     def key(self, row: int) -> str:
@@ -67,10 +68,12 @@ class Images:
         return len(self.rows)
 
     def name(self, index: int) -> str:
-        return self.source.name(int(self.rows[index]))
+        """What messages call an image, written as `graft.names` says."""
+        return plain(self.source.name(int(self.rows[index])))
 
     def key(self, index: int) -> str:
-        return self.source.key(int(self.rows[index]))
+        """What lists of images call it, written likewise."""
+        return plain(self.source.key(int(self.rows[index])))
 
     def read(self, index: int) -> bytes | np.ndarray:
         return self.source.read(int(self.rows[index]))
@@ -157,7 +160,7 @@ class Dataset:
     """Classes by name and images by split.
 
     `notes` are sentences to read before training. `left_out` maps the names of what is in the data but in no split to
-    the reason.
+    the reason. From `open_dataset` on, all names are written as `graft.names` says.
     """
 
     name: str

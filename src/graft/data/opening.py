@@ -18,6 +18,7 @@ from graft.data.readers.tar_shards import is_tar_shards, read_tar_shards
 from graft.data.readers.tree import SPLIT_FOLDERS
 from graft.data.split_file import split_as
 from graft.errors import DataError
+from graft.names import plain, readable
 from graft.words import counted
 
 
@@ -82,7 +83,11 @@ def _holds_parquet(folder: Path) -> bool:
 
 
 def _finish(dataset: Dataset, group: str | None, split: str | Path | None) -> Dataset:
-    """Add groups by path, unless a column gave them, the splits of a file, and notes on likely mistakes."""
+    """Add groups by path, unless a column gave them, the splits of a file, and notes on likely mistakes.
+
+    Names are written as `graft.names` says. Raises DataError for two classes that are then called the same.
+    """
+    dataset = _written(dataset)
     if group is not None and all(images.groups is None for images in dataset.splits.values()):
         dataset = by_path(dataset, group)
     if split is not None:
@@ -102,3 +107,20 @@ def _finish(dataset: Dataset, group: str | None, split: str | Path | None) -> Da
             f"spaces; each spelling was kept as a class of its own ({first_three(alike)})"
         )
     return replace(dataset, notes=(*dataset.notes, *notes))
+
+
+def _written(dataset: Dataset) -> Dataset:
+    """The dataset with its names as they are written in all that is made of it."""
+    classes = tuple(map(plain, dataset.classes))
+    twice = next((name for number, name in enumerate(classes) if name in classes[:number]), None)
+    if twice is not None:
+        raise DataError(
+            f"expected classes that are written differently, got two that are written {twice}: rename one of them"
+        )
+    return replace(
+        dataset,
+        name=plain(dataset.name),
+        classes=classes,
+        notes=tuple(map(readable, dataset.notes)),
+        left_out={plain(name): readable(reason) for name, reason in dataset.left_out.items()},
+    )

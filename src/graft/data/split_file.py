@@ -1,7 +1,7 @@
 """Which image is in which split, as a file: written with every run, and given back to split the same way again.
 
-CSV with the columns `path` (relative to the data), `label` and `split`, `group` if images have groups, and `digest` (of
-the content) if they were looked over.
+CSV with the columns `path` (relative to the data, as `graft.names` writes it), `label` and `split`, `group` if images
+have groups, and `digest` (of the content) if they were looked over.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from graft.data.content import as_text
 from graft.data.dataset import TEST, TRAIN, VAL, Dataset, together
 from graft.data.readers.tree import SPLIT_FOLDERS
 from graft.errors import DataError
+from graft.names import plain
 from graft.words import counted
 
 COLUMNS = ("path", "label", "split", "group", "digest")
 
 
 def write_split(dataset: Dataset, file: IO[str]) -> None:
-    """Write the split of each image. `file` is open with newline="" and errors="surrogateescape"."""
+    """Write the split of each image. `file` is open with newline=""."""
     parts = dataset.splits.values()
     known = {
         "group": any(images.groups is not None for images in parts),
@@ -102,7 +103,7 @@ def _read(path: Path) -> Iterator[tuple[str, str]]:
                 f"expected a path and one of train, val and test in every row of {path}, got {row['path']!r} and "
                 f"{row['split']!r} in row {number}: correct it"
             )
-        yield row["path"], split
+        yield plain(row["path"]), split
 
 
 def _rows(path: Path) -> Iterator[dict[str, str]]:

@@ -1,10 +1,10 @@
 """The report of a run: one HTML page that opens offline."""
 
-import html
 from collections.abc import Mapping
 from typing import Any
 
 from graft.evaluation.scores import Scores
+from graft.html import escaped
 
 # With more classes than this a confusion table is unreadable and is left out.
 CLASSES_IN_TABLE = 30
@@ -18,9 +18,9 @@ td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; } th { text-
 
 def html_report(title: str, facts: Mapping[str, Any], splits: Mapping[str, Scores]) -> str:
     """A page with the scores of every split, its classes worst first, and the skipped images; all text is escaped."""
-    parts = [f"<h1>{_text(title)}</h1>", _facts(facts)]
+    parts = [f"<h1>{escaped(title)}</h1>", _facts(facts)]
     for name, split in splits.items():
-        parts.append(f"<h2>{_text(name)}: {split.top1:.1%} of {split.n:,} images</h2>")
+        parts.append(f"<h2>{escaped(name)}: {split.top1:.1%} of {split.n:,} images</h2>")
         low, high = split.top1_ci95
         parts.append(
             f"<p>95 % confidence interval: {low:.1%} to {high:.1%}. Baseline, always the majority class: "
@@ -29,26 +29,28 @@ def html_report(title: str, facts: Mapping[str, Any], splits: Mapping[str, Score
         parts += [_classes(split), _confusion(split)]
     skipped = facts.get("skipped") or {}
     if skipped:
-        rows = "".join(f"<tr><td>{_text(name)}</td><td>{_text(reason)}</td></tr>" for name, reason in skipped.items())
+        rows = "".join(
+            f"<tr><td>{escaped(name)}</td><td>{escaped(reason)}</td></tr>" for name, reason in skipped.items()
+        )
         parts.append(f"<h2>Skipped: {len(skipped)}</h2><table>{rows}</table>")
     body = "\n".join(parts)
     return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{_text(title)}</title><style>{STYLE}</style></head>
+<html lang="en"><head><meta charset="utf-8"><title>{escaped(title)}</title><style>{STYLE}</style></head>
 <body>{body}</body></html>
 """
 
 
 def _facts(facts: Mapping[str, Any]) -> str:
     shown = {name: facts[name] for name in ("base", "level", "cut", "engine", "images") if name in facts}
-    rows = "".join(f"<tr><th>{_text(name)}</th><td>{_text(value)}</td></tr>" for name, value in shown.items())
-    notes = "".join(f"<li>{_text(note)}</li>" for note in facts.get("notes", ()))
+    rows = "".join(f"<tr><th>{escaped(name)}</th><td>{escaped(value)}</td></tr>" for name, value in shown.items())
+    notes = "".join(f"<li>{escaped(note)}</li>" for note in facts.get("notes", ()))
     return f"<table>{rows}</table>" + (f"<ul>{notes}</ul>" if notes else "")
 
 
 def _classes(split: Scores) -> str:
     present = [row for row in split.classes if row.n]
     rows = "".join(
-        f"<tr><td>{_text(row.name)}</td><td class=n>{row.n:,}</td><td class=n>{_percent(row.recall)}</td>"
+        f"<tr><td>{escaped(row.name)}</td><td class=n>{row.n:,}</td><td class=n>{_percent(row.recall)}</td>"
         f"<td class=n>{_percent(row.precision)}</td></tr>"
         for row in sorted(present, key=lambda row: row.recall or 0.0)[:100]
     )
@@ -61,17 +63,12 @@ def _classes(split: Scores) -> str:
 def _confusion(split: Scores) -> str:
     if len(split.classes) > CLASSES_IN_TABLE:
         return ""
-    head = "".join(f"<th class=n>{_text(row.name)}</th>" for row in split.classes)
+    head = "".join(f"<th class=n>{escaped(row.name)}</th>" for row in split.classes)
     rows = "".join(
-        f"<tr><th>{_text(row.name)}</th>{''.join(f'<td class=n>{count}</td>' for count in counts)}</tr>"
+        f"<tr><th>{escaped(row.name)}</th>{''.join(f'<td class=n>{count}</td>' for count in counts)}</tr>"
         for row, counts in zip(split.classes, split.confusion.tolist(), strict=True)
     )
     return f"<table><tr><th>label \\ prediction</th>{head}</tr>{rows}</table>"
-
-
-def _text(value: Any) -> str:
-    # A file name need not be valid UTF-8, the page must be.
-    return html.escape(str(value).encode("utf-8", "backslashreplace").decode())
 
 
 def _percent(value: float | None) -> str:

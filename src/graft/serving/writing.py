@@ -1,45 +1,112 @@
-"""Predictions as text for people, as CSV, as JSON lines or as Parquet; written as they come."""
+"""Predictions as text for people, as CSV, TSV, JSON lines, JSON or Parquet; written as they come.
+
+All formats have the path, the likeliest class and its probability, and the reason where an image could not be decoded.
+CSV and TSV have a row per image, ready for pandas: `path, label, probability, label_2, probability_2, …, error`, with
+as many pairs as classes were asked for. Names are written as `graft.names` says.
+"""
+
+from __future__ import annotations
 
 import csv
+import io
 import json
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
+from textwrap import indent
 from typing import IO, Any
-from uuid import uuid4
 
 from graft.errors import GraftError, InputError
+from graft.files import write_aside
+from graft.names import plain, readable
 from graft.serving.predictor import Prediction
 
+# The format that a file's ending stands for.
+ENDINGS = {
+    ".txt": "table",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".parquet": "parquet",
+}
+FORMATS = tuple(dict.fromkeys(ENDINGS.values()))
 ROWS_PER_GROUP = 10_000
 
 
-def write_predictions(predictions: Iterator[Prediction], format: str, out: Path | None) -> None:
-    """Write to `out` (aside, then renamed) or stdout. `format` is table, csv, jsonl, json or parquet.
+def choose_format(asked: str | None, out: Path | None) -> str:
+    """The format that was asked for, else the one that the ending of `out` stands for, else a table.
 
-    Raises InputError for Parquet without a file, GraftError for a file that cannot be written.
+    Raises InputError for a format that is none, an ending that stands for another, and Parquet without a file.
     """
-    if format == "parquet" and out is None:
-        raise InputError("expected a file for Parquet, got stdout: give --out FILE")
+    if asked is not None and asked not in FORMATS:
+        raise InputError(f"expected one of {', '.join(FORMATS)} for --format, got {asked!r}: choose one of them")
     if out is None:
-        _WRITERS[format](predictions, sys.stdout)
-        sys.stdout.flush()
-        return
-    aside = out.with_name(f".{out.name}.{uuid4().hex[:8]}.partial")
-    try:
+        if asked == "parquet":
+            raise InputError("expected a file for Parquet, got stdout: give --out FILE")
+        return asked or "table"
+    meant = ENDINGS.get(out.suffix.lower())
+    if asked is None and meant is None:
+        raise InputError(
+            f"expected a name that ends in one of {', '.join(ENDINGS)} for --out, got {out.name!r}: rename it, or say "
+            "what to write with --format"
+        )
+    if asked is not None and meant not in (None, asked):
+        raise InputError(
+            f"expected --out to end as its format does, got {out.name!r} for {asked}: rename it, or leave out --format"
+        )
+    return asked or str(meant)
+
+
+def write_predictions(predictions: Iterator[Prediction], format: str, out: Path | IO[str], top: int) -> None:
+    """Write predictions with `top` classes each, in one of FORMATS, to a file or to a stream of text.
+
+    A file is written aside and renamed, but what is no file, such as a named pipe, is written to directly. Raises
+    GraftError for what cannot be written, BrokenPipeError for a stream that nobody reads any more.
+    """
+    rows = map(_as_written, predictions)
+
+    def write(file: IO[bytes]) -> None:
         if format == "parquet":
-            _write_parquet(predictions, aside)
+            _write_parquet(rows, file)
+            return
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        _TEXTS[format](rows, text, top)
+        text.flush()
+        text.detach()
+
+    try:
+        if not isinstance(out, Path):
+            _TEXTS[format](rows, out, top)
+            out.flush()
+        elif out.exists() and not out.is_file():
+            with out.open("wb") as file:
+                write(file)
         else:
-            with aside.open("w", encoding="utf-8", newline="") as file:
-                _WRITERS[format](predictions, file)
-        aside.replace(out)
+            write_aside(out, write)
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        raise GraftError(f"expected to write {out}, got {error.strerror or error}: give another --out") from None
-    finally:
-        aside.unlink(missing_ok=True)
+        place = out if isinstance(out, Path) else "the predictions to stdout"
+        raise GraftError(
+            f"expected to write {place}, got {error.strerror or error}: make room there, or give another --out"
+        ) from None
 
 
-def _write_table(predictions: Iterator[Prediction], file: IO[str]) -> None:
+def _as_written(prediction: Prediction) -> Prediction:
+    return replace(
+        prediction,
+        path=plain(prediction.path),
+        label=None if prediction.label is None else plain(prediction.label),
+        top=tuple((plain(name), probability) for name, probability in prediction.top),
+        error=None if prediction.error is None else readable(prediction.error),
+    )
+
+
+def _write_table(predictions: Iterator[Prediction], file: IO[str], top: int) -> None:
     for prediction in predictions:
         if prediction.error is not None:
             file.write(f"{prediction.path}  error: {prediction.error}\n")
@@ -48,47 +115,55 @@ def _write_table(predictions: Iterator[Prediction], file: IO[str]) -> None:
             file.write(f"{prediction.path}  {names}\n")
 
 
-def _write_csv(predictions: Iterator[Prediction], file: IO[str]) -> None:
-    writer = csv.writer(file)
-    writer.writerow(["path", "label", "probability", "error"])
+def _write_rows(separator: str, predictions: Iterator[Prediction], file: IO[str], top: int) -> None:
+    writer = csv.writer(file, delimiter=separator, lineterminator="\n")
+    others = [f"{column}_{place}" for place in range(2, top + 1) for column in ("label", "probability")]
+    writer.writerow(["path", "label", "probability", *others, "error"])
     for prediction in predictions:
-        writer.writerow([prediction.path, prediction.label, prediction.probability, prediction.error])
+        pairs = [cell for pair in prediction.top[:top] for cell in pair]
+        writer.writerow([prediction.path, *pairs, *[None] * (2 * top - len(pairs)), prediction.error])
 
 
-def _write_jsonl(predictions: Iterator[Prediction], file: IO[str]) -> None:
+def _write_jsonl(predictions: Iterator[Prediction], file: IO[str], top: int) -> None:
     for prediction in predictions:
         file.write(json.dumps(prediction.to_dict(), ensure_ascii=False) + "\n")
 
 
-def _write_json(predictions: Iterator[Prediction], file: IO[str]) -> None:
-    rows = [prediction.to_dict() for prediction in predictions]
-    file.write(json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
+def _write_json(predictions: Iterator[Prediction], file: IO[str], top: int) -> None:
+    before = "["
+    for prediction in predictions:
+        row = json.dumps(prediction.to_dict(), indent=2, ensure_ascii=False)
+        file.write(f"{before}\n{indent(row, '  ')}")
+        before = ","
+    file.write("[]\n" if before == "[" else "\n]\n")
 
 
-_WRITERS = {"table": _write_table, "csv": _write_csv, "jsonl": _write_jsonl, "json": _write_json}
+_TEXTS: dict[str, Callable[[Iterator[Prediction], IO[str], int], None]] = {
+    "table": _write_table,
+    "csv": partial(_write_rows, ","),
+    "tsv": partial(_write_rows, "\t"),
+    "jsonl": _write_jsonl,
+    "json": _write_json,
+}
 
 
-def _write_parquet(predictions: Iterator[Prediction], path: Path) -> None:
+def _write_parquet(predictions: Iterator[Prediction], file: IO[bytes]) -> None:
     import pyarrow
     import pyarrow.parquet
 
     top = pyarrow.list_(pyarrow.struct([("label", pyarrow.string()), ("probability", pyarrow.float64())]))
     fields = [("path", pyarrow.string()), ("label", pyarrow.string()), ("probability", pyarrow.float64())]
     schema = pyarrow.schema([*fields, ("top", top), ("error", pyarrow.string())])
-    with pyarrow.parquet.ParquetWriter(path, schema) as writer:
-        rows: list[dict[str, Any]] = []
-        for prediction in predictions:
-            likeliest = [{"label": name, "probability": probability} for name, probability in prediction.top]
-            rows.append(
-                {
-                    "path": prediction.path,
-                    "label": prediction.label,
-                    "probability": prediction.probability,
-                    "top": likeliest,
-                    "error": prediction.error,
-                }
-            )
-            if len(rows) == ROWS_PER_GROUP:
-                writer.write_table(pyarrow.Table.from_pylist(rows, schema))
-                rows = []
-        writer.write_table(pyarrow.Table.from_pylist(rows, schema))
+    with pyarrow.parquet.ParquetWriter(file, schema) as writer:
+        while group := [_parquet_row(prediction) for prediction in islice(predictions, ROWS_PER_GROUP)]:
+            writer.write_table(pyarrow.Table.from_pylist(group, schema))
+
+
+def _parquet_row(prediction: Prediction) -> dict[str, Any]:
+    return {
+        "path": prediction.path,
+        "label": prediction.label,
+        "probability": prediction.probability,
+        "top": [{"label": name, "probability": probability} for name, probability in prediction.top],
+        "error": prediction.error,
+    }

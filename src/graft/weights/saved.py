@@ -19,10 +19,11 @@ import torch
 from torch import Tensor
 
 from graft.errors import GraftError, InputError, WeightsError
-from graft.files import write_aside, write_json
+from graft.files import json_text, write_aside, write_json
 from graft.images.preprocessing import Preprocessing
 from graft.models.catalog import CATALOG
 from graft.models.network import Config, Network, PaddingRule
+from graft.names import plain
 from graft.weights.architectures import is_timm, resolve
 from graft.weights.file import read_weights
 from graft.weights.matching import fill, match
@@ -294,8 +295,8 @@ def _read(path: Path, kind: type) -> Any:
 
 
 def _card(model: SavedModel) -> str:
-    facts = "\n".join(f"| {name} | {json.dumps(value, ensure_ascii=False)} |" for name, value in model.facts.items())
-    shown = ", ".join(model.classes[:20]) + (", …" if len(model.classes) > 20 else "")
+    facts = "\n".join(f"| {name} | {json_text(value, indent=None)} |" for name, value in model.facts.items())
+    shown = ", ".join(map(plain, model.classes[:20])) + (", …" if len(model.classes) > 20 else "")
     return f"""# {model.network.config.architecture}, {len(model.classes)} classes
 
 Classes: {shown}

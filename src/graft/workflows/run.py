@@ -21,6 +21,7 @@ from graft.errors import GraftError, InputError
 from graft.files import write_aside
 from graft.html import escaped, table
 from graft.images.preprocessing import ResizeMode
+from graft.names import plain, restored
 from graft.training.recipe import Recipe
 from graft.words import counted
 
@@ -29,6 +30,8 @@ PLAN_FILE = "plan.json"
 RESULT_FILE = "result.json"
 SPLIT_FILE = "split.csv"
 LOCK_FILE = ".lock"
+# Those among the arguments, which are written as `graft.names` says.
+PATHS = ("data", "base", "classes_file", "class_map", "split_file")
 
 
 @dataclass(frozen=True, repr=False)
@@ -232,14 +235,18 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def write_arguments(folder: Path, arguments: Arguments) -> None:
-    data = yaml.safe_dump(arguments.to_dict(), sort_keys=False, allow_unicode=True)
+    values = arguments.to_dict()
+    paths = {name: plain(values[name]) for name in PATHS if values[name] is not None}
+    data = yaml.safe_dump({**values, **paths}, sort_keys=False, allow_unicode=True)
     write_aside(folder / ARGUMENTS_FILE, lambda file: file.write(data.encode()))
 
 
 def read_arguments(folder: Path) -> Arguments:
     """What the run in `folder` was begun with. Raises InputError for a file that is damaged, or of another version."""
     try:
-        return Arguments.from_dict(yaml.safe_load((folder / ARGUMENTS_FILE).read_text(encoding="utf-8")))
+        values = yaml.safe_load((folder / ARGUMENTS_FILE).read_text(encoding="utf-8"))
+        paths = {name: restored(values[name]) for name in PATHS if values.get(name) is not None}
+        return Arguments.from_dict({**values, **paths})
     except (OSError, yaml.YAMLError, UnicodeDecodeError, TypeError, AttributeError):
         raise InputError(
             f"expected the arguments of a run of this version of graft in {folder / ARGUMENTS_FILE}, got something "

@@ -21,6 +21,7 @@ from graft.data.readers.columns import arrange_rows, as_text, find_columns, firs
 from graft.data.readers.folder import Files
 from graft.data.readers.remote import SCHEME, Addresses
 from graft.errors import DataError
+from graft.names import restored
 from graft.words import counted
 
 if TYPE_CHECKING:
@@ -226,23 +227,41 @@ def _as_path(column: pyarrow.ChunkedArray, path: Path) -> pyarrow.ChunkedArray:
 def _locate(root: Path, paths: pyarrow.LargeBinaryArray) -> tuple[pyarrow.LargeBinaryArray, np.ndarray]:
     """Paths as the files below `root` are spelled, and which of them exist, bool (N,).
 
-    A path without a file is tried again without surrounding spaces, and with slashes in place of backslashes.
+    A path without a file is tried again as `graft.names` writes names that are not text, and then without surrounding
+    spaces and with slashes in place of backslashes.
     """
     import pyarrow.compute
 
     there = _exist(root, paths)
-    missing = np.flatnonzero(~there)
-    tidy = pyarrow.compute.replace_substring(paths.take(missing), "\\", "/")
-    tidy = pyarrow.compute.replace_substring_regex(tidy, r"^\s+|\s+$", "")
-    differs = pyarrow.compute.not_equal(tidy, paths.take(missing))
-    missing, tidy = missing[differs.to_numpy(zero_copy_only=False)], tidy.filter(differs)
-    if len(missing):
-        found = _exist(root, tidy)
-        there[missing] = found
-        mask = np.zeros(len(paths), bool)
-        mask[missing[found]] = True
-        paths = pyarrow.compute.replace_with_mask(paths, mask, tidy.filter(found))
+    for respelled in (_restored, _tidy):
+        missing = np.flatnonzero(~there)
+        tried = respelled(paths.take(missing))
+        differs = pyarrow.compute.not_equal(tried, paths.take(missing))
+        missing, tried = missing[differs.to_numpy(zero_copy_only=False)], tried.filter(differs)
+        if len(missing):
+            found = _exist(root, tried)
+            there[missing] = found
+            mask = np.zeros(len(paths), bool)
+            mask[missing[found]] = True
+            paths = pyarrow.compute.replace_with_mask(paths, mask, tried.filter(found))
     return paths, there
+
+
+def _restored(paths: pyarrow.LargeBinaryArray) -> pyarrow.LargeBinaryArray:
+    import pyarrow
+    import pyarrow.compute
+
+    if not pyarrow.compute.any(pyarrow.compute.match_substring(paths, "\\x")).as_py():
+        return paths
+    names = (os.fsencode(restored(os.fsdecode(path.as_py()))) for path in paths)
+    return pyarrow.array(names, pyarrow.large_binary())
+
+
+def _tidy(paths: pyarrow.LargeBinaryArray) -> pyarrow.LargeBinaryArray:
+    import pyarrow.compute
+
+    slashes = pyarrow.compute.replace_substring(paths, "\\", "/")
+    return pyarrow.compute.replace_substring_regex(slashes, r"^\s+|\s+$", "")
 
 
 def _below(folder: bytes, names: pyarrow.LargeBinaryArray) -> pyarrow.LargeBinaryArray:
