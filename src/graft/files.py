@@ -16,6 +16,7 @@ import json
 import math
 import mmap
 import os
+import re
 import shutil
 import time
 import uuid
@@ -61,9 +62,7 @@ def cache_budget() -> int:
     """Bytes that the cache may take."""
     stated = os.environ.get("GRAFT_CACHE_BYTES")
     if stated:
-        if not stated.isdigit():
-            raise InputError(f"expected a whole number of bytes in GRAFT_CACHE_BYTES, got {stated!r}: fix or unset it")
-        return int(stated)
+        return number_of_bytes(stated)
     folder = cache_folder().absolute()
     most = 20 * 2**30
     try:
@@ -73,6 +72,17 @@ def cache_budget() -> int:
     except OSError:
         # A folder that may not even be looked at. Whoever writes to it is told.
         return most
+
+
+def number_of_bytes(text: str) -> int:
+    """Bytes in a text such as 500000, 10MB, 10 MiB or 1.5G. Raises InputError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", text.strip().lower())
+    if match is None:
+        raise InputError(
+            f"expected a size such as 500000000, 500MB or 10GiB in GRAFT_CACHE_BYTES, got {text!r}: write it like "
+            "these, or unset it"
+        )
+    return int(float(match[1]) * (1024 if match[3] else 1000) ** ("kmgt".find(match[2]) + 1 if match[2] else 0))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from graft.cli import advise, audit, compare, demo, evaluate, models, predict, train
+from graft.cli import advise, audit, cache, compare, demo, evaluate, models, predict, train
 from graft.errors import GraftError
 from graft.names import readable
 
@@ -132,6 +132,7 @@ def _stoppable(command: Callable[..., None]) -> Callable[..., None]:
 
 for command in COMMANDS:
     app.command()(_stoppable(command))
+app.add_typer(cache.cache, name="cache")
 
 
 def _explained(error: Exception) -> tuple[str, int]:
