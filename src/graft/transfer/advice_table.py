@@ -20,7 +20,7 @@ def stage_rows(advice: Advice) -> list[tuple[str, ...]]:
 
 
 def race_rows(advice: Advice) -> list[tuple[str, ...]]:
-    """How every level left the race, in the order of `RACE_COLUMNS`; gains are points of accuracy over the head's.
+    """The result of every level in the race, in the order of `RACE_COLUMNS`; gains are points over the head.
 
     A star marks the chosen level.
     """

@@ -1,7 +1,7 @@
 """Where a level becomes a cut: `plan_level`.
 
 level       trunk, frozen                              crown, trained
-as-is       everything, with its own classes           nothing
+as-is       everything, outputs read as your classes   nothing
 head        all but the head                           a new head
 stages:K    all but the last K stages                  the last K stages and a new head
 frozen:F    the first fraction F of weight layers      the rest and a new head
