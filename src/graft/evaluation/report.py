@@ -4,15 +4,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from graft.evaluation.scores import Scores
-from graft.html import escaped
+from graft.html import escaped, table
 
 # With more classes than this a confusion table is unreadable and is left out.
 CLASSES_IN_TABLE = 30
+# Of more classes than this, the worst ones are listed.
+MOST_CLASSES = 100
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
 table { border-collapse: collapse; margin: 1rem 0; } th, td { padding: .25rem .6rem; border-bottom: 1px solid #ddd; }
-td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; } th { text-align: left; }
+td { font-variant-numeric: tabular-nums; } th { text-align: left; }
 """
 
 
@@ -48,27 +50,17 @@ def _facts(facts: Mapping[str, Any]) -> str:
 
 
 def _classes(split: Scores) -> str:
-    present = [row for row in split.classes if row.n]
-    rows = "".join(
-        f"<tr><td>{escaped(row.name)}</td><td class=n>{row.n:,}</td><td class=n>{_percent(row.recall)}</td>"
-        f"<td class=n>{_percent(row.precision)}</td></tr>"
-        for row in sorted(present, key=lambda row: row.recall or 0.0)[:100]
-    )
-    return (
-        "<table><tr><th>class, worst first</th><th class=n>images</th><th class=n>recall</th>"
-        f"<th class=n>precision</th></tr>{rows}</table>"
-    )
+    present = sorted((row for row in split.classes if row.n), key=lambda row: row.recall or 0.0)
+    rows = [(row.name, f"{row.n:,}", _percent(row.recall), _percent(row.precision)) for row in present[:MOST_CLASSES]]
+    return table(("class, worst first", "images", "recall", "precision"), rows)
 
 
 def _confusion(split: Scores) -> str:
     if len(split.classes) > CLASSES_IN_TABLE:
         return ""
-    head = "".join(f"<th class=n>{escaped(row.name)}</th>" for row in split.classes)
-    rows = "".join(
-        f"<tr><th>{escaped(row.name)}</th>{''.join(f'<td class=n>{count}</td>' for count in counts)}</tr>"
-        for row, counts in zip(split.classes, split.confusion.tolist(), strict=True)
-    )
-    return f"<table><tr><th>label \\ prediction</th>{head}</tr>{rows}</table>"
+    names = [row.name for row in split.classes]
+    rows = [(name, *counts) for name, counts in zip(names, split.confusion.tolist(), strict=True)]
+    return table(("label \\ prediction", *names), rows)
 
 
 def _percent(value: float | None) -> str:
