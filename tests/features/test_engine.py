@@ -28,12 +28,12 @@ def machine(monkeypatch: pytest.MonkeyPatch):
         (True, True, True, "auto", "auto", "torch bfloat16 on cuda"),
         (True, True, False, "auto", "auto", "torch float32 on cuda"),
         (True, True, True, "torch", "float32", "torch float32 on cuda"),
-        (True, True, True, "openvino", "auto", "openvino bfloat16 on cpu"),
-        (False, True, True, "auto", "auto", "openvino bfloat16 on cpu"),
-        (False, True, False, "auto", "auto", "openvino float32 on cpu"),
-        (False, True, False, "auto", "bfloat16", "openvino bfloat16 on cpu"),
-        (False, True, True, "torch", "auto", "torch bfloat16 on cpu"),
-        (False, False, True, "auto", "float32", "torch float32 on cpu"),
+        (True, True, True, "openvino", "auto", "openvino bfloat16 on cpu with 1 thread"),
+        (False, True, True, "auto", "auto", "openvino bfloat16 on cpu with 1 thread"),
+        (False, True, False, "auto", "auto", "openvino float32 on cpu with 1 thread"),
+        (False, True, False, "auto", "bfloat16", "openvino bfloat16 on cpu with 1 thread"),
+        (False, True, True, "torch", "auto", "torch bfloat16 on cpu with 1 thread"),
+        (False, False, True, "auto", "float32", "torch float32 on cpu with 1 thread"),
     ],
 )
 def test_the_fastest_engine_that_is_there(

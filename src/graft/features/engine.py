@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -32,15 +32,28 @@ _PROCESS = os.getpid()
 
 @dataclass(frozen=True)
 class Choice:
-    """An engine, its precision and its device, and in a few words why."""
+    """An engine, its precision, its device and its threads, and in a few words why.
+
+    `threads` is how many PyTorch computes with on a processor. OpenVINO takes as many as it finds best unless the
+    choice is `deterministic`: then it takes as many as PyTorch, and what is computed within `repeatable(choice)` is the
+    same to the bit on another day.
+    """
 
     engine: EngineName
     precision: Precision
     device: str
     reason: str
+    threads: int = field(default_factory=torch.get_num_threads)
+    deterministic: bool = False
 
     def __str__(self) -> str:
-        return f"{self.engine} {self.precision} on {self.device}"
+        threads = f" with {self.threads} thread{'' if self.threads == 1 else 's'}" if self.device == "cpu" else ""
+        return f"{self.engine} {self.precision} on {self.device}{threads}{', deterministic' * self.deterministic}"
+
+    @property
+    def arithmetic(self) -> str:
+        """What of the choice but the precision decides the numbers, for the key of what is kept of them."""
+        return f"{self.engine} with {self.threads} threads" if self.deterministic else self.engine
 
 
 class Engine(Protocol):
@@ -58,14 +71,26 @@ class Engine(Protocol):
         ...
 
 
-def choose(engine: str = "auto", precision: str = "auto") -> Choice:
+def choose(
+    engine: str = "auto", precision: str = "auto", *, deterministic: bool = False, threads: int | None = None
+) -> Choice:
     """The engine to use on this machine: torch on an accelerator, else OpenVINO where it is installed, else torch.
 
-    `auto` precision is bfloat16 where the processor has instructions for it. Raises InputError for what is not there.
+    `auto` precision is bfloat16 where the processor has instructions for it. A `deterministic` choice has `threads`, as
+    many as PyTorch has by default, so that it can be made again on a machine with more cores or fewer. Raises
+    InputError for what is not there.
     """
     if engine not in ENGINES or precision not in PRECISIONS:
         word, known = (engine, ENGINES) if engine not in ENGINES else (precision, PRECISIONS)
         raise InputError(f"expected one of {', '.join(known)}, got {word!r}: choose one of them")
+    if threads is not None and (threads < 1 or not deterministic):
+        came = f"{threads}: raise it" if deterministic else f"{threads} without it: add --deterministic"
+        raise InputError(f"expected 1 or more for --threads, with --deterministic, got {came}")
+    choice = _choose(engine, precision)
+    return replace(choice, threads=threads or choice.threads, deterministic=deterministic)
+
+
+def _choose(engine: str, precision: str) -> Choice:
     if engine == "openvino" and not openvino_installed():
         raise InputError(
             "expected OpenVINO for --engine openvino, got none installed: `pip install openvino`, or torch"
@@ -90,7 +115,8 @@ def open_engine(choice: Choice, section: Section, preprocessing: Preprocessing, 
     if choice.engine == "openvino":
         from graft.features.openvino_engine import OpenVINOEngine
 
-        return OpenVINOEngine(section, preprocessing, choice.precision, reporter)
+        threads = choice.threads if choice.deterministic else None
+        return OpenVINOEngine(section, preprocessing, choice.precision, reporter, threads)
     from graft.features.torch_engine import TorchEngine
 
     return TorchEngine(section, preprocessing, choice.precision, choice.device)

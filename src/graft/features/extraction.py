@@ -72,7 +72,7 @@ def extract(
     own, results = preprocessing, {}
     for name, images in splits.items():
         preprocessing = replace(own, crop_fraction=(crops or {}).get(name, own.crop_fraction))
-        digest = section_digest(section, preprocessing, choice.precision, choice.engine)
+        digest = section_digest(section, preprocessing, choice.precision, choice.arithmetic)
         view = (views or {}).get(name)
         path = entry_path(digest if view is None else f"{digest} {view}", images) if use_cache else None
         found = None if path is None else read_entry(path, reporter)

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Generator, Iterable
 from queue import Empty, SimpleQueue
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,10 +27,18 @@ class OpenVINOEngine:
     of its own, at most as many as OpenVINO finds best."""
 
     def __init__(
-        self, section: Section, preprocessing: Preprocessing, precision: Precision, reporter: Reporter = NOBODY
+        self,
+        section: Section,
+        preprocessing: Preprocessing,
+        precision: Precision,
+        reporter: Reporter = NOBODY,
+        threads: int | None = None,
     ) -> None:
+        """Compute with `threads` together on one request at a time, or as OpenVINO finds best."""
         self._bfloat16 = precision == "bfloat16"
-        options = {"PERFORMANCE_HINT": "THROUGHPUT"}
+        options: dict[str, Any] = {"PERFORMANCE_HINT": "THROUGHPUT"}
+        if threads is not None:
+            options = {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": threads}
         self._compiled = compile_section(section, preprocessing, precision, BATCH, options, reporter)
         self.output_shape = tuple(int(size) for size in self._compiled.output(0).shape)[1:]
         self._in_flight = int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
