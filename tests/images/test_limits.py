@@ -103,7 +103,7 @@ def test_markers_behind_a_image_are_no_passes(monkeypatch: pytest.MonkeyPatch) -
     ids=["strips", "values", "entries"],
 )
 def test_a_tiff_that_asks_for_too_much_is_refused(data: bytes, found: str) -> None:
-    with pytest.raises(ImageError, match=f"costs no more than its pixels do, got {found}: save it anew"):
+    with pytest.raises(ImageError, match=f"costs no more than its pixels do, got {found}: save it again"):
         decode(data)
 
 

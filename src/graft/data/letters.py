@@ -1,11 +1,11 @@
 """Typed letters, drawn from fonts: the images of the demo and of the base that comes with graft.
 
-A network trained on Latin letters is a good start for Cyrillic ones: the strokes are the same, a third of the capitals
-look the same. An image is 32 x 32 px, grey, dark ink on light paper as on a typed page, one letter in the middle,
-distorted at random.
+A network trained on Latin letters is a good start for Cyrillic ones: the strokes are the same, and a third of the
+capitals look the same. An image is 32 x 32 px, grey, dark ink on light paper as on a typed page, with one letter in the
+centre, distorted at random.
 
-The same seed gives the same images wherever FreeType draws the same outlines. Images of different seeds share the
-fonts, never a distortion: a training set and a test set take two seeds.
+The same seed gives the same images wherever FreeType draws the same outlines. Images of different seeds share fonts but
+no distortion, so a training set and a test set take two seeds.
 """
 
 import math
@@ -20,17 +20,17 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from graft.errors import DataError
 
-# Side of an image and size of the type, both in px. A capital is then about 15 px high, and the widest letter (Ж in
-# bold italic) 28 px wide: the central 28 px, which LeNet-5 sees, hold nearly all of every image's ink.
+# Side of an image and size of the type, in px. A capital is then about 15 px high, and the widest letter (Ж in bold
+# italic) 28 px wide: the central 28 px, which LeNet-5 sees, hold nearly all the ink of every image.
 SIDE = 32
 TYPE_SIZE = 20
 
-# Fine pixels per pixel along each axis. The letter is drawn, thickened and turned finely, then reduced.
+# Fine pixels per pixel along each axis: letters are drawn, thickened and turned at this resolution, then reduced.
 FINE = 4
 
-# The 52 letters in 43 classes, each named by the letters in it. A small letter that is its capital at another size
-# (c, o, p, s, v, w, x, z) shares the class of the capital, since images differ in size and place; so do I and l,
-# one and the same stroke in many fonts. All others differ in shape.
+# The 52 letters in 43 classes, each named by its letters. A small letter that is its capital at another size (c, o, p,
+# s, v, w, x, z) shares the class of the capital, since images differ in size and place; so do I and l, which are the
+# same stroke in many fonts. All others differ in shape.
 LATIN = tuple(
     "A a B b Cc D d E e F f G g H h Il i J j K k L M m N n Oo Pp Q q R r Ss T t U u Vv Ww Xx Y y Zz".split()  # noqa: SIM905
 )
@@ -39,11 +39,11 @@ CYRILLIC = tuple("АБВГДЕЁЖЗИЙКЛМНОПРСТУФХЦЧШЩЪЫЬЭ
 
 @dataclass(frozen=True)
 class Distortion:
-    """How far an image may stray; each amount is drawn evenly, the first four from both sides of zero.
+    """The largest changes to an image; each amount is drawn uniformly, the first four on both sides of zero.
 
     `shift` in px along each axis; `rotation` in degrees; `scale` as a fraction of the size; `thickness` in px of ink
-    laid on (or taken off) each side of a stroke, applied in steps of 1 / FINE px; `blur`, a Gaussian's deviation in px;
-    `noise`, a Gaussian's deviation in grey levels of 255.
+    added to (or taken from) each side of a stroke, in steps of 1 / FINE px; `blur`, the deviation of a Gaussian in px;
+    `noise`, the deviation of a Gaussian in grey levels of 255.
     """
 
     shift: float = 2.0
@@ -58,12 +58,12 @@ TYPED = Distortion()
 
 
 def dejavu_fonts() -> list[Path]:
-    """The twelve text fonts of the DejaVu family (sans, mono, serif) that matplotlib carries, in order of name.
+    """The twelve text fonts of the DejaVu family (sans, mono, serif) that come with matplotlib, by name.
 
-    They are the fonts that every machine with graft has, and the bundled base never saw them. Raises DataError when
+    Every machine with graft has these fonts, and the bundled base was not trained on them. Raises DataError if
     matplotlib or its fonts are missing.
     """
-    # Importing matplotlib to ask for the folder would take half a second.
+    # Importing matplotlib just to find the folder would take half a second.
     spec = find_spec("matplotlib")
     folder = Path(spec.origin if spec and spec.origin else "matplotlib").parent / "mpl-data" / "fonts" / "ttf"
     fonts = sorted(path for path in folder.glob("DejaVuSans*.ttf") if "Display" not in path.name)
@@ -74,9 +74,9 @@ def dejavu_fonts() -> list[Path]:
 
 
 def render(letter: str, font: Path, size: int, distortion: Distortion, random: np.random.Generator) -> np.ndarray:
-    """A letter set in type of `size` px, its box in the middle, then distorted: uint8 (32, 32), dark on light.
+    """A letter in type of `size` px, centred by its box, then distorted: uint8 (32, 32), dark on light.
 
-    Every image takes the same draws from `random` in the same order, whatever the distortion allows.
+    Every image takes the same draws from `random` in the same order, whatever the distortion is.
     """
     right, down, turn, growth, thicker = random.uniform(-1, 1, 5).tolist()
     blur, noise = random.uniform(0, 1, 2).tolist()
@@ -96,10 +96,10 @@ def render(letter: str, font: Path, size: int, distortion: Distortion, random: n
 def render_letters(
     letters: Sequence[str], fonts: Sequence[Path], per_letter: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`per_letter` images of each class, uint8 (N, 32, 32, 1), and their classes as int64 (N,), class by class.
+    """`per_letter` images of each class, uint8 (N, 32, 32, 1), and their classes, int64 (N,), class by class.
 
-    An entry of `letters` is a class: one letter, or several of which each image shows one. Every class goes through
-    all fonts before any of them comes again. An image is the same however many follow it, of its class or of others.
+    An entry of `letters` is a class: one letter, or several of which each image shows one. A class goes through all
+    fonts before one comes again. An image does not depend on how many follow it, of its class or of others.
     """
     if not fonts:
         raise DataError("expected fonts to draw letters with, got none: pass dejavu_fonts() or a list of font files")
@@ -118,7 +118,7 @@ def render_letters(
 
 @lru_cache(maxsize=512)
 def _draw(letter: str, font: Path, size: int) -> Image.Image:
-    """The letter at fine resolution, white ink on black, its box in the middle."""
+    """The letter at fine resolution, white on black, centred by its box."""
     side = FINE * SIDE
     face = _face(font, FINE * size)
     left, top, right, bottom = face.getbbox(letter)
@@ -130,7 +130,7 @@ def _draw(letter: str, font: Path, size: int) -> Image.Image:
 
 @lru_cache(maxsize=256)
 def _face(font: Path, size: int) -> ImageFont.FreeTypeFont:
-    # The basic layout: one letter needs no shaping, and not every build of Pillow can shape.
+    # Basic layout, since a single letter needs no shaping and not every build of Pillow can do it.
     try:
         return ImageFont.truetype(str(font), size, layout_engine=ImageFont.Layout.BASIC)
     except OSError as error:
@@ -138,7 +138,7 @@ def _face(font: Path, size: int) -> ImageFont.FreeTypeFont:
 
 
 def _thicken(ink: Image.Image, steps: int) -> Image.Image:
-    """Strokes thicker by `steps` fine pixels on each side, thinner when negative."""
+    """Make strokes thicker by `steps` fine pixels on each side, or thinner if negative."""
     if not steps:
         return ink
     kind = ImageFilter.MaxFilter if steps > 0 else ImageFilter.MinFilter
@@ -146,9 +146,9 @@ def _thicken(ink: Image.Image, steps: int) -> Image.Image:
 
 
 def _move(ink: Image.Image, shift: tuple[float, float], angle: float, scale: float) -> Image.Image:
-    """Scaled and turned clockwise about the middle, then shifted right and down by fine pixels."""
+    """Scale and turn clockwise about the centre, then shift right and down by fine pixels."""
     middle = FINE * SIDE / 2
-    # Pillow asks for the way back: which point of the old image each point of the new one shows.
+    # Pillow takes the inverse: the point of the old image that each point of the new one shows.
     cosine, sine = math.cos(angle) / scale, math.sin(angle) / scale
     x, y = middle + shift[0], middle + shift[1]
     back = (cosine, sine, middle - cosine * x - sine * y, -sine, cosine, middle + sine * x - cosine * y)

@@ -1,9 +1,9 @@
-"""Images changed at random, so that a network learns what stays the same.
+"""Random changes to images, so that a network learns what stays the same.
 
-What is drawn comes from a numpy generator of the image's own, never from a global one: an image with its seed gives
-the same pixels in any thread, order and process, and can be computed again instead of kept.
+Random numbers come from a numpy generator per image, never from a global one: an image and its seed give the same
+pixels in any thread, order and process, so they can be computed again instead of being kept.
 
-torchvision does what graft has no faster way for (colour, blur, most of RandAugment) and is imported only then.
+torchvision does what graft has no faster way for (colour, blur, most of RandAugment), and is imported only then.
 """
 
 from __future__ import annotations
@@ -25,45 +25,44 @@ from graft.images.warping import warp
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far an image may stray from what `to_square` makes of it. The defaults change nothing.
+    """How much an image may differ from what `to_square` makes of it. The defaults change nothing.
 
-    A flip suits most photographs; it is wrong for digits, text and whatever else differs from its mirror image:
-    `replace(augmentation, flip=0.0)`. Amounts are drawn evenly, factors of shape and size evenly in their logarithm.
-    A random crop scales and moves already: `scale` and `translation` are for images that are not cropped at random.
+    A flip suits most photographs; it is wrong for digits, text and anything else that differs from its mirror image:
+    `replace(augmentation, flip=0.0)`. Amounts are drawn uniformly, factors of shape and size uniformly in their
+    logarithm. A random crop scales and moves already: `scale` and `translation` are for images that are not cropped at
+    random.
     """
 
-    crop: float | None = (
-        None  # least area of a random crop, as a share of the largest that fits; None = as `to_square` does
-    )
-    aspect: float = 1.0  # most width per height of a random crop, and most height per width
+    crop: float | None = None  # least area of a random crop, as a share of the largest that fits; None: as `to_square`
+    aspect: float = 1.0  # largest width per height of a random crop, and largest height per width
     flip: float = 0.0  # probability of the mirror image
-    rotation: float = 0.0  # most degrees, either way
+    rotation: float = 0.0  # largest angle either way, in degrees
     scale: float = 0.0  # 0.1: from 1 / 1.1 to 1.1 times the size
-    translation: float = 0.0  # most shift along each axis, either way, as a share of the side
-    brightness: float = 0.0  # 0.2: from 0.8 to 1.2 times; so for the next two
+    translation: float = 0.0  # largest shift along each axis, either way, as a share of the side
+    brightness: float = 0.0  # 0.2: from 0.8 to 1.2 times; likewise for the next two
     contrast: float = 0.0
     saturation: float = 0.0
-    hue: float = 0.0  # most turn of the colour circle, either way; 0.5 is half a turn
-    pca: float = 0.0  # deviation of the colour noise of AlexNet, there 0.1; see `_shift_colours`
+    hue: float = 0.0  # largest turn of the colour circle, either way; 0.5 is half a turn
+    pca: float = 0.0  # deviation of AlexNet's colour noise, which used 0.1; see `_shift_colours`
     blur: float = 0.0  # probability of a Gaussian blur
     blur_sigma: float = 0.0  # its largest deviation, as a share of the side
     erasing: float = 0.0  # probability of an erased rectangle; see `_erase`
-    operations: int = 0  # of RandAugment, in a row; see `randaugment`
-    magnitude: float = 0.0  # of each of them, 0 to 30
+    operations: int = 0  # of RandAugment, one after the other; see `randaugment`
+    magnitude: float = 0.0  # of each operation, 0 to 30
 
     def __post_init__(self) -> None:
         for least, most, names in LIMITS:
             for name in names:
                 value = getattr(self, name)
-                # Written so that NaN is refused.
+                # Written so that NaN is refused, too.
                 if value is not None and not least <= value <= most:
                     raise InputError(
                         f"expected {name} of an augmentation to be from {least} to {most}, got {value!r}: choose a "
-                        f"number in between, or one of the strengths {', '.join(STRENGTHS)}"
+                        f"number in that range, or one of the strengths {', '.join(STRENGTHS)}"
                     )
 
 
-# Least and most of the numbers of an Augmentation.
+# The ranges of the numbers of an Augmentation.
 LIMITS = (
     (0, 1, ("flip", "scale", "translation", "brightness", "contrast", "saturation", "pca", "blur", "erasing")),
     (0, 0.1, ("blur_sigma",)),
@@ -75,9 +74,9 @@ LIMITS = (
     (1, 10, ("aspect",)),
 )
 
-# Light is harmless nearly everywhere, and on average its crops are as large as the central one of 0.875 of the side
-# (0.766 of the area), so that objects have the size that they have in prediction (Touvron et al. 2019, arXiv
-# 1906.06423). Crops of 0.08, with which networks are trained on ImageNet, often miss the object in smaller sets.
+# Light is harmless nearly everywhere. On average its crops are as large as the central crop of 0.875 of the side (0.766
+# of the area), so that objects have the same size as in prediction (Touvron et al. 2019, arXiv 1906.06423). Crops of
+# 0.08, with which networks are trained on ImageNet, often miss the object in smaller datasets.
 STRENGTHS = {
     "none": Augmentation(),
     "light": Augmentation(crop=0.55, aspect=1.1, flip=0.5, scale=0.1, translation=0.05),
@@ -116,7 +115,7 @@ STRENGTHS = {
 
 @dataclass(frozen=True)
 class View:
-    """One of the ways in which every image of a set is shown: the same view of an image is always the same pixels.
+    """One random version of each image of a dataset: the same view of an image always has the same pixels.
 
     `number` counts the views: the epoch, or the epoch modulo the number of views that are kept.
     """
@@ -126,7 +125,7 @@ class View:
     number: int
 
     def of(self, pixels: np.ndarray, index: int, preprocessing: Preprocessing) -> Tensor:
-        """The image at `index` of its set, uint8 (C, size, size); for the rest see `augment`."""
+        """The image at `index` of its dataset, uint8 (C, size, size); see `augment`."""
         return augment(pixels, preprocessing, self.augmentation, (self.seed, self.number, index))
 
 
@@ -136,12 +135,12 @@ def augment(
     augmentation: Augmentation,
     seed: int | tuple[int, ...] | np.random.Generator,
 ) -> Tensor:
-    """uint8 (H, W, 3), (H, W, 1) or (H, W) to uint8 (C, size, size), as `to_square` but changed at random.
+    """uint8 (H, W, 3), (H, W, 1) or (H, W) to uint8 (C, size, size): `to_square` with random changes.
 
-    Where `to_square` crops, a random crop is taken from the image as it came, so that a small one keeps its detail.
-    Where it letterboxes or squashes, the whole image stays, and `scale` and `translation` take the place of the crop.
-    Contiguous, sharing no memory with `pixels`. Numbers in `seed` are not negative. Raises InputError as `to_square`
-    does.
+    Where `to_square` crops, a random crop is taken from the original image, so that a small crop keeps its detail.
+    Where it letterboxes or squashes, the whole image is kept, and `scale` and `translation` replace the crop. The
+    result is contiguous and shares no memory with `pixels`. Numbers in `seed` are not negative. Raises InputError as
+    `to_square` does.
     """
     random = np.random.default_rng(seed)
     cropped = augmentation.crop is not None and preprocessing.resize_mode == "crop"
@@ -173,10 +172,10 @@ def augment(
 
 
 def import_functional(augmentation: Augmentation) -> ModuleType | None:
-    """torchvision's operations on images, or None when `augmentation` needs none: their import takes over a second.
+    """torchvision's operations on images, or None if `augmentation` needs none: importing them takes over a second.
 
-    Call it before starting threads that augment: the import crosses the compiler of torch, a ring of modules that two
-    threads must not enter at two places.
+    Call it before starting threads that augment: the import passes through torch's compiler, a cycle of modules that
+    two threads must not enter at different places.
     """
     a = augmentation
     if not (a.brightness or a.contrast or a.saturation or a.hue or a.blur or a.operations):
@@ -189,17 +188,17 @@ def import_functional(augmentation: Augmentation) -> ModuleType | None:
 def _rectangle(
     within: tuple[int, ...], least: float, most: float, aspect: float, random: np.random.Generator
 ) -> tuple[slice, slice]:
-    """Rows and columns of a rectangle somewhere `within` (H, W), its width per height from 1 / `aspect` to `aspect`.
+    """Rows and columns of a random rectangle `within` (H, W), with a width per height from 1 / `aspect` to `aspect`.
 
-    Its area is between `least` and `most` of the largest of that shape that fits. Shares of the whole image, as in
-    torchvision, would have to be drawn again where they do not fit, and then differ with the image's shape.
+    Its area is between `least` and `most` of the largest rectangle of its shape that fits. Shares of the whole image,
+    as in torchvision, would have to be drawn again when they do not fit, and then depend on the shape of the image.
     """
     height, width = within
     shape, share, down, right = random.random(4).tolist()
     ratio, share = aspect ** (2 * shape - 1), least + (most - least) * share
     columns = min(width, height * ratio) * math.sqrt(share)
     rows, columns = max(1, round(columns / ratio)), max(1, round(columns))
-    # From zero to what is left over, both included.
+    # From zero to what is left over, inclusive.
     top, left = int(down * (height - rows + 1)), int(right * (width - columns + 1))
     return slice(top, top + rows), slice(left, left + columns)
 
@@ -210,7 +209,7 @@ def _crop(pixels: np.ndarray, augmentation: Augmentation, random: np.random.Gene
 
 
 def _jitter(image: Tensor, augmentation: Augmentation, random: np.random.Generator, functional: ModuleType) -> Tensor:
-    """Brightness, contrast, saturation and hue, in this order; the last two do nothing to a grey image."""
+    """Change brightness, contrast, saturation and hue, in this order; the last two do nothing to a grey image."""
     for name in ("brightness", "contrast", "saturation", "hue"):
         amount = getattr(augmentation, name) * random.uniform(-1, 1)
         if amount:
@@ -218,17 +217,17 @@ def _jitter(image: Tensor, augmentation: Augmentation, random: np.random.Generat
     return image
 
 
-# Of the RGB values, from 0 to 1, of the images of ImageNet: the eigenvalues of their principal components, and these
-# as columns; the figures of facebookarchive/fb.resnet.torch (datasets/imagenet.lua), which most others repeat.
+# Principal components of the RGB values, from 0 to 1, of ImageNet's images: eigenvalues, and eigenvectors as columns.
+# The figures are those of facebookarchive/fb.resnet.torch (datasets/imagenet.lua), which most others repeat.
 EIGENVALUES = np.array([0.2175, 0.0188, 0.0045])
 EIGENVECTORS = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
 
 
 def _shift_colours(image: Tensor, amounts: np.ndarray) -> Tensor:
-    """Every pixel moved by the sum of the principal components, each times its eigenvalue and its amount (3,).
+    """Add the principal components, each times its eigenvalue and its amount (3,), to every pixel.
 
-    Krizhevsky et al. 2012, "ImageNet classification with deep convolutional neural networks", section 4.1. A grey
-    image has no such components and stays.
+    Krizhevsky et al. 2012, "ImageNet classification with deep convolutional neural networks", section 4.1. A grey image
+    has no such components and stays as it is.
     """
     if len(image) == 1:
         return image
@@ -239,7 +238,7 @@ def _shift_colours(image: Tensor, amounts: np.ndarray) -> Tensor:
 def _erase(image: Tensor, colour: Tensor, random: np.random.Generator) -> None:
     """Fill a rectangle with the mean colour, which is zero once normalised: Zhong et al. 2017, arXiv 1708.04896.
 
-    Area and shape as there (0.02 to 0.4, 0.3 to 1 / 0.3), the area being a share of what that shape allows.
+    Area and shape are as there (0.02 to 0.4, 0.3 to 1 / 0.3), but the area is a share of what the shape allows.
     """
     rows, columns = _rectangle(tuple(image.shape[1:]), 0.02, 0.4, 1 / 0.3, random)
     image[:, rows, columns] = colour[:, None, None]

@@ -1,4 +1,4 @@
-"""Augmented images side by side, to see what a network will be shown."""
+"""Augmented images side by side, to see what a network is trained on."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from graft.images.augmenting import Augmentation, View
 from graft.images.preprocessing import Preprocessing
 from graft.images.resizing import to_square
 
-# White, between the images and around them, px.
+# White margin between and around the images, px.
 GAP = 4
 
 
@@ -20,11 +20,10 @@ def contact_sheet(
     views: int = 6,
     seed: int = 0,
 ) -> np.ndarray:
-    """A row for each image, uint8 (H, W, 3) or (H, W): first as `to_square` gives it, then so many augmented views of
-    it.
+    """A row for each image, uint8 (H, W, 3) or (H, W): as `to_square` gives it, then some augmented `views` of it.
 
-    uint8 (rows, columns, 3). The views are those of `View` with this seed, an image's index being its row. Raises
-    InputError when there are no images.
+    The sheet is uint8 (rows, columns, 3). The views are those of `View` with this seed and the row as the index. Raises
+    InputError if there are no images.
     """
     if not images:
         raise InputError("expected images for a contact sheet, got none: pass at least one")

@@ -1,7 +1,7 @@
-"""How the files of each format are laid out, as far as it can be read without decoding a pixel.
+"""The layout of image files, as far as it can be read without decoding a pixel.
 
-A file of a few bytes can ask for hours or gigabytes. What it asks for is added up here first, by walks through the
-file that are bounded themselves.
+A file of a few bytes can ask for hours or gigabytes. What it asks for is added up here first, by walks through the file
+that are themselves bounded.
 """
 
 import re
@@ -13,9 +13,9 @@ from typing import TypeVar
 from graft.errors import ImageError
 from graft.images.directories import check_tiff, count_pages, too_costly
 
-MOST_PIECES = 65_536  # segments, chunks, blocks or boxes: twice what the largest PNG has in chunks of 8 KiB
-MOST_SCANNED = 2_000_000_000  # pixels of a JPEG times passes over them, of which half are decoded in a second
-# Some of Pillow's decoders are written in Python and take a microsecond or so for a pixel, or a byte of the file.
+MOST_PIECES = 65_536  # segments, chunks, blocks or boxes: twice as many as the largest PNG has in chunks of 8 KiB
+MOST_SCANNED = 2_000_000_000  # pixels of a JPEG times passes over them; a second is enough for half of these
+# Some of Pillow's decoders are written in Python and take about a microsecond per pixel, or per byte of the file.
 SLOW_PIXELS, SLOW_BYTES = 1_000_000, 8_000_000
 
 JPEG = b"\xff\xd8\xff"
@@ -26,7 +26,7 @@ _JPEG2000 = b"\0\0\0\x0cjP  \r\n\x87\n"
 EXIF = b"Exif\0\0"
 
 _FILL = re.compile(rb"\xff+")
-_MARKER = re.compile(rb"\xff[^\0\xd0-\xd7\xff]")  # not a byte of pixels that happens to be FF, nor a restart
+_MARKER = re.compile(rb"\xff[^\0\xd0-\xd7\xff]")  # neither a byte of pixels that happens to be FF, nor a restart
 _BITMAP_HEADERS = [size.to_bytes(4, "little") for size in (40, 52, 56, 64, 108, 124)]
 _PPM, _PPM_HEADER = re.compile(rb"P[0-6fy]"), 4096
 
@@ -34,25 +34,25 @@ Piece = TypeVar("Piece")
 
 
 def check_layout(data: bytes) -> None:
-    """Refuse a file that would cost far more than its pixels do. Raises ImageError."""
+    """Raise ImageError for a file that would cost far more than its pixels do."""
     if data.startswith(_TIFF):
         check_tiff(data)
     for signature, pieces in ((JPEG, _segments), (_PNG, _chunks), (_GIF, _before_frame), (_JPEG2000, _boxes)):
         if data.startswith(signature):
-            # What ends too early is noticed by whoever decodes it.
+            # A file that ends too early is left to the decoder, which notices.
             with suppress(IndexError, struct.error):
                 for _ in _bounded(pieces(data)):
                     pass
     slow = _pixels_decoded_in_python(data)
     if slow > SLOW_PIXELS or (slow and len(data) > SLOW_BYTES):
         raise ImageError(
-            f"expected a file of a kind that takes long to decode to have at most {SLOW_PIXELS:,} pixels and "
-            f"{SLOW_BYTES:,} bytes, got {slow:,} and {len(data):,}: save it as PNG"
+            f"expected at most {SLOW_PIXELS:,} pixels and {SLOW_BYTES:,} bytes in a kind of file that is slow to "
+            f"decode, got {slow:,} and {len(data):,}: save it as PNG"
         )
 
 
 def count_frames(data: bytes) -> int:
-    """Frames of a GIF and pages of a TIFF, as far as the file can be followed; 1 for every other file."""
+    """Frames of a GIF or pages of a TIFF, as far as the file can be followed; 1 for any other file."""
     if data.startswith(_TIFF):
         return count_pages(data)
     frames = 0
@@ -64,7 +64,7 @@ def count_frames(data: bytes) -> int:
 
 
 def reserved_sizes(data: bytes) -> Iterator[tuple[int, int]]:
-    """Widths and heights for which Pillow takes memory, or decodes, as soon as it opens the file."""
+    """Widths and heights for which Pillow allocates memory, or decodes, as soon as it opens the file."""
     if data.startswith(_GIF):  # the first frame may reach beyond the screen that the header states
         width, height = struct.unpack_from("<HH", data, 6)
         yield width, height
@@ -77,7 +77,7 @@ def reserved_sizes(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def find_exif(jpeg: bytes) -> bytes:
-    """The Exif block of a JPEG, or nothing."""
+    """The Exif block of a JPEG, empty if it has none."""
     with suppress(ImageError):
         for marker, start, end in _bounded(_segments(jpeg)):
             if marker == 0xE1 and jpeg.startswith(EXIF, start):
@@ -86,9 +86,9 @@ def find_exif(jpeg: bytes) -> bytes:
 
 
 def check_scans(jpeg: bytes, width: int, height: int) -> None:
-    """Refuse a JPEG that passes over its pixels so often that it takes seconds. Raises ImageError."""
+    """Raise ImageError for a JPEG that passes over its pixels so often that decoding takes seconds."""
     most = max(1, MOST_SCANNED // (width * height))
-    # The first two looks take less time: most JPEGs have one pass, and few of the others have too many.
+    # Two cheap checks first: most JPEGs have one pass, and few others have too many.
     if not _has_more_scans(jpeg) or jpeg.count(b"\xff\xda") <= most:
         return
     scans, position, markers = 0, 2, 0
@@ -101,7 +101,7 @@ def check_scans(jpeg: bytes, width: int, height: int) -> None:
 
 
 def _has_more_scans(jpeg: bytes) -> bool:
-    """Whether the first pass may be followed by others: that of a baseline JPEG has all colours."""
+    """Whether more passes may follow the first: in a baseline JPEG it has all colours."""
     colours = 0
     for marker, start, _ in _bounded(_segments(jpeg)):
         if marker in (0xC0, 0xC1):
@@ -119,9 +119,9 @@ def _bounded(pieces: Iterable[Piece]) -> Iterator[Piece]:
 
 
 def _segments(jpeg: bytes) -> Iterator[tuple[int, int, int]]:
-    """Marker, start and end of what is in each segment of a JPEG up to its pixels: ITU T.81, annex B.
+    """Marker, start and end of the content of each segment of a JPEG up to its pixels: ITU T.81, annex B.
 
-    A segment is FF, a marker and a length in two bytes that counts itself; more FF may stand before it.
+    A segment is FF, a marker and a length of two bytes that includes itself; more FF may precede it.
     """
     position = 2
     while (fill := _FILL.match(jpeg, position)) and fill.end() + 3 <= len(jpeg):
@@ -134,7 +134,7 @@ def _segments(jpeg: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def _chunks(png: bytes) -> Iterator[int]:
-    """Where each chunk of a PNG starts: length, name, content and a sum."""
+    """Where each chunk of a PNG starts: length, name, content and checksum."""
     position = len(_PNG)
     while position + 12 <= len(png):
         yield position
@@ -142,7 +142,7 @@ def _chunks(png: bytes) -> Iterator[int]:
 
 
 def _boxes(jpeg2000: bytes) -> Iterator[int]:
-    """Where each box of a JP2 starts: ITU T.800, annex I. One of length 0 reaches to the end, of 1 states it behind."""
+    """Where each box of a JP2 starts: ITU T.800, annex I. Length 0 means up to the end, 1 that a longer one follows."""
     position = 0
     while position + 8 <= len(jpeg2000):
         yield position
@@ -155,7 +155,7 @@ def _boxes(jpeg2000: bytes) -> Iterator[int]:
 
 
 def _blocks(gif: bytes) -> Iterator[tuple[bytes, int]]:
-    """Kind and place of each block of a GIF (GIF89a, appendix A): "!", "," or, for those of data within, nothing.
+    """Kind and place of each block of a GIF (GIF89a, appendix A): "!", ",", or empty for data inside these.
 
     Raises IndexError where the file ends.
     """
@@ -168,7 +168,7 @@ def _blocks(gif: bytes) -> Iterator[tuple[bytes, int]]:
         else:
             flags = gif[position + 9]
             position += 11 + (6 << (flags & 7) if flags & 0x80 else 0)
-        # Blocks of data state their length and are ended by one of length zero.
+        # Blocks of data state their length; one of length zero ends them.
         while length := gif[position]:
             yield b"", position
             position += 1 + length
@@ -176,7 +176,7 @@ def _blocks(gif: bytes) -> Iterator[tuple[bytes, int]]:
 
 
 def _before_frame(gif: bytes) -> Iterator[tuple[bytes, int]]:
-    """The blocks of a GIF up to its first frame, that included."""
+    """The blocks of a GIF up to and including its first frame."""
     for kind, position in _blocks(gif):
         yield kind, position
         if kind == b",":
@@ -184,7 +184,7 @@ def _before_frame(gif: bytes) -> Iterator[tuple[bytes, int]]:
 
 
 def _pixels_decoded_in_python(data: bytes) -> int:
-    """Pixels of a BMP with runs and of a PPM that is not just bytes; 0 for every other file."""
+    """Pixels of a run-length BMP and of a PPM that is not plain bytes; 0 for any other file."""
     if data.startswith(b"BM") and data[14:18] in _BITMAP_HEADERS:
         width, height, _, compression = struct.unpack("<iiII", data[18:34].ljust(16, b"\0"))
         return abs(width * height) if compression in (1, 2) else 0
@@ -194,7 +194,7 @@ def _pixels_decoded_in_python(data: bytes) -> int:
     plain = words[0] in (b"P1", b"P2", b"P3")
     if words[0] in (b"P4", b"Pf") or (words[3:4] == [b"255"] and not plain):
         return 0
-    # A header that is not over by now, and comments among numbers, are read a byte at a time or worse.
+    # A header that has not ended by now, and comments among numbers, are read a byte at a time or worse.
     hostile = len(words) < 4 or (plain and data.count(b"#") > 100)
     try:
         return 2 * SLOW_PIXELS if hostile else int(words[1]) * int(words[2])

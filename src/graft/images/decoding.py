@@ -1,7 +1,7 @@
 """From the bytes of one encoded image to pixels: RGB, uint8, first frame, upright.
 
-Ordinary JPEGs go through simplejpeg, which is the fast way; what it does not take, and every other format, goes
-through Pillow. The number of bytes and of pixels is held to a limit from the header, before anything is decoded.
+Ordinary JPEGs go through simplejpeg, which is fastest; those that it does not take, and all other formats, go through
+Pillow. The numbers of bytes and of pixels are limited by the header, before anything is decoded.
 Decoding changes no setting of Pillow, of libtiff or of `warnings`, so any number of threads may decode at once. What
 these two write to stderr about damage that they pass over is for the owner of the process to silence: the command line
 does (`graft.__main__`).
@@ -28,17 +28,17 @@ MAX_BYTES = 256 * 2**20
 # Opening any other kind is left to no library: to show EPS or WMF, Pillow may start another program.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "TIFF", "JPEG2000", "BMP", "PPM")
 
-_KNOW_THEIR_FRAMES = ("PNG", "WEBP", "AVIF")  # once opened; of a GIF or a TIFF Pillow would have to read them all
+_KNOW_THEIR_FRAMES = ("PNG", "WEBP", "AVIF")  # once opened; for a GIF or a TIFF Pillow would have to read them all
 # Decoders that need more than 12 bytes of memory for a pixel.
 MAX_PIXELS_OF = {"WEBP": 50_000_000, "AVIF": 50_000_000, "JPEG2000": 40_000_000}
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What the file of an image says: format and mode by Pillow's names, size in pixels as shown, that is upright.
+    """What the file of an image says: format and mode by Pillow's names, and the size in pixels once upright.
 
-    `frames` counts the images of an animation or of a file with several pages, of which the first one is decoded, as
-    far as the file can be followed; `orientation` is Exif's, 1 (upright) to 8.
+    `frames` counts the frames of an animation or the pages of a file, as far as it can be followed; the first one is
+    decoded. `orientation` is Exif's, 1 (upright) to 8.
     """
 
     format: str
@@ -50,19 +50,18 @@ class Facts:
 
 
 def decode(data: bytes, at_least: int | None = None) -> np.ndarray:
-    """An encoded image to RGB, uint8 (H, W, 3): the first frame, turned upright as its Exif orientation says.
+    """An encoded image to RGB, uint8 (H, W, 3): the first frame, turned upright by its Exif orientation.
 
-    Transparency is laid over white, which is what a page in a browser shows. Deeper greys keep their high byte.
-    With `at_least` a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, which is faster, as long as both sides stay
-    at least so many pixels long.
-    Raises ImageError, and nothing else, for what is not an image, is damaged or cut short, or has more than
+    Transparency is laid over white, as a browser shows it. Deeper greys keep their high byte. With `at_least`, a JPEG
+    may be decoded at 1/2, 1/4 or 1/8 of its size, which is faster, as long as both sides keep at least that many
+    pixels. Raises ImageError, and nothing else, for data that are not an image, damaged or cut short, or have more than
     MAX_BYTES bytes or MAX_PIXELS pixels.
     """
     return decode_with_facts(data, at_least)[0]
 
 
 def decode_with_facts(data: bytes, at_least: int | None = None) -> tuple[np.ndarray, Facts]:
-    """The pixels as `decode` gives them, and what the file says; the size in the facts is always the full one."""
+    """The pixels as `decode` gives them, and what the file says; the size in the facts is the full one."""
     if len(data) > MAX_BYTES:
         raise ImageError(
             f"expected an image of at most {MAX_BYTES:,} bytes, got {len(data):,}: save it smaller or leave it out"
@@ -77,19 +76,19 @@ def decode_with_facts(data: bytes, at_least: int | None = None) -> tuple[np.ndar
         pixels = to_rgb(image)
         exif = data if name == "TIFF" else image.info.get("exif", b"").removeprefix(EXIF)
         orientation = read_orientation(exif)
-        # Pillow turns a TIFF upright itself, and then forgets the tag, or keeps the tag: it depends on its version.
+        # Depending on its version, Pillow turns a TIFF upright and then drops the tag, or leaves both as they are.
         turned = name == "TIFF" and ORIENTATION not in image.getexif()
         frames = int(getattr(image, "n_frames", 1)) if name in _KNOW_THEIR_FRAMES else count_frames(data)
-        del image  # its memory goes before more is taken
+        del image  # frees its memory before more is taken
         pixels = _turn_upright(pixels, 1 if turned else orientation)
-    except Exception as error:  # Pillow raises a dozen kinds for damaged files, MemoryError and struct.error among them
+    except Exception as error:  # Pillow raises a dozen kinds for damaged files, including MemoryError and struct.error
         raise _damaged(name, error) from error
     height, width, _ = pixels.shape
     return pixels, Facts(name, width, height, frames, orientation, mode)
 
 
 def _decode_ordinary_jpeg(data: bytes, at_least: int | None) -> tuple[np.ndarray, Facts] | None:
-    # None: a job for Pillow, which knows CMYK and, as browsers do, forgives stray bytes; it too refuses missing ones.
+    # None leaves it to Pillow, which knows CMYK and tolerates stray bytes, as browsers do, though not missing ones.
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
         _check_size(width, height)
@@ -110,7 +109,7 @@ def _decode_ordinary_jpeg(data: bytes, at_least: int | None) -> tuple[np.ndarray
 
 
 def _reduction(width: int, height: int, at_least: int | None) -> int:
-    # Other eighths, which libjpeg can do as well, take longer than the whole.
+    # libjpeg can do other eighths, too, but they take longer than the full size.
     possible = (factor for factor in (8, 4, 2) if at_least and min(width, height) >= factor * at_least)
     return next(possible, 1)
 
@@ -178,7 +177,7 @@ def _damaged(name: str | None, error: Exception) -> ImageError:
 
 
 def _turn_upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """(H, W, 3) as stored to (H, W, 3), or (W, H, 3) for orientations 5 to 8, as meant."""
+    """(H, W, 3) as stored to (H, W, 3), or (W, H, 3) for orientations 5 to 8, as it should be seen."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):

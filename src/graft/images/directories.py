@@ -1,7 +1,7 @@
-"""Image file directories: the tables of entries that describe a TIFF, and that an Exif block is made of.
+"""Image file directories: the tables of entries that describe a TIFF and make up an Exif block.
 
-TIFF 6.0 section 2, BigTIFF (version 43), Exif 2.32 section 4.6. An entry is a tag, a kind of value, a count, and
-the values themselves or, where they do not fit, their place in the file.
+TIFF 6.0 section 2, BigTIFF (version 43), Exif 2.32 section 4.6. An entry is a tag, a kind of value, a count, and the
+values themselves or, if they do not fit, their place in the file.
 """
 
 import struct
@@ -15,11 +15,11 @@ WIDTH, HEIGHT, BITS, STRIPS, ORIENTATION, SAMPLES, ROWS, PLANES = 256, 257, 258,
 TILE_WIDTH, TILE_HEIGHT, TILES = 322, 323, 324
 EXIF, GPS, INTEROPERABILITY = 34665, 34853, 40965
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}  # bytes
-NUMBERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}  # kinds that count something, as `struct` has them
-TEXTS = (1, 2, 6, 7)  # kinds that Pillow keeps as they are; of the others it makes a Python object per value
-FIRST_PRIVATE = 32768  # tags from here on are not looked at for decoding, so that their values stay bytes
+NUMBERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}  # kinds of whole numbers, as `struct` names them
+TEXTS = (1, 2, 6, 7)  # kinds that Pillow keeps as they are; for the others it makes a Python object per value
+FIRST_PRIVATE = 32768  # decoding ignores tags from here on, so their values stay bytes
 
-# Far beyond any camera's or scanner's file, and what is read in a blink.
+# Far beyond the files of any camera or scanner, and still read in an instant.
 MOST_ENTRIES, MOST_PAGES, MOST_VALUES = 4096, 65_536, 2**20
 # Values may overlap or lie about their length, by this many bytes in all.
 SLACK_BYTES = 64 * 2**20
@@ -27,9 +27,9 @@ TILE_BYTES = 256 * 2**20
 
 
 def too_costly(found: str) -> ImageError:
-    """The refusal of a file that would take far more time or memory than its pixels are worth."""
+    """The error for a file that would take far more time or memory than its pixels are worth."""
     return ImageError(
-        f"expected an image file that costs no more than its pixels do, got {found}: save it anew or leave it out"
+        f"expected an image file that costs no more than its pixels do, got {found}: save it again or leave it out"
     )
 
 
@@ -43,7 +43,7 @@ class DirectoryEntry:
 
 
 class Directories:
-    """The directories of a TIFF or an Exif block. Raises ValueError where it is none of these."""
+    """The directories of a TIFF or an Exif block. Raises ValueError for anything else."""
 
     def __init__(self, data: bytes) -> None:
         order = {b"II": "<", b"MM": ">"}.get(data[:2])
@@ -60,14 +60,14 @@ class Directories:
         return int(struct.unpack_from(self.order + form, self.data, at)[0])
 
     def follow(self, at: int) -> int:
-        """The place of the directory after the one at a place, zero for none."""
+        """The place of the directory that follows the one at a place, zero for none."""
         count = self.unpack("Q" if self.big else "H", at)
         return self.unpack("Q", at + 8 + 20 * count) if self.big else self.unpack("I", at + 2 + 12 * count)
 
     def read(self, at: int) -> dict[int, DirectoryEntry]:
-        """The entries of the directory at a place, as far as the file goes. Of two with one tag the first counts.
+        """The entries of the directory at a place, as far as the file goes. Of two with the same tag, the first counts.
 
-        Raises ValueError where there is none, and ImageError for one that is far too long.
+        Raises ValueError if there is no directory, and ImageError for one that is far too long.
         """
         count = self.unpack("Q" if self.big else "H", at)
         if count > MOST_ENTRIES:
@@ -80,7 +80,7 @@ class Directories:
         return entries
 
     def number(self, entries: Mapping[int, DirectoryEntry], tag: int, default: int) -> int:
-        """The first value of a tag where it is a whole number and there, else `default`."""
+        """The first value of a tag if it is present and a whole number, else `default`."""
         entry = entries.get(tag)
         if entry is None or entry.kind not in NUMBERS or not entry.count:
             return default
@@ -93,7 +93,7 @@ class Directories:
 
 
 def read_orientation(data: bytes) -> int:
-    """1 to 8 from a TIFF or an Exif block, 1 (upright) where it says nothing or is damaged."""
+    """1 to 8 from a TIFF or an Exif block, 1 (upright) if it says nothing or is damaged."""
     try:
         directories = Directories(data)
         value = directories.number(directories.read(directories.first), ORIENTATION, 1)
@@ -103,7 +103,7 @@ def read_orientation(data: bytes) -> int:
 
 
 def count_pages(data: bytes) -> int:
-    """Directories of a TIFF that follow one another, each counted once, as far as they can be read."""
+    """The number of directories that follow one another in a TIFF, each counted once, as far as they can be read."""
     seen: set[int] = set()
     with suppress(ValueError):
         directories = Directories(data)
@@ -115,12 +115,12 @@ def count_pages(data: bytes) -> int:
 
 
 def check_tiff(data: bytes) -> None:
-    """Refuse a TIFF that would cost more time or memory than its pixels do. Raises ImageError."""
+    """Raise ImageError for a TIFF that would cost more time or memory than its pixels do."""
     try:
         directories = Directories(data)
         first = directories.read(directories.first)
     except ValueError:
-        # Damaged: whoever decodes it will say so.
+        # It is damaged, as the decoder will find.
         return
     total = 0
     for entries in (first, *_below(directories, first)):
@@ -134,7 +134,7 @@ def check_tiff(data: bytes) -> None:
 
 
 def _check_pieces(directories: Directories, entries: Mapping[int, DirectoryEntry]) -> None:
-    """Tiles of a size that memory has room for, and no more of them, or of strips, than cover the image."""
+    """Raise ImageError for tiles too large for memory, and for more tiles or strips than cover the image."""
 
     def number(tag: int, default: int) -> int:
         return directories.number(entries, tag, default)
@@ -148,13 +148,13 @@ def _check_pieces(directories: Directories, entries: Mapping[int, DirectoryEntry
             raise too_costly(f"tiles of {size:,} bytes, where {TILE_BYTES:,} are allowed")
     planes = samples if number(PLANES, 1) == 2 else 1
     covered = (pieces.count if pieces else 0) * max(1, min(columns, width)) * max(1, min(rows, height))
-    # Those at the rim reach over it, by less than as much again in each direction.
+    # Pieces at the edge extend beyond it, in each direction by less than the image again.
     if covered > 4 * width * height * planes:
         raise too_costly(f"{covered:,} pixels in the pieces of an image of {width:,} x {height:,}")
 
 
 def _below(directories: Directories, entries: Mapping[int, DirectoryEntry]) -> Iterator[Mapping[int, DirectoryEntry]]:
-    """The directories of Exif that one leads to, which Pillow reads as well."""
+    """The Exif directories that one leads to, which Pillow reads as well."""
     for tags in ((EXIF,), (GPS,), (EXIF, INTEROPERABILITY)):
         reached = entries
         for tag in tags:

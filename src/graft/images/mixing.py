@@ -1,7 +1,7 @@
-"""Two examples made one: mixup and CutMix, on a batch and its labels.
+"""Mixing pairs of examples: mixup and CutMix, on a batch and its labels.
 
-Both draw one share for the whole batch and pair it with a shuffled copy of itself, as the authors' programs do. The
-targets they give are probabilities, which `torch.nn.functional.cross_entropy` takes in place of labels.
+Both draw one share for the whole batch and pair it with a shuffled copy of itself, as the authors' code does. Their
+targets are probabilities, which `torch.nn.functional.cross_entropy` takes in place of labels.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from graft.errors import InputError
 def mixup(
     inputs: Tensor, labels: Tensor, classes: int, alpha: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Every example mixed with another: floating (N, …) and int64 (N,) to the same shape and targets (N, classes).
+    """Mix each example with another: floating (N, …) and int64 (N,) to the same shape and targets (N, classes).
 
     The share kept of each is drawn from Beta(alpha, alpha). Zhang et al. 2017, arXiv 1710.09412, where alpha is 0.1 to
     0.4 on ImageNet. Inputs may be activations at a cut: manifold mixup (Verma et al. 2018, arXiv 1806.05236).
-    `generator` is one of the CPU. Raises InputError when alpha is not above zero.
+    `generator` is on the CPU. Raises InputError unless alpha is above zero.
     """
     kept = _draw_share(alpha, generator)
     partners = _pair(inputs, generator)
@@ -31,13 +31,13 @@ def mixup(
 def cutmix(
     inputs: Tensor, labels: Tensor, classes: int, alpha: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """A rectangle of every image replaced by that of another: (N, C, H, W) and int64 (N,) to the same shape and
-    targets (N, classes), by area.
+    """Replace a rectangle of each image by that of another: (N, C, H, W) and int64 (N,) to the same shape and targets
+    (N, classes), by area.
 
-    Its area is one less a share drawn from Beta(alpha, alpha), its shape that of the image, its middle anywhere; what
-    would lie outside is cut off, and the targets go by what is left. Yun et al. 2019, arXiv 1905.04899, section 3.1,
-    where alpha is 1. `generator` is one of the CPU. Raises InputError when alpha is not above zero or there are no
-    images.
+    The rectangle has the shape of the image, one minus a share drawn from Beta(alpha, alpha) as its area, and its
+    centre anywhere; what would lie outside is cut off, and the targets follow what is left. Yun et al. 2019, arXiv
+    1905.04899, section 3.1, where alpha is 1. `generator` is on the CPU. Raises InputError unless alpha is above zero
+    and inputs are images or maps.
     """
     if inputs.ndim != 4:
         raise InputError(
@@ -55,20 +55,20 @@ def cutmix(
 
 
 def _draw_share(alpha: float, generator: torch.Generator) -> float:
-    """From Beta(alpha, alpha), which torch draws from its global generator alone."""
+    """A draw from Beta(alpha, alpha), for which torch would use its global generator."""
     if not alpha > 0:
-        raise InputError(f"expected an alpha above zero to mix examples by, got {alpha!r}: leave mixing out instead")
+        raise InputError(f"expected an alpha above zero for mixing examples, got {alpha!r}: leave mixing out instead")
     seed = int(torch.randint(2**62, (), generator=generator))
     return float(np.random.default_rng(seed).beta(alpha, alpha))
 
 
 def _pair(inputs: Tensor, generator: torch.Generator) -> Tensor:
-    """For each example the one it is mixed with, int64 (N,)."""
+    """The example that each is mixed with, int64 (N,)."""
     return torch.randperm(len(inputs), generator=generator).to(inputs.device)
 
 
 def _span(length: int, share: float, middle: float) -> slice:
-    """`share` of `length` about `middle`, from 0 to 1, as far as it lies inside."""
+    """A `share` of `length` around `middle`, in [0, 1], as far as it lies inside."""
     half, centre = share * length / 2, middle * length
     return slice(max(0, round(centre - half)), min(length, round(centre + half)))
 

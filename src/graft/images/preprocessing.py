@@ -1,4 +1,4 @@
-"""What a network expects of its images, as a value that travels with the weights."""
+"""How a network wants its images, as a value that travels with the weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ResizeMode = Literal["crop", "letterbox", "squash"]
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How an image of any size becomes input; the same in training, prediction and export."""
+    """How an image of any size becomes the input of a network; the same in training, prediction and export."""
 
     size: int  # side of the square output, pixels
     mean: tuple[float, ...]  # per channel, of pixels in [0, 1]; one entry = grey input
@@ -28,7 +28,7 @@ class Preprocessing:
         return len(self.mean)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it; `from_dict` takes it back."""
+        """For JSON; `from_dict` is the inverse."""
         return {
             "size": self.size,
             "mean": list(self.mean),
@@ -39,7 +39,7 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Preprocessing:
-        """The value that `to_dict` wrote; WeightsError that names the entry when one is missing, unknown or wrong."""
+        """The value that `to_dict` wrote. Raises WeightsError for a missing, unknown or invalid entry, by name."""
         if not isinstance(values, dict):
             raise _wrong("an object", values)
         known = [field.name for field in fields(cls)]
@@ -89,12 +89,12 @@ def normalise(batch: Tensor, preprocessing: Preprocessing) -> Tensor:
         )
     mean = torch.tensor(preprocessing.mean, device=batch.device).view(-1, 1, 1)  # (C, 1, 1)
     std = torch.tensor(preprocessing.std, device=batch.device).view(-1, 1, 1)
-    # In place on a copy of its own: what costs time here is memory, not arithmetic.
+    # In place on a copy: what takes time here is memory, not arithmetic.
     return batch.to(torch.float32, copy=True).mul_(1 / (255 * std)).sub_(mean / std)
 
 
 def _is_number(value: object) -> bool:
-    # The bound refuses infinities and, as every comparison with it is false, NaN.
+    # The bound refuses infinities and, since comparisons with it are false, NaN.
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e9
 
 
@@ -106,7 +106,7 @@ def _wrong(expected: str, came: object, hint: str = "") -> WeightsError:
 
 
 def with_choices(preprocessing: Preprocessing, size: int | None, resize: ResizeMode | None) -> Preprocessing:
-    """The preprocessing of the weights, with another size or way to make images square. Raises InputError."""
+    """The preprocessing of the weights with another size or way of making images square. Raises InputError."""
     if size is not None and size < 8:
         raise InputError(f"expected 8 or more for --image-size, got {size}: raise it")
     if resize is not None and resize not in get_args(ResizeMode):

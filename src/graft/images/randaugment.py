@@ -1,7 +1,7 @@
-"""RandAugment: a few operations in a row, drawn from fourteen, all at one magnitude.
+"""RandAugment: a few operations one after the other, drawn from fourteen, all at one magnitude.
 
 Cubuk et al. 2019, "RandAugment: practical automated data augmentation with a reduced search space", arXiv 1909.13719.
-As in torchvision, but what comes in from outside is the image reflected (see `warp`).
+As in torchvision, except that the image is reflected at its border (see `warp`).
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from torch import Tensor
 
 from graft.images.warping import warp
 
-# The largest magnitude of the paper's scale; the effect grows in proportion.
+# The largest magnitude on the paper's scale; effects are proportional to it.
 MAGNITUDES = 30
 
-# Of an image x, with torchvision's functions f, by an amount a from -1 to 1 of the most. The most of each is that of
-# AutoAugment (Cubuk et al. 2018, arXiv 1805.09501, table 6).
+# Of an image x, with torchvision's functions f, by an amount a from -1 to 1. The range of each is that of AutoAugment
+# (Cubuk et al. 2018, arXiv 1805.09501, table 6).
 OPERATIONS: dict[str, Callable[[Tensor, ModuleType, float], Tensor]] = {
     "identity": lambda x, f, a: x,
     "autocontrast": lambda x, f, a: f.autocontrast(x),
@@ -40,9 +40,9 @@ OPERATIONS: dict[str, Callable[[Tensor, ModuleType, float], Tensor]] = {
 def randaugment(
     image: Tensor, operations: int, magnitude: float, random: np.random.Generator, functional: ModuleType
 ) -> Tensor:
-    """uint8 (C, S, S) to the same after so many `operations`, each any of the fourteen and either way.
+    """uint8 (C, S, S) to the same after some random `operations`, in either direction.
 
-    `functional` is torchvision's module of that name. The magnitude is of MAGNITUDES.
+    `functional` is torchvision's module of that name. `magnitude` is from 0 to MAGNITUDES.
     """
     names = list(OPERATIONS)
     for _ in range(operations):

@@ -1,4 +1,4 @@
-"""An image of any size to the square that a network takes."""
+"""From an image of any size to the square that a network takes."""
 
 import numpy as np
 import torch
@@ -10,12 +10,12 @@ from graft.images.preprocessing import Preprocessing
 
 
 def to_square(pixels: np.ndarray, preprocessing: Preprocessing) -> Tensor:
-    """uint8 (H, W, 3), (H, W, 1) or (H, W) to uint8 (C, size, size), C being `preprocessing.channels`.
+    """uint8 (H, W, 3), (H, W, 1) or (H, W) to uint8 (C, size, size), where C is `preprocessing.channels`.
 
     `crop` keeps the central square whose side is `crop_fraction` of the shorter side, `squash` the whole image with
-    its proportions changed, `letterbox` the whole image with the rest of the square in the mean colour. A region that
-    already has its size is copied as it is. The result is contiguous and shares no memory with `pixels`. Raises
-    InputError when `pixels` is none of the above.
+    changed proportions, `letterbox` the whole image with the rest of the square in the mean colour. A region that
+    already has the right size is copied as it is. The result is contiguous and shares no memory with `pixels`. Raises
+    InputError for `pixels` of any other shape or type.
     """
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]
@@ -33,12 +33,12 @@ def to_square(pixels: np.ndarray, preprocessing: Preprocessing) -> Tensor:
 
 
 def mean_colour(preprocessing: Preprocessing) -> Tensor:
-    """The colour that is zero once normalised, uint8 (C,)."""
+    """The colour that becomes zero when normalised, uint8 (C,)."""
     return torch.tensor([round(255 * mean) for mean in preprocessing.mean]).clamp(0, 255).to(torch.uint8)
 
 
 def _crop(pixels: np.ndarray, fraction: float) -> np.ndarray:
-    # Before the resize, not after: the pixels outside are never filtered, and the result is the same but for the rim.
+    # Before resizing, not after: the pixels outside are not filtered, and the result is the same except at the edge.
     height, width, _ = pixels.shape
     side = max(1, round(fraction * min(height, width)))
     top, left = (height - side) // 2, (width - side) // 2
@@ -58,11 +58,11 @@ def _letterbox(pixels: np.ndarray, preprocessing: Preprocessing) -> Tensor:
 
 def _resize(pixels: np.ndarray, rows: int, columns: int) -> Tensor:
     """uint8 (H, W, C) to uint8 (C, rows, columns), antialiased bilinear."""
-    # numpy copies the region without starting threads: an image is work for the one thread that asked for it.
+    # numpy copies the region without starting threads: one image is work for the thread that asked for it.
     region = torch.from_numpy(np.require(pixels, requirements=["C", "W"])).permute(2, 0, 1)  # (H, W, C) -> (C, H, W)
     if region.shape[1:] == (rows, columns):
         return region.clone(memory_format=torch.contiguous_format)
-    # Channels last, as decoded, is the layout for which torch has a fast path on bytes.
+    # Channels last, as decoded, is the layout with a fast path for bytes in torch.
     resized = F.interpolate(region[None], size=(rows, columns), mode="bilinear", antialias=True)[0]
     return torch.from_numpy(np.ascontiguousarray(resized.numpy()))
 
@@ -73,6 +73,6 @@ def _match_channels(image: Tensor, channels: int) -> Tensor:
         return image
     if channels == 3:
         return image.repeat(3, 1, 1)  # (1, H, W) -> (3, H, W)
-    # Luma of ITU-R BT.601 in 16-bit fixed point, rounded like Pillow's "L": equal channels keep their value.
+    # Luma of ITU-R BT.601 in 16-bit fixed point, rounded as in Pillow's "L": equal channels keep their value.
     red, green, blue = image.to(torch.int32)
     return (red.mul(19595).add_(green, alpha=38470).add_(blue, alpha=7471).add_(0x8000) >> 16).to(torch.uint8)[None]

@@ -1,11 +1,11 @@
-"""An image that Pillow has loaded, of any mode, as RGB."""
+"""From an image of any mode that Pillow has loaded to RGB."""
 
 from collections.abc import Callable
 
 import numpy as np
 from PIL import Image
 
-# Rows of about this many pixels are converted at a time: what comes and goes on the way then stays small.
+# About this many pixels are converted at a time, by rows, so that intermediate images stay small.
 BAND_PIXELS = 2**20
 
 
@@ -30,13 +30,13 @@ def _convert(image: Image.Image) -> np.ndarray:
     if image.mode in ("P", "PA", "LA", "RGBA", "RGBa") or "transparency" in image.info:
         image = image if image.mode == "RGBA" else image.convert("RGBA")
         canvas = Image.new("RGB", image.size, "white")
-        canvas.paste(image, mask=image)  # as `alpha_composite` does, in a third of the time
+        canvas.paste(image, mask=image)  # the same as `alpha_composite` in a third of the time
         image = canvas
     return np.asarray(image.convert("RGB"))
 
 
 def _deep_converter(image: Image.Image, bands: list[slice]) -> Callable[[Image.Image], np.ndarray]:
-    """How the bands of an image of deep grey become uint8 (h, W, 1), which depends on its least and largest value."""
+    """How bands of an image of deep grey become uint8 (h, W, 1), which depends on its least and largest value."""
     ranges = [(levels.min(), levels.max()) for levels in (_levels(_rows(image, band)) for band in bands)]
     least, most = min(low for low, _ in ranges), max(high for _, high in ranges)
     nothing = image.info.get("transparency")  # the one value of a 16-bit PNG that stands for "nothing here"
@@ -44,8 +44,8 @@ def _deep_converter(image: Image.Image, bands: list[slice]) -> Callable[[Image.I
     def convert(band: Image.Image) -> np.ndarray:
         levels = _levels(band)
         if levels.dtype.kind == "f":
-            # A file of floats does not say its range. Fractions are the usual one; anything beyond them is taken for
-            # grey levels, and is cut rather than stretched so that an image's look does not hang on its extremes.
+            # A file of floats does not say its range. Usually it is [0, 1]; anything beyond is taken for grey levels,
+            # and clipped rather than stretched, so that the look of an image does not depend on its extremes.
             levels = np.rint((255 * levels if least >= 0 and most <= 1 else levels).clip(0, 255))
         elif levels.dtype.itemsize == 2 or most > 255:
             levels = levels >> 8
@@ -58,6 +58,6 @@ def _deep_converter(image: Image.Image, bands: list[slice]) -> Callable[[Image.I
 
 
 def _levels(image: Image.Image) -> np.ndarray:
-    """(h, W), what is not a number being zero."""
+    """(h, W), with zero for values that are not numbers."""
     levels = np.asarray(image)
     return np.nan_to_num(levels) if levels.dtype.kind == "f" else levels

@@ -30,7 +30,7 @@ def test_mnist(shared: Path) -> None:
     dataset = open_dataset(shared / "datasets" / "mnist")
     assert dataset.classes == tuple("0123456789") and dataset.notes == ()
     train, test = dataset.splits["train"], dataset.splits["test"]
-    # As published with the data: ones are the commonest digit, fives the rarest.
+    # As published with the data: ones are the most frequent digit, fives the rarest.
     assert (len(train), len(test)) == (60_000, 10_000)
     assert train.labels[:6].tolist() == [5, 0, 4, 1, 9, 2] and test.labels[:4].tolist() == [7, 2, 1, 0]
     assert counts(train, dataset.classes)["1"] == 6742 and counts(test, dataset.classes)["5"] == 892
