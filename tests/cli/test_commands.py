@@ -70,7 +70,7 @@ def test_evaluate_and_predict_follow(run: Path, letters: Path, tmp_path: Path) -
     assert first["path"] == str(image)
     assert len(first["top"]) == 2
     assert second.keys() == {"path", "error"}
-    assert "1 image could not be decoded" in done.stderr
+    assert "1 of 2 images could not be decoded" in done.stderr
     out = tmp_path / "predictions.csv"
     assert graft("predict", str(run), str(letters), "--format", "csv", "--out", str(out)).stdout == ""
     assert len(out.read_text().splitlines()) == 41

@@ -12,7 +12,7 @@ from PIL import Image
 import graft
 from graft.data.letters import LATIN, dejavu_fonts, render_letters
 from graft.errors import InputError
-from graft.serving.predictor import GROUP, Classifier, expand
+from graft.serving.predictor import GROUP, Classifier
 from graft.serving.writing import write_predictions
 from graft.weights.base import load_base
 from graft.weights.saved import SavedModel, save_model
@@ -133,25 +133,6 @@ def test_both_engines_agree(model: Path, images: list) -> None:
     for left, right in zip(*found, strict=True):
         assert left.label == right.label
         assert left.probability == pytest.approx(right.probability, abs=1e-4)
-
-
-def test_arguments_expand_to_files_in_order(images: list, tmp_path: Path) -> None:
-    folder = images[0][0].parent
-    inner = tmp_path / "a" / "b"
-    inner.mkdir(parents=True)
-    (inner / "x.png").touch()
-    (tmp_path / ".hidden").touch()
-    assert list(expand([str(folder)])) == [str(path) for path, _ in images]
-    assert list(expand([str(folder / "0*.png")])) == [str(path) for path, _ in images[:10]]
-    assert list(expand([str(tmp_path)])) == [str(inner / "x.png")]
-    assert list(expand(["one.png", "-", "two.png"], ["a b.png\n", "\n", "c.png\r\n"])) == [
-        "one.png", "a b.png", "c.png", "two.png",
-    ]  # fmt: skip
-    with pytest.raises(InputError, match="pattern"):
-        list(expand([str(tmp_path / "*.nothing")]))
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="empty"):
-        list(expand([str(tmp_path / "empty")]))
 
 
 def test_predictions_are_written_in_every_format(classifier: Classifier, images: list, tmp_path: Path) -> None:

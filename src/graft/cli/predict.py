@@ -10,22 +10,32 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from graft.cli.output import Debug, EngineOption, Json, Overwrite, PrecisionOption, Quiet, Seed, check_new, note
-from graft.errors import InputError
+from graft.errors import GraftError, InputError
 from graft.words import counted
 
 if TYPE_CHECKING:
+    from graft.progress import Reporter
     from graft.serving.predictor import Prediction
 
 
 def predict(
     run: Annotated[str, typer.Argument(help="A run folder or its model/.")],
-    paths: Annotated[list[str], typer.Argument(help="Files, folders, patterns, or - for paths on stdin.")],
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            help="Files, folders, patterns, addresses, archives, manifests or Parquet with images, "
+            "or - for names on stdin."
+        ),
+    ],
     top: Annotated[int, typer.Option(help="How many classes to give for each image.", min=1)] = 5,
     format: Annotated[
         str | None, typer.Option(help="table, csv, tsv, jsonl, json or parquet; what --out ends in by default.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write there instead of to stdout.")] = None,
     overwrite: Overwrite = False,
+    null: Annotated[
+        bool, typer.Option("--null", "-0", help="Names on stdin end in NUL, as those of find -print0, not in newlines.")
+    ] = False,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
     seed: Seed = 0,
@@ -34,7 +44,9 @@ def predict(
     debug: Debug = False,
 ) -> None:
     """Classify images, in the order given; one that cannot be decoded gets an error in its place."""
-    from graft.serving.predictor import expand, load
+    from graft.progress import reporting
+    from graft.serving.gathering import STDIN, gather, read_names
+    from graft.serving.predictor import load
     from graft.serving.writing import choose_format, write_predictions
 
     if json and format not in (None, "json"):
@@ -43,16 +55,30 @@ def predict(
     chosen = choose_format("json" if json else format, out)
     if out is not None:
         check_new(out, "--out", overwrite)
+    if null and STDIN not in images:
+        raise InputError("expected - among the images with --null, got none: leave --null out, or add -")
     classifier = load(run, engine=engine, precision=precision)
-    top = min(top, len(classifier.classes))
-    failures = 0
+    given = gather(images, read_names(sys.stdin.buffer, null))
+    top, target = min(top, len(classifier.classes)), out or sys.stdout
+    done = failed = 0
 
-    def watched() -> Iterator[Prediction]:
-        nonlocal failures
-        for prediction in classifier.stream(expand(paths, sys.stdin), top):
-            failures += prediction.error is not None
+    def watched(reporter: Reporter) -> Iterator[Prediction]:
+        nonlocal done, failed
+        for prediction in classifier.stream(given, top):
             yield prediction
+            done, failed = done + 1, failed + (prediction.error is not None)
+            if given.count is not None:
+                reporter.step("images", done, given.count)
 
-    write_predictions(watched(), chosen, out or sys.stdout, top)
-    if failures:
-        note(f"{counted(failures, 'image')} could not be decoded; the output says why", quiet)
+    # Predictions that go to the terminal show themselves how far it is, and a bar would stand among them.
+    with reporting(quiet=quiet or (out is None and sys.stdout.isatty())) as reporter:
+        write_predictions(watched(reporter), chosen, target, top)
+    if done and failed == done:
+        raise GraftError(
+            f"expected images, got {counted(failed, 'file')} of which none could be decoded: see the output for the "
+            "reasons"
+        )
+    if not done:
+        note("no images were named on stdin", quiet)
+    if failed:
+        note(f"{failed:,} of {counted(done, 'image')} could not be decoded; the output says why", quiet)

@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from glob import glob
 from itertools import islice
 from pathlib import Path
 from threading import Lock
@@ -16,10 +15,11 @@ import numpy as np
 
 from graft.data.dataset import Images
 from graft.data.loading import Batch, batches
-from graft.data.readers.folder import files_below, read_file
+from graft.data.readers.folder import read_file
 from graft.errors import GraftError, InputError
 from graft.features.engine import Choice, Engine, choose, open_engine, work_alone_when_forked
 from graft.html import table
+from graft.serving.gathering import Entry
 from graft.weights.saved import SavedModel, class_logits, load_model, model_folder
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Classifier:
             images = [images]
         return Predictions(self.stream(images, top))
 
-    def stream(self, images: Iterable[str | Path | bytes | np.ndarray], top: int = 5) -> Iterator[Prediction]:
+    def stream(self, images: Iterable[str | Path | bytes | np.ndarray | Entry], top: int = 5) -> Iterator[Prediction]:
         """`predict` without an end in sight: takes images and gives predictions a group at a time, in order."""
         if top < 1:
             raise InputError(f"expected 1 or more classes to show, got {top}: raise it")
@@ -155,7 +155,7 @@ class Classifier:
 
 
 class _Given:
-    """Images as they were handed over: paths, encoded bytes or pixels."""
+    """Images as they were handed over: paths, encoded bytes, pixels, or entries of what holds many."""
 
     def __init__(self, images: list[Any]) -> None:
         self.images = images
@@ -165,12 +165,16 @@ class _Given:
 
     def name(self, row: int) -> str:
         item = self.images[row]
+        if isinstance(item, Entry):
+            return item.path
         return str(item) if isinstance(item, str | Path) else f"image {row}"
 
     key = name
 
     def read(self, row: int) -> bytes | np.ndarray:
         item = self.images[row]
+        if isinstance(item, Entry):
+            return item.read()
         return read_file(Path(item)) if isinstance(item, str | Path) else item
 
     def stamp(self, row: int) -> str:
@@ -181,30 +185,3 @@ def load(run: str | Path, *, engine: str = "auto", precision: str = "auto") -> C
     """The classifier in a run folder or its `model/`. Raises InputError and WeightsError for what is not one."""
     work_alone_when_forked()
     return Classifier(load_model(model_folder(Path(run).expanduser())), choose(engine, precision))
-
-
-def expand(arguments: Iterable[str], lines: Iterable[str] = ()) -> Iterator[str]:
-    """Paths of images from files, folders (at any depth), patterns like `*.jpg`, and `-` for paths in `lines`.
-
-    A path that does not exist is passed on, to come back as an error in its place. Raises InputError for a pattern
-    that fits nothing and a folder that holds no file.
-    """
-    for argument in arguments:
-        if argument == "-":
-            yield from (line.rstrip("\r\n") for line in lines if line.strip())
-            continue
-        path = Path(argument).expanduser()
-        if path.is_dir():
-            empty = True
-            for file in files_below(path):
-                empty = False
-                yield str(file)
-            if empty:
-                raise InputError(f"expected images in the folder {argument}, got none: check the path")
-        elif not path.exists() and any(character in argument for character in "*?["):
-            found = sorted(match for match in glob(str(path), recursive=True) if Path(match).is_file())  # noqa: PTH207
-            if not found:
-                raise InputError(f"expected files that fit the pattern {argument!r}, got none: check it")
-            yield from found
-        else:
-            yield argument

@@ -96,14 +96,7 @@ def read_archive(path: Path) -> Dataset:
     """
     import pyarrow
 
-    read: Callable[..., bytes]
-    if _is_zip(path):
-        packed = Zip(path)
-        found, read = _gather(path, packed.members()), packed.read
-    else:
-        contents = Contents([path])
-        with contents.open(0) as opened:
-            found, read = _gather(path, members_of(opened)), partial(contents.read, 0)
+    found, members = _open(path)
     if found.notes and not len(found.paths):
         raise DataError(f"expected folders of images in {path.name}, got none that can be read: {found.notes[0]}")
     root = root_of(pyarrow.concat_arrays([found.paths, found.folders]))
@@ -115,9 +108,33 @@ def read_archive(path: Path) -> Dataset:
         frozenset(tuple(folder.split("/")) for folder in above),
         tuple(found.notes),
     )
-    dataset = arrange(listing, Members(path, found.paths, found.places, read))
+    dataset = arrange(listing, members)
     left_out = {f"{path.name}/{os.fsdecode(name)}": reason for name, reason in found.left_out.items()}
     return replace(dataset, left_out={**left_out, **dataset.left_out})
+
+
+def read_members(path: Path) -> Members:
+    """All files in a zip or tar file, in the order that they have there, whatever folders they are in.
+
+    Raises DataError as `read_archive` does, and if there are none.
+    """
+    found, members = _open(path)
+    if not len(members):
+        reason = f" that can be read: {found.notes[0]}" if found.notes else ""
+        raise DataError(f"expected images in {path.name}, got none{reason}: check the archive")
+    return members
+
+
+def _open(path: Path) -> tuple[_Found, Members]:
+    read: Callable[..., bytes]
+    if _is_zip(path):
+        packed = Zip(path)
+        found, read = _gather(path, packed.members()), packed.read
+    else:
+        contents = Contents([path])
+        with contents.open(0) as opened:
+            found, read = _gather(path, members_of(opened)), partial(contents.read, 0)
+    return found, Members(path, found.paths, found.places, read)
 
 
 @dataclass(frozen=True)

@@ -41,9 +41,11 @@ def find_columns(names: Sequence[str], group: str | None = None) -> dict[str, in
     return {role: found[0] for role, found in places.items() if found}
 
 
-def require_columns(found: Mapping[str, int], file: Path, names: Sequence[str]) -> None:
-    """Raise DataError unless the columns of paths and of labels are among those found."""
-    missing = [role for role in ("path", "label") if role not in found]
+def require_columns(
+    found: Mapping[str, int], file: Path, names: Sequence[str], roles: Sequence[str] = ("path", "label")
+) -> None:
+    """Raise DataError unless the columns with these roles are among those found."""
+    missing = [role for role in roles if role not in found]
     if missing:
         wanted = " and ".join(f"{role!r} (or {', '.join(SPELLINGS[role][1:])})" for role in missing)
         shown = ", ".join(repr(name) for name in names[:8]) + (", …" if len(names) > 8 else "")

@@ -85,18 +85,13 @@ def read_idx(path: Path) -> Dataset:
                 f"expected one pair of files for the split {split!r} in {folder}, got {pair['images'].name} as well: "
                 "move one of the pairs to a folder of its own"
             )
-        images, labels = _read(pair["images"], (3, 4)), _read(pair["labels"], (1,))
-        if 0 in images.shape[1:] or (images.ndim == 4 and images.shape[3] not in (1, 3)):
-            raise DataError(
-                f"expected images of shape (H, W), (H, W, 1) or (H, W, 3) in {pair['images'].name}, "
-                f"got {images.shape[1:]}: convert them first"
-            )
+        images, labels = read_pixels(pair["images"]), _read(pair["labels"], (1,))
         if len(images) != len(labels):
             raise DataError(
                 f"expected as many labels as images, got {len(labels):,} in {pair['labels'].name} and "
                 f"{len(images):,} in {pair['images'].name}: check that both files belong together"
             )
-        arrays[split] = (Pixels(images, pair["images"].name, file_stamp(pair["images"])), labels)
+        arrays[split] = (images, labels)
     numbers = sorted({int(label) for _, labels in arrays.values() for label in np.unique(labels)})
     position = np.full(256, -1, dtype=np.int64)
     position[numbers] = np.arange(len(numbers))
@@ -105,6 +100,25 @@ def read_idx(path: Path) -> Dataset:
         tuple(str(number) for number in numbers),
         {name: Images(pixels, np.arange(len(pixels)), position[labels]) for name, (pixels, labels) in arrays.items()},
     )
+
+
+def read_pixels(path: Path) -> Pixels:
+    """The images in an IDX file. Raises DataError for one that is cut off, or holds no images."""
+    images = _read(path, (3, 4))
+    if 0 in images.shape[1:] or (images.ndim == 4 and images.shape[3] not in (1, 3)):
+        raise DataError(
+            f"expected images of shape (H, W), (H, W, 1) or (H, W, 3) in {path.name}, got {images.shape[1:]}: convert "
+            "them first"
+        )
+    return Pixels(images, path.name, file_stamp(path))
+
+
+def pixel_files(path: Path) -> list[Path]:
+    """The IDX files of images in a folder, or the file itself."""
+    if path.is_file():
+        return [path]
+    found = ((child, _match(child)) for child in sorted(path.iterdir()))
+    return [child for child, match in found if match and match["what"] == "images"]
 
 
 def _split_of(prefix: str) -> str:

@@ -110,7 +110,7 @@ def read_parquet(path: Path, group: str | None = None) -> Dataset:
     A column `split` takes precedence over the name of the file. `group` names the column of groups, by default `group`.
     Raises DataError for a file that is not Parquet, lacks a column, or has labels out of range.
     """
-    files = sorted(file for file in path.rglob("*.parquet") if file.is_file()) if path.is_dir() else [path]
+    files = _parquet_files(path)
     if not files:
         raise DataError(f"expected Parquet files in {path}, got none: add them or give another folder")
     name, root = (path.stem, path.parent) if path.is_file() else (path.name, path)
@@ -128,6 +128,29 @@ def read_parquet(path: Path, group: str | None = None) -> Dataset:
     classes = tuple(dict.fromkeys(each for file in embedded for each in file.classes or ())) or None
     tables = [_with_names(table, file.classes or first, file.path.name) for file, table in filter(None, opened)]
     return arrange_rows(name, Rows(root, embedded), _joined(tables, files, path), classes=classes)
+
+
+def read_embedded_images(path: Path) -> Rows | None:
+    """The images in one Parquet file or a folder of them, with labels or without; None where no column holds any.
+
+    Raises DataError for a file that is no Parquet.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    files = _parquet_files(path)
+    embedded = []
+    for each in files:
+        with _read_errors(each), pyarrow.OSFile(os.fsencode(each)) as file:
+            opened = pyarrow.parquet.ParquetFile(file)
+            column = _image_column(opened.schema_arrow)
+            if column is not None:
+                embedded.append(_File(each, opened.metadata, column, None))
+    return Rows(path if path.is_dir() else path.parent, embedded) if embedded else None
+
+
+def _parquet_files(path: Path) -> list[Path]:
+    return sorted(file for file in path.rglob("*.parquet") if file.is_file()) if path.is_dir() else [path]
 
 
 def _joined(tables: list[pyarrow.Table], files: list[Path], path: Path) -> pyarrow.Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,10 @@ SCHEME = r"^[A-Za-z][A-Za-z0-9+.-]+://"
 _HTTP = ("http", "https")
 # A web server that takes longer is given up; its image is skipped and named.
 SECONDS = 60
+
+
+def is_address(path: str) -> bool:
+    return re.match(SCHEME, path) is not None
 
 
 class Addresses(Files):

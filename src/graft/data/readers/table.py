@@ -47,7 +47,7 @@ def arrange_table(name: str, root: Path, table: pyarrow.Table) -> Dataset:
     import pyarrow.compute
 
     paths, there = _locate(root, table["path"].combine_chunks())
-    addresses = pyarrow.compute.match_substring_regex(paths, SCHEME).to_numpy(zero_copy_only=False)
+    addresses = _are_addresses(paths)
     source = Addresses(root, paths) if addresses.any() else Files(root, paths)
     named = pyarrow.compute.greater(pyarrow.compute.binary_length(paths), 0).to_numpy(zero_copy_only=False)
     there |= addresses
@@ -71,6 +71,26 @@ def arrange_table(name: str, root: Path, table: pyarrow.Table) -> Dataset:
         left_out |= files
     table = table.set_column(table.column_names.index("path"), "path", paths)
     return arrange_rows(name, source, table, usable=named & there, notes=notes, left_out=left_out)
+
+
+def read_paths(path: Path) -> Files:
+    """The images that a manifest names, one per row, with labels or without; some may not exist.
+
+    Raises DataError for a table that cannot be read, or has no column of paths.
+    """
+    with _reading(path):
+        names = column_names(path)
+        found = find_columns(names)
+        require_columns(found, path, names, ("path",))
+        table = _reader(path)(path, {"path": found["path"]})
+    paths, _ = _locate(path.parent, _as_path(table["path"], path).combine_chunks())
+    return Addresses(path.parent, paths) if _are_addresses(paths).any() else Files(path.parent, paths)
+
+
+def _are_addresses(paths: pyarrow.LargeBinaryArray) -> np.ndarray:
+    import pyarrow.compute
+
+    return pyarrow.compute.match_substring_regex(paths, SCHEME).to_numpy(zero_copy_only=False)
 
 
 def read_columns(path: Path, group: str | None = None) -> pyarrow.Table:
