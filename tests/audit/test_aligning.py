@@ -26,7 +26,7 @@ def left(whole: Image.Image, part: Image.Image) -> float:
     return float(unexplained(thumbnail(whole), thumbnail(part), WHOLE, good=0.03)[0])
 
 
-def test_nothing_is_left_of_a_image_in_other_light(image: Image.Image) -> None:
+def test_nothing_is_left_of_an_image_in_other_light(image: Image.Image) -> None:
     assert left(image, image) < 1e-4
     assert left(image, image.point(lambda level: 0.7 * level + 30)) < 1e-3
     assert left(image, image.filter(ImageFilter.GaussianBlur(image.width / 40))) < 5e-3

@@ -172,7 +172,7 @@ def test_a_copy_of_a_wrongly_labelled_image_does_not_vouch_for_it(cifar: tuple[D
     assert confidence(groups) < 0.1 < 0.5 < confidence(None)
 
 
-def test_a_class_that_is_in_one_fold_is_not_judged_and_a_image_without_label_neither(
+def test_a_class_that_is_in_one_fold_is_not_judged_and_an_image_without_label_neither(
     cifar: tuple[Dataset, np.ndarray],
 ) -> None:
     data, features = cifar

@@ -123,7 +123,7 @@ def test_flat_and_unreadable_images_are_compared_with_nothing() -> None:
     assert [group.tolist() for group in exact(looks)] == [[22, 23]]
 
 
-def test_a_image_in_other_colours_is_another() -> None:
+def test_an_image_in_other_colours_is_another() -> None:
     tinted = [np.stack([noise(1) // 2 + add for add in colour], axis=2) for colour in ((90, 0, 0), (0, 90, 0))]
     assert not len(near(looks_of(tinted)))
     assert len(near(looks_of([tinted[0], tinted[0] // 16 * 16]))) == 1

@@ -35,13 +35,13 @@ def test_photographs_like_each_other_are_no_finding() -> None:
         ("grey", "saturation", 0.0),
     ],
 )
-def test_a_image_unlike_the_others_is_named(kind: str, column: str, value: float) -> None:
+def test_an_image_unlike_the_others_is_named(kind: str, column: str, value: float) -> None:
     result = found(looks(40, **{column: {7: value}}))
     assert set(result) == {kind}
     assert result[kind].images == (7,)
 
 
-def test_a_image_of_less_than_half_the_usual_side_is_of_an_odd_size() -> None:
+def test_an_image_of_less_than_half_the_usual_side_is_of_an_odd_size() -> None:
     result = found(looks(40, width={7: 240, 9: 260}, height={7: 180, 9: 195}))
     assert set(result) == {"odd_size"}
     assert result["odd_size"].images == (7,)

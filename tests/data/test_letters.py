@@ -100,7 +100,7 @@ def test_a_seed_decides_the_images_and_another_gives_others() -> None:
     assert len(np.unique(every, axis=0)) == 56
 
 
-def test_a_image_is_the_same_however_many_follow() -> None:
+def test_an_image_is_the_same_however_many_follow() -> None:
     few, _ = render_letters("АБ", dejavu_fonts(), 3, seed=5)
     many, _ = render_letters("АБВ", dejavu_fonts(), 20, seed=5)
     assert np.array_equal(few[:3], many[:3]) and np.array_equal(few[3:], many[20:23])

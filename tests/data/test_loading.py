@@ -94,7 +94,7 @@ def test_no_images_are_no_batches() -> None:
     assert list(batches(images, GREY, 4)) == []
 
 
-def test_a_image_deleted_after_listing_is_a_failure(tmp_path: Path) -> None:
+def test_an_image_deleted_after_listing_is_a_failure(tmp_path: Path) -> None:
     content = io.BytesIO()
     Image.new("L", (5, 5), 200).save(content, "PNG")
     paths = [tmp_path / f"{number}.png" for number in range(3)]

@@ -169,7 +169,7 @@ def inner(image: torch.Tensor, rim: int = 16) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("angle", [-30.0, 8.0, 90.0])
-def test_a_image_is_turned_counter_clockwise_by_its_angle(angle: float) -> None:
+def test_an_image_is_turned_counter_clockwise_by_its_angle(angle: float) -> None:
     shown = to_square(waves(64, 64), replace(COLOUR, crop_fraction=1.0))
     image = Image.fromarray(shown.permute(1, 2, 0).numpy()).rotate(angle, Image.Resampling.BILINEAR)
     expected = torch.from_numpy(np.array(image)).permute(2, 0, 1)
@@ -189,7 +189,7 @@ def test_the_angle_is_drawn_up_to_the_most_either_way() -> None:
 
 
 @pytest.mark.parametrize(("right", "down"), [(0.25, 0.0), (0.0, -0.125)])
-def test_a_image_is_shifted_right_and_down_by_a_share_of_its_side(right: float, down: float) -> None:
+def test_an_image_is_shifted_right_and_down_by_a_share_of_its_side(right: float, down: float) -> None:
     image = to_square(waves(64, 64), replace(COLOUR, crop_fraction=1.0))
     expected = torch.roll(image, (round(64 * down), round(64 * right)), (1, 2))
     shifted = warp(image, shift=(right, down))
@@ -203,7 +203,7 @@ def test_what_comes_in_from_outside_is_reflected() -> None:
     assert torch.equal(warp(white, angle=33.0, scale=0.5, shift=(0.3, 0.3)), white)
 
 
-def test_a_image_is_enlarged_about_its_middle() -> None:
+def test_an_image_is_enlarged_about_its_middle() -> None:
     image = to_square(waves(64, 64), replace(COLOUR, crop_fraction=1.0))
     central = to_square(image.permute(1, 2, 0).numpy(), replace(COLOUR, crop_fraction=0.5))
     assert difference(inner(warp(image, scale=2.0), 4), inner(central, 4)) < 1

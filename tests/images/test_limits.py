@@ -88,7 +88,7 @@ def test_a_jpeg_may_have_many_passes_over_few_pixels_only(monkeypatch: pytest.Mo
         decode(data)
 
 
-def test_markers_behind_a_image_are_no_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_markers_behind_an_image_are_no_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(containers, "MOST_SCANNED", 2 * WIDTH * HEIGHT)
     assert np.array_equal(decode(JPEG + b"\xff\xda\0\2" * 1000), decode(JPEG))
 
@@ -115,7 +115,7 @@ def test_values_of_a_tiff_may_overlap_a_little(monkeypatch: pytest.MonkeyPatch) 
         decode(data)
 
 
-def test_a_image_without_pixels_is_refused() -> None:
+def test_an_image_without_pixels_is_refused() -> None:
     with pytest.raises(ImageError):
         decode(png(0, 0, 8, 2, b""))
 

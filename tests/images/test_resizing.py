@@ -77,7 +77,7 @@ def test_letterbox_keeps_the_whole_image(height: int, width: int, rows: int, col
 
 @pytest.mark.parametrize("mode", ["crop", "squash", "letterbox"])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_image_of_the_right_size_keeps_every_byte(mode: str, channels: int) -> None:
+def test_an_image_of_the_right_size_keeps_every_byte(mode: str, channels: int) -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (28, 28, channels), dtype=np.uint8)
     preprocessing = replace(COLOUR if channels == 3 else GREY, size=28, resize_mode=mode, crop_fraction=1.0)
     assert largest_difference(to_square(pixels, preprocessing), pixels.transpose(2, 0, 1)) == 0

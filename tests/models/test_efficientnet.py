@@ -110,7 +110,7 @@ def test_stochastic_depth_zeroes_whole_images_at_its_rate_and_keeps_the_expectat
     assert kept.mean().item() == pytest.approx(1, abs=4 * (0.25 / 20_000) ** 0.5)
 
 
-def test_a_image_whose_branch_is_dropped_passes_a_block_unchanged():
+def test_an_image_whose_branch_is_dropped_passes_a_block_unchanged():
     torch.manual_seed(0)
     row = Row(factor=6, kernel=3, channels=16, repeats=1, stride=1)
     block = MBConv(16, row, stride=1, drop_rate=0.5, norm=nn.BatchNorm2d, padding="torch").train()

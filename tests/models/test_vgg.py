@@ -119,6 +119,6 @@ def test_the_pool_in_front_of_the_dense_layers_leaves_the_papers_map_alone(netwo
     assert torch.equal(network.pool(x), x.flatten(1))
 
 
-def test_a_image_that_the_pools_use_up_does_not_run(network):
+def test_an_image_that_the_pools_use_up_does_not_run(network):
     with pytest.raises(RuntimeError):
         network.features(image(31, 64))

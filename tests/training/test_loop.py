@@ -410,7 +410,7 @@ def test_balanced_sampling_draws_rare_classes_as_often() -> None:
 
 
 @pytest.mark.parametrize("sampling", ["uniform", "balanced"])
-def test_a_image_of_three_times_the_weight_is_drawn_three_times_as_often(sampling: str) -> None:
+def test_an_image_of_three_times_the_weight_is_drawn_three_times_as_often(sampling: str) -> None:
     labels = np.repeat([0, 1], 500)
     weights = np.tile(np.array([0, 1, 1, 3], np.float32), 250)
     inputs = SomeInputs(ActivationInputs((torch.zeros(1000, 1),), labels, weights), np.arange(1000))

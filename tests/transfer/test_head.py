@@ -58,7 +58,7 @@ def test_pure_noise_is_left_to_the_strongest_penalties() -> None:
     assert head.inverse_penalty <= 1e-2
 
 
-def test_views_of_a_image_never_stand_on_both_sides_of_a_fold() -> None:
+def test_views_of_an_image_never_stand_on_both_sides_of_a_fold() -> None:
     # Noise that repeats itself: whoever sees one view in training knows the label of the other.
     random = np.random.default_rng(1)
     x, labels = random.normal(size=(80, 400)).astype(np.float32), np.arange(80) % 2
@@ -80,7 +80,7 @@ def test_features_without_any_difference_give_equal_chances() -> None:
     np.testing.assert_allclose(logits[0, 0], logits[0, 1], atol=1e-6)
 
 
-def test_a_image_of_weight_three_counts_as_three() -> None:
+def test_an_image_of_weight_three_counts_as_three() -> None:
     random = np.random.default_rng(0)
     x, labels = random.normal(size=(60, 8)).astype(np.float32), np.arange(60) % 3
     weights = np.where(np.arange(60) < 30, 3.0, 1.0)

@@ -47,7 +47,7 @@ def test_rows_are_in_the_order_of_the_stages_and_the_same_for_the_same_seed() ->
 
 
 @pytest.mark.parametrize("width", [6, 60])
-def test_a_image_is_answered_by_a_classifier_that_has_not_seen_it(width: int) -> None:
+def test_an_image_is_answered_by_a_classifier_that_has_not_seen_it(width: int) -> None:
     features, labels = blobs(10, 3, width, apart=0.7)
     fold = stratified_folds(labels, 5, seed=0)
     answers = held_out_answers(features, labels, fold)

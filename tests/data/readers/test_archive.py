@@ -471,7 +471,7 @@ def test_a_header_that_states_an_absurd_size_ends_the_tar(tmp_path: Path, kind: 
     assert any("x.tar is not whole" in note and "fetch it again" in note for note in dataset.notes)
 
 
-def test_a_image_that_is_gone_since_is_unreadable(tmp_path: Path) -> None:
+def test_an_image_that_is_gone_since_is_unreadable(tmp_path: Path) -> None:
     for kind in ("zip", "tar", "tar.gz"):
         path = pack(tmp_path / f"x.{kind}", ("a/1", "b/2"))
         images = read_archive(path).splits["all"]

@@ -135,7 +135,7 @@ def test_a_label_out_of_range_is_named_with_its_row(tmp_path: Path, label: int) 
 
 
 @pytest.mark.parametrize("label", [-1, None])
-def test_a_image_without_a_label_is_left_out_by_name(tmp_path: Path, label: int | None) -> None:
+def test_an_image_without_a_label_is_left_out_by_name(tmp_path: Path, label: int | None) -> None:
     path = save(tmp_path / "x.parquet", [1, label, 0], classes=["a", "b"])
     dataset = read_parquet(path)
     assert labels(path) == ["b", "a"] and [dataset.splits["all"].read(row) for row in (0, 1)] == [b"x 0", b"x 2"]

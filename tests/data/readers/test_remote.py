@@ -108,7 +108,7 @@ def test_a_server_that_is_not_there_and_a_file_that_is_not(memory: Any) -> None:
             source.read(row)
 
 
-def test_a_image_that_cannot_be_fetched_is_skipped_and_named(tmp_path: Path, server: str, memory: Any) -> None:
+def test_an_image_that_cannot_be_fetched_is_skipped_and_named(tmp_path: Path, server: str, memory: Any) -> None:
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "x.png")
     memory.pipe("/x.png", (tmp_path / "x.png").read_bytes())
     source_of = tmp_path / "x.csv"
@@ -118,7 +118,7 @@ def test_a_image_that_cannot_be_fetched_is_skipped_and_named(tmp_path: Path, ser
     assert batch.indices.tolist() == [1] and "missing.png could not be fetched" in batch.failures[0]
 
 
-def test_more_bytes_than_a_image_may_have_are_not_fetched(
+def test_more_bytes_than_an_image_may_have_are_not_fetched(
     server: str, memory: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(decoding, "MAX_BYTES", 1000)

@@ -220,7 +220,7 @@ def test_rows_that_repeat_another_count_once(tmp_path: Path) -> None:
     assert dataset.notes == ("2 rows of x repeat others and count once (1, 1)",) and not dataset.left_out
 
 
-def test_a_image_with_two_labels_keeps_the_first_and_is_noted(tmp_path: Path) -> None:
+def test_an_image_with_two_labels_keeps_the_first_and_is_noted(tmp_path: Path) -> None:
     plant(tmp_path, "1", "2")
     dataset = read_table(table(tmp_path, "path,label\n1,a\n2,b\n2,b\n1,b\n"))
     assert labelled(dataset) == {"all": [(b"1", "a"), (b"2", "b")]}
@@ -230,7 +230,7 @@ def test_a_image_with_two_labels_keeps_the_first_and_is_noted(tmp_path: Path) ->
     )
 
 
-def test_a_image_that_another_row_keeps_is_not_called_left_out(tmp_path: Path) -> None:
+def test_an_image_that_another_row_keeps_is_not_called_left_out(tmp_path: Path) -> None:
     plant(tmp_path, "1", "2")
     dataset = read_table(table(tmp_path, "path,label\n1,\n1,a\n2,\n"))
     assert labelled(dataset) == {"all": [(b"1", "a")]} and list(dataset.left_out) == [str(tmp_path / "2")]

@@ -304,7 +304,7 @@ def test_long_names(tmp_path: Path, form: int) -> None:
     assert dataset.splits["all"].key(0) == f"x.tar/{key}.jpg" and dataset.splits["all"].read(0) == b"p"
 
 
-def test_a_image_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoding, "MAX_BYTES", 1000)
     images = read_tar_shards(shard(tmp_path / "x.tar", SIX | {"4.jpg": bytes(1001), "4.cls": "0"})).splits["all"]
     assert images.read(0) == b"one"
