@@ -65,3 +65,15 @@ def test_what_cannot_be_resumed_says_so_when_it_is_stopped(number: int, code: in
         _, errors = process.communicate(timeout=60)
     assert process.returncode == code
     assert errors.strip() == "stopped; nothing was lost that was finished"
+
+
+def test_a_pipeline_that_ends_early_succeeds() -> None:
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"{GRAFT} models --json | head -c 1"], capture_output=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"[", b"")
+
+
+def test_letters_that_stdout_cannot_encode_are_written_as_numbers() -> None:
+    done = shell(f"PYTHONIOENCODING=ascii {GRAFT} models")
+    assert done.returncode == 0 and r"1\xd728\xd728" in done.stdout

@@ -1,22 +1,28 @@
 """The command line: one file per command, each of which reads arguments, calls one function and prints its value."""
 
+import io
 import os
 import re
 import signal
 import sys
-from collections.abc import Callable
+import traceback
 from contextlib import suppress
-from functools import wraps
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 
 from graft.cli import advise, audit, cache, compare, demo, evaluate, models, predict, train
+from graft.cli.output import say
 from graft.errors import GraftError
 from graft.names import readable
 
 # As shells tell of a process that Ctrl-C or SIGTERM ended: 128 and the number of the signal.
 INTERRUPTED, TERMINATED = 130, 143
+NAME = "graft"
+# The variable in which a shell asks what could stand next on its command line.
+COMPLETION = f"_{NAME.upper()}_COMPLETE"
+# All that typer raises for a call: the base of the kinds that it names in public.
+WRONG_CALL: Any = typer.BadParameter.__base__
 # What torch, its kernels and threads say where Python would raise MemoryError.
 OUT_OF_MEMORY = re.compile(
     "not enough memory|can(no|')t allocate memory|out of memory|bad_alloc|can't start new thread|failed to map segment",
@@ -33,14 +39,13 @@ Shift is how far your images are from those the network was trained on, stage by
 """
 
 app = typer.Typer(
-    name="graft",
+    name=NAME,
     help=HELP,
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-COMMANDS: tuple[Callable[..., None], ...] = (
+for command in (
     train.train,
     audit.audit,
     advise.advise,
@@ -49,46 +54,73 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     predict.predict,
     models.models,
     demo.demo,
-)
+):
+    app.command()(command)
+app.add_typer(cache.cache, name="cache")
 
 
 @app.callback(invoke_without_command=True)
 def _root(
-    version: bool = typer.Option(False, "--version", help="Print the version and end."),
+    context: typer.Context,
+    version: bool = typer.Option(False, "--version", help="Print the version and exit."),
 ) -> None:
     if version:
         from graft import __version__
 
-        typer.echo(f"graft {__version__}")
+        say(f"graft {__version__}")
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        # With Rich, this prints it.
+        context.get_help()
 
 
-def main() -> None:
-    """Run the command; what goes wrong becomes one sentence on stderr and an exit code, or a traceback with --debug."""
-    open_closed_streams()
+def main() -> NoReturn:
+    """Run the command and exit.
+
+    What goes wrong becomes one sentence on stderr and an exit code, with the traceback above it under --debug.
+    """
+    prepare_streams()
     signal.signal(signal.SIGTERM, _terminate)
     try:
         try:
-            app()
+            _run()
         finally:
             # What the library keeps back is written now, while a full disk can still be told of.
             sys.stdout.flush()
-    except _Stopped as stopped:
-        _end(str(stopped), stopped.exit_code, "")
+    except typer.Exit as end:
+        sys.exit(end.exit_code)
+    except KeyboardInterrupt as stop:
+        terminated = isinstance(stop, _Terminated) or isinstance(stop.__cause__, _Terminated)
+        sentence = str(stop) or "stopped; nothing was lost that was finished"
+        _end(sentence, TERMINATED if terminated else INTERRUPTED, "")
     except BrokenPipeError:
         # Whoever read the output has seen enough. What is left of it must not fail again as the process ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     except Exception as error:
         if "--debug" in sys.argv:
-            raise
+            traceback.print_exc()
         _end(*_explained(error))
+    sys.exit(0)
 
 
-def open_closed_streams() -> None:
-    """Put a file that is empty and takes everything in the place of standard streams that are closed (`<&-`, `>&-`).
+def _run() -> None:
+    """Find the command that the arguments name, and call it.
 
-    Otherwise the next file that is opened, maybe a model, gets the number of the stream, and what libraries print.
+    By hand, as `app()` would end the process itself on an interruption, a closed pipe or a wrong call.
+    """
+    if COMPLETION in os.environ:
+        app(prog_name=NAME)
+    group = typer.main.get_command(app)
+    with group.make_context(NAME, sys.argv[1:]) as context:
+        group.invoke(context)
+
+
+def prepare_streams() -> None:
+    """Make standard streams fit to be used, whatever the process was started with.
+
+    In the place of those that are closed (`<&-`, `>&-`) comes a file that is empty and takes everything. Otherwise the
+    next file that is opened, maybe a model, gets the number of the stream, and what libraries print. Letters that the
+    encoding of stdout or stderr does not have are written as their numbers.
     """
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         try:
@@ -98,15 +130,9 @@ def open_closed_streams() -> None:
             os.open(os.devnull, os.O_RDWR)
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, mode, closefd=False))
-
-
-class _Stopped(Exception):
-    """The user, or whoever ends processes, stopped the command. Not a KeyboardInterrupt, which typer would catch."""
-
-    def __init__(self, interruption: KeyboardInterrupt) -> None:
-        super().__init__(str(interruption) or "stopped; nothing was lost that was finished")
-        terminated = isinstance(interruption, _Terminated) or isinstance(interruption.__cause__, _Terminated)
-        self.exit_code = TERMINATED if terminated else INTERRUPTED
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 class _Terminated(KeyboardInterrupt):
@@ -117,31 +143,17 @@ def _terminate(*_: object) -> None:
     raise _Terminated
 
 
-def _stoppable(command: Callable[..., None]) -> Callable[..., None]:
-    """The command, whose interruption comes out as an error that says how to go on."""
-
-    @wraps(command)
-    def run(*arguments: Any, **options: Any) -> None:
-        try:
-            command(*arguments, **options)
-        except KeyboardInterrupt as interruption:
-            raise _Stopped(interruption) from None
-
-    return run
-
-
-for command in COMMANDS:
-    app.command()(_stoppable(command))
-app.add_typer(cache.cache, name="cache")
-
-
 def _explained(error: Exception) -> tuple[str, int]:
     """A sentence and an exit code for an error."""
     if isinstance(error, GraftError):
         return str(error), error.exit_code
     reason = (str(error).splitlines() or [""])[0]
+    if isinstance(error, WRONG_CALL):
+        called = error.ctx.command_path if error.ctx else NAME
+        message = error.format_message().removeprefix("Got ").rstrip(".")
+        return f"expected a call as `{called} -h` describes it, got: {message[:1].lower()}{message[1:]}", 2
     if isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError | ImportError) and OUT_OF_MEMORY.search(str(error))
+        isinstance(error, RuntimeError | ImportError | OSError) and OUT_OF_MEMORY.search(str(error))
     ):
         return "expected the work to fit in memory, got no more of it: lower --image-size or --batch-size", 1
     if isinstance(error, OSError):
@@ -157,7 +169,7 @@ def _explained(error: Exception) -> tuple[str, int]:
     )
 
 
-def _end(sentence: str, code: int, kind: str = "error: ") -> None:
+def _end(sentence: str, code: int, kind: str = "error: ") -> NoReturn:
     with suppress(OSError):
         print(f"{kind}{readable(sentence)}", file=sys.stderr)
     sys.exit(code)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from graft.cli.output import Debug, Json, Quiet, Seed, print_json
+from graft.cli.output import Debug, Json, Quiet, Seed, print_json, say
 from graft.files import KINDS, cache_budget, cache_entries, cache_folder, remove
 from graft.words import counted
 
@@ -46,7 +46,7 @@ def clear(
     if json:
         print_json({"folder": str(cache_folder()), "removed": len(freed), "bytes": size})
     else:
-        typer.echo(f"{counted(len(freed), 'entry', 'entries')} removed, {_bytes(size)} freed in {cache_folder()}")
+        say(f"{counted(len(freed), 'entry', 'entries')} removed, {_bytes(size)} freed in {cache_folder()}")
 
 
 def _list(json: bool) -> None:
@@ -62,11 +62,11 @@ def _list(json: bool) -> None:
     if json:
         print_json({"folder": str(cache_folder()), "budget": cache_budget(), "bytes": total, "kinds": kinds})
         return
-    typer.echo(f"{'kind':12} {'entries':>8} {'size':>10}  last used")
+    say(f"{'kind':12} {'entries':>8} {'size':>10}  last used")
     for kind, facts in kinds.items():
         when = "" if facts["last_used"] is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(facts["last_used"]))
-        typer.echo(f"{kind:12} {facts['entries']:8,} {_bytes(facts['bytes']):>10}  {when}")
-    typer.echo(f"{_bytes(total)} of at most {_bytes(cache_budget())}, fetched weights not counted, in {cache_folder()}")
+        say(f"{kind:12} {facts['entries']:8,} {_bytes(facts['bytes']):>10}  {when}")
+    say(f"{_bytes(total)} of at most {_bytes(cache_budget())}, fetched weights not counted, in {cache_folder()}")
 
 
 def _bytes(number: int) -> str:

@@ -1,0 +1,106 @@
+"""What every command has in common: errors in one sentence, exit codes, help, completion, and the one way to print."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+import graft.cli.models
+from graft.cli.app import main
+
+CLI = Path(graft.cli.models.__file__).parent
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """The exit code, stdout and stderr of a call."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["graft", *arguments])
+        with pytest.raises(SystemExit) as end:
+            main()
+        return end.value.code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "data", "--epoch", "3"], ["`graft train -h`", "no such option: --epoch", "--epochs"]),
+        (["train", "data", "--epochs", "many"], ["`graft train -h`", "--epochs", "integer"]),
+        (["train", "data", "--epochs"], ["--epochs"]),
+        (["train"], ["`graft train -h`", "missing argument"]),
+        (["trian"], ["`graft -h`", "'trian'", "'train'"]),
+        (["models", "lenet5", "more"], ["`graft models -h`", "more"]),
+        (["demo", "--seeds", "1"], ["`graft demo -h`", "--seeds", "2"]),
+    ],
+)
+def test_a_call_that_cannot_be_read_is_one_line(called, arguments: list[str], words: list[str]) -> None:
+    code, out, errors = called(*arguments)
+    assert (code, out) == (2, "")
+    assert errors.startswith("error: expected a call as ") and errors.count("\n") == 1
+    assert all(word in errors for word in words)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (KeyError("stem"), ["unexpected KeyError: 'stem'. This is a bug in graft; rerun with --debug and report the"]),
+        (RecursionError("maximum recursion depth exceeded"), ["unexpected RecursionError: maximum", "--debug"]),
+        (ValueError("one\nmore \x1b[31m"), ["unexpected ValueError: one. This is a bug"]),
+        (MemoryError(), ["expected the work to fit in memory"]),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 1 bytes"), ["to fit in memory"]),
+        (OSError(12, "Cannot allocate memory"), ["to fit in memory"]),
+        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), ["to fit in memory"]),
+        (PermissionError(13, "Permission denied", "a\x1b.png"), [r"Permission denied (a\x1b.png)"]),
+    ],
+)
+def test_what_goes_wrong_is_one_sentence(
+    called, error: Exception, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr(graft.cli.models, "_list", fail)
+    code, out, errors = called("models")
+    assert (code, out) == (1, "")
+    assert errors.startswith("error: ") and errors.count("\n") == 1
+    assert all(word in errors for word in words)
+    code, _, errors = called("models", "--debug")
+    assert code == 1
+    assert errors.startswith("Traceback") and errors.splitlines()[-1].startswith("error: ")
+
+
+def test_help_explains_the_words_of_its_own_and_needs_no_argument(called, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, errors = called()
+    assert (code, errors) == (0, "")
+    assert out.rstrip() == called("-h")[1].rstrip()
+    assert all(re.search(f"(?m)^ {word} ", out) for word in ("A level", "A cut", "Shift"))
+    assert "--install-completion" in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_a_shell_completes_commands(called, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("_GRAFT_COMPLETE", "complete_bash"), ("COMP_WORDS", "graft tra"), ("COMP_CWORD", "1")):
+        monkeypatch.setenv(name, value)
+    assert called()[:2] == (0, "train\n")
+
+
+def test_a_table_fits_80_columns_with_all_its_letters(called, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for arguments in (["models"], ["models", "resnet18", "--cut", "stage3"], ["models", "inception_v3"]):
+        code, out, _ = called(*arguments)
+        tables = out[: out.rindex("\n\n")]
+        assert code == 0
+        assert max(map(len, tables.splitlines())) <= 80
+        assert "…" not in out
+
+
+def test_all_that_is_printed_goes_one_way() -> None:
+    for path in CLI.glob("*.py"):
+        if path.name not in ("output.py", "app.py"):
+            used = re.findall(r"(?<!_)\b(?:print|echo|Console|sys\.stdout\.write)\(", path.read_text(encoding="utf-8"))
+            assert not used, f"{path.name} prints without `cli.output`"
