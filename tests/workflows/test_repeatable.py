@@ -16,7 +16,7 @@ def test_two_processes_with_other_hash_seeds_write_the_same_bytes(tmp_path: Path
         command = [sys.executable, "-m", "graft", "train", str(data), "--base", "latin_letters", "--level", "stages:2"]
         # Each computes everything itself.
         environment = {**os.environ, "PYTHONHASHSEED": number, "GRAFT_CACHE": str(tmp_path / f"cache{number}")}
-        options = ["--epochs", "2", "--augment", "light", "--quiet", "--out", str(tmp_path / number)]
+        options = ["--epochs", "2", "--augment", "light", "--quiet", "--deterministic", "--out", str(tmp_path / number)]
         subprocess.run([*command, *options], env=environment, check=True, capture_output=True)
     one, two = ({path.name: path.read_bytes() for path in (tmp_path / name / "model").iterdir()} for name in "12")
     assert one == two and len(one) == 6

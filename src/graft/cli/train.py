@@ -50,6 +50,10 @@ def train(
     resize: ResizeOption = None,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="The same model to the bit on another day; slower on a GPU.")
+    ] = False,
+    threads: Annotated[int | None, typer.Option(help="Threads that compute, with --deterministic.")] = None,
     arch: ArchOption = None,
     classes: ClassesOption = None,
     class_map: ClassMapOption = None,
@@ -129,6 +133,8 @@ def train(
             resize=resize,  # type: ignore[arg-type]
             engine=engine,
             precision=precision,
+            deterministic=deterministic,
+            threads=threads,
             arch=arch,
             classes_file=classes,
             class_map=class_map,

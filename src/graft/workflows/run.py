@@ -130,6 +130,8 @@ class Arguments:
     resize: ResizeMode | None = None
     engine: str = "auto"
     precision: str = "auto"
+    deterministic: bool = False
+    threads: int | None = None
     arch: str | None = None
     classes_file: str | None = None
     class_map: str | None = None

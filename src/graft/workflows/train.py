@@ -23,7 +23,8 @@ from graft.evaluation.calibration import softmax
 from graft.evaluation.report import html_report
 from graft.evaluation.scores import Scores, score
 from graft.features.cache import section_digest
-from graft.features.engine import choose
+from graft.features.determinism import repeatable
+from graft.features.engine import Choice, choose
 from graft.files import write_aside, write_json, write_table_aside
 from graft.images.preprocessing import ResizeMode
 from graft.progress import Reporter, reporting
@@ -75,6 +76,8 @@ def train(
     resize: ResizeMode | None = None,
     engine: str = "auto",
     precision: str = "auto",
+    deterministic: bool = False,
+    threads: int | None = None,
     arch: str | None = None,
     classes_file: str | Path | None = None,
     class_map: str | Path | None = None,
@@ -109,6 +112,9 @@ def train(
         resize: How an image becomes square: `crop`, `letterbox` or `squash`. By default that of the weights.
         engine: What runs frozen layers: `auto`, `torch` or `openvino`.
         precision: Its numbers: `auto`, `float32` or `bfloat16`.
+        deterministic: Whether the same call makes the same model to the bit on another day, whatever else the machine
+            does; slower on an accelerator.
+        threads: How many threads compute, with `deterministic`. Sums are taken in another order with more.
         arch: The architecture of a file of weights that does not say it.
         classes_file: A JSON list with the class names of weights that name none.
         class_map: For `as-is`, a JSON object from the classes of `data` to those of the base.
@@ -145,6 +151,8 @@ def train(
         resize=resize,
         engine=engine,
         precision=precision,
+        deterministic=deterministic,
+        threads=threads,
         arch=arch,
         classes_file=None if classes_file is None else absolute(classes_file),
         class_map=None if class_map is None else absolute(class_map),
@@ -163,17 +171,18 @@ def train(
     with reporting(reporter, quiet) as told, seeded(seed):
         if resume:
             return _go_on(begun(place, data), arguments, told, started)
-        decided = _decide(arguments, sheet, told, started)
-        folder = claim(place, Path(arguments.data))
-        with locked(folder):
-            _write_beginning(folder, arguments, decided)
-            try:
-                with _resumable(folder):
-                    return _carry_out(decided, folder, arguments.strict, started)
-            except InputError:
-                # Nothing came of it and nothing can be resumed: the name is free again.
-                shutil.rmtree(folder, ignore_errors=True)
-                raise
+        with repeatable(_choice(arguments)):
+            decided = _decide(arguments, sheet, told, started)
+            folder = claim(place, Path(arguments.data))
+            with locked(folder):
+                _write_beginning(folder, arguments, decided)
+                try:
+                    with _resumable(folder):
+                        return _carry_out(decided, folder, arguments.strict, started)
+                except InputError:
+                    # Nothing came of it and nothing can be resumed: the name is free again.
+                    shutil.rmtree(folder, ignore_errors=True)
+                    raise
 
 
 def _go_on(folder: Path, given: Arguments, reporter: Reporter, started: float) -> Run:
@@ -183,9 +192,15 @@ def _go_on(folder: Path, given: Arguments, reporter: Reporter, started: float) -
         if (folder / RESULT_FILE).exists():
             reporter.note(f"{folder} is finished already; this is its result")
             return read_run(folder)
-        decided = _decide(arguments, None, reporter, started, _read_beginning(folder))
-        with _resumable(folder):
+        with repeatable(_choice(arguments)), _resumable(folder):
+            decided = _decide(arguments, None, reporter, started, _read_beginning(folder))
             return _carry_out(decided, folder, arguments.strict, started)
+
+
+def _choice(arguments: Arguments) -> Choice:
+    return choose(
+        arguments.engine, arguments.precision, deterministic=arguments.deterministic, threads=arguments.threads
+    )
 
 
 @contextmanager
@@ -237,7 +252,7 @@ def _decide(
     prepared = prepare(
         DataOptions(arguments.data, arguments.group, arguments.split_file),
         BaseOptions(arguments.base, arguments.arch, arguments.classes_file, arguments.image_size, arguments.resize),
-        choose(arguments.engine, arguments.precision),
+        _choice(arguments),
         audit=arguments.audit,
         scratch=arguments.level == "scratch",
         seed=seed,
