@@ -1,11 +1,16 @@
 """What becomes of a batch that memory has no room for."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from written_letters import write_letters
 
-from graft.errors import GraftError
-from graft.training.memory import Batching, as_memory_allows, out_of_memory
+from graft.data.letters import CYRILLIC
+from graft.errors import GraftError, InputError
+from graft.training.memory import Batching, as_memory_allows, free_memory, out_of_memory
 from graft.training.recipe import Recipe
+from graft.workflows.train import train
 
 
 def too_large_for(most: int, tried: list[Batching]):
@@ -38,3 +43,33 @@ def test_what_torch_says_of_memory_that_has_run_out_is_known() -> None:
     assert out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."))
     assert out_of_memory(RuntimeError("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED. This error may appear if you passed"))
     assert not out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied (2x3 and 4x5)"))
+
+
+def test_images_that_memory_has_no_room_for_are_refused_before_any_is_read(shared: Path, tmp_path: Path) -> None:
+    base = str(shared / "weights" / "mobilenet_v1_025_imagenet.safetensors")
+    data = write_letters(tmp_path / "letters", CYRILLIC[:2], 8)
+    with pytest.raises(InputError, match=r"32 images of 60000 px to fit into the [\d.]+ GiB of memory that are free"):
+        train(data, base, "head", image_size=60_000, out=tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_step_that_memory_has_no_room_for_is_refused(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = str(shared / "weights" / "mobilenet_v1_025_imagenet.safetensors")
+    data = write_letters(tmp_path / "letters", CYRILLIC[:2], 8)
+    monkeypatch.setattr("graft.training.memory.free_memory", lambda: 20 * 2**20)
+    settings = {"epochs": 1, "image_size": 64, "quiet": True}
+    with pytest.raises(
+        InputError, match=r"got one on 12 images that takes about .* GiB: lower --batch-size or --image"
+    ):
+        train(data, base, "all", out=tmp_path / "run", **settings)
+    assert train(data, base, "all", out=tmp_path / "small", batch_size=1, **settings).val.n == 4
+
+
+def test_free_memory_is_some_of_what_the_machine_has() -> None:
+    free = free_memory()
+    if free is None:
+        pytest.skip("only Linux tells")
+    total = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal"))
+    assert 2**20 < free <= int(total.split()[1]) * 1024

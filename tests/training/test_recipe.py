@@ -17,9 +17,18 @@ from graft.errors import InputError
 from graft.models.catalog import build
 from graft.models.network import Config
 from graft.training.optimizer import build_optimizer, parameter_groups, stage_shares, weights_of_classes
-from graft.training.recipe import Recipe, check_recipe
+from graft.training.recipe import LIMITS, Recipe, check_recipe
 from graft.training.schedules import learning_rate_at, lenet_table, one_cycle, plateau, stale_epochs, step_decay
 from graft.workflows.train import train
+
+# The largest numbers of settings that are whole.
+WHOLE = {
+    "epochs": "100,000",
+    "batch_size": "65,536",
+    "accumulate_steps": "65,536",
+    "patience": "100,000",
+    "views": "100,000",
+}
 
 
 def test_the_rate_climbs_to_its_peak_and_falls_to_nothing() -> None:
@@ -142,6 +151,14 @@ def test_balanced_weights_give_every_class_the_same_sum() -> None:
         ({"ema_decay": 1.0}, ["--ema-decay", "1.0"]),
         ({"layer_decay": 1.5}, ["--layer-decay", "1.5"]),
         ({"learning_rate": float("nan")}, ["--lr", "nan"]),
+        ({"learning_rate": 10}, ["a number above 0 and below 10 for --lr", "got 10"]),
+        ({"layer_decay": 0}, ["a number above 0 and up to 1 for --layer-decay"]),
+        ({"epochs": 1.5}, ["a whole number from 0 to 100,000 for --epochs", "got 1.5"]),
+        ({"epochs": True}, ["--epochs", "got True"]),
+        *(
+            ({name: 10**9}, [f"to {most} for --{name.replace('_', '-')}", "got 1000000000"])
+            for name, most in WHOLE.items()
+        ),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_refused_in_one_sentence(setting: dict[str, Any], words: list[str]) -> None:
@@ -150,6 +167,19 @@ def test_a_setting_that_makes_no_sense_is_refused_in_one_sentence(setting: dict[
     message = str(caught.value)
     assert message.startswith("expected ") and "\n" not in message
     assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan"), 10**400, "1"])
+@pytest.mark.parametrize("name", LIMITS)
+def test_no_setting_may_be_infinite_or_no_number(name: str, value: Any) -> None:
+    option = "--lr" if name == "learning_rate" else f"--{name.replace('_', '-')}"
+    with pytest.raises(InputError, match=f"number .* for {option}, got"):
+        check_recipe(Recipe(**{name: value}))
+
+
+def test_every_number_of_a_recipe_has_limits() -> None:
+    numbers = {each.name for each in fields(Recipe) if "int" in str(each.type) or "float" in str(each.type)}
+    assert numbers == set(LIMITS)
 
 
 def test_the_command_has_every_setting_with_the_same_default() -> None:

@@ -39,10 +39,10 @@ def test_a_single_value_per_channel_is_normalised_by_running_statistics(norm: nn
 
 @pytest.mark.parametrize("shape", [(2, 4, 1, 1), (1, 4, 1, 2)])
 def test_two_values_are_normalised_by_their_own_statistics(shape: tuple[int, ...], norm: nn.BatchNorm2d) -> None:
-    x = torch.randn(shape)
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     with single_values_normalised(norm):
         y = norm(x)
-    torch.testing.assert_close(y.mean((0, 2, 3)), torch.zeros(4), atol=1e-6, rtol=0)
+    torch.testing.assert_close(y.mean((0, 2, 3)), torch.zeros(4), atol=1e-4, rtol=0)
     assert not torch.equal(norm.running_mean, torch.arange(4.0))
 
 

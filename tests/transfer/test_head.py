@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from graft.errors import GraftError
 from graft.transfer.head import INVERSE_PENALTIES, _log_softmax, fit_head
 
 
@@ -101,3 +102,21 @@ def test_a_group_is_on_one_side_of_every_fold() -> None:
     honest = fit_head(x[copies], labels[copies], 2, groups=copies)
     assert (told.logits.argmax(1) == told.labels).mean() == 1
     assert (honest.logits.argmax(1) == honest.labels).mean() < 0.9
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_features_that_are_not_finite_are_refused(value: float) -> None:
+    x, labels = clouds(60, 20, 3)
+    x[4, 7] = value
+    with pytest.raises(
+        GraftError, match="expected finite features to fit a head on, got NaN or infinity in 1 of 60 rows"
+    ):
+        fit_head(x, labels, 3)
+
+
+def test_a_head_that_float32_has_no_numbers_for_is_refused() -> None:
+    x, labels = clouds(60, 20, 3)
+    # So alike that only enormous weights tell them apart.
+    tiny = (x.astype(np.float64) * 1e-100, labels)
+    with pytest.raises(GraftError, match="expected finite weights and biases of the head"):
+        fit_head(*tiny, 3)

@@ -1,4 +1,8 @@
-"""What each level does with images and a base: features and a head, activations and a crown, or nothing at all."""
+"""What each level does with images and a base: features and a head, activations and a crown, or nothing at all.
+
+A level cuts the base in two: the trunk is kept as it is, and its activations at the cut are computed once; the crown,
+the stages after the cut and a new head, is trained on them.
+"""
 
 import json
 import math
@@ -14,7 +18,7 @@ from torch import Tensor, nn
 
 from graft.data.dataset import TRAIN, VAL, Dataset, Images
 from graft.data.loading import batches
-from graft.errors import DataError
+from graft.errors import DataError, GraftError
 from graft.evaluation.calibration import fit_temperature
 from graft.features.cache import Activations
 from graft.features.engine import Choice, Precision
@@ -29,6 +33,8 @@ from graft.training.history import Epoch
 from graft.training.inputs import ActivationInputs, ImageInputs, Inputs, PixelInputs, SomeInputs, view_of
 from graft.training.learning_rate_range import RATE_RANGE_FILE, RateRange, find_learning_rate
 from graft.training.loop import Watcher, crown_logits, fit_crown
+from graft.training.memory import check_step_fits
+from graft.training.notes import notes_on_baseline, notes_on_curve
 from graft.training.recipe import Recipe, ResolvedRecipe
 from graft.training.time_budget import Budget
 from graft.transfer.class_names.matching import note_on_others
@@ -36,6 +42,7 @@ from graft.transfer.head import HeadFit, fit_head
 from graft.transfer.levels import Plan
 from graft.weights.base import Base
 from graft.weights.saved import Outputs, class_logits
+from graft.words import counted
 
 # Decoded images up to this size stay in memory between epochs.
 PIXELS_IN_MEMORY_BYTES = 2 * 2**30
@@ -47,7 +54,7 @@ NEARER = 0.8
 MOST_EXTRA_VIEWS = 1000
 # What calibrating and writing the run folder take of a time budget.
 SAVING_SECONDS = 2.0
-# What finding a rate may take of the time that is left.
+# What finding a learning rate may take of the time that is left.
 FINDING_SHARE = 0.2
 
 
@@ -102,13 +109,29 @@ class Trained:
 
 
 def fit_level(task: Task, plan: Plan, folder: Path | None = None) -> Trained:
-    """Train the base's network at the level of `plan`, and leave the random state of the process as it was."""
+    """Train the base's network at the level of `plan`, in place.
+
+    With `folder`, that of a run, metrics and checkpoints are written there. What makes the scores doubtful is told and
+    noted. The random state of the process is left as it was. Raises DataError where unreadable images leave a class or
+    a split empty, InputError where time or memory are too short, GraftError where a loss, a weight or a score is not
+    finite.
+    """
     with seeded(task.seed, task.choice.device):
         if plan.level == "as-is":
-            return _fit_nothing(task)
-        if plan.cut == task.base.network.cuts[-2]:
-            return _fit_head(task)
-        return _fit_crown(task, plan, folder)
+            trained = _fit_nothing(task)
+        elif plan.cut == task.base.network.cuts[-2]:
+            trained = _fit_head(task)
+        else:
+            trained = _fit_crown(task, plan, folder)
+    for name, logits in trained.logits.items():
+        _check_finite(f"scores of {name}", logits, task, plan)
+    for name, tensor in task.base.network.state_dict().items():
+        _check_finite(f"weights in {name}", tensor.cpu().numpy(), task, plan)
+    doubts = notes_on_baseline(trained.logits[VAL], trained.labels[VAL])
+    notes = (*trained.notes, *(f"level {plan.level}: {doubt}" for doubt in doubts))
+    for note in notes:
+        task.reporter.note(note)
+    return replace(trained, notes=notes)
 
 
 def _fit_nothing(task: Task) -> Trained:
@@ -119,8 +142,6 @@ def _fit_nothing(task: Task) -> Trained:
     found = _extract(task, network.cuts[-1], splits, "features")
     of_base = {name: activations.values.float() for name, activations in found.items()}
     notes = (note_on_others(VAL, of_base[VAL], outputs),) if outputs is not None else ()
-    for sentence in notes:
-        task.reporter.note(sentence)
     logits = {name: class_logits(values, outputs).numpy() for name, values in of_base.items()}
     labels = {name: task.dataset.splits[name].labels[found[name].indices] for name in found}
     seconds = time.perf_counter() - started
@@ -162,42 +183,21 @@ def _fit_crown(task: Task, plan: Plan, folder: Path | None) -> Trained:
     """Head first, then the crown: a pretrained base starts from the optimal head on its frozen features."""
     started = time.perf_counter()
     network, dataset, recipe = task.base.network, task.dataset, task.recipe
+    _check_memory(task, plan)
+    _start_head(task, plan)
+    inputs: dict[str, Inputs] = {}
     skipped: dict[str, str] = {}
-    solvable = any(True for _ in network.head.parameters())
-    if task.base.pretrained and plan.level != "scratch" and solvable:
-        features, shown = frozen_features(task, dataset.splits[TRAIN])
-        _check_classes(dataset, {TRAIN: shown.labels})
-        classes = len(dataset.classes)
-        put_head(network, fit_head(features[0], shown.labels, classes, task.seed, 1, shown.groups, shown.weights))
-    else:
-        network.new_head(len(dataset.classes))
-    inputs = {}
     for name, images in dataset.splits.items():
         inputs[name], failures = crown_inputs(task, plan.cut, name, images, recipe.epochs)
         skipped |= {images.name(index): reason for index, reason in failures.items()}
-    _check_classes(dataset, {name: split.labels for name, split in inputs.items()})
+    labels = {name: split.labels for name, split in inputs.items()}
+    _check_classes(dataset, labels)
     extracted = time.perf_counter()
     _, crown = network.split(plan.cut)
     crown.requires_grad_(True)
     device, precision = task.choice.device, crown_precision(crown, task.choice)
     if recipe.find_learning_rate:
         recipe = replace(recipe, learning_rate=_found_rate(task, crown, inputs[TRAIN], precision, folder))
-
-    deadline, of_val = task.deadline, len(inputs[VAL].labels)
-
-    def told(history: tuple[Epoch, ...]) -> None:
-        if folder is not None:
-            lines = "".join(json.dumps(asdict(epoch)) + "\n" for epoch in history)
-            write_aside(folder / "metrics.jsonl", lambda file: file.write(lines.encode()))
-        latest = history[-1]
-        scores = f"loss {latest.val_loss:.3f}, val {latest.val_top1:.1%}" if latest.val_top1 is not None else ""
-        task.reporter.step("epochs", latest.epoch, recipe.epochs, scores)
-
-    # When the training ends, what was held out is still to be scored.
-    scored = sum(len(split.labels) for name, split in inputs.items() if name != TRAIN)
-    budget = (
-        None if deadline is None else Budget(deadline - time.perf_counter() - SAVING_SECONDS, 1.5 + scored / of_val)
-    )
     fit = fit_crown(
         crown,
         inputs[TRAIN],
@@ -206,15 +206,67 @@ def _fit_crown(task: Task, plan: Plan, folder: Path | None) -> Trained:
         seed=task.seed,
         device=device,
         precision=precision,
-        budget=budget,
+        budget=_budget(task, labels),
         checkpoint=folder / "checkpoints" / "last.safetensors" if folder else None,
-        watcher=Watcher(told, lambda done, total: task.reporter.step("training", done, total)),
+        watcher=_watcher(task, folder),
     )
     logits = {name: crown_logits(crown, split, device, precision) for name, split in inputs.items() if name != TRAIN}
-    labels = {name: split.labels for name, split in inputs.items()}
-    temperature = fit_temperature(logits[VAL], labels[VAL])
-    seconds = time.perf_counter() - extracted
-    return Trained(logits, labels, temperature, skipped, extracted - started, seconds, fit.history)
+    return Trained(
+        logits,
+        labels,
+        fit_temperature(logits[VAL], labels[VAL]),
+        skipped,
+        feature_seconds=extracted - started,
+        training_seconds=time.perf_counter() - extracted,
+        history=fit.history,
+        notes=tuple(f"level {plan.level}: {doubt}" for doubt in notes_on_curve(fit.history, fit.kept, recipe)),
+    )
+
+
+def _check_memory(task: Task, plan: Plan) -> None:
+    """Refuse a step that a processor has no memory for; on a GPU torch tells, and batches are halved."""
+    if task.choice.device != "cpu":
+        return
+    trunk, crown = task.base.network.split(plan.cut)
+    crown.requires_grad_(True)
+    shape = task.input_shape if plan.cut == INPUT else output_shape(trunk, task.preprocessing)
+    batch_size = min(task.recipe.batch_size, len(task.dataset.splits[TRAIN]))
+    check_step_fits(crown, shape, batch_size, task.recipe.optimizer, crown_precision(crown, task.choice))
+
+
+def _start_head(task: Task, plan: Plan) -> None:
+    """Give the base a head for the classes: solved on its frozen features if it is pretrained, else at random."""
+    network, dataset = task.base.network, task.dataset
+    solvable = any(True for _ in network.head.parameters())
+    if not (task.base.pretrained and plan.level != "scratch" and solvable):
+        network.new_head(len(dataset.classes))
+        return
+    features, shown = frozen_features(task, dataset.splits[TRAIN])
+    _check_classes(dataset, {TRAIN: shown.labels})
+    classes = len(dataset.classes)
+    put_head(network, fit_head(features[0], shown.labels, classes, task.seed, 1, shown.groups, shown.weights))
+
+
+def _budget(task: Task, labels: Mapping[str, np.ndarray]) -> Budget | None:
+    """What is left of the time, less what scoring all that is held out takes when training ends."""
+    if task.deadline is None:
+        return None
+    held_out = sum(len(split) for name, split in labels.items() if name != TRAIN)
+    return Budget(task.deadline - time.perf_counter() - SAVING_SECONDS, 1.5 + held_out / len(labels[VAL]))
+
+
+def _watcher(task: Task, folder: Path | None) -> Watcher:
+    """Tells the reporter of epochs and steps, and writes the epochs so far to `metrics.jsonl` of a run."""
+
+    def epoch(history: tuple[Epoch, ...]) -> None:
+        if folder is not None:
+            lines = "".join(json.dumps(asdict(epoch)) + "\n" for epoch in history)
+            write_aside(folder / "metrics.jsonl", lambda file: file.write(lines.encode()))
+        latest = history[-1]
+        scores = f"loss {latest.val_loss:.3f}, val {latest.val_top1:.1%}" if latest.val_top1 is not None else ""
+        task.reporter.step("epochs", latest.epoch, task.recipe.epochs, scores)
+
+    return Watcher(epoch, lambda done, total: task.reporter.step("training", done, total))
 
 
 def _found_rate(task: Task, crown: nn.Module, train: Inputs, precision: Precision, folder: Path | None) -> float:
@@ -232,13 +284,13 @@ def _found_rate(task: Task, crown: nn.Module, train: Inputs, precision: Precisio
             device=task.choice.device,
             precision=precision,
             seconds=FINDING_SHARE * left,
-            step=lambda done, total: task.reporter.step("finding a rate", done, total),
+            step=lambda done, total: task.reporter.step("finding a learning rate", done, total),
         )
         if file is not None:
             write_json(file, asdict(found))
     task.reporter.note(
-        f"rate {found.suggested:.2g} in place of {task.recipe.learning_rate:.2g}: found among {len(found.rates)} from "
-        f"{found.rates[0]:.1g} to {found.rates[-1]:.1g}"
+        f"learning rate {found.suggested:.2g} in place of {task.recipe.learning_rate:.2g}: found among "
+        f"{len(found.rates)} from {found.rates[0]:.1g} to {found.rates[-1]:.1g}"
     )
     return found.suggested
 
@@ -344,6 +396,16 @@ def put_head(network: Network, head: HeadFit) -> None:
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(head.weight).view_as(layer.weight))
         layer.bias.copy_(torch.from_numpy(head.bias))
+
+
+def _check_finite(what: str, values: np.ndarray, task: Task, plan: Plan) -> None:
+    finite = np.isfinite(values)
+    if not finite.all():
+        raise GraftError(
+            f"expected finite {what} at level {plan.level}, got NaN or infinity in {(~finite).sum():,} of "
+            f"{counted(finite.size, 'number')}: check the weights of {task.base.name}, lower --lr, or give --precision "
+            "float32"
+        )
 
 
 def _check_classes(dataset: Dataset, labels: dict[str, np.ndarray]) -> None:

@@ -97,6 +97,8 @@ def _train(
 
     def scored(epoch: int, train_loss: float | None, learning_rate: float) -> Epoch:
         loss, top1 = (None, None) if val is None else _score(judged, val, descent.device, descent.precision)
+        if loss is not None and not math.isfinite(loss):
+            raise _not_finite(f"val loss of {loss}", epoch, learning_rate)
         return Epoch(epoch, train_loss, loss, top1, learning_rate, clock.elapsed())
 
     if not history:
@@ -132,10 +134,7 @@ def _train(
                 break
             train_loss = float(torch.stack(losses).sum()) / images
             if not math.isfinite(train_loss):
-                raise GraftError(
-                    f"expected a finite loss, got {train_loss} in epoch {epoch} at a learning rate of "
-                    f"{learning_rate:.2g}: lower --lr; the state of the epoch before is kept"
-                )
+                raise _not_finite(f"training loss of {train_loss}", epoch, learning_rate)
             history.append(scored(epoch, train_loss, learning_rate))
             if epoch_to_keep(history, val_count) == epoch:
                 state.kept = copy_state(judged)
@@ -165,3 +164,12 @@ def _score(crown: nn.Module, val: Inputs, device: str, precision: Precision) -> 
     """Mean log loss and accuracy on `val`."""
     logits, labels = torch.from_numpy(crown_logits(crown, val, device, precision)), torch.from_numpy(val.labels)
     return float(F.cross_entropy(logits, labels)), float((logits.argmax(1) == labels).float().mean())
+
+
+def _not_finite(loss: str, epoch: int, learning_rate: float) -> GraftError:
+    if epoch == 0:
+        return GraftError(f"expected a finite loss, got a {loss} before training: check the weights of the base")
+    return GraftError(
+        f"expected a finite loss, got a {loss} in epoch {epoch} at a learning rate of {learning_rate:.2g}: lower --lr; "
+        "the state of the epoch before is kept"
+    )

@@ -1,18 +1,87 @@
-"""What becomes of a batch that memory has no room for: it runs in parts, whose gradients make the same step."""
+"""Work that memory has no room for: refused before it begins, or run in smaller parts.
+
+On a processor a program that takes more than there is gets killed without a word, so what images and steps take is
+estimated first. On a GPU torch says that memory has run out, and the batch is halved.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import torch
+from torch import nn
 
-from graft.errors import GraftError
+from graft.accounting.memory import forward_memory, training_memory
+from graft.errors import GraftError, InputError
+from graft.features.engine import Precision
+from graft.features.extraction import BATCH
+from graft.images.preprocessing import Preprocessing
+from graft.models.network import Network
 from graft.training.recipe import ResolvedRecipe
+from graft.words import counted
 
 # What torch says of memory that has run out, where it has no exception of its own for it.
 OUT_OF_MEMORY = ("out of memory", "CUDNN_STATUS_NOT_SUPPORTED", "CUDNN_STATUS_ALLOC_FAILED", "DefaultCPUAllocator")
 
+# Activations in bfloat16 take this part of what they take in float32, which is what is estimated.
+SHARE = {"float32": 1.0, "bfloat16": 0.5}
+
 Outcome = TypeVar("Outcome")
+
+
+def check_images_fit(network: Network, preprocessing: Preprocessing, precision: Precision = "float32") -> None:
+    """Refuse images so large that a batch of them takes more memory than there is. Raises InputError.
+
+    A size that the network cannot take at all is for `graft.features.extraction.check_input_size` to refuse.
+    """
+    shape = (preprocessing.channels, preprocessing.size, preprocessing.size)
+    try:
+        needed = SHARE[precision] * forward_memory(network, shape, BATCH)
+    except InputError:
+        return
+    free = free_memory()
+    if free is not None and needed > free:
+        raise InputError(
+            f"expected {BATCH} images of {preprocessing.size} px to fit into the {_gib(free)} of memory that are free, "
+            f"got images that take about {_gib(needed)} in {network.config.architecture}: lower --image-size"
+        )
+
+
+def check_step_fits(
+    crown: nn.Module, input_shape: tuple[int, ...], batch_size: int, optimizer: str, precision: Precision
+) -> None:
+    """Refuse a step of so many crown inputs that takes more memory than there is. Raises InputError."""
+    memory = training_memory(nn.Sequential(), crown, input_shape, batch_size)
+    needed = memory.peak("adamw" if optimizer == "adamw" else "momentum")
+    needed -= round((1 - SHARE[precision]) * memory.activations)
+    free = free_memory()
+    if free is not None and needed > free:
+        raise InputError(
+            f"expected a training step to fit into the {_gib(free)} of memory that are free, got one on "
+            f"{counted(batch_size, 'image')} that takes about {_gib(needed)}: lower --batch-size or --image-size, or "
+            "choose a level that keeps more of the base"
+        )
+
+
+def free_memory() -> int | None:
+    """Bytes that this process may still take, where Linux tells; None elsewhere."""
+    try:
+        facts = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+        free = int(facts["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return None
+    for limit in (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")):
+        try:
+            # "max" where there is no limit.
+            free = min(free, int(limit.read_text()))
+        except (OSError, ValueError):
+            continue
+    return free
+
+
+def _gib(number: float) -> str:
+    return f"{number / 2**30:,.1f} GiB"
 
 
 @dataclass(frozen=True)

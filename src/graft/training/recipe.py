@@ -1,9 +1,12 @@
-"""How stages are trained: a recipe, what suits the network and the images where it leaves something open, its
-limits."""
+"""How stages are trained: a recipe, what suits the network and the images where it leaves something open, its limits.
+
+Only stages after the cut are trained by it. A head alone is solved to its optimum and takes no recipe.
+"""
 
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from numbers import Integral, Real
+from typing import Any
 
 from graft.errors import InputError, did_you_mean
 from graft.images.augmenting import STRENGTHS, Augmentation
@@ -11,8 +14,8 @@ from graft.images.augmenting import STRENGTHS, Augmentation
 
 @dataclass(frozen=True)
 class Usual:
-    """What suits an optimizer: its peak rate for a pretrained network of `RATED_PARAMETERS` parameters and for random
-    layers, and its weight decay."""
+    """What suits an optimizer: a peak learning rate for a pretrained network of `RATED_PARAMETERS` parameters, one for
+    random layers, and a weight decay."""
 
     pretrained_rate: float
     random_rate: float
@@ -20,18 +23,20 @@ class Usual:
 
 
 # Pretrained layers move less, and for a shorter time, than random ones. Decay: 0.0005 is that of AlexNet and VGG,
-# 0.00004 that of MobileNetV2. Momentum makes a step of RMSprop ten times as long, so its rate is a tenth of AdamW's.
+# 0.00004 that of MobileNetV2. Momentum makes a step of RMSprop ten times as long, so its learning rate is a tenth of
+# AdamW's.
 USUAL = {
     "adamw": Usual(2e-4, 2e-3, 1e-2),
     "sgd": Usual(5e-3, 5e-2, 5e-4),
     "rmsprop": Usual(2e-5, 2e-4, 4e-5),
 }
-# The size of ResNet-50. Adam moves every weight by about the rate, so a step is about rate x sqrt(parameters) long: at
-# the rates above its length is one whatever the network. Searched over a factor of ten, the rate so scaled was the best
-# or next to it for ResNet-20 (0.27 million), MobileNet 0.25 (0.47) and MobileNetV2 (3.5).
+# The size of ResNet-50. Adam moves every weight by about the learning rate, so a step is about learning rate x
+# sqrt(parameters) long: with those above its length is one whatever the network. Searched over a factor of ten, the
+# learning rate so scaled was the best or next to it for ResNet-20 (0.27 million), MobileNet 0.25 (0.47) and MobileNetV2
+# (3.5).
 RATED_PARAMETERS = 25_000_000
 EPOCHS_PRETRAINED, EPOCHS_RANDOM = 10, 30
-# Few images are seen more often, so that a training has about so many steps, but not beyond so many epochs.
+# Few images are seen more often, so that training has about so many steps, but not beyond so many epochs.
 STEPS_PRETRAINED, MOST_EPOCHS_PRETRAINED = 300, 30
 SCHEDULES = ("cosine", "one-cycle", "step", "plateau", "constant", "lenet")
 CLASS_WEIGHTS = ("none", "balanced")
@@ -40,20 +45,21 @@ SAMPLINGS = ("uniform", "balanced")
 
 @dataclass(frozen=True)
 class Recipe:
-    """How stages are trained. None for `epochs`, `learning_rate` and `weight_decay` is what suits the optimizer and the
-    start.
+    """How stages are trained. None for `epochs`, `learning_rate` and `weight_decay` means what suits the optimizer and
+    the start.
 
     `learning_rate` is the peak of the head's learning rate, and each earlier stage has `layer_decay` times that of the
     next one. `weight_decay` is not applied to biases and norms. `accumulate_steps` batches make one step, whose
-    gradient is at most `clip_grad_norm` long. `patience` is how many epochs may pass without a better one, `ema_decay`
-    the decay of a moving average of the weights, which is then scored and kept instead of them. `dropout` is the part
-    of the head's inputs that is left out in training, None for what the network has; `sampling` draws images so that
-    every class is as likely, if balanced.
+    gradient is clipped to a norm of `clip_grad_norm`. `patience` is how many epochs may pass without a better one,
+    `ema_decay` the decay of a moving average of the weights, which is then scored and kept instead of them. `dropout`
+    is the part of the head's inputs that is dropped out, None for what the network has. With `sampling` balanced,
+    images are drawn so that every class is equally likely.
 
-    `augment` is the strength of the augmentation, whose flips are wrong for digits and text. At most `views` of an
-    image are kept at the cut, and the epochs show them in turn: training is equal to that without keeping where
-    nothing is augmented, or where there are as many views as epochs. `mixup` and `cutmix` are the alpha of images
-    (activations) mixed two by two, 0 for none. With `find_learning_rate` the rate is what a range test suggests.
+    `augment` is the strength of the augmentation; its flips are wrong for digits and text. At most `views` of an image
+    are kept at the cut, and the epochs show them in turn: the result is the same as without keeping them where nothing
+    is augmented, or where there are as many views as epochs. `mixup` and `cutmix` are the alpha with which images, or
+    their activations at the cut, are mixed in pairs, 0 for none. With `find_learning_rate` a range test chooses the
+    learning rate.
     """
 
     epochs: int | None = None
@@ -116,23 +122,51 @@ CHOICES = {
     "sampling": SAMPLINGS,
     "augment": tuple(STRENGTHS),
 }
-# What a number must hold, what was expected, and what to do, by field.
-LIMITS: dict[str, tuple[Callable[[float], bool], str, str]] = {
-    "epochs": (lambda value: value >= 0, "0 or more", "raise it"),
-    "batch_size": (lambda value: value >= 1, "1 or more", "raise it"),
-    "learning_rate": (lambda value: 0 < value < 10, "a rate above 0 and below 10", "0.0002 to 0.05 is usual"),
-    "weight_decay": (lambda value: 0 <= value < 1, "0 or more and less than 1", "0.0005 to 0.05 is usual"),
-    "warmup": (lambda value: 0 <= value < 1, "0 or more and less than 1", "0.1 is usual"),
-    "layer_decay": (lambda value: 0 < value <= 1, "above 0 and up to 1", "0.5 to 0.9 is usual, 1 turns it off"),
-    "label_smoothing": (lambda value: 0 <= value < 1, "0 or more and less than 1", "0.1 is usual"),
-    "clip_grad_norm": (lambda value: value > 0, "a length above 0", "1 is usual, and without it nothing is clipped"),
-    "accumulate_steps": (lambda value: value >= 1, "1 or more", "raise it"),
-    "patience": (lambda value: value >= 1, "1 epoch or more", "raise it"),
-    "ema_decay": (lambda value: 0 < value < 1, "above 0 and below 1", "0.99 to 0.9999 is usual"),
-    "views": (lambda value: value >= 1, "1 or more", "8 is usual"),
-    "mixup": (lambda value: value >= 0, "0 or more", "0.2 is usual, 0 turns it off"),
-    "cutmix": (lambda value: value >= 0, "0 or more", "1 is usual, 0 turns it off"),
-    "dropout": (lambda value: 0 <= value < 1, "0 or more and less than 1", "0.2 to 0.5 is usual"),
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The numbers that a setting may be, from `least` to `most`; `above` and `below` say that the end is not one."""
+
+    least: float
+    most: float
+    advice: str
+    above: bool = False
+    below: bool = False
+    whole: bool = False
+
+    def allow(self, value: Any) -> bool:
+        """Whether `value` is such a number. Infinity is beyond any end, and NaN compares to none."""
+        of_kind = isinstance(value, Integral if self.whole else Real) and not isinstance(value, bool)
+        return (
+            of_kind
+            and (self.least < value if self.above else self.least <= value)
+            and (value < self.most if self.below else value <= self.most)
+        )
+
+    def __str__(self) -> str:
+        lower = f"{'above' if self.above else 'from'} {self.least:,g}"
+        upper = f"{'and below' if self.below else 'and up to' if self.above else 'to'} {self.most:,g}"
+        return f"a {'whole ' if self.whole else ''}number {lower} {upper}"
+
+
+LIMITS = {
+    # Beyond the last, seeds of one run's epochs would be those of another's.
+    "epochs": Limits(0, 100_000, "10 to 100 is usual", whole=True),
+    "batch_size": Limits(1, 65_536, "16 to 256 is usual", whole=True),
+    "learning_rate": Limits(0, 10, "0.0002 to 0.05 is usual", above=True, below=True),
+    "weight_decay": Limits(0, 1, "0.0005 to 0.05 is usual", below=True),
+    "warmup": Limits(0, 1, "0.1 is usual", below=True),
+    "layer_decay": Limits(0, 1, "0.5 to 0.9 is usual, 1 turns it off", above=True),
+    "label_smoothing": Limits(0, 1, "0.1 is usual", below=True),
+    "clip_grad_norm": Limits(0, 1_000_000, "1 is usual, and without it nothing is clipped", above=True),
+    "accumulate_steps": Limits(1, 65_536, "1 is usual, more where a batch does not fit in memory", whole=True),
+    "patience": Limits(1, 100_000, "3 to 10 is usual", whole=True),
+    "ema_decay": Limits(0, 1, "0.99 to 0.9999 is usual", above=True, below=True),
+    "views": Limits(1, 100_000, "8 is usual", whole=True),
+    "mixup": Limits(0, 100, "0.2 is usual, 0 turns it off"),
+    "cutmix": Limits(0, 100, "1 is usual, 0 turns it off"),
+    "dropout": Limits(0, 1, "0.2 to 0.5 is usual", below=True),
 }
 
 
@@ -145,9 +179,9 @@ def check_recipe(recipe: Recipe) -> Recipe:
                 f"expected {', '.join(known[:-1])} or {known[-1]} for {_option(name)}, got {values[name]!r}"
                 f"{did_you_mean(str(values[name]), known)}: choose one of them"
             )
-    for name, (holds, expected, advice) in LIMITS.items():
-        if values[name] is not None and not holds(values[name]):
-            raise InputError(f"expected {expected} for {_option(name)}, got {values[name]}: {advice}")
+    for name, limits in LIMITS.items():
+        if values[name] is not None and not limits.allow(values[name]):
+            raise InputError(f"expected {limits} for {_option(name)}, got {values[name]}: {limits.advice}")
     if recipe.find_learning_rate and recipe.learning_rate is not None:
         raise InputError(f"expected --lr or --find-lr, got both (--lr {recipe.learning_rate:g}): leave one of them out")
     return recipe

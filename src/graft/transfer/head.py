@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from graft.errors import GraftError
+from graft.words import counted
+
 # Candidates for the inverse penalty, strongest penalty first, so that each solution starts the next. It counts against
 # the sum of losses over images, with features centred and scaled to a mean square of one.
 INVERSE_PENALTIES = tuple(10.0**power for power in np.arange(-5.0, 2.1, 0.5))
@@ -63,10 +66,12 @@ def fit_head(
 
     With several views the rows are all images in their first view, then all in their second, and so on: views of an
     image are never on both sides of a fold, and only the first is held out. Nor are images of one group, int
-    (images,), on both sides. `weights` (images,) say how much the loss of each counts.
+    (images,), on both sides. `weights` (images,) say how much the loss of each counts. Raises GraftError for features
+    that are not finite, or so large that no finite head exists for them.
     """
     from threadpoolctl import threadpool_limits
 
+    _check_finite(features, "features to fit a head on")
     # Thousands of products too small to share: on a busy machine threads that wait for each other made them 30 times
     # slower, on an idle one they gained nothing.
     with threadpool_limits(1 if features.size <= ONE_THREAD_UP_TO else None):
@@ -78,7 +83,10 @@ def fit_head(
         solution, gradient = _solve(examples, chosen)
         weight = solution[:-1].T @ basis / scale
         bias = solution[-1] - weight @ centre
-    return HeadFit(weight.astype(np.float32), bias.astype(np.float32), chosen, logits, held_out, gradient)
+    with np.errstate(over="ignore"):
+        weight, bias = weight.astype(np.float32), bias.astype(np.float32)
+    _check_finite(np.column_stack([weight, bias]), "weights and biases of the head")
+    return HeadFit(weight, bias, chosen, logits, held_out, gradient)
 
 
 def held_out_logits(
@@ -102,6 +110,16 @@ def held_out_logits(
             solution, _ = _solve(examples.take(kept), inverse_penalty, tolerance=1e-3)
             logits[out] = x[out] @ solution[:-1] + solution[-1]
     return logits
+
+
+def _check_finite(values: np.ndarray, what: str) -> None:
+    """Raise GraftError unless every row of `values` (N, D) is finite."""
+    wrong = int((~np.isfinite(values).all(1)).sum())
+    if wrong:
+        raise GraftError(
+            f"expected finite {what}, got NaN or infinity in {wrong:,} of {counted(len(values), 'row')}: check the "
+            "weights of the base, or give --precision float32"
+        )
 
 
 def _centred(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:

@@ -10,11 +10,12 @@ from graft.data.dataset import Dataset
 from graft.data.opening import open_dataset
 from graft.data.splitting import with_validation
 from graft.errors import FetchError
-from graft.features.engine import Choice
+from graft.features.engine import Choice, Precision
 from graft.features.extraction import check_input_size
 from graft.images.preprocessing import ResizeMode, with_choices
 from graft.progress import NOBODY, Reporter
 from graft.seeding import check_seed, seeded
+from graft.training.memory import check_images_fit
 from graft.weights.architectures import resolve
 from graft.weights.base import Base, load_base, untrained_base
 
@@ -99,7 +100,7 @@ def prepare(
     start = None
     if base is not None:
         try:
-            start = load_start(base, scratch=scratch, seed=seed, reporter=reporter)
+            start = load_start(base, scratch=scratch, seed=seed, precision=choice.precision, reporter=reporter)
         except FetchError as error:
             if not base_optional:
                 raise
@@ -112,10 +113,18 @@ def prepare(
     return Prepared(looked.dataset, start, choice, looked.findings, looked.looks, str(options.path))
 
 
-def load_start(base: str | BaseOptions, *, scratch: bool = False, seed: int = 0, reporter: Reporter = NOBODY) -> Base:
+def load_start(
+    base: str | BaseOptions,
+    *,
+    scratch: bool = False,
+    seed: int = 0,
+    precision: Precision = "float32",
+    reporter: Reporter = NOBODY,
+) -> Base:
     """The base that a name, or options, mean, seeing images as asked for; with `scratch` at random, by `seed`.
 
-    Raises WeightsError, FetchError, and InputError for a size or a way of resizing that it cannot take.
+    Raises WeightsError, FetchError, and InputError for a size or a way of resizing that it cannot take, or that memory
+    has no room for in `precision`.
     """
     options = base if isinstance(base, BaseOptions) else BaseOptions(base)
     if scratch:
@@ -125,5 +134,7 @@ def load_start(base: str | BaseOptions, *, scratch: bool = False, seed: int = 0,
         with seeded(seed):
             start = load_base(options.name, architecture=options.arch, classes_file=names, reporter=reporter)
     start = replace(start, preprocessing=with_choices(start.preprocessing, options.image_size, options.resize_mode))
+    if options.image_size is not None:
+        check_images_fit(start.network, start.preprocessing, precision)
     check_input_size(start.network, start.preprocessing)
     return start

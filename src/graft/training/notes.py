@@ -1,0 +1,45 @@
+"""What a user should read beside the scores of a training: that it made nothing better, or learnt nothing."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from graft.evaluation.scores import wilson_interval
+from graft.training.history import Epoch
+from graft.training.recipe import ResolvedRecipe
+from graft.words import counted
+
+
+def notes_on_curve(history: Sequence[Epoch], kept: int, recipe: ResolvedRecipe) -> Iterator[str]:
+    """Sentences on a training that ended no better than it began, with the curve's numbers and what to do."""
+    start, last = history[0], history[-1]
+    if recipe.epochs == 0:
+        yield "nothing was trained, as --epochs is 0: the scores are those of the start"
+        return
+    if start.val_loss is None or last.val_loss is None:
+        return
+    curve = f"{_scores(start)} before training, {_scores(last)} after {counted(last.epoch, 'epoch')}"
+    advice = f"lower --lr (its peak was {recipe.learning_rate:.2g}), or keep more of the base, as --level head does"
+    if kept == 0:
+        yield f"training made nothing better ({curve}), so the start is kept: {advice}"
+    elif last.val_loss > start.val_loss:
+        yield f"the val loss ended above its start ({curve}): {advice}"
+
+
+def notes_on_baseline(logits: np.ndarray, labels: np.ndarray) -> Iterator[str]:
+    """A sentence where logits (N, classes) on val are no better than always answering the majority class.
+
+    Better means that the whole 95 % interval of the accuracy lies above; `labels` are int (N,).
+    """
+    count, right = len(labels), int((logits.argmax(1) == labels).sum())
+    majority, (low, high) = float(np.bincount(labels).max() / count), wilson_interval(right, count)
+    if low <= majority:
+        verdict = "is no better than" if right / count <= majority else "cannot be told from"
+        yield (
+            f"val accuracy {right / count:.1%} (95 % interval {low:.1%} to {high:.1%}) {verdict} always answering the "
+            f"majority class ({majority:.1%}): check the labels, add images, or try another base or level"
+        )
+
+
+def _scores(epoch: Epoch) -> str:
+    return f"val loss {epoch.val_loss:.3f} and accuracy {epoch.val_top1:.1%}"

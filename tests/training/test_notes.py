@@ -1,0 +1,108 @@
+"""What is said of a training that made nothing better, or learnt nothing."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from graft.data.letters import CYRILLIC, dejavu_fonts, render_letters
+from graft.errors import GraftError
+from graft.progress import Reporter
+from graft.training.history import Epoch
+from graft.training.notes import notes_on_baseline, notes_on_curve
+from graft.training.recipe import Recipe
+from graft.workflows.compare import compare
+from graft.workflows.train import train
+
+RECIPE = Recipe(epochs=2, learning_rate=9.9).resolve()
+
+
+def curve(*epochs: tuple[float, float]) -> list[Epoch]:
+    """Val loss and accuracy by epoch, the start first."""
+    return [Epoch(number, None, loss, top1, 0.0) for number, (loss, top1) in enumerate(epochs)]
+
+
+def test_a_training_whose_best_epoch_is_its_start_says_so() -> None:
+    (note,) = notes_on_curve(curve((0.34, 0.86), (4.9, 0.5), (0.81, 0.54)), 0, RECIPE)
+    assert note == (
+        "training made nothing better (val loss 0.340 and accuracy 86.0% before training, val loss 0.810 and accuracy "
+        "54.0% after 2 epochs), so the start is kept: lower --lr (its peak was 9.9), or keep more of the base, as "
+        "--level head does"
+    )
+
+
+def test_a_loss_that_ended_above_its_start_is_told_and_one_below_is_not() -> None:
+    (note,) = notes_on_curve(curve((0.34, 0.86), (0.4, 0.87)), 1, RECIPE)
+    assert note.startswith("the val loss ended above its start (val loss 0.340 and accuracy 86.0% before training, ")
+    assert "after 1 epoch)" in note
+    assert not list(notes_on_curve(curve((0.34, 0.86), (0.3, 0.86)), 1, RECIPE))
+
+
+def test_no_epochs_train_nothing() -> None:
+    (note,) = notes_on_curve(curve((0.34, 0.86)), 0, replace(RECIPE, epochs=0))
+    assert note == "nothing was trained, as --epochs is 0: the scores are those of the start"
+
+
+@pytest.mark.parametrize(
+    ("right", "said"),
+    [
+        (46, "val accuracy 46.0% (95 % interval 36.6% to 55.7%) is no better than always answering the majority class"),
+        (58, "val accuracy 58.0% (95 % interval 48.2% to 67.2%) cannot be told from always answering the majority"),
+        (80, ""),
+    ],
+)
+def test_an_accuracy_that_the_majority_class_explains_is_told(right: int, said: str) -> None:
+    labels = np.repeat([0, 1], [54, 46])
+    answers = np.where(np.arange(100) < right, labels, 1 - labels)
+    notes = list(notes_on_baseline(np.eye(2)[answers], labels))
+    assert [note.startswith(said) for note in notes] == ([True] if said else [])
+    assert all("(54.0%)" in note for note in notes)
+
+
+@pytest.fixture(scope="module")
+def letters(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six Cyrillic letters, ten images of each."""
+    root = tmp_path_factory.mktemp("letters") / "cyrillic"
+    images, labels = render_letters(CYRILLIC[:6], dejavu_fonts(), 10, 0)
+    for index, (image, label) in enumerate(zip(images, labels, strict=True)):
+        folder = root / CYRILLIC[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[:, :, 0]).save(folder / f"{index:02}.png")
+    return root
+
+
+def test_a_diverged_run_says_so_on_stderr_in_its_result_and_in_its_report(letters: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+    recipe = Recipe(epochs=3, learning_rate=9.9, optimizer="adamw")
+    run = train(
+        letters, "latin_letters", "all", recipe=recipe, out=tmp_path / "run", reporter=Reporter(note=told.append)
+    )
+    notes = [note for note in run.notes if note.startswith("level all: training made nothing better")]
+    assert len(notes) == 1 and "its peak was 9.9" in notes[0]
+    assert told.count(notes[0]) == 1
+    assert "training made nothing better" in (run.folder / "report.html").read_text()
+    run = train(letters, "latin_letters", "all", epochs=0, out=tmp_path / "none", quiet=True)
+    assert "level all: nothing was trained, as --epochs is 0: the scores are those of the start" in run.notes
+
+
+def test_a_comparison_says_which_level_learnt_nothing(letters: Path) -> None:
+    recipe = Recipe(epochs=1, learning_rate=1e-6)
+    found = compare(letters, "latin_letters", ["head", "scratch"], seeds=1, recipe=recipe, quiet=True)
+    learnt_nothing = [note for note in found.notes if "always answering the majority class" in note]
+    assert learnt_nothing and all(note.startswith("level scratch: ") for note in learnt_nothing)
+
+
+def test_what_is_not_finite_ends_in_no_file(letters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from graft.training import fitting
+
+    def spoiled(*arguments: object, **more: object) -> object:
+        head = usual(*arguments, **more)
+        return replace(head, bias=np.full_like(head.bias, np.nan))
+
+    usual = fitting.fit_head
+    monkeypatch.setattr(fitting, "fit_head", spoiled)
+    with pytest.raises(GraftError, match="expected finite scores of val at level head, got NaN or infinity in"):
+        train(letters, "latin_letters", "head", out=tmp_path / "run", quiet=True)
+    assert not list((tmp_path / "run").rglob("*.safetensors"))
