@@ -29,6 +29,6 @@ def content_digests(images: Images) -> np.ndarray:
     return found
 
 
-def as_text(digest: np.ndarray) -> str:
+def digest_text(digest: np.ndarray) -> str:
     """A digest in hexadecimal, empty if it is not known."""
     return digest.tobytes().hex() if digest.any() else ""

@@ -15,7 +15,7 @@ from typing import IO
 
 import numpy as np
 
-from graft.data.content import as_text
+from graft.data.content import digest_text
 from graft.data.dataset import TEST, TRAIN, VAL, Dataset, together
 from graft.data.readers.tree import SPLIT_FOLDERS
 from graft.errors import DataError
@@ -43,7 +43,7 @@ def write_split(dataset: Dataset, file: IO[str]) -> None:
                     "label": dataset.classes[label] if label >= 0 else "",
                     "split": name,
                     "group": "" if images.groups is None else images.groups[index],
-                    "digest": "" if images.digests is None else as_text(images.digests[index]),
+                    "digest": "" if images.digests is None else digest_text(images.digests[index]),
                 }
             )
 

@@ -4,7 +4,7 @@ Ordinary JPEGs go through simplejpeg, which is fastest; those that it does not t
 Pillow. The numbers of bytes and of pixels are limited by the header, before anything is decoded.
 Decoding changes no setting of Pillow, of libtiff or of `warnings`, so any number of threads may decode at once. What
 these two write to stderr about damage that they pass over is for the owner of the process to silence: the command line
-does (`graft.__main__`).
+does (`graft.cli.process`).
 """
 
 import io
