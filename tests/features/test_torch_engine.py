@@ -4,6 +4,7 @@ import pytest
 import torch
 from trunks import in_batches, make_network, noise, plainly, preprocessing_of, relative_error
 
+from graft.errors import GraftError
 from graft.features.torch_engine import TorchEngine
 
 
@@ -60,3 +61,10 @@ def test_an_image_gives_the_same_bits_in_any_company_of_the_same_size(precision:
     # In company of another size it is the same up to the order of additions.
     for values in made.values():
         assert relative_error(values, made[1]) < (1e-5 if precision == "float32" else 0.01)
+
+
+def test_an_accelerator_that_the_parent_process_used_is_refused_after_a_fork(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "_is_in_bad_fork", lambda: True)
+    trunk, _ = make_network("resnet20").split("stem")
+    with pytest.raises(GraftError, match="start processes with the `spawn` method"):
+        TorchEngine(trunk, preprocessing_of("resnet20"), "float32", "cuda")

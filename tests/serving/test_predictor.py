@@ -12,7 +12,7 @@ from PIL import Image
 import graft
 from graft.data.letters import LATIN, dejavu_fonts, render_letters
 from graft.errors import InputError
-from graft.serving.predictor import GROUP, Classifier
+from graft.serving.predictor import FIRST_GROUP, GROUP, Classifier
 from graft.serving.writing import write_predictions
 from graft.weights.base import load_base
 from graft.weights.saved import SavedModel, save_model
@@ -95,6 +95,12 @@ def test_a_long_stream_is_taken_a_group_at_a_time(classifier: Classifier, images
     assert taken <= GROUP
     assert [prediction.path for prediction in first] == [str(images[index][0]) for index in (1, 2, 3)]
     stream.close()
+
+
+def test_pixels_are_named_by_their_place_in_the_whole_stream(classifier: Classifier) -> None:
+    count = FIRST_GROUP + 3
+    found = classifier.predict([np.zeros((20, 20), np.uint8)] * count)
+    assert [prediction.path for prediction in found] == [f"image {number}" for number in range(count)]
 
 
 def test_the_temperature_tempers(model: Path, images: list, tmp_path: Path) -> None:

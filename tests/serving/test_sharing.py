@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Barrier
 
@@ -147,8 +148,10 @@ def test_a_copy_is_a_classifier_of_its_own(classifier: Classifier, duplicate: Ca
 def run(file: Path, script: str, *arguments: object) -> str:
     """What `script`, written to `file` (a spawned process reads it again), prints."""
     file.write_text(script)
+    # Threads that wait for each other sleep, as those of the command `graft` do.
+    environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE"}
     command = [sys.executable, file, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -158,51 +161,50 @@ import os, sys
 import numpy as np, torch
 import graft
 
-folder, engine, when = sys.argv[1:]
+folder, engine = sys.argv[1:]
 # More than one, whatever the machine: a single thread of PyTorch's has no other to wait for.
 torch.set_num_threads(2)
 images = list(np.random.default_rng(0).integers(0, 256, (400, 24, 24, 3), dtype=np.uint8))
 classifier = graft.load(folder, engine=engine, precision="float32")
 stream = classifier.stream(images)
-if when == "used":
-    # So far that others are being decoded ahead.
-    for _ in range(20):
-        next(stream)
-if os.fork() == 0:
-    for work in (lambda: classifier.predict(images[:40]), lambda: stream):
-        try:
-            print(len(list(work())))
-        except graft.GraftError as error:
-            print(error)
-    # As a worker does that the message above sent here; the one that it replaces is taken apart.
-    classifier = graft.load(folder, engine="torch", precision="float32")
-    print(len(classifier.predict(images[:40])), flush=True)
-    # The long way out, which takes every object apart.
-    sys.exit(0)
-_, status = os.wait()
-print("ended", status, len(classifier.predict(images[:40])))
-"""
 
+def fork():
+    if os.fork() == 0:
+        global classifier
+        for work in (lambda: classifier.predict(images[:40]), lambda: stream):
+            try:
+                print(len(list(work())))
+            except graft.GraftError as error:
+                print(error)
+        # As a worker does that the message above sent here; the one that it replaces is taken apart.
+        classifier = graft.load(folder, engine="torch", precision="float32")
+        print(len(classifier.predict(images[:40])), flush=True)
+        # The long way out, which takes every object apart.
+        sys.exit(0)
+    _, status = os.wait()
+    print("ended", status, flush=True)
+
+fork()
+# So far that others are being decoded ahead.
+for _ in range(20):
+    next(stream)
+fork()
+print(len(classifier.predict(images[:40])))
+"""
 
 CANNOT = "expected a process that OpenVINO can work in, got one forked"
 BEGUN_ELSEWHERE = "expected a stream to go on in the process that it began in"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-@pytest.mark.parametrize(
-    ("engine", "when", "expected"),
-    [
-        ("torch", "new", ["40", "400", "40", "ended 0 40"]),
-        ("torch", "used", ["40", BEGUN_ELSEWHERE, "40", "ended 0 40"]),
-        ("openvino", "new", ["40", "400", "40", "ended 0 40"]),
-        ("openvino", "used", [CANNOT, BEGUN_ELSEWHERE, "40", "ended 0 40"]),
-    ],
-)
+@pytest.mark.parametrize(("engine", "after_use"), [("torch", "40"), ("openvino", CANNOT)])
 def test_a_forked_process_works_or_says_at_once_that_it_cannot(
-    run_folder: Path, tmp_path: Path, engine: str, when: str, expected: list[str]
+    run_folder: Path, tmp_path: Path, engine: str, after_use: str
 ) -> None:
     pytest.importorskip(engine)
-    lines = run(tmp_path / "forking.py", FORKING, run_folder, engine, when).splitlines()
+    lines = run(tmp_path / "forking.py", FORKING, run_folder, engine).splitlines()
+    before = ["40", "400", "40", "ended 0"]
+    expected = [*before, after_use, BEGUN_ELSEWHERE, "40", "ended 0", "40"]
     assert [line[: len(start)] for line, start in zip(lines, expected, strict=True)] == expected
 
 
@@ -215,15 +217,14 @@ def answer(classifier, images):
     return classifier.predict(images)
 
 if __name__ == "__main__":
-    classifier = graft.load(sys.argv[1], engine=sys.argv[2], precision="float32")
     images = list(np.random.default_rng(0).integers(0, 256, (9, 24, 24, 3), dtype=np.uint8))
-    expected = classifier.predict(images)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        assert pool.apply(answer, (classifier, images)) == expected
+        for engine in sys.argv[2:]:
+            classifier = graft.load(sys.argv[1], engine=engine, precision="float32")
+            expected = classifier.predict(images)
+            assert pool.apply(answer, (classifier, images)) == expected
 """
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_a_spawned_process_is_given_a_classifier(run_folder: Path, tmp_path: Path, engine: str) -> None:
-    pytest.importorskip(engine)
-    run(tmp_path / "spawning.py", SPAWNING, run_folder, engine)
+def test_a_spawned_process_is_given_a_classifier(run_folder: Path, tmp_path: Path) -> None:
+    run(tmp_path / "spawning.py", SPAWNING, run_folder, *(name for name in ENGINES if find_spec(name)))

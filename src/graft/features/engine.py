@@ -93,7 +93,8 @@ def choose(
 def _choose(engine: str, precision: str) -> Choice:
     if engine == "openvino" and not openvino_installed():
         raise InputError(
-            "expected OpenVINO for --engine openvino, got none installed: `pip install openvino`, or torch"
+            "expected OpenVINO for --engine openvino, got none installed: install it (`pip install openvino`) or "
+            "use --engine torch"
         )
     if engine != "openvino" and torch.cuda.is_available():
         bfloat16 = precision == "bfloat16" or (precision == "auto" and torch.cuda.is_bf16_supported())
@@ -108,8 +109,8 @@ def _choose(engine: str, precision: str) -> Choice:
 def open_engine(choice: Choice, section: Section, preprocessing: Preprocessing, reporter: Reporter = NOBODY) -> Engine:
     """The engine of `choice`, ready to run `section` (in evaluation mode) on pixels uint8 (n, C, size, size).
 
-    `reporter` is told of a cache that is damaged or cannot be written. Raises GraftError in a forked process where the
-    engine cannot work.
+    `reporter` is told of a cache that is damaged or cannot be written, and of a slower way that had to be taken. Raises
+    GraftError where the engine cannot run the section, or cannot work because this process was forked.
     """
     work_alone_when_forked()
     if choice.engine == "openvino":

@@ -1,6 +1,5 @@
 """Sections compiled for OpenVINO: compared with PyTorch when they are first compiled, then kept on disk."""
 
-import logging
 import math
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,7 +19,6 @@ from graft.images.preprocessing import Preprocessing, normalise
 from graft.models.network import Section
 from graft.progress import NOBODY, Reporter
 
-LOG = logging.getLogger(__name__)
 TYPES = {"float32": openvino.Type.f32, "bfloat16": openvino.Type.bf16}
 # How far activations may be from PyTorch's in float32, as a part of their norm. Over 30 networks at several cuts the
 # largest error was 5e-6 in float32 and 0.05 in bfloat16, where PyTorch's own bfloat16 is as far off.
@@ -38,8 +36,9 @@ def compile_section(
     """Pixels uint8 (batch, C, size, size) to activations float32, with the `options` of OpenVINO's CPU device.
 
     What was compiled before comes from the cache, where only what agreed with PyTorch is kept; `reporter` is told when
-    it is damaged or cannot be written. OpenVINO itself takes a damaged one as it is, and computes other numbers. Raises
-    GraftError where OpenVINO computes something else, and in a forked process.
+    it is damaged or cannot be written (OpenVINO itself takes a damaged one as it is, and computes other numbers), and
+    of a conversion that did not agree. Raises GraftError where OpenVINO computes something else, and in a forked
+    process.
     """
     options = options | {"INFERENCE_PRECISION_HINT": TYPES[precision]}
     # How an image is cropped is no part of the graph: one compiled section serves all views.
@@ -53,7 +52,7 @@ def compile_section(
         except RuntimeError:
             # Compiled by another build or for another processor: compile again over it.
             pass
-    compiled = _compile(section.eval(), preprocessing, precision, batch, options)
+    compiled = _compile(section.eval(), preprocessing, precision, batch, options, reporter)
     try:
         exported = compiled.export_model()
     except RuntimeError:
@@ -64,7 +63,12 @@ def compile_section(
 
 
 def _compile(
-    section: nn.Module, preprocessing: Preprocessing, precision: Precision, batch: int, options: dict[str, Any]
+    section: nn.Module,
+    preprocessing: Preprocessing,
+    precision: Precision,
+    batch: int,
+    options: dict[str, Any],
+    reporter: Reporter,
 ) -> openvino.CompiledModel:
     """The section as it is recorded, or else as OpenVINO's converter has it, whichever agrees with PyTorch first."""
     sample = _sample(section, preprocessing, batch)
@@ -74,10 +78,9 @@ def _compile(
         # What the table has no row for is left to the converter.
         pass
     except ConversionError as error:
-        LOG.warning(
-            "graft's conversion of a network to OpenVINO %s, so OpenVINO's own is used, which takes longer: this is a "
-            "bug in graft, please report it with the name of the network",
-            error,
+        reporter.note(
+            f"graft's conversion of this network to OpenVINO {error}, so OpenVINO's own is used. This is a bug in "
+            "graft; report it with the name of the network."
         )
     try:
         return _checked(convert(section, preprocessing, batch), precision, options, sample)

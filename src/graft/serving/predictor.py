@@ -108,15 +108,15 @@ class Classifier:
         """`predict` without an end in sight: takes images and gives predictions a group at a time, in order."""
         if top < 1:
             raise InputError(f"expected 1 or more classes to show, got {top}: raise it")
-        upcoming, size = iter(images), FIRST_GROUP
+        upcoming, size, seen = iter(images), FIRST_GROUP, 0
         while group := list(islice(upcoming, size)):
-            yield from self._predict_group(group, min(top, len(self.classes)))
-            size = GROUP
+            yield from self._predict_group(_Given(group, seen), min(top, len(self.classes)))
+            seen, size = seen + len(group), GROUP
 
-    def _predict_group(self, group: list[Any], top: int) -> Iterator[Prediction]:
+    def _predict_group(self, given: _Given, top: int) -> Iterator[Prediction]:
         work_alone_when_forked()
-        process, engine, given = os.getpid(), self._engine(), _Given(group)
-        images = Images(given, np.arange(len(group)), np.full(len(group), -1, dtype=np.int64))
+        process, engine = os.getpid(), self._engine()
+        images = Images(given, np.arange(len(given)), np.full(len(given), -1, dtype=np.int64))
         # Closed at once when the caller stops: the threads that decode end, and the engine has its requests back.
         with closing(batches(images, self.saved.preprocessing, 32)) as decoded, closing(engine.run(decoded)) as run:
             for batch, logits in run:
@@ -155,10 +155,14 @@ class Classifier:
 
 
 class _Given:
-    """Images as they were handed over: paths, encoded bytes, pixels, or entries of what holds many."""
+    """Images as they were handed over: paths, encoded bytes, pixels, or entries of what holds many.
 
-    def __init__(self, images: list[Any]) -> None:
+    `before` them came that many others.
+    """
+
+    def __init__(self, images: list[Any], before: int) -> None:
         self.images = images
+        self.before = before
 
     def __len__(self) -> int:
         return len(self.images)
@@ -167,7 +171,7 @@ class _Given:
         item = self.images[row]
         if isinstance(item, Entry):
             return item.path
-        return str(item) if isinstance(item, str | Path) else f"image {row}"
+        return str(item) if isinstance(item, str | Path) else f"image {self.before + row}"
 
     key = name
 
