@@ -1,6 +1,8 @@
 """Fixtures shared by all rooms."""
 
-from collections.abc import Iterator
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,22 @@ def shared() -> Path:
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing a test does reads or fills the user's cache."""
     monkeypatch.setenv("GRAFT_CACHE", str(tmp_path_factory.getbasetemp() / "graft-cache"))
+
+
+@pytest.fixture
+def limited_files() -> Callable[[int | None], AbstractContextManager[None]]:
+    """While the block runs, no file takes more than so many bytes, as if its disk were full; None is no limit."""
+
+    @contextmanager
+    def limited(most: int | None) -> Iterator[None]:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, before if most is None else (most, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limited
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -270,6 +270,21 @@ def test_the_folder_is_where_the_variables_say(monkeypatch: pytest.MonkeyPatch) 
     assert cache_folder() == Path.home() / ".cache" / "graft"
 
 
+def test_a_file_that_the_disk_has_no_room_for_is_named(tmp_path: Path, limited_files) -> None:
+    target = tmp_path / "file"
+    target.write_bytes(b"first")
+    with limited_files(10_000), pytest.raises(OSError, match="File too large") as raised:
+        write_aside(target, lambda file: file.write(CONTENT * 10))
+    assert raised.value.filename == str(target)
+    assert target.read_bytes() == b"first" and names(tmp_path) == {"file"}
+
+
+def test_a_file_that_cannot_be_opened_is_named_as_it_would_be_called(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="File name too long") as raised:
+        write_aside(tmp_path / ("x" * 250), lambda file: None)
+    assert raised.value.filename == str(tmp_path / ("x" * 250))
+
+
 def test_a_file_written_aside_is_whole_or_not_there(tmp_path: Path) -> None:
     def fail(file) -> None:
         file.write(b"half")

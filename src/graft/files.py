@@ -228,7 +228,7 @@ def keep(path: Path, content: ReadableBuffer, reporter: Reporter, facts: dict[st
 def opened_aside(path: Path) -> Iterator[IO[bytes]]:
     """A file under another name, renamed to `path` when the block ends well and removed when it does not.
 
-    Raises OSError.
+    Raises OSError with the name of the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
@@ -237,8 +237,14 @@ def opened_aside(path: Path) -> Iterator[IO[bytes]]:
             yield file
             flush(file)
         aside.replace(path)
+    except OSError as error:
+        # Writing to a full disk tells no name, and the other one is nobody's business.
+        if error.filename in (None, str(aside)):
+            error.filename, error.filename2 = str(path), None
+        raise
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
 
 
 def write_aside(path: Path, write: Callable[[IO[bytes]], Any]) -> None:

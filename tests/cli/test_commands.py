@@ -58,6 +58,22 @@ def test_train_prints_its_result_as_json_and_its_notes_on_stderr(letters: Path, 
     assert "engine" in done.stderr
 
 
+@pytest.mark.parametrize(("most", "name"), [(1_000, "split.csv"), (60_000, "model.safetensors")])
+def test_a_disk_that_fills_up_is_one_sentence_and_leaves_no_half(
+    letters: Path, tmp_path: Path, limited_files, most: int, name: str
+) -> None:
+    with limited_files(most):
+        done = graft(
+            "train", str(letters), "--base", "latin_letters", "--level", "head", "--out", str(tmp_path / "run")
+        )
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: expected to ") and name in last and "File too large" in last
+    assert "Traceback" not in done.stderr
+    left = [path.name for path in (tmp_path / "run").rglob("*")]
+    assert name not in left and not [path for path in left if path.endswith(".partial")]
+
+
 def test_evaluate_and_predict_follow(run: Path, letters: Path, tmp_path: Path) -> None:
     done = graft("evaluate", str(run), str(letters), "--json")
     found = json.loads(done.stdout)

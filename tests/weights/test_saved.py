@@ -93,14 +93,20 @@ def test_saving_again_replaces_the_folder(folder):
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
 
 
-def test_a_save_that_fails_leaves_the_old_model(folder, monkeypatch):
-    def full(*_: object, **__: object) -> None:
+@pytest.mark.parametrize(("room", "name"), [(100_000, "model.safetensors"), (None, "README.md")])
+def test_a_save_that_fails_names_the_file_and_leaves_the_old_model(folder, monkeypatch, limited_files, room, name):
+    before = sorted(folder.parent.rglob("*"))
+
+    def full(*_: object) -> str:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("graft.weights.saved.write_tensors", full)
-    with pytest.raises(OSError, match="No space"):
+    if room is None:
+        monkeypatch.setattr("graft.weights.saved._card", full)
+    says = rf"write the model to {re.escape(str(folder))}, got .* for {re.escape(name)}: free space there"
+    with limited_files(room), pytest.raises(GraftError, match=says):
         save_model(folder, made())
     assert load_model(folder).classes == CLASSES
+    assert sorted(folder.parent.rglob("*")) == before
 
 
 def test_a_run_folder_and_its_model_folder_mean_the_same(folder):

@@ -77,10 +77,25 @@ def class_logits(logits: Tensor, outputs: Outputs | None) -> Tensor:
 
 
 def save_model(folder: Path, model: SavedModel) -> None:
-    """Write the model folder aside, then put it in place in one step; an older one there is replaced."""
+    """Write the model folder aside, then put it in place in one step; an older one there is replaced.
+
+    Raises GraftError for a network that is not finite, and where the folder cannot be written.
+    """
     aside = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
+    try:
+        _write_files(aside, model)
+        _put_in_place(aside, folder)
+    except OSError as error:
+        raise GraftError(
+            f"expected to write the model to {folder}, got {error.strerror or error} for "
+            f"{Path(error.filename or folder).name}: free space there or let it be written to, and save it again"
+        ) from None
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _write_files(folder: Path, model: SavedModel) -> None:
     config = {"graft": FORMAT, "network": asdict(model.network.config), **model.facts}
     if model.outputs is not None:
         config["outputs"] = model.outputs
@@ -89,20 +104,21 @@ def save_model(folder: Path, model: SavedModel) -> None:
         for name, tensor in model.network.state_dict().items()
     }
     _refuse_what_is_not_finite(tensors)
-    write_aside(aside / TENSORS_FILE, lambda file: write_tensors(file, tensors, _metadata(model)))
-    write_json(aside / CONFIG_FILE, config)
-    write_json(aside / LABELS_FILE, list(model.classes))
-    write_json(aside / PREPROCESSING_FILE, model.preprocessing.to_dict())
-    write_json(aside / CALIBRATION_FILE, {"temperature": model.temperature})
-    write_aside(aside / CARD_FILE, lambda file: file.write(_card(model).encode()))
+    write_aside(folder / TENSORS_FILE, lambda file: write_tensors(file, tensors, _metadata(model)))
+    write_json(folder / CONFIG_FILE, config)
+    write_json(folder / LABELS_FILE, list(model.classes))
+    write_json(folder / PREPROCESSING_FILE, model.preprocessing.to_dict())
+    write_json(folder / CALIBRATION_FILE, {"temperature": model.temperature})
+    write_aside(folder / CARD_FILE, lambda file: file.write(_card(model).encode()))
+
+
+def _put_in_place(aside: Path, folder: Path) -> None:
+    old = _replaced(folder)
     if folder.exists():
-        old = _replaced(folder)
         shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
-        aside.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        aside.rename(folder)
+    aside.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _replaced(folder: Path) -> Path:
