@@ -93,7 +93,7 @@ def test_a_level_under_a_seed_is_what_training_it_alone_gives(found, letters: Pa
 
 
 def test_progress_is_told_in_epochs_of_the_whole_and_every_training_has_a_line(found, told: dict[str, list]) -> None:
-    name, total = "4 level(s) × 2 seed(s)", SEEDS * (1 + 3 * (1 + EPOCHS))
+    name, total = "4 levels × 2 seeds", SEEDS * (1 + 3 * (1 + EPOCHS))
     whole = [(done, of) for step, done, of in told["steps"] if step == name]
     assert whole[0] == (0, total) and whole[-1] == (total, total)
     assert [done for done, _ in whole] == sorted(done for done, _ in whole)

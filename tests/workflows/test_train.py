@@ -321,3 +321,11 @@ def test_sketches_train_although_val_lacks_a_class(shared: Path, tmp_path: Path)
     # A shifted label would leave the classes after 'house' at nothing.
     assert recall["person"] > 0.5
     assert np.mean([value for value in recall.values() if value is not None]) > 0.55
+
+
+@pytest.mark.parametrize("level", ["all", "auto"])
+def test_a_batch_of_one_image_trains(level: str, tmp_path: Path) -> None:
+    data = write_letters(tmp_path / "letters", CYRILLIC[:2], 4)
+    run = train(data, "resnet20" if level == "all" else "latin_letters", "scratch" if level == "all" else level,
+                batch_size=1, epochs=1, out=tmp_path / "run", quiet=True)  # fmt: skip
+    assert run.images == 8

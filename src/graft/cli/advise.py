@@ -34,15 +34,15 @@ if TYPE_CHECKING:
 def advise(
     data: Annotated[str, typer.Argument(help="Labelled images, as for graft train.")],
     base: Annotated[
-        str, typer.Option(help="As for graft train; of several, with commas between them, the best is said.")
+        str, typer.Option(help="As for graft train. Several, separated by commas, are compared.")
     ] = "mobilenet_v2",
     arch: ArchOption = None,
     image_size: ImageSizeOption = None,
     resize: ResizeOption = None,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
-    race: Annotated[bool, typer.Option(help="Whether the plausible levels are tried on the images.")] = True,
-    plot: Annotated[Path | None, typer.Option(help="Where shift, probe and race are drawn, a PNG.")] = None,
+    race: Annotated[bool, typer.Option(help="Whether to try the plausible levels on the images.")] = True,
+    plot: Annotated[Path | None, typer.Option(help="Write a PNG chart of shift, probe and race.")] = None,
     group: GroupOption = None,
     split_file: SplitFileOption = None,
     audit: AuditOption = True,
@@ -51,7 +51,7 @@ def advise(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Measure how images and a base suit each other, and say how much of the base to keep; nothing is kept."""
+    """Measure how well a base suits the images, and recommend how much of it to keep; nothing is trained to the end."""
     from graft.progress import reporting
     from graft.transfer.chart import draw_advice
     from graft.workflows.advise import advise_bases

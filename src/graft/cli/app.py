@@ -116,11 +116,11 @@ def _run() -> None:
 
 
 def prepare_streams() -> None:
-    """Make standard streams fit to be used, whatever the process was started with.
+    """Make the standard streams usable, whatever the process was started with.
 
-    In the place of those that are closed (`<&-`, `>&-`) comes a file that is empty and takes everything. Otherwise the
-    next file that is opened, maybe a model, gets the number of the stream, and what libraries print. Letters that the
-    encoding of stdout or stderr does not have are written as their numbers.
+    Closed ones (`<&-`, `>&-`) are replaced by an empty file that accepts everything. Otherwise the next file to be
+    opened, perhaps a model, would get the number of the stream, and with it what libraries print. Letters that stdout
+    or stderr cannot encode are written as numbers.
     """
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         try:
@@ -136,7 +136,7 @@ def prepare_streams() -> None:
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM, which ends a command as Ctrl-C does."""
+    """SIGTERM ends a command as Ctrl-C does."""
 
 
 def _terminate(*_: object) -> None:

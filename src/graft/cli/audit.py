@@ -42,25 +42,23 @@ STYLES = {"error": "bold red", "warning": "yellow", "info": "cyan"}
 def audit(
     data: Annotated[str, typer.Argument(help="Labelled images, as for graft train.")],
     base: Annotated[
-        str, typer.Option(help="As for graft train: what tells likely wrong labels and outliers.")
+        str, typer.Option(help="As for graft train: the network whose features show wrong labels and outliers.")
     ] = "mobilenet_v2",
     arch: ArchOption = None,
     image_size: ImageSizeOption = None,
     resize: ResizeOption = None,
     group: GroupOption = None,
     split_file: SplitFileOption = None,
-    features: Annotated[bool, typer.Option(help="Whether likely wrong labels and outliers are looked for.")] = True,
-    out: Annotated[Path | None, typer.Option(help="Where a page with the images is written, an .html.")] = None,
-    fix_list: Annotated[
-        Path | None, typer.Option(help="Where a manifest of what is left without faults is written, a .csv.")
-    ] = None,
+    features: Annotated[bool, typer.Option(help="Whether to look for likely wrong labels and outliers.")] = True,
+    out: Annotated[Path | None, typer.Option(help="Write an HTML page with the images of every finding.")] = None,
+    fix_list: Annotated[Path | None, typer.Option(help="Write a CSV manifest of the images without faults.")] = None,
     fix_split: Annotated[
         Path | None,
-        typer.Option(help="The same as a file for --split-file, of images that are not files of their own."),
+        typer.Option(help="The same as a file for --split-file, for archives and Parquet."),
     ] = None,
     overwrite: Overwrite = False,
     drop: Annotated[
-        list[str] | None, typer.Option(help="A kind of finding to leave out of those too; give it several times.")
+        list[str] | None, typer.Option(help="Leave out images of this kind of finding too; may be repeated.")
     ] = None,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
@@ -69,7 +67,7 @@ def audit(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Say what is wrong with labelled images, before anything is trained on them; the images are not touched."""
+    """Find what is wrong with labelled images before training; the images are not touched."""
     from graft.audit.contact_sheets import audit_page
     from graft.audit.fix_list import check_kinds, without_faults, write_manifest, write_split_file
     from graft.files import write_aside, write_table_aside

@@ -14,7 +14,7 @@ from graft.words import counted
 
 # Beside what graft computed itself: files that were fetched.
 WEIGHTS = "weights"
-cache = typer.Typer(help="What is kept so that it need not be computed again: list it, or clear it.")
+cache = typer.Typer(help="List or clear what graft keeps so as not to compute it again.")
 
 
 @cache.callback(invoke_without_command=True)
@@ -25,13 +25,13 @@ def _cache(context: typer.Context, json: Json = False) -> None:
 
 @cache.command("list")
 def list_entries(seed: Seed = 0, json: Json = False, quiet: Quiet = False, debug: Debug = False) -> None:
-    """Say how much of each kind is kept, when it was last used, and how much may be."""
+    """Show how much of each kind is kept, when it was last used, and the limit."""
     _list(json)
 
 
 @cache.command()
 def clear(
-    weights: Annotated[bool, typer.Option("--weights", help="Also weights that were fetched.")] = False,
+    weights: Annotated[bool, typer.Option("--weights", help="Remove downloaded weights too.")] = False,
     seed: Seed = 0,
     json: Json = False,
     quiet: Quiet = False,

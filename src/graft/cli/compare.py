@@ -37,11 +37,12 @@ def compare(
     data: Annotated[str, typer.Argument(help="Labelled images, as for graft train.")],
     base: BaseOption = "mobilenet_v2",
     levels: Annotated[
-        str, typer.Option(help="head, stages:K, frozen:F, all and scratch, with commas between them.")
+        str, typer.Option(help="Levels to compare, separated by commas: head, stages:K, frozen:F, all, scratch.")
     ] = "head,stages:2,all,scratch",
-    seeds: Annotated[int, typer.Option(help="Trainings of every level, each with its own seed.")] = 3,
+    seeds: Annotated[int, typer.Option(help="Runs of each level, each with a seed of its own.")] = 3,
     epochs: Annotated[
-        int | None, typer.Option(help="Of every level that trains stages; what suits a pretrained start by default.")
+        int | None,
+        typer.Option(help="Epochs of each level that trains stages. By default what suits a pretrained start."),
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Images per batch.")] = 32,
     image_size: ImageSizeOption = None,
@@ -49,7 +50,7 @@ def compare(
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
     arch: ArchOption = None,
-    plot: Annotated[Path | None, typer.Option(help="Where the curves are drawn, a PNG.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write a PNG chart of the curves.")] = None,
     group: GroupOption = None,
     split_file: SplitFileOption = None,
     audit: AuditOption = True,
@@ -58,7 +59,7 @@ def compare(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Train several levels on the same images, seeds and epochs, and compare their curves and their cost."""
+    """Train several levels on the same images with the same seeds and epochs, and compare their curves and cost."""
     from graft.progress import reporting
     from graft.training.recipe import Recipe
     from graft.workflows.compare import compare as run_comparison

@@ -19,17 +19,17 @@ from graft.words import counted
 
 
 def demo(
-    out: Annotated[str, typer.Option(help="Where the curves are drawn, a PNG.")] = "demo.png",
+    out: Annotated[str, typer.Option(help="Where to draw the curves, a PNG.")] = "demo.png",
     images: Annotated[
-        Path | None, typer.Option(help="Write such images here too, as a data set to try graft on.")
+        Path | None, typer.Option(help="Also write such images to this folder, as a data set to try graft on.")
     ] = None,
-    seeds: Annotated[int, typer.Option(help="Repeats, each with images and a start of its own.", min=2)] = 3,
+    seeds: Annotated[int, typer.Option(help="Repetitions, each with its own images and random start.", min=2)] = 3,
     seed: Seed = 0,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Show transfer at work: Latin letters help with Cyrillic ones. Offline, under a minute."""
+    """Show transfer learning at work, from Latin to Cyrillic letters: offline, in under a minute."""
     from graft.progress import reporting
     from graft.workflows.demo import BASE, draw, run_demo, write_images
 

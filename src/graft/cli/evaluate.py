@@ -26,9 +26,11 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    run: Annotated[str, typer.Argument(help="A run folder, its model/, or a file of weights with a classifier.")],
-    data: Annotated[str, typer.Argument(help="Labelled images, in any form that `graft train` takes.")],
-    split: Annotated[str | None, typer.Option(help="Which split; test, else val, else all there is.")] = None,
+    run: Annotated[str, typer.Argument(help="A run folder, its model folder, or a file of weights with a classifier.")],
+    data: Annotated[str, typer.Argument(help="Labelled images, as for graft train.")],
+    split: Annotated[
+        str | None, typer.Option(help="The split to evaluate on. By default test, else val, else all images.")
+    ] = None,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
     classes: ClassesOption = None,
@@ -38,7 +40,7 @@ def evaluate(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Say how well a classifier does on labelled images."""
+    """Measure a classifier on labelled images."""
     from graft.progress import reporting
     from graft.workflows.evaluate import evaluate as run_evaluation
 

@@ -30,12 +30,16 @@ if TYPE_CHECKING:
 
 
 def models(
-    name: Annotated[str | None, typer.Argument(help="One architecture, layer by layer; timm:NAME too.")] = None,
-    input_size: Annotated[int | None, typer.Option(help="Side of the input, pixels.", min=1)] = None,
-    cut: Annotated[str | None, typer.Option(help="Freeze up to this stage and say what is left to train.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Images in a training step, for its memory.", min=1)] = 32,
-    diagram: Annotated[Path | None, typer.Option(help="Draw NAME, its stages and blocks, as SVG.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Plot published accuracy against cost: .svg, .png, .pdf.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Show this architecture layer by layer; timm:NAME works too.")
+    ] = None,
+    input_size: Annotated[int | None, typer.Option(help="Side of the input in pixels.", min=1)] = None,
+    cut: Annotated[str | None, typer.Option(help="Freeze up to this stage, and count what is left to train.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Images per training step, to estimate its memory.", min=1)] = 32,
+    diagram: Annotated[Path | None, typer.Option(help="Draw the stages and blocks of NAME as SVG.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Plot published accuracy against cost (.svg, .png or .pdf).")
+    ] = None,
     seed: Seed = 0,
     json: Json = False,
     quiet: Quiet = False,

@@ -19,38 +19,45 @@ if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Say nothing on stderr but errors.")]
-Seed = Annotated[int, typer.Option("--seed", help="Decides everything random.", min=0)]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors on stderr.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.", min=0)]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error as well.")]
 BaseOption = Annotated[
     str, typer.Option("--base", help="An architecture, a file of weights, a run, hf:owner/name or timm:name.")
 ]
-ArchOption = Annotated[str | None, typer.Option("--arch", help="The architecture of a file that does not say it.")]
-ImageSizeOption = Annotated[int | None, typer.Option("--image-size", help="Side of the network's input, pixels.")]
-ResizeOption = Annotated[
-    str | None, typer.Option("--resize", help="How an image becomes square: crop, letterbox or squash.")
+ArchOption = Annotated[
+    str | None, typer.Option("--arch", help="The architecture of a weight file that does not name it.")
 ]
-EngineOption = Annotated[str, typer.Option("--engine", help="What runs frozen layers: auto, torch or openvino.")]
-PrecisionOption = Annotated[str, typer.Option("--precision", help="Its numbers: auto, float32 or bfloat16.")]
+ImageSizeOption = Annotated[int | None, typer.Option("--image-size", help="Side of the network's input in pixels.")]
+ResizeOption = Annotated[
+    str | None, typer.Option("--resize", help="How images are made square: crop, letterbox or squash.")
+]
+EngineOption = Annotated[str, typer.Option("--engine", help="What computes frozen layers: auto, torch or openvino.")]
+PrecisionOption = Annotated[
+    str, typer.Option("--precision", help="What they are computed in: auto, float32 or bfloat16.")
+]
 ClassesOption = Annotated[
-    str | None, typer.Option("--classes", help="A JSON list with the class names of weights that name none.")
+    str | None, typer.Option("--classes", help="A JSON list of class names, for weights without any.")
 ]
 ClassMapOption = Annotated[
     str | None,
-    typer.Option("--class-map", help="For as-is, a JSON object: which of the base's classes count for yours."),
+    typer.Option("--class-map", help="For --level as-is: a JSON object from your classes to those of the base."),
 ]
 
 
 GroupOption = Annotated[
     str | None,
-    typer.Option("--group", help="What no split may divide: a manifest's column, 'folder' or a regular expression."),
+    typer.Option(
+        "--group",
+        help="Images that must stay in one split: a manifest column, 'folder', or a regular expression on paths.",
+    ),
 ]
 SplitFileOption = Annotated[
-    str | None, typer.Option("--split-file", help="A split.csv of a run: which image stands in which split.")
+    str | None, typer.Option("--split-file", help="The split.csv of a run, to use the same splits.")
 ]
 AuditOption = Annotated[
-    bool, typer.Option("--audit/--no-audit", help="Look at every image first, and keep copies on one side.")
+    bool, typer.Option("--audit/--no-audit", help="Check all images first, and keep copies of an image in one split.")
 ]
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def predict(
-    run: Annotated[str, typer.Argument(help="A run folder or its model/.")],
+    run: Annotated[str, typer.Argument(help="A run folder or its model folder.")],
     images: Annotated[
         list[str],
         typer.Argument(
@@ -27,11 +27,11 @@ def predict(
             "or - for names on stdin."
         ),
     ],
-    top: Annotated[int, typer.Option(help="How many classes to give for each image.", min=1)] = 5,
+    top: Annotated[int, typer.Option(help="Classes to report per image, likeliest first.", min=1)] = 5,
     format: Annotated[
-        str | None, typer.Option(help="table, csv, tsv, jsonl, json or parquet; what --out ends in by default.")
+        str | None, typer.Option(help="table, csv, tsv, jsonl, json or parquet. By default what --out ends in.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Write there instead of to stdout.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write to this file instead of stdout.")] = None,
     overwrite: Overwrite = False,
     null: Annotated[
         bool, typer.Option("--null", "-0", help="Names on stdin end in NUL, as those of find -print0, not in newlines.")

@@ -40,12 +40,13 @@ def train(
     data: Annotated[
         str,
         typer.Argument(
-            help="A folder per class, a CSV, TSV or Parquet manifest, an archive, tar shards, IDX or hf:NAME."
+            help="A folder per class, an archive of them, a manifest (CSV, TSV, JSON lines, Parquet), Parquet with "
+            "images, WebDataset shards, IDX files or hf:OWNER/NAME."
         ),
     ],
     base: BaseOption = "mobilenet_v2",
     level: Annotated[str, typer.Option(help="as-is, head, stages:K, frozen:F, all, scratch or auto.")] = "auto",
-    out: Annotated[str | None, typer.Option(help="The run folder; runs/<data name> by default.")] = None,
+    out: Annotated[str | None, typer.Option(help="The run folder. By default runs/<name of the data>.")] = None,
     image_size: ImageSizeOption = None,
     resize: ResizeOption = None,
     engine: EngineOption = "auto",
@@ -57,35 +58,41 @@ def train(
     arch: ArchOption = None,
     classes: ClassesOption = None,
     class_map: ClassMapOption = None,
-    strict: Annotated[bool, typer.Option("--strict", help="An image that cannot be decoded is an error.")] = False,
-    time: Annotated[str | None, typer.Option(help="The most that it may take, such as 90s, 10m or 2h.")] = None,
-    contact_sheet: Annotated[
-        Path | None, typer.Option(help="Where augmented images are shown before training, a PNG.")
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail if an image cannot be decoded, instead of skipping it.")
+    ] = False,
+    time: Annotated[
+        str | None, typer.Option(help="The longest that the whole may take, such as 90s, 10m or 2h.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted training.")] = False,
-    epochs: Annotated[int | None, _in_recipe("Passes over the images.")] = None,
+    contact_sheet: Annotated[Path | None, typer.Option(help="Write a PNG of augmented images before training.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue an interrupted run: graft train --resume RUN.")
+    ] = False,
+    epochs: Annotated[int | None, _in_recipe("Passes over the training images.")] = None,
     batch_size: Annotated[int, _in_recipe("Images per batch.")] = 32,
-    learning_rate: Annotated[float | None, _in_recipe("Peak learning rate, of the head.", "--lr")] = None,
+    learning_rate: Annotated[float | None, _in_recipe("Peak learning rate of the head.", "--lr")] = None,
     find_learning_rate: Annotated[
-        bool, _in_recipe("Find the rate first, on a copy of the stages.", "--find-lr")
+        bool, _in_recipe("Choose the learning rate by a range test before training.", "--find-lr")
     ] = False,
     optimizer: Annotated[str, _in_recipe("adamw, sgd (Nesterov) or rmsprop.")] = "adamw",
     schedule: Annotated[str, _in_recipe("cosine, one-cycle, step, plateau, constant or lenet (1998).")] = "cosine",
-    weight_decay: Annotated[float | None, _in_recipe("Not on biases and norms.")] = None,
-    layer_decay: Annotated[float, _in_recipe("Each earlier stage's rate as a part of the next one's.")] = 1.0,
-    label_smoothing: Annotated[float, _in_recipe("Part of each label spread over all classes.")] = 0.0,
-    class_weights: Annotated[str, _in_recipe("none, or balanced: rare classes count for more.")] = "none",
-    clip_grad_norm: Annotated[float | None, _in_recipe("Longest gradient, by norm.")] = None,
-    accumulate_steps: Annotated[int, _in_recipe("Batches per step.")] = 1,
-    patience: Annotated[int | None, _in_recipe("Stop after so many epochs without a better one.")] = None,
-    ema_decay: Annotated[float | None, _in_recipe("Keep a moving average of the weights with this decay.")] = None,
-    dropout: Annotated[float | None, _in_recipe("Part of the head's inputs left out in training.")] = None,
+    weight_decay: Annotated[float | None, _in_recipe("Weight decay, except on biases and norm layers.")] = None,
+    layer_decay: Annotated[float, _in_recipe("Learning rate of each stage relative to the next one.")] = 1.0,
+    label_smoothing: Annotated[float, _in_recipe("Share of each label that is spread over all classes.")] = 0.0,
+    class_weights: Annotated[str, _in_recipe("none, or balanced: rare classes weigh more in the loss.")] = "none",
+    clip_grad_norm: Annotated[float | None, _in_recipe("Largest norm of the gradient.")] = None,
+    accumulate_steps: Annotated[int, _in_recipe("Batches per optimizer step.")] = 1,
+    patience: Annotated[int | None, _in_recipe("Stop after this many epochs without improvement.")] = None,
+    ema_decay: Annotated[
+        float | None, _in_recipe("Decay of a moving average of the weights, used in their place.")
+    ] = None,
+    dropout: Annotated[float | None, _in_recipe("Share of the head's inputs that is dropped in training.")] = None,
     sampling: Annotated[str, _in_recipe("uniform, or balanced: rare classes are drawn more often.")] = "uniform",
-    augment: Annotated[str, _in_recipe("none, light, medium or heavy changes of the images.")] = "none",
-    flip: Annotated[bool, _in_recipe("Whether augmentation may mirror; wrong for digits and text.")] = True,
-    views: Annotated[int, _in_recipe("Augmented views of an image that are kept, and shown in turn.")] = 8,
-    mixup: Annotated[float, _in_recipe("Alpha of images blended two by two; 0.2 is usual, 0 is off.")] = 0.0,
-    cutmix: Annotated[float, _in_recipe("Alpha of patches swapped two by two; 1 is usual, 0 is off.")] = 0.0,
+    augment: Annotated[str, _in_recipe("Augmentation: none, light, medium or heavy.")] = "none",
+    flip: Annotated[bool, _in_recipe("Whether augmentation may mirror images; not for digits or text.")] = True,
+    views: Annotated[int, _in_recipe("Augmented views of each image that are cached and used in turn.")] = 8,
+    mixup: Annotated[float, _in_recipe("Alpha of mixup, which blends pairs of images; usually 0.2, 0 is off.")] = 0.0,
+    cutmix: Annotated[float, _in_recipe("Alpha of CutMix, which swaps patches of pairs; usually 1, 0 is off.")] = 0.0,
     group: GroupOption = None,
     split_file: SplitFileOption = None,
     audit: AuditOption = True,

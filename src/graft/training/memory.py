@@ -12,7 +12,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from graft.accounting.memory import forward_memory, training_memory
+from graft.accounting.memory import TrainingMemory, forward_memory, training_memory
 from graft.errors import GraftError, InputError
 from graft.features.engine import Precision
 from graft.features.extraction import BATCH
@@ -48,11 +48,19 @@ def check_images_fit(network: Network, preprocessing: Preprocessing, precision: 
         )
 
 
+def step_memory(trunk: nn.Module, crown: nn.Module, input_shape: tuple[int, ...], batch_size: int) -> TrainingMemory:
+    """What a training step on so many images holds in memory, counted for two where it has one.
+
+    Batch norm normalises no single value per channel, and the loop's way around that is not in the count.
+    """
+    return training_memory(trunk, crown, input_shape, max(2, batch_size))
+
+
 def check_step_fits(
     crown: nn.Module, input_shape: tuple[int, ...], batch_size: int, optimizer: str, precision: Precision
 ) -> None:
     """Refuse a step of so many crown inputs that takes more memory than there is. Raises InputError."""
-    memory = training_memory(nn.Sequential(), crown, input_shape, batch_size)
+    memory = step_memory(nn.Sequential(), crown, input_shape, batch_size)
     needed = memory.peak("adamw" if optimizer == "adamw" else "momentum")
     needed -= round((1 - SHARE[precision]) * memory.activations)
     free = free_memory()

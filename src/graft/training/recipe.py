@@ -145,8 +145,8 @@ class Limits:
         )
 
     def __str__(self) -> str:
-        lower = f"{'above' if self.above else 'from'} {self.least:,g}"
-        upper = f"{'and below' if self.below else 'and up to' if self.above else 'to'} {self.most:,g}"
+        lower = f"{'above' if self.above else 'from'} {self.least:,.7g}"
+        upper = f"{'and below' if self.below else 'and up to' if self.above else 'to'} {self.most:,.7g}"
         return f"a {'whole ' if self.whole else ''}number {lower} {upper}"
 
 

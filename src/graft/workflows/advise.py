@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graft.accounting.memory import training_memory
 from graft.data.dataset import TRAIN, counts
 from graft.data.loading import batches
 from graft.data.splitting import with_validation
@@ -21,6 +20,7 @@ from graft.images.preprocessing import normalise
 from graft.models.network import INPUT, freeze
 from graft.progress import Reporter, reporting
 from graft.training.fitting import Task
+from graft.training.memory import step_memory
 from graft.training.racing import contestants, sample, trials
 from graft.training.recipe import Recipe
 from graft.transfer.advisor import Advice, TrainingCost, apply_textbook, decide
@@ -135,7 +135,7 @@ def _cost(task: Task, chosen: Plan, standings: Sequence[Standing]) -> TrainingCo
     trunk, crown = network.split(chosen.cut)
     freeze(trunk)
     crown.requires_grad_(True)
-    memory = training_memory(trunk, crown, task.input_shape, task.recipe.batch_size)
+    memory = step_memory(trunk, crown, task.input_shape, task.recipe.batch_size)
     images = sum(len(split) for split in task.dataset.splits.values())
     row = (0,) if chosen.cut == INPUT else output_shape(trunk, shape)
     seconds = next((each.whole_seconds for each in standings if each.level == chosen.level), None)

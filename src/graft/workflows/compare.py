@@ -19,6 +19,7 @@ from graft.training.outlook import outlook
 from graft.training.recipe import Recipe, check_recipe
 from graft.transfer.levels import Plan, check_level, plan_level
 from graft.weights.base import Base
+from graft.words import counted
 from graft.workflows.comparison import SCRATCH, Comparison, Training, summarise
 from graft.workflows.prepare import BaseOptions, DataOptions, Prepared, load_start, prepare
 
@@ -84,7 +85,9 @@ def _compare(
     outlooks = {level: outlook(first.network, each, resolved, classes, images, shape) for level, each in plans.items()}
 
     steps = {level: 1 + each.epochs for level, each in outlooks.items()}
-    told = _Told(reporter, f"{len(levels)} level(s) × {len(seeds)} seed(s)", len(seeds) * sum(steps.values()))
+    told = _Told(
+        reporter, f"{counted(len(levels), 'level')} × {counted(len(seeds), 'seed')}", len(seeds) * sum(steps.values())
+    )
     budget = f"{resolved.epochs} epochs for every level that trains stages"
     if SCRATCH in levels:
         budget += f"; a random start usually wants more, {Recipe().resolve().epochs} by default"
