@@ -194,6 +194,7 @@ def test_a_right_arrow_is_left_alone(file, text):
     assert not wrong_arrows(SOURCE / file, text)
 
 
+LARGEST_SHARE = 0.15
 MOST_PARAMETERS = 12
 
 
@@ -229,6 +230,16 @@ def test_no_modules_import_each_other_in_a_ring():
     for module in sorted(arrows):
         visit(module, ())
     assert len(done) == len(FILES)
+
+
+def test_no_room_is_too_large_to_find_ones_way_in():
+    lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in FILES}
+    by_room: dict[str, int] = {}
+    for path, count in lines.items():
+        by_room[room_of(path)] = by_room.get(room_of(path), 0) + count
+    shares = {room: count / sum(lines.values()) for room, count in by_room.items()}
+    largest = max(shares, key=shares.__getitem__)
+    assert shares[largest] <= LARGEST_SHARE, f"{largest} has {shares[largest]:.1%} of all lines"
 
 
 def test_no_function_takes_a_list_of_parameters_that_nobody_can_hold_in_mind():

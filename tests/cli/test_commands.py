@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from graft.data.letters import CYRILLIC, dejavu_fonts, render_letters
+from graft.workflows.letters import CYRILLIC, dejavu_fonts, render_letters
 
 
 def graft(*arguments: str, stdin: str | None = None, cwd: Path | None = None, **variables: str):

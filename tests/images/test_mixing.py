@@ -5,9 +5,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from graft.data.letters import LATIN, dejavu_fonts, render_letters
 from graft.errors import InputError
 from graft.images.mixing import cutmix, mixup
+from graft.workflows.letters import LATIN, dejavu_fonts, render_letters
 
 CLASSES = 8
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from graft.data.letters import LATIN, dejavu_fonts, render_letters
 from graft.errors import GraftError
 from graft.images.preprocessing import Preprocessing
 from graft.images.resizing import to_square
@@ -20,6 +19,7 @@ from graft.training.history import Epoch, epoch_to_keep
 from graft.training.inputs import ActivationInputs, PixelInputs, SomeInputs
 from graft.training.loop import CrownFit, Watcher, crown_logits, fit_crown
 from graft.training.recipe import Recipe, ResolvedRecipe
+from graft.workflows.letters import LATIN, dejavu_fonts, render_letters
 
 PREPROCESSING = Preprocessing(size=32, mean=(0.5,), std=(0.5,), crop_fraction=1.0)
 RECIPE = Recipe(epochs=4, batch_size=16, learning_rate=2e-3).resolve()

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from graft.data.letters import CYRILLIC, dejavu_fonts, render_letters
 from graft.errors import GraftError
 from graft.progress import Reporter
 from graft.training.history import Epoch
 from graft.training.notes import notes_on_baseline, notes_on_curve
 from graft.training.recipe import Recipe
 from graft.workflows.compare import compare
+from graft.workflows.letters import CYRILLIC, dejavu_fonts, render_letters
 from graft.workflows.train import train
 
 RECIPE = Recipe(epochs=2, learning_rate=9.9).resolve()

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from graft.data.letters import LATIN, dejavu_fonts, render_letters
 from graft.data.loading import batches
 from graft.data.opening import open_dataset
 from graft.data.splitting import stratified_folds
@@ -16,6 +15,7 @@ from graft.models.catalog import build, default_config
 from graft.transfer.evidence import gather_evidence, pool_maps
 from graft.transfer.probe import fit_ridge, held_out_answers, probe
 from graft.weights.base import load_base
+from graft.workflows.letters import LATIN, dejavu_fonts, render_letters
 
 
 def blobs(per_class: int, classes: int, width: int, apart: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

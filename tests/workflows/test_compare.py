@@ -7,7 +7,6 @@ import pytest
 from written_letters import files, write_letters
 
 from graft.data.dataset import TEST
-from graft.data.letters import CYRILLIC
 from graft.errors import CutError, DataError, InputError, WeightsError
 from graft.evaluation.paired import paired_difference
 from graft.evaluation.scores import wilson_interval
@@ -18,6 +17,7 @@ from graft.transfer.levels import Plan
 from graft.workflows.compare import compare
 from graft.workflows.comparison import Training, draw, summarise
 from graft.workflows.contact_sheet import check_png
+from graft.workflows.letters import CYRILLIC
 from graft.workflows.prepare import BaseOptions
 from graft.workflows.train import train
 

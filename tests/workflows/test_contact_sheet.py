@@ -8,7 +8,6 @@ from PIL import Image
 
 from graft.cli.train import train as train_command
 from graft.data.dataset import TRAIN
-from graft.data.letters import CYRILLIC, dejavu_fonts, render_letters
 from graft.data.loading import load_image
 from graft.data.opening import open_dataset
 from graft.errors import DataError, InputError
@@ -17,6 +16,7 @@ from graft.images.preprocessing import Preprocessing
 from graft.progress import Reporter
 from graft.training.recipe import Recipe
 from graft.workflows.contact_sheet import write_contact_sheet
+from graft.workflows.letters import CYRILLIC, dejavu_fonts, render_letters
 from graft.workflows.train import train
 
 SIZE = 24

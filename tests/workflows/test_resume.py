@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from written_letters import write_letters
 
-from graft.data.letters import CYRILLIC
 from graft.errors import DataError, InputError, WeightsError
 from graft.training.recipe import Recipe
 from graft.weights.base import BUNDLED
+from graft.workflows.letters import CYRILLIC
 from graft.workflows.run import Run, read_run
 from graft.workflows.train import train
 

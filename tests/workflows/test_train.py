@@ -15,12 +15,12 @@ from safetensors.torch import load_file
 from written_letters import files, write_letters
 
 import graft
-from graft.data.letters import CYRILLIC, LATIN
 from graft.errors import CutError, DataError, InputError
 from graft.progress import Reporter
 from graft.training.recipe import Recipe
 from graft.weights.saved import load_model
 from graft.workflows.evaluate import evaluate
+from graft.workflows.letters import CYRILLIC, LATIN
 from graft.workflows.train import train
 
 TENSOR_FILE = "model/model.safetensors"

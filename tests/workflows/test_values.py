@@ -5,7 +5,7 @@ from pathlib import Path
 from written_letters import write_letters
 
 import graft
-from graft.data.letters import CYRILLIC
+from graft.workflows.letters import CYRILLIC
 from graft.workflows.run import Accuracy
 
 

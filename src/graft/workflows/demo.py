@@ -16,7 +16,6 @@ import torch
 from PIL import Image
 
 from graft.data.dataset import TEST, TRAIN
-from graft.data.letters import CYRILLIC, dejavu_fonts, render_letters
 from graft.errors import InputError
 from graft.evaluation.scores import wilson_interval
 from graft.images.resizing import to_square
@@ -27,6 +26,7 @@ from graft.training.loop import Watcher, crown_logits, fit_crown
 from graft.training.recipe import Recipe
 from graft.transfer.head import fit_head
 from graft.weights.base import Base, load_base, untrained_base
+from graft.workflows.letters import CYRILLIC, dejavu_fonts, render_letters
 
 BASE = "latin_letters"
 LEVELS = ("scratch", "head", "all")

@@ -7,9 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from graft.data.content import content_digests
-from graft.data.dataset import TEST, TRAIN, VAL, WHOLE, Dataset, Images, counts, relabel
-from graft.data.split_file import read_digests
+from graft.data.dataset import TEST, VAL, WHOLE, Dataset, counts, relabel
 from graft.errors import DataError, InputError, did_you_mean
 from graft.evaluation.calibration import softmax
 from graft.evaluation.scores import Scores, score
@@ -22,7 +20,7 @@ from graft.weights.base import Base
 from graft.weights.saved import class_logits
 from graft.words import counted
 from graft.workflows.prepare import BaseOptions, DataOptions, prepare
-from graft.workflows.run import ARGUMENTS_FILE, SPLIT_FILE
+from graft.workflows.unseen import trained_on
 
 
 @dataclass(frozen=True, repr=False)
@@ -117,7 +115,7 @@ def evaluate(
         notes = (*notes, note_on_others(name, logits, classifier.outputs))
     classes = classifier.classes or ()
     probabilities = softmax(class_logits(logits, classifier.outputs).numpy(), classifier.temperature)
-    labels, seen = images.labels[found.indices], _trained_on(Path(run).expanduser(), images.take(found.indices))
+    labels, seen = images.labels[found.indices], trained_on(Path(run).expanduser(), images.take(found.indices))
     if seen.any():
         what = f"{seen.sum():,} of {counted(len(seen), 'image')} in {name} are among those that {run} was trained on"
         notes = (*notes, f"{what}: they are counted apart" if not seen.all() else f"{what}: nothing is measured")
@@ -133,20 +131,6 @@ def evaluate(
         seen=score(probabilities[seen], labels[seen], classes) if seen.any() else None,
         trained_on=tuple(images.name(int(found.indices[row])) for row in np.flatnonzero(seen)),
     )
-
-
-def _trained_on(run: Path, images: Images) -> np.ndarray:
-    """Which of `images` the classifier in `run` was trained on, by their content, bool (n,).
-
-    Nothing is known of a model folder without its run, nor of a run whose images were not looked over.
-    """
-    folder = run if (run / SPLIT_FILE).is_file() else run.parent
-    if not run.is_dir() or not (folder / SPLIT_FILE).is_file() or not (folder / ARGUMENTS_FILE).is_file():
-        return np.zeros(len(images), dtype=bool)
-    known = read_digests(folder / SPLIT_FILE, TRAIN)
-    if not known:
-        return np.zeros(len(images), dtype=bool)
-    return np.array([digest.tobytes() in known for digest in content_digests(images)], dtype=bool)
 
 
 def _percent(value: float | None) -> str:

@@ -11,17 +11,12 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from graft.audit.findings import Finding
 from graft.data.dataset import TEST, TRAIN, VAL, Dataset, counts
-from graft.data.grouping import copied
 from graft.data.split_file import write_split
 from graft.data.splitting import with_validation
 from graft.errors import DataError, InputError, Interrupted, WeightsError
-from graft.evaluation.calibration import softmax
 from graft.evaluation.report import html_report
-from graft.evaluation.scores import Scores, score
 from graft.features.cache import section_digest
 from graft.features.determinism import repeatable
 from graft.features.engine import Choice, choose
@@ -44,7 +39,6 @@ from graft.workflows.run import (
     PLAN_FILE,
     RESULT_FILE,
     SPLIT_FILE,
-    Accuracy,
     Arguments,
     Run,
     absolute,
@@ -57,9 +51,7 @@ from graft.workflows.run import (
     short,
     write_arguments,
 )
-
-# With fewer images that have no copy among those trained on, nothing is measured.
-FEWEST_TO_MEASURE = 10
+from graft.workflows.unseen import leakage, measure_split
 
 
 def train(
@@ -279,7 +271,7 @@ def _decide(
     elif arguments.level == "auto" and start.pretrained:
         advice = advise_on(task)
         said, chosen = advice.to_dict(), advice.plan
-    notes = [*dataset.notes, *start.notes, *_leakage(dataset), *([said["warning"]] if said.get("warning") else [])]
+    notes = [*dataset.notes, *start.notes, *leakage(dataset), *([said["warning"]] if said.get("warning") else [])]
     if chosen.cut in start.network.cuts[-2:] and recipe != Recipe():
         notes.append(f"recipe options are ignored at --level {chosen.level}: no stage is trained in steps")
     said = {**chosen.to_dict(), **said, "base": digest}
@@ -354,7 +346,7 @@ def _carry_out(decided: Decided, folder: Path, strict: bool, started: float) -> 
 def _finish(decided: Decided, trained: Trained, folder: Path, started: float) -> Run:
     """Scores, then everything into the run folder, the result last: a folder with a result is complete."""
     task, chosen, classes = decided.task, decided.plan, decided.task.dataset.classes
-    measured = {name: _measured(task, trained, name) for name in trained.logits}
+    measured = {name: measure_split(task, trained, name) for name in trained.logits}
     network = task.base.network.cpu().eval()
     accuracies = {name: each.accuracy() for name, each in measured.items()}
     base = short(task.base.name)
@@ -392,61 +384,6 @@ def _finish(decided: Decided, trained: Trained, folder: Path, started: float) ->
     write_aside(folder / "report.html", lambda file: file.write(page.encode()))
     write_json(folder / RESULT_FILE, run.to_dict())
     return run
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Scores of a split as a whole, and of its images that have no copy among those trained on.
-
-    `unseen` is the whole where no image has one, and None where too few have none.
-    """
-
-    whole: Scores
-    unseen: Scores | None
-    unseen_count: int
-
-    def accuracy(self) -> Accuracy:
-        whole = Accuracy(self.whole.top1, self.whole.top1_ci95, self.whole.n)
-        if self.unseen is self.whole:
-            return whole
-        if self.unseen is None:
-            return Accuracy(None, None, self.unseen_count, whole)
-        return Accuracy(self.unseen.top1, self.unseen.top1_ci95, self.unseen.n, whole)
-
-    def by_title(self, split: str) -> dict[str, Scores]:
-        """What the report shows, the figure to go by first."""
-        if self.unseen is self.whole:
-            return {split: self.whole}
-        optimistic = {f"{split}, counting copies of training images (optimistic)": self.whole}
-        return optimistic if self.unseen is None else {split: self.unseen, **optimistic}
-
-
-def _measured(task: Task, trained: Trained, name: str) -> Measured:
-    """How well the images of a split were classified."""
-    images, classes, labels = task.dataset.splits[name], task.dataset.classes, trained.labels[name]
-    probabilities = softmax(trained.logits[name], trained.temperature)
-    whole = score(probabilities, labels, classes)
-    readable = [index for index in range(len(images)) if images.name(index) not in trained.skipped]
-    unseen = ~copied(images.take(np.array(readable, dtype=np.int64)), task.dataset.splits[TRAIN])
-    if unseen.all():
-        return Measured(whole, whole, whole.n)
-    count = int(unseen.sum())
-    apart = score(probabilities[unseen], labels[unseen], classes) if count >= FEWEST_TO_MEASURE else None
-    return Measured(whole, apart, count)
-
-
-def _leakage(dataset: Dataset) -> Iterator[str]:
-    """What copies of training images mean for the figures of the splits that they stand in."""
-    for name, images in dataset.splits.items():
-        seen = int(copied(images, dataset.splits[TRAIN]).sum()) if name != TRAIN else 0
-        if not seen:
-            continue
-        left = len(images) - seen
-        what = f"{seen:,} of {counted(len(images), 'image')} in {name} have copies in train"
-        if left < FEWEST_TO_MEASURE:
-            yield f"{what}: the {left:,} that have none are too few to measure anything"
-        else:
-            yield f"{what} and are not counted in its figures"
 
 
 def _read_in_classes(base: Base, classes: tuple[str, ...], class_map: str | Path | None) -> Base:

@@ -1,0 +1,89 @@
+"""What is measured counts only images that were not trained on, or it is said that nothing is measured."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from graft.data.content import content_digests
+from graft.data.dataset import TRAIN, Dataset, Images
+from graft.data.grouping import copied
+from graft.data.split_file import read_digests
+from graft.evaluation.calibration import softmax
+from graft.evaluation.scores import Scores, score
+from graft.training.fitting import Task, Trained
+from graft.words import counted
+from graft.workflows.run import ARGUMENTS_FILE, SPLIT_FILE, Accuracy
+
+# With fewer images that have no copy among those trained on, nothing is measured.
+FEWEST_TO_MEASURE = 10
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Scores of a split as a whole, and of its images that have no copy among those trained on.
+
+    `unseen` is the whole where no image has one, and None where too few have none.
+    """
+
+    whole: Scores
+    unseen: Scores | None
+    unseen_count: int
+
+    def accuracy(self) -> Accuracy:
+        whole = Accuracy(self.whole.top1, self.whole.top1_ci95, self.whole.n)
+        if self.unseen is self.whole:
+            return whole
+        if self.unseen is None:
+            return Accuracy(None, None, self.unseen_count, whole)
+        return Accuracy(self.unseen.top1, self.unseen.top1_ci95, self.unseen.n, whole)
+
+    def by_title(self, split: str) -> dict[str, Scores]:
+        """What the report shows, the figure to go by first."""
+        if self.unseen is self.whole:
+            return {split: self.whole}
+        optimistic = {f"{split}, counting copies of training images (optimistic)": self.whole}
+        return optimistic if self.unseen is None else {split: self.unseen, **optimistic}
+
+
+def measure_split(task: Task, trained: Trained, name: str) -> Measured:
+    """How well the images of a split were classified."""
+    images, classes, labels = task.dataset.splits[name], task.dataset.classes, trained.labels[name]
+    probabilities = softmax(trained.logits[name], trained.temperature)
+    whole = score(probabilities, labels, classes)
+    readable = [index for index in range(len(images)) if images.name(index) not in trained.skipped]
+    unseen = ~copied(images.take(np.array(readable, dtype=np.int64)), task.dataset.splits[TRAIN])
+    if unseen.all():
+        return Measured(whole, whole, whole.n)
+    count = int(unseen.sum())
+    apart = score(probabilities[unseen], labels[unseen], classes) if count >= FEWEST_TO_MEASURE else None
+    return Measured(whole, apart, count)
+
+
+def leakage(dataset: Dataset) -> Iterator[str]:
+    """What copies of training images mean for the figures of the splits that they stand in."""
+    for name, images in dataset.splits.items():
+        seen = int(copied(images, dataset.splits[TRAIN]).sum()) if name != TRAIN else 0
+        if not seen:
+            continue
+        left = len(images) - seen
+        what = f"{seen:,} of {counted(len(images), 'image')} in {name} have copies in train"
+        if left < FEWEST_TO_MEASURE:
+            yield f"{what}: the {left:,} that have none are too few to measure anything"
+        else:
+            yield f"{what} and are not counted in its figures"
+
+
+def trained_on(run: Path, images: Images) -> np.ndarray:
+    """Which of `images` the classifier in `run` was trained on, by their content, bool (n,).
+
+    Nothing is known of a model folder without its run, nor of a run whose images were not looked over.
+    """
+    folder = run if (run / SPLIT_FILE).is_file() else run.parent
+    if not run.is_dir() or not (folder / SPLIT_FILE).is_file() or not (folder / ARGUMENTS_FILE).is_file():
+        return np.zeros(len(images), dtype=bool)
+    known = read_digests(folder / SPLIT_FILE, TRAIN)
+    if not known:
+        return np.zeros(len(images), dtype=bool)
+    return np.array([digest.tobytes() in known for digest in content_digests(images)], dtype=bool)
