@@ -1,4 +1,4 @@
-"""A run and its folder: claimed once, filled step by step, every file written aside and renamed.
+"""A run and its folder, which `train.py` fills step by step, every file written aside and renamed.
 
 model/          all that deployment needs
 args.yaml  plan.json  split.csv  audit.json  metrics.jsonl  rate_range.json (--find-lr)  result.json  report.html
