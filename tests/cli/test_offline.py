@@ -1,0 +1,56 @@
+"""No command but a named download opens a socket or writes outside cache and run."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from graft.workflows.demo import write_images
+
+GUARDED = """
+import sys
+from pathlib import Path
+
+def guard(event, arguments):
+    if event.startswith("socket."):
+        print("GUARD", event, arguments, file=sys.stderr)
+
+sys.addaudithook(guard)
+from graft.cli.app import main
+data, run = sys.argv[1:]
+for words in (
+    ["train", data, "--base", "latin_letters", "--level", "stages:1", "--epochs", "1", "--out", run],
+    ["predict", run, data],
+    ["evaluate", run, data],
+    ["audit", data, "--base", "latin_letters"],
+):
+    sys.argv = ["graft", *words, "--json", "--quiet"]
+    try:
+        main()
+    except SystemExit as end:
+        assert not end.code, (words, end.code)
+"""
+
+
+def test_local_files_need_no_network_and_nothing_is_written_elsewhere(tmp_path: Path) -> None:
+    write_images(tmp_path / "letters")
+    (tmp_path / "home").mkdir()
+    before = sorted((tmp_path / "letters").rglob("*"))
+    traced = ["strace", "-f", "-e", "trace=socket,connect", "-o", str(tmp_path / "trace")]
+    command = [sys.executable, "-c", GUARDED, str(tmp_path / "letters"), str(tmp_path / "run")]
+    done = subprocess.run(
+        [*(traced if shutil.which("strace") else []), *command],
+        env={**os.environ, "HOME": str(tmp_path / "home"), "GRAFT_CACHE": str(tmp_path / "cache")},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "GUARD" not in done.stderr
+    if (tmp_path / "trace").exists():
+        assert "socket(" not in (tmp_path / "trace").read_text()
+    assert not list((tmp_path / "home").rglob("*"))
+    assert sorted((tmp_path / "letters").rglob("*")) == before
+    assert {path.name for path in tmp_path.iterdir()} - {"trace"} == {"letters", "home", "run", "cache"}
