@@ -103,6 +103,13 @@ def test_the_key_follows_all_that_decides_the_numbers() -> None:
     assert len({digest, *others}) == 1 + len(others)
 
 
+def test_the_key_follows_what_a_trunk_gathers() -> None:
+    # The same layers and weights; one hands on the last vector, the other those of all stages.
+    network = make_network("resnet20")
+    keys = {section_digest(network.before_head(kind), COLOUR, "float32", "torch") for kind in ("last", "stages")}
+    assert len(keys) == 2
+
+
 def test_the_key_follows_what_no_tensor_shows() -> None:
     torch.manual_seed(0)
     layer = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, eps=1e-5))

@@ -62,6 +62,13 @@ def test_every_kind_of_network_is_recorded(name: str, padding: PaddingRule) -> N
         assert tuple(graph.input(0).shape) == shape and graph.input(0).element_type == openvino.Type.u8
 
 
+@pytest.mark.parametrize("name", EACH_KIND)
+def test_a_trunk_that_gathers_all_stages_is_recorded(name: str) -> None:
+    network, preprocessing = empty_network(name, "torch"), preprocessing_of(name, side_of(name))
+    graph = record(network.before_head("stages"), preprocessing, 2)
+    assert tuple(graph.output(0).shape) == (2, sum(network.head_blocks("stages")))
+
+
 def agree(section: nn.Module, way: Callable = record) -> None:
     """OpenVINO, from what `record` or `convert` makes of the section, computes what torch does."""
     section.eval()
@@ -105,6 +112,7 @@ KNOWN = {
     "pool to more than there is": lambda x: F.adaptive_avg_pool2d(x, 20),
     "max pool rounded up": lambda x: F.max_pool2d(x, 3, 2, ceil_mode=True),
     "mean": lambda x: x.mean((2, 3)),
+    "maximum": lambda x: x.amax((2, 3)),
     "mean kept": lambda x: x.mean((2, 3), keepdim=True) * x,
     "concatenation": lambda x: torch.cat([x, x + 1], 1),
     "slices": lambda x: x[:, 1:3, ::2, -5:],

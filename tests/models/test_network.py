@@ -144,6 +144,41 @@ def test_a_new_head_replaces_the_old_one_alone(network):
         network.new_head(0)
 
 
+@torch.no_grad()
+def test_a_head_over_all_stages_sees_the_mean_and_maximum_of_every_map(network):
+    network = copy.deepcopy(network)
+    x = images(network.config.architecture)
+    usual, maps = (type(network.head), network.head.in_features), network.feature_maps(x).values()
+    expected = torch.cat([part for each in maps for part in summaries(each)], 1)
+    assert torch.equal(network.before_head("stages")(x), expected)
+    assert sum(network.head_blocks("stages")) == expected.shape[1]
+    head = network.new_head(3, "stages")
+    assert torch.equal(network.pooled(x), expected)
+    assert torch.equal(network(x), head(expected)) and network(x).shape == (2, 3)
+    assert (network.config.head, network.config.classes) == ("stages", 3)
+    for cut in ("input", *network.cuts[-2:]):
+        trunk, crown = network.split(cut)
+        assert torch.equal(crown(trunk(x)), network(x)), cut
+    assert torch.equal(network.with_auxiliaries(x)[0], network(x))
+    with pytest.raises(CutError, match=f"head is over all of them, got '{network.cuts[1]}'"):
+        network.split(network.cuts[1])
+    back = network.new_head(3)
+    assert (type(back), back.in_features, network.config.head) == (*usual, "last")
+    assert network(x).shape == (2, 3)
+
+
+def summaries(x: Tensor) -> tuple[Tensor, ...]:
+    return (x.mean((2, 3)), x.flatten(2).max(2).values) if x.ndim == 4 else (x,)
+
+
+@torch.no_grad()
+def test_a_network_is_built_with_a_head_over_all_stages_as_its_numbers_say():
+    config = replace(default_config("resnet20"), head="stages", classes=4)
+    network = build(config)
+    assert network.config == config
+    assert network.head.weight.shape == (4, 2 * (16 + 16 + 32 + 64) + 64)
+
+
 def test_a_new_head_is_of_the_old_ones_dtype():
     assert made("resnet20").double().new_head(3).weight.dtype == torch.float64
 

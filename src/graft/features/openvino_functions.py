@@ -288,6 +288,7 @@ FUNCTIONS: dict[str, Callable[..., Node]] = {
     "adaptive_avg_pool2d": _adaptive_average_pool,
     "mean": _reduced(opset.reduce_mean),
     "sum": _reduced(opset.reduce_sum),
+    "amax": _reduced(opset.reduce_max),
     "linear": _linear,
     "relu": _of_one(opset.relu),
     "hardtanh": _hardtanh,

@@ -8,7 +8,7 @@ protocol of its own, and comparable only within one protocol.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -234,9 +234,11 @@ def build(config: Config) -> Network:
     Raises InputError for an unknown architecture.
     """
     row = entry(config.architecture)
-    network: Network = import_module(f"graft.models.{row.family}").build(config)
+    network: Network = import_module(f"graft.models.{row.family}").build(replace(config, head="last"))
     network.input_size = (config.channels, *row.input_size[1:])
     network.smallest_input = row.smallest_input
+    if config.head == "stages":
+        network.new_head(config.classes, "stages")
     return network
 
 

@@ -16,6 +16,7 @@ from graft.errors import CutError, InputError, did_you_mean
 from graft.models.printing import as_table, in_brief
 
 PaddingRule = Literal["torch", "tensorflow"]
+HeadKind = Literal["last", "stages"]
 
 # The cut before the first stage: the trunk is empty and everything trains.
 INPUT = "input"
@@ -29,7 +30,8 @@ class Config:
 
     `padding` says where the zeros of strided convolutions and pools go: evenly around the image ("torch"), or mostly at
     the bottom and right ("tensorflow"). `auxiliary` adds the classifiers beside the main path that GoogLeNet and
-    Inception v3 train with.
+    Inception v3 train with. `head` says what the head classifies: the vector of the last stage, or those of all stages
+    (`Network.before_head`).
     """
 
     architecture: str
@@ -38,6 +40,7 @@ class Config:
     padding: PaddingRule = "torch"
     batch_norm_eps: float = 1e-5
     auxiliary: bool = False
+    head: HeadKind = "last"
 
 
 @dataclass(frozen=True)
@@ -73,16 +76,22 @@ class Section(nn.Module):
 
     It shares parameters with the network that it was cut from and keeps their tensor names, so a network's
     `state_dict()` is the union of its trunk's and its crown's. An auxiliary classifier belongs to the side that it is
-    attached to.
+    attached to. One that `gathers` turns the stages before the head into one vector, (N, D).
     """
 
-    def __init__(self, network: "Network", stages: Iterable[Stage]) -> None:
+    def __init__(self, network: "Network", stages: Iterable[Stage], *, gathers: bool = False) -> None:
         super().__init__()
         self.stages = tuple(stages)
-        self._steps = [(part, network.get_submodule(part)) for stage in self.stages for part in stage.parts]
-        own = {path for path, _ in self._steps}
+        self._gathered = tuple(stage for stage in self.stages if gathers and stage.name != HEAD)
+        self._steps = [
+            # A layer without parameters may be a part of several stages, so that its path alone ends none.
+            (part, network.get_submodule(part), stage in self._gathered and position == len(stage.parts))
+            for stage in self.stages
+            for position, part in enumerate(stage.parts, start=1)
+        ]
+        own = {path for path, _, _ in self._steps}
         self.auxiliaries = tuple(each for each in network.auxiliaries if each.after in own)
-        for path, module in self._steps:
+        for path, module, _ in self._steps:
             _attach(self, path, module)
         self._beside = [(each.part, each.after, network.get_submodule(each.part)) for each in self.auxiliaries]
         for path, _, module in self._beside:
@@ -93,18 +102,30 @@ class Section(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         check_size(x, self._smallest_input, self._architecture)
-        for _, module in self._steps:
-            x = module(x)
+        vectors: list[Tensor] = []
+        for _, module, gathered in self._steps:
+            x = self._gather(vectors, module(x)) if gathered else module(x)
         return x
 
     def with_auxiliaries(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The output, and the logits (N, classes) of each auxiliary classifier by the path of its module."""
         check_size(x, self._smallest_input, self._architecture)
         logits: dict[str, Tensor] = {}
-        for path, module in self._steps:
+        vectors: list[Tensor] = []
+        for path, module, gathered in self._steps:
             x = module(x)
             logits |= {part: beside(x) for part, after, beside in self._beside if after == path}
+            x = self._gather(vectors, x) if gathered else x
         return x, logits
+
+    def _gather(self, vectors: list[Tensor], x: Tensor) -> Tensor:
+        """Keep what a head over all stages sees of a stage's output `x`; returns that, or after the last stage all."""
+        vectors.append(mean_and_maximum(x))
+        return torch.cat(vectors, 1) if len(vectors) == len(self._gathered) else x
+
+    def extra_repr(self) -> str:
+        # Two sections of the same layers compute different things: what is kept of one is not for the other.
+        return f"gathers {', '.join(stage.parts[-1] for stage in self._gathered)}" if self._gathered else ""
 
 
 class Network(nn.Module):
@@ -126,6 +147,7 @@ class Network(nn.Module):
         self._stages = tuple(stages)
         self.auxiliaries = tuple(auxiliaries)
         self._classifier = classifier
+        self._last_head = (type(self.head), self.head.in_features)
         if self.stages[-1].name != HEAD:
             raise ValueError(
                 f"expected the last stage to be named {HEAD!r}, got {self.stages[-1].name!r}: rename it where "
@@ -133,14 +155,11 @@ class Network(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        check_size(x, self.smallest_input, self.config.architecture)
-        for stage in self.stages:
-            x = self._run(stage, x)
-        return x
+        return self._run(self.stages[-1], self.pooled(x))
 
     def with_auxiliaries(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Logits (N, classes), and those of each auxiliary classifier by the path of its module."""
-        return Section(self, self.stages).with_auxiliaries(x)
+        return self.split(HEAD)[0].with_auxiliaries(x)
 
     def feature_maps(self, x: Tensor) -> dict[str, Tensor]:
         """The output of every stage but the head, in order and by name.
@@ -156,9 +175,12 @@ class Network(nn.Module):
     def pooled(self, x: Tensor) -> Tensor:
         """The vector that the head classifies, (N, D)."""
         check_size(x, self.smallest_input, self.config.architecture)
+        vectors = []
         for stage in self.stages[:-1]:
             x = self._run(stage, x)
-        return x
+            if self.config.head == "stages":
+                vectors.append(mean_and_maximum(x))
+        return torch.cat(vectors, 1) if vectors else x
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -182,23 +204,47 @@ class Network(nn.Module):
         """The paths of all layers that output the classes: the head, then the auxiliary classifiers' last layers."""
         return (self._classifier, *(each.classifier for each in self.auxiliaries))
 
-    def new_head(self, classes: int) -> nn.Linear:
-        """Replace the head by a fresh one of the same kind with `classes` outputs and a random start, and return it.
+    def new_head(self, classes: int, kind: HeadKind = "last") -> nn.Linear:
+        """Replace the head by a fresh one with `classes` outputs and a random start, and return it.
 
-        Auxiliary classifiers get new last layers too. Raises ValueError for less than one class.
+        It classifies the vector of the last stage, as the architecture's own head does, or with `kind` "stages" those
+        of all stages. Auxiliary classifiers get new last layers too. Raises ValueError for less than one class.
         """
         if classes < 1:
             raise ValueError(f"expected a head to have 1 output or more, got {classes}: state a number of classes")
+        own, _ = self._last_head
         for path in self.head_names:
             old = self.get_submodule(path)
             assert isinstance(old, nn.Linear)
-            new = type(old)(old.in_features, classes, device=old.weight.device, dtype=old.weight.dtype)
+            layer, width = type(old), old.in_features
+            if path == self._classifier:
+                layer, width = own if kind == "last" else nn.Linear, sum(self.head_blocks(kind))
+            new = layer(width, classes, device=old.weight.device, dtype=old.weight.dtype)
             new.train(old.training)
             parent, _, name = path.rpartition(".")
             setattr(self.get_submodule(parent), name, new)
-        self.config = replace(self.config, classes=classes)
+        self.config = replace(self.config, classes=classes, head=kind)
         self._stages = (*self.stages[:-1], replace(self.stages[-1], channels=classes))
         return self.head
+
+    def head_blocks(self, kind: HeadKind) -> tuple[int, ...]:
+        """How many features of one sort follow one another in the vectors (N, D) that a head of this kind classifies.
+
+        Over all stages these are the means and the maxima of every stage; their sum is D.
+        """
+        if kind == "last":
+            return (self._last_head[1],)
+        widths = [(stage.channels,) * (1 if stage.stride is None else 2) for stage in self.stages[:-1]]
+        return tuple(width for pair in widths for width in pair)
+
+    def before_head(self, kind: HeadKind) -> Section:
+        """All stages but the head, as a trunk from images to the vectors (N, D) that a head of this kind classifies.
+
+        For "last", the output of the last stage. For "stages", those of all stages in one pass and in their order: the
+        mean and then the maximum of each map over its pixels, and vectors as they are. Evci, Dumoulin, Larochelle and
+        Mozer 2022, "Head2Toe", arXiv 2201.03529, section 3.
+        """
+        return Section(self, self.stages[:-1], gathers=kind == "stages")
 
     @property
     def cuts(self) -> tuple[str, ...]:
@@ -209,15 +255,22 @@ class Network(nn.Module):
         """The trunk and the crown at `cut`: the stages up to and including that one, and the rest.
 
         Both share parameters with this network, and `crown(trunk(x))` is its forward pass, operation for operation.
-        Raises CutError, with the nearest name, for a cut that the network does not have.
+        Raises CutError, with the nearest name, for a cut that the network does not have, and for one between the stages
+        of a network whose head is over all of them.
         """
         if cut not in self.cuts:
             raise CutError(
                 f"expected a cut of {self.config.architecture} ({', '.join(self.cuts)}), got {cut!r}"
                 f"{did_you_mean(cut, self.cuts)}: choose one of them"
             )
-        at = self.cuts.index(cut)
-        return Section(self, self.stages[:at]), Section(self, self.stages[at:])
+        at, gathers = self.cuts.index(cut), self.config.head == "stages"
+        if gathers and 0 < at < len(self.stages) - 1:
+            raise CutError(
+                f"expected a cut before or after all stages but the head ({INPUT}, {', '.join(self.cuts[-2:])}) of a "
+                f"network whose head is over all of them, got {cut!r}: choose one of these, or give it a usual head "
+                "first, `network.new_head(classes)`"
+            )
+        return Section(self, self.stages[:at], gathers=gathers), Section(self, self.stages[at:], gathers=gathers)
 
     def layers(self) -> str:
         """Every layer with its settings, nested, as torch prints modules."""
@@ -247,6 +300,11 @@ class Network(nn.Module):
         for part in stage.parts:
             x = self.get_submodule(part)(x)
         return x
+
+
+def mean_and_maximum(x: Tensor) -> Tensor:
+    """Maps (N, C, H, W) over their pixels, all means before all maxima, (N, 2 C); vectors (N, D) as they are."""
+    return torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1) if x.ndim == 4 else x
 
 
 def check_size(x: Tensor, smallest: int, architecture: str) -> None:

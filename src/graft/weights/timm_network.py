@@ -166,7 +166,7 @@ def build_timm(config: Config, input_size: tuple[int, int, int]) -> Network:
         # It takes no size but its own.
         image = _image(model, config.channels, input_size[1:])
         forward = _watch(model, image)
-    network = TimmNetwork(config, model, forward).eval()
+    network = TimmNetwork(replace(config, head="last"), model, forward).eval()
     network.input_size = (config.channels, *input_size[1:])
     with torch.no_grad():
         found = network(image)
@@ -174,6 +174,8 @@ def build_timm(config: Config, input_size: tuple[int, int, int]) -> Network:
     expected = forward.gave[0] if forward.gave else found
     if not found.is_meta and not (found - expected).abs().max() <= TOLERANCE * expected.abs().max():
         raise _refusal(config, "whose parts, run in order, give another result than the whole")
+    if config.head == "stages":
+        network.new_head(config.classes, "stages")
     return network.train()
 
 
