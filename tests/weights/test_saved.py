@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from graft.errors import GraftError, InputError, WeightsError
 from graft.images.preprocessing import Preprocessing
 from graft.models.catalog import CATALOG, build
-from graft.models.network import Config
+from graft.models.network import Config, HeadKind
 from graft.weights.base import load_base
 from graft.weights.saved import SavedModel, class_logits, load_model, model_folder, save_model
 
@@ -20,10 +20,10 @@ CLASSES = ("ant", "bee", 'Käfer, groß | "selten"')
 FILES = ("config.json", "model.safetensors", "labels.json", "preprocessing.json", "calibration.json", "README.md")
 
 
-def made(name: str = "mobilenet_v1_025", channels: int = 3) -> SavedModel:
+def made(name: str = "mobilenet_v1_025", channels: int = 3, head: HeadKind = "last") -> SavedModel:
     torch.manual_seed(0)
     auxiliary = CATALOG[name].auxiliary
-    network = build(Config(name, len(CLASSES), channels, "tensorflow", 1e-3, auxiliary)).eval()
+    network = build(Config(name, len(CLASSES), channels, "tensorflow", 1e-3, auxiliary, head)).eval()
     preprocessing = Preprocessing(96, (0.5,) * channels, (0.25,) * channels, "letterbox", 0.9)
     return SavedModel(network, preprocessing, CLASSES, 1.5, {"base": "mobilenet_v1_025", "val": {"top1": 0.93}})
 
@@ -44,6 +44,7 @@ def change_network(folder: Path, **values: object) -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("head", ["last", "stages"])
 @pytest.mark.parametrize(
     ("name", "channels"),
     [
@@ -56,8 +57,8 @@ def change_network(folder: Path, **values: object) -> None:
         ("googlenet", 3),
     ],
 )
-def test_a_saved_model_comes_back_bit_for_bit(tmp_path, name, channels):
-    model = made(name, channels)
+def test_a_saved_model_comes_back_bit_for_bit(tmp_path, name, channels, head):
+    model = made(name, channels, head)
     save_model(tmp_path / "model", model)
     back = load_model(tmp_path / "model")
     x = torch.randn(2, channels, 32, 32)
@@ -119,9 +120,11 @@ def test_a_run_folder_and_its_model_folder_mean_the_same(folder):
 
 
 @torch.no_grad()
-def test_the_tensors_alone_are_a_base_that_knows_all_of_its_input(folder, tmp_path):
+@pytest.mark.parametrize("head", ["last", "stages"])
+def test_the_tensors_alone_are_a_base_that_knows_all_of_its_input(folder, tmp_path, head):
+    save_model(folder, made(head=head))
     path = (folder / "model.safetensors").rename(tmp_path / "elsewhere.safetensors")
-    model, base = made(), load_base(str(path))
+    model, base = made(head=head), load_base(str(path))
     x = torch.randn(1, 3, 33, 33)
     assert torch.equal(base.network(x), model.network(x))
     assert base.network.config == model.network.config
@@ -212,6 +215,9 @@ def test_labels_that_do_not_fit_the_outputs_are_refused(folder, labels):
         {"batch_norm_eps": -1.0},
         {"batch_norm_eps": "0.001"},
         {"batch_norm_eps": 10**400},
+        {"head": "all"},
+        {"head": None},
+        {"head": ["stages"]},
         {"hook": "os.system"},
     ],
     ids=lambda values: repr(values)[:40],
@@ -242,6 +248,23 @@ def test_tensors_of_another_network_are_refused(folder, tmp_path):
         save_file(other.state_dict(), folder / "model.safetensors")
         with pytest.raises(WeightsError, match=says):
             load_model(folder)
+
+
+def test_a_head_over_other_stages_than_the_configuration_says_is_refused(folder):
+    change_network(folder, head="stages")
+    with pytest.raises(WeightsError, match=r"a head over all stages in .* got one over the last stage"):
+        load_model(folder)
+    save_model(folder, made(head="stages"))
+    change_network(folder, head="last")
+    with pytest.raises(WeightsError, match=r"a head over the last stage in .* got one over all stages"):
+        load_model(folder)
+
+
+def test_a_usual_head_is_saved_as_earlier_versions_save_it(folder):
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        said = json.loads(file.metadata()["graft.network"])
+    assert said == json.loads((folder / "config.json").read_text(encoding="utf-8"))["network"]
+    assert list(said) == ["architecture", "classes", "channels", "padding", "batch_norm_eps", "auxiliary"]
 
 
 def test_preprocessing_for_other_channels_is_refused(folder):

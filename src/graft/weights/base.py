@@ -87,11 +87,22 @@ def untrained_base(base: str, *, architecture: str | None = None, seed: int = 0)
     else:
         with seeded(seed):
             started = load_base(base)
-        config, preprocessing = started.network.config, started.preprocessing
+        config, preprocessing = replace(started.network.config, head="last"), started.preprocessing
         known = resolve(config.architecture)
     with seeded(seed):
         network = known.build(config)
     return Base(base, network, preprocessing, None, has_head=False, pretrained=False)
+
+
+def with_usual_head(base: Base) -> Base:
+    """The base as a level that cuts between stages needs it: a head over all stages is replaced, in place, by a usual
+    one with a random start. Any other base is returned as it is.
+    """
+    if base.network.config.head == "last":
+        return base
+    with seeded(0):
+        base.network.new_head(base.network.config.classes)
+    return replace(base, classes=None, outputs=None, has_head=False)
 
 
 def _named(base: str) -> Architecture | None:

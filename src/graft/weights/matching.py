@@ -11,7 +11,7 @@ from torch import Tensor
 
 from graft.errors import InputError, WeightsError
 from graft.models.catalog import CATALOG
-from graft.models.network import Config, Network, state_shapes
+from graft.models.network import Config, HeadKind, Network, state_shapes
 from graft.weights.architectures import TIMM, Architecture, at_width, resolve
 from graft.weights.file import WeightFile
 from graft.weights.layouts import Layout, Rename
@@ -73,9 +73,10 @@ def _by_timms_name(name: str, file: WeightFile) -> Architecture:
 def match(tensors: dict[str, Tensor], architecture: Architecture, config: Config) -> Match:
     """The best fit of `tensors` to an architecture with the numbers of `config`, over the layouts known for it.
 
-    The number of classes, the number of input channels (gray or color) and whether there are auxiliary classifiers are
-    the checkpoint's.
+    The number of classes, the number of input channels (gray or color), whether there are auxiliary classifiers and
+    whether the head is over all stages are the checkpoint's.
     """
+    config = replace(config, head="last")
     variants = [config]
     if architecture.has_auxiliary_variant:
         variants.append(replace(config, auxiliary=not config.auxiliary))
@@ -153,7 +154,13 @@ def _fit(tensors: dict[str, Tensor], architecture: Architecture, config: Config,
     stem = next((name for name, shape in ours.items() if len(shape) == 4), "")
     channels = theirs[stem][1] if len(theirs.get(stem, ())) == 4 else config.channels
     channels = channels if channels in (1, 3) else config.channels
-    classes = _classes_of_head(theirs, ours, head)
+    width = sum(network.head_blocks("stages"))
+    over_stages = {f"{head}.weight": torch.Size((1, width)), f"{head}.bias": torch.Size((1,))}
+    heads: dict[HeadKind, int] = {
+        "last": _classes_of_head(theirs, ours, head),
+        "stages": _classes_of_head(theirs, over_stages, head),
+    }
+    kind, classes = max(heads.items(), key=lambda each: each[1])
     expected = {name: shape for name, shape in ours.items() if not _is_free(name, network)}
     if stem in expected:
         expected[stem] = torch.Size((expected[stem][0], channels, *expected[stem][2:]))
@@ -164,6 +171,7 @@ def _fit(tensors: dict[str, Tensor], architecture: Architecture, config: Config,
             channels=channels,
             classes=classes or config.classes,
             batch_norm_eps=layout.batch_norm_eps or config.batch_norm_eps,
+            head=kind,
         ),
         rename=rename,
         layout=layout.name,

@@ -22,7 +22,7 @@ from graft.errors import GraftError, InputError, WeightsError
 from graft.files import json_text, write_aside, write_json
 from graft.images.preprocessing import Preprocessing
 from graft.models.catalog import CATALOG
-from graft.models.network import Config, Network, PaddingRule
+from graft.models.network import Config, HeadKind, Network, PaddingRule
 from graft.names import plain
 from graft.weights.architectures import is_timm, resolve
 from graft.weights.file import read_weights
@@ -96,7 +96,7 @@ def save_model(folder: Path, model: SavedModel) -> None:
 
 
 def _write_files(folder: Path, model: SavedModel) -> None:
-    config = {"graft": FORMAT, "network": asdict(model.network.config), **model.facts}
+    config = {"graft": FORMAT, "network": _numbers(model.network.config), **model.facts}
     if model.outputs is not None:
         config["outputs"] = model.outputs
     tensors = {
@@ -110,6 +110,11 @@ def _write_files(folder: Path, model: SavedModel) -> None:
     write_json(folder / PREPROCESSING_FILE, model.preprocessing.to_dict())
     write_json(folder / CALIBRATION_FILE, {"temperature": model.temperature})
     write_aside(folder / CARD_FILE, lambda file: file.write(_card(model).encode()))
+
+
+def _numbers(config: Config) -> dict[str, Any]:
+    """What builds the network; of a usual head nothing is said, as in files that earlier versions saved."""
+    return {name: value for name, value in asdict(config).items() if (name, value) != ("head", "last")}
 
 
 def _put_in_place(aside: Path, folder: Path) -> None:
@@ -180,6 +185,12 @@ def load_model(folder: Path) -> SavedModel:
             f"expected a head of {network_config.classes} outputs in {folder / TENSORS_FILE}, got "
             f"{found.config.classes if found.has_head else 'none'}: restore the file that was saved with the model"
         )
+    if found.config.head != network_config.head:
+        over = {"last": "the last stage", "stages": "all stages"}
+        raise WeightsError(
+            f"expected a head over {over[network_config.head]} in {folder / TENSORS_FILE}, got one over "
+            f"{over[found.config.head]}: restore the file that was saved with the model"
+        )
     if found.config.channels != network_config.channels:
         raise WeightsError(
             f"expected weights for {network_config.channels} input channels in {folder / TENSORS_FILE}, got those for "
@@ -235,7 +246,7 @@ def _metadata(model: SavedModel) -> dict[str, str]:
         "crop_fraction": repr(preprocessing.crop_fraction),
         **names,
         "graft.classes": json.dumps(model.classes),
-        "graft.network": json.dumps(asdict(config)),
+        "graft.network": json.dumps(_numbers(config)),
         "graft.outputs": json.dumps(model.outputs),
         "graft.temperature": repr(float(model.temperature)),
     }
@@ -249,7 +260,7 @@ def _network_config(values: Any, folder: Path) -> Config:
         if not whole or config.classes < 1 or config.channels not in (1, 3):
             raise ValueError
         known = config.architecture in CATALOG or is_timm(str(config.architecture))
-        if not known or config.padding not in get_args(PaddingRule):
+        if not known or config.padding not in get_args(PaddingRule) or config.head not in get_args(HeadKind):
             raise ValueError
         if not isinstance(config.batch_norm_eps, float) or not 0 < config.batch_norm_eps < 1:
             raise ValueError
