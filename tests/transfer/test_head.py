@@ -44,6 +44,40 @@ def test_the_head_is_the_optimum_that_scikit_learn_finds(count: int, width: int,
     assert objective(head.weight, head.bias, x, labels, head.inverse_penalty) == pytest.approx(theirs, rel=1e-5)
 
 
+def test_features_of_two_blocks_count_alike_whatever_the_scale_of_their_layers() -> None:
+    x, labels = clouds(200, 30, 4)
+    louder = x * np.repeat([1, 1000], [10, 20]).astype(np.float32)
+    one, other = (fit_head(each, labels, 4, blocks=(10, 20)) for each in (x, louder))
+    assert one.inverse_penalty == other.inverse_penalty
+    ours, theirs = (each @ head.weight.T + head.bias for each, head in ((x, one), (louder, other)))
+    np.testing.assert_allclose(_log_softmax(ours), _log_softmax(theirs), atol=2e-2)
+
+
+def test_the_head_on_standardised_features_is_the_optimum_that_scikit_learn_finds() -> None:
+    linear_model = pytest.importorskip("sklearn.linear_model", reason="scikit-learn is a test dependency")
+    random = np.random.default_rng(0)
+    # Deviations from 0.6 to 1.4 of their mean: none is so small that it is held back.
+    labels = np.arange(150) % 3
+    x = random.normal(size=(3, 400))[labels] * 0.2 + random.normal(size=(150, 400))
+    x = (x * random.uniform(0.6, 1.4, 400) + 5).astype(np.float32)
+    head = fit_head(x, labels, 3, blocks=(150, 250))
+    z = ((x - x.mean(0)) / x.std(0)).astype(np.float64)
+    reference = linear_model.LogisticRegression(C=head.inverse_penalty, tol=1e-10, max_iter=20_000).fit(z, labels)
+    ours, theirs = x @ head.weight.T + head.bias, reference.decision_function(z)
+    np.testing.assert_allclose(np.exp(_log_softmax(ours)), np.exp(_log_softmax(theirs)), atol=2e-5)
+
+
+def test_a_feature_that_never_or_hardly_changes_is_not_blown_up() -> None:
+    x, labels = clouds(90, 12, 3)
+    x = (x - x.mean(0)) / x.std(0)
+    x[:, 4], x[:, 8] = 3.0, 1 + x[:, 0] * 1e-4
+    head = fit_head(x, labels, 3, blocks=(6, 6))
+    assert np.isfinite(head.weight).all()
+    assert np.abs(head.weight[:, 4]).max() < 1e-6
+    # As large as the others change, it moves the logits no more than they do.
+    assert np.abs(head.weight[:, 8]).max() < np.abs(np.delete(head.weight, [4, 8], 1)).max()
+
+
 def test_the_penalty_is_chosen_for_images_not_seen() -> None:
     x, labels = clouds(120, 300, 4)
     head = fit_head(x, labels, 4)
