@@ -1,6 +1,8 @@
 """What every level moves, what it leaves alone, and that caching changes nothing."""
 
+import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from graft.workflows.train import train
 BASE = "resnet20-12fca82f.th"
 CUTS = {
     "head": "pool",
+    "head:stages": "pool",
     "stages:1": "stage2",
     "stages:2": "stage1",
     "frozen:0.7": "stage2",
@@ -80,7 +83,7 @@ def test_a_level_moves_its_crown_at_the_rates_it_announced_and_nothing_else(
             assert moved[stage] == pytest.approx(row["learning_rate"], rel=0.02), stage
     rates = [row["learning_rate"] for row in outlook if row["learning_rate"] is not None]
     assert rates == pytest.approx([1e-4 * 0.5**behind for behind in reversed(range(len(rates)))])
-    assert bool(rates) == (level != "head")
+    assert bool(rates) == (not level.startswith("head"))
 
 
 def test_as_is_moves_nothing(shared: Path, tmp_path: Path) -> None:
@@ -145,6 +148,37 @@ def test_kept_views_come_in_turn_and_differ(shared: Path, tmp_path: Path) -> Non
         assert not torch.equal(shown[0], shown[1])
         plain, _ = crown_inputs(task, chosen.cut, "val", images, epochs=5)
         assert not torch.equal(next(plain.batches(np.arange(8), 8))[0], shown[0])
+
+
+def test_a_head_over_all_stages_is_what_its_features_give_on_either_engine(shared: Path, tmp_path: Path) -> None:
+    pytest.importorskip("openvino", reason="needs OpenVINO, the engine to compare with")
+    from graft.data.dataset import TRAIN
+    from graft.data.opening import open_dataset
+    from graft.features.engine import choose
+    from graft.training.fitting import Task, frozen_features, put_head, solve_head
+
+    base = load_base(str(shared / "weights" / "mobilenet_v1_025_imagenet.safetensors"))
+    base = replace(base, preprocessing=replace(base.preprocessing, size=96))
+    dataset = open_dataset(shared / "datasets" / "ants_bees")
+    images = dataset.splits[TRAIN].take(np.arange(0, 240, 6))
+    found = {}
+    for engine in ("torch", "openvino"):
+        task = Task.of(dataset, base, choose(engine, "float32"), Recipe())
+        features, shown = frozen_features(task, images, crops=True, kind="stages")
+        assert features.shape == (3, 40, sum(base.network.head_blocks("stages")))
+        found[engine] = features
+    np.testing.assert_allclose(found["openvino"], found["torch"], rtol=1e-3, atol=1e-3)
+    # On some rows, as a fold has them; nothing of the network changes until it is given the head.
+    assert base.network.config.head == "last"
+    rows = np.arange(0, 40, 2)
+    head = solve_head(task, features[:, rows], shown.take(rows), "stages")
+    network = copy.deepcopy(base.network)
+    put_head(network, head, "stages")
+    pixels = torch.rand(2, 3, 96, 96)
+    with torch.no_grad():
+        vectors = base.network.before_head("stages")(pixels)
+        expected = vectors @ torch.from_numpy(head.weight).T + torch.from_numpy(head.bias)
+        torch.testing.assert_close(network(pixels), expected)
 
 
 def test_the_rate_that_was_announced_is_the_one_that_is_used(letters: Path, shared: Path, tmp_path: Path) -> None:

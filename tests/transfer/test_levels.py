@@ -22,6 +22,7 @@ def network(name: str) -> Network:
     [
         ("resnet18", "as-is", "head"),
         ("resnet18", "head", "pool"),
+        ("resnet18", "head:stages", "pool"),
         ("resnet18", "stages:1", "stage3"),
         ("resnet18", "stages:4", "stem"),
         ("resnet18", "stages:5", "input"),
@@ -71,6 +72,12 @@ def test_a_level_that_is_none_is_refused_with_the_ones_there_are(level: str) -> 
         check_level(level)
 
 
+@pytest.mark.parametrize(("typed", "meant"), [("head:stage", "head:stages"), ("hed", "head"), ("stage:2", "stages")])
+def test_a_level_spelled_wrong_suggests_the_right_one(typed: str, meant: str) -> None:
+    with pytest.raises(CutError, match=f"did you mean '{meant}'"):
+        check_level(typed)
+
+
 def test_more_stages_than_there_are_is_refused_with_their_names() -> None:
     with pytest.raises(CutError, match="stem, stage1, stage2, stage3, stage4"):
         plan_level("stages:6", network("resnet18"), pretrained=True)
@@ -87,3 +94,4 @@ def test_a_head_of_fixed_codes_cannot_be_all_that_trains():
         with pytest.raises(CutError, match="lenet5_1998 has nothing to train; use --level stages:1"):
             plan_level(level, network, pretrained=True)
     assert plan_level("stages:1", network, pretrained=True).cut == "stage3"
+    assert plan_level("head:stages", network, pretrained=True).cut == "stage4"

@@ -41,7 +41,7 @@ def assert_same_tensors(one: Path, other: Path) -> None:
     assert all(torch.equal(left[name], right[name]) for name in left)
 
 
-@pytest.mark.parametrize("level", ["head", "stages:1", "frozen:0.5", "all", "scratch", "auto"])
+@pytest.mark.parametrize("level", ["head", "head:stages", "stages:1", "frozen:0.5", "all", "scratch", "auto"])
 def test_every_level_makes_a_run_that_loads_and_predicts_as_it_scored(
     level: str, cyrillic: Path, tmp_path: Path
 ) -> None:
@@ -61,6 +61,43 @@ def test_every_level_makes_a_run_that_loads_and_predicts_as_it_scored(
     assert again.scores.top1 == pytest.approx(run.test.top1, abs=1.5 / 30)
     if level not in ("scratch", "stages:1"):
         assert run.val.top1 > 0.6
+
+
+def test_a_run_with_a_head_over_all_stages_is_a_base_for_every_level(cyrillic: Path, tmp_path: Path) -> None:
+    first = train(cyrillic, "latin_letters", "head:stages", out=tmp_path / "first")
+    network = load_model(first.folder / "model").network
+    assert network.config.head == "stages" and network.head.in_features == sum(network.head_blocks("stages"))
+    same = train(cyrillic, str(first.folder), "as-is", out=tmp_path / "same")
+    assert (same.val, same.test) == (first.val, first.test)
+    assert_same_tensors(first.folder / TENSOR_FILE, same.folder / TENSOR_FILE)
+    # The trunk is the one it came from, so what is made of it is the same as well.
+    for number, level in enumerate(("head", "head:stages", "stages:1", "auto")):
+        here, there = (
+            train(cyrillic, base, level, out=tmp_path / f"{name}{number}", epochs=1)
+            for name, base in (("here", str(first.folder)), ("there", "latin_letters"))
+        )
+        assert (here.level, here.cut, here.val) == (there.level, there.cut, there.val)
+        assert_same_tensors(here.folder / TENSOR_FILE, there.folder / TENSOR_FILE)
+    scratch = train(cyrillic, str(first.folder), "scratch", out=tmp_path / "scratch", epochs=1)
+    assert load_model(scratch.folder / "model").network.config.head == "last"
+
+
+def test_an_interrupted_head_over_all_stages_comes_to_the_same_bytes(
+    cyrillic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*arguments: object, **more: object) -> None:
+        raise KeyboardInterrupt
+
+    def started(out: Path) -> graft.Run:
+        return train(cyrillic, "latin_letters", "head:stages", out=out, deterministic=True, quiet=True)
+
+    with monkeypatch.context() as stopping, pytest.raises(KeyboardInterrupt):
+        stopping.setattr("graft.training.fitting.fit_head", stop)
+        started(tmp_path / "stopped")
+    gone_on = train(tmp_path / "stopped", resume=True, quiet=True)
+    at_once = started(tmp_path / "at_once")
+    for name in ("config.json", "model.safetensors", "calibration.json"):
+        assert (gone_on.folder / "model" / name).read_bytes() == (at_once.folder / "model" / name).read_bytes(), name
 
 
 def test_frozen_layers_are_saved_as_they_came(cyrillic: Path, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ OUT_OF_MEMORY = re.compile(
 
 HELP = """Turn labelled images into a classifier, keeping as much of a pretrained network as suits them.
 
-A level says how much is kept: head, stages:K, frozen:F, all, scratch, or auto, which measures.
+A level says how much is kept: head, head:stages, stages:K, frozen:F, all, scratch, or auto, which measures.
 
 A cut is where a level splits the network: frozen before it, trained after it.
 

@@ -26,7 +26,7 @@ from graft.features.extraction import activation_bytes, extract, output_shape
 from graft.files import cache_budget, write_aside, write_json
 from graft.images.augmenting import STRENGTHS, View
 from graft.images.preprocessing import Preprocessing
-from graft.models.network import INPUT, Network, body_parameter_count, freeze
+from graft.models.network import HEAD, INPUT, HeadKind, Network, Section, body_parameter_count, freeze
 from graft.progress import NOBODY, Reporter
 from graft.seeding import seeded
 from graft.training.history import Epoch
@@ -39,7 +39,7 @@ from graft.training.recipe import Recipe, ResolvedRecipe
 from graft.training.time_budget import Budget
 from graft.transfer.class_names.matching import note_on_others
 from graft.transfer.head import HeadFit, fit_head
-from graft.transfer.levels import Plan
+from graft.transfer.levels import Plan, head_kind
 from graft.weights.base import Base
 from graft.weights.saved import Outputs, class_logits
 from graft.words import counted
@@ -120,7 +120,7 @@ def fit_level(task: Task, plan: Plan, folder: Path | None = None) -> Trained:
         if plan.level == "as-is":
             trained = _fit_nothing(task)
         elif plan.cut == task.base.network.cuts[-2]:
-            trained = _fit_head(task)
+            trained = _fit_head(task, plan)
         else:
             trained = _fit_crown(task, plan, folder)
     for name, logits in trained.logits.items():
@@ -139,7 +139,7 @@ def _fit_nothing(task: Task) -> Trained:
     splits = {name: images for name, images in task.dataset.splits.items() if name != TRAIN}
     started = time.perf_counter()
     network, outputs = task.base.network, task.base.outputs
-    found = _extract(task, network.cuts[-1], splits, "features")
+    found = _extract(task, network.split(HEAD)[0], splits, "features")
     of_base = {name: activations.values.float() for name, activations in found.items()}
     notes = (note_on_others(VAL, of_base[VAL], outputs),) if outputs is not None else ()
     logits = {name: class_logits(values, outputs).numpy() for name, values in of_base.items()}
@@ -149,22 +149,21 @@ def _fit_nothing(task: Task) -> Trained:
     return Trained(logits, labels, 1.0, skipped, seconds, 0.0, outputs=outputs, notes=notes)
 
 
-def _fit_head(task: Task) -> Trained:
-    """A new head on the frozen features of the stage before it."""
+def _fit_head(task: Task, plan: Plan) -> Trained:
+    """A new head on the frozen features of the stage before it, or of all stages."""
     started = time.perf_counter()
-    network, dataset = task.base.network, task.dataset
+    network, dataset, kind = task.base.network, task.dataset, head_kind(plan.level)
     views = {f"{TRAIN} with a crop of {fraction:.2f}": fraction for fraction in _more_crops(task)}
     images = {**dataset.splits, **dict.fromkeys(views, dataset.splits[TRAIN])}
-    found = _extract(task, network.cuts[-2], images, "features", views)
+    found = _extract(task, network.before_head(kind), images, "features", views)
     labels = {name: dataset.splits[name].labels[found[name].indices] for name in dataset.splits}
     _check_classes(dataset, labels)
     extracted = time.perf_counter()
     features = {name: activations.values.float().numpy() for name, activations in found.items()}
-    of_train = np.concatenate([features[name] for name in (TRAIN, *views)])
-    every_label = np.tile(labels[TRAIN], 1 + len(views))
+    of_train = np.stack([features[name] for name in (TRAIN, *views)])
     shown = dataset.splits[TRAIN].take(found[TRAIN].indices)
-    head = fit_head(of_train, every_label, len(dataset.classes), task.seed, 1 + len(views), shown.groups, shown.weights)
-    put_head(network, head)
+    head = solve_head(task, of_train, shown, kind)
+    put_head(network, head, kind)
     temperature = fit_temperature(head.logits, head.labels)
     logits = {name: features[name] @ head.weight.T + head.bias for name in dataset.splits if name != TRAIN}
     skipped = _skipped(dataset.splits, {name: found[name] for name in dataset.splits})
@@ -243,8 +242,7 @@ def _start_head(task: Task, plan: Plan) -> None:
         return
     features, shown = frozen_features(task, dataset.splits[TRAIN])
     _check_classes(dataset, {TRAIN: shown.labels})
-    classes = len(dataset.classes)
-    put_head(network, fit_head(features[0], shown.labels, classes, task.seed, 1, shown.groups, shown.weights))
+    put_head(network, solve_head(task, features, shown))
 
 
 def _budget(task: Task, labels: Mapping[str, np.ndarray]) -> Budget | None:
@@ -325,7 +323,7 @@ def crown_inputs(task: Task, cut: str, name: str, images: Images, epochs: int) -
         shown = images.take(readable)
         return PixelInputs(pixels, shown.labels, task.preprocessing, shown.weights), failures
     named = {name if view is None else f"{name}, view {view.number}": view for view in views}
-    found = _extract(task, cut, dict.fromkeys(named, images), f"activations of {name}", views=named)
+    found = _extract(task, trunk, dict.fromkeys(named, images), f"activations of {name}", views=named)
     first = next(iter(found.values()))
     shown = images.take(first.indices)
     views_kept = tuple(each.values for each in found.values())
@@ -352,26 +350,38 @@ def _decode(
     return np.concatenate(indices), failures, tuple(kept)
 
 
-def frozen_features(task: Task, images: Images, crops: bool = False) -> tuple[np.ndarray, Images]:
-    """What the head classifies, float32 (views, n, D), of the images that can be decoded, and those images.
+def frozen_features(
+    task: Task, images: Images, crops: bool = False, kind: HeadKind = "last"
+) -> tuple[np.ndarray, Images]:
+    """What a head of this kind classifies, float32 (views, n, D), of the images that can be decoded, and those images.
 
     There is one view, or with `crops` as many as a level of the head alone would see.
     """
     views = {f"{TRAIN} with a crop of {fraction:.2f}": fraction for fraction in (_more_crops(task) if crops else ())}
     splits = dict.fromkeys((TRAIN, *views), images)
-    found = _extract(task, task.base.network.cuts[-2], splits, "features for the head", views)
+    found = _extract(task, task.base.network.before_head(kind), splits, "features for the head", views)
     return np.stack([each.values.float().numpy() for each in found.values()]), images.take(found[TRAIN].indices)
+
+
+def solve_head(task: Task, features: np.ndarray, shown: Images, kind: HeadKind = "last") -> HeadFit:
+    """The head of this kind on features (views, n, D) of n images, for the classes that are among them, in order."""
+    views, _, width = features.shape
+    seen, labels = np.unique(shown.labels, return_inverse=True)
+    blocks = task.base.network.head_blocks(kind) if kind == "stages" else None
+    every_label = np.tile(labels, views)
+    return fit_head(
+        features.reshape(-1, width), every_label, len(seen), task.seed, views, shown.groups, shown.weights, blocks
+    )
 
 
 def _extract(
     task: Task,
-    cut: str,
+    trunk: Section,
     splits: dict[str, Images],
     step: str,
     crops: dict[str, float] | None = None,
     views: dict[str, View | None] | None = None,
 ) -> dict[str, Activations]:
-    trunk, _ = task.base.network.split(cut)
     trunk.eval()
     return extract(
         trunk, splits, task.preprocessing, task.choice, crops=crops, views=views, step=step, reporter=task.reporter
@@ -390,9 +400,9 @@ def crown_precision(crown: nn.Module, choice: Choice) -> Precision:
     return "float32" if depthwise and choice.device == "cpu" else choice.precision
 
 
-def put_head(network: Network, head: HeadFit) -> None:
-    """Give `network` a head with this weight and bias in place of the one it has."""
-    layer = network.new_head(len(head.bias))
+def put_head(network: Network, head: HeadFit, kind: HeadKind = "last") -> None:
+    """Give `network` a head of this kind with this weight and bias in place of the one it has."""
+    layer = network.new_head(len(head.bias), kind)
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(head.weight).view_as(layer.weight))
         layer.bias.copy_(torch.from_numpy(head.bias))

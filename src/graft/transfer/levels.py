@@ -3,6 +3,7 @@
 level       trunk, frozen                              crown, trained
 as-is       everything, outputs read as your classes   nothing
 head        all but the head                           a new head
+head:stages all but the head                           a new head over what every stage puts out (Head2Toe)
 stages:K    all but the last K stages                  the last K stages and a new head
 frozen:F    the first fraction F of weight layers      the rest and a new head
 all         nothing                                    everything, pretrained start, new head
@@ -17,9 +18,9 @@ from typing import Any
 from torch import nn
 
 from graft.errors import CutError, did_you_mean
-from graft.models.network import HEAD, INPUT, Network
+from graft.models.network import HEAD, INPUT, HeadKind, Network
 
-LEVELS = ("as-is", "head", "stages:K", "frozen:F", "all", "scratch", "auto")
+LEVELS = ("as-is", "head", "head:stages", "stages:K", "frozen:F", "all", "scratch", "auto")
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Plan:
 
 def check_level(level: str) -> str:
     """Return `level` if it is spelled like one. Needs no network. Raises CutError otherwise."""
-    if level in ("as-is", "head", "all", "scratch", "auto"):
+    if level in ("as-is", "head", "head:stages", "all", "scratch", "auto"):
         return level
     if re.fullmatch(r"stages:[1-9]\d*", level):
         return level
@@ -51,15 +52,21 @@ def check_level(level: str) -> str:
         return level
     raise CutError(
         f"expected a level, one of {', '.join(LEVELS)} (K from 1, F from 0 to 1), got {level!r}"
-        f"{did_you_mean(level, [name.partition(':')[0] for name in LEVELS])}: choose one of these"
+        f"{did_you_mean(level, [name.removesuffix(':K').removesuffix(':F') for name in LEVELS])}: choose one of these"
     )
+
+
+def head_kind(level: str) -> HeadKind:
+    """What the head of a level is over: the last stage, or all of them."""
+    return "stages" if level == "head:stages" else "last"
 
 
 def plan_level(level: str, network: Network, pretrained: bool) -> Plan:
     """The plan for a level: its cut in `network`, and why. Raises CutError if the network cannot serve the level."""
     check_level(level)
     chosen = _cut(level, network, pretrained)
-    if chosen.cut == network.cuts[-2] and not any(True for _ in network.head.parameters()):
+    solvable = head_kind(level) == "stages" or any(True for _ in network.head.parameters())
+    if chosen.cut == network.cuts[-2] and not solvable:
         raise CutError(
             f"expected a level that leaves something to train, got {level!r}: the head of "
             f"{network.config.architecture} has nothing to train; use --level stages:1 or --level all"

@@ -27,6 +27,7 @@ from graft.transfer.advisor import Advice, TrainingCost, apply_textbook, decide
 from graft.transfer.evidence import Evidence, gather_evidence
 from graft.transfer.levels import Plan
 from graft.transfer.race import Standing, race
+from graft.weights.base import with_usual_head
 from graft.workflows.prepare import BaseOptions, DataOptions, prepare
 
 # Images that are measured: enough to order domains and stages.
@@ -70,7 +71,8 @@ def advise(
     with reporting(reporter, quiet) as told:
         prepared = prepare(data, base, choose(engine, precision), audit=audit, seed=seed, reporter=told)
         dataset = with_validation(prepared.dataset, seed)
-        task = Task.of(dataset, prepared.start, prepared.choice, recipe or Recipe(), seed=seed, reporter=told)
+        start = with_usual_head(prepared.start)
+        task = Task.of(dataset, start, prepared.choice, recipe or Recipe(), seed=seed, reporter=told)
         return advise_on(task, with_race)
 
 

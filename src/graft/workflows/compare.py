@@ -12,13 +12,13 @@ from graft.data.dataset import TEST, TRAIN, VAL, Dataset
 from graft.data.splitting import with_validation
 from graft.errors import CutError, InputError
 from graft.features.engine import choose
-from graft.models.network import body_parameter_count
+from graft.models.network import HeadKind, body_parameter_count
 from graft.progress import Reporter, reporting
 from graft.training.fitting import Task, Trained, fit_level
 from graft.training.outlook import outlook
 from graft.training.recipe import Recipe, check_recipe
-from graft.transfer.levels import Plan, check_level, plan_level
-from graft.weights.base import Base
+from graft.transfer.levels import Plan, check_level, head_kind, plan_level
+from graft.weights.base import Base, with_usual_head
 from graft.words import counted
 from graft.workflows.comparison import SCRATCH, Comparison, Training, summarise
 from graft.workflows.prepare import BaseOptions, DataOptions, Prepared, load_start, prepare
@@ -60,7 +60,7 @@ def compare(
     with reporting(reporter, quiet) as told:
         random_only = set(levels) == {SCRATCH}
         prepared = prepare(data, base, choice, audit=audit, scratch=random_only, seed=seed, reporter=told)
-        starts = _Starts(base, None if random_only else prepared.start)
+        starts = _Starts(base, None if random_only else with_usual_head(prepared.start))
         return _compare(prepared, starts, levels, range(seed, seed + seeds), recipe, told, started)
 
 
@@ -223,13 +223,14 @@ def _check_budget(recipe: Recipe) -> None:
 
 def _check_cuts(plans: Mapping[str, Plan], architecture: str) -> None:
     """Refuse two levels that are one. Raises CutError."""
-    by_cut: dict[str, str] = {}
+    seen: dict[tuple[str, HeadKind], str] = {}
     for level, each in plans.items():
         if level == SCRATCH:
             continue
-        if each.cut in by_cut:
+        one = (each.cut, head_kind(level))
+        if one in seen:
             raise CutError(
-                f"expected levels that differ for --levels, got {by_cut[each.cut]!r} and {level!r}, which both cut "
+                f"expected levels that differ for --levels, got {seen[one]!r} and {level!r}, which both cut "
                 f"{architecture} at {each.cut!r}: leave one out"
             )
-        by_cut[each.cut] = level
+        seen[one] = level

@@ -29,7 +29,7 @@ from graft.training.outlook import outlook
 from graft.training.recipe import Recipe, check_recipe
 from graft.transfer.class_names.matching import find_outputs
 from graft.transfer.levels import Plan, check_level, plan_level
-from graft.weights.base import Base
+from graft.weights.base import Base, with_usual_head
 from graft.weights.saved import SavedModel, save_model
 from graft.words import counted
 from graft.workflows.advise import advise_on
@@ -92,8 +92,8 @@ def train(
             archive, tar shards, IDX files or `hf:owner/name`. It is only read. With `resume`, a run folder will do.
         base: The network to start from: an architecture with published weights, a file of weights, a run,
             `hf:owner/name`, `timm:NAME` or `latin_letters`.
-        level: How much of it is kept: `as-is`, `head`, `stages:K`, `frozen:F`, `all`, `scratch`, or `auto`, which
-            measures (see `graft.advise`).
+        level: How much of it is kept: `as-is`, `head`, `head:stages`, `stages:K`, `frozen:F`, `all`, `scratch`, or
+            `auto`, which measures (see `graft.advise`).
         out: The run folder, new or empty. By default `runs/<name of the data>`, numbered when taken.
         epochs: Passes over the training images, in place of the recipe's. By default what suits their number.
         batch_size: Images per batch, in place of the recipe's 32.
@@ -260,6 +260,8 @@ def _decide(
         _check_unchanged(before, dataset, digest, arguments)
     if arguments.level == "as-is":
         start = _read_in_classes(start, dataset.classes, arguments.class_map)
+    else:
+        start = with_usual_head(start)
     if sheet is not None:
         reporter.note(write_contact_sheet(sheet, dataset.splits[TRAIN], start.preprocessing, recipe, seed))
     deadline = None if arguments.time_limit is None else started + arguments.time_limit
