@@ -406,6 +406,18 @@ def test_a_size_that_the_network_cannot_take_is_refused_in_a_sentence():
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["test_resnet", "dla46_c"])
+def test_a_saved_model_with_a_head_over_all_stages_loads(tmp_path, name):
+    network = made(name, 2).eval()
+    network.new_head(2, "stages")
+    save_model(tmp_path / "model", SavedModel(network, resolve(f"timm:{name}").preprocessing, ("ant", "bee")))
+    x = torch.randn(1, 3, 64, 64)
+    back = load_model(tmp_path / "model").network
+    assert back.config == network.config
+    assert torch.equal(back(x), network(x))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["test_resnet", "dla46_c"])
 def test_a_saved_model_loads_here_and_in_timm(tmp_path, name):
     network = made(name, 2).eval()
     preprocessing = resolve(f"timm:{name}").preprocessing

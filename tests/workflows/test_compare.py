@@ -132,6 +132,13 @@ def test_an_unreadable_image_is_skipped_and_the_others_stay_paired(tmp_path: Pat
     assert not found.claims
 
 
+def test_a_head_and_one_over_all_stages_are_two_levels_at_one_cut(letters: Path) -> None:
+    found = compare(letters, "latin_letters", "head,head:stages", 1)
+    assert [(each.level, each.cut) for each in found.levels] == [("head", "stage4"), ("head:stages", "stage4")]
+    one, other = found.levels
+    assert one.trained_parameters < other.trained_parameters
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [

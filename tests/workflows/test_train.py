@@ -67,6 +67,11 @@ def test_a_run_with_a_head_over_all_stages_is_a_base_for_every_level(cyrillic: P
     first = train(cyrillic, "latin_letters", "head:stages", out=tmp_path / "first")
     network = load_model(first.folder / "model").network
     assert network.config.head == "stages" and network.head.in_features == sum(network.head_blocks("stages"))
+    images = sorted((cyrillic / "val").glob("*/*.png"))
+    predicted = graft.load(first.folder).predict(images)
+    assert np.mean([each.label == path.parent.name for each, path in zip(predicted, images, strict=True)]) == (
+        pytest.approx(first.val.top1)
+    )
     same = train(cyrillic, str(first.folder), "as-is", out=tmp_path / "same")
     assert (same.val, same.test) == (first.val, first.test)
     assert_same_tensors(first.folder / TENSOR_FILE, same.folder / TENSOR_FILE)

@@ -38,7 +38,9 @@ def compare(
     base: BaseOption = "mobilenet_v2",
     levels: Annotated[
         str,
-        typer.Option(help="Levels to compare, separated by commas: head[:stages], stages:K, frozen:F, all, scratch."),
+        typer.Option(
+            help="Levels to compare, separated by commas: head, head:stages, stages:K, frozen:F, all, scratch."
+        ),
     ] = "head,stages:2,all,scratch",
     seeds: Annotated[int, typer.Option(help="Runs of each level, each with a seed of its own.")] = 3,
     epochs: Annotated[

@@ -46,7 +46,7 @@ def train(
     ],
     base: BaseOption = "mobilenet_v2",
     level: Annotated[
-        str, typer.Option(help="as-is, head[:stages], stages:K, frozen:F, all, scratch or auto.")
+        str, typer.Option(help="as-is, head, head:stages, stages:K, frozen:F, all, scratch or auto.")
     ] = "auto",
     out: Annotated[str | None, typer.Option(help="The run folder. By default runs/<name of the data>.")] = None,
     image_size: ImageSizeOption = None,
