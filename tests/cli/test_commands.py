@@ -147,7 +147,7 @@ def test_an_option_that_does_not_exist_is_exit_code_2() -> None:
 def test_without_a_network_the_message_says_what_to_fetch_and_where_to_put_it(letters: Path, tmp_path: Path) -> None:
     # A port on this machine where nothing listens stands for no network.
     variables = {"GRAFT_CACHE": str(tmp_path), "GRAFT_WEIGHTS_URL": "http://127.0.0.1:9", "TORCH_HOME": str(tmp_path)}
-    done = graft("train", str(letters), "--out", str(tmp_path / "run"), **variables)
+    done = graft("train", str(letters), "--base", "mobilenet_v2", "--out", str(tmp_path / "run"), **variables)
     assert done.returncode == 1
     line = done.stderr.strip().splitlines()[-1]
     assert line.startswith("error: ")

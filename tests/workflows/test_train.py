@@ -288,6 +288,15 @@ def test_ants_and_bees_from_a_frozen_mobilenet(shared: Path, tmp_path: Path) -> 
     assert run.val.top1 >= 0.96
 
 
+def test_ants_and_bees_without_a_base_and_an_empty_cache(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRAFT_CACHE", str(tmp_path / "cache"))
+    run = train(shared / "datasets" / "ants_bees", level="head", out=tmp_path / "run")
+    assert run.base == "efficientnet_lite0"
+    assert run.val.top1 >= 0.93
+
+
 def test_ants_and_bees_as_imagenet_knows_them(shared: Path, tmp_path: Path) -> None:
     base, data = shared / "weights" / "mobilenet_v2_imagenet.safetensors", shared / "datasets" / "ants_bees"
     run = train(data, str(base), "as-is", out=tmp_path / "run")

@@ -28,6 +28,7 @@ from graft.cli.output import (
     say,
     summarise_skipped,
 )
+from graft.weights.packaged import DEFAULT_BASE
 from graft.words import counted
 
 
@@ -44,7 +45,7 @@ def train(
             "images, WebDataset shards, IDX files or hf:OWNER/NAME."
         ),
     ],
-    base: BaseOption = "mobilenet_v2",
+    base: BaseOption = DEFAULT_BASE,
     level: Annotated[str, typer.Option(help="as-is, head, stages:K, frozen:F, all, scratch or auto.")] = "auto",
     out: Annotated[str | None, typer.Option(help="The run folder. By default runs/<name of the data>.")] = None,
     image_size: ImageSizeOption = None,

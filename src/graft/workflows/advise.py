@@ -27,6 +27,7 @@ from graft.transfer.advisor import Advice, TrainingCost, apply_textbook, decide
 from graft.transfer.evidence import Evidence, gather_evidence
 from graft.transfer.levels import Plan
 from graft.transfer.race import Standing, race
+from graft.weights.packaged import DEFAULT_BASE
 from graft.workflows.prepare import BaseOptions, DataOptions, prepare
 
 # Images that are measured: enough to order domains and stages.
@@ -49,7 +50,7 @@ class BaseAdvice:
 
 def advise(
     data: str | Path | DataOptions,
-    base: str | BaseOptions = "mobilenet_v2",
+    base: str | BaseOptions = DEFAULT_BASE,
     *,
     recipe: Recipe | None = None,
     with_race: bool = True,

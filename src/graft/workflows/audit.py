@@ -13,6 +13,7 @@ from graft.features.engine import choose
 from graft.features.extraction import check_input_size, extract
 from graft.images.preprocessing import Preprocessing
 from graft.progress import Reporter, reporting
+from graft.weights.packaged import DEFAULT_BASE
 from graft.workflows.prepare import BaseOptions, DataOptions, Prepared, prepare
 
 # Images are enlarged so many times for the base to see them, and to this side at least, px. CIFAR-10's, of 32 px, are
@@ -22,7 +23,7 @@ ENLARGED, LEAST_SIZE = 3, 96
 
 def audit(
     data: str | Path | DataOptions,
-    base: str | BaseOptions = "mobilenet_v2",
+    base: str | BaseOptions = DEFAULT_BASE,
     *,
     with_features: bool = True,
     engine: str = "auto",

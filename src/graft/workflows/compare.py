@@ -19,6 +19,7 @@ from graft.training.outlook import outlook
 from graft.training.recipe import Recipe, check_recipe
 from graft.transfer.levels import Plan, check_level, plan_level
 from graft.weights.base import Base
+from graft.weights.packaged import DEFAULT_BASE
 from graft.words import counted
 from graft.workflows.comparison import SCRATCH, Comparison, Training, summarise
 from graft.workflows.prepare import BaseOptions, DataOptions, Prepared, load_start, prepare
@@ -28,7 +29,7 @@ DEFAULT_LEVELS = ("head", "stages:2", "all", SCRATCH)
 
 def compare(
     data: str | Path | DataOptions,
-    base: str | BaseOptions = "mobilenet_v2",
+    base: str | BaseOptions = DEFAULT_BASE,
     levels: str | Sequence[str] = DEFAULT_LEVELS,
     seeds: int = 3,
     *,

@@ -18,6 +18,7 @@ from graft.seeding import check_seed, seeded
 from graft.training.memory import check_images_fit
 from graft.weights.architectures import resolve
 from graft.weights.base import Base, load_base, untrained_base
+from graft.weights.packaged import DEFAULT_BASE
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class BaseOptions:
     side of the network's input in pixels; None for it and for `resize_mode` is what the weights were trained with.
     """
 
-    name: str = "mobilenet_v2"
+    name: str = DEFAULT_BASE
     arch: str | None = None
     classes_file: str | Path | None = None
     image_size: int | None = None
@@ -108,7 +109,7 @@ def prepare(
             dataset = replace(dataset, notes=(*dataset.notes, note))
     if not audit:
         return Prepared(dataset, start, choice, tuple(left_out(dataset)), source=str(options.path))
-    preprocessing = resolve("mobilenet_v2").preprocessing if start is None else start.preprocessing
+    preprocessing = resolve(DEFAULT_BASE).preprocessing if start is None else start.preprocessing
     looked = look_over(dataset, preprocessing, reporter)
     return Prepared(looked.dataset, start, choice, looked.findings, looked.looks, str(options.path))
 

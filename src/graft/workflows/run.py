@@ -23,6 +23,7 @@ from graft.html import escaped, table
 from graft.images.preprocessing import ResizeMode
 from graft.names import plain, restored
 from graft.training.recipe import Recipe
+from graft.weights.packaged import DEFAULT_BASE
 from graft.words import counted
 
 ARGUMENTS_FILE = "args.yaml"
@@ -124,7 +125,7 @@ class Arguments:
     """
 
     data: str
-    base: str = "mobilenet_v2"
+    base: str = DEFAULT_BASE
     level: str = "auto"
     image_size: int | None = None
     resize: ResizeMode | None = None

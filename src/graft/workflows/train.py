@@ -30,6 +30,7 @@ from graft.training.recipe import Recipe, check_recipe
 from graft.transfer.class_names.matching import find_outputs
 from graft.transfer.levels import Plan, check_level, plan_level
 from graft.weights.base import Base
+from graft.weights.packaged import DEFAULT_BASE
 from graft.weights.saved import SavedModel, save_model
 from graft.words import counted
 from graft.workflows.advise import advise_on
@@ -56,7 +57,7 @@ from graft.workflows.unseen import leakage, measure_split
 
 def train(
     data: str | Path,
-    base: str | Path = "mobilenet_v2",
+    base: str | Path = DEFAULT_BASE,
     level: str = "auto",
     *,
     out: str | Path | None = None,
@@ -91,7 +92,7 @@ def train(
         data: A folder per class (below `train/ val/ test/` or not), a manifest (CSV, TSV, JSON lines, Parquet), an
             archive, tar shards, IDX files or `hf:owner/name`. It is only read. With `resume`, a run folder will do.
         base: The network to start from: an architecture with published weights, a file of weights, a run,
-            `hf:owner/name`, `timm:NAME` or `latin_letters`.
+            `hf:owner/name`, `timm:NAME` or `latin_letters`. The default's weights come with graft.
         level: How much of it is kept: `as-is`, `head`, `stages:K`, `frozen:F`, `all`, `scratch`, or `auto`, which
             measures (see `graft.advise`).
         out: The run folder, new or empty. By default `runs/<name of the data>`, numbered when taken.
