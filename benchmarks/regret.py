@@ -23,9 +23,9 @@ from graft.data.splitting import with_validation
 from graft.evaluation.scores import wilson_interval
 from graft.features.engine import choose
 from graft.images.preprocessing import with_choices
-from graft.training.fitting import Task as TrainingTask
 from graft.training.fitting import fit_level
 from graft.training.recipe import Recipe
+from graft.training.task import Task as TrainingTask
 from graft.transfer.levels import plan_level
 from graft.weights.base import Base, load_base, untrained_base
 from graft.workflows.advise import advise_on

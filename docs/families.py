@@ -205,10 +205,11 @@ last 1 × 1 convolution of the small network has no excitation. The layers behin
         """\
 A network can grow in depth, in width and in image size, and growth in only one of them soon stops paying. Here a
 single number scales all three in fixed proportion, starting from a small network that was found by search. B7 equalled
-the best network of its time with an eighth of the parameters.""",
+the best network of its time with an eighth of the parameters. Lite0 to Lite4 of 2020 are B0 to B4 for the integer
+arithmetic of phones: ReLU6 for swish, no excitations, and both ends of the network as in B0.""",
         """\
 The scaling factors are those of the authors' code, since the paper does not print them. The momentum of batch norm up
-to B4 is that of the public checkpoints.""",
+to B4 and in Lite is that of the public checkpoints.""",
     ),
 )
 

@@ -21,7 +21,6 @@ ADVICE, SCRATCH = "advice", "scratch"
 # The levels that can be chosen without looking at the images.
 FIXED = ("head", "stages:1", "stages:2", "frozen:0.7", "frozen:0.4", "all")
 FEWEST_SEEDS = 3
-PRIOR = "what the advisor expects before the race"
 
 
 @dataclass(frozen=True)
@@ -83,17 +82,16 @@ def _outcome(task: str, rows: list[dict]) -> Outcome | None:
     )
 
 
-def page(outcomes: list[Outcome], bases: "dict[str, Base]") -> str:
+def page(outcomes: list[Outcome], bases: dict[str, dict[str, str]]) -> str:
     """The page in Markdown."""
     base = {each.task: bases[each.task.split()[-2]] for each in outcomes}
-    regrets = {level: [each.regret([base[each.task].cuts[level]]) for each in outcomes] for level in FIXED}
-    regrets[PRIOR] = [each.regret([expected_best(each, base[each.task])]) for each in outcomes]
+    regrets = {level: [each.regret([base[each.task][level]]) for each in outcomes] for level in FIXED}
     regrets["the textbook's rule"] = [each.regret(each.textbook) for each in outcomes]
     regrets["the advisor"] = [each.regret(each.advised) for each in outcomes]
     shares = [each.deciding / each.seconds for each in outcomes]
     total = sum(each.deciding for each in outcomes) / sum(each.seconds for each in outcomes)
     mine = regrets["the advisor"]
-    others = {who: mean(values) for who, values in regrets.items() if who not in ("the advisor", PRIOR)}
+    others = {who: mean(values) for who, values in regrets.items() if who != "the advisor"}
     nearest = min(others, key=lambda who: others[who])
     lines = [
         INTRODUCTION.format(tasks=len(outcomes), seeds=FEWEST_SEEDS),
@@ -103,7 +101,7 @@ def page(outcomes: list[Outcome], bases: "dict[str, Base]") -> str:
     for each in outcomes:
         cells = []
         for level in FIXED:
-            cut = base[each.task].cuts[level]
+            cut = base[each.task][level]
             value = f"{100 * each.accuracy[cut]:.1f}"
             cells.append(f"**{value}**" if cut == each.best else value)
         row = [
@@ -152,6 +150,10 @@ def page(outcomes: list[Outcome], bases: "dict[str, Base]") -> str:
 
 INTRODUCTION = """# How much of a network to keep: recorded training runs
 
+These runs were made before two changes, and are kept for what they say of cuts and of the textbook's rule: levels that
+train stages now train better ([recipe.md](recipe.md)), and the advisor now fits a few levels as they would be fitted in
+the end, where here it trained all of them for a part of their epochs.
+
 `python docs/transfer.py` writes this page from `docs/transfer_runs.jsonl`, which `benchmarks/regret.py` records. There
 are {tasks} tasks with {seeds} seeds each. A task is a set of images with a number of images per class (`all`: every
 image in the set), a base, and an image size in pixels. The seed draws the images, a fifth of which are held out for
@@ -178,13 +180,7 @@ Limits of these figures:
 
 - The best level of a task is the best of up to six means over three seeds, so its accuracy is optimistic, and every
   regret is too high. On 153 or 240 test images, one image is 0.65 or 0.42 points.
-- The gain that the advisor expects before a race (`graft.transfer.advisor.expected_gain`) was set with these runs in
-  view. It has seven constants: how much photographs lose and other images gain by training at all and by training more
-  layers, how much that varies, and how many parameters per image are too many. On other data it will do less well.
-- The length of the trials (a tenth, then two fifths of the full training) was also set with these tasks in view: with
-  trials of a fifth, the regret on one of them was 3.3 points, because a level that trains many layers is at first worse
-  than the head that it started with.
-- What the race adds to the expectation before it comes from a few tasks; another three seeds would change it.
+- What the advisor expected of levels before a race, and how long its trials were, was set with these runs in view.
 - On the photographs of ants and bees, cross-validation on the training images preferred deeper levels that the test
   images did not confirm, and vice versa: those figures hold for 153 images.
 - The seconds of training were measured while other programs ran on the same two cores, the seconds of deciding with two
@@ -192,43 +188,19 @@ Limits of these figures:
 """
 
 
-@dataclass(frozen=True)
-class Base:
-    """A base of the benchmark: the cut of every level, the fraction that each cut freezes, and the parameter count.
-
-    Fractions are of the weight layers, and both count only what is before the head.
-    """
-
-    cuts: dict[str, str]
-    frozen: dict[str, float]
-    parameters: int
-
-
-def bases() -> dict[str, Base]:
-    """The bases by name, as the advisor sees them."""
+def bases() -> dict[str, dict[str, str]]:
+    """The cut of every level, by base."""
     import torch
 
     from graft.models.catalog import build, default_config
-    from graft.models.network import parameter_count
-    from graft.transfer.advisor import frozen_fraction
     from graft.transfer.levels import plan_level
 
     found = {}
     for name in ("resnet20", "mobilenet_v1_025", "mobilenet_v2"):
         with torch.device("meta"):
             network = build(default_config(name))
-        cuts = {level: plan_level(level, network, True).cut for level in FIXED}
-        frozen = {cut: frozen_fraction(network, cut) for cut in cuts.values()}
-        found[name] = Base(cuts, frozen, parameter_count(network) - parameter_count(network.head))
+        found[name] = {level: plan_level(level, network, True).cut for level in FIXED}
     return found
-
-
-def expected_best(outcome: Outcome, base: Base) -> str:
-    """The cut that the advisor would take from its expectation before the race alone."""
-    from graft.transfer.advisor import DIFFERENT, expected_gain
-
-    similar, crowding = outcome.shift < DIFFERENT, base.parameters / outcome.images
-    return max(outcome.accuracy, key=lambda cut: expected_gain(similar, base.frozen[cut], crowding)[0])
 
 
 def main() -> None:

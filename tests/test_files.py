@@ -78,6 +78,17 @@ def test_what_is_damaged_is_removed_and_told(own_cache: Path, damage: Callable[[
     assert notes == [f"{own_cache / 'x'} was damaged and is removed: what the cache held there is computed again"]
 
 
+def test_a_folder_where_a_file_belongs_makes_way(own_cache: Path) -> None:
+    (own_cache / "x" / "y").mkdir(parents=True)
+    reporter, notes = told()
+    assert read_kept(own_cache / "x", reporter) is None
+    assert len(notes) == 1 and "is removed" in notes[0] and not (own_cache / "x").exists()
+    (own_cache / "x" / "y").mkdir(parents=True)
+    keep(own_cache / "x", CONTENT, reporter)
+    kept = read_kept(own_cache / "x", reporter)
+    assert kept is not None and bytes(kept.content) == CONTENT and len(notes) == 1
+
+
 def test_a_file_appears_only_when_it_is_complete(own_cache: Path) -> None:
     with pytest.raises(ZeroDivisionError), keeping(own_cache / "x", 0) as writer:
         writer.write(CONTENT)

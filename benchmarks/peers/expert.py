@@ -1,9 +1,9 @@
 """What a good engineer writes in an hour: features of the frozen base, computed once, then a logistic regression.
 
-    python benchmarks/peers/expert.py DATA --base FILE
+    python benchmarks/peers/expert.py DATA --base FILE [--size 128] [--split test]
 
-DATA holds train/ and val/, each a folder per class; FILE is a safetensors file of a network that torchvision has.
-Prints `{"val": {"top1", "n"}}`. Imports nothing from graft.
+DATA holds train/ and val/ (or test/), each a folder per class; FILE is a safetensors file of a network that torchvision
+or timm has. Prints `{"val": {"top1", "n"}}`, named as the split. Imports nothing from graft.
 """
 
 import argparse
@@ -32,20 +32,14 @@ class Base(NamedTuple):
 
 
 def load_base(path: Path) -> Base:
-    """Torchvision's network with the weights in `path`, whose metadata says how they were trained."""
+    """Torchvision's or timm's network with the weights in `path`, whose metadata says how they were trained."""
     with safe_open(path, "pt") as file:
         told = file.metadata() or {}
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no dict)
-    architecture = told.get("architecture", "")
-    if architecture not in torchvision.models.list_models(torchvision.models):
-        raise SystemExit(
-            f"expected a base that torchvision has, got {architecture!r}: choose a MobileNetV2 or a ResNet"
-        )
-    network = torchvision.models.get_model(architecture, weights=None)
-    head = "fc" if hasattr(network, "fc") else "classifier.1"
+    network, head = build(told)
     fit = network.load_state_dict({name: value for name, value in state.items() if not name.startswith(head)}, False)
     if fit.unexpected_keys or {name.rpartition(".")[0] for name in fit.missing_keys} != {head}:
-        raise SystemExit(f"expected the tensors of torchvision's {architecture}, got others ({fit}): give another file")
+        raise SystemExit(f"expected the tensors of {told['architecture']}, got others ({fit}): give another file")
     same = told.get("padding", "").startswith("same")
     for layer in network.modules():
         if isinstance(layer, nn.BatchNorm2d):
@@ -58,6 +52,23 @@ def load_base(path: Path) -> Base:
         for key, usual in (("mean", "0.485,0.456,0.406"), ("std", "0.229,0.224,0.225"))
     )
     return Base(network, head, int(told.get("input_size", 224)), mean, std)
+
+
+def build(told: dict[str, str]) -> tuple[nn.Module, str]:
+    """The network that the metadata of a file names, at random, and the path of its last linear layer."""
+    architecture = told.get("architecture", "")
+    if architecture in torchvision.models.list_models(torchvision.models):
+        network = torchvision.models.get_model(architecture, weights=None)
+        return network, "fc" if hasattr(network, "fc") else "classifier.1"
+    # Imported here, because most bases do not need it.
+    import timm
+    from timm.models.efficientnet import _gen_mobilenet_v1
+
+    if architecture == "mobilenet_v1":
+        return _gen_mobilenet_v1("mobilenetv1_100", channel_multiplier=float(told.get("width", 1))), "classifier"
+    if f"tf_{architecture}" in timm.list_models():
+        return timm.create_model(f"tf_{architecture}"), "classifier"
+    raise SystemExit(f"expected a base that torchvision or timm has, got {architecture!r}: choose another")
 
 
 def pad_like_tensorflow(layer: nn.Module, inputs: tuple[Tensor]) -> Tensor:
@@ -83,20 +94,24 @@ def resize_and_crop(base: Base) -> transforms.Compose:
     )
 
 
-def open_folders(data: Path, train_transform: object, val_transform: object) -> tuple[ImageFolder, ImageFolder]:
-    """DATA/train and DATA/val, with the same label for the same class."""
+def open_folders(
+    data: Path, train_transform: object, val_transform: object, split: str = "val"
+) -> tuple[ImageFolder, ImageFolder]:
+    """DATA/train and DATA/val, or another split than that, with the same label for the same class."""
     train = ImageFolder(data / "train", train_transform)
-    val = ImageFolder(data / "val", val_transform, allow_empty=True)
+    val = ImageFolder(data / split, val_transform, allow_empty=True)
     # Torchvision numbers the classes of each folder separately, which is wrong when val lacks one.
     val.samples = [(path, train.class_to_idx[val.classes[label]]) for path, label in val.samples]
     return train, val
 
 
 def arguments(description: str) -> argparse.ArgumentParser:
-    """The arguments that both scripts take."""
+    """The arguments that all scripts take."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("data", type=Path, help="a folder with train/ and val/, each a folder per class")
     parser.add_argument("--base", type=Path, required=True, help="safetensors of a network that torchvision has")
+    parser.add_argument("--size", type=int, help="side of the input in pixels, by default that of the base")
+    parser.add_argument("--split", default="val", help="the split to score: val or test")
     return parser
 
 
@@ -118,13 +133,14 @@ def main() -> None:
     given = arguments("Features once, then a logistic regression.").parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     base = load_base(given.base)
+    base = base._replace(size=given.size or base.size)
     base.network.set_submodule(base.head, nn.Identity())
     network = base.network.eval().to(device)
     transform = resize_and_crop(base)
-    train, val = open_folders(given.data, transform, transform)
+    train, val = open_folders(given.data, transform, transform, given.split)
     classifier = LogisticRegression(max_iter=1000).fit(*features(network, train, device))
     top1 = classifier.score(*features(network, val, device))
-    print(json.dumps({"val": {"top1": float(top1), "n": len(val)}}))
+    print(json.dumps({given.split: {"top1": float(top1), "n": len(val)}}))
 
 
 if __name__ == "__main__":

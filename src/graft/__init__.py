@@ -1,6 +1,6 @@
 """graft: how much of a pretrained CNN to keep, measured, and no more work than that.
 
-    run = graft.train("photos/", base="mobilenet_v2")
+    run = graft.train("photos/")
     classifier = graft.load("runs/photos")
     classifier.predict(["a.jpg"])
 

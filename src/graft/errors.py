@@ -50,10 +50,11 @@ class FetchError(GraftError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """The user stopped the work; the command `go_on` goes on with it."""
+    """The user stopped the work; the command `go_on` goes on with it, if anything can."""
 
-    def __init__(self, go_on: str) -> None:
-        super().__init__(f"stopped; `{go_on}` goes on with it")
+    def __init__(self, go_on: str | None) -> None:
+        nothing = "stopped before the run was begun: there is nothing to resume, so run the same command again"
+        super().__init__(nothing if go_on is None else f"stopped; `{go_on}` goes on with it")
 
 
 def did_you_mean(word: str, known: Iterable[str], most: int = 1) -> str:

@@ -136,6 +136,11 @@ def remove_abandoned(folder: Path) -> None:
                 remove(unfinished)
 
 
+def unfinished_below(folder: Path) -> list[Path]:
+    """Files and folders that were being written aside in a folder or below it, by processes under way or gone."""
+    return list(folder.rglob(".*.partial"))
+
+
 def remove(path: Path) -> None:
     """Take a file or folder of the cache away, if that can be done."""
     with suppress(OSError):
@@ -156,6 +161,8 @@ def read_kept(path: Path, reporter: Reporter) -> Kept | None:
     All of it is read once, to compare the digest: at 5 GB a second where it is in memory, else as fast as the disk.
     """
     try:
+        if path.is_dir():
+            raise ValueError("no file")
         with path.open("rb") as file:
             kept = _checked(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
     except OSError:
@@ -204,6 +211,8 @@ def keeping(path: Path, expected_bytes: int) -> Iterator[KeptWriter]:
     Raises OSError.
     """
     make_room(expected_bytes)
+    if path.is_dir():
+        remove(path)
     with opened_aside(path) as file:
         yield KeptWriter(file)
 

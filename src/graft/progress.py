@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from graft.given import truth
 from graft.names import readable
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def reporting(reporter: Reporter | None = None, quiet: bool = False) -> Iterator
     On a terminal and in a notebook steps are progress bars with the time left; elsewhere only notes and tables are
     written. With `quiet` nothing is. All of it is written as `graft.names` says.
     """
-    if reporter is not None or quiet:
+    if truth(quiet, "--quiet") or reporter is not None:
         yield reporter or Reporter()
         return
     from rich.console import Console

@@ -3,16 +3,15 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from graft.errors import InputError
+from graft.given import whole_number
 
 # Small enough that numpy and torch take it, and what is derived from it: a seed of every epoch.
 LARGEST_SEED = 2**32 - 1
 
 
-def check_seed(seed: int) -> None:
-    """Raise InputError for a seed that is negative or too large."""
-    if not 0 <= seed <= LARGEST_SEED:
-        raise InputError(f"expected a whole number from 0 to {LARGEST_SEED:,} for --seed, got {seed:,}: choose another")
+def check_seed(seed: int) -> int:
+    """`seed` as Python's own number. Raises InputError for one that is negative or too large, and for anything else."""
+    return whole_number(seed, "--seed", 0, LARGEST_SEED, "choose another")
 
 
 @contextmanager

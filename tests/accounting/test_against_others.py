@@ -20,7 +20,7 @@ NETWORKS = (
     *("lenet5", "alexnet", "alexnet_2012", "vgg11_lrn", "vgg11_bn", "vgg16_c"),
     *("googlenet", "googlenet_2014", "inception_v3", "inception_v4", "inception_resnet_v2"),
     *("plain18", "resnet18", "resnet50", "resnet20", "preact_resnet18", "preact_resnet20", "densenet121", "xception"),
-    *("mobilenet_v1_025", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0"),
+    *("mobilenet_v1_025", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0", "efficientnet_lite0"),
 )
 
 

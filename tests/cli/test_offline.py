@@ -18,12 +18,14 @@ def guard(event, arguments):
 
 sys.addaudithook(guard)
 from graft.cli.app import main
-data, run = sys.argv[1:]
+data, few, run = sys.argv[1:]
 for words in (
     ["train", data, "--base", "latin_letters", "--level", "stages:1", "--epochs", "1", "--out", run],
     ["predict", run, data],
     ["evaluate", run, data],
     ["audit", data, "--base", "latin_letters"],
+    # Without --base, from weights that are installed with graft.
+    ["train", few, "--level", "head", "--out", f"{run}_from_default"],
 ):
     sys.argv = ["graft", *words, "--json", "--quiet"]
     try:
@@ -35,10 +37,12 @@ for words in (
 
 def test_local_files_need_no_network_and_nothing_is_written_elsewhere(tmp_path: Path) -> None:
     write_images(tmp_path / "letters")
+    for letter in ("Ж", "Ф"):
+        shutil.copytree(tmp_path / "letters" / "train" / letter, tmp_path / "few" / letter)
     (tmp_path / "home").mkdir()
     before = sorted((tmp_path / "letters").rglob("*"))
     traced = ["strace", "-f", "-e", "trace=socket,connect", "-o", str(tmp_path / "trace")]
-    command = [sys.executable, "-c", GUARDED, str(tmp_path / "letters"), str(tmp_path / "run")]
+    command = [sys.executable, "-c", GUARDED, *(str(tmp_path / name) for name in ("letters", "few", "run"))]
     done = subprocess.run(
         [*(traced if shutil.which("strace") else []), *command],
         env={**os.environ, "HOME": str(tmp_path / "home"), "GRAFT_CACHE": str(tmp_path / "cache")},
@@ -54,4 +58,7 @@ def test_local_files_need_no_network_and_nothing_is_written_elsewhere(tmp_path: 
         assert "AF_INET" not in (tmp_path / "trace").read_text()
     assert not list((tmp_path / "home").rglob("*"))
     assert sorted((tmp_path / "letters").rglob("*")) == before
-    assert {path.name for path in tmp_path.iterdir()} - {"trace"} == {"letters", "home", "run", "cache"}
+    assert {path.name for path in tmp_path.iterdir()} - {"trace"} == {
+        *("letters", "few", "home", "cache"),
+        *("run", "run_from_default"),
+    }

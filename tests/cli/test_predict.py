@@ -141,6 +141,25 @@ def test_names_on_stdin_end_in_nul_where_asked(run: str, letters: Path, tmp_path
     assert row["path"].endswith(r"/two\x0alines\xff.png") and row["label"]
 
 
+def test_names_that_end_in_nul_are_told_of_where_newlines_are_expected(run: str, letters: Path) -> None:
+    names = b"\0".join(os.fsencode(letters / name) for name in ("00.png", "01.png"))
+    done = in_a_process(run, "-", "--format", "jsonl", stdin=names + b"\0\n" + os.fsencode(letters / "02.png"))
+    assert done.returncode == 0 and b"add -0" in done.stderr
+    first, second = map(json.loads, done.stdout.splitlines())
+    assert "NUL" in first["error"] and second["label"]
+    assert in_a_process(run, "-", stdin=names).returncode == 1
+
+
+def test_nothing_is_written_among_the_images(predict, letters: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = sorted(letters.iterdir())
+    for out in (letters / "out.csv", letters / "below" / "out.csv"):
+        code, _, errors = predict(letters, "--out", out)
+        assert code == 2 and "expected --out outside the images" in errors
+    monkeypatch.chdir(letters)
+    assert predict(".", "--out", "out.csv")[0] == 2
+    assert sorted(letters.iterdir()) == before
+
+
 def test_nothing_on_stdin_is_no_failure(run: str) -> None:
     done = in_a_process(run, "-", "--format", "jsonl")
     assert (done.returncode, done.stdout) == (0, b"")

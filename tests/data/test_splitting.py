@@ -153,7 +153,7 @@ def test_a_single_image_stays_in_train_and_is_noted() -> None:
     [
         (("a",), {"all": [0, 0, 0]}, "two classes or more, got only 'a'"),
         (("a", "b"), {"train": [0, 0]}, "two classes or more, got only 'a'"),
-        (("a", "b"), {"all": [0, 1]}, "two images or more"),
+        (("a", "b"), {"all": [0, 1]}, "two images or more .* got only one image of each class"),
         (("a", "b"), {"val": [0, 1]}, "images to train on in data, got 2 in 'val'"),
         (("a", "b"), {"train": [], "val": [0]}, "images to train on"),
     ],

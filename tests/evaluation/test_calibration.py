@@ -1,9 +1,15 @@
 """Temperature scaling against a search of the whole grid."""
 
+import math
+
 import numpy as np
 import pytest
 
-from graft.evaluation.calibration import HIGHEST, LOWEST, fit_temperature, softmax
+from graft.evaluation.calibration import EXPECTED_DEVIATION, HIGHEST, LOWEST, fit_temperature, softmax
+
+
+def prior(temperature: float) -> float:
+    return math.log(temperature) ** 2 / (2 * EXPECTED_DEVIATION**2)
 
 
 def log_loss(logits: np.ndarray, labels: np.ndarray, temperature: float) -> float:
@@ -19,13 +25,31 @@ def drawn(seed: int, temperature: float, count: int = 300) -> tuple[np.ndarray, 
 
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 2.5, 8.0])
-def test_the_fit_is_the_best_of_a_fine_grid(temperature: float) -> None:
-    logits, labels = drawn(0, temperature)
+@pytest.mark.parametrize("count", [5, 300])
+def test_the_fit_is_the_best_of_a_fine_grid(temperature: float, count: int) -> None:
+    logits, labels = drawn(0, temperature, count)
     fitted = fit_temperature(logits, labels)
     grid = np.geomspace(LOWEST, HIGHEST, 2000)
-    losses = [log_loss(logits, labels, value) for value in grid]
+    losses = [count * log_loss(logits, labels, value) + prior(value) for value in grid]
     assert fitted == pytest.approx(grid[int(np.argmin(losses))], rel=0.005)
-    assert log_loss(logits, labels, fitted) <= min(losses) + 1e-12
+    assert count * log_loss(logits, labels, fitted) + prior(fitted) <= min(losses) + 1e-9
+
+
+def test_a_dozen_images_that_are_all_right_do_not_make_every_answer_certain() -> None:
+    labels = np.arange(12) % 3
+    logits = 4.0 * np.eye(3)[labels]
+    fitted = fit_temperature(logits, labels)
+    # Their likelihood alone is the higher the lower the temperature is.
+    assert log_loss(logits, labels, LOWEST) < log_loss(logits, labels, fitted)
+    assert 0.6 < fitted < 1.0
+
+
+@pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])
+def test_of_a_thousand_images_the_likeliest_temperature_is_found(temperature: float) -> None:
+    logits, labels = drawn(3, temperature, 1000)
+    grid = np.geomspace(LOWEST, HIGHEST, 4000)
+    likeliest = grid[int(np.argmin([log_loss(logits, labels, value) for value in grid]))]
+    assert fit_temperature(logits, labels) == pytest.approx(likeliest, rel=0.025)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 2.0])
@@ -38,9 +62,12 @@ def test_without_images_nothing_changes() -> None:
 
 
 def test_what_the_images_do_not_decide_stays_within_bounds() -> None:
-    logits = np.array([[5.0, 0.0], [0.0, 5.0]])
-    assert fit_temperature(logits, np.array([0, 1])) == LOWEST
-    assert fit_temperature(logits, np.array([1, 0])) == HIGHEST
+    # Enough images to outweigh what is expected of a temperature.
+    count = 50_000
+    logits = np.tile([[0.02, 0.0], [0.0, 0.02]], (count // 2, 1))
+    assert fit_temperature(logits, np.tile([0, 1], count // 2)) == LOWEST
+    logits = np.tile([[5.0, 0.0], [0.0, 5.0]], (count // 2, 1))
+    assert fit_temperature(logits, np.tile([1, 0], count // 2)) == HIGHEST
 
 
 def test_softmax_of_large_logits() -> None:

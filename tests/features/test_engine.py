@@ -56,6 +56,13 @@ def test_unknown_words_are_named(asked: str, precision: str, came: str) -> None:
         choose(asked, precision)
 
 
+@pytest.mark.parametrize("threads", [0, -1, 10**6, 10**30, True, "2", 2.0])
+def test_a_number_of_threads_that_is_none_or_far_beyond_the_cores_is_refused(threads: object) -> None:
+    with pytest.raises(InputError, match=r"expected a whole number from 1 to .* for --threads"):
+        choose("torch", threads=threads, deterministic=True)  # type: ignore[arg-type]
+    assert choose("torch", threads=64, deterministic=True).threads == 64
+
+
 def test_the_engine_chosen_is_the_one_opened() -> None:
     trunk, _ = make_network("resnet20").split("stem")
     assert type(open_engine(TORCH, trunk, COLOUR)).__name__ == "TorchEngine"

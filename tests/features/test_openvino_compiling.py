@@ -145,7 +145,7 @@ def test_a_network_that_the_converter_fails_on_is_refused() -> None:
             return torch.linalg.qr(x)[0]
 
     trunk = relu_trunk()
-    trunk._steps.append(("orthogonal", Orthogonal()))
+    trunk._steps.append(("orthogonal", Orthogonal(), False))
     with pytest.raises(GraftError, match=r"a conversion that failed \(.*\): use --engine torch"):
         OpenVINOEngine(trunk, COLOUR, "float32")
 

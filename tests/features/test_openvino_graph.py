@@ -29,7 +29,7 @@ RECORDED = (
     *("lenet5", "alexnet_2012", "alexnet", "vgg11_lrn", "vgg11_bn", "googlenet_2014", "googlenet", "inception_v3"),
     *("inception_v4", "inception_resnet_v2", "plain18", "resnet18", "resnet50", "resnet20", "preact_resnet18"),
     *("preact_resnet20", "densenet121", "xception", "mobilenet_v1", "mobilenet_v1_025", "mobilenet_v2"),
-    *("mobilenet_v3_large", "mobilenet_v3_small", "efficientnet_b0", "efficientnet_b7"),
+    *("mobilenet_v3_large", "mobilenet_v3_small", "efficientnet_b0", "efficientnet_b7", "efficientnet_lite0"),
 )
 
 

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from graft.errors import InputError
-from graft.images.augmenting import STRENGTHS, Augmentation, View, augment, import_functional
+from graft.images.augmenting import STRENGTHS, Augmentation, View, _jitter, augment, import_functional
 from graft.images.decoding import decode
 from graft.images.preprocessing import Preprocessing
 from graft.images.resizing import mean_colour, to_square
@@ -286,6 +286,38 @@ def test_brightness_contrast_and_saturation_change_by_their_factor(name: str, me
     assert 0.67 < min(factors) < 0.78 and 1.22 < max(factors) < 1.33
 
 
+def test_jitter_is_what_the_three_adjustments_of_torchvision_come_to(photographs: list[np.ndarray]) -> None:
+    from torchvision.transforms.v2 import functional
+
+    names = ("brightness", "contrast", "saturation")
+    changes = Augmentation(**dict.fromkeys(names, 0.2))
+    # So far from black and white that theirs cuts nothing off after the first and the second.
+    for number, pixels in enumerate([waves(96, 96), *(64 + photograph // 2 for photograph in photographs)]):
+        image = to_square(pixels, COLOUR)
+        found = _jitter(image, changes, np.random.default_rng(number))
+        random = np.random.default_rng(number)
+        exact, whole = image / 255, image
+        for factor, name in zip(1 + 0.2 * random.uniform(-1, 1, 3), names, strict=True):
+            adjust = getattr(functional, f"adjust_{name}")
+            exact, whole = adjust(exact, factor), adjust(whole, factor)
+        assert (found - 255 * exact).abs().max() <= 0.51
+        assert float(found.float().mean()) == pytest.approx(float(255 * exact.mean()), abs=0.05)
+        # Whole numbers are cut off three times by theirs, and rounded once by ours.
+        assert (found.int() - whole.int()).abs().max() <= 3
+    smooth = to_square(waves(96, 96), COLOUR)
+    found = _jitter(smooth, changes, np.random.default_rng(0))
+    brightness = 1 + 0.2 * np.random.default_rng(0).uniform(-1, 1)
+    assert float(found.float().mean()) == pytest.approx(brightness * float(smooth.float().mean()), abs=0.2)
+
+
+def test_jitter_of_a_grey_image_changes_no_more_than_its_light_and_contrast() -> None:
+    grey = to_square(waves(40, 40)[:, :, :1], GREY)
+    found = _jitter(grey, Augmentation(saturation=1.0), np.random.default_rng(0))
+    assert torch.equal(found, grey) and found.shape == (1, 28, 28)
+    darker = _jitter(grey, Augmentation(brightness=0.5, contrast=0.5), np.random.default_rng(3))
+    assert darker.dtype == torch.uint8 and not torch.equal(darker, grey)
+
+
 def test_hue_turns_the_colours_and_leaves_grey() -> None:
     red = np.zeros((8, 8, 3), np.uint8)
     red[:, :, 0] = 200
@@ -299,9 +331,12 @@ def test_hue_turns_the_colours_and_leaves_grey() -> None:
 
 def test_blur_smooths_and_keeps_the_mean(photographs: list[np.ndarray]) -> None:
     plain = to_square(photographs[0], COLOUR).float()
-    blurred = augment(photographs[0], COLOUR, Augmentation(blur=1.0, blur_sigma=0.05), 3).float()
-    roughness = (blurred.diff(dim=2).abs().mean() / plain.diff(dim=2).abs().mean()).item()
-    assert roughness < 0.7 and abs(blurred.mean() - plain.mean()) < 2
+    found = []
+    for number in range(10):
+        blurred = augment(photographs[0], COLOUR, Augmentation(blur=1.0, blur_sigma=0.05), number).float()
+        found.append((blurred.diff(dim=2).abs().mean() / plain.diff(dim=2).abs().mean()).item())
+        assert abs(blurred.mean() - plain.mean()) < 2
+    assert min(found) < 0.5 and max(found) <= 1
 
 
 def test_an_erased_rectangle_has_the_mean_colour() -> None:
@@ -393,14 +428,14 @@ import sys
 import numpy as np
 from graft.images.augmenting import STRENGTHS, augment
 from graft.images.preprocessing import Preprocessing
-for strength in ("none", "light"):
+for strength in ("none", "light", "medium"):
     for fit in ("crop", "letterbox"):
         augment(np.zeros((9, 9, 3), np.uint8), Preprocessing(8, (0.5,) * 3, (0.5,) * 3, fit), STRENGTHS[strength], 0)
 print("torchvision" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
-    assert import_functional(LIGHT) is None
-    for name in ("brightness", "contrast", "saturation", "hue", "blur"):
+    assert import_functional(LIGHT) is import_functional(MEDIUM) is None
+    for name in ("hue", "blur"):
         assert import_functional(Augmentation(**{name: 0.1})) is not None
     assert import_functional(Augmentation(operations=1)) is not None

@@ -39,8 +39,9 @@ def test_the_value_is_frozen_and_hashable() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"size": 0}, "expected size to be a whole number of pixels above zero .* got 0: correct"),
+        ({"size": 0}, "expected size to be a whole number of pixels from 1 to 9,000 .* got 0: correct"),
         ({"size": -224}, "got -224"),
+        ({"size": 10**9}, "got 1000000000"),
         ({"size": 224.0}, "got 224.0"),
         ({"size": True}, "got True"),
         ({"size": "224"}, "got '224'"),

@@ -38,6 +38,8 @@ def test_a_row_states_what_the_built_network_has(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_row_agrees_with_the_reference(name, published):
+    if name not in published:
+        pytest.skip(f"the reference has no figures of {name}")
     row, theirs = entry(name), published[name]
     assert (row.params, row.macs) == (theirs["params"], theirs["macs"])
     assert list(row.input_size) == theirs["input_size"]

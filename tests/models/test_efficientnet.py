@@ -7,18 +7,24 @@ import pytest
 import torch
 from torch import nn
 
-from graft.models.blocks import round_channels
+from graft.models.blocks import SqueezeExcite, round_channels
 from graft.models.catalog import CATALOG, build, default_config
 from graft.models.efficientnet import BASELINE, LAST, SPECS, STEM, MBConv, Row, StochasticDepth, scale
+from graft.models.network import parameter_count
+from graft.weights.architectures import resolve
 
 ALPHA, BETA, GAMMA = 1.2, 1.1, 1.15
+
+
+LITE = [name for name, spec in SPECS.items() if spec.lite]
 
 
 @pytest.mark.parametrize("name", SPECS)
 def test_the_factors_come_near_to_equation_3(name):
     spec = SPECS[name]
     assert spec.width == pytest.approx(BETA**spec.phi, rel=0.05)
-    assert spec.resolution == pytest.approx(224 * GAMMA**spec.phi, rel=0.05)
+    # Lite3 and Lite4 see images that are up to a sixth smaller.
+    assert spec.resolution == pytest.approx(224 * GAMMA**spec.phi, rel=0.2 if spec.lite else 0.05)
     assert 0.86 < spec.depth / ALPHA**spec.phi < 1.05
     assert CATALOG[name].input_size == (3, spec.resolution, spec.resolution)
 
@@ -36,6 +42,9 @@ def test_multiply_adds_double_with_phi():
         ("efficientnet_b1", [16, 24, 40, 80, 112, 192, 320], [2, 3, 3, 4, 4, 5, 2]),
         ("efficientnet_b2", [16, 24, 48, 88, 120, 208, 352], [2, 3, 3, 4, 4, 5, 2]),
         ("efficientnet_b7", [32, 48, 80, 160, 224, 384, 640], [4, 7, 7, 10, 10, 13, 4]),
+        # As wide as B4, and as deep but for the first row and the last.
+        ("efficientnet_b4", [24, 32, 56, 112, 160, 272, 448], [2, 4, 4, 6, 6, 8, 2]),
+        ("efficientnet_lite4", [24, 32, 56, 112, 160, 272, 448], [1, 4, 4, 6, 6, 8, 1]),
     ],
 )
 def test_one_rule_makes_every_variant_of_the_baseline(name, channels, repeats):
@@ -47,7 +56,7 @@ def test_one_rule_makes_every_variant_of_the_baseline(name, channels, repeats):
     ]
 
 
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("name", [name for name in SPECS if name not in LITE])
 def test_scaled_channels_and_repeats_are_those_of_the_reference(name, shared):
     path = shared / "reference" / "state_dict_keys" / f"{name}.txt"
     rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
@@ -160,3 +169,46 @@ def test_weights_from_tensorflow_give_what_timm_gives(side):
     expected, got = theirs.double()(x), ours.double()(x)
     assert expected.std() > 0
     assert (got - expected).abs().max() <= 1e-5 * expected.std()
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "params"),
+    [
+        ("efficientnet_lite0", 224, 4_652_008),
+        ("efficientnet_lite1", 240, 5_416_680),
+        ("efficientnet_lite2", 260, 6_092_072),
+        ("efficientnet_lite3", 280, 8_197_096),
+        ("efficientnet_lite4", 300, 13_006_568),
+    ],
+)
+def test_lite_has_the_published_sizes_and_what_phones_compute(name, side, params):
+    with torch.device("meta"):
+        network = build(default_config(name))
+    assert (CATALOG[name].input_size, parameter_count(network)) == ((3, side, side), params)
+    kinds = {type(module) for module in network.modules()}
+    assert nn.ReLU6 in kinds
+    assert not kinds & {nn.SiLU, nn.Sigmoid, SqueezeExcite}
+    assert (network.stages[0].channels, network.head.in_features) == (32, 1280)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", LITE)
+def test_lite_is_timms_tensor_by_tensor_and_in_its_outputs(name):
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(0)
+    theirs = timm.create_model(f"tf_{name}", pretrained=False).eval()
+    for module in theirs.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            # As after training, so that a wrong epsilon shows.
+            nn.init.uniform_(module.running_mean, -0.1, 0.1)
+            nn.init.uniform_(module.running_var, 0.01, 1.0)
+    architecture = resolve(f"tf_{name}")
+    ours = architecture.build(architecture.config).eval()
+    rename = next(layout for layout in architecture.layouts if layout.name == "timm").renaming(ours)
+    tensors = {rename(key): tensor for key, tensor in theirs.state_dict().items()}
+    assert list(tensors) == list(ours.state_dict())
+    ours.load_state_dict(tensors)
+    x = torch.randn(1, 3, 97, 100)
+    assert (ours(x) - theirs(x)).abs().max() <= 1e-5 * theirs(x).std()
+    expected, got = theirs.double()(x.double()), ours.double()(x.double())
+    assert (got - expected).abs().max() <= 1e-10 * expected.std()

@@ -81,6 +81,17 @@ def test_what_cannot_be_decoded_carries_an_error_in_its_place(
     assert [prediction.path for prediction in found] == [str(path) for path in given]
 
 
+def test_what_is_no_path_of_a_file_is_one_clean_sentence(classifier: Classifier, images: list, tmp_path: Path) -> None:
+    found = classifier.predict([images[0][0], "", ".", tmp_path, "a\0b", Path("a\0b"), images[1][0]])
+    assert found[0].label and found[-1].label
+    errors = [each.error or "" for each in found[1:-1]]
+    assert all(error.count("expected") == 1 and error.count("got") == 1 for error in errors), errors
+    assert "empty" in errors[0] and "graft predict RUN FOLDER" in errors[1] == errors[2] and "NUL" in errors[3]
+    with pytest.raises(InputError, match="expected a whole number"):
+        classifier.predict(images[0][0], top="2")  # type: ignore[arg-type]
+    assert len(classifier.predict(images[0][0], top=np.int64(2))[0].top) == 2
+
+
 def test_a_long_stream_is_taken_a_group_at_a_time(classifier: Classifier, images: list) -> None:
     taken = 0
 
@@ -183,3 +194,91 @@ def test_predictions_fit_on_a_line_and_are_a_table_in_notebooks(classifier: Clas
     assert repr(found[1]).startswith("Prediction('image 1', error=")
     shown = found._repr_html_()
     assert shown.count("<tr>") == 3 and f"{found[0].probability:.1%}" in shown
+
+
+def test_an_image_of_pil_is_the_file_that_it_was_opened_from(classifier: Classifier, images: list) -> None:
+    paths = [path for path, _ in images[:6]]
+    of_paths = classifier.predict(paths)
+    found = classifier.predict([Image.open(path) for path in paths])
+    assert [each.top for each in found] == [each.top for each in of_paths]
+    assert [each.path for each in found] == [f"image {index}" for index in range(6)]
+    assert classifier.predict(Image.open(paths[0]))[0].top == classifier.predict(paths[0])[0].top
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+def test_an_image_of_pil_may_be_of_any_mode(mode: str, classifier: Classifier, images: list, tmp_path: Path) -> None:
+    image = Image.open(images[7][0]).convert("L")
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(image).astype(np.uint16) << 8)
+    elif mode != "L":
+        image = image.convert(mode)
+    image.save(tmp_path / "image.png")
+    assert classifier.predict(image)[0].top == classifier.predict(tmp_path / "image.png")[0].top
+
+
+def test_an_image_of_pil_is_turned_as_its_camera_says(classifier: Classifier, images: list, tmp_path: Path) -> None:
+    upright = Image.open(images[3][0]).convert("RGB")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise by a quarter
+    lying = upright.transpose(Image.Transpose.ROTATE_90)
+    lying.save(tmp_path / "turned.jpg", quality=100, subsampling=0, exif=exif)
+    lying.save(tmp_path / "lying.jpg", quality=100, subsampling=0)
+    of_path = classifier.predict(tmp_path / "turned.jpg")[0]
+    assert classifier.predict(Image.open(tmp_path / "turned.jpg"))[0].top == of_path.top
+    assert of_path.top != classifier.predict(tmp_path / "lying.jpg")[0].top
+    assert of_path.label == classifier.predict(upright)[0].label
+
+
+def test_stacked_arrays_are_as_many_images(classifier: Classifier, images: list) -> None:
+    stacked = np.stack([np.asarray(Image.open(path).convert("RGB")) for path, _ in images[:5]])
+    assert stacked.shape[0] == 5 and stacked.shape[3] == 3
+    found = classifier.predict(stacked)
+    assert found == classifier.predict(list(stacked)) and len(found) == 5
+    grey = stacked[:, :, :, :1]
+    assert classifier.predict(grey) == classifier.predict(list(grey))
+    # One image, whether it has an axis of channels or not.
+    assert len(classifier.predict(stacked[0])) == len(classifier.predict(stacked[0, :, :, 0])) == 1
+    assert classifier.predict(stacked[:0]) == []
+
+
+@pytest.mark.parametrize("thing", [5, 0.5, None, object()])
+def test_what_is_no_image_is_refused_in_a_sentence(thing: object, classifier: Classifier, images: list) -> None:
+    with pytest.raises(InputError, match=r"expected .*a path.*, got an? \w+: give"):
+        classifier.predict(thing)
+    found = classifier.predict([images[0][0], thing])
+    assert found[0].error is None
+    assert found[1].error is not None and found[1].error.startswith("expected a path, the bytes of a file, pixels")
+    assert type(thing).__name__ in found[1].error and "\n" not in found[1].error
+
+
+@pytest.mark.parametrize(
+    "pixels", [np.zeros((4, 4, 3)), np.zeros((4, 4, 2), np.uint8), np.zeros(4, np.uint8), np.zeros((1,) * 5, np.uint8)]
+)
+def test_other_arrays_are_refused_in_a_sentence(pixels: np.ndarray, classifier: Classifier, images: list) -> None:
+    for given in (pixels, [images[0][0], pixels]):
+        try:
+            error = classifier.predict(given)[-1].error or ""
+        except InputError as refused:
+            error = str(refused)
+        assert error.startswith("expected ") and "uint8" in error and "\n" not in error
+
+
+def test_an_image_of_pil_that_cannot_be_read_carries_an_error_in_its_place(
+    classifier: Classifier, images: list, tmp_path: Path
+) -> None:
+    cut = tmp_path / "cut.png"
+    cut.write_bytes(images[0][0].read_bytes()[:-60])
+    with Image.open(images[0][0]) as closed:
+        pass
+    with Image.open(cut) as opened:
+        found = classifier.predict([opened, closed, Image.open(images[1][0])])
+    assert [each.error is None for each in found] == [False, False, True]
+    assert all(str(each.error).startswith("expected ") for each in found[:2])
+
+
+def test_one_image_of_pil_may_be_given_many_times(classifier: Classifier, tmp_path: Path) -> None:
+    # Large and hard to compress, so that it takes a while to read.
+    pixels = np.random.default_rng(0).integers(0, 255, (900, 900, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "noise.png")
+    found = classifier.predict([Image.open(tmp_path / "noise.png")] * 40)
+    assert {each.error for each in found} == {None} and len({each.top for each in found}) == 1

@@ -18,6 +18,8 @@ from graft.workflows.letters import CYRILLIC, dejavu_fonts, render_letters
 from graft.workflows.train import train
 
 BASE = "resnet20-12fca82f.th"
+# As the weights at the end are, on images as they are.
+PLAIN = {"label_smoothing": 0.0, "augment": "none", "batch_norm": "batch", "ema_decay": 0.0, "start_share": 0.0}
 CUTS = {
     "head": "pool",
     "head:stages": "pool",
@@ -58,7 +60,7 @@ def test_a_level_moves_its_crown_at_the_rates_it_announced_and_nothing_else(
 ) -> None:
     base = str(shared / "weights" / BASE)
     # One step of Adam, whose length is the rate itself wherever there is a gradient.
-    recipe = Recipe(1, 64, 1e-4, weight_decay=0.0, schedule="constant", layer_decay=0.5)
+    recipe = Recipe(1, 64, 1e-4, weight_decay=0.0, schedule="constant", layer_decay=0.5, **PLAIN)
     run = train(letters, base, level, recipe=recipe, out=tmp_path / "run", precision="float32", image_size=32)
     start = untrained_base(base) if level == "scratch" else load_base(base)
     before, trained = start.network.state_dict(), load_model(run.folder / "model").network
@@ -84,6 +86,23 @@ def test_a_level_moves_its_crown_at_the_rates_it_announced_and_nothing_else(
     rates = [row["learning_rate"] for row in outlook if row["learning_rate"] is not None]
     assert rates == pytest.approx([1e-4 * 0.5**behind for behind in reversed(range(len(rates)))])
     assert bool(rates) == (not level.startswith("head"))
+
+
+def test_statistics_that_came_with_the_weights_are_kept_unless_those_of_batches_are_asked_for(
+    letters: Path, shared: Path, tmp_path: Path
+) -> None:
+    base = str(shared / "weights" / BASE)
+    start = load_base(base).network
+    for batch_norm, kept in ((None, True), ("batch", False)):
+        recipe = Recipe(1, batch_norm=batch_norm)
+        run = train(letters, base, "stages:1", recipe=recipe, out=tmp_path / str(batch_norm), image_size=32)
+        trained = load_model(run.folder / "model").network
+        crown = dict(trained.split(run.cut)[1].named_buffers())
+        assert len(crown) > 0
+        for name, buffer in trained.named_buffers():
+            assert torch.equal(buffer, dict(start.named_buffers())[name]) == (kept or name not in crown), name
+        assert any(not torch.equal(tensor, dict(start.named_parameters())[name])
+                   for name, tensor in trained.named_parameters() if name.startswith("layer3"))  # fmt: skip
 
 
 def test_as_is_moves_nothing(shared: Path, tmp_path: Path) -> None:
@@ -131,7 +150,8 @@ def test_kept_views_come_in_turn_and_differ(shared: Path, tmp_path: Path) -> Non
     from graft.data.dataset import TRAIN
     from graft.data.opening import open_dataset
     from graft.features.engine import choose
-    from graft.training.fitting import Task, crown_inputs
+    from graft.training.examples import crown_inputs
+    from graft.training.task import Task
     from graft.transfer.levels import plan_level
 
     base = load_base(str(shared / "weights" / BASE))
@@ -155,7 +175,9 @@ def test_a_head_over_all_stages_is_what_its_features_give_on_either_engine(share
     from graft.data.dataset import TRAIN
     from graft.data.opening import open_dataset
     from graft.features.engine import choose
-    from graft.training.fitting import Task, frozen_features, put_head, solve_head
+    from graft.training.examples import frozen_features
+    from graft.training.heads import put_head, solve_head
+    from graft.training.task import Task
 
     base = load_base(str(shared / "weights" / "mobilenet_v1_025_imagenet.safetensors"))
     base = replace(base, preprocessing=replace(base.preprocessing, size=96))
@@ -164,8 +186,8 @@ def test_a_head_over_all_stages_is_what_its_features_give_on_either_engine(share
     found = {}
     for engine in ("torch", "openvino"):
         task = Task.of(dataset, base, choose(engine, "float32"), Recipe())
-        features, shown = frozen_features(task, images, crops=True, kind="stages")
-        assert features.shape == (3, 40, sum(base.network.head_blocks("stages")))
+        features, shown = frozen_features(task, images, kind="stages")
+        assert features.shape == (1, 40, sum(base.network.head_blocks("stages")))
         found[engine] = features
     np.testing.assert_allclose(found["openvino"], found["torch"], rtol=1e-3, atol=1e-3)
     # On some rows, as a fold has them; nothing of the network changes until it is given the head.

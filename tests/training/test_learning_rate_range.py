@@ -208,7 +208,8 @@ def test_a_resumed_run_goes_on_at_the_rate_it_was_begun_with(
     (out / RATE_RANGE_FILE).write_text(json.dumps({**said, "suggested": 1.25e-4}))
     monkeypatch.setattr("graft.training.fitting.fit_crown", seen)
     train(out, resume=True)
-    assert rates == [1.25e-4]
+    # On what is trained on at first, and in the end on all.
+    assert rates == [1.25e-4, 1.25e-4]
 
 
 def test_a_rate_that_is_given_needs_no_finding(cyrillic: Path, tmp_path: Path) -> None:

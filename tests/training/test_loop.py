@@ -140,6 +140,25 @@ def test_a_training_that_was_stopped_ends_where_it_would_have_ended(
         assert torch.equal(tensor, resumed.state_dict()[name]), name
 
 
+def test_a_training_that_was_stopped_ends_in_the_same_share_of_its_start(
+    letters: tuple[PixelInputs, PixelInputs], tmp_path: Path
+) -> None:
+    recipe = replace(RECIPE, batch_norm="stored", start_share=0.4)
+    whole, resumed = network(), network()
+    fit_crown(whole.split("input")[1], *letters, recipe, seed=1)
+    checkpoint = tmp_path / "last.safetensors"
+
+    def stop(history: tuple) -> None:
+        if len(history) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit_crown(network().split("input")[1], *letters, recipe, seed=1, checkpoint=checkpoint, watcher=Watcher(stop))
+    fit_crown(resumed.split("input")[1], *letters, recipe, seed=1, checkpoint=checkpoint)
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
+
+
 def test_a_checkpoint_of_other_settings_is_refused(letters: tuple[PixelInputs, PixelInputs], tmp_path: Path) -> None:
     checkpoint = tmp_path / "last.safetensors"
     fit_crown(network().split("input")[1], *letters, Recipe(epochs=1).resolve(), checkpoint=checkpoint)
@@ -446,3 +465,81 @@ def test_bfloat16_trains_nearly_as_float32(letters: tuple[PixelInputs, PixelInpu
         assert all(tensor.dtype != torch.bfloat16 for tensor in net.state_dict().values())
     assert results["bfloat16"] == pytest.approx(results["float32"], rel=0.1)
     assert results["bfloat16"] != results["float32"]
+
+
+# In two epochs of two steps weights have moved, and statistics too.
+SHORT = replace(RECIPE, epochs=2, batch_size=32)
+
+
+def settled(letters: tuple[PixelInputs, PixelInputs]) -> Network:
+    """A network whose stored statistics are those of images, as are those that come with weights."""
+    net = network().train()
+    with torch.no_grad():
+        for _ in range(5):
+            net(next(letters[1].batches(np.arange(30), 30))[0])
+    return net.eval()
+
+
+@pytest.mark.parametrize("ema_decay", [None, 0.5])
+def test_what_is_kept_is_a_share_of_the_start_and_the_rest_of_the_end(
+    ema_decay: float | None, letters: tuple[PixelInputs, PixelInputs]
+) -> None:
+    recipe = replace(SHORT, batch_norm="stored", ema_decay=ema_decay)
+    start, ends = settled(letters).state_dict(), {}
+    for share in (0.0, 0.2):
+        net = settled(letters)
+        found = fit_crown(net.split("input")[1], *letters, replace(recipe, start_share=share), keep_last=True)
+        ends[share] = net.state_dict()
+        # The scores are those of what is kept.
+        logits = torch.from_numpy(crown_logits(net.split("input")[1], letters[1]))
+        loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(letters[1].labels))
+        assert found.history[-1].val_loss == pytest.approx(float(loss), rel=1e-5)
+    parameters = dict(network().named_parameters())
+    for name, end in ends[0.0].items():
+        kept = ends[0.2][name]
+        if name in parameters:
+            assert not torch.equal(end, start[name]), name
+            expected = 0.2 * start[name].double() + 0.8 * end.double()
+            torch.testing.assert_close(kept.double(), expected, atol=1e-7, rtol=0)
+        else:
+            assert torch.equal(kept, start[name]) and torch.equal(end, start[name]), name
+
+
+def test_a_share_of_the_start_does_not_change_what_is_trained(letters: tuple[PixelInputs, PixelInputs]) -> None:
+    recipe = replace(SHORT, batch_norm="stored")
+    losses = []
+    for share in (0.0, 0.2, 0.8):
+        crown = settled(letters).split("input")[1]
+        found = fit_crown(crown, *letters, replace(recipe, start_share=share))
+        losses.append([each.train_loss for each in found.history])
+        assert all(parameter.requires_grad for parameter in crown.parameters())
+    assert losses[0] == losses[1] == losses[2]
+
+
+def test_stored_statistics_stay_to_the_bit_and_those_of_batches_move(
+    letters: tuple[PixelInputs, PixelInputs],
+) -> None:
+    before = settled(letters).state_dict()
+    for batch_norm in ("stored", "batch"):
+        net = settled(letters)
+        fit_crown(net.split("input")[1], *letters, replace(SHORT, batch_norm=batch_norm), keep_last=True)
+        for name, buffer in net.named_buffers():
+            assert torch.equal(buffer, before[name]) == (batch_norm == "stored"), name
+        # Scales and shifts train either way.
+        assert not torch.equal(net.state_dict()["bn1.weight"], before["bn1.weight"])
+
+
+def test_with_stored_statistics_training_begins_at_the_loss_that_the_start_is_scored_with(
+    letters: tuple[PixelInputs, PixelInputs],
+) -> None:
+    train = letters[0]
+    logits = torch.from_numpy(crown_logits(settled(letters).split("input")[1], train))
+    at_start = float(torch.nn.functional.cross_entropy(logits, torch.from_numpy(train.labels)))
+    # All images in one step: the loss is that before it.
+    recipe = replace(RECIPE, epochs=1, batch_size=len(train.labels))
+    first = {}
+    for batch_norm in ("stored", "batch"):
+        crown = settled(letters).split("input")[1]
+        first[batch_norm] = fit_crown(crown, *letters, replace(recipe, batch_norm=batch_norm)).history[1].train_loss
+    assert first["stored"] == pytest.approx(at_start, rel=1e-5)
+    assert first["batch"] != pytest.approx(at_start, rel=1e-5)

@@ -73,16 +73,24 @@ def letters(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_a_diverged_run_says_so_on_stderr_in_its_result_and_in_its_report(letters: Path, tmp_path: Path) -> None:
+# Where the classifier is fitted again in the end there is nothing to choose an epoch by: none goes back to the start.
+@pytest.mark.parametrize(
+    ("refit", "said"), [(False, "training made nothing better"), (True, "the val loss ended above its start")]
+)
+def test_a_diverged_run_says_so_on_stderr_in_its_result_and_in_its_report(
+    refit: bool, said: str, letters: Path, tmp_path: Path
+) -> None:
     told: list[str] = []
     recipe = Recipe(epochs=3, learning_rate=9.9, optimizer="adamw")
-    run = train(
-        letters, "latin_letters", "all", recipe=recipe, out=tmp_path / "run", reporter=Reporter(note=told.append)
-    )
-    notes = [note for note in run.notes if note.startswith("level all: training made nothing better")]
+    reporter = Reporter(note=told.append)
+    run = train(letters, "latin_letters", "all", recipe=recipe, out=tmp_path / "run", reporter=reporter, refit=refit)
+    notes = [note for note in run.notes if note.startswith(f"level all: {said}")]
     assert len(notes) == 1 and "its peak was 9.9" in notes[0]
     assert told.count(notes[0]) == 1
-    assert "training made nothing better" in (run.folder / "report.html").read_text()
+    assert said in (run.folder / "report.html").read_text()
+
+
+def test_a_run_of_no_epochs_says_that_nothing_was_trained(letters: Path, tmp_path: Path) -> None:
     run = train(letters, "latin_letters", "all", epochs=0, out=tmp_path / "none", quiet=True)
     assert "level all: nothing was trained, as --epochs is 0: the scores are those of the start" in run.notes
 
@@ -95,14 +103,14 @@ def test_a_comparison_says_which_level_learnt_nothing(letters: Path) -> None:
 
 
 def test_what_is_not_finite_ends_in_no_file(letters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from graft.training import fitting
+    from graft.training import heads
 
     def spoiled(*arguments: object, **more: object) -> object:
         head = usual(*arguments, **more)
         return replace(head, bias=np.full_like(head.bias, np.nan))
 
-    usual = fitting.fit_head
-    monkeypatch.setattr(fitting, "fit_head", spoiled)
+    usual = heads.fit_head
+    monkeypatch.setattr(heads, "fit_head", spoiled)
     with pytest.raises(GraftError, match="expected finite scores of val at level head, got NaN or infinity in"):
         train(letters, "latin_letters", "head", out=tmp_path / "run", quiet=True)
     assert not list((tmp_path / "run").rglob("*.safetensors"))

@@ -1,7 +1,8 @@
 """Schedules, parameter groups, class weights and the settings that are refused."""
 
 import inspect
-from dataclasses import fields
+import math
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,22 @@ from PIL import Image
 
 from graft.cli.train import train as train_command
 from graft.errors import InputError
+from graft.images.augmenting import STRENGTHS
 from graft.models.catalog import build
 from graft.models.network import Config
 from graft.training.optimizer import build_optimizer, parameter_groups, stage_shares, weights_of_classes
-from graft.training.recipe import LIMITS, Recipe, check_recipe
+from graft.training.recipe import (
+    EPOCHS_PRETRAINED,
+    EPOCHS_RANDOM,
+    LIMITS,
+    MOST_EPOCHS_PRETRAINED,
+    RATED_PARAMETERS,
+    STEPS_PRETRAINED,
+    USUAL,
+    Recipe,
+    ResolvedRecipe,
+    check_recipe,
+)
 from graft.training.schedules import learning_rate_at, lenet_table, one_cycle, plateau, stale_epochs, step_decay
 from graft.workflows.letters import LATIN, dejavu_fonts, render_letters
 from graft.workflows.train import train
@@ -29,6 +42,9 @@ WHOLE = {
     "patience": "100,000",
     "views": "100,000",
 }
+
+# What a recipe may leave open and a resolved one may not.
+OPEN = set(ResolvedRecipe.__annotations__)
 
 
 def test_the_rate_climbs_to_its_peak_and_falls_to_nothing() -> None:
@@ -120,12 +136,38 @@ def test_every_optimizer_has_the_decay_that_suits_it(name: str, kind: type, deca
 
 def test_a_pretrained_start_gets_a_rate_by_its_size_and_epochs_by_its_images() -> None:
     recipe = Recipe()
-    small, large = (recipe.resolve(True, parameters=count).learning_rate for count in (250_000, 100_000_000))
-    assert (small, large) == pytest.approx((2e-3, 1e-4))
+    usual = recipe.resolve(True, parameters=RATED_PARAMETERS).learning_rate
+    assert usual == USUAL["adamw"].pretrained_rate
+    # A sixteenth of the size is twice the rate.
+    rates = [recipe.resolve(True, parameters=size).learning_rate for size in (RATED_PARAMETERS // 16, 4 * 10**8)]
+    assert rates == pytest.approx([2 * usual, usual / 2])
     epochs = [recipe.resolve(True, images=count).epochs for count in (20, 640, 5_000_000)]
     # 20 images are one step an epoch, 640 are twenty.
-    assert epochs == [30, 15, 10]
-    assert recipe.resolve(images=20).epochs == recipe.resolve().epochs == 30
+    assert epochs == [MOST_EPOCHS_PRETRAINED, math.ceil(STEPS_PRETRAINED / 20), EPOCHS_PRETRAINED]
+    assert recipe.resolve(images=20).epochs == recipe.resolve().epochs == EPOCHS_RANDOM
+
+
+def test_what_is_left_open_is_gentle_to_a_pretrained_network_and_plain_for_a_random_one() -> None:
+    pretrained, random = Recipe().resolve(True), Recipe().resolve()
+    assert (random.augment, random.label_smoothing, random.batch_norm, random.start_share) == ("none", 0.0, "batch", 0)
+    assert pretrained.augment != "none" and pretrained.label_smoothing > 0
+    assert pretrained.batch_norm == "stored" and 0 < pretrained.start_share < 1
+    # Whether flips suit the images is left to a trial, but nothing is open any more.
+    assert pretrained.flip and random.flip
+    assert not any(value is None for name, value in vars(pretrained).items() if name in OPEN)
+
+
+def test_weights_normalised_by_batches_are_not_mixed_with_those_at_the_start_unless_that_is_asked_for() -> None:
+    assert Recipe(batch_norm="batch").resolve(True).start_share == 0.0
+    assert Recipe(batch_norm="batch", start_share=0.3).resolve(True).start_share == 0.3
+
+
+def test_what_was_asked_for_stands_even_where_it_is_nothing() -> None:
+    asked = {"label_smoothing": 0.0, "start_share": 0.0, "flip": False, "augment": "none", "batch_norm": "batch"}
+    resolved = Recipe(**asked, epochs=0, weight_decay=0.0).resolve(True)
+    assert {name: getattr(resolved, name) for name in asked} == asked
+    assert (resolved.epochs, resolved.weight_decay) == (0, 0.0)
+    assert Recipe(augment="medium", flip=False).resolve(True).augmentation() == replace(STRENGTHS["medium"], flip=0.0)
 
 
 def test_balanced_weights_give_every_class_the_same_sum() -> None:
@@ -148,6 +190,8 @@ def test_balanced_weights_give_every_class_the_same_sum() -> None:
         ({"clip_grad_norm": 0.0}, ["--clip-grad-norm", "0.0"]),
         ({"accumulate_steps": 0}, ["--accumulate-steps", "0"]),
         ({"patience": 0}, ["--patience", "0"]),
+        ({"batch_norm": "store"}, ["stored or batch for --batch-norm", "'store'", "did you mean 'stored'"]),
+        ({"start_share": 1}, ["a number from 0 and below 1 for --start-share", "got 1"]),
         ({"ema_decay": 1.0}, ["--ema-decay", "1.0"]),
         ({"layer_decay": 1.5}, ["--layer-decay", "1.5"]),
         ({"learning_rate": float("nan")}, ["--lr", "nan"]),

@@ -8,7 +8,7 @@ from torch import nn
 
 from graft.models.catalog import build
 from graft.models.network import Config
-from graft.training.training_mode import drop_out, single_values_normalised
+from graft.training.training_mode import drop_out, put_in_training_mode, single_values_normalised
 
 
 @pytest.fixture
@@ -66,3 +66,11 @@ def test_dropout_leaves_out_parts_of_what_the_head_sees_in_training_only(name: s
     # Half of what is not zero anyway.
     left = [float((values != 0).float().mean()) for values in seen]
     assert left[0] < 0.7 * left[1]
+
+
+def test_stored_statistics_normalise_where_there_are_any_and_all_else_trains() -> None:
+    crown = nn.Sequential(nn.BatchNorm2d(4), nn.BatchNorm2d(4, track_running_stats=False), nn.Dropout(0.5))
+    put_in_training_mode(crown, "stored")
+    assert [module.training for module in crown] == [False, True, True]
+    put_in_training_mode(crown, "batch")
+    assert [module.training for module in crown] == [True, True, True]

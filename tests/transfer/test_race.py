@@ -1,127 +1,124 @@
-"""The race of levels."""
+"""How levels stand that were fitted and compared on images held out from them."""
 
 import numpy as np
 import pytest
 
-from graft.transfer.race import ALLOWANCE, RACE_FOLDS, SHARES, Contestant, Trial, paired_gain, race, winner
+from graft.transfer.race import TIE, Contestant, Standing, Trial, paired_gain, standings_of, winner
 
 CONTESTANTS = (
     Contestant("head", 0.0, 0.0, 1.0),
-    Contestant("stages:1", 0.02, 0.03, 10.0),
-    Contestant("stages:2", 0.04, 0.03, 20.0),
-    Contestant("all", 0.03, 0.03, 60.0),
+    Contestant("head:stages", 0.01, 0.03, 2.0),
+    Contestant("frozen:0.4", 0.02, 0.03, 60.0),
 )
 
 
-class Recorded:
-    """Trials of made-up levels: `right` of 200 held-out images, the first ones, by level; what was asked for."""
+def right(count: int, of: int = 200) -> np.ndarray:
+    """The first `count` of so many images are classified correctly."""
+    return np.arange(of) < count
 
-    def __init__(self, right: dict[str, int]) -> None:
-        self.right = right
-        self.asked: list[tuple[str, int, float]] = []
 
-    def __call__(self, level: str, fold: int, share: float) -> Trial:
-        self.asked.append((level, fold, share))
-        return Trial(np.arange(200) < self.right[level], seconds=2.0 * share)
+def trials(folds: bool = True, **counts: int) -> dict[str, Trial]:
+    """Made-up trials on 200 images held out from all, and for heads on 800 more in folds, as many of them right."""
+    found = {}
+    for level, count in counts.items():
+        level = {"stages": "head:stages", "crown": "frozen:0.4"}.get(level, level)
+        once = np.concatenate([right(count), right(4 * count, 800)]) if folds and level != "frozen:0.4" else None
+        found[level] = Trial(right(count), once, 2.0)
+    return found
+
+
+def by_level(standings: tuple[Standing, ...]) -> dict[str, Standing]:
+    return {each.level: each for each in standings}
 
 
 def test_a_level_that_is_much_better_on_held_out_images_wins() -> None:
-    fit = Recorded({"head": 120, "stages:1": 125, "stages:2": 180, "all": 124})
-    standings = race(CONTESTANTS, fit)
-    assert [each.level for each in standings] == ["head", "stages:1", "stages:2", "all"]
+    standings = standings_of(CONTESTANTS, trials(head=120, stages=125, crown=180))
+    assert [each.level for each in standings] == ["head", "head:stages", "frozen:0.4"]
     best = winner(standings)
-    assert best.level == "stages:2"
+    assert best.level == "frozen:0.4"
     assert best.gain == pytest.approx(0.3)
     # Between what was expected and what was measured.
-    assert 0.04 < best.expected < 0.3
-    assert best.whole_seconds == pytest.approx(2.0)
-    assert best.share == SHARES[-1]
+    assert 0.02 < best.expected < 0.3
+    assert best.seconds == 2.0
 
 
-def test_every_round_keeps_the_better_half_and_lengthens_the_trials() -> None:
-    fit = Recorded({"head": 120, "stages:1": 180, "stages:2": 182, "all": 100})
-    race(CONTESTANTS, fit)
-    crowns = [(level, share) for level, _, share in fit.asked if level != "head"]
-    assert {level for level, share in crowns if share == SHARES[0]} == {"stages:1", "stages:2", "all"}
-    assert {level for level, share in crowns if share == SHARES[1]} == {"stages:1", "stages:2"}
-    assert [fold for level, fold, _ in fit.asked if level == "head"] == list(range(RACE_FOLDS))
+def test_heads_are_compared_on_all_images_and_other_levels_on_those_held_out_from_every_level() -> None:
+    found = by_level(standings_of(CONTESTANTS, trials(head=120, stages=130, crown=130)))
+    assert (found["head"].n, found["head:stages"].n, found["frozen:0.4"].n) == (1000, 1000, 200)
+    assert (found["head:stages"].n_gain, found["frozen:0.4"].n_gain) == (1000, 200)
+    assert found["head:stages"].gain == pytest.approx(found["frozen:0.4"].gain) == pytest.approx(0.05)
+    # As large a gain on five times as many images is the stronger evidence.
+    assert found["head:stages"].error < 0.5 * found["frozen:0.4"].error
 
 
-def test_trials_cost_no_more_than_their_allowance() -> None:
-    fit = Recorded({"head": 120, "stages:1": 121, "stages:2": 140, "all": 150})
-    race(CONTESTANTS, fit)
-    costs = {each.level: each.cost for each in CONTESTANTS}
-    spent = sum(share * costs[level] for level, _, share in fit.asked if level != "head")
-    assert 0 < spent <= ALLOWANCE * sum(costs.values())
+def test_a_gain_that_heads_have_only_in_folds_counts() -> None:
+    found = {
+        "head": Trial(right(150), np.concatenate([right(150), right(500, 800)]), 1.0),
+        "head:stages": Trial(right(150), np.concatenate([right(150), right(600, 800)]), 1.0),
+    }
+    assert by_level(standings_of(CONTESTANTS[:2], found))["head:stages"].gain == pytest.approx(0.1)
 
 
-def test_a_level_that_was_not_entered_is_tried_before_it_can_win() -> None:
-    field = (*CONTESTANTS[:1], Contestant("stages:1", 0.005, 0.03, 10.0), *CONTESTANTS[2:])
-    fit = Recorded({"head": 120, "stages:1": 119, "stages:2": 60, "all": 60})
-    standings = race(field, fit)
-    assert ("stages:1", 0, SHARES[0]) not in fit.asked
-    assert ("stages:1", 0, SHARES[-1]) in fit.asked
+def test_heads_without_the_same_folds_are_compared_on_the_images_held_out_alone() -> None:
+    found = {"head": Trial(right(120), right(820, 1000), 1.0), "head:stages": Trial(right(130), None, 1.0)}
+    standing = by_level(standings_of(CONTESTANTS[:2], found))["head:stages"]
+    assert (standing.n_gain, standing.gain) == (200, pytest.approx(0.05))
+
+
+def test_the_measured_gain_counts_by_its_certainty_against_the_expectation() -> None:
+    standing = by_level(standings_of(CONTESTANTS, trials(head=120, crown=140)))["frozen:0.4"]
+    assert standing.gain == pytest.approx(0.1)
+    # Twenty better, none worse.
+    error = np.sqrt(20 + 1 - 200 * 0.1**2) / 200
+    assert standing.error == pytest.approx(error)
+    weights = np.array([1 / error**2, 1 / 0.03**2])
+    assert standing.expected == pytest.approx(weights @ [0.1, 0.02] / weights.sum())
+    assert standing.deviation == pytest.approx(weights.sum() ** -0.5)
+
+
+def test_a_level_that_was_not_tried_keeps_what_was_expected_and_cannot_win() -> None:
+    hopeful = (CONTESTANTS[0], Contestant("frozen:0.4", 0.2, 0.05, 60.0))
+    standings = standings_of(hopeful, trials(head=120))
+    untried = by_level(standings)["frozen:0.4"]
+    assert (untried.gain, untried.error, untried.accuracy, untried.n) == (None, None, None, 0)
+    assert (untried.expected, untried.deviation) == (0.2, 0.05)
     assert winner(standings).level == "head"
 
 
 def test_where_nothing_is_gained_the_head_stays() -> None:
-    alike = [
-        Contestant("head", 0.0, 0.0, 1.0),
-        Contestant("stages:1", -0.01, 0.02, 10.0),
-        Contestant("all", -0.05, 0.02, 60.0),
-    ]
-    fit = Recorded({"head": 190, "stages:1": 190, "all": 100})
-    standings = race(alike, fit)
+    assert winner(standings_of(CONTESTANTS, trials(head=190, stages=188, crown=150))).level == "head"
+
+
+@pytest.mark.parametrize(("more", "best"), [(0, "head"), (20, "frozen:0.4")])
+def test_a_level_of_which_a_loss_was_expected_wins_by_what_is_measured_alone(more: int, best: str) -> None:
+    doubtful = (CONTESTANTS[0], Contestant("frozen:0.4", -0.01, 0.02, 10.0))
+    assert winner(standings_of(doubtful, trials(head=150, crown=150 + more))).level == best
+
+
+def test_a_gain_that_chance_makes_of_few_images_is_drawn_to_what_was_expected() -> None:
+    doubtful = (CONTESTANTS[0], Contestant("frozen:0.4", -0.03, 0.02, 10.0))
+    # One of twenty more: a gain of five points that the expectation outweighs.
+    found = {"head": Trial(right(15, 20), None, 1.0), "frozen:0.4": Trial(right(16, 20), None, 1.0)}
+    standings = standings_of(doubtful, found)
+    assert standings[1].gain == pytest.approx(0.05)
+    assert -0.03 < standings[1].expected < 0
     assert winner(standings).level == "head"
-    # What is expected to end far below is not even tried.
-    assert not any(level == "all" for level, _, _ in fit.asked)
-    assert standings[-1].gain is None
-    assert standings[-1].expected == -0.05
 
 
-@pytest.mark.parametrize(("expected", "shares"), [(-0.01, SHARES[:1]), (0.01, (SHARES[0], *[SHARES[1]] * 2))])
-def test_what_was_expected_to_lose_and_does_is_tried_once(expected: float, shares: tuple[float, ...]) -> None:
-    field = (
-        Contestant("head", 0.0, 0.0, 1.0),
-        Contestant("stages:1", expected, 0.02, 10.0),
-        Contestant("all", -0.05, 0.02, 60.0),
-    )
-    fit = Recorded({"head": 190, "stages:1": 180, "all": 0})
-    race(field, fit)
-    assert tuple(share for level, _, share in fit.asked if level == "stages:1") == shares
+@pytest.mark.parametrize(("behind", "best"), [(0.9 * TIE, "head:stages"), (1.1 * TIE, "frozen:0.4")])
+def test_the_cheaper_of_two_that_are_as_good_wins(behind: float, best: str) -> None:
+    def standing(level: str, expected: float) -> Standing:
+        return Standing(level, 200, 0.7, 200, expected, 0.01, expected, 0.01, 1.0)
 
-
-def test_a_gain_within_its_uncertainty_does_not_unseat_the_head() -> None:
-    doubtful = [Contestant("head", 0.0, 0.0, 1.0), Contestant("stages:1", -0.01, 0.02, 10.0)]
-    # Two of two hundred more, where none were expected.
-    standings = race(doubtful, Recorded({"head": 150, "stages:1": 152}))
-    assert standings[1].gain == pytest.approx(0.01)
-    assert 0 < standings[1].expected < standings[1].deviation
-    assert winner(standings).level == "head"
-    assert winner(race(doubtful, Recorded({"head": 150, "stages:1": 170}))).level == "stages:1"
-
-
-def test_the_cheaper_of_two_that_are_as_good_wins() -> None:
-    even = [
-        Contestant("head", 0.0, 0.0, 1.0),
-        Contestant("stages:1", 0.04, 0.03, 10.0),
-        Contestant("all", 0.041, 0.03, 10.0),
-    ]
-    assert winner(race(even, Recorded({"head": 100, "stages:1": 150, "all": 150}))).level == "stages:1"
-
-
-def test_what_there_is_no_time_for_is_judged_by_what_was_expected() -> None:
-    fit = Recorded({"head": 120, "stages:1": 10, "stages:2": 10, "all": 10})
-    standings = race(CONTESTANTS, fit, out_of_time=lambda: True)
-    assert {level for level, _, _ in fit.asked} == {"head"}
-    assert winner(standings).level == "stages:2"
+    standings = [standing("head", 0.0), standing("head:stages", 0.05 - behind), standing("frozen:0.4", 0.05)]
+    assert winner(standings).level == best
 
 
 def test_a_paired_gain_counts_only_images_that_differ() -> None:
-    right = np.array([True] * 60 + [False] * 40)
+    one = np.array([True] * 60 + [False] * 40)
     other = np.array([True] * 50 + [False] * 10 + [True] * 4 + [False] * 36)
-    gain, error = paired_gain(right, other)
+    gain, error = paired_gain(one, other)
     # Ten better, four worse: a gain of six in a hundred, with a variance of (14 + 1 - 100 * 0.06^2) / 100^2.
     assert gain == pytest.approx(0.06)
     assert error == pytest.approx(np.sqrt(15 - 0.36) / 100)
-    assert paired_gain(right, right)[1] == pytest.approx(0.01)
+    assert paired_gain(one, one)[1] == pytest.approx(0.01)

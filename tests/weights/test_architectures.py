@@ -56,6 +56,8 @@ def test_efficientnets_have_the_crop_that_their_published_weights_were_measured_
     assert resolve("efficientnet_b0").preprocessing.crop_fraction == 0.875
     assert resolve("efficientnet_b3").preprocessing.crop_fraction == 0.9375
     assert resolve("efficientnet_b7").preprocessing.crop_fraction == 1.0
+    assert resolve("efficientnet_lite0").preprocessing == Preprocessing(224, (0.5,) * 3, (0.5,) * 3)
+    assert resolve("efficientnet_lite4").preprocessing.crop_fraction == 300 / 332
 
 
 def test_it_knows_where_its_weights_are_published():

@@ -211,13 +211,17 @@ def test_weights_that_are_not_finite_are_refused(tmp_path):
     ("name", "near"), [("resnet81", "resnet18"), ("mobilenetv2", "mobilenet_v2"), ("latin_leters", "latin_letters")]
 )
 def test_an_unknown_base_is_refused_with_the_nearest(name, near):
-    with pytest.raises(WeightsError, match=f"got '{name}' \\(did you mean '{near}'\\?\\)"):
+    with pytest.raises(WeightsError, match=f"got '{name}', .*\\(did you mean '{near}'\\?\\).* `graft models`"):
         load_base(name)
 
 
 def test_a_path_that_is_not_there_is_refused_without_a_guess(tmp_path):
-    with pytest.raises(WeightsError, match=r"got '.*zzz\.pth': `graft models`"):
+    with pytest.raises(WeightsError, match=r"got '.*zzz(\.pth)?', which does not exist: check the path$"):
         load_base(str(tmp_path / "zzz.pth"))
+    with pytest.raises(WeightsError, match=r"got '.*zzz(\.pth)?', which does not exist: check the path$"):
+        load_base(str(tmp_path / "zzz"))
+    with pytest.raises(WeightsError, match=r"got 'nope', which .* does not exist: check the path; `graft models`"):
+        load_base("nope")
     with pytest.raises(InputError, match="holds no"):
         load_base(str(tmp_path))
 

@@ -167,6 +167,26 @@ def test_a_corrupt_file_is_named(folder, name, content):
         load_model(folder)
 
 
+def test_a_flipped_bit_in_the_tensors_is_refused(folder):
+    path = folder / "model.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1000] ^= 1
+    path.write_bytes(data)
+    for load in (load_model, lambda folder: load_base(str(folder)), lambda folder: load_base(str(path))):
+        with pytest.raises(WeightsError, match=r"the tensors that model\.safetensors was saved with"):
+            load(folder)
+
+
+def test_tensors_saved_without_a_digest_load(folder):
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    assert len(metadata.pop("graft.digest")) == 32
+    save_file(tensors, path, metadata)
+    assert load_model(folder).classes == CLASSES
+
+
 @pytest.mark.parametrize("length", [0, 5, 100, 10_000])
 def test_truncated_tensors_are_refused(folder, length):
     path = folder / "model.safetensors"

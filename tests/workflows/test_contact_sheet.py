@@ -45,7 +45,7 @@ def tile(sheet: np.ndarray, row: int, column: int) -> np.ndarray:
 def test_the_sheet_has_eight_images_of_all_classes_in_turn_and_six_views_of_each(letters: Path, tmp_path: Path) -> None:
     min((letters / "train" / CYRILLIC[1]).iterdir()).write_bytes(b"no image")
     images, path = open_dataset(letters).splits[TRAIN], tmp_path / "plots" / "sheet.png"
-    write_contact_sheet(path, images, PREPROCESSING, Recipe(augment="light"), seed=1)
+    write_contact_sheet(path, images, PREPROCESSING, Recipe(augment="light").resolve(), seed=1)
     sheet = np.asarray(Image.open(path))
     assert sheet.shape == (GAP + 8 * (SIZE + GAP), GAP + 7 * (SIZE + GAP), 3)
     in_turn = [int(np.flatnonzero(images.labels == label)[turn]) for turn in range(4) for label in range(3)]
@@ -60,7 +60,7 @@ def test_the_sheet_has_eight_images_of_all_classes_in_turn_and_six_views_of_each
 def test_fewer_images_make_a_smaller_sheet_and_none_an_error(letters: Path, tmp_path: Path) -> None:
     images = open_dataset(letters).splits[TRAIN]
     path = tmp_path / "sheet.png"
-    said = write_contact_sheet(path, images.take(np.arange(2)), PREPROCESSING, Recipe())
+    said = write_contact_sheet(path, images.take(np.arange(2)), PREPROCESSING, Recipe().resolve())
     sheet = np.asarray(Image.open(path))
     assert sheet.shape[0] == GAP + 2 * (SIZE + GAP)
     assert "each view is the image itself" in said
@@ -68,7 +68,7 @@ def test_fewer_images_make_a_smaller_sheet_and_none_an_error(letters: Path, tmp_
     for file in (letters / "train").rglob("*.png"):
         file.write_bytes(b"no image")
     with pytest.raises(DataError, match="expected readable images for --contact-sheet"):
-        write_contact_sheet(tmp_path / "none.png", images, PREPROCESSING, Recipe())
+        write_contact_sheet(tmp_path / "none.png", images, PREPROCESSING, Recipe().resolve())
     assert not (tmp_path / "none.png").exists()
 
 

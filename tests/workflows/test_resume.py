@@ -4,15 +4,18 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from written_letters import write_letters
 
-from graft.errors import DataError, InputError, WeightsError
+import graft
+from graft.errors import DataError, GraftError, InputError, WeightsError
+from graft.files import remove
 from graft.training.recipe import Recipe
 from graft.weights.base import BUNDLED
 from graft.workflows.letters import CYRILLIC
-from graft.workflows.run import Run, read_run
+from graft.workflows.run import Run, read_arguments, read_run
 from graft.workflows.train import train
 
 
@@ -30,9 +33,20 @@ def interrupted(letters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
     out, recipe = tmp_path / "run", Recipe(schedule="step", label_smoothing=0.1)
     with monkeypatch.context() as stopping, pytest.raises(KeyboardInterrupt):
-        stopping.setattr("graft.workflows.train.fit_level", stop)
+        stopping.setattr("graft.workflows.train.measure", stop)
         train(letters, "latin_letters", "stages:1", out=out, epochs=1, seed=3, recipe=recipe, quiet=True)
     return out
+
+
+def stop_before_training(monkeypatch: pytest.MonkeyPatch, *arguments: Any, **settings: Any) -> None:
+    """Begin a run and stop it before anything is fitted."""
+
+    def stop(*arguments: object, **more: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as stopping, pytest.raises(KeyboardInterrupt):
+        stopping.setattr("graft.workflows.train._carry_out", stop)
+        train(*arguments, **settings)
 
 
 def whole(letters: Path, out: Path) -> Run:
@@ -113,3 +127,68 @@ def test_a_damaged_beginning_is_one_sentence(interrupted: Path, damage: str) -> 
     (interrupted / damage).write_bytes(b"\xff: [")
     with pytest.raises(InputError, match=r"expected"):
         train(interrupted, resume=True, quiet=True)
+
+
+def test_what_was_not_given_is_said_in_words(interrupted: Path) -> None:
+    with pytest.raises(InputError, match=r"no --patience was given"):
+        train(interrupted, recipe=Recipe(patience=3), resume=True, quiet=True)
+    with pytest.raises(InputError, match=r"--no-audit was not given; --strict was not given; no --lr was given"):
+        train(interrupted, audit=False, strict=True, learning_rate=0.01, resume=True, quiet=True)
+
+
+@pytest.mark.parametrize("gone", ["model", "model/model.safetensors", "result.json"])
+def test_a_finished_run_is_one_with_its_model(interrupted: Path, gone: str) -> None:
+    run = train(interrupted, resume=True, quiet=True)
+    was = (interrupted / "model" / "model.safetensors").read_bytes()
+    remove(interrupted / gone)
+    assert train(interrupted, resume=True, quiet=True).val == run.val
+    assert (interrupted / "model" / "model.safetensors").read_bytes() == was
+    assert graft.load(interrupted).classes == run.classes
+
+
+def test_other_images_are_refused_where_none_was_looked_at(
+    letters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"out": tmp_path / "run", "audit": False, "quiet": True}
+    stop_before_training(monkeypatch, letters, "latin_letters", "head", **settings)
+    one, other = sorted(letters.rglob("*.png"))[:2]
+    one.write_bytes(other.read_bytes())
+    with pytest.raises(DataError, match=r"expected the images, labels and splits that .*run was begun with"):
+        train(tmp_path / "run", resume=True, quiet=True)
+
+
+@pytest.mark.parametrize("name", [r"a\x41b", r"\x0a", r"caf\xe9", r"\\x41", "a\nb"])
+def test_a_run_on_data_of_any_name_is_resumed(
+    name: str, letters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, base = letters.rename(tmp_path / name), tmp_path / f"{name}.safetensors"
+    shutil.copy(BUNDLED / "latin_letters.safetensors", base)
+    stop_before_training(monkeypatch, data, base, "head", out=tmp_path / "run", quiet=True)
+    assert read_arguments(tmp_path / "run").data == str(data)
+    assert train(tmp_path / "run", resume=True, quiet=True).level == "head"
+
+
+def test_what_a_killed_process_left_unfinished_is_removed(interrupted: Path) -> None:
+    (interrupted / "checkpoints").mkdir(exist_ok=True)
+    left = [interrupted / ".report.html.0.partial", interrupted / "checkpoints" / ".last.safetensors.0.partial"]
+    for path in left:
+        path.write_text("half")
+    (interrupted / ".model.partial").mkdir()
+    train(interrupted, resume=True, quiet=True)
+    assert not list(interrupted.rglob("*.partial"))
+    # Of a finished run too.
+    left[0].write_text("half")
+    train(interrupted, resume=True, quiet=True)
+    assert not list(interrupted.rglob("*.partial"))
+
+
+def test_a_full_disk_says_how_to_go_on(interrupted: Path, limited_files) -> None:
+    with limited_files(60_000), pytest.raises(GraftError, match=r"File too large .* then `graft train --resume .*run`"):
+        train(interrupted, resume=True, quiet=True)
+    assert train(interrupted, resume=True, quiet=True).level == "stages:1"
+
+
+def test_a_run_without_a_model_yet_says_how_to_go_on(interrupted: Path, letters: Path) -> None:
+    for use in (lambda: graft.load(interrupted), lambda: graft.evaluate(interrupted, letters, quiet=True)):
+        with pytest.raises(InputError, match=r"interrupted before its model was saved: `graft train --resume .*run`"):
+            use()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,12 +16,13 @@ from safetensors.torch import load_file
 from written_letters import files, write_letters
 
 import graft
-from graft.errors import CutError, DataError, InputError
+from graft.errors import CutError, DataError, GraftError, InputError, Interrupted
 from graft.progress import Reporter
 from graft.training.recipe import Recipe
 from graft.weights.saved import load_model
 from graft.workflows.evaluate import evaluate
 from graft.workflows.letters import CYRILLIC, LATIN
+from graft.workflows.run import read_arguments
 from graft.workflows.train import train
 
 TENSOR_FILE = "model/model.safetensors"
@@ -97,7 +99,7 @@ def test_an_interrupted_head_over_all_stages_comes_to_the_same_bytes(
         return train(cyrillic, "latin_letters", "head:stages", out=out, deterministic=True, quiet=True)
 
     with monkeypatch.context() as stopping, pytest.raises(KeyboardInterrupt):
-        stopping.setattr("graft.training.fitting.fit_head", stop)
+        stopping.setattr("graft.training.heads.fit_head", stop)
         started(tmp_path / "stopped")
     gone_on = train(tmp_path / "stopped", resume=True, quiet=True)
     at_once = started(tmp_path / "at_once")
@@ -223,8 +225,9 @@ def test_a_run_folder_is_numbered_when_taken_and_refused_when_named(
     cyrillic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    names = [train(cyrillic, "latin_letters", "head").folder for _ in range(2)]
-    assert names == [Path("runs/cyrillic"), Path("runs/cyrillic-2")]
+    runs = [train(cyrillic, "latin_letters", "head") for _ in range(2)]
+    assert [run.folder for run in runs] == [tmp_path / "runs/cyrillic", tmp_path / "runs/cyrillic-2"]
+    assert [run.to_dict()["run"] for run in runs] == ["runs/cyrillic", "runs/cyrillic-2"]
     with pytest.raises(InputError, match="new or empty"):
         train(cyrillic, "latin_letters", "head", out="runs/cyrillic")
 
@@ -245,6 +248,36 @@ def test_nothing_is_written_among_the_images(cyrillic: Path, monkeypatch: pytest
         ({"batch_size": 0}, "--batch-size"),
         ({"learning_rate": 0.0}, "--lr"),
         ({"image_size": 2}, "--image-size"),
+        ({"image_size": 10**9}, "--image-size, got 1000000000"),
+        ({"image_size": "96"}, "--image-size, got '96'"),
+        ({"threads": 10**6, "deterministic": True}, "--threads, got 1000000"),
+        ({"threads": True, "deterministic": True}, "--threads, got True"),
+        ({"threads": "2", "deterministic": True}, "--threads, got '2'"),
+        ({"threads": 2}, "expected --deterministic"),
+        ({"seed": True}, "--seed, got True"),
+        ({"seed": "1"}, "--seed, got '1'"),
+        ({"seed": None}, "--seed, got None"),
+        ({"seed": 1.0}, "--seed, got 1.0"),
+        ({"time_limit": float("nan")}, "--time, got nan"),
+        ({"time_limit": float("inf")}, "--time, got inf"),
+        ({"time_limit": "soon"}, "--time, got 'soon'"),
+        ({"time_limit": True}, "--time, got True"),
+        ({"level": 3}, "--level, got 3"),
+        ({"group": 3}, "--group, got 3"),
+        ({"arch": 3}, "--arch, got 3"),
+        ({"deterministic": "yes"}, "--deterministic, got 'yes'"),
+        ({"audit": "no"}, "--audit, got 'no'"),
+        ({"refit": 1}, "--refit, got 1"),
+        ({"strict": "no"}, "--strict, got 'no'"),
+        ({"resume": "no"}, "--resume, got 'no'"),
+        ({"quiet": "no"}, "--quiet, got 'no'"),
+        ({"find_learning_rate": "no"}, "--find-lr, got 'no'"),
+        ({"recipe": Recipe(flip="no")}, "--flip, got 'no'"),
+        ({"recipe": {"epochs": 3}}, "graft.Recipe"),
+        ({"class_map": 3}, "--class-map, got 3"),
+        ({"classes_file": 3}, "--classes, got 3"),
+        ({"split_file": 3}, "--split-file, got 3"),
+        ({"contact_sheet": 3}, "--contact-sheet, got 3"),
         ({"image_size": 20}, "28 px or more for lenet5, got 20 x 20"),
         ({"resize": "stretch"}, "--resize"),
         ({"engine": "tensorrt"}, "tensorrt"),
@@ -266,6 +299,103 @@ def test_a_recipe_that_the_level_does_not_use_is_said_so(cyrillic: Path, tmp_pat
     assert not any("recipe options" in note for note in notes)
     train(cyrillic, "latin_letters", "head", recipe=Recipe(epochs=2), out=tmp_path / "b", reporter=reporter)
     assert "recipe options are ignored at --level head: no stage is trained in steps" in notes
+
+
+@pytest.mark.parametrize(("data", "base", "out"), [(3, "latin_letters", "r"), ("d", None, "r"), ("d", "b", "a\0b")])
+def test_what_is_no_path_is_refused_before_anything_is_opened(data, base, out) -> None:
+    with pytest.raises(InputError, match="expected a path or a name for"):
+        train(data, base, out=out)
+
+
+def test_numbers_of_numpy_are_numbers(cyrillic: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    run = train(
+        cyrillic,
+        "latin_letters",
+        "all",
+        out=out,
+        seed=np.int64(3),
+        threads=np.int32(1),
+        deterministic=np.True_,
+        image_size=np.int64(32),
+        epochs=np.int64(1),
+        batch_size=np.uint8(16),
+        learning_rate=np.float32(0.001),
+        time_limit=np.float64(3600),
+        recipe=Recipe(warmup=np.float64(0.2), optimizer=np.str_("adamw"), flip=np.False_),
+        quiet=True,
+    )
+    assert run.folder == out
+    asked = read_arguments(out)
+    assert asked.recipe.learning_rate == float(np.float32(0.001)) and asked.recipe.flip is False
+    assert (asked.seed, asked.threads, asked.image_size, asked.recipe.epochs) == (3, 1, 32, 1)
+
+
+def test_a_time_is_written_as_on_the_command_line(cyrillic: Path, tmp_path: Path) -> None:
+    train(cyrillic, "latin_letters", "head", out=tmp_path / "run", time_limit="10m", quiet=True)
+    assert read_arguments(tmp_path / "run").time_limit == 600.0
+
+
+def test_a_run_is_in_one_place_wherever_the_process_goes(
+    cyrillic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "begun")
+    reporter = Reporter(step=lambda *told, **more: os.chdir(tmp_path / "elsewhere"))
+    run = train(cyrillic, "latin_letters", "stages:1", out="run", epochs=1, reporter=reporter)
+    assert Path.cwd() == tmp_path / "elsewhere" and not list(Path.cwd().iterdir())
+    assert run.folder == tmp_path / "begun" / "run"
+    assert graft.load(run.folder).classes == run.classes
+
+
+def manifest(cyrillic: Path, folder: Path, below: str = "") -> Path:
+    """A copy of the letters below `folder` and a table there that lists them."""
+    shutil.copytree(cyrillic, folder / below, dirs_exist_ok=True)
+    images = sorted(path.relative_to(folder) for path in (folder / below).rglob("*.png"))
+    rows = "".join(f"{path},{path.parent.name}\n" for path in images)
+    (folder / "list.csv").write_text(f"path,label\n{rows}", encoding="utf-8")
+    return folder / "list.csv"
+
+
+@pytest.mark.parametrize("inside", ["run", f"train/{CYRILLIC[0]}/run", "train/run", "deeper/run"])
+def test_nothing_is_written_among_images_that_a_manifest_lists(inside: str, cyrillic: Path, tmp_path: Path) -> None:
+    listed = manifest(cyrillic, tmp_path / "project", "images")
+    before = files(tmp_path / "project")
+    with pytest.raises(InputError, match="outside the images"):
+        train(listed, "latin_letters", "head", out=tmp_path / "project" / "images" / inside, quiet=True)
+    assert files(tmp_path / "project") == before
+
+
+def test_a_run_may_lie_beside_a_manifest(cyrillic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = manifest(cyrillic, tmp_path / "project")
+    monkeypatch.chdir(tmp_path / "project")
+    assert train(listed, "latin_letters", "head", quiet=True).to_dict()["run"] == "runs/list"
+
+
+def test_what_cannot_be_begun_leaves_the_name_free(
+    cyrillic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device", "plan.json")
+
+    with monkeypatch.context() as failing, pytest.raises(GraftError, match=r"No space left .* plan\.json: free space"):
+        failing.setattr("graft.workflows.train.write_json", full)
+        train(cyrillic, "latin_letters", "head", out=tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("where", ["deciding.prepare", "train.write_arguments"])
+def test_stopped_before_it_was_begun_there_is_nothing_to_resume(
+    where: str, cyrillic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*arguments: object, **more: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"graft.workflows.{where}", stop)
+    with pytest.raises(Interrupted, match="there is nothing to resume"):
+        train(cyrillic, "latin_letters", "head", out=tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()
 
 
 KILLED = """
@@ -328,6 +458,15 @@ def test_ants_and_bees_from_a_frozen_mobilenet(shared: Path, tmp_path: Path) -> 
     assert run.images == 398
     assert run.val.n == 153
     assert run.val.top1 >= 0.96
+
+
+def test_ants_and_bees_without_a_base_and_an_empty_cache(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRAFT_CACHE", str(tmp_path / "cache"))
+    run = train(shared / "datasets" / "ants_bees", level="head", out=tmp_path / "run")
+    assert run.base == "efficientnet_lite0"
+    assert run.val.top1 >= 0.93
 
 
 def test_ants_and_bees_as_imagenet_knows_them(shared: Path, tmp_path: Path) -> None:

@@ -8,12 +8,13 @@ from written_letters import write_letters
 
 from graft.workflows.evaluate import evaluate
 from graft.workflows.letters import CYRILLIC
+from graft.workflows.run import was_refitted
 from graft.workflows.train import train
 
 
 def test_images_that_were_trained_on_are_counted_apart_by_their_content(tmp_path: Path) -> None:
     data = write_letters(tmp_path / "letters", CYRILLIC[:3], 10)
-    run = train(data, "latin_letters", "head", out=tmp_path / "run", quiet=True)
+    run = train(data, "latin_letters", "head", out=tmp_path / "run", quiet=True, refit=False)
     # Other names, another place: the content is the same.
     shutil.copytree(data, tmp_path / "copied")
     for path in (tmp_path / "copied").rglob("*.png"):
@@ -28,6 +29,18 @@ def test_images_that_were_trained_on_are_counted_apart_by_their_content(tmp_path
         assert found.to_dict()["top1"] == found.scores.top1
     unseen = evaluate(run.folder, tmp_path / "new", quiet=True)
     assert unseen.scores is not None and unseen.scores.n == 12 and unseen.seen is None
+
+
+def test_after_a_refit_val_counts_as_trained_on(tmp_path: Path) -> None:
+    data = write_letters(tmp_path / "letters", CYRILLIC[:3], 10)
+    run = train(data, "latin_letters", "head", out=tmp_path / "run", quiet=True)
+    assert run.val.n and was_refitted(run.folder)
+    for model in (run.folder, run.folder / "model"):
+        found = evaluate(model, data, quiet=True)
+        assert found.scores is None and found.seen is not None and found.seen.n == 30
+        assert len(found.trained_on) == 30
+        assert found.to_dict()["top1"] is None
+        assert found.notes[-1].endswith("nothing is measured")
 
 
 def test_with_none_unseen_nothing_is_measured(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from written_letters import write_letters
 
 import graft
@@ -11,7 +12,7 @@ from graft.workflows.run import Accuracy
 
 def test_results_fit_on_a_line(tmp_path: Path) -> None:
     data = write_letters(tmp_path / "letters", CYRILLIC[:3], 8)
-    run = graft.train(data, "latin_letters", "head", out=tmp_path / "run", quiet=True)
+    run = graft.train(data, "latin_letters", "head", out=tmp_path / "run", refit=False, quiet=True)
     found = (run, graft.evaluate(run.folder, data, quiet=True), graft.audit(data, "latin_letters", quiet=True))
     for value in found:
         assert "\n" not in repr(value) and len(repr(value).replace(str(tmp_path), "")) < 200, value
@@ -19,6 +20,37 @@ def test_results_fit_on_a_line(tmp_path: Path) -> None:
     assert repr(Accuracy(148 / 153, (0.92588, 0.98601), 153)) == (
         "Accuracy(top1=0.967, top1_ci95=(0.926, 0.986), n=153)"
     )
+
+
+def test_two_audits_of_the_same_images_are_equal(tmp_path: Path) -> None:
+    data = write_letters(tmp_path / "letters", CYRILLIC[:3], 8)
+    one, other = (graft.audit(data, "latin_letters", quiet=True) for _ in range(2))
+    assert one == other and hash(one) == hash(other)
+    next(data.rglob("*.png")).write_bytes(b"no image")
+    assert graft.audit(data, "latin_letters", quiet=True) != one
+
+
+@pytest.mark.parametrize(
+    ("call", "word"),
+    [
+        (lambda data: graft.audit(data, with_features="no"), "with_features, got 'no'"),
+        (lambda data: graft.audit(data, seed="1"), "--seed, got '1'"),
+        (lambda data: graft.audit(3), "the images, got 3"),
+        (lambda data: graft.advise(data, with_race=1), "--race, got 1"),
+        (lambda data: graft.advise(data, graft.BaseOptions(image_size="96")), "--image-size, got '96'"),
+        (lambda data: graft.advise(graft.DataOptions(data, group=3)), "--group, got 3"),
+        (lambda data: graft.compare(data, seeds=True), "--seeds, got True"),
+        (lambda data: graft.compare(data, levels=3), "--levels, got 3"),
+        (lambda data: graft.compare(data, audit="no"), "--audit, got 'no'"),
+        (lambda data: graft.evaluate(3, data), "RUN, got 3"),
+        (lambda data: graft.evaluate("latin_letters", data, split=3), "--split, got 3"),
+        (lambda data: graft.load(3), "RUN, got 3"),
+        (lambda data: graft.create("resnet20", classes="3"), "classes, got '3'"),
+    ],
+)
+def test_what_is_of_another_kind_is_refused_by_name(call, word: str) -> None:
+    with pytest.raises(graft.InputError, match=f"expected .* for {word}"):
+        call("nowhere")
 
 
 def test_nothing_is_written_to_stderr_when_quiet_and_progress_is_when_not(tmp_path: Path, capfd) -> None:

@@ -1,7 +1,7 @@
 """Finding what is wrong with labelled images before anything is trained on them."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
@@ -60,15 +60,15 @@ class Suspect:
 class Audit:
     """What was found, the most serious first; `suspects` are the least credible labels, the worst first.
 
-    In `dataset`, copies of an image are in one group.
+    In `dataset`, copies of an image are in one group. Two audits are equal if they found the same.
     """
 
     data: str
-    dataset: Dataset
+    dataset: Dataset = field(compare=False)
     findings: tuple[Finding, ...]
     suspects: tuple[Suspect, ...]
     notes: tuple[str, ...]
-    seconds: float
+    seconds: float = field(compare=False)
 
     def __repr__(self) -> str:
         kinds = ", ".join(dict.fromkeys(finding.kind for finding in self.findings)) or "nothing"

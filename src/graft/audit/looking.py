@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from graft.audit.measuring import SIDE, THUMBNAIL, count_colours, measure, reduce
-from graft.data.content import content_digest
+from graft.data.content import content_digest, unreadable
 from graft.data.dataset import Images
 from graft.data.loading import available_cores
 from graft.errors import ImageError
@@ -166,7 +166,7 @@ def _open(images: Images, index: int, row: np.void) -> np.ndarray:
     try:
         data = images.read(index)
     except OSError as error:
-        raise ImageError(f"expected a readable file, got {error.strerror or error}") from None
+        raise unreadable(error) from None
     if isinstance(data, bytes):
         pixels, facts = decoding.decode_with_facts(data, at_least=SIDE)
     else:

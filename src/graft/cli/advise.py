@@ -25,6 +25,7 @@ from graft.cli.output import (
     show,
 )
 from graft.progress import Table
+from graft.weights.packaged import DEFAULT_BASE
 
 if TYPE_CHECKING:
     from graft.transfer.advisor import Advice
@@ -35,7 +36,7 @@ def advise(
     data: Annotated[str, typer.Argument(help="Labelled images, as for graft train.")],
     base: Annotated[
         str, typer.Option(help="As for graft train. Several, separated by commas, are compared.")
-    ] = "mobilenet_v2",
+    ] = DEFAULT_BASE,
     arch: ArchOption = None,
     image_size: ImageSizeOption = None,
     resize: ResizeOption = None,

@@ -30,6 +30,7 @@ from graft.cli.output import (
     show,
 )
 from graft.names import plain, readable
+from graft.weights.packaged import DEFAULT_BASE
 from graft.words import counted
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def audit(
     data: Annotated[str, typer.Argument(help="Labelled images, as for graft train.")],
     base: Annotated[
         str, typer.Option(help="As for graft train: the network whose features show wrong labels and outliers.")
-    ] = "mobilenet_v2",
+    ] = DEFAULT_BASE,
     arch: ArchOption = None,
     image_size: ImageSizeOption = None,
     resize: ResizeOption = None,

@@ -18,7 +18,9 @@ cache = typer.Typer(help="List or clear what graft keeps so as not to compute it
 
 
 @cache.callback(invoke_without_command=True)
-def _cache(context: typer.Context, json: Json = False) -> None:
+def _cache(
+    context: typer.Context, seed: Seed = 0, json: Json = False, quiet: Quiet = False, debug: Debug = False
+) -> None:
     if context.invoked_subcommand is None:
         _list(json)
 

@@ -27,6 +27,7 @@ from graft.cli.output import (
     summarise_skipped,
 )
 from graft.progress import Table
+from graft.weights.packaged import DEFAULT_BASE
 from graft.words import counted
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 def compare(
     data: Annotated[str, typer.Argument(help="Labelled images, as for graft train.")],
-    base: BaseOption = "mobilenet_v2",
+    base: BaseOption = DEFAULT_BASE,
     levels: Annotated[
         str,
         typer.Option(

@@ -46,3 +46,4 @@ def demo(
     say(f"curves drawn in {out}")
     if images is not None:
         say(f"{counted(written, 'image')} to try graft on in {images}: `graft train {images} --base {BASE}`")
+    say("photographs of your own, in a folder per class: `graft train photos/`")

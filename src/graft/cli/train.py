@@ -23,11 +23,11 @@ from graft.cli.output import (
     ResizeOption,
     Seed,
     SplitFileOption,
-    duration,
     print_json,
     say,
     summarise_skipped,
 )
+from graft.weights.packaged import DEFAULT_BASE
 from graft.words import counted
 
 
@@ -44,7 +44,7 @@ def train(
             "images, WebDataset shards, IDX files or hf:OWNER/NAME."
         ),
     ],
-    base: BaseOption = "mobilenet_v2",
+    base: BaseOption = DEFAULT_BASE,
     level: Annotated[
         str, typer.Option(help="as-is, head, head:stages, stages:K, frozen:F, all, scratch or auto.")
     ] = "auto",
@@ -80,7 +80,7 @@ def train(
     schedule: Annotated[str, _in_recipe("cosine, one-cycle, step, plateau, constant or lenet (1998).")] = "cosine",
     weight_decay: Annotated[float | None, _in_recipe("Weight decay, except on biases and norm layers.")] = None,
     layer_decay: Annotated[float, _in_recipe("Learning rate of each stage relative to the next one.")] = 1.0,
-    label_smoothing: Annotated[float, _in_recipe("Share of each label that is spread over all classes.")] = 0.0,
+    label_smoothing: Annotated[float | None, _in_recipe("Share of each label that is spread over all classes.")] = None,
     class_weights: Annotated[str, _in_recipe("none, or balanced: rare classes weigh more in the loss.")] = "none",
     clip_grad_norm: Annotated[float | None, _in_recipe("Largest norm of the gradient.")] = None,
     accumulate_steps: Annotated[int, _in_recipe("Batches per optimizer step.")] = 1,
@@ -90,14 +90,24 @@ def train(
     ] = None,
     dropout: Annotated[float | None, _in_recipe("Share of the head's inputs that is dropped in training.")] = None,
     sampling: Annotated[str, _in_recipe("uniform, or balanced: rare classes are drawn more often.")] = "uniform",
-    augment: Annotated[str, _in_recipe("Augmentation: none, light, medium or heavy.")] = "none",
-    flip: Annotated[bool, _in_recipe("Whether augmentation may mirror images; not for digits or text.")] = True,
-    views: Annotated[int, _in_recipe("Augmented views of each image that are cached and used in turn.")] = 8,
+    augment: Annotated[str | None, _in_recipe("Augmentation: none, light, medium or heavy.")] = None,
+    flip: Annotated[
+        bool | None, _in_recipe("Whether augmentation may mirror images; tried unless given.", "--flip/--no-flip")
+    ] = None,
+    batch_norm: Annotated[str | None, _in_recipe("Normalise by stored statistics or by those of the batch.")] = None,
+    start_share: Annotated[float | None, _in_recipe("Share of the start in the weights that are kept.")] = None,
+    views: Annotated[int | None, _in_recipe("Augmented views of each image that are cached and used in turn.")] = None,
     mixup: Annotated[float, _in_recipe("Alpha of mixup, which blends pairs of images; usually 0.2, 0 is off.")] = 0.0,
     cutmix: Annotated[float, _in_recipe("Alpha of CutMix, which swaps patches of pairs; usually 1, 0 is off.")] = 0.0,
     group: GroupOption = None,
     split_file: SplitFileOption = None,
     audit: AuditOption = True,
+    refit: Annotated[
+        bool,
+        typer.Option(
+            "--refit/--no-refit", help="Train on all images in the end, where graft set val aside and measured on it."
+        ),
+    ] = True,
     seed: Seed = 0,
     json: Json = False,
     quiet: Quiet = False,
@@ -106,6 +116,7 @@ def train(
     """Turn labelled images into a classifier in a run folder."""
     from graft.progress import reporting
     from graft.training.recipe import Recipe
+    from graft.workflows.run import near
     from graft.workflows.train import train as run_training
 
     recipe = Recipe(
@@ -126,6 +137,8 @@ def train(
         sampling=sampling,
         augment=augment,
         flip=flip,
+        batch_norm=batch_norm,
+        start_share=start_share,
         views=views,
         mixup=mixup,
         cutmix=cutmix,
@@ -150,10 +163,11 @@ def train(
             group=group,
             split_file=split_file,
             audit=audit,
+            refit=refit,
             seed=seed,
             strict=strict,
             resume=resume,
-            time_limit=None if time is None else duration(time),
+            time_limit=time,
             contact_sheet=contact_sheet,
             reporter=reporter,
         )
@@ -170,4 +184,5 @@ def train(
         f"{counted(run.images, 'image')}, level {run.level}, cut {run.cut}, {seconds['total']:.1f} s "
         f"({seconds['features']:.1f} s features, {seconds['training']:.1f} s training)"
     )
-    say(f"saved in {run.folder}: `graft predict {run.folder} IMAGES…`, report.html")
+    folder = near(run.folder)
+    say(f"saved in {folder}: `graft predict {folder} IMAGES…`, report.html")

@@ -1,10 +1,12 @@
 """Digests that recognise the content of an image, wherever it lies and whatever it is called."""
 
 import hashlib
+from collections.abc import Iterable
 
 import numpy as np
 
 from graft.data.dataset import Images
+from graft.errors import ImageError
 
 DIGEST_BYTES = 16
 
@@ -27,6 +29,20 @@ def content_digests(images: Images) -> np.ndarray:
         except OSError:
             continue
     return found
+
+
+def stamps_digest(parts: Iterable[Images]) -> str:
+    """A digest, in hexadecimal, of the names, sizes and times of images: others are told by it without reading them."""
+    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    for images in parts:
+        for stamp in images.stamps():
+            digest.update(stamp.encode("utf-8", "surrogatepass") + b"\n")
+    return digest.hexdigest()
+
+
+def unreadable(error: OSError) -> ImageError:
+    """What is said of an image that a source cannot read: the system names the reason, a source has a sentence."""
+    return ImageError(str(error) if error.strerror is None else f"expected a readable file, got {error.strerror}")
 
 
 def digest_text(digest: np.ndarray) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from graft.data.content import unreadable
 from graft.errors import ImageError
 from graft.images.decoding import decode
 
@@ -65,7 +66,7 @@ def load_image(images: Images, index: int, preprocessing: Preprocessing, view: V
     try:
         data = images.read(index)
     except OSError as error:
-        raise ImageError(f"expected a readable file, got {error.strerror or error}") from None
+        raise unreadable(error) from None
     pixels = decode(data, least_side(preprocessing, view)) if isinstance(data, bytes) else data
     return to_square(pixels, preprocessing) if view is None else view.of(pixels, index, preprocessing)
 

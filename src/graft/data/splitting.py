@@ -34,9 +34,11 @@ def with_validation(dataset: Dataset, seed: int = 0, fraction: float = VAL_FRACT
     if VAL not in splits or not len(splits[VAL]):
         splits[TRAIN], splits[VAL] = carve(splits[TRAIN], len(dataset.classes), fraction, seed)
         if not len(splits[VAL]):
+            alone = len(splits[TRAIN]) == len(dataset.classes)
             raise DataError(
-                "expected a class with two images or more, so that one can be kept for validation, got "
-                f"{_sizes(dataset)} in {dataset.name}: add images or a folder 'val'"
+                "expected a class with two images or more that may be in different splits, so that one can be kept for "
+                f"validation, got {'only one image of each class' if alone else 'one group of images for each class'} "
+                f"in {dataset.name}: add images or a folder 'val'"
             )
         notes.append(
             f"no val split: {len(splits[VAL]):,} of {len(splits[TRAIN]) + len(splits[VAL]):,} images were set aside "

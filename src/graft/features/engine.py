@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import torch
 
+from graft.data.loading import available_cores
 from graft.errors import InputError
+from graft.given import truth, whole_number
 from graft.progress import NOBODY, Reporter
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ Precision = Literal["float32", "bfloat16"]
 
 ENGINES = ("auto", "torch", "openvino")
 PRECISIONS = ("auto", "float32", "bfloat16")
+# More threads than so many per core, or on a small machine in all, take its memory and compute nothing sooner.
+MOST_THREADS_PER_CORE, MOST_THREADS = 8, 64
 
 # The process that read this file; any other that sees it was forked from it.
 _PROCESS = os.getpid()
@@ -78,14 +82,19 @@ def choose(
 
     `auto` precision is bfloat16 where the processor has instructions for it. A `deterministic` choice has `threads`, as
     many as PyTorch has by default, so that it can be made again on a machine with more cores or fewer. Raises
-    InputError for what is not there.
+    InputError for what is not there, and for a number of threads that is none or far beyond the cores.
     """
     if engine not in ENGINES or precision not in PRECISIONS:
         word, known = (engine, ENGINES) if engine not in ENGINES else (precision, PRECISIONS)
         raise InputError(f"expected one of {', '.join(known)}, got {word!r}: choose one of them")
-    if threads is not None and (threads < 1 or not deterministic):
-        came = f"{threads}: raise it" if deterministic else f"{threads} without it: add --deterministic"
-        raise InputError(f"expected 1 or more for --threads, with --deterministic, got {came}")
+    deterministic = truth(deterministic, "--deterministic")
+    if threads is not None:
+        most = max(MOST_THREADS, MOST_THREADS_PER_CORE * available_cores())
+        threads = whole_number(threads, "--threads", 1, most, "the number of cores is usual")
+        if not deterministic:
+            raise InputError(
+                f"expected --deterministic with --threads, got --threads {threads} without it: add --deterministic"
+            )
     choice = _choose(engine, precision)
     return replace(choice, threads=threads or choice.threads, deterministic=deterministic)
 

@@ -3,7 +3,7 @@
 Random numbers come from a numpy generator per image, never from a global one: an image and its seed give the same
 pixels in any thread, order and process, so they can be computed again instead of being kept.
 
-torchvision does what graft has no faster way for (colour, blur, most of RandAugment), and is imported only then.
+torchvision does what graft has no faster way for (hue, blur, most of RandAugment), and is imported only then.
 """
 
 from __future__ import annotations
@@ -81,16 +81,14 @@ STRENGTHS = {
     "none": Augmentation(),
     "light": Augmentation(crop=0.55, aspect=1.1, flip=0.5, scale=0.1, translation=0.05),
     "medium": Augmentation(
-        crop=0.35,
+        crop=0.5,
         aspect=4 / 3,
         flip=0.5,
-        rotation=10.0,
         scale=0.2,
         translation=0.1,
         brightness=0.2,
         contrast=0.2,
         saturation=0.2,
-        pca=0.1,
     ),
     "heavy": Augmentation(
         crop=0.2,
@@ -160,7 +158,12 @@ def augment(
     functional = import_functional(augmentation)
     if functional is not None:
         image = randaugment(image, augmentation.operations, augmentation.magnitude, random, functional)
-        image = _jitter(image, augmentation, random, functional)
+    if augmentation.brightness or augmentation.contrast or augmentation.saturation:
+        image = _jitter(image, augmentation, random)
+    if functional is not None:
+        turn = augmentation.hue * random.uniform(-1, 1)
+        if turn:
+            image = functional.adjust_hue(image, turn)
         if random.random() < augmentation.blur:
             sigma = max(preprocessing.size * augmentation.blur_sigma * random.random(), 0.1)
             image = functional.gaussian_blur(image, 2 * math.ceil(2 * sigma) + 1, sigma)
@@ -177,8 +180,7 @@ def import_functional(augmentation: Augmentation) -> ModuleType | None:
     Call it before starting threads that augment: the import passes through torch's compiler, a cycle of modules that
     two threads must not enter at different places.
     """
-    a = augmentation
-    if not (a.brightness or a.contrast or a.saturation or a.hue or a.blur or a.operations):
+    if not (augmentation.hue or augmentation.blur or augmentation.operations):
         return None
     import torchvision.transforms.v2.functional as functional
 
@@ -208,13 +210,23 @@ def _crop(pixels: np.ndarray, augmentation: Augmentation, random: np.random.Gene
     return pixels[_rectangle(pixels.shape[:2], augmentation.crop, 1.0, augmentation.aspect, random)]
 
 
-def _jitter(image: Tensor, augmentation: Augmentation, random: np.random.Generator, functional: ModuleType) -> Tensor:
-    """Change brightness, contrast, saturation and hue, in this order; the last two do nothing to a grey image."""
-    for name in ("brightness", "contrast", "saturation", "hue"):
-        amount = getattr(augmentation, name) * random.uniform(-1, 1)
-        if amount:
-            image = getattr(functional, f"adjust_{name}")(image, amount if name == "hue" else 1 + amount)
-    return image
+# How much red, green and blue count for how light a colour is: ITU-R BT.601, as in torchvision.
+LUMA = (0.299, 0.587, 0.114)
+
+
+def _jitter(image: Tensor, augmentation: Augmentation, random: np.random.Generator) -> Tensor:
+    """Change brightness, contrast (from the mean grey) and saturation (from each pixel's grey), in this order.
+
+    All three are linear, so they are one product, rounded and clamped once. A grey image has no saturation.
+    """
+    names = ("brightness", "contrast", "saturation")
+    brightness, contrast, saturation = (1 + getattr(augmentation, name) * random.uniform(-1, 1) for name in names)
+    x = image.float()
+    grey = x if len(image) == 1 else (x * x.new_tensor(LUMA)[:, None, None]).sum(0, keepdim=True)
+    scale, lift = brightness * contrast, float(grey.mean()) * brightness * (1 - contrast)
+    if len(image) > 1:
+        x = saturation * x + (1 - saturation) * grey
+    return x.mul_(scale).add_(lift).round_().clamp_(0, 255).to(torch.uint8)
 
 
 # Principal components of the RGB values, from 0 to 1, of ImageNet's images: eigenvalues, and eigenvectors as columns.

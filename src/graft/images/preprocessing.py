@@ -6,11 +6,14 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from graft.errors import InputError, WeightsError, did_you_mean
+from graft.given import whole_number
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 ResizeMode = Literal["crop", "letterbox", "squash"]
+# Sides of a network's input in pixels: larger ones have more pixels than an image may be decoded to.
+LEAST_SIDE, LARGEST_SIDE = 8, 9_000
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,8 @@ class Preprocessing:
         size, mean, std = values["size"], values["mean"], values["std"]
         resize_mode: Any = values.get("resize_mode", values.get("fit", cls.resize_mode))
         crop_fraction = values.get("crop_fraction", cls.crop_fraction)
-        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-            raise _wrong("size to be a whole number of pixels above zero", size)
+        if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= LARGEST_SIDE:
+            raise _wrong(f"size to be a whole number of pixels from 1 to {LARGEST_SIDE:,}", size)
         for name, numbers in (("mean", mean), ("std", std)):
             if (
                 not isinstance(numbers, (list, tuple))
@@ -105,10 +108,19 @@ def _wrong(expected: str, came: object, hint: str = "") -> WeightsError:
     )
 
 
-def with_choices(preprocessing: Preprocessing, size: int | None, resize: ResizeMode | None) -> Preprocessing:
-    """The preprocessing of the weights with another size or way of making images square. Raises InputError."""
-    if size is not None and size < 8:
-        raise InputError(f"expected 8 or more for --image-size, got {size}: raise it")
+def check_image_size(size: int | None) -> int | None:
+    """`size` as Python's own number, where there is one. Raises InputError for what is no side of an image."""
+    return None if size is None else whole_number(size, "--image-size", LEAST_SIDE, LARGEST_SIDE, "224 is usual")
+
+
+def check_resize(resize: ResizeMode | None) -> ResizeMode | None:
+    """`resize` if it is a way of making images square. Raises InputError."""
     if resize is not None and resize not in get_args(ResizeMode):
         raise InputError(f"expected crop, letterbox or squash for --resize, got {resize!r}: choose one of them")
+    return resize
+
+
+def with_choices(preprocessing: Preprocessing, size: int | None, resize: ResizeMode | None) -> Preprocessing:
+    """The preprocessing of the weights with another size or way of making images square. Raises InputError."""
+    size, resize = check_image_size(size), check_resize(resize)
     return replace(preprocessing, size=size or preprocessing.size, resize_mode=resize or preprocessing.resize_mode)

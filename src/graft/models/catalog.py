@@ -106,6 +106,9 @@ _mobilenet_v1 = partial(Entry, "mobilenet_v1", 2017, "Howard et al. 2017, arXiv 
 _mobilenet_v2 = partial(Entry, "mobilenet_v2", 2018, "Sandler et al. 2018, arXiv 1801.04381", _IMAGENET, 1000, _EIGHT)
 _mobilenet_v3 = partial(Entry, "mobilenet_v3", 2019, "Howard et al. 2019, arXiv 1905.02244", _IMAGENET, 1000)
 _efficientnet = partial(Entry, "efficientnet", 2019, "Tan and Le 2019, arXiv 1905.11946")
+_efficientnet_lite = partial(
+    Entry, "efficientnet", 2020, "Liu 2020, TensorFlow's blog, EfficientNet-Lite", batch_norm_eps=1e-3
+)
 
 CATALOG: dict[str, Entry] = {
     "lenet5": _lenet((1, 28, 28), 10, _stages(4, stem=False), 61_706, 416_520, smallest_input=28),
@@ -199,6 +202,21 @@ CATALOG: dict[str, Entry] = {
     ),
     "efficientnet_b7": _efficientnet(
         (3, 600, 600), 1000, _EIGHT, 66_347_960, 37_745_884_192, Published(15.7, 3.0, _ONE_CROP), batch_norm_eps=1e-3
+    ),
+    "efficientnet_lite0": _efficientnet_lite(
+        (3, 224, 224), 1000, _EIGHT, 4_652_008, 385_187_552, Published(24.9, None, _ONE_CROP)
+    ),
+    "efficientnet_lite1": _efficientnet_lite(
+        (3, 240, 240), 1000, _EIGHT, 5_416_680, 600_185_232, Published(23.3, None, _ONE_CROP)
+    ),
+    "efficientnet_lite2": _efficientnet_lite(
+        (3, 260, 260), 1000, _EIGHT, 6_092_072, 859_736_272, Published(22.4, None, _ONE_CROP)
+    ),
+    "efficientnet_lite3": _efficientnet_lite(
+        (3, 280, 280), 1000, _EIGHT, 8_197_096, 1_383_321_872, Published(20.2, None, _ONE_CROP)
+    ),
+    "efficientnet_lite4": _efficientnet_lite(
+        (3, 300, 300), 1000, _EIGHT, 13_006_568, 2_553_034_336, Published(18.5, None, _ONE_CROP)
     ),
 }
 

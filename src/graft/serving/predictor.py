@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -12,18 +13,24 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image, ImageOps
 
 from graft.data.dataset import Images
 from graft.data.loading import Batch, batches
 from graft.data.readers.folder import read_file
-from graft.errors import GraftError, InputError
+from graft.errors import GraftError, ImageError, InputError
 from graft.features.engine import Choice, Engine, choose, open_engine, work_alone_when_forked
+from graft.given import path, whole_number
 from graft.html import table
+from graft.images.rgb import to_rgb
 from graft.serving.gathering import Entry
 from graft.weights.saved import SavedModel, class_logits, load_model, model_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+AnImage = str | Path | bytes | np.ndarray | Image.Image
+IMAGES = "a path, the bytes of a file, pixels uint8 (H, W, 3) or an image of PIL"
 
 # Images looked at together: few at first, so that an answer comes soon, then enough to keep every core busy.
 FIRST_GROUP, GROUP = 16, 512
@@ -93,21 +100,22 @@ class Classifier:
     def classes(self) -> tuple[str, ...]:
         return self.saved.classes
 
-    def predict(
-        self, images: Iterable[str | Path | bytes | np.ndarray] | str | Path | bytes | np.ndarray, top: int = 5
-    ) -> Predictions:
+    def predict(self, images: Iterable[AnImage] | AnImage, top: int = 5) -> Predictions:
         """A prediction for every image, in order.
 
-        An image is a path, an encoded file as bytes, or pixels uint8 (H, W), (H, W, 1) or (H, W, 3) in RGB.
+        An image is a path, an encoded file as bytes, an image of PIL, or pixels uint8 (H, W), (H, W, 1) or (H, W, 3)
+        in RGB; pixels (n, H, W, 1) or (n, H, W, 3) are n images.
         """
-        if isinstance(images, str | Path | bytes | np.ndarray):
-            images = [images]
+        several = isinstance(images, np.ndarray) and images.ndim == 4
+        if isinstance(images, str | Path | bytes | Image.Image) or (isinstance(images, np.ndarray) and not several):
+            return Predictions(self.stream([images], top))
+        if not isinstance(images, Iterable):
+            raise InputError(f"expected {IMAGES}, or several of these, got {_a(images)}: give one or several")
         return Predictions(self.stream(images, top))
 
-    def stream(self, images: Iterable[str | Path | bytes | np.ndarray | Entry], top: int = 5) -> Iterator[Prediction]:
+    def stream(self, images: Iterable[AnImage | Entry], top: int = 5) -> Iterator[Prediction]:
         """`predict` without an end in sight: takes images and gives predictions a group at a time, in order."""
-        if top < 1:
-            raise InputError(f"expected 1 or more classes to show, got {top}: raise it")
+        top = whole_number(top, "the classes to show", 1, sys.maxsize, "5 is usual")
         upcoming, size, seen = iter(images), FIRST_GROUP, 0
         while group := list(islice(upcoming, size)):
             yield from self._predict_group(_Given(group, seen), min(top, len(self.classes)))
@@ -163,6 +171,8 @@ class _Given:
     def __init__(self, images: list[Any], before: int) -> None:
         self.images = images
         self.before = before
+        # By image of PIL, which reads its file when it is first looked at: two threads at once would read it in pieces.
+        self._loading: dict[int, Lock] = {}
 
     def __len__(self) -> int:
         return len(self.images)
@@ -179,13 +189,35 @@ class _Given:
         item = self.images[row]
         if isinstance(item, Entry):
             return item.read()
-        return read_file(Path(item)) if isinstance(item, str | Path) else item
+        if isinstance(item, str) and not item:
+            raise ImageError("expected the path of an image, got an empty text: name a file")
+        if isinstance(item, str | Path):
+            return read_file(Path(item))
+        if isinstance(item, bytes | np.ndarray):
+            return item
+        if isinstance(item, Image.Image):
+            try:
+                with self._loading.setdefault(id(item), Lock()):
+                    item.load()
+                return to_rgb(ImageOps.exif_transpose(item))
+            except Exception as error:
+                # Pillow has no one kind of error for a file that is broken, or was closed before it was read.
+                raise ImageError(
+                    f"expected an image of PIL that can be read, got {type(error).__name__}"
+                    f"{f' ({error})' if str(error) else ''}: open it again, or give its path"
+                ) from None
+        raise ImageError(f"expected {IMAGES}, got {_a(item)}: give one of these")
 
     def stamp(self, row: int) -> str:
         return str(row)
 
 
+def _a(thing: object) -> str:
+    name = type(thing).__name__
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+
+
 def load(run: str | Path, *, engine: str = "auto", precision: str = "auto") -> Classifier:
     """The classifier in a run folder or its `model/`. Raises InputError and WeightsError for what is not one."""
     work_alone_when_forked()
-    return Classifier(load_model(model_folder(Path(run).expanduser())), choose(engine, precision))
+    return Classifier(load_model(model_folder(Path(path(run, "RUN")).expanduser())), choose(engine, precision))

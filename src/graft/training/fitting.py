@@ -1,137 +1,130 @@
 """What each level does with images and a base: features and a head, activations and a crown, or nothing at all.
 
 A level cuts the base in two: the trunk is kept as it is, and its activations at the cut are computed once; the crown,
-the stages after the cut and a new head, is trained on them.
+the stages after the cut and a new head, is trained on them. Where graft set val aside itself, a level is measured on
+val first and then fitted again on all the images: the figures are those of the first, the classifier is the second.
 """
 
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from graft.data.dataset import TRAIN, VAL, Dataset, Images
-from graft.data.loading import batches
+from graft.data.dataset import TEST, TRAIN, VAL, Dataset, Images, together
 from graft.errors import DataError, GraftError
 from graft.evaluation.calibration import fit_temperature
 from graft.features.cache import Activations
 from graft.features.engine import Choice, Precision
-from graft.features.extraction import activation_bytes, extract, output_shape
-from graft.files import cache_budget, write_aside, write_json
-from graft.images.augmenting import STRENGTHS, View
-from graft.images.preprocessing import Preprocessing
-from graft.models.network import HEAD, INPUT, HeadKind, Network, Section, body_parameter_count, freeze
-from graft.progress import NOBODY, Reporter
+from graft.features.extraction import output_shape
+from graft.files import write_aside, write_json
+from graft.models.network import HEAD, INPUT
 from graft.seeding import seeded
+from graft.training.examples import computed, crown_inputs, frozen_features, more_crops
+from graft.training.heads import put_head, solve_head, solve_head_on_crops
 from graft.training.history import Epoch
-from graft.training.inputs import ActivationInputs, ImageInputs, Inputs, PixelInputs, SomeInputs, view_of
+from graft.training.inputs import Inputs, SomeInputs
 from graft.training.learning_rate_range import RATE_RANGE_FILE, RateRange, find_learning_rate
 from graft.training.loop import Watcher, crown_logits, fit_crown
 from graft.training.memory import check_step_fits
 from graft.training.notes import notes_on_baseline, notes_on_curve
-from graft.training.recipe import Recipe, ResolvedRecipe
+from graft.training.task import Task, Trained
 from graft.training.time_budget import Budget
 from graft.transfer.class_names.matching import note_on_others
-from graft.transfer.head import HeadFit, fit_head
 from graft.transfer.levels import Plan, head_kind
-from graft.weights.base import Base
-from graft.weights.saved import Outputs, class_logits
+from graft.weights.saved import class_logits
 from graft.words import counted
 
-# Decoded images up to this size stay in memory between epochs.
-PIXELS_IN_MEMORY_BYTES = 2 * 2**30
-# With few images the head sees each at two more sizes as well, nearer by a fifth and the whole of the shorter side,
-# as long as that adds no more than so many. On ants and bees, 245 to train on, it lifted cross-validated accuracy from
-# 0.971 to 0.984, and from 146 to 148 of the 153 validation images. These sizes are one choice of nine that were
-# tried, with the validation score in view; they gave 146 to 148, a difference that chance makes too.
-NEARER = 0.8
-MOST_EXTRA_VIEWS = 1000
 # What calibrating and writing the run folder take of a time budget.
 SAVING_SECONDS = 2.0
 # What finding a learning rate may take of the time that is left.
 FINDING_SHARE = 0.2
+# Checkpoints of a run, by what is being trained.
+MEASURING_FILE, REFITTING_FILE = "last.safetensors", "refit.safetensors"
 
 
 @dataclass(frozen=True)
-class Task:
-    """What a training is given: labelled images, a base to start from, an engine, and a recipe with nothing left open.
+class Examples:
+    """What a crown is trained on: those of train, those of all splits that it may be trained on, those held out."""
 
-    What is decided about it, a level and its cut, is a `Plan`.
-    """
-
-    dataset: Dataset
-    base: Base
-    choice: Choice
-    recipe: ResolvedRecipe
-    seed: int = 0
-    reporter: Reporter = NOBODY
-    # By when all is to be done, on the clock of time.perf_counter.
-    deadline: float | None = None
-
-    @classmethod
-    def of(cls, dataset: Dataset, base: Base, choice: Choice, recipe: Recipe, **others: Any) -> "Task":
-        """The task in which `recipe` is resolved for this base and as many images as the dataset has to train on."""
-        parameters, images = body_parameter_count(base.network), len(dataset.splits[TRAIN])
-        return cls(
-            dataset, base, choice, recipe.resolve(base.pretrained, parameters=parameters, images=images), **others
-        )
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        return self.base.preprocessing
-
-    @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of an image as the network sees it."""
-        return (self.preprocessing.channels, self.preprocessing.size, self.preprocessing.size)
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What a level made: logits (n, classes) and labels by split, the temperature, and where the time went."""
-
-    logits: dict[str, np.ndarray]
-    labels: dict[str, np.ndarray]
-    temperature: float
+    train: Inputs
+    every: Inputs
+    held_out: dict[str, Inputs]
     skipped: dict[str, str]
-    feature_seconds: float
-    training_seconds: float
-    history: tuple[Epoch, ...] = ()
-    # For a network that has more outputs than there are classes, those of each class.
-    outputs: Outputs | None = None
-    notes: tuple[str, ...] = ()
+    seconds: float
+
+    @property
+    def labels(self) -> dict[str, np.ndarray]:
+        return {TRAIN: self.train.labels, **{name: split.labels for name, split in self.held_out.items()}}
 
 
-def fit_level(task: Task, plan: Plan, folder: Path | None = None) -> Trained:
-    """Train the base's network at the level of `plan`, in place.
+@dataclass(frozen=True)
+class Measured:
+    """A level fitted on train alone and scored on what is held out, with what a second fit can use again."""
 
-    With `folder`, that of a run, metrics and checkpoints are written there. What makes the scores doubtful is told and
-    noted. The random state of the process is left as it was. Raises DataError where unreadable images leave a class or
-    a split empty, InputError where time or memory are too short, GraftError where a loss, a weight or a score is not
-    finite.
+    trained: Trained
+    examples: Examples | None = None
+
+
+def fit_level(task: Task, plan: Plan, folder: Path | None = None, measured: Measured | None = None) -> Trained:
+    """Train the base's network at the level of `plan`, in place; where the task says so, on val as well in the end.
+
+    What was `measured` before is not measured again. With `folder`, that of a run, metrics and checkpoints are written
+    there. What makes the scores doubtful is told and noted. The random state of the process is left as it was. Raises
+    DataError where unreadable images leave a class or a split empty, InputError where time or memory are too short,
+    GraftError where a loss, a weight or a score is not finite.
     """
+    if task.refit:
+        trained = refit(task, plan, measured or measure(task.on_a_copy(), plan, folder), folder)
+    else:
+        trained = measure(task, plan, folder).trained
+    for note in trained.notes:
+        task.reporter.note(note)
+    return trained
+
+
+def measure(task: Task, plan: Plan, folder: Path | None = None) -> Measured:
+    """Train the base's network on train, in place, and score it on the other splits; see `fit_level`."""
+    examples = None
     with seeded(task.seed, task.choice.device):
         if plan.level == "as-is":
             trained = _fit_nothing(task)
         elif plan.cut == task.base.network.cuts[-2]:
-            trained = _fit_head(task, plan)
+            trained = _fit_head(task, plan, (TRAIN,))
         else:
-            trained = _fit_crown(task, plan, folder)
-    for name, logits in trained.logits.items():
-        _check_finite(f"scores of {name}", logits, task, plan)
-    for name, tensor in task.base.network.state_dict().items():
-        _check_finite(f"weights in {name}", tensor.cpu().numpy(), task, plan)
+            _check_memory(task, plan)
+            examples = _examples(task, plan)
+            trained = _measure_crown(task, plan, examples, folder)
+    _check_all_finite(task, plan, trained)
     doubts = notes_on_baseline(trained.logits[VAL], trained.labels[VAL])
-    notes = (*trained.notes, *(f"level {plan.level}: {doubt}" for doubt in doubts))
-    for note in notes:
-        task.reporter.note(note)
-    return replace(trained, notes=notes)
+    return Measured(
+        replace(trained, notes=(*trained.notes, *(f"level {plan.level}: {doubt}" for doubt in doubts))), examples
+    )
+
+
+def refit(task: Task, plan: Plan, measured: Measured, folder: Path | None = None) -> Trained:
+    """Train the base's network, in place, on all splits that it may be trained on; figures on val are as `measured`."""
+    before = measured.trained
+    with seeded(task.seed, task.choice.device):
+        if plan.cut == task.base.network.cuts[-2]:
+            trained = _fit_head(task, plan, task.to_train_on)
+        else:
+            trained = _refit_crown(task, plan, measured.examples or _examples(task, plan), before.temperature, folder)
+    _check_all_finite(task, plan, trained)
+    return replace(
+        trained,
+        logits={**trained.logits, VAL: before.logits[VAL]},
+        labels={**trained.labels, VAL: before.labels[VAL]},
+        skipped={**before.skipped, **trained.skipped},
+        feature_seconds=before.feature_seconds + trained.feature_seconds,
+        training_seconds=before.training_seconds + trained.training_seconds,
+        history=before.history,
+        notes=before.notes,
+    )
 
 
 def _fit_nothing(task: Task) -> Trained:
@@ -139,7 +132,7 @@ def _fit_nothing(task: Task) -> Trained:
     splits = {name: images for name, images in task.dataset.splits.items() if name != TRAIN}
     started = time.perf_counter()
     network, outputs = task.base.network, task.base.outputs
-    found = _extract(task, network.split(HEAD)[0], splits, "features")
+    found = computed(task, network.split(HEAD)[0], splits, "features")
     of_base = {name: activations.values.float() for name, activations in found.items()}
     notes = (note_on_others(VAL, of_base[VAL], outputs),) if outputs is not None else ()
     logits = {name: class_logits(values, outputs).numpy() for name, values in of_base.items()}
@@ -149,77 +142,123 @@ def _fit_nothing(task: Task) -> Trained:
     return Trained(logits, labels, 1.0, skipped, seconds, 0.0, outputs=outputs, notes=notes)
 
 
-def _fit_head(task: Task, plan: Plan) -> Trained:
-    """A new head on the frozen features of the stage before it, or of all stages."""
+def _fit_head(task: Task, plan: Plan, fitted_on: tuple[str, ...]) -> Trained:
+    """A new head on the frozen features of the stage before it, or of all stages, for the images of some splits."""
     started = time.perf_counter()
     network, dataset, kind = task.base.network, task.dataset, head_kind(plan.level)
-    views = {f"{TRAIN} with a crop of {fraction:.2f}": fraction for fraction in _more_crops(task)}
-    images = {**dataset.splits, **dict.fromkeys(views, dataset.splits[TRAIN])}
-    found = _extract(task, network.before_head(kind), images, "features", views)
+    crops = more_crops(task)
+    views = {f"{name} with a crop of {crop:.2f}": (name, crop) for crop in crops for name in fitted_on}
+    images = {**dataset.splits, **{view: dataset.splits[name] for view, (name, _) in views.items()}}
+    of_view = {view: crop for view, (_, crop) in views.items()}
+    found = computed(task, network.before_head(kind), images, "features", of_view)
     labels = {name: dataset.splits[name].labels[found[name].indices] for name in dataset.splits}
     _check_classes(dataset, labels)
     extracted = time.perf_counter()
     features = {name: activations.values.float().numpy() for name, activations in found.items()}
-    of_train = np.stack([features[name] for name in (TRAIN, *views)])
-    shown = dataset.splits[TRAIN].take(found[TRAIN].indices)
-    head = solve_head(task, of_train, shown, kind)
+    rows = [np.concatenate([features[name] for name in fitted_on])]
+    for crop in crops:
+        rows.append(np.concatenate([features[f"{name} with a crop of {crop:.2f}"] for name in fitted_on]))
+    shown = together([dataset.splits[name].take(found[name].indices) for name in fitted_on])
+    head = solve_head_on_crops(task, np.stack(rows), shown, kind)
     put_head(network, head, kind)
+    known = head.logits.argmax(1) == head.labels
     temperature = fit_temperature(head.logits, head.labels)
-    logits = {name: features[name] @ head.weight.T + head.bias for name in dataset.splits if name != TRAIN}
+    held_out = [name for name in dataset.splits if name not in fitted_on]
+    logits = {name: features[name] @ head.weight.T + head.bias for name in held_out}
     skipped = _skipped(dataset.splits, {name: found[name] for name in dataset.splits})
-    return Trained(logits, labels, temperature, skipped, extracted - started, time.perf_counter() - extracted)
+    seconds = (extracted - started, time.perf_counter() - extracted)
+    return Trained(logits, labels, temperature, skipped, *seconds, cross_validated=known)
 
 
-def _more_crops(task: Task) -> tuple[float, ...]:
-    """Other crops that the head is to see the training images with: where they are few and the crop leaves room."""
-    preprocessing = task.preprocessing
-    few = 2 * len(task.dataset.splits[TRAIN]) <= MOST_EXTRA_VIEWS
-    room = preprocessing.resize_mode == "crop" and preprocessing.crop_fraction < 1
-    return (NEARER * preprocessing.crop_fraction, 1.0) if few and room else ()
+def _examples(task: Task, plan: Plan) -> Examples:
+    """What the crown of `plan` is trained on and measured on."""
+    started = time.perf_counter()
+    splits = task.dataset.splits
+    # Those that are trained on in the end are seen in the same views in every fit, whatever is set aside in it, so
+    # these are made once: in the order of their source.
+    whole = together([splits[name] for name in task.to_train_on])
+    order = np.argsort(whole.rows, kind="stable")
+    whole, of_train = whole.take(order), order < len(splits[TRAIN])
+    every, failures = crown_inputs(task, plan.cut, TRAIN, whole, task.recipe.epochs)
+    skipped = {whole.name(index): reason for index, reason in failures.items()}
+    readable = np.setdiff1d(np.arange(len(whole)), np.fromiter(failures, dtype=np.int64, count=len(failures)))
+    rows = np.flatnonzero(of_train[readable])
+    held_out: dict[str, Inputs] = {}
+    for name, images in splits.items():
+        if name != TRAIN:
+            held_out[name], failures = crown_inputs(task, plan.cut, name, images, task.recipe.epochs)
+            skipped |= {images.name(index): reason for index, reason in failures.items()}
+    train = every if len(rows) == len(readable) else SomeInputs(every, rows)
+    examples = Examples(train, every, held_out, skipped, time.perf_counter() - started)
+    _check_classes(task.dataset, examples.labels)
+    return examples
 
 
-def _fit_crown(task: Task, plan: Plan, folder: Path | None) -> Trained:
+def _measure_crown(task: Task, plan: Plan, examples: Examples, folder: Path | None) -> Trained:
     """Head first, then the crown: a pretrained base starts from the optimal head on its frozen features."""
     started = time.perf_counter()
-    network, dataset, recipe = task.base.network, task.dataset, task.recipe
-    _check_memory(task, plan)
-    _start_head(task, plan)
-    inputs: dict[str, Inputs] = {}
-    skipped: dict[str, str] = {}
-    for name, images in dataset.splits.items():
-        inputs[name], failures = crown_inputs(task, plan.cut, name, images, recipe.epochs)
-        skipped |= {images.name(index): reason for index, reason in failures.items()}
-    labels = {name: split.labels for name, split in inputs.items()}
-    _check_classes(dataset, labels)
-    extracted = time.perf_counter()
-    _, crown = network.split(plan.cut)
-    crown.requires_grad_(True)
-    device, precision = task.choice.device, crown_precision(crown, task.choice)
+    recipe, device = task.recipe, task.choice.device
+    _start_head(task, plan, (TRAIN,))
+    crown, precision = _crown(task, plan)
     if recipe.find_learning_rate:
-        recipe = replace(recipe, learning_rate=_found_rate(task, crown, inputs[TRAIN], precision, folder))
+        recipe = replace(recipe, learning_rate=_found_rate(task, crown, examples.train, precision, folder))
     fit = fit_crown(
         crown,
-        inputs[TRAIN],
-        inputs[VAL],
+        examples.train,
+        examples.held_out[VAL],
         recipe,
         seed=task.seed,
         device=device,
         precision=precision,
-        budget=_budget(task, labels),
-        checkpoint=folder / "checkpoints" / "last.safetensors" if folder else None,
+        budget=_budget(task, examples.labels),
+        checkpoint=folder / "checkpoints" / MEASURING_FILE if folder else None,
         watcher=_watcher(task, folder),
+        # The second fit, on all images, has no others to choose an epoch by.
+        keep_last=task.refit,
     )
-    logits = {name: crown_logits(crown, split, device, precision) for name, split in inputs.items() if name != TRAIN}
+    held_out = {name: split for name, split in examples.held_out.items() if not task.refit or name == VAL}
+    logits = {name: crown_logits(crown, split, device, precision) for name, split in held_out.items()}
     return Trained(
         logits,
-        labels,
-        fit_temperature(logits[VAL], labels[VAL]),
-        skipped,
-        feature_seconds=extracted - started,
-        training_seconds=time.perf_counter() - extracted,
+        examples.labels,
+        fit_temperature(logits[VAL], examples.labels[VAL]),
+        examples.skipped,
+        feature_seconds=examples.seconds,
+        training_seconds=time.perf_counter() - started,
         history=fit.history,
         notes=tuple(f"level {plan.level}: {doubt}" for doubt in notes_on_curve(fit.history, fit.kept, recipe)),
     )
+
+
+def _refit_crown(task: Task, plan: Plan, examples: Examples, temperature: float, folder: Path | None) -> Trained:
+    started = time.perf_counter()
+    recipe, device = task.recipe, task.choice.device
+    _start_head(task, plan, task.to_train_on)
+    crown, precision = _crown(task, plan)
+    if recipe.find_learning_rate:
+        recipe = replace(recipe, learning_rate=_found_rate(task, crown, examples.every, precision, folder))
+    fit_crown(
+        crown,
+        examples.every,
+        None,
+        recipe,
+        seed=task.seed,
+        device=device,
+        precision=precision,
+        budget=_budget(task, examples.labels, last=True),
+        checkpoint=folder / "checkpoints" / REFITTING_FILE if folder else None,
+        watcher=_watcher(task, None, f"epochs on all {len(examples.every.labels):,} images"),
+    )
+    held_out = {name: split for name, split in examples.held_out.items() if name == TEST}
+    logits = {name: crown_logits(crown, split, device, precision) for name, split in held_out.items()}
+    seconds = time.perf_counter() - started
+    return Trained(logits, examples.labels, temperature, examples.skipped, 0.0, seconds)
+
+
+def _crown(task: Task, plan: Plan) -> tuple[nn.Module, Precision]:
+    _, crown = task.base.network.split(plan.cut)
+    crown.requires_grad_(True)
+    return crown, crown_precision(crown, task.choice)
 
 
 def _check_memory(task: Task, plan: Plan) -> None:
@@ -233,27 +272,34 @@ def _check_memory(task: Task, plan: Plan) -> None:
     check_step_fits(crown, shape, batch_size, task.recipe.optimizer, crown_precision(crown, task.choice))
 
 
-def _start_head(task: Task, plan: Plan) -> None:
+def _start_head(task: Task, plan: Plan, fitted_on: tuple[str, ...]) -> None:
     """Give the base a head for the classes: solved on its frozen features if it is pretrained, else at random."""
     network, dataset = task.base.network, task.dataset
     solvable = any(True for _ in network.head.parameters())
     if not (task.base.pretrained and plan.level != "scratch" and solvable):
         network.new_head(len(dataset.classes))
         return
-    features, shown = frozen_features(task, dataset.splits[TRAIN])
-    _check_classes(dataset, {TRAIN: shown.labels})
-    put_head(network, solve_head(task, features, shown))
+    features, shown = zip(*(frozen_features(task, dataset.splits[name]) for name in fitted_on), strict=True)
+    every = together(shown)
+    _check_classes(dataset, {TRAIN: every.labels})
+    put_head(network, solve_head(task, np.concatenate(features, axis=1), every))
 
 
-def _budget(task: Task, labels: Mapping[str, np.ndarray]) -> Budget | None:
-    """What is left of the time, less what scoring all that is held out takes when training ends."""
+def _budget(task: Task, labels: Mapping[str, np.ndarray], last: bool = False) -> Budget | None:
+    """What this fit may take of the time that is left, less what scoring all that is held out takes when it ends.
+
+    A first fit leaves a `last` one, on more images, its part.
+    """
     if task.deadline is None:
         return None
+    left = task.deadline - time.perf_counter() - SAVING_SECONDS
+    if task.refit and not last:
+        left *= len(labels[TRAIN]) / (2 * len(labels[TRAIN]) + len(labels[VAL]))
     held_out = sum(len(split) for name, split in labels.items() if name != TRAIN)
-    return Budget(task.deadline - time.perf_counter() - SAVING_SECONDS, 1.5 + held_out / len(labels[VAL]))
+    return Budget(left, 1.5 + held_out / len(labels[VAL]))
 
 
-def _watcher(task: Task, folder: Path | None) -> Watcher:
+def _watcher(task: Task, folder: Path | None, step: str = "epochs") -> Watcher:
     """Tells the reporter of epochs and steps, and writes the epochs so far to `metrics.jsonl` of a run."""
 
     def epoch(history: tuple[Epoch, ...]) -> None:
@@ -262,7 +308,7 @@ def _watcher(task: Task, folder: Path | None) -> Watcher:
             write_aside(folder / "metrics.jsonl", lambda file: file.write(lines.encode()))
         latest = history[-1]
         scores = f"loss {latest.val_loss:.3f}, val {latest.val_top1:.1%}" if latest.val_top1 is not None else ""
-        task.reporter.step("epochs", latest.epoch, task.recipe.epochs, scores)
+        task.reporter.step(step, latest.epoch, task.recipe.epochs, scores)
 
     return Watcher(epoch, lambda done, total: task.reporter.step("training", done, total))
 
@@ -293,101 +339,6 @@ def _found_rate(task: Task, crown: nn.Module, train: Inputs, precision: Precisio
     return found.suggested
 
 
-def crown_inputs(task: Task, cut: str, name: str, images: Images, epochs: int) -> tuple[Inputs, dict[int, str]]:
-    """What the crown after `cut` is trained on, and why some images are not among it.
-
-    Activations at the cut are kept, or pixels for a cut before everything, of as many views as there is room for. What
-    is too large to keep is read again in every epoch.
-    """
-    trunk, _ = task.base.network.split(cut)
-    freeze(trunk)
-    augmentation = task.recipe.augmentation() if name == TRAIN else STRENGTHS["none"]
-    wanted = 1 if augmentation == STRENGTHS["none"] else max(1, min(epochs, task.recipe.views))
-    number, size = task.preprocessing.channels, task.preprocessing.size
-    if cut == INPUT:
-        room, row_bytes = PIXELS_IN_MEMORY_BYTES, number * size**2
-    else:
-        room = cache_budget()
-        row_bytes = activation_bytes(1, output_shape(trunk, task.preprocessing), task.choice.precision)
-    kept = min(wanted, room // max(1, row_bytes * len(images)))
-    views = [view_of(augmentation, task.seed, number) for number in range(1, kept + 1)]
-    if not kept:
-        what = "images are decoded" if cut == INPUT else "the trunk runs"
-        task.reporter.note(f"there is no room to keep activations of {name}: {what} again in every epoch")
-        device = torch.device(task.choice.device)
-        readable, failures, _ = _decode(task, name, images, [None], keep=False)
-        inputs = ImageInputs(images, task.preprocessing, trunk.to(device), device, augmentation, task.seed)
-        return SomeInputs(inputs, readable), failures
-    if cut == INPUT:
-        readable, failures, pixels = _decode(task, name, images, views, keep=True)
-        shown = images.take(readable)
-        return PixelInputs(pixels, shown.labels, task.preprocessing, shown.weights), failures
-    named = {name if view is None else f"{name}, view {view.number}": view for view in views}
-    found = _extract(task, trunk, dict.fromkeys(named, images), f"activations of {name}", views=named)
-    first = next(iter(found.values()))
-    shown = images.take(first.indices)
-    views_kept = tuple(each.values for each in found.values())
-    return ActivationInputs(views_kept, shown.labels, shown.weights), first.failures
-
-
-def _decode(
-    task: Task, name: str, images: Images, views: Sequence[View | None], keep: bool
-) -> tuple[np.ndarray, dict[int, str], tuple[Tensor, ...]]:
-    """Which images can be decoded, why others cannot, and the pixels of every view where they are to be kept."""
-    failures: dict[int, str] = {}
-    indices, kept, done = [np.empty(0, np.int64)], [], 0
-    for number, view in enumerate(views):
-        pixels = []
-        for batch in batches(images, task.preprocessing, 32, view=view):
-            if number == 0:
-                failures |= batch.failures
-                indices.append(batch.indices)
-            if keep:
-                pixels.append(batch.pixels)
-            done += len(batch.indices) + len(batch.failures)
-            task.reporter.step(f"decoding {name}", done, len(images) * len(views))
-        kept += [torch.cat(pixels)] if keep else []
-    return np.concatenate(indices), failures, tuple(kept)
-
-
-def frozen_features(
-    task: Task, images: Images, crops: bool = False, kind: HeadKind = "last"
-) -> tuple[np.ndarray, Images]:
-    """What a head of this kind classifies, float32 (views, n, D), of the images that can be decoded, and those images.
-
-    There is one view, or with `crops` as many as a level of the head alone would see.
-    """
-    views = {f"{TRAIN} with a crop of {fraction:.2f}": fraction for fraction in (_more_crops(task) if crops else ())}
-    splits = dict.fromkeys((TRAIN, *views), images)
-    found = _extract(task, task.base.network.before_head(kind), splits, "features for the head", views)
-    return np.stack([each.values.float().numpy() for each in found.values()]), images.take(found[TRAIN].indices)
-
-
-def solve_head(task: Task, features: np.ndarray, shown: Images, kind: HeadKind = "last") -> HeadFit:
-    """The head of this kind on features (views, n, D) of n images, for the classes that are among them, in order."""
-    views, _, width = features.shape
-    seen, labels = np.unique(shown.labels, return_inverse=True)
-    blocks = task.base.network.head_blocks(kind) if kind == "stages" else None
-    every_label = np.tile(labels, views)
-    return fit_head(
-        features.reshape(-1, width), every_label, len(seen), task.seed, views, shown.groups, shown.weights, blocks
-    )
-
-
-def _extract(
-    task: Task,
-    trunk: Section,
-    splits: dict[str, Images],
-    step: str,
-    crops: dict[str, float] | None = None,
-    views: dict[str, View | None] | None = None,
-) -> dict[str, Activations]:
-    trunk.eval()
-    return extract(
-        trunk, splits, task.preprocessing, task.choice, crops=crops, views=views, step=step, reporter=task.reporter
-    )
-
-
 def crown_precision(crown: nn.Module, choice: Choice) -> Precision:
     """That of the engine; but float32 for depthwise convolutions on a processor, which bfloat16 makes slower.
 
@@ -400,12 +351,11 @@ def crown_precision(crown: nn.Module, choice: Choice) -> Precision:
     return "float32" if depthwise and choice.device == "cpu" else choice.precision
 
 
-def put_head(network: Network, head: HeadFit, kind: HeadKind = "last") -> None:
-    """Give `network` a head of this kind with this weight and bias in place of the one it has."""
-    layer = network.new_head(len(head.bias), kind)
-    with torch.no_grad():
-        layer.weight.copy_(torch.from_numpy(head.weight).view_as(layer.weight))
-        layer.bias.copy_(torch.from_numpy(head.bias))
+def _check_all_finite(task: Task, plan: Plan, trained: Trained) -> None:
+    for name, logits in trained.logits.items():
+        _check_finite(f"scores of {name}", logits, task, plan)
+    for name, tensor in task.base.network.state_dict().items():
+        _check_finite(f"weights in {name}", tensor.cpu().numpy(), task, plan)
 
 
 def _check_finite(what: str, values: np.ndarray, task: Task, plan: Plan) -> None:

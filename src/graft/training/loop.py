@@ -1,7 +1,7 @@
 """The training loop in the open: `_train`, read from top to bottom; one step of it is `GradientDescent.step`."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,11 +18,11 @@ from graft.training.descent import GradientDescent, placed
 from graft.training.history import Epoch, epoch_to_keep, rank
 from graft.training.inputs import Inputs
 from graft.training.memory import Batching, as_memory_allows
-from graft.training.optimizer import moving_average
+from graft.training.optimizer import Interpolation, moving_average
 from graft.training.recipe import ResolvedRecipe
 from graft.training.schedules import learning_rate_at, stale_epochs
 from graft.training.time_budget import STEPS_TO_JUDGE_BY, Budget, Clock, too_short
-from graft.training.training_mode import training_mode
+from graft.training.training_mode import put_in_training_mode, training_mode
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,14 @@ def fit_crown(
     budget: Budget | None = None,
     checkpoint: Path | None = None,
     watcher: Watcher = Watcher(),
+    keep_last: bool = False,
 ) -> CrownFit:
     """Train every parameter of `crown`, the stages after the cut, and leave it, in evaluation mode, at the best epoch.
 
     That is the latest one whose accuracy on `val` is at most a standard error below the highest. The highest itself is
     a matter of luck where `val` is small: over 37 trainings on 80 to 400 images, with 20 to 100 of them in `val`, it
-    was 2.0 points worse on test images. Without `val` it is the last one.
+    was 2.0 points worse on test images. Without `val`, or with `keep_last`, it is the last one. What is scored and kept
+    of an epoch is `start_share` of the crown as it came and the rest of what it, or its moving average, is then.
 
     `precision` is that of layers and activations; weights, norms and losses stay in float32. Training that would exceed
     its `budget` runs its schedule through in that time, over fewer epochs, the last of which may be shorter. With
@@ -75,35 +77,42 @@ def fit_crown(
     def attempt(batching: Batching) -> CrownFit:
         crown.load_state_dict(start)
         descent = GradientDescent(crown, train, recipe, batching, seed, device, precision)
-        return _train(descent, val, budget, checkpoint, watcher)
+        return _train(descent, val, budget, checkpoint, watcher, None if keep_last or val is None else len(val.labels))
 
     return as_memory_allows(recipe, attempt)
 
 
 def _train(
-    descent: GradientDescent, val: Inputs | None, budget: Budget | None, checkpoint: Path | None, watcher: Watcher
+    descent: GradientDescent,
+    val: Inputs | None,
+    budget: Budget | None,
+    checkpoint: Path | None,
+    watcher: Watcher,
+    judges: int | None,
 ) -> CrownFit:
+    """`judges` is the number of images by which the epoch to keep is chosen; None: the last one is kept."""
     crown, recipe, steps_per_epoch = descent.crown, descent.recipe, descent.steps_per_epoch
-    # What is scored and kept: the crown, or the moving average of its weights.
-    average = None if recipe.ema_decay is None else moving_average(crown, recipe.ema_decay)
-    judged = crown if average is None else average.module
+    average = moving_average(crown, recipe.ema_decay) if recipe.ema_decay else None
+    # What is scored and kept: the crown or the moving average of its weights, and a share of the start.
+    judged = Interpolation(crown, recipe.start_share)
     modules = {"crown": crown} if average is None else {"crown": crown, "average": average}
     state = TrainingState(modules, descent.optimizer)
     identity = {**asdict(recipe), "seed": descent.seed, "images": len(descent.train.labels)}
     if checkpoint is not None and checkpoint.exists():
         read_checkpoint(checkpoint, state, identity)
-    history, val_count = state.history, 0 if val is None else len(val.labels)
+    history = state.history
     clock = Clock.start(before=history[-1].seconds if history else 0.0)
 
     def scored(epoch: int, train_loss: float | None, learning_rate: float) -> Epoch:
-        loss, top1 = (None, None) if val is None else _score(judged, val, descent.device, descent.precision)
+        judged.follow(crown if average is None else average.module)
+        loss, top1 = (None, None) if val is None else _score(judged.module, val, descent.device, descent.precision)
         if loss is not None and not math.isfinite(loss):
             raise _not_finite(f"val loss of {loss}", epoch, learning_rate)
         return Epoch(epoch, train_loss, loss, top1, learning_rate, clock.elapsed())
 
     if not history:
         history.append(scored(0, None, 0.0))
-        state.kept = copy_state(judged)
+        state.kept = copy_state(judged.module)
         watcher.epoch(tuple(history))
     # Scoring takes as long after every epoch as it took before the first.
     clock = clock.within(budget, scoring=history[0].seconds)
@@ -113,7 +122,7 @@ def _train(
             scores = [rank(each) for each in history]
             if recipe.patience is not None and stale_epochs(scores) >= recipe.patience:
                 break
-            crown.train()
+            put_in_training_mode(crown, recipe.batch_norm)
             losses, images, began, step = [], 0, clock.elapsed(), (epoch - 1) * steps_per_epoch
             for number, batches in enumerate(descent.steps(epoch)):
                 done = max(step / steps, clock.share())
@@ -136,8 +145,8 @@ def _train(
             if not math.isfinite(train_loss):
                 raise _not_finite(f"training loss of {train_loss}", epoch, learning_rate)
             history.append(scored(epoch, train_loss, learning_rate))
-            if epoch_to_keep(history, val_count) == epoch:
-                state.kept = copy_state(judged)
+            if _kept(history, judges) == epoch:
+                state.kept = copy_state(judged.module)
             if checkpoint is not None:
                 write_checkpoint(checkpoint, state, identity)
             watcher.epoch(tuple(history))
@@ -145,7 +154,11 @@ def _train(
         raise too_short(left=0.0)
     crown.load_state_dict(state.kept)
     crown.to(memory_format=torch.contiguous_format).eval()
-    return CrownFit(tuple(history), epoch_to_keep(history, val_count))
+    return CrownFit(tuple(history), _kept(history, judges))
+
+
+def _kept(history: Sequence[Epoch], judges: int | None) -> int:
+    return history[-1].epoch if judges is None else epoch_to_keep(history, judges)
 
 
 @torch.inference_mode()

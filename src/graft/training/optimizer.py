@@ -1,5 +1,6 @@
 """What moves the weights: optimizers, parameter groups with learning rates by stage, class weights, averages."""
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -70,6 +71,31 @@ def weights_of_classes(labels: np.ndarray, kind: str, device: str = "cpu") -> Te
     counts = np.bincount(labels)
     balanced = len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1))
     return torch.from_numpy(balanced).float().to(device)
+
+
+class Interpolation:
+    """A copy of a crown between its start and where it is: `module` is `share` of the start and the rest of what
+    `follow` was last called with.
+
+    Wortsman et al. 2022, "Robust fine-tuning of zero-shot models", arXiv 2109.01903, section 3. Without a share of the
+    start, `module` is what it follows. Buffers are those of what it follows.
+    """
+
+    def __init__(self, start: nn.Module, share: float) -> None:
+        self.module = start
+        self._start = copy.deepcopy(start).requires_grad_(False) if share else None
+        self._between = copy.deepcopy(start).requires_grad_(False) if share else None
+        self._share = share
+
+    @torch.no_grad()
+    def follow(self, now: nn.Module) -> None:
+        if self._start is None or self._between is None:
+            self.module = now
+            return
+        self.module = self._between
+        self._between.load_state_dict(now.state_dict())
+        for between, start in zip(self._between.parameters(), self._start.parameters(), strict=True):
+            between.lerp_(start, self._share)
 
 
 def moving_average(crown: nn.Module, decay: float) -> AveragedModel:

@@ -9,6 +9,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from graft.errors import InputError, did_you_mean
+from graft.given import native, truth
 from graft.images.augmenting import STRENGTHS, Augmentation
 
 
@@ -26,27 +27,33 @@ class Usual:
 # 0.00004 that of MobileNetV2. Momentum makes a step of RMSprop ten times as long, so its learning rate is a tenth of
 # AdamW's.
 USUAL = {
-    "adamw": Usual(2e-4, 2e-3, 1e-2),
-    "sgd": Usual(5e-3, 5e-2, 5e-4),
-    "rmsprop": Usual(2e-5, 2e-4, 4e-5),
+    "adamw": Usual(1.8e-4, 2e-3, 1e-2),
+    "sgd": Usual(4.5e-3, 5e-2, 5e-4),
+    "rmsprop": Usual(1.8e-5, 2e-4, 4e-5),
 }
-# The size of ResNet-50. Adam moves every weight by about the learning rate, so a step is about learning rate x
-# sqrt(parameters) long: with those above its length is one whatever the network. Searched over a factor of ten, the
-# learning rate so scaled was the best or next to it for ResNet-20 (0.27 million), MobileNet 0.25 (0.47) and MobileNetV2
-# (3.5).
+# The size of ResNet-50. Small networks bear higher learning rates: of 0.0003, 0.0005, 0.001 and 0.002 the first was the
+# best for MobileNetV2 (3.5 million parameters) and the second for MobileNet 0.25 (0.47 million), which is what the
+# fourth root of the size gives (docs/recipe.md). The square root, which makes Adam's steps as long whatever the
+# network, gave rates at which both fell below the head that they began with.
 RATED_PARAMETERS = 25_000_000
+RATE_EXPONENT = 0.25
 EPOCHS_PRETRAINED, EPOCHS_RANDOM = 10, 30
 # Few images are seen more often, so that training has about so many steps, but not beyond so many epochs.
-STEPS_PRETRAINED, MOST_EPOCHS_PRETRAINED = 300, 30
+STEPS_PRETRAINED, MOST_EPOCHS_PRETRAINED = 400, 60
+# How a pretrained network is trained where nothing else is asked for: what each part is worth is in docs/recipe.md.
+AUGMENT_PRETRAINED, LABEL_SMOOTHING_PRETRAINED, EMA_PRETRAINED, START_SHARE_PRETRAINED = "medium", 0.1, 0.98, 0.2
+# Views that are kept of all images together, and of each: 32 in place of 8 of 150 images gave two points (blood cells,
+# sketches), and take as much time and room as 8 of 600.
+VIEWS_OF_ALL, FEWEST_VIEWS, MOST_VIEWS = 16_000, 8, 32
 SCHEDULES = ("cosine", "one-cycle", "step", "plateau", "constant", "lenet")
 CLASS_WEIGHTS = ("none", "balanced")
 SAMPLINGS = ("uniform", "balanced")
+BATCH_NORMS = ("stored", "batch")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How stages are trained. None for `epochs`, `learning_rate` and `weight_decay` means what suits the optimizer and
-    the start.
+    """How stages are trained. None means what suits the optimizer and the start, pretrained or random.
 
     `learning_rate` is the peak of the head's learning rate, and each earlier stage has `layer_decay` times that of the
     next one. `weight_decay` is not applied to biases and norms. `accumulate_steps` batches make one step, whose
@@ -55,11 +62,16 @@ class Recipe:
     is the part of the head's inputs that is dropped out, None for what the network has. With `sampling` balanced,
     images are drawn so that every class is equally likely.
 
-    `augment` is the strength of the augmentation; its flips are wrong for digits and text. At most `views` of an image
-    are kept at the cut, and the epochs show them in turn: the result is the same as without keeping them where nothing
-    is augmented, or where there are as many views as epochs. `mixup` and `cutmix` are the alpha with which images, or
+    `augment` is the strength of the augmentation. Its flips are wrong for digits and text: None for `flip` means that
+    mirror images are tried on the frozen features first (`graft.training.mirroring`). At most `views` of an image are
+    kept at the cut, and the epochs show them in turn: the result is the same as without keeping them where nothing is
+    augmented, or where there are as many views as epochs. `mixup` and `cutmix` are the alpha with which images, or
     their activations at the cut, are mixed in pairs, 0 for none. With `find_learning_rate` a range test chooses the
     learning rate.
+
+    `batch_norm` is what maps are normalised by: `stored`, the statistics that came with the weights, which the head at
+    the start was solved with, or `batch`, those of the images in a batch. The weights that are kept are `start_share`
+    of those at the start plus the rest of those at the end (WiSE-FT: Wortsman et al. 2022, arXiv 2109.01903).
     """
 
     epochs: int | None = None
@@ -70,7 +82,7 @@ class Recipe:
     optimizer: str = "adamw"
     schedule: str = "cosine"
     layer_decay: float = 1.0
-    label_smoothing: float = 0.0
+    label_smoothing: float | None = None
     class_weights: str = "none"
     clip_grad_norm: float | None = None
     accumulate_steps: int = 1
@@ -78,26 +90,42 @@ class Recipe:
     ema_decay: float | None = None
     dropout: float | None = None
     sampling: str = "uniform"
-    augment: str = "none"
-    flip: bool = True
-    views: int = 8
+    augment: str | None = None
+    flip: bool | None = None
+    views: int | None = None
     mixup: float = 0.0
     cutmix: float = 0.0
     find_learning_rate: bool = False
-
-    def augmentation(self) -> Augmentation:
-        """What happens to the images of an epoch."""
-        strength = STRENGTHS[self.augment]
-        return strength if self.flip else replace(strength, flip=0.0)
+    batch_norm: str | None = None
+    start_share: float | None = None
 
     def resolve(
         self, pretrained: bool = False, *, parameters: int = RATED_PARAMETERS, images: int | None = None
     ) -> "ResolvedRecipe":
         """The same with nothing left open, for a network of `parameters` and so many `images` to train on."""
         usual = USUAL[self.optimizer]
-        suitable = {"epochs": EPOCHS_RANDOM, "learning_rate": usual.random_rate, "weight_decay": usual.weight_decay}
+        suitable: dict[str, Any] = {
+            "epochs": EPOCHS_RANDOM,
+            "learning_rate": usual.random_rate,
+            "weight_decay": usual.weight_decay,
+            "label_smoothing": 0.0,
+            "augment": "none",
+            "flip": True,
+            "batch_norm": "batch",
+            "ema_decay": 0.0,
+            "start_share": 0.0,
+            "views": min(max(FEWEST_VIEWS, VIEWS_OF_ALL // max(1, images or VIEWS_OF_ALL)), MOST_VIEWS),
+        }
         if pretrained:
-            suitable["learning_rate"] = usual.pretrained_rate * math.sqrt(RATED_PARAMETERS / parameters)
+            suitable |= {
+                "learning_rate": usual.pretrained_rate * (RATED_PARAMETERS / parameters) ** RATE_EXPONENT,
+                "label_smoothing": LABEL_SMOOTHING_PRETRAINED,
+                "augment": AUGMENT_PRETRAINED,
+                "batch_norm": "stored",
+                "ema_decay": EMA_PRETRAINED,
+                # Weights between two do not belong to the statistics of either end.
+                "start_share": 0.0 if self.batch_norm == "batch" else START_SHARE_PRETRAINED,
+            }
             steps_per_epoch = math.ceil((images or STEPS_PRETRAINED * self.batch_size) / self.batch_size)
             enough = math.ceil(STEPS_PRETRAINED / steps_per_epoch)
             suitable["epochs"] = min(max(enough, EPOCHS_PRETRAINED), MOST_EPOCHS_PRETRAINED)
@@ -113,6 +141,18 @@ class ResolvedRecipe(Recipe):
     epochs: int = field(kw_only=True)
     learning_rate: float = field(kw_only=True)
     weight_decay: float = field(kw_only=True)
+    label_smoothing: float = field(kw_only=True)
+    augment: str = field(kw_only=True)
+    flip: bool = field(kw_only=True)
+    batch_norm: str = field(kw_only=True)
+    ema_decay: float = field(kw_only=True)
+    start_share: float = field(kw_only=True)
+    views: int = field(kw_only=True)
+
+    def augmentation(self) -> Augmentation:
+        """What happens to the images of an epoch."""
+        strength = STRENGTHS[self.augment]
+        return strength if self.flip else replace(strength, flip=0.0)
 
 
 CHOICES = {
@@ -121,6 +161,7 @@ CHOICES = {
     "class_weights": CLASS_WEIGHTS,
     "sampling": SAMPLINGS,
     "augment": tuple(STRENGTHS),
+    "batch_norm": BATCH_NORMS,
 }
 
 
@@ -162,19 +203,23 @@ LIMITS = {
     "clip_grad_norm": Limits(0, 1_000_000, "1 is usual, and without it nothing is clipped", above=True),
     "accumulate_steps": Limits(1, 65_536, "1 is usual, more where a batch does not fit in memory", whole=True),
     "patience": Limits(1, 100_000, "3 to 10 is usual", whole=True),
-    "ema_decay": Limits(0, 1, "0.99 to 0.9999 is usual", above=True, below=True),
+    "ema_decay": Limits(0, 1, "0.99 to 0.9999 is usual, 0 turns it off", below=True),
     "views": Limits(1, 100_000, "8 is usual", whole=True),
     "mixup": Limits(0, 100, "0.2 is usual, 0 turns it off"),
     "cutmix": Limits(0, 100, "1 is usual, 0 turns it off"),
+    "start_share": Limits(0, 1, "0.2 is usual, 0 keeps the end as it is", below=True),
     "dropout": Limits(0, 1, "0.2 to 0.5 is usual", below=True),
 }
 
 
 def check_recipe(recipe: Recipe) -> Recipe:
-    """`recipe` if every setting in it makes sense. Raises InputError that names the option."""
+    """`recipe` in Python's own numbers if every setting in it makes sense. Raises InputError that names the option."""
+    if not isinstance(recipe, Recipe):
+        raise InputError(f"expected a graft.Recipe for the recipe, got {recipe!r}: write Recipe(…)")
+    recipe = replace(recipe, **{name: native(value) for name, value in asdict(recipe).items()})
     values = asdict(recipe)
     for name, known in CHOICES.items():
-        if values[name] not in known:
+        if values[name] is not None and values[name] not in known:
             raise InputError(
                 f"expected {', '.join(known[:-1])} or {known[-1]} for {_option(name)}, got {values[name]!r}"
                 f"{did_you_mean(str(values[name]), known)}: choose one of them"
@@ -182,6 +227,9 @@ def check_recipe(recipe: Recipe) -> Recipe:
     for name, limits in LIMITS.items():
         if values[name] is not None and not limits.allow(values[name]):
             raise InputError(f"expected {limits} for {_option(name)}, got {values[name]}: {limits.advice}")
+    truth(recipe.find_learning_rate, "--find-lr")
+    if recipe.flip is not None:
+        truth(recipe.flip, "--flip")
     if recipe.find_learning_rate and recipe.learning_rate is not None:
         raise InputError(f"expected --lr or --find-lr, got both (--lr {recipe.learning_rate:g}): leave one of them out")
     return recipe

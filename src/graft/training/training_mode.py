@@ -16,6 +16,20 @@ def training_mode(crown: nn.Module, dropout: float | None) -> Iterator[None]:
         yield
 
 
+def put_in_training_mode(crown: nn.Module, batch_norm: str) -> None:
+    """Let `crown` learn, with maps normalised by the statistics of a `batch` or by those that are `stored`.
+
+    Stored statistics stay as they are; a layer that has none normalises by the batch. The head at the start of a
+    pretrained crown was solved on features normalised by stored statistics: by those of small batches they are others,
+    and the loss began at three to five times what it was.
+    """
+    crown.train()
+    if batch_norm == "stored":
+        for module in crown.modules():
+            if isinstance(module, _BatchNorm) and module.running_mean is not None:
+                module.eval()
+
+
 @contextmanager
 def drop_out(crown: nn.Module, part: float | None) -> Iterator[None]:
     """While the block trains `crown`, leave out this part of the head's inputs; None leaves it to the network.

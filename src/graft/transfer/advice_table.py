@@ -4,7 +4,7 @@ from graft.html import escaped, table
 from graft.transfer.advisor import Advice
 
 STAGE_COLUMNS = ("stage", "shift", "linear probe", "95 % interval")
-RACE_COLUMNS = ("level", "tried", "images", "over the head", "expected", "whole training")
+RACE_COLUMNS = ("level", "accuracy", "images", "over the head", "on", "expected", "seconds")
 
 
 def stage_rows(advice: Advice) -> list[tuple[str, ...]]:
@@ -30,11 +30,12 @@ def race_rows(advice: Advice) -> list[tuple[str, ...]]:
         rows.append(
             (
                 f"{standing.level} *" if standing.level == advice.plan.level else standing.level,
-                f"{standing.share:.0%}",
-                f"{standing.n:,}",
+                "" if standing.accuracy is None else f"{standing.accuracy:.1%}",
+                f"{standing.n:,}" if tried else "",
                 _points(standing.gain or 0.0, standing.error or 0.0) if tried else "",
+                f"{standing.n_gain:,}" if tried else "",
                 _points(standing.expected, standing.deviation),
-                "" if standing.whole_seconds is None else f"{standing.whole_seconds:.0f} s",
+                f"{standing.seconds:.1f}" if tried else "",
             )
         )
     return rows

@@ -9,13 +9,12 @@ is expected of each level before the race comes from recorded training runs (doc
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import log2
 from statistics import median
 from typing import Any
 
-from graft.models.network import HEAD, Network
+from graft.models.network import Network
 from graft.transfer.evidence import Evidence
-from graft.transfer.levels import Plan, plan_level, weight_layers
+from graft.transfer.levels import Plan, plan_level
 from graft.transfer.race import Standing, winner
 from graft.words import counted
 
@@ -31,10 +30,13 @@ SCENARIOS = {
     (True, False): (3, "frozen:0.4"),
     (False, False): (4, "all"),
 }
-# Above this many parameters per image, training all of them is expected to gain less.
-CROWDED = 5000
-# The levels that can win, cheapest first; `plausible` drops those whose cut another one has.
-CONTENDERS = ("head", "stages:1", "stages:2", "frozen:0.7", "frozen:0.4", "all")
+# The levels that are tried, cheapest first. Of those that train stages one is enough: with the recipes of
+# docs/recipe.md those with a deeper or an earlier cut end where it ends, and to try one costs as much as to train it.
+CONTENDERS = ("head", "head:stages", "frozen:0.4")
+# What a level is expected to gain over the head before it is tried, and its standard deviation, both in accuracy: on
+# images similar to the base's own, and on others. From recorded trainings (docs/recipe.md).
+EXPECTED_OF_STAGES_HEAD = {True: (0.0, 0.02), False: (0.02, 0.03)}
+EXPECTED_OF_TUNING = {True: (0.005, 0.025), False: (0.05, 0.04)}
 
 
 @dataclass(frozen=True)
@@ -123,37 +125,19 @@ def apply_textbook(evidence: Evidence, counts: Mapping[str, int]) -> TextbookRul
 
 
 def plausible(network: Network) -> dict[str, str]:
-    """The levels that can win, with their cuts, cheapest first; each cut occurs once."""
-    cuts: dict[str, str] = {}
-    for level in sorted(CONTENDERS, key=lambda level: -network.cuts.index(plan_level(level, network, True).cut)):
-        cut = plan_level(level, network, True).cut
-        if cut not in cuts.values():
-            cuts[level] = cut
-    return cuts
+    """The levels that are tried, with their cuts, cheapest first."""
+    return {level: plan_level(level, network, True).cut for level in CONTENDERS}
 
 
-def frozen_fraction(network: Network, cut: str) -> float:
-    """The fraction of the weight layers before the head that a cut freezes, 0 to 1."""
-    layers = {name: count for name, count in weight_layers(network).items() if name != HEAD}
-    last = network.cuts.index(cut)
-    frozen = sum(count for name, count in layers.items() if network.cuts.index(name) <= last)
-    return frozen / max(1, sum(layers.values()))
+def expected_gain(level: str, similar: bool) -> tuple[float, float]:
+    """The gain over the head expected of a level before it is tried, and its standard deviation, both in accuracy.
 
-
-def expected_gain(similar: bool, frozen: float, parameters_per_image: float) -> tuple[float, float]:
-    """The gain over the head expected of a level before any race, and its standard deviation, both in accuracy.
-
-    `frozen` is the fraction of the weight layers that the level freezes; `parameters_per_image` counts the parameters
-    of all layers before the head. On images similar to the base's own, training more layers lowers the accuracy. On
-    other images it raises the accuracy, and more so the more layers train, unless there are too few images for the
-    parameters. The constants summarise recorded training runs (docs/transfer.md).
+    Where images differ from the base's own, earlier stages know what the last ones have dropped, and training makes
+    good what the base never learnt; where they are similar, there is little to gain and little to lose.
     """
-    if frozen >= 1:
+    if level == "head":
         return 0.0, 0.0
-    if similar:
-        return -0.01 - 0.04 * (1 - frozen), 0.02
-    crowding = max(0.0, log2(parameters_per_image / CROWDED))
-    return 0.04 + 0.05 * (1 - crowding) * (1 - frozen), 0.03
+    return (EXPECTED_OF_STAGES_HEAD if level == "head:stages" else EXPECTED_OF_TUNING)[similar]
 
 
 def decide(
@@ -214,26 +198,21 @@ def _probed(evidence: Evidence) -> tuple[str, ...]:
 
 def _raced(race: Sequence[Standing], best: Standing) -> tuple[str, ...]:
     """Why the winner won the race, and which levels it cannot be told from."""
-    if best.gain is None:
-        why = f"{best.level} is expected to gain {best.expected:+.1%} over the head; the race did not try it"
-    elif best is race[0]:
-        others = [each for each in race[1:] if each.gain is not None]
-        if not others:
-            return ("the race tried only the head",)
-        nearest = max(others, key=lambda each: each.expected)
-        why = f"no level is expected to beat the head: the nearest, {nearest.level}, {_tried(nearest)}"
-    else:
-        why = f"{best.level} {_tried(best)}"
+    others = [each for each in race if each.gain is not None and each is not best and each is not race[0]]
+    reasons = [f"{best.level} {_tried(best)}"] if best is not race[0] else []
+    reasons += [f"{'but ' if best is race[0] else ''}{each.level} {_tried(each)}" for each in others]
+    if best is race[0]:
+        reasons = ["no level is expected to beat the head", *reasons] if others else ["only the head was tried"]
     ties = [each.level for each in race if each is not best and abs(each.expected - best.expected) <= best.deviation]
-    return (why, f"within the uncertainty of that: {', '.join(ties)}") if ties else (why,)
+    return (*reasons, f"within the uncertainty of that: {', '.join(ties)}") if ties else tuple(reasons)
 
 
 def _tried(standing: Standing) -> str:
-    """What the trials of a level gave, in words."""
+    """What the trial of a level gave, in words."""
     return (
         f"gained {standing.gain:+.1%} (± {1.96 * (standing.error or 0):.1%}) over the head on "
-        f"{counted(standing.n, 'held-out image')} after {standing.share:.0%} of its training; combined with "
-        f"the expectation before the race, that is {standing.expected:+.1%}"
+        f"{counted(standing.n_gain, 'image')} that it was not fitted on; combined with the expectation before the "
+        f"race, that is {standing.expected:+.1%}"
     )
 
 

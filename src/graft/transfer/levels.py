@@ -18,6 +18,7 @@ from typing import Any
 from torch import nn
 
 from graft.errors import CutError, did_you_mean
+from graft.given import text
 from graft.models.network import HEAD, INPUT, HeadKind, Network
 
 LEVELS = ("as-is", "head", "head:stages", "stages:K", "frozen:F", "all", "scratch", "auto")
@@ -43,6 +44,7 @@ class Plan:
 
 def check_level(level: str) -> str:
     """Return `level` if it is spelled like one. Needs no network. Raises CutError otherwise."""
+    level = text(level, "--level")
     if level in ("as-is", "head", "head:stages", "all", "scratch", "auto"):
         return level
     if re.fullmatch(r"stages:[1-9]\d*", level):

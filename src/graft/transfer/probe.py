@@ -72,10 +72,17 @@ def probe(
     return tuple(rows)
 
 
-def held_out_answers(features: np.ndarray, labels: np.ndarray, fold: np.ndarray) -> np.ndarray:
-    """Predict the class of every image from the other folds, int (N,); -1 for images whose `fold` is negative."""
-    x = features.astype(np.float64)
-    x -= x.mean(0)
+def held_out_answers(
+    features: np.ndarray, labels: np.ndarray, fold: np.ndarray, shown: np.ndarray | None = None
+) -> np.ndarray:
+    """Predict the class of every image from the other folds, int (N,); -1 for images whose `fold` is negative.
+
+    With `shown` (N, D), features of the same images in another view, the answers are to that view: the probe is fitted
+    on `features` all the same.
+    """
+    count = len(features)
+    x = np.concatenate([features, features if shown is None else shown]).astype(np.float64)
+    x -= x[:count].mean(0)
     if x.shape[0] < x.shape[1]:
         # Rotate into the span of the images, which changes neither the penalty nor the answers.
         x = np.asarray(np.linalg.qr(x.T, mode="r")).T
@@ -83,8 +90,8 @@ def held_out_answers(features: np.ndarray, labels: np.ndarray, fold: np.ndarray)
     answers = np.full(len(labels), -1)
     for number in range(fold.max() + 1):
         kept, out = fold != number, fold == number
-        weight, bias = fit_ridge(x[kept], targets[kept])
-        answers[out] = (x[out] @ weight + bias).argmax(1)
+        weight, bias = fit_ridge(x[:count][kept], targets[kept])
+        answers[out] = (x[count:][out] @ weight + bias).argmax(1)
     return answers
 
 

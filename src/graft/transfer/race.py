@@ -1,28 +1,15 @@
-"""The race: plausible levels are trained briefly from cached activations, on the same folds, until a few are left.
+"""The race: a few plausible levels are fitted as they would be in the end, and compared where they were not fitted.
 
-Successive halving (Jamieson and Talwalkar 2016, arXiv 1502.07943): every round trains the remaining levels for a larger
-share of their full training and drops the worse half. The level that leads at the end has been trained for as large a
-share as any other, or else is trained for it then. Levels are compared with the head image by image, so images that are
-hard for both favour neither; the head is solved to its optimum, which costs next to nothing. A few held-out images are
-weak evidence, so the measured gain is combined with the gain expected before the race.
+Levels are compared with the head image by image, so images that are hard for both favour neither. Those that are held
+out from every level are few, and weak evidence alone: the measured gain is combined with the gain expected before.
+Heads are so cheap that each is cross-validated, so heads are compared on all the images.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-# Shares of the full training, one per round. Later rounds tell more: a level that trains many layers is at first worse
-# than the head that it started with, wherever it ends.
-SHARES = (0.1, 0.4)
-# The images are dealt into RACE_FOLDS folds, of which one is held out per trial. A level has one trial in each round,
-# but LAST_ROUND_FOLDS in the last.
-RACE_FOLDS, LAST_ROUND_FOLDS = 4, 2
-# Levels that are expected to end this far below the best one, in accuracy, do not enter the race.
-HOPELESS = 0.03
-# The cost that the race may reach, as a share of the multiply-adds of training every level to the end. The time share
-# is less than half of that, because trials run from cached activations.
-ALLOWANCE = 0.4
 # Levels whose accuracy differs by no more than this count as equal, and the cheaper one is taken.
 TIE = 0.003
 
@@ -43,100 +30,53 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Trial:
-    """One brief training run without a fold: which images of that fold it classifies correctly, bool (n,)."""
+    """A level that was tried: which of the images held out from all levels it classifies correctly, bool (n,).
+
+    An image may be held out several times. `once`, bool (m,), says of a head the same of every image once, those that
+    it was fitted on in cross-validation; it is None for any other level.
+    """
 
     right: np.ndarray
+    once: np.ndarray | None
     seconds: float
-
-
-# (level, held-out fold, share): fits a level on the other folds for that share of its full training. The head is solved
-# to its optimum whatever the share.
-FitLevel = Callable[[str, int, float], Trial]
 
 
 @dataclass(frozen=True)
 class Standing:
     """The result of a level in the race.
 
-    `gain` is its accuracy minus the head's on the same `n` held-out images, and `error` the standard error of that
-    difference; both are None for a level without a trial. `expected` combines the measured gain with the one expected
-    before the race, and `deviation` is its standard deviation. `share` is that of the full training in its last trials,
-    `seconds` the time that these took, and `whole_seconds` the estimate for the full training.
+    `gain` is its accuracy minus the head's on the same images, `n_gain` of them, and `error` the standard error of that
+    difference; both are None for a level that was not tried. `accuracy` is that on `n` images. `expected` combines the
+    measured gain with the one expected before the race, and `deviation` is its standard deviation. `seconds` is the
+    time that the trial took.
     """
 
     level: str
-    share: float
     n: int
     accuracy: float | None
+    n_gain: int
     gain: float | None
     error: float | None
     expected: float
     deviation: float
     seconds: float
-    whole_seconds: float | None
 
     def __repr__(self) -> str:
-        measured = "" if self.gain is None else f", gain={self.gain:+.3f} on {self.n} images"
+        measured = "" if self.gain is None else f", gain={self.gain:+.3f} on {self.n_gain} images"
         return f"Standing(level={self.level!r}{measured}, expected={self.expected:+.3f} ± {1.96 * self.deviation:.3f})"
 
 
-def race(
-    contestants: Sequence[Contestant], fit: FitLevel, out_of_time: Callable[[], bool] = lambda: False
-) -> tuple[Standing, ...]:
-    """Race `contestants`, which are the head and then the other levels by rising cost.
-
-    A trial that would exceed `ALLOWANCE` does not run.
-    """
-    head, *others = contestants
-    likely = max(each.expected for each in contestants) - HOPELESS
-    budget = ALLOWANCE * sum(each.cost for each in contestants)
-    solved = [fit(head.level, fold, 1.0) for fold in range(RACE_FOLDS)]
-    standings = {head.level: _of_head(head, solved)} | {each.level: _standing(each, 0.0, [], solved) for each in others}
-
-    def try_out(each: Contestant, share: float) -> bool:
-        """Give a level its trials of this round; False if the budget has no room for one."""
-        nonlocal budget
-        trials: list[Trial] = []
-        for fold in range(LAST_ROUND_FOLDS if share == SHARES[-1] else 1):
-            if budget < share * each.cost or out_of_time():
-                break
-            budget -= share * each.cost
-            trials.append(fit(each.level, fold, share))
-        if trials:
-            standings[each.level] = _standing(each, share, trials, solved)
-        return bool(trials)
-
-    left = [each for each in others if each.expected >= likely]
-    for share in SHARES:
-        for each in left:
-            try_out(each, share)
-        ranked = sorted(left, key=lambda each: -standings[each.level].expected)[: -(-len(left) // 2)]
-        left = [each for each in left if each in ranked and not _beaten(each, standings[each.level])]
-    while standings[(leader := max(contestants, key=lambda each: standings[each.level].expected)).level].share < share:
-        if not try_out(leader, share):
-            break
-    return tuple(standings[each.level] for each in contestants)
-
-
-def _beaten(each: Contestant, now: Standing) -> bool:
-    """Whether a level drops out: it was expected to lose to the head, and after a trial it trails beyond uncertainty.
-
-    A level that was expected to gain never drops out for a trial alone, because short trials underrate it.
-    """
-    return each.expected < 0 and now.expected < -now.deviation
+def standings_of(contestants: Sequence[Contestant], trials: Mapping[str, Trial]) -> tuple[Standing, ...]:
+    """How the contestants stand, of which the first is the head and was tried."""
+    head = trials[contestants[0].level]
+    return tuple(_standing(each, trials.get(each.level), head) for each in contestants)
 
 
 def winner(standings: Sequence[Standing]) -> Standing:
-    """The level with the highest expected gain, if the gain exceeds its uncertainty; otherwise the head.
-
-    Among equally good levels the cheapest wins. An untried level wins only if the highest gain is an untried level's.
-    """
-    head, *others = standings
-    highest = max(standings, key=lambda each: each.expected)
-    if highest.expected <= highest.deviation:
-        return head
-    as_good = (each for each in others if each.expected >= highest.expected - TIE)
-    return next(each for each in as_good if each.share or not highest.share)
+    """The level with the highest expected gain that was tried; among equally good ones the cheapest."""
+    tried = [each for each in standings if each.gain is not None]
+    highest = max(each.expected for each in tried)
+    return next(each for each in tried if each.expected >= highest - TIE)
 
 
 def paired_gain(right: np.ndarray, of_other: np.ndarray) -> tuple[float, float]:
@@ -151,30 +91,26 @@ def paired_gain(right: np.ndarray, of_other: np.ndarray) -> tuple[float, float]:
     return gain, float(np.sqrt(better + worse + 1 - count * gain**2)) / count
 
 
-def _of_head(head: Contestant, solved: list[Trial]) -> Standing:
-    right, seconds = np.concatenate([trial.right for trial in solved]), sum(trial.seconds for trial in solved)
-    return Standing(head.level, 1.0, len(right), float(right.mean()), 0.0, 0.0, 0.0, 0.0, seconds, solved[0].seconds)
-
-
-def _standing(each: Contestant, share: float, trials: list[Trial], solved: list[Trial]) -> Standing:
-    if not trials:
-        return Standing(each.level, 0.0, 0, None, None, None, each.expected, each.deviation, 0.0, None)
-    right = np.concatenate([trial.right for trial in trials])
-    of_head = np.concatenate([trial.right for trial in solved[: len(trials)]])
+def _standing(each: Contestant, trial: Trial | None, head: Trial) -> Standing:
+    if trial is None:
+        return Standing(each.level, 0, None, 0, None, None, each.expected, each.deviation, 0.0)
+    right, of_head = trial.right, head.right
+    if trial.once is not None and head.once is not None and len(trial.once) == len(head.once):
+        right, of_head = trial.once, head.once
+    if trial is head:
+        return Standing(each.level, len(right), float(right.mean()), len(right), 0.0, 0.0, 0.0, 0.0, trial.seconds)
     gain, error = paired_gain(right, of_head)
     # The product of two normal distributions of the same gain: the measured one and the prior.
     measured, before = 1 / error**2, 1 / each.deviation**2
     expected = (measured * gain + before * each.expected) / (measured + before)
-    seconds = sum(trial.seconds for trial in trials)
     return Standing(
         level=each.level,
-        share=share,
         n=len(right),
         accuracy=float(right.mean()),
+        n_gain=len(of_head),
         gain=gain,
         error=error,
         expected=expected,
         deviation=(measured + before) ** -0.5,
-        seconds=seconds,
-        whole_seconds=seconds / len(trials) / share,
+        seconds=trial.seconds,
     )

@@ -8,6 +8,7 @@ from graft.models.network import Config, Network
 from graft.weights.download import Download
 from graft.weights.layouts import OWN, Layout, layouts_of
 from graft.weights.metadata import IMAGENET_MEAN, IMAGENET_STD, SMALL, with_numbers, with_preprocessing
+from graft.weights.packaged import PACKAGED, Packaged
 from graft.weights.timm_catalog import PREFIX, naming_rules, timm_entry
 from graft.weights.timm_network import build_timm
 from graft.weights.torchvision_catalog import TORCHVISION
@@ -25,14 +26,16 @@ TIMM_NAMES = {
 # Families whose checkpoints come with and without the classifiers that only training uses.
 WITH_AUXILIARIES = ("googlenet", "inception_v3")
 
-# Families whose published weights were trained on images from -1 to 1.
-ONE_TO_ONE = ("googlenet", "inception_v3", "inception_v4", "inception_resnet_v2", "xception")
-# Side of the crop over the shorter side of the image where torchvision's weights were measured, if not 0.875.
+LITE = tuple(f"efficientnet_lite{number}" for number in range(5))
+# Families, and networks of other families, whose published weights were trained on images from -1 to 1.
+ONE_TO_ONE = {"googlenet", "inception_v3", "inception_v4", "inception_resnet_v2", "xception", *LITE}
+# Side of the crop over the shorter side of the image where published weights were measured, if not 0.875.
 CROP_FRACTIONS = {
     "efficientnet_b1": 240 / 256,
     "efficientnet_b3": 300 / 320,
     "efficientnet_b4": 380 / 384,
     **{f"efficientnet_b{number}": 1.0 for number in (2, 5, 6, 7)},
+    **{name: side / (side + 32) for name in LITE for side in catalog.CATALOG[name].input_size[2:]},
 }
 
 
@@ -43,8 +46,8 @@ class Architecture:
     `name` is the catalogue's, or `timm:NAME`; `family` the module that builds it, or `timm`. `config` holds the numbers
     it was published with and `input_size` (C, H, W) the images it was published for. `preprocessing` is what its
     weights usually want, for whatever a file of them leaves unsaid. `layouts` are the tensor namings that its
-    checkpoints come in, graft's own first. `published` is where its weights are: a file, a repository on the Hub, or
-    None.
+    checkpoints come in, graft's own first. `published` is where its weights are: a Python package, a file at an
+    address, a repository on the Hub, or None.
     """
 
     name: str
@@ -53,7 +56,7 @@ class Architecture:
     input_size: tuple[int, int, int]
     preprocessing: Preprocessing
     layouts: tuple[Layout, ...]
-    published: Download | str | None
+    published: Packaged | Download | str | None
 
     def build(self, config: Config) -> Network:
         """An untrained network with the numbers of `config`, on torch's default device and in its default dtype.
@@ -66,6 +69,11 @@ class Architecture:
     def has_auxiliary_variant(self) -> bool:
         """Whether it can be built with and without auxiliary classifiers."""
         return self.family in WITH_AUXILIARIES
+
+    @property
+    def sees_one_to_one(self) -> bool:
+        """Whether its weights were usually trained on images from -1 to 1."""
+        return not ONE_TO_ONE.isdisjoint((self.name, self.family))
 
 
 def resolve(name: str) -> Architecture:
@@ -104,7 +112,7 @@ def _of_catalogue(name: str) -> Architecture:
     row = catalog.entry(name)
     channels, _, side = row.input_size
     half = (0.5,) * channels
-    in_halves = channels != 3 or row.family in ONE_TO_ONE
+    in_halves = channels != 3 or not ONE_TO_ONE.isdisjoint((name, row.family))
     return Architecture(
         name=name,
         family=row.family,
@@ -117,7 +125,7 @@ def _of_catalogue(name: str) -> Architecture:
             crop_fraction=CROP_FRACTIONS.get(name, 1.0 if side <= SMALL else Preprocessing.crop_fraction),
         ),
         layouts=layouts_of(row.family),
-        published=TORCHVISION.get(name),
+        published=PACKAGED.get(name) or TORCHVISION.get(name),
     )
 
 

@@ -11,17 +11,19 @@ from graft.models.catalog import CATALOG
 from graft.models.network import Network
 from graft.progress import NOBODY, Reporter
 from graft.seeding import seeded
-from graft.weights.architectures import ONE_TO_ONE, Architecture, is_timm, resolve
+from graft.weights.architectures import Architecture, is_timm, resolve
 from graft.weights.download import Download, fetch
 from graft.weights.file import WeightFile, read_weights
 from graft.weights.hub import fetch_from_hub
 from graft.weights.matching import Match, fill, identify
 from graft.weights.metadata import read_classes, stated_classes, with_numbers, with_preprocessing
+from graft.weights.packaged import Packaged, find_packaged
 from graft.weights.saved import CONFIG_FILE, TENSORS_FILE, Outputs, load_model, model_folder
 from graft.weights.timm_catalog import timm_metadata
 
 BUNDLED = Path(__file__).resolve().parents[1] / "bundled"
 BUNDLED_BASES = ("latin_letters",)
+WEIGHT_ENDINGS = (".safetensors", ".pth", ".pt", ".th")
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
@@ -69,7 +71,7 @@ def load_base(
     path, named = _locate(base, reporter)
     if path.is_dir():
         return _from_saved(path, base)
-    file = _read_file(path)
+    file = _read_file(path, named)
     found = identify(file, stated or named)
     classes = read_classes(classes_file) if classes_file else stated_classes(file.metadata, path.parent)
     return _from_file(base, file, found, classes)
@@ -136,24 +138,33 @@ def _locate(base: str, reporter: Reporter) -> tuple[Path, Architecture | None]:
         # A timm repository, carried over from the Hub by hand, is a folder too.
         return folder / TENSORS_FILE if timm_metadata(_read_config(folder)) else folder, None
     if not path.exists():
+        what = f"expected a file of weights, a run folder, hf:owner/name or the name of a base, got {base!r}"
+        if path.name != base or path.suffix in WEIGHT_ENDINGS:
+            raise WeightsError(f"{what}, which does not exist: check the path")
+        near = did_you_mean(base, [*BUNDLED_BASES, *CATALOG])
         raise WeightsError(
-            f"expected a file of weights, a run folder, hf:owner/name or the name of a base, got {base!r}"
-            f"{did_you_mean(base, [*BUNDLED_BASES, *CATALOG])}: `graft models` lists the names"
+            f"{what}, which is no such name and does not exist{near}: check the path; `graft models` lists the names"
         )
     return path, None
 
 
-def _fetch(source: Download | str, reporter: Reporter) -> Path:
-    """A downloaded file, or from a repository on the Hub the model folder that graft saved, else its weights."""
+def _fetch(source: Packaged | Download | str, reporter: Reporter) -> Path:
+    """A package's file or a downloaded one; from a repository on the Hub the model folder that graft saved, else its
+    weights.
+    """
+    if isinstance(source, Packaged):
+        return find_packaged(source)
     if isinstance(source, Download):
         return fetch(source, reporter)
     folder = fetch_from_hub(source, reporter)
     return folder if "graft" in _read_config(folder) else folder / TENSORS_FILE
 
 
-def _read_file(path: Path) -> WeightFile:
-    """A file of weights; with timm's `model.safetensors` comes what the `config.json` beside it says."""
+def _read_file(path: Path, named: Architecture | None) -> WeightFile:
+    """A file of weights, with what is known of one from a package, or what `config.json` beside one of timm's says."""
     file = read_weights(path)
+    if named is not None and isinstance(named.published, Packaged):
+        return replace(file, metadata=named.published.metadata)
     if path.name != TENSORS_FILE:
         return file
     return replace(file, metadata={**file.metadata, **timm_metadata(_read_config(path.parent))})
@@ -190,7 +201,7 @@ def _from_file(name: str, file: WeightFile, found: Match, classes: tuple[str, ..
             f"expected a name for each of the {config.classes} outputs of {file.source}, got {len(classes)}: "
             "give the right list with --classes"
         )
-    if architecture.family in ONE_TO_ONE and "mean" not in metadata:
+    if architecture.sees_one_to_one and "mean" not in metadata:
         notes.append(
             f"{file.source} does not state its mean; images from -1 to 1 were assumed, as is usual for its family"
         )

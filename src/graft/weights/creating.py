@@ -5,10 +5,14 @@ from pathlib import Path
 from typing import Any, get_args
 
 from graft.errors import InputError, WeightsError
+from graft.given import text, whole_number
 from graft.models.network import Config, Network, PaddingRule
 from graft.weights.architectures import TIMM, WITH_AUXILIARIES, Architecture, resolve
 from graft.weights.base import load_base
 from graft.words import counted
+
+# A head of more would take the memory of a large machine.
+MOST_OUTPUTS = 10_000_000
 
 
 def create(
@@ -39,10 +43,11 @@ def create(
     Raises InputError for an unknown name or a number that makes no network, WeightsError for weights that cannot be
     used or are of another architecture, FetchError for those that cannot be downloaded.
     """
-    architecture = resolve(name)
+    architecture = resolve(text(name, "the name"))
+    classes, channels = _whole(classes, "classes"), _whole(channels, "channels")
     numbers = {"channels": channels, "padding": padding, "batch_norm_eps": batch_norm_eps, "auxiliary": auxiliary}
     stated: dict[str, Any] = {what: number for what, number in numbers.items() if number is not None}
-    _check(architecture, classes, stated)
+    _check(architecture, stated)
     if weights is None:
         config = replace(architecture.config, **stated)
         return architecture.build(replace(config, classes=classes or config.classes)).eval()
@@ -61,11 +66,12 @@ def create(
     return network
 
 
-def _check(architecture: Architecture, classes: int | None, stated: dict[str, Any]) -> None:
+def _whole(number: int | None, what: str) -> int | None:
+    return None if number is None else whole_number(number, what, 1, MOST_OUTPUTS, "leave it out for the usual number")
+
+
+def _check(architecture: Architecture, stated: dict[str, Any]) -> None:
     """Refuse numbers that make no network of this architecture. Raises InputError."""
-    for what, number in (("classes", classes), ("channels", stated.get("channels"))):
-        if number is not None and number < 1:
-            raise InputError(f"expected {what} to be 1 or more, got {number}: leave it out for the usual number")
     padding = stated.get("padding", "torch")
     if padding not in get_args(PaddingRule):
         raise InputError(f"expected padding to be {' or '.join(get_args(PaddingRule))}, got {padding!r}: choose one")

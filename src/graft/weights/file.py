@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from graft.errors import WeightsError
+from graft.weights.tensor_file import DIGEST, tensors_digest
 
 # The entry of a checkpoint under which training scripts put the weights, averaged ones first.
 WRAPPINGS = (
@@ -69,11 +70,18 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
             # Read now, so that a truncated file with a valid header fails here and not when a tensor is first used.
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata = dict(file.metadata() or {})
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise WeightsError(
             f"expected a complete safetensors file, got {path.name} ({_first_line(error)}): fetch it again"
         ) from None
+    if DIGEST in metadata and metadata[DIGEST] != tensors_digest(tensors):
+        raise WeightsError(
+            f"expected the tensors that {path.name} was saved with, got others: it is damaged, so restore it or train "
+            "again"
+        )
+    return tensors, metadata
 
 
 def _read_torch(path: Path) -> Any:

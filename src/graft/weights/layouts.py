@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from graft.models.blocks import InvertedBottleneck, SqueezeExcite
-from graft.models.network import Network
+from graft.models.network import Network, PaddingRule, Stage
 
 Rename = Callable[[str], str]
 
@@ -17,13 +17,14 @@ class Layout:
     """One way of naming tensors.
 
     `renaming` makes, from a network of graft, the function from a checkpoint's tensor names to that network's.
-    `batch_norm_eps` is the epsilon that checkpoints in this layout were trained with, None where it is the
+    `batch_norm_eps` and `padding` are what checkpoints in this layout were trained with, None where that is the
     architecture's own.
     """
 
     name: str
     renaming: Callable[[Network], Rename]
     batch_norm_eps: float | None = None
+    padding: PaddingRule | None = None
 
 
 def _unchanged(network: Network) -> Rename:
@@ -70,26 +71,55 @@ def _timm_inverted_bottlenecks(network: Network) -> tuple[dict[str, str], int, s
     ours: dict[str, str] = {"conv_stem": "features.0.0", "bn1": "features.0.1", "classifier": network.head_name}
     *rows, last = [stage for stage in network.stages if stage.name.startswith("stage")]
     for row, stage in enumerate(rows):
-        blocks = [
-            (f"{part}.{path}".rstrip("."), block)
-            for part in stage.parts
-            for path, block in network.get_submodule(part).named_modules()
-            if isinstance(block, InvertedBottleneck)
-        ]
-        for index, (path, block) in enumerate(blocks):
-            theirs, number = f"blocks.{row}.{index}", 0
+        for index, (path, block) in enumerate(_bottlenecks(network, stage)):
             # A block that does not expand has no third convolution, so the other two move up.
             convolutions = ("conv_pw", "conv_dw", "conv_pwl") if _expands(block) else ("conv_dw", "conv_pw")
-            for position, layer in enumerate(block.block):
-                if isinstance(layer, SqueezeExcite):
-                    ours[f"{theirs}.se.conv_reduce"] = f"{path}.block.{position}.fc1"
-                    ours[f"{theirs}.se.conv_expand"] = f"{path}.block.{position}.fc2"
-                elif isinstance(layer, nn.Sequential):
-                    ours[f"{theirs}.{convolutions[number]}"] = f"{path}.block.{position}.0"
-                    ours[f"{theirs}.bn{number + 1}"] = f"{path}.block.{position}.1"
-                    number += 1
+            pairs = [(convolution, f"bn{number}") for number, convolution in enumerate(convolutions, start=1)]
+            excitation = ("se.conv_reduce", "se.conv_expand")
+            ours |= _layers_of_block(f"blocks.{row}.{index}", pairs, excitation, path, block)
     (part,) = last.parts
     return ours, len(rows), part
+
+
+def _efficientnet_pytorch(network: Network) -> Rename:
+    """The first port to torch, Melas-Kyriazi's of 2019, numbers the blocks straight through and puts `_` first."""
+    *rows, last = [stage for stage in network.stages if stage.name.startswith("stage")]
+    (part,) = last.parts
+    ours = {"_conv_stem": "features.0.0", "_bn0": "features.0.1", "_conv_head": f"{part}.0", "_bn1": f"{part}.1"}
+    ours["_fc"] = network.head_name
+    blocks = [each for stage in rows for each in _bottlenecks(network, stage)]
+    for number, (path, block) in enumerate(blocks):
+        pairs = [("_expand_conv", "_bn0"), ("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2")]
+        excitation = ("_se_reduce", "_se_expand")
+        ours |= _layers_of_block(f"_blocks.{number}", pairs if _expands(block) else pairs[1:], excitation, path, block)
+    return _by_layer(ours)
+
+
+def _bottlenecks(network: Network, stage: Stage) -> list[tuple[str, InvertedBottleneck]]:
+    """The inverted bottlenecks of a stage by their paths, in order."""
+    return [
+        (f"{part}.{path}".rstrip("."), block)
+        for part in stage.parts
+        for path, block in network.get_submodule(part).named_modules()
+        if isinstance(block, InvertedBottleneck)
+    ]
+
+
+def _layers_of_block(
+    theirs: str, pairs: list[tuple[str, str]], excitation: tuple[str, str], path: str, block: InvertedBottleneck
+) -> dict[str, str]:
+    """A block's layer paths to ours: `pairs` name its convolutions and their norms, `excitation` that one's two."""
+    ours: dict[str, str] = {}
+    remaining = iter(pairs)
+    for position, layer in enumerate(block.block):
+        if isinstance(layer, SqueezeExcite):
+            names, numbers = excitation, ("fc1", "fc2")
+        elif isinstance(layer, nn.Sequential):
+            names, numbers = next(remaining), ("0", "1")
+        else:
+            continue
+        ours |= {f"{theirs}.{name}": f"{path}.block.{position}.{n}" for name, n in zip(names, numbers, strict=True)}
+    return ours
 
 
 def _expands(block: InvertedBottleneck) -> bool:
@@ -122,18 +152,21 @@ def _head_named_fc(network: Network) -> Rename:
 OWN = Layout("graft", _unchanged)
 
 # What other layouts a family's checkpoints come in. timm's networks of these families keep torch's epsilon even where
-# torchvision's do not.
-_OTHERS: dict[str, Layout] = {
-    "mobilenet_v2": Layout("timm", _timm_mobilenet_v2, batch_norm_eps=1e-5),
-    "mobilenet_v3": Layout("timm", _timm_mobilenet_v3, batch_norm_eps=1e-5),
-    "efficientnet": Layout("timm", _timm_efficientnet, batch_norm_eps=1e-5),
-    "vgg": Layout("timm", _timm_vgg, batch_norm_eps=1e-5),
-    "densenet": Layout("torchvision of 2017", _densenet_of_2017),
-    "resnet": Layout("head named fc", _head_named_fc),
-    "preact_resnet": Layout("head named fc", _head_named_fc),
+# torchvision's do not; the first port of EfficientNet keeps TensorFlow's rules.
+_OTHERS: dict[str, tuple[Layout, ...]] = {
+    "mobilenet_v2": (Layout("timm", _timm_mobilenet_v2, batch_norm_eps=1e-5),),
+    "mobilenet_v3": (Layout("timm", _timm_mobilenet_v3, batch_norm_eps=1e-5),),
+    "efficientnet": (
+        Layout("timm", _timm_efficientnet, batch_norm_eps=1e-5),
+        Layout("efficientnet_pytorch", _efficientnet_pytorch, batch_norm_eps=1e-3, padding="tensorflow"),
+    ),
+    "vgg": (Layout("timm", _timm_vgg, batch_norm_eps=1e-5),),
+    "densenet": (Layout("torchvision of 2017", _densenet_of_2017),),
+    "resnet": (Layout("head named fc", _head_named_fc),),
+    "preact_resnet": (Layout("head named fc", _head_named_fc),),
 }
 
 
 def layouts_of(family: str) -> tuple[Layout, ...]:
     """The layouts known for a family, graft's own first."""
-    return (OWN, _OTHERS[family]) if family in _OTHERS else (OWN,)
+    return (OWN, *_OTHERS.get(family, ()))

@@ -9,6 +9,7 @@ README.md            a card for people
 """
 
 import json
+import shlex
 import shutil
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -27,7 +28,7 @@ from graft.names import plain
 from graft.weights.architectures import is_timm, resolve
 from graft.weights.file import read_weights
 from graft.weights.matching import fill, match
-from graft.weights.tensor_file import write_tensors
+from graft.weights.tensor_file import DIGEST, tensors_digest, write_tensors
 
 CONFIG_FILE = "config.json"
 TENSORS_FILE = "model.safetensors"
@@ -35,6 +36,8 @@ LABELS_FILE = "labels.json"
 PREPROCESSING_FILE = "preprocessing.json"
 CALIBRATION_FILE = "calibration.json"
 CARD_FILE = "README.md"
+# Beside the model folder of a run, from before its training on.
+ARGUMENTS_FILE = "args.yaml"
 # Which file says what the metadata of the tensors says as well.
 STATED_IN = {
     **dict.fromkeys(("architecture", "padding", "bn_eps", "graft.network", "graft.outputs", "format"), CONFIG_FILE),
@@ -90,7 +93,7 @@ def save_model(folder: Path, model: SavedModel) -> None:
         raise GraftError(
             f"expected to write the model to {folder}, got {error.strerror or error} for "
             f"{Path(error.filename or folder).name}: free space there or let it be written to, and save it again"
-        ) from None
+        ) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -104,7 +107,8 @@ def _write_files(folder: Path, model: SavedModel) -> None:
         for name, tensor in model.network.state_dict().items()
     }
     _refuse_what_is_not_finite(tensors)
-    write_aside(folder / TENSORS_FILE, lambda file: write_tensors(file, tensors, _metadata(model)))
+    metadata = {**_metadata(model), DIGEST: tensors_digest(tensors)}
+    write_aside(folder / TENSORS_FILE, lambda file: write_tensors(file, tensors, metadata))
     write_json(folder / CONFIG_FILE, config)
     write_json(folder / LABELS_FILE, list(model.classes))
     write_json(folder / PREPROCESSING_FILE, model.preprocessing.to_dict())
@@ -148,6 +152,11 @@ def model_folder(path: Path) -> Path:
             _replaced(candidate).rename(candidate)
         if (candidate / CONFIG_FILE).is_file() and (candidate / TENSORS_FILE).is_file():
             return candidate
+    if (path / ARGUMENTS_FILE).is_file():
+        raise InputError(
+            f"expected a run that was finished, got {str(path)!r}, which was interrupted before its model was saved: "
+            f"`graft train --resume {shlex.quote(str(path))}` goes on with it"
+        )
     what = "which does not exist" if not path.exists() else f"which holds no {CONFIG_FILE} and {TENSORS_FILE}"
     raise InputError(f"expected a run folder or its model folder, got {str(path)!r}, {what}: check the path")
 

@@ -11,6 +11,7 @@ from typing import IO
 
 import torch
 from torch import Tensor
+from xxhash import xxh3_128
 
 NAMES = {
     torch.float32: "F32",
@@ -26,6 +27,21 @@ NAMES = {
 }
 # Tensors begin at a multiple of this many bytes, the widest number, so that they can be mapped as they are.
 ALIGNMENT = 8
+# Where the metadata hold the digest of the tensors that they were written with.
+DIGEST = "graft.digest"
+
+
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    """A digest, in hexadecimal, of the names, shapes, kinds and bytes of tensors of the CPU, against accidents."""
+    digest = xxh3_128()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(_bytes(tensor))
+    return digest.hexdigest()
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 def write_tensors(file: IO[bytes], tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -41,4 +57,4 @@ def write_tensors(file: IO[bytes], tensors: Mapping[str, Tensor], metadata: Mapp
     text += b" " * (-len(text) % ALIGNMENT)
     file.write(len(text).to_bytes(8, "little") + text)
     for _, tensor in ordered:
-        file.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        file.write(_bytes(tensor))

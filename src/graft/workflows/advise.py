@@ -1,6 +1,5 @@
 """What to keep of a base for these images: measured, raced, and said with its cost."""
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,31 +9,33 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graft.data.dataset import TRAIN, counts
+from graft.data.dataset import TRAIN, VAL, counts
 from graft.data.loading import batches
 from graft.data.splitting import with_validation
 from graft.errors import DataError, InputError
 from graft.features.engine import choose
 from graft.features.extraction import activation_bytes, output_shape
+from graft.given import truth
 from graft.images.preprocessing import normalise
 from graft.models.network import INPUT, freeze
 from graft.progress import Reporter, reporting
-from graft.training.fitting import Task
+from graft.training.fitting import Measured
 from graft.training.memory import step_memory
-from graft.training.racing import contestants, sample, trials
-from graft.training.recipe import Recipe
+from graft.training.mirroring import with_flips_tried
+from graft.training.racing import contestants, for_the_race, race
+from graft.training.recipe import Recipe, check_recipe
+from graft.training.task import REFIT_UP_TO, Task, sample
 from graft.transfer.advisor import Advice, TrainingCost, apply_textbook, decide
 from graft.transfer.evidence import Evidence, gather_evidence
-from graft.transfer.levels import Plan
-from graft.transfer.race import Standing, race
+from graft.transfer.levels import Plan, head_kind
+from graft.transfer.race import Standing
 from graft.weights.base import with_usual_head
+from graft.weights.packaged import DEFAULT_BASE
 from graft.workflows.prepare import BaseOptions, DataOptions, prepare
 
 # Images that are measured: enough to order domains and stages.
 SAMPLE = 256
 BATCH = 32
-# Of a time budget, what deciding may take; and of its whole training, what a level must have time for.
-DECIDING_SHARE, LEAST_SHARE = 0.25, 0.3
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class BaseAdvice:
 
 def advise(
     data: str | Path | DataOptions,
-    base: str | BaseOptions = "mobilenet_v2",
+    base: str | BaseOptions = DEFAULT_BASE,
     *,
     recipe: Recipe | None = None,
     with_race: bool = True,
@@ -68,12 +69,15 @@ def advise(
     together first. Progress goes to `reporter`, by default to stderr unless `quiet`. Raises InputError and its kinds
     for what cannot be used, FetchError for weights that are not here.
     """
+    recipe, with_race = check_recipe(Recipe() if recipe is None else recipe), truth(with_race, "--race")
     with reporting(reporter, quiet) as told:
         prepared = prepare(data, base, choose(engine, precision), audit=audit, seed=seed, reporter=told)
+        own_val = not len(prepared.dataset.splits.get(VAL, ()))
         dataset = with_validation(prepared.dataset, seed)
         start = with_usual_head(prepared.start)
-        task = Task.of(dataset, start, prepared.choice, recipe or Recipe(), seed=seed, reporter=told)
-        return advise_on(task, with_race)
+        task = Task.of(dataset, start, prepared.choice, recipe, seed=seed, reporter=told)
+        task = replace(task, refit=own_val and len(dataset.splits[TRAIN]) <= REFIT_UP_TO)
+        return advise_on(with_flips_tried(task), with_race, own_val)
 
 
 def advise_bases(
@@ -90,26 +94,23 @@ def advise_bases(
     return sorted(found, key=lambda each: -(each.advice.accuracy or 0.0))
 
 
-def advise_on(task: Task, with_race: bool = True) -> Advice:
-    """The advice for the training images of `task` on its base."""
-    started = time.perf_counter()
+def advise_on(task: Task, with_race: bool = True, own_val: bool = True) -> Advice:
+    """The advice for the training images of `task` on its base; without `own_val`, val has no part in it."""
+    return decide_on(task, with_race, own_val)[0]
+
+
+def decide_on(task: Task, with_race: bool = True, own_val: bool = True) -> tuple[Advice, Measured | None]:
+    """The advice, and what the chosen level came to where it was measured as the task wants it measured."""
     evidence, by_class = _measured(task), counts(task.dataset.splits[TRAIN], task.dataset.classes)
     network = task.base.network
     solvable = any(True for _ in network.head.parameters())
     if not (with_race and evidence.probe and solvable):
-        return decide(network, evidence, by_class)
-    rule = apply_textbook(evidence, by_class)
-    total = None if task.deadline is None else task.deadline - started
-
-    def out_of_time() -> bool:
-        return total is not None and time.perf_counter() - started > DECIDING_SHARE * total
-
-    field = contestants(task, rule)
-    standings = race(field, trials(task), out_of_time)
-    left = None if task.deadline is None else task.deadline - time.perf_counter()
-    in_time = [each for each in standings if left is None or LEAST_SHARE * (each.whole_seconds or 0.0) <= left]
-    advice = decide(network, evidence, by_class, in_time)
-    return replace(advice, race=tuple(standings), cost=_cost(task, advice.plan, standings))
+        return decide(network, evidence, by_class), None
+    tried_on = for_the_race(task, own_val)
+    standings, measured = race(tried_on, contestants(tried_on, apply_textbook(evidence, by_class)))
+    advice = decide(network, evidence, by_class, standings)
+    advice = replace(advice, cost=_cost(task, advice.plan, standings))
+    return advice, measured[advice.plan.level] if tried_on is task else None
 
 
 def _measured(task: Task) -> Evidence:
@@ -139,7 +140,8 @@ def _cost(task: Task, chosen: Plan, standings: Sequence[Standing]) -> TrainingCo
     crown.requires_grad_(True)
     memory = step_memory(trunk, crown, task.input_shape, task.recipe.batch_size)
     images = sum(len(split) for split in task.dataset.splits.values())
-    row = (0,) if chosen.cut == INPUT else output_shape(trunk, shape)
-    seconds = next((each.whole_seconds for each in standings if each.level == chosen.level), None)
+    kept = network.before_head(head_kind(chosen.level)) if chosen.cut == network.cuts[-2] else trunk
+    row = (0,) if chosen.cut == INPUT else output_shape(kept, shape)
+    seconds = next((each.seconds for each in standings if each.level == chosen.level), None)
     peak = memory.peak("adamw" if task.recipe.optimizer == "adamw" else "momentum")
     return TrainingCost(seconds, peak, activation_bytes(images, row, task.choice.precision))

@@ -11,8 +11,10 @@ from graft.audit.auditing import Audit, Suspect, audit_features, gravest_first
 from graft.audit.looking import Looks
 from graft.features.engine import choose
 from graft.features.extraction import check_input_size, extract
+from graft.given import truth
 from graft.images.preprocessing import Preprocessing
 from graft.progress import Reporter, reporting
+from graft.weights.packaged import DEFAULT_BASE
 from graft.workflows.prepare import BaseOptions, DataOptions, Prepared, prepare
 
 # Images are enlarged so many times for the base to see them, and to this side at least, px. CIFAR-10's, of 32 px, are
@@ -22,7 +24,7 @@ ENLARGED, LEAST_SIZE = 3, 96
 
 def audit(
     data: str | Path | DataOptions,
-    base: str | BaseOptions = "mobilenet_v2",
+    base: str | BaseOptions = DEFAULT_BASE,
     *,
     with_features: bool = True,
     engine: str = "auto",
@@ -38,7 +40,7 @@ def audit(
     options set an image size, images far smaller than its input are enlarged less than it would have them. Progress
     goes to `reporter`, by default to stderr unless `quiet`. Raises InputError and its kinds for what cannot be used.
     """
-    started = time.perf_counter()
+    started, with_features = time.perf_counter(), truth(with_features, "with_features")
     with reporting(reporter, quiet) as told:
         prepared = prepare(
             data,

@@ -12,23 +12,28 @@ from graft.data.dataset import TEST, TRAIN, VAL, Dataset
 from graft.data.splitting import with_validation
 from graft.errors import CutError, InputError
 from graft.features.engine import choose
+from graft.given import whole_number
 from graft.models.network import HeadKind, body_parameter_count
 from graft.progress import Reporter, reporting
-from graft.training.fitting import Task, Trained, fit_level
+from graft.seeding import check_seed
+from graft.training.fitting import fit_level
 from graft.training.outlook import outlook
 from graft.training.recipe import Recipe, check_recipe
+from graft.training.task import Task, Trained
 from graft.transfer.levels import Plan, check_level, head_kind, plan_level
 from graft.weights.base import Base, with_usual_head
+from graft.weights.packaged import DEFAULT_BASE
 from graft.words import counted
 from graft.workflows.comparison import SCRATCH, Comparison, Training, summarise
 from graft.workflows.prepare import BaseOptions, DataOptions, Prepared, load_start, prepare
 
 DEFAULT_LEVELS = ("head", "stages:2", "all", SCRATCH)
+MOST_SEEDS = 1_000
 
 
 def compare(
     data: str | Path | DataOptions,
-    base: str | BaseOptions = "mobilenet_v2",
+    base: str | BaseOptions = DEFAULT_BASE,
     levels: str | Sequence[str] = DEFAULT_LEVELS,
     seeds: int = 3,
     *,
@@ -52,10 +57,9 @@ def compare(
     epochs and one more for each training, and those of the training at hand. Raises InputError and its kinds for what
     cannot be used, FetchError for weights that are not here.
     """
-    started, recipe, levels = time.perf_counter(), recipe or Recipe(), _checked(levels)
-    if seeds < 1:
-        raise InputError(f"expected 1 or more for --seeds, got {seeds}: 3 is usual")
-    _check_budget(recipe)
+    started, recipe, levels = time.perf_counter(), Recipe() if recipe is None else recipe, _checked(levels)
+    seed, seeds = check_seed(seed), whole_number(seeds, "--seeds", 1, MOST_SEEDS, "3 is usual")
+    recipe = _checked_budget(recipe)
     choice = choose(engine, precision)
     with reporting(reporter, quiet) as told:
         random_only = set(levels) == {SCRATCH}
@@ -191,6 +195,8 @@ def _training(dataset: Dataset, trained: Trained) -> Training:
 def _checked(levels: str | Sequence[str]) -> tuple[str, ...]:
     """The levels, each of which is trained and none named twice. Raises InputError before anything is loaded."""
     names = levels.split(",") if isinstance(levels, str) else levels
+    if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"expected a list of texts or one with commas for --levels, got {levels!r}: write it so")
     found = tuple(name.strip() for name in names if name.strip())
     if not found:
         raise InputError(f"expected levels for --levels, got none: {','.join(DEFAULT_LEVELS)} is usual")
@@ -211,14 +217,15 @@ def _checked(levels: str | Sequence[str]) -> tuple[str, ...]:
     return found
 
 
-def _check_budget(recipe: Recipe) -> None:
-    check_recipe(recipe)
+def _checked_budget(recipe: Recipe) -> Recipe:
+    recipe = check_recipe(recipe)
     if recipe.epochs == 0:
         raise InputError("expected 1 or more for --epochs, got 0: a curve needs one")
     if recipe.patience is not None:
         raise InputError(
             f"expected a recipe that trains as long at every level, got a patience of {recipe.patience}: leave it out"
         )
+    return recipe
 
 
 def _check_cuts(plans: Mapping[str, Plan], architecture: str) -> None:

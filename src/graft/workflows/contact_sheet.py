@@ -11,7 +11,7 @@ from graft.files import write_aside
 from graft.images.contact_sheet import contact_sheet
 from graft.images.decoding import decode
 from graft.images.preprocessing import Preprocessing
-from graft.training.recipe import Recipe
+from graft.training.recipe import ResolvedRecipe
 
 IMAGES, VIEWS = 8, 6
 
@@ -30,7 +30,9 @@ def check_outside(path: Path, data: Path, option: str, ending: str) -> None:
         raise InputError(f"expected {option} outside the images, got {str(path)!r}, inside {data}: give another")
 
 
-def write_contact_sheet(path: Path, images: Images, preprocessing: Preprocessing, recipe: Recipe, seed: int = 0) -> str:
+def write_contact_sheet(
+    path: Path, images: Images, preprocessing: Preprocessing, recipe: ResolvedRecipe, seed: int = 0
+) -> str:
     """Write a PNG of the first readable images, of every class in turn, and return a sentence that says what it is.
 
     A row is an image as prediction sees it and, to its right, as the recipe's augmentation may change it. Raises

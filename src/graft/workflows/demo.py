@@ -20,7 +20,7 @@ from graft.errors import InputError
 from graft.evaluation.scores import wilson_interval
 from graft.images.resizing import to_square
 from graft.seeding import seeded
-from graft.training.fitting import put_head
+from graft.training.heads import put_head
 from graft.training.inputs import PixelInputs
 from graft.training.loop import Watcher, crown_logits, fit_crown
 from graft.training.recipe import Recipe

@@ -13,6 +13,7 @@ from graft.evaluation.calibration import softmax
 from graft.evaluation.scores import Scores, score
 from graft.features.engine import choose
 from graft.features.extraction import extract
+from graft.given import path, text
 from graft.html import escaped, table
 from graft.progress import Reporter, reporting
 from graft.transfer.class_names.matching import find_outputs, note_on_others
@@ -98,7 +99,10 @@ def evaluate(
     other classes have no part in the scores. Raises InputError and its kinds.
     """
     started = time.perf_counter()
-    base = BaseOptions(str(run), classes_file=classes_file)
+    run = path(run, "RUN")
+    base = BaseOptions(run, classes_file=classes_file)
+    if split is not None:
+        split = text(split, "--split")
     with reporting(reporter, quiet) as told:
         prepared = prepare(data, base, choose(engine, precision), audit=False, splittable=False, reporter=told)
         classifier = _classifier(prepared.start)
@@ -117,10 +121,11 @@ def evaluate(
     probabilities = softmax(class_logits(logits, classifier.outputs).numpy(), classifier.temperature)
     labels, seen = images.labels[found.indices], trained_on(Path(run).expanduser(), images.take(found.indices))
     if seen.any():
-        what = f"{seen.sum():,} of {counted(len(seen), 'image')} in {name} are among those that {run} was trained on"
+        where = "" if name == WHOLE else f" in {name}"
+        what = f"{seen.sum():,} of {counted(len(seen), 'image')}{where} are among those that {run} was trained on"
         notes = (*notes, f"{what}: they are counted apart" if not seen.all() else f"{what}: nothing is measured")
     return Evaluation(
-        model=str(run),
+        model=run,
         data=prepared.source,
         split=name,
         scores=None if seen.all() else score(probabilities[~seen], labels[~seen], classes),

@@ -12,12 +12,14 @@ from graft.data.splitting import with_validation
 from graft.errors import FetchError
 from graft.features.engine import Choice, Precision
 from graft.features.extraction import check_input_size
-from graft.images.preprocessing import ResizeMode, with_choices
+from graft.given import path, text, truth
+from graft.images.preprocessing import ResizeMode, check_image_size, check_resize, with_choices
 from graft.progress import NOBODY, Reporter
 from graft.seeding import check_seed, seeded
 from graft.training.memory import check_images_fit
 from graft.weights.architectures import resolve
 from graft.weights.base import Base, load_base, untrained_base
+from graft.weights.packaged import DEFAULT_BASE
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class BaseOptions:
     side of the network's input in pixels; None for it and for `resize_mode` is what the weights were trained with.
     """
 
-    name: str = "mobilenet_v2"
+    name: str = DEFAULT_BASE
     arch: str | None = None
     classes_file: str | Path | None = None
     image_size: int | None = None
@@ -92,8 +94,10 @@ def prepare(
     of the dataset says. Without `audit` no image is looked at. Raises InputError and its kinds for what cannot be
     used, FetchError for weights that are not here.
     """
-    check_seed(seed)
-    options = data if isinstance(data, DataOptions) else DataOptions(data)
+    seed, audit = check_seed(seed), truth(audit, "--audit")
+    options = checked_data(data if isinstance(data, DataOptions) else DataOptions(data))
+    if base is not None:
+        base = checked_base(base if isinstance(base, BaseOptions) else BaseOptions(base))
     dataset = open_dataset(options.path, options.group, options.split_file)
     if splittable:
         with_validation(dataset, seed)
@@ -108,9 +112,29 @@ def prepare(
             dataset = replace(dataset, notes=(*dataset.notes, note))
     if not audit:
         return Prepared(dataset, start, choice, tuple(left_out(dataset)), source=str(options.path))
-    preprocessing = resolve("mobilenet_v2").preprocessing if start is None else start.preprocessing
+    preprocessing = resolve(DEFAULT_BASE).preprocessing if start is None else start.preprocessing
     looked = look_over(dataset, preprocessing, reporter)
     return Prepared(looked.dataset, start, choice, looked.findings, looked.looks, str(options.path))
+
+
+def checked_data(options: DataOptions) -> DataOptions:
+    """The same in Python's own values. Raises InputError for what is no path or no text, before anything is opened."""
+    return DataOptions(
+        path(options.path, "the images"),
+        None if options.group is None else text(options.group, "--group"),
+        None if options.split_file is None else path(options.split_file, "--split-file"),
+    )
+
+
+def checked_base(options: BaseOptions) -> BaseOptions:
+    """The same in Python's own values. Raises InputError for what is no path, text or size."""
+    return BaseOptions(
+        path(options.name, "--base"),
+        None if options.arch is None else text(options.arch, "--arch"),
+        None if options.classes_file is None else path(options.classes_file, "--classes"),
+        check_image_size(options.image_size),
+        check_resize(options.resize_mode),
+    )
 
 
 def load_start(

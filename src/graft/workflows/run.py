@@ -8,30 +8,36 @@ checkpoints/    resumable state: tensors and JSON, no pickle
 """
 
 import json
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from graft.data.dataset import TEST, VAL
+from graft.data.dataset import TEST, VAL, Dataset
+from graft.data.readers.folder import folders_of
 from graft.errors import GraftError, InputError
-from graft.files import write_aside
+from graft.files import remove, unfinished_below, write_aside
+from graft.given import path as checked_path
 from graft.html import escaped, table
 from graft.images.preprocessing import ResizeMode
 from graft.names import plain, restored
 from graft.training.recipe import Recipe
+from graft.weights.packaged import DEFAULT_BASE
+from graft.weights.saved import ARGUMENTS_FILE, model_folder
 from graft.words import counted
 
-ARGUMENTS_FILE = "args.yaml"
 PLAN_FILE = "plan.json"
 RESULT_FILE = "result.json"
 SPLIT_FILE = "split.csv"
 LOCK_FILE = ".lock"
 # Those among the arguments, which are written as `graft.names` says.
 PATHS = ("data", "base", "classes_file", "class_map", "split_file")
+# Where the command line calls an argument otherwise.
+OPTIONS = {"learning_rate": "lr", "find_learning_rate": "find-lr", "classes_file": "classes", "time_limit": "time"}
 
 
 @dataclass(frozen=True, repr=False)
@@ -75,7 +81,7 @@ class Accuracy:
 
 @dataclass(frozen=True, repr=False)
 class Run:
-    """A finished training. `skipped` maps images that could not be decoded to the reason."""
+    """A finished training. `folder` is absolute; `skipped` maps images that could not be decoded to the reason."""
 
     folder: Path
     base: str
@@ -93,7 +99,7 @@ class Run:
 
     def __repr__(self) -> str:
         measured = self.val if self.test is None else self.test
-        return f"Run({str(self.folder)!r}, level={self.level!r}, {VAL if self.test is None else TEST}={measured!r})"
+        return f"Run({near(self.folder)!r}, level={self.level!r}, {VAL if self.test is None else TEST}={measured!r})"
 
     def _repr_html_(self) -> str:
         measured = [(name, split) for name, split in ((VAL, self.val), (TEST, self.test)) if split is not None]
@@ -103,12 +109,12 @@ class Run:
             ("majority-class baseline", f"{self.majority:.1%}"),
         ]
         notes = "".join(f"<li>{escaped(note)}</li>" for note in self.notes)
-        return f"{table((str(self.folder), self.base), rows)}<ul>{notes}</ul>"
+        return f"{table((near(self.folder), self.base), rows)}<ul>{notes}</ul>"
 
     def to_dict(self) -> dict[str, Any]:
         """As `graft train --json` prints it."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
-        values = {"run": str(values.pop("folder")), **values, "classes": list(self.classes), "notes": list(self.notes)}
+        values = {"run": near(values.pop("folder")), **values, "classes": list(self.classes), "notes": list(self.notes)}
         values["baseline"] = {"majority": values.pop("majority")}
         values |= {name: split.to_dict() for name, split in ((VAL, self.val), (TEST, self.test)) if split is not None}
         if self.test is None:
@@ -124,7 +130,7 @@ class Arguments:
     """
 
     data: str
-    base: str = "mobilenet_v2"
+    base: str = DEFAULT_BASE
     level: str = "auto"
     image_size: int | None = None
     resize: ResizeMode | None = None
@@ -138,6 +144,7 @@ class Arguments:
     group: str | None = None
     split_file: str | None = None
     audit: bool = True
+    refit: bool = True
     strict: bool = False
     seed: int = 0
     time_limit: float | None = None
@@ -156,9 +163,12 @@ class Arguments:
         return cls(**{name: value for name, value in values.items() if name not in own}, recipe=recipe)
 
 
-def absolute(named: str | Path) -> str:
-    """A path that exists, from the root on; anything else, such as the name of a base, as it is."""
-    path = Path(named).expanduser()
+def absolute(named: str | Path, option: str) -> str:
+    """A path that exists, from the root on; anything else, such as the name of a base, as it is.
+
+    Raises InputError that names the option for what is neither path nor text.
+    """
+    path = Path(checked_path(named, option)).expanduser()
     return str(path.absolute()) if path.exists() else str(named)
 
 
@@ -168,8 +178,15 @@ def short(named: str) -> str:
     return path.name if path.exists() else named
 
 
+def near(folder: Path) -> str:
+    """A folder as it is shown: from the working folder on where it lies below, else from the root on."""
+    with suppress(OSError, ValueError):
+        return str(folder.relative_to(Path.cwd()))
+    return str(folder)
+
+
 def claim(out: Path | None, data: Path) -> Path:
-    """An empty folder for a run; by default `runs/<data name>`, numbered when taken.
+    """An empty folder for a run, by its absolute path; by default `runs/<data name>`, numbered when taken.
 
     Raises InputError for a folder that holds something else, or that lies inside the data.
     """
@@ -177,8 +194,8 @@ def claim(out: Path | None, data: Path) -> Path:
     if out is not None:
         if wanted.exists() and (not wanted.is_dir() or any(wanted.iterdir())):
             raise InputError(
-                f"expected a new or empty folder for --out, got {wanted}, which holds something: give another, or "
-                "--resume the run in it"
+                f"expected a new or empty folder for --out, got {near(wanted)}, which holds something: give another, "
+                "or --resume the run in it"
             )
         return _made(wanted, exists=True)
     number = 1
@@ -199,7 +216,7 @@ def begun(out: Path | None, data: Path) -> Path:
     Raises InputError where there is none.
     """
     if (data / ARGUMENTS_FILE).is_file():
-        return data
+        return data.absolute()
     wanted = _wanted(out, data)
     candidates = [wanted]
     if out is None and wanted.parent.is_dir():
@@ -208,8 +225,8 @@ def begun(out: Path | None, data: Path) -> Path:
     found = [child for child in candidates if (child / ARGUMENTS_FILE).is_file()]
     if not found:
         raise InputError(
-            f"expected a run to go on with in {wanted}, got none: name its folder (`graft train --resume RUN`), or "
-            "train without --resume"
+            f"expected a run to go on with in {near(wanted)}, got none: name its folder (`graft train --resume RUN`), "
+            "or train without --resume"
         )
     return max(found, key=lambda child: (child / ARGUMENTS_FILE).stat().st_mtime)
 
@@ -227,7 +244,7 @@ def locked(folder: Path) -> Iterator[None]:
         lock.acquire()
     except Timeout:
         raise InputError(
-            f"expected a run that no other process works on, got {folder}, which one does: wait for it or stop it"
+            f"expected a run that no other process works on, got {near(folder)}, which one does: wait for it or stop it"
         ) from None
     try:
         yield
@@ -238,7 +255,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 def write_arguments(folder: Path, arguments: Arguments) -> None:
     values = arguments.to_dict()
-    paths = {name: plain(values[name]) for name in PATHS if values[name] is not None}
+    paths = {name: _written(values[name]) for name in PATHS if values[name] is not None}
     data = yaml.safe_dump({**values, **paths}, sort_keys=False, allow_unicode=True)
     write_aside(folder / ARGUMENTS_FILE, lambda file: file.write(data.encode()))
 
@@ -247,13 +264,23 @@ def read_arguments(folder: Path) -> Arguments:
     """What the run in `folder` was begun with. Raises InputError for a file that is damaged, or of another version."""
     try:
         values = yaml.safe_load((folder / ARGUMENTS_FILE).read_text(encoding="utf-8"))
-        paths = {name: restored(values[name]) for name in PATHS if values.get(name) is not None}
+        paths = {name: _read(values[name]) for name in PATHS if values.get(name) is not None}
         return Arguments.from_dict({**values, **paths})
     except (OSError, yaml.YAMLError, UnicodeDecodeError, TypeError, AttributeError):
         raise InputError(
-            f"expected the arguments of a run of this version of graft in {folder / ARGUMENTS_FILE}, got something "
-            "else: train again into another folder"
+            f"expected the arguments of a run of this version of graft in {near(folder / ARGUMENTS_FILE)}, got "
+            "something else: train again into another folder"
         ) from None
+
+
+def _written(path: str) -> str | bytes:
+    """A path as `graft.names` writes it; as bytes one that would then be read as another, such as a\\x41.csv."""
+    written = plain(path)
+    return written if restored(written) == path else os.fsencode(path)
+
+
+def _read(written: str | bytes) -> str:
+    return os.fsdecode(written) if isinstance(written, bytes) else restored(written)
 
 
 def gone_on_with(before: Arguments, given: Arguments, folder: Path) -> Arguments:
@@ -265,20 +292,56 @@ def gone_on_with(before: Arguments, given: Arguments, folder: Path) -> Arguments
     moved = {
         name: getattr(given, name)
         for name in ("data", "base")
-        if getattr(given, name) not in (getattr(default, name), str(folder), absolute(folder))
+        if getattr(given, name) not in (getattr(default, name), str(folder))
     }
     began, asked, usual = before.to_dict(), given.to_dict(), default.to_dict()
     differing = [
-        f"{name} was {began[name]!r}"
+        _begun_with(name, began[name])
         for name, value in asked.items()
         if name not in ("data", "base") and value not in (usual[name], began[name])
     ]
     if differing:
         raise InputError(
-            f"expected the arguments that {folder} was begun with, got others ({'; '.join(differing)}): leave them "
-            "out, or train into another folder"
+            f"expected the arguments that {near(folder)} was begun with, got others ({'; '.join(differing)}): leave "
+            "them out, or train into another folder"
         )
     return replace(before, **moved)
+
+
+def _begun_with(name: str, value: Any) -> str:
+    """An argument of a run in words: `seed was 3`, `no --epochs was given`, `--strict was not given`."""
+    option = OPTIONS.get(name, name).replace("_", "-")
+    if value is None:
+        return f"no --{option} was given"
+    if value is False:
+        return f"--{option} was not given" if name != "flip" else "--no-flip was given"
+    if value is True:
+        return f"--no-{option} was not given" if name != "flip" else "--flip was given"
+    return f"{name} was {value!r}"
+
+
+def was_refitted(folder: Path) -> bool:
+    """Whether the classifier of the run in `folder` was trained on the images of val too, when they had been measured
+    on."""
+    try:
+        return bool(json.loads((folder / PLAN_FILE).read_text(encoding="utf-8")).get("refit", False))
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def finished(folder: Path) -> Run | None:
+    """The result of the run in `folder`, if that and the model are there: without one of them it can be made again."""
+    try:
+        model_folder(folder)
+        return read_run(folder)
+    except (InputError, OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None
+
+
+def clear_away(folder: Path) -> None:
+    """Remove what killed processes left unfinished in the run in `folder`, while no other process works on it."""
+    for left in unfinished_below(folder):
+        remove(left)
 
 
 def read_run(folder: Path) -> Run:
@@ -296,10 +359,33 @@ def read_run(folder: Path) -> Run:
 def _wanted(out: Path | None, data: Path) -> Path:
     """Where the run is to be. Raises InputError for a place inside the data."""
     name = data.name if data.is_dir() else data.stem
-    wanted = (out if out is not None else Path("runs") / name).expanduser()
+    # Absolute at once: wherever the process goes to in the meantime, the run is in one place.
+    wanted = (out if out is not None else Path("runs") / name).expanduser().absolute()
     if data.is_dir() and wanted.resolve().is_relative_to(data.resolve()):
-        raise InputError(f"expected a run folder outside the images, got {wanted}, inside {data}: give another --out")
+        raise InputError(
+            f"expected a run folder outside the images, got {near(wanted)}, inside {data}: give another --out"
+        )
     return wanted
+
+
+def check_outside_images(out: Path | None, data: Path, dataset: Dataset) -> None:
+    """Refuse a place for the run among images that are files of their own, such as those that a manifest names.
+
+    Raises InputError for one inside a folder that images lie in, or inside the folder that has all of them below it
+    where that lies below the manifest's own.
+    """
+    wanted, beside = _wanted(out, data).resolve(), data.resolve().parent
+    folders = folders_of([images.source for images in dataset.splits.values()])
+    if not folders:
+        return
+    above = Path(os.path.commonpath(folders))
+    if above != beside and above.is_relative_to(beside):
+        folders.add(str(above))
+    holding = next((each for each in (wanted, *wanted.parents) if str(each) in folders), None)
+    if holding is not None:
+        raise InputError(
+            f"expected a run folder outside the images, got {near(wanted)}, inside {holding}: give another --out"
+        )
 
 
 def _made(folder: Path, exists: bool) -> Path:
@@ -309,6 +395,7 @@ def _made(folder: Path, exists: bool) -> Path:
         raise
     except OSError as error:
         raise GraftError(
-            f"expected to make the run folder {folder}, got {error.strerror}: give an --out that can be written"
+            f"expected to make the run folder {near(folder)}, got {error.strerror or error}: give an --out that can be "
+            "written"
         ) from None
     return folder

@@ -6,36 +6,31 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from io import StringIO
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from graft.audit.findings import Finding
 from graft.data.dataset import TEST, TRAIN, VAL, Dataset, counts
 from graft.data.split_file import write_split
-from graft.data.splitting import with_validation
-from graft.errors import DataError, InputError, Interrupted, WeightsError
+from graft.errors import DataError, GraftError, InputError, Interrupted
 from graft.evaluation.report import html_report
-from graft.features.cache import section_digest
 from graft.features.determinism import repeatable
-from graft.features.engine import Choice, choose
 from graft.files import write_aside, write_json, write_table_aside
+from graft.given import path, seconds, truth
 from graft.images.preprocessing import ResizeMode
 from graft.progress import Reporter, reporting
-from graft.seeding import check_seed, seeded
-from graft.training.fitting import Task, Trained, fit_level
-from graft.training.outlook import outlook
+from graft.seeding import seeded
+from graft.training.fitting import fit_level, measure
 from graft.training.recipe import Recipe, check_recipe
-from graft.transfer.class_names.matching import find_outputs
-from graft.transfer.levels import Plan, check_level, plan_level
-from graft.weights.base import Base, with_usual_head
+from graft.training.task import Trained
+from graft.weights.packaged import DEFAULT_BASE
 from graft.weights.saved import SavedModel, save_model
-from graft.words import counted
-from graft.workflows.advise import advise_on
-from graft.workflows.contact_sheet import check_png, write_contact_sheet
-from graft.workflows.prepare import BaseOptions, DataOptions, prepare
+from graft.workflows.contact_sheet import check_png
+from graft.workflows.deciding import Beginning, Decided, checked, choice_of, decide
+from graft.workflows.measured import write_measured
 from graft.workflows.run import (
+    ARGUMENTS_FILE,
     PLAN_FILE,
     RESULT_FILE,
     SPLIT_FILE,
@@ -44,19 +39,21 @@ from graft.workflows.run import (
     absolute,
     begun,
     claim,
+    clear_away,
+    finished,
     gone_on_with,
     locked,
+    near,
     read_arguments,
-    read_run,
     short,
     write_arguments,
 )
-from graft.workflows.unseen import leakage, measure_split
+from graft.workflows.unseen import measure_split
 
 
 def train(
     data: str | Path,
-    base: str | Path = "mobilenet_v2",
+    base: str | Path = DEFAULT_BASE,
     level: str = "auto",
     *,
     out: str | Path | None = None,
@@ -76,10 +73,11 @@ def train(
     group: str | None = None,
     split_file: str | Path | None = None,
     audit: bool = True,
+    refit: bool = True,
     seed: int = 0,
     strict: bool = False,
     resume: bool = False,
-    time_limit: float | None = None,
+    time_limit: float | str | None = None,
     find_learning_rate: bool = False,
     contact_sheet: str | Path | None = None,
     reporter: Reporter | None = None,
@@ -91,7 +89,7 @@ def train(
         data: A folder per class (below `train/ val/ test/` or not), a manifest (CSV, TSV, JSON lines, Parquet), an
             archive, tar shards, IDX files or `hf:owner/name`. It is only read. With `resume`, a run folder will do.
         base: The network to start from: an architecture with published weights, a file of weights, a run,
-            `hf:owner/name`, `timm:NAME` or `latin_letters`.
+            `hf:owner/name`, `timm:NAME` or `latin_letters`. The default's weights come with graft.
         level: How much of it is kept: `as-is`, `head`, `head:stages`, `stages:K`, `frozen:F`, `all`, `scratch`, or
             `auto`, which measures (see `graft.advise`).
         out: The run folder, new or empty. By default `runs/<name of the data>`, numbered when taken.
@@ -113,10 +111,13 @@ def train(
         group: What no split may divide: a manifest's column, `folder`, or a regular expression on paths.
         split_file: A `split.csv` that says which image is in which split.
         audit: Whether every image is looked at first: what is wrong is named, copies stay on one side of a split.
+        refit: Whether the classifier is trained on all images in the end, where the data have no val of their own: a
+            part is set aside and measured on first, and the figures are those. Not for more than 5,000 images.
         seed: Decides everything random.
         strict: Whether an image that cannot be decoded is an error. By default it is skipped and named.
         resume: Go on with a run that was interrupted. Nothing needs to be repeated; what is given must not differ.
-        time_limit: Seconds that the whole may take; the schedule runs through in the time there is.
+        time_limit: Seconds that the whole may take, or a text such as 90s, 10m or 2h; the schedule runs through in the
+            time there is.
         find_learning_rate: Whether stages are trained at the rate that a range test suggests.
         contact_sheet: A PNG to show images in as the recipe augments them, written before training.
         reporter: Who is told of progress, notes and tables. By default they are written to stderr.
@@ -132,12 +133,14 @@ def train(
     """
     started = time.perf_counter()
     given: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
-    given |= {"find_learning_rate": find_learning_rate or None}
-    recipe = replace(recipe or Recipe(), **{name: value for name, value in given.items() if value is not None})
-    data, place = Path(data).expanduser(), Path(out) if out is not None else None
+    given |= {"find_learning_rate": truth(find_learning_rate, "--find-lr") or None}
+    recipe = check_recipe(recipe if recipe is not None else Recipe())
+    recipe = replace(recipe, **{name: value for name, value in given.items() if value is not None})
+    data = Path(path(data, "the images")).expanduser()
+    place = None if out is None else Path(path(out, "--out")).expanduser().absolute()
     arguments = Arguments(
-        data=absolute(data),
-        base=absolute(base),
+        data=absolute(data, "the images"),
+        base=absolute(base, "--base"),
         level=level,
         image_size=image_size,
         resize=resize,
@@ -146,155 +149,86 @@ def train(
         deterministic=deterministic,
         threads=threads,
         arch=arch,
-        classes_file=None if classes_file is None else absolute(classes_file),
-        class_map=None if class_map is None else absolute(class_map),
+        classes_file=None if classes_file is None else absolute(classes_file, "--classes"),
+        class_map=None if class_map is None else absolute(class_map, "--class-map"),
         group=group,
-        split_file=None if split_file is None else absolute(split_file),
+        split_file=None if split_file is None else absolute(split_file, "--split-file"),
         audit=audit,
+        refit=refit,
         strict=strict,
         seed=seed,
-        time_limit=time_limit,
+        time_limit=None if time_limit is None else seconds(time_limit, "--time"),
         recipe=recipe,
     )
-    sheet = None if contact_sheet is None else Path(contact_sheet).expanduser()
+    sheet = None if contact_sheet is None else Path(path(contact_sheet, "--contact-sheet")).expanduser()
     if sheet is not None:
         check_png(sheet, data, "--contact-sheet")
-    _check(arguments)
-    with reporting(reporter, quiet) as told, seeded(seed):
-        if resume:
+    arguments, choice = checked(arguments), choice_of(arguments)
+    with reporting(reporter, quiet) as told, seeded(arguments.seed):
+        if truth(resume, "--resume"):
             return _go_on(begun(place, data), arguments, told, started)
-        with repeatable(_choice(arguments)):
-            decided = _decide(arguments, sheet, told, started)
-            folder = claim(place, Path(arguments.data))
-            with locked(folder):
+        with repeatable(choice):
+            return _begin(place, arguments, sheet, told, started)
+
+
+def _begin(place: Path | None, arguments: Arguments, sheet: Path | None, reporter: Reporter, started: float) -> Run:
+    """Train into a folder of its own, which is free again where nothing came of it that can be resumed."""
+    folder: Path | None = None
+    try:
+        decided = decide(arguments, sheet, reporter, started, place=place)
+        folder = claim(place, Path(arguments.data))
+        with locked(folder):
+            try:
                 _write_beginning(folder, arguments, decided)
-                try:
-                    with _resumable(folder):
-                        return _carry_out(decided, folder, arguments.strict, started)
-                except InputError:
-                    # Nothing came of it and nothing can be resumed: the name is free again.
-                    shutil.rmtree(folder, ignore_errors=True)
-                    raise
+            except OSError as error:
+                raise _unwritable(folder, error, "and train again") from error
+            with _resumable(folder):
+                return _carry_out(decided, folder, arguments.strict, started)
+    except BaseException as error:
+        begun_with = folder is not None and (folder / ARGUMENTS_FILE).is_file()
+        if folder is not None and (isinstance(error, InputError) or not begun_with):
+            shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, KeyboardInterrupt) and not begun_with:
+            raise Interrupted(None) from error
+        raise
 
 
 def _go_on(folder: Path, given: Arguments, reporter: Reporter, started: float) -> Run:
     """Train on in the folder of a run that was interrupted, or tell its result where it is finished."""
     with locked(folder):
         arguments = gone_on_with(read_arguments(folder), given, folder)
-        if (folder / RESULT_FILE).exists():
-            reporter.note(f"{folder} is finished already; this is its result")
-            return read_run(folder)
-        with repeatable(_choice(arguments)), _resumable(folder):
-            decided = _decide(arguments, None, reporter, started, _read_beginning(folder))
+        clear_away(folder)
+        run = finished(folder)
+        if run is not None:
+            reporter.note(f"{near(folder)} is finished already; this is its result")
+            return run
+        (folder / RESULT_FILE).unlink(missing_ok=True)
+        with repeatable(choice_of(arguments)), _resumable(folder):
+            decided = decide(arguments, None, reporter, started, _read_beginning(folder))
             return _carry_out(decided, folder, arguments.strict, started)
-
-
-def _choice(arguments: Arguments) -> Choice:
-    return choose(
-        arguments.engine, arguments.precision, deterministic=arguments.deterministic, threads=arguments.threads
-    )
 
 
 @contextmanager
 def _resumable(folder: Path) -> Iterator[None]:
-    """Say of an interruption within the block how to go on with the run in `folder`."""
+    """Say of an interruption or a full disk within the block how to go on with the run in `folder`."""
+    go_on = f"graft train --resume {shlex.quote(near(folder))}"
     try:
         yield
     except KeyboardInterrupt as interruption:
-        raise Interrupted(f"graft train --resume {shlex.quote(str(folder))}") from interruption
+        raise Interrupted(go_on) from interruption
+    except (OSError, GraftError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__
+        if isinstance(error, InputError) or not isinstance(cause, OSError):
+            raise
+        raise _unwritable(folder, cause, f"then `{go_on}` goes on with it") from error
 
 
-@dataclass(frozen=True)
-class Beginning:
-    """What a run was begun on: `plan.json` and `split.csv`."""
-
-    folder: Path
-    plan: dict[str, Any]
-    split: str
-
-
-@dataclass(frozen=True)
-class Decided:
-    """A task and what was decided about it, with all that was found on the way; `said` is what `plan.json` says."""
-
-    task: Task
-    plan: Plan
-    findings: tuple[Finding, ...]
-    notes: tuple[str, ...]
-    said: dict[str, Any]
-
-
-def _check(arguments: Arguments) -> None:
-    """Refuse what is wrong in itself, before anything is opened."""
-    check_level(arguments.level)
-    if arguments.class_map is not None and arguments.level != "as-is":
-        raise InputError(f"expected --class-map with --level as-is alone, got --level {arguments.level}: leave it out")
-    check_recipe(arguments.recipe)
-    check_seed(arguments.seed)
-
-
-def _decide(
-    arguments: Arguments, sheet: Path | None, reporter: Reporter, started: float, before: Beginning | None = None
-) -> Decided:
-    """From arguments to a training in which everything is decided: data, base, level, recipe.
-
-    Of a run that is resumed, what was decided `before` stands. Raises InputError where data or base are others now.
-    """
-    seed, recipe = arguments.seed, arguments.recipe
-    prepared = prepare(
-        DataOptions(arguments.data, arguments.group, arguments.split_file),
-        BaseOptions(arguments.base, arguments.arch, arguments.classes_file, arguments.image_size, arguments.resize),
-        _choice(arguments),
-        audit=arguments.audit,
-        scratch=arguments.level == "scratch",
-        seed=seed,
-        reporter=reporter,
+def _unwritable(folder: Path, error: OSError, then: str) -> GraftError:
+    name = "" if error.filename is None else f" for {Path(error.filename).name}"
+    return GraftError(
+        f"expected to write the run to {near(folder)}, got {error.strerror or error}{name}: free space there or let it "
+        f"be written to, {then}"
     )
-    start, findings = prepared.start, prepared.findings
-    chosen = plan_level(arguments.level, start.network, start.pretrained)
-    if arguments.strict:
-        _refuse_unreadable(findings)
-    dataset = with_validation(prepared.dataset, seed)
-    digest = section_digest(start.network, start.preprocessing, "", "")
-    if before is not None:
-        _check_unchanged(before, dataset, digest, arguments)
-    if arguments.level == "as-is":
-        start = _read_in_classes(start, dataset.classes, arguments.class_map)
-    else:
-        start = with_usual_head(start)
-    if sheet is not None:
-        reporter.note(write_contact_sheet(sheet, dataset.splits[TRAIN], start.preprocessing, recipe, seed))
-    deadline = None if arguments.time_limit is None else started + arguments.time_limit
-    task = Task.of(dataset, start, prepared.choice, recipe, seed=seed, reporter=reporter, deadline=deadline)
-    said: dict[str, Any] = {}
-    if before is not None:
-        said = before.plan
-        chosen = Plan(said["level"], said["cut"], tuple(said["reasons"]))
-    elif arguments.level == "auto" and start.pretrained:
-        advice = advise_on(task)
-        said, chosen = advice.to_dict(), advice.plan
-    notes = [*dataset.notes, *start.notes, *leakage(dataset), *([said["warning"]] if said.get("warning") else [])]
-    if chosen.cut in start.network.cuts[-2:] and recipe != Recipe():
-        notes.append(f"recipe options are ignored at --level {chosen.level}: no stage is trained in steps")
-    said = {**chosen.to_dict(), **said, "base": digest}
-    return _announced(Decided(task, chosen, findings, tuple(notes), said))
-
-
-def _announced(decided: Decided) -> Decided:
-    """Say what is going to be done, by stage, and whatever should be read before it is."""
-    task, chosen = decided.task, decided.plan
-    classes, images = len(task.dataset.classes), len(task.dataset.splits[TRAIN])
-    expected = outlook(task.base.network, chosen, task.recipe, classes, images, task.input_shape)
-    task.reporter.table(expected.table())
-    for sentence in (
-        *decided.notes,
-        *(f"{each.kind.replace('_', ' ')}: {each.message}" for each in decided.findings if each.severity != "info"),
-        f"level {chosen.level}, cut {chosen.cut}, because",
-        *(f"- {reason}" for reason in chosen.reasons),
-        f"engine {task.choice}",
-    ):
-        task.reporter.note(sentence)
-    return replace(decided, said={**decided.said, "outlook": expected.to_dict()})
 
 
 def _write_beginning(folder: Path, arguments: Arguments, decided: Decided) -> None:
@@ -311,34 +245,18 @@ def _read_beginning(folder: Path) -> Beginning:
         return Beginning(folder, {**said, "level": said["level"], "cut": said["cut"]}, split)
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(
-            f"expected {PLAN_FILE} and {SPLIT_FILE} of a run of this version of graft in {folder}, got something "
+            f"expected {PLAN_FILE} and {SPLIT_FILE} of a run of this version of graft in {near(folder)}, got something "
             "else: train again into another folder"
         ) from None
 
 
-def _check_unchanged(before: Beginning, dataset: Dataset, digest: str, arguments: Arguments) -> None:
-    """Refuse to go on with other images, labels, splits or weights than a run was begun with. Raises InputError."""
-    if before.plan.get("base") != digest:
-        raise WeightsError(
-            f"expected the weights that {before.folder} was begun with, got others in {arguments.base}: restore them, "
-            "name the file that has them with --base, or train again into another folder"
-        )
-    now = StringIO(newline="")
-    write_split(dataset, now)
-    rows, earlier = now.getvalue().splitlines(), before.split.splitlines()
-    if rows == earlier:
-        return
-    missing, new = sorted(set(earlier) - set(rows)), sorted(set(rows) - set(earlier))
-    example = (missing or new or rows)[0].split(",")[0]
-    raise DataError(
-        f"expected the images, labels and splits that {before.folder} was begun with, got {arguments.data} with "
-        f"{counted(len(new), 'other row')} and without {counted(len(missing), 'row')} of its {SPLIT_FILE}, such as "
-        f"{example}: restore the data, or train again into another folder"
-    )
-
-
 def _carry_out(decided: Decided, folder: Path, strict: bool, started: float) -> Run:
-    trained = fit_level(decided.task, decided.plan, folder)
+    task, chosen, measured = decided.task, decided.plan, decided.measured
+    if task.refit:
+        measured = measured or measure(task.on_a_copy(), chosen, folder)
+        # From here on it is not measured again, however often what follows is interrupted.
+        write_measured(folder, measured)
+    trained = fit_level(task, chosen, folder, measured)
     if trained.skipped and strict:
         name, reason = next(iter(trained.skipped.items()))
         raise DataError(f"expected every image to be readable with --strict, got {name}: {reason}")
@@ -386,29 +304,6 @@ def _finish(decided: Decided, trained: Trained, folder: Path, started: float) ->
     write_aside(folder / "report.html", lambda file: file.write(page.encode()))
     write_json(folder / RESULT_FILE, run.to_dict())
     return run
-
-
-def _read_in_classes(base: Base, classes: tuple[str, ...], class_map: str | Path | None) -> Base:
-    """The base with `classes` in place of its own, each of which counts for the one that its name says."""
-    if not base.has_head or base.classes is None:
-        what = "no names for its classes" if base.has_head else "no classifier"
-        raise InputError(
-            f"expected a base with a classifier and class names for --level as-is, got {base.name} with {what}: "
-            "give the names with --classes, or use --level head"
-        )
-    if classes == base.classes and class_map is None:
-        return base
-    outputs, notes = find_outputs(classes, base.classes, base.outputs, class_map)
-    return replace(base, classes=classes, outputs=outputs, notes=(*base.notes, *notes))
-
-
-def _refuse_unreadable(findings: tuple[Finding, ...]) -> None:
-    for finding in findings:
-        if finding.kind == "unreadable":
-            raise DataError(
-                f"expected every image to be readable with --strict, got {len(finding.paths):,} that are not, the "
-                f"first of them {finding.paths[0]}: {finding.remarks[0]}"
-            )
 
 
 def _audit(dataset: Dataset, findings: tuple[Finding, ...], skipped: dict[str, str]) -> dict[str, Any]:

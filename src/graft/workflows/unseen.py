@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from graft.data.content import content_digests
-from graft.data.dataset import TRAIN, Dataset, Images
+from graft.data.dataset import TRAIN, VAL, Dataset, Images
 from graft.data.grouping import copied
 from graft.data.split_file import read_digests
 from graft.evaluation.calibration import softmax
 from graft.evaluation.scores import Scores, score
-from graft.training.fitting import Task, Trained
+from graft.training.task import Task, Trained
 from graft.words import counted
-from graft.workflows.run import ARGUMENTS_FILE, SPLIT_FILE, Accuracy
+from graft.workflows.run import ARGUMENTS_FILE, SPLIT_FILE, Accuracy, was_refitted
 
 # With fewer images that have no copy among those trained on, nothing is measured.
 FEWEST_TO_MEASURE = 10
@@ -83,7 +83,9 @@ def trained_on(run: Path, images: Images) -> np.ndarray:
     folder = run if (run / SPLIT_FILE).is_file() else run.parent
     if not run.is_dir() or not (folder / SPLIT_FILE).is_file() or not (folder / ARGUMENTS_FILE).is_file():
         return np.zeros(len(images), dtype=bool)
-    known = read_digests(folder / SPLIT_FILE, TRAIN)
+    known = read_digests(folder / SPLIT_FILE, TRAIN) or frozenset()
+    if was_refitted(folder):
+        known |= read_digests(folder / SPLIT_FILE, VAL) or frozenset()
     if not known:
         return np.zeros(len(images), dtype=bool)
     return np.array([digest.tobytes() in known for digest in content_digests(images)], dtype=bool)

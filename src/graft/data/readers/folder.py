@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from graft.data.dataset import Dataset
+from graft.data.dataset import Dataset, Several, Source
 from graft.data.readers.tree import Listing, arrange
 from graft.errors import DataError
 
@@ -52,11 +52,33 @@ class Files:
         return f"{self.key(row)}:{file_stamp(self.path(row))}"
 
 
+def folders_of(sources: Iterable[Source]) -> set[str]:
+    """The folders, by their absolute paths, that images in files of their own lie in; empty for other sources."""
+    import pyarrow.compute
+
+    found: set[str] = set()
+    for source in {id(source): source for source in sources}.values():
+        if isinstance(source, Several):
+            found |= folders_of(source.sources)
+        elif isinstance(source, Files):
+            # Those of addresses are nobody's.
+            below = pyarrow.compute.replace_substring_regex(source.paths, "[^/]*$", "").unique()
+            # As text: to ask the disk about each of a million folders would take long.
+            root = source.root.resolve()
+            found |= {os.path.normpath(root / os.fsdecode(folder.as_py())) for folder in below}
+    return found
+
+
 def read_file(path: Path) -> bytes:
     """The bytes of an image. Raises OSError if it is no regular file or larger than an image may be."""
     from graft.images.decoding import MAX_BYTES
 
-    status = path.stat()
+    try:
+        status = path.stat()
+    except ValueError:
+        raise OSError("expected a readable file, got a path with NUL in it, which none has") from None
+    if stat.S_ISDIR(status.st_mode):
+        raise OSError("expected a readable file, got a folder: name its files, or use `graft predict RUN FOLDER`")
     if not stat.S_ISREG(status.st_mode):
         # A pipe or a device: reading it may never end.
         raise OSError("expected a regular file, got something else of that name")
@@ -73,7 +95,7 @@ def file_stamp(path: Path) -> str:
     """
     try:
         status = path.stat()
-    except OSError:
+    except (OSError, ValueError):
         return "missing"
     return f"{status.st_ino}:{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}"
 

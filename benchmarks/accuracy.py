@@ -1,0 +1,200 @@
+"""How good a classifier is, and how long it takes: graft beside what a practitioner would run instead.
+
+    python benchmarks/accuracy.py SHARED --out FILE [--tasks ants_bees] [--seeds 0,1,2]
+
+A task is a set of images with a number of images per class, a base and an image size. Its training images (drawn by the
+seed) and test images (the same for all seeds) are written as files, a folder per class, and every contestant is a fresh
+process on them, timed from start to exit: `graft train` as it is by default, `peers/plain.py` and `peers/expert.py`.
+None sees the test images before it scores them. Existing lines are not run again, so an interrupted benchmark can
+continue.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from graft.data.dataset import TEST, TRAIN, VAL, Images
+from graft.data.opening import open_dataset
+
+PEERS = Path(__file__).resolve().parent / "peers"
+BASES = {
+    "mobilenet_v1_025": "mobilenet_v1_025_imagenet.safetensors",
+    "mobilenet_v2": "mobilenet_v2_imagenet.safetensors",
+}
+CONTESTANTS = ("auto", "plain", "expert")
+# Where a set holds out no images itself, so much of every class is; and of large ones, so many images per class.
+TEST_SHARE, TEST_PER_CLASS = 0.5, 100
+# What draws the images that are held out, whatever the seed of a run.
+TEST_SEED = 12345
+
+
+@dataclass(frozen=True)
+class Task:
+    """`per_class` images of each class (None: all) of a set in `datasets/`, a base, and an image size in pixels.
+
+    Recipes and constants were tuned with the tasks of `development` in view, and with no others.
+    """
+
+    data: str
+    per_class: int | None
+    base: str
+    size: int
+    development: bool
+
+    @property
+    def name(self) -> str:
+        return f"{self.data} {self.per_class or 'all'} {self.base} {self.size}"
+
+
+TASKS = (
+    Task("ants_bees", None, "mobilenet_v1_025", 128, True),
+    Task("ants_bees", None, "mobilenet_v2", 160, False),
+    Task("pacs_sketch", 20, "mobilenet_v1_025", 128, True),
+    Task("pacs_sketch", None, "mobilenet_v1_025", 128, False),
+    Task("pacs_sketch", 30, "mobilenet_v2", 128, False),
+    Task("textures", 10, "mobilenet_v1_025", 128, True),
+    Task("textures", 40, "mobilenet_v1_025", 128, False),
+    Task("textures", 20, "mobilenet_v2", 128, True),
+    Task("blood_cells", 20, "mobilenet_v1_025", 128, False),
+    Task("blood_cells", None, "mobilenet_v1_025", 128, True),
+    Task("blood_cells", None, "mobilenet_v2", 128, False),
+    Task("cifar10", 20, "mobilenet_v1_025", 96, True),
+    Task("cifar10", 100, "mobilenet_v1_025", 96, False),
+    Task("cifar10", 25, "mobilenet_v2", 96, False),
+    Task("mnist", 10, "mobilenet_v1_025", 96, True),
+    Task("mnist", 40, "mobilenet_v1_025", 96, False),
+)
+
+
+def images_of(task: Task, shared: Path, seed: int) -> tuple[tuple[str, ...], Images, Images]:
+    """Class names, training images and test images of a task."""
+    place = shared / "datasets" / task.data
+    with TemporaryDirectory(prefix="graft-manifest-") as name:
+        whole = open_dataset(blood_cells(place, Path(name)) if task.data == "blood_cells" else place)
+    names = whole.classes
+    if TRAIN in whole.splits:
+        pool, held_out = whole.splits[TRAIN], whole.splits[TEST if TEST in whole.splits else VAL]
+        test = some(held_out, np.full(len(names), TEST_PER_CLASS if len(held_out) > 1000 else len(held_out)), TEST_SEED)
+    else:
+        (every,) = whole.splits.values()
+        counts = np.bincount(every.labels, minlength=len(names))
+        test = some(every, (counts * TEST_SHARE).astype(int), TEST_SEED)
+        pool = every.take(np.setdiff1d(np.arange(len(every)), np.flatnonzero(np.isin(every.rows, test.rows))))
+    counts = np.bincount(pool.labels, minlength=len(names))
+    # Two images are the fewest of which one can be held out.
+    known = counts >= 2
+    pool = pool.take(np.flatnonzero(known[pool.labels]))
+    test = test.take(np.flatnonzero(known[test.labels]))
+    return names, some(pool, counts if task.per_class is None else np.full(len(names), task.per_class), seed), test
+
+
+def blood_cells(place: Path, folder: Path) -> Path:
+    """A manifest of the set's images, written to `folder`: its own names them by number, beside their masks."""
+    rows = [row.split(",") for row in (place / "Class Labels.csv").read_text(encoding="utf-8-sig").splitlines()[1:]]
+    lines = [f"{place.resolve()}/images/{int(number):03d}.bmp,{label}" for number, label in rows if label]
+    manifest = folder / "blood_cells.csv"
+    manifest.write_text("path,label\n" + "\n".join(lines) + "\n")
+    return manifest
+
+
+def some(images: Images, per_class: np.ndarray, seed: int) -> Images:
+    """So many images of each class, drawn by `seed`, in their original order."""
+    random = np.random.default_rng(seed)
+    members = [
+        random.permutation(np.flatnonzero(images.labels == label))[: per_class[label]]
+        for label in range(len(per_class))
+    ]
+    return images.take(np.sort(np.concatenate(members)))
+
+
+def write_files(names: tuple[str, ...], images: Images, folder: Path) -> None:
+    """A file per image in a folder per class: its own bytes, or PNG where it is an array."""
+    for index, label in enumerate(images.labels.tolist()):
+        data = images.read(index)
+        if not isinstance(data, bytes):
+            buffer = BytesIO()
+            Image.fromarray(data.squeeze()).save(buffer, "png")
+            data = buffer.getvalue()
+        kind = (Image.open(BytesIO(data)).format or "png").lower()
+        path = folder / names[label] / f"{index:05d}.{kind}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+
+def command(contestant: str, task: Task, data: Path, base: Path, seed: int, out: Path) -> list[str]:
+    given = [str(data), "--base", str(base), "--seed", str(seed)]
+    if contestant in ("plain", "expert"):
+        given = given if contestant == "plain" else given[:-2]
+        return [str(PEERS / f"{contestant}.py"), *given, "--size", str(task.size), "--split", TEST]
+    level, *recipe = contestant.split()
+    options = ["--level", level, *recipe, "--image-size", str(task.size), "--out", str(out), "--json"]
+    return ["-m", "graft", "train", *given, *options]
+
+
+def run(contestant: str, task: Task, seed: int, shared: Path) -> dict[str, Any]:
+    """The line of one process: test accuracy, what it promised, whole-process seconds."""
+    base = (shared / "weights" / BASES[task.base]).resolve()
+    with TemporaryDirectory(prefix="graft-accuracy-") as name:
+        folder = Path(name)
+        names, train, test = images_of(task, shared, seed)
+        write_files(names, train, folder / "data" / TRAIN)
+        write_files(names, test, folder / "data" / TEST)
+        environment = os.environ | {"GRAFT_CACHE": str(folder / "cache")}
+        arguments = command(contestant, task, folder / "data", base, seed, folder / "run")
+        started = time.perf_counter()
+        finished = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, env=environment)
+        seconds = time.perf_counter() - started
+        if finished.returncode:
+            raise SystemExit(f"{contestant} failed on {task.name}:\n{finished.stderr[-4000:]}")
+        printed = json.loads(finished.stdout)
+        line = {"task": task.name, "seed": seed, "contestant": contestant, "development": task.development}
+        line |= {"images": len(train), "n": printed[TEST]["n"], "test": printed[TEST]["top1"], "seconds": seconds}
+        if "level" in printed:
+            plan = json.loads((folder / "run" / "plan.json").read_text())
+            line |= {"level": printed["level"], "val": printed[VAL], "seconds_of": printed["seconds"]}
+            line["race"] = plan.get("evidence", {}).get("race", [])
+            metrics = folder / "run" / "metrics.jsonl"
+            if metrics.is_file():
+                line["curve"] = [json.loads(row)["val_top1"] for row in metrics.read_text().splitlines()]
+        shutil.rmtree(folder, ignore_errors=True)
+    return line
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Accuracy and time of graft and its peers, by task.")
+    parser.add_argument("shared", type=Path, help="the folder with datasets/ and weights/")
+    parser.add_argument("--out", type=Path, required=True, help="JSON lines, a line per run; existing lines are kept")
+    parser.add_argument("--tasks", default="", help="only tasks whose name contains this")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument(
+        "--contestants", default=",".join(CONTESTANTS), help="auto or a level, with options of a recipe: plain, expert"
+    )
+    given = parser.parse_args()
+    lines = [json.loads(row) for row in given.out.read_text().splitlines()] if given.out.is_file() else []
+    done = {(line["task"], line["seed"], line["contestant"]) for line in lines}
+    for seed in map(int, given.seeds.split(",")):
+        for task in TASKS:
+            for contestant in given.contestants.split(","):
+                if given.tasks not in task.name or (task.name, seed, contestant) in done:
+                    continue
+                line = run(contestant, task, seed, given.shared.resolve())
+                with given.out.open("a") as file:
+                    file.write(json.dumps(line) + "\n")
+                shown = f"{line['test']:.3f} in {line['seconds']:.1f} s {line.get('level', '')}"
+                print(f"{task.name}, seed {seed}, {contestant}: {shown}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""What a caller gives, as Python's own values, or one sentence that says what was expected in its place.
+
+Numbers of numpy become Python's: nothing else can be written to YAML and JSON and read again. A truth is no number,
+`1.0` is no whole one and `"no"` is no truth, since what is taken for something else shows hours later. A module of the
+ground floor, since every room has a door of its own for what callers give.
+"""
+
+import math
+import os
+import re
+from numbers import Integral, Real
+from typing import Any
+
+from graft.errors import InputError
+
+
+def native(value: Any) -> Any:
+    """A number, truth or text of numpy as Python's own; anything else as it is."""
+    if isinstance(value, bool) or getattr(getattr(value, "dtype", None), "kind", "") == "b":
+        return bool(value) if getattr(value, "ndim", 0) == 0 else value
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return float(value)
+    return str(value) if isinstance(value, str) else value
+
+
+def whole_number(value: Any, option: str, least: int, most: int, advice: str) -> int:
+    """A whole number within these limits. Raises InputError that names the option."""
+    found = native(value)
+    if not isinstance(found, int) or isinstance(found, bool) or not least <= found <= most:
+        raise InputError(f"expected a whole number from {least:,} to {most:,} for {option}, got {value!r}: {advice}")
+    return found
+
+
+def truth(value: Any, option: str) -> bool:
+    """True or False. Raises InputError that names the option."""
+    found = native(value)
+    if not isinstance(found, bool):
+        raise InputError(f"expected True or False for {option}, got {value!r}: give one of them")
+    return found
+
+
+def text(value: Any, option: str) -> str:
+    """A text. Raises InputError that names the option."""
+    if not isinstance(value, str):
+        raise InputError(f"expected a text for {option}, got {value!r}: put it in quotes")
+    return str(value)
+
+
+def path(value: Any, option: str) -> str:
+    """A path, or the name of something, as a text. Raises InputError that names the option."""
+    found = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(found, str) or "\0" in found:
+        raise InputError(f"expected a path or a name for {option}, got {value!r}: give it as a text or a Path")
+    return str(found)
+
+
+def seconds(value: Any, option: str) -> float:
+    """Seconds, as a number or as in 90s, 10m, 2h or 90. Raises InputError that names the option."""
+    found = native(value)
+    if isinstance(found, str) and (match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|h|)", found.strip())):
+        found = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+    if isinstance(found, bool | str) or not isinstance(found, int | float) or not 0 < found < math.inf:
+        raise InputError(f"expected a time such as 90s, 10m or 2h for {option}, got {value!r}: write it like these")
+    return float(found)

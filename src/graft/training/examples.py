@@ -1,0 +1,115 @@
+"""What is made of images before anything is trained: features for a head, activations or pixels for a crown."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from graft.data.dataset import TRAIN, Images
+from graft.data.loading import batches
+from graft.features.cache import Activations
+from graft.features.extraction import activation_bytes, extract, output_shape
+from graft.files import cache_budget
+from graft.images.augmenting import STRENGTHS, View
+from graft.models.network import INPUT, HeadKind, Section, freeze
+from graft.training.inputs import ActivationInputs, ImageInputs, Inputs, PixelInputs, SomeInputs, view_of
+from graft.training.task import Task
+
+# Decoded images up to this size stay in memory between epochs.
+PIXELS_IN_MEMORY_BYTES = 2 * 2**30
+# With few images the head may see each at two more sizes as well, nearer by a fifth and the whole of the shorter side,
+# as long as that adds no more than so many. Whether it does is for the folds to say, set by set (`training.heads`).
+NEARER = 0.8
+MOST_EXTRA_VIEWS = 1000
+
+
+def more_crops(task: Task) -> tuple[float, ...]:
+    """Other crops that the head is to see the training images with: where they are few and the crop leaves room."""
+    preprocessing = task.preprocessing
+    few = 2 * len(task.dataset.splits[TRAIN]) <= MOST_EXTRA_VIEWS
+    room = preprocessing.resize_mode == "crop" and preprocessing.crop_fraction < 1
+    return (NEARER * preprocessing.crop_fraction, 1.0) if few and room else ()
+
+
+def crown_inputs(task: Task, cut: str, name: str, images: Images, epochs: int) -> tuple[Inputs, dict[int, str]]:
+    """What the crown after `cut` is trained on, and why some images are not among it.
+
+    Activations at the cut are kept, or pixels for a cut before everything, of as many views as there is room for. What
+    is too large to keep is read again in every epoch.
+    """
+    trunk, _ = task.base.network.split(cut)
+    freeze(trunk)
+    augmentation = task.recipe.augmentation() if name == TRAIN else STRENGTHS["none"]
+    wanted = 1 if augmentation == STRENGTHS["none"] else max(1, min(epochs, task.recipe.views))
+    number, size = task.preprocessing.channels, task.preprocessing.size
+    if cut == INPUT:
+        room, row_bytes = PIXELS_IN_MEMORY_BYTES, number * size**2
+    else:
+        room = cache_budget()
+        row_bytes = activation_bytes(1, output_shape(trunk, task.preprocessing), task.choice.precision)
+    kept = min(wanted, room // max(1, row_bytes * len(images)))
+    views = [view_of(augmentation, task.seed, number) for number in range(1, kept + 1)]
+    if not kept:
+        what = "images are decoded" if cut == INPUT else "the trunk runs"
+        task.reporter.note(f"there is no room to keep activations of {name}: {what} again in every epoch")
+        device = torch.device(task.choice.device)
+        readable, failures, _ = _decode(task, name, images, [None], keep=False)
+        inputs = ImageInputs(images, task.preprocessing, trunk.to(device), device, augmentation, task.seed)
+        return SomeInputs(inputs, readable), failures
+    if cut == INPUT:
+        readable, failures, pixels = _decode(task, name, images, views, keep=True)
+        shown = images.take(readable)
+        return PixelInputs(pixels, shown.labels, task.preprocessing, shown.weights), failures
+    named = {name if view is None else f"{name}, view {view.number}": view for view in views}
+    found = computed(task, trunk, dict.fromkeys(named, images), f"activations of {name}", views=named)
+    first = next(iter(found.values()))
+    shown = images.take(first.indices)
+    views_kept = tuple(each.values for each in found.values())
+    return ActivationInputs(views_kept, shown.labels, shown.weights), first.failures
+
+
+def _decode(
+    task: Task, name: str, images: Images, views: Sequence[View | None], keep: bool
+) -> tuple[np.ndarray, dict[int, str], tuple[Tensor, ...]]:
+    """Which images can be decoded, why others cannot, and the pixels of every view where they are to be kept."""
+    failures: dict[int, str] = {}
+    indices, kept, done = [np.empty(0, np.int64)], [], 0
+    for number, view in enumerate(views):
+        pixels = []
+        for batch in batches(images, task.preprocessing, 32, view=view):
+            if number == 0:
+                failures |= batch.failures
+                indices.append(batch.indices)
+            if keep:
+                pixels.append(batch.pixels)
+            done += len(batch.indices) + len(batch.failures)
+            task.reporter.step(f"decoding {name}", done, len(images) * len(views))
+        kept += [torch.cat(pixels)] if keep else []
+    return np.concatenate(indices), failures, tuple(kept)
+
+
+def frozen_features(
+    task: Task, images: Images, kind: HeadKind = "last", view: View | None = None
+) -> tuple[np.ndarray, Images]:
+    """What a head of this kind classifies, float32 (1, n, D), of the images that can be decoded, and those images.
+
+    They are seen as they are, or in a `view`.
+    """
+    trunk = task.base.network.before_head(kind)
+    found = computed(task, trunk, {TRAIN: images}, "features for the head", views={TRAIN: view})
+    return np.stack([each.values.float().numpy() for each in found.values()]), images.take(found[TRAIN].indices)
+
+
+def computed(
+    task: Task,
+    trunk: Section,
+    splits: dict[str, Images],
+    step: str,
+    crops: dict[str, float] | None = None,
+    views: dict[str, View | None] | None = None,
+) -> dict[str, Activations]:
+    trunk.eval()
+    return extract(
+        trunk, splits, task.preprocessing, task.choice, crops=crops, views=views, step=step, reporter=task.reporter
+    )

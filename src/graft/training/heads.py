@@ -1,0 +1,40 @@
+"""Heads of a network: solved on features for a task, and put into it."""
+
+import numpy as np
+import torch
+
+from graft.data.dataset import Images
+from graft.models.network import HeadKind, Network
+from graft.training.task import Task
+from graft.transfer.head import HeadFit, fit_head, held_out_loss
+
+
+def solve_head(task: Task, features: np.ndarray, shown: Images, kind: HeadKind = "last") -> HeadFit:
+    """The head of this kind on features (views, n, D) of n images, for the classes that are among them, in order."""
+    views, _, width = features.shape
+    seen, labels = np.unique(shown.labels, return_inverse=True)
+    blocks = task.base.network.head_blocks(kind) if kind == "stages" else None
+    every_label = np.tile(labels, views)
+    return fit_head(
+        features.reshape(-1, width), every_label, len(seen), task.seed, views, shown.groups, shown.weights, blocks
+    )
+
+
+def solve_head_on_crops(task: Task, features: np.ndarray, shown: Images, kind: HeadKind = "last") -> HeadFit:
+    """The head on features (crops, n, D) of all crops or of the first alone, whichever knows held-out images better.
+
+    That is by the log loss of the folds by which each chose its penalty, on the first crop of the same images.
+    """
+    alone = solve_head(task, features[:1], shown, kind)
+    if len(features) == 1:
+        return alone
+    every = solve_head(task, features, shown, kind)
+    return min(every, alone, key=held_out_loss)
+
+
+def put_head(network: Network, head: HeadFit, kind: HeadKind = "last") -> None:
+    """Give `network` a head of this kind with this weight and bias in place of the one it has."""
+    layer = network.new_head(len(head.bias), kind)
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(head.weight).view_as(layer.weight))
+        layer.bias.copy_(torch.from_numpy(head.bias))

@@ -1,0 +1,74 @@
+"""Whether mirror images keep their class: tried on the frozen features, not assumed.
+
+A flip helps with most photographs. It is wrong for digits, letters, signs and anything else whose mirror image is
+another thing or nothing, and no name of a class says which. So a linear probe that has seen only images as they are is
+asked for the classes of mirror images of others: where it knows them as well as the images themselves, flips are used.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from graft.data.dataset import TRAIN
+from graft.data.splitting import stratified_folds
+from graft.images.augmenting import STRENGTHS, Augmentation, View
+from graft.training.examples import frozen_features
+from graft.training.task import Task, sample
+from graft.transfer.probe import PROBE_FOLDS, held_out_answers
+from graft.transfer.race import paired_gain
+
+# So many images tell.
+MOST_IMAGES = 500
+MIRROR = Augmentation(flip=1.0)
+
+
+@dataclass(frozen=True)
+class Mirroring:
+    """How a probe does on `n` held-out images and on their mirror images, and what that means for flips."""
+
+    accuracy: float
+    mirrored: float
+    error: float
+    n: int
+
+    @property
+    def harmless(self) -> bool:
+        """Whether mirror images are known as well, up to what chance makes of so few."""
+        return self.mirrored - self.accuracy >= -2 * self.error
+
+    def __str__(self) -> str:
+        verdict = "flips are used" if self.harmless else "flips are left out"
+        return (
+            f"{verdict}: a probe knows {self.accuracy:.1%} of {self.n:,} held-out images and {self.mirrored:.1%} of "
+            "their mirror images"
+        )
+
+
+def with_flips_tried(task: Task) -> Task:
+    """The task, whose recipe does not flip images where that was left open and mirror images are other things."""
+    if task.asked.flip is not None or not (task.base.pretrained and STRENGTHS[task.recipe.augment].flip):
+        return task
+    tried = try_mirroring(task)
+    if tried is None:
+        return task
+    task.reporter.note(str(tried))
+    return replace(task, recipe=replace(task.recipe, flip=tried.harmless))
+
+
+def try_mirroring(task: Task) -> Mirroring | None:
+    """What a probe on the frozen features makes of mirror images; None where no class has two images."""
+    from threadpoolctl import threadpool_limits
+
+    images = sample(task.dataset.splits[TRAIN], task.seed, MOST_IMAGES)
+    plain, shown = frozen_features(task, images)
+    mirrored, _ = frozen_features(task, images, view=View(MIRROR, task.seed, 1))
+    classes, labels = np.unique(shown.labels, return_inverse=True)
+    fold = stratified_folds(labels, PROBE_FOLDS, task.seed, shown.groups)
+    held_out = fold >= 0
+    if len(classes) < 2 or not held_out.any():
+        return None
+    with threadpool_limits(1):
+        right = (held_out_answers(plain[0], labels, fold) == labels)[held_out]
+        of_mirrored = (held_out_answers(plain[0], labels, fold, mirrored[0]) == labels)[held_out]
+    _, error = paired_gain(of_mirrored, right)
+    return Mirroring(float(right.mean()), float(of_mirrored.mean()), error, len(right))

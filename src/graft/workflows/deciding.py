@@ -1,0 +1,226 @@
+"""From the arguments of a training to one in which everything is decided: data, base, level, recipe."""
+
+from dataclasses import dataclass, replace
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from graft.audit.findings import Finding
+from graft.data.content import stamps_digest
+from graft.data.dataset import TRAIN, VAL, Dataset
+from graft.data.split_file import write_split
+from graft.data.splitting import with_validation
+from graft.errors import DataError, InputError, WeightsError
+from graft.features.cache import section_digest
+from graft.features.engine import Choice, choose
+from graft.given import text, truth
+from graft.images.preprocessing import check_image_size, check_resize
+from graft.progress import Reporter
+from graft.seeding import check_seed
+from graft.training.fitting import Measured
+from graft.training.mirroring import with_flips_tried
+from graft.training.outlook import outlook
+from graft.training.recipe import Recipe, check_recipe
+from graft.training.task import REFIT_UP_TO, Task
+from graft.transfer.class_names.matching import find_outputs
+from graft.transfer.levels import Plan, check_level, plan_level
+from graft.weights.base import Base, with_usual_head
+from graft.words import counted
+from graft.workflows.advise import decide_on
+from graft.workflows.contact_sheet import write_contact_sheet
+from graft.workflows.measured import read_measured
+from graft.workflows.prepare import BaseOptions, DataOptions, prepare
+from graft.workflows.run import SPLIT_FILE, Arguments, check_outside_images, near
+from graft.workflows.unseen import leakage
+
+
+def choice_of(arguments: Arguments) -> Choice:
+    """The engine that a training was asked for. Raises InputError for one that is not there."""
+    return choose(
+        arguments.engine, arguments.precision, deterministic=arguments.deterministic, threads=arguments.threads
+    )
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What a run was begun on: `plan.json` and `split.csv`."""
+
+    folder: Path
+    plan: dict[str, Any]
+    split: str
+
+
+@dataclass(frozen=True)
+class Decided:
+    """A task and what was decided about it, with all that was found on the way; `said` is what `plan.json` says.
+
+    `measured` is what the level came to, where it was tried before it was chosen.
+    """
+
+    task: Task
+    plan: Plan
+    findings: tuple[Finding, ...]
+    notes: tuple[str, ...]
+    said: dict[str, Any]
+    measured: Measured | None = None
+
+
+def checked(arguments: Arguments) -> Arguments:
+    """The arguments in Python's own values. Raises InputError for what is wrong in itself."""
+    level = check_level(arguments.level)
+    if arguments.class_map is not None and level != "as-is":
+        raise InputError(f"expected --class-map with --level as-is alone, got --level {level}: leave it out")
+    own: dict[str, Any] = {name: truth(getattr(arguments, name), f"--{name}") for name in ("audit", "refit", "strict")}
+    for name in ("engine", "precision", "arch", "group"):
+        value = getattr(arguments, name)
+        own[name] = None if value is None else text(value, f"--{name}")
+    choice = choice_of(arguments)
+    return replace(
+        arguments,
+        level=level,
+        image_size=check_image_size(arguments.image_size),
+        resize=check_resize(arguments.resize),
+        deterministic=choice.deterministic,
+        threads=None if arguments.threads is None else choice.threads,
+        seed=check_seed(arguments.seed),
+        recipe=check_recipe(arguments.recipe),
+        **own,
+    )
+
+
+def decide(
+    arguments: Arguments,
+    sheet: Path | None,
+    reporter: Reporter,
+    started: float,
+    before: Beginning | None = None,
+    place: Path | None = None,
+) -> Decided:
+    """From arguments to a training in which everything is decided: data, base, level, recipe.
+
+    Of a run that is resumed, what was decided `before` stands; a new one is to be in `place`. Raises InputError where
+    data or base are others now.
+    """
+    seed, recipe = arguments.seed, arguments.recipe
+    prepared = prepare(
+        DataOptions(arguments.data, arguments.group, arguments.split_file),
+        BaseOptions(arguments.base, arguments.arch, arguments.classes_file, arguments.image_size, arguments.resize),
+        choice_of(arguments),
+        audit=arguments.audit,
+        scratch=arguments.level == "scratch",
+        seed=seed,
+        reporter=reporter,
+    )
+    if before is None:
+        check_outside_images(place, Path(arguments.data), prepared.dataset)
+    start, findings = prepared.start, prepared.findings
+    chosen = plan_level(arguments.level, start.network, start.pretrained)
+    if arguments.strict:
+        _refuse_unreadable(findings)
+    own_val = not len(prepared.dataset.splits.get(VAL, ()))
+    dataset = with_validation(prepared.dataset, seed)
+    digest = section_digest(start.network, start.preprocessing, "", "")
+    # Of images that were looked over, the split file has the digests of their content.
+    unread = [images for images in dataset.splits.values() if images.digests is None]
+    stamps = stamps_digest(unread) if unread else None
+    if before is not None:
+        _check_unchanged(before, dataset, digest, stamps, arguments)
+    if arguments.level == "as-is":
+        start = _read_in_classes(start, dataset.classes, arguments.class_map)
+    else:
+        start = with_usual_head(start)
+    deadline = None if arguments.time_limit is None else started + arguments.time_limit
+    few = len(dataset.splits[TRAIN]) <= REFIT_UP_TO
+    task = Task.of(dataset, start, prepared.choice, recipe, seed=seed, reporter=reporter, deadline=deadline)
+    task = replace(task, refit=arguments.refit and own_val and few and arguments.level != "as-is")
+    if before is not None:
+        # What a run was begun with stands, and need not be tried again.
+        recipe = replace(task.recipe, flip=before.plan.get("flip", True))
+        task = replace(task, recipe=recipe, refit=before.plan.get("refit", False))
+    elif chosen.cut not in start.network.cuts[-2:] or arguments.level == "auto":
+        task = with_flips_tried(task)
+    if sheet is not None:
+        reporter.note(write_contact_sheet(sheet, dataset.splits[TRAIN], start.preprocessing, task.recipe, seed))
+    said: dict[str, Any] = {}
+    measured: Measured | None = None
+    if before is not None:
+        measured = read_measured(before.folder)
+        said = before.plan
+        chosen = Plan(said["level"], said["cut"], tuple(said["reasons"]))
+    elif arguments.level == "auto" and start.pretrained:
+        advice, measured = decide_on(task, own_val=own_val)
+        said, chosen = advice.to_dict(), advice.plan
+    notes = [*dataset.notes, *start.notes, *leakage(dataset), *([said["warning"]] if said.get("warning") else [])]
+    if chosen.cut in start.network.cuts[-2:] and arguments.recipe != Recipe():
+        notes.append(f"recipe options are ignored at --level {chosen.level}: no stage is trained in steps")
+    said = {**chosen.to_dict(), **said, "base": digest, "flip": task.recipe.flip, "refit": task.refit}
+    said |= {"stamps": stamps}
+    return _announced(Decided(task, chosen, findings, tuple(notes), said, measured))
+
+
+def _announced(decided: Decided) -> Decided:
+    """Say what is going to be done, by stage, and whatever should be read before it is."""
+    task, chosen = decided.task, decided.plan
+    classes, images = len(task.dataset.classes), len(task.dataset.splits[TRAIN])
+    expected = outlook(task.base.network, chosen, task.recipe, classes, images, task.input_shape)
+    task.reporter.table(expected.table())
+    for sentence in (
+        *decided.notes,
+        *(f"{each.kind.replace('_', ' ')}: {each.message}" for each in decided.findings if each.severity != "info"),
+        f"level {chosen.level}, cut {chosen.cut}, because",
+        *(f"- {reason}" for reason in chosen.reasons),
+        f"engine {task.choice}",
+    ):
+        task.reporter.note(sentence)
+    return replace(decided, said={**decided.said, "outlook": expected.to_dict()})
+
+
+def _check_unchanged(
+    before: Beginning, dataset: Dataset, digest: str, stamps: str | None, arguments: Arguments
+) -> None:
+    """Refuse to go on with other images, labels, splits or weights than a run was begun with. Raises InputError."""
+    if before.plan.get("base") != digest:
+        raise WeightsError(
+            f"expected the weights that {near(before.folder)} was begun with, got others in {arguments.base}: restore "
+            "them, name the file that has them with --base, or train again into another folder"
+        )
+    now = StringIO(newline="")
+    write_split(dataset, now)
+    rows, earlier = now.getvalue().splitlines(), before.split.splitlines()
+    if rows == earlier:
+        if before.plan.get("stamps") in (None, stamps):
+            return
+        raise DataError(
+            f"expected the images, labels and splits that {near(before.folder)} was begun with, got files of other "
+            f"sizes or times in {arguments.data}: restore the data, or train again into another folder"
+        )
+    missing, new = sorted(set(earlier) - set(rows)), sorted(set(rows) - set(earlier))
+    example = (missing or new or rows)[0].split(",")[0]
+    raise DataError(
+        f"expected the images, labels and splits that {near(before.folder)} was begun with, got {arguments.data} with "
+        f"{counted(len(new), 'other row')} and without {counted(len(missing), 'row')} of its {SPLIT_FILE}, such as "
+        f"{example}: restore the data, or train again into another folder"
+    )
+
+
+def _read_in_classes(base: Base, classes: tuple[str, ...], class_map: str | Path | None) -> Base:
+    """The base with `classes` in place of its own, each of which counts for the one that its name says."""
+    if not base.has_head or base.classes is None:
+        what = "no names for its classes" if base.has_head else "no classifier"
+        raise InputError(
+            f"expected a base with a classifier and class names for --level as-is, got {base.name} with {what}: "
+            "give the names with --classes, or use --level head"
+        )
+    if classes == base.classes and class_map is None:
+        return base
+    outputs, notes = find_outputs(classes, base.classes, base.outputs, class_map)
+    return replace(base, classes=classes, outputs=outputs, notes=(*base.notes, *notes))
+
+
+def _refuse_unreadable(findings: tuple[Finding, ...]) -> None:
+    for finding in findings:
+        if finding.kind == "unreadable":
+            raise DataError(
+                f"expected every image to be readable with --strict, got {len(finding.paths):,} that are not, the "
+                f"first of them {finding.paths[0]}: {finding.remarks[0]}"
+            )

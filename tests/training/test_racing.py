@@ -1,0 +1,142 @@
+"""The race on real images: who enters, on which images, and what there is no time or memory for."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from written_letters import write_letters
+
+from graft.data.dataset import TRAIN, VAL, Dataset, Images
+from graft.data.opening import open_dataset
+from graft.data.splitting import with_validation
+from graft.errors import DataError
+from graft.features.engine import choose
+from graft.progress import Reporter
+from graft.training.racing import contestants, for_the_race, race
+from graft.training.recipe import Recipe
+from graft.training.task import Task
+from graft.transfer.advisor import CONTENDERS, TextbookRule, expected_gain
+from graft.transfer.race import winner
+from graft.weights.base import load_base
+from graft.workflows.advise import decide_on
+from graft.workflows.letters import CYRILLIC
+
+RULE = TextbookRule(3, "frozen:0.4", False, ())
+
+
+@pytest.fixture(scope="module")
+def letters(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Five letters, ten images of each, of which graft sets some aside as val."""
+    folder = write_letters(tmp_path_factory.mktemp("letters") / "cyrillic", CYRILLIC[:5], 10)
+    return with_validation(open_dataset(folder), 0)
+
+
+@pytest.fixture(scope="module")
+def split_letters(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """The same letters with a val of the user's own."""
+    folder = tmp_path_factory.mktemp("letters") / "split"
+    write_letters(folder / "train", CYRILLIC[:5], 10)
+    write_letters(folder / "val", CYRILLIC[:5], 4, seed=1)
+    return open_dataset(folder)
+
+
+def task_of(dataset: Dataset, **others: object) -> Task:
+    base, recipe = load_base("latin_letters"), Recipe(epochs=2, flip=False)
+    return Task.of(dataset, base, choose("torch", "float32"), recipe, **others)
+
+
+def names(images: Images) -> set[str]:
+    return {images.name(index) for index in range(len(images))}
+
+
+def test_every_level_enters_with_what_is_expected_of_it_and_what_it_costs(letters: Dataset) -> None:
+    field = contestants(task_of(letters), RULE)
+    assert tuple(each.level for each in field) == CONTENDERS
+    assert [(each.expected, each.deviation) for each in field] == [expected_gain(each, False) for each in CONTENDERS]
+    assert field[0].cost <= field[1].cost < field[2].cost
+
+
+def test_heads_are_compared_on_all_images_and_levels_that_train_on_those_held_out(letters: Dataset) -> None:
+    task = task_of(letters, refit=True)
+    assert for_the_race(task, own_val=True) is task
+    before = {name: tensor.clone() for name, tensor in task.base.network.state_dict().items()}
+    standings, measured = race(task, contestants(task, RULE))
+    val, every = len(letters.splits[VAL]), len(letters)
+    # Ten images of val are too few, so as many are set aside three more times.
+    held_out = 4 * val
+    assert [each.n for each in standings] == [every, every, held_out]
+    assert [each.n_gain for each in standings] == [every, every, held_out]
+    assert standings[0].gain == 0.0 and all(each.gain is not None and each.seconds > 0 for each in standings)
+    # What was measured is that of the level alone, and nothing of it stays in the network.
+    assert measured.keys() == set(CONTENDERS)
+    assert all(found.trained.logits[VAL].shape == (val, 5) for found in measured.values())
+    assert all(np.array_equal(before[name], tensor) for name, tensor in task.base.network.state_dict().items())
+
+
+@pytest.mark.parametrize("lacking", ["time", "memory"])
+def test_a_level_too_expensive_is_left_untried_with_a_note_and_a_head_wins(
+    lacking: str, letters: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    task = task_of(letters, reporter=Reporter(note=told.append))
+    if lacking == "time":
+        task = replace(task, deadline=time.perf_counter())
+    else:
+        monkeypatch.setattr("graft.training.memory.free_memory", lambda: 2**10)
+    # Whatever is expected of it, a level that was not tried is not chosen.
+    monkeypatch.setattr("graft.transfer.advisor.EXPECTED_OF_TUNING", {True: (0.5, 0.01), False: (0.5, 0.01)})
+    advice, measured = decide_on(task)
+    assert advice.plan.level in ("head", "head:stages") and measured is not None
+    assert advice.race[-1].gain is None and advice.race[-1].expected == 0.5
+    notes = [note for note in told if note.startswith("level frozen:0.4 was not tried: expected a")]
+    assert len(notes) == 1 and ("--time" if lacking == "time" else "memory") in notes[0]
+
+
+def test_the_users_own_val_has_no_part_in_the_choice(split_letters: Dataset) -> None:
+    task = task_of(split_letters, refit=False)
+    tried_on = for_the_race(task, own_val=False)
+    train, val = tried_on.dataset.splits[TRAIN], tried_on.dataset.splits[VAL]
+    assert not names(train) & names(val)
+    assert names(train) | names(val) == names(split_letters.splits[TRAIN])
+    # A val in which every label is wrong changes nothing.
+    own = split_letters.splits[VAL]
+    spoiled = replace(own, labels=(own.labels + 1) % 5)
+    other = replace(task, dataset=replace(split_letters, splits={**split_letters.splits, VAL: spoiled}))
+    found = [decide_on(each, own_val=False) for each in (task, other)]
+    standings = [[replace(each, seconds=0.0) for each in advice.race] for advice, _ in found]
+    assert standings[0] == standings[1]
+    # What was measured there is not what is to be measured on val.
+    assert [measured for _, measured in found] == [None, None]
+
+
+def test_of_many_images_some_are_raced(letters: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("graft.training.racing.MOST_IMAGES", 20)
+    task = task_of(letters, refit=True)
+    tried_on = for_the_race(task, own_val=True)
+    assert len(tried_on.dataset) == 20 and not tried_on.refit
+    assert len(tried_on.dataset.splits[VAL]) < len(tried_on.dataset.splits[TRAIN])
+    assert names(tried_on.dataset.splits[TRAIN]) < names(letters.splits[TRAIN])
+    assert decide_on(task)[1] is None
+
+
+def test_images_that_cannot_be_used_end_the_race_in_a_sentence(tmp_path: Path) -> None:
+    data = write_letters(tmp_path / "letters", CYRILLIC[:2], 6)
+    (data / "broken").mkdir()
+    for number in range(3):
+        (data / "broken" / f"{number}.png").write_bytes(b"\x89PNG")
+    task = task_of(with_validation(open_dataset(data), 0))
+    with pytest.raises(DataError, match="'broken'"):
+        race(task, contestants(task, RULE))
+
+
+def test_the_winner_is_fitted_as_it_was_tried(letters: Dataset) -> None:
+    task = task_of(letters, refit=True)
+    advice, measured = decide_on(task)
+    assert measured is not None and advice.plan.level == winner(advice.race).level
+    right = measured.trained.logits[VAL].argmax(1) == measured.trained.labels[VAL]
+    of_folds = measured.trained.cross_validated
+    every = right if of_folds is None else np.concatenate([right, of_folds])
+    standing = next(each for each in advice.race if each.level == advice.plan.level)
+    assert standing.accuracy == pytest.approx(every.mean())
