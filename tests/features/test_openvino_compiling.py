@@ -12,6 +12,7 @@ from trunks import COLOUR, in_batches, make_network, noise, plainly, preprocessi
 
 from graft import files
 from graft.errors import GraftError, WeightsError
+from graft.features.engine import processor_has_bfloat16
 from graft.files import cache_folder, keep, read_kept
 from graft.models.network import Section
 from graft.progress import NOBODY, Reporter
@@ -22,6 +23,11 @@ from graft.features import openvino_compiling
 from graft.features.openvino_engine import OpenVINOEngine
 from graft.features.openvino_functions import FUNCTIONS
 from graft.features.openvino_import import opset8
+
+needs_bfloat16 = pytest.mark.skipif(
+    not processor_has_bfloat16(), reason="the processor has no bfloat16, for which OpenVINO compiles nothing"
+)
+BOTH_PRECISIONS = ["float32", pytest.param("bfloat16", marks=needs_bfloat16)]
 
 
 @pytest.fixture(autouse=True)
@@ -116,7 +122,7 @@ def no_numbers(recorder: Any, output: Any, x: Any, inplace: bool = False) -> Any
     return opset8.sqrt(opset8.subtract(recorder.node(-1.0), opset8.relu(recorder.node(x))))
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", BOTH_PRECISIONS)
 @pytest.mark.parametrize(
     ("row", "said"), [(wrong_numbers, "is off by"), (mixed_images, "is off by"), (no_numbers, "NaN or infinity")]
 )
@@ -157,6 +163,7 @@ def test_weights_that_make_nan_are_named() -> None:
         OpenVINOEngine(trunk, COLOUR, "float32")
 
 
+@needs_bfloat16
 def test_rounding_to_eight_bits_is_no_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
     # As in a network where it adds up to more than is expected of most.
     monkeypatch.setitem(openvino_compiling.TOLERANCES, "bfloat16", 1e-9)
