@@ -35,9 +35,9 @@ PARTS = {
 }
 TEXT = """# What each part of the recipe is worth
 
-`python docs/recipe.py` writes this page from `docs/recipe_runs.jsonl`: {count} trainings on {tasks} small tasks (15
-sets of images with 60 to 1,000 to train on, two bases), which are development tasks: the recipe was chosen with them in
-view. They ran on one H200 with images squeezed to 192 px and augmented on the device, which is what
+`python docs/recipe.py` writes this page from `docs/recipe_runs.jsonl`: {count} runs on {tasks} small tasks (six
+sets of images, with 60 to 1,000 to train on, and two bases), which are development tasks: the recipe was chosen with
+them in view. They ran on one H200 with images squeezed to 192 px and augmented on the device, which is what
 `benchmarks/recipe.py` does; not every variant had time for both seeds. Differences are in points of test top-1, paired
 by task and seed, with their standard error over the pairs. `plain` is the script that most practitioners have at hand
 (`benchmarks/peers/plain.py`). The head that training begins with is {head:+.2f} points from it on average.
@@ -53,7 +53,7 @@ Columns to the right say how good the weights between the start and the end are:
   of points in the first epochs, and what was solved is lost. With stored statistics the solved start is worth having,
   and even the plain script gains. It also makes weights between start and end mean something: with statistics of the
   batch they were one to two points worse than the end.
-- **A lower rate.** At 0.002 some trainings never come back. MobileNet 0.25 is best at 0.0005, MobileNetV2 at 0.0003,
+- **A lower rate.** At 0.002 some runs never come back. MobileNet 0.25 is best at 0.0005, MobileNetV2 at 0.0003,
   so the rate falls with the fourth root of the size.
 - **More steps.** 600 in place of 20 epochs (100 to 600 steps) is the largest single gain. graft takes 400, up to 60
   epochs, which is what two fits of a crown have time for while the plain script trains all layers once.

@@ -121,10 +121,10 @@ def suggest(rates: Sequence[float], losses: Sequence[float]) -> float:
     """A fifth of the largest learning rate at which the smoothed loss is still at its least, as far as chance shows.
 
     fast.ai looks for the steepest descent, which is a matter of luck where a head was solved to its optimum before: the
-    loss falls little then, and batches differ by more. Over 13 short trainings, two seeds each (LeNet-5, ResNet-20 and
+    loss falls little then, and batches differ by more. Over 13 short runs, two seeds each (LeNet-5, ResNet-20 and
     MobileNet 0.25; AdamW, SGD and RMSprop), the mean validation accuracy was 0.845 with this, 0.736 with that, and
     0.794 with the recipe's own learning rates: no better than these for pretrained networks with AdamW (0.817 and
-    0.814), which they were made for. The fifth was chosen with the scores of eight of the trainings in view.
+    0.814), which they were made for. The fifth was chosen with the scores of eight of the runs in view.
     """
     highest = min(losses) + TOLERANCE * float(np.median(np.abs(np.diff(losses))))
     harmless = max(rate for rate, loss in zip(rates, losses, strict=True) if loss <= highest)

@@ -58,7 +58,7 @@ def fit_crown(
     """Train every parameter of `crown`, the stages after the cut, and leave it, in evaluation mode, at the best epoch.
 
     That is the latest one whose accuracy on `val` is at most a standard error below the highest. The highest itself is
-    a matter of luck where `val` is small: over 37 trainings on 80 to 400 images, with 20 to 100 of them in `val`, it
+    a matter of luck where `val` is small: over 37 runs on 80 to 400 images, with 20 to 100 of them in `val`, it
     was 2.0 points worse on test images. Without `val`, or with `keep_last`, it is the last one. What is scored and kept
     of an epoch is `start_share` of the crown as it came and the rest of what it, or its moving average, is then.
 

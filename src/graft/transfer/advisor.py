@@ -34,7 +34,7 @@ SCENARIOS = {
 # docs/recipe.md those with a deeper or an earlier cut end where it ends, and to try one costs as much as to train it.
 CONTENDERS = ("head", "head:stages", "frozen:0.4")
 # What a level is expected to gain over the head before it is tried, and its standard deviation, both in accuracy: on
-# images similar to the base's own, and on others. From recorded trainings (docs/recipe.md).
+# images similar to the base's own, and on others. From recorded runs (docs/recipe.md).
 EXPECTED_OF_STAGES_HEAD = {True: (0.0, 0.02), False: (0.02, 0.03)}
 EXPECTED_OF_TUNING = {True: (0.005, 0.025), False: (0.05, 0.04)}
 

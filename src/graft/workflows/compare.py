@@ -97,7 +97,7 @@ def _compare(
         budget += f"; a random start usually wants more, {Recipe().resolve().epochs} by default"
     for sentence in (*dataset.notes, *first.notes, f"engine {choice}", budget):
         told.note(sentence)
-    trainings: dict[str, list[Training]] = {level: [] for level in levels}
+    runs: dict[str, list[Training]] = {level: [] for level in levels}
     skipped: dict[str, str] = {}
     for number in seeds:
         dataset = with_validation(prepared.dataset, number)
@@ -106,14 +106,14 @@ def _compare(
             task = Task.of(dataset, start, choice, recipe, seed=number, reporter=told.reporter())
             trained = fit_level(task, plans[level])
             skipped |= trained.skipped
-            trainings[level].append(_training(dataset, trained))
-            told.end(steps[level], f"{level}, seed {number}: val {trainings[level][-1].curve[-1]:.1%} at the end")
-    best, outcomes, claims = summarise(trainings, plans, outlooks)
+            runs[level].append(_training(dataset, trained))
+            told.end(steps[level], f"{level}, seed {number}: val {runs[level][-1].curve[-1]:.1%} at the end")
+    best, outcomes, claims = summarise(runs, plans, outlooks)
     return Comparison(
         data=prepared.source,
         base=first.name,
         split=_split(dataset),
-        images=len(np.unique(np.concatenate([each.rows for each in trainings[best]]))),
+        images=len(np.unique(np.concatenate([each.rows for each in runs[best]]))),
         seeds=tuple(seeds),
         epochs=resolved.epochs,
         batch_size=resolved.batch_size,
@@ -129,7 +129,7 @@ def _compare(
 
 @dataclass(frozen=True)
 class _Starts:
-    """What trainings start from: the base, loaded once, or for `scratch` its architecture at random."""
+    """What runs start from: the base, loaded once, or for `scratch` its architecture at random."""
 
     base: str | BaseOptions
     pretrained: Base | None
@@ -157,7 +157,7 @@ class _Told:
         """For the training at hand."""
 
         def step(name: str, done: int, total: int, text: str = "") -> None:
-            # One name for all steps but epochs: there may be hundreds of trainings, and each has several.
+            # One name for all steps but epochs: there may be hundreds of runs, and each has several.
             if name == "epochs":
                 self._reporter.step(self._name, self._done + done, self._total)
                 self._reporter.step("epochs", done, total, text)

@@ -164,60 +164,60 @@ class Comparison:
 
 
 def summarise(
-    trainings: dict[str, list[Training]], plans: dict[str, Plan], outlooks: dict[str, Outlook]
+    runs: dict[str, list[Training]], plans: dict[str, Plan], outlooks: dict[str, Outlook]
 ) -> tuple[str, tuple[LevelOutcome, ...], tuple[Claim, ...]]:
-    """The best level, the outcome of each and the claims, from trainings by level, under the same seeds for all."""
-    means = {level: np.concatenate([each.right for each in of_level]).mean() for level, of_level in trainings.items()}
+    """The best level, the outcome of each and the claims, from runs by level, under the same seeds for all."""
+    means = {level: np.concatenate([each.right for each in of_level]).mean() for level, of_level in runs.items()}
     # Of two that are equal the cheaper one.
     best = max(means, key=lambda level: (means[level], -outlooks[level].trained_parameters))
     outcomes = tuple(
-        _outcome(plans[level], outlooks[level], of_level, None if level == best else trainings[best])
-        for level, of_level in trainings.items()
+        _outcome(plans[level], outlooks[level], of_level, None if level == best else runs[best])
+        for level, of_level in runs.items()
     )
-    return best, outcomes, _claims(trainings)
+    return best, outcomes, _claims(runs)
 
 
-def _outcome(plan: Plan, outlook: Outlook, trainings: list[Training], best: list[Training] | None) -> LevelOutcome:
-    right = np.concatenate([each.right for each in trainings])
-    rows = np.concatenate([each.rows for each in trainings])
-    seeds = np.repeat(np.arange(len(trainings)), [len(each.rows) for each in trainings])
+def _outcome(plan: Plan, outlook: Outlook, runs: list[Training], best: list[Training] | None) -> LevelOutcome:
+    right = np.concatenate([each.right for each in runs])
+    rows = np.concatenate([each.rows for each in runs])
+    seeds = np.repeat(np.arange(len(runs)), [len(each.rows) for each in runs])
     difference = None
     if best is not None:
         difference = paired_difference(right, np.concatenate([each.right for each in best]), rows, seeds)
-    shapes = _shapes(trainings)
+    shapes = _shapes(runs)
     start, slope, asymptote = (float(values.mean()) for values in shapes.values()) if shapes else (None, None, None)
     return LevelOutcome(
         level=plan.level,
         cut=plan.cut,
         top1=accuracy(right, rows, seeds),
-        by_seed=tuple(float(each.right.mean()) for each in trainings),
+        by_seed=tuple(float(each.right.mean()) for each in runs),
         difference=difference,
-        curves=tuple(tuple(each.curve.tolist()) for each in trainings),
+        curves=tuple(tuple(each.curve.tolist()) for each in runs),
         start=start,
         slope=slope,
         asymptote=asymptote,
         trained_parameters=outlook.trained_parameters,
         multiply_adds=sum(stage.total_macs for stage in outlook.stages),
         seconds={
-            "features": max(each.feature_seconds for each in trainings),
-            "training": float(np.mean([each.training_seconds for each in trainings])),
+            "features": max(each.feature_seconds for each in runs),
+            "training": float(np.mean([each.training_seconds for each in runs])),
         },
     )
 
 
-def _shapes(trainings: list[Training]) -> dict[str, np.ndarray]:
+def _shapes(runs: list[Training]) -> dict[str, np.ndarray]:
     """Each figure of the curves by seed (S,); none for a level without epochs."""
-    if len(trainings[0].curve) < 2:
+    if len(runs[0].curve) < 2:
         return {}
-    found = [describe_curve(each.curve) for each in trainings]
+    found = [describe_curve(each.curve) for each in runs]
     return {figure: np.array([getattr(each, figure) for each in found]) for figure in FIGURES}
 
 
-def _claims(trainings: dict[str, list[Training]]) -> tuple[Claim, ...]:
-    if SCRATCH not in trainings:
+def _claims(runs: dict[str, list[Training]]) -> tuple[Claim, ...]:
+    if SCRATCH not in runs:
         return ()
-    of_scratch, claims = _shapes(trainings[SCRATCH]), []
-    for level, of_level in trainings.items():
+    of_scratch, claims = _shapes(runs[SCRATCH]), []
+    for level, of_level in runs.items():
         shapes = _shapes(of_level) if level != SCRATCH else {}
         for figure, values in shapes.items():
             other = of_scratch[figure]

@@ -321,8 +321,7 @@ def _begun_with(name: str, value: Any) -> str:
 
 
 def was_refitted(folder: Path) -> bool:
-    """Whether the classifier of the run in `folder` was trained on the images of val too, when they had been measured
-    on."""
+    """Whether the classifier in `folder` was trained on the images of val too, once they had been measured on."""
     try:
         return bool(json.loads((folder / PLAN_FILE).read_text(encoding="utf-8")).get("refit", False))
     except (OSError, ValueError, AttributeError):
