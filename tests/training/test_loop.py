@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from graft.training.history import Epoch, epoch_to_keep
 from graft.training.inputs import ActivationInputs, PixelInputs, SomeInputs
 from graft.training.loop import CrownFit, Watcher, crown_logits, fit_crown
 from graft.training.recipe import Recipe, ResolvedRecipe
+from graft.training.time_budget import Budget
 from graft.workflows.letters import LATIN, dejavu_fonts, render_letters
 
 PREPROCESSING = Preprocessing(size=32, mean=(0.5,), std=(0.5,), crop_fraction=1.0)
@@ -157,6 +159,17 @@ def test_a_training_that_was_stopped_ends_in_the_same_share_of_its_start(
     fit_crown(resumed.split("input")[1], *letters, recipe, seed=1, checkpoint=checkpoint)
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name]), name
+
+
+def test_a_schedule_comes_to_its_end_when_the_time_does(
+    letters: tuple[PixelInputs, PixelInputs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments = count()
+    # A tenth of a second passes whenever somebody looks.
+    monkeypatch.setattr("graft.training.time_budget.time.perf_counter", lambda: next(moments) / 10)
+    found = fit_crown(network().split("input")[1], *letters, Recipe(1000).resolve(), budget=Budget(20.0))
+    rates = [epoch.learning_rate for epoch in found.history]
+    assert 2 < len(rates) < 100 and rates[-1] < 0.1 * max(rates)
 
 
 def test_a_checkpoint_of_other_settings_is_refused(letters: tuple[PixelInputs, PixelInputs], tmp_path: Path) -> None:
@@ -325,6 +338,7 @@ def test_plateau_and_average_go_on_as_if_never_stopped(
     optimizer: str, letters: tuple[PixelInputs, PixelInputs], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("graft.training.schedules.PLATEAU_EPOCHS", 1)
+    monkeypatch.setattr("graft.training.checkpoint.SHARE_OF_TIME", 1.0)
     recipe = Recipe(
         7, 16, 0.02, optimizer=optimizer, schedule="plateau", ema_decay=0.5, patience=5, layer_decay=0.8
     ).resolve()

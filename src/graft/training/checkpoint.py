@@ -1,6 +1,7 @@
 """The state of an unfinished training on disk: tensors and JSON, written aside and renamed, never a pickle."""
 
 import json
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ from torch import Tensor, nn
 from graft.errors import GraftError
 from graft.files import write_aside
 from graft.training.history import Epoch
+
+# Of the time of a training, writing its state may take this part: where epochs are short, not every one is written.
+SHARE_OF_TIME = 0.05
 
 
 @dataclass
@@ -25,6 +29,30 @@ class TrainingState:
     optimizer: torch.optim.Optimizer
     history: list[Epoch] = field(default_factory=list)
     kept: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Checkpoint:
+    """The file, if any, that a training's state is kept in as it goes; `of`, which JSON must have words for, says of
+    which training it is."""
+
+    def __init__(self, path: Path | None, state: TrainingState, of: dict[str, Any]) -> None:
+        self._path, self._state, self._of = path, state, of
+        self._epochs, self._due = 0, 0.0
+
+    def resume(self) -> None:
+        """Go on from what the file says, where there is one. Raises GraftError when it is of another training."""
+        if self._path is not None and self._path.exists():
+            read_checkpoint(self._path, self._state, self._of)
+            self._epochs = len(self._state.history)
+
+    def keep(self, *, last: bool = False) -> None:
+        """Write the state, unless it is too soon; the `last` one in any case."""
+        began = time.perf_counter()
+        if self._path is None or len(self._state.history) == self._epochs or (began < self._due and not last):
+            return
+        write_checkpoint(self._path, self._state, self._of)
+        self._epochs, ended = len(self._state.history), time.perf_counter()
+        self._due = ended + (ended - began) * (1 / SHARE_OF_TIME - 1)
 
 
 def copy_state(module: nn.Module) -> dict[str, Tensor]:
@@ -72,4 +100,9 @@ def read_checkpoint(path: Path, state: TrainingState, identity: dict[str, Any]) 
         index, _, value = name.partition("/")
         values.setdefault(int(index), {})[value] = tensor
     state.optimizer.load_state_dict({**state.optimizer.state_dict(), "state": values})
+    # Fused optimizers take it that their values lie in memory as the parameters do, which files do not keep.
+    for parameter, of_parameter in state.optimizer.state.items():
+        for value, tensor in of_parameter.items():
+            if isinstance(tensor, Tensor) and tensor.shape == parameter.shape:
+                of_parameter[value] = torch.empty_like(parameter).copy_(tensor)
     state.history, state.kept = [Epoch(**epoch) for epoch in facts["history"]], parts["kept"]

@@ -46,6 +46,11 @@ class GradientDescent:
         self._class_weights = weights_of_classes(train.labels, recipe.class_weights, device)
         self._generator = torch.Generator()
 
+    def example(self) -> Tensor:
+        """One input of the crown, float32 (1, …)."""
+        x, _ = next(iter(self.train.batches(np.zeros(1, dtype=np.int64), 1)))
+        return placed(x, self.device)
+
     def steps(self, epoch: int) -> Iterator[list[LabelledBatch]]:
         """The batches of each step of an epoch, counted from 1; the last step may have fewer."""
         # Seeded by epoch, so that a resumed training sees the images, and drops the units, that it would have.

@@ -22,7 +22,7 @@ from graft.training.inputs import Inputs
 from graft.training.memory import Batching, as_memory_allows
 from graft.training.recipe import ResolvedRecipe
 from graft.training.time_budget import Clock
-from graft.training.training_mode import training_mode
+from graft.training.training_mode import put_in_training_mode, training_mode
 
 RATE_RANGE_FILE = "rate_range.json"
 # Half of the steps of the training, within these limits; in a hurry fewer, but no less than the last.
@@ -82,8 +82,8 @@ def _try_rates(descent: GradientDescent, seconds: float, step: Callable[[int, in
     rates: list[float] = []
     losses: list[float] = []
     average, clock = 0.0, Clock.start(limit=max(seconds, 1e-3))
-    crown.train()
-    with seeded(descent.seed, descent.device), training_mode(crown, recipe.dropout):
+    with seeded(descent.seed, descent.device), training_mode(crown, recipe, descent.example()):
+        put_in_training_mode(crown, recipe.batch_norm)
         every_epoch = chain.from_iterable(descent.steps(epoch) for epoch in count(1))
         for number, batches in zip(range(-SETTLING_STEPS, steps), every_epoch, strict=False):
             passed = clock.share()

@@ -13,7 +13,7 @@ from torch import nn
 from graft.errors import GraftError
 from graft.features.engine import Precision
 from graft.seeding import seeded
-from graft.training.checkpoint import TrainingState, copy_state, read_checkpoint, write_checkpoint
+from graft.training.checkpoint import Checkpoint, TrainingState, copy_state
 from graft.training.descent import GradientDescent, placed
 from graft.training.history import Epoch, epoch_to_keep, rank
 from graft.training.inputs import Inputs
@@ -64,8 +64,8 @@ def fit_crown(
 
     `precision` is that of layers and activations; weights, norms and losses stay in float32. Training that would exceed
     its `budget` runs its schedule through in that time, over fewer epochs, the last of which may be shorter. With
-    `checkpoint`, the state after every epoch is written there, and training that finds one goes on from it, to the same
-    result as if it had never stopped (unless it is short of time). The random state of the process is left as it was.
+    `checkpoint`, the state is written there as training goes, and one that finds it goes on from it, to the same result
+    as if it had never stopped (unless it is short of time). The random state of the process is left as it was.
 
     Where memory runs out, the batch is halved and two of them make a step. Raises GraftError when the loss is no longer
     finite, InputError when the budget is too small for one epoch, TypeError for a recipe that leaves something open.
@@ -98,8 +98,8 @@ def _train(
     modules = {"crown": crown} if average is None else {"crown": crown, "average": average}
     state = TrainingState(modules, descent.optimizer)
     identity = {**asdict(recipe), "seed": descent.seed, "images": len(descent.train.labels)}
-    if checkpoint is not None and checkpoint.exists():
-        read_checkpoint(checkpoint, state, identity)
+    kept_on_disk = Checkpoint(checkpoint, state, identity)
+    kept_on_disk.resume()
     history = state.history
     clock = Clock.start(before=history[-1].seconds if history else 0.0)
 
@@ -117,7 +117,7 @@ def _train(
     # Scoring takes as long after every epoch as it took before the first.
     clock = clock.within(budget, scoring=history[0].seconds)
     steps = recipe.epochs * steps_per_epoch
-    with seeded(descent.seed, descent.device), training_mode(crown, recipe.dropout):
+    with seeded(descent.seed, descent.device), training_mode(crown, recipe, descent.example()):
         for epoch in range(len(history), recipe.epochs + 1):
             scores = [rank(each) for each in history]
             if recipe.patience is not None and stale_epochs(scores) >= recipe.patience:
@@ -147,11 +147,11 @@ def _train(
             history.append(scored(epoch, train_loss, learning_rate))
             if _kept(history, judges) == epoch:
                 state.kept = copy_state(judged.module)
-            if checkpoint is not None:
-                write_checkpoint(checkpoint, state, identity)
+            kept_on_disk.keep()
             watcher.epoch(tuple(history))
     if recipe.epochs and len(history) == 1:
         raise too_short(left=0.0)
+    kept_on_disk.keep(last=True)
     crown.load_state_dict(state.kept)
     crown.to(memory_format=torch.contiguous_format).eval()
     return CrownFit(tuple(history), _kept(history, judges))

@@ -24,7 +24,7 @@ def build_optimizer(crown: nn.Module, recipe: ResolvedRecipe) -> torch.optim.Opt
         return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=0.9, nesterov=True)
     if recipe.optimizer == "rmsprop":
         return torch.optim.RMSprop(groups, lr=recipe.learning_rate, alpha=0.9, momentum=0.9)
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate)
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
 
 
 def parameter_groups(crown: nn.Module, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:
@@ -94,8 +94,7 @@ class Interpolation:
             return
         self.module = self._between
         self._between.load_state_dict(now.state_dict())
-        for between, start in zip(self._between.parameters(), self._start.parameters(), strict=True):
-            between.lerp_(start, self._share)
+        torch._foreach_lerp_(list(self._between.parameters()), list(self._start.parameters()), self._share)
 
 
 def moving_average(crown: nn.Module, decay: float) -> AveragedModel:
@@ -108,10 +107,12 @@ def moving_average(crown: nn.Module, decay: float) -> AveragedModel:
     @torch.no_grad()
     def move(averages: Sequence[Tensor], currents: Sequence[Tensor], step: Tensor | int) -> None:
         weight = 1 - min(decay, (1 + int(step)) / (10 + int(step)))
-        for average, current in zip(averages, currents, strict=True):
-            if average.is_floating_point():
-                average.lerp_(current, weight)
-            else:
+        pairs = list(zip(averages, currents, strict=True))
+        moving = [pair for pair in pairs if pair[0].is_floating_point()]
+        if moving:
+            torch._foreach_lerp_([average for average, _ in moving], [current for _, current in moving], weight)
+        for average, current in pairs:
+            if not average.is_floating_point():
                 average.copy_(current)
 
     averaged = AveragedModel(crown, multi_avg_fn=move, use_buffers=True)

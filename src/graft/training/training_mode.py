@@ -1,18 +1,26 @@
 """What layers of a crown do otherwise while it trains: dropout, and batch norm of single values."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from graft.training.folding import norms_folded
+from graft.training.recipe import ResolvedRecipe
+
 
 @contextmanager
-def training_mode(crown: nn.Module, dropout: float | None) -> Iterator[None]:
-    """While the block trains `crown`, its head's inputs are dropped out and batch norm takes single values."""
-    with drop_out(crown, dropout), single_values_normalised(crown):
+def training_mode(crown: nn.Module, recipe: ResolvedRecipe, example: Tensor) -> Iterator[None]:
+    """While the block trains `crown`, its layers do what `recipe` says of them.
+
+    The head's inputs are dropped out, batch norm takes single values, and with stored statistics is folded: `example`
+    is an input (1, …) of the crown, on its device.
+    """
+    folded = norms_folded(crown, example) if recipe.batch_norm == "stored" else nullcontext()
+    with drop_out(crown, recipe.dropout), single_values_normalised(crown), folded:
         yield
 
 
