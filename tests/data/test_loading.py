@@ -11,8 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from graft.data.dataset import Images
-from graft.data.loading import batches, least_side, load_image
+from graft.data.dataset import WHOLE, Images
+from graft.data.loading import DecodedOnce, batches, decoded_once, least_side, load_image
+from graft.data.opening import open_dataset
 from graft.data.readers.folder import Files
 from graft.errors import ImageError
 from graft.images.augmenting import STRENGTHS, View
@@ -204,3 +205,52 @@ def test_a_fault_in_a_source_is_not_taken_for_a_bad_image() -> None:
     with pytest.raises(KeyError):
         list(batches(images, GREY, 2))
     assert not decoding_threads()
+
+
+@pytest.fixture
+def photographs(shared: Path, tmp_path: Path) -> Images:
+    """Eight photographs: one large enough to be decoded at a fourth, one PNG, one damaged."""
+    images = open_dataset(shared / "datasets" / "ants_bees").splits["val"].take(np.arange(8))
+    folder = tmp_path / "photographs" / "all of them"
+    folder.mkdir(parents=True)
+    for index in range(8):
+        picture = Image.open(io.BytesIO(images.read(index))).convert("RGB")
+        picture = picture.resize((1200, 1000)) if index == 1 else picture
+        picture.save(folder / f"{index}.{'png' if index == 2 else 'jpg'}")
+    (folder / "5.jpg").write_bytes((folder / "5.jpg").read_bytes()[:400])
+    return open_dataset(folder.parent).splits[WHOLE]
+
+
+def test_images_that_are_decoded_once_look_as_if_decoded_for_every_view(photographs: Images) -> None:
+    once = decoded_once(photographs)
+    # Sizes at which the large image is decoded in full, at half and at a quarter of its size, and back.
+    for size in (64, 200, 400, 64):
+        preprocessing = Preprocessing(size, (0.5,) * 3, (0.5,) * 3)
+        for view in (None, View(STRENGTHS["medium"], 0, 1), View(STRENGTHS["medium"], 0, 2)):
+            (expected,) = batches(photographs, preprocessing, 8, view=view)
+            (found,) = batches(once, preprocessing, 8, view=view)
+            assert torch.equal(found.pixels, expected.pixels)
+            assert found.failures == expected.failures and list(found.failures) == [5]
+
+
+def test_what_was_decoded_is_not_read_again_as_far_as_there_is_room(
+    photographs: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[int] = []
+    read = Files.read
+
+    def counted(source: Files, row: int) -> bytes:
+        reads.append(row)
+        return read(source, row)
+
+    monkeypatch.setattr(Files, "read", counted)
+    preprocessing = Preprocessing(64, (0.5,) * 3, (0.5,) * 3)
+    first = photographs.take(np.array([0, 3]))
+    room = decode(first.read(0), least_side(preprocessing)).nbytes
+    once = replace(first, source=DecodedOnce(first.source, room))
+    reads.clear()
+    for _ in range(3):
+        list(batches(once, preprocessing, 2, threads=1))
+    assert reads.count(0) == 1 and reads.count(3) == 3
+    with pytest.raises(ValueError, match="read-only"):
+        once.source.decoded(0, least_side(preprocessing))[:] = 0

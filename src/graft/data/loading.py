@@ -7,25 +7,27 @@ import os
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graft.data.content import unreadable
+from graft.data.content import content_digests, unreadable
 from graft.errors import ImageError
-from graft.images.decoding import decode
+from graft.images.decoding import decode, decode_with_facts, reduction
 
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
     from torch import Tensor
 
-    from graft.data.dataset import Images
+    from graft.data.dataset import Images, Source
     from graft.images.augmenting import View
     from graft.images.preprocessing import Preprocessing
 
 
+# Decoded images up to this size stay in memory while several views of them are made.
+DECODED_BYTES = 2**30
 # Images per task: handing images to threads one by one costs a twentieth of the decoding.
 TASK = 4
 
@@ -59,15 +61,76 @@ def least_side(preprocessing: Preprocessing, view: View | None = None) -> int:
     return math.ceil(SPARE * preprocessing.size / share)
 
 
+class DecodedOnce:
+    """A source that keeps what it has decoded, for images of which several views are made.
+
+    Decoding a photograph takes three times as long as making a view of it. What would exceed `room`, in bytes, is
+    decoded again each time. Threads may share it.
+    """
+
+    def __init__(self, source: Source, room: int = DECODED_BYTES) -> None:
+        self._source, self._room = source, room
+        # By row: the shorter side, None of what is not reduced; by row and reduction: pixels.
+        self._sides: dict[int, int | None] = {}
+        self._kept: dict[tuple[int, int], np.ndarray] = {}
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def name(self, row: int) -> str:
+        return self._source.name(row)
+
+    def key(self, row: int) -> str:
+        return self._source.key(row)
+
+    def stamp(self, row: int) -> str:
+        return self._source.stamp(row)
+
+    def read(self, row: int) -> bytes | np.ndarray:
+        return self._source.read(row)
+
+    def decoded(self, row: int, at_least: int) -> np.ndarray:
+        """Its pixels as `decode` gives them, not to be changed. Raises OSError, ImageError."""
+        if row in self._sides:
+            found = self._kept.get((row, self._reduction(row, at_least)))
+            if found is not None:
+                return found
+        data = self._source.read(row)
+        if not isinstance(data, bytes):
+            return data
+        pixels, facts = decode_with_facts(data, at_least)
+        self._sides[row] = min(facts.width, facts.height) if facts.format == "JPEG" else None
+        if pixels.nbytes <= self._room:
+            self._room -= pixels.nbytes
+            pixels.flags.writeable = False
+            self._kept[row, self._reduction(row, at_least)] = pixels
+        return pixels
+
+    def _reduction(self, row: int, at_least: int) -> int:
+        side = self._sides[row]
+        return 1 if side is None else reduction(side, at_least)
+
+
+def decoded_once(images: Images) -> Images:
+    """The same images, which keep what is decoded of them as long as they are there."""
+    if isinstance(images.source, DecodedOnce):
+        return images
+    return replace(images, source=DecodedOnce(images.source), digests=content_digests(images))
+
+
 def load_image(images: Images, index: int, preprocessing: Preprocessing, view: View | None = None) -> Tensor:
     """One image as the network wants it, uint8 (C, size, size), or a view of it. Raises ImageError."""
     from graft.images.resizing import to_square
 
+    at_least = least_side(preprocessing, view)
     try:
-        data = images.read(index)
+        if isinstance(images.source, DecodedOnce):
+            pixels = images.source.decoded(int(images.rows[index]), at_least)
+        else:
+            data = images.read(index)
+            pixels = decode(data, at_least) if isinstance(data, bytes) else data
     except OSError as error:
         raise unreadable(error) from None
-    pixels = decode(data, least_side(preprocessing, view)) if isinstance(data, bytes) else data
     return to_square(pixels, preprocessing) if view is None else view.of(pixels, index, preprocessing)
 
 

@@ -221,12 +221,12 @@ def _jitter(image: Tensor, augmentation: Augmentation, random: np.random.Generat
     """
     names = ("brightness", "contrast", "saturation")
     brightness, contrast, saturation = (1 + getattr(augmentation, name) * random.uniform(-1, 1) for name in names)
-    x = image.float()
-    grey = x if len(image) == 1 else (x * x.new_tensor(LUMA)[:, None, None]).sum(0, keepdim=True)
-    scale, lift = brightness * contrast, float(grey.mean()) * brightness * (1 - contrast)
-    if len(image) > 1:
-        x = saturation * x + (1 - saturation) * grey
-    return x.mul_(scale).add_(lift).round_().clamp_(0, 255).to(torch.uint8)
+    x = image.flatten(1).float()  # (C, H W)
+    luma = torch.ones(1) if len(image) == 1 else torch.tensor(LUMA)
+    mixing = torch.eye(len(image)) if len(image) == 1 else saturation * torch.eye(3) + (1 - saturation) * luma
+    lift = float(luma @ x.mean(1)) * brightness * (1 - contrast)
+    x = torch.addmm(torch.tensor(lift), brightness * contrast * mixing, x)
+    return x.round_().clamp_(0, 255).to(torch.uint8).view_as(image)
 
 
 # Principal components of the RGB values, from 0 to 1, of ImageNet's images: eigenvalues, and eigenvectors as columns.

@@ -95,7 +95,7 @@ def _decode_ordinary_jpeg(data: bytes, at_least: int | None) -> tuple[np.ndarray
         check_scans(data, width, height)
         if colours not in ("YCbCr", "RGB", "Gray"):
             return None
-        factor = _reduction(width, height, at_least)
+        factor = reduction(min(width, height), at_least)
         least = {"min_height": -(-height // factor), "min_width": -(-width // factor)}
         pixels = simplejpeg.decode_jpeg(data, "RGB", **least)
     except ImageError:
@@ -108,10 +108,10 @@ def _decode_ordinary_jpeg(data: bytes, at_least: int | None) -> tuple[np.ndarray
     return _turn_upright(pixels, orientation), facts
 
 
-def _reduction(width: int, height: int, at_least: int | None) -> int:
+def reduction(shorter_side: int, at_least: int | None) -> int:
+    """By how much, 1, 2, 4 or 8, `decode` reduces a JPEG of which `at_least` so many pixels are wanted."""
     # libjpeg can do other eighths, too, but they take longer than the full size.
-    possible = (factor for factor in (8, 4, 2) if at_least and min(width, height) >= factor * at_least)
-    return next(possible, 1)
+    return next((factor for factor in (8, 4, 2) if at_least and shorter_side >= factor * at_least), 1)
 
 
 def _open(data: bytes) -> ImageFile.ImageFile:

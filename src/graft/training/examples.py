@@ -1,5 +1,6 @@
 """What is made of images before anything is trained: features for a head, activations or pixels for a crown."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor
 
 from graft.data.dataset import TRAIN, Images
-from graft.data.loading import batches
+from graft.data.loading import batches, decoded_once
 from graft.features.cache import Activations
 from graft.features.extraction import activation_bytes, extract, output_shape
 from graft.files import cache_budget
@@ -75,6 +76,7 @@ def _decode(
     """Which images can be decoded, why others cannot, and the pixels of every view where they are to be kept."""
     failures: dict[int, str] = {}
     indices, kept, done = [np.empty(0, np.int64)], [], 0
+    images = decoded_once(images) if len(views) > 1 else images
     for number, view in enumerate(views):
         pixels = []
         for batch in batches(images, task.preprocessing, 32, view=view):
@@ -109,6 +111,10 @@ def computed(
     crops: dict[str, float] | None = None,
     views: dict[str, View | None] | None = None,
 ) -> dict[str, Activations]:
+    """What `trunk` makes of the images of each split; what appears in several is decoded once."""
+    seen = Counter(map(id, splits.values()))
+    shared = {id(images): decoded_once(images) for images in splits.values() if seen[id(images)] > 1}
+    splits = {name: shared.get(id(images), images) for name, images in splits.items()}
     trunk.eval()
     return extract(
         trunk, splits, task.preprocessing, task.choice, crops=crops, views=views, step=step, reporter=task.reporter
