@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from graft.workflows.compare import compare
     from graft.workflows.comparison import Comparison
     from graft.workflows.evaluate import Evaluation, evaluate
+    from graft.workflows.export import Export, export
     from graft.workflows.prepare import BaseOptions, DataOptions
     from graft.workflows.run import Accuracy, Run
     from graft.workflows.train import train
@@ -50,6 +51,7 @@ _HOMES = {
     "DataOptions": "graft.workflows.prepare",
     "Dataset": "graft.data.dataset",
     "Evaluation": "graft.workflows.evaluate",
+    "Export": "graft.workflows.export",
     "FetchError": "graft.errors",
     "Finding": "graft.audit.findings",
     "GraftError": "graft.errors",
@@ -68,6 +70,7 @@ _HOMES = {
     "compare": "graft.workflows.compare",
     "create": "graft.weights.creating",
     "evaluate": "graft.workflows.evaluate",
+    "export": "graft.workflows.export",
     "list_models": "graft.models.catalog",
     "load": "graft.serving.predictor",
     "train": "graft.workflows.train",
@@ -85,6 +88,7 @@ __all__ = [
     "DataOptions",
     "Dataset",
     "Evaluation",
+    "Export",
     "FetchError",
     "Finding",
     "GraftError",
@@ -104,6 +108,7 @@ __all__ = [
     "compare",
     "create",
     "evaluate",
+    "export",
     "list_models",
     "load",
     "train",

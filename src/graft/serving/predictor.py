@@ -19,6 +19,7 @@ from graft.data.dataset import Images
 from graft.data.loading import Batch, batches
 from graft.data.readers.folder import read_file
 from graft.errors import GraftError, ImageError, InputError
+from graft.export.running import is_exported
 from graft.features.engine import Choice, Engine, choose, open_engine, work_alone_when_forked
 from graft.given import path, whole_number
 from graft.html import table
@@ -118,10 +119,10 @@ class Classifier:
         top = whole_number(top, "the classes to show", 1, sys.maxsize, "5 is usual")
         upcoming, size, seen = iter(images), FIRST_GROUP, 0
         while group := list(islice(upcoming, size)):
-            yield from self._predict_group(_Given(group, seen), min(top, len(self.classes)))
+            yield from self._predict_group(Given(group, seen), min(top, len(self.classes)))
             seen, size = seen + len(group), GROUP
 
-    def _predict_group(self, given: _Given, top: int) -> Iterator[Prediction]:
+    def _predict_group(self, given: Given, top: int) -> Iterator[Prediction]:
         work_alone_when_forked()
         process, engine = os.getpid(), self._engine()
         images = Images(given, np.arange(len(given)), np.full(len(given), -1, dtype=np.int64))
@@ -136,7 +137,7 @@ class Classifier:
                         "begin another there"
                     )
 
-    def _answers(self, batch: Batch, logits: Tensor, given: _Given, top: int) -> dict[int, Prediction]:
+    def _answers(self, batch: Batch, logits: Tensor, given: Given, top: int) -> dict[int, Prediction]:
         """The predictions for a batch by the index of the image, from logits (n, outputs)."""
         import torch
 
@@ -162,7 +163,7 @@ class Classifier:
             return self._engines[process]
 
 
-class _Given:
+class Given:
     """Images as they were handed over: paths, encoded bytes, pixels, or entries of what holds many.
 
     `before` them came that many others.
@@ -218,6 +219,19 @@ def _a(thing: object) -> str:
 
 
 def load(run: str | Path, *, engine: str = "auto", precision: str = "auto") -> Classifier:
-    """The classifier in a run folder or its `model/`. Raises InputError and WeightsError for what is not one."""
+    """The classifier in a run folder or its `model/`, or in a file that was exported from one (.onnx, .xml).
+
+    Raises InputError and WeightsError for what is not one. An exported file has an engine and precision of its own.
+    """
     work_alone_when_forked()
-    return Classifier(load_model(model_folder(Path(path(run, "RUN")).expanduser())), choose(engine, precision))
+    place = Path(path(run, "RUN")).expanduser()
+    if is_exported(place):
+        from graft.serving.exported import ExportedClassifier
+
+        if (engine, precision) != ("auto", "auto"):
+            raise InputError(
+                f"expected no engine and no precision for {place.name}, which has its own, got --engine {engine} "
+                f"--precision {precision}: leave them out"
+            )
+        return ExportedClassifier(place)
+    return Classifier(load_model(model_folder(place)), choose(engine, precision))

@@ -98,7 +98,7 @@ def prepare(
     options = checked_data(data if isinstance(data, DataOptions) else DataOptions(data))
     if base is not None:
         base = checked_base(base if isinstance(base, BaseOptions) else BaseOptions(base))
-    dataset = open_dataset(options.path, options.group, options.split_file)
+    dataset = open_images(options)
     if splittable:
         with_validation(dataset, seed)
     start = None
@@ -115,6 +115,12 @@ def prepare(
     preprocessing = resolve(DEFAULT_BASE).preprocessing if start is None else start.preprocessing
     looked = look_over(dataset, preprocessing, reporter)
     return Prepared(looked.dataset, start, choice, looked.findings, looked.looks, str(options.path))
+
+
+def open_images(options: DataOptions) -> Dataset:
+    """The labelled images alone, for what needs no base and no look at them. Raises DataError, InputError."""
+    options = checked_data(options)
+    return open_dataset(options.path, options.group, options.split_file)
 
 
 def checked_data(options: DataOptions) -> DataOptions:

@@ -1,0 +1,41 @@
+"""graft export"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from graft.cli.output import Debug, Json, Overwrite, Quiet, Seed, print_json, say
+
+
+def export(
+    run: Annotated[str, typer.Argument(help="A run folder or its model folder.")],
+    format: Annotated[str, typer.Option(help="onnx, openvino, or torch (an archive of torch.export).")] = "onnx",
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write. By default export/model.* in the run folder.")
+    ] = None,
+    check: Annotated[
+        str | None, typer.Option(help="Images to check the file on, in place of those of the run's val.")
+    ] = None,
+    overwrite: Overwrite = False,
+    seed: Seed = 0,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Write a run as one file from pixels to probabilities, and keep it if it answers as the run does."""
+    from graft.progress import reporting
+    from graft.workflows.export import export as run_export
+
+    with reporting(quiet=quiet) as reporter:
+        made = run_export(run, format, out=out, check=check, overwrite=overwrite, reporter=reporter)
+    if json:
+        print_json(made.to_dict())
+        return
+    values = made.to_dict()
+    say(f"{made.agreement}")
+    faster = made.agreement.seconds_run / max(made.agreement.seconds_exported, 1e-9)
+    say(f"{1000 * made.agreement.seconds_exported:.1f} ms an image, {faster:.1f} times the rate of the run in float32")
+    say(f"saved in {values['file']} ({made.bytes / 1e6:.1f} MB), with its figures in {values['file']}.json")

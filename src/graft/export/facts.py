@@ -1,0 +1,60 @@
+"""What an exported file says of itself: class names, preprocessing, and what it was made of."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from graft.errors import WeightsError
+from graft.weights.saved import SavedModel
+from graft.weights.tensor_file import tensors_digest
+
+# The name under which every format keeps the facts, as JSON.
+KEY = "graft"
+# Raised when a reader of today could misread what a writer of tomorrow exports.
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Facts:
+    """`classes` are in the order of the outputs; `weights` is a digest of all tensors; `made_from` is for people."""
+
+    format: int
+    version: str
+    classes: tuple[str, ...]
+    preprocessing: dict[str, Any]
+    temperature: float
+    weights: str
+    made_from: dict[str, Any]
+
+    @classmethod
+    def of(cls, saved: SavedModel, version: str) -> "Facts":
+        tensors = {name: tensor.contiguous() for name, tensor in saved.network.state_dict().items()}
+        named = {"architecture": saved.network.config.architecture, **saved.facts}
+        kept = ("architecture", "base", "level", "cut", "data")
+        return cls(
+            FORMAT,
+            version,
+            saved.classes,
+            saved.preprocessing.to_dict(),
+            saved.temperature,
+            tensors_digest(tensors),
+            {name: named[name] for name in kept if name in named},
+        )
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str | None, file: str) -> "Facts":
+        """What `to_json` wrote. Raises WeightsError for a file without it, or of another version."""
+        try:
+            values = json.loads(text or "null")
+            classes = tuple(values["classes"])
+            if values["format"] != FORMAT or not all(isinstance(name, str) for name in classes):
+                raise ValueError
+            return cls(**{**values, "classes": classes})
+        except (ValueError, TypeError, KeyError):
+            raise WeightsError(
+                f"expected a file that `graft export` of this version wrote, got {file} without its class names and "
+                "preprocessing: export the run again"
+            ) from None

@@ -1,0 +1,129 @@
+"""A classifier as one graph: from the pixels of a decoded image of any size to the probabilities of its classes.
+
+What answers differently after an export is nearly always the resizing that was left to the caller. So it is in the
+graph, as two products of matrices, which every runtime computes alike where their own resizing differs: antialiased
+bilinear resizing is linear in the rows of an image, and then in its columns.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from graft.images.preprocessing import Preprocessing
+from graft.images.resizing import mean_colour
+from graft.weights.saved import SavedModel
+
+IMAGE, PROBABILITIES = "image", "probabilities"
+# Red, green and blue of a grey value, in 65,536ths: as `graft.images.resizing` has them.
+LUMA = (19595.0, 38470.0, 7471.0)
+
+
+class FromPixels(nn.Module):
+    """uint8 (N, H, W, 3), RGB, to probabilities float32 (N, classes). Images of one batch have the same size.
+
+    Resized as by `graft.images.resizing.to_square`, up to one level of 255 in a few pixels; then normalised, the
+    network, the temperature, and softmax.
+    """
+
+    scale: Tensor
+    shift: Tensor
+    around: Tensor
+    shares: Tensor | None
+
+    def __init__(self, saved: SavedModel) -> None:
+        super().__init__()
+        self.network = saved.network.eval()
+        self.preprocessing, self.temperature = saved.preprocessing, saved.temperature
+        mean, std = (torch.tensor(each)[:, None, None] for each in (saved.preprocessing.mean, saved.preprocessing.std))
+        self.register_buffer("scale", 1 / (255 * std))
+        self.register_buffer("shift", mean / std)
+        self.register_buffer("around", mean_colour(saved.preprocessing).float()[:, None, None])
+        shares = None
+        if saved.outputs is not None:
+            # Which of the network's outputs count for which class, (outputs, classes).
+            shares = torch.zeros(saved.network.config.classes, len(saved.outputs))
+            for column, of_class in enumerate(saved.outputs):
+                shares[list(of_class), column] = 1
+        self.register_buffer("shares", shares)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Probabilities (N, classes) of images (N, H, W, 3)."""
+        squares = to_squares(image, self.preprocessing, self.around)
+        logits = self.network(squares * self.scale - self.shift)
+        if self.shares is not None:
+            largest = logits.amax(1, keepdim=True)
+            logits = ((logits - largest).exp() @ self.shares).log()
+        return torch.softmax(logits / self.temperature, 1)
+
+
+def to_squares(image: Tensor, preprocessing: Preprocessing, around: Tensor) -> Tensor:
+    """uint8 (N, H, W, 3) to float32 (N, C, size, size), whole numbers from 0 to 255.
+
+    `around` (C, 1, 1) is the colour beside a letterboxed image. No size is a number of Python's, so that a graph that
+    is recorded of one image holds for any other.
+    """
+    pixels = image.float()
+    down, right = _positions(image[0, :, 0, 0]), _positions(image[0, 0, :, 0])
+    height, width = down[-1] + 1, right[-1] + 1
+    size = preprocessing.size
+    if preprocessing.resize_mode == "crop":
+        side = torch.round(preprocessing.crop_fraction * torch.minimum(height, width)).clamp(min=1)
+        rows = resizing_matrix(down, torch.floor((height - side) / 2), side, size)
+        columns = resizing_matrix(right, torch.floor((width - side) / 2), side, size)
+    elif preprocessing.resize_mode == "squash":
+        rows, columns = resizing_matrix(down, 0, height, size), resizing_matrix(right, 0, width, size)
+    else:
+        longer = torch.maximum(height, width)
+        parts = [torch.round(side * (size / longer)).clamp(min=1) for side in (height, width)]
+        starts = [torch.floor((size - part) / 2) for part in parts]
+        rows = resizing_matrix(down, 0, height, size, starts[0], parts[0])
+        columns = resizing_matrix(right, 0, width, size, starts[1], parts[1])
+    wide = resized(columns, pixels).permute(0, 3, 1, 2)  # (N, H, size, 3) -> (N, 3, H, size)
+    squares = resized(rows, wide)  # (N, 3, size, size)
+    if preprocessing.channels == 1:
+        luma = squares.new_tensor(LUMA)[:, None, None]
+        squares = torch.floor(((squares * luma).sum(1, keepdim=True) + 32768) / 65536)
+    if preprocessing.resize_mode == "letterbox":
+        inside = torch.round(rows.sum(1)[:, None] * columns.sum(1)[None, :])
+        squares = squares + around * (1 - inside)
+    return squares
+
+
+def resized(weights: Tensor, pixels: Tensor) -> Tensor:
+    """`weights` (size, n) @ `pixels` (…, n, m), from 0 to 255, in torch's arithmetic for images of bytes.
+
+    Weights are whole numbers of up to 15 bits, over a power of two, and the product is rounded to a whole number.
+    """
+    bits = torch.ceil(torch.log2((2**15 - 0.5) / weights.max())) - 1
+    whole = torch.round(torch.pow(2.0, bits))
+    return torch.floor(torch.floor(weights * whole + 0.5) @ pixels / whole + 0.5).clamp(0, 255)
+
+
+def resizing_matrix(
+    positions: Tensor,
+    start: Tensor | float,
+    length: Tensor,
+    size: int,
+    out_start: Tensor | float = 0.0,
+    out_length: Tensor | float | None = None,
+) -> Tensor:
+    """What each of `size` values takes from those at `positions` (n,), 0 to n - 1: float32 (size, n).
+
+    The values from `start` on, `length` of them, become the `out_length` values from `out_start` on by antialiased
+    bilinear resizing: triangles as wide as two values, of the input or of the output, whichever is more. Rows
+    outside of those are zero.
+    """
+    places = torch.arange(size, dtype=torch.float32)[:, None] - out_start  # (size, 1)
+    out_length = float(size) if out_length is None else out_length
+    step = length / out_length
+    offsets = positions[None, :] - start  # (1, n)
+    width = torch.maximum(step, torch.ones_like(step))
+    distances = (offsets + 0.5 - (places + 0.5) * step).abs() / width
+    weights = (1 - distances).clamp(min=0)
+    weights = weights * ((offsets > -0.5) & (offsets < length - 0.5)).float()
+    weights = weights * ((places > -0.5) & (places < out_length - 0.5)).float()
+    return weights / weights.sum(1, keepdim=True).clamp(min=1e-12)
+
+
+def _positions(values: Tensor) -> Tensor:
+    """0, 1, … for as many as there are `values` (n,)."""
+    return torch.cumsum(torch.ones_like(values, dtype=torch.float32), 0) - 1

@@ -1,0 +1,99 @@
+"""Exported files at work, each in its own runtime: pixels in, probabilities out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graft.errors import InputError, WeightsError
+from graft.export.facts import KEY, Facts
+
+# uint8 (N, H, W, 3) to float32 (N, classes).
+Runtime = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was opened: what it says of itself, and its runtime, which threads may share."""
+
+    path: Path
+    facts: Facts
+    run: Runtime
+
+
+def open_exported(path: Path) -> Exported:
+    """The file at `path`, which ends in .onnx or .xml. Raises WeightsError for one that graft did not write."""
+    if not path.is_file():
+        raise InputError(
+            f"expected a file of ONNX or OpenVINO, got {str(path)!r}, which does not exist: check the path"
+        )
+    return _OPENERS[path.suffix.lower()](path)
+
+
+def is_exported(path: Path) -> bool:
+    """Whether a path is named as the files that `open_exported` opens."""
+    return path.suffix.lower() in _OPENERS and not path.is_dir()
+
+
+def _open_onnx(path: Path) -> Exported:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise InputError(
+            f"expected the package onnxruntime to run {path.name}, got none: pip install 'graft[onnx]'"
+        ) from None
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        name = session.get_inputs()[0].name
+    except Exception as error:  # its kinds of error have no base of their own
+        raise _unreadable(path, error) from None
+    facts = Facts.from_json(session.get_modelmeta().custom_metadata_map.get(KEY), path.name)
+    return Exported(path, facts, lambda images: session.run(None, {name: images})[0])
+
+
+def _open_openvino(path: Path) -> Exported:
+    from graft.features.openvino_import import core
+
+    try:
+        model = core().read_model(str(path))
+        facts = Facts.from_json(
+            str(model.get_rt_info([KEY]).astype(str)) if model.has_rt_info([KEY]) else None, path.name
+        )
+        compiled = core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    except RuntimeError as error:
+        raise _unreadable(path, error) from None
+
+    def run(images: np.ndarray) -> np.ndarray:
+        # A request of its own for every call, so that threads do not wait for, or answer, each other.
+        return np.array(compiled.create_infer_request().infer([images])[0])
+
+    return Exported(path, facts, run)
+
+
+def open_torch(path: Path) -> Exported:
+    """An archive that this process wrote itself: `torch.export.load` is not for files of others."""
+    import torch
+
+    kept: dict[str, Any] = {KEY: ""}
+    module = torch.export.load(str(path), extra_files=kept).module()
+
+    def run(images: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return np.asarray(module(torch.from_numpy(np.array(images))).numpy())
+
+    return Exported(path, Facts.from_json(kept[KEY], path.name), run)
+
+
+def _unreadable(path: Path, error: Exception) -> WeightsError:
+    first = str(error).strip().splitlines()
+    return WeightsError(
+        f"expected a file that `graft export` wrote, got {path.name}, which its runtime refuses "
+        f"({first[0][:200] if first else type(error).__name__}): export the run again"
+    )
+
+
+_OPENERS: dict[str, Callable[[Path], Exported]] = {".onnx": _open_onnx, ".xml": _open_openvino}

@@ -1,0 +1,66 @@
+"""An exported file at work: the same answers, without the run that it was made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from graft.data.content import unreadable
+from graft.data.loading import available_cores
+from graft.errors import ImageError
+from graft.export.running import Exported, open_exported
+from graft.images.decoding import decode
+from graft.serving.predictor import Classifier, Given, Prediction
+
+
+class ExportedClassifier(Classifier):
+    """A classifier in a file of ONNX or OpenVINO: preprocessing and all are in its graph.
+
+    Used as any other `Classifier`; a copy opens the file again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._exported: Exported = open_exported(path)
+
+    def __reduce__(self) -> tuple[type[ExportedClassifier], tuple[Path]]:  # type: ignore[override]
+        return ExportedClassifier, (self._exported.path,)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self._exported.facts.classes
+
+    def _predict_group(self, given: Given, top: int) -> Iterator[Prediction]:
+        with ThreadPoolExecutor(available_cores(), thread_name_prefix="decode") as pool:
+            for row, pixels in enumerate(pool.map(lambda row: _pixels(given, row), range(len(given)))):
+                if isinstance(pixels, ImageError):
+                    yield Prediction(given.name(row), None, None, (), str(pixels))
+                    continue
+                probabilities = self._exported.run(pixels[None])[0]
+                order = np.argsort(-probabilities, kind="stable")[:top]
+                likeliest = tuple((self.classes[index], float(probabilities[index])) for index in order)
+                yield Prediction(given.name(row), *likeliest[0], likeliest)
+
+
+def _pixels(given: Given, row: int) -> np.ndarray | ImageError:
+    """RGB, uint8 (H, W, 3), or what is wrong with the image."""
+    try:
+        return whole_pixels(given.read(row))
+    except OSError as error:
+        return unreadable(error)
+    except ImageError as error:
+        return error
+
+
+def whole_pixels(data: bytes | np.ndarray) -> np.ndarray:
+    """An image as read from a source, decoded in full, uint8 (H, W, 3). Raises ImageError."""
+    pixels = decode(data) if isinstance(data, bytes) else data
+    pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or not pixels.size:
+        raise ImageError(
+            "expected an image as a uint8 array of shape (H, W, 3), (H, W, 1) or (H, W), "
+            f"got {pixels.dtype} of shape {pixels.shape}: convert it first"
+        )
+    return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))

@@ -1,0 +1,61 @@
+"""A graph from pixels resizes, normalises and answers as graft does."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from graft.export.graph import FromPixels, to_squares
+from graft.images.preprocessing import Preprocessing
+from graft.images.resizing import mean_colour, to_square
+from graft.models.catalog import build
+from graft.models.network import Config
+from graft.weights.saved import SavedModel, class_logits
+
+SIZES = [(1, 1), (2, 3), (17, 600), (6000, 17), (333, 500), (64, 64), (128, 128), (147, 201), (1500, 1000), (5, 900)]
+MODES = ("crop", "squash", "letterbox")
+
+
+def image(height: int, width: int) -> np.ndarray:
+    """Smooth where it is large, noise where it is small: uint8 (H, W, 3)."""
+    random = np.random.default_rng(height * 10_007 + width)
+    coarse = random.integers(0, 256, (max(2, height // 8), max(2, width // 8), 3)).astype(np.uint8)
+    return np.array(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("mode", MODES)
+def test_images_of_any_size_are_resized_as_graft_resizes_them(mode: str, channels: int) -> None:
+    preprocessing = Preprocessing(96, (0.4, 0.5, 0.6)[:channels], (0.5,) * channels, mode, 0.875)
+    around = mean_colour(preprocessing).float()[:, None, None]
+    for height, width in SIZES:
+        pixels = image(height, width)
+        expected = to_square(pixels, preprocessing).float()
+        (found,) = to_squares(torch.from_numpy(pixels)[None], preprocessing, around)
+        difference = (found - expected).abs()
+        assert difference.max() <= 1, (height, width)
+        assert (difference > 0).float().mean() <= 1e-3, (height, width)
+
+
+def saved(outputs: tuple[tuple[int, ...], ...] | None = None) -> SavedModel:
+    torch.manual_seed(0)
+    network = build(Config("mobilenet_v1_025", classes=5)).eval()
+    preprocessing = Preprocessing(64, (0.48, 0.45, 0.4), (0.23, 0.22, 0.22))
+    classes = tuple("abcde"[: 5 if outputs is None else len(outputs)])
+    return SavedModel(network, preprocessing, classes, temperature=1.7, outputs=outputs)
+
+
+@pytest.mark.parametrize("outputs", [None, ((0, 2), (4,))])
+def test_probabilities_are_those_of_the_saved_model(outputs: tuple[tuple[int, ...], ...] | None) -> None:
+    model = saved(outputs)
+    pixels = np.stack([image(80, 120), image(80, 120)[::-1]])
+    preprocessing = model.preprocessing
+    mean, std = (torch.tensor(each)[:, None, None] for each in (preprocessing.mean, preprocessing.std))
+    x = torch.stack([to_square(each, preprocessing) for each in pixels]).double()
+    with torch.no_grad():
+        logits = model.network.double()((x / 255 - mean) / std)
+        expected = torch.softmax(class_logits(logits, outputs) / model.temperature, 1)
+        model.network.float()
+        found = FromPixels(model)(torch.from_numpy(pixels.copy()))
+    assert found.shape == (2, len(model.classes)) and found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-5)

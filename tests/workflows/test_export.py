@@ -1,0 +1,203 @@
+"""From a run to a file that other programs run."""
+
+import json
+import os
+import pickle
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from typer.testing import CliRunner
+
+import graft
+from graft.cli.app import app
+from graft.errors import DataError, GraftError, InputError, WeightsError
+from graft.export import graph as graph_module
+from graft.weights.saved import load_model
+from graft.workflows.letters import LATIN, dejavu_fonts, render_letters
+
+
+@pytest.fixture(scope="module")
+def letters(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four letters, a folder each, a dozen images of awkward sizes and kinds."""
+    folder = tmp_path_factory.mktemp("letters") / "letters"
+    pixels, labels = render_letters(LATIN[:4], dejavu_fonts(), 12, seed=3)
+    random = np.random.default_rng(0)
+    for index, (image, label) in enumerate(zip(pixels, labels, strict=True)):
+        path = folder / LATIN[label] / f"{index:03}.{('png', 'jpg', 'bmp')[index % 3]}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        size = tuple(random.integers(20, 120, 2).tolist())
+        Image.fromarray(image[:, :, 0]).convert(("L", "RGB")[index % 2]).resize(size).save(path)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(letters: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("run") / "letters"
+    return graft.train(letters, "latin_letters", "head", out=out, quiet=True).folder
+
+
+@pytest.fixture(scope="module")
+def onnx(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return graft.export(run, out=tmp_path_factory.mktemp("exported") / "letters.onnx", quiet=True).file
+
+
+@pytest.mark.parametrize(("format", "ending"), [("onnx", ".onnx"), ("openvino", ".xml"), ("torch", ".pt2")])
+def test_every_format_answers_as_the_run_does(format: str, ending: str, run: Path, tmp_path: Path) -> None:
+    made = graft.export(run, format, out=tmp_path / f"letters{ending}", quiet=True)
+    assert made.agreement.n > 0 and made.agreement.same_labels == made.agreement.n
+    assert made.agreement.largest_difference < 1e-4
+    beside = {"openvino": {"letters.bin"}}.get(format, set())
+    names = {each.name for each in tmp_path.iterdir()}
+    assert names == {made.file.name, f"{made.file.name}.json"} | beside
+    said = json.loads((tmp_path / f"letters{ending}.json").read_text())
+    assert said["agreement"]["n"] == made.agreement.n and said["classes"] == sorted(LATIN[:4])
+
+
+def test_by_default_it_lies_in_the_run_and_is_not_overwritten(run: Path) -> None:
+    made = graft.export(run, quiet=True)
+    assert made.file == run / "export" / "model.onnx"
+    before = made.file.read_bytes()
+    with pytest.raises(InputError, match="--overwrite"):
+        graft.export(run, quiet=True)
+    assert graft.export(run, overwrite=True, quiet=True).file.read_bytes() == before
+
+
+def test_an_export_is_used_as_a_run_is(onnx: Path, run: Path, letters: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no image")
+    images = [*sorted(letters.rglob("*.*"))[::5], broken, np.zeros((30, 40), np.uint8), np.zeros((1, 1, 3), np.uint8)]
+    expected = graft.load(run, engine="torch", precision="float32").predict(images, top=4)
+    exported = graft.load(onnx)
+    for classifier in (exported, pickle.loads(pickle.dumps(exported))):
+        found = classifier.predict(images, top=4)
+        assert [each.path for each in found] == [each.path for each in expected]
+        assert [each.error for each in found] == [each.error for each in expected]
+        for one, other in zip(found, expected, strict=True):
+            assert one.label == other.label
+            assert dict(one.top) == pytest.approx(dict(other.top), abs=1e-4)
+
+
+def test_onnxruntime_alone_answers_alike(onnx: Path, run: Path, letters: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    session = onnxruntime.InferenceSession(onnx)
+    facts = json.loads(session.get_modelmeta().custom_metadata_map["graft"])
+    path = next(letters.rglob("*.png"))
+    pixels = np.array(Image.open(path).convert("RGB"))
+    # A batch of any size, with its classes in the file.
+    probabilities = session.run(["probabilities"], {"image": np.stack([pixels] * 3)})[0]
+    (expected,) = graft.load(run, engine="torch", precision="float32").predict(path)
+    assert probabilities.shape == (3, 4) and facts["classes"][probabilities[1].argmax()] == expected.label
+    assert probabilities[2].max() == pytest.approx(expected.probability, abs=1e-4)
+
+
+def test_the_script_of_the_docs_needs_no_graft(onnx: Path, run: Path, letters: Path) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "deploy.md").read_text()
+    script = page.split("```python\n")[1].split("```")[0]
+    assert "graft" not in script.replace('["graft"]', "")
+    images = sorted(letters.rglob("*.*"))[:6]
+    finished = subprocess.run([sys.executable, "-c", script, onnx, *images], capture_output=True, text=True, check=True)
+    expected = graft.load(run, engine="torch", precision="float32").predict(images)
+    assert [line.split()[-2] for line in finished.stdout.splitlines()] == [each.label for each in expected]
+
+
+def mirrored_colours(of: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return lambda image, *others: of(image.flip(-1) * torch.tensor([1, 0, 0], dtype=torch.uint8), *others)
+
+
+def other_size(of: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return lambda image, *others: of(image[:, ::2, ::2], *others)
+
+
+def darker(of: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return lambda *given: of(*given) - 60
+
+
+@pytest.mark.parametrize("fault", [mirrored_colours, other_size, darker])
+def test_a_graph_that_sees_images_otherwise_is_not_kept(
+    fault: Callable[[Any], Any], run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graph_module, "to_squares", fault(graph_module.to_squares))
+    with pytest.raises(GraftError, match="answers as the run does"):
+        graft.export(run, out=tmp_path / "letters.onnx", quiet=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_graph_of_other_weights_is_not_kept(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def noisy(self: Any, image: Tensor) -> Tensor:
+        return torch.softmax(self.network(torch.zeros(len(image), *self.shape) + 0 * image.float().mean()), 1)
+
+    saved = load_model(run / "model")
+    shape = (saved.preprocessing.channels, saved.preprocessing.size, saved.preprocessing.size)
+    monkeypatch.setattr(graph_module.FromPixels, "shape", shape, raising=False)
+    monkeypatch.setattr(graph_module.FromPixels, "forward", noisy)
+    with pytest.raises(GraftError):
+        graft.export(run, out=tmp_path / "letters.onnx", quiet=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_images_serve_where_those_of_the_run_are_gone(run: Path, letters: Path, tmp_path: Path) -> None:
+    away = letters.rename(letters.with_name("elsewhere"))
+    try:
+        with pytest.raises(DataError, match="--check"):
+            graft.export(run, out=tmp_path / "letters.onnx", quiet=True)
+        with pytest.raises(InputError, match="--check"):
+            model = tmp_path / "alone"
+            os.system(f"cp -r '{run / 'model'}' '{model}'")
+            graft.export(model, out=tmp_path / "letters.onnx", quiet=True)
+        assert not (tmp_path / "letters.onnx").exists()
+        made = graft.export(run, out=tmp_path / "letters.onnx", check=away, quiet=True)
+        assert made.agreement.n == 48
+    finally:
+        away.rename(letters)
+
+
+def test_calls_that_cannot_be_are_named(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="onnx, openvino, torch"):
+        graft.export(run, "onxx", quiet=True)
+    with pytest.raises(InputError, match=r"ends in \.xml"):
+        graft.export(run, "openvino", out=tmp_path / "a.onnx", quiet=True)
+    with pytest.raises(InputError, match="run folder"):
+        graft.export(tmp_path, quiet=True)
+    with pytest.raises(InputError, match="does not exist"):
+        graft.load(tmp_path / "nothing.onnx")
+
+
+@pytest.mark.parametrize("name", ["other.onnx", "other.xml"])
+def test_files_of_others_are_told_from_exports(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"\x08\x07 not a model")
+    with pytest.raises(WeightsError, match="graft export"):
+        graft.load(tmp_path / name)
+
+
+def test_a_full_disk_leaves_nothing_behind(
+    run: Path, tmp_path: Path, limited_files: Callable[[int | None], Any]
+) -> None:
+    place = tmp_path / "exports"
+    with limited_files(1000), pytest.raises(GraftError):
+        graft.export(run, out=place / "letters.onnx", quiet=True)
+    assert list(place.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="an administrator may write anywhere")
+def test_a_folder_that_cannot_be_written_to_is_said(run: Path, tmp_path: Path) -> None:
+    tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    with pytest.raises(GraftError, match="let it be written"):
+        graft.export(run, out=tmp_path / "letters.onnx", quiet=True)
+
+
+def test_the_command_prints_what_it_made(run: Path, tmp_path: Path) -> None:
+    given = ["export", str(run), "--out", str(tmp_path / "letters.onnx"), "--quiet"]
+    found = CliRunner().invoke(app, [*given, "--json"])
+    assert found.exit_code == 0, found.output
+    assert json.loads(found.stdout)["format"] == "onnx"
+    again = CliRunner().invoke(app, [*given, "--overwrite"])
+    assert again.exit_code == 0 and "labels as the run gives them" in again.stdout
