@@ -70,6 +70,27 @@ ones. The second is the rate: while it is at its peak, each step moves the weigh
 whatever the gradient, and features move under the head faster than the head follows; with rate 0.0005 and no average,
 val of sketches fell from 77.5 to 69.6 % in the third epoch and ended at 85.0 %. The weights that graft scores and keeps
 are a moving average with a share of the start, in which that noise is averaged out.
+
+## Tried since, on two cores
+
+With the recipe as it is, MobileNet 0.25, test top-1, single runs or pairs by task and seed, so that a difference of two
+points on one task is chance.
+
+- **Depth and steps.** Stages from 40 % on, 400 steps: ants and bees .876, sketches (20 per class) .738, blood cells
+  .953. All stages, 400 steps: .902, .767, .960, in three times the time. 800 steps from 40 % on: .869, .725 (500),
+  .960. All stages, 200 steps: .869, .763, .926. Only sketches gain from depth; more steps gain little but on digits
+  (40 per class: .935, with 800 steps .953).
+- **Refitting.** Fitted again on all images: .803 on average over seven tasks. The fit on four fifths that was measured:
+  .786. Weights of two such fits averaged: .789; of that fit and the refit: no better than the refit. That fit trained
+  on for another quarter of the steps on all images, which would save most of the second fit's time: .785. So images
+  are worth more than averages, and the second fit is done from the start.
+- **Flips** are worth -1.8 points on digits (four pairs) and +0.3 elsewhere (ten pairs), where single tasks range from
+  -1.8 to +4.2. They are used unless mirror images are known worse by more than a standard error.
+- **Heads for a few images.** Class means, cosine classifiers and linear discriminants with shrinkage (Ledoit and Wolf
+  2004; also fixed) were compared with the penalised logistic head on seven sets, with 1, 2, 3 and 5 images per class
+  and six draws of each. On average the logistic head knows .450, .533, .577 and .648 of the test images, the cosine
+  classifier, the best of the class means, .451, .530, .571 and .621, the discriminants .510, .557 and .627 from two
+  on. The logistic head, whose penalty its folds choose, stays the only one.
 """
 
 

@@ -4,7 +4,7 @@ A flip helps with most photographs. It is wrong for digits, letters, signs and a
 another thing or nothing, and no name of a class says which. So a linear probe that has seen only images as they are is
 asked for the classes of mirror images of others: where it knows them as well as the images themselves, flips are used.
 
-A doubt counts against flips. In 18 pairs of runs (MobileNet 0.25, stages from 40 % on), flips were worth -1.8 points on
+A doubt counts against flips. In 14 pairs of runs (MobileNet 0.25, stages from 40 % on), flips were worth -1.8 points on
 average on digits, -3.0 at worst, and +0.3 elsewhere, from -1.8 on small photographs of objects to +4.2 on sketches.
 """
 
