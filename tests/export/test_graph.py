@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from graft.export.graph import FromPixels, to_squares
+from graft.export.graph import FromPixels, PoolAsProducts, to_squares
 from graft.images.preprocessing import Preprocessing
 from graft.images.resizing import mean_colour, to_square
 from graft.models.catalog import build
@@ -35,6 +35,12 @@ def test_images_of_any_size_are_resized_as_graft_resizes_them(mode: str, channel
         difference = (found - expected).abs()
         assert difference.max() <= 1, (height, width)
         assert (difference > 0).float().mean() <= 1e-3, (height, width)
+
+
+@pytest.mark.parametrize(("size", "side"), [(7, 4), (7, 7), (6, 13), (2, 5)])
+def test_regions_of_unequal_size_are_averaged_as_torch_does(size: int, side: int) -> None:
+    x = torch.randn(2, 3, side, side + 1, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(PoolAsProducts(size)(x), torch.nn.functional.adaptive_avg_pool2d(x, size))
 
 
 def saved(outputs: tuple[tuple[int, ...], ...] | None = None) -> SavedModel:

@@ -5,6 +5,8 @@ graph, as two products of matrices, which every runtime computes alike where the
 bilinear resizing is linear in the rows of an image, and then in its columns.
 """
 
+import copy
+
 import torch
 from torch import Tensor, nn
 
@@ -31,7 +33,7 @@ class FromPixels(nn.Module):
 
     def __init__(self, saved: SavedModel) -> None:
         super().__init__()
-        self.network = saved.network.eval()
+        self.network = _with_pools_as_products(copy.deepcopy(saved.network).eval())
         self.preprocessing, self.temperature = saved.preprocessing, saved.temperature
         mean, std = (torch.tensor(each)[:, None, None] for each in (saved.preprocessing.mean, saved.preprocessing.std))
         self.register_buffer("scale", 1 / (255 * std))
@@ -48,11 +50,45 @@ class FromPixels(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Probabilities (N, classes) of images (N, H, W, 3)."""
         squares = to_squares(image, self.preprocessing, self.around)
+        # Of a product of matrices recorders forget the size, which some networks' pooling depends on.
+        squares = squares.reshape(-1, len(self.scale), self.preprocessing.size, self.preprocessing.size)
         logits = self.network(squares * self.scale - self.shift)
         if self.shares is not None:
             largest = logits.amax(1, keepdim=True)
             logits = ((logits - largest).exp() @ self.shares).log()
         return torch.softmax(logits / self.temperature, 1)
+
+
+class PoolAsProducts(nn.Module):
+    """The means of `size` by `size` regions of each map, as `nn.AdaptiveAvgPool2d` takes them: (N, C, H, W) to
+    (N, C, size, size).
+
+    ONNX has no such pool where the regions differ in size, as in VGG at any but its usual size.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, columns = (self._means(int(side)) for side in x.shape[-2:])
+        return rows @ x @ columns.T
+
+    def _means(self, side: int) -> Tensor:
+        weights = torch.zeros(self.size, side)
+        for place in range(self.size):
+            first, end = place * side // self.size, -(-(place + 1) * side // self.size)
+            weights[place, first:end] = 1 / (end - first)
+        return weights
+
+
+def _with_pools_as_products(network: nn.Module) -> nn.Module:
+    for name, module in list(network.named_modules()):
+        if isinstance(module, nn.AdaptiveAvgPool2d):
+            size = module.output_size[0] if isinstance(module.output_size, tuple) else module.output_size
+            if size is not None and size > 1:
+                network.set_submodule(name, PoolAsProducts(size))
+    return network
 
 
 def to_squares(image: Tensor, preprocessing: Preprocessing, around: Tensor) -> Tensor:
