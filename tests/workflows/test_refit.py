@@ -163,12 +163,13 @@ STOPPED = """
 import sys
 import torch
 torch.set_num_threads(1)  # as the tests do: sums in another order end in other bits
-from graft.training import loop
-keep = loop.write_checkpoint
+from graft.training import checkpoint
+checkpoint.SHARE_OF_TIME = 1.0  # every epoch is kept
+keep = checkpoint.write_checkpoint
 def keep_and_tell(path, *arguments):
     keep(path, *arguments)
     print(path.name, flush=True)
-loop.write_checkpoint = keep_and_tell
+checkpoint.write_checkpoint = keep_and_tell
 from graft.workflows.train import train
 train(sys.argv[1], "latin_letters", "all", out=sys.argv[2], epochs=12, batch_size=8, deterministic=True, quiet=True)
 """
