@@ -63,5 +63,6 @@ def test_probabilities_are_those_of_the_saved_model(outputs: tuple[tuple[int, ..
         expected = torch.softmax(class_logits(logits, outputs) / model.temperature, 1)
         model.network.float()
         found = FromPixels(model)(torch.from_numpy(pixels.copy()))
+    assert not any(module.training for module in FromPixels(model).modules())
     assert found.shape == (2, len(model.classes)) and found.dtype == torch.float32
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-5)

@@ -33,7 +33,7 @@ class FromPixels(nn.Module):
 
     def __init__(self, saved: SavedModel) -> None:
         super().__init__()
-        self.network = _with_pools_as_products(copy.deepcopy(saved.network).eval())
+        self.network = _with_pools_as_products(copy.deepcopy(saved.network))
         self.preprocessing, self.temperature = saved.preprocessing, saved.temperature
         mean, std = (torch.tensor(each)[:, None, None] for each in (saved.preprocessing.mean, saved.preprocessing.std))
         self.register_buffer("scale", 1 / (255 * std))
@@ -46,6 +46,8 @@ class FromPixels(nn.Module):
             for column, of_class in enumerate(saved.outputs):
                 shares[list(of_class), column] = 1
         self.register_buffer("shares", shares)
+        # Recorders restore the mode that they found, in all layers.
+        self.eval()
 
     def forward(self, image: Tensor) -> Tensor:
         """Probabilities (N, classes) of images (N, H, W, 3)."""
