@@ -160,13 +160,15 @@ def test_other_images_serve_where_those_of_the_run_are_gone(run: Path, letters: 
         away.rename(letters)
 
 
-def test_calls_that_cannot_be_are_named(run: Path, tmp_path: Path) -> None:
+def test_calls_that_cannot_be_are_named(run: Path, letters: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="onnx, openvino, torch"):
         graft.export(run, "onxx", quiet=True)
     with pytest.raises(InputError, match=r"ends in \.xml"):
         graft.export(run, "openvino", out=tmp_path / "a.onnx", quiet=True)
     with pytest.raises(InputError, match="run folder"):
         graft.export(tmp_path, quiet=True)
+    with pytest.raises(InputError, match="outside the images"):
+        graft.export(run, out=letters / "A" / "a.onnx", quiet=True)
     with pytest.raises(InputError, match="does not exist"):
         graft.load(tmp_path / "nothing.onnx")
 

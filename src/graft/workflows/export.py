@@ -29,7 +29,7 @@ from graft.training.task import sample
 from graft.weights.saved import ARGUMENTS_FILE, SavedModel, load_model, model_folder
 from graft.words import counted
 from graft.workflows.prepare import DataOptions, open_images
-from graft.workflows.run import SPLIT_FILE, near, read_arguments
+from graft.workflows.run import SPLIT_FILE, check_outside_images, near, read_arguments
 
 # So many of the images tell whether an export answers as its run does.
 MOST_IMAGES = 200
@@ -99,7 +99,7 @@ def export(
             raise InputError(f"expected a new file, got {near(each)}, which exists: give another --out, or --overwrite")
     with reporting(reporter, quiet) as told:
         saved = load_model(model)
-        checked_on, images = _to_check_on(folder, check)
+        checked_on, images = _to_check_on(folder, check, file)
         shown = _decoded(images)
         told.note(f"checking on {counted(len(shown), 'image')} of {checked_on}")
         classifier = Classifier(saved, choose("torch", "float32"))
@@ -136,11 +136,13 @@ def _written(saved: SavedModel, write: Callable[[FromPixels, Facts, Path], None]
     return open_torch(file) if file.suffix.lower() == ".pt2" else open_exported(file)
 
 
-def _to_check_on(folder: Path, check: str | Path | None) -> tuple[str, Images]:
-    """Where the images are that the file is checked on, and some of them."""
+def _to_check_on(folder: Path, check: str | Path | None, file: Path) -> tuple[str, Images]:
+    """Where the images are that the file is checked on, and some of them; among them is no place for the file."""
     if check is not None:
         given = path(check, "--check")
-        splits = open_images(DataOptions(given)).splits
+        dataset = open_images(DataOptions(given))
+        check_outside_images(file.parent, Path(given), dataset)
+        splits = dataset.splits
         return str(given), sample(max(splits.values(), key=len), 0, MOST_IMAGES)
     if not (folder / ARGUMENTS_FILE).is_file():
         raise InputError(
@@ -149,12 +151,13 @@ def _to_check_on(folder: Path, check: str | Path | None) -> tuple[str, Images]:
         )
     arguments = read_arguments(folder)
     try:
-        splits = open_images(DataOptions(arguments.data, arguments.group, folder / SPLIT_FILE)).splits
+        dataset = open_images(DataOptions(arguments.data, arguments.group, folder / SPLIT_FILE))
     except (DataError, InputError) as error:
         raise DataError(
             f"expected the images of the run to check the export on, got none ({error}): give some with --check"
         ) from None
-    return f"{arguments.data}, {VAL}", sample(splits[VAL], 0, MOST_IMAGES)
+    check_outside_images(file.parent, Path(arguments.data), dataset)
+    return f"{arguments.data}, {VAL}", sample(dataset.splits[VAL], 0, MOST_IMAGES)
 
 
 def _decoded(images: Images) -> list[np.ndarray]:

@@ -361,9 +361,7 @@ def _wanted(out: Path | None, data: Path) -> Path:
     # Absolute at once: wherever the process goes to in the meantime, the run is in one place.
     wanted = (out if out is not None else Path("runs") / name).expanduser().absolute()
     if data.is_dir() and wanted.resolve().is_relative_to(data.resolve()):
-        raise InputError(
-            f"expected a run folder outside the images, got {near(wanted)}, inside {data}: give another --out"
-        )
+        raise InputError(f"expected a place outside the images, got {near(wanted)}, inside {data}: give another --out")
     return wanted
 
 
@@ -383,7 +381,7 @@ def check_outside_images(out: Path | None, data: Path, dataset: Dataset) -> None
     holding = next((each for each in (wanted, *wanted.parents) if str(each) in folders), None)
     if holding is not None:
         raise InputError(
-            f"expected a run folder outside the images, got {near(wanted)}, inside {holding}: give another --out"
+            f"expected a place outside the images, got {near(wanted)}, inside {holding}: give another --out"
         )
 
 
