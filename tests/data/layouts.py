@@ -258,6 +258,13 @@ BESIDE = (
         2,
     ),
     Layout(
+        "masks beside a split",
+        (*(f"train/{name}/{name}{n}.jpg" for name in TWO for n in (1, 2)), "masks/cat1.png", "masks/dog2.png"),
+        {"train": TWO},
+        "'masks' pairs by name",
+        2,
+    ),
+    Layout(
         "images and masks in each class",
         tuple(f"{name}/{kind}/{n}.png" for name in TWO for kind in ("images", "masks") for n in (1, 2)),
         {"all": TWO},

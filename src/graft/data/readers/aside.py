@@ -93,7 +93,8 @@ def _pairs(tree: Tree, folder: Folder, others: Sequence[Folder], parent: Folder)
     beside = set().union(*around)
     if not own or len(own & beside) < _MOST * len(own):
         return False
-    if parent.images or (len(others) == 1 and WHOLE_SETS.fullmatch(others[0].name)):
+    alone = others[0] if len(others) == 1 else None
+    if parent.images or (alone and (WHOLE_SETS.fullmatch(alone.name) or (folder.images and not alone.images))):
         return True
     # Images of several classes may be numbered from one in each, and masks with them.
     apart = sum(map(len, around)) == len(beside) and sum(bool(own & stems) for stems in around) > 1
