@@ -80,14 +80,14 @@ def _is_zip(path: Path) -> bool:
         return opened.read(4) in _ZIP
 
 
-def read_archive(path: Path, keep_folds: bool = True) -> Dataset:
-    """A Dataset from a zip or tar file of folders; `keep_folds` is that of `arrange`.
+def read_archive(path: Path, keep_folds: bool = True, encoding: str | None = None) -> Dataset:
+    """A Dataset from a zip or tar file of folders; `keep_folds` is that of `arrange`, `encoding` that of `Zip`.
 
     Raises DataError if no class holds a file, for paths that lead out of the archive, for encrypted members, and for
     content out of all proportion to the size of the file.
     """
 
-    found, members = _open(path)
+    found, members = _open(path, encoding)
     if found.notes and not len(found.paths):
         raise DataError(f"expected folders of images in {path.name}, got none that can be read: {found.notes[0]}")
     folders = frozenset(tuple(os.fsdecode(folder.as_py()).rstrip("/").split("/")) for folder in found.folders)
@@ -109,11 +109,12 @@ def read_members(path: Path) -> Members:
     return members
 
 
-def _open(path: Path) -> tuple[_Found, Members]:
+def _open(path: Path, encoding: str | None = None) -> tuple[_Found, Members]:
     read: Callable[..., bytes]
     if _is_zip(path):
-        packed = Zip(path)
+        packed = Zip(path, encoding)
         found, read = _gather(path, packed.members()), packed.read
+        found.notes.extend(packed.notes)
     else:
         contents = Contents([path])
         with contents.open(0) as opened:
