@@ -258,6 +258,14 @@ BESIDE = (
         2,
     ),
     Layout(
+        "masks among images",
+        ("cat/a (1).png", "cat/a (1)_mask.png", "cat/a (1)_mask_1.png", "cat/2.png", "dog/3.jpg", "dog/3_mask.png"),
+        {"all": {"cat": 2, "dog": 1}},
+        "3 files named as masks of images",
+        3,
+    ),
+    Layout("images called masks", ("cat/1_mask.png", "cat/2_mask.png", "dog/3.jpg"), {"all": {"cat": 2, "dog": 1}}),
+    Layout(
         "masks beside a split",
         (*(f"train/{name}/{name}{n}.jpg" for name in TWO for n in (1, 2)), "masks/cat1.png", "masks/dog2.png"),
         {"train": TWO},

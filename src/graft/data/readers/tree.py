@@ -23,6 +23,8 @@ from graft.words import counted
 if TYPE_CHECKING:
     import pyarrow
 
+# The end of `1_mask.png`, beside `1.png`.
+_MASK = r"(?i)[ _.-]+(masks?|segmentation)[ _-]?\d*\.[^./]*$"
 _TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
@@ -96,6 +98,14 @@ def arrange(listing: Listing, source: Source, keep_folds: bool = True) -> Datase
         f"{listing.name if within == WHOLE else within}: class folder {name!r} is empty and was left out"
         for within, name in sorted(layout.empty)
     ]
+    masks = _masks(listing.files) & (split >= 0)
+    if masks.any():
+        of_masks = _named(source, masks, "it is named as the mask of an image beside it")
+        shown = ", ".join(Path(name).name for name in list(of_masks)[:3])
+        count = counted(len(of_masks), "file named as the mask of an image", "files named as masks of images")
+        notes.append(f"{listing.name}: {count} beside it left out ({shown}{', …' if len(of_masks) > 3 else ''})")
+        left_out |= of_masks
+    split = np.where(masks, -1, split)
     order = pyarrow.compute.sort_indices(listing.files).to_numpy().astype(np.int64)
     images = {}
     for number, name in enumerate(splits):
@@ -103,6 +113,19 @@ def arrange(listing: Listing, source: Source, keep_folds: bool = True) -> Datase
         groups = _groups(fold[rows]) if folds and keep_folds else None
         images[name] = Images(source, rows, label[rows], groups)
     return Dataset(listing.name, classes, images, tuple(notes), left_out)
+
+
+def _masks(files: pyarrow.LargeBinaryArray) -> np.ndarray:
+    """Which files are called as others in their folder with the word for a mask behind, bool (N,)."""
+    import pyarrow.compute
+
+    found = np.zeros(len(files), bool)
+    named = pyarrow.compute.match_substring_regex(files, _MASK).to_numpy(zero_copy_only=False).astype(bool)
+    if named.any():
+        stems = pyarrow.compute.replace_substring_regex(files, r"(?s)\.[^./]*$", "")
+        of_images = pyarrow.compute.replace_substring_regex(files.filter(pyarrow.array(named)), _MASK, "")
+        found[named] = pyarrow.compute.is_in(of_images, value_set=stems).to_numpy(zero_copy_only=False)
+    return found
 
 
 def _numbers(folders: Iterable[Folder]) -> list[int]:
