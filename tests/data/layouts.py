@@ -118,7 +118,7 @@ SPLITS = (
         "a split beside unlabelled images",
         ("train/cat/*2", "train/dog/*2", "unlabeled/*3"),
         {"train": TWO},
-        "'unlabeled' is no split",
+        "'unlabeled' has no folders of classes",
         3,
     ),
     Layout(
@@ -195,6 +195,31 @@ CLASSES = (
             "test/dog/*1",
         ),
         {"train": TWO, "test": {"cat": 1, "dog": 1}},
+    ),
+    Layout(
+        "folds and a test split",
+        (*(f"fold_{fold}/{name}/*1" for fold in range(2) for name in TWO), "test/cat/*1", "test/dog/*1"),
+        {"train": TWO, "test": {"cat": 1, "dog": 1}},
+        "folds of a cross-validation",
+    ),
+    Layout(
+        "classes of two kinds, either of which may be meant",
+        tuple(f"{year}/{name}/*1" for year in (2019, 2020) for name in TWO),
+        {"all": {"2019": 2, "2020": 2}},
+        "'2019', '2020' each hold 'cat', 'dog'; the outer folders are read as the classes",
+    ),
+    Layout(
+        "several sets of images",
+        tuple(f"{name}/{path}/*1" for name in ("bottle", "cable") for path in ("train/good", "test/good", "test/bad")),
+        said="got 'bottle', 'cable', each with splits and classes of its own",
+        refused=True,
+    ),
+    Layout(
+        "labelled and unlabelled",
+        ("labelled/cat/*2", "labelled/dog/*2", "unlabelled/*3"),
+        {"all": TWO},
+        "'unlabelled' has no folders of classes",
+        3,
     ),
     Layout(
         "folds with splits",

@@ -56,6 +56,16 @@ def test_the_ids_are_those_of_imagenets_thousand_classes_in_their_order() -> Non
     assert [wordnet_words()[ids[index]] for index in (0, 217, 701)] == ["tench", "English springer", "parachute"]
 
 
+def test_images_beside_folds_are_in_none_of_them(tmp_path: Path) -> None:
+    for path in ("fold_0/ant/1", "fold_0/bee/2", "fold_1/ant/3", "fold_1/bee/4", "test/ant/5", "test/bee/6"):
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).write_bytes(b"x")
+    dataset = open_dataset(tmp_path)
+    groups = [images.groups for images in dataset.splits.values()]
+    assert len(np.unique(np.concatenate([each for each in groups if each is not None]))) == 4
+    assert len(dataset.notes) == 1
+
+
 def test_folds_are_groups_unless_others_are_asked_for(tmp_path: Path) -> None:
     for fold in range(3):
         for name in ("ant", "bee"):

@@ -34,6 +34,7 @@ WHOLE_SETS = re.compile(
 )
 UNLABELLED = re.compile(r"(?i)unlabell?ed([ _-]?(data|images))?|unsupervised|extra")
 _MASK_OF = re.compile(r"(?i)[ _.-]*(masks?|segmentation|seg|gt|ground_?truth|labels?|annotations?)?[ _.-]*\d?$")
+NO_LABELS = "has no folders of classes, so that its images have no labels"
 # The part of the files beside images that has to have the name of one.
 _MOST = 0.9
 
@@ -74,6 +75,10 @@ def sort_folders(tree: Tree, folder: Folder) -> Sorted:
         if _pairs(tree, child, others, folder):
             kept.remove(child)
             aside.append(Aside(child, "pairs by name with images, as masks and annotations do"))
+    for child in [child for child in kept if UNLABELLED.fullmatch(child.name) and child.images]:
+        if len(kept) > 1 and not any(other.images for other in kept if other is not child):
+            kept.remove(child)
+            aside.append(Aside(child, NO_LABELS))
     for child in [child for child in kept if _repeats(child, kept)]:
         kept.remove(child)
         aside.append(Aside(child, "holds the folders beside it once more"))

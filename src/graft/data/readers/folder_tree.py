@@ -80,9 +80,12 @@ def grow(files: pyarrow.LargeBinaryArray, empty: Iterable[tuple[str, ...]] = ())
         folder.all_files = folder.files + sum(each.all_files for each in inner)
         folder.all_images = folder.images + sum(each.all_images for each in inner)
 
+    by_folder, ends = np.argsort(numbers, kind="stable"), np.cumsum([0, *held])
+
     def names_in(folder: Folder) -> list[str]:
         """The names of all files below a folder."""
-        rows = np.flatnonzero(np.isin(numbers, [each.number for each in folder.below() if each.number >= 0]))
+        within = [each.number for each in folder.below() if each.number >= 0]
+        rows = np.concatenate([by_folder[:0], *(by_folder[ends[number] : ends[number + 1]] for number in within)])
         return [os.fsdecode(path.as_py()).rpartition("/")[2] for path in files.take(rows)]
 
     return Tree(root, numbers, names_in)

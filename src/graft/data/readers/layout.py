@@ -12,12 +12,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from graft.data.dataset import TRAIN, WHOLE
-from graft.data.readers.aside import UNLABELLED, WHOLE_SETS, Aside, Sorted, sort_folders
+from graft.data.readers.aside import NO_LABELS, UNLABELLED, WHOLE_SETS, Aside, Sorted, sort_folders
 from graft.data.readers.folder_tree import Folder, Tree
 from graft.data.readers.split_names import fold_of, splits_of
 from graft.errors import DataError
-
-NO_LABELS = "has no folders of classes, so that its images have no labels"
 
 
 @dataclass(frozen=True)
@@ -63,9 +61,15 @@ def understand(tree: Tree, name: str) -> Layout:
     layout = Layout(tree, tree.root)
     layout.root = _beginning(layout)
     folders = layout.folders_in(layout.root)
-    splits = _splits_among(layout, folders, name)
-    if splits:
-        _read_splits(layout, splits, name)
+    folds = [folder for folder in folders if fold_of(folder.name) and layout.folders_in(folder)]
+    others = [folder for folder in folders if folder not in folds]
+    beside = splits_of(folder.name for folder in others)
+    if len(folds) > 1 and others and len(beside) == len(others) and TRAIN not in beside.values():
+        # What is divided into folds is what is trained on.
+        _read_splits(layout, _splits_among(layout, others, name))
+        _read_classes(layout, layout.root, folds, TRAIN)
+    elif splits := _splits_among(layout, folders, name):
+        _read_splits(layout, splits)
     elif not _read_splits_of_classes(layout, folders, name):
         _read_folders_without_splits(layout, folders, name)
     _put_aside_within(layout)
@@ -151,6 +155,12 @@ def _read_folders_without_splits(layout: Layout, folders: Sequence[Folder], name
         layout.aside += [Aside(folder, NO_LABELS) for folder in folders]
         return
     _read_classes(layout, layout.root, folders, WHOLE)
+    within = [sorted(each.name for each in layout.folders_in(folder)) for folder in folders]
+    alike = len(folders) > 1 and len(within[0]) > 1 and all(each == within[0] for each in within)
+    if alike and not _are_folds(folders):
+        layout.notes.append(
+            f"{name}: {_quoted(folders)} each hold {_quoted(within[0])}; the outer folders are read as the classes"
+        )
     if called:
         layout.notes.append(
             f"{name}: {_quoted(called)} {'holds' if len(called) == 1 else 'hold'} no folders of classes beside "
@@ -158,7 +168,7 @@ def _read_folders_without_splits(layout: Layout, folders: Sequence[Folder], name
         )
 
 
-def _read_splits(layout: Layout, splits: dict[str, str], name: str) -> None:
+def _read_splits(layout: Layout, splits: dict[str, str]) -> None:
     """The places in folders of splits, each of which may have a folder of its own around its classes."""
     inner = {folder: layout.folders_in(layout.root.folders[folder]) for folder in splits}
     known = {each.name for folders in inner.values() if len(folders) > 1 for each in folders}
@@ -220,6 +230,11 @@ def _read_splits_of_classes(layout: Layout, folders: Sequence[Folder], name: str
         raise DataError(
             f"expected folders of splits in every class of {name} or in none, got some in {_quoted(divided)} and none "
             f"in {_quoted(whole)}: move the images of each split into train/CLASS, val/CLASS and test/CLASS"
+        )
+    if any(len(layout.folders_in(each)) > 1 for folder in divided for each in inner[folder.name]):
+        raise DataError(
+            f"expected one set of images in {name}, got {_quoted(divided)}, each with splits and classes of its own: "
+            "give the folder of one"
         )
     for folder in divided:
         meant = named[folder.name]

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graft.data.dataset import TEST, TRAIN, VAL, WHOLE, Dataset, Images, Source, class_order
+from graft.data.readers.aside import NO_LABELS
 from graft.data.readers.folder_tree import Folder, grow
-from graft.data.readers.layout import NO_LABELS, Layout, understand
+from graft.data.readers.layout import Layout, understand
 from graft.errors import DataError
 from graft.words import counted
 
@@ -110,7 +111,8 @@ def arrange(listing: Listing, source: Source, keep_folds: bool = True) -> Datase
     images = {}
     for number, name in enumerate(splits):
         rows = order[split[order] == number]
-        groups = _groups(fold[rows]) if folds and keep_folds else None
+        # An image in no fold is a group of its own.
+        groups = np.where(fold[rows] < 0, len(folds) + rows, fold[rows]) if folds and keep_folds else None
         images[name] = Images(source, rows, label[rows], groups)
     return Dataset(listing.name, classes, images, tuple(notes), left_out)
 
@@ -131,12 +133,6 @@ def _masks(files: pyarrow.LargeBinaryArray) -> np.ndarray:
 def _numbers(folders: Iterable[Folder]) -> list[int]:
     """The numbers of folders and of all that are in them, of those that hold files."""
     return [each.number for folder in folders for each in folder.below() if each.number >= 0]
-
-
-def _groups(folds: np.ndarray) -> np.ndarray:
-    """A group for each fold, int64 (N,); images in none have one of their own."""
-    alone = folds < 0
-    return np.where(alone, folds.max(initial=0) + np.cumsum(alone), folds)
 
 
 def _path(folder: Folder) -> str:
