@@ -4,6 +4,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from graft.data.class_naming import with_usual_names
 from graft.data.dataset import Dataset
 from graft.data.grouping import by_path, straddling
 from graft.data.readers.archive import is_archive, read_archive
@@ -13,9 +14,9 @@ from graft.data.readers.hub_dataset import PREFIX, read_hub_dataset
 from graft.data.readers.idx import is_idx, read_idx
 from graft.data.readers.imagefolder import is_imagefolder, read_imagefolder
 from graft.data.readers.parquet import read_parquet
+from graft.data.readers.split_names import SPLIT_FOLDERS
 from graft.data.readers.table import ENDINGS, read_table
 from graft.data.readers.tar_shards import is_tar_shards, read_tar_shards
-from graft.data.readers.tree import SPLIT_FOLDERS
 from graft.data.split_file import split_as
 from graft.errors import DataError
 from graft.names import plain, readable
@@ -59,11 +60,11 @@ def _open(path: Path, group: str | None) -> Dataset:
     if is_tar_shards(path):
         return read_tar_shards(path)
     if is_archive(path):
-        return read_archive(path)
+        return read_archive(path, keep_folds=group is None)
     if path.is_dir():
         if is_imagefolder(path):
             return read_imagefolder(path, group)
-        return read_parquet(path, group) if _holds_parquet(path) else read_folder(path)
+        return read_parquet(path, group) if _holds_parquet(path) else read_folder(path, group is None)
     if path.suffix.lower() == ".parquet":
         return read_parquet(path, group)
     if path.suffix.lower() in ENDINGS:
@@ -87,7 +88,7 @@ def _finish(dataset: Dataset, group: str | None, split: str | Path | None) -> Da
 
     Names are written as `graft.names` says. Raises DataError for two classes that are then called the same.
     """
-    dataset = _written(dataset)
+    dataset = _written(with_usual_names(dataset))
     if group is not None and all(images.groups is None for images in dataset.splits.values()):
         dataset = by_path(dataset, group)
     if split is not None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from graft.data.content import digest_text
 from graft.data.dataset import TEST, TRAIN, VAL, Dataset, together
-from graft.data.readers.tree import SPLIT_FOLDERS
+from graft.data.readers.split_names import SPLIT_FOLDERS
 from graft.errors import DataError
 from graft.names import plain
 from graft.words import counted

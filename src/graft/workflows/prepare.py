@@ -9,6 +9,7 @@ from graft.audit.looking import Looks
 from graft.data.dataset import Dataset
 from graft.data.opening import open_dataset
 from graft.data.splitting import with_validation
+from graft.data.understood import understood
 from graft.errors import FetchError
 from graft.features.engine import Choice, Precision
 from graft.features.extraction import check_input_size
@@ -89,6 +90,8 @@ def prepare(
 ) -> Prepared:
     """Open the data, load the base and look the images over, in this order: what is wrong is said before what is slow.
 
+    What was understood of the data is told in two lines, first of all.
+
     With `splittable`, data that cannot be trained on is refused before weights are loaded. With `scratch` the base
     starts at random, by `seed`. With `base_optional`, a base whose weights cannot be fetched is left out, which a note
     of the dataset says. Without `audit` no image is looked at. Raises InputError and its kinds for what cannot be
@@ -99,6 +102,8 @@ def prepare(
     if base is not None:
         base = checked_base(base if isinstance(base, BaseOptions) else BaseOptions(base))
     dataset = open_images(options)
+    for line in understood(dataset):
+        reporter.note(line)
     if splittable:
         with_validation(dataset, seed)
     start = None

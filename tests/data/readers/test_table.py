@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from graft.data.dataset import Dataset
 from graft.data.opening import open_dataset
+from graft.data.readers.split_names import SPLIT_FOLDERS
 from graft.data.readers.table import read_table
-from graft.data.readers.tree import SPLIT_FOLDERS
 from graft.errors import DataError
 from graft.names import plain
 

@@ -187,3 +187,18 @@ def test_the_notes_say_how_classes_are_read_and_stay_few(imagenet: tuple[str, ..
 def test_first_answers_outside_the_classes_are_counted() -> None:
     logits = torch.tensor([[3.0, 0, 0, 0], [0, 3, 0, 0], [0, 0, 3, 0], [0, 0, 0, 3], [2, 0, 0, 3]])
     assert note_on_others("val", logits, ((3,), (1, 2))).startswith("on 1 of 5 images in val ")
+
+
+def test_bases_that_call_their_classes_by_wordnet_ids_are_found_by_what_these_name() -> None:
+    found = match_classes(("tench", "parachute"), ("n03888257", "n01440764", "n02102040"))
+    assert [(match.base_classes, match.how) for match in found] == [
+        ((1,), "by its WordNet id"),
+        ((0,), "by its WordNet id"),
+    ]
+
+
+def test_numbers_are_indices_where_they_can_be_nothing_else() -> None:
+    base = tuple(f"class {number}" for number in range(1000))
+    assert [match.base_classes for match in match_classes(("0", "217", "482"), base)] == [(0,), (217,), (482,)]
+    with pytest.raises(DataError, match="expected names among"):
+        match_classes(tuple("0123456789"), base)

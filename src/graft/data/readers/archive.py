@@ -18,15 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graft.data.dataset import Dataset
-from graft.data.readers.archive_paths import (
-    TWO_FOLDERS,
-    Texts,
-    folders_in,
-    name_without_ending,
-    root_of,
-    visible_path,
-    within,
-)
+from graft.data.readers.archive_paths import Texts, name_without_ending, visible_path
 from graft.data.readers.expanding import Contents
 from graft.data.readers.folder import file_stamp
 from graft.data.readers.tar_members import (
@@ -88,27 +80,19 @@ def _is_zip(path: Path) -> bool:
         return opened.read(4) in _ZIP
 
 
-def read_archive(path: Path) -> Dataset:
-    """A Dataset from a zip or tar file of folders.
+def read_archive(path: Path, keep_folds: bool = True, encoding: str | None = None) -> Dataset:
+    """A Dataset from a zip or tar file of folders; `keep_folds` is that of `arrange`, `encoding` that of `Zip`.
 
     Raises DataError if no class holds a file, for paths that lead out of the archive, for encrypted members, and for
     content out of all proportion to the size of the file.
     """
-    import pyarrow
 
-    found, members = _open(path)
+    found, members = _open(path, encoding)
     if found.notes and not len(found.paths):
         raise DataError(f"expected folders of images in {path.name}, got none that can be read: {found.notes[0]}")
-    root = root_of(pyarrow.concat_arrays([found.paths, found.folders]))
-    files, folders = (within(root, each) for each in (found.paths, found.folders))
-    above = folders_in(TWO_FOLDERS, pyarrow.concat_arrays([files, folders]))
-    listing = Listing(
-        name_without_ending(path),
-        files,
-        frozenset(tuple(folder.split("/")) for folder in above),
-        tuple(found.notes),
-    )
-    dataset = arrange(listing, members)
+    folders = frozenset(tuple(os.fsdecode(folder.as_py()).rstrip("/").split("/")) for folder in found.folders)
+    listing = Listing(name_without_ending(path), found.paths, folders, tuple(found.notes))
+    dataset = arrange(listing, members, keep_folds)
     left_out = {f"{path.name}/{os.fsdecode(name)}": reason for name, reason in found.left_out.items()}
     return replace(dataset, left_out={**left_out, **dataset.left_out})
 
@@ -125,11 +109,12 @@ def read_members(path: Path) -> Members:
     return members
 
 
-def _open(path: Path) -> tuple[_Found, Members]:
+def _open(path: Path, encoding: str | None = None) -> tuple[_Found, Members]:
     read: Callable[..., bytes]
     if _is_zip(path):
-        packed = Zip(path)
+        packed = Zip(path, encoding)
         found, read = _gather(path, packed.members()), packed.read
+        found.notes.extend(packed.notes)
     else:
         contents = Contents([path])
         with contents.open(0) as opened:

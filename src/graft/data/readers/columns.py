@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graft.data.dataset import TEST, TRAIN, VAL, WHOLE, Dataset, Images, Source, class_order
-from graft.data.readers.tree import SPLIT_FOLDERS
+from graft.data.readers.split_names import SPLIT_FOLDERS
 from graft.errors import DataError
 from graft.words import counted
 

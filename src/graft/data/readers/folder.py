@@ -100,10 +100,10 @@ def file_stamp(path: Path) -> str:
     return f"{status.st_ino}:{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}"
 
 
-def read_folder(root: Path) -> Dataset:
-    """A Dataset from a folder of folders. Raises DataError if no class holds a file."""
+def read_folder(root: Path, keep_folds: bool = True) -> Dataset:
+    """A Dataset from a folder of folders, as `arrange` reads them. Raises DataError if no class holds a file."""
     listing = list_folder(root)
-    return arrange(listing, Files(root, listing.files))
+    return arrange(listing, Files(root, listing.files), keep_folds)
 
 
 def list_folder(root: Path) -> Listing:
@@ -122,9 +122,8 @@ def list_folder(root: Path) -> Listing:
         below = os.fsencode(folder).removeprefix(prefix[:-1]).lstrip(b"/")
         paths = [(below + b"/" if below else b"") + os.fsencode(name) for name in names]
         chunks.append(pyarrow.array(paths, pyarrow.large_binary()))
-        parts = tuple(os.fsdecode(part) for part in below.split(b"/")) if below else ()
-        if 0 < len(parts) <= 2:
-            folders.add(parts)
+        if below and not names:
+            folders.add(tuple(os.fsdecode(below).split("/")))
     return Listing(root.name, pyarrow.concat_arrays(chunks), frozenset(folders), tuple(notes))
 
 

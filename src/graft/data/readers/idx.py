@@ -14,7 +14,7 @@ import numpy as np
 
 from graft.data.dataset import TEST, WHOLE, Dataset, Images
 from graft.data.readers.folder import file_stamp
-from graft.data.readers.tree import split_in_name
+from graft.data.readers.split_names import split_in_name
 from graft.errors import DataError
 from graft.words import counted
 

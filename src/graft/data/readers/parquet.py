@@ -22,8 +22,8 @@ import numpy as np
 from graft.data.dataset import WHOLE, Dataset
 from graft.data.readers.columns import arrange_rows, as_text, find_columns, join_tables, names_of_labels
 from graft.data.readers.folder import file_stamp
+from graft.data.readers.split_names import split_in_name
 from graft.data.readers.table import arrange_table, read_columns, starting_from
-from graft.data.readers.tree import split_in_name
 from graft.errors import DataError
 
 if TYPE_CHECKING:

@@ -24,8 +24,8 @@ from graft.data.readers.columns import arrange_rows, first_three
 from graft.data.readers.expanding import Contents, bomb_limit, open_content
 from graft.data.readers.folder import file_stamp
 from graft.data.readers.sample_labels import LABELS, label_of, names_of
+from graft.data.readers.split_names import SPLIT_FOLDERS, split_in_name
 from graft.data.readers.tar_members import FILE, FOLDER, BrokenTarError, members_of
-from graft.data.readers.tree import SPLIT_FOLDERS, split_in_name
 from graft.errors import DataError
 from graft.words import counted
 

@@ -1,13 +1,13 @@
-"""The rules for a tree of images, wherever it is kept: `ants/1.jpg`, or `train/ants/1.jpg` with a folder per split.
+"""A Dataset from a tree of images, wherever it is kept: `ants/1.jpg`, or `train/ants/1.jpg` with a folder per split.
 
-Every file counts as an image whatever its extension, since extensions lie; one that cannot be decoded is skipped and
-named later. Files outside any class folder are left out by name.
+What folders stand for is read in `layout`. In a folder of a class every file counts as an image whatever its
+extension, since extensions lie; one that cannot be decoded is skipped and named later. What is in no class is left out
+by name.
 """
 
 from __future__ import annotations
 
-import os
-import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,37 +15,26 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graft.data.dataset import TEST, TRAIN, VAL, WHOLE, Dataset, Images, Source, class_order
+from graft.data.readers.aside import NO_LABELS
+from graft.data.readers.folder_tree import Folder, grow
+from graft.data.readers.layout import Layout, understand
 from graft.errors import DataError
 from graft.words import counted
 
 if TYPE_CHECKING:
     import pyarrow
 
-SPLIT_FOLDERS = {
-    "train": TRAIN,
-    "training": TRAIN,
-    "val": VAL,
-    "valid": VAL,
-    "validation": VAL,
-    "test": TEST,
-    "testing": TEST,
-}
-# The two outermost folders of a path, empty if there is none.
-_FOLDERS = r"(?s)^(?:(?P<outer>[^/]*)/)?(?:(?P<inner>[^/]*)/)?"
-
-
-def split_in_name(name: str) -> str:
-    """The split that a file is named after, by the first word that means one: `train-00000`, `flowers_val2`."""
-    words = re.findall("[a-z]+", name.lower())
-    return next((SPLIT_FOLDERS[word] for word in words if word in SPLIT_FOLDERS), WHOLE)
+# The end of `1_mask.png`, beside `1.png`.
+_MASK = r"(?i)[ _.-]+(masks?|segmentation)[ _-]?\d*\.[^./]*$"
+_TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
 @dataclass(frozen=True)
 class Listing:
     """What is in a tree: paths of files relative to its root, with `/`, as bytes (large_binary), in any order.
 
-    `folders` are those at depth one and two, including empty ones, as tuples of one or two names. Hidden files and
-    folders are not listed.
+    `folders` are paths of folders as tuples of names, of which those without files are needed. Hidden files and folders
+    are not listed.
     """
 
     name: str
@@ -54,110 +43,126 @@ class Listing:
     notes: tuple[str, ...] = ()
 
 
-def arrange(listing: Listing, source: Source) -> Dataset:
+def arrange(listing: Listing, source: Source, keep_folds: bool = True) -> Dataset:
     """A Dataset from a tree; rows of `source` are those of `listing`. Images are in the order of their paths.
 
-    Raises DataError if no class holds a file.
+    With `keep_folds`, folders of folds become groups. Raises DataError if no class holds a file, and for folders that
+    can be read in two ways.
     """
     import pyarrow.compute
 
-    parts = pyarrow.compute.extract_regex(listing.files, pattern=_FOLDERS)
-    outer, inner = (_Names.of(parts.field(index)) for index in (0, 1))
-    splits, others = _split_folders(listing, outer)
-    # The rows of each split, bool (N,), and the column of class names.
-    if splits:
-        label, within = inner, {split: outer.among([folder]) for folder, split in splits.items()}
-    else:
-        label, within = outer, {WHOLE: np.ones(len(listing.files), bool)}
-    unlabelled = label.among([""])
-    notes = [*listing.notes]
-    left_out: dict[str, str] = {}
-    for folder in others if splits else ():
-        notes.append(f"{listing.name}: folder {folder!r} is no split and was left out")
-        left_out |= _named(source, outer.among([folder]), f"folder {folder!r} is no split")
-    for folder in ("", *splits):
-        strays = outer.among([folder]) & unlabelled
+    tree = grow(listing.files, listing.folders)
+    layout = understand(tree, listing.name)
+    if not layout.places:
+        raise DataError(
+            f"expected a folder per class with images in it, got {_what_is_there(layout, listing.name)}: "
+            f"put the images of each class in a folder named after it{_or_the_table(layout, listing)}"
+        )
+    classes = class_order({place.label for place in layout.places})
+    splits = [split for split in (WHOLE, TRAIN, VAL, TEST) if any(place.split == split for place in layout.places)]
+    folds = sorted({place.fold for place in layout.places if place.fold is not None})
+    # For each folder that holds files, the numbers of its split, class and fold, -1 where it has none.
+    of_folder = np.full((max(int(tree.folder_of_file.max(initial=-1)) + 1, 1), 3), -1, np.int64)
+    position = {name: number for number, name in enumerate(classes)}
+    for place in layout.places:
+        fold = -1 if place.fold is None else folds.index(place.fold)
+        of_folder[_numbers([place.folder])] = splits.index(place.split), position[place.label], fold
+    reasons: dict[str, list[Folder]] = {}
+    for each in layout.aside:
+        of_folder[_numbers([each.folder])] = -1
+        reasons.setdefault(each.reason, []).append(each.folder)
+    split, label, fold = of_folder[tree.folder_of_file].T
+    notes, left_out, untold = [*listing.notes, *layout.notes], dict[str, str](), split < 0
+    for reason, folders in reasons.items():
+        if len(folders) == 1:
+            notes.append(f"{listing.name}: folder {_path(folders[0])!r} {reason} and was left out")
+        else:
+            notes.append(
+                f"{listing.name}: {len(folders):,} folders were left out, since each {reason} ({_some(folders)})"
+            )
+        rows = untold & np.isin(tree.folder_of_file, _numbers(folders))
+        left_out |= _named(source, rows, f"its folder {reason}")
+        untold &= ~rows
+    for folder in (None, *layout.splits):
+        below = layout.splits if folder is None else [folder]
+        strays = untold & (np.isin(tree.folder_of_file, _numbers(below)) != (folder is None))
         if strays.any():
             of_strays = _named(source, strays, "it is in no class folder")
             shown = ", ".join(Path(name).name for name in list(of_strays)[:3])
             notes.append(
-                f"{listing.name}{'/' * bool(folder)}{folder}: "
+                f"{listing.name}{'' if folder is None else f'/{_path(folder)}'}: "
                 f"{counted(len(of_strays), 'file')} outside any class folder left out "
                 f"({shown}{', …' if len(of_strays) > 3 else ''})"
             )
             left_out |= of_strays
-    within = {split: rows & ~unlabelled for split, rows in within.items()}
-    full = {(split, name) for split, rows in within.items() for name in label.used(rows)}
     notes += [
-        f"{split if splits else listing.name}: class folder {name!r} is empty and was left out"
-        for split, name in sorted(_class_folders(listing, splits) - full)
+        f"{listing.name if within == WHOLE else within}: class folder {name!r} is empty and was left out"
+        for within, name in sorted(layout.empty)
     ]
-    classes = class_order({name for _, name in full})
-    if not classes:
-        raise DataError(
-            f"expected a folder per class with images in it, got {_what_is_there(listing)}: "
-            "put the images of each class in a folder named after it"
-        )
-    position = {name: number for number, name in enumerate(classes)}
-    labels = np.array([position.get(name, -1) for name in label.names], dtype=np.int64)[label.numbers]
+    masks = _masks(listing.files) & (split >= 0)
+    if masks.any():
+        of_masks = _named(source, masks, "it is named as the mask of an image beside it")
+        shown = ", ".join(Path(name).name for name in list(of_masks)[:3])
+        count = counted(len(of_masks), "file named as the mask of an image", "files named as masks of images")
+        notes.append(f"{listing.name}: {count} beside it left out ({shown}{', …' if len(of_masks) > 3 else ''})")
+        left_out |= of_masks
+    split = np.where(masks, -1, split)
     order = pyarrow.compute.sort_indices(listing.files).to_numpy().astype(np.int64)
-    chosen = {split: order[rows[order]] for split, rows in within.items()}
-    images = {split: Images(source, rows, labels[rows]) for split, rows in chosen.items()}
+    images = {}
+    for number, name in enumerate(splits):
+        rows = order[split[order] == number]
+        # An image in no fold is a group of its own.
+        groups = np.where(fold[rows] < 0, len(folds) + rows, fold[rows]) if folds and keep_folds else None
+        images[name] = Images(source, rows, label[rows], groups)
     return Dataset(listing.name, classes, images, tuple(notes), left_out)
 
 
-def _split_folders(listing: Listing, outer: _Names) -> tuple[dict[str, str], list[str]]:
-    """The split that each outermost folder stands for, empty if they stand for classes; and the other folders.
+def _masks(files: pyarrow.LargeBinaryArray) -> np.ndarray:
+    """Which files are called as others in their folder with the word for a mask behind, bool (N,)."""
+    import pyarrow.compute
 
-    A class may be called `train` among others; a folder `train` beside another split is a split.
-    """
-    folders = {parts[0] for parts in listing.folders} | {name for name in outer.names if name}
-    splits = {name: SPLIT_FOLDERS[name.lower()] for name in sorted(folders) if name.lower() in SPLIT_FOLDERS}
-    others = sorted(folders - set(splits))
-    if others and (TRAIN not in splits.values() or len(set(splits.values())) == 1):
-        return {}, others
-    if len(set(splits.values())) < len(splits):
-        raise DataError(
-            f"expected one folder per split in {listing.name}, got {', '.join(splits)}: merge those that mean the same"
-        )
-    return splits, others
+    found = np.zeros(len(files), bool)
+    named = pyarrow.compute.match_substring_regex(files, _MASK).to_numpy(zero_copy_only=False).astype(bool)
+    if named.any():
+        stems = pyarrow.compute.replace_substring_regex(files, r"(?s)\.[^./]*$", "")
+        of_images = pyarrow.compute.replace_substring_regex(files.filter(pyarrow.array(named)), _MASK, "")
+        found[named] = pyarrow.compute.is_in(of_images, value_set=stems).to_numpy(zero_copy_only=False)
+    return found
 
 
-def _class_folders(listing: Listing, splits: dict[str, str]) -> set[tuple[str, str]]:
-    """The split and name of each folder that stands for a class, empty or not."""
-    if splits:
-        return {(splits[parts[0]], parts[1]) for parts in listing.folders if len(parts) == 2 and parts[0] in splits}
-    return {(WHOLE, parts[0]) for parts in listing.folders if len(parts) == 1}
+def _numbers(folders: Iterable[Folder]) -> list[int]:
+    """The numbers of folders and of all that are in them, of those that hold files."""
+    return [each.number for folder in folders for each in folder.below() if each.number >= 0]
 
 
-@dataclass(frozen=True)
-class _Names:
-    """A column of names: the distinct ones, and the number of each row's name, int32 (N,)."""
+def _path(folder: Folder) -> str:
+    return "/".join(folder.path)
 
-    names: list[str]
-    numbers: np.ndarray
 
-    @classmethod
-    def of(cls, column: pyarrow.LargeBinaryArray) -> _Names:
-        encoded = column.dictionary_encode()
-        return cls([os.fsdecode(name.as_py()) for name in encoded.dictionary], encoded.indices.to_numpy())
-
-    def among(self, names: list[str]) -> np.ndarray:
-        """Which rows have one of the names, bool (N,)."""
-        return np.isin(self.numbers, [number for number, name in enumerate(self.names) if name in names])
-
-    def used(self, rows: np.ndarray) -> list[str]:
-        """The names in some rows, bool (N,)."""
-        return [self.names[number] for number in np.unique(self.numbers[rows])]
+def _some(folders: list[Folder]) -> str:
+    return ", ".join(repr(_path(folder)) for folder in folders[:3]) + ", …" * (len(folders) > 3)
 
 
 def _named(source: Source, rows: np.ndarray, reason: str) -> dict[str, str]:
     return {source.name(int(row)): reason for row in np.flatnonzero(rows)}
 
 
-def _what_is_there(listing: Listing) -> str:
-    outermost = {parts[0] for parts in listing.folders}
-    if not outermost and not len(listing.files):
-        return f"an empty folder ({listing.name})"
-    found = f"{counted(len(outermost), 'folder')} without images and {counted(len(listing.files), 'file')}"
-    return f"{found} in {listing.name}"
+def _what_is_there(layout: Layout, name: str) -> str:
+    root = layout.tree.root
+    if not root.folders and not root.files:
+        return f"an empty folder ({name})"
+    unlabelled = [each.folder for each in layout.aside if each.reason == NO_LABELS]
+    if unlabelled:
+        count = sum(folder.all_images for folder in unlabelled)
+        return f"{counted(count, 'image')} without labels in {_some(unlabelled)} of {name}"
+    found = f"{counted(len(root.folders), 'folder')} without images and {counted(root.files, 'file')}"
+    return f"{found} in {name}"
+
+
+def _or_the_table(layout: Layout, listing: Listing) -> str:
+    """Where tables lie beside the images, that one of them may say their labels."""
+    tables = [name for name in layout.tree.names_in(Folder((), layout.root.number)) if name.lower().endswith(_TABLES)]
+    if not tables:
+        return ""
+    shown = "/".join((*layout.root.path, tables[0]))
+    return f", or give the table of their labels, if {shown} is one: DATA/{shown}"

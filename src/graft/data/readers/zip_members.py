@@ -16,12 +16,15 @@ from pathlib import Path
 from threading import Lock
 
 from graft.data.readers.expanding import BOMB_RATIO, bomb_limit
+from graft.data.readers.name_encoding import check_encoding, encoding_of
 from graft.data.readers.tar_members import FILE, FOLDER, Member
 from graft.errors import DataError
+from graft.words import counted
 
 # What zipfile raises for damaged files.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError, OverflowError, RuntimeError)
 _ENCRYPTED, _UTF8, _UNIX = 0x2041, 0x0800, 3
+_UNICODE_PATH = 0x7075
 # The least that precedes the content of a member.
 _LEAST_HEADER = 30
 
@@ -29,8 +32,11 @@ _LEAST_HEADER = 30
 class Zip:
     """An open zip file, for several threads."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises DataError for a file that is incomplete, encrypted or a bomb."""
+    def __init__(self, path: Path, encoding: str | None = None) -> None:
+        """`encoding` is that of names that do not say theirs, by default what fits them best, which `notes` tell.
+
+        Raises DataError for a file that is incomplete, encrypted or a bomb, InputError for an unknown encoding.
+        """
         self.path = path
         try:
             self._archive = zipfile.ZipFile(path)
@@ -41,11 +47,22 @@ class Zip:
         self._infos = self._archive.infolist()
         self._lock = Lock()
         self._refuse_what_is_hostile()
+        unsaid = [name for name in map(_unsaid_name, self._infos) if name is not None]
+        self._encoding, self.notes = check_encoding(encoding) if encoding else "utf-8", list[str]()
+        if unsaid and not encoding:
+            self._encoding, sure = encoding_of(unsaid)
+            shown = ", ".join(repr(name.decode(self._encoding, "replace")) for name in unsaid[:3])
+            count = counted(len(unsaid), "name in it is", "names in it are")
+            self.notes.append(
+                f"{path.name} does not say how {count} written: read as {self._encoding}"
+                f"{'' if sure else ', which is uncertain'} ({shown}); "
+                "if that is wrong, pack it again with names in UTF-8"
+            )
 
     def members(self) -> Iterator[Member]:
         """Every member, in the order of the directory; its place is the argument of `read`."""
         for number, info in enumerate(self._infos):
-            name = _name(info)
+            name = self._name(info)
             kind = FOLDER if name.endswith(b"/") else FILE
             if info.create_system == _UNIX and stat.S_ISLNK(info.external_attr >> 16):
                 kind = "a link"
@@ -100,15 +117,41 @@ class Zip:
                 "not trust it"
             )
 
+    def _name(self, info: zipfile.ZipInfo) -> bytes:
+        """A name in UTF-8. Old tools on Windows write backslashes."""
+        unsaid = _unsaid_name(info)
+        if unsaid is not None:
+            name = unsaid.decode(self._encoding, "replace").encode()
+        elif info.flag_bits & _UTF8:
+            name = info.filename.encode()
+        else:
+            name = _unicode_name(info) or info.filename.encode("cp437")
+        return name if b"/" in name else name.replace(b"\\", b"/")
 
-def _name(info: zipfile.ZipInfo) -> bytes:
-    """A name in UTF-8. Many tools forget to flag it, and old ones on Windows write backslashes."""
-    name = info.filename.encode()
-    if not info.flag_bits & _UTF8:
-        stored = info.filename.encode("cp437")
-        try:
-            stored.decode()
-            name = stored
-        except UnicodeDecodeError:
-            pass
-    return name if b"/" in name else name.replace(b"\\", b"/")
+
+def _unsaid_name(info: zipfile.ZipInfo) -> bytes | None:
+    """A name of which nothing says how it is written; many tools write UTF-8 and forget to flag it."""
+    if info.filename.isascii() or info.flag_bits & _UTF8:
+        return None
+    stored = info.filename.encode("cp437")
+    return None if _is_utf8(stored) or _unicode_name(info) else stored
+
+
+def _unicode_name(info: zipfile.ZipInfo) -> bytes:
+    """The name in UTF-8 that Info-ZIP and others add to one in a code page, empty if there is none."""
+    extra = info.extra
+    while len(extra) >= 4:
+        kind, size = struct.unpack("<HH", extra[:4])
+        field, extra = extra[4 : 4 + size], extra[4 + size :]
+        if kind == _UNICODE_PATH and len(field) > 5:
+            of_name = zlib.crc32(info.filename.encode("cp437"))
+            return field[5:] if struct.unpack("<L", field[1:5])[0] == of_name and _is_utf8(field[5:]) else b""
+    return b""
+
+
+def _is_utf8(name: bytes) -> bool:
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -14,6 +14,7 @@ from typing import Literal
 
 from torch import Tensor, isin, tensor
 
+from graft.data.class_naming import wordnet_words
 from graft.errors import DataError, InputError, did_you_mean
 from graft.transfer.class_names.class_map import ClassMap, read_class_map
 from graft.transfer.class_names.imagenet_words import ANCHORS, imagenet_words
@@ -21,7 +22,9 @@ from graft.transfer.class_names.spelling import fold_spelling, spellings_of
 from graft.weights.saved import Outputs
 from graft.words import counted
 
-How = Literal["literally", "by name", "by the word list", "by a synonym", "by the class map"]
+How = Literal[
+    "literally", "by name", "by the word list", "by a synonym", "by its WordNet id", "by its index", "by the class map"
+]
 # Lookups in the order in which they are tried: how a name was found, and indices of the base's classes by name.
 Tables = tuple[tuple[How, Mapping[str, Iterable[int]]], ...]
 
@@ -85,8 +88,11 @@ def match_classes(
     own = all(name in class_map or names.find_own(name) for name in classes)
     find = names.find_own if own else names.find
     matches, lost = [], []
+    numbered = _are_indices(classes, base_classes)
     for name in classes:
         found = _mapped(name, class_map[name], names) if name in class_map else find(name)
+        if found is None and numbered:
+            found = ClassMatch(name, (int(name),), "by its index")
         if found is None:
             lost.append(name)
         else:
@@ -109,6 +115,15 @@ def note_on_others(split: str, logits: Tensor, outputs: Outputs) -> str:
     )
 
 
+def _are_indices(classes: tuple[str, ...], base_classes: tuple[str, ...]) -> bool:
+    """Whether classes called by numbers can only be meant as indices of the base's: not those of ten digits."""
+    if not all(name.isascii() and name.isdecimal() for name in classes):
+        return False
+    numbers = [int(name) for name in classes]
+    beyond = max(numbers) >= len(classes) or len(classes) == len(base_classes)
+    return len(set(numbers)) == len(classes) and beyond and max(numbers) < len(base_classes)
+
+
 class _Names:
     """Lookup tables of the names of a base's classes."""
 
@@ -128,7 +143,15 @@ class _Names:
                 for key in keys:
                     table[key].add(index)
         words = imagenet_words() if _is_imagenet(base_classes) else {}
-        self._own: Tables = (("literally", literal), ("by name", whole), ("by name", first))
+        numbered: defaultdict[str, set[int]] = defaultdict(set)
+        for index, name in enumerate(base_classes):
+            if name in wordnet_words():
+                for spelling in spellings_of(wordnet_words()[name]):
+                    numbered[spelling].add(index)
+        self._own: Tables = (
+            *(("literally", literal), ("by name", whole), ("by name", first)),
+            ("by its WordNet id", numbered),
+        )
         # Everyday words come first: to ImageNet a plane is a carpenter's tool, and a boa is made of feathers.
         of_words = {fold_spelling(word): indices for word, indices in words.items()}
         self._all: Tables = (("by the word list", of_words), *self._own, ("by a synonym", synonyms))

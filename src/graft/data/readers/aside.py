@@ -1,0 +1,123 @@
+"""Folders beside those of classes that are none: what a system, a training or an annotator put there.
+
+A name alone decides only where no class is called so (`__MACOSX`). Otherwise what is inside has to agree: `models` is
+left out for the weights in it, `masks` because its files pair by name with images. A class may be called either.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from graft.data.readers.folder_tree import Folder, Tree
+
+SYSTEM = re.compile(
+    r"(?i)__macosx|@eadir|[@#]recycle|#snapshot|\$recycle\.bin|system volume information|lost\+found|__pycache__"
+)
+# What programs of training write, beside which pictures may lie: charts, examples, confusion matrices.
+_OUTPUTS = re.compile(
+    r"(?i)(saved[ _-]?)?models?|runs?|checkpoints?|weights?|(lightning_)?logs?|outputs?|results?|experiments?|wandb"
+    r"|mlruns|tensorboard"
+)
+_WRITTEN = re.compile(
+    r"(?i)\.(pt|pth|ckpt|safetensors|h5|keras|onnx|tflite|pkl|log)$|^events\.out\.tfevents|^(args|hparams)\.ya?ml$"
+)
+_SIDE = re.compile(
+    r"masks?|annotations?|labels?|segmentations?|segs?|groundtruth|gt|truth|trimaps?|bbox(es)?|box(es)?|xmls?|contours?"
+    r"|heatmaps?"
+)
+# Names of folders that hold all images rather than those of a class.
+WHOLE_SETS = re.compile(
+    r"(?i)(jpeg)?images?|imgs?|photos?|pictures?|data|dataset|originals?|raw|rgb|jpe?gs?|pngs?|inputs?|all|unknown|none"
+    r"|unlabell?ed([ _-]?(data|images))?"
+)
+UNLABELLED = re.compile(r"(?i)unlabell?ed([ _-]?(data|images))?|unsupervised|extra")
+_MASK_OF = re.compile(r"(?i)[ _.-]*(masks?|segmentation|seg|gt|ground_?truth|labels?|annotations?)?[ _.-]*\d?$")
+NO_LABELS = "has no folders of classes, so that its images have no labels"
+# The part of the files beside images that has to have the name of one.
+_MOST = 0.9
+
+
+@dataclass(frozen=True)
+class Aside:
+    """A folder that is no class, and why: the end of a sentence that begins with its name."""
+
+    folder: Folder
+    reason: str
+
+
+@dataclass(frozen=True)
+class Sorted:
+    """The folders in a folder: those that may be classes or splits, those that are none, and those without files."""
+
+    kept: tuple[Folder, ...]
+    aside: tuple[Aside, ...]
+    empty: tuple[Folder, ...]
+
+
+def sort_folders(tree: Tree, folder: Folder) -> Sorted:
+    """Tell the folders in a folder apart, by name."""
+    kept, aside, empty = [], [], []
+    for child in sorted(folder.folders.values(), key=lambda child: child.name):
+        if SYSTEM.fullmatch(child.name):
+            aside.append(Aside(child, "is the system's"))
+        elif not child.all_files:
+            empty.append(child)
+        elif not child.all_images:
+            aside.append(Aside(child, "holds no images"))
+        elif _is_output(tree, child):
+            aside.append(Aside(child, "is what a training wrote"))
+        else:
+            kept.append(child)
+    for child in [child for child in kept if any(map(_SIDE.fullmatch, _words(child.name)))]:
+        others = [other for other in kept if other is not child]
+        if _pairs(tree, child, others, folder):
+            kept.remove(child)
+            aside.append(Aside(child, "pairs by name with images, as masks and annotations do"))
+    for child in [child for child in kept if UNLABELLED.fullmatch(child.name) and child.images]:
+        if len(kept) > 1 and not any(other.images for other in kept if other is not child):
+            kept.remove(child)
+            aside.append(Aside(child, NO_LABELS))
+    for child in [child for child in kept if _repeats(child, kept)]:
+        kept.remove(child)
+        aside.append(Aside(child, "holds the folders beside it once more"))
+    return Sorted(tuple(kept), tuple(aside), tuple(empty))
+
+
+def _is_output(tree: Tree, folder: Folder) -> bool:
+    return bool(_OUTPUTS.fullmatch(folder.name)) and any(_WRITTEN.search(name) for name in tree.names_in(folder))
+
+
+def _pairs(tree: Tree, folder: Folder, others: Sequence[Folder], parent: Folder) -> bool:
+    """Whether the files of a folder are named after images beside it, rather than numbered as those of a class are."""
+    own = _stems(tree.names_in(folder))
+    around = [_stems(tree.names_in(other)) for other in others]
+    if parent.images:
+        around.append(_stems(tree.names_in(Folder(parent.path, parent.number))))
+    beside = set().union(*around)
+    if not own or len(own & beside) < _MOST * len(own):
+        return False
+    alone = others[0] if len(others) == 1 else None
+    if parent.images or (alone and (WHOLE_SETS.fullmatch(alone.name) or (folder.images and not alone.images))):
+        return True
+    # Images of several classes may be numbered from one in each, and masks with them.
+    apart = sum(map(len, around)) == len(beside) and sum(bool(own & stems) for stems in around) > 1
+    whole = sum(other.all_images for other in others)
+    return len(others) > 1 and (apart or folder.all_files >= _MOST * whole)
+
+
+def _repeats(folder: Folder, beside: Sequence[Folder]) -> bool:
+    """Whether a folder holds again what lies beside it, as when a data set was unpacked into itself."""
+    inner = {child.name for child in folder.folders.values() if child.all_images}
+    return len(inner) > 1 and not folder.images and inner == {other.name for other in beside if other is not folder}
+
+
+def _words(name: str) -> list[str]:
+    return re.findall("[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())
+
+
+def _stems(names: Sequence[str]) -> set[str]:
+    """Names without ending, and without the word for a mask at their end."""
+    plain = (name.rpartition(".")[0] or name for name in names)
+    return {_MASK_OF.sub("", stem).lower() if not stem[-1:].isdecimal() else stem.lower() for stem in plain}

@@ -1,0 +1,98 @@
+"""The folders of a tree with how many files they hold, from the paths of these: what a layout is read from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pyarrow
+
+# Files that certainly are no images. Any other may be one, since names of images need not end in anything.
+NO_IMAGE = (
+    r"(?i)\.(txt|[ct]sv|nd?json|jsonl?|xml|ya?ml|toml|ini|cfg|md|rst|html?|css|js|pdf|docx?|xlsx?|odt|rtf|pyc?|ipynb|sh"
+    r"|bat|m|r|c|cpp|h|log|lock|db|sqlite|lnk|url|zip|tar|t?gz|bz2|xz|7z|rar|parquet|arrow|feather|mat|pkl|pickle|npz|h5"
+    r"|hdf5|pth?|ckpt|safetensors|onnx|tflite|keras|pb|tfrecord|mp[34]|avi|mov|wav)$"
+)
+
+
+@dataclass(eq=False)
+class Folder:
+    """A folder: its path below the root, how many files lie in it itself, and how many of these may be images.
+
+    `all_files` and `all_images` count those in its folders too. `number` is that of the folder among those that hold
+    files, -1 if it holds none itself.
+    """
+
+    path: tuple[str, ...]
+    number: int = -1
+    files: int = 0
+    images: int = 0
+    all_files: int = 0
+    all_images: int = 0
+    folders: dict[str, Folder] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.path[-1] if self.path else ""
+
+    def below(self) -> Iterator[Folder]:
+        """The folder itself and all that are in it, at any depth."""
+        pending = [self]
+        while pending:
+            folder = pending.pop()
+            yield folder
+            pending.extend(folder.folders.values())
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A root, the number of each file's folder, int64 (N,), and how the names of the files in folders are had."""
+
+    root: Folder
+    folder_of_file: np.ndarray
+    names_in: Callable[[Folder], list[str]]
+
+
+def grow(files: pyarrow.LargeBinaryArray, empty: Iterable[tuple[str, ...]] = ()) -> Tree:
+    """A tree of files at paths with `/`, large_binary (N,), and of further folders, which may hold nothing."""
+    import pyarrow.compute
+
+    parents = pyarrow.compute.replace_substring_regex(files, r"(?s)/?[^/]*$", "").dictionary_encode()
+    numbers = parents.indices.to_numpy().astype(np.int64)
+    others = pyarrow.compute.match_substring_regex(files, NO_IMAGE)
+    no_image = np.asarray(others.to_numpy(zero_copy_only=False), bool)
+    held = np.bincount(numbers, minlength=len(parents.dictionary)).tolist()
+    without = np.bincount(numbers[no_image], minlength=len(parents.dictionary)).tolist()
+    root = Folder(())
+    for number, path in enumerate(parents.dictionary):
+        text = os.fsdecode(path.as_py())
+        folder = _reach(root, tuple(text.split("/")) if text else ())
+        folder.number, folder.files, folder.images = number, held[number], held[number] - without[number]
+    for parts in empty:
+        _reach(root, parts)
+    for folder in reversed(list(root.below())):
+        inner = folder.folders.values()
+        folder.all_files = folder.files + sum(each.all_files for each in inner)
+        folder.all_images = folder.images + sum(each.all_images for each in inner)
+
+    by_folder, ends = np.argsort(numbers, kind="stable"), np.cumsum([0, *held])
+
+    def names_in(folder: Folder) -> list[str]:
+        """The names of all files below a folder."""
+        within = [each.number for each in folder.below() if each.number >= 0]
+        rows = np.concatenate([by_folder[:0], *(by_folder[ends[number] : ends[number + 1]] for number in within)])
+        return [os.fsdecode(path.as_py()).rpartition("/")[2] for path in files.take(rows)]
+
+    return Tree(root, numbers, names_in)
+
+
+def _reach(root: Folder, parts: tuple[str, ...]) -> Folder:
+    folder = root
+    for depth, name in enumerate(parts, 1):
+        folder = folder.folders.setdefault(name, Folder(parts[:depth]))
+    return folder

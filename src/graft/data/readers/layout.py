@@ -1,0 +1,260 @@
+"""What the folders of a tree stand for: splits, folds, classes, or nothing.
+
+The cue is depth: a folder of a split holds folders of classes, a folder of a class holds images. So `train` and `test`
+full of images beside another folder are classes, and full of folders they are splits. A lone folder above all that is
+descended through; below a class, folders belong to it, unless every class holds the same splits. Where two readings are
+as likely as each other, neither is chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from graft.data.dataset import TRAIN, WHOLE
+from graft.data.readers.aside import NO_LABELS, UNLABELLED, WHOLE_SETS, Aside, Sorted, sort_folders
+from graft.data.readers.folder_tree import Folder, Tree
+from graft.data.readers.split_names import fold_of, splits_of
+from graft.errors import DataError
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder whose images are of one class, in one split; `fold` is that of a cross-validation if there are some."""
+
+    folder: Folder
+    split: str
+    label: str
+    fold: str | None = None
+
+
+@dataclass
+class Layout:
+    """What was understood: places of images, folders left out, empty folders of classes, and sentences about it.
+
+    `root` is where splits or classes begin, `splits` are the folders of splits.
+    """
+
+    tree: Tree
+    root: Folder
+    places: list[Place] = field(default_factory=list)
+    aside: list[Aside] = field(default_factory=list)
+    empty: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    splits: list[Folder] = field(default_factory=list)
+    _sorted: dict[Folder, Sorted] = field(default_factory=dict)
+
+    def folders_in(self, folder: Folder) -> tuple[Folder, ...]:
+        """The folders in a folder that may stand for something; the others are put aside."""
+        if folder not in self._sorted:
+            self._sorted[folder] = sort_folders(self.tree, folder)
+            self.aside += self._sorted[folder].aside
+        return self._sorted[folder].kept
+
+    def empty_in(self, folder: Folder) -> tuple[Folder, ...]:
+        self.folders_in(folder)
+        return self._sorted[folder].empty
+
+
+def understand(tree: Tree, name: str) -> Layout:
+    """Read the layout of a tree called `name`. Raises DataError for one that can be read in two ways."""
+    layout = Layout(tree, tree.root)
+    layout.root = _beginning(layout)
+    folders = layout.folders_in(layout.root)
+    folds = [folder for folder in folders if fold_of(folder.name) and layout.folders_in(folder)]
+    others = [folder for folder in folders if folder not in folds]
+    beside = splits_of(folder.name for folder in others)
+    if len(folds) > 1 and others and len(beside) == len(others) and TRAIN not in beside.values():
+        # What is divided into folds is what is trained on.
+        _read_splits(layout, _splits_among(layout, others, name))
+        _read_classes(layout, layout.root, folds, TRAIN)
+    elif splits := _splits_among(layout, folders, name):
+        _read_splits(layout, splits)
+    elif not _read_splits_of_classes(layout, folders, name):
+        _read_folders_without_splits(layout, folders, name)
+    _put_aside_within(layout)
+    return layout
+
+
+def _beginning(layout: Layout) -> Folder:
+    """The folder in which splits or classes begin: below single folders around everything.
+
+    Of these, the innermost that is called as a split is one, unless what they hold in the end are splits.
+    """
+    chain = _descend(layout, layout.tree.root)
+    inner = layout.folders_in(chain[-1])
+    if inner and len(splits_of(each.name for each in inner)) == len(inner):
+        return chain[-1]
+    named = [depth for depth, folder in enumerate(chain) if splits_of([folder.name])]
+    return chain[named[-1] - 1] if named else chain[-1]
+
+
+def _descend(layout: Layout, folder: Folder, known: Iterable[str] = ()) -> list[Folder]:
+    """A folder and the single folders of folders below it, one in the other, except one that is a class in `known`."""
+    chain = [folder]
+    while True:
+        inner = layout.folders_in(chain[-1])
+        if len(inner) != 1 or inner[0].name in known or not _holds_folders(inner[0], layout.folders_in(inner[0])):
+            return chain
+        chain.append(inner[0])
+
+
+def _holds_folders(folder: Folder, inner: Sequence[Folder]) -> bool:
+    """Whether what matters in a folder lies in its folders: few images beside several of them, or none."""
+    below = sum(each.all_images for each in inner)
+    return bool(inner) and folder.images < (below if len(inner) > 1 else 1)
+
+
+def _splits_among(layout: Layout, folders: Sequence[Folder], name: str) -> dict[str, str]:
+    """The split that each folder stands for, empty if they stand for classes; folders beside splits are put aside."""
+    inner = {folder.name: layout.folders_in(folder) for folder in folders}
+    nested = [folder for folder in folders if _holds_folders(folder, inner[folder.name])]
+    named = splits_of(folder.name for folder in folders)
+    holding = [folder for folder in nested if folder.name in named]
+    if not holding:
+        return {}
+    others = [folder for folder in folders if folder.name not in named]
+    if others and (TRAIN not in {named[folder.name] for folder in holding} or len(set(named.values())) == 1):
+        classes = {each.name for folder in holding for each in inner[folder.name]}
+        strange = [
+            folder
+            for folder in others
+            if not UNLABELLED.fullmatch(folder.name) and not classes & {each.name for each in inner[folder.name]}
+        ]
+        if strange and (set(strange) <= set(nested) or any(len(inner[folder.name]) == 1 for folder in holding)):
+            return {}
+        if strange:
+            raise DataError(
+                f"expected folders of splits or folders of classes in {name}, got {_quoted(holding)} full of folders "
+                f"and {_quoted(strange)} full of images: move {_quoted(strange)} elsewhere if {_quoted(holding)} is a "
+                "split, or give it another name if it is a class"
+            )
+    labelled = [folder for folder in holding if not _is_unlabelled(layout, inner[folder.name])]
+    twice = [folder for folder in labelled if sum(named[each.name] == named[folder.name] for each in labelled) > 1]
+    if twice:
+        raise DataError(
+            f"expected one folder per split in {name}, got {', '.join(folder.name for folder in twice)}: merge those "
+            "that mean the same"
+        )
+    layout.aside += [Aside(folder, "is no split") for folder in others]
+    return {folder.name: named[folder.name] for folder in folders if folder.name in named}
+
+
+def _is_unlabelled(layout: Layout, folders: Sequence[Folder]) -> bool:
+    """Whether there is but one folder, of images, that is called after the whole rather than a class."""
+    if len(folders) != 1 or layout.folders_in(folders[0]):
+        return False
+    return bool(WHOLE_SETS.fullmatch(folders[0].name) or splits_of([folders[0].name]))
+
+
+def _read_folders_without_splits(layout: Layout, folders: Sequence[Folder], name: str) -> None:
+    """The places of classes; folders of images that are all called as splits or folds are no classes."""
+    folds = _are_folds(folders) and not any(layout.folders_in(folder) for folder in folders)
+    called = [folder for folder in folders if folds or splits_of([folder.name])]
+    if _is_unlabelled(layout, folders) or (called and len(called) == len(folders)):
+        layout.aside += [Aside(folder, NO_LABELS) for folder in folders]
+        return
+    _read_classes(layout, layout.root, folders, WHOLE)
+    within = [sorted(each.name for each in layout.folders_in(folder)) for folder in folders]
+    alike = len(folders) > 1 and len(within[0]) > 1 and all(each == within[0] for each in within)
+    if alike and not _are_folds(folders):
+        layout.notes.append(
+            f"{name}: {_quoted(folders)} each hold {_quoted(within[0])}; the outer folders are read as the classes"
+        )
+    if called:
+        layout.notes.append(
+            f"{name}: {_quoted(called)} {'holds' if len(called) == 1 else 'hold'} no folders of classes beside "
+            f"other folders of images and {'is read as a class' if len(called) == 1 else 'are read as classes'}"
+        )
+
+
+def _read_splits(layout: Layout, splits: dict[str, str]) -> None:
+    """The places in folders of splits, each of which may have a folder of its own around its classes."""
+    inner = {folder: layout.folders_in(layout.root.folders[folder]) for folder in splits}
+    known = {each.name for folders in inner.values() if len(folders) > 1 for each in folders}
+    for called, split in splits.items():
+        folder = layout.root.folders[called]
+        layout.splits.append(folder)
+        start = _descend(layout, folder, known)[-1]
+        folders = layout.folders_in(start)
+        if not folders and folder.images:
+            layout.aside.append(Aside(folder, NO_LABELS))
+        elif _is_unlabelled(layout, folders) and folders[0].name not in known:
+            layout.aside.append(Aside(folders[0], NO_LABELS))
+        else:
+            _read_classes(layout, start, folders, split)
+
+
+def _read_classes(layout: Layout, parent: Folder, folders: Sequence[Folder], split: str) -> None:
+    """The places of the classes in a folder, or in its folders of folds."""
+    inner = {folder.name: layout.folders_in(folder) for folder in folders}
+    if _are_folds(folders) and all(inner.values()):
+        for folder in folders:
+            if len(splits_of(each.name for each in inner[folder.name])) == len(inner[folder.name]):
+                raise DataError(
+                    f"expected the images of each fold once, got {_quoted(folders)}, each with splits of its own: give "
+                    f"the folder of one fold"
+                )
+        layout.notes.append(
+            f"{_quoted(folders)} are folds of a cross-validation: no fold is divided between splits, as if --group "
+            "named them"
+        )
+        layout.places += [
+            Place(each, split, each.name, fold_of(folder.name)) for folder in folders for each in inner[folder.name]
+        ]
+        return
+    layout.empty += [(split, each.name) for each in layout.empty_in(parent)]
+    for folder in folders:
+        folds = inner[folder.name]
+        if _are_folds(folds) and not folder.images:
+            layout.places += [Place(each, split, folder.name, fold_of(each.name)) for each in folds]
+        else:
+            layout.places.append(Place(folder, split, folder.name))
+
+
+def _are_folds(folders: Sequence[Folder]) -> bool:
+    return len(folders) > 1 and all(fold_of(folder.name) for folder in folders)
+
+
+def _read_splits_of_classes(layout: Layout, folders: Sequence[Folder], name: str) -> bool:
+    """Whether every class holds the same splits, as in `cat/train`; then those are the places."""
+    inner = {folder.name: layout.folders_in(folder) for folder in folders}
+    named = {folder: splits_of(each.name for each in inside) for folder, inside in inner.items()}
+    divided = [folder for folder in folders if 0 < len(inner[folder.name]) == len(named[folder.name])]
+    whole = [folder for folder in folders if folder not in divided]
+    if whole:
+        divided = [folder for folder in divided if len(set(named[folder.name].values())) > 1]
+    if not divided or len(folders) < 2 or _are_folds(folders):
+        return False
+    if whole:
+        raise DataError(
+            f"expected folders of splits in every class of {name} or in none, got some in {_quoted(divided)} and none "
+            f"in {_quoted(whole)}: move the images of each split into train/CLASS, val/CLASS and test/CLASS"
+        )
+    if any(len(layout.folders_in(each)) > 1 for folder in divided for each in inner[folder.name]):
+        raise DataError(
+            f"expected one set of images in {name}, got {_quoted(divided)}, each with splits and classes of its own: "
+            "give the folder of one"
+        )
+    for folder in divided:
+        meant = named[folder.name]
+        if len(set(meant.values())) < len(meant):
+            raise DataError(
+                f"expected one folder per split in {folder.name}, got {', '.join(meant)}: merge those that mean "
+                "the same"
+            )
+        layout.places += [Place(each, meant[each.name], folder.name) for each in inner[folder.name]]
+    return True
+
+
+def _put_aside_within(layout: Layout) -> None:
+    """Put aside what is in folders of classes and belongs to none: thumbnails of a system, masks beside images."""
+    for place in layout.places:
+        pending = [place.folder]
+        while pending:
+            pending.extend(layout.folders_in(pending.pop()))
+
+
+def _quoted(folders: Sequence[Folder | str], most: int = 6) -> str:
+    names = [repr(folder if isinstance(folder, str) else folder.name) for folder in folders]
+    return ", ".join(names[: most - 1] + (["…"] if len(names) > most else []) + names[most - 1 :][-1:])

@@ -1,0 +1,85 @@
+"""Names of folders and files that say in which split, or fold, images are: `train`, `Validation Set`, `seg_test1`.
+
+Words are told apart by case, digits and whatever is no letter. A name means a split when one of its words does and the
+others say nothing; `flowers_train` means one only beside a `flowers_test`, as a class may be called `freight train`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+
+from graft.data.dataset import TEST, TRAIN, VAL, WHOLE
+
+SPLIT_FOLDERS = {
+    "train": TRAIN,
+    "training": TRAIN,
+    "val": VAL,
+    "valid": VAL,
+    "validation": VAL,
+    "test": TEST,
+    "testing": TEST,
+}
+# Of folders only; in a column of a table, any word may be the name of a split.
+_WORDS_OF_FOLDERS = {
+    **SPLIT_FOLDERS,
+    "trainval": TRAIN,
+    **dict.fromkeys(("validate", "dev", "development", "eval", "evaluation"), VAL),
+    **dict.fromkeys(("tests", "holdout", "pred", "predict", "prediction"), TEST),
+    "训练集": TRAIN,
+    "训练": TRAIN,
+    "验证集": VAL,
+    "验证": VAL,
+    "测试集": TEST,
+    "测试": TEST,
+}
+# Words beside that of a split that leave its meaning as it is.
+_IDLE = re.compile(
+    r"data(sets?)?|sets?|images?|imgs?|photos?|pictures?|pics|files?|samples?|splits?|folder|dir|seg|part|\d+"
+)
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+")
+# `trainset`, `valdata`, `testimages`.
+_JOINED = re.compile(rf"({'|'.join(sorted(_WORDS_OF_FOLDERS, key=len, reverse=True))})(set|data|images?|imgs?|folder)")
+_FOLD = re.compile(r"(?:k|cv|cross[ _-]?val(?:idation)?)?[ _-]*fold[ _-]*(\d+)(?:[ _-]*of[ _-]*\d+)?", re.IGNORECASE)
+
+
+def split_in_name(name: str) -> str:
+    """The split that a file is named after, by the first word that means one: `train-00000`, `flowers_val2`."""
+    words = re.findall("[a-z]+", name.lower())
+    return next((SPLIT_FOLDERS[word] for word in words if word in SPLIT_FOLDERS), WHOLE)
+
+
+def splits_of(names: Iterable[str]) -> dict[str, str]:
+    """The split that each folder is named after, of folders beside each other; the others are missing."""
+    found: dict[str, str] = {}
+    alike: defaultdict[tuple[str, ...], dict[str, str]] = defaultdict(dict)
+    for name in names:
+        split, rest = _parts(name)
+        if split and not rest:
+            found[name] = split
+        elif split:
+            alike[rest][name] = split
+    for called in alike.values():
+        if len(set(called.values())) > 1:
+            found |= called
+    return found
+
+
+def fold_of(name: str) -> str | None:
+    """The number of the fold of a cross-validation that a folder is named after: `3` for `fold_3` and `Fold3`."""
+    found = _FOLD.fullmatch(name.strip())
+    return found and found[1]
+
+
+def _parts(name: str) -> tuple[str, tuple[str, ...]]:
+    """The split in a name, empty for none or several, and the words that are neither that nor idle."""
+    words = [_JOINED.fullmatch(word) or word for word in map(str.lower, _WORDS.findall(_hold_out(name)))]
+    plain = [word if isinstance(word, str) else word[1] for word in words]
+    meant = {_WORDS_OF_FOLDERS[word] for word in plain if word in _WORDS_OF_FOLDERS}
+    rest = tuple(word for word in plain if word not in _WORDS_OF_FOLDERS and not _IDLE.fullmatch(word))
+    return (meant.pop(), rest) if len(meant) == 1 else ("", rest)
+
+
+def _hold_out(name: str) -> str:
+    return re.sub(r"(?i)hold[ _-]out", "holdout", name)

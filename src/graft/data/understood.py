@@ -1,0 +1,28 @@
+"""What was understood of the data, in two lines for the user to read before anything is done with it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from graft.data.dataset import WHOLE, Dataset
+from graft.words import counted
+
+_SHOWN = 10
+
+
+def understood(dataset: Dataset) -> tuple[str, str]:
+    """The splits with their numbers of images, and the classes with theirs, of which the first ten are named."""
+    parts = [
+        f"{counted(len(images), 'image')} {'in no split' if split == WHOLE else f'in {split}'}"
+        for split, images in dataset.splits.items()
+    ]
+    left_out = f"; {counted(len(dataset.left_out), 'file')} left out" if dataset.left_out else ""
+    labels = np.concatenate([np.zeros(0, np.int64), *(images.labels for images in dataset.splits.values())])
+    sizes = np.bincount(labels[labels >= 0], minlength=len(dataset.classes)).tolist()
+    shown = [f"{name} {size:,}" for name, size in list(zip(dataset.classes, sizes, strict=True))[:_SHOWN]]
+    more = len(dataset.classes) - _SHOWN
+    return (
+        f"{dataset.name}: {', '.join(parts) or 'no images'}{left_out}",
+        f"{counted(len(dataset.classes), 'class', 'classes')}: {', '.join(shown)}"
+        f"{f', and {more:,} more' if more > 0 else ''}",
+    )

@@ -1,0 +1,381 @@
+"""Layouts of folders as people bring them, and what each has to be understood as, or the sentence it has to bring.
+
+Paths are written short: `train/cat/*3` is three images in that folder, `cat/` an empty folder, and any other path one
+file, an image unless its ending says otherwise.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from PIL import Image
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Paths, and the number of images of each class in each split; `said` is in a note, or in the error if `refused`.
+
+    `left_out` counts the files that are in no split.
+    """
+
+    name: str
+    paths: tuple[str, ...]
+    understood: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    said: str = ""
+    left_out: int = 0
+    refused: bool = False
+    # Archives hide what a Mac adds, and have no links.
+    folder_only: bool = False
+
+
+def image() -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.full((4, 4, 3), 128, np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+def files_of(paths: tuple[str, ...]) -> dict[str, bytes]:
+    """Content by path; a path that ends in a slash is an empty folder."""
+    found: dict[str, bytes] = {}
+    for path in paths:
+        folder, star, count = path.rpartition("*")
+        if star and count.isdigit():
+            prefix = folder.strip("/").replace("/", "-")
+            found |= {f"{folder}{prefix}{number}.png": image() for number in range(int(count))}
+        else:
+            found[path] = image() if path.endswith((".png", ".jpg", ".bmp", ".JPEG")) else b"text"
+    return found
+
+
+TWO = {"cat": 2, "dog": 2}
+BOTH = {"train": TWO, "test": TWO}
+
+
+def _split(train: str, test: str, meant: str = "test") -> Layout:
+    """Two folders of splits called so."""
+    paths = (f"{train}/cat/*2", f"{train}/dog/*2", f"{test}/cat/*2", f"{test}/dog/*2")
+    return Layout(f"{train} and {test}", paths, {"train": TWO, meant: TWO})
+
+
+SPLITS = (
+    _split("train", "test"),
+    _split("training_set", "test_set"),
+    _split("Training", "Testing"),
+    _split("seg_train", "seg_test"),
+    _split("train", "eval", "val"),
+    _split("train", "dev", "val"),
+    _split("train", "holdout"),
+    _split("train", "hold-out"),
+    _split("train", "test1"),
+    _split("train_images", "test_images"),
+    _split("trainset", "testset"),
+    _split("trainset", "valset", "val"),
+    _split("Training Set", "Validation Set", "val"),
+    _split("dataset_train", "dataset_val", "val"),
+    _split("TrainData", "ValData", "val"),
+    _split("train2017", "val2017", "val"),
+    _split("flowers_train", "flowers_test"),
+    _split("train-images-512", "test-images-512"),
+    _split("1_train", "2_test"),
+    _split("训练集", "测试集"),
+    Layout(
+        "three splits of one set",
+        (
+            "seg_train/seg_train/cat/*2",
+            "seg_train/seg_train/dog/*2",
+            "seg_test/seg_test/cat/*1",
+            "seg_pred/seg_pred/*3",
+        ),
+        {"train": TWO, "test": {"cat": 1, "dog": 0}},
+        "seg_pred/seg_pred' has no folders of classes",
+        3,
+    ),
+    Layout(
+        "train beside what systems and trainings leave",
+        (
+            *("train/cat/*2", "train/dog/*2", "__MACOSX/train/x.png"),
+            *("runs/exp/args.yaml", "runs/exp/results.png", "models/best.pt"),
+        ),
+        {"train": TWO},
+        "'models' holds no images",
+        4,
+        folder_only=True,
+    ),
+    Layout(
+        "splits of three spellings", ("train/a/*1", "val/a/*1", "valid/a/*1"), said="val, valid: merge", refused=True
+    ),
+    Layout(
+        "val as val and as evaluation",
+        ("train/a/*1", "val/a/*1", "eval/a/*1"),
+        said="eval, val: merge those",
+        refused=True,
+    ),
+    Layout("only a test split", ("test/cat/*2", "test/dog/*2"), {"test": TWO}),
+    Layout(
+        "a split beside unlabelled images",
+        ("train/cat/*2", "train/dog/*2", "unlabeled/*3"),
+        {"train": TWO},
+        "'unlabeled' has no folders of classes",
+        3,
+    ),
+    Layout(
+        "a split beside another form of its images",
+        ("train/cat/*2", "train/dog/*2", "originals/cat/*2", "originals/dog/*1"),
+        {"train": TWO},
+        "'originals' is no split",
+        3,
+    ),
+    Layout(
+        "a folder of splits beside folders of images",
+        ("train/cat/*2", "train/dog/*2", "holiday/*3"),
+        said="folders of splits or folders of classes in .* move 'holiday' elsewhere if 'train' is a split",
+        refused=True,
+    ),
+)
+
+CLASSES = (
+    Layout("classes", ("cat/*2", "dog/*2"), {"all": TWO}),
+    Layout(
+        "a class called train",
+        ("train/*2", "bus/*2", "car/*2"),
+        {"all": {"bus": 2, "car": 2, "train": 2}},
+        "'train' holds no folders of classes",
+    ),
+    Layout(
+        "a class called test",
+        ("test/*2", "control/*2"),
+        {"all": {"control": 2, "test": 2}},
+        "'test' holds no folders of classes beside other folders of images and is read as a class",
+    ),
+    Layout("a class called train with a folder in it", ("bus/*1", "train/steam/*2"), {"all": {"bus": 1, "train": 2}}),
+    Layout(
+        "two kinds of train",
+        ("freight_train/x/*1", "steam_train/y/*1"),
+        {"all": {"freight_train": 1, "steam_train": 1}},
+    ),
+    Layout("classes called mask", ("mask/*2", "no_mask/*2"), {"all": {"mask": 2, "no_mask": 2}}),
+    Layout(
+        "classes called mask, numbered alike",
+        tuple(f"{name}/{number}.png" for name in ("mask", "no_mask", "wrong_mask") for number in (1, 2)),
+        {"all": {"mask": 2, "no_mask": 2, "wrong_mask": 2}},
+    ),
+    Layout("a class called models", ("models/*2", "mannequins/*2"), {"all": {"mannequins": 2, "models": 2}}),
+    Layout("classes in folders of kinds", ("animal/cat/*2", "plant/fir/*1"), {"all": {"animal": 2, "plant": 1}}),
+    Layout("splits in classes", ("cat/train/*2", "cat/test/*2", "dog/train/*2", "dog/test/*2"), BOTH),
+    Layout(
+        "splits in classes, spelled long",
+        ("cat/Training Set/*2", "cat/Validation Set/*2", "dog/Training Set/*2", "dog/Validation Set/*2"),
+        {"train": TWO, "val": TWO},
+    ),
+    Layout(
+        "splits in some classes",
+        ("cat/train/*2", "cat/test/*2", "dog/*2"),
+        said="splits in every class of .* or in none, got some in 'cat' and none in 'dog'",
+        refused=True,
+    ),
+    Layout(
+        "folds",
+        tuple(f"fold_{fold}/{name}/*1" for fold in range(3) for name in ("cat", "dog")),
+        {"all": {"cat": 3, "dog": 3}},
+        "folds of a cross-validation",
+    ),
+    Layout(
+        "folds in classes",
+        tuple(f"{name}/Fold{fold}/*1" for fold in range(3) for name in ("cat", "dog")),
+        {"all": {"cat": 3, "dog": 3}},
+    ),
+    Layout(
+        "folds beside a test split",
+        (
+            *(f"train/fold {fold}/{name}/*1" for fold in range(2) for name in ("cat", "dog")),
+            "test/cat/*1",
+            "test/dog/*1",
+        ),
+        {"train": TWO, "test": {"cat": 1, "dog": 1}},
+    ),
+    Layout(
+        "folds and a test split",
+        (*(f"fold_{fold}/{name}/*1" for fold in range(2) for name in TWO), "test/cat/*1", "test/dog/*1"),
+        {"train": TWO, "test": {"cat": 1, "dog": 1}},
+        "folds of a cross-validation",
+    ),
+    Layout(
+        "classes of two kinds, either of which may be meant",
+        tuple(f"{year}/{name}/*1" for year in (2019, 2020) for name in TWO),
+        {"all": {"2019": 2, "2020": 2}},
+        "'2019', '2020' each hold 'cat', 'dog'; the outer folders are read as the classes",
+    ),
+    Layout(
+        "several sets of images",
+        tuple(f"{name}/{path}/*1" for name in ("bottle", "cable") for path in ("train/good", "test/good", "test/bad")),
+        said="got 'bottle', 'cable', each with splits and classes of its own",
+        refused=True,
+    ),
+    Layout(
+        "labelled and unlabelled",
+        ("labelled/cat/*2", "labelled/dog/*2", "unlabelled/*3"),
+        {"all": TWO},
+        "'unlabelled' has no folders of classes",
+        3,
+    ),
+    Layout(
+        "folds with splits",
+        tuple(f"fold_{fold}/{split}/cat/*1" for fold in range(2) for split in ("train", "val")),
+        said="the images of each fold once",
+        refused=True,
+    ),
+    Layout("folds of images without classes", ("fold_0/*2", "fold_1/*2"), said="4 images without labels", refused=True),
+    Layout(
+        "NFC and NFD", ("caf\u00e9/*1", "cafe\u0301/*2", "dog/*1"), {"all": {"caf\u00e9": 3, "dog": 1}}, "one class"
+    ),
+)
+
+WRAPPERS = (
+    Layout("a wrapper", ("PetImages/cat/*2", "PetImages/dog/*2"), {"all": TWO}),
+    Layout("wrappers", ("a/b/c/cat/*2", "a/b/c/dog/*2", "a/readme.txt"), {"all": TWO}, "outside any class", 1),
+    Layout("a wrapper called data", ("data/train/cat/*2", "data/train/dog/*2"), {"train": TWO}),
+    Layout("a split in itself", ("train/train/cat/*2", "train/train/dog/*2"), {"train": TWO}),
+    Layout(
+        "splits in a split",
+        ("test/train/cat/*2", "test/train/dog/*2", "test/val/cat/*1"),
+        {"train": TWO, "val": {"cat": 1, "dog": 0}},
+    ),
+    Layout(
+        "splits in themselves, the test images without classes",
+        ("train/train/cat/*2", "train/train/dog/*2", "test/test/*3"),
+        {"train": TWO},
+        "'test/test' has no folders of classes",
+        3,
+    ),
+    Layout(
+        "a split of one class with folders in it",
+        ("train/cat/*2", "train/dog/*2", "val/cat/near/*1", "val/cat/far/*1"),
+        {"train": TWO, "val": {"cat": 2, "dog": 0}},
+    ),
+    Layout(
+        "a data set unpacked into itself",
+        ("x/cat/*2", "x/dog/*2", "x/x/cat/*2", "x/x/dog/*2"),
+        {"all": TWO},
+        "once more",
+        4,
+    ),
+)
+
+BESIDE = (
+    Layout(
+        "images and masks of each class",
+        (
+            *(f"images/{name}/{name}{n}.jpg" for name in TWO for n in (1, 2)),
+            *(f"masks/{name}/{name}{n}.png" for name in TWO for n in (1, 2)),
+        ),
+        {"all": TWO},
+        "'masks' pairs by name",
+        4,
+    ),
+    Layout(
+        "masks among the classes",
+        (*(f"{name}/{name}{n}.jpg" for name in TWO for n in (1, 2)), "masks/cat1_mask.png", "masks/dog2_mask.png"),
+        {"all": TWO},
+        "'masks' pairs by name",
+        2,
+    ),
+    Layout(
+        "masks among images",
+        ("cat/a (1).png", "cat/a (1)_mask.png", "cat/a (1)_mask_1.png", "cat/2.png", "dog/3.jpg", "dog/3_mask.png"),
+        {"all": {"cat": 2, "dog": 1}},
+        "3 files named as masks of images",
+        3,
+    ),
+    Layout("images called masks", ("cat/1_mask.png", "cat/2_mask.png", "dog/3.jpg"), {"all": {"cat": 2, "dog": 1}}),
+    Layout(
+        "masks beside a split",
+        (*(f"train/{name}/{name}{n}.jpg" for name in TWO for n in (1, 2)), "masks/cat1.png", "masks/dog2.png"),
+        {"train": TWO},
+        "'masks' pairs by name",
+        2,
+    ),
+    Layout(
+        "images and masks in each class",
+        tuple(f"{name}/{kind}/{n}.png" for name in TWO for kind in ("images", "masks") for n in (1, 2)),
+        {"all": TWO},
+        "2 folders were left out, since each pairs by name",
+        4,
+    ),
+    Layout(
+        "annotations beside images",
+        ("images/cat/*2", "images/dog/*2", "annotations/a.xml", "annotations/b.xml"),
+        {"all": TWO},
+        "'annotations' holds no images",
+        2,
+    ),
+    Layout(
+        "images and masks, no classes",
+        ("images/1.jpg", "images/2.jpg", "masks/1.png", "masks/2.png"),
+        said="2 images without labels in 'images'",
+        refused=True,
+    ),
+    Layout(
+        "images and annotations, no classes, and a table",
+        ("images/*2", "annotations/a.xml", "labels.csv"),
+        said=r"give the table of their labels, if labels\.csv is one",
+        refused=True,
+    ),
+    Layout(
+        "detection",
+        ("train/images/*2", "train/labels/a.txt", "val/images/*2"),
+        said="4 images without labels",
+        refused=True,
+    ),
+    Layout(
+        "thumbnails of a disk station",
+        ("cat/*2", "dog/*2", "cat/@eaDir/x.png/thumb.jpg", "dog/@eaDir/thumb.jpg", "@eaDir/cat/thumb.jpg"),
+        {"all": TWO},
+        "3 folders were left out, since each is the system's",
+        3,
+    ),
+    Layout("a recycle bin", ("cat/*2", "dog/*2", "$RECYCLE.BIN/S-1/x.png"), {"all": TWO}, "is the system's", 1),
+    Layout(
+        "a run of training",
+        ("cat/*2", "dog/*2", "runs/train/args.yaml", "runs/train/batch.jpg", "runs/train/weights/best.pt"),
+        {"all": TWO},
+        "'runs' is what a training wrote",
+        3,
+    ),
+    Layout(
+        "an unlabelled test folder",
+        ("train/cat/*2", "train/dog/*2", "test/unknown/*3"),
+        {"train": TWO},
+        "'test/unknown' has no folders of classes",
+        3,
+    ),
+    Layout(
+        "a flat test folder",
+        ("train/cat/*2", "train/dog/*2", "test/*3"),
+        {"train": TWO},
+        "'test' has no folders of classes, so that its images have no labels",
+        3,
+    ),
+    Layout("flat splits", ("train/*2", "test/*2"), said="4 images without labels in 'test', 'train'", refused=True),
+    Layout(
+        "as Tiny ImageNet",
+        (
+            *("train/n01443537/images/*2", "train/n01443537/boxes.txt", "train/n01629819/images/*2"),
+            *("val/images/*2", "val/val_annotations.txt", "test/images/*2"),
+        ),
+        {"train": {"goldfish": 3, "European fire salamander": 2}},
+        "'test/images', 'val/images'",
+        5,
+    ),
+    Layout(
+        "as imagenette",
+        ("train/n01440764/*2", "train/n02102040/*1", "val/n01440764/*1", "val/n02102040/*1", "noisy_imagenette.csv"),
+        {"train": {"tench": 2, "English springer": 1}, "val": {"tench": 1, "English springer": 1}},
+        "called what they name",
+        1,
+    ),
+)
+
+LAYOUTS = (*SPLITS, *CLASSES, *WRAPPERS, *BESIDE)
