@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graft.data.dataset import Dataset, Several
-from graft.data.readers.columns import arrange_rows, as_text, find_columns, join_tables, names_of_labels
+from graft.data.readers.column_names import find_columns
+from graft.data.readers.columns import arrange_rows, as_text, join_tables, names_of_labels
 from graft.data.readers.folder import file_stamp, read_file
 from graft.errors import DataError, FetchError
 

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graft.data.dataset import WHOLE, Dataset
-from graft.data.readers.columns import arrange_rows, as_text, find_columns, join_tables, names_of_labels
+from graft.data.readers.column_names import find_columns
+from graft.data.readers.columns import arrange_rows, as_text, join_tables, names_of_labels
 from graft.data.readers.folder import file_stamp
 from graft.data.readers.table import arrange_table, read_columns, starting_from
 from graft.data.readers.tree import split_in_name
