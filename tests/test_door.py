@@ -44,6 +44,7 @@ PUBLIC = [
     "Recipe",
     "Reporter",
     "Run",
+    "TableOptions",
     "WeightsError",
     "account",
     "advise",

@@ -1,7 +1,7 @@
 """Opening labelled images of any kind: DATA is one argument, recognised by what it is."""
 
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 from graft.data.dataset import Dataset
@@ -17,12 +17,13 @@ from graft.data.readers.hub_dataset import PREFIX, read_hub_dataset
 from graft.data.readers.idx import is_idx, read_idx
 from graft.data.readers.imagefolder import is_imagefolder, read_imagefolder
 from graft.data.readers.parquet import read_parquet
+from graft.data.readers.spreadsheet import ENDING as SHEETS
 from graft.data.readers.table import is_table, read_table
 from graft.data.readers.tar_shards import is_tar_shards, read_tar_shards
 from graft.data.readers.tree import SPLIT_FOLDERS
 from graft.data.split_file import split_as
-from graft.data.table_options import TableOptions, checked_table
-from graft.errors import DataError
+from graft.data.table_options import TableOptions, checked_table, option_name
+from graft.errors import DataError, InputError
 from graft.names import plain, readable
 from graft.words import counted
 
@@ -46,9 +47,8 @@ def open_dataset(
     DataError for anything else, InputError for a group that matches nothing or an option that is wrong in itself.
     """
     options = TableOptions() if table is None else checked_table(table)
-    group = options.group_column or group
     if str(path).startswith(PREFIX):
-        return _finish(read_hub_dataset(str(path), group), group, split)
+        return _finish(read_hub_dataset(str(path), group, options), group, split)
     path = Path(path)
     # `~nobody` has no home and may well be a folder of that name.
     with suppress(RuntimeError):
@@ -71,6 +71,14 @@ def open_dataset(
 def _open(path: Path, group: str | None, options: TableOptions) -> Dataset:
     if options.pattern is not None and not is_table(path):
         return read_named_files(path, options.pattern)
+    # Both are zip files, of which neither holds images in files.
+    if path.suffix.lower() == ARRAYS and path.is_file():
+        _refuse_columns(options, path)
+        return read_arrays(path)
+    if path.suffix.lower() == SHEETS and path.is_file():
+        return read_table(path, group, options)
+    if is_idx(path) or is_tar_shards(path) or is_archive(path):
+        _refuse_columns(options, path)
     if is_idx(path):
         return read_idx(path)
     if is_tar_shards(path):
@@ -81,12 +89,13 @@ def _open(path: Path, group: str | None, options: TableOptions) -> Dataset:
         if is_imagefolder(path):
             return read_imagefolder(path, group)
         if _holds_parquet(path):
-            return read_parquet(path, group)
-        return read_folder_tables(path, group, options) or read_folder(path)
+            return read_parquet(path, group, options)
+        dataset = read_folder_tables(path, group, options)
+        if dataset is None:
+            _refuse_columns(options, path)
+        return dataset or read_folder(path)
     if path.suffix.lower() == ".parquet":
-        return read_parquet(path, group)
-    if path.suffix.lower() == ARRAYS:
-        return read_arrays(path)
+        return read_parquet(path, group, options)
     if is_table(path):
         return read_table(path, group, options)
     raise DataError(
@@ -95,6 +104,16 @@ def _open(path: Path, group: str | None, options: TableOptions) -> Dataset:
         "hf:owner/dataset, got the file "
         f"{str(path)!r}: give the folder or the table that names the images"
     )
+
+
+def _refuse_columns(options: TableOptions, path: Path) -> None:
+    """Raise InputError for options about a table, where there is none."""
+    given = [option_name(each.name) for each in fields(options) if getattr(options, each.name) is not None]
+    if given and options != TableOptions(label_from=options.label_from):
+        raise InputError(
+            f"expected a table of images with {' and '.join(given)}, got {path}, which is read without one: leave "
+            f"{'it' if len(given) == 1 else 'them'} out, or give the table"
+        )
 
 
 def _holds_parquet(folder: Path) -> bool:

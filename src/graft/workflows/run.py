@@ -179,9 +179,8 @@ def absolute(named: str | Path, option: str) -> str:
 
 def absolute_table(options: TableOptions) -> TableOptions:
     """The same with a folder of images that exists from the root on."""
-    return (
-        options if options.image_dir is None else replace(options, image_dir=absolute(options.image_dir, "--image-dir"))
-    )
+    given = options.image_dir
+    return options if given is None else replace(options, image_dir=absolute(given, "--image-dir"))
 
 
 def short(named: str) -> str:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graft.data.dataset import TEST, TRAIN, VAL
+from graft.data.table_options import NO_COLUMN, TableOptions
+from graft.errors import InputError
 
 # The names that a column may have, by its role; if several are present, the first counts.
 SPELLINGS = {
@@ -71,12 +73,39 @@ def known_names(names: Sequence[str]) -> list[int]:
     return named(names, [*spellings, *SYNONYMS["path"], *SYNONYMS["label"]])
 
 
-def find_columns(names: Sequence[str], group: str | None = None) -> dict[str, int]:
+def find_columns(names: Sequence[str], group: str | None = None, options: TableOptions | None = None) -> dict[str, int]:
     """The number of the column for each of `path`, `label`, `split`, `group` and `weight` that `names` contains.
 
-    Case and surrounding spaces do not matter. `group` names the column of groups if it is called otherwise.
+    Case and surrounding spaces do not matter. `group` names the column of groups if it is called otherwise, and
+    `options` any. Raises InputError for a column of the options that is not there.
     """
     plain = [name.strip().lower() for name in names]
     wanted = SPELLINGS | ({} if group is None else {"group": (group.strip().lower(),)})
     places = {role: [plain.index(name) for name in spellings if name in plain] for role, spellings in wanted.items()}
-    return {role: found[0] for role, found in places.items() if found}
+    columns = {role: found[0] for role, found in places.items() if found}
+    given = {role: options.column(role) for role in SPELLINGS} if options is not None else {}
+    for role, name in given.items():
+        if name is not None and is_no_column(name, names):
+            columns.pop(role, None)
+        elif name is not None:
+            columns[role] = given_column(role, name, names)
+    return columns
+
+
+def is_no_column(name: str, names: Sequence[str]) -> bool:
+    """Whether what was given for a column says that there is none."""
+    return name.strip().lower() in ("", NO_COLUMN) and not named(names, [name])
+
+
+def given_column(role: str, name: str, names: Sequence[str]) -> int:
+    """The column that the user named for a role, or numbered from 1. Raises InputError if there is none."""
+    found = [number for number, each in enumerate(names) if each.strip() == name.strip()] or named(names, [name])
+    if not found and name.isdigit() and 0 < int(name) <= len(names):
+        found = [int(name) - 1]
+    if not found:
+        shown = ", ".join(map(repr, names[:8])) + (", …" if len(names) > 8 else "")
+        raise InputError(
+            f"expected a column of the table for --{role}-column, got {name!r}, which is none of {shown or 'none'}: "
+            "name one of these"
+        )
+    return found[0]

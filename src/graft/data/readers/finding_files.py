@@ -70,6 +70,7 @@ class FileFinder:
         self.root = root if options.image_dir is None else _image_dir(options.image_dir, root)
         self.suffix = options.suffix
         self.split = split_in_name(stem)
+        self._indices: dict[tuple[int, Key | None, bool], TailIndex] = {}
 
     def locate(self, cells: pyarrow.LargeBinaryArray) -> Located:
         """The file that each cell means, addresses as they are. Raises DataError where two files are equally likely."""
@@ -114,25 +115,48 @@ class FileFinder:
 
     def _search(self, cells: pyarrow.LargeBinaryArray) -> tuple[pyarrow.LargeBinaryArray, np.ndarray, list[str]]:
         """Files, and for each cell the number of its file among them, int64 (N,), _NONE or _SEVERAL."""
-        import pyarrow.compute
-
         files, cells = self._files, _cleaned(cells)
         found = np.full(len(cells), _NONE, np.int64)
-        images = pyarrow.compute.match_substring_regex(files, IMAGE_ENDING).to_numpy(zero_copy_only=False)
         notes: list[str] = []
-        for within in self._places(files):
+        for place in range(len(self._places)):
             for key in (None, _folded):
-                _fill(found, _match(cells, files, within, key))
-            if (found == _NONE).any():
-                own, note = self._by_stem(cells, files, within & images, found)
-                _fill(found, own)
-                notes += note
+                open_ = np.flatnonzero(found == _NONE)
+                if len(open_):
+                    found[open_] = self._index(place, key).match(cells.take(open_))
+            open_ = np.flatnonzero(found == _NONE)
+            if len(open_):
+                found[open_], told = self._by_stem(cells.take(open_), place)
+                notes += told
         return files, found, list(dict.fromkeys(notes))
 
-    def _places(self, files: pyarrow.LargeBinaryArray) -> list[np.ndarray]:
+    def _index(self, place: int, key: Key | None, stems: bool = False) -> TailIndex:
+        """The files in a place by their paths, or by those without their ending if they are images."""
+        import pyarrow.compute
+
+        name = (place, key, stems)
+        if name not in self._indices:
+            rows = self._places[place]
+            if stems:
+                rows = rows & pyarrow.compute.match_substring_regex(self._files, IMAGE_ENDING).to_numpy(
+                    zero_copy_only=False
+                )
+            self._indices[name] = self._index_of(rows, key, stems)
+        return self._indices[name]
+
+    def _index_of(self, rows: np.ndarray, key: Key | None, stems: bool) -> TailIndex:
+        import pyarrow.compute
+
+        numbers = np.flatnonzero(rows)
+        files = self._files.take(numbers)
+        files = pyarrow.compute.replace_substring_regex(files, IMAGE_ENDING, "") if stems else files
+        return TailIndex(files, numbers, key)
+
+    @cached_property
+    def _places(self) -> list[np.ndarray]:
         """Which files to look among, bool (F,), the likeliest first."""
         import pyarrow.compute
 
+        files = self._files
         about = pyarrow.compute.match_substring_regex(files, _ABOUT_IMAGES).to_numpy(zero_copy_only=False)
         places = [~about, np.ones(len(files), bool)]
         if self.split != WHOLE:
@@ -141,70 +165,68 @@ class FileFinder:
             places.insert(0, places[0] & np.array([*own, False])[outer.indices.to_numpy()])
         return places
 
-    def _by_stem(
-        self, cells: pyarrow.LargeBinaryArray, files: pyarrow.LargeBinaryArray, within: np.ndarray, found: np.ndarray
-    ) -> tuple[np.ndarray, list[str]]:
-        """As `_match`, by names without their ending; files that are masks of others are no images."""
+    def _by_stem(self, cells: pyarrow.LargeBinaryArray, place: int) -> tuple[np.ndarray, list[str]]:
+        """As `TailIndex.match`, by names without their ending; files that are masks of others are no images."""
         import pyarrow.compute
 
-        own = np.full(len(cells), _NONE, np.int64)
+        found = np.full(len(cells), _NONE, np.int64)
         ended = pyarrow.compute.match_substring_regex(cells, IMAGE_ENDING).to_numpy(zero_copy_only=False)
-        rows = np.flatnonzero(~ended & (found == _NONE))
-        if not len(rows) or not within.any():
-            return own, []
+        rows = np.flatnonzero(~ended)
+        if not len(rows) or not self._places[place].any():
+            return found, []
         notes: list[str] = []
-        wanted, stems = cells.take(rows), pyarrow.compute.replace_substring_regex(files, IMAGE_ENDING, "")
+        wanted = cells.take(rows)
         for key in (None, _folded, _numbered):
-            own[rows] = _match(wanted, stems, within, key)
-            if (own[rows] == _SEVERAL).any():
-                kept, notes = self._without_masks(wanted, own[rows], files, stems, within, key)
-                own[rows] = _match(wanted, stems, kept, key)
-            if (own[rows] >= 0).any():
+            found[rows] = self._index(place, key, stems=True).match(wanted)
+            if (found[rows] == _SEVERAL).any():
+                masks, notes = self._mask_endings(wanted.filter(found[rows] == _SEVERAL), place, key)
+                if masks is not None:
+                    found[rows] = self._index_of(self._places[place] & ~masks, key, stems=True).match(wanted)
+            if (found[rows] >= 0).any():
                 break
-        return own, notes
+        return found, notes
 
-    def _without_masks(
-        self,
-        cells: pyarrow.LargeBinaryArray,
-        found: np.ndarray,
-        files: pyarrow.LargeBinaryArray,
-        stems: pyarrow.LargeBinaryArray,
-        within: np.ndarray,
-        key: Key | None,
-    ) -> tuple[np.ndarray, list[str]]:
-        """The files within but for those with endings by which masks go. Raises DataError if more than one is left."""
+    def _mask_endings(
+        self, cells: pyarrow.LargeBinaryArray, place: int, key: Key | None
+    ) -> tuple[np.ndarray | None, list[str]]:
+        """The files, bool (F,), with endings by which masks of the images that cells mean go; None if all have one.
+
+        Raises DataError if more than one ending is left.
+        """
         import pyarrow.compute
 
-        endings = pyarrow.compute.replace_substring_regex(files, r"(?s)^.*\.", ".").dictionary_encode()
+        endings = pyarrow.compute.replace_substring_regex(self._files, r"(?s)^.*\.", ".").dictionary_encode()
         numbers, names = endings.indices.to_numpy(), [os.fsdecode(each.as_py()) for each in endings.dictionary]
-        sample = np.flatnonzero(found == _SEVERAL)[:_LOOKED_AT]
-        among = {}
-        for number in np.unique(numbers[within]).tolist():
-            own = _match(cells.take(sample), stems, within & (numbers == number), key)
-            if (own >= 0).any():
-                among[names[number]] = own[own >= 0]
+        is_image = [re.search(IMAGE_ENDING, name) is not None for name in names]
+        cells = cells[:_LOOKED_AT]
+        among: dict[str, np.ndarray] = {}
+        for number in np.unique(numbers[self._places[place]]).tolist():
+            if is_image[number]:
+                own = self._index_of(self._places[place] & (numbers == number), key, stems=True).match(cells)
+                if (own >= 0).any():
+                    among[names[number]] = own[own >= 0]
         if len(among) < 2:
-            return within, []
-        masks = [ending for ending, own in among.items() if all(self._is_mask(files, row) for row in own.tolist())]
+            return None, []
+        masks = [ending for ending, own in among.items() if all(map(self._is_mask, own.tolist()))]
         left = [ending for ending in among if ending not in masks]
-        example = os.fsdecode(cells[int(sample[0])].as_py())
         if len(left) != 1:
-            shown = " and ".join(os.fsdecode(files[int(own[0])].as_py()) for own in list(among.values())[:3])
+            example = os.fsdecode(cells[0].as_py())
+            shown = " and ".join(os.fsdecode(self._files[int(own[0])].as_py()) for own in list(among.values())[:3])
             raise DataError(
                 f"expected one file for {example!r} below {self.root}, got {shown}: say which are the images, as in "
                 f"--suffix {next(iter(among))}"
             )
-        kept = within & ~np.isin(numbers, [names.index(ending) for ending in masks])
-        return kept, [
+        note = (
             f"{' and '.join(masks)} files beside the {left[0]} files of the same names look like masks and were not "
-            f"used; --suffix says otherwise"
-        ]
+            "used; --suffix says otherwise"
+        )
+        return np.isin(numbers, [names.index(ending) for ending in masks]), [note]
 
-    def _is_mask(self, files: pyarrow.LargeBinaryArray, row: int) -> bool:
+    def _is_mask(self, row: int) -> bool:
         from graft.images.decoding import decode
 
         try:
-            pixels = decode(read_file(Files(self.root, files).path(row)), at_least=256)
+            pixels = decode(read_file(Files(self.root, self._files).path(row)), at_least=256)
         except (OSError, ImageError):
             return False
         return len(np.unique(pixels.reshape(-1, 3), axis=0)) <= _MASK_COLOURS
@@ -270,35 +292,49 @@ def _numbered(names: pyarrow.LargeBinaryArray) -> pyarrow.LargeBinaryArray:
     return pyarrow.compute.replace_substring_regex(_folded(names), r"(^|/)0*([0-9]+)(\.0)?$", r"\1\2")
 
 
-def _match(
-    cells: pyarrow.LargeBinaryArray, files: pyarrow.LargeBinaryArray, within: np.ndarray, key: Key | None
-) -> np.ndarray:
-    """For each cell the file that shares the longest tail of its path, int64 (N,), _NONE or _SEVERAL."""
-    import pyarrow.compute
+class TailIndex:
+    """Paths of files by their tails: the last part, the last two, and so on; each length is made when it is asked for.
 
-    found = np.full(len(cells), _NONE, np.int64)
-    numbers = np.flatnonzero(within)
-    files = files.take(numbers)
-    if key is not None:
-        cells, files = key(cells), key(files)
-    parts = pyarrow.compute.count_substring(cells, "/").to_numpy(zero_copy_only=False) + 1
-    rows, length = np.arange(len(cells)), 1
-    while len(rows):
-        tails = _tails(files, length).dictionary_encode()
-        codes = tails.indices.to_numpy()
-        many = np.bincount(codes, minlength=len(tails.dictionary))
-        of_code = np.zeros(len(tails.dictionary), np.int64)
-        of_code[codes] = numbers
-        meant = pyarrow.compute.index_in(_tails(cells.take(rows), length), value_set=tails.dictionary)
-        code = meant.fill_null(-1).to_numpy()
-        count = np.where(code >= 0, many[code] if len(many) else 0, 0)
-        found[rows[count == 1]] = of_code[code[count == 1]]
-        # A longer tail that no file has leaves those that share the shorter one.
-        open_ = count > 1
-        found[rows[(count == 0) & (length > 1)]] = _SEVERAL
-        found[rows[open_ & (parts[rows] <= length)]] = _SEVERAL
-        rows, length = rows[open_ & (parts[rows] > length)], length + 1
-    return found
+    `numbers`, int64 (F,), are what the files are called in answers.
+    """
+
+    def __init__(self, files: pyarrow.LargeBinaryArray, numbers: np.ndarray, key: Key | None) -> None:
+        self.files = files if key is None else key(files)
+        self.numbers = numbers
+        self.key = key
+        self._tails: dict[int, tuple[pyarrow.LargeBinaryArray, np.ndarray, np.ndarray]] = {}
+
+    def match(self, cells: pyarrow.LargeBinaryArray) -> np.ndarray:
+        """For each cell the file that shares the longest tail of its path, int64 (N,), _NONE or _SEVERAL."""
+        import pyarrow.compute
+
+        found = np.full(len(cells), _NONE, np.int64)
+        if not len(self.files):
+            return found
+        cells = cells if self.key is None else self.key(cells)
+        parts = pyarrow.compute.count_substring(cells, "/").to_numpy(zero_copy_only=False) + 1
+        rows, length = np.arange(len(cells)), 1
+        while len(rows):
+            tails, many, of_tail = self._of_length(length)
+            code = pyarrow.compute.index_in(_tails(cells.take(rows), length), value_set=tails).fill_null(-1).to_numpy()
+            count = np.where(code >= 0, many[code], 0)
+            found[rows[count == 1]] = of_tail[code[count == 1]]
+            # A longer tail that no file has leaves those that share the shorter one.
+            longer = parts[rows] > length
+            found[rows[(count == 0) & (length > 1)]] = _SEVERAL
+            found[rows[(count > 1) & ~longer]] = _SEVERAL
+            rows, length = rows[(count > 1) & longer], length + 1
+        return found
+
+    def _of_length(self, length: int) -> tuple[pyarrow.LargeBinaryArray, np.ndarray, np.ndarray]:
+        """The distinct tails, the number of files that have each, int64, and one of these, int64."""
+        if length not in self._tails:
+            encoded = _tails(self.files, length).dictionary_encode()
+            codes = encoded.indices.to_numpy()
+            of_tail = np.zeros(len(encoded.dictionary), np.int64)
+            of_tail[codes] = self.numbers
+            self._tails[length] = encoded.dictionary, np.bincount(codes, minlength=len(of_tail)), of_tail
+        return self._tails[length]
 
 
 def _tails(paths: pyarrow.LargeBinaryArray, length: int) -> pyarrow.LargeBinaryArray:
@@ -306,12 +342,6 @@ def _tails(paths: pyarrow.LargeBinaryArray, length: int) -> pyarrow.LargeBinaryA
     import pyarrow.compute
 
     return pyarrow.compute.replace_substring_regex(paths, rf"(?s)^.*/((?:[^/]*/){{{length - 1}}}[^/]*)$", r"\1")
-
-
-def _fill(found: np.ndarray, others: np.ndarray) -> None:
-    """Put what another search found where nothing was found before."""
-    open_ = found == _NONE
-    found[open_] = others[open_]
 
 
 def _lead_to_one_file(
@@ -327,8 +357,8 @@ def _lead_to_one_file(
 
     cell = cells.take(wanted).dictionary_encode().indices.to_numpy().astype(np.int64)
     hit = np.flatnonzero(found >= 0)
-    pairs = np.unique(np.stack([found[hit], cell[hit]]), axis=1)
-    owners = np.bincount(pairs[0], minlength=len(files)) if len(hit) else np.zeros(len(files), np.int64)
+    pairs = np.unique(found[hit] * (cell.max(initial=0) + 1) + cell[hit])
+    owners = np.bincount(pairs // (cell.max(initial=0) + 1), minlength=len(files))
     if there.any():
         owned = pyarrow.compute.index_in(paths.filter(there), value_set=files).drop_null().to_numpy()
         owners[owned] += 1

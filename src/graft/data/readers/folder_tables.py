@@ -22,7 +22,7 @@ from graft.data.readers.finding_files import FileFinder
 from graft.data.readers.table import arrange_table, is_table, starting_from, understood_table
 from graft.data.readers.tree import SPLIT_FOLDERS, split_in_name
 from graft.data.table_options import FOLDER, TableOptions
-from graft.errors import DataError
+from graft.errors import DataError, InputError
 
 if TYPE_CHECKING:
     import pyarrow
@@ -51,14 +51,14 @@ def read_folder_tables(root: Path, group: str | None, options: TableOptions) -> 
     if options.label_from == FOLDER:
         return None
     notes: list[str] = []
-    errors: list[DataError] = []
+    errors: list[InputError] = []
     for places in ([(root, WHOLE)], _split_folders(root)):
         found = []
         for folder, split in places:
             for file in _tables(folder, notes):
                 try:
                     each = _read(file, root, folder, split, group, options)
-                except DataError as error:
+                except InputError as error:
                     notes.append(f"{file.name} was not used: {error}")
                     errors.append(error)
                     continue

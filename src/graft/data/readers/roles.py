@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graft.data.readers.column_names import SPELLINGS, SYNONYMS, named, plain_name
+from graft.data.readers.column_names import SPELLINGS, SYNONYMS, given_column, is_no_column, named, plain_name
 from graft.data.readers.columns import as_text
 from graft.data.readers.finding_files import IMAGE_ENDING, FileFinder
 from graft.data.readers.grid import Grid
 from graft.data.readers.remote import SCHEME
 from graft.data.readers.several_labels import labels_of_one_hot, one_hot_columns, single_labels
 from graft.data.readers.uses import as_splits, can_be_groups, can_be_weights, numbers_in
-from graft.data.table_options import NO_COLUMN, TableOptions
+from graft.data.table_options import TableOptions
 from graft.errors import DataError
 from graft.words import counted
 
@@ -61,6 +61,8 @@ def understand(
             with suppress(DataError):
                 return understand(grid.unnamed, finder, options, group, labelled)
         raise reader.nothing("path", "rename or add it, or name it with --path-column")
+    if grid.unnamed is not None and not _has_known_names(grid) and reader.is_file(grid.names[path]):
+        return understand(grid.unnamed, finder, options, group, labelled)
     columns = {"path": reader.paths(path)}
     used = {"path": reader.shown(path)}
     if not labelled:
@@ -122,25 +124,14 @@ class _Reader:
         return self._texts[column]
 
     def given(self, role: str) -> int | None:
-        """The column that the user named for a role. Raises DataError if there is none of that name."""
+        """The column that the user named for a role. Raises InputError if there is none of that name."""
         name = self.options.column(role)
-        if name is None:
-            return None
-        exact = [number for number, each in enumerate(self.grid.names) if each.strip() == name.strip()]
-        found = exact or named(self.grid.names, [name])
-        if not found and name.isdigit() and 0 < int(name) <= len(self.grid.names):
-            found = [int(name) - 1]
-        if not found:
-            raise DataError(
-                f"expected the column {name!r} of --{role}-column in {self.grid.path.name}, got {self._columns()}: "
-                "name one of these"
-            )
-        return found[0]
+        return None if name is None else given_column(role, name, self.grid.names)
 
     def refused(self, role: str) -> bool:
         """Whether the user said that no column has this role."""
         name = self.options.column(role)
-        return name is not None and name.strip().lower() in ("", NO_COLUMN) and not named(self.grid.names, [name])
+        return name is not None and is_no_column(name, self.grid.names)
 
     def nothing(self, role: str, advice: str) -> DataError:
         wanted = f"{role!r} (or {', '.join(SPELLINGS[role][1:])})"
@@ -177,6 +168,12 @@ class _Reader:
             return rest[0]
         # Paths of which no file is there; what is missing is told later.
         return next((column for column in others if self._looks_like_paths(column)), None)
+
+    def is_file(self, name: str) -> bool:
+        """Whether what stands for the name of the column of paths leads to a file itself."""
+        import pyarrow
+
+        return bool(self.finder.locate(pyarrow.array([name.encode(errors="replace")], pyarrow.large_binary())).there[0])
 
     def _sample(self, column: int) -> pyarrow.LargeBinaryArray:
         """Some of the distinct cells."""

@@ -92,11 +92,11 @@ def _parts(word: str, separator: str) -> list[str]:
 
 
 def one_hot_columns(columns: Sequence[pyarrow.ChunkedArray]) -> list[int]:
-    """Which columns of text, large_string, say only yes and no, and both."""
+    """Which columns of text, large_string, say only yes and no; a class that no row has says only no."""
     found = []
     for number, column in enumerate(columns):
         words = {word.strip().lower() for word in column.unique().to_pylist()}
-        if words <= {*TRUE, *FALSE} and words & {*TRUE} and words & {*FALSE} - {""}:
+        if words <= {*TRUE, *FALSE} and words != {""}:
             found.append(number)
     return found
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from graft.errors import DataError
 
+ENDING = ".xlsx"
+
 
 def read_sheet(path: Path) -> list[list[str]]:
     """The rows of the first sheet that has any, as texts of the same number of cells; whole numbers have no point.
