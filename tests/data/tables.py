@@ -315,6 +315,26 @@ TABLES = [
         {"all": {"cat/a.jpg": "cat", "dog/c.jpg": "dog", "dog/d.jpg": "dog"}},
         options=TableOptions(label_from="folder"),
     ),
+    PublishedTable(
+        "a list of classes beside their folders",
+        ("cat/a.jpg", "dog/c.jpg"),
+        {"classes.json": '{"cat": 0, "dog": 1}', "classes.txt": "cat\ndog\n", "README.txt": "cats and dogs\nof mine\n"},
+        {"all": {"cat/a.jpg": "cat", "dog/c.jpg": "dog"}},
+    ),
+    PublishedTable(
+        "metadata with another column of labels",
+        FOUR,
+        {"metadata.csv": rows("file_name,label,size", "a.jpg,x,cat", "b.jpg,x,dog", "c.jpg,x,cat", "d.jpg,x,dog")},
+        {"all": PETS},
+        options=TableOptions(label_column="size"),
+    ),
+    PublishedTable(
+        "options for a table where there is none",
+        ("cat/a.jpg", "dog/c.jpg"),
+        {},
+        said=r"a table of images with --label-column, got",
+        options=TableOptions(label_column="size"),
+    ),
     # Formats
     PublishedTable(
         "records",

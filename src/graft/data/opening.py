@@ -86,7 +86,7 @@ def _open(path: Path, group: str | None, options: TableOptions) -> Dataset:
     if is_archive(path):
         return read_archive(path)
     if path.is_dir():
-        if is_imagefolder(path):
+        if options == TableOptions() and is_imagefolder(path):
             return read_imagefolder(path, group)
         if _holds_parquet(path):
             return read_parquet(path, group, options)

@@ -432,17 +432,23 @@ def _exist(root: Path, paths: pyarrow.LargeBinaryArray) -> np.ndarray:
     there = np.array(pyarrow.compute.is_in(paths, value_set=pyarrow.concat_arrays(listed)))
     for row in np.flatnonzero(~there & ~exact[of_row]).tolist():
         path = paths[row].as_py()
-        there[row] = bool(path) and os.path.exists(os.path.join(start, path))  # noqa: PTH110, PTH118
+        there[row] = bool(path) and _is_there(os.path.join(start, path))  # noqa: PTH118
     return there
 
 
+def _is_there(path: bytes) -> bool:
+    # The name of a class may be that of its folder, which is no image.
+    return os.path.exists(path) and not os.path.isdir(path)  # noqa: PTH110, PTH112
+
+
 def _list(folder: bytes) -> tuple[list[bytes], bool]:
-    """The names in a folder, and whether a file that is not among them certainly does not exist.
+    """The names of files in a folder, and whether a file that is not among them certainly does not exist.
 
     It may exist if the folder cannot be listed, or if its disk ignores the case of names.
     """
     try:
-        names = os.listdir(folder)  # noqa: PTH208
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if not entry.is_dir()]
     except (FileNotFoundError, NotADirectoryError):
         return [], True
     except (OSError, ValueError):

@@ -19,6 +19,7 @@ import numpy as np
 from graft.data.dataset import TRAIN, WHOLE, Dataset
 from graft.data.readers.columns import first_three, join_tables
 from graft.data.readers.finding_files import FileFinder
+from graft.data.readers.grid import ENDINGS, LIST_ENDINGS
 from graft.data.readers.table import arrange_table, is_table, starting_from, understood_table
 from graft.data.readers.tree import SPLIT_FOLDERS, split_in_name
 from graft.data.table_options import FOLDER, TableOptions
@@ -27,6 +28,7 @@ from graft.errors import DataError, InputError
 if TYPE_CHECKING:
     import pyarrow
 
+_ENDINGS = {*ENDINGS, *LIST_ENDINGS}
 # Tables that are forms for what is to be handed in, or made by programs that were asked about the images.
 _ANSWERS = r"(?i)submi|predict|results?\b|split\.csv$|audit"
 
@@ -72,18 +74,22 @@ def read_folder_tables(root: Path, group: str | None, options: TableOptions) -> 
 
 
 def _tables(folder: Path, notes: list[str]) -> Iterator[Path]:
-    for file in sorted(folder.iterdir()):
-        if file.name.startswith(".") or not file.is_file():
-            continue
-        if re.search(_ANSWERS, file.name) and file.suffix.lower() in (".csv", ".tsv", ".jsonl", ".json", ".parquet"):
+    # By their endings first: there may be a million images beside.
+    with os.scandir(folder) as entries:
+        names = sorted(
+            entry.name for entry in entries if Path(entry.name).suffix.lower() in _ENDINGS and entry.is_file()
+        )
+    for file in (folder / name for name in names if not name.startswith(".")):
+        if re.search(_ANSWERS, file.name) and file.suffix.lower() in ENDINGS:
             notes.append(f"{file.name} was not used, since its name says that it is made from the images")
         elif file.suffix.lower() != ".parquet" and is_table(file):
             yield file
 
 
 def _split_folders(root: Path) -> list[tuple[Path, str]]:
-    children = sorted(child for child in root.iterdir() if child.is_dir())
-    return [(child, SPLIT_FOLDERS[child.name.lower()]) for child in children if child.name.lower() in SPLIT_FOLDERS]
+    with os.scandir(root) as entries:
+        names = sorted(entry.name for entry in entries if entry.name.lower() in SPLIT_FOLDERS and entry.is_dir())
+    return [(root / name, SPLIT_FOLDERS[name.lower()]) for name in names]
 
 
 def _class_folders(root: Path) -> set[str]:

@@ -10,12 +10,20 @@ from typing import Any
 from graft.errors import DataError
 
 Record = dict[str, Any]
+# JSON has to be in memory as a whole, and takes several times its bytes there.
+_MOST_BYTES = 2**28
 # Where a list of records may lie in an object, and what an entry of COCO's may be called.
 _LISTS = ("data", "images", "annotations", "samples", "records", "items", "rows")
 
 
 def read_records(path: Path) -> list[Record]:
     """A record for each image, of texts, numbers in their spelling, and lists of them. Raises DataError for others."""
+    size = path.stat().st_size
+    if size > _MOST_BYTES:
+        raise DataError(
+            f"expected at most {_MOST_BYTES:,} bytes of JSON in {path.name}, got {size:,}: write a record in each line, "
+            "as JSON lines"
+        )
     try:
         # Numbers keep their spelling.
         value = json.loads(path.read_text(encoding="utf-8-sig"), parse_int=str, parse_float=str)
