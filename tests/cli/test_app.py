@@ -2,12 +2,16 @@
 
 import re
 import sys
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 import graft.cli.models
 from graft.cli.app import app, main
+from graft.data.table_options import TableOptions, option_name
 
 CLI = Path(graft.cli.models.__file__).parent
 
@@ -115,11 +119,7 @@ def test_all_that_is_printed_goes_one_way() -> None:
 
 @pytest.mark.parametrize("command", ["train", "audit", "advise", "compare", "evaluate"])
 def test_commands_that_take_data_take_what_may_be_said_of_a_table(command: str) -> None:
-    from dataclasses import fields
-
-    from graft.cli.app import app
-    from graft.data.table_options import TableOptions, option_name
-
-    found = typer.main.get_command(app).commands[command]
+    found: Any = typer.main.get_command(app)
+    found = found.commands[command]
     options = {option for parameter in found.params for option in parameter.opts}
     assert options >= {option_name(each.name) for each in fields(TableOptions)}

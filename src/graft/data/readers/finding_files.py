@@ -42,6 +42,8 @@ _WORTH_LISTING = 100
 # Pairs of files that are looked at to tell masks from images, and the most colours that a mask has.
 _LOOKED_AT, _MASK_COLOURS = 6, 16
 _NONE, _SEVERAL = -1, -2
+# A number as a name, with the zeros before and the point after it that are no part of it.
+_NUMBER = r"(^|/)0*([0-9]+)(\.0)?$"
 _PERCENT = re.compile(rb"%([0-9A-Fa-f]{2})")
 
 
@@ -115,11 +117,15 @@ class FileFinder:
 
     def _search(self, cells: pyarrow.LargeBinaryArray) -> tuple[pyarrow.LargeBinaryArray, np.ndarray, list[str]]:
         """Files, and for each cell the number of its file among them, int64 (N,), _NONE or _SEVERAL."""
+        import pyarrow.compute
+
         files, cells = self._files, _cleaned(cells)
         found = np.full(len(cells), _NONE, np.int64)
         notes: list[str] = []
+        # The files of images have endings; cells without any mean none of them by their whole name.
+        ended = pyarrow.compute.any(pyarrow.compute.match_substring(cells, ".")).as_py()
         for place in range(len(self._places)):
-            for key in (None, _folded):
+            for key in (None, _folded) if ended else ():
                 open_ = np.flatnonzero(found == _NONE)
                 if len(open_):
                     found[open_] = self._index(place, key).match(cells.take(open_))
@@ -176,7 +182,8 @@ class FileFinder:
             return found, []
         notes: list[str] = []
         wanted = cells.take(rows)
-        for key in (None, _folded, _numbered):
+        numbers = pyarrow.compute.all(pyarrow.compute.match_substring_regex(wanted, _NUMBER)).as_py()
+        for key in (None, _numbered) if numbers else (None, _folded, _numbered):
             found[rows] = self._index(place, key, stems=True).match(wanted)
             if (found[rows] == _SEVERAL).any():
                 masks, notes = self._mask_endings(wanted.filter(found[rows] == _SEVERAL), place, key)
@@ -289,7 +296,7 @@ def _numbered(names: pyarrow.LargeBinaryArray) -> pyarrow.LargeBinaryArray:
     """Names that are numbers without leading zeros and without the point that a spreadsheet gives them."""
     import pyarrow.compute
 
-    return pyarrow.compute.replace_substring_regex(_folded(names), r"(^|/)0*([0-9]+)(\.0)?$", r"\1\2")
+    return pyarrow.compute.replace_substring_regex(names, _NUMBER, r"\1\2")
 
 
 class TailIndex:

@@ -21,8 +21,8 @@ def read_records(path: Path) -> list[Record]:
     size = path.stat().st_size
     if size > _MOST_BYTES:
         raise DataError(
-            f"expected at most {_MOST_BYTES:,} bytes of JSON in {path.name}, got {size:,}: write a record in each line, "
-            "as JSON lines"
+            f"expected at most {_MOST_BYTES:,} bytes of JSON in {path.name}, got {size:,}: write a record in each "
+            "line, as JSON lines"
         )
     try:
         # Numbers keep their spelling.
