@@ -45,6 +45,7 @@ PUBLIC = [
     "Recipe",
     "Reporter",
     "Run",
+    "TableOptions",
     "WeightsError",
     "account",
     "advise",

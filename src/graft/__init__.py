@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from graft.audit.auditing import Audit
     from graft.audit.findings import Finding
     from graft.data.dataset import Dataset
+    from graft.data.table_options import TableOptions
     from graft.errors import CutError, DataError, FetchError, GraftError, ImageError, InputError, WeightsError
     from graft.models.catalog import list_models
     from graft.models.network import Network
@@ -63,6 +64,7 @@ _HOMES = {
     "Recipe": "graft.training.recipe",
     "Reporter": "graft.progress",
     "Run": "graft.workflows.run",
+    "TableOptions": "graft.data.table_options",
     "WeightsError": "graft.errors",
     "account": "graft.accounting.counting",
     "advise": "graft.workflows.advise",
@@ -100,6 +102,7 @@ __all__ = [
     "Recipe",
     "Reporter",
     "Run",
+    "TableOptions",
     "WeightsError",
     "__version__",
     "account",

@@ -2,12 +2,16 @@
 
 import re
 import sys
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 import graft.cli.models
 from graft.cli.app import app, main
+from graft.data.table_options import TableOptions, option_name
 
 CLI = Path(graft.cli.models.__file__).parent
 
@@ -111,3 +115,11 @@ def test_all_that_is_printed_goes_one_way() -> None:
         if path.name not in ("output.py", "app.py"):
             used = re.findall(r"(?<!_)\b(?:print|echo|Console|sys\.stdout\.write)\(", path.read_text(encoding="utf-8"))
             assert not used, f"{path.name} prints without `cli.output`"
+
+
+@pytest.mark.parametrize("command", ["train", "audit", "advise", "compare", "evaluate"])
+def test_commands_that_take_data_take_what_may_be_said_of_a_table(command: str) -> None:
+    found: Any = typer.main.get_command(app)
+    found = found.commands[command]
+    options = {option for parameter in found.params for option in parameter.opts}
+    assert options >= {option_name(each.name) for each in fields(TableOptions)}

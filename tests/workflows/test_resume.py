@@ -192,3 +192,20 @@ def test_a_run_without_a_model_yet_says_how_to_go_on(interrupted: Path, letters:
     for use in (lambda: graft.load(interrupted), lambda: graft.evaluate(interrupted, letters, quiet=True)):
         with pytest.raises(InputError, match=r"interrupted before its model was saved: `graft train --resume .*run`"):
             use()
+
+
+def test_what_was_said_of_a_table_is_kept_and_nothing_else_is_taken(
+    letters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [f"{file.parent.name}/{file.stem},{file.parent.name},x" for file in sorted(letters.rglob("*.png"))]
+    table = tmp_path / "letters.csv"
+    table.write_text("\n".join(["what,letter,kind", *lines, ""]))
+    said = graft.TableOptions(path_column="what", label_column="letter", image_dir="letters", suffix="png")
+    monkeypatch.chdir(tmp_path)
+    stop_before_training(monkeypatch, table, level="head", out=tmp_path / "run", table=said, quiet=True)
+    kept = read_arguments(tmp_path / "run").table
+    assert kept == graft.TableOptions("what", "letter", image_dir=str(letters), suffix=".png")
+    monkeypatch.chdir("/")
+    with pytest.raises(InputError, match="label_column was 'letter'"):
+        train(tmp_path / "run", resume=True, table=graft.TableOptions(label_column="kind"), quiet=True)
+    assert len(train(tmp_path / "run", resume=True, quiet=True).classes) == 3

@@ -12,14 +12,22 @@ from graft.cli.output import (
     AuditOption,
     Debug,
     EngineOption,
+    GroupColumnOption,
     GroupOption,
+    ImageDirOption,
     ImageSizeOption,
     Json,
+    LabelColumnOption,
+    LabelFromOption,
+    PathColumnOption,
     PrecisionOption,
     Quiet,
     ResizeOption,
     Seed,
+    SplitColumnOption,
     SplitFileOption,
+    SuffixOption,
+    WeightColumnOption,
     print_json,
     say,
     show,
@@ -46,6 +54,14 @@ def advise(
     plot: Annotated[Path | None, typer.Option(help="Write a PNG chart of shift, probe and race.")] = None,
     group: GroupOption = None,
     split_file: SplitFileOption = None,
+    path_column: PathColumnOption = None,
+    label_column: LabelColumnOption = None,
+    split_column: SplitColumnOption = None,
+    group_column: GroupColumnOption = None,
+    weight_column: WeightColumnOption = None,
+    image_dir: ImageDirOption = None,
+    suffix: SuffixOption = None,
+    label_from: LabelFromOption = None,
     audit: AuditOption = True,
     seed: Seed = 0,
     json: Json = False,
@@ -53,6 +69,7 @@ def advise(
     debug: Debug = False,
 ) -> None:
     """Measure how well a base suits the images, and recommend how much of it to keep; nothing is trained to the end."""
+    from graft.data.table_options import TableOptions
     from graft.progress import reporting
     from graft.transfer.chart import draw_advice
     from graft.workflows.advise import advise_bases
@@ -61,9 +78,12 @@ def advise(
 
     if plot is not None:
         check_png(plot, Path(data), "--plot")
+    table = TableOptions(
+        path_column, label_column, split_column, group_column, weight_column, image_dir, suffix, label_from
+    )
     with reporting(quiet=quiet) as reporter:
         found = advise_bases(
-            DataOptions(data, group, split_file),
+            DataOptions(data, group, split_file, table),
             [
                 BaseOptions(name.strip(), arch, image_size=image_size, resize_mode=resize)  # type: ignore[arg-type]
                 for name in base.split(",")

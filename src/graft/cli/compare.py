@@ -13,14 +13,22 @@ from graft.cli.output import (
     BaseOption,
     Debug,
     EngineOption,
+    GroupColumnOption,
     GroupOption,
+    ImageDirOption,
     ImageSizeOption,
     Json,
+    LabelColumnOption,
+    LabelFromOption,
+    PathColumnOption,
     PrecisionOption,
     Quiet,
     ResizeOption,
     Seed,
+    SplitColumnOption,
     SplitFileOption,
+    SuffixOption,
+    WeightColumnOption,
     print_json,
     say,
     show,
@@ -57,6 +65,14 @@ def compare(
     plot: Annotated[Path | None, typer.Option(help="Write a PNG chart of the curves.")] = None,
     group: GroupOption = None,
     split_file: SplitFileOption = None,
+    path_column: PathColumnOption = None,
+    label_column: LabelColumnOption = None,
+    split_column: SplitColumnOption = None,
+    group_column: GroupColumnOption = None,
+    weight_column: WeightColumnOption = None,
+    image_dir: ImageDirOption = None,
+    suffix: SuffixOption = None,
+    label_from: LabelFromOption = None,
     audit: AuditOption = True,
     seed: Seed = 0,
     json: Json = False,
@@ -64,6 +80,7 @@ def compare(
     debug: Debug = False,
 ) -> None:
     """Train several levels on the same images with the same seeds and epochs, and compare their curves and cost."""
+    from graft.data.table_options import TableOptions
     from graft.progress import reporting
     from graft.training.recipe import Recipe
     from graft.workflows.compare import compare as run_comparison
@@ -73,9 +90,12 @@ def compare(
 
     if plot is not None:
         check_png(plot, Path(data), "--plot")
+    table = TableOptions(
+        path_column, label_column, split_column, group_column, weight_column, image_dir, suffix, label_from
+    )
     with reporting(quiet=quiet) as reporter:
         found = run_comparison(
-            DataOptions(data, group, split_file),
+            DataOptions(data, group, split_file, table),
             BaseOptions(base, arch, image_size=image_size, resize_mode=resize),  # type: ignore[arg-type]  # refused there
             levels,
             seeds,

@@ -11,10 +11,18 @@ from graft.cli.output import (
     ClassMapOption,
     Debug,
     EngineOption,
+    GroupColumnOption,
+    ImageDirOption,
     Json,
+    LabelColumnOption,
+    LabelFromOption,
+    PathColumnOption,
     PrecisionOption,
     Quiet,
     Seed,
+    SplitColumnOption,
+    SuffixOption,
+    WeightColumnOption,
     print_json,
     say,
     summarise_skipped,
@@ -35,6 +43,14 @@ def evaluate(
     precision: PrecisionOption = "auto",
     classes: ClassesOption = None,
     class_map: ClassMapOption = None,
+    path_column: PathColumnOption = None,
+    label_column: LabelColumnOption = None,
+    split_column: SplitColumnOption = None,
+    group_column: GroupColumnOption = None,
+    weight_column: WeightColumnOption = None,
+    image_dir: ImageDirOption = None,
+    suffix: SuffixOption = None,
+    label_from: LabelFromOption = None,
     seed: Seed = 0,
     json: Json = False,
     quiet: Quiet = False,
@@ -42,13 +58,18 @@ def evaluate(
 ) -> None:
     """Measure a classifier on labelled images."""
     from graft.data.dataset import WHOLE
+    from graft.data.table_options import TableOptions
     from graft.progress import reporting
     from graft.workflows.evaluate import evaluate as run_evaluation
+    from graft.workflows.prepare import DataOptions
 
+    table = TableOptions(
+        path_column, label_column, split_column, group_column, weight_column, image_dir, suffix, label_from
+    )
     with reporting(quiet=quiet) as reporter:
         found = run_evaluation(
             run,
-            data,
+            DataOptions(data, table=table),
             split=split,
             engine=engine,
             precision=precision,

@@ -15,14 +15,22 @@ from graft.cli.output import (
     ClassMapOption,
     Debug,
     EngineOption,
+    GroupColumnOption,
     GroupOption,
+    ImageDirOption,
     ImageSizeOption,
     Json,
+    LabelColumnOption,
+    LabelFromOption,
+    PathColumnOption,
     PrecisionOption,
     Quiet,
     ResizeOption,
     Seed,
+    SplitColumnOption,
     SplitFileOption,
+    SuffixOption,
+    WeightColumnOption,
     print_json,
     say,
     summarise_skipped,
@@ -40,8 +48,8 @@ def train(
     data: Annotated[
         str,
         typer.Argument(
-            help="A folder per class, an archive of them, a manifest (CSV, TSV, JSON lines, Parquet), Parquet with "
-            "images, WebDataset shards, IDX files or hf:OWNER/NAME."
+            help="A folder per class, an archive of them, a table of paths and labels (CSV, TSV, TXT, JSON, XLSX, "
+            "Parquet) or a folder with one, Parquet with images, WebDataset shards, IDX, NPZ or hf:OWNER/NAME."
         ),
     ],
     base: BaseOption = DEFAULT_BASE,
@@ -101,6 +109,14 @@ def train(
     cutmix: Annotated[float, _in_recipe("Alpha of CutMix, which swaps patches of pairs; usually 1, 0 is off.")] = 0.0,
     group: GroupOption = None,
     split_file: SplitFileOption = None,
+    path_column: PathColumnOption = None,
+    label_column: LabelColumnOption = None,
+    split_column: SplitColumnOption = None,
+    group_column: GroupColumnOption = None,
+    weight_column: WeightColumnOption = None,
+    image_dir: ImageDirOption = None,
+    suffix: SuffixOption = None,
+    label_from: LabelFromOption = None,
     audit: AuditOption = True,
     refit: Annotated[
         bool,
@@ -114,6 +130,7 @@ def train(
     debug: Debug = False,
 ) -> None:
     """Turn labelled images into a classifier in a run folder."""
+    from graft.data.table_options import TableOptions
     from graft.progress import reporting
     from graft.training.recipe import Recipe
     from graft.workflows.run import near
@@ -144,6 +161,9 @@ def train(
         cutmix=cutmix,
         find_learning_rate=find_learning_rate,
     )
+    table = TableOptions(
+        path_column, label_column, split_column, group_column, weight_column, image_dir, suffix, label_from
+    )
     with reporting(quiet=quiet) as reporter:
         run = run_training(
             data,
@@ -162,6 +182,7 @@ def train(
             class_map=class_map,
             group=group,
             split_file=split_file,
+            table=table,
             audit=audit,
             refit=refit,
             seed=seed,

@@ -1,41 +1,55 @@
 """Opening labelled images of any kind: DATA is one argument, recognised by what it is."""
 
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 from graft.data.class_naming import with_usual_names
 from graft.data.dataset import Dataset
 from graft.data.grouping import by_path, straddling
 from graft.data.readers.archive import is_archive, read_archive
+from graft.data.readers.arrays import ENDING as ARRAYS
+from graft.data.readers.arrays import read_arrays
 from graft.data.readers.columns import first_three
+from graft.data.readers.file_labels import read_named_files
 from graft.data.readers.folder import read_folder
+from graft.data.readers.folder_tables import read_folder_tables
 from graft.data.readers.hub_dataset import PREFIX, read_hub_dataset
 from graft.data.readers.idx import is_idx, read_idx
 from graft.data.readers.imagefolder import is_imagefolder, read_imagefolder
 from graft.data.readers.parquet import read_parquet
 from graft.data.readers.split_names import SPLIT_FOLDERS
-from graft.data.readers.table import ENDINGS, read_table
+from graft.data.readers.spreadsheet import ENDING as SHEETS
+from graft.data.readers.table import is_table, read_table
 from graft.data.readers.tar_shards import is_tar_shards, read_tar_shards
 from graft.data.split_file import split_as
-from graft.errors import DataError
+from graft.data.table_options import TableOptions, checked_table, option_name
+from graft.errors import DataError, InputError
 from graft.names import plain, readable
 from graft.words import counted
 
 
-def open_dataset(path: str | Path, group: str | None = None, split: str | Path | None = None) -> Dataset:
+def open_dataset(
+    path: str | Path,
+    group: str | None = None,
+    split: str | Path | None = None,
+    table: TableOptions | None = None,
+) -> Dataset:
     """The images and labels at `path`, in their splits, or in one called `all` if there are none.
 
     `path` is a folder per class (under `train/ val/ test/` or not), an archive of such folders, a manifest (CSV, TSV,
-    JSON lines, Parquet), images with a `metadata.csv` beside them, Parquet with embedded images, WebDataset shards, IDX
-    files, or `hf:owner/dataset`. Nothing is decoded, and nothing is written beside it.
+    lists, JSON, spreadsheets, Parquet), images with such a table beside them, Parquet with embedded images, WebDataset
+    shards, IDX files, arrays (`.npz`), or `hf:owner/dataset`. Nothing is written beside it, and nothing decoded but a
+    few images of which one of two must be a mask.
 
-    `group` says which images belong together: the name of a column of the table, or a rule about paths as in
-    `grouping.by_path`. `split` is a file, written with every run, that says which image is in which split. Raises
-    DataError for anything else, InputError for a group that matches nothing.
+    `table` says what the columns of a manifest, or names of files, do not say themselves. `group` says which images
+    belong together: the name of a column of the table, or a rule about paths as in `grouping.by_path`. `split` is a
+    file, written with every run, that says which image is in which split. Raises
+    DataError for anything else, InputError for a group that matches nothing or an option that is wrong in itself.
     """
+    options = TableOptions() if table is None else checked_table(table)
     if str(path).startswith(PREFIX):
-        return _finish(read_hub_dataset(str(path), group), group, split)
+        return _finish(read_hub_dataset(str(path), group, options), group, split)
     path = Path(path)
     # `~nobody` has no home and may well be a folder of that name.
     with suppress(RuntimeError):
@@ -46,7 +60,8 @@ def open_dataset(path: str | Path, group: str | None = None, split: str | Path |
                 f"expected a folder or file of images, got {str(path)!r}, which does not exist: check the path"
             )
         # The paths in a table that is a link start from the link.
-        return _finish(_open(path.resolve() if path.is_dir() else path.absolute(), group), group, split)
+        place = path.resolve() if path.is_dir() else path.absolute()
+        return _finish(_open(place, group, options), group, split)
     except OSError as error:
         raise DataError(
             f"expected images that can be read, got {str(path)!r} ({error.strerror or error}): check the path and "
@@ -54,7 +69,17 @@ def open_dataset(path: str | Path, group: str | None = None, split: str | Path |
         ) from None
 
 
-def _open(path: Path, group: str | None) -> Dataset:
+def _open(path: Path, group: str | None, options: TableOptions) -> Dataset:
+    if options.pattern is not None and not is_table(path):
+        return read_named_files(path, options.pattern)
+    # Both are zip files, of which neither holds images in files.
+    if path.suffix.lower() == ARRAYS and path.is_file():
+        _refuse_columns(options, path)
+        return read_arrays(path)
+    if path.suffix.lower() == SHEETS and path.is_file():
+        return read_table(path, group, options)
+    if is_idx(path) or is_tar_shards(path) or is_archive(path):
+        _refuse_columns(options, path)
     if is_idx(path):
         return read_idx(path)
     if is_tar_shards(path):
@@ -62,18 +87,34 @@ def _open(path: Path, group: str | None) -> Dataset:
     if is_archive(path):
         return read_archive(path, keep_folds=group is None)
     if path.is_dir():
-        if is_imagefolder(path):
+        if options == TableOptions() and is_imagefolder(path):
             return read_imagefolder(path, group)
-        return read_parquet(path, group) if _holds_parquet(path) else read_folder(path, group is None)
+        if _holds_parquet(path):
+            return read_parquet(path, group, options)
+        dataset = read_folder_tables(path, group, options)
+        if dataset is None:
+            _refuse_columns(options, path)
+        return dataset or read_folder(path, group is None)
     if path.suffix.lower() == ".parquet":
-        return read_parquet(path, group)
-    if path.suffix.lower() in ENDINGS:
-        return read_table(path, group)
+        return read_parquet(path, group, options)
+    if is_table(path):
+        return read_table(path, group, options)
     raise DataError(
         "expected a folder per class, a zip or tar of one, WebDataset shards (.tar), a table of paths and labels "
-        "(.csv, .tsv, .jsonl, .parquet), Parquet with embedded images, IDX files or hf:owner/dataset, got the file "
+        "(.csv, .tsv, .txt, .json, .jsonl, .xlsx, .parquet), Parquet with embedded images, arrays (.npz), IDX files or "
+        "hf:owner/dataset, got the file "
         f"{str(path)!r}: give the folder or the table that names the images"
     )
+
+
+def _refuse_columns(options: TableOptions, path: Path) -> None:
+    """Raise InputError for options about a table, where there is none."""
+    given = [option_name(each.name) for each in fields(options) if getattr(options, each.name) is not None]
+    if given and options != TableOptions(label_from=options.label_from):
+        raise InputError(
+            f"expected a table of images with {' and '.join(given)}, got {path}, which is read without one: leave "
+            f"{'it' if len(given) == 1 else 'them'} out, or give the table"
+        )
 
 
 def _holds_parquet(folder: Path) -> bool:

@@ -15,7 +15,7 @@ from graft.data.readers.hub_dataset import PREFIX
 from graft.data.readers.idx import is_idx, pixel_files, read_pixels
 from graft.data.readers.parquet import read_embedded_images
 from graft.data.readers.remote import Addresses, is_address
-from graft.data.readers.table import ENDINGS, read_paths
+from graft.data.readers.table import is_table, read_paths
 from graft.data.readers.tar_shards import is_tar_shards, read_tar_shards
 from graft.errors import DataError
 
@@ -58,7 +58,7 @@ def _open(path: Path) -> Images:
         return _all_of(read_members(path))
     if path.suffix.lower() == ".parquet":
         return _all_of(read_embedded_images(path) or read_paths(path))
-    return _all_of(read_paths(path) if path.suffix.lower() in ENDINGS else Files.of([path]))
+    return _all_of(read_paths(path) if is_table(path) else Files.of([path]))
 
 
 def one_image(place: str | Path) -> Images:

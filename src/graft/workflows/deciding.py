@@ -10,6 +10,7 @@ from graft.data.content import stamps_digest
 from graft.data.dataset import TRAIN, VAL, Dataset
 from graft.data.split_file import write_split
 from graft.data.splitting import with_validation
+from graft.data.table_options import checked_table
 from graft.errors import DataError, InputError, WeightsError
 from graft.features.cache import section_digest
 from graft.features.engine import Choice, choose
@@ -84,6 +85,7 @@ def checked(arguments: Arguments) -> Arguments:
         threads=None if arguments.threads is None else choice.threads,
         seed=check_seed(arguments.seed),
         recipe=check_recipe(arguments.recipe),
+        table=checked_table(arguments.table),
         **own,
     )
 
@@ -103,7 +105,7 @@ def decide(
     """
     seed, recipe = arguments.seed, arguments.recipe
     prepared = prepare(
-        DataOptions(arguments.data, arguments.group, arguments.split_file),
+        DataOptions(arguments.data, arguments.group, arguments.split_file, arguments.table),
         BaseOptions(arguments.base, arguments.arch, arguments.classes_file, arguments.image_size, arguments.resize),
         choice_of(arguments),
         audit=arguments.audit,

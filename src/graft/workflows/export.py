@@ -151,7 +151,7 @@ def _to_check_on(folder: Path, check: str | Path | None, file: Path) -> tuple[st
         )
     arguments = read_arguments(folder)
     try:
-        dataset = open_images(DataOptions(arguments.data, arguments.group, folder / SPLIT_FILE))
+        dataset = open_images(DataOptions(arguments.data, arguments.group, folder / SPLIT_FILE, arguments.table))
     except (DataError, InputError) as error:
         raise DataError(
             f"expected the images of the run to check the export on, got none ({error}): give some with --check"

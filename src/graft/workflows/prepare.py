@@ -1,6 +1,6 @@
 """The one prologue: from what a user names to a dataset and a base that are ready to be worked on."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from graft.audit.auditing import look_over
@@ -9,6 +9,7 @@ from graft.audit.looking import Looks
 from graft.data.dataset import Dataset
 from graft.data.opening import open_dataset
 from graft.data.splitting import with_validation
+from graft.data.table_options import TableOptions, checked_table
 from graft.data.understood import understood
 from graft.errors import FetchError
 from graft.features.engine import Choice, Precision
@@ -29,12 +30,14 @@ class DataOptions:
 
     `path` is any source that `graft.data.opening` knows. `group` says which images belong together, so that no split
     divides them: `folder`, a column of the manifest, or a regular expression on paths. `split_file` says which image
-    is in which split, as `split.csv` of a run does.
+    is in which split, as `split.csv` of a run does. `table` says what the columns of a table, or the names of files, do
+    not say themselves.
     """
 
     path: str | Path
     group: str | None = None
     split_file: str | Path | None = None
+    table: TableOptions = field(default_factory=TableOptions)
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ def prepare(
 def open_images(options: DataOptions) -> Dataset:
     """The labelled images alone, for what needs no base and no look at them. Raises DataError, InputError."""
     options = checked_data(options)
-    return open_dataset(options.path, options.group, options.split_file)
+    return open_dataset(options.path, options.group, options.split_file, options.table)
 
 
 def checked_data(options: DataOptions) -> DataOptions:
@@ -134,6 +137,7 @@ def checked_data(options: DataOptions) -> DataOptions:
         path(options.path, "the images"),
         None if options.group is None else text(options.group, "--group"),
         None if options.split_file is None else path(options.split_file, "--split-file"),
+        checked_table(options.table),
     )
 
 

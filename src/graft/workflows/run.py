@@ -19,6 +19,7 @@ import yaml
 
 from graft.data.dataset import TEST, VAL, Dataset
 from graft.data.readers.folder import folders_of
+from graft.data.table_options import TableOptions
 from graft.errors import GraftError, InputError
 from graft.files import remove, unfinished_below, write_aside
 from graft.given import path as checked_path
@@ -35,7 +36,7 @@ RESULT_FILE = "result.json"
 SPLIT_FILE = "split.csv"
 LOCK_FILE = ".lock"
 # Those among the arguments, which are written as `graft.names` says.
-PATHS = ("data", "base", "classes_file", "class_map", "split_file")
+PATHS = ("data", "base", "classes_file", "class_map", "split_file", "image_dir")
 # Where the command line calls an argument otherwise.
 OPTIONS = {"learning_rate": "lr", "find_learning_rate": "find-lr", "classes_file": "classes", "time_limit": "time"}
 
@@ -149,18 +150,22 @@ class Arguments:
     seed: int = 0
     time_limit: float | None = None
     recipe: Recipe = field(default_factory=Recipe)
+    table: TableOptions = field(default_factory=TableOptions)
 
     def to_dict(self) -> dict[str, Any]:
         values = asdict(self)
-        recipe = values.pop("recipe")
-        return {**values, **recipe}
+        recipe, table = values.pop("recipe"), values.pop("table")
+        return {**values, **table, **recipe}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Arguments":
         """Raises TypeError for entries that are missing or unknown."""
-        own = {each.name for each in fields(Recipe)}
-        recipe = Recipe(**{name: value for name, value in values.items() if name in own})
-        return cls(**{name: value for name, value in values.items() if name not in own}, recipe=recipe)
+        parts: dict[str, Any] = {}
+        for part, kind in (("recipe", Recipe), ("table", TableOptions)):
+            own = {each.name for each in fields(kind)}
+            parts[part] = kind(**{name: value for name, value in values.items() if name in own})
+            values = {name: value for name, value in values.items() if name not in own}
+        return cls(**values, **parts)
 
 
 def absolute(named: str | Path, option: str) -> str:
@@ -170,6 +175,12 @@ def absolute(named: str | Path, option: str) -> str:
     """
     path = Path(checked_path(named, option)).expanduser()
     return str(path.absolute()) if path.exists() else str(named)
+
+
+def absolute_table(options: TableOptions) -> TableOptions:
+    """The same with a folder of images that exists from the root on."""
+    given = options.image_dir
+    return options if given is None else replace(options, image_dir=absolute(given, "--image-dir"))
 
 
 def short(named: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from graft.audit.findings import Finding
 from graft.data.dataset import TEST, TRAIN, VAL, Dataset, counts
 from graft.data.split_file import write_split
+from graft.data.table_options import TableOptions, checked_table
 from graft.errors import DataError, GraftError, InputError, Interrupted
 from graft.evaluation.report import html_report
 from graft.features.determinism import repeatable
@@ -37,6 +38,7 @@ from graft.workflows.run import (
     Arguments,
     Run,
     absolute,
+    absolute_table,
     begun,
     claim,
     clear_away,
@@ -72,6 +74,7 @@ def train(
     class_map: str | Path | None = None,
     group: str | None = None,
     split_file: str | Path | None = None,
+    table: TableOptions | None = None,
     audit: bool = True,
     refit: bool = True,
     seed: int = 0,
@@ -110,6 +113,8 @@ def train(
         class_map: For `as-is`, a JSON object from the classes of `data` to those of the base.
         group: What no split may divide: a manifest's column, `folder`, or a regular expression on paths.
         split_file: A `split.csv` that says which image is in which split.
+        table: Which columns of a table say what, where its images are, or how the names of files tell their labels,
+            `graft.TableOptions`. By default that is found out, and asked for where it cannot be.
         audit: Whether every image is looked at first: what is wrong is named, copies stay on one side of a split.
         refit: Whether the classifier is trained on all images in the end, where the data have no val of their own: a
             part is set aside and measured on first, and the figures are those. Not for more than 5,000 images.
@@ -159,6 +164,7 @@ def train(
         seed=seed,
         time_limit=None if time_limit is None else seconds(time_limit, "--time"),
         recipe=recipe,
+        table=absolute_table(checked_table(table or TableOptions())),
     )
     sheet = None if contact_sheet is None else Path(path(contact_sheet, "--contact-sheet")).expanduser()
     if sheet is not None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,37 +18,6 @@ from graft.words import counted
 
 if TYPE_CHECKING:
     import pyarrow
-
-# The names that a column may have, by its role; if several are present, the first counts.
-SPELLINGS = {
-    "path": ("path", "image", "file_name", "filepath", "filename", "file"),
-    "label": ("label", "class", "category", "target"),
-    "split": ("split",),
-    "group": ("group",),
-    "weight": ("weight",),
-}
-
-
-def find_columns(names: Sequence[str], group: str | None = None) -> dict[str, int]:
-    """The number of the column for each of `path`, `label`, `split`, `group` and `weight` that `names` contains.
-
-    Case and surrounding spaces do not matter. `group` names the column of groups if it is called otherwise.
-    """
-    plain = [name.strip().lower() for name in names]
-    wanted = SPELLINGS | ({} if group is None else {"group": (group.strip().lower(),)})
-    places = {role: [plain.index(name) for name in spellings if name in plain] for role, spellings in wanted.items()}
-    return {role: found[0] for role, found in places.items() if found}
-
-
-def require_columns(
-    found: Mapping[str, int], file: Path, names: Sequence[str], roles: Sequence[str] = ("path", "label")
-) -> None:
-    """Raise DataError unless the columns with these roles are among those found."""
-    missing = [role for role in roles if role not in found]
-    if missing:
-        wanted = " and ".join(f"{role!r} (or {', '.join(SPELLINGS[role][1:])})" for role in missing)
-        shown = ", ".join(repr(name) for name in names[:8]) + (", …" if len(names) > 8 else "")
-        raise DataError(f"expected a column {wanted} in {file.name}, got {shown or 'none'}: rename or add it")
 
 
 def as_text(column: pyarrow.ChunkedArray, where: str) -> pyarrow.ChunkedArray:

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graft.data.dataset import Dataset, Several
-from graft.data.readers.columns import arrange_rows, as_text, find_columns, join_tables, names_of_labels
+from graft.data.readers.column_names import find_columns
+from graft.data.readers.columns import arrange_rows, as_text, join_tables, names_of_labels
 from graft.data.readers.folder import file_stamp, read_file
+from graft.data.table_options import TableOptions
 from graft.errors import DataError, FetchError
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ class Cells:
         return f"{self._stamp}:{row}"
 
 
-def read_hub_dataset(address: str, group: str | None = None) -> Dataset:
+def read_hub_dataset(address: str, group: str | None = None, options: TableOptions | None = None) -> Dataset:
     """A Dataset from `hf:owner/dataset`, with all its splits. `group` names the column of groups, by default `group`.
 
     Raises DataError for a malformed address or a dataset without labelled images, FetchError if it cannot be had.
@@ -77,10 +79,10 @@ def read_hub_dataset(address: str, group: str | None = None) -> Dataset:
             f"expected to fetch {address}, got {type(error).__name__} ({reason}): check the name and the "
             "connection, or fetch it once where there is one"
         ) from None
-    return replace(arrange_splits(address, splits, group), name=match["name"].partition("/")[2])
+    return replace(arrange_splits(address, splits, group, options), name=match["name"].partition("/")[2])
 
 
-def arrange_splits(address: str, splits: Any, group: str | None = None) -> Dataset:
+def arrange_splits(address: str, splits: Any, group: str | None = None, options: TableOptions | None = None) -> Dataset:
     """A Dataset from a `datasets.DatasetDict`. Raises DataError if it has no images or no labels."""
     import pyarrow
 
@@ -88,7 +90,7 @@ def arrange_splits(address: str, splits: Any, group: str | None = None) -> Datas
     for split, rows in splits.items():
         rows = rows.flatten_indices() if rows._indices is not None else rows
         image = _image_column(rows, address)
-        found = find_columns(rows.column_names, group)
+        found = find_columns(rows.column_names, group, options)
         label = rows.column_names[found["label"]] if "label" in found else _class_column(rows, address)
         declared = declared or getattr(rows.features[label], "names", None)
         arrow = rows.data.table

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graft.data.dataset import WHOLE, Dataset
-from graft.data.readers.columns import find_columns, first_three, join_tables
+from graft.data.readers.column_names import find_columns
+from graft.data.readers.columns import first_three, join_tables
 from graft.data.readers.folder import Files, list_folder
 from graft.data.readers.split_names import SPLIT_FOLDERS
 from graft.data.readers.table import arrange_table, column_names, read_columns, starting_from

@@ -20,10 +20,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graft.data.dataset import WHOLE, Dataset
-from graft.data.readers.columns import arrange_rows, as_text, find_columns, join_tables, names_of_labels
+from graft.data.readers.column_names import find_columns
+from graft.data.readers.columns import arrange_rows, as_text, join_tables, names_of_labels
 from graft.data.readers.folder import file_stamp
 from graft.data.readers.split_names import split_in_name
 from graft.data.readers.table import arrange_table, read_columns, starting_from
+from graft.data.table_options import TableOptions
 from graft.errors import DataError
 
 if TYPE_CHECKING:
@@ -104,17 +106,17 @@ class Rows:
             return self._kept[number]
 
 
-def read_parquet(path: Path, group: str | None = None) -> Dataset:
+def read_parquet(path: Path, group: str | None = None, options: TableOptions | None = None) -> Dataset:
     """A Dataset from one Parquet file or a folder of them, named by split: `train.parquet`, `test-00000-of-00002…`.
 
-    A column `split` takes precedence over the name of the file. `group` names the column of groups, by default `group`.
-    Raises DataError for a file that is not Parquet, lacks a column, or has labels out of range.
+    A column `split` takes precedence over the name of the file. `group` names the column of groups, by default `group`,
+    and `options` any. Raises DataError for a file that is not Parquet, lacks a column, or has labels out of range.
     """
     files = _parquet_files(path)
     if not files:
         raise DataError(f"expected Parquet files in {path}, got none: add them or give another folder")
     name, root = (path.stem, path.parent) if path.is_file() else (path.name, path)
-    opened = [_open(file, group) for file in files]
+    opened = [_open(file, group, options) for file in files]
     embedded = [found[0] for found in opened if found]
     if 0 < len(embedded) < len(files):
         others = ", ".join(file.name for file, found in zip(files, opened, strict=True) if not found)
@@ -122,7 +124,7 @@ def read_parquet(path: Path, group: str | None = None) -> Dataset:
             f"expected embedded images in every file of {path}, got none in {others}: move these files elsewhere"
         )
     if not embedded:
-        manifests = [starting_from(read_columns(file, group), file.parent.relative_to(root)) for file in files]
+        manifests = [starting_from(read_columns(file, group, options), file.parent.relative_to(root)) for file in files]
         return arrange_table(name, root, _joined(manifests, files, path))
     first = next((file.classes for file in embedded if file.classes), None)
     classes = tuple(dict.fromkeys(each for file in embedded for each in file.classes or ())) or None
@@ -167,7 +169,7 @@ def _joined(tables: list[pyarrow.Table], files: list[Path], path: Path) -> pyarr
     return join_tables(tables, splits)
 
 
-def _open(path: Path, group: str | None) -> tuple[_File, pyarrow.Table] | None:
+def _open(path: Path, group: str | None, options: TableOptions | None) -> tuple[_File, pyarrow.Table] | None:
     """A file and its columns other than the images, or None if no column holds images."""
     import pyarrow
     import pyarrow.parquet
@@ -178,10 +180,11 @@ def _open(path: Path, group: str | None) -> tuple[_File, pyarrow.Table] | None:
         column = _image_column(schema)
         if column is None:
             return None
-        found = {role: place for role, place in find_columns(schema.names, group).items() if role != "path"}
+        found = {role: place for role, place in find_columns(schema.names, group, options).items() if role != "path"}
         if "label" not in found:
             raise DataError(
-                f"expected a column 'label' in {path.name}, got {', '.join(schema.names)}: rename or add 'label'"
+                f"expected a column 'label' in {path.name}, got {', '.join(schema.names)}: rename it, or "
+                "name it with --label-column"
             )
         table = opened.read(columns=[schema.names[place] for place in set(found.values())])
         names = {role: schema.names[place] for role, place in found.items()}

@@ -1,0 +1,169 @@
+"""The columns of one table as roles are looked for among them: each is read once, and tested for what it can mean."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from graft.data.readers.column_names import SPELLINGS, given_column, is_no_column
+from graft.data.readers.columns import as_text
+from graft.data.readers.finding_files import IMAGE_ENDING, FileFinder
+from graft.data.readers.grid import Grid
+from graft.data.readers.remote import SCHEME
+from graft.data.table_options import TableOptions
+from graft.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow
+
+# Cells that are looked up on disk to tell whether a column holds paths.
+_LOOKED_UP = 200
+# The share of them that has to be found, or looks like files, where the column has a name for paths.
+NAMED_SHARE = 0.5
+ABOUT_IMAGES = r"(?i)mask|segment|annot|thumb"
+
+
+@dataclass
+class Columns:
+    """The columns of a table by their numbers; `taken` are those that have a role, `notes` what there is to say."""
+
+    grid: Grid
+    finder: FileFinder
+    options: TableOptions
+    notes: list[str] = field(default_factory=list)
+    _texts: dict[int, pyarrow.ChunkedArray] = field(default_factory=dict)
+    taken: set[int] = field(default_factory=set)
+
+    def shown(self, column: int) -> str:
+        name = self.grid.names[column]
+        return repr(name.strip()) if self.grid.named else f"column {name}"
+
+    def paths(self, column: int) -> pyarrow.ChunkedArray:
+        import pyarrow
+
+        cells = self.grid.column(column)
+        try:
+            if pyarrow.types.is_integer(cells.type):
+                cells = cells.cast(pyarrow.large_string())
+            return cells.cast(pyarrow.large_binary()).fill_null(b"")
+        except pyarrow.ArrowNotImplementedError:
+            raise DataError(
+                f"expected paths in {self.grid.path.name}, got a column of {cells.type}: write the paths of the files "
+                "there"
+            ) from None
+
+    def text(self, column: int) -> pyarrow.ChunkedArray:
+        if column not in self._texts:
+            where = f"the column {self.shown(column)} of {self.grid.path.name}"
+            self._texts[column] = as_text(self.grid.column(column), where)
+        return self._texts[column]
+
+    def given(self, role: str) -> int | None:
+        """The column that the user named for a role. Raises InputError if there is none of that name."""
+        name = self.options.column(role)
+        return None if name is None else given_column(role, name, self.grid.names)
+
+    def refused(self, role: str) -> bool:
+        """Whether the user said that no column has this role."""
+        name = self.options.column(role)
+        return name is not None and is_no_column(name, self.grid.names)
+
+    def nothing(self, role: str, advice: str) -> DataError:
+        wanted = f"{role!r} (or {', '.join(SPELLINGS[role][1:])})"
+        return DataError(f"expected a column {wanted} in {self.grid.path.name}, got {self.all_shown()}: {advice}")
+
+    def all_shown(self) -> str:
+        names = [self.shown(number) for number in range(len(self.grid.names))]
+        return ", ".join(names[:8]) + (", …" if len(names) > 8 else "") or "none"
+
+    def is_file(self, name: str) -> bool:
+        """Whether what stands for the name of the column of paths leads to a file itself."""
+        import pyarrow
+
+        return bool(self.finder.locate(pyarrow.array([name.encode(errors="replace")], pyarrow.large_binary())).there[0])
+
+    def sample(self, column: int) -> pyarrow.LargeBinaryArray:
+        """Some of the distinct cells."""
+        cells = self.paths(column).unique()
+        return cells.take(np.unique(np.linspace(0, len(cells) - 1, _LOOKED_UP).astype(int))) if len(cells) else cells
+
+    def found_share(self, column: int) -> float:
+        """The share of a column's cells that lead to files, or are addresses."""
+        import pyarrow.compute
+
+        try:
+            cells = self.sample(column)
+        except DataError:
+            return 0.0
+        if not len(cells):
+            return 0.0
+        addresses = pyarrow.compute.match_substring_regex(cells, SCHEME).to_numpy(zero_copy_only=False)
+        there = self.finder.locate(cells).there
+        about = pyarrow.compute.match_substring_regex(cells, ABOUT_IMAGES).to_numpy(zero_copy_only=False)
+        if about.mean() > NAMED_SHARE and len(self.grid.names) > 2 and not self.only_paths(column):
+            return 0.0
+        return float((there | addresses).mean())
+
+    def only_paths(self, column: int) -> bool:
+        """Whether no other column names files."""
+        others = (other for other in range(len(self.grid.names)) if other != column)
+        return not any(self.looks_like_paths(other) for other in others)
+
+    def looks_like_paths(self, column: int) -> bool:
+        import pyarrow.compute
+
+        try:
+            cells = self.sample(column)
+        except DataError:
+            return False
+        ended = pyarrow.compute.match_substring_regex(cells, f"{IMAGE_ENDING}|{SCHEME}")
+        return len(cells) > 0 and float(ended.to_numpy(zero_copy_only=False).mean()) >= NAMED_SHARE
+
+    def mostly_distinct(self, column: int) -> bool:
+        try:
+            cells = self.paths(column)
+        except DataError:
+            return False
+        return 2 * len(cells.unique()) > len(cells)
+
+    def either(self, role: str, columns: Sequence[int]) -> DataError:
+        both = " and ".join(map(self.shown, columns[:4]))
+        first = self.grid.names[columns[0]].strip()
+        return DataError(
+            f"expected one column of {role}s in {self.grid.path.name}, got {both}, which are equally likely: say "
+            f"which, as in --{role}-column {first!r}"
+        )
+
+    def repeats(self, column: int) -> bool:
+        """Whether a column has few distinct cells, as labels have, and none that is a fraction."""
+        try:
+            text = self.text(column)
+        except DataError:
+            return False
+        words = [word for word in text.unique().to_pylist() if word]
+        fractions = sum(bool(re.fullmatch(r"-?\d*\.\d*[1-9]\d*", word)) for word in words)
+        return 0 < len(words) <= max(3, len(text) / 2) and 2 * fractions <= len(words)
+
+    def say_the_same(self, first: int, second: int) -> bool:
+        """Whether two columns part the rows alike."""
+        try:
+            codes = [self.text(column).combine_chunks().dictionary_encode().indices for column in (first, second)]
+        except DataError:
+            return False
+        one, other = (each.to_numpy().astype(np.int64) for each in codes)
+        if not len(one):
+            return True
+        pairs = len(np.unique(one * (other.max() + 1) + other))
+        return bool(pairs == one.max() + 1 == other.max() + 1)
+
+    def say_unused(self, column: int, role: str, why: str) -> None:
+        name = self.grid.names[column].strip()
+        self.notes.append(f"{self.shown(column)} was not used, since {why}: --{role}-column {name!r} uses it")
+
+    def has_company(self, column: int) -> bool:
+        text = self.text(column)
+        return 1 < len(text.unique()) < len(text)

@@ -1,0 +1,111 @@
+"""What columns of tables are called: by graft's own names, and by those of published tables.
+
+Those of graft are taken at their word; the others only where the values prove it. Case, blanks and punctuation do not
+matter: `image ID` is `image_id`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from graft.data.dataset import TEST, TRAIN, VAL
+from graft.data.table_options import NO_COLUMN, TableOptions
+from graft.errors import InputError
+
+# The names that a column may have, by its role; if several are present, the first counts.
+SPELLINGS = {
+    "path": ("path", "image", "file_name", "filepath", "filename", "file"),
+    "label": ("label", "class", "category", "target"),
+    "split": ("split",),
+    "group": ("group",),
+    "weight": ("weight",),
+}
+# The names that others give to columns, the likeliest first.
+SYNONYMS = {
+    "path": (
+        *("image_path", "img_path", "path_to_image", "image_file", "image_file_name", "image_filename", "image_name"),
+        *("img_name", "img_file", "img", "image_id", "img_id", "isic_id", "images", "photo", "picture", "pic", "fname"),
+        *("files", "filenames", "filepaths", "file_path", "paths", "image_url", "url", "image_link", "external_id"),
+        *("photo_id", "sample_id", "data", "key", "id", "name", "uuid"),
+    ),
+    "label": (
+        *("labels", "class_name", "class_label", "category_name", "label_name", "target_name", "classes", "categories"),
+        *("classname", "class_id", "category_id", "label_id", "target_id", "class_index", "fine_label", "choice"),
+        *("breed", "species", "diagnosis", "dx", "variety", "cultivar", "disease", "genus", "emotion", "condition"),
+        *("ground_truth", "gt", "y", "tag", "tags", "annotation", "finding", "findings", "finding_labels", "type"),
+        *("landmark_id", "product", "material", "style", "artist", "character", "cell_type", "kind"),
+    ),
+    "split": (
+        *("subset", "set", "fold", "usage", "partition", "phase", "dataset", "data_set", "data_split", "image_set"),
+        *("split_name", "set_name", "train_test", "train_test_split", "purpose", "is_valid", "is_val", "is_validation"),
+        *("is_test", "is_train", "is_training", "is_training_image", "valid", "train", "test"),
+    ),
+    "group": (
+        *("group_id", "patient", "patient_id", "subject", "subject_id", "case", "case_id", "lesion_id", "person"),
+        *("person_id", "individual", "animal_id", "video", "video_id", "session", "session_id", "burst", "sequence_id"),
+    ),
+    "weight": ("sample_weight",),
+}
+# What a cell of a column of splits may say.
+SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training", "trn", "tr"), TRAIN),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "development", "eval", "publictest"), VAL),
+    **dict.fromkeys(("test", "testing", "tst", "privatetest"), TEST),
+}
+# The splits that a true and a false cell stand for, by the word in the name of the column.
+TRUTHS = {"valid": (VAL, TRAIN), "val": (VAL, TRAIN), "test": (TEST, TRAIN), "train": (TRAIN, TEST)}
+
+
+def plain_name(name: str) -> str:
+    """A name without case, blanks and punctuation."""
+    return "".join(letter for letter in name.casefold() if letter.isalnum())
+
+
+def named(names: Sequence[str], spellings: Sequence[str]) -> list[int]:
+    """The numbers of the columns that have one of some names, in the order of these."""
+    plain = [plain_name(name) for name in names]
+    return [plain.index(each) for each in dict.fromkeys(map(plain_name, spellings)) if each in plain]
+
+
+def known_names(names: Sequence[str]) -> list[int]:
+    """The numbers of the columns whose names say that they hold paths or labels, or that graft knows itself."""
+    spellings = [each for role in SPELLINGS for each in SPELLINGS[role]]
+    return named(names, [*spellings, *SYNONYMS["path"], *SYNONYMS["label"]])
+
+
+def find_columns(names: Sequence[str], group: str | None = None, options: TableOptions | None = None) -> dict[str, int]:
+    """The number of the column for each of `path`, `label`, `split`, `group` and `weight` that `names` contains.
+
+    Case and surrounding spaces do not matter. `group` names the column of groups if it is called otherwise, and
+    `options` any. Raises InputError for a column of the options that is not there.
+    """
+    plain = [name.strip().lower() for name in names]
+    wanted = SPELLINGS | ({} if group is None else {"group": (group.strip().lower(),)})
+    places = {role: [plain.index(name) for name in spellings if name in plain] for role, spellings in wanted.items()}
+    columns = {role: found[0] for role, found in places.items() if found}
+    given = {role: options.column(role) for role in SPELLINGS} if options is not None else {}
+    for role, name in given.items():
+        if name is not None and is_no_column(name, names):
+            columns.pop(role, None)
+        elif name is not None:
+            columns[role] = given_column(role, name, names)
+    return columns
+
+
+def is_no_column(name: str, names: Sequence[str]) -> bool:
+    """Whether what was given for a column says that there is none."""
+    return name.strip().lower() in ("", NO_COLUMN) and not named(names, [name])
+
+
+def given_column(role: str, name: str, names: Sequence[str]) -> int:
+    """The column that the user named for a role, or numbered from 1. Raises InputError if there is none."""
+    found = [number for number, each in enumerate(names) if each.strip() == name.strip()] or named(names, [name])
+    if not found and name.isdigit() and 0 < int(name) <= len(names):
+        found = [int(name) - 1]
+    if not found:
+        shown = ", ".join(map(repr, names[:8])) + (", …" if len(names) > 8 else "")
+        raise InputError(
+            f"expected a column of the table for --{role}-column, got {name!r}, which is none of {shown or 'none'}: "
+            "name one of these"
+        )
+    return found[0]

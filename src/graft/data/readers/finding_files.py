@@ -1,0 +1,275 @@
+"""Which file a cell of a table means: as it is written, or by the longest tail of its path that a file shares.
+
+Tables are written on other machines (`C:\\data\\cats\\1.jpg`), name files without their folder or their ending (`1` for
+`images/001.bmp`), or in another case. A file is only taken for another spelling where no other file could be meant.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from graft.data.dataset import WHOLE
+from graft.data.readers.folder import Files, list_folder, read_file
+from graft.data.readers.on_disk import as_written
+from graft.data.readers.remote import SCHEME
+from graft.data.readers.split_names import split_in_name
+from graft.data.readers.tails import NONE, NUMBER, SEVERAL, Key, TailIndex, cleaned, folded, numbered
+from graft.data.table_options import TableOptions
+from graft.errors import DataError, ImageError
+from graft.words import counted
+
+if TYPE_CHECKING:
+    import pyarrow
+
+# Endings of files that are images.
+IMAGE_ENDINGS = (
+    *("jpg", "jpeg", "jpe", "jfif", "png", "bmp", "dib", "gif", "tif", "tiff", "webp", "ppm", "pgm", "pbm", "pnm"),
+    *("jp2", "j2k", "avif", "heic", "heif", "jxl", "dcm"),
+)
+IMAGE_ENDING = rf"(?i)\.({'|'.join(IMAGE_ENDINGS)})$"
+# Folders whose files are about images: of the same name, the one in another folder is meant.
+_ABOUT_IMAGES = r"(?i)(^|/)[^/]*(mask|segment|annotation|ground[ _-]?truth|thumb|overlay)[^/]*/"
+# Pairs of files that are looked at to tell masks from images, and the most colours that a mask has.
+_LOOKED_AT, _MASK_COLOURS = 6, 16
+
+
+@dataclass(frozen=True)
+class Located:
+    """For each cell the path of its file below the root, large_binary (N,), and whether it is there, bool (N,).
+
+    `reasons` tell why a cell has no file where that is not just that there is none; `notes` tell how files were found.
+    """
+
+    paths: pyarrow.LargeBinaryArray
+    there: np.ndarray
+    reasons: dict[int, str]
+    notes: tuple[str, ...] = ()
+
+
+class FileFinder:
+    """Finds the files below a folder that the cells of a table mean; the folder is listed when that is needed."""
+
+    def __init__(self, root: Path, options: TableOptions | None = None, stem: str = "") -> None:
+        """`stem` is the name of the table: of `train.csv` a folder `train/` is looked through first.
+
+        Raises DataError for an image folder that does not exist.
+        """
+        options = TableOptions() if options is None else options
+        self.root = root if options.image_dir is None else _image_dir(options.image_dir, root)
+        self.suffix = options.suffix
+        self.split = split_in_name(stem)
+        self._indices: dict[tuple[int, Key | None, bool], TailIndex] = {}
+
+    def locate(self, cells: pyarrow.LargeBinaryArray) -> Located:
+        """The file that each cell means, addresses as they are. Raises DataError where two files are equally likely."""
+        import pyarrow
+        import pyarrow.compute
+
+        paths, there = as_written(self.root, cells if self.suffix is None else _with_suffix(cells, self.suffix))
+        named = pyarrow.compute.greater(pyarrow.compute.binary_length(cells), 0).to_numpy(zero_copy_only=False)
+        addresses = pyarrow.compute.match_substring_regex(paths, SCHEME).to_numpy(zero_copy_only=False)
+        wanted = np.flatnonzero(named & ~there & ~addresses)
+        # Where most are found as they are written, the others are missing, and not to be taken for their namesakes.
+        if not len(wanted) or 2 * len(wanted) < (named & ~addresses).sum():
+            return Located(paths, there, {})
+        files, found, notes = self._search(paths.take(wanted))
+        reasons = {int(row): "several files have that name" for row in wanted[found == SEVERAL].tolist()}
+        taken = _lead_to_one_file(cells, paths, there, wanted, files, found)
+        reasons |= {int(row): "several rows that differ lead to one file" for row in wanted[taken].tolist()}
+        found[taken] = SEVERAL
+        hit = found >= 0
+        mask = np.zeros(len(paths), bool)
+        mask[wanted[hit]] = True
+        paths = pyarrow.compute.replace_with_mask(paths, mask, files.take(found[hit]))
+        there = there | mask
+        if hit.any():
+            first = int(np.argmax(hit))
+            written, meant = (
+                os.fsdecode(each.as_py()) for each in (cells[int(wanted[first])], files[int(found[first])])
+            )
+            notes.append(
+                f"{counted(int(hit.sum()), 'file')} found by name below {self.root.name} ({written} is {meant})"
+            )
+        return Located(paths, there, reasons, tuple(notes))
+
+    @cached_property
+    def _files(self) -> pyarrow.LargeBinaryArray:
+        import pyarrow.compute
+
+        files = list_folder(self.root).files
+        if self.suffix is not None:
+            files = files.filter(pyarrow.compute.match_substring_regex(files, f"(?i){re.escape(self.suffix)}$"))
+        return files
+
+    def _search(self, cells: pyarrow.LargeBinaryArray) -> tuple[pyarrow.LargeBinaryArray, np.ndarray, list[str]]:
+        """Files, and for each cell the number of its file among them, int64 (N,), NONE or SEVERAL."""
+        import pyarrow.compute
+
+        files, cells = self._files, cleaned(cells)
+        found = np.full(len(cells), NONE, np.int64)
+        notes: list[str] = []
+        # The files of images have endings; cells without any mean none of them by their whole name.
+        dots = [pyarrow.compute.match_substring(each, ".") for each in (cells, files)]
+        ended = pyarrow.compute.any(dots[0]).as_py() or not pyarrow.compute.all(dots[1]).as_py()
+        for place in range(len(self._places)):
+            for key in (None, folded) if ended else ():
+                open_ = np.flatnonzero(found == NONE)
+                if len(open_):
+                    found[open_] = self._index(place, key).match(cells.take(open_))
+            open_ = np.flatnonzero(found == NONE)
+            if len(open_):
+                found[open_], told = self._by_stem(cells.take(open_), place)
+                notes += told
+        return files, found, list(dict.fromkeys(notes))
+
+    def _index(self, place: int, key: Key | None, stems: bool = False) -> TailIndex:
+        """The files in a place by their paths, or by those without their ending if they are images."""
+        import pyarrow.compute
+
+        name = (place, key, stems)
+        if name not in self._indices:
+            rows = self._places[place]
+            if stems:
+                rows = rows & pyarrow.compute.match_substring_regex(self._files, IMAGE_ENDING).to_numpy(
+                    zero_copy_only=False
+                )
+            self._indices[name] = self._index_of(rows, key, stems)
+        return self._indices[name]
+
+    def _index_of(self, rows: np.ndarray, key: Key | None, stems: bool) -> TailIndex:
+        import pyarrow.compute
+
+        numbers = np.flatnonzero(rows)
+        files = self._files.take(numbers)
+        files = pyarrow.compute.replace_substring_regex(files, IMAGE_ENDING, "") if stems else files
+        return TailIndex(files, numbers, key)
+
+    @cached_property
+    def _places(self) -> list[np.ndarray]:
+        """Which files to look among, bool (F,), the likeliest first."""
+        import pyarrow.compute
+
+        files = self._files
+        about = pyarrow.compute.match_substring_regex(files, _ABOUT_IMAGES).to_numpy(zero_copy_only=False)
+        places = [~about, np.ones(len(files), bool)]
+        if self.split != WHOLE:
+            outer = pyarrow.compute.replace_substring_regex(files, "(?s)(/.*|^[^/]*$)", "").dictionary_encode()
+            own = [split_in_name(os.fsdecode(name.as_py())) == self.split for name in outer.dictionary]
+            places.insert(0, places[0] & np.array([*own, False])[outer.indices.to_numpy()])
+        return places
+
+    def _by_stem(self, cells: pyarrow.LargeBinaryArray, place: int) -> tuple[np.ndarray, list[str]]:
+        """As `TailIndex.match`, by names without their ending; files that are masks of others are no images."""
+        import pyarrow.compute
+
+        found = np.full(len(cells), NONE, np.int64)
+        ended = pyarrow.compute.match_substring_regex(cells, IMAGE_ENDING).to_numpy(zero_copy_only=False)
+        rows = np.flatnonzero(~ended)
+        if not len(rows) or not self._places[place].any():
+            return found, []
+        notes: list[str] = []
+        wanted = cells.take(rows)
+        numbers = pyarrow.compute.all(pyarrow.compute.match_substring_regex(wanted, NUMBER)).as_py()
+        for key in (None, numbered) if numbers else (None, folded, numbered):
+            found[rows] = self._index(place, key, stems=True).match(wanted)
+            if (found[rows] == SEVERAL).any():
+                masks, notes = self._mask_endings(wanted.filter(found[rows] == SEVERAL), place, key)
+                if masks is not None:
+                    found[rows] = self._index_of(self._places[place] & ~masks, key, stems=True).match(wanted)
+            if (found[rows] >= 0).any():
+                break
+        return found, notes
+
+    def _mask_endings(
+        self, cells: pyarrow.LargeBinaryArray, place: int, key: Key | None
+    ) -> tuple[np.ndarray | None, list[str]]:
+        """The files, bool (F,), with endings by which masks of the images that cells mean go; None if all have one.
+
+        Raises DataError if more than one ending is left.
+        """
+        import pyarrow.compute
+
+        endings = pyarrow.compute.replace_substring_regex(self._files, r"(?s)^.*\.", ".").dictionary_encode()
+        numbers, names = endings.indices.to_numpy(), [os.fsdecode(each.as_py()) for each in endings.dictionary]
+        is_image = [re.search(IMAGE_ENDING, name) is not None for name in names]
+        cells = cells[:_LOOKED_AT]
+        among: dict[str, np.ndarray] = {}
+        for number in np.unique(numbers[self._places[place]]).tolist():
+            if is_image[number]:
+                own = self._index_of(self._places[place] & (numbers == number), key, stems=True).match(cells)
+                if (own >= 0).any():
+                    among[names[number]] = own[own >= 0]
+        if len(among) < 2:
+            return None, []
+        masks = [ending for ending, own in among.items() if all(map(self._is_mask, own.tolist()))]
+        left = [ending for ending in among if ending not in masks]
+        if len(left) != 1:
+            example = os.fsdecode(cells[0].as_py())
+            shown = " and ".join(os.fsdecode(self._files[int(own[0])].as_py()) for own in list(among.values())[:3])
+            raise DataError(
+                f"expected one file for {example!r} below {self.root}, got {shown}: say which are the images, as in "
+                f"--suffix {next(iter(among))}"
+            )
+        note = (
+            f"{' and '.join(masks)} files beside the {left[0]} files of the same names look like masks and were not "
+            "used; --suffix says otherwise"
+        )
+        return np.isin(numbers, [names.index(ending) for ending in masks]), [note]
+
+    def _is_mask(self, row: int) -> bool:
+        from graft.images.decoding import decode
+
+        try:
+            pixels = decode(read_file(Files(self.root, self._files).path(row)), at_least=256)
+        except (OSError, ImageError):
+            return False
+        return len(np.unique(pixels.reshape(-1, 3), axis=0)) <= _MASK_COLOURS
+
+
+def _image_dir(given: str, root: Path) -> Path:
+    """A folder from the working folder on, or from the table's."""
+    path = Path(given).expanduser()
+    found = next((each for each in (path.absolute(), root / path) if each.is_dir()), None)
+    if found is None:
+        raise DataError(f"expected a folder of images for --image-dir, got {given!r}, which is none: check the path")
+    return found
+
+
+def _with_suffix(cells: pyarrow.LargeBinaryArray, suffix: str) -> pyarrow.LargeBinaryArray:
+    import pyarrow
+    import pyarrow.compute
+
+    stems = pyarrow.compute.replace_substring_regex(cells, IMAGE_ENDING, "")
+    ended = pyarrow.compute.match_substring_regex(cells, f"(?i){re.escape(suffix)}$|^$")
+    parts = [pyarrow.scalar(each, pyarrow.large_binary()) for each in (os.fsencode(suffix), b"")]
+    return pyarrow.compute.if_else(ended, cells, pyarrow.compute.binary_join_element_wise(stems, *parts))
+
+
+def _lead_to_one_file(
+    cells: pyarrow.LargeBinaryArray,
+    paths: pyarrow.LargeBinaryArray,
+    there: np.ndarray,
+    wanted: np.ndarray,
+    files: pyarrow.LargeBinaryArray,
+    found: np.ndarray,
+) -> np.ndarray:
+    """Which of the wanted rows were led to a file that a cell with other text means as well, bool (W,)."""
+    import pyarrow.compute
+
+    cell = cells.take(wanted).dictionary_encode().indices.to_numpy().astype(np.int64)
+    hit = np.flatnonzero(found >= 0)
+    if len(hit) and not there.any() and np.bincount(found[hit]).max() == 1:
+        return np.zeros(len(found), bool)
+    pairs = np.unique(found[hit] * (cell.max(initial=0) + 1) + cell[hit])
+    owners = np.bincount(pairs // (cell.max(initial=0) + 1), minlength=len(files))
+    if there.any():
+        owned = pyarrow.compute.index_in(paths.filter(there), value_set=files).drop_null().to_numpy()
+        owners[owned] += 1
+    return (found >= 0) & (owners[np.maximum(found, 0)] > 1) if len(files) else np.zeros(len(found), bool)

@@ -1,0 +1,242 @@
+"""Tables as they are written, whatever their meaning: names of columns, and cells once they are asked for.
+
+CSV, TSV, lists of paths and labels (`.txt`, `.lst`), JSON lines, JSON, spreadsheets and Parquet.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graft.data.readers.column_names import known_names
+from graft.data.readers.finding_files import IMAGE_ENDING
+from graft.data.readers.records import read_records
+from graft.data.readers.spreadsheet import read_sheet
+from graft.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow
+
+ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".json", ".xlsx")
+# These may hold anything, and are tables only if their lines name images.
+LIST_ENDINGS = (".txt", ".lst", ".list")
+_SEPARATORS = (",", ";", "\t")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The columns of a table: `read` gives those with some numbers, as large_binary or as typed as they are.
+
+    Where the first row has no names (`named` is False), columns are called by their number from 1. `unnamed` is the
+    same table with its first row taken for an image, where that can be.
+    """
+
+    path: Path
+    names: tuple[str, ...]
+    read: Callable[[Sequence[int]], list[pyarrow.ChunkedArray]]
+    named: bool = True
+    unnamed: Grid | None = None
+
+    def column(self, number: int) -> pyarrow.ChunkedArray:
+        return self.read([number])[0]
+
+
+def open_grid(path: Path) -> Grid:
+    """The table in a file, by the file's ending. Raises DataError if it is none."""
+    ending = path.suffix.lower()
+    openers = {".parquet": _parquet, ".json": _json, ".xlsx": _sheet, ".jsonl": _json_lines, ".ndjson": _json_lines}
+    with reading(path):
+        opener = _list if ending in LIST_ENDINGS else openers.get(ending, _csv)
+        return opener(path)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Say of what goes wrong in reading a table that it is none."""
+    import pyarrow
+
+    try:
+        yield
+    except (pyarrow.ArrowException, OSError, csv.Error, UnicodeDecodeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise DataError(
+            f"expected a table with as many cells in every row as in its first, in UTF-8, got {path} ({reason}): "
+            "correct it or save it again"
+        ) from None
+
+
+def _csv(path: Path) -> Grid:
+    names, separator, is_empty = _header(path)
+    unnamed = Grid(
+        path, _numbers(names), lambda columns: _read_csv(path, columns, len(names), separator, skipped=0), named=False
+    )
+    if is_empty:
+        import pyarrow
+
+        nothing = pyarrow.chunked_array([pyarrow.array([], pyarrow.large_binary())])
+        return Grid(path, tuple(names), lambda columns: [nothing for _ in columns])
+    if _is_data(names):
+        return unnamed
+    read = lambda columns: _read_csv(path, columns, len(names), separator, skipped=1)  # noqa: E731
+    return Grid(path, tuple(names), read, unnamed=unnamed)
+
+
+def _is_data(first_row: Sequence[str]) -> bool:
+    """Whether the first row is about an image: it has a file's name, or a number and no name that columns have."""
+    if any(re.search(IMAGE_ENDING, cell.strip()) for cell in first_row):
+        return True
+    return not known_names(first_row) and any(map(_is_number, first_row))
+
+
+def _is_number(cell: str) -> bool:
+    return re.fullmatch(r"\s*-?\d+(\.\d+)?\s*", cell) is not None
+
+
+def _numbers(row: Sequence[str]) -> tuple[str, ...]:
+    return tuple(str(number) for number in range(1, len(row) + 1))
+
+
+def _header(path: Path) -> tuple[list[str], str, bool]:
+    """The cells of the first row, their separator, and whether no other row follows."""
+    found = []
+    for separator in _SEPARATORS:
+        # Some programs begin UTF-8 with a byte order mark. Rows below may name files in any encoding.
+        with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+            names = next(csv.reader(file, delimiter=separator), [])
+            found.append((names, separator, not any(line.strip() for line in file)))
+    if any("\ufffd" in name for name in found[0][0]) and not _is_data(found[0][0]):
+        raise DataError(f"expected a table in UTF-8, got other bytes in the first row of {path}: save it as UTF-8")
+    names, separator, is_empty = max(found, key=lambda each: (len(known_names(each[0])), len(each[0])))
+    return names, separator, is_empty and not _is_data(names)
+
+
+def _read_csv(
+    path: Path, columns: Sequence[int], width: int, separator: str, skipped: int
+) -> list[pyarrow.ChunkedArray]:
+    import pyarrow
+    import pyarrow.csv
+
+    numbers = [str(number) for number in range(width)]
+    with reading(path), pyarrow.OSFile(os.fsencode(path)) as file:
+        table = pyarrow.csv.read_csv(
+            file,
+            # A block has to hold a whole row, and cells may be long.
+            pyarrow.csv.ReadOptions(column_names=numbers, skip_rows_after_names=skipped, block_size=2**23),
+            pyarrow.csv.ParseOptions(delimiter=separator, newlines_in_values=True),
+            pyarrow.csv.ConvertOptions(
+                include_columns=[numbers[column] for column in sorted(set(columns))],
+                column_types=dict.fromkeys(numbers, pyarrow.large_binary()),
+            ),
+        )
+    return [table[numbers[column]] for column in columns]
+
+
+def _list(path: Path) -> Grid:
+    """A list with an image in every line: its path and its label, or more, between blanks, tabs or commas."""
+    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
+        lines = [line.rstrip("\r\n") for line in file if line.strip()]
+    comments = [line.lstrip("# ").split() for line in lines if line.startswith("#")]
+    lines = [line for line in lines if not line.startswith("#")]
+    if not lines or any(separator in lines[0] for separator in _SEPARATORS):
+        return _csv(path)
+    width = len(lines[0].split())
+    rows = [line.split() for line in lines]
+    if any(len(row) != width for row in rows):
+        # A path may have blanks in it; a label comes last.
+        rows = [line.rsplit(None, 1) for line in lines]
+        width = max(map(len, rows))
+    cells = [[row[number] if number < len(row) else "" for row in rows] for number in range(width)]
+    names = next((tuple(each) for each in reversed(comments) if len(each) == width), None)
+    if names is not None:
+        return _of_cells(path, names, cells)
+    unnamed = replace(_of_cells(path, _numbers(rows[0]), cells), named=False)
+    if not known_names(rows[0]):
+        return unnamed
+    return _of_cells(path, tuple(rows[0]), [column[1:] for column in cells])
+
+
+def _of_cells(path: Path, names: tuple[str, ...], cells: Sequence[Sequence[str | None]]) -> Grid:
+    import pyarrow
+
+    def read(columns: Sequence[int]) -> list[pyarrow.ChunkedArray]:
+        encoded = ([None if cell is None else os.fsencode(cell) for cell in cells[column]] for column in columns)
+        return [pyarrow.chunked_array([pyarrow.array(column, pyarrow.large_binary())]) for column in encoded]
+
+    return Grid(path, names, read)
+
+
+def _json_lines(path: Path) -> Grid:
+    names = tuple(next(_lines(path), {}))
+
+    def read(columns: Sequence[int]) -> list[pyarrow.ChunkedArray]:
+        wanted: dict[str, list[str | None]] = {names[column]: [] for column in columns}
+        with reading(path):
+            for row in _lines(path):
+                for name, cells in wanted.items():
+                    cells.append(as_cell(row.get(name)))
+        return _of_cells(path, names, [wanted.get(name, []) for name in names]).read(columns)
+
+    return Grid(path, names, read)
+
+
+def as_cell(value: Any) -> str | None:
+    """A value of JSON as a cell: a text as it is, anything else in JSON."""
+    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    # Numbers keep their spelling.
+    decoder = json.JSONDecoder(parse_int=str, parse_float=str)
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                row = decoder.decode(line)
+            except (ValueError, RecursionError):
+                row = line.strip()
+            if not isinstance(row, dict):
+                raise DataError(
+                    f"expected a JSON object in every line of {path.name}, got {line.strip()[:60]!r} in line {number}: "
+                    "correct it"
+                )
+            yield row
+
+
+def _json(path: Path) -> Grid:
+    records = read_records(path)
+    names = tuple(dict.fromkeys(name for record in records for name in record))
+    return _of_cells(path, names, [[as_cell(record.get(name)) for record in records] for name in names])
+
+
+def _sheet(path: Path) -> Grid:
+    rows = read_sheet(path)
+    if not rows:
+        return _of_cells(path, (), [])
+    cells = [list(column) for column in zip(*rows, strict=True)]
+    unnamed = replace(_of_cells(path, _numbers(rows[0]), cells), named=False)
+    if _is_data(rows[0]):
+        return unnamed
+    return replace(_of_cells(path, tuple(rows[0]), [column[1:] for column in cells]), unnamed=unnamed)
+
+
+def _parquet(path: Path) -> Grid:
+    import pyarrow
+    import pyarrow.parquet
+
+    with pyarrow.OSFile(os.fsencode(path)) as file:
+        names = tuple(pyarrow.parquet.read_schema(file).names)
+
+    def read(columns: Sequence[int]) -> list[pyarrow.ChunkedArray]:
+        with reading(path), pyarrow.OSFile(os.fsencode(path)) as file:
+            table = pyarrow.parquet.ParquetFile(file).read(columns=[names[column] for column in sorted(set(columns))])
+        return [table[names[column]] for column in columns]
+
+    return Grid(path, names, read)

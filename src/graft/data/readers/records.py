@@ -1,0 +1,97 @@
+"""JSON files that name images: records, columns, COCO's annotations, and what Label Studio exports."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from graft.errors import DataError
+
+Record = dict[str, Any]
+# JSON has to be in memory as a whole, and takes several times its bytes there.
+_MOST_BYTES = 2**28
+# Where a list of records may lie in an object, and what an entry of COCO's may be called.
+_LISTS = ("data", "images", "annotations", "samples", "records", "items", "rows")
+
+
+def read_records(path: Path) -> list[Record]:
+    """A record for each image, of texts, numbers in their spelling, and lists of them. Raises DataError for others."""
+    size = path.stat().st_size
+    if size > _MOST_BYTES:
+        raise DataError(
+            f"expected at most {_MOST_BYTES:,} bytes of JSON in {path.name}, got {size:,}: write a record in each "
+            "line, as JSON lines"
+        )
+    try:
+        # Numbers keep their spelling.
+        value = json.loads(path.read_text(encoding="utf-8-sig"), parse_int=str, parse_float=str)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"expected JSON in UTF-8, got {path} ({error}): correct it or save it again") from None
+    records = _records(value)
+    if records is None:
+        raise DataError(
+            f'expected records of images and labels in {path.name}, such as [{{"path": …, "label": …}}], COCO\'s '
+            f"annotations or an export of Label Studio, got {_shape(value)}: write one record for each image"
+        )
+    return records
+
+
+def _records(value: Any) -> list[Record] | None:
+    if isinstance(value, dict):
+        return _of_object(value)
+    if not isinstance(value, list) or not value or not all(isinstance(each, dict) for each in value):
+        return None
+    return [_label_studio(each) for each in value] if all(map(_is_task, value)) else value
+
+
+def _of_object(value: Record) -> list[Record] | None:
+    if {"images", "annotations", "categories"} <= value.keys():
+        return _coco(value)
+    columns = [each for each in value.values() if isinstance(each, list)]
+    if len(columns) == len(value) > 1 and len({len(each) for each in columns}) == 1:
+        return [dict(zip(value, row, strict=True)) for row in zip(*columns, strict=True)]
+    found = next((value[name] for name in _LISTS if isinstance(value.get(name), list)), None)
+    if found is not None:
+        return _records(found)
+    if value and all(isinstance(each, str) for each in value.values()):
+        return [{"path": path, "label": label} for path, label in value.items()]
+    return None
+
+
+def _coco(value: Record) -> list[Record] | None:
+    """The file of each image with the categories of its annotations, each once."""
+    try:
+        names = {each["id"]: each["name"] for each in value["categories"]}
+        found: dict[Any, dict[str, None]] = {each["id"]: {} for each in value["images"]}
+        for each in value["annotations"]:
+            found.setdefault(each["image_id"], {})[str(names[each["category_id"]])] = None
+        return [{"path": each["file_name"], "label": _one_of(found[each["id"]])} for each in value["images"]]
+    except (KeyError, TypeError):
+        return None
+
+
+def _is_task(record: Record) -> bool:
+    return isinstance(record.get("data"), dict) and ("annotations" in record or "completions" in record)
+
+
+def _label_studio(task: Record) -> Record:
+    """A task as a record: its own data, and the choices of its first annotation that was not cancelled."""
+    done = [each for each in task.get("annotations") or task.get("completions") or () if isinstance(each, dict)]
+    results = next((each.get("result") or [] for each in done if not each.get("was_cancelled")), [])
+    values = [each["value"] for each in results if isinstance(each, dict) and isinstance(each.get("value"), dict)]
+    chosen = dict.fromkeys(str(choice) for value in values for choice in value.get("choices") or ())
+    return {**task["data"], "choice": _one_of(chosen)}
+
+
+def _one_of(labels: Iterable[str]) -> str | list[str] | None:
+    """The only label, none, or all of them."""
+    found = list(labels)
+    return found if len(found) > 1 else next(iter(found), None)
+
+
+def _shape(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"an object of {', '.join(map(repr, list(value)[:6])) or 'nothing'}"
+    return f"a list of {len(value):,}" if isinstance(value, list) else f"a {type(value).__name__}"

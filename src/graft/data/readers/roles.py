@@ -1,0 +1,187 @@
+"""Which column of a table says what: by graft's own names, by names that the values prove, or by what a user says.
+
+What is read, and what looks as if it should be and is not, is told in notes. Of two columns that are equally likely
+neither is taken: the error names both, and the option that decides.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from graft.data.readers.column_cells import ABOUT_IMAGES, NAMED_SHARE, Columns
+from graft.data.readers.column_names import SPELLINGS, SYNONYMS, named, plain_name
+from graft.data.readers.finding_files import FileFinder
+from graft.data.readers.grid import Grid
+from graft.data.readers.more_roles import groups, splits, weights
+from graft.data.readers.several_labels import labels_of_one_hot, one_hot_columns, single_labels
+from graft.data.readers.uses import numbers_in
+from graft.data.table_options import TableOptions
+from graft.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow
+
+# The share of cells that has to be found on disk where the column has no name for paths.
+_UNNAMED_SHARE = 0.9
+
+
+@dataclass(frozen=True)
+class Understood:
+    """The columns of a table by their roles: `path` as large_binary, the others as `columns.as_text` gives them."""
+
+    table: pyarrow.Table
+    notes: tuple[str, ...] = ()
+
+
+def understand(
+    grid: Grid, finder: FileFinder, options: TableOptions, group: str | None = None, labelled: bool = True
+) -> Understood:
+    """What the columns of a table mean, by `options` where these say it; `group` names the column of groups as well.
+
+    Without `labelled` only paths are looked for. Raises DataError for a table without a column of paths or labels, for
+    one in which several columns could be either, and for cells with several labels.
+    """
+    import pyarrow
+
+    reader = Columns(grid, finder, options)
+    path = _path(reader)
+    if path is None:
+        if grid.unnamed is not None and not _has_known_names(grid):
+            # What was taken for names may be the first image.
+            with suppress(DataError):
+                return understand(grid.unnamed, finder, options, group, labelled)
+        raise reader.nothing("path", "rename or add it, or name it with --path-column")
+    if grid.unnamed is not None and not _has_known_names(grid) and reader.is_file(grid.names[path]):
+        return understand(grid.unnamed, finder, options, group, labelled)
+    columns = {"path": reader.paths(path)}
+    used = {"path": reader.shown(path)}
+    if not labelled:
+        return Understood(pyarrow.table(columns))
+    columns["label"], used["label"] = _labels(reader, path)
+    found = {"split": splits(reader), "group": groups(reader, group), "weight": weights(reader)}
+    for role, column in found.items():
+        if column is not None:
+            number, columns[role] = column
+            used[role] = reader.shown(number)
+    notes = [*reader.notes]
+    # What is called as graft calls it, and decides no weight and no group, needs no word.
+    own = {each for role in ("path", "label", "split") for each in map(plain_name, SPELLINGS[role])}
+    if any(plain_name(name) not in own for name in used.values()):
+        what = ", ".join(f"{role} from {name}" for role, name in used.items())
+        notes.insert(0, f"{grid.path.name}: {what}")
+    return Understood(pyarrow.table(columns), tuple(notes))
+
+
+def _has_known_names(grid: Grid) -> bool:
+    return bool(named(grid.names, [each for role in ("path", "label") for each in SPELLINGS[role]]))
+
+
+def _path(columns: Columns) -> int | None:
+    """The column of paths, None if there is none. Raises DataError where several could be it."""
+    if (given := columns.given("path")) is not None:
+        return given
+    own, others = (named(columns.grid.names, names["path"]) for names in (SPELLINGS, SYNONYMS))
+    labels = named(columns.grid.names, SPELLINGS["label"])
+    for column in (*own, *others):
+        if columns.found_share(column) >= NAMED_SHARE and (column in own or columns.mostly_distinct(column)):
+            return column
+    if own:
+        return own[0]
+    rest = [column for column in range(len(columns.grid.names)) if column not in (*others, *labels)]
+    rest = [
+        column
+        for column in rest
+        if not re.search(ABOUT_IMAGES, columns.grid.names[column])
+        and columns.mostly_distinct(column)
+        and columns.found_share(column) >= _UNNAMED_SHARE
+    ]
+    if len(rest) > 1:
+        raise columns.either("path", rest)
+    if rest:
+        return rest[0]
+    # Paths of which no file is there; what is missing is told later.
+    return next((column for column in others if columns.looks_like_paths(column)), None)
+
+
+def _labels(columns: Columns, path: int) -> tuple[pyarrow.ChunkedArray, str]:
+    """The label of each row, empty where there is none, and what it is from."""
+    where = columns.grid.path.name
+    if (pattern := columns.options.pattern) is not None:
+        return _from_names(columns.paths(path), pattern), "the names of files"
+    column = columns.given("label")
+    if column is None:
+        column = _label_by_name(columns, path)
+    if column is None:
+        taken = [
+            path,
+            *(each for role in ("split", "group", "weight") if (each := _claimed(columns, role)) is not None),
+        ]
+        rest = [number for number in range(len(columns.grid.names)) if number not in taken]
+        hot = _one_hot(columns, rest)
+        if len(hot) > 1:
+            names = [columns.grid.names[number] for number in hot]
+            texts = [columns.text(number) for number in hot]
+            found = labels_of_one_hot(names, texts, columns.paths(path), where)
+            return found, f"the columns {', '.join(map(repr, names[:4]))}{', …' if len(names) > 4 else ''}"
+        rest = [number for number in rest if columns.repeats(number)]
+        if len(columns.grid.names) > 2 and columns.grid.named and rest:
+            shown = " or ".join(f"--label-column {columns.grid.names[number].strip()!r}" for number in rest[:3])
+            raise columns.nothing("label", f"rename it or name it, as in {shown}")
+        column = _one_of(columns, rest)
+    if column is None:
+        raise columns.nothing("label", "rename or add it, or name it with --label-column")
+    columns.taken.add(column)
+    return single_labels(columns.text(column), f"{columns.shown(column)} of {where}"), columns.shown(column)
+
+
+def _claimed(columns: Columns, role: str) -> int | None:
+    given = None if columns.refused(role) else columns.given(role)
+    return next(iter([given] if given is not None else named(columns.grid.names, SPELLINGS[role])), None)
+
+
+def _label_by_name(columns: Columns, path: int) -> int | None:
+    own = [column for column in named(columns.grid.names, SPELLINGS["label"]) if column != path]
+    if own:
+        others = [column for column in own[1:] if not columns.say_the_same(own[0], column)]
+        if others:
+            columns.notes.append(
+                f"{' and '.join(map(columns.shown, others))} could be the label as well as {columns.shown(own[0])}: "
+                "--label-column says which"
+            )
+        return own[0]
+    synonyms = named(columns.grid.names, SYNONYMS["label"])
+    return _one_of(columns, [column for column in synonyms if column != path and columns.repeats(column)])
+
+
+def _one_of(columns: Columns, among: Sequence[int]) -> int | None:
+    """The only one of some columns, or of those that say the same the one in words. Raises DataError if unlike."""
+    if not among:
+        return None
+    unlike = [column for column in among[1:] if not columns.say_the_same(among[0], column)]
+    if unlike:
+        raise columns.either("label", [among[0], *unlike])
+    return min(among, key=lambda column: bool(np.isfinite(numbers_in(columns.text(column))).any()))
+
+
+def _one_hot(columns: Columns, among: Sequence[int]) -> list[int]:
+    about_splits = named(columns.grid.names, SYNONYMS["split"])
+    rest = [column for column in among if column not in about_splits]
+    try:
+        texts = [columns.text(column) for column in rest]
+    except DataError:
+        return []
+    return [rest[number] for number in one_hot_columns(texts)]
+
+
+def _from_names(paths: pyarrow.ChunkedArray, pattern: re.Pattern[str]) -> pyarrow.ChunkedArray:
+    """What the group of an expression finds in each path, large_string, empty where it finds nothing."""
+    import pyarrow
+
+    found = (pattern.search(cell.as_py().decode(errors="replace")) for cell in paths)
+    return pyarrow.chunked_array([pyarrow.array([(each and each[1]) or "" for each in found], pyarrow.large_string())])

@@ -1,0 +1,127 @@
+"""Cells and columns that give an image several labels: told from names of classes that just have several words.
+
+graft trains on one label for each image, so what would become a class of its own, such as "dog|cat", is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from graft.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow
+
+# What parts labels in a cell, the surest sign first.
+_SEPARATORS = ("|", ";", ",", " ")
+# Words that make up many more labels than there are of them are tags: so many labels for each word, and words in some.
+_LABELS_PER_WORD, _WORDS = 1.5, 3
+TRUE, FALSE = ("1", "1.0", "true", "yes"), ("0", "0.0", "-1", "-1.0", "false", "no", "")
+
+
+def single_labels(column: pyarrow.ChunkedArray, where: str) -> pyarrow.ChunkedArray:
+    """Labels, large_string, with lists of one as what they hold. Raises DataError for cells with several labels."""
+    import pyarrow
+
+    encoded = column.combine_chunks().dictionary_encode()
+    words = encoded.dictionary.to_pylist()
+    unwrapped = [_only_one(word) for word in words]
+    several = [word for word, only in zip(words, unwrapped, strict=True) if only is None] or _composed(words)
+    if several:
+        shown = ", ".join(repr(word[:60]) for word in several[:3]) + (", …" if len(several) > 3 else "")
+        raise DataError(
+            f"expected one label for each image in {where}, got several in a cell ({shown}): keep one in each row, or "
+            "name another column with --label-column"
+        )
+    if unwrapped == words:
+        return column
+    names = pyarrow.array(unwrapped, pyarrow.large_string())
+    return pyarrow.chunked_array([names.take(encoded.indices)])
+
+
+def _only_one(word: str) -> str | None:
+    """The label in a list of one, or the word itself; None for a list of several."""
+    if not re.match(r"\s*[\[{(]", word):
+        return word
+    try:
+        value = json.loads(word)
+    except (ValueError, RecursionError):
+        # As Python prints a list.
+        inner = re.fullmatch(r"\s*[\[(]\s*(.*?)\s*,?\s*[\])]\s*", word, re.DOTALL)
+        quoted = re.findall(r"'([^']*)'|\"([^\"]*)\"", inner[1]) if inner else []
+        value = [first or second for first, second in quoted] if quoted else word
+    if isinstance(value, dict):
+        value = next((each for each in value.values() if isinstance(each, list)), word)
+    if not isinstance(value, list):
+        return word
+    if len(value) > 1:
+        return None
+    return str(value[0]) if value else ""
+
+
+def _composed(words: Sequence[str]) -> list[str]:
+    """The words whose parts are labels of other rows."""
+    known = {word.strip() for word in words}
+    for separator in _SEPARATORS:
+        parts = {word: _parts(word, separator) for word in words}
+        several = {word: each for word, each in parts.items() if len(each) > 1}
+        if not several:
+            continue
+        often = Counter(part for each in parts.values() for part in set(each))
+        if separator in "|;":
+            # Names of classes have these in them by accident at most, commas and blanks often.
+            found = [word for word, each in several.items() if all(part in known or often[part] > 1 for part in each)]
+        else:
+            found = [word for word, each in several.items() if all(part in known for part in each)]
+            longest = max(map(len, several.values()))
+            if not found and longest >= _WORDS and len(words) > _LABELS_PER_WORD * len(often):
+                found = list(several)
+        if found:
+            return found
+    return []
+
+
+def _parts(word: str, separator: str) -> list[str]:
+    return [part for part in (each.strip() for each in word.split(separator)) if part]
+
+
+def one_hot_columns(columns: Sequence[pyarrow.ChunkedArray]) -> list[int]:
+    """Which columns of text, large_string, say only yes and no; a class that no row has says only no."""
+    found = []
+    for number, column in enumerate(columns):
+        words = {word.strip().lower() for word in column.unique().to_pylist()}
+        if words <= {*TRUE, *FALSE} and words != {""}:
+            found.append(number)
+    return found
+
+
+def labels_of_one_hot(
+    names: Sequence[str], columns: Sequence[pyarrow.ChunkedArray], paths: pyarrow.ChunkedArray, where: str
+) -> pyarrow.ChunkedArray:
+    """The name of the column that says yes in each row, empty where none does. Raises DataError where two do."""
+    import pyarrow
+    import pyarrow.compute
+
+    yes = pyarrow.array(TRUE, pyarrow.large_string())
+    lower = (pyarrow.compute.utf8_lower(pyarrow.compute.utf8_trim_whitespace(column)) for column in columns)
+    table = np.stack([pyarrow.compute.is_in(column, value_set=yes).to_numpy() for column in lower], axis=1)
+    count = table.sum(axis=1)
+    if (count > 1).any():
+        rows = np.flatnonzero(count > 1)
+        shown = ", ".join(
+            f"{paths[row].as_py().decode(errors='replace')}: "
+            + " and ".join(names[column] for column in np.flatnonzero(table[row]).tolist()[:4])
+            for row in rows[:3].tolist()
+        )
+        raise DataError(
+            f"expected one label for each image in {where}, got several in {len(rows):,} of {len(table):,} rows "
+            f"({shown}): keep one in each row, or name the column to learn with --label-column"
+        )
+    words = pyarrow.array([*(name.strip() for name in names), ""], pyarrow.large_string())
+    return pyarrow.chunked_array([words.take(pyarrow.array(np.where(count == 1, table.argmax(axis=1), len(names))))])

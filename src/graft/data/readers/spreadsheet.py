@@ -1,0 +1,43 @@
+"""Spreadsheets (`.xlsx`): the first sheet that has rows, through the package openpyxl."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from graft.errors import DataError
+
+ENDING = ".xlsx"
+
+
+def read_sheet(path: Path) -> list[list[str]]:
+    """The rows of the first sheet that has any, as texts of the same number of cells; whole numbers have no point.
+
+    Raises DataError for what is no spreadsheet, and where the package is missing.
+    """
+    try:
+        from openpyxl import load_workbook
+    except ImportError:
+        raise DataError(
+            f"expected the package 'openpyxl' to read {path.name}, which is not installed: "
+            "pip install 'graft-vision[xlsx]', or save the sheet as CSV"
+        ) from None
+    try:
+        book = load_workbook(path, read_only=True, data_only=True)
+        sheets = ([[_as_text(cell) for cell in row] for row in sheet.iter_rows(values_only=True)] for sheet in book)
+        rows = next((kept for sheet in sheets if (kept := [row for row in sheet if any(row)])), [])
+        book.close()
+    except (zipfile.BadZipFile, KeyError, ValueError, OSError, SyntaxError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise DataError(f"expected a spreadsheet in {path} ({reason}): save it again, or as CSV") from None
+    width = max(map(len, rows), default=0)
+    return [[*row, *[""] * (width - len(row))] for row in rows]
+
+
+def _as_text(cell: Any) -> str:
+    if cell is None:
+        return ""
+    if isinstance(cell, float) and cell.is_integer():
+        return str(int(cell))
+    return str(cell).lower() if isinstance(cell, bool) else str(cell)

@@ -1,0 +1,114 @@
+"""Paths by their last parts, whatever machine they were written on: `C:\\data\\Cats\\1.jpg` is `cats/1.jpg` here."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from graft.data.readers.on_disk import tidy
+
+if TYPE_CHECKING:
+    import pyarrow
+
+# In place of the number of a file: no file is meant, or several are.
+NONE, SEVERAL = -1, -2
+# A number as a name, with the zeros before and the point after it that are no part of it.
+NUMBER = r"(^|/)0*([0-9]+)(\.0)?$"
+_PERCENT = re.compile(rb"%([0-9A-Fa-f]{2})")
+# Another spelling of names, by which they are compared.
+Key = Callable[["pyarrow.LargeBinaryArray"], "pyarrow.LargeBinaryArray"]
+
+
+def cleaned(cells: pyarrow.LargeBinaryArray) -> pyarrow.LargeBinaryArray:
+    """Cells as paths with slashes, without what addresses add: `file://`, `%20`, `?d=`."""
+    import pyarrow
+    import pyarrow.compute
+
+    cells = tidy(cells)
+    for pattern, instead in ((r"^.*\?d=", ""), (r"^file://", ""), (r"^(\./)+", "")):
+        cells = pyarrow.compute.replace_substring_regex(cells, pattern, instead)
+    if pyarrow.compute.any(pyarrow.compute.match_substring_regex(cells, "%[0-9A-Fa-f]{2}")).as_py():
+        texts = (_PERCENT.sub(lambda found: bytes.fromhex(found[1].decode()), cell.as_py()) for cell in cells)
+        cells = pyarrow.array(texts, pyarrow.large_binary())
+    return cells
+
+
+def folded(names: pyarrow.LargeBinaryArray) -> pyarrow.LargeBinaryArray:
+    """Names in one case and one spelling of Unicode, `.jpeg` as `.jpg`, without what Label Studio puts before them."""
+    import pyarrow
+    import pyarrow.compute
+
+    plain = pyarrow.compute.match_substring_regex(names, r"^[\x00-\x7f]*$")
+    # What is no UTF-8 is all right here: only letters of ASCII change.
+    lower = pyarrow.compute.ascii_lower(names.cast(pyarrow.large_string(), safe=False)).cast(pyarrow.large_binary())
+    if not pyarrow.compute.all(plain).as_py():
+        others = names.filter(pyarrow.compute.invert(plain))
+        texts = (unicodedata.normalize("NFC", os.fsdecode(each.as_py())).casefold() for each in others)
+        spelled = pyarrow.array(map(os.fsencode, texts), pyarrow.large_binary())
+        lower = pyarrow.compute.replace_with_mask(lower, pyarrow.compute.invert(plain), spelled)
+    lower = pyarrow.compute.replace_substring_regex(lower, r"\.jpe?g$", ".jpg")
+    return pyarrow.compute.replace_substring_regex(lower, r"(^|/)[0-9a-f]{8}-([^/]+)$", r"\1\2")
+
+
+def numbered(names: pyarrow.LargeBinaryArray) -> pyarrow.LargeBinaryArray:
+    """Names that are numbers without leading zeros and without the point that a spreadsheet gives them."""
+    import pyarrow.compute
+
+    return pyarrow.compute.replace_substring_regex(names, NUMBER, r"\1\2")
+
+
+class TailIndex:
+    """Paths of files by their tails: the last part, the last two, and so on; each length is made when it is asked for.
+
+    `numbers`, int64 (F,), are what the files are called in answers.
+    """
+
+    def __init__(self, files: pyarrow.LargeBinaryArray, numbers: np.ndarray, key: Key | None) -> None:
+        self.files = files if key is None else key(files)
+        self.numbers = numbers
+        self.key = key
+        self._tails: dict[int, tuple[pyarrow.LargeBinaryArray, np.ndarray, np.ndarray]] = {}
+
+    def match(self, cells: pyarrow.LargeBinaryArray) -> np.ndarray:
+        """For each cell the file that shares the longest tail of its path, int64 (N,), NONE or SEVERAL."""
+        import pyarrow.compute
+
+        found = np.full(len(cells), NONE, np.int64)
+        if not len(self.files):
+            return found
+        cells = cells if self.key is None else self.key(cells)
+        parts = pyarrow.compute.count_substring(cells, "/").to_numpy(zero_copy_only=False) + 1
+        rows, length = np.arange(len(cells)), 1
+        while len(rows):
+            tails, many, of_tail = self._of_length(length)
+            code = pyarrow.compute.index_in(_tails(cells.take(rows), length), value_set=tails).fill_null(-1).to_numpy()
+            count = np.where(code >= 0, many[code], 0)
+            found[rows[count == 1]] = of_tail[code[count == 1]]
+            # A longer tail that no file has leaves those that share the shorter one.
+            longer = parts[rows] > length
+            found[rows[(count == 0) & (length > 1)]] = SEVERAL
+            found[rows[(count > 1) & ~longer]] = SEVERAL
+            rows, length = rows[(count > 1) & longer], length + 1
+        return found
+
+    def _of_length(self, length: int) -> tuple[pyarrow.LargeBinaryArray, np.ndarray, np.ndarray]:
+        """The distinct tails, the number of files that have each, int64, and one of these, int64."""
+        if length not in self._tails:
+            encoded = _tails(self.files, length).dictionary_encode()
+            codes = encoded.indices.to_numpy()
+            of_tail = np.zeros(len(encoded.dictionary), np.int64)
+            of_tail[codes] = self.numbers
+            self._tails[length] = encoded.dictionary, np.bincount(codes, minlength=len(of_tail)), of_tail
+        return self._tails[length]
+
+
+def _tails(paths: pyarrow.LargeBinaryArray, length: int) -> pyarrow.LargeBinaryArray:
+    """The last `length` parts of paths."""
+    import pyarrow.compute
+
+    return pyarrow.compute.replace_substring_regex(paths, rf"(?s)^.*/((?:[^/]*/){{{length - 1}}}[^/]*)$", r"\1")

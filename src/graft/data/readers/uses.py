@@ -1,0 +1,82 @@
+"""Whether the cells of a column can mean a split, a group or a weight: what its name alone does not tell.
+
+A `weight` may be in kilograms, a `group` the half of a trial, a `fold` one of five: none of these may decide a training
+unless a user says so.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from graft.data.readers.column_names import SPLIT_WORDS, TRUTHS, plain_name
+from graft.data.readers.several_labels import FALSE, TRUE
+
+if TYPE_CHECKING:
+    import pyarrow
+
+# Images of one group are few: of fewer groups than this, each has at most so many images on average.
+FEW_GROUPS, FEW_IMAGES = 5, 3
+# Weights of images are around one: their mean lies within these bounds, and none is above the last.
+_MEAN_WEIGHT, _MOST_WEIGHT = (0.2, 5.0), 100.0
+
+
+def as_splits(name: str, column: pyarrow.ChunkedArray, any_word: bool = False) -> pyarrow.ChunkedArray | None:
+    """The split that each cell, large_string, means, empty where it is; None where some mean none.
+
+    With `any_word`, words that mean no split are splits of that name.
+    """
+    import pyarrow
+
+    encoded = column.combine_chunks().dictionary_encode()
+    words = [word.strip() for word in encoded.dictionary.to_pylist()]
+    truths = next((meant for word, meant in TRUTHS.items() if word in plain_name(name)), None)
+    meant: list[str | None] = [_split(word, truths) for word in words]
+    if any_word and not all(word.replace(".", "").isdigit() for word in words if word):
+        meant = [word if split is None else split for word, split in zip(words, meant, strict=True)]
+    if None in meant or not (any_word or any(meant)):
+        return None
+    return pyarrow.chunked_array([pyarrow.array(meant, pyarrow.large_string()).take(encoded.indices)])
+
+
+def _split(word: str, truths: tuple[str, str] | None) -> str | None:
+    if not word:
+        return ""
+    if truths is not None and word.lower() in TRUE:
+        return truths[0]
+    if truths is not None and word.lower() in FALSE:
+        return truths[1]
+    return SPLIT_WORDS.get(plain_name(word))
+
+
+def can_be_groups(column: pyarrow.ChunkedArray) -> bool:
+    """Whether cells, large_string, can name what few images have in common, such as one animal or one burst."""
+    import pyarrow.compute
+
+    blank = int(pyarrow.compute.sum(pyarrow.compute.equal(column, "")).as_py() or 0)
+    distinct = len(column.unique()) - bool(blank)
+    return distinct > 0 and (distinct >= FEW_GROUPS or (len(column) - blank) <= FEW_IMAGES * distinct)
+
+
+def can_be_weights(column: pyarrow.ChunkedArray) -> bool:
+    """Whether cells, large_string, can say how much images count in training: numbers around one, but for a few."""
+    numbers = numbers_in(column)
+    fine = numbers[np.isfinite(numbers) & (numbers >= 0)]
+    if 2 * len(fine) < len(numbers) or not len(fine):
+        return False
+    low, high = _MEAN_WEIGHT
+    return bool(low <= fine.mean() <= high and fine.max() <= _MOST_WEIGHT)
+
+
+def numbers_in(column: pyarrow.ChunkedArray) -> np.ndarray:
+    """Cells as numbers, float64 (N,), NaN for what is none."""
+    import pyarrow
+    import pyarrow.compute
+
+    try:
+        return np.asarray(column.cast(pyarrow.float64()).to_numpy(), np.float64)
+    except pyarrow.ArrowInvalid:
+        number = pyarrow.compute.match_substring_regex(column, r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$")
+        texts = pyarrow.compute.if_else(number, pyarrow.compute.utf8_trim_whitespace(column), None)
+        return np.asarray(texts.cast(pyarrow.float64()).to_numpy(zero_copy_only=False), np.float64)

@@ -1,0 +1,520 @@
+"""Tables of images as they are published: what must be understood of each, or the sentence that must be said."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from graft.data.table_options import TableOptions
+
+Labels = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class PublishedTable:
+    """A table beside its images: either `understood`, the label of every image by its path by split, or `said`.
+
+    `images` are empty but for their name; `files` are tables and what else lies there. `data` is what is opened, the
+    folder by default. `notes` are regular expressions, each of which a note must match.
+    """
+
+    name: str
+    images: tuple[str, ...]
+    files: Mapping[str, str | bytes | Callable[[Path], None]]
+    understood: Mapping[str, Labels] | None = None
+    said: str = ""
+    data: str = ""
+    options: TableOptions = field(default_factory=TableOptions)
+    notes: tuple[str, ...] = ()
+
+
+def build(table: PublishedTable, root: Path) -> Path:
+    """Write a table and its images below `root`, and say what is to be opened."""
+    for image in table.images:
+        (root / image).parent.mkdir(parents=True, exist_ok=True)
+        (root / image).write_bytes(image.encode())
+    for name, content in table.files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        if callable(content):
+            content(root / name)
+        else:
+            (root / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    return root / table.data
+
+
+def photo(number: int, form: str = "BMP") -> bytes:
+    return _encoded(np.random.default_rng(number).integers(0, 256, (12, 12, 3), np.uint8), form)
+
+
+def mask(number: int) -> bytes:
+    return _encoded((np.random.default_rng(number).integers(0, 2, (12, 12)) * 255).astype(np.uint8), "PNG")
+
+
+def _encoded(pixels: np.ndarray, form: str) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, form)
+    return file.getvalue()
+
+
+def sheet(*rows: tuple[object, ...]) -> Callable[[Path], None]:
+    """A spreadsheet with these rows."""
+
+    def write(path: Path) -> None:
+        from openpyxl import Workbook
+
+        book = Workbook()
+        for row in rows:
+            book.active.append(row)
+        book.save(path)
+
+    return write
+
+
+def rows(header: str, *cells: str) -> str:
+    return "\n".join([header, *cells, ""]) if header else "\n".join([*cells, ""])
+
+
+FOUR = ("a.jpg", "b.jpg", "c.jpg", "d.jpg")
+PETS = {"a.jpg": "cat", "b.jpg": "dog", "c.jpg": "cat", "d.jpg": "dog"}
+IDS = ("images/a.jpg", "images/b.jpg", "images/c.jpg", "images/d.jpg")
+BELOW = {f"images/{name}": label for name, label in PETS.items()}
+LINES = tuple(f"{name},{label}" for name, label in PETS.items())
+STEMS = tuple(f"{name[0]},{label}" for name, label in PETS.items())
+CELLS = {f"images/00{number}.bmp": photo(number) for number in range(1, 5)}
+MASKS = {f"images/00{number}.png": mask(number) for number in range(1, 5)}
+BLOOD = {f"images/00{number}.bmp": label for number, label in zip(range(1, 5), "1212", strict=True)}
+COCO = {
+    "images": [{"id": number, "file_name": name} for number, name in enumerate(PETS)],
+    "annotations": [{"image_id": number, "category_id": 1 + number % 2} for number in range(4)],
+    "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+}
+TASKS = [
+    {
+        "id": number,
+        "data": {"image": f"/data/upload/1/0f3e5c2a-{name}"},
+        "annotations": [{"result": [{"type": "choices", "value": {"choices": [label]}}]}],
+    }
+    for number, (name, label) in enumerate(PETS.items())
+]
+EIGHT = tuple(f"{letter}.jpg" for letter in "abcdefgh")
+EIGHT_PETS = {name: ("cat", "dog")[number % 2] for number, name in enumerate(EIGHT)}
+
+
+def with_column(name: str, cells: str | list[str]) -> str:
+    """Eight images in a table with another column."""
+    lines = (f"{image},{label},{cell}" for (image, label), cell in zip(EIGHT_PETS.items(), cells, strict=True))
+    return rows(f"path,label,{name}", *lines)
+
+
+TABLES = [
+    # Names of columns, and none
+    PublishedTable("kaggle", IDS, {"labels.csv": rows("image_id,breed", *STEMS)}, {"all": BELOW}, notes=("'breed'",)),
+    PublishedTable("blanks in names", FOUR, {"x.csv": rows("Image Path,Class Label", *LINES)}, {"all": PETS}),
+    PublishedTable("headerless", FOUR, {"x.csv": rows("", *LINES)}, {"all": PETS}, data="x.csv", notes=("column 1",)),
+    PublishedTable("headerless ids", IDS, {"x.csv": rows("", *STEMS)}, {"all": BELOW}, data="x.csv"),
+    PublishedTable(
+        "text list",
+        ("my cat.jpg", "b.jpg"),
+        {"train.txt": "my cat.jpg 0\nb.jpg 1\n"},
+        {"all": {"my cat.jpg": "0", "b.jpg": "1"}},
+        data="train.txt",
+    ),
+    PublishedTable(
+        "list with numbers first",
+        FOUR,
+        {"x.lst": "0\t0\ta.jpg\n1\t1\tb.jpg\n2\t0\tc.jpg\n3\t1\td.jpg\n"},
+        {"all": {"a.jpg": "0", "b.jpg": "1", "c.jpg": "0", "d.jpg": "1"}},
+        data="x.lst",
+    ),
+    PublishedTable(
+        "list with its names in a comment",
+        IDS,
+        {"list.txt": "# of pets\n#image breed\na cat\nb dog\nc cat\nd dog\n"},
+        {"all": BELOW},
+        data="list.txt",
+    ),
+    PublishedTable(
+        "names and numbers of classes",
+        FOUR,
+        {"x.csv": rows("image_name,class_id,class_name", "a.jpg,0,cat", "b.jpg,1,dog", "c.jpg,0,cat", "d.jpg,1,dog")},
+        {"all": PETS},
+    ),
+    PublishedTable(
+        "two columns of labels",
+        FOUR,
+        {"x.csv": rows("img,species,breed", "a.jpg,cat,x", "b.jpg,dog,y", "c.jpg,cat,z", "d.jpg,dog,y")},
+        said=r"'species' and 'breed'|'breed' and 'species'.*--label-column",
+    ),
+    PublishedTable(
+        "two columns of labels, one named",
+        FOUR,
+        {"x.csv": rows("img,species,breed", "a.jpg,cat,x", "b.jpg,dog,y", "c.jpg,cat,z", "d.jpg,dog,y")},
+        {"all": PETS},
+        options=TableOptions(label_column="Species"),
+    ),
+    PublishedTable(
+        "names that nobody knows",
+        FOUR,
+        {"x.csv": rows("was,wer,wo", "a.jpg,cat,x", "b.jpg,dog,x", "c.jpg,cat,x", "d.jpg,dog,x")},
+        {"all": PETS},
+        options=TableOptions(label_column="wer"),
+        data="x.csv",
+    ),
+    PublishedTable(
+        "names that nobody knows, not said",
+        FOUR,
+        {"x.csv": rows("was,wer,wo", "a.jpg,cat,x", "b.jpg,dog,x", "c.jpg,cat,x", "d.jpg,dog,x")},
+        said="a column 'label'.*--label-column 'wer'",
+        data="x.csv",
+    ),
+    PublishedTable(
+        "a column that is not there",
+        FOUR,
+        {"x.csv": rows("path,label", *LINES)},
+        said=r"for --label-column, got 'kind', which is none of 'path', 'label'",
+        options=TableOptions(label_column="kind"),
+        data="x.csv",
+    ),
+    # Files
+    PublishedTable(
+        "numbers and masks",
+        (),
+        {"Class Labels.csv": rows("image ID,class label", "1,1", "2,2", "3,1", "4,2"), **CELLS, **MASKS},
+        {"all": BLOOD},
+        notes=(r"\.png files .*look like masks.*--suffix", "image ID"),
+    ),
+    PublishedTable(
+        "numbers and two kinds of photographs",
+        (),
+        {
+            "x.csv": rows("id,label", "1,1", "2,2", "3,1", "4,2"),
+            **CELLS,
+            **{f"images/00{number}.png": photo(number, "PNG") for number in range(1, 5)},
+        },
+        said=r"got .*001\.(bmp|png) and .*001\.(bmp|png).*--suffix",
+    ),
+    PublishedTable(
+        "the ending is said",
+        (),
+        {"x.csv": rows("id,label", "001,1", "002,2", "003,1", "004,2"), **CELLS, **MASKS},
+        {"all": BLOOD},
+        options=TableOptions(suffix="bmp"),
+    ),
+    PublishedTable(
+        "masks in a folder",
+        (*IDS, *(f"masks/{name}" for name in PETS)),
+        {"x.csv": rows("image_id,label", *LINES)},
+        {"all": BELOW},
+    ),
+    PublishedTable("names below a folder", IDS, {"x.csv": rows("path,label", *LINES)}, {"all": BELOW}, data="x.csv"),
+    PublishedTable(
+        "other case",
+        ("Images/A.JPG", "Images/B.JPG"),
+        {"x.csv": rows("path,label", "images/a.jpg,cat", "images/b.jpeg,dog")},
+        {"all": {"Images/A.JPG": "cat", "Images/B.JPG": "dog"}},
+        data="x.csv",
+    ),
+    PublishedTable(
+        "percent",
+        ("a b.jpg",),
+        {"x.csv": rows("path,label", "a%20b.jpg,cat")},
+        {"all": {"a b.jpg": "cat"}},
+        data="x.csv",
+    ),
+    PublishedTable(
+        "windows paths of another machine",
+        ("cats/1.jpg", "dogs/1.jpg"),
+        {"x.csv": rows("path,label", "C:\\Users\\me\\cats\\1.jpg,cat", "C:\\Users\\me\\dogs\\1.jpg,dog")},
+        {"all": {"cats/1.jpg": "cat", "dogs/1.jpg": "dog"}},
+        data="x.csv",
+    ),
+    PublishedTable(
+        "absolute paths of another machine",
+        ("data/a/1.jpg", "data/b/1.jpg"),
+        {"lists/x.csv": rows("path,label", "/home/you/data/a/1.jpg,cat", "/home/you/data/b/1.jpg,dog")},
+        {"all": {"a/1.jpg": "cat", "b/1.jpg": "dog"}},
+        data="lists/x.csv",
+        options=TableOptions(image_dir="../data"),
+    ),
+    PublishedTable(
+        "one name in two folders",
+        ("x/1.jpg", "y/1.jpg"),
+        {"x.csv": rows("path,label", "1.jpg,cat")},
+        said="several files have that name.*--image-dir",
+        data="x.csv",
+    ),
+    PublishedTable(
+        "two rows that lead to one file",
+        ("images/1.jpg",),
+        {"x.csv": rows("path,label", "cats/1.jpg,cat", "dogs/1.jpg,dog")},
+        said="several rows that differ lead to one file",
+        data="x.csv",
+    ),
+    PublishedTable(
+        "parts of an archive",
+        ("part_1/a.jpg", "part_1/b.jpg", "part_2/c.jpg", "part_2/d.jpg"),
+        {"metadata2.csv": rows("image_id,dx,age", "a,nv,1", "b,mel,2", "c,mel,3", "d,nv,4")},
+        {"all": {"part_1/a.jpg": "nv", "part_1/b.jpg": "mel", "part_2/c.jpg": "mel", "part_2/d.jpg": "nv"}},
+        notes=("labels are those of metadata2.csv, not the folders",),
+    ),
+    # Several tables
+    PublishedTable(
+        "a table for each split",
+        FOUR,
+        {"train.csv": rows("path,label", *LINES[:2]), "test.csv": rows("path,label", *LINES[2:])},
+        {"train": {"a.jpg": "cat", "b.jpg": "dog"}, "test": {"c.jpg": "cat", "d.jpg": "dog"}},
+    ),
+    PublishedTable(
+        "kaggle's train and test",
+        ("train/1.jpg", "train/2.jpg", "test/1.jpg", "test/2.jpg"),
+        {
+            "train.csv": rows("id,species", "1,cat", "2,dog"),
+            "test.csv": rows("id", "1", "2"),
+            "sample_submission.csv": rows("id,species", "1,cat", "2,cat"),
+        },
+        {"train": {"train/1.jpg": "cat", "train/2.jpg": "dog"}},
+        notes=("sample_submission.csv was not used", "test.csv was not used"),
+    ),
+    PublishedTable(
+        "roboflow",
+        ("train/a.jpg", "train/b.jpg", "valid/a.jpg"),
+        {
+            "train/_classes.csv": rows("filename, cat, dog", "a.jpg, 1, 0", "b.jpg, 0, 1"),
+            "valid/_classes.csv": rows("filename, cat, dog", "a.jpg, 0, 1"),
+        },
+        {"train": {"train/a.jpg": "cat", "train/b.jpg": "dog"}, "val": {"valid/a.jpg": "dog"}},
+    ),
+    PublishedTable(
+        "two tables",
+        FOUR,
+        {"x.csv": rows("path,label", *LINES), "y.csv": rows("path,label", "a.jpg,1", "b.jpg,2")},
+        said=r"x\.csv and y\.csv",
+    ),
+    PublishedTable(
+        "a table and folders that say the same",
+        ("cat/a.jpg", "cat/b.jpg", "dog/c.jpg", "dog/d.jpg"),
+        {"x.csv": rows("path,label", "a.jpg,cat", "b.jpg,cat", "c.jpg,dog", "d.jpg,dog")},
+        {"all": {"cat/a.jpg": "cat", "cat/b.jpg": "cat", "dog/c.jpg": "dog", "dog/d.jpg": "dog"}},
+    ),
+    PublishedTable(
+        "a table and folders that are parts of each other",
+        ("cat/a.jpg", "cat/b.jpg", "dog/c.jpg", "dog/d.jpg"),
+        {"x.csv": rows("path,breed", "a.jpg,siam", "b.jpg,siam", "c.jpg,pug", "d.jpg,beagle")},
+        said=r"x\.csv.*folders \(cat, dog\).*--label-from folder",
+    ),
+    PublishedTable(
+        "a table and folders, of which the folders are meant",
+        ("cat/a.jpg", "dog/c.jpg", "dog/d.jpg"),
+        {"x.csv": rows("path,breed", "a.jpg,siam", "c.jpg,pug", "d.jpg,beagle")},
+        {"all": {"cat/a.jpg": "cat", "dog/c.jpg": "dog", "dog/d.jpg": "dog"}},
+        options=TableOptions(label_from="folder"),
+    ),
+    PublishedTable(
+        "a list of classes beside their folders",
+        ("cat/a.jpg", "dog/c.jpg"),
+        {"classes.json": '{"cat": 0, "dog": 1}', "classes.txt": "cat\ndog\n", "README.txt": "cats and dogs\nof mine\n"},
+        {"all": {"cat/a.jpg": "cat", "dog/c.jpg": "dog"}},
+    ),
+    PublishedTable(
+        "metadata with another column of labels",
+        FOUR,
+        {"metadata.csv": rows("file_name,label,size", "a.jpg,x,cat", "b.jpg,x,dog", "c.jpg,x,cat", "d.jpg,x,dog")},
+        {"all": PETS},
+        options=TableOptions(label_column="size"),
+    ),
+    PublishedTable(
+        "options for a table where there is none",
+        ("cat/a.jpg", "dog/c.jpg"),
+        {},
+        said=r"a table of images with --label-column, got",
+        options=TableOptions(label_column="size"),
+    ),
+    # Formats
+    PublishedTable(
+        "records",
+        FOUR,
+        {"x.json": json.dumps([{"image": name, "label": label} for name, label in PETS.items()])},
+        {"all": PETS},
+        data="x.json",
+    ),
+    PublishedTable("object of labels", FOUR, {"x.json": json.dumps(PETS)}, {"all": PETS}, data="x.json"),
+    PublishedTable("coco", IDS, {"annotations.json": json.dumps(COCO)}, {"all": BELOW}, data="annotations.json"),
+    PublishedTable(
+        "coco with two categories in an image",
+        FOUR,
+        {"x.json": json.dumps({**COCO, "annotations": [{"image_id": 0, "category_id": each} for each in (1, 2)]})},
+        said=r"several in a cell .*cat.*dog",
+        data="x.json",
+    ),
+    PublishedTable("label studio", FOUR, {"x.json": json.dumps(TASKS)}, {"all": PETS}, data="x.json"),
+    PublishedTable(
+        "label studio's csv",
+        FOUR,
+        {
+            "x.csv": rows(
+                "annotation_id,choice,id,image,lead_time",
+                *(
+                    f"1{n},{label},{n},/data/local-files/?d={name},{n}.5"
+                    for n, (name, label) in enumerate(PETS.items())
+                ),
+            )
+        },
+        {"all": PETS},
+        data="x.csv",
+    ),
+    PublishedTable(
+        "spreadsheet",
+        ("images/1.jpg", "images/2.jpg"),
+        {"x.xlsx": sheet(("id", "species"), (1, "cat"), (2.0, "dog"))},
+        {"all": {"images/1.jpg": "cat", "images/2.jpg": "dog"}},
+        data="x.xlsx",
+    ),
+    PublishedTable("a damaged spreadsheet", FOUR, {"x.xlsx": b"x"}, said="a spreadsheet in", data="x.xlsx"),
+    PublishedTable("json of numbers", FOUR, {"x.json": "[1, 2]"}, said="records of images and labels", data="x.json"),
+    # Several labels
+    PublishedTable(
+        "one-hot columns",
+        FOUR,
+        {"x.csv": rows("image,cat,dog", "a.jpg,1.0,0.0", "b.jpg,0.0,1.0", "c.jpg,1.0,0.0", "d.jpg,0.0,1.0")},
+        {"all": PETS},
+        data="x.csv",
+    ),
+    PublishedTable(
+        "one-hot columns with two ones",
+        FOUR,
+        {"x.csv": rows("image,cat,dog", "a.jpg,1,1", "b.jpg,0,1", "c.jpg,1,0", "d.jpg,0,1")},
+        said=r"several in 1 of 4 rows \(a\.jpg: cat and dog\)",
+        data="x.csv",
+    ),
+    *(
+        PublishedTable(
+            f"several labels {name}",
+            FOUR,
+            {"x.csv": rows("path,label", f'a.jpg,"{cell}"', "b.jpg,dog", "c.jpg,cat", "d.jpg,dog")},
+            said=r"one label for each image in 'label' of x\.csv, got several in a cell \(.*cat",
+            data="x.csv",
+        )
+        for name, cell in (
+            ("with blanks", "cat dog"),
+            ("with bars", "cat|dog"),
+            ("with commas", "cat, dog"),
+            ("in a list", "['cat', 'dog']"),
+            ("in JSON", '[""cat"", ""dog""]'),
+        )
+    ),
+    PublishedTable(
+        "lists of one",
+        FOUR,
+        {"x.csv": rows("path,label", "a.jpg,['cat']", "b.jpg,['dog']", "c.jpg,['cat']", "d.jpg,['dog']")},
+        {"all": PETS},
+        data="x.csv",
+    ),
+    PublishedTable(
+        "classes of two words",
+        FOUR,
+        {"x.csv": rows("path,label", "a.jpg,polar bear", "b.jpg,brown bear", "c.jpg,polar fox", "d.jpg,fox")},
+        {"all": {"a.jpg": "polar bear", "b.jpg": "brown bear", "c.jpg": "polar fox", "d.jpg": "fox"}},
+        data="x.csv",
+    ),
+    # Columns that decide more
+    PublishedTable(
+        "is_valid",
+        EIGHT,
+        {"x.csv": with_column("is_valid", ["False"] * 6 + ["True"] * 2)},
+        {
+            "train": {name: EIGHT_PETS[name] for name in EIGHT[:6]},
+            "val": {name: EIGHT_PETS[name] for name in EIGHT[6:]},
+        },
+        data="x.csv",
+        notes=("split from 'is_valid'",),
+    ),
+    PublishedTable(
+        "usage",
+        EIGHT,
+        {"x.csv": with_column("Usage", ["Training"] * 4 + ["PublicTest"] * 2 + ["PrivateTest"] * 2)},
+        {
+            "train": {name: EIGHT_PETS[name] for name in EIGHT[:4]},
+            "val": {name: EIGHT_PETS[name] for name in EIGHT[4:6]},
+            "test": {name: EIGHT_PETS[name] for name in EIGHT[6:]},
+        },
+        data="x.csv",
+        notes=("split from 'Usage'",),
+    ),
+    PublishedTable(
+        "folds",
+        EIGHT,
+        {"x.csv": with_column("fold", "01230123")},
+        {"all": EIGHT_PETS},
+        data="x.csv",
+        notes=("'fold' was not used.*--split-column",),
+    ),
+    PublishedTable(
+        "folds taken for splits",
+        EIGHT,
+        {"x.csv": with_column("fold", "01230123")},
+        said=r"train, val and test.*'fold' of --split-column, got '0', '1'",
+        options=TableOptions(split_column="fold"),
+        data="x.csv",
+    ),
+    PublishedTable(
+        "kilograms",
+        EIGHT,
+        {"x.csv": with_column("weight", ["61", "70.5", "82", "55", "90", "48.5", "77", "66"])},
+        {"all": EIGHT_PETS},
+        data="x.csv",
+        notes=("'weight' was not used.*--weight-column",),
+    ),
+    PublishedTable(
+        "halves of a trial",
+        EIGHT,
+        {"x.csv": with_column("group", ["treatment"] * 4 + ["control"] * 4)},
+        {"all": EIGHT_PETS},
+        data="x.csv",
+        notes=("'group' was not used.*--group-column",),
+    ),
+    PublishedTable(
+        "patients",
+        EIGHT,
+        {"x.csv": with_column("patient_id", "11223344")},
+        {"all": EIGHT_PETS},
+        data="x.csv",
+        notes=("'patient_id' was not used.*--group-column 'patient_id'",),
+    ),
+    # Labels in the names of files
+    PublishedTable(
+        "cats and dogs",
+        ("train/cat.0.jpg", "train/dog.0.jpg", "test1/1.jpg"),
+        {},
+        {"train": {"train/cat.0.jpg": "cat", "train/dog.0.jpg": "dog"}},
+        options=TableOptions(label_from=r"(cat|dog)\.\d+"),
+        notes=("no label",),
+    ),
+    PublishedTable(
+        "weather",
+        ("cloudy292.jpg", "rain12.jpg"),
+        {},
+        {"all": {"cloudy292.jpg": "cloudy", "rain12.jpg": "rain"}},
+        options=TableOptions(label_from=r"([a-z]+)\d+\.jpg"),
+    ),
+    PublishedTable(
+        "labels in the names of a table's files",
+        ("cloudy292.jpg", "rain12.jpg"),
+        {"x.txt": "cloudy292.jpg\nrain12.jpg\n"},
+        {"all": {"cloudy292.jpg": "cloudy", "rain12.jpg": "rain"}},
+        options=TableOptions(label_from=r"([a-z]+)\d+\.jpg"),
+        data="x.txt",
+    ),
+    PublishedTable(
+        "an expression that finds nothing",
+        FOUR,
+        {},
+        said=r"--label-from to find a label .* got none",
+        options=TableOptions(label_from=r"([0-9]+)\.jpg"),
+    ),
+]

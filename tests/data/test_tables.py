@@ -1,0 +1,109 @@
+"""Published tables are understood, or one sentence says what could not be."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tables import TABLES, PublishedTable, build
+
+from graft.data.dataset import Dataset
+from graft.data.opening import open_dataset
+from graft.data.table_options import TableOptions
+from graft.errors import DataError, InputError
+
+
+def labelled(dataset: Dataset) -> dict[str, dict[str, str | None]]:
+    return {
+        split: {images.key(row): dataset.item(split, row).label for row in range(len(images))}
+        for split, images in dataset.splits.items()
+    }
+
+
+@pytest.mark.parametrize("table", TABLES, ids=[table.name for table in TABLES])
+def test_a_published_table_is_understood_or_refused(table: PublishedTable, tmp_path: Path) -> None:
+    data = build(table, tmp_path)
+    if table.understood is None:
+        with pytest.raises(InputError, match=f"(?s)^expected .*{table.said}") as caught:
+            open_dataset(data, table=table.options)
+        assert re.search(r": [^:]+$", str(caught.value)), "it says what to do"
+        return
+    dataset = open_dataset(data, table=table.options)
+    assert labelled(dataset) == table.understood
+    for note in table.notes:
+        assert any(re.search(note, each) for each in dataset.notes), dataset.notes
+
+
+def test_there_are_many_tables_and_no_two_of_a_name() -> None:
+    assert len({table.name for table in TABLES}) == len(TABLES) >= 30
+    assert all((table.understood is None) == bool(table.said) for table in TABLES)
+
+
+@pytest.mark.parametrize("data", ["", "Class Labels.csv"])
+def test_blood_cells_as_published_and_never_their_masks(shared: Path, data: str) -> None:
+    dataset = open_dataset(shared / "datasets" / "blood_cells" / data)
+    (images,) = dataset.splits.values()
+    assert dataset.classes == ("1", "2", "3", "4", "5")
+    assert np.bincount(images.labels).tolist() == [176, 53, 48, 22, 1]
+    assert {images.key(row)[-4:] for row in range(len(images))} == {".bmp"}
+
+
+@pytest.mark.parametrize("rule", ["(a", "a", "(a)(b)"])
+def test_an_expression_for_labels_has_one_group(tmp_path: Path, rule: str) -> None:
+    with pytest.raises(InputError, match=r"one group.*--label-from"):
+        open_dataset(tmp_path, table=TableOptions(label_from=rule))
+
+
+def test_a_column_may_be_refused_or_demanded(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "x.csv").write_text("path,label,split,weight,group\na,0,train,70,x\nb,1,test,80,y\n")
+    found = open_dataset(tmp_path / "x.csv", table=TableOptions(split_column="none", weight_column="weight"))
+    assert list(found.splits) == ["all"]
+    assert found.splits["all"].weights is not None and found.splits["all"].groups is not None
+    found = open_dataset(tmp_path / "x.csv", table=TableOptions(group_column="none"))
+    assert list(found.splits) == ["train", "test"] and found.splits["train"].groups is None
+    assert found.splits["train"].weights is None
+
+
+@pytest.mark.parametrize(
+    ("names", "splits"),
+    [
+        (("train_images", "train_labels", "test_images", "test_labels"), ["train", "test"]),
+        (("x_train", "y_train", "x_test", "y_test"), ["train", "test"]),
+        (("X", "y"), ["all"]),
+    ],
+)
+def test_arrays(tmp_path: Path, names: tuple[str, ...], splits: list[str]) -> None:
+    images = np.arange(4 * 5 * 6 * 3, dtype=np.uint8).reshape(4, 5, 6, 3)
+    labels = np.array([[1], [0], [1], [0]])
+    np.savez(tmp_path / "x.npz", **{name: (images, labels)[number % 2] for number, name in enumerate(names)})
+    dataset = open_dataset(tmp_path / "x.npz")
+    assert list(dataset.splits) == splits and dataset.classes == ("0", "1")
+    for each in dataset.splits.values():
+        assert each.labels.tolist() == [1, 0, 1, 0] and np.array_equal(each.read(2), images[2])
+
+
+def test_arrays_of_shares_become_bytes_together_and_objects_are_refused(tmp_path: Path) -> None:
+    low, high = np.full((2, 3, 3), 0.5, np.float32), np.ones((2, 3, 3), np.float32)
+    np.savez(tmp_path / "x.npz", x_train=low, y_train=[0, 1], x_test=high, y_test=[0, 1])
+    dataset = open_dataset(tmp_path / "x.npz")
+    assert [int(np.max(images.read(0))) for images in dataset.splits.values()] == [128, 255]
+    assert "shares of 255" in dataset.notes[0]
+    np.savez(tmp_path / "y.npz", x_train=np.array([{}, {}], dtype=object), y_train=[0, 1])
+    with pytest.raises(DataError, match="would have to be unpickled"):
+        open_dataset(tmp_path / "y.npz")
+    np.savez(tmp_path / "z.npz", x_train=low, y_train=[[1, 1], [0, 1]])
+    with pytest.raises(DataError, match="one label for each image in y_train"):
+        open_dataset(tmp_path / "z.npz")
+
+
+def test_a_file_that_is_gone_is_not_taken_for_its_namesake(tmp_path: Path) -> None:
+    for name in ("cat/1.jpg", "cat/2.jpg", "cat/3.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    lines = "cat/1.jpg,cat\ncat/2.jpg,cat\ncat/3.jpg,cat\ndog/1.jpg,dog\n"
+    (tmp_path / "x.csv").write_text(f"path,label\n{lines}")
+    dataset = open_dataset(tmp_path / "x.csv")
+    assert labelled(dataset) == {"all": {f"cat/{number}.jpg": "cat" for number in (1, 2, 3)}}
+    assert list(dataset.left_out.values()) == ["no such file"]
