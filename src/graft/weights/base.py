@@ -188,8 +188,8 @@ def _from_file(name: str, file: WeightFile, found: Match, classes: tuple[str, ..
     architecture, metadata = found.architecture, file.metadata
     config = with_numbers(found.config, metadata)
     network = architecture.build(config)
-    fill(network, file.tensors, found, file.source)
-    notes: list[str] = []
+    fill(network, found.tensors, found, file.source)
+    notes = [*file.notes, *found.notes]
     if not found.has_head:
         classes = None
     elif classes is None:
