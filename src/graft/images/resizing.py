@@ -37,6 +37,10 @@ def mean_colour(preprocessing: Preprocessing) -> Tensor:
     return torch.tensor([round(255 * mean) for mean in preprocessing.mean]).clamp(0, 255).to(torch.uint8)
 
 
+# Of the values of a byte.
+MIDDLE = 128
+
+
 def _crop(pixels: np.ndarray, fraction: float) -> np.ndarray:
     # Before resizing, not after: the pixels outside are not filtered, and the result is the same except at the edge.
     height, width, _ = pixels.shape
@@ -68,11 +72,14 @@ def _resize(pixels: np.ndarray, rows: int, columns: int) -> Tensor:
 
 
 def _match_channels(image: Tensor, channels: int) -> Tensor:
-    """uint8 (1 or 3, H, W) to uint8 (channels, H, W)."""
+    """uint8 (1 or 3, H, W) to uint8 (channels, H, W): what a network wants beyond color is the middle of the range."""
     if len(image) == channels:
         return image
-    if channels == 3:
-        return image.repeat(3, 1, 1)  # (1, H, W) -> (3, H, W)
+    if channels >= 3:
+        color = image.expand(3, -1, -1)
+        return torch.cat([color, color.new_full((channels - 3, *color.shape[1:]), MIDDLE)])
+    if channels == 2:
+        return _match_channels(image, 1).repeat(2, 1, 1)
     # Luma of ITU-R BT.601 in 16-bit fixed point, rounded as in Pillow's "L": equal channels keep their value.
     red, green, blue = image.to(torch.int32)
     return (red.mul(19595).add_(green, alpha=38470).add_(blue, alpha=7471).add_(0x8000) >> 16).to(torch.uint8)[None]

@@ -4,6 +4,8 @@ The format is recognized by content. safetensors files are read as such; whateve
 goes through its weights-only unpickler, with inert stand-ins for all that is no tensor (`graft.weights.inert`).
 """
 
+import json
+import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +14,11 @@ from torch import Tensor
 
 from graft.errors import WeightsError
 from graft.weights.inert import first_line, load_inert
+from graft.weights.keras_file import is_keras, read_keras
 from graft.weights.tensor_file import DIGEST, tensors_digest
-from graft.weights.unwrapping import unwrap, without_wrappers
+from graft.weights.unwrapping import Unwrapped, unwrap, without_wrappers
+
+INDEX_ENDING = ".index.json"
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,16 @@ def read_weights(path: Path) -> WeightFile:
         raise WeightsError(f"expected a file of weights, got {str(path)!r} ({reason}): check the path") from None
     if not start:
         raise WeightsError(f"expected a file of weights, got {path.name} with no bytes in it: fetch it again")
-    if len(start) > 8 and start[8:9] == b"{":
+    what = _foreign_kind(path, start)
+    if what is not None:
+        raise WeightsError(f"expected a torch checkpoint or a safetensors file, got {path.name}, which is {what}")
+    if is_keras(path, start):
+        tensors, metadata, notes = read_keras(path)
+        unwrapped = Unwrapped(tensors, tuple(f"{path.name} is of Keras; {note}" for note in notes))
+    elif path.name.endswith(INDEX_ENDING):
+        tensors, metadata = _read_shards(path)
+        unwrapped = without_wrappers(tensors)
+    elif len(start) > 8 and start[8:9] == b"{":
         tensors, metadata = _read_safetensors(path)
         unwrapped = without_wrappers(tensors)
     elif start.startswith((b"PK", b"\x80")):
@@ -52,6 +66,57 @@ def read_weights(path: Path) -> WeightFile:
         )
     _check_tensors(unwrapped.tensors, path)
     return WeightFile(unwrapped.tensors, metadata, path.name, unwrapped.notes)
+
+
+def _foreign_kind(path: Path, start: bytes) -> str | None:
+    """What a file is that holds a network in a form that graft does not take, and what to do; None for all others."""
+    if start[4:8] == b"TFL3":
+        return "a TensorFlow Lite model: give the weights that it was converted from"
+    # ONNX is a protocol buffer without a magic number: the version of its format comes first.
+    if (
+        start[:1] == b"\x08"
+        and len(start) > 2
+        and (path.suffix == ".onnx" or start[2:3] in (b"\x12", b"\x1a", b"*", b"B"))
+    ):
+        return "an ONNX model: give the weights of the network that it was exported from"
+    if start.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS to weights that are not here: run `git lfs pull`, or fetch the file itself"
+    if tarfile.is_tarfile(path):
+        return (
+            "a tar archive: give the file of weights inside it, or, where torch 0.1 wrote it, load and save it with a "
+            "later torch"
+        )
+    return None
+
+
+def _read_shards(index: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of the files beside an index, which says for every name in which file it is."""
+    try:
+        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        names = sorted(set(places.values()))
+        # A file anywhere else is not opened.
+        if not names or any(Path(name).name != name or name.endswith(INDEX_ENDING) for name in names):
+            raise ValueError
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise WeightsError(
+            f"expected an index of weights with an object 'weight_map' from names to files beside it, got another "
+            f"content in {index.name}: fetch it again"
+        ) from None
+    tensors: dict[str, Tensor] = {}
+    for name in names:
+        if not (index.parent / name).is_file():
+            raise WeightsError(
+                f"expected {len(names)} files of weights beside {index.name}, got none named {name}: fetch it as well"
+            )
+        shard, _ = _read_safetensors(index.parent / name) if name.endswith(".safetensors") else ({}, {})
+        tensors |= shard or unwrap(load_inert(index.parent / name), name).tensors
+    missing = [name for name in places if name not in tensors]
+    if missing:
+        raise WeightsError(
+            f"expected {len(places)} tensors in the files that {index.name} lists, got all but {len(missing)} "
+            f"({missing[0]}): fetch them again"
+        )
+    return tensors, {}
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import log, prod
 
 import torch
@@ -111,12 +111,35 @@ def choose_reading(tensors: dict[str, Tensor], stated: Architecture | None, sour
     first, nearest = _search(candidates)
     if first is None:
         raise _fits_none(tensors, nearest, source)
+    # Where a whole fits as well as its part, it has the part's head too.
+    wholes = [
+        reading
+        for reading in candidates
+        if not reading.prefix or f"{first[0].prefix}.".startswith(f"{reading.prefix}.")
+    ]
+    for reading in wholes:
+        found = _same_architecture(first[1].architecture, reading)
+        if found is not None:
+            first = (reading, found)
+            break
     fitting = [first]
-    for other in candidates:
-        if all(apart(other, reading) for reading, _ in fitting):
-            found, _ = _search([other])
-            fitting += [found] if found else []
+    # Those of the same architecture first: what is inside one of them need not be looked at.
+    for search in (partial(_same_architecture, first[1].architecture), _search_one):
+        for other in candidates:
+            if all(apart(other, reading) for reading, _ in fitting):
+                found = search(other)
+                fitting += [(other, found)] if found else []
     return _preferred(fitting, candidates[0], source)
+
+
+def _same_architecture(architecture: Architecture, reading: Reading) -> Match | None:
+    found = match(reading.tensors, architecture, architecture.config)
+    return found if found.exact else None
+
+
+def _search_one(reading: Reading) -> Match | None:
+    found, _ = _search([reading])
+    return found[1] if found else None
 
 
 def _choose_stated(candidates: list[Reading], stated: Architecture, source: str) -> Match:
@@ -264,6 +287,7 @@ def _fit(tensors: dict[str, Tensor], architecture: Architecture, config: Config,
             batch_norm_eps=layout.batch_norm_eps or config.batch_norm_eps,
             head=kind,
             padding=layout.padding or config.padding,
+            early_stride=layout.early_stride or config.early_stride,
         ),
         rename=rename,
         layout=layout.name,
