@@ -5,7 +5,6 @@ goes through its weights-only unpickler, with inert stand-ins for all that is no
 """
 
 import json
-import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +37,7 @@ def read_weights(path: Path) -> WeightFile:
     """The tensors of a checkpoint, on the CPU, without wrappers' prefixes. Raises WeightsError for any other file."""
     try:
         with path.open("rb") as file:
-            start = file.read(16)
+            start = file.read(64)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise WeightsError(f"expected a file of weights, got {str(path)!r} ({reason}): check the path") from None
@@ -61,7 +60,7 @@ def read_weights(path: Path) -> WeightFile:
         unwrapped, metadata = unwrap(load_inert(path), path.name), {}
     else:
         raise WeightsError(
-            f"expected a torch checkpoint or a safetensors file, got {path.name}, which begins with {start!r}: "
+            f"expected a torch checkpoint or a safetensors file, got {path.name}, which begins with {start[:16]!r}: "
             "fetch it again"
         )
     _check_tensors(unwrapped.tensors, path)
@@ -81,12 +80,17 @@ def _foreign_kind(path: Path, start: bytes) -> str | None:
         return "an ONNX model: give the weights of the network that it was exported from"
     if start.startswith(b"version https://git-lfs"):
         return "a pointer of Git LFS to weights that are not here: run `git lfs pull`, or fetch the file itself"
-    if tarfile.is_tarfile(path):
+    if _is_tar(path):
         return (
             "a tar archive: give the file of weights inside it, or, where torch 0.1 wrote it, load and save it with a "
             "later torch"
         )
     return None
+
+
+def _is_tar(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(262)[257:] == b"ustar"
 
 
 def _read_shards(index: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

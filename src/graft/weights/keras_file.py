@@ -17,6 +17,7 @@ from torch import Tensor
 
 from graft.errors import InputError, WeightsError
 from graft.weights.inert import first_line
+from graft.weights.metadata import IMAGENET_STD
 
 HDF5 = b"\x89HDF"
 WEIGHTS_MEMBER, CONFIG_MEMBER = "model.weights.h5", "config.json"
@@ -59,17 +60,19 @@ IMAGES = {
 }
 # The first convolution of the families that see blue first.
 BLUE_FIRST = ("conv1_conv", "block1_conv1")
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def is_keras(path: Path, start: bytes) -> bool:
     """Whether Keras wrote the file, which begins with `start`."""
     if start.startswith(HDF5):
         return True
-    if not start.startswith(b"PK") or not zipfile.is_zipfile(path):
+    if not start.startswith(b"PK"):
         return False
-    with zipfile.ZipFile(path) as archive:
-        return WEIGHTS_MEMBER in archive.namelist()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return WEIGHTS_MEMBER in archive.namelist()
+    except (OSError, ValueError, RuntimeError, NotImplementedError, zipfile.BadZipFile):
+        return False
 
 
 def read_keras(path: Path) -> tuple[dict[str, Tensor], dict[str, str], list[str]]:
@@ -92,7 +95,7 @@ def read_keras(path: Path) -> tuple[dict[str, Tensor], dict[str, str], list[str]
             content = path
         with h5py.File(content, "r") as file:
             arrays = {name: torch.from_numpy(array) for name, array in _arrays(file, h5py)}
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, MemoryError, zipfile.BadZipFile) as error:
         raise WeightsError(
             f"expected complete weights of Keras, got {path.name} ({first_line(error)}): save them again"
         ) from None

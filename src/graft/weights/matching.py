@@ -270,7 +270,11 @@ def _fit(tensors: dict[str, Tensor], architecture: Architecture, config: Config,
     fitting = sum(name in theirs and _same(theirs[name], shape) for name, shape in expected.items())
     strangers = {name for name in theirs if not _is_free(name, network) and name not in ours}
     # Beside a complete body, what is no part of it: in the head, or under a first word that no tensor of the body has.
+    # Convolutions there are no head or loss: they belong to a larger network than this one.
     words = {name.partition(".")[0] for name in tensors if rename(name) in expected}
+    words |= {
+        name.partition(".")[0] for name, tensor in tensors.items() if rename(name) in strangers and tensor.ndim > 2
+    }
     beside = [
         name
         for name in tensors

@@ -117,8 +117,9 @@ def _write_files(folder: Path, model: SavedModel) -> None:
 
 
 def _numbers(config: Config) -> dict[str, Any]:
-    """What builds the network; of a usual head nothing is said, as in files that earlier versions saved."""
-    return {name: value for name, value in asdict(config).items() if (name, value) != ("head", "last")}
+    """What builds the network; of what is usual nothing is said, as in files that earlier versions saved."""
+    usual = (("head", "last"), ("early_stride", False))
+    return {name: value for name, value in asdict(config).items() if (name, value) not in usual}
 
 
 def _put_in_place(aside: Path, folder: Path) -> None:
