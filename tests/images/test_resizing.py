@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from graft.errors import InputError
+from graft.images.augmenting import Augmentation, augment
 from graft.images.decoding import decode
 from graft.images.preprocessing import Preprocessing
 from graft.images.resizing import to_square
@@ -178,3 +179,15 @@ def test_real_images_fit_like_pillows_in_any_thread(shared: Path) -> None:
             images, pool.map(lambda pixels: to_square(pixels, preprocessing), images), strict=True
         ):
             assert largest_difference(square, by_pillow(pixels, 224, 224)) <= 2
+
+
+@pytest.mark.parametrize("jitter", [0.0, 0.4])
+def test_a_network_for_other_channels_sees_color_and_the_middle_of_the_range(jitter):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+    changes = Augmentation(brightness=jitter)
+    three, four, two, one = (
+        augment(pixels, Preprocessing(32, (0.5,) * count, (0.5,) * count), changes, 3) for count in (3, 4, 2, 1)
+    )
+    assert torch.equal(four[:3], three)
+    assert (four[3] == 128).all()
+    assert torch.equal(two, one.repeat(2, 1, 1))

@@ -381,4 +381,7 @@ def test_inception_networks_see_images_from_minus_one_to_one_and_say_that_it_was
     save_file(network.state_dict(), path, {"mean": "0.485,0.456,0.406", "std": "0.229,0.224,0.225"})
     base = load_base(str(path))
     assert base.preprocessing.mean == (0.485, 0.456, 0.406)
-    assert base.notes == ()
+    assert base.notes == (
+        "googlenet.safetensors names no classes; its 1,000 outputs were taken for ImageNet's classes in their usual "
+        "order",
+    )

@@ -117,9 +117,10 @@ def test_a_pickle_in_text_form_is_refused_and_runs_nothing(tmp_path):
     assert not target.exists()
 
 
-def test_a_whole_pickled_network_is_refused_with_what_it_names(tmp_path):
-    with pytest.raises(WeightsError, match=r"torch\.nn\.modules\.linear\.Linear.*state_dict"):
-        read_weights(written(tmp_path, saved(torch.nn.Linear(2, 2))))
+def test_a_whole_pickled_network_gives_its_tensors_and_none_of_its_code(tmp_path):
+    network = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2))
+    network.register_buffer("scratch", torch.ones(2), persistent=False)
+    assert same(read_weights(written(tmp_path, saved(network))).tensors, network.state_dict())
 
 
 @pytest.mark.parametrize("content", [saved(tensors()), saved(tensors(), zipped=False), save(tensors())])
@@ -148,7 +149,7 @@ def test_a_damaged_file_is_refused_or_read_but_never_anything_else(tmp_path, con
         (b"", "no bytes"),
         (b"x", "begins with b'x'"),
         (b"<!DOCTYPE html><html>not found</html>", "begins with b'<!DOCTYPE html><'"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "begins with b'version https://'"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "a pointer of Git LFS"),
         (b'{"conv1.weight": [1, 2]}', "begins with"),
         (b"PK\x03\x04 but no archive follows", "torch checkpoint"),
         (struct.pack("<Q", 2**62) + b'{"a": 1}', "complete safetensors"),

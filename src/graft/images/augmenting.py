@@ -19,7 +19,7 @@ from torch import Tensor
 from graft.errors import InputError
 from graft.images.preprocessing import Preprocessing
 from graft.images.randaugment import MAGNITUDES, randaugment
-from graft.images.resizing import mean_colour, to_square
+from graft.images.resizing import match_channels, mean_colour, to_square
 from graft.images.warping import warp
 
 
@@ -140,6 +140,11 @@ def augment(
     result is contiguous and shares no memory with `pixels`. Numbers in `seed` are not negative. Raises InputError as
     `to_square` does.
     """
+    if preprocessing.channels not in (1, 3):
+        # What changes is color or gray; what a network wants beyond that is made of the result.
+        shown = slice(0, 3 if preprocessing.channels > 3 else 1)
+        seen = replace(preprocessing, mean=preprocessing.mean[shown], std=preprocessing.std[shown])
+        return match_channels(augment(pixels, seen, augmentation, seed), preprocessing.channels)
     random = np.random.default_rng(seed)
     cropped = augmentation.crop is not None and preprocessing.resize_mode == "crop"
     if cropped:

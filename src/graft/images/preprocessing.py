@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 ResizeMode = Literal["crop", "letterbox", "squash"]
 # Sides of a network's input in pixels: larger ones have more pixels than an image may be decoded to.
 LEAST_SIDE, LARGEST_SIDE = 8, 9_000
+# Bands of the images that a network may want; hyperspectral cameras have some hundreds.
+MOST_CHANNELS = 512
 
 
 @dataclass(frozen=True)
@@ -62,10 +64,10 @@ class Preprocessing:
         for name, numbers in (("mean", mean), ("std", std)):
             if (
                 not isinstance(numbers, (list, tuple))
-                or len(numbers) not in (1, 3)
+                or not 1 <= len(numbers) <= MOST_CHANNELS
                 or not all(map(_is_number, numbers))
             ):
-                raise _wrong(f"{name} to be a list of one number (grey) or three (RGB)", numbers)
+                raise _wrong(f"{name} to be a list of one number per channel: one (grey), three (RGB) or more", numbers)
         if len(mean) != len(std):
             raise _wrong("mean and std to have one number each per channel", f"{len(mean)} and {len(std)}")
         if min(std) <= 0:

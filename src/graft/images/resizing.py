@@ -29,12 +29,16 @@ def to_square(pixels: np.ndarray, preprocessing: Preprocessing) -> Tensor:
         return _letterbox(pixels, preprocessing)
     if preprocessing.resize_mode == "crop":
         pixels = _crop(pixels, preprocessing.crop_fraction)
-    return _match_channels(_resize(pixels, size, size), preprocessing.channels)
+    return match_channels(_resize(pixels, size, size), preprocessing.channels)
 
 
 def mean_colour(preprocessing: Preprocessing) -> Tensor:
     """The colour that becomes zero when normalised, uint8 (C,)."""
     return torch.tensor([round(255 * mean) for mean in preprocessing.mean]).clamp(0, 255).to(torch.uint8)
+
+
+# Of the values of a byte.
+MIDDLE = 128
 
 
 def _crop(pixels: np.ndarray, fraction: float) -> np.ndarray:
@@ -51,7 +55,7 @@ def _letterbox(pixels: np.ndarray, preprocessing: Preprocessing) -> Tensor:
     rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
     top, left = (size - rows) // 2, (size - columns) // 2
     square = mean_colour(preprocessing)[:, None, None].repeat(1, size, size)  # (C,) -> (C, size, size)
-    image = _match_channels(_resize(pixels, rows, columns), preprocessing.channels)
+    image = match_channels(_resize(pixels, rows, columns), preprocessing.channels)
     square[:, top : top + rows, left : left + columns] = image
     return square
 
@@ -67,12 +71,15 @@ def _resize(pixels: np.ndarray, rows: int, columns: int) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(resized.numpy()))
 
 
-def _match_channels(image: Tensor, channels: int) -> Tensor:
-    """uint8 (1 or 3, H, W) to uint8 (channels, H, W)."""
+def match_channels(image: Tensor, channels: int) -> Tensor:
+    """uint8 (1 or 3, H, W) to uint8 (channels, H, W): what a network wants beyond color is the middle of the range."""
     if len(image) == channels:
         return image
-    if channels == 3:
-        return image.repeat(3, 1, 1)  # (1, H, W) -> (3, H, W)
+    if channels >= 3:
+        color = image.expand(3, -1, -1)
+        return torch.cat([color, color.new_full((channels - 3, *color.shape[1:]), MIDDLE)])
+    if channels == 2:
+        return match_channels(image, 1).repeat(2, 1, 1)
     # Luma of ITU-R BT.601 in 16-bit fixed point, rounded as in Pillow's "L": equal channels keep their value.
     red, green, blue = image.to(torch.int32)
     return (red.mul(19595).add_(green, alpha=38470).add_(blue, alpha=7471).add_(0x8000) >> 16).to(torch.uint8)[None]

@@ -31,7 +31,8 @@ class Config:
     `padding` says where the zeros of strided convolutions and pools go: evenly around the image ("torch"), or mostly at
     the bottom and right ("tensorflow"). `auxiliary` adds the classifiers beside the main path that GoogLeNet and
     Inception v3 train with. `head` says what the head classifies: the vector of the last stage, or those of all stages
-    (`Network.before_head`).
+    (`Network.before_head`). `early_stride` is of ResNet's bottlenecks: one that halves the map does so in its first
+    1 x 1 convolution, as in the paper and in Keras, not in its 3 x 3.
     """
 
     architecture: str
@@ -41,6 +42,7 @@ class Config:
     batch_norm_eps: float = 1e-5
     auxiliary: bool = False
     head: HeadKind = "last"
+    early_stride: bool = False
 
 
 @dataclass(frozen=True)

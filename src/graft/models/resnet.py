@@ -7,7 +7,9 @@ of an option A shortcut go; public CIFAR checkpoints need half of them before th
 are torchvision's, and for CIFAR those of the public checkpoints.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch.nn.functional as F
@@ -128,12 +130,14 @@ class Bottleneck(nn.Module):
         *,
         padding: PaddingRule = "torch",
         eps: float = 1e-5,
+        early_stride: bool = False,
     ) -> None:
         super().__init__()
         outputs = self.expansion * width
-        self.conv1 = convolution(inputs, width, 1)
+        first, second = (stride, 1) if early_stride else (1, stride)
+        self.conv1 = convolution(inputs, width, 1, stride=first, padding=padding)
         self.bn1 = nn.BatchNorm2d(width, eps)
-        self.conv2 = convolution(width, width, 3, stride=stride, padding=padding)
+        self.conv2 = convolution(width, width, 3, stride=second, padding=padding)
         self.bn2 = nn.BatchNorm2d(width, eps)
         self.conv3 = convolution(width, outputs, 1)
         self.bn3 = nn.BatchNorm2d(outputs, eps)
@@ -204,8 +208,11 @@ def _stage(
     config: Config, spec: ResNetSpec, inputs: int, width: int, blocks: int, stride: int
 ) -> tuple[nn.Sequential, int]:
     """A run of blocks, the first of which may halve the map and change its width, and the run's output channels."""
-    kind = Bottleneck if spec.bottleneck else BasicBlock
-    outputs = kind.expansion * width
+    kind: Callable[..., nn.Module] = BasicBlock
+    expansion = BasicBlock.expansion
+    if spec.bottleneck:
+        kind, expansion = partial(Bottleneck, early_stride=config.early_stride), Bottleneck.expansion
+    outputs = expansion * width
     layers = []
     for step in (stride, *(1,) * (blocks - 1)):
         changes = step > 1 or inputs != outputs

@@ -1,9 +1,7 @@
 """A base: a network with weights, and what travels with them. `--base` is resolved here."""
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from graft.errors import WeightsError, did_you_mean
 from graft.images.preprocessing import Preprocessing
@@ -18,8 +16,8 @@ from graft.weights.hub import fetch_from_hub
 from graft.weights.matching import Match, fill, identify
 from graft.weights.metadata import read_classes, stated_classes, with_numbers, with_preprocessing
 from graft.weights.packaged import Packaged, find_packaged
-from graft.weights.saved import CONFIG_FILE, TENSORS_FILE, Outputs, load_model, model_folder
-from graft.weights.timm_catalog import timm_metadata
+from graft.weights.published_folder import folder_metadata, weights_of_folder
+from graft.weights.saved import Outputs, load_model, model_folder
 
 BUNDLED = Path(__file__).resolve().parents[1] / "bundled"
 BUNDLED_BASES = ("latin_letters",)
@@ -74,7 +72,7 @@ def load_base(
     file = _read_file(path, named)
     found = identify(file, stated or named)
     classes = read_classes(classes_file) if classes_file else stated_classes(file.metadata, path.parent)
-    return _from_file(base, file, found, classes)
+    return _from_file(base, file, found, classes, published=named is not None)
 
 
 def untrained_base(base: str, *, architecture: str | None = None, seed: int = 0) -> Base:
@@ -134,9 +132,7 @@ def _locate(base: str, reporter: Reporter) -> tuple[Path, Architecture | None]:
         return _fetch(named.published, reporter), named
     path = Path(base).expanduser()
     if path.is_dir():
-        folder = model_folder(path)
-        # A timm repository, carried over from the Hub by hand, is a folder too.
-        return folder / TENSORS_FILE if timm_metadata(_read_config(folder)) else folder, None
+        return weights_of_folder(path) or model_folder(path), None
     if not path.exists():
         what = f"expected a file of weights, a run folder, hf:owner/name or the name of a base, got {base!r}"
         if path.name != base or path.suffix in WEIGHT_ENDINGS:
@@ -157,7 +153,7 @@ def _fetch(source: Packaged | Download | str, reporter: Reporter) -> Path:
     if isinstance(source, Download):
         return fetch(source, reporter)
     folder = fetch_from_hub(source, reporter)
-    return folder if "graft" in _read_config(folder) else folder / TENSORS_FILE
+    return weights_of_folder(folder) or folder
 
 
 def _read_file(path: Path, named: Architecture | None) -> WeightFile:
@@ -165,17 +161,7 @@ def _read_file(path: Path, named: Architecture | None) -> WeightFile:
     file = read_weights(path)
     if named is not None and isinstance(named.published, Packaged):
         return replace(file, metadata=named.published.metadata)
-    if path.name != TENSORS_FILE:
-        return file
-    return replace(file, metadata={**file.metadata, **timm_metadata(_read_config(path.parent))})
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    try:
-        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return config if isinstance(config, dict) else {}
+    return replace(file, metadata={**file.metadata, **folder_metadata(path)})
 
 
 def _from_saved(folder: Path, name: str) -> Base:
@@ -184,18 +170,23 @@ def _from_saved(folder: Path, name: str) -> Base:
     return replace(base, outputs=saved.outputs, temperature=saved.temperature)
 
 
-def _from_file(name: str, file: WeightFile, found: Match, classes: tuple[str, ...] | None) -> Base:
+def _from_file(name: str, file: WeightFile, found: Match, classes: tuple[str, ...] | None, *, published: bool) -> Base:
     architecture, metadata = found.architecture, file.metadata
     config = with_numbers(found.config, metadata)
     network = architecture.build(config)
-    fill(network, file.tensors, found, file.source)
-    notes: list[str] = []
+    fill(network, found.tensors, found, file.source)
+    notes = [*file.notes, *found.notes]
     if not found.has_head:
         classes = None
     elif classes is None:
         classes = _usual_classes(architecture, config.classes)
         if classes is CIFAR10_CLASSES:
             notes.append(f"{file.source} names no classes; those of CIFAR-10, in their usual order, were assumed")
+        elif classes is not None and not published:
+            notes.append(
+                f"{file.source} names no classes; its 1,000 outputs were taken for ImageNet's classes in their usual "
+                "order"
+            )
     if classes is not None and len(classes) != config.classes:
         raise WeightsError(
             f"expected a name for each of the {config.classes} outputs of {file.source}, got {len(classes)}: "
@@ -204,6 +195,13 @@ def _from_file(name: str, file: WeightFile, found: Match, classes: tuple[str, ..
     if architecture.sees_one_to_one and "mean" not in metadata:
         notes.append(
             f"{file.source} does not state its mean; images from -1 to 1 were assumed, as is usual for its family"
+        )
+    if config.channels not in (1, 3):
+        notes.append(
+            f"{file.source} is for images of {config.channels} channels; of graft's, color is the first three and the "
+            "rest is a middle gray"
+            if config.channels > 3
+            else f"{file.source} is for images of 2 channels; graft gives it the gray image in both"
         )
     if metadata.get("interpolation", "bilinear") != "bilinear":
         notes.append(

@@ -1,67 +1,126 @@
 """Tensors from a file, without running anything in it.
 
 The format is recognized by content. safetensors files are read as such; whatever torch saved (`.pth`, `.pt`, `.th`)
-goes through its weights-only unpickler, which builds tensors and containers and refuses everything else.
+goes through its weights-only unpickler, with inert stand-ins for all that is no tensor (`graft.weights.inert`).
 """
 
-import warnings
+import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from graft.errors import WeightsError
+from graft.weights.inert import first_line, load_inert
+from graft.weights.keras_file import is_keras, read_keras
 from graft.weights.tensor_file import DIGEST, tensors_digest
+from graft.weights.unwrapping import Unwrapped, unwrap, without_wrappers
 
-# The entry of a checkpoint under which training scripts put the weights, averaged ones first.
-WRAPPINGS = (
-    "state_dict_ema",
-    "model_ema",
-    "ema",
-    "state_dict",
-    "model_state_dict",
-    "model",
-    "net",
-    "network",
-    "weights",
-)
-# What a wrapper (DataParallel, torch.compile, Lightning) puts before every tensor name.
-PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.")
+INDEX_ENDING = ".index.json"
 
 
 @dataclass(frozen=True)
 class WeightFile:
-    """Tensors by name, as stored, and the text metadata beside them; `source` is what messages call the file."""
+    """Tensors by name, and the text metadata beside them; `source` is what messages call the file.
+
+    `notes` say what of the file was chosen where it holds more than one set of weights.
+    """
 
     tensors: dict[str, Tensor]
     metadata: dict[str, str]
     source: str
+    notes: tuple[str, ...] = ()
 
 
 def read_weights(path: Path) -> WeightFile:
     """The tensors of a checkpoint, on the CPU, without wrappers' prefixes. Raises WeightsError for any other file."""
     try:
         with path.open("rb") as file:
-            start = file.read(16)
+            start = file.read(64)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise WeightsError(f"expected a file of weights, got {str(path)!r} ({reason}): check the path") from None
     if not start:
         raise WeightsError(f"expected a file of weights, got {path.name} with no bytes in it: fetch it again")
-    if len(start) > 8 and start[8:9] == b"{":
+    what = _foreign_kind(path, start)
+    if what is not None:
+        raise WeightsError(f"expected a torch checkpoint or a safetensors file, got {path.name}, which is {what}")
+    if is_keras(path, start):
+        tensors, metadata, notes = read_keras(path)
+        unwrapped = Unwrapped(tensors, tuple(f"{path.name} is of Keras; {note}" for note in notes))
+    elif path.name.endswith(INDEX_ENDING):
+        tensors, metadata = _read_shards(path)
+        unwrapped = without_wrappers(tensors)
+    elif len(start) > 8 and start[8:9] == b"{":
         tensors, metadata = _read_safetensors(path)
+        unwrapped = without_wrappers(tensors)
     elif start.startswith((b"PK", b"\x80")):
         # A zip archive or a pickle. The unpickler would take anything else for instructions.
-        tensors, metadata = _unwrap(_read_torch(path), path), {}
+        unwrapped, metadata = unwrap(load_inert(path), path.name), {}
     else:
         raise WeightsError(
-            f"expected a torch checkpoint or a safetensors file, got {path.name}, which begins with {start!r}: "
+            f"expected a torch checkpoint or a safetensors file, got {path.name}, which begins with {start[:16]!r}: "
             "fetch it again"
         )
-    _check_tensors(tensors, path)
-    return WeightFile(_without_prefixes(tensors), metadata, path.name)
+    _check_tensors(unwrapped.tensors, path)
+    return WeightFile(unwrapped.tensors, metadata, path.name, unwrapped.notes)
+
+
+def _foreign_kind(path: Path, start: bytes) -> str | None:
+    """What a file is that holds a network in a form that graft does not take, and what to do; None for all others."""
+    if start[4:8] == b"TFL3":
+        return "a TensorFlow Lite model: give the weights that it was converted from"
+    # ONNX is a protocol buffer without a magic number: the version of its format comes first.
+    if (
+        start[:1] == b"\x08"
+        and len(start) > 2
+        and (path.suffix == ".onnx" or start[2:3] in (b"\x12", b"\x1a", b"*", b"B"))
+    ):
+        return "an ONNX model: give the weights of the network that it was exported from"
+    if start.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS to weights that are not here: run `git lfs pull`, or fetch the file itself"
+    if _is_tar(path):
+        return (
+            "a tar archive: give the file of weights inside it, or, where torch 0.1 wrote it, load and save it with a "
+            "later torch"
+        )
+    return None
+
+
+def _is_tar(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(262)[257:] == b"ustar"
+
+
+def _read_shards(index: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of the files beside an index, which says for every name in which file it is."""
+    try:
+        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        names = sorted(set(places.values()))
+        # A file anywhere else is not opened.
+        if not names or any(Path(name).name != name or name.endswith(INDEX_ENDING) for name in names):
+            raise ValueError
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise WeightsError(
+            f"expected an index of weights with an object 'weight_map' from names to files beside it, got another "
+            f"content in {index.name}: fetch it again"
+        ) from None
+    tensors: dict[str, Tensor] = {}
+    for name in names:
+        if not (index.parent / name).is_file():
+            raise WeightsError(
+                f"expected {len(names)} files of weights beside {index.name}, got none named {name}: fetch it as well"
+            )
+        shard, _ = _read_safetensors(index.parent / name) if name.endswith(".safetensors") else ({}, {})
+        tensors |= shard or unwrap(load_inert(index.parent / name), name).tensors
+    missing = [name for name in places if name not in tensors]
+    if missing:
+        raise WeightsError(
+            f"expected {len(places)} tensors in the files that {index.name} lists, got all but {len(missing)} "
+            f"({missing[0]}): fetch them again"
+        )
+    return tensors, {}
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -74,7 +133,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             metadata = dict(file.metadata() or {})
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise WeightsError(
-            f"expected a complete safetensors file, got {path.name} ({_first_line(error)}): fetch it again"
+            f"expected a complete safetensors file, got {path.name} ({first_line(error)}): fetch it again"
         ) from None
     if DIGEST in metadata and metadata[DIGEST] != tensors_digest(tensors):
         raise WeightsError(
@@ -82,49 +141,6 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             "again"
         )
     return tensors, metadata
-
-
-def _read_torch(path: Path) -> Any:
-    try:
-        # Opened here, because torch goes by the suffix of a path.
-        with path.open("rb") as file, warnings.catch_warnings():
-            # The warnings are about how the file was written, which its reader cannot change.
-            warnings.simplefilter("ignore")
-            return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:
-        # A hostile or truncated file can make the unpickler raise anything.
-        if "weights_only" in str(error).lower() or "unsupported" in str(error).lower():
-            raise WeightsError(
-                f"expected nothing but tensors, got {path.name}, which needs pickle to run code ({_culprit(error)}) "
-                "and was refused: save its state_dict() again, preferably as .safetensors"
-            ) from None
-        raise WeightsError(
-            f"expected a torch checkpoint or a safetensors file, got {path.name} ({_first_line(error)}): check that it "
-            "is complete and of that kind"
-        ) from None
-
-
-def _unwrap(value: Any, path: Path) -> dict[str, Tensor]:
-    """The dictionary of tensors inside the usual wrappings. Raises WeightsError where there is none."""
-    for _ in range(4):
-        if not isinstance(value, dict):
-            break
-        tensors = {str(name): item for name, item in value.items() if isinstance(item, Tensor)}
-        if tensors and len(tensors) >= len(value) / 2:
-            return tensors
-        inner = next((value[name] for name in WRAPPINGS if isinstance(value.get(name), dict)), None)
-        if inner is None:
-            break
-        value = inner
-    what = (
-        f"a dictionary of {', '.join(map(repr, list(value)[:6])) or 'nothing'}"
-        if isinstance(value, dict)
-        else type(value).__name__
-    )
-    raise WeightsError(
-        f"expected a dictionary of tensors, bare or under {', '.join(map(repr, WRAPPINGS[3:6]))}, got {what} in "
-        f"{path.name}: save the network's state_dict()"
-    )
 
 
 def _check_tensors(tensors: dict[str, Tensor], path: Path) -> None:
@@ -144,23 +160,3 @@ def _check_tensors(tensors: dict[str, Tensor], path: Path) -> None:
                 f"expected every element to be stored, got {name!r} in {path.name}, which repeats some: call "
                 ".contiguous() before saving it"
             )
-
-
-def _without_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    for _ in range(3):
-        prefix = next((p for p in PREFIXES if tensors and all(name.startswith(p) for name in tensors)), None)
-        if prefix is None:
-            break
-        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
-    return tensors
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".:")[:160] if lines else type(error).__name__
-
-
-def _culprit(error: Exception) -> str:
-    text = str(error)
-    marker = "GLOBAL "
-    return f"it names {text.split(marker, 1)[1].split()[0]}" if marker in text else "it holds more than tensors"

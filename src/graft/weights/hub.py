@@ -17,13 +17,26 @@ TIMEOUT_SECONDS = 30.0
 
 # What a model folder may hold. Nothing that needs pickle is ever asked for.
 HUB_WEIGHTS = "model.safetensors"
-HUB_FILES = ("config.json", HUB_WEIGHTS, "labels.json", "preprocessing.json", "calibration.json", "README.md")
+# Large weights are split across files, which an index lists.
+HUB_INDEX = f"{HUB_WEIGHTS}.index.json"
+HUB_FILES = (
+    "config.json",
+    HUB_WEIGHTS,
+    HUB_INDEX,
+    "model-*-of-*.safetensors",
+    "labels.json",
+    "preprocessing.json",
+    "preprocessor_config.json",
+    "calibration.json",
+    "README.md",
+)
 HUB_ADDRESS = "https://huggingface.co"
 
 
 def fetch_from_hub(repository: str, reporter: Reporter = NOBODY) -> Path:
-    """The local folder of "owner/name" or "owner/name@revision" on the Hub: model.safetensors, and of config.json,
-    labels.json, preprocessing.json, calibration.json and README.md those it offers.
+    """The local folder of "owner/name" or "owner/name@revision" on the Hub: model.safetensors or the files that its
+    index lists, and of config.json, preprocessor_config.json, labels.json, preprocessing.json, calibration.json and
+    README.md those it offers.
 
     It lies in the Hub's own cache (HF_HOME), shared with other tools; when the Hub cannot be asked, what is there
     serves. `reporter` is told how many bytes have come. Raises InputError for a malformed name, WeightsError for a
@@ -46,7 +59,7 @@ def fetch_from_hub(repository: str, reporter: Reporter = NOBODY) -> Path:
         # The list first: a repository that cannot serve is refused before anything is downloaded.
         answer = HfApi(endpoint=endpoint).model_info(name, revision=revision, timeout=TIMEOUT_SECONDS)
         offered = [file.rfilename for file in answer.siblings or ()]
-        if HUB_WEIGHTS not in offered:
+        if HUB_WEIGHTS not in offered and HUB_INDEX not in offered:
             raise WeightsError(_without_safetensors(name, offered))
         return Path(snapshot_download(**wanted, endpoint=endpoint, tqdm_class=_bars(name, reporter)))
     except WeightsError:
@@ -68,7 +81,7 @@ def _cached(wanted: dict[str, Any]) -> Path | None:
     except OSError:
         return None
     # Another tool may have fetched only a part of the repository.
-    return folder if (folder / HUB_WEIGHTS).is_file() else None
+    return folder if (folder / HUB_WEIGHTS).is_file() or (folder / HUB_INDEX).is_file() else None
 
 
 def _bars(name: str, reporter: Reporter) -> type[Any]:
@@ -97,11 +110,9 @@ def _malformed(repository: str) -> str:
 
 
 def _without_safetensors(name: str, offered: list[str]) -> str:
-    sharded = any(file.endswith(".safetensors.index.json") for file in offered)
     more = f" and {len(offered) - 8} more" if len(offered) > 8 else ""
     return (
-        f"expected {name} to offer {HUB_WEIGHTS}, got {', '.join(offered[:8]) or 'no files'}{more}"
-        f"{' (weights split across several files are not supported)' if sharded else ''}: "
+        f"expected {name} to offer {HUB_WEIGHTS}, got {', '.join(offered[:8]) or 'no files'}{more}: "
         "choose a repository with that file, or download a .safetensors or .pth of weights by hand and give that file "
         "as the base (--base FILE)"
     )

@@ -3,11 +3,14 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from string import ascii_lowercase
 
 from torch import nn
 
 from graft.models.blocks import InvertedBottleneck, SqueezeExcite
 from graft.models.network import Network, PaddingRule, Stage
+from graft.weights import keras_layouts, transformers_layouts
 
 Rename = Callable[[str], str]
 
@@ -18,13 +21,14 @@ class Layout:
 
     `renaming` makes, from a network of graft, the function from a checkpoint's tensor names to that network's.
     `batch_norm_eps` and `padding` are what checkpoints in this layout were trained with, None where that is the
-    architecture's own.
+    architecture's own; `early_stride` is the network's (`Config`).
     """
 
     name: str
     renaming: Callable[[Network], Rename]
     batch_norm_eps: float | None = None
     padding: PaddingRule | None = None
+    early_stride: bool = False
 
 
 def _unchanged(network: Network) -> Rename:
@@ -95,6 +99,40 @@ def _efficientnet_pytorch(network: Network) -> Rename:
     return _by_layer(ours)
 
 
+def _transformers_efficientnet(network: Network) -> Rename:
+    """transformers numbers the blocks straight through and groups a block's layers."""
+    *rows, last = [stage for stage in network.stages if stage.name.startswith("stage")]
+    (part,) = last.parts
+    stem, top = "embeddings", "encoder.top"
+    ours = {f"{stem}.convolution": "features.0.0", f"{stem}.batchnorm": "features.0.1"}
+    ours |= {f"{top}_conv": f"{part}.0", f"{top}_bn": f"{part}.1", "classifier": network.head_name}
+    pairs = [("expansion.expand_conv", "expansion.expand_bn"), ("projection.project_conv", "projection.project_bn")]
+    pairs.insert(1, ("depthwise_conv.depthwise_conv", "depthwise_conv.depthwise_norm"))
+    excitation = ("squeeze_excite.reduce", "squeeze_excite.expand")
+    blocks = [each for stage in rows for each in _bottlenecks(network, stage)]
+    for number, (path, block) in enumerate(blocks):
+        convolutions = pairs if _expands(block) else pairs[1:]
+        ours |= _layers_of_block(f"encoder.blocks.{number}", convolutions, excitation, path, block)
+    rename = _by_layer(ours)
+    return lambda name: rename(name.removeprefix("efficientnet."))
+
+
+def _keras_efficientnet(network: Network) -> Rename:
+    """keras.applications numbers the rows from 1 and letters the blocks of a row."""
+    *rows, last = [stage for stage in network.stages if stage.name.startswith("stage")]
+    (part,) = last.parts
+    ours = {"stem_conv": "features.0.0", "stem_bn": "features.0.1", "predictions": network.head_name}
+    ours |= {"top_conv": f"{part}.0", "top_bn": f"{part}.1"}
+    for row, stage in enumerate(rows, start=1):
+        for letter, (path, block) in zip(ascii_lowercase, _bottlenecks(network, stage), strict=False):
+            # Under one name up to the underscore, where others have a dot.
+            pairs = [("expand_conv", "expand_bn"), ("dwconv", "bn"), ("project_conv", "project_bn")]
+            excitation = ("se_reduce", "se_expand")
+            inside = _layers_of_block("", pairs if _expands(block) else pairs[1:], excitation, path, block)
+            ours |= {f"block{row}{letter}_{theirs[1:]}": own for theirs, own in inside.items()}
+    return _by_layer(ours)
+
+
 def _bottlenecks(network: Network, stage: Stage) -> list[tuple[str, InvertedBottleneck]]:
     """The inverted bottlenecks of a stage by their paths, in order."""
     return [
@@ -148,21 +186,52 @@ def _head_named_fc(network: Network) -> Rename:
     return lambda name: re.sub(r"^fc\.", f"{network.head_name}.", name)
 
 
+def _children_in_order(network: Network) -> Rename:
+    """`nn.Sequential(*resnet.children())`, as encoders are cut from torchvision's: numbers for names."""
+    # torchvision has a ReLU and a pool between the stem and the first stage, and a pool before the head.
+    names = ("conv1", "bn1", "", "", "layer1", "layer2", "layer3", "layer4", "", network.head_name)
+    return lambda name: re.sub(
+        r"^(\d+)\.", lambda found: f"{names[int(found[1])]}." if int(found[1]) < len(names) else found[0], name
+    )
+
+
+def _of(rename: Callable[[Network, str], str]) -> Callable[[Network], Rename]:
+    return lambda network: partial(rename, network)
+
+
 # Tensors named as in graft, which is as in torchvision or, for families that torchvision lacks, as in timm.
 OWN = Layout("graft", _unchanged)
+
+TRANSFORMERS, KERAS = "transformers", "keras"
 
 # What other layouts a family's checkpoints come in. timm's networks of these families keep torch's epsilon even where
 # torchvision's do not; the first port of EfficientNet keeps TensorFlow's rules.
 _OTHERS: dict[str, tuple[Layout, ...]] = {
-    "mobilenet_v2": (Layout("timm", _timm_mobilenet_v2, batch_norm_eps=1e-5),),
+    "mobilenet_v1": (
+        Layout(TRANSFORMERS, _of(transformers_layouts.mobilenet_v1), batch_norm_eps=1e-3, padding="tensorflow"),
+        Layout(KERAS, keras_layouts.mobilenet_v1, batch_norm_eps=1e-3, padding="tensorflow"),
+    ),
+    "mobilenet_v2": (
+        Layout("timm", _timm_mobilenet_v2, batch_norm_eps=1e-5),
+        Layout(TRANSFORMERS, _of(transformers_layouts.mobilenet_v2), batch_norm_eps=1e-3, padding="tensorflow"),
+        Layout(KERAS, keras_layouts.mobilenet_v2, batch_norm_eps=1e-3, padding="tensorflow"),
+    ),
     "mobilenet_v3": (Layout("timm", _timm_mobilenet_v3, batch_norm_eps=1e-5),),
     "efficientnet": (
         Layout("timm", _timm_efficientnet, batch_norm_eps=1e-5),
         Layout("efficientnet_pytorch", _efficientnet_pytorch, batch_norm_eps=1e-3, padding="tensorflow"),
+        Layout(TRANSFORMERS, _transformers_efficientnet, batch_norm_eps=1e-3, padding="tensorflow"),
+        Layout(KERAS, _keras_efficientnet, batch_norm_eps=1e-3, padding="tensorflow"),
     ),
-    "vgg": (Layout("timm", _timm_vgg, batch_norm_eps=1e-5),),
+    "vgg": (Layout("timm", _timm_vgg, batch_norm_eps=1e-5), Layout(KERAS, keras_layouts.vgg)),
+    "xception": (Layout(KERAS, keras_layouts.xception, batch_norm_eps=1e-3, padding="tensorflow"),),
     "densenet": (Layout("torchvision of 2017", _densenet_of_2017),),
-    "resnet": (Layout("head named fc", _head_named_fc),),
+    "resnet": (
+        Layout("head named fc", _head_named_fc),
+        Layout(TRANSFORMERS, _of(transformers_layouts.resnet)),
+        Layout("children in order", _children_in_order),
+        Layout(KERAS, keras_layouts.resnet, batch_norm_eps=1.001e-5, early_stride=True),
+    ),
     "preact_resnet": (Layout("head named fc", _head_named_fc),),
 }
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import log, prod
 
 import torch
@@ -15,6 +15,7 @@ from graft.models.network import Config, HeadKind, Network, state_shapes
 from graft.weights.architectures import TIMM, Architecture, at_width, resolve
 from graft.weights.file import WeightFile
 from graft.weights.layouts import Layout, Rename
+from graft.weights.prefixes import Reading, apart, preferred_prefix, readings
 from graft.weights.timm_catalog import PREFIX
 
 
@@ -24,7 +25,9 @@ class Match:
 
     `config` holds the numbers of the network that it fills and `rename` turns its tensor names into that network's;
     `layout` is the name of the layout it is in. `has_head` says whether a classifier came with it. `fitting` of
-    `expected` tensors agree in name and shape, head and batch counters aside; `strangers` have no place in the network.
+    `expected` tensors agree in name and shape, head and batch counters aside; `strangers` have no place in the network,
+    and neither have those of the names `left_out`, which are beside a body that is complete: another head, a loss.
+    `tensors` are those it is about, and `notes` say which they are where the file holds others.
     """
 
     architecture: Architecture
@@ -35,6 +38,9 @@ class Match:
     fitting: int
     expected: int
     strangers: int
+    tensors: dict[str, Tensor]
+    left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def exact(self) -> bool:
@@ -49,11 +55,9 @@ def identify(file: WeightFile, stated: Architecture | None = None) -> Match:
     name = file.metadata.get("architecture")
     if stated is None and name:
         stated = _by_timms_name(name, file) if file.metadata.get("library") == TIMM else resolve(name)
-    if stated is None:
-        return recognize(file.tensors, file.source)
-    if "width" in file.metadata:
+    if stated is not None and "width" in file.metadata:
         stated = at_width(stated, file.metadata["width"])
-    return match(file.tensors, stated, stated.config)
+    return choose_reading(file.tensors, stated, file.source)
 
 
 def _by_timms_name(name: str, file: WeightFile) -> Architecture:
@@ -81,32 +85,126 @@ def match(tensors: dict[str, Tensor], architecture: Architecture, config: Config
     if architecture.has_auxiliary_variant:
         variants.append(replace(config, auxiliary=not config.auxiliary))
     fits = [_fit(tensors, architecture, variant, layout) for variant in variants for layout in architecture.layouts]
-    return max(fits, key=lambda found: (found.exact, found.fitting - found.strangers))
+    return max(fits, key=_closeness)
 
 
 def recognize(tensors: dict[str, Tensor], source: str) -> Match:
-    """The architecture that the tensors belong to: the first in the catalogue that they fit exactly.
+    """The architecture that the tensors belong to: the likeliest in the catalogue that they fit exactly.
 
     Raises WeightsError, which names the nearest one and what does not fit.
     """
+    found, nearest = _search([Reading("", tensors)])
+    if found is None:
+        raise _fits_none(tensors, nearest, source)
+    return found[1]
+
+
+def choose_reading(tensors: dict[str, Tensor], stated: Architecture | None, source: str) -> Match:
+    """How the tensors, or those under one prefix of their names, fit the stated architecture or any of the catalogue.
+
+    Where the tensors under several prefixes fit, the one that is usually meant is taken, with a note. Raises
+    WeightsError where none fits or where either may be meant.
+    """
+    candidates = readings(tensors)
+    if stated is not None:
+        return _choose_stated(candidates, stated, source)
+    first, nearest = _search(candidates)
+    if first is None:
+        raise _fits_none(tensors, nearest, source)
+    # Where a whole fits as well as its part, it has the part's head too.
+    wholes = [
+        reading
+        for reading in candidates
+        if not reading.prefix or f"{first[0].prefix}.".startswith(f"{reading.prefix}.")
+    ]
+    for reading in wholes:
+        found = _same_architecture(first[1].architecture, reading)
+        if found is not None:
+            first = (reading, found)
+            break
+    fitting = [first]
+    # Those of the same architecture first: what is inside one of them need not be looked at.
+    for search in (partial(_same_architecture, first[1].architecture), _search_one):
+        for other in candidates:
+            if all(apart(other, reading) for reading, _ in fitting):
+                found = search(other)
+                fitting += [(other, found)] if found else []
+    return _preferred(fitting, candidates[0], source)
+
+
+def _same_architecture(architecture: Architecture, reading: Reading) -> Match | None:
+    found = match(reading.tensors, architecture, architecture.config)
+    return found if found.exact else None
+
+
+def _search_one(reading: Reading) -> Match | None:
+    found, _ = _search([reading])
+    return found[1] if found else None
+
+
+def _choose_stated(candidates: list[Reading], stated: Architecture, source: str) -> Match:
+    found = [(reading, match(reading.tensors, stated, stated.config)) for reading in candidates]
+    fitting = [each for each in found if each[1].exact]
+    if not fitting:
+        return max(found, key=lambda each: _nearness(each[1]))[1]
+    rivals = [fitting[0], *(each for each in fitting[1:] if apart(each[0], fitting[0][0]))]
+    return _preferred(rivals, candidates[0], source)
+
+
+def _preferred(fitting: list[tuple[Reading, Match]], whole: Reading, source: str) -> Match:
+    """The one of several matches that is meant, with notes on what of the file it leaves out. Raises WeightsError."""
+    by_prefix = {reading.prefix: found for reading, found in fitting}
+    prefix, notes = preferred_prefix([reading for reading, _ in fitting], source)
+    found = by_prefix[prefix]
+    outside = [name for name in whole.tensors if prefix and not name.startswith(f"{prefix}.")]
+    rivals = [other for other in by_prefix if other != prefix]
+    beside = [name for name in outside if not any(name.startswith(f"{other}.") for other in rivals)]
+    if beside:
+        notes.append(f"of {source} the weights under {prefix!r} were taken, and {_summary(beside)} left out")
+    if found.left_out:
+        notes.append(
+            f"{source} holds more than the body of {found.architecture.name}: {_summary(found.left_out)} left out"
+        )
+    return replace(found, notes=tuple(notes))
+
+
+def _summary(names: Iterable[str]) -> str:
+    """The layers that tensors belong to, the first few by name, with the verb."""
+    layers = list(dict.fromkeys(name.rpartition(".")[0] or name for name in names))
+    more = f" and {len(layers) - 4} more" if len(layers) > 4 else ""
+    return f"{', '.join(layers[:4])}{more} {'was' if len(layers) == 1 else 'were'}"
+
+
+def _search(candidates: list[Reading]) -> tuple[tuple[Reading, Match] | None, Match]:
+    """The first exact fit of any reading to any architecture of the catalogue, if there is one, and the nearest."""
     # The likeliest first, since building every network of the catalogue takes seconds; ties stay in its order.
-    total = sum(tensor.numel() for tensor in tensors.values()) or 1
-    likeliest = sorted(CATALOG, key=lambda name: abs(log(total / CATALOG[name].params)))
+    sizes = {reading.prefix: sum(tensor.numel() for tensor in reading.tensors.values()) or 1 for reading in candidates}
+    pairs = [(reading, name) for reading in candidates for name in CATALOG]
+    pairs.sort(key=lambda pair: abs(log(sizes[pair[0].prefix] / CATALOG[pair[1]].params)))
     nearest: Match | None = None
-    for name in likeliest:
+    for reading, name in pairs:
         architecture = resolve(name)
-        found = match(tensors, architecture, architecture.config)
+        found = match(reading.tensors, architecture, architecture.config)
         if found.exact:
-            return found
+            return (reading, found), found
         if nearest is None or _nearness(found) > _nearness(nearest):
             nearest = found
     assert nearest is not None
+    return None, nearest
+
+
+def _fits_none(tensors: dict[str, Tensor], nearest: Match, source: str) -> WeightsError:
     if not nearest.fitting:
-        raise WeightsError(
+        return WeightsError(
             f"expected weights of an architecture in the catalogue, got {source}, none of whose tensors "
             f"({_first_names(tensors)}) fits any: see `graft models`, or name a timm network with --arch timm:NAME"
         )
-    raise WeightsError(f"{_misfit(tensors, nearest, source)}; that is the nearest in the catalogue: see `graft models`")
+    what = _misfit(nearest.tensors, nearest, source)
+    return WeightsError(f"{what}; that is the nearest in the catalogue: see `graft models`")
+
+
+def _closeness(found: Match) -> tuple[bool, int, bool, int]:
+    return found.exact, found.fitting - found.strangers, found.has_head, -len(found.left_out)
 
 
 def _nearness(found: Match) -> float:
@@ -147,13 +245,18 @@ def _without_data(architecture: Architecture, config: Config) -> Network:
         return architecture.build(config)
 
 
+@lru_cache(maxsize=256)
+def _own_shapes(architecture: Architecture, config: Config) -> dict[str, torch.Size]:
+    """The shapes of the network's tensors by name, to be looked at only."""
+    return state_shapes(_without_data(architecture, config))
+
+
 def _fit(tensors: dict[str, Tensor], architecture: Architecture, config: Config, layout: Layout) -> Match:
     network = _without_data(architecture, config)
-    ours, head, rename = state_shapes(network), network.head_name, layout.renaming(network)
+    ours, head, rename = _own_shapes(architecture, config), network.head_name, layout.renaming(network)
     theirs = {rename(name): tensor.shape for name, tensor in tensors.items()}
     stem = next((name for name, shape in ours.items() if len(shape) == 4), "")
     channels = theirs[stem][1] if len(theirs.get(stem, ())) == 4 else config.channels
-    channels = channels if channels in (1, 3) else config.channels
     width = sum(network.head_blocks("stages"))
     over_stages = {f"{head}.weight": torch.Size((1, width)), f"{head}.bias": torch.Size((1,))}
     heads: dict[HeadKind, int] = {
@@ -164,6 +267,21 @@ def _fit(tensors: dict[str, Tensor], architecture: Architecture, config: Config,
     expected = {name: shape for name, shape in ours.items() if not _is_free(name, network)}
     if stem in expected:
         expected[stem] = torch.Size((expected[stem][0], channels, *expected[stem][2:]))
+    fitting = sum(name in theirs and _same(theirs[name], shape) for name, shape in expected.items())
+    strangers = {name for name in theirs if not _is_free(name, network) and name not in ours}
+    # Beside a complete body, what is no part of it: in the head, or under a first word that no tensor of the body has.
+    # Convolutions there are no head or loss: they belong to a larger network than this one.
+    words = {name.partition(".")[0] for name in tensors if rename(name) in expected}
+    words |= {
+        name.partition(".")[0] for name, tensor in tensors.items() if rename(name) in strangers and tensor.ndim > 2
+    }
+    beside = [
+        name
+        for name in tensors
+        if rename(name) in strangers
+        and (rename(name).startswith(f"{head}.") or name.partition(".")[0] not in words)
+        and fitting == len(expected)
+    ]
     return Match(
         architecture=architecture,
         config=replace(
@@ -173,13 +291,16 @@ def _fit(tensors: dict[str, Tensor], architecture: Architecture, config: Config,
             batch_norm_eps=layout.batch_norm_eps or config.batch_norm_eps,
             head=kind,
             padding=layout.padding or config.padding,
+            early_stride=layout.early_stride or config.early_stride,
         ),
         rename=rename,
         layout=layout.name,
         has_head=classes > 0,
-        fitting=sum(name in theirs and _same(theirs[name], shape) for name, shape in expected.items()),
+        fitting=fitting,
         expected=len(expected),
-        strangers=sum(not _is_free(name, network) and name not in ours for name in theirs),
+        strangers=len(strangers) - len(beside),
+        tensors=tensors,
+        left_out=tuple(beside),
     )
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from graft.errors import GraftError, InputError, WeightsError
 from graft.files import json_text, write_aside, write_json
-from graft.images.preprocessing import Preprocessing
+from graft.images.preprocessing import MOST_CHANNELS, Preprocessing
 from graft.models.catalog import CATALOG
 from graft.models.network import Config, HeadKind, Network, PaddingRule
 from graft.names import plain
@@ -117,8 +117,9 @@ def _write_files(folder: Path, model: SavedModel) -> None:
 
 
 def _numbers(config: Config) -> dict[str, Any]:
-    """What builds the network; of a usual head nothing is said, as in files that earlier versions saved."""
-    return {name: value for name, value in asdict(config).items() if (name, value) != ("head", "last")}
+    """What builds the network; of what is usual nothing is said, as in files that earlier versions saved."""
+    usual = (("head", "last"), ("early_stride", False))
+    return {name: value for name, value in asdict(config).items() if (name, value) not in usual}
 
 
 def _put_in_place(aside: Path, folder: Path) -> None:
@@ -266,10 +267,12 @@ def _network_config(values: Any, folder: Path) -> Config:
         config = Config(**values)
         # JSON's 3.0 and true equal 3 and 1, but are no number of channels to torch.
         whole = type(config.classes) is int and type(config.channels) is int
-        if not whole or config.classes < 1 or config.channels not in (1, 3):
+        if not whole or config.classes < 1 or not 1 <= config.channels <= MOST_CHANNELS:
             raise ValueError
         known = config.architecture in CATALOG or is_timm(str(config.architecture))
         if not known or config.padding not in get_args(PaddingRule) or config.head not in get_args(HeadKind):
+            raise ValueError
+        if type(config.early_stride) is not bool:
             raise ValueError
         if not isinstance(config.batch_norm_eps, float) or not 0 < config.batch_norm_eps < 1:
             raise ValueError

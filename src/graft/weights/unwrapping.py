@@ -1,0 +1,195 @@
+"""From what a training script saved to tensors by name: through its dictionaries, records and wrappers.
+
+Whatever nests becomes one dictionary of dotted names, `state_dict.module.conv1.weight`. What wraps all of the weights
+is then taken off the front of their names. A prefix that only some names have is left for `graft.weights.matching`,
+which knows what the tensors should be.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from graft.errors import WeightsError
+from graft.weights.inert import Record
+
+# Entries beside the weights, by a part of their key, that hold tensors of their own.
+BESIDE = ("optim", "sched", "scaler", "rng", "callbacks", "loops", "hparams", "hyper_parameters", "queue")
+# Under which training scripts, wrappers and compilers put weights.
+WRAPPERS = frozenset(
+    (
+        "state_dict",
+        "model_state_dict",
+        "model_state",
+        "model_weights",
+        "model",
+        "net",
+        "network",
+        "weights",
+        "params",
+        "module",
+        "_orig_mod",
+        "_forward_module",
+    )
+)
+# Averages of the weights over the steps of a training, which score better than the last step's.
+AVERAGED = frozenset(
+    (
+        "state_dict_ema",
+        "ema_state_dict",
+        "model_state_dict_ema",
+        "model_ema_state_dict",
+        "model_ema",
+        "ema_model",
+        "ema",
+        "ema_weights",
+        "ema_params",
+        "shadow",
+        "averaged_model",
+        "swa_model",
+        "swa_state_dict",
+        "teacher",
+    )
+)
+# How deep entries may nest, and how many tensors there may be.
+DEEPEST, MOST = 24, 200_000
+
+
+@dataclass(frozen=True)
+class Unwrapped:
+    """Tensors by name, and what was chosen on the way, as sentences."""
+
+    tensors: dict[str, Tensor]
+    notes: tuple[str, ...] = ()
+
+
+def unwrap(value: Any, source: str) -> Unwrapped:
+    """The tensors of what a checkpoint holds. Raises WeightsError where there is none by name."""
+    tensors = dict(_flatten(value)) if isinstance(value, dict | list | tuple | Record) else {}
+    named = {name for name in tensors if not name.rpartition(".")[2].isdigit()}
+    if not named:
+        what = (
+            f"a dictionary of {', '.join(map(repr, list(value)[:6])) or 'nothing'}"
+            if isinstance(value, dict)
+            else value.name
+            if isinstance(value, Record)
+            else type(value).__name__
+        )
+        raise WeightsError(
+            f"expected a dictionary of tensors, bare or under 'state_dict', 'model_state_dict', 'model', got {what} "
+            f"in {source}: save the network's state_dict()"
+        )
+    return without_wrappers(tensors)
+
+
+def without_wrappers(tensors: dict[str, Tensor]) -> Unwrapped:
+    """Names without what stands before all of them; where an average stands beside the weights, the average."""
+    notes: list[str] = []
+    while True:
+        parts = by_first_word(tensors)
+        # A counter beside the weights, such as that of torch's AveragedModel, is none of them.
+        words = [word for word, inside in parts.items() if inside or tensors[word].ndim]
+        averaged = [word for word in words if word in AVERAGED]
+        plain = [word for word in words if word in WRAPPERS or word == "student"]
+        if not words or len(averaged) + len(plain) != len(words) or not all(parts[word] for word in words):
+            return Unwrapped(tensors, tuple(notes))
+        chosen, *others = [*averaged, *plain]
+        tensors = parts[chosen]
+        if others:
+            alternatives = {word: without_wrappers(parts[word]).tensors for word in others}
+            mean = without_wrappers(tensors).tensors
+            other = next((word for word, those in alternatives.items() if _covers(those, mean)), None)
+            if chosen not in AVERAGED or other is None:
+                # Several networks that are not one and its average: which is meant, their shapes must tell.
+                return Unwrapped(_join(parts, words), tuple(notes))
+            # An average of parameters alone goes with the statistics of the weights that it is of.
+            tensors = {**alternatives[other], **mean}
+            notes.append(f"the averaged weights {chosen!r} were taken, not {', '.join(map(repr, others))}")
+
+
+def by_first_word(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """The tensors by the first word of their names; a name of one word has nothing under it."""
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        first, dot, rest = name.partition(".")
+        inside = parts.setdefault(first, {})
+        if dot:
+            inside[rest] = tensor
+    return parts
+
+
+def _join(parts: dict[str, dict[str, Tensor]], words: list[str]) -> dict[str, Tensor]:
+    return {f"{word}.{name}": tensor for word in words for name, tensor in parts[word].items()}
+
+
+def _covers(weights: dict[str, Tensor], mean: dict[str, Tensor]) -> bool:
+    """Whether `mean` can be an average of some of these weights."""
+    return all(name in weights and weights[name].shape == tensor.shape for name, tensor in mean.items())
+
+
+def _flatten(value: Any) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor inside, by the dotted path to it; each container once, so that loops end."""
+    seen: set[int] = set()
+    found = 0
+    waiting: list[tuple[tuple[str, ...], Any]] = [((), value)]
+    while waiting:
+        path, item = waiting.pop()
+        tensor = _as_tensor(item)
+        if tensor is not None:
+            found += 1
+            if found > MOST:
+                return
+            yield ".".join(path), tensor
+        elif isinstance(item, dict | list | tuple | Record) and id(item) not in seen and len(path) < DEEPEST:
+            seen.add(id(item))
+            inside = [(path + key, each) for key, each in _entries(item) if not _is_beside(key, each)]
+            waiting.extend(reversed(inside))
+
+
+def _is_beside(key: tuple[str, ...], value: Any) -> bool:
+    return isinstance(value, dict | list | tuple) and any(word in part.lower() for word in BESIDE for part in key)
+
+
+def _entries(item: Any) -> list[tuple[tuple[str, ...], Any]]:
+    if isinstance(item, dict):
+        return [((str(key),), each) for key, each in item.items()]
+    if isinstance(item, list | tuple):
+        return [((str(index),), each) for index, each in enumerate(item)]
+    if not isinstance(item.state, dict):
+        return []
+    if not isinstance(item.state.get("_parameters"), dict):
+        return [((str(key),), each) for key, each in item.state.items()]
+    # A whole network: its tensors by the names that its state_dict() would give them.
+    passing = item.state.get("_non_persistent_buffers_set") or ()
+    return [
+        ((str(key),), each)
+        for kind in ("_parameters", "_buffers", "_modules")
+        if isinstance(item.state.get(kind), dict)
+        for key, each in item.state[kind].items()
+        if not (kind == "_buffers" and key in passing)
+    ]
+
+
+def _as_tensor(item: Any) -> Tensor | None:
+    """A tensor, or an array of numpy's as one. None for anything else."""
+    if isinstance(item, Tensor):
+        return item.detach()
+    if not isinstance(item, Record) or not item.name.endswith("multiarray._reconstruct"):
+        return None
+    try:
+        _, shape, kind, by_column, content = item.state
+        letters, order = kind.arguments[0], kind.state[1]
+        if not isinstance(content, bytes | bytearray) or letters[0] not in "fiub":
+            return None
+        stored = np.dtype(letters).newbyteorder(order if order in "<>" else "=")
+        array = np.frombuffer(content, stored)
+        if array.size != prod(shape):
+            return None
+        array = array.reshape(shape, order="F" if by_column else "C")
+        return torch.from_numpy(array.astype(stored.newbyteorder("="), order="C", copy=True))
+    except (TypeError, ValueError, IndexError, AttributeError, KeyError):
+        return None
