@@ -325,7 +325,9 @@ class _Damaged(ImageError):
 
 
 def _damaged(name: str, error: Exception, data: bytes) -> ImageError:
-    reason = "it ends too early" if isinstance(error, (IndexError, struct.error)) else str(error)
+    reason = (
+        "it ends too early" if isinstance(error, (IndexError, struct.error)) else str(error).partition("\n")[0].strip()
+    )
     kind = unread(name, data)
     if kind is not None:
         return ImageError(

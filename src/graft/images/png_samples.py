@@ -1,14 +1,19 @@
 """What Pillow does not say of a PNG: its depth, its significant bits, and 16 bits of colour.
 
-PNG specification, sections 11.2.2 and 11.3.3.4.
+PNG specification, sections 8.2, 9, 11.2.2 and 11.3.3.4.
 """
+
+import struct
+import zlib
 
 import numpy as np
 
 from graft.images.containers import PNG, chunks
-from graft.images.levels import Range, Samples, to_bytes
+from graft.images.levels import Range, Samples
 
-GREY, RGB, GREY_ALPHA, RGBA = 0, 2, 4, 6
+RGB, GREY_ALPHA, RGBA = 2, 4, 6
+# Of an interlaced PNG: the first row and column of each pass, and the steps to the next: section 8.2.
+_PASSES = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
 
 
 def is_deep(data: bytes) -> bool:
@@ -37,13 +42,55 @@ def within(values: np.ndarray, stated: Range | None) -> Range | None:
 
 
 def read_colours(data: bytes) -> Samples:
-    """All 16 bits of a PNG in colour or with alpha, of which Pillow gives eight. Raises RuntimeError if damaged."""
-    import torch
-    from torchvision.io import ImageReadMode, decode_png
+    """All 16 bits of a PNG in colour or with alpha, of which Pillow gives eight.
 
-    encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-    values = decode_png(encoded, ImageReadMode.UNCHANGED).permute(1, 2, 0).numpy()  # (C, H, W) -> (H, W, C)
-    bands = values.shape[2]
-    alpha = to_bytes(values[:, :, -1], 0, 65_535) if bands in (2, 4) else None
+    Raises ValueError and its kinds, and zlib.error, for a damaged file.
+    """
+    width, height, _, colour, _, _, interlaced = struct.unpack(">IIBBBBB", data[16:29])
+    bands = {RGB: 3, GREY_ALPHA: 2, RGBA: 4}[colour]
+    size = 2 * bands  # bytes of a pixel
+    passes = _PASSES if interlaced else ((0, 0, 1, 1),)
+    grids = [(-(-(height - top) // down), -(-(width - left) // right)) for top, left, down, right in passes]
+    total = sum(rows * (1 + size * columns) for rows, columns in grids if columns > 0 and rows > 0)
+    packed = [data[at + 8 : at + 8 + _length(data, at)] for at in chunks(data) if data[at + 4 : at + 8] == b"IDAT"]
+    flat = np.frombuffer(zlib.decompressobj().decompress(b"".join(packed), total), np.uint8)
+    values, at = np.empty((height, width, bands), np.uint16), 0
+    for (top, left, down, right), (rows, columns) in zip(passes, grids, strict=True):
+        if rows > 0 and columns > 0:
+            end = at + rows * (1 + size * columns)
+            lines = flat[at:end].reshape(rows, 1 + size * columns)
+            pixels = _unfiltered(lines[:, 1:].reshape(rows, columns, size), lines[:, 0])
+            values[top::down, left::right] = pixels.view(">u2")
+            at = end
+    alpha = (values[:, :, -1] >> 8).astype(np.uint8) if bands in (2, 4) else None
     shown = values[:, :, :3] if bands >= 3 else values[:, :, 0]
     return Samples(shown, None, within(shown, significant(data)), alpha)
+
+
+def _length(data: bytes, at: int) -> int:
+    return int.from_bytes(data[at : at + 4], "big")
+
+
+def _unfiltered(filtered: np.ndarray, kinds: np.ndarray) -> np.ndarray:
+    """Bytes as they were before each row was filtered: (rows, columns, bytes of a pixel), section 9.
+
+    A pixel needs those to its left, above, and above to the left, so pixels on a diagonal are independent.
+    """
+    rows, columns, _ = filtered.shape
+    if kinds.max(initial=0) > 4:
+        raise ValueError("it has a filter of an unknown kind")
+    # With a row and a column of zeros before the first.
+    found = np.zeros((rows + 1, columns + 1, filtered.shape[2]), np.uint8)
+    for diagonal in range(rows + columns - 1):
+        row = np.arange(max(0, diagonal - columns + 1), min(rows, diagonal + 1))
+        column, kind = diagonal - row, kinds[row, None]
+        left = found[row + 1, column].astype(np.int16)
+        above = found[row, column + 1].astype(np.int16)
+        corner = found[row, column].astype(np.int16)
+        to_left, to_above, to_corner = abs(above - corner), abs(left - corner), abs(left + above - 2 * corner)
+        paeth = np.where(
+            (to_left <= to_above) & (to_left <= to_corner), left, np.where(to_above <= to_corner, above, corner)
+        )
+        guess = np.select([kind == 1, kind == 2, kind == 3, kind == 4], [left, above, (left + above) >> 1, paeth], 0)
+        found[row + 1, column + 1] = (filtered[row, column] + guess).astype(np.uint8)
+    return np.ascontiguousarray(found[1:, 1:])
