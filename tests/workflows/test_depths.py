@@ -57,9 +57,7 @@ def write(root: Path, form: Callable[[np.ndarray], bytes]) -> Path:
 
 
 def train(data: Path, out: Path, base: str = "latin_letters") -> Any:
-    return graft.train(
-        str(data), base=base, level="head", engine="torch", audit=False, out=str(out), quiet=True
-    )
+    return graft.train(str(data), base=base, level="head", engine="torch", audit=False, out=str(out), quiet=True)
 
 
 @pytest.fixture(scope="module")
