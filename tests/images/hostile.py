@@ -69,6 +69,7 @@ def corpus() -> Iterator[File]:
         ("image", images),
         ("image", turned),
         ("image", tiffs),
+        ("image", forgiven),
         ("refused", others),
         ("refused", bombs),
         ("refused", cut_short),
@@ -236,11 +237,8 @@ def bombs() -> dict[str, bytes]:
             "ppm": lambda side: b"P6 %d %d 255\n" % (side, side) + bytes(100),
         }.items()
     }
-    wide, profile = zeros(200 * 2**20), zeros(64 * 2**20)
+    wide = zeros(200 * 2**20)
     made |= {
-        "profile.png": png(WIDTH, HEIGHT, 8, 0, bytes(WIDTH * HEIGHT), chunk(b"iCCP", b"x\0\0" + profile)),
-        "text.png": png(WIDTH, HEIGHT, 8, 0, bytes(WIDTH * HEIGHT), chunk(b"zTXt", b"x\0\0" + profile)),
-        "words.png": png(WIDTH, HEIGHT, 8, 0, bytes(WIDTH * HEIGHT), chunk(b"iTXt", b"x\0\1\0\0\0" + profile)),
         "pieces.png": png(WIDTH, HEIGHT, 8, 0, bytes(WIDTH * HEIGHT), 1_000_000 * chunk(b"teSt", b"")),
         "pixels.png": png_of(9_400, 9_400, 16, 6, wide),
         "scans.jpg": scan_bomb(4_000, 2_000),
@@ -258,6 +256,26 @@ def bombs() -> dict[str, bytes]:
         "tile.tiff": rgb_tiff(t259=("H", (5,)), **in_tiles(16_000, (0,), 7_200)),
     }
     return made
+
+
+def forgiven() -> dict[str, bytes]:
+    """Files with damage, or with far too much, beside their pixels."""
+    blob, rows = zeros(64 * 2**20), bytes(range(240)) * 10
+    jpeg, progressive = encode(scene(), "JPEG"), encode(scene(), "JPEG", progressive=True)
+    bad_sum = chunk(b"teXt", b"Author\0graft")[:-4] + bytes(4)
+    return {
+        "profile.png": png(WIDTH, HEIGHT, 8, 0, rows, chunk(b"iCCP", b"x\0\0" + blob)),
+        "text.png": png(WIDTH, HEIGHT, 8, 0, rows, chunk(b"zTXt", b"x\0\0" + blob)),
+        "words.png": png(WIDTH, HEIGHT, 8, 0, rows, chunk(b"iTXt", b"x\0\1\0\0\0" + blob)),
+        "many words.png": png(WIDTH, HEIGHT, 8, 0, rows, 40 * chunk(b"zTXt", b"x\0\0" + zeros(2**20))),
+        "bad sum of a note.png": png(WIDTH, HEIGHT, 8, 0, rows, bad_sum),
+        "bad sum of gamma.png": png(WIDTH, HEIGHT, 8, 0, rows, chunk(b"gAMA", struct.pack(">I", 45455))[:-1] + b"x"),
+        "no end.jpg": jpeg[:-2],
+        "half an end.jpg": jpeg[:-1],
+        "no end progressive.jpg": progressive[:-2],
+        "no end grey.jpg": encode(scene().convert("L"), "JPEG")[:-2],
+        "no end cmyk.jpg": encode(scene().convert("CMYK"), "JPEG")[:-2],
+    }
 
 
 def cut_short() -> dict[str, bytes]:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hostile import File, corpus
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from graft.cli.process import silence_libraries
 from graft.errors import ImageError
@@ -121,24 +121,35 @@ def test_images_are_those_of_a_reference_decoder(
     """JPEGs come from another copy of libjpeg-turbo, which may differ by a level or two; all else is equal."""
     outcomes, _, folder = run
     wrong: list[str] = []
+    beyond: list[str] = []
     compared = 0
     for number, (file, found) in enumerate(zip(files, outcomes, strict=True)):
         assert file.name == found["name"]
         path = folder / f"{number}.npy"
         if path.exists():
-            ours, theirs = np.load(path).astype(int), reference(file.data)
+            try:
+                theirs = reference(file.data)
+            except UnidentifiedImageError:  # a damaged chunk that is not needed, bands that Pillow does not know
+                beyond.append(file.name)
+                continue
+            ours = np.load(path).astype(int)
             within = 2 if file.data.startswith(b"\xff\xd8") else 1
             if ours.shape != theirs.shape or np.abs(ours - theirs).max() > within:
                 wrong.append(file.name)
             compared += 1
-    print(f"{compared} images compared")
+    print(f"{compared} images compared, {len(beyond)} that the reference does not open")
+    assert len(beyond) < 20 and all(name.startswith("flipped/") for name in beyond)
     assert compared > 1500 and not wrong
 
 
 def reference(data: bytes) -> np.ndarray:
     """What Pillow shows, turned upright, over white in floating point: int (H, W, 3)."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patched:
         warnings.simplefilter("ignore")
+        # Notes of any length, and notes and ends that are damaged, are passed over.
+        patched.setattr(PngImagePlugin, "MAX_TEXT_CHUNK", 2**27)
+        patched.setattr(PngImagePlugin, "MAX_TEXT_MEMORY", 2**27)
+        patched.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
         with Image.open(io.BytesIO(data)) as image:
             image.load()
             nothing = image.info.get("transparency")

@@ -35,7 +35,7 @@ BOMBS = {
     "PNG": png(30_000, 30_000, 8, 2, b""),
     "PNG just above": png(10_000, 8_948, 8, 2, b""),
     "JPEG": with_frame(JPEG, 65_500, 65_500),
-    "JPEG just above": with_frame(JPEG, 10_000, 8_948),
+    "JPEG just above": with_frame(JPEG, 20_000, 10_501),
     "BMP": bmp_of_size(10_000, 10_000),
     "GIF frame": gif_with_frame(60_000, 2_000),
     "GIF larger frame": gif_with_frame(60_000, 60_000),
@@ -61,7 +61,7 @@ def test_decoders_that_need_much_memory_get_fewer_pixels() -> None:
         decode(webp_of_size(10_000, 5_001))
 
 
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "JPEG2000"])
+@pytest.mark.parametrize("form", ["PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "JPEG2000"])
 def test_the_limit_itself_is_allowed(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     data = encode(scene(), form)
     monkeypatch.setattr(decoding, "MAX_PIXELS", WIDTH * HEIGHT)

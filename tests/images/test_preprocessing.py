@@ -1,7 +1,7 @@
 """The `Preprocessing` value: its JSON form, what it refuses, and `normalise`."""
 
 import json
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from typing import Any
 
 import pytest
@@ -112,3 +112,25 @@ def test_normalise_leaves_a_float_batch_alone() -> None:
 def test_normalise_refuses_other_shapes(shape: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match=r"expected a batch of shape \(N, 3, H, W\), got "):
         normalise(torch.zeros(shape, dtype=torch.uint8), COLOUR)
+
+
+def test_levels_of_deep_images_travel_in_json_and_are_left_out_where_there_are_none() -> None:
+    plain = Preprocessing(32, (0.5,), (0.25,))
+    deep = replace(plain, levels=(("float", -1.0, 1.0), ("uint16", 0.0, 4095.0)))
+    assert "levels" not in plain.to_dict()
+    assert Preprocessing.from_dict(json.loads(json.dumps(deep.to_dict()))) == deep
+
+
+@pytest.mark.parametrize(
+    "levels",
+    [
+        *([], "uint16", {"uint16": 5}, {"uint16": [5]}, {"uint16": [5, 5]}, {"uint16": [9, 5]}),
+        *({"uint16": [0, float("nan")]}, {"uint16": [0, float("inf")]}, {"uint16": ["0", "9"]}),
+        {"uint16": [False, True]},
+    ],
+    ids=str,
+)
+def test_levels_that_are_no_ranges_are_refused(levels: object) -> None:
+    values = Preprocessing(32, (0.5,), (0.25,)).to_dict() | {"levels": levels}
+    with pytest.raises(WeightsError, match="expected levels to be two numbers, black and a greater one for white"):
+        Preprocessing.from_dict(values)

@@ -19,6 +19,7 @@ from graft.data.splitting import stratified_folds
 from graft.evaluation.calibration import softmax
 from graft.files import LOOKS, cache_folder
 from graft.html import table
+from graft.images.levels import Levels
 from graft.images.preprocessing import Preprocessing
 from graft.progress import Reporter
 from graft.transfer.head import held_out_logits
@@ -102,19 +103,19 @@ class LookedOver:
 def look_over(dataset: Dataset, preprocessing: Preprocessing, reporter: Reporter) -> LookedOver:
     """Look at every image and find what can be found without a network.
 
-    `preprocessing` decides what a crop would cut off.
+    `preprocessing` decides what a crop would cut off, and how deep samples are read.
     """
-    looks = look_at(dataset, reporter)
+    looks = look_at(dataset, reporter, preprocessing.levels)
     pairs = duplicate_pairs(looks, reporter)
     copies = linked(alike_by_content(looks), pairs)
     dataset = with_content(joined(dataset, pairs), looks.digest, copies)
     return LookedOver(dataset, audit_images(dataset, preprocessing, looks, pairs), looks)
 
 
-def look_at(dataset: Dataset, reporter: Reporter) -> Looks:
+def look_at(dataset: Dataset, reporter: Reporter, levels: Levels = ()) -> Looks:
     """What is seen of every image, through all splits; files that have not changed are not looked at again."""
     whole = together(dataset.splits.values())
-    return look(whole, cache_folder() / LOOKS, reporter)
+    return look(whole, cache_folder() / LOOKS, reporter, levels)
 
 
 def duplicate_pairs(looks: Looks, reporter: Reporter) -> np.ndarray:

@@ -21,10 +21,11 @@ from graft.data.loading import available_cores
 from graft.errors import ImageError
 from graft.files import keep, read_kept
 from graft.images import decoding
+from graft.images.levels import Levels
 from graft.progress import NOBODY, Reporter
 
-# By Pillow's names; the last stands for images that come as arrays.
-FORMATS = (*decoding.FORMATS, "pixels")
+# By Pillow's names; "pixels" stands for images that come as arrays.
+FORMATS = (*decoding.FORMATS, "pixels", *decoding.OPTIONAL_FORMATS)
 # The format that each extension promises; others promise nothing.
 ENDINGS = {
     **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), "JPEG"),
@@ -34,7 +35,7 @@ ENDINGS = {
     **{f".{name.lower()}": name for name in ("PNG", "GIF", "WEBP", "AVIF", "BMP")},
 }
 # Increased whenever the same image comes to give a different row.
-NUMBERS = 2
+NUMBERS = 3
 # Images per task of a thread.
 BLOCK = 32
 
@@ -98,16 +99,17 @@ class Looks:
         return decoded
 
 
-def look(images: Images, cache: Path | None = None, reporter: Reporter = NOBODY) -> Looks:
+def look(images: Images, cache: Path | None = None, reporter: Reporter = NOBODY, levels: Levels = ()) -> Looks:
     """Look at all images except those whose results are in `cache`, a folder.
 
-    `reporter` is told, in this thread, how many images are done. Results are kept even when the pass is interrupted;
-    images that could not be decoded are not kept, so the next pass tries them again.
+    Samples deeper than 8 bits are read by `levels`. `reporter` is told, in this thread, how many images are done.
+    Results are kept even when the pass is interrupted; images that could not be decoded are not kept, so the next pass
+    tries them again.
     """
     from threadpoolctl import threadpool_limits
 
     stamps = _stamps(images)
-    path = None if cache is None else _path(cache, images)
+    path = None if cache is None else _path(cache, images, levels)
     kept = None if path is None else read_kept(path, reporter)
     before = np.empty(0, _ROW) if kept is None else np.frombuffer(kept.content, _ROW)
     if np.array_equal(before["stamp"], stamps):
@@ -122,7 +124,7 @@ def look(images: Images, cache: Path | None = None, reporter: Reporter = NOBODY)
         # Matrix products are small here: one thread for each, not all threads for one.
         with threadpool_limits(1, user_api="blas"):
             blocks: list[Future[dict[int, str]]] = [
-                pool.submit(_look_at, images, missing[start : start + BLOCK], stamps, table)
+                pool.submit(_look_at, images, missing[start : start + BLOCK], stamps, table, levels)
                 for start in range(0, len(missing), BLOCK)
             ]
             for done, block in enumerate(as_completed(blocks), start=1):
@@ -139,13 +141,13 @@ def _looks(table: np.ndarray, reasons: dict[int, str]) -> Looks:
     return Looks(**{name: table[name] for name in _ROW.names or () if name != "stamp"}, reasons=reasons)
 
 
-def _look_at(images: Images, rows: np.ndarray, stamps: np.ndarray, table: np.ndarray) -> dict[int, str]:
+def _look_at(images: Images, rows: np.ndarray, stamps: np.ndarray, table: np.ndarray, levels: Levels) -> dict[int, str]:
     """Fill in the rows of `table` for some images; return the reasons for those that cannot be decoded."""
     reasons: dict[int, str] = {}
     by_shape: dict[tuple[int, ...], list[tuple[int, np.ndarray, int]]] = {}
     for row in rows.tolist():
         try:
-            pixels = _open(images, row, table[row])
+            pixels = _open(images, row, table[row], levels)
         except ImageError as error:
             reasons[row] = str(error)
             continue
@@ -161,14 +163,14 @@ def _look_at(images: Images, rows: np.ndarray, stamps: np.ndarray, table: np.nda
     return reasons
 
 
-def _open(images: Images, index: int, row: np.void) -> np.ndarray:
+def _open(images: Images, index: int, row: np.void, levels: Levels) -> np.ndarray:
     """The pixels of an image, uint8 (H, W, 3), a large JPEG reduced; what the file says goes into `row`."""
     try:
         data = images.read(index)
     except OSError as error:
         raise unreadable(error) from None
     if isinstance(data, bytes):
-        pixels, facts = decoding.decode_with_facts(data, at_least=SIDE)
+        pixels, facts = decoding.decode_with_facts(data, SIDE, levels)
     else:
         pixels = _to_rgb(data)
         facts = decoding.Facts("pixels", pixels.shape[1], pixels.shape[0], 1, 1, "RGB")
@@ -211,9 +213,9 @@ def _fill(table: np.ndarray, stamps: np.ndarray, before: np.ndarray) -> np.ndarr
     return np.flatnonzero(~known)
 
 
-def _path(cache: Path, images: Images) -> Path:
+def _path(cache: Path, images: Images, levels: Levels) -> Path:
     """One file per dataset, named by what all names begin with, so that it is found again after some images changed."""
     ends = [images.name(0), images.name(len(images) - 1)] if len(images) else []
     # By character: `photos.zip[0]` and `photos.zip[9]` have no folder in common.
-    named = f"{NUMBERS} {_ROW} {os.path.commonprefix(ends)}"  # noqa: RUF071
+    named = f"{NUMBERS} {_ROW} {levels or ''} {os.path.commonprefix(ends)}"  # noqa: RUF071
     return cache / f"looks-{hashlib.blake2b(named.encode('utf-8', 'surrogatepass'), digest_size=10).hexdigest()}"

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from graft.data.dataset import Images, Source
     from graft.images.augmenting import View
+    from graft.images.levels import Levels
     from graft.images.preprocessing import Preprocessing
 
 
@@ -72,7 +73,7 @@ class DecodedOnce:
         self._source, self._room = source, room
         # By row: the shorter side, None of what is not reduced; by row and reduction: pixels.
         self._sides: dict[int, int | None] = {}
-        self._kept: dict[tuple[int, int], np.ndarray] = {}
+        self._kept: dict[tuple[int, int, Levels], np.ndarray] = {}
 
     def __len__(self) -> int:
         return len(self._source)
@@ -89,21 +90,21 @@ class DecodedOnce:
     def read(self, row: int) -> bytes | np.ndarray:
         return self._source.read(row)
 
-    def decoded(self, row: int, at_least: int) -> np.ndarray:
+    def decoded(self, row: int, at_least: int, levels: Levels = ()) -> np.ndarray:
         """Its pixels as `decode` gives them, not to be changed. Raises OSError, ImageError."""
         if row in self._sides:
-            found = self._kept.get((row, self._reduction(row, at_least)))
+            found = self._kept.get((row, self._reduction(row, at_least), levels))
             if found is not None:
                 return found
         data = self._source.read(row)
         if not isinstance(data, bytes):
             return data
-        pixels, facts = decode_with_facts(data, at_least)
+        pixels, facts = decode_with_facts(data, at_least, levels)
         self._sides[row] = min(facts.width, facts.height) if facts.format == "JPEG" else None
         if pixels.nbytes <= self._room:
             self._room -= pixels.nbytes
             pixels.flags.writeable = False
-            self._kept[row, self._reduction(row, at_least)] = pixels
+            self._kept[row, self._reduction(row, at_least), levels] = pixels
         return pixels
 
     def _reduction(self, row: int, at_least: int) -> int:
@@ -125,10 +126,10 @@ def load_image(images: Images, index: int, preprocessing: Preprocessing, view: V
     at_least = least_side(preprocessing, view)
     try:
         if isinstance(images.source, DecodedOnce):
-            pixels = images.source.decoded(int(images.rows[index]), at_least)
+            pixels = images.source.decoded(int(images.rows[index]), at_least, preprocessing.levels)
         else:
             data = images.read(index)
-            pixels = decode(data, at_least) if isinstance(data, bytes) else data
+            pixels = decode(data, at_least, preprocessing.levels) if isinstance(data, bytes) else data
     except OSError as error:
         raise unreadable(error) from None
     return to_square(pixels, preprocessing) if view is None else view.of(pixels, index, preprocessing)

@@ -18,13 +18,14 @@ MOST_SCANNED = 2_000_000_000  # pixels of a JPEG times passes over them; a secon
 # Some of Pillow's decoders are written in Python and take about a microsecond per pixel, or per byte of the file.
 SLOW_PIXELS, SLOW_BYTES = 1_000_000, 8_000_000
 
-JPEG = b"\xff\xd8\xff"
+JPEG, END_OF_JPEG = b"\xff\xd8\xff", b"\xff\xd9"
 _GIF = (b"GIF87a", b"GIF89a")
-_PNG = b"\x89PNG\r\n\x1a\n"
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+PNG = b"\x89PNG\r\n\x1a\n"
+TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _JPEG2000 = b"\0\0\0\x0cjP  \r\n\x87\n"
 EXIF = b"Exif\0\0"
 
+_FRAMES = tuple(marker for marker in range(0xC0, 0xD0) if marker not in (0xC4, 0xC8, 0xCC))
 _FILL = re.compile(rb"\xff+")
 _MARKER = re.compile(rb"\xff[^\0\xd0-\xd7\xff]")  # neither a byte of pixels that happens to be FF, nor a restart
 _BITMAP_HEADERS = [size.to_bytes(4, "little") for size in (40, 52, 56, 64, 108, 124)]
@@ -35,9 +36,9 @@ Piece = TypeVar("Piece")
 
 def check_layout(data: bytes) -> None:
     """Raise ImageError for a file that would cost far more than its pixels do."""
-    if data.startswith(_TIFF):
+    if data.startswith(TIFF):
         check_tiff(data)
-    for signature, pieces in ((JPEG, _segments), (_PNG, _chunks), (_GIF, _before_frame), (_JPEG2000, _boxes)):
+    for signature, pieces in ((JPEG, _segments), (PNG, chunks), (_GIF, _before_frame), (_JPEG2000, _boxes)):
         if data.startswith(signature):
             # A file that ends too early is left to the decoder, which notices.
             with suppress(IndexError, struct.error):
@@ -53,7 +54,7 @@ def check_layout(data: bytes) -> None:
 
 def count_frames(data: bytes) -> int:
     """Frames of a GIF or pages of a TIFF, as far as the file can be followed; 1 for any other file."""
-    if data.startswith(_TIFF):
+    if data.startswith(TIFF):
         return count_pages(data)
     frames = 0
     if data.startswith(_GIF):
@@ -100,6 +101,42 @@ def check_scans(jpeg: bytes, width: int, height: int) -> None:
         position = found.end() + int.from_bytes(jpeg[found.end() : found.end() + 2], "big")
 
 
+def frame_of_jpeg(jpeg: bytes) -> tuple[int, int] | None:
+    """The marker of the coding process, C0 to CF, and the bits per sample; None for a JPEG without a frame."""
+    with suppress(ImageError, IndexError):
+        for marker, start, _ in _bounded(_segments(jpeg)):
+            if marker in _FRAMES:
+                return marker, jpeg[start]
+    return None
+
+
+def has_all_scans(jpeg: bytes) -> bool:
+    """Whether the scans of a JPEG, once they are whole, send every bit of every coefficient: ITU T.81, annex G."""
+    missing: dict[int, list[int]] = {}
+    position = 2
+    for _ in range(MOST_PIECES):
+        found = _MARKER.search(jpeg, position)
+        if found is None:
+            break
+        marker, start = jpeg[found.start() + 1], found.end() + 2
+        body = jpeg[start : found.end() + int.from_bytes(jpeg[found.end() : start], "big")]
+        if marker in _FRAMES and len(body) >= 6:
+            missing = {number: [1] * 64 for number in body[6::3]}
+        if marker == 0xDA and len(body) >= 4 and len(body) == 4 + 2 * body[0]:
+            first, last, bits = body[-3:]
+            for number in body[1 : 1 + 2 * body[0] : 2]:
+                missing.setdefault(number, [1] * 64)[first : last + 1] = [bits & 15] * (min(last, 63) + 1 - first)
+        position = start + len(body)
+    return bool(missing) and not any(map(any, missing.values()))
+
+
+def has_one_scan(jpeg: bytes) -> bool:
+    """Whether a JPEG is baseline with all colours in one scan, which is decoded a few rows at a time."""
+    with suppress(ImageError, IndexError):
+        return not _has_more_scans(jpeg)
+    return False
+
+
 def _has_more_scans(jpeg: bytes) -> bool:
     """Whether more passes may follow the first: in a baseline JPEG it has all colours."""
     colours = 0
@@ -133,9 +170,9 @@ def _segments(jpeg: bytes) -> Iterator[tuple[int, int, int]]:
         position += 1 + length
 
 
-def _chunks(png: bytes) -> Iterator[int]:
+def chunks(png: bytes) -> Iterator[int]:
     """Where each chunk of a PNG starts: length, name, content and checksum."""
-    position = len(_PNG)
+    position = len(PNG)
     while position + 12 <= len(png):
         yield position
         position += 12 + int.from_bytes(png[position : position + 4], "big")

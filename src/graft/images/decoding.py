@@ -10,27 +10,49 @@ does (`graft.cli.process`).
 import io
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 import numpy as np
 import simplejpeg
 from PIL import Image, ImageFile, JpegImagePlugin
 
 from graft.errors import ImageError
-from graft.images.containers import EXIF, JPEG, check_layout, check_scans, count_frames, find_exif, reserved_sizes
-from graft.images.directories import ORIENTATION, read_orientation
-from graft.images.rgb import to_rgb
+from graft.images import png_samples
+from graft.images.containers import (
+    EXIF,
+    JPEG,
+    TIFF,
+    check_layout,
+    check_scans,
+    count_frames,
+    find_exif,
+    has_one_scan,
+    reserved_sizes,
+)
+from graft.images.directories import ORIENTATION, check_tiff, read_orientation
+from graft.images.forgiving import with_end, without_notes
+from graft.images.levels import Levels, Samples, Spread, samples_to_rgb, spread
+from graft.images.naming import kind_of_file, pointer, unread
+from graft.images.optional_formats import open_optional, optional_format
+from graft.images.rgb import is_deep, to_rgb, to_samples
+from graft.images.tiff_samples import read_form, read_samples
 
 MAX_PIXELS = 89_478_485  # the limit at which Pillow starts to warn; ~89 megapixels
+# A JPEG of more is decoded at reduced scale. In several scans, all its coefficients are in memory at once.
+MAX_REDUCED, MAX_REDUCED_IN_SCANS = 210_000_000, 112_000_000
 MAX_BYTES = 256 * 2**20
 
 # Raster formats that people keep photographs and scans in, by Pillow's names, each told by the first bytes of a file.
 # Opening any other kind is left to no library: to show EPS or WMF, Pillow may start another program.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "TIFF", "JPEG2000", "BMP", "PPM")
 
+# Those that need a library which graft does not bring.
+OPTIONAL_FORMATS = ("HEIF", "DICOM", "JXL")
+
 _KNOW_THEIR_FRAMES = ("PNG", "WEBP", "AVIF")  # once opened; for a GIF or a TIFF Pillow would have to read them all
 # Decoders that need more than 12 bytes of memory for a pixel.
-MAX_PIXELS_OF = {"WEBP": 50_000_000, "AVIF": 50_000_000, "JPEG2000": 40_000_000}
+MAX_PIXELS_OF = {"WEBP": 50_000_000, "AVIF": 50_000_000, "JPEG2000": 40_000_000, "HEIF": 50_000_000, "JXL": 25_000_000}
 
 
 @dataclass(frozen=True)
@@ -49,63 +71,189 @@ class Facts:
     mode: str  # such as "RGB", "L", "CMYK", "P", "I;16"
 
 
-def decode(data: bytes, at_least: int | None = None) -> np.ndarray:
+def decode(data: bytes, at_least: int | None = None, levels: Levels = ()) -> np.ndarray:
     """An encoded image to RGB, uint8 (H, W, 3): the first frame, turned upright by its Exif orientation.
 
-    Transparency is laid over white, as a browser shows it. Deeper greys keep their high byte. With `at_least`, a JPEG
-    may be decoded at 1/2, 1/4 or 1/8 of its size, which is faster, as long as both sides keep at least that many
-    pixels. Raises ImageError, and nothing else, for data that are not an image, damaged or cut short, or have more than
-    MAX_BYTES bytes or MAX_PIXELS pixels.
+    Transparency is laid over white, as a browser shows it. Samples deeper than 8 bits are read by the range that their
+    file states for certain, else by `levels`; without either, 16 bits keep their high byte. With `at_least`, a JPEG may
+    be decoded at 1/2, 1/4 or 1/8 of its size, which is faster, as long as both sides keep at least that many pixels;
+    one of more than MAX_PIXELS is reduced below them in any case. Raises ImageError, and nothing else, for data that
+    are not an image, damaged or cut short, or have more than MAX_BYTES bytes, MAX_PIXELS pixels or, as a JPEG,
+    MAX_REDUCED.
     """
-    return decode_with_facts(data, at_least)[0]
+    return decode_with_facts(data, at_least, levels)[0]
 
 
-def decode_with_facts(data: bytes, at_least: int | None = None) -> tuple[np.ndarray, Facts]:
+def decode_with_facts(data: bytes, at_least: int | None = None, levels: Levels = ()) -> tuple[np.ndarray, Facts]:
     """The pixels as `decode` gives them, and what the file says; the size in the facts is the full one."""
+    _check_length(data)
+    if data.startswith(JPEG):
+        decoded = _decode_ordinary_jpeg(data, at_least)
+        if decoded is not None:
+            return decoded
+    opened = _open_whole(data, levels)
+    try:
+        content = opened.content
+        pixels = samples_to_rgb(content, levels) if isinstance(content, Samples) else content
+        pixels = _turn_upright(pixels, opened.turn)
+    except Exception as error:  # such as MemoryError
+        raise _damaged(opened.format, error, data) from error
+    height, width, _ = pixels.shape
+    return pixels, Facts(opened.format, width, height, opened.frames, opened.orientation, opened.mode)
+
+
+def read_spread(data: bytes) -> Spread | None:
+    """What an image adds to the decision on a range of sample values; None for 8 bits and for a range that is certain.
+
+    Of an ordinary file, only the beginning is looked at. Raises ImageError.
+    """
+    if not _may_be_deep(data):
+        return None
+    _check_length(data)
+    content = _open_whole(data, ()).content
+    if isinstance(content, Samples):
+        return spread(content)
+    # The high bytes of 16 bits of colour tell as much of the range.
+    values = content.astype(np.uint16) << 8
+    found = spread(Samples(values, stated=png_samples.within(values, png_samples.significant(data))))
+    return found and replace(found, high=found.high + 255)
+
+
+def _may_be_deep(data: bytes) -> bool:
+    if data.startswith((b"Pf", b"PF")) or optional_format(data) in ("DICOM", "JXL"):
+        return True
+    with suppress(ValueError, ImageError):
+        return png_samples.is_deep(data) or read_form(data) is not None
+    return False
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """Pixels, uint8 (H, W, 3), or samples, neither upright yet, and what the file says."""
+
+    content: np.ndarray | Samples
+    format: str
+    mode: str
+    frames: int
+    orientation: int  # as the file says
+    turn: int  # what is left to turn
+
+
+def _check_length(data: bytes) -> None:
     if len(data) > MAX_BYTES:
         raise ImageError(
             f"expected an image of at most {MAX_BYTES:,} bytes, got {len(data):,}: save it smaller or leave it out"
         )
-    decoded = _decode_ordinary_jpeg(data, at_least) if data.startswith(JPEG) else None
-    if decoded is not None:
-        return decoded
+
+
+def _open_whole(data: bytes, levels: Levels) -> _Opened:
+    """An image of any format, decoded; one with damage beside its pixels is tried again without that."""
+    try:
+        return _decode(data, levels)
+    except _Damaged:
+        mended = with_end(data) or without_notes(data)
+        if mended is None:
+            raise
+        with suppress(ImageError):
+            return _decode(mended, levels)
+        raise
+
+
+def _decode(data: bytes, levels: Levels) -> _Opened:
+    name = optional_format(data)
+    if name is not None:
+        return _decode_optional(name, data)
+    deep = _decode_tiff(data) if data.startswith(TIFF) else None
+    if deep is not None:
+        return deep
     image = _open(data)
     name, mode = image.format or "", image.mode
     try:
         image.load()
-        pixels = to_rgb(image)
+        content = _content(image, data, levels)
         exif = data if name == "TIFF" else image.info.get("exif", b"").removeprefix(EXIF)
         orientation = read_orientation(exif)
         # Depending on its version, Pillow turns a TIFF upright and then drops the tag, or leaves both as they are.
         turned = name == "TIFF" and ORIENTATION not in image.getexif()
         frames = int(getattr(image, "n_frames", 1)) if name in _KNOW_THEIR_FRAMES else count_frames(data)
-        del image  # frees its memory before more is taken
-        pixels = _turn_upright(pixels, 1 if turned else orientation)
     except Exception as error:  # Pillow raises a dozen kinds for damaged files, including MemoryError and struct.error
-        raise _damaged(name, error) from error
-    height, width, _ = pixels.shape
-    return pixels, Facts(name, width, height, frames, orientation, mode)
+        raise _damaged(name, error, data) from error
+    return _Opened(content, name, mode, frames, orientation, 1 if turned else orientation)
+
+
+def _content(image: Image.Image, data: bytes, levels: Levels) -> np.ndarray | Samples:
+    png = png_samples.is_deep(data)
+    if is_deep(image):
+        # Their decoders bring whatever the file has to 16 bits.
+        scaled = image.mode != "F" and image.format in ("PPM", "JPEG2000")
+        samples = to_samples(image, (0, 65_535) if scaled else None)
+        stated = png_samples.within(samples.values, png_samples.significant(data)) if png else None
+        return replace(samples, stated=stated)
+    if png and any(kind == "uint16" and (low, high) != (0, 65_535) for kind, low, high in levels):
+        return png_samples.read_colours(data)
+    return to_rgb(image)
+
+
+def _decode_tiff(data: bytes) -> _Opened | None:
+    """A TIFF whose samples Pillow does not have; None for all others."""
+    try:
+        check_tiff(data)
+        form = read_form(data)
+        if form is None:
+            return None
+        _check_size(form.width, form.height, "TIFF")
+        orientation = read_orientation(data)
+        return _Opened(read_samples(data, form), "TIFF", form.mode, count_frames(data), orientation, orientation)
+    except ImageError:
+        raise
+    except Exception as error:
+        raise _damaged("TIFF", error, data) from error
+
+
+def _decode_optional(name: str, data: bytes) -> _Opened:
+    try:
+        opened = open_optional(name, data, lambda width, height: _check_size(width, height, name))
+        content = opened.content
+        if isinstance(content, Image.Image):
+            whole = to_samples(content) if is_deep(content) else to_rgb(content)
+        else:
+            whole = content
+        return _Opened(whole, name, opened.mode, opened.frames, 1, 1)
+    except ImageError:
+        raise
+    except Exception as error:
+        raise _damaged(name, error, data) from error
 
 
 def _decode_ordinary_jpeg(data: bytes, at_least: int | None) -> tuple[np.ndarray, Facts] | None:
     # None leaves it to Pillow, which knows CMYK and tolerates stray bytes, as browsers do, though not missing ones.
+    large = False
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
-        _check_size(width, height)
+        large = width * height > MAX_PIXELS and colours in ("YCbCr", "RGB", "Gray")
+        _check_size(width, height, "JPEG", _most_of_jpeg(data) if large else MAX_PIXELS)
         check_scans(data, width, height)
         if colours not in ("YCbCr", "RGB", "Gray"):
             return None
         factor = reduction(min(width, height), at_least)
+        while -(-width // factor) * -(-height // factor) > MAX_PIXELS:
+            factor *= 2
         least = {"min_height": -(-height // factor), "min_width": -(-width // factor)}
         pixels = simplejpeg.decode_jpeg(data, "RGB", **least)
     except ImageError:
         raise
-    except Exception:
+    except Exception as error:
+        if large:  # too large for Pillow
+            raise _damaged("JPEG", error, data) from error
         return None
     orientation = read_orientation(find_exif(data))
     shown = (height, width) if orientation >= 5 else (width, height)
     facts = Facts("JPEG", *shown, 1, orientation, "L" if colours == "Gray" else "RGB")
     return _turn_upright(pixels, orientation), facts
+
+
+def _most_of_jpeg(data: bytes) -> int:
+    return MAX_REDUCED if has_one_scan(data) else MAX_REDUCED_IN_SCANS
 
 
 def reduction(shorter_side: int, at_least: int | None) -> int:
@@ -134,7 +282,7 @@ def _open(data: bytes) -> ImageFile.ImageFile:
             "scale it down or leave it out"
         ) from error
     except Exception as error:
-        raise _damaged(name, error) from error
+        raise _damaged(name, error, data) from error
 
 
 def _opener(data: bytes) -> tuple[str, Callable[[io.BytesIO, str], ImageFile.ImageFile]]:
@@ -149,17 +297,21 @@ def _opener(data: bytes) -> tuple[str, Callable[[io.BytesIO, str], ImageFile.Ima
         factory, accepts = Image.OPEN.get(name, (None, None))
         accepted = accepts(beginning) if accepts else False
         if isinstance(accepted, str):
-            raise _damaged(name, ValueError(accepted))
+            raise _damaged(name, ValueError(accepted), data)
         if accepted and factory:
             return name, factory
+    stands_for = pointer(data)
+    if stands_for is not None:
+        raise ImageError(f"expected an image, got {stands_for}")
+    kind = kind_of_file(data)
     raise ImageError(
         f"expected an image in one of the formats {', '.join(FORMATS)}, got {len(data):,} bytes "
-        f"that start with {data[:12]!r}: replace the file or leave it out"
+        f"that start with {data[:12]!r}{f', {kind}' if kind else ''}: replace the file or leave it out"
     )
 
 
-def _check_size(width: int, height: int, name: str = "JPEG") -> None:
-    most = min(MAX_PIXELS, MAX_PIXELS_OF.get(name, MAX_PIXELS))
+def _check_size(width: int, height: int, name: str = "JPEG", most: int | None = None) -> None:
+    most = min(MAX_PIXELS, MAX_PIXELS_OF.get(name, MAX_PIXELS)) if most is None else most
     if width * height > most:
         raise ImageError(
             f"expected an image of at most {most:,} pixels, got {width:,} x {height:,}: scale it down or leave it out"
@@ -168,9 +320,21 @@ def _check_size(width: int, height: int, name: str = "JPEG") -> None:
         raise ImageError(f"expected an image, got one of {width} x {height} pixels: replace the file or leave it out")
 
 
-def _damaged(name: str | None, error: Exception) -> ImageError:
-    reason = "it ends too early" if isinstance(error, (IndexError, struct.error)) else str(error)
-    return ImageError(
+class _Damaged(ImageError):
+    """A file that begins as one of a format that is known, and cannot be decoded."""
+
+
+def _damaged(name: str, error: Exception, data: bytes) -> ImageError:
+    reason = (
+        "it ends too early" if isinstance(error, (IndexError, struct.error)) else str(error).partition("\n")[0].strip()
+    )
+    kind = unread(name, data)
+    if kind is not None:
+        return ImageError(
+            f"expected an image that can be decoded here, got {kind} ({reason or type(error).__name__}): "
+            "save it as PNG, TIFF or an ordinary JPEG"
+        )
+    return _Damaged(
         f"expected a whole image, got an incomplete or damaged {name} ({reason or type(error).__name__}): "
         "fetch it again or leave it out"
     )

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
+import numpy as np
+
 from graft.errors import ImageError
 
 WIDTH, HEIGHT, BITS, STRIPS, ORIENTATION, SAMPLES, ROWS, PLANES = 256, 257, 258, 273, 274, 277, 278, 284
@@ -16,6 +18,7 @@ TILE_WIDTH, TILE_HEIGHT, TILES = 322, 323, 324
 EXIF, GPS, INTEROPERABILITY = 34665, 34853, 40965
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}  # bytes
 NUMBERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}  # kinds of whole numbers, as `struct` names them
+OTHER_NUMBERS = {6: "b", 8: "h", 9: "i", 11: "f", 12: "d", 17: "q"}
 TEXTS = (1, 2, 6, 7)  # kinds that Pillow keeps as they are; for the others it makes a Python object per value
 FIRST_PRIVATE = 32768  # decoding ignores tags from here on, so their values stay bytes
 
@@ -90,6 +93,18 @@ class Directories:
             return self.unpack(NUMBERS[entry.kind], at)
         except ValueError:
             return default
+
+    def values(self, entries: Mapping[int, DirectoryEntry], tag: int) -> np.ndarray:
+        """All values of a tag, (n,), none where it is missing or no number. Raises ValueError beyond the end."""
+        entry = entries.get(tag)
+        form = None if entry is None else (NUMBERS | OTHER_NUMBERS).get(entry.kind)
+        if entry is None or form is None or not entry.count:
+            return np.empty(0)
+        size = entry.count * SIZES[entry.kind]
+        at = self.unpack("Q" if self.big else "I", entry.at) if size > (8 if self.big else 4) else entry.at
+        if at + size > len(self.data):
+            raise ValueError(f"it ends before byte {at + size:,}, to which it refers")
+        return np.frombuffer(self.data, self.order + form, entry.count, at)
 
 
 def read_orientation(data: bytes) -> int:

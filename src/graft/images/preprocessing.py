@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from graft.errors import InputError, WeightsError, did_you_mean
 from graft.given import whole_number
+from graft.images.levels import Levels
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,6 +28,7 @@ class Preprocessing:
     std: tuple[float, ...]
     resize_mode: ResizeMode = "crop"
     crop_fraction: float = 0.875  # of the shorter side, kept by "crop" (224 of 256)
+    levels: Levels = ()  # what is black and white in images deeper than 8 bits, by kind of sample
 
     @property
     def channels(self) -> int:
@@ -34,12 +36,14 @@ class Preprocessing:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON; `from_dict` is the inverse."""
+        levels = {kind: [low, high] for kind, low, high in self.levels}
         return {
             "size": self.size,
             "mean": list(self.mean),
             "std": list(self.std),
             "resize_mode": self.resize_mode,
             "crop_fraction": self.crop_fraction,
+            **({"levels": levels} if levels else {}),
         }
 
     @classmethod
@@ -80,7 +84,22 @@ class Preprocessing:
             )
         if not _is_number(crop_fraction) or not 0 < crop_fraction <= 1:
             raise _wrong("crop_fraction to be above 0 and at most 1", crop_fraction)
-        return cls(size, tuple(map(float, mean)), tuple(map(float, std)), resize_mode, float(crop_fraction))
+        levels = _levels(values.get("levels", {}))
+        return cls(size, tuple(map(float, mean)), tuple(map(float, std)), resize_mode, float(crop_fraction), levels)
+
+
+def _levels(values: Any) -> Levels:
+    if not isinstance(values, dict) or not all(_is_range(each) for each in values.values()):
+        raise _wrong("levels to be two numbers, black and a greater one for white, by kind of sample", values)
+    return tuple((str(kind), float(low), float(high)) for kind, (low, high) in sorted(values.items()))
+
+
+def _is_range(value: object) -> bool:
+    # 32-bit samples go beyond what a mean may be.
+    def number(one: object) -> bool:
+        return isinstance(one, (int, float)) and not isinstance(one, bool) and abs(one) < 1e38
+
+    return isinstance(value, (list, tuple)) and len(value) == 2 and all(map(number, value)) and value[0] < value[1]
 
 
 def normalise(batch: Tensor, preprocessing: Preprocessing) -> Tensor:

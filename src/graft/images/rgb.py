@@ -1,24 +1,42 @@
-"""From an image of any mode that Pillow has loaded to RGB."""
-
-from collections.abc import Callable
+"""From an image of any mode that Pillow has loaded to RGB, or to samples where it is deeper than 8 bits."""
 
 import numpy as np
 from PIL import Image
+
+from graft.images.levels import Levels, Range, Samples, samples_to_rgb
 
 # About this many pixels are converted at a time, by rows, so that intermediate images stay small.
 BAND_PIXELS = 2**20
 
 
-def to_rgb(image: Image.Image) -> np.ndarray:
-    """uint8 (H, W, 3); transparency is laid over white, and deeper greys keep their high byte."""
+def to_rgb(image: Image.Image, levels: Levels = ()) -> np.ndarray:
+    """uint8 (H, W, 3); transparency is laid over white, and deeper greys are read by `levels`."""
+    if is_deep(image):
+        return samples_to_rgb(to_samples(image), levels)
     pixels = np.empty((image.height, image.width, 3), np.uint8)
-    rows = max(1, BAND_PIXELS // image.width)
-    bands = [slice(top, min(top + rows, image.height)) for top in range(0, image.height, rows)]
-    deep = image.mode in ("I", "F") or image.mode.startswith("I;16")
-    convert = _deep_converter(image, bands) if deep else _convert
-    for band in bands:
-        pixels[band] = convert(_rows(image, band))
+    for band in _bands(image):
+        pixels[band] = _convert(_rows(image, band))
     return pixels
+
+
+def is_deep(image: Image.Image) -> bool:
+    return image.mode in ("I", "F") or image.mode.startswith("I;16")
+
+
+def to_samples(image: Image.Image, certain: Range | None = None, stated: Range | None = None) -> Samples:
+    """The samples of an image that is deep; what the file says of their range is passed on."""
+    kinds = {"I": "int32", "F": "float32"}
+    values = np.empty((image.height, image.width), kinds.get(image.mode, "uint16"))
+    for band in _bands(image):
+        values[band] = np.asarray(_rows(image, band))
+    nothing = image.info.get("transparency")  # the one value of a 16-bit PNG that stands for "nothing here"
+    alpha = None if nothing is None else np.where(values == nothing, 0, 255).astype(np.uint8)
+    return Samples(values, certain, stated, alpha)
+
+
+def _bands(image: Image.Image) -> list[slice]:
+    rows = max(1, BAND_PIXELS // max(1, image.width))
+    return [slice(top, min(top + rows, image.height)) for top in range(0, image.height, rows)]
 
 
 def _rows(image: Image.Image, band: slice) -> Image.Image:
@@ -33,31 +51,3 @@ def _convert(image: Image.Image) -> np.ndarray:
         canvas.paste(image, mask=image)  # the same as `alpha_composite` in a third of the time
         image = canvas
     return np.asarray(image.convert("RGB"))
-
-
-def _deep_converter(image: Image.Image, bands: list[slice]) -> Callable[[Image.Image], np.ndarray]:
-    """How bands of an image of deep grey become uint8 (h, W, 1), which depends on its least and largest value."""
-    ranges = [(levels.min(), levels.max()) for levels in (_levels(_rows(image, band)) for band in bands)]
-    least, most = min(low for low, _ in ranges), max(high for _, high in ranges)
-    nothing = image.info.get("transparency")  # the one value of a 16-bit PNG that stands for "nothing here"
-
-    def convert(band: Image.Image) -> np.ndarray:
-        levels = _levels(band)
-        if levels.dtype.kind == "f":
-            # A file of floats does not say its range. Usually it is [0, 1]; anything beyond is taken for grey levels,
-            # and clipped rather than stretched, so that the look of an image does not depend on its extremes.
-            levels = np.rint((255 * levels if least >= 0 and most <= 1 else levels).clip(0, 255))
-        elif levels.dtype.itemsize == 2 or most > 255:
-            levels = levels >> 8
-        grey = levels.clip(0, 255).astype(np.uint8)
-        if nothing is not None:
-            grey[np.asarray(band) == nothing] = 255
-        return grey[:, :, None]
-
-    return convert
-
-
-def _levels(image: Image.Image) -> np.ndarray:
-    """(h, W), with zero for values that are not numbers."""
-    levels = np.asarray(image)
-    return np.nan_to_num(levels) if levels.dtype.kind == "f" else levels

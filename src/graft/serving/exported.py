@@ -13,6 +13,8 @@ from graft.data.loading import available_cores
 from graft.errors import ImageError
 from graft.export.running import Exported, open_exported
 from graft.images.decoding import decode
+from graft.images.levels import Levels
+from graft.images.preprocessing import Preprocessing
 from graft.serving.predictor import Classifier, Given, Prediction
 
 
@@ -24,6 +26,7 @@ class ExportedClassifier(Classifier):
 
     def __init__(self, path: Path) -> None:
         self._exported: Exported = open_exported(path)
+        self._levels = Preprocessing.from_dict(self._exported.facts.preprocessing).levels
 
     def __reduce__(self) -> tuple[type[ExportedClassifier], tuple[Path]]:  # type: ignore[override]
         return ExportedClassifier, (self._exported.path,)
@@ -31,6 +34,10 @@ class ExportedClassifier(Classifier):
     @property
     def classes(self) -> tuple[str, ...]:
         return self._exported.facts.classes
+
+    @property
+    def levels(self) -> Levels:
+        return self._levels
 
     def _predict_group(self, given: Given, top: int) -> Iterator[Prediction]:
         with ThreadPoolExecutor(available_cores(), thread_name_prefix="decode") as pool:
@@ -47,16 +54,16 @@ class ExportedClassifier(Classifier):
 def _pixels(given: Given, row: int) -> np.ndarray | ImageError:
     """RGB, uint8 (H, W, 3), or what is wrong with the image."""
     try:
-        return whole_pixels(given.read(row))
+        return whole_pixels(given.read(row), given.levels)
     except OSError as error:
         return unreadable(error)
     except ImageError as error:
         return error
 
 
-def whole_pixels(data: bytes | np.ndarray) -> np.ndarray:
-    """An image as read from a source, decoded in full, uint8 (H, W, 3). Raises ImageError."""
-    pixels = decode(data) if isinstance(data, bytes) else data
+def whole_pixels(data: bytes | np.ndarray, levels: Levels) -> np.ndarray:
+    """An image as read from a source, decoded in full, uint8 (H, W, 3); deep samples by `levels`. Raises ImageError."""
+    pixels = decode(data, levels=levels) if isinstance(data, bytes) else data
     pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or not pixels.size:
         raise ImageError(

@@ -30,6 +30,8 @@ from graft.weights.saved import SavedModel, class_logits, load_model, model_fold
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from graft.images.levels import Levels
+
 AnImage = str | Path | bytes | np.ndarray | Image.Image
 IMAGES = "a path, the bytes of a file, pixels uint8 (H, W, 3) or an image of PIL"
 
@@ -101,6 +103,11 @@ class Classifier:
     def classes(self) -> tuple[str, ...]:
         return self.saved.classes
 
+    @property
+    def levels(self) -> Levels:
+        """What is black and white in images deeper than 8 bits."""
+        return self.saved.preprocessing.levels
+
     def predict(self, images: Iterable[AnImage] | AnImage, top: int = 5) -> Predictions:
         """A prediction for every image, in order.
 
@@ -119,7 +126,7 @@ class Classifier:
         top = whole_number(top, "the classes to show", 1, sys.maxsize, "5 is usual")
         upcoming, size, seen = iter(images), FIRST_GROUP, 0
         while group := list(islice(upcoming, size)):
-            yield from self._predict_group(Given(group, seen), min(top, len(self.classes)))
+            yield from self._predict_group(Given(group, seen, self.levels), min(top, len(self.classes)))
             seen, size = seen + len(group), GROUP
 
     def _predict_group(self, given: Given, top: int) -> Iterator[Prediction]:
@@ -166,12 +173,13 @@ class Classifier:
 class Given:
     """Images as they were handed over: paths, encoded bytes, pixels, or entries of what holds many.
 
-    `before` them came that many others.
+    `before` them came that many others. Images of PIL deeper than 8 bits are read by `levels`.
     """
 
-    def __init__(self, images: list[Any], before: int) -> None:
+    def __init__(self, images: list[Any], before: int, levels: Levels = ()) -> None:
         self.images = images
         self.before = before
+        self.levels = levels
         # By image of PIL, which reads its file when it is first looked at: two threads at once would read it in pieces.
         self._loading: dict[int, Lock] = {}
 
@@ -200,7 +208,7 @@ class Given:
             try:
                 with self._loading.setdefault(id(item), Lock()):
                     item.load()
-                return to_rgb(ImageOps.exif_transpose(item))
+                return to_rgb(ImageOps.exif_transpose(item), self.levels)
             except Exception as error:
                 # Pillow has no one kind of error for a file that is broken, or was closed before it was read.
                 raise ImageError(

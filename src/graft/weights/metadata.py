@@ -4,6 +4,7 @@ architecture, width          a name that `resolve` takes, and the width multipli
 library, model_args          "timm" where the architecture is called by timm's name, and what was changed in it
 padding, bn_eps              the network's numbers (`Config`)
 input_size, mean, std, resize_mode, crop_fraction    the images it wants (`Preprocessing`)
+graft.levels                 black and white of its deep images, in JSON (`Preprocessing.levels`)
 interpolation                how its images were resized in training
 classes                      a JSON list of names in the order of the outputs, or the name of a file beside the weights
 """
@@ -72,8 +73,9 @@ def with_preprocessing(usual: Preprocessing, metadata: dict[str, str], channels:
             "crop_fraction": float(
                 metadata.get("crop_fraction", 1.0 if size <= SMALL < usual.size else usual.crop_fraction)
             ),
+            "levels": json.loads(metadata.get("graft.levels", "{}")),
         }
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WeightsError(
             f"expected numbers for input_size, mean, std and crop_fraction in the weights' metadata, got something "
             f"else ({error}): correct it there"

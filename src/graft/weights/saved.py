@@ -41,7 +41,7 @@ ARGUMENTS_FILE = "args.yaml"
 # Which file says what the metadata of the tensors says as well.
 STATED_IN = {
     **dict.fromkeys(("architecture", "padding", "bn_eps", "graft.network", "graft.outputs", "format"), CONFIG_FILE),
-    **dict.fromkeys(("input_size", "mean", "std", "resize_mode", "crop_fraction"), PREPROCESSING_FILE),
+    **dict.fromkeys(("input_size", "mean", "std", "resize_mode", "crop_fraction", "graft.levels"), PREPROCESSING_FILE),
     **dict.fromkeys(("classes", "graft.classes"), LABELS_FILE),
     "graft.temperature": CALIBRATION_FILE,
 }
@@ -254,6 +254,7 @@ def _metadata(model: SavedModel) -> dict[str, str]:
         "std": ",".join(map(repr, preprocessing.std)),
         "resize_mode": preprocessing.resize_mode,
         "crop_fraction": repr(preprocessing.crop_fraction),
+        "graft.levels": json.dumps(preprocessing.to_dict().get("levels", {})),
         **names,
         "graft.classes": json.dumps(model.classes),
         "graft.network": json.dumps(_numbers(config)),

@@ -13,6 +13,7 @@ from graft.data.splitting import with_validation
 from graft.errors import CutError, InputError
 from graft.features.engine import choose
 from graft.given import whole_number
+from graft.images.levels import Levels
 from graft.models.network import HeadKind, body_parameter_count
 from graft.progress import Reporter, reporting
 from graft.seeding import check_seed
@@ -64,7 +65,9 @@ def compare(
     with reporting(reporter, quiet) as told:
         random_only = set(levels) == {SCRATCH}
         prepared = prepare(data, base, choice, audit=audit, scratch=random_only, seed=seed, reporter=told)
-        starts = _Starts(base, None if random_only else with_usual_head(prepared.start))
+        starts = _Starts(
+            base, None if random_only else with_usual_head(prepared.start), prepared.start.preprocessing.levels
+        )
         return _compare(prepared, starts, levels, range(seed, seed + seeds), recipe, told, started)
 
 
@@ -133,10 +136,12 @@ class _Starts:
 
     base: str | BaseOptions
     pretrained: Base | None
+    levels: Levels
 
     def of(self, level: str, seed: int) -> Base:
         if level == SCRATCH or self.pretrained is None:
-            return load_start(self.base, scratch=True, seed=seed)
+            start = load_start(self.base, scratch=True, seed=seed)
+            return replace(start, preprocessing=replace(start.preprocessing, levels=self.levels))
         return replace(self.pretrained, network=copy.deepcopy(self.pretrained.network))
 
 

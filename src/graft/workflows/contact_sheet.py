@@ -42,7 +42,7 @@ def write_contact_sheet(
     for index in _in_turn(images.labels):
         try:
             data = images.read(index)
-            shown.append(decode(data) if isinstance(data, bytes) else data)
+            shown.append(decode(data, levels=preprocessing.levels) if isinstance(data, bytes) else data)
         except (ImageError, OSError):
             continue
         if len(shown) == IMAGES:

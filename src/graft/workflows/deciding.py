@@ -110,6 +110,7 @@ def decide(
         choice_of(arguments),
         audit=arguments.audit,
         scratch=arguments.level == "scratch",
+        as_is=arguments.level == "as-is",
         seed=seed,
         reporter=reporter,
     )

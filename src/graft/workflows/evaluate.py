@@ -104,7 +104,9 @@ def evaluate(
     if split is not None:
         split = text(split, "--split")
     with reporting(reporter, quiet) as told:
-        prepared = prepare(data, base, choose(engine, precision), audit=False, splittable=False, reporter=told)
+        prepared = prepare(
+            data, base, choose(engine, precision), audit=False, splittable=False, as_is=True, reporter=told
+        )
         classifier = _classifier(prepared.start)
         dataset, classifier = _in_the_same_classes(prepared.dataset, classifier, class_map)
         name = _choose_split(split, tuple(name for name, images in dataset.splits.items() if len(images)))

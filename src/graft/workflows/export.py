@@ -22,6 +22,7 @@ from graft.export.running import Exported, open_exported, open_torch
 from graft.features.engine import choose
 from graft.files import write_json
 from graft.given import path
+from graft.images.levels import Levels
 from graft.progress import Reporter, reporting
 from graft.serving.exported import whole_pixels
 from graft.serving.predictor import Classifier
@@ -99,8 +100,13 @@ def export(
             raise InputError(f"expected a new file, got {near(each)}, which exists: give another --out, or --overwrite")
     with reporting(reporter, quiet) as told:
         saved = load_model(model)
+        if saved.preprocessing.channels not in (1, 3):
+            raise InputError(
+                f"expected a network of grey or color images to export, got one of {saved.preprocessing.channels} "
+                "channels: use it through graft"
+            )
         checked_on, images = _to_check_on(folder, check, file)
-        shown = _decoded(images)
+        shown = _decoded(images, saved.preprocessing.levels)
         told.note(f"checking on {counted(len(shown), 'image')} of {checked_on}")
         classifier = Classifier(saved, choose("torch", "float32"))
         expected, of_run = _timed(lambda pixels: _probabilities(classifier, pixels), shown, told, "run")
@@ -160,12 +166,12 @@ def _to_check_on(folder: Path, check: str | Path | None, file: Path) -> tuple[st
     return f"{arguments.data}, {VAL}", sample(dataset.splits[VAL], 0, MOST_IMAGES)
 
 
-def _decoded(images: Images) -> list[np.ndarray]:
+def _decoded(images: Images, levels: Levels) -> list[np.ndarray]:
     """The images that can be decoded, in full, uint8 (H, W, 3) each."""
     found, reason = [], ""
     for index in range(len(images)):
         try:
-            found.append(whole_pixels(images.read(index)))
+            found.append(whole_pixels(images.read(index), levels))
         except ImageError as error:
             reason = str(error)
         except OSError as error:

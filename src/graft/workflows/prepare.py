@@ -7,6 +7,7 @@ from graft.audit.auditing import look_over
 from graft.audit.findings import Finding, left_out
 from graft.audit.looking import Looks
 from graft.data.dataset import Dataset
+from graft.data.depths import levels_of, note_on_levels, note_on_strange_levels
 from graft.data.opening import open_dataset
 from graft.data.splitting import with_validation
 from graft.data.table_options import TableOptions, checked_table
@@ -15,7 +16,7 @@ from graft.errors import FetchError
 from graft.features.engine import Choice, Precision
 from graft.features.extraction import check_input_size
 from graft.given import path, text, truth
-from graft.images.preprocessing import ResizeMode, check_image_size, check_resize, with_choices
+from graft.images.preprocessing import Preprocessing, ResizeMode, check_image_size, check_resize, with_choices
 from graft.progress import NOBODY, Reporter
 from graft.seeding import check_seed, seeded
 from graft.training.memory import check_images_fit
@@ -86,6 +87,7 @@ def prepare(
     *,
     audit: bool = True,
     splittable: bool = True,
+    as_is: bool = False,
     scratch: bool = False,
     base_optional: bool = False,
     seed: int = 0,
@@ -97,8 +99,9 @@ def prepare(
 
     With `splittable`, data that cannot be trained on is refused before weights are loaded. With `scratch` the base
     starts at random, by `seed`. With `base_optional`, a base whose weights cannot be fetched is left out, which a note
-    of the dataset says. Without `audit` no image is looked at. Raises InputError and its kinds for what cannot be
-    used, FetchError for weights that are not here.
+    of the dataset says. Without `audit` no image is looked at. What is black and white in images deeper than 8 bits is
+    decided on the training images, as a note says, unless the base is a saved model that is used `as_is`. Raises
+    InputError and its kinds for what cannot be used, FetchError for weights that are not here.
     """
     seed, audit = check_seed(seed), truth(audit, "--audit")
     options = checked_data(data if isinstance(data, DataOptions) else DataOptions(data))
@@ -118,9 +121,13 @@ def prepare(
                 raise
             note = f"likely wrong labels and outliers were not looked for: {error}"
             dataset = replace(dataset, notes=(*dataset.notes, note))
+    preprocessing = resolve(DEFAULT_BASE).preprocessing if start is None else start.preprocessing
+    saved = base is not None and (bool(preprocessing.levels) or Path(base.name).expanduser().is_dir())
+    dataset, preprocessing = _with_levels(dataset, preprocessing, as_saved=as_is and saved)
+    if start is not None:
+        start = replace(start, preprocessing=preprocessing)
     if not audit:
         return Prepared(dataset, start, choice, tuple(left_out(dataset)), source=str(options.path))
-    preprocessing = resolve(DEFAULT_BASE).preprocessing if start is None else start.preprocessing
     looked = look_over(dataset, preprocessing, reporter)
     return Prepared(looked.dataset, start, choice, looked.findings, looked.looks, str(options.path))
 
@@ -129,6 +136,22 @@ def open_images(options: DataOptions) -> Dataset:
     """The labelled images alone, for what needs no base and no look at them. Raises DataError, InputError."""
     options = checked_data(options)
     return open_dataset(options.path, options.group, options.split_file, options.table)
+
+
+def _with_levels(dataset: Dataset, preprocessing: Preprocessing, as_saved: bool) -> tuple[Dataset, Preprocessing]:
+    """Both with what is black and white in images deeper than 8 bits, and a note where that was decided on these."""
+    measured, number = levels_of(dataset)
+    if as_saved:
+        known = {kind for kind, _, _ in preprocessing.levels}
+        strange = tuple(level for level in measured if level[0] not in known)
+        notes = (note_on_strange_levels(strange),) if strange else ()
+        return replace(dataset, notes=(*dataset.notes, *notes)), preprocessing
+    if not measured:
+        return dataset, preprocessing
+    levels = {level[0]: level for level in (*preprocessing.levels, *measured)}
+    notes = (note_on_levels(measured, number),)
+    preprocessing = replace(preprocessing, levels=tuple(level for _, level in sorted(levels.items())))
+    return replace(dataset, notes=(*dataset.notes, *notes)), preprocessing
 
 
 def checked_data(options: DataOptions) -> DataOptions:
