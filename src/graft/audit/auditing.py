@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from graft.audit.confirming import confirmed
 from graft.audit.copy_findings import alike_by_content, copy_findings
-from graft.audit.duplicates import exact, near
+from graft.audit.duplicates import alike, exact
 from graft.audit.findings import Finding, class_counts, class_findings, left_out, of_images
 from graft.audit.image_findings import image_findings
 from graft.audit.label_quality import contradicted, far_out, neighbour_distance, self_confidence
@@ -105,10 +106,10 @@ def look_over(dataset: Dataset, preprocessing: Preprocessing, reporter: Reporter
     `preprocessing` decides what a crop would cut off.
     """
     looks = look_at(dataset, reporter)
-    pairs = duplicate_pairs(looks, reporter)
-    copies = linked(alike_by_content(looks), pairs)
-    dataset = with_content(joined(dataset, pairs), looks.digest, copies)
-    return LookedOver(dataset, audit_images(dataset, preprocessing, looks, pairs), looks)
+    copies = find_copies(dataset, looks, reporter)
+    numbers = linked(alike_by_content(looks), copies.pairs)
+    dataset = with_content(joined(dataset, copies.either), looks.digest, numbers)
+    return LookedOver(dataset, audit_images(dataset, preprocessing, looks, copies), looks)
 
 
 def look_at(dataset: Dataset, reporter: Reporter) -> Looks:
@@ -117,24 +118,36 @@ def look_at(dataset: Dataset, reporter: Reporter) -> Looks:
     return look(whole, cache_folder() / LOOKS, reporter)
 
 
-def duplicate_pairs(looks: Looks, reporter: Reporter) -> np.ndarray:
-    """Pairs of exact and near copies, int64 (P, 2), counted through all splits."""
+@dataclass(frozen=True)
+class Copies:
+    """Pairs of rows through all splits, int64 (P, 2): copies, exact and near, and others that only look so."""
+
+    pairs: np.ndarray
+    look_alikes: np.ndarray
+
+    @property
+    def either(self) -> np.ndarray:
+        return np.concatenate([self.pairs, self.look_alikes])
+
+
+def find_copies(dataset: Dataset, looks: Looks, reporter: Reporter) -> Copies:
+    """Copies of images through all splits; near ones are confirmed by reading both again."""
     reporter.step("comparing", 0, 1)
     of_copies = [np.stack(np.broadcast_arrays(group[0], group[1:]), 1) for group in exact(looks)]
-    pairs = np.concatenate([*of_copies, near(looks, cache_folder() / LOOKS, reporter)])
+    found = alike(looks, cache_folder() / LOOKS, reporter)
+    whole = together(dataset.splits.values())
+    same = confirmed(whole, looks, found, cache_folder() / LOOKS, reporter)
     reporter.step("comparing", 1, 1)
-    return pairs
+    return Copies(np.concatenate([*of_copies, found.pairs[same]]), found.pairs[~same])
 
 
-def audit_images(
-    dataset: Dataset, preprocessing: Preprocessing, looks: Looks, pairs: np.ndarray
-) -> tuple[Finding, ...]:
-    """What can be found without a network, the most serious first; `pairs` are those of `duplicate_pairs`."""
+def audit_images(dataset: Dataset, preprocessing: Preprocessing, looks: Looks, copies: Copies) -> tuple[Finding, ...]:
+    """What can be found without a network, the most serious first."""
     whole = together(dataset.splits.values())
     return gravest_first(
         chain(
             image_findings(whole, looks, preprocessing),
-            copy_findings(dataset, looks, pairs),
+            copy_findings(dataset, looks, copies.pairs, copies.look_alikes),
             class_findings(dataset),
             left_out(dataset),
         )
