@@ -39,8 +39,8 @@ def fitted(whole: np.ndarray, part: np.ndarray, windows: np.ndarray, good: float
     """The windows of the best fits from `whole` to `part`, float32 (P, 4), and what each leaves, float32 (P,).
 
     Both are uint8 or float32 (P, side, side), of THUMBNAIL or any other side; `windows`, float32 (P, 4), say where each
-    fit starts: left, right, top and bottom. A fit that cannot be expected to leave as little as `good` is abandoned. Contrast may have either sign, so a
-    negative is explained too.
+    fit starts: left, right, top and bottom. A fit that cannot be expected to leave as little as `good` is abandoned.
+    Contrast may have either sign, so a negative is explained too.
     """
     whole, part, window = whole.astype(np.float32), part.astype(np.float32), windows.copy()
     remainder = explain(seen_through(whole, window), part, moving=False)[1]

@@ -12,12 +12,19 @@ from graft.audit.copy_findings import alike_by_content, copy_findings
 from graft.audit.duplicates import alike, exact
 from graft.audit.findings import Finding, class_counts, class_findings, left_out, of_images
 from graft.audit.image_findings import image_findings
-from graft.audit.label_quality import contradicted, far_out, neighbour_distance, self_confidence
+from graft.audit.label_quality import (
+    contradicted,
+    far_out,
+    missed_anyway,
+    neighbour_distance,
+    neighbours_agree,
+    self_confidence,
+)
 from graft.audit.looking import Looks, look
 from graft.data.dataset import Dataset, Images, together
 from graft.data.grouping import joined, linked, with_content
 from graft.data.splitting import stratified_folds
-from graft.evaluation.calibration import softmax
+from graft.evaluation.calibration import fit_temperature, softmax
 from graft.files import LOOKS, cache_folder
 from graft.html import table
 from graft.images.preprocessing import Preprocessing
@@ -34,6 +41,8 @@ INVERSE_PENALTY = 2.0
 MOST_TO_FIT = 20_000
 # A label is reported as wrong only if its probability is at most this and another class contradicts it.
 LEAST_CONFIDENCE = 0.02
+# None is reported unless so large a share of the labels of so low a probability is expected to be wrong.
+LEAST_SHARE_WRONG = 0.4
 # How much of the ranking of labels is kept.
 SUSPECT_SHARE, FEWEST_SUSPECTS, MOST_SUSPECTS = 0.25, 100, 10_000
 ORDER = {"error": 0, "warning": 1, "info": 2}
@@ -162,17 +171,20 @@ def audit_features(
     `features`, (n, D), are those of the images at `indices`, int (n,), counted through all splits.
     """
     whole = together(dataset.splits.values())
-    suspects = rank_labels(whole.take(indices), dataset.classes, features, seed)
+    ranking = rank_labels(whole.take(indices), dataset.classes, features, seed)
+    suspects = ranking.suspects
     findings = []
     wrong = [suspect for suspect in suspects if suspect.contradicted]
-    if wrong:
+    expected = min(len(wrong), round(ranking.share_wrong * len(wrong)))
+    if expected:
         rows = {whole.name(row): row for row in indices.tolist()}
         findings.append(
             of_images(
                 "likely_wrong_label",
                 "warning",
                 f"{counted(len(wrong), 'label is', 'labels are')} confidently contradicted by a head that had not seen "
-                "the image: look at such images, and fix the labels that are wrong",
+                f"the image and by the images nearest to it: expect about {expected:,} of {len(wrong):,} to be wrong; "
+                "look at such images in this order, and fix the labels that are wrong",
                 whole,
                 [rows[suspect.path] for suspect in wrong],
                 [f"labelled {each.label}, looks like {each.suggested}" for each in wrong],
@@ -194,30 +206,60 @@ def audit_features(
     return tuple(findings), suspects
 
 
-def rank_labels(images: Images, classes: tuple[str, ...], features: np.ndarray, seed: int) -> tuple[Suspect, ...]:
-    """The least credible labels by the features (N, D) of their images, the worst first."""
-    judged, probabilities = held_out_probabilities(features, images, seed)
+@dataclass(frozen=True)
+class Ranking:
+    """The least credible labels, the worst first, and the share that is expected to be wrong of those contradicted."""
+
+    suspects: tuple[Suspect, ...]
+    share_wrong: float
+
+
+def rank_labels(images: Images, classes: tuple[str, ...], features: np.ndarray, seed: int) -> Ranking:
+    """The least credible labels by the features (N, D) of their images.
+
+    Of the labels whose probability is tiny, as many are right as a head of this accuracy misses anyway; where these are
+    most of them, none is contradicted.
+    """
+    judged, logits = held_out(features, images, seed)
+    if not len(judged):
+        return Ranking((), 0.0)
     labels = images.labels[judged]
+    probabilities = softmax(logits)
     confidence = self_confidence(probabilities, labels)
-    wrong = contradicted(probabilities, labels) & (confidence <= LEAST_CONFIDENCE)
     others = probabilities.copy()
     others[np.arange(len(judged)), labels] = -1
     suggested = others.argmax(1)
+    wrong = np.flatnonzero(contradicted(probabilities, labels) & (confidence <= LEAST_CONFIDENCE))
+    # Without the labels in doubt, which would make the head look less sure than it may be.
+    credible = confidence > LEAST_CONFIDENCE
+    calibrated = softmax(logits, fit_temperature(logits[credible], labels[credible]))
+    share_wrong = 1 - missed_anyway(calibrated, LEAST_CONFIDENCE) / max(1, np.count_nonzero(~credible))
+    groups = np.arange(len(images)) if images.groups is None else images.groups
+    agreed = np.zeros(len(judged), bool)
+    if len(wrong) and share_wrong >= LEAST_SHARE_WRONG:
+        agreed[wrong] = neighbours_agree(features[judged], labels, groups[judged], wrong, suggested[wrong])
     count = min(MOST_SUSPECTS, max(FEWEST_SUSPECTS, round(SUSPECT_SHARE * len(judged))))
-    return tuple(
+    suspects = tuple(
         Suspect(
             images.name(int(judged[place])),
             classes[labels[place]],
             float(confidence[place]),
             classes[suggested[place]],
-            bool(wrong[place]),
+            bool(agreed[place]),
         )
         for place in np.argsort(confidence, kind="stable")[:count].tolist()
     )
+    return Ranking(suspects, share_wrong)
 
 
 def held_out_probabilities(features: np.ndarray, images: Images, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which images can be judged, int (n,), and their probabilities (n, classes).
+    """Which images can be judged, int (n,), and their probabilities (n, classes); see `held_out`."""
+    judged, logits = held_out(features, images, seed)
+    return judged, softmax(logits)
+
+
+def held_out(features: np.ndarray, images: Images, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which images can be judged, int (n,), and their logits (n, classes).
 
     Each is judged by a head fitted on the other folds, so on no copy of it. An image cannot be judged if it has no
     label or its class is in no other fold.
@@ -236,7 +278,7 @@ def held_out_probabilities(features: np.ndarray, images: Images, seed: int) -> t
     penalty = INVERSE_PENALTY / features.shape[1]
     of_judged = features[labelled[judged]]
     logits = held_out_logits(of_judged, images.labels[judged], classes, fold[judged], penalty, MOST_TO_FIT)
-    return labelled[judged], softmax(logits)
+    return labelled[judged], logits
 
 
 def gravest_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:
