@@ -37,7 +37,7 @@ LEAST_REMAINDER = 0.01
 MOST_TINT = 30.0
 # Where thumbnails of different images are as alike as this limit, what may be left of the detail of a copy, as a
 # multiple of the limit; more where the data have one size and the copy another, since resizing leaves more.
-ALIKE_BY_NATURE, OF_LIMIT, OF_LIMIT_RESIZED = 0.012, 2.0, 8.0
+ALIKE_BY_NATURE, OF_LIMIT, OF_LIMIT_RESIZED = 0.012, 1.2, 8.0
 # The share of images that must have one size for another to be odd.
 ONE_SIZE = 0.9
 
