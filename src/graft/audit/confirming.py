@@ -34,7 +34,7 @@ WORST_TILES, MOST_CONCENTRATED, SOME_IN_WORST, MOST_IN_WORST = 4, 3.0, 0.35, 0.8
 # Of the remainder; below, compression differs from place to place.
 LEAST_REMAINDER = 0.01
 # What tint may differ by in a tenth of the image, in levels of 255.
-MOST_TINT = 30.0
+MOST_TINT = 24.0
 # Where thumbnails of different images are as alike as this limit, what may be left of the detail of a copy, as a
 # multiple of the limit; more where the data have one size and the copy another, since resizing leaves more.
 ALIKE_BY_NATURE, OF_LIMIT, OF_LIMIT_RESIZED = 0.012, 1.2, 8.0
