@@ -233,7 +233,7 @@ def rank_labels(images: Images, classes: tuple[str, ...], features: np.ndarray, 
     # Without the labels in doubt, which would make the head look less sure than it may be.
     credible = confidence > LEAST_CONFIDENCE
     calibrated = softmax(logits, fit_temperature(logits[credible], labels[credible]))
-    share_wrong = 1 - missed_anyway(calibrated, LEAST_CONFIDENCE) / max(1, np.count_nonzero(~credible))
+    share_wrong = 1 - missed_anyway(calibrated, LEAST_CONFIDENCE) / max(1, int((~credible).sum()))
     groups = np.arange(len(images)) if images.groups is None else images.groups
     agreed = np.zeros(len(judged), bool)
     if len(wrong) and share_wrong >= LEAST_SHARE_WRONG:
