@@ -107,7 +107,16 @@ def seen_through(images: np.ndarray, window: np.ndarray) -> np.ndarray:
 
 def _resamplings(edges: np.ndarray, side: int) -> np.ndarray:
     """The weights for pairs of edges in steps, int64 (P, 2): float32 (P, side, side)."""
+    if side == THUMBNAIL:
+        return np.asarray(_of_thumbnails()[edges[:, 0], _STEPS - edges[:, 1]])
     return np.stack([_resampling(start, end, side) for start, end in edges.tolist()] or [np.empty((side, side))])
+
+
+@cache
+def _of_thumbnails() -> np.ndarray:
+    """The weights for every window that a fit can reach, indexed by steps from one edge and steps from the other."""
+    steps = range(round(FARTHEST_EDGE * _STEPS) + 1)
+    return np.stack([[_resampling(start, _STEPS - end, THUMBNAIL) for end in steps] for start in steps])
 
 
 @lru_cache(2**13)
