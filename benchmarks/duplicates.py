@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageEnhance
 
-from graft.audit.duplicates import exact, near
+from graft.audit.confirming import confirmed
+from graft.audit.duplicates import alike, exact, near
 from graft.audit.looking import Looks, look
 from graft.data.dataset import Images, together
 from graft.data.opening import open_dataset
@@ -112,18 +113,19 @@ def measure(name: str, images: Images, arguments: argparse.Namespace) -> list[di
         look(images, Path(cache))
         again = time.perf_counter()
     originals = {int(row): encoded(images, int(row)) for row in chosen if int(row) not in looks.reasons}
-    planted = {kind: look(of([saved(image, *KINDS[kind]) for image in originals.values()])) for kind in KINDS}
-    planted["byte for byte"] = look(of([images.read(row) for row in originals]))
+    planted = {kind: of([saved(image, *KINDS[kind]) for image in originals.values()]) for kind in KINDS}
+    planted["byte for byte"] = of([images.read(row) for row in originals])
     timed = time.perf_counter()
     untouched = near(looks)
     seconds = {"look": looked - started, "look again": again - looked, "near": time.perf_counter() - timed}
-    found = {kind: recall(looks, copies, list(originals)) for kind, copies in planted.items()}
+    found = {kind: recall(images, looks, copies, list(originals)) for kind, copies in planted.items()}
     result = {
         "data": name,
         "by": "graft",
         "images": len(images),
         "copies": len(originals),
-        "recall": found,
+        "recall": {kind: either for kind, (either, _) in found.items()},
+        "confirmed": {kind: sure for kind, (_, sure) in found.items()},
         "untouched pairs": len(untouched),
         "pairs per image": len(untouched) / len(images),
         "seconds": seconds,
@@ -155,15 +157,22 @@ def of(contents: list[bytes | np.ndarray]) -> Images:
     return Images(Copies(contents), np.arange(len(contents)), np.full(len(contents), -1))
 
 
-def recall(looks: Looks, copies: Looks, originals: list[int]) -> float:
-    """The share of copies, appended to all other images, that are matched with their originals."""
+def recall(images: Images, looks: Looks, planted: Images, originals: list[int]) -> tuple[float, float]:
+    """The share of copies, appended to all other images, that look like their originals, and that are confirmed."""
+    copies = look(planted)
     columns = {
         name: np.concatenate([values, vars(copies)[name]]) for name, values in vars(looks).items() if name != "reasons"
     }
     both = Looks(**columns, reasons=looks.reasons)
-    pairs = {(int(a), int(b)) for a, b in near(both)}
-    pairs |= {(int(group[0]), int(row)) for group in exact(both) for row in group[1:]}
-    return float(np.mean([(row, len(looks) + number) in pairs for number, row in enumerate(originals)]))
+    found = alike(both)
+    sure = found.pairs[confirmed(together([images, planted]), both, found)]
+    same = {(int(group[0]), int(row)) for group in exact(both) for row in group[1:]}
+    wanted = [(row, len(looks) + number) for number, row in enumerate(originals)]
+    shares = []
+    for pairs in (found.pairs, sure):
+        told = same | {(int(one), int(other)) for one, other in pairs}
+        shares.append(float(np.mean([pair in told for pair in wanted])))
+    return shares[0], shares[1]
 
 
 def peers(images: Images, originals: dict[int, Image.Image]) -> list[dict[str, Any]]:
@@ -215,7 +224,9 @@ def show(result: dict[str, Any], aside: bool) -> None:
     took = ", ".join(f"{what} {seconds:.2f} s" for what, seconds in result["seconds"].items())
     print(f"{result['data']}, {result['images']:,} images, {result['by']}: ", end="", file=file)
     print(f"{result['pairs per image']:.4f} pairs per untouched image; {took}", file=file)
-    print("   ", "; ".join(f"{kind} {share:.3f}" for kind, share in result["recall"].items()), file=file, flush=True)
+    for what in ("recall", "confirmed"):
+        shares = "; ".join(f"{kind} {share:.3f}" for kind, share in result.get(what, {}).items())
+        print(f"    {what}: {shares}", file=file, flush=True)
 
 
 if __name__ == "__main__":

@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from graft.audit.auditing import Audit, audit_features, held_out_probabilities
+from graft.audit.auditing import Audit, audit_features, held_out_probabilities, look_over
 from graft.audit.contact_sheets import audit_page
+from graft.audit.fix_list import without_faults
 from graft.data.dataset import Dataset, Images
 from graft.data.opening import open_dataset
 from graft.errors import FetchError
 from graft.features.engine import choose
 from graft.features.extraction import extract
+from graft.images.preprocessing import Preprocessing
+from graft.progress import NOBODY
 from graft.weights.base import load_base
 from graft.workflows.audit import _size_to_see, audit
 
@@ -103,6 +106,37 @@ def test_of_the_untouched_photographs_the_placeholder_is_named_and_nothing_absur
 def test_sketches_are_not_all_called_light_grey_or_empty(data: str, shared: Path) -> None:
     found = audit(shared / "datasets" / data, with_features=False)
     assert {finding.kind for finding in found.findings} == {"missing_class"}
+
+
+def test_drawn_members_of_a_class_are_a_hint_and_the_fix_list_keeps_them(shared: Path) -> None:
+    found = audit(shared / "datasets" / "textures", with_features=False)
+    assert not [finding for finding in found.findings if finding.severity == "error"]
+    assert len(names(found, "possible_placeholder")) == 6
+    assert len(without_faults(found.dataset, found.findings)) == len(found.dataset)
+
+
+def test_blood_cells_have_one_cell_under_two_labels_and_nothing_else_that_is_dropped(
+    shared: Path, tmp_path: Path
+) -> None:
+    folder = shared / "datasets" / "blood_cells"
+    with (folder / "Class Labels.csv").open() as file:
+        rows = [line.strip().split(",") for line in list(file)[1:]]
+    table = tmp_path / "cells.csv"
+    lines = [f"{folder.resolve()}/images/{int(number):03d}.bmp,{label}" for number, label in rows]
+    table.write_text("\n".join(["path,label", *lines]))
+    found = audit(table, with_features=False)
+    errors = {finding.kind for finding in found.findings if finding.severity == "error"}
+    assert errors == {"label_conflict"} and names(found, "label_conflict") == {"060.bmp", "090.bmp"}
+    # A file that has another's content is all that goes: near copies under two labels stay.
+    assert len(without_faults(found.dataset, found.findings)) == len(found.dataset) - 1
+
+
+def test_single_strokes_that_cannot_be_told_apart_are_no_copies(shared: Path) -> None:
+    opened = open_dataset(shared / "datasets" / "mnist")
+    train = opened.splits["train"]
+    ones = train.take(np.flatnonzero(train.labels == 1)[:700])
+    looked = look_over(replace(opened, splits={"train": ones}), Preprocessing(28, (0.5,) * 3, (0.5,) * 3), NOBODY)
+    assert not {"near_duplicates", "label_conflict", "split_leakage"} & {each.kind for each in looked.findings}
 
 
 def test_without_the_weights_at_hand_the_audit_goes_on_and_says_so(

@@ -52,3 +52,28 @@ def test_copies_under_two_labels_are_a_conflict_and_those_without_a_label_are_no
 def test_files_that_cannot_be_read_are_no_copies_of_each_other() -> None:
     reasons = {1: "cut short", 2: "cut short"}
     assert not found(dataset(all=[0, 0, 0]), looks(3, reasons, digest={1: (0, 0), 2: (0, 0)}))
+
+
+def test_a_chain_of_likeness_is_told_in_groups_with_a_member_in_common() -> None:
+    data = dataset(all=[0] * 6)
+    result = found(data, looks(6), [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5)])
+    told = groups(result["near_duplicates"])
+    pairs = {(0, 1), (1, 2), (2, 3), (3, 4), (4, 5)}
+    assert all(any({*pair} <= {*group} for group in told) for pair in pairs)
+    assert max(map(len, told)) <= 3
+    assert result["near_duplicates"].images == (0, 1, 2, 3, 4, 5)
+
+
+def test_only_copies_of_each_other_conflict_and_not_the_ends_of_a_chain() -> None:
+    result = found(dataset(all=[0, 0, 0, 1]), looks(4), [(0, 1), (1, 2), (2, 3)])
+    assert groups(result["label_conflict"]) == [(2, 3)]
+    result = found(dataset(train=[0, 0, 0], val=[0]), looks(4), [(0, 1), (1, 2), (2, 3)])
+    assert groups(result["split_leakage"]) == [(2, 3)]
+
+
+def test_what_only_looks_alike_is_a_hint_and_no_error() -> None:
+    data = dataset(train=[0, 1], val=[0])
+    given = np.array([[0, 1], [0, 2]])
+    result = {each.kind: each for each in copy_findings(data, looks(3), np.empty((0, 2), np.int64), given)}
+    assert set(result) == {"look_alikes"}
+    assert result["look_alikes"].severity == "info"

@@ -159,7 +159,7 @@ def test_pairs_are_kept_for_the_same_images(tmp_path: Path, monkeypatch: pytest.
     contents = [noise(1), noise(2), saved(Image.fromarray(noise(1)), 60), noise(3)]
     first = near(looks_of(contents), tmp_path)
     assert first.tolist() == [[0, 2]]
-    monkeypatch.setattr(duplicates, "_near", lambda looks, rows: pytest.fail("computed again"))
+    monkeypatch.setattr(duplicates, "_alike", lambda looks, rows: pytest.fail("computed again"))
     assert np.array_equal(near(looks_of(contents), tmp_path), first)
     assert near(looks_of([*contents, contents[0]]), tmp_path).tolist() == [[0, 2]]
 

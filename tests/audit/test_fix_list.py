@@ -11,7 +11,7 @@ from looked_at import dataset
 from graft.audit.findings import Finding
 from graft.audit.fix_list import check_kinds, without_faults, write_manifest, write_split_file
 from graft.data.dataset import Dataset
-from graft.data.grouping import by_path
+from graft.data.grouping import by_path, with_content
 from graft.data.opening import open_dataset
 from graft.data.split_file import split_as
 from graft.errors import InputError
@@ -43,7 +43,16 @@ def test_of_copies_on_both_sides_those_that_are_trained_on_go_and_test_goes_befo
 
 def test_unreadable_files_placeholders_and_all_copies_under_several_labels_go() -> None:
     given = [Finding("unreadable", "error", "", ("0",), (0,)), Finding("placeholder", "error", "", ("4",), (4,))]
-    assert left(DATA, *given, finding("label_conflict", (1, 2))) == {"train": [3], "val": [5], "test": [6, 7]}
+    digests = np.stack([np.arange(8), np.ones(8)], 1).astype(np.uint64)
+    digests[2] = digests[1]
+    data = with_content(DATA, digests, np.arange(8))
+    assert left(data, *given, finding("label_conflict", (1, 2))) == {"train": [3], "val": [5], "test": [6, 7]}
+
+
+def test_near_copies_under_several_labels_stay_unless_they_are_asked_to_go() -> None:
+    conflict = finding("label_conflict", (1, 2))
+    assert left(DATA, conflict)["train"] == [0, 1, 2, 3]
+    assert left(DATA, conflict, more=("label_conflict",))["train"] == [0, 3]
 
 
 def test_other_kinds_stay_unless_they_are_asked_to_go() -> None:

@@ -62,10 +62,43 @@ def test_a_third_of_the_images_may_be_dark_and_all_of_them_are_named() -> None:
     assert found(looks(60, dark=dark))["dark"].images == tuple(range(20))
 
 
-def test_a_drawing_of_few_colours_among_photographs_is_a_placeholder() -> None:
-    result = found(looks(40, colours={3: 30}, entropy={3: 1.4}))
+def test_a_drawing_of_few_colours_in_a_format_and_size_of_its_own_is_a_placeholder() -> None:
+    drawn = {"colours": {3: 30}, "entropy": {3: 1.2}}
+    result = found(looks(40, **drawn, format={3: 2}, width={3: 400}))
     assert result["placeholder"].images == (3,)
     assert result["placeholder"].severity == "error"
+    for alike in ({"format": {3: 2}}, {"width": {3: 400}}, {"format": {3: 2, 9: 2}, "width": {3: 400}}):
+        result = found(looks(40, **drawn, **alike))
+        assert "placeholder" not in result
+        assert result["possible_placeholder"].severity == "info"
+
+
+def test_a_drawing_under_several_labels_is_a_placeholder_and_one_under_a_single_label_is_a_hint() -> None:
+    drawn = looks(40, colours={3: 30, 4: 30}, entropy={3: 2.4, 4: 2.4}, digest={4: (3, 1)})
+    assert found(drawn)["placeholder"].images == (3, 4)
+    assert "placeholder" not in found(drawn, labels=[0] * 39 + [1])
+
+
+@pytest.mark.parametrize("name", ["imageNotFound", "no-photo", "image_unavailable", "placeholder_3"])
+def test_a_drawing_that_is_called_so_is_a_placeholder(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("looked_at.Named.key", lambda self, row: f"ants/{name}.jpg" if row == 3 else f"bees/{row}.jpg")
+    assert found(looks(40, colours={3: 30}, entropy={3: 2.4}))["placeholder"].images == (3,)
+    assert "placeholder" not in found(looks(40))
+
+
+def test_ink_on_paper_is_not_light_whatever_the_share_of_ink() -> None:
+    bright = np.where(np.arange(60) % 7 == 0, 1.0, 0.3 + 0.1 * np.sin(np.arange(60)))
+    ink = np.full((60, 24, 24), 255, np.uint8)
+    ink[:, 4:20, 11:13] = 20
+    assert "light" not in found(looks(60, bright=bright, thumbnail=ink))
+    assert "light" in found(looks(60, bright=bright))
+
+
+def test_what_is_usual_in_a_class_is_no_finding() -> None:
+    dark = 0.9 + 0.05 * np.sin(np.arange(60))
+    dark[:12] = 0.2 + 0.01 * np.sin(np.arange(12))
+    assert "dark" not in found(looks(60, dark=dark), labels=[1] * 12 + [0] * 48)
+    assert found(looks(60, dark=dark), labels=[0] * 60)["dark"].images == tuple(range(12))
 
 
 def test_neither_a_photograph_of_few_levels_nor_a_tiny_one_is_a_placeholder() -> None:

@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from graft.audit.label_quality import contradicted, far_out, neighbour_distance, self_confidence
+from graft.audit.label_quality import (
+    contradicted,
+    far_out,
+    missed_anyway,
+    neighbour_distance,
+    neighbours_agree,
+    self_confidence,
+)
 
 
 def test_self_confidence_is_the_probability_of_the_own_label() -> None:
@@ -47,3 +54,18 @@ def test_few_images_have_no_outliers() -> None:
     assert neighbour_distance(np.ones((1, 4))).tolist() == [0]
     assert not far_out(neighbour_distance(np.eye(3))).any()
     assert len(far_out(np.empty(0))) == 0
+
+
+def test_a_head_misses_as_many_right_labels_as_its_small_probabilities_say() -> None:
+    assert missed_anyway(np.array([[0.98, 0.02], [0.5, 0.5], [0.01, 0.99]]), 0.02) == pytest.approx(0.03)
+
+
+def test_neighbours_of_the_same_group_are_no_witnesses() -> None:
+    features = np.array([[1.0, 0]] * 5 + [[0, 1.0]] * 12)
+    features[:4] += 0.01 * np.arange(4)[:, None]
+    labels = np.array([0, 1, 1, 1, 1] + [0] * 12)
+    row, suggested = np.array([0]), np.array([1])
+    alone = np.arange(17)
+    # Four copies of one group say 1; without them all neighbours say 0.
+    assert not neighbours_agree(features, labels, np.where(alone < 5, 0, alone), row, suggested)[0]
+    assert neighbours_agree(features[:5], labels[:5], alone[:5], row, suggested)[0]

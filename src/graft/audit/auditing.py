@@ -7,16 +7,24 @@ from typing import Any
 
 import numpy as np
 
+from graft.audit.confirming import confirmed
 from graft.audit.copy_findings import alike_by_content, copy_findings
-from graft.audit.duplicates import exact, near
+from graft.audit.duplicates import alike, exact
 from graft.audit.findings import Finding, class_counts, class_findings, left_out, of_images
 from graft.audit.image_findings import image_findings
-from graft.audit.label_quality import contradicted, far_out, neighbour_distance, self_confidence
+from graft.audit.label_quality import (
+    contradicted,
+    far_out,
+    missed_anyway,
+    neighbour_distance,
+    neighbours_agree,
+    self_confidence,
+)
 from graft.audit.looking import Looks, look
 from graft.data.dataset import Dataset, Images, together
 from graft.data.grouping import joined, linked, with_content
 from graft.data.splitting import stratified_folds
-from graft.evaluation.calibration import softmax
+from graft.evaluation.calibration import fit_temperature, softmax
 from graft.files import LOOKS, cache_folder
 from graft.html import table
 from graft.images.levels import Levels
@@ -34,6 +42,8 @@ INVERSE_PENALTY = 2.0
 MOST_TO_FIT = 20_000
 # A label is reported as wrong only if its probability is at most this and another class contradicts it.
 LEAST_CONFIDENCE = 0.02
+# None is reported unless so large a share of the labels of so low a probability is expected to be wrong.
+LEAST_SHARE_WRONG = 0.4
 # How much of the ranking of labels is kept.
 SUSPECT_SHARE, FEWEST_SUSPECTS, MOST_SUSPECTS = 0.25, 100, 10_000
 ORDER = {"error": 0, "warning": 1, "info": 2}
@@ -106,10 +116,10 @@ def look_over(dataset: Dataset, preprocessing: Preprocessing, reporter: Reporter
     `preprocessing` decides what a crop would cut off, and how deep samples are read.
     """
     looks = look_at(dataset, reporter, preprocessing.levels)
-    pairs = duplicate_pairs(looks, reporter)
-    copies = linked(alike_by_content(looks), pairs)
-    dataset = with_content(joined(dataset, pairs), looks.digest, copies)
-    return LookedOver(dataset, audit_images(dataset, preprocessing, looks, pairs), looks)
+    copies = find_copies(dataset, looks, reporter)
+    numbers = linked(alike_by_content(looks), copies.pairs)
+    dataset = with_content(joined(dataset, copies.either), looks.digest, numbers)
+    return LookedOver(dataset, audit_images(dataset, preprocessing, looks, copies), looks)
 
 
 def look_at(dataset: Dataset, reporter: Reporter, levels: Levels = ()) -> Looks:
@@ -118,24 +128,36 @@ def look_at(dataset: Dataset, reporter: Reporter, levels: Levels = ()) -> Looks:
     return look(whole, cache_folder() / LOOKS, reporter, levels)
 
 
-def duplicate_pairs(looks: Looks, reporter: Reporter) -> np.ndarray:
-    """Pairs of exact and near copies, int64 (P, 2), counted through all splits."""
+@dataclass(frozen=True)
+class Copies:
+    """Pairs of rows through all splits, int64 (P, 2): copies, exact and near, and others that only look so."""
+
+    pairs: np.ndarray
+    look_alikes: np.ndarray
+
+    @property
+    def either(self) -> np.ndarray:
+        return np.concatenate([self.pairs, self.look_alikes])
+
+
+def find_copies(dataset: Dataset, looks: Looks, reporter: Reporter) -> Copies:
+    """Copies of images through all splits; near ones are confirmed by reading both again."""
     reporter.step("comparing", 0, 1)
     of_copies = [np.stack(np.broadcast_arrays(group[0], group[1:]), 1) for group in exact(looks)]
-    pairs = np.concatenate([*of_copies, near(looks, cache_folder() / LOOKS, reporter)])
+    found = alike(looks, cache_folder() / LOOKS, reporter)
+    whole = together(dataset.splits.values())
+    same = confirmed(whole, looks, found, cache_folder() / LOOKS, reporter)
     reporter.step("comparing", 1, 1)
-    return pairs
+    return Copies(np.concatenate([*of_copies, found.pairs[same]]), found.pairs[~same])
 
 
-def audit_images(
-    dataset: Dataset, preprocessing: Preprocessing, looks: Looks, pairs: np.ndarray
-) -> tuple[Finding, ...]:
-    """What can be found without a network, the most serious first; `pairs` are those of `duplicate_pairs`."""
+def audit_images(dataset: Dataset, preprocessing: Preprocessing, looks: Looks, copies: Copies) -> tuple[Finding, ...]:
+    """What can be found without a network, the most serious first."""
     whole = together(dataset.splits.values())
     return gravest_first(
         chain(
             image_findings(whole, looks, preprocessing),
-            copy_findings(dataset, looks, pairs),
+            copy_findings(dataset, looks, copies.pairs, copies.look_alikes),
             class_findings(dataset),
             left_out(dataset),
         )
@@ -150,17 +172,20 @@ def audit_features(
     `features`, (n, D), are those of the images at `indices`, int (n,), counted through all splits.
     """
     whole = together(dataset.splits.values())
-    suspects = rank_labels(whole.take(indices), dataset.classes, features, seed)
+    ranking = rank_labels(whole.take(indices), dataset.classes, features, seed)
+    suspects = ranking.suspects
     findings = []
     wrong = [suspect for suspect in suspects if suspect.contradicted]
-    if wrong:
+    expected = min(len(wrong), round(ranking.share_wrong * len(wrong)))
+    if expected:
         rows = {whole.name(row): row for row in indices.tolist()}
         findings.append(
             of_images(
                 "likely_wrong_label",
                 "warning",
                 f"{counted(len(wrong), 'label is', 'labels are')} confidently contradicted by a head that had not seen "
-                "the image: look at such images, and fix the labels that are wrong",
+                f"the image and by the images nearest to it: expect about {expected:,} of {len(wrong):,} to be wrong; "
+                "look at such images in this order, and fix the labels that are wrong",
                 whole,
                 [rows[suspect.path] for suspect in wrong],
                 [f"labelled {each.label}, looks like {each.suggested}" for each in wrong],
@@ -182,30 +207,60 @@ def audit_features(
     return tuple(findings), suspects
 
 
-def rank_labels(images: Images, classes: tuple[str, ...], features: np.ndarray, seed: int) -> tuple[Suspect, ...]:
-    """The least credible labels by the features (N, D) of their images, the worst first."""
-    judged, probabilities = held_out_probabilities(features, images, seed)
+@dataclass(frozen=True)
+class Ranking:
+    """The least credible labels, the worst first, and the share that is expected to be wrong of those contradicted."""
+
+    suspects: tuple[Suspect, ...]
+    share_wrong: float
+
+
+def rank_labels(images: Images, classes: tuple[str, ...], features: np.ndarray, seed: int) -> Ranking:
+    """The least credible labels by the features (N, D) of their images.
+
+    Of the labels whose probability is tiny, as many are right as a head of this accuracy misses anyway; where these are
+    most of them, none is contradicted.
+    """
+    judged, logits = held_out(features, images, seed)
+    if not len(judged):
+        return Ranking((), 0.0)
     labels = images.labels[judged]
+    probabilities = softmax(logits)
     confidence = self_confidence(probabilities, labels)
-    wrong = contradicted(probabilities, labels) & (confidence <= LEAST_CONFIDENCE)
     others = probabilities.copy()
     others[np.arange(len(judged)), labels] = -1
     suggested = others.argmax(1)
+    wrong = np.flatnonzero(contradicted(probabilities, labels) & (confidence <= LEAST_CONFIDENCE))
+    # Without the labels in doubt, which would make the head look less sure than it may be.
+    credible = confidence > LEAST_CONFIDENCE
+    calibrated = softmax(logits, fit_temperature(logits[credible], labels[credible]))
+    share_wrong = 1 - missed_anyway(calibrated, LEAST_CONFIDENCE) / max(1, int((~credible).sum()))
+    groups = np.arange(len(images)) if images.groups is None else images.groups
+    agreed = np.zeros(len(judged), bool)
+    if len(wrong) and share_wrong >= LEAST_SHARE_WRONG:
+        agreed[wrong] = neighbours_agree(features[judged], labels, groups[judged], wrong, suggested[wrong])
     count = min(MOST_SUSPECTS, max(FEWEST_SUSPECTS, round(SUSPECT_SHARE * len(judged))))
-    return tuple(
+    suspects = tuple(
         Suspect(
             images.name(int(judged[place])),
             classes[labels[place]],
             float(confidence[place]),
             classes[suggested[place]],
-            bool(wrong[place]),
+            bool(agreed[place]),
         )
         for place in np.argsort(confidence, kind="stable")[:count].tolist()
     )
+    return Ranking(suspects, share_wrong)
 
 
 def held_out_probabilities(features: np.ndarray, images: Images, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which images can be judged, int (n,), and their probabilities (n, classes).
+    """Which images can be judged, int (n,), and their probabilities (n, classes); see `held_out`."""
+    judged, logits = held_out(features, images, seed)
+    return judged, softmax(logits)
+
+
+def held_out(features: np.ndarray, images: Images, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which images can be judged, int (n,), and their logits (n, classes).
 
     Each is judged by a head fitted on the other folds, so on no copy of it. An image cannot be judged if it has no
     label or its class is in no other fold.
@@ -224,7 +279,7 @@ def held_out_probabilities(features: np.ndarray, images: Images, seed: int) -> t
     penalty = INVERSE_PENALTY / features.shape[1]
     of_judged = features[labelled[judged]]
     logits = held_out_logits(of_judged, images.labels[judged], classes, fold[judged], penalty, MOST_TO_FIT)
-    return labelled[judged], softmax(logits)
+    return labelled[judged], logits
 
 
 def gravest_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:

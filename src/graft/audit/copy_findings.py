@@ -10,7 +10,6 @@ import numpy as np
 from graft.audit.duplicates import exact
 from graft.audit.findings import Finding, of_groups
 from graft.data.dataset import Dataset, together
-from graft.data.grouping import linked
 from graft.words import counted
 
 if TYPE_CHECKING:
@@ -25,12 +24,16 @@ def alike_by_content(looks: Looks) -> np.ndarray:
     return number
 
 
-def copy_findings(dataset: Dataset, looks: Looks, pairs: np.ndarray) -> Iterator[Finding]:
-    """Exact and near copies, those in two splits, and those with two labels; `pairs` are rows of images alike."""
+def copy_findings(
+    dataset: Dataset, looks: Looks, pairs: np.ndarray, look_alikes: np.ndarray | None = None
+) -> Iterator[Finding]:
+    """Exact and near copies, those in two splits, and those with two labels.
+
+    `pairs` are rows of images that are copies, `look_alikes` of those that only look so, int64 (P, 2).
+    """
     whole = together(dataset.splits.values())
     same = alike_by_content(looks)
-    near = linked(same, pairs)
-    exact_groups = _groups(same, same, apart=False)
+    exact_groups = _of_equal(same, same, apart=False)
     if exact_groups:
         yield of_groups(
             "exact_duplicates",
@@ -40,39 +43,49 @@ def copy_findings(dataset: Dataset, looks: Looks, pairs: np.ndarray) -> Iterator
             whole,
             exact_groups,
         )
-    near_groups = _groups(near, same)
+    near_groups = _around(pairs[same[pairs[:, 0]] != same[pairs[:, 1]]], same)
     if near_groups:
         yield of_groups(
             "near_duplicates",
             "warning",
-            f"{counted(sum(map(len, near_groups)), 'image')} in {counted(len(near_groups), 'group')} look the same but "
+            f"{counted(_members(near_groups), 'image')} in {counted(len(near_groups), 'group')} look the same but "
             "for size, compression, cropping or brightness: graft keeps each group in one split; check whether all are "
             "wanted",
             whole,
             near_groups,
         )
-    yield from _straddling(dataset, near)
-    labels = np.where(whole.labels < 0, -1, whole.labels)
-    conflicts = _groups(np.where(labels < 0, -1, near), labels)
+    yield from _straddling(dataset, same, pairs)
+    conflicts = _apart(same, pairs, np.where(whole.labels < 0, -1, whole.labels))
     if conflicts:
         yield of_groups(
             "label_conflict",
             "error",
             f"{counted(len(conflicts), 'image has', 'images have')} more than one label, in "
-            f"{counted(sum(map(len, conflicts)), 'copy', 'copies')}: decide on one label for each, or leave out all of "
+            f"{counted(_members(conflicts), 'copy', 'copies')}: decide on one label for each, or leave out all of "
             "its copies",
             whole,
             conflicts,
         )
+    if look_alikes is not None and len(look_alikes):
+        alone = np.arange(len(same))
+        yield of_groups(
+            "look_alikes",
+            "info",
+            f"{counted(len(look_alikes), 'pair')} of images look like copies at a glance and differ in a part or in "
+            "colour, or by no more than different images here do: not counted as copies, but kept in one split",
+            whole,
+            _around(look_alikes, alone),
+        )
 
 
-def _straddling(dataset: Dataset, near: np.ndarray) -> Iterator[Finding]:
+def _straddling(dataset: Dataset, same: np.ndarray, pairs: np.ndarray) -> Iterator[Finding]:
     names = list(dataset.splits)
     split = np.repeat(np.arange(len(names)), [len(images) for images in dataset.splits.values()])
-    groups = _groups(near, split)
+    groups = _apart(same, pairs, split)
     if not groups:
         return
-    within = {name: sum(int((split[group] == number).sum()) for group in groups) for number, name in enumerate(names)}
+    members = np.unique(np.concatenate(groups))
+    within = {name: int((split[members] == number).sum()) for number, name in enumerate(names)}
     shares = ", ".join(
         f"{count:,} of {len(dataset.splits[name]):,} in {name}" for name, count in within.items() if count
     )
@@ -86,7 +99,61 @@ def _straddling(dataset: Dataset, near: np.ndarray) -> Iterator[Finding]:
     )
 
 
-def _groups(number: np.ndarray, other: np.ndarray, apart: bool = True) -> list[np.ndarray]:
+def _apart(same: np.ndarray, pairs: np.ndarray, of: np.ndarray) -> list[np.ndarray]:
+    """Groups of copies that differ in `of`, int (N,): of equal content, then around one image, all near copies of it.
+
+    Rows of which `of` is negative are in no group, nor are copies that do not differ.
+    """
+    equal = _of_equal(np.where(of < 0, -1, same), of)
+    # Each content stands for all files that have it.
+    files: dict[int, list[int]] = {}
+    for row in np.flatnonzero(np.isin(same, same[pairs.ravel()]) & (of >= 0)).tolist():
+        files.setdefault(int(same[row]), []).append(row)
+    across = [
+        (one, other)
+        for first, second in pairs.tolist()
+        if same[first] != same[second]
+        for one in files.get(int(same[first]), ())
+        for other in files.get(int(same[second]), ())
+        if of[one] != of[other]
+    ]
+    near = _around(np.array(across, np.int64).reshape(-1, 2), np.arange(len(same)))
+    return sorted([*equal, *near], key=lambda group: int(group[0]))
+
+
+def _around(pairs: np.ndarray, same: np.ndarray) -> list[np.ndarray]:
+    """Groups of rows that have one member in common with all their pairs, with all files of the same content.
+
+    Every pair is in a group. Likeness of likeness is none: the ends of a chain are in no group together.
+    """
+    near: dict[int, set[int]] = {}
+    for one, other in same[pairs].tolist():
+        near.setdefault(one, set()).add(other)
+        near.setdefault(other, set()).add(one)
+    contents: dict[int, list[int]] = {}
+    for row in np.flatnonzero(np.isin(same, list(near))).tolist():
+        contents.setdefault(int(same[row]), []).append(row)
+    groups = []
+    # The one with the most copies first; of the others, what is left to tell.
+    for centre in sorted(near, key=lambda row: (-len(near[row]), row)):
+        if near[centre]:
+            members = [centre, *near[centre]]
+            for other in near[centre]:
+                near[other].discard(centre)
+            covered = near[centre]
+            near[centre] = set()
+            # Pairs within the group are told with it.
+            for other in covered:
+                near[other] -= covered
+            groups.append(np.array(sorted(row for each in members for row in contents[each])))
+    return sorted(groups, key=lambda group: int(group[0]))
+
+
+def _members(groups: list[np.ndarray]) -> int:
+    return len(np.unique(np.concatenate(groups)))
+
+
+def _of_equal(number: np.ndarray, other: np.ndarray, apart: bool = True) -> list[np.ndarray]:
     """Groups of two or more rows with the same `number`; with `apart` only those that differ in `other`.
 
     Groups come in the order of their first rows. Rows with a negative number are in no group.

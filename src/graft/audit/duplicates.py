@@ -61,7 +61,7 @@ COLOUR_TOLERANCE = 0.1
 LEAST_CONTRAST = 4.0
 
 # Increased whenever the same looks come to give different pairs.
-NUMBERS = 1
+NUMBERS = 2
 
 _BITS = 64
 _SAMPLE = 16384  # images that the components are computed from
@@ -80,7 +80,23 @@ def exact(looks: Looks) -> list[np.ndarray]:
 
 
 def near(looks: Looks, cache: Path | None = None, reporter: Reporter = NOBODY) -> np.ndarray:
-    """Pairs of rows that show the same image in different content, int64 (P, 2), sorted, the lower row first.
+    """Pairs of rows that look the same in different content, int64 (P, 2), sorted, the lower row first: see `alike`."""
+    return alike(looks, cache, reporter).pairs
+
+
+@dataclass(frozen=True)
+class Alike:
+    """Pairs of rows, int64 (P, 2), sorted, the lower row first, whose thumbnails show the same.
+
+    `limit` is the share of the variance of detail in which they may differ, one of LIMITS.
+    """
+
+    pairs: np.ndarray
+    limit: float
+
+
+def alike(looks: Looks, cache: Path | None = None, reporter: Reporter = NOBODY) -> Alike:
+    """Pairs of images of different content that look the same.
 
     Of images with equal content, only the first is compared; `exact` has the others. Images of a single level show
     nothing to compare and are never near duplicates. With `cache`, a folder, the pairs are kept for the same images in
@@ -88,21 +104,23 @@ def near(looks: Looks, cache: Path | None = None, reporter: Reporter = NOBODY) -
     """
     rows = _comparable(looks)
     if cache is None:
-        return _near(looks, rows)
+        return _alike(looks, rows)
     content = hashlib.blake2b(looks.digest[rows].tobytes(), digest_size=10, key=str(NUMBERS).encode()).hexdigest()
     path = cache / f"pairs-{content}"
     # As numbers among those compared, since equal contents may come and go.
     kept = read_kept(path, reporter)
     if kept is not None:
-        return rows[np.frombuffer(kept.content, np.int64).reshape(-1, 2)]
-    pairs = _near(looks, rows)
-    keep(path, np.searchsorted(rows, pairs).data, reporter)
-    return pairs
+        numbers = np.frombuffer(kept.content, np.int64)
+        return Alike(rows[numbers[1:].reshape(-1, 2)], LIMITS[numbers[0]])
+    found = _alike(looks, rows)
+    place = np.array([LIMITS.index(found.limit)])
+    keep(path, np.concatenate([place, np.searchsorted(rows, found.pairs).ravel()]).data, reporter)
+    return found
 
 
-def _near(looks: Looks, rows: np.ndarray) -> np.ndarray:
+def _alike(looks: Looks, rows: np.ndarray) -> Alike:
     if len(rows) < 2:
-        return np.empty((0, 2), dtype=np.int64)
+        return Alike(np.empty((0, 2), dtype=np.int64), LIMITS[0])
     thumbnails = looks.thumbnail[rows]
     colour = looks.colour[rows]
     candidates = _candidates(thumbnails)
@@ -110,9 +128,10 @@ def _near(looks: Looks, rows: np.ndarray) -> np.ndarray:
     alike = np.abs(tint[candidates.whole] - tint[candidates.part]).max(1) <= COLOUR_TOLERANCE
     candidates = candidates.take(alike)
     remainder = _remainder(candidates, thumbnails)
-    found = remainder <= _limit(remainder, len(rows))
+    limit = _limit(remainder, len(rows))
+    found = remainder <= limit
     pairs = rows[np.stack([candidates.whole[found], candidates.part[found]], 1)]
-    return np.unique(np.sort(pairs, 1), axis=0)
+    return Alike(np.unique(np.sort(pairs, 1), axis=0), limit)
 
 
 def _comparable(looks: Looks) -> np.ndarray:
@@ -174,12 +193,16 @@ def _candidates(thumbnails: np.ndarray) -> _Candidates:
 
 def _correlation(thumbnails: np.ndarray, whole: np.ndarray, part: np.ndarray, window: Window) -> np.ndarray:
     """The correlation between the thumbnails of each pair, `whole` being seen through the window, float32 (P,)."""
-    correlation = np.empty(len(whole), dtype=np.float32)
+    found = np.empty(len(whole), dtype=np.float32)
     for start in range(0, len(whole), _ROWS):
         rows = slice(start, start + _ROWS)
-        seen = _normalised(through(thumbnails[whole[rows]], window))
-        correlation[rows] = (seen * _normalised(thumbnails[part[rows]])).sum(1)
-    return correlation
+        found[rows] = correlation(thumbnails[whole[rows]], thumbnails[part[rows]], window)
+    return found
+
+
+def correlation(whole: np.ndarray, part: np.ndarray, window: Window) -> np.ndarray:
+    """Between thumbnails (P, THUMBNAIL, THUMBNAIL), those of `whole` being seen through the window, float32 (P,)."""
+    return np.asarray((_normalised(through(whole, window)) * _normalised(part)).sum(1))
 
 
 def _most_alike(candidates: _Candidates, count: int) -> _Candidates:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -59,11 +58,11 @@ def of_images(
 
 
 def of_groups(kind: str, severity: Severity, message: str, whole: Images, groups: Sequence[np.ndarray]) -> Finding:
-    """A finding about groups of images."""
-    bounds = pairwise(np.cumsum([0, *map(len, groups)]).tolist())
-    found = of_images(kind, severity, message, whole, np.concatenate(groups))
-    positions = tuple(tuple(range(start, end)) for start, end in bounds)
-    return replace(found, groups=positions)
+    """A finding about groups of images; an image may be in several."""
+    numbers = list(dict.fromkeys(np.concatenate(groups).tolist()))
+    place = {number: position for position, number in enumerate(numbers)}
+    positions = tuple(tuple(place[number] for number in group.tolist()) for group in groups)
+    return replace(of_images(kind, severity, message, whole, numbers), groups=positions)
 
 
 def class_counts(dataset: Dataset) -> dict[str, int]:

@@ -2,7 +2,8 @@
 
 The data are not touched. Of copies within a split, the first is kept. Of copies on both sides of a split, those that
 are trained on are dropped: the test set stays comparable with what others measured on it, and training loses little.
-Of an image under several labels, all copies are dropped, since nobody knows which label is right.
+Of files of equal content under several labels, all are dropped, since nobody knows which label is right; near copies
+under several labels stay unless asked for, since one of them is right.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from graft.names import plain
 DROPPED = ("unreadable", "placeholder", "exact_duplicates", "split_leakage", "label_conflict")
 # Other kinds, whose images are dropped when asked for.
 DROPPABLE = (
-    *("near_duplicates", "likely_wrong_label", "outlier", "low_information", "blurry", "dark", "light", "grey"),
-    *("odd_size", "odd_aspect_ratio", "wrong_extension", "animated"),
+    *("near_duplicates", "possible_placeholder", "likely_wrong_label", "outlier", "low_information", "blurry"),
+    *("dark", "light", "grey", "odd_size", "odd_aspect_ratio", "wrong_extension", "animated"),
 )
 # An image with copies in several splits stays in the first of these that it is in.
 _STAYS = (TEST, VAL, TRAIN)
@@ -48,8 +49,11 @@ def without_faults(dataset: Dataset, findings: Iterable[Finding], more: Iterable
     sizes = [len(images) for images in dataset.splits.values()]
     split = np.repeat(np.array(list(dataset.splits), dtype=object), sizes)
     kept = np.ones(len(split), bool)
+    content = _contents(dataset)
     for finding in findings:
-        if finding.kind in (*DROPPED, *more):
+        if finding.kind == "label_conflict" and finding.kind not in more:
+            kept[list(_of_equal_content(finding, dataset, content))] = False
+        elif finding.kind in (*DROPPED, *more):
             kept[list(_surplus(finding, split))] = False
     bounds = np.cumsum([0, *sizes])
     parts = {
@@ -101,6 +105,23 @@ def file_of(source: Source, row: int) -> str:
         )
     name = source.name(row)
     return name if "://" in name else str(Path(name).absolute())
+
+
+def _contents(dataset: Dataset) -> list[bytes]:
+    """What is equal for files of equal content; of images that were not looked over, each has its own."""
+    images = [part for part in dataset.splits.values() if len(part)]
+    if any(part.digests is None for part in images):
+        return [str(number).encode() for number in range(len(dataset))]
+    return [digest.tobytes() for part in images if part.digests is not None for digest in part.digests]
+
+
+def _of_equal_content(finding: Finding, dataset: Dataset, content: list[bytes]) -> Iterator[int]:
+    """Numbers of the images of a group that have their content in common under several labels."""
+    labels = np.concatenate([part.labels for part in dataset.splits.values()])
+    of: dict[bytes, set[int]] = {}
+    for number in finding.images:
+        of.setdefault(content[number], set()).add(int(labels[number]))
+    yield from (number for number in finding.images if len(of[content[number]]) > 1)
 
 
 def _surplus(finding: Finding, split: np.ndarray) -> Iterator[int]:

@@ -7,8 +7,10 @@ rule of Iglewicz and Hoaglin 1993, "How to Detect and Handle Outliers", section 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,12 +29,25 @@ FAR = 3.5
 # A drawing made by a program: at most this many colours, mostly few of them, and at least this large, in a dataset
 # where most images have more colours than are counted. Smaller photographs can have as few.
 DRAWN_COLOURS, DRAWN_ENTROPY, DRAWN_PIXELS = 64, 3.0, 64 * 64
+# What a drawing is called that stands for a missing image.
+NAMED = re.compile(
+    r"not.?found|(?<![a-z])no.?(image|photo|picture)|unavailable|not.?available|placeholder|(image|photo).?(missing|removed)",
+    re.IGNORECASE,
+)
+# Levels of 255 between the darkest and the lightest part of an image in which something is plainly seen, as ink is on
+# paper.
+PLAINLY_SEEN = 128
+# A class of so many images has a spread of its own.
+ENOUGH = 10
 # The same content this many times, under several labels, belongs to no class.
 REPEATED = 5
 # Shorter over longer side.
 NARROW = 0.35
 # Side (of a square of the same area) over the median side, or the reverse.
 ODD_SIDE = 0.5
+# Bits of the levels of grey. cleanvision's 3 bits are of those of three channels together, which adds the logarithm of
+# three.
+NOTHING_SHOWN = 3 - np.log2(3)
 # Mean saturation below which an image has no colour: one level of 255.
 GREY = 1 / 255
 
@@ -41,7 +56,9 @@ GREY = 1 / 255
 class Rule:
     """An image is unusual when its `value` is below the threshold (above, unless `low`) and far from the median.
 
-    The message is the number of images, `one` or `many`, and `advice`, into which the threshold is formatted.
+    It must be far from the median of its class as well. Where something is plainly seen, no image is too light or dark,
+    or without information. The message is the number of images, `one` or `many`, and `advice`, into which the threshold
+    is formatted.
     """
 
     kind: str
@@ -55,19 +72,26 @@ class Rule:
     def message(self, found: int) -> str:
         return f"{counted(found, self.one, self.many)} {self.advice.format(self.threshold)}"
 
-    def found(self, looks: Looks, among: np.ndarray) -> np.ndarray:
+    def found(self, looks: Looks, among: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Which images are unusual, bool (N,); only those in `among` are compared."""
         values = self.value(looks).astype(np.float64)
         beyond = values < self.threshold if self.low else values > self.threshold
-        return np.asarray(among & beyond & _far(values, among, self.low))
+        found = np.asarray(among & beyond & _far(values, among, self.low))
+        if self.kind != "blurry" and found.any():
+            seen = looks.thumbnail[found].astype(np.int64)
+            found[found] = seen.max((1, 2)) - seen.min((1, 2)) < PLAINLY_SEEN
+        for label in np.unique(labels[found]):
+            of_class = among & (labels == label)
+            if label >= 0 and of_class.sum() >= ENOUGH:
+                found &= ~of_class | _far(values, of_class, self.low)
+        return found
 
 
 RULES = (
     Rule(
         "low_information",
         lambda looks: looks.entropy,
-        # cleanvision's 3 bits are of the levels of three channels together, which adds the logarithm of three.
-        3 - np.log2(3),
+        NOTHING_SHOWN,
         True,
         "image shows",
         "images show",
@@ -118,16 +142,26 @@ def image_findings(whole: Images, looks: Looks, preprocessing: Preprocessing) ->
             sorted(looks.reasons),
             [looks.reasons[row] for row in sorted(looks.reasons)],
         )
-    placeholders = _placeholders(whole, looks)
+    drawn = _drawn(looks)
+    placeholders = _placeholders(whole, looks, drawn)
     if placeholders.any():
         yield of_images(
             "placeholder",
             "error",
             f"{counted(placeholders.sum(), 'image stands', 'images stand')} for a missing one: a drawing of few "
-            "colours among photographs, such as 'image not found', or the same content many times under several "
-            "labels; remove such files",
+            "colours among photographs that is called so, under several labels, or unlike all others in format and "
+            "size, or the same content many times under several labels; remove such files",
             whole,
             np.flatnonzero(placeholders),
+        )
+    if (drawn & ~placeholders).any():
+        yield of_images(
+            "possible_placeholder",
+            "info",
+            f"{counted((drawn & ~placeholders).sum(), 'image is a drawing', 'images are drawings')} of few colours "
+            "among photographs: check that none stands for a missing image",
+            whole,
+            np.flatnonzero(drawn & ~placeholders),
         )
     wrong = np.flatnonzero(looks.wrong_suffix)
     if len(wrong):
@@ -142,7 +176,7 @@ def image_findings(whole: Images, looks: Looks, preprocessing: Preprocessing) ->
     if not decoded.any():
         return
     for rule in RULES:
-        found = np.flatnonzero(rule.found(looks, decoded))
+        found = np.flatnonzero(rule.found(looks, decoded, whole.labels))
         if len(found):
             yield of_images(rule.kind, "warning", rule.message(len(found)), whole, found)
     with_image = decoded & ~placeholders
@@ -177,16 +211,37 @@ def image_findings(whole: Images, looks: Looks, preprocessing: Preprocessing) ->
         )
 
 
-def _placeholders(whole: Images, looks: Looks) -> np.ndarray:
-    """Which images stand for a missing one, bool (N,)."""
+def _drawn(looks: Looks) -> np.ndarray:
+    """Which images are drawings of few colours in a dataset of photographs, bool (N,)."""
+    if not looks.decoded.any() or not np.median(looks.colours[looks.decoded]) >= looks.colours.max() > DRAWN_COLOURS:
+        return np.zeros(len(looks), bool)
+    large = looks.width.astype(np.int64) * looks.height >= DRAWN_PIXELS
+    return np.asarray(looks.decoded & large & (looks.colours <= DRAWN_COLOURS) & (looks.entropy < DRAWN_ENTROPY))
+
+
+def _placeholders(whole: Images, looks: Looks, drawn: np.ndarray) -> np.ndarray:
+    """Which images all but certainly stand for a missing one, bool (N,).
+
+    A drawing may be a member of its class, as stripes and chequers are. So something else has to say so: its name, the
+    same content under several labels, or a format and a size that no other image has, with next to nothing to see.
+    """
     found = np.zeros(len(whole), bool)
-    if looks.decoded.any() and np.median(looks.colours[looks.decoded]) >= looks.colours.max() > DRAWN_COLOURS:
-        large = looks.width.astype(np.int64) * looks.height >= DRAWN_PIXELS
-        found = looks.decoded & large & (looks.colours <= DRAWN_COLOURS) & (looks.entropy < DRAWN_ENTROPY)
+    empty = drawn & (looks.entropy < NOTHING_SHOWN)
+    for row in np.flatnonzero(drawn).tolist():
+        own = looks.decoded.copy()
+        own[row] = False
+        alone = not (own & ((looks.format == looks.format[row]) | _same_size(looks, row))).any()
+        name = PurePosixPath(whole.key(row)).stem
+        found[row] = bool(NAMED.search(name)) or bool(empty[row] and empty.sum() == 1 and alone)
     for group in exact(looks):
-        if len(group) >= REPEATED and len(np.unique(whole.labels[group])) > 1:
+        several = len(np.unique(whole.labels[group])) > 1
+        if several and (len(group) >= REPEATED or drawn[group].all()):
             found[group] = True
     return found
+
+
+def _same_size(looks: Looks, row: int) -> np.ndarray:
+    return np.asarray((looks.width == looks.width[row]) & (looks.height == looks.height[row]))
 
 
 def _shapes(whole: Images, looks: Looks, with_image: np.ndarray, preprocessing: Preprocessing) -> Iterator[Finding]:

@@ -9,6 +9,8 @@ import numpy as np
 
 # Products between images that are computed at a time.
 BLOCK = 2**25
+# Nearest others that are asked about a label.
+WITNESSES = 10
 
 
 def self_confidence(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -30,6 +32,32 @@ def contradicted(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     usual[np.bincount(labels, minlength=classes) == 0] = np.inf
     claims = np.where(probabilities >= usual, probabilities, 0.0)
     return np.asarray((claims.max(1) > 0) & (claims.argmax(1) != labels))
+
+
+def missed_anyway(probabilities: np.ndarray, least: float) -> float:
+    """How many right labels get a probability of at most `least`, by calibrated `probabilities` (N, C).
+
+    If they are calibrated, a label of probability p is right in a share p of all cases, so the sum of all that are that
+    small is what a head of this accuracy contradicts although the labels are right.
+    """
+    return float(probabilities[probabilities <= least].sum())
+
+
+def neighbours_agree(
+    features: np.ndarray, labels: np.ndarray, groups: np.ndarray, rows: np.ndarray, suggested: np.ndarray
+) -> np.ndarray:
+    """For which of `rows` more of the nearest others have the suggested label than their own, bool (len(rows),).
+
+    `features` (N, D), `labels` and `groups` int (N,): images of the group of a row are no witnesses.
+    """
+    unit = features.astype(np.float32)
+    unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
+    agree = np.zeros(len(rows), bool)
+    for place, (row, label) in enumerate(zip(rows.tolist(), suggested.tolist(), strict=True)):
+        alike = np.where(groups == groups[row], -np.inf, unit @ unit[row])
+        nearest = labels[np.argsort(-alike, kind="stable")[:WITNESSES]]
+        agree[place] = np.count_nonzero(nearest == label) > np.count_nonzero(nearest == labels[row])
+    return agree
 
 
 def neighbour_distance(features: np.ndarray, neighbours: int = 10, most: int = 20_000) -> np.ndarray:

@@ -21,7 +21,7 @@ SMOOTHING = 0.8
 # Colours are counted up to this many, in about 64 x 64 pixels.
 MOST_COLOURS = 257
 _COUNTED_SIDE = 64
-_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as in JPEG
+LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as in JPEG
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def measure(pixels: np.ndarray, colours: np.ndarray) -> Measures:
     # Channels first: nothing is fast along an axis of three.
     channels = np.ascontiguousarray(pixels.transpose(3, 0, 1, 2), dtype=np.float32)  # (n, h, w, 3) -> (3, n, h, w)
     # Not as a matrix product, whose last bits depend on the position of an image in the batch.
-    grey = _LUMA[0] * channels[0] + _LUMA[1] * channels[1] + _LUMA[2] * channels[2]  # (n, h, w), levels 0 to 255
+    grey = LUMA[0] * channels[0] + LUMA[1] * channels[1] + LUMA[2] * channels[2]  # (n, h, w), levels 0 to 255
     levels = np.rint(grey).astype(np.int64) + 256 * np.arange(count)[:, None, None]
     share = np.bincount(levels.ravel(), minlength=256 * count).reshape(count, 256) / (height * width)
     below = share.cumsum(1)

@@ -1,0 +1,172 @@
+"""Whether images whose thumbnails look the same are copies, by the pixels in which they differ.
+
+On a plain ground most of an image is like any other: two caps, two sheets of writing or two renders of a product agree
+in nearly all of their variance and differ in one place, or in colour. A copy differs a little everywhere, from the
+resampling and the compression. So the images of a pair are read again, aligned, and compared
+tile by tile and in colour.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from graft.audit.aligning import detail, explain, fitted, seen_through
+from graft.audit.duplicates import WINDOWS, Alike, correlation
+from graft.audit.looking import Looks, upright_rgb
+from graft.audit.measuring import LUMA, reduce
+from graft.data.dataset import Images
+from graft.data.loading import available_cores
+from graft.errors import ImageError
+from graft.files import keep, read_kept
+from graft.progress import NOBODY, Reporter
+
+# Sides in px of what is compared, and of its tiles; a pair is aligned at half the side.
+SIDE, TILE = 96, 8
+# What the fit leaves in the tiles where it leaves the most, as a share of their detail, squared and divided by that
+# share in all of the image. Copies stay below, other images on the same ground do not (docs/audit.md).
+WORST_TILES, MOST_CONCENTRATED, SOME_IN_WORST, MOST_IN_WORST = 4, 3.0, 0.35, 0.8
+# Of the remainder; below, compression differs from place to place.
+LEAST_REMAINDER = 0.01
+# What tint may differ by in a tenth of the image, in levels of 255.
+MOST_TINT = 24.0
+# Where thumbnails of different images are as alike as this limit, what may be left of the detail of a copy, as a
+# multiple of the limit; more where the data have one size and the copy another, since resizing leaves more.
+ALIKE_BY_NATURE, OF_LIMIT, OF_LIMIT_RESIZED = 0.012, 1.2, 8.0
+# The share of images that must have one size for another to be odd.
+ONE_SIZE = 0.9
+
+# Increased whenever the same pairs come to get other answers.
+NUMBERS = 1
+
+_PAIRS = 64
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What distinguishes the images of P pairs, a number for each, float32 (P,).
+
+    `remainder` is the share of the variance of detail that the fit leaves, `worst` that share in the tiles where it
+    leaves the most, and `tint` the difference of colour, in levels, that a tenth of the image exceeds.
+    """
+
+    remainder: np.ndarray
+    worst: np.ndarray
+    tint: np.ndarray
+
+
+def confirmed(
+    images: Images, looks: Looks, alike: Alike, cache: Path | None = None, reporter: Reporter = NOBODY
+) -> np.ndarray:
+    """Which pairs are of copies, bool (P,); `images` and `looks` have the rows that the pairs name.
+
+    With `cache`, a folder, the answers are kept for the same pairs among images of the same sizes.
+    """
+    if cache is None or not len(alike.pairs):
+        return _confirmed(images, looks, alike)
+    named = [looks.digest[alike.pairs].tobytes(), _resized(looks, alike.pairs).tobytes(), str((NUMBERS, alike.limit))]
+    content = hashlib.blake2b(b"".join(each if isinstance(each, bytes) else each.encode() for each in named))
+    path = cache / f"confirmed-{content.hexdigest()[:20]}"
+    kept = read_kept(path, reporter)
+    if kept is not None:
+        return np.frombuffer(kept.content, bool)
+    found = _confirmed(images, looks, alike)
+    keep(path, found.data, reporter)
+    return found
+
+
+def _confirmed(images: Images, looks: Looks, alike: Alike) -> np.ndarray:
+    seen = compare(images, looks, alike.pairs)
+    concentrated = seen.worst**2 > MOST_CONCENTRATED * np.maximum(seen.remainder, LEAST_REMAINDER)
+    elsewhere = (concentrated & (seen.worst > SOME_IN_WORST)) | (seen.worst > MOST_IN_WORST)
+    same = ~elsewhere & (seen.tint <= MOST_TINT)
+    if alike.limit <= ALIKE_BY_NATURE:
+        allowed = np.where(_resized(looks, alike.pairs), OF_LIMIT_RESIZED, OF_LIMIT)
+        same &= seen.remainder <= allowed * alike.limit
+    return np.asarray(same)
+
+
+def _resized(looks: Looks, pairs: np.ndarray) -> np.ndarray:
+    """Which pairs differ in size where nearly all images have one size, bool (P,)."""
+    size = np.stack([looks.width, looks.height], 1)
+    _, counts = np.unique(size[looks.decoded], axis=0, return_counts=True)
+    if counts.max(initial=0) < ONE_SIZE * np.count_nonzero(looks.decoded):
+        return np.zeros(len(pairs), bool)
+    return np.asarray((size[pairs[:, 0]] != size[pairs[:, 1]]).any(1))
+
+
+def compare(images: Images, looks: Looks, pairs: np.ndarray) -> Comparison:
+    """Read both images of each pair, int64 (P, 2), again, and compare them; those that are gone differ in all."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(available_cores(), "confirm") as pool:
+        rows = np.unique(pairs)
+        squares = dict(zip(rows.tolist(), pool.map(lambda row: _square(images, row), rows.tolist()), strict=True))
+
+        def judge(start: int) -> np.ndarray:
+            block = pairs[start : start + _PAIRS]
+            there = [squares[int(first)] is not None and squares[int(second)] is not None for first, second in block]
+            values = np.full((3, len(block)), np.inf, np.float32)
+            if any(there):
+                block = block[there]
+                sides = [np.stack([squares[int(row)] for row in rows]) for rows in block.T]  # type: ignore[misc]
+                values[:, there] = _compare(sides[0], sides[1], looks.thumbnail[block])
+            return values
+
+        return Comparison(*np.concatenate([*pool.map(judge, range(0, len(pairs), _PAIRS)), np.empty((3, 0))], 1))
+
+
+def _square(images: Images, row: int) -> np.ndarray | None:
+    """An image as float32 (SIDE, SIDE, 3), or None where it can no longer be read."""
+    try:
+        small = Image.fromarray(np.ascontiguousarray(reduce(upright_rgb(images.read(row)))))
+    except (ImageError, OSError):
+        return None
+    larger = min(small.size) >= SIDE
+    kind = Image.Resampling.BOX if larger else Image.Resampling.BICUBIC
+    return np.asarray(small.resize((SIDE, SIDE), kind), np.float32)
+
+
+def _compare(first: np.ndarray, second: np.ndarray, thumbnails: np.ndarray) -> np.ndarray:
+    """The columns of a Comparison, float32 (3, P), of images (P, SIDE, SIDE, 3); `thumbnails` are (P, 2, …)."""
+    count = len(first)
+    likeness = [
+        correlation(thumbnails[:, whole], thumbnails[:, part], window)
+        for whole, part in ((0, 1), (1, 0))
+        for window in WINDOWS
+    ]
+    best = np.stack(likeness).argmax(0)
+    turned, start = (best >= len(WINDOWS))[:, None, None, None], np.array(WINDOWS, np.float32).reshape(-1, 4)
+    whole, part = np.where(turned, second, first), np.where(turned, first, second)
+    grey, wanted = whole @ LUMA, part @ LUMA
+    window, _ = fitted(_halved(grey), _halved(wanted), start[best % len(WINDOWS)], 1.0)
+    seen = seen_through(grey, window)
+    weights, remainder, rest = explain(seen, wanted, moving=False)
+    gain = weights.sum(1)
+    fine = detail(wanted)
+    left = _tiles(rest**2)
+    shown = np.maximum(_tiles(fine**2), _tiles((fine - rest) ** 2))
+    most = np.argpartition(-left, WORST_TILES, axis=1)[:, :WORST_TILES]
+    of_worst = [np.take_along_axis(values, most, 1).sum(1) for values in (left, shown)]
+    worst = of_worst[0] / np.maximum(of_worst[1], 1)
+    tint = np.zeros((count, SIDE, SIDE), np.float32)
+    for channel in range(3):
+        of_whole, of_part = seen_through(whole[..., channel], window) - seen, part[..., channel] - wanted
+        tint = np.maximum(tint, np.abs(gain.clip(0.5, 2)[:, None, None] * of_whole - of_part))
+    return np.stack([remainder, worst, np.quantile(tint.reshape(count, -1), 0.9, axis=1)]).astype(np.float32)
+
+
+def _halved(images: np.ndarray) -> np.ndarray:
+    """(P, SIDE, SIDE) at half the side."""
+    return images.reshape(len(images), SIDE // 2, 2, SIDE // 2, 2).mean((2, 4))
+
+
+def _tiles(values: np.ndarray) -> np.ndarray:
+    """The mean over each tile, (P, SIDE, SIDE) -> (P, tiles)."""
+    across = SIDE // TILE
+    return values.reshape(len(values), across, TILE, across, TILE).mean((2, 4)).reshape(len(values), -1)
