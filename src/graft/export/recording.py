@@ -28,7 +28,7 @@ def write_onnx(graph: FromPixels, facts: Facts, path: Path) -> None:
         import onnx
     except ImportError:
         raise InputError(
-            "expected the packages onnx and onnxruntime for --format onnx, got none: pip install 'graft[onnx]'"
+            "expected the packages onnx and onnxruntime for --format onnx, got none: pip install 'graft-vision[onnx]'"
         ) from None
     with _recorded_quietly():
         # The recorder by tracing: the one through torch.export takes forty times as long, and gives the same.

@@ -42,7 +42,7 @@ def _open_onnx(path: Path) -> Exported:
         import onnxruntime
     except ImportError:
         raise InputError(
-            f"expected the package onnxruntime to run {path.name}, got none: pip install 'graft[onnx]'"
+            f"expected the package onnxruntime to run {path.name}, got none: pip install 'graft-vision[onnx]'"
         ) from None
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
