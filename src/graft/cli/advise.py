@@ -11,6 +11,7 @@ from graft.cli.output import (
     ArchOption,
     AuditOption,
     Debug,
+    EncodingOption,
     EngineOption,
     GroupColumnOption,
     GroupOption,
@@ -62,6 +63,7 @@ def advise(
     image_dir: ImageDirOption = None,
     suffix: SuffixOption = None,
     label_from: LabelFromOption = None,
+    encoding: EncodingOption = None,
     audit: AuditOption = True,
     seed: Seed = 0,
     json: Json = False,
@@ -79,7 +81,7 @@ def advise(
     if plot is not None:
         check_png(plot, Path(data), "--plot")
     table = TableOptions(
-        path_column, label_column, split_column, group_column, weight_column, image_dir, suffix, label_from
+        path_column, label_column, split_column, group_column, weight_column, image_dir, suffix, label_from, encoding
     )
     with reporting(quiet=quiet) as reporter:
         found = advise_bases(

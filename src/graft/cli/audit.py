@@ -13,6 +13,7 @@ import typer
 from graft.cli.output import (
     ArchOption,
     Debug,
+    EncodingOption,
     EngineOption,
     GroupColumnOption,
     GroupOption,
@@ -66,6 +67,7 @@ def audit(
     image_dir: ImageDirOption = None,
     suffix: SuffixOption = None,
     label_from: LabelFromOption = None,
+    encoding: EncodingOption = None,
     features: Annotated[bool, typer.Option(help="Whether to look for likely wrong labels and outliers.")] = True,
     out: Annotated[Path | None, typer.Option(help="Write an HTML page with the images of every finding.")] = None,
     fix_list: Annotated[Path | None, typer.Option(help="Write a CSV manifest of the images without faults.")] = None,
@@ -104,7 +106,7 @@ def audit(
             check_new(path, option, overwrite)
     check_kinds(drop or ())
     table = TableOptions(
-        path_column, label_column, split_column, group_column, weight_column, image_dir, suffix, label_from
+        path_column, label_column, split_column, group_column, weight_column, image_dir, suffix, label_from, encoding
     )
     with reporting(quiet=quiet) as reporter:
         found = look_into(

@@ -12,6 +12,7 @@ from graft.cli.output import (
     AuditOption,
     BaseOption,
     Debug,
+    EncodingOption,
     EngineOption,
     GroupColumnOption,
     GroupOption,
@@ -73,6 +74,7 @@ def compare(
     image_dir: ImageDirOption = None,
     suffix: SuffixOption = None,
     label_from: LabelFromOption = None,
+    encoding: EncodingOption = None,
     audit: AuditOption = True,
     seed: Seed = 0,
     json: Json = False,
@@ -91,7 +93,7 @@ def compare(
     if plot is not None:
         check_png(plot, Path(data), "--plot")
     table = TableOptions(
-        path_column, label_column, split_column, group_column, weight_column, image_dir, suffix, label_from
+        path_column, label_column, split_column, group_column, weight_column, image_dir, suffix, label_from, encoding
     )
     with reporting(quiet=quiet) as reporter:
         found = run_comparison(

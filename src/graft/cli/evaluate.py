@@ -10,6 +10,7 @@ from graft.cli.output import (
     ClassesOption,
     ClassMapOption,
     Debug,
+    EncodingOption,
     EngineOption,
     GroupColumnOption,
     ImageDirOption,
@@ -51,6 +52,7 @@ def evaluate(
     image_dir: ImageDirOption = None,
     suffix: SuffixOption = None,
     label_from: LabelFromOption = None,
+    encoding: EncodingOption = None,
     seed: Seed = 0,
     json: Json = False,
     quiet: Quiet = False,
@@ -64,7 +66,7 @@ def evaluate(
     from graft.workflows.prepare import DataOptions
 
     table = TableOptions(
-        path_column, label_column, split_column, group_column, weight_column, image_dir, suffix, label_from
+        path_column, label_column, split_column, group_column, weight_column, image_dir, suffix, label_from, encoding
     )
     with reporting(quiet=quiet) as reporter:
         found = run_evaluation(

@@ -84,6 +84,9 @@ LabelFromOption = Annotated[
         "folder in spite of a table.",
     ),
 ]
+EncodingOption = Annotated[
+    str | None, _of_table("--encoding", "How names in a zip are written that does not say it, such as gbk or cp932.")
+]
 
 
 def check_new(path: Path, option: str, overwrite: bool) -> None:

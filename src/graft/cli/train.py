@@ -14,6 +14,7 @@ from graft.cli.output import (
     ClassesOption,
     ClassMapOption,
     Debug,
+    EncodingOption,
     EngineOption,
     GroupColumnOption,
     GroupOption,
@@ -117,6 +118,7 @@ def train(
     image_dir: ImageDirOption = None,
     suffix: SuffixOption = None,
     label_from: LabelFromOption = None,
+    encoding: EncodingOption = None,
     audit: AuditOption = True,
     refit: Annotated[
         bool,
@@ -162,7 +164,7 @@ def train(
         find_learning_rate=find_learning_rate,
     )
     table = TableOptions(
-        path_column, label_column, split_column, group_column, weight_column, image_dir, suffix, label_from
+        path_column, label_column, split_column, group_column, weight_column, image_dir, suffix, label_from, encoding
     )
     with reporting(quiet=quiet) as reporter:
         run = run_training(

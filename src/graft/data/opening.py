@@ -3,6 +3,7 @@
 from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
+from zipfile import is_zipfile
 
 from graft.data.class_naming import with_usual_names
 from graft.data.dataset import Dataset
@@ -71,7 +72,7 @@ def open_dataset(
 
 def _open(path: Path, group: str | None, options: TableOptions) -> Dataset:
     if options.pattern is not None and not is_table(path):
-        return read_named_files(path, options.pattern)
+        return read_named_files(path, options.pattern, options.encoding)
     # Both are zip files, of which neither holds images in files.
     if path.suffix.lower() == ARRAYS and path.is_file():
         _refuse_columns(options, path)
@@ -79,13 +80,13 @@ def _open(path: Path, group: str | None, options: TableOptions) -> Dataset:
     if path.suffix.lower() == SHEETS and path.is_file():
         return read_table(path, group, options)
     if is_idx(path) or is_tar_shards(path) or is_archive(path):
-        _refuse_columns(options, path)
+        _refuse_columns(replace(options, encoding=None) if is_zipfile(path) else options, path)
     if is_idx(path):
         return read_idx(path)
     if is_tar_shards(path):
         return read_tar_shards(path)
     if is_archive(path):
-        return read_archive(path, keep_folds=group is None)
+        return read_archive(path, keep_folds=group is None, encoding=options.encoding)
     if path.is_dir():
         if options == TableOptions() and is_imagefolder(path):
             return read_imagefolder(path, group)

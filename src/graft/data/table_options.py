@@ -1,4 +1,4 @@
-"""What a user may say of a table of images where its columns do not say it themselves."""
+"""What a user may say of images where their table, or the names of their files, do not say it themselves."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ class TableOptions:
     The columns are named as in the first row of the table, or by their number from 1 where it has no names; `none`
     stands for no column. `image_dir` is the folder that paths start from, `suffix` the ending of the files that are
     images, such as `.bmp`. `label_from` is a regular expression whose first group, found in the path of an image, is
-    its label, or `folder`, by which folders tell the labels even where a table lies beside them.
+    its label, or `folder`, by which folders tell the labels even where a table lies beside them. `encoding` is that of
+    names in a zip that does not say it.
     """
 
     path_column: str | None = None
@@ -32,6 +33,7 @@ class TableOptions:
     image_dir: str | None = None
     suffix: str | None = None
     label_from: str | None = None
+    encoding: str | None = None
 
     def column(self, role: str) -> str | None:
         """The name that was given for the column with a role, or None."""

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from graft.data.opening import open_dataset
 from graft.data.readers.archive import read_archive
 from graft.data.readers.name_encoding import encoding_of
+from graft.data.table_options import TableOptions
 from graft.errors import InputError
 
 WORDS = {
@@ -52,6 +54,17 @@ def test_an_encoding_that_is_given_is_used_and_korean_is_never_told_from_chinese
     assert "uncertain" in read_archive(path).notes[0]
     with pytest.raises(InputError, match=r"expected the name of an encoding .* got 'klingon'"):
         read_archive(path, encoding="klingon")
+
+
+def test_the_option_reaches_the_names_and_is_refused_where_it_means_nothing(tmp_path: Path) -> None:
+    path = pack(tmp_path / "x.zip", ["고양이/1.jpg".encode("cp949"), "개/2.jpg".encode("cp949")])
+    assert open_dataset(path, table=TableOptions(encoding="cp949")).classes == ("개", "고양이")
+    by_name = open_dataset(path, table=TableOptions(encoding="cp949", label_from="^(.)"))
+    assert by_name.classes == ("개", "고")
+    (tmp_path / "folder" / "a").mkdir(parents=True)
+    (tmp_path / "folder" / "a" / "1.jpg").write_bytes(b"x")
+    with pytest.raises(InputError, match="--encoding"):
+        open_dataset(tmp_path / "folder", table=TableOptions(encoding="gbk"))
 
 
 def test_the_name_in_unicode_beside_that_in_a_code_page_counts(tmp_path: Path) -> None:

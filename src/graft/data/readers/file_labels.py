@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 
-def read_named_files(path: Path, pattern: re.Pattern[str]) -> Dataset:
+def read_named_files(path: Path, pattern: re.Pattern[str], encoding: str | None = None) -> Dataset:
     """A Dataset of the files in a folder or archive, by what the first group of `pattern` finds in their paths.
 
     The outermost folders are splits if those of all images that have a label are some. Files in whose path nothing is
@@ -26,7 +26,7 @@ def read_named_files(path: Path, pattern: re.Pattern[str]) -> Dataset:
     """
     import pyarrow
 
-    source, paths = _files(path)
+    source, paths = _files(path, encoding)
     keys = [os.fsdecode(each.as_py()) for each in paths]
     found = (pattern.search(key) for key in keys)
     labels = [((each and each[1]) or "").strip() for each in found]
@@ -42,12 +42,12 @@ def read_named_files(path: Path, pattern: re.Pattern[str]) -> Dataset:
     return arrange_rows(path.name, source, pyarrow.table(columns))
 
 
-def _files(path: Path) -> tuple[Source, pyarrow.LargeBinaryArray]:
+def _files(path: Path, encoding: str | None) -> tuple[Source, pyarrow.LargeBinaryArray]:
     if path.is_dir():
         files = list_folder(path).files
         return Files(path, files), files
     if is_archive(path):
-        members = read_members(path)
+        members = read_members(path, encoding)
         return members, members.paths
     raise DataError(
         f"expected a folder, an archive or a table of images with --label-from, got {path}: give one of these, or "

@@ -56,7 +56,7 @@ class Zip:
             self.notes.append(
                 f"{path.name} does not say how {count} written: read as {self._encoding}"
                 f"{'' if sure else ', which is uncertain'} ({shown}); "
-                "if that is wrong, pack it again with names in UTF-8"
+                "if that is wrong, give --encoding, or pack it again with names in UTF-8"
             )
 
     def members(self) -> Iterator[Member]:
