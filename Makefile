@@ -9,7 +9,7 @@ demo: $(VENV)/.installed
 	$(BIN)/graft demo $(if $(wildcard letters),,--images letters)
 
 test: $(VENV)/.installed-dev
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -10,8 +10,8 @@ from graft.models.catalog import build
 from graft.models.network import Config
 from graft.training.folding import norms_folded
 
-# Convolutions before norms; padded for themselves; a bias as well; norms before convolutions, which stay.
-NETWORKS = ["resnet18", "mobilenet_v1_025", "efficientnet_lite0", "googlenet", "vgg11_bn", "densenet121"]
+# Convolutions before norms; padded for themselves; in branches; norms before convolutions, which stay.
+NETWORKS = ["resnet18", "mobilenet_v1_025", "efficientnet_lite0", "googlenet", "densenet121"]
 
 
 def with_statistics(name: str) -> nn.Module:
@@ -53,6 +53,21 @@ def test_folded_norms_give_the_same_outputs_and_gradients(name: str) -> None:
     assert gradients.keys() == of_folded.keys()
     for parameter, gradient in gradients.items():
         assert (of_folded[parameter] - gradient).abs().max() <= 1e-9 * gradient.abs().max() + 1e-12, parameter
+
+
+def test_a_bias_is_folded_too() -> None:
+    torch.manual_seed(0)
+    crown = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True)).double().eval()
+    crown[1].running_mean.fill_(0.3)
+    crown[1].running_var.fill_(2.0)
+    x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    expected, gradients = learnt(copy.deepcopy(crown), x)
+    with norms_folded(crown, x[:1]):
+        found, of_folded = learnt(crown, x)
+    torch.testing.assert_close(found, expected)
+    assert gradients.keys() == of_folded.keys() == {"0.weight", "0.bias", "1.weight", "1.bias"}
+    for parameter, gradient in gradients.items():
+        torch.testing.assert_close(of_folded[parameter], gradient)
 
 
 def test_layers_are_as_they_were_afterwards() -> None:
