@@ -12,7 +12,7 @@ from graft.models.catalog import build
 from graft.models.network import Config
 from graft.weights.saved import SavedModel, class_logits
 
-SIZES = [(1, 1), (2, 3), (17, 600), (6000, 17), (333, 500), (64, 64), (128, 128), (147, 201), (1500, 1000), (5, 900)]
+SIZES = [(1, 1), (2, 3), (17, 600), (6000, 17), (333, 500), (64, 64), (128, 128), (147, 201), (1500, 1000), (5, 900), (116, 120)]
 MODES = ("crop", "squash", "letterbox")
 
 
@@ -34,7 +34,7 @@ def test_images_of_any_size_are_resized_as_graft_resizes_them(mode: str, channel
         (found,) = to_squares(torch.from_numpy(pixels)[None], preprocessing, around)
         difference = (found - expected).abs()
         assert difference.max() <= 1, (height, width)
-        assert (difference > 0).float().mean() <= 1e-3, (height, width)
+        assert (difference > 0).float().mean() <= 1e-4, (height, width)
 
 
 @pytest.mark.parametrize(("size", "side"), [(7, 4), (7, 7), (6, 13), (2, 5)])

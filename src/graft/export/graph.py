@@ -142,7 +142,7 @@ def resizing_matrix(
     length: Tensor,
     size: int,
     out_start: Tensor | float = 0.0,
-    out_length: Tensor | float | None = None,
+    out_length: Tensor | None = None,
 ) -> Tensor:
     """What each of `size` values takes from those at `positions` (n,), 0 to n - 1: float32 (size, n).
 
@@ -151,15 +151,15 @@ def resizing_matrix(
     outside of those are zero.
     """
     places = torch.arange(size, dtype=torch.float32)[:, None] - out_start  # (size, 1)
-    out_length = float(size) if out_length is None else out_length
-    step = length / out_length
+    out_length = torch.full_like(length, size) if out_length is None else out_length
     offsets = positions[None, :] - start  # (1, n)
-    width = torch.maximum(step, torch.ones_like(step))
-    distances = (offsets + 0.5 - (places + 0.5) * step).abs() / width
-    weights = (1 - distances).clamp(min=0)
+    # All but the last division in whole numbers, which float32 has no error in: in units of half of a value's width.
+    half_width = 2 * torch.maximum(length, out_length)
+    distances = ((2 * offsets + 1) * out_length - (2 * places + 1) * length).abs()
+    weights = (half_width - distances).clamp(min=0)
     weights = weights * ((offsets > -0.5) & (offsets < length - 0.5)).float()
     weights = weights * ((places > -0.5) & (places < out_length - 0.5)).float()
-    return weights / weights.sum(1, keepdim=True).clamp(min=1e-12)
+    return weights / weights.sum(1, keepdim=True).clamp(min=1)
 
 
 def _positions(values: Tensor) -> Tensor:
