@@ -12,7 +12,7 @@ from graft.models.catalog import build
 from graft.models.network import Config
 from graft.weights.saved import SavedModel, class_logits
 
-SIZES = [(1, 1), (2, 3), (17, 600), (6000, 17), (333, 500), (64, 64), (128, 128), (147, 201), (1500, 1000), (5, 900), (116, 120)]
+SIZES = [(1, 1), (2, 3), (17, 600), (6000, 17), (333, 500), (64, 64), (147, 201), (1500, 1000), (5, 900), (116, 120)]
 MODES = ("crop", "squash", "letterbox")
 
 
