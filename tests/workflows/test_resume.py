@@ -14,8 +14,9 @@ from graft.errors import DataError, GraftError, InputError, WeightsError
 from graft.files import remove
 from graft.training.recipe import Recipe
 from graft.weights.base import BUNDLED
+from graft.workflows.arguments import read_arguments
 from graft.workflows.letters import CYRILLIC
-from graft.workflows.run import Run, read_arguments, read_run
+from graft.workflows.run import Run, read_run
 from graft.workflows.train import train
 
 
@@ -202,10 +203,12 @@ def test_what_was_said_of_a_table_is_kept_and_nothing_else_is_taken(
     table.write_text("\n".join(["what,letter,kind", *lines, ""]))
     said = graft.TableOptions(path_column="what", label_column="letter", image_dir="letters", suffix="png")
     monkeypatch.chdir(tmp_path)
-    stop_before_training(monkeypatch, table, level="head", out=tmp_path / "run", table=said, quiet=True)
+    data = graft.DataOptions(table, table=said)
+    stop_before_training(monkeypatch, data, level="head", out=tmp_path / "run", quiet=True)
     kept = read_arguments(tmp_path / "run").table
     assert kept == graft.TableOptions("what", "letter", image_dir=str(letters), suffix=".png")
     monkeypatch.chdir("/")
     with pytest.raises(InputError, match="label_column was 'letter'"):
-        train(tmp_path / "run", resume=True, table=graft.TableOptions(label_column="kind"), quiet=True)
+        table = graft.TableOptions(label_column="kind")
+        train(graft.DataOptions(tmp_path / "run", table=table), resume=True, quiet=True)
     assert len(train(tmp_path / "run", resume=True, quiet=True).classes) == 3

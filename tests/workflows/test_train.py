@@ -20,9 +20,10 @@ from graft.errors import CutError, DataError, GraftError, InputError, Interrupte
 from graft.progress import Reporter
 from graft.training.recipe import Recipe
 from graft.weights.saved import load_model
+from graft.workflows.arguments import read_arguments
 from graft.workflows.evaluate import evaluate
 from graft.workflows.letters import CYRILLIC, LATIN
-from graft.workflows.run import read_arguments
+from graft.workflows.prepare import DataOptions
 from graft.workflows.train import train
 
 TENSOR_FILE = "model/model.safetensors"
@@ -263,7 +264,6 @@ def test_nothing_is_written_among_the_images(cyrillic: Path, monkeypatch: pytest
         ({"time_limit": "soon"}, "--time, got 'soon'"),
         ({"time_limit": True}, "--time, got True"),
         ({"level": 3}, "--level, got 3"),
-        ({"group": 3}, "--group, got 3"),
         ({"arch": 3}, "--arch, got 3"),
         ({"deterministic": "yes"}, "--deterministic, got 'yes'"),
         ({"audit": "no"}, "--audit, got 'no'"),
@@ -276,7 +276,6 @@ def test_nothing_is_written_among_the_images(cyrillic: Path, monkeypatch: pytest
         ({"recipe": {"epochs": 3}}, "graft.Recipe"),
         ({"class_map": 3}, "--class-map, got 3"),
         ({"classes_file": 3}, "--classes, got 3"),
-        ({"split_file": 3}, "--split-file, got 3"),
         ({"contact_sheet": 3}, "--contact-sheet, got 3"),
         ({"image_size": 20}, "28 px or more for lenet5, got 20 x 20"),
         ({"resize": "stretch"}, "--resize"),
@@ -289,6 +288,15 @@ def test_a_wrong_argument_is_one_sentence_and_leaves_nothing(
 ) -> None:
     with pytest.raises((InputError, CutError), match=word):
         train(cyrillic, "latin_letters", **arguments, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("said", "word"), [({"group": 3}, "--group, got 3"), ({"split_file": 3}, "--split-file, got 3")]
+)
+def test_so_is_what_is_said_of_the_data(said: dict, word: str, cyrillic: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=word):
+        train(DataOptions(cyrillic, **said), "latin_letters", out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

@@ -11,28 +11,21 @@ from graft.cli.output import (
     ArchOption,
     AuditOption,
     Debug,
-    EncodingOption,
     EngineOption,
-    GroupColumnOption,
     GroupOption,
-    ImageDirOption,
     ImageSizeOption,
     Json,
-    LabelColumnOption,
-    LabelFromOption,
-    PathColumnOption,
     PrecisionOption,
     Quiet,
     ResizeOption,
     Seed,
-    SplitColumnOption,
     SplitFileOption,
-    SuffixOption,
-    WeightColumnOption,
     print_json,
     say,
     show,
 )
+from graft.cli.tables import NOTHING_SAID, reads_tables
+from graft.data.table_options import TableOptions
 from graft.progress import Table
 from graft.weights.packaged import DEFAULT_BASE
 
@@ -41,6 +34,7 @@ if TYPE_CHECKING:
     from graft.workflows.advise import BaseAdvice
 
 
+@reads_tables
 def advise(
     data: Annotated[str, typer.Argument(help="Labelled images, as for graft train.")],
     base: Annotated[
@@ -55,15 +49,7 @@ def advise(
     plot: Annotated[Path | None, typer.Option(help="Write a PNG chart of shift, probe and race.")] = None,
     group: GroupOption = None,
     split_file: SplitFileOption = None,
-    path_column: PathColumnOption = None,
-    label_column: LabelColumnOption = None,
-    split_column: SplitColumnOption = None,
-    group_column: GroupColumnOption = None,
-    weight_column: WeightColumnOption = None,
-    image_dir: ImageDirOption = None,
-    suffix: SuffixOption = None,
-    label_from: LabelFromOption = None,
-    encoding: EncodingOption = None,
+    table: TableOptions = NOTHING_SAID,
     audit: AuditOption = True,
     seed: Seed = 0,
     json: Json = False,
@@ -71,7 +57,6 @@ def advise(
     debug: Debug = False,
 ) -> None:
     """Measure how well a base suits the images, and recommend how much of it to keep; nothing is trained to the end."""
-    from graft.data.table_options import TableOptions
     from graft.progress import reporting
     from graft.transfer.chart import draw_advice
     from graft.workflows.advise import advise_bases
@@ -80,9 +65,6 @@ def advise(
 
     if plot is not None:
         check_png(plot, Path(data), "--plot")
-    table = TableOptions(
-        path_column, label_column, split_column, group_column, weight_column, image_dir, suffix, label_from, encoding
-    )
     with reporting(quiet=quiet) as reporter:
         found = advise_bases(
             DataOptions(data, group, split_file, table),

@@ -13,31 +13,24 @@ import typer
 from graft.cli.output import (
     ArchOption,
     Debug,
-    EncodingOption,
     EngineOption,
-    GroupColumnOption,
     GroupOption,
-    ImageDirOption,
     ImageSizeOption,
     Json,
-    LabelColumnOption,
-    LabelFromOption,
     Overwrite,
-    PathColumnOption,
     PrecisionOption,
     Quiet,
     ResizeOption,
     Seed,
-    SplitColumnOption,
     SplitFileOption,
-    SuffixOption,
-    WeightColumnOption,
     check_new,
     note,
     print_json,
     say,
     show,
 )
+from graft.cli.tables import NOTHING_SAID, reads_tables
+from graft.data.table_options import TableOptions
 from graft.names import plain, readable
 from graft.weights.packaged import DEFAULT_BASE
 from graft.words import counted
@@ -49,6 +42,7 @@ if TYPE_CHECKING:
 STYLES = {"error": "bold red", "warning": "yellow", "info": "cyan"}
 
 
+@reads_tables
 def audit(
     data: Annotated[str, typer.Argument(help="Labelled images, as for graft train.")],
     base: Annotated[
@@ -59,15 +53,7 @@ def audit(
     resize: ResizeOption = None,
     group: GroupOption = None,
     split_file: SplitFileOption = None,
-    path_column: PathColumnOption = None,
-    label_column: LabelColumnOption = None,
-    split_column: SplitColumnOption = None,
-    group_column: GroupColumnOption = None,
-    weight_column: WeightColumnOption = None,
-    image_dir: ImageDirOption = None,
-    suffix: SuffixOption = None,
-    label_from: LabelFromOption = None,
-    encoding: EncodingOption = None,
+    table: TableOptions = NOTHING_SAID,
     features: Annotated[bool, typer.Option(help="Whether to look for likely wrong labels and outliers.")] = True,
     out: Annotated[Path | None, typer.Option(help="Write an HTML page with the images of every finding.")] = None,
     fix_list: Annotated[Path | None, typer.Option(help="Write a CSV manifest of the images without faults.")] = None,
@@ -89,7 +75,6 @@ def audit(
     """Find what is wrong with labelled images before training; the images are not touched."""
     from graft.audit.contact_sheets import audit_page
     from graft.audit.fix_list import check_kinds, without_faults, write_manifest, write_split_file
-    from graft.data.table_options import TableOptions
     from graft.files import write_aside, write_table_aside
     from graft.progress import reporting
     from graft.workflows.audit import audit as look_into
@@ -105,9 +90,6 @@ def audit(
             check_outside(path, Path(data), option, ending)
             check_new(path, option, overwrite)
     check_kinds(drop or ())
-    table = TableOptions(
-        path_column, label_column, split_column, group_column, weight_column, image_dir, suffix, label_from, encoding
-    )
     with reporting(quiet=quiet) as reporter:
         found = look_into(
             DataOptions(data, group, split_file, table),

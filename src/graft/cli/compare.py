@@ -12,29 +12,22 @@ from graft.cli.output import (
     AuditOption,
     BaseOption,
     Debug,
-    EncodingOption,
     EngineOption,
-    GroupColumnOption,
     GroupOption,
-    ImageDirOption,
     ImageSizeOption,
     Json,
-    LabelColumnOption,
-    LabelFromOption,
-    PathColumnOption,
     PrecisionOption,
     Quiet,
     ResizeOption,
     Seed,
-    SplitColumnOption,
     SplitFileOption,
-    SuffixOption,
-    WeightColumnOption,
     print_json,
     say,
     show,
     summarise_skipped,
 )
+from graft.cli.tables import NOTHING_SAID, reads_tables
+from graft.data.table_options import TableOptions
 from graft.progress import Table
 from graft.weights.packaged import DEFAULT_BASE
 from graft.words import counted
@@ -43,6 +36,7 @@ if TYPE_CHECKING:
     from graft.workflows.comparison import Comparison
 
 
+@reads_tables
 def compare(
     data: Annotated[str, typer.Argument(help="Labelled images, as for graft train.")],
     base: BaseOption = DEFAULT_BASE,
@@ -66,15 +60,7 @@ def compare(
     plot: Annotated[Path | None, typer.Option(help="Write a PNG chart of the curves.")] = None,
     group: GroupOption = None,
     split_file: SplitFileOption = None,
-    path_column: PathColumnOption = None,
-    label_column: LabelColumnOption = None,
-    split_column: SplitColumnOption = None,
-    group_column: GroupColumnOption = None,
-    weight_column: WeightColumnOption = None,
-    image_dir: ImageDirOption = None,
-    suffix: SuffixOption = None,
-    label_from: LabelFromOption = None,
-    encoding: EncodingOption = None,
+    table: TableOptions = NOTHING_SAID,
     audit: AuditOption = True,
     seed: Seed = 0,
     json: Json = False,
@@ -82,7 +68,6 @@ def compare(
     debug: Debug = False,
 ) -> None:
     """Train several levels on the same images with the same seeds and epochs, and compare their curves and cost."""
-    from graft.data.table_options import TableOptions
     from graft.progress import reporting
     from graft.training.recipe import Recipe
     from graft.workflows.compare import compare as run_comparison
@@ -92,9 +77,6 @@ def compare(
 
     if plot is not None:
         check_png(plot, Path(data), "--plot")
-    table = TableOptions(
-        path_column, label_column, split_column, group_column, weight_column, image_dir, suffix, label_from, encoding
-    )
     with reporting(quiet=quiet) as reporter:
         found = run_comparison(
             DataOptions(data, group, split_file, table),

@@ -10,30 +10,24 @@ from graft.cli.output import (
     ClassesOption,
     ClassMapOption,
     Debug,
-    EncodingOption,
     EngineOption,
-    GroupColumnOption,
-    ImageDirOption,
     Json,
-    LabelColumnOption,
-    LabelFromOption,
-    PathColumnOption,
     PrecisionOption,
     Quiet,
     Seed,
-    SplitColumnOption,
-    SuffixOption,
-    WeightColumnOption,
     print_json,
     say,
     summarise_skipped,
 )
+from graft.cli.tables import NOTHING_SAID, reads_tables
+from graft.data.table_options import TableOptions
 from graft.words import counted
 
 if TYPE_CHECKING:
     from graft.evaluation.scores import Scores
 
 
+@reads_tables
 def evaluate(
     run: Annotated[str, typer.Argument(help="A run folder, its model folder, or a file of weights with a classifier.")],
     data: Annotated[str, typer.Argument(help="Labelled images, as for graft train.")],
@@ -44,15 +38,7 @@ def evaluate(
     precision: PrecisionOption = "auto",
     classes: ClassesOption = None,
     class_map: ClassMapOption = None,
-    path_column: PathColumnOption = None,
-    label_column: LabelColumnOption = None,
-    split_column: SplitColumnOption = None,
-    group_column: GroupColumnOption = None,
-    weight_column: WeightColumnOption = None,
-    image_dir: ImageDirOption = None,
-    suffix: SuffixOption = None,
-    label_from: LabelFromOption = None,
-    encoding: EncodingOption = None,
+    table: TableOptions = NOTHING_SAID,
     seed: Seed = 0,
     json: Json = False,
     quiet: Quiet = False,
@@ -60,14 +46,10 @@ def evaluate(
 ) -> None:
     """Measure a classifier on labelled images."""
     from graft.data.dataset import WHOLE
-    from graft.data.table_options import TableOptions
     from graft.progress import reporting
     from graft.workflows.evaluate import evaluate as run_evaluation
     from graft.workflows.prepare import DataOptions
 
-    table = TableOptions(
-        path_column, label_column, split_column, group_column, weight_column, image_dir, suffix, label_from, encoding
-    )
     with reporting(quiet=quiet) as reporter:
         found = run_evaluation(
             run,

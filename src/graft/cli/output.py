@@ -60,35 +60,6 @@ AuditOption = Annotated[
 ]
 
 
-def _of_table(option: str, text: str) -> Any:
-    """An option of the panel on tables of images."""
-    return typer.Option(option, help=text, rich_help_panel="Tables and names of files (where they do not say it)")
-
-
-PathColumnOption = Annotated[str | None, _of_table("--path-column", "The column of paths or names of files.")]
-LabelColumnOption = Annotated[str | None, _of_table("--label-column", "The column of labels.")]
-SplitColumnOption = Annotated[str | None, _of_table("--split-column", "The column of splits; none for no column.")]
-GroupColumnOption = Annotated[
-    str | None, _of_table("--group-column", "The column of what no split may divide; none for no column.")
-]
-WeightColumnOption = Annotated[
-    str | None, _of_table("--weight-column", "The column of how much images count; none for no column.")
-]
-ImageDirOption = Annotated[str | None, _of_table("--image-dir", "The folder that the paths in a table start from.")]
-SuffixOption = Annotated[str | None, _of_table("--suffix", "How the files of the images end, such as .bmp.")]
-LabelFromOption = Annotated[
-    str | None,
-    _of_table(
-        "--label-from",
-        "A regular expression with one group, which is the label in the path of an image; or folder, for that of its "
-        "folder in spite of a table.",
-    ),
-]
-EncodingOption = Annotated[
-    str | None, _of_table("--encoding", "How names in a zip are written that does not say it, such as gbk or cp932.")
-]
-
-
 def check_new(path: Path, option: str, overwrite: bool) -> None:
     """Refuse a place for a file that holds something already. Raises InputError that names the option."""
     if path.is_dir():

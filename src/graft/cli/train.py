@@ -14,28 +14,21 @@ from graft.cli.output import (
     ClassesOption,
     ClassMapOption,
     Debug,
-    EncodingOption,
     EngineOption,
-    GroupColumnOption,
     GroupOption,
-    ImageDirOption,
     ImageSizeOption,
     Json,
-    LabelColumnOption,
-    LabelFromOption,
-    PathColumnOption,
     PrecisionOption,
     Quiet,
     ResizeOption,
     Seed,
-    SplitColumnOption,
     SplitFileOption,
-    SuffixOption,
-    WeightColumnOption,
     print_json,
     say,
     summarise_skipped,
 )
+from graft.cli.tables import NOTHING_SAID, reads_tables
+from graft.data.table_options import TableOptions
 from graft.weights.packaged import DEFAULT_BASE
 from graft.words import counted
 
@@ -45,6 +38,7 @@ def _in_recipe(text: str, *names: str) -> Any:
     return typer.Option(*names, help=text, rich_help_panel="Recipe (for levels that train stages)")
 
 
+@reads_tables
 def train(
     data: Annotated[
         str,
@@ -110,15 +104,7 @@ def train(
     cutmix: Annotated[float, _in_recipe("Alpha of CutMix, which swaps patches of pairs; usually 1, 0 is off.")] = 0.0,
     group: GroupOption = None,
     split_file: SplitFileOption = None,
-    path_column: PathColumnOption = None,
-    label_column: LabelColumnOption = None,
-    split_column: SplitColumnOption = None,
-    group_column: GroupColumnOption = None,
-    weight_column: WeightColumnOption = None,
-    image_dir: ImageDirOption = None,
-    suffix: SuffixOption = None,
-    label_from: LabelFromOption = None,
-    encoding: EncodingOption = None,
+    table: TableOptions = NOTHING_SAID,
     audit: AuditOption = True,
     refit: Annotated[
         bool,
@@ -132,9 +118,9 @@ def train(
     debug: Debug = False,
 ) -> None:
     """Turn labelled images into a classifier in a run folder."""
-    from graft.data.table_options import TableOptions
     from graft.progress import reporting
     from graft.training.recipe import Recipe
+    from graft.workflows.prepare import DataOptions
     from graft.workflows.run import near
     from graft.workflows.train import train as run_training
 
@@ -163,12 +149,9 @@ def train(
         cutmix=cutmix,
         find_learning_rate=find_learning_rate,
     )
-    table = TableOptions(
-        path_column, label_column, split_column, group_column, weight_column, image_dir, suffix, label_from, encoding
-    )
     with reporting(quiet=quiet) as reporter:
         run = run_training(
-            data,
+            DataOptions(data, group, split_file, table),
             base,
             level,
             out=out,
@@ -182,9 +165,6 @@ def train(
             arch=arch,
             classes_file=classes,
             class_map=class_map,
-            group=group,
-            split_file=split_file,
-            table=table,
             audit=audit,
             refit=refit,
             seed=seed,

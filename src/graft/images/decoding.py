@@ -151,11 +151,11 @@ def _open_whole(data: bytes, levels: Levels) -> _Opened:
     try:
         return _decode(data, levels)
     except _Damaged:
-        mended = with_end(data) or without_notes(data)
-        if mended is None:
+        repaired = with_end(data) or without_notes(data)
+        if repaired is None:
             raise
         with suppress(ImageError):
-            return _decode(mended, levels)
+            return _decode(repaired, levels)
         raise
 
 

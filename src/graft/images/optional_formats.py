@@ -14,7 +14,7 @@ from PIL import Image
 from graft.errors import ImageError
 from graft.images.levels import Range, Samples
 
-# Brands of the pictures in an ISO file, behind "ftyp"; AVIF, which is one too, Pillow knows.
+# Brands of the images in an ISO file, behind "ftyp"; AVIF, which is one too, Pillow knows.
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _JXL = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
 

@@ -28,10 +28,11 @@ from graft.transfer.levels import Plan, check_level, plan_level
 from graft.weights.base import Base, with_usual_head
 from graft.words import counted
 from graft.workflows.advise import decide_on
+from graft.workflows.arguments import Arguments
 from graft.workflows.contact_sheet import write_contact_sheet
 from graft.workflows.measured import read_measured
 from graft.workflows.prepare import BaseOptions, DataOptions, prepare
-from graft.workflows.run import SPLIT_FILE, Arguments, check_outside_images, near
+from graft.workflows.run import SPLIT_FILE, check_outside_images, near
 from graft.workflows.unseen import leakage
 
 

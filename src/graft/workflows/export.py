@@ -29,8 +29,9 @@ from graft.serving.predictor import Classifier
 from graft.training.task import sample
 from graft.weights.saved import ARGUMENTS_FILE, SavedModel, load_model, model_folder
 from graft.words import counted
+from graft.workflows.arguments import read_arguments
 from graft.workflows.prepare import DataOptions, open_images
-from graft.workflows.run import SPLIT_FILE, check_outside_images, near, read_arguments
+from graft.workflows.run import SPLIT_FILE, check_outside_images, near
 
 # So many of the images tell whether an export answers as its run does.
 MOST_IMAGES = 200

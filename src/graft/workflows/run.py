@@ -11,23 +11,15 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from graft.data.dataset import TEST, VAL, Dataset
 from graft.data.readers.folder import folders_of
-from graft.data.table_options import TableOptions
 from graft.errors import GraftError, InputError
-from graft.files import remove, unfinished_below, write_aside
-from graft.given import path as checked_path
+from graft.files import remove, unfinished_below
 from graft.html import escaped, table
-from graft.images.preprocessing import ResizeMode
-from graft.names import plain, restored
-from graft.training.recipe import Recipe
-from graft.weights.packaged import DEFAULT_BASE
 from graft.weights.saved import ARGUMENTS_FILE, model_folder
 from graft.words import counted
 
@@ -35,10 +27,6 @@ PLAN_FILE = "plan.json"
 RESULT_FILE = "result.json"
 SPLIT_FILE = "split.csv"
 LOCK_FILE = ".lock"
-# Those among the arguments, which are written as `graft.names` says.
-PATHS = ("data", "base", "classes_file", "class_map", "split_file", "image_dir")
-# Where the command line calls an argument otherwise.
-OPTIONS = {"learning_rate": "lr", "find_learning_rate": "find-lr", "classes_file": "classes", "time_limit": "time"}
 
 
 @dataclass(frozen=True, repr=False)
@@ -123,66 +111,6 @@ class Run:
         return values
 
 
-@dataclass(frozen=True)
-class Arguments:
-    """What a training was asked for: `args.yaml`, and with `split.csv` all that going on with it takes.
-
-    Paths are absolute, so that a run can be resumed from any folder.
-    """
-
-    data: str
-    base: str = DEFAULT_BASE
-    level: str = "auto"
-    image_size: int | None = None
-    resize: ResizeMode | None = None
-    engine: str = "auto"
-    precision: str = "auto"
-    deterministic: bool = False
-    threads: int | None = None
-    arch: str | None = None
-    classes_file: str | None = None
-    class_map: str | None = None
-    group: str | None = None
-    split_file: str | None = None
-    audit: bool = True
-    refit: bool = True
-    strict: bool = False
-    seed: int = 0
-    time_limit: float | None = None
-    recipe: Recipe = field(default_factory=Recipe)
-    table: TableOptions = field(default_factory=TableOptions)
-
-    def to_dict(self) -> dict[str, Any]:
-        values = asdict(self)
-        recipe, table = values.pop("recipe"), values.pop("table")
-        return {**values, **table, **recipe}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Arguments":
-        """Raises TypeError for entries that are missing or unknown."""
-        parts: dict[str, Any] = {}
-        for part, kind in (("recipe", Recipe), ("table", TableOptions)):
-            own = {each.name for each in fields(kind)}
-            parts[part] = kind(**{name: value for name, value in values.items() if name in own})
-            values = {name: value for name, value in values.items() if name not in own}
-        return cls(**values, **parts)
-
-
-def absolute(named: str | Path, option: str) -> str:
-    """A path that exists, from the root on; anything else, such as the name of a base, as it is.
-
-    Raises InputError that names the option for what is neither path nor text.
-    """
-    path = Path(checked_path(named, option)).expanduser()
-    return str(path.absolute()) if path.exists() else str(named)
-
-
-def absolute_table(options: TableOptions) -> TableOptions:
-    """The same with a folder of images that exists from the root on."""
-    given = options.image_dir
-    return options if given is None else replace(options, image_dir=absolute(given, "--image-dir"))
-
-
 def short(named: str) -> str:
     """A path that exists without the folders above it: what is handed on says nothing of this machine."""
     path = Path(named).expanduser()
@@ -262,73 +190,6 @@ def locked(folder: Path) -> Iterator[None]:
     finally:
         (folder / LOCK_FILE).unlink(missing_ok=True)
         lock.release()
-
-
-def write_arguments(folder: Path, arguments: Arguments) -> None:
-    values = arguments.to_dict()
-    paths = {name: _written(values[name]) for name in PATHS if values[name] is not None}
-    data = yaml.safe_dump({**values, **paths}, sort_keys=False, allow_unicode=True)
-    write_aside(folder / ARGUMENTS_FILE, lambda file: file.write(data.encode()))
-
-
-def read_arguments(folder: Path) -> Arguments:
-    """What the run in `folder` was begun with. Raises InputError for a file that is damaged, or of another version."""
-    try:
-        values = yaml.safe_load((folder / ARGUMENTS_FILE).read_text(encoding="utf-8"))
-        paths = {name: _read(values[name]) for name in PATHS if values.get(name) is not None}
-        return Arguments.from_dict({**values, **paths})
-    except (OSError, yaml.YAMLError, UnicodeDecodeError, TypeError, AttributeError):
-        raise InputError(
-            f"expected the arguments of a run of this version of graft in {near(folder / ARGUMENTS_FILE)}, got "
-            "something else: train again into another folder"
-        ) from None
-
-
-def _written(path: str) -> str | bytes:
-    """A path as `graft.names` writes it; as bytes one that would then be read as another, such as a\\x41.csv."""
-    written = plain(path)
-    return written if restored(written) == path else os.fsencode(path)
-
-
-def _read(written: str | bytes) -> str:
-    return os.fsdecode(written) if isinstance(written, bytes) else restored(written)
-
-
-def gone_on_with(before: Arguments, given: Arguments, folder: Path) -> Arguments:
-    """The arguments that a run was begun with; another spelling of its data or its base, where given, takes effect.
-
-    What was not given, and so is as by default, is not asked for. Raises InputError that names what differs.
-    """
-    default = Arguments(data=before.data)
-    moved = {
-        name: getattr(given, name)
-        for name in ("data", "base")
-        if getattr(given, name) not in (getattr(default, name), str(folder))
-    }
-    began, asked, usual = before.to_dict(), given.to_dict(), default.to_dict()
-    differing = [
-        _begun_with(name, began[name])
-        for name, value in asked.items()
-        if name not in ("data", "base") and value not in (usual[name], began[name])
-    ]
-    if differing:
-        raise InputError(
-            f"expected the arguments that {near(folder)} was begun with, got others ({'; '.join(differing)}): leave "
-            "them out, or train into another folder"
-        )
-    return replace(before, **moved)
-
-
-def _begun_with(name: str, value: Any) -> str:
-    """An argument of a run in words: `seed was 3`, `no --epochs was given`, `--strict was not given`."""
-    option = OPTIONS.get(name, name).replace("_", "-")
-    if value is None:
-        return f"no --{option} was given"
-    if value is False:
-        return f"--{option} was not given" if name != "flip" else "--no-flip was given"
-    if value is True:
-        return f"--no-{option} was not given" if name != "flip" else "--flip was given"
-    return f"{name} was {value!r}"
 
 
 def was_refitted(folder: Path) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 from graft.audit.findings import Finding
 from graft.data.dataset import TEST, TRAIN, VAL, Dataset, counts
 from graft.data.split_file import write_split
-from graft.data.table_options import TableOptions, checked_table
+from graft.data.table_options import checked_table
 from graft.errors import DataError, GraftError, InputError, Interrupted
 from graft.evaluation.report import html_report
 from graft.features.determinism import repeatable
@@ -27,34 +27,30 @@ from graft.training.recipe import Recipe, check_recipe
 from graft.training.task import Trained
 from graft.weights.packaged import DEFAULT_BASE
 from graft.weights.saved import SavedModel, save_model
+from graft.workflows.arguments import Arguments, absolute, absolute_table, gone_on_with, read_arguments, write_arguments
 from graft.workflows.contact_sheet import check_png
 from graft.workflows.deciding import Beginning, Decided, checked, choice_of, decide
 from graft.workflows.measured import write_measured
+from graft.workflows.prepare import DataOptions
 from graft.workflows.run import (
     ARGUMENTS_FILE,
     PLAN_FILE,
     RESULT_FILE,
     SPLIT_FILE,
-    Arguments,
     Run,
-    absolute,
-    absolute_table,
     begun,
     claim,
     clear_away,
     finished,
-    gone_on_with,
     locked,
     near,
-    read_arguments,
     short,
-    write_arguments,
 )
 from graft.workflows.unseen import measure_split
 
 
 def train(
-    data: str | Path,
+    data: str | Path | DataOptions,
     base: str | Path = DEFAULT_BASE,
     level: str = "auto",
     *,
@@ -72,9 +68,6 @@ def train(
     arch: str | None = None,
     classes_file: str | Path | None = None,
     class_map: str | Path | None = None,
-    group: str | None = None,
-    split_file: str | Path | None = None,
-    table: TableOptions | None = None,
     audit: bool = True,
     refit: bool = True,
     seed: int = 0,
@@ -90,7 +83,8 @@ def train(
 
     Args:
         data: A folder per class (below `train/ val/ test/` or not), a manifest (CSV, TSV, JSON lines, Parquet), an
-            archive, tar shards, IDX files or `hf:owner/name`. It is only read. With `resume`, a run folder will do.
+            archive, tar shards, IDX files or `hf:owner/name`; or `graft.DataOptions`, where there is more to say. It is
+            only read. With `resume`, a run folder will do.
         base: The network to start from: an architecture with published weights, a file of weights, a run,
             `hf:owner/name`, `timm:NAME` or `latin_letters`. The default's weights come with graft.
         level: How much of it is kept: `as-is`, `head`, `head:stages`, `stages:K`, `frozen:F`, `all`, `scratch`, or
@@ -111,10 +105,6 @@ def train(
         arch: The architecture of a file of weights that does not say it.
         classes_file: A JSON list with the class names of weights that name none.
         class_map: For `as-is`, a JSON object from the classes of `data` to those of the base.
-        group: What no split may divide: a manifest's column, `folder`, or a regular expression on paths.
-        split_file: A `split.csv` that says which image is in which split.
-        table: Which columns of a table say what, where its images are, or how the names of files tell their labels,
-            `graft.TableOptions`. By default that is found out, and asked for where it cannot be.
         audit: Whether every image is looked at first: what is wrong is named, copies stay on one side of a split.
         refit: Whether the classifier is trained on all images in the end, where the data have no val of their own: a
             part is set aside and measured on first, and the figures are those. Not for more than 5,000 images.
@@ -141,10 +131,11 @@ def train(
     given |= {"find_learning_rate": truth(find_learning_rate, "--find-lr") or None}
     recipe = check_recipe(recipe if recipe is not None else Recipe())
     recipe = replace(recipe, **{name: value for name, value in given.items() if value is not None})
-    data = Path(path(data, "the images")).expanduser()
+    options = data if isinstance(data, DataOptions) else DataOptions(data)
+    source = Path(path(options.path, "the images")).expanduser()
     place = None if out is None else Path(path(out, "--out")).expanduser().absolute()
     arguments = Arguments(
-        data=absolute(data, "the images"),
+        data=absolute(source, "the images"),
         base=absolute(base, "--base"),
         level=level,
         image_size=image_size,
@@ -156,23 +147,23 @@ def train(
         arch=arch,
         classes_file=None if classes_file is None else absolute(classes_file, "--classes"),
         class_map=None if class_map is None else absolute(class_map, "--class-map"),
-        group=group,
-        split_file=None if split_file is None else absolute(split_file, "--split-file"),
+        group=options.group,
+        split_file=None if options.split_file is None else absolute(options.split_file, "--split-file"),
         audit=audit,
         refit=refit,
         strict=strict,
         seed=seed,
         time_limit=None if time_limit is None else seconds(time_limit, "--time"),
         recipe=recipe,
-        table=absolute_table(checked_table(table or TableOptions())),
+        table=absolute_table(checked_table(options.table)),
     )
     sheet = None if contact_sheet is None else Path(path(contact_sheet, "--contact-sheet")).expanduser()
     if sheet is not None:
-        check_png(sheet, data, "--contact-sheet")
+        check_png(sheet, source, "--contact-sheet")
     arguments, choice = checked(arguments), choice_of(arguments)
     with reporting(reporter, quiet) as told, seeded(arguments.seed):
         if truth(resume, "--resume"):
-            return _go_on(begun(place, data), arguments, told, started)
+            return _go_on(begun(place, source), arguments, told, started)
         with repeatable(choice):
             return _begin(place, arguments, sheet, told, started)
 

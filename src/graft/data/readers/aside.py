@@ -15,7 +15,7 @@ from graft.data.readers.folder_tree import Folder, Tree
 SYSTEM = re.compile(
     r"(?i)__macosx|@eadir|[@#]recycle|#snapshot|\$recycle\.bin|system volume information|lost\+found|__pycache__"
 )
-# What programs of training write, beside which pictures may lie: charts, examples, confusion matrices.
+# What programs of training write, beside which images may lie: charts, examples, confusion matrices.
 _OUTPUTS = re.compile(
     r"(?i)(saved[ _-]?)?models?|runs?|checkpoints?|weights?|(lightning_)?logs?|outputs?|results?|experiments?|wandb"
     r"|mlruns|tensorboard"
