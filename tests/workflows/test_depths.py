@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tifffile
+from deep_forms import FORMS as GREY_FORMS
+from deep_forms import tiff
 from PIL import Image
 
 import graft
@@ -18,12 +19,6 @@ LETTERS = tuple("АБЖИМОФЩ")
 WITHIN = 0.02
 
 
-def tiff(values: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    tifffile.imwrite(file, values, photometric="rgb" if values.ndim == 3 else "minisblack")
-    return file.getvalue()
-
-
 def png(values: np.ndarray) -> bytes:
     file = io.BytesIO()
     Image.fromarray(values).save(file, "PNG")
@@ -31,17 +26,8 @@ def png(values: np.ndarray) -> bytes:
 
 
 FORMS: dict[str, Callable[[np.ndarray], bytes]] = {
-    "16 bits": lambda grey: tiff(grey.astype(np.uint16) * 257),
-    "12 bits in 16": lambda grey: tiff(grey.astype(np.uint16) * 16 + 7),
-    "10 bits in 16": lambda grey: png(grey.astype(np.uint16) * 4 + 1),
-    "signed": lambda grey: tiff((grey.astype(np.int32) * 257 - 32768).astype(np.int16)),
-    "Hounsfield units": lambda grey: tiff(grey.astype(np.int16) * 12 - 1024),
-    "temperatures": lambda grey: tiff(grey.astype(np.uint16) * 2 + 29_000),
-    "32 bits": lambda grey: tiff(grey.astype(np.int32) * 1_000_000),
-    "floats a little beyond 1": lambda grey: tiff((grey / 254.97).astype(np.float32)),
-    "floats around zero": lambda grey: tiff((grey - 120.0) / 60),
-    "floats of 16 bits": lambda grey: tiff((grey / 255).astype(np.float16)),
-    "floats in colour": lambda grey: tiff(np.repeat((grey / 255).astype(np.float32)[:, :, None], 3, axis=2)),
+    **GREY_FORMS,
+    "floats in colour": lambda grey: tiff(np.repeat((grey / 255).astype(np.float32)[:, :, None], 3, axis=2), "rgb"),
 }
 
 
@@ -104,7 +90,7 @@ def test_a_kind_of_samples_that_the_model_has_not_met_is_named(tmp_path: Path) -
 
 def test_a_model_trained_further_decides_anew(tmp_path: Path) -> None:
     train(write(tmp_path / "twelve", FORMS["12 bits in 16"]), tmp_path / "first")
-    data = write(tmp_path / "ten", FORMS["10 bits in 16"])
+    data = write(tmp_path / "ten", FORMS["10 bits in 16, PNG"])
     train(data, tmp_path / "next", base=str(tmp_path / "first"))
     stored = json.loads((tmp_path / "next/model/preprocessing.json").read_text())
     assert stored["levels"] == {"uint16": [0.0, 1023.0]}
