@@ -33,9 +33,9 @@ def reads_tables(command: Callable[..., None]) -> Callable[..., None]:
     """`command` with an option for every field of `TableOptions` in place of its parameter `table`."""
 
     @wraps(command)
-    def with_options(**given: Any) -> None:
-        table = TableOptions(**{field: given.pop(field) for field in HELP})
-        command(**given, table=table)
+    def with_options(*arguments: Any, **given: Any) -> None:
+        table = TableOptions(**{field: given.pop(field, None) for field in HELP})
+        command(*arguments, **given, table=table)
 
     signature, parameters = inspect.signature(command, eval_str=True), []
     for parameter in signature.parameters.values():

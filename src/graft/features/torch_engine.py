@@ -10,6 +10,7 @@ from graft.errors import GraftError
 from graft.features.engine import Precision
 from graft.images.preprocessing import Preprocessing, normalise
 from graft.models.network import Section
+from graft.models.placing import on_device
 
 
 class TorchEngine:
@@ -21,7 +22,7 @@ class TorchEngine:
                 "expected a process that the accelerator can work for, got one forked from a process that has already "
                 "used it: start processes with the `spawn` method, or fork before the first prediction"
             )
-        self._section = section.to(device)
+        self._section = on_device(section, device)
         self._preprocessing = preprocessing
         self._device = torch.device(device)
         self._bfloat16 = precision == "bfloat16"

@@ -14,6 +14,7 @@ from graft.features.extraction import activation_bytes, extract, output_shape
 from graft.files import cache_budget
 from graft.images.augmenting import STRENGTHS, View
 from graft.models.network import INPUT, HeadKind, Section, freeze
+from graft.models.placing import on_device
 from graft.training.inputs import ActivationInputs, ImageInputs, Inputs, PixelInputs, SomeInputs, view_of
 from graft.training.task import Task
 
@@ -56,7 +57,7 @@ def crown_inputs(task: Task, cut: str, name: str, images: Images, epochs: int) -
         task.reporter.note(f"there is no room to keep activations of {name}: {what} again in every epoch")
         device = torch.device(task.choice.device)
         readable, failures, _ = _decode(task, name, images, [None], keep=False)
-        inputs = ImageInputs(images, task.preprocessing, trunk.to(device), device, augmentation, task.seed)
+        inputs = ImageInputs(images, task.preprocessing, on_device(trunk, device), device, augmentation, task.seed)
         return SomeInputs(inputs, readable), failures
     if cut == INPUT:
         readable, failures, pixels = _decode(task, name, images, views, keep=True)
