@@ -66,6 +66,8 @@ class Variant:
     epochs: int = 20
     steps: int = 0
     batch_norm: str = "stored"
+    # Share of the training images' own statistics in those that batch norm begins with.
+    own_statistics: float = 0.0
     solved: bool = True
     level: str = "all"
     layer_decay: float = 1.0
@@ -93,6 +95,10 @@ VARIANTS = {
     "crops of a third, jitter 0.4": replace(USUAL, least_area=0.35, jitter=0.4),
     "no augmentation": replace(USUAL, least_area=1.0, jitter=0.0, flip=False),
     "mixup 0.2": replace(USUAL, mixup=0.2),
+    "own statistics": replace(USUAL, own_statistics=1.0),
+    "half own statistics": replace(USUAL, own_statistics=0.5),
+    "own statistics, batch statistics": Variant(batch_norm="batch", own_statistics=1.0),
+    "own statistics, batch statistics, 400 steps": Variant(batch_norm="batch", own_statistics=1.0, steps=400),
     "stages:2": Variant(level="stages:2"),
     "frozen:0.4": Variant(level="frozen:0.4"),
 }
@@ -156,6 +162,25 @@ def outputs(module: nn.Module, pixels: Pixels, base: Base, share: float = 0.875)
 
 def accuracy(network: Network, pixels: Pixels, base: Base) -> float:
     return float((outputs(network, pixels, base).argmax(1) == pixels.labels).float().mean())
+
+
+@torch.no_grad()
+def adapt_statistics(network: Network, pixels: Pixels, base: Base, share: float) -> None:
+    """Move the statistics of batch norm by `share` towards those of images, each layer after the ones before it."""
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    before = [(norm.running_mean.clone(), norm.running_var.clone(), norm.momentum) for norm in norms]
+    network.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean over all batches
+        norm.train()
+    for part in pixels.values.split(256):
+        network(normalise(central(part, 0.875, base.preprocessing.size), base.preprocessing))
+    for norm, (mean, variance, momentum) in zip(norms, before, strict=True):
+        norm.running_mean.lerp_(mean, 1 - share)
+        norm.running_var.lerp_(variance, 1 - share)
+        norm.momentum = momentum
+    network.eval()
 
 
 def put_solved_head(network: Network, train: Pixels, base: Base, seed: int) -> None:
@@ -224,6 +249,8 @@ def run(task: Task, seed: int, variant: Variant, shared: Path) -> dict[str, floa
     torch.manual_seed(seed)
     np.random.seed(seed)
     network = copy.deepcopy(base.network).to(DEVICE)
+    if variant.own_statistics:
+        adapt_statistics(network, train, base, variant.own_statistics)
     put_solved_head(network, train, base, seed)
     network.to(DEVICE)
     found = {"head": accuracy(network, test, base)}
