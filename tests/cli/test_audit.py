@@ -1,24 +1,18 @@
-"""graft audit, in a process of its own."""
+"""graft audit as a user meets it."""
 
 import csv
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from calling import graft
 
 from graft.cli.audit import audit
 from graft.errors import InputError
 
 PLACEHOLDER = "imageNotFound.gif"
-
-
-def graft(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "graft", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=os.environ, check=False)
 
 
 @pytest.fixture

@@ -1,20 +1,13 @@
-"""graft cache, in a process of its own."""
+"""graft cache as a user meets it."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from calling import graft
 
 from graft.errors import InputError
 from graft.files import number_of_bytes
-
-
-def graft(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "graft", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **variables}, check=False)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: in a process of its own."""
+"""The command line as a user meets it."""
 
 import json
 import os
@@ -9,21 +9,15 @@ import time
 from pathlib import Path
 
 import pytest
+from calling import graft
 from PIL import Image
 
 from graft.workflows.letters import CYRILLIC, dejavu_fonts, render_letters
 
 
-def graft(*arguments: str, stdin: str | None = None, cwd: Path | None = None, **variables: str):
-    return subprocess.run(
-        [sys.executable, "-m", "graft", *arguments],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env={**os.environ, **variables},
-        check=False,
-    )
+def in_a_process(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "graft", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +34,9 @@ def letters(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(letters: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "run"
-    done = graft("train", str(letters), "--base", "latin_letters", "--level", "head", "--out", str(out), "--quiet")
+    done = in_a_process(
+        "train", str(letters), "--base", "latin_letters", "--level", "head", "--out", str(out), "--quiet"
+    )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     return out
@@ -75,7 +71,7 @@ def test_a_disk_that_fills_up_is_one_sentence_and_leaves_no_half(
 
 
 def test_evaluate_and_predict_follow(run: Path, letters: Path, tmp_path: Path) -> None:
-    done = graft("evaluate", str(run), str(letters), "--json")
+    done = in_a_process("evaluate", str(run), str(letters), "--json")
     found = json.loads(done.stdout)
     # A fifth was set aside for val, measured on, and trained on in the end.
     assert (found["top1"], found["n"], found["trained_on"]["n"]) == (None, 0, 40)

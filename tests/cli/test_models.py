@@ -1,21 +1,19 @@
 """`graft models`: the list, one network in detail, the cut, the diagram and the plot."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from calling import graft
 
 from graft.models.catalog import CATALOG
 
 
 def models(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "COLUMNS": "100"}
-    command = [sys.executable, "-m", "graft", "models", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, check=False)
+    return graft("models", *arguments, cwd=cwd, COLUMNS="100")
 
 
 def detailed(*arguments: str) -> dict:

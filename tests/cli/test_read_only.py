@@ -37,7 +37,8 @@ def photographs(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 COMMANDS = (
     ("audit", "--no-features", "--out", "{out}/audit.html", "--fix-list", "{out}/kept.csv"),
     ("audit", "--base", "latin_letters"),
-    ("advise", "--base", "latin_letters"),
+    # The race only trains, as the last commands do.
+    ("advise", "--base", "latin_letters", "--no-race"),
     ("compare", "--base", "latin_letters", "--levels", "head,stages:1", "--seeds", "1", "--epochs", "1"),
     ("train", "--base", "latin_letters", "--level", "head", "--out", "{out}/run", "--contact-sheet", "{out}/a.png"),
     ("train", "--base", "latin_letters", "--level", "stages:1", "--epochs", "1", "--out", "{out}/run"),
