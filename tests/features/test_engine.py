@@ -6,7 +6,7 @@ from trunks import COLOUR, OPENVINO, TORCH, make_network
 
 from graft.errors import InputError
 from graft.features import engine
-from graft.features.engine import choose, open_engine
+from graft.features.engine import choose, for_answers, open_engine
 
 
 @pytest.fixture
@@ -42,6 +42,24 @@ def test_the_fastest_engine_that_is_there(
     machine(cuda=cuda, openvino=openvino, bfloat16=bfloat16)
     choice = choose(asked, precision)
     assert str(choice) == chosen and choice.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "cuda", "asked", "precision"),
+    [
+        ("mobilenet_v2", False, "auto", "float32"),
+        ("mobilenet_v2", False, "bfloat16", "bfloat16"),
+        ("mobilenet_v2", True, "auto", "bfloat16"),
+        ("resnet20", False, "auto", "bfloat16"),
+        # Two groups, each of many channels.
+        ("alexnet", False, "auto", "bfloat16"),
+    ],
+)
+def test_depthwise_convolutions_answer_in_float32_on_a_processor(
+    machine, name: str, cuda: bool, asked: str, precision: str
+) -> None:
+    machine(cuda=cuda, openvino=True, bfloat16=True)
+    assert for_answers(choose("auto", asked), make_network(name), asked).precision == precision
 
 
 def test_openvino_asked_for_and_not_there(machine) -> None:

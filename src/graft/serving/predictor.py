@@ -20,7 +20,7 @@ from graft.data.loading import Batch, batches
 from graft.data.readers.folder import read_file
 from graft.errors import GraftError, ImageError, InputError
 from graft.export.running import is_exported
-from graft.features.engine import Choice, Engine, choose, open_engine, work_alone_when_forked
+from graft.features.engine import Choice, Engine, choose, for_answers, open_engine, work_alone_when_forked
 from graft.given import path, whole_number
 from graft.html import table
 from graft.images.rgb import to_rgb
@@ -242,4 +242,5 @@ def load(run: str | Path, *, engine: str = "auto", precision: str = "auto") -> C
                 f"--precision {precision}: leave them out"
             )
         return ExportedClassifier(place)
-    return Classifier(load_model(model_folder(place)), choose(engine, precision))
+    saved = load_model(model_folder(place))
+    return Classifier(saved, for_answers(choose(engine, precision), saved.network, precision))

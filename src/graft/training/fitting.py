@@ -19,7 +19,7 @@ from graft.data.dataset import TEST, TRAIN, VAL, Dataset, Images, together
 from graft.errors import DataError, GraftError
 from graft.evaluation.calibration import fit_temperature
 from graft.features.cache import Activations
-from graft.features.engine import Choice, Precision
+from graft.features.engine import Precision, precision_for
 from graft.features.extraction import output_shape
 from graft.files import write_aside, write_json
 from graft.models.network import HEAD, INPUT
@@ -258,7 +258,7 @@ def _refit_crown(task: Task, plan: Plan, examples: Examples, temperature: float,
 def _crown(task: Task, plan: Plan) -> tuple[nn.Module, Precision]:
     _, crown = task.base.network.split(plan.cut)
     crown.requires_grad_(True)
-    return crown, crown_precision(crown, task.choice)
+    return crown, precision_for(crown, task.choice)
 
 
 def _check_memory(task: Task, plan: Plan) -> None:
@@ -269,7 +269,7 @@ def _check_memory(task: Task, plan: Plan) -> None:
     crown.requires_grad_(True)
     shape = task.input_shape if plan.cut == INPUT else output_shape(trunk, task.preprocessing)
     batch_size = min(task.recipe.batch_size, len(task.dataset.splits[TRAIN]))
-    check_step_fits(crown, shape, batch_size, task.recipe.optimizer, crown_precision(crown, task.choice))
+    check_step_fits(crown, shape, batch_size, task.recipe.optimizer, precision_for(crown, task.choice))
 
 
 def _start_head(task: Task, plan: Plan, fitted_on: tuple[str, ...]) -> None:
@@ -337,18 +337,6 @@ def _found_rate(task: Task, crown: nn.Module, train: Inputs, precision: Precisio
         f"{len(found.rates)} from {found.rates[0]:.1g} to {found.rates[-1]:.1g}"
     )
     return found.suggested
-
-
-def crown_precision(crown: nn.Module, choice: Choice) -> Precision:
-    """That of the engine; but float32 for depthwise convolutions on a processor, which bfloat16 makes slower.
-
-    On two cores with AMX, steps per second over those in float32: ResNet-50 1.8, CIFAR ResNet-20 1.3, MobileNetV2 from
-    its middle on 0.9, MobileNet 0.25 from its middle on 0.8.
-    """
-    depthwise = any(
-        isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1 for module in crown.modules()
-    )
-    return "float32" if depthwise and choice.device == "cpu" else choice.precision
 
 
 def _check_all_finite(task: Task, plan: Plan, trained: Trained) -> None:

@@ -11,7 +11,7 @@ from graft.data.dataset import TEST, VAL, WHOLE, Dataset, counts, relabel
 from graft.errors import DataError, InputError, did_you_mean
 from graft.evaluation.calibration import softmax
 from graft.evaluation.scores import Scores, score
-from graft.features.engine import choose
+from graft.features.engine import choose, for_answers
 from graft.features.extraction import extract
 from graft.given import path, text
 from graft.html import escaped, table
@@ -113,7 +113,8 @@ def evaluate(
         images = dataset.splits[name]
         whole, _ = classifier.network.split(classifier.network.cuts[-1])
         asked = {name: images}
-        found = extract(whole, asked, classifier.preprocessing, prepared.choice, step="images", reporter=told)[name]
+        choice = for_answers(prepared.choice, classifier.network, precision)
+        found = extract(whole, asked, classifier.preprocessing, choice, step="images", reporter=told)[name]
     if not len(found.indices):
         raise DataError(f"expected readable images in {dataset.name}, got none: replace the files that cannot be read")
     logits, notes = found.values.float(), (*dataset.notes, *classifier.notes)
@@ -132,7 +133,7 @@ def evaluate(
         split=name,
         scores=None if seen.all() else score(probabilities[~seen], labels[~seen], classes),
         skipped={images.name(index): reason for index, reason in found.failures.items()},
-        engine=str(prepared.choice),
+        engine=str(choice),
         seconds=time.perf_counter() - started,
         notes=notes,
         seen=score(probabilities[seen], labels[seen], classes) if seen.any() else None,
