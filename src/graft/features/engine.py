@@ -120,8 +120,8 @@ def for_answers(choice: Choice, network: nn.Module, asked: str) -> Choice:
     """`choice` for the answers of a trained network: where `asked` leaves the precision open, one that keeps them.
 
     Depthwise convolutions on a processor answer in float32. In bfloat16 a MobileNet 0.25 gave its first class another
-    probability, by 0.03 on average and 0.27 at most, and 1.3 % of images another label. With AMX it is 1.7 times as fast
-    there, MobileNetV2 1.9 times, without decoding; whoever wants that can ask for it.
+    probability, by 0.03 on average and 0.27 at most, and 1.3 % of images another label. With AMX it is 1.7 times as
+    fast there, MobileNetV2 1.9 times, without decoding; whoever wants that can ask for it.
     """
     return replace(choice, precision=precision_for(network, choice)) if asked == "auto" else choice
 
