@@ -37,11 +37,15 @@ for words in (
 
 def test_local_files_need_no_network_and_nothing_is_written_elsewhere(tmp_path: Path) -> None:
     write_images(tmp_path / "letters")
+    for split in ("train", "test"):
+        for folder in sorted((tmp_path / "letters" / split).iterdir()):
+            if folder.name not in "АБВЖФ":
+                shutil.rmtree(folder)
     for letter in ("Ж", "Ф"):
         shutil.copytree(tmp_path / "letters" / "train" / letter, tmp_path / "few" / letter)
     (tmp_path / "home").mkdir()
     before = sorted((tmp_path / "letters").rglob("*"))
-    traced = ["strace", "-f", "-e", "trace=socket,connect", "-o", str(tmp_path / "trace")]
+    traced = ["strace", "-f", "--seccomp-bpf", "-e", "trace=socket,connect", "-o", str(tmp_path / "trace")]
     command = [sys.executable, "-c", GUARDED, *(str(tmp_path / name) for name in ("letters", "few", "run"))]
     done = subprocess.run(
         [*(traced if shutil.which("strace") else []), *command],

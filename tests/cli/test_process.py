@@ -13,11 +13,11 @@ import resource, torch
 from graft.cli.process import keep_freed_memory
 if {kept}:
     assert keep_freed_memory()
-for _ in range(20):
-    torch.ones(2**24)
+for _ in range(12):
+    torch.ones(2**23)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(10):
-    torch.ones(2**24)
+for _ in range(5):
+    torch.ones(2**23)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 

@@ -47,7 +47,7 @@ def decode_all(folder: Path) -> None:
         if pixels is not None and pixels.size <= 3 * COMPARED_PIXELS:
             np.save(folder / f"{number}.npy", pixels)
         del pixels
-        for _ in range(3 if found["seconds"] > 1 else 0):  # even processor time grows where others use the cores
+        for _ in range(3 if found["seconds"] > SECONDS else 0):  # processor time grows where others use the cores
             start = time.process_time()
             with suppress(ImageError):
                 decode_with_facts(file.data)

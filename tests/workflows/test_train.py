@@ -418,12 +418,12 @@ def keep_and_stall(*arguments):
     print("kept", flush=True)
 checkpoint.write_checkpoint = keep_and_stall
 from graft.workflows.train import train
-train(sys.argv[1], "latin_letters", "all", out=sys.argv[2], epochs=60, batch_size=8)
+train(sys.argv[1], "latin_letters", "all", out=sys.argv[2], epochs=30, batch_size=8)
 """
 
 
 def test_a_killed_training_goes_on_with_resume_to_the_result_it_would_have_had(cyrillic: Path, tmp_path: Path) -> None:
-    settings = {"epochs": 60, "batch_size": 8}
+    settings = {"epochs": 30, "batch_size": 8}
     out = tmp_path / "run"
     with subprocess.Popen([sys.executable, "-c", KILLED, str(cyrillic), str(out)], stdout=subprocess.PIPE) as process:
         for _ in range(3):
@@ -437,7 +437,7 @@ def test_a_killed_training_goes_on_with_resume_to_the_result_it_would_have_had(c
     with pytest.raises(InputError, match="level was 'all'"):
         train(cyrillic, "latin_letters", "head", out=out, resume=True, **settings)
     resumed = train(cyrillic, "latin_letters", "all", out=out, resume=True, **settings)
-    assert len((out / "metrics.jsonl").read_text().splitlines()) == 61 > epochs_before
+    assert len((out / "metrics.jsonl").read_text().splitlines()) == 31 > epochs_before
     whole = train(cyrillic, "latin_letters", "all", out=tmp_path / "whole", **settings)
     assert resumed.val == whole.val
     assert_same_tensors(out / TENSOR_FILE, tmp_path / "whole" / TENSOR_FILE)
