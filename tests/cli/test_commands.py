@@ -43,7 +43,8 @@ def run(letters: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_train_prints_its_result_as_json_and_its_notes_on_stderr(letters: Path, tmp_path: Path) -> None:
-    done = graft("train", str(letters), "--base", "latin_letters", "--json", "--out", str(tmp_path / "run"))
+    options = ("--base", "latin_letters", "--epochs", "2", "--out", str(tmp_path / "run"))
+    done = graft("train", str(letters), *options, "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert set(result) >= {"run", "base", "level", "cut", "classes", "val", "baseline", "seconds", "images"}
