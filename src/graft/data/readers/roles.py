@@ -168,8 +168,8 @@ def _label_by_name(columns: Columns, path: int) -> int | None:
 
 def _one_of(columns: Columns, among: Sequence[int]) -> int | None:
     """The only one of some columns, or of those that say the same the one in words. Raises DataError if unlike."""
-    if not among:
-        return None
+    if len(among) < 2:
+        return next(iter(among), None)
     unlike = [column for column in among[1:] if not columns.say_the_same(among[0], column)]
     if unlike:
         raise columns.either("label", [among[0], *unlike])
