@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from graft.audit.auditing import Audit, audit_features, held_out_probabilities, look_over
-from graft.audit.contact_sheets import audit_page
+from graft.audit.contact_sheets import _Album, audit_page
 from graft.audit.fix_list import without_faults
 from graft.data.dataset import Dataset, Images
 from graft.data.opening import open_dataset
@@ -230,3 +230,16 @@ def test_small_images_are_not_enlarged_more_than_tells_anything(side: int, seen:
         width=np.array([side] * 4 + [0]), height=np.array([2 * side] * 4 + [0]), decoded=np.arange(5) < 4
     )
     assert _size_to_see(224, looks) == seen  # type: ignore[arg-type]
+
+
+def test_deep_images_are_shown_as_a_network_sees_them(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0)
+    for number in range(4):
+        path = tmp_path / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        # 12 bits in 16, of which nothing but the high byte would be nearly black.
+        Image.fromarray(noise.integers(0, 4096, (40, 40), np.uint16)).save(path)
+    found = audit(tmp_path, with_features=False)
+    assert found.levels == (("uint16", 0, 4095),)
+    shown = _Album(found.dataset, found.levels).tile(0).pixels
+    assert shown is not None and np.abs(shown.astype(float).mean() - 127.5) < 20

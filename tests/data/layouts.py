@@ -105,6 +105,21 @@ SPLITS = (
         folder_only=True,
     ),
     Layout(
+        "splits in a wrapper beside a test folder without classes",
+        ("Data/Data/train/cat/*2", "Data/Data/train/dog/*2", "Data/Data/valid/cat/*1", "test/test/*3"),
+        {"train": TWO, "val": {"cat": 1, "dog": 0}},
+        "folder 'test' has no folders of classes",
+        3,
+    ),
+    Layout(
+        "a test folder without classes in one of its own name",
+        ("signs_train/signs_train/cat/*2", "signs_train/signs_train/dog/*2", "signs_test/signs_test/*3"),
+        {"train": TWO},
+        "'signs_test/signs_test' has no folders of classes",
+        3,
+    ),
+    _split("TRAIN", "teST"),
+    Layout(
         "splits of three spellings", ("train/a/*1", "val/a/*1", "valid/a/*1"), said="val, valid: merge", refused=True
     ),
     Layout(
@@ -207,6 +222,17 @@ CLASSES = (
         tuple(f"{year}/{name}/*1" for year in (2019, 2020) for name in TWO),
         {"all": {"2019": 2, "2020": 2}},
         "'2019', '2020' each hold 'cat', 'dog'; the outer folders are read as the classes",
+    ),
+    Layout(
+        "one set of images in two forms",
+        tuple(
+            f"{form}/{name}/IMG_{n}{name}.{end}"
+            for form, end in (("colour", "jpg"), ("grey", "png"))
+            for name in TWO
+            for n in (1, 2)
+        ),
+        said="'colour', 'grey', which hold the same classes and files of the same names: .*--label-from",
+        refused=True,
     ),
     Layout(
         "several sets of images",
@@ -335,6 +361,19 @@ BESIDE = (
         {"all": TWO},
         "3 folders were left out, since each is the system's",
         3,
+    ),
+    Layout(
+        "a mask for each image, without classes",
+        (
+            "images/cat_1.jpg",
+            "images/dog_1.jpg",
+            "annotations/masks/cat_1.png",
+            "annotations/masks/dog_1.png",
+            "annotations/a.txt",
+            "annotations/b.txt",
+        ),
+        said="2 images without labels in 'images'",
+        refused=True,
     ),
     Layout("a recycle bin", ("cat/*2", "dog/*2", "$RECYCLE.BIN/S-1/x.png"), {"all": TWO}, "is the system's", 1),
     Layout(

@@ -146,6 +146,32 @@ TABLES = [
         {"all": PETS},
     ),
     PublishedTable(
+        "a label that is the number of a name",
+        FOUR,
+        {
+            "x.csv": rows(
+                ",Filename,Label,ClassName",
+                *(f"{n},{name},{n % 2},{label}" for n, (name, label) in enumerate(PETS.items())),
+            )
+        },
+        {"all": PETS},
+    ),
+    PublishedTable(
+        "attributes beside partitions",
+        FOUR,
+        {
+            "attributes.csv": rows("image_id,male,young", "a.jpg,1,1", "b.jpg,-1,1", "c.jpg,1,1", "d.jpg,-1,1"),
+            "partition.csv": rows("image_id,partition", "a.jpg,0", "b.jpg,0", "c.jpg,1", "d.jpg,1"),
+        },
+        said=r"several in 2 of 4 rows \(a\.jpg: male and young",
+    ),
+    PublishedTable(
+        "labels that are no UTF-8",
+        FOUR,
+        {"x.csv": rows("Datei,Klasse", *(f"{name},B\xe4r{n % 2}" for n, name in enumerate(FOUR))).encode("latin-1")},
+        said="UTF-8 in the column 'Klasse' of x.csv, got other bytes",
+    ),
+    PublishedTable(
         "two columns of labels",
         FOUR,
         {"x.csv": rows("img,species,breed", "a.jpg,cat,x", "b.jpg,dog,y", "c.jpg,cat,z", "d.jpg,dog,y")},
@@ -314,6 +340,20 @@ TABLES = [
         {"x.csv": rows("path,breed", "a.jpg,siam", "c.jpg,pug", "d.jpg,beagle")},
         {"all": {"cat/a.jpg": "cat", "dog/c.jpg": "dog", "dog/d.jpg": "dog"}},
         options=TableOptions(label_from="folder"),
+    ),
+    PublishedTable(
+        "boxes without names of files beside folders",
+        ("data/train/cat/a.jpg", "data/train/dog/b.jpg"),
+        {"boxes.csv": rows("", "1,39,116,569", "2,36,116,868")},
+        {"train": {"data/train/cat/a.jpg": "cat", "data/train/dog/b.jpg": "dog"}},
+        notes=("boxes.csv was not used",),
+    ),
+    PublishedTable(
+        "a table in which several files have each name",
+        ("s1/1.jpg", "s1/2.jpg", "s2/1.jpg", "s2/2.jpg"),
+        {"labels.csv": rows("filename,label", "1.jpg,cat", "2.jpg,dog")},
+        {"all": {f"{name}/{number}.jpg": name for name in ("s1", "s2") for number in (1, 2)}},
+        notes=("labels.csv was not used: .*several files have that name",),
     ),
     PublishedTable(
         "a list of classes beside their folders",

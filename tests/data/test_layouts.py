@@ -72,6 +72,13 @@ def test_a_layout_is_understood_or_refused_by_name(tmp_path: Path, layout: Layou
         assert all(images.read(index) for index in range(len(images))), split
 
 
+@pytest.mark.parametrize("kind", ["folder", "zip", "tar"])
+def test_what_windows_hides_is_passed_over(tmp_path: Path, kind: str) -> None:
+    files = files_of(("cat/*2", "dog/*2", "Desktop.ini", "cat/Thumbs.db"))
+    dataset = open_dataset(build(tmp_path, files, kind))
+    assert understood(dataset) == {"all": {"cat": 2, "dog": 2}} and not dataset.left_out
+
+
 def test_there_are_layouts_of_many_kinds() -> None:
     assert len(LAYOUTS) >= 60 and len({layout.name for layout in LAYOUTS}) == len(LAYOUTS)
 

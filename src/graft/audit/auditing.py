@@ -71,7 +71,8 @@ class Suspect:
 class Audit:
     """What was found, the most serious first; `suspects` are the least credible labels, the worst first.
 
-    In `dataset`, copies of an image are in one group. Two audits are equal if they found the same.
+    In `dataset`, copies of an image are in one group; `levels` are what is black and white in deep images. Two audits
+    are equal if they found the same.
     """
 
     data: str
@@ -80,6 +81,7 @@ class Audit:
     suspects: tuple[Suspect, ...]
     notes: tuple[str, ...]
     seconds: float = field(compare=False)
+    levels: Levels = field(default=(), compare=False)
 
     def __repr__(self) -> str:
         kinds = ", ".join(dict.fromkeys(finding.kind for finding in self.findings)) or "nothing"
@@ -116,7 +118,7 @@ def look_over(dataset: Dataset, preprocessing: Preprocessing, reporter: Reporter
     `preprocessing` decides what a crop would cut off, and how deep samples are read.
     """
     looks = look_at(dataset, reporter, preprocessing.levels)
-    copies = find_copies(dataset, looks, reporter)
+    copies = find_copies(dataset, looks, reporter, preprocessing.levels)
     numbers = linked(alike_by_content(looks), copies.pairs)
     dataset = with_content(joined(dataset, copies.either), looks.digest, numbers)
     return LookedOver(dataset, audit_images(dataset, preprocessing, looks, copies), looks)
@@ -140,13 +142,13 @@ class Copies:
         return np.concatenate([self.pairs, self.look_alikes])
 
 
-def find_copies(dataset: Dataset, looks: Looks, reporter: Reporter) -> Copies:
+def find_copies(dataset: Dataset, looks: Looks, reporter: Reporter, levels: Levels = ()) -> Copies:
     """Copies of images through all splits; near ones are confirmed by reading both again."""
     reporter.step("comparing", 0, 1)
     of_copies = [np.stack(np.broadcast_arrays(group[0], group[1:]), 1) for group in exact(looks)]
     found = alike(looks, cache_folder() / LOOKS, reporter)
     whole = together(dataset.splits.values())
-    same = confirmed(whole, looks, found, cache_folder() / LOOKS, reporter)
+    same = confirmed(whole, looks, found, cache_folder() / LOOKS, reporter, levels)
     reporter.step("comparing", 1, 1)
     return Copies(np.concatenate([*of_copies, found.pairs[same]]), found.pairs[~same])
 

@@ -24,6 +24,7 @@ from graft.data.dataset import Images
 from graft.data.loading import available_cores
 from graft.errors import ImageError
 from graft.files import keep, read_kept
+from graft.images.levels import Levels
 from graft.progress import NOBODY, Reporter
 
 # Sides in px of what is compared, and of its tiles; a pair is aligned at half the side.
@@ -61,27 +62,34 @@ class Comparison:
 
 
 def confirmed(
-    images: Images, looks: Looks, alike: Alike, cache: Path | None = None, reporter: Reporter = NOBODY
+    images: Images,
+    looks: Looks,
+    alike: Alike,
+    cache: Path | None = None,
+    reporter: Reporter = NOBODY,
+    levels: Levels = (),
 ) -> np.ndarray:
     """Which pairs are of copies, bool (P,); `images` and `looks` have the rows that the pairs name.
 
-    With `cache`, a folder, the answers are kept for the same pairs among images of the same sizes.
+    Deep samples are read by `levels`. With `cache`, a folder, the answers are kept for the same pairs among images of
+    the same sizes.
     """
     if cache is None or not len(alike.pairs):
-        return _confirmed(images, looks, alike)
-    named = [looks.digest[alike.pairs].tobytes(), _resized(looks, alike.pairs).tobytes(), str((NUMBERS, alike.limit))]
+        return _confirmed(images, looks, alike, levels)
+    settings = str((NUMBERS, alike.limit, *levels))
+    named = [looks.digest[alike.pairs].tobytes(), _resized(looks, alike.pairs).tobytes(), settings]
     content = hashlib.blake2b(b"".join(each if isinstance(each, bytes) else each.encode() for each in named))
     path = cache / f"confirmed-{content.hexdigest()[:20]}"
     kept = read_kept(path, reporter)
     if kept is not None:
         return np.frombuffer(kept.content, bool)
-    found = _confirmed(images, looks, alike)
+    found = _confirmed(images, looks, alike, levels)
     keep(path, found.data, reporter)
     return found
 
 
-def _confirmed(images: Images, looks: Looks, alike: Alike) -> np.ndarray:
-    seen = compare(images, looks, alike.pairs)
+def _confirmed(images: Images, looks: Looks, alike: Alike, levels: Levels) -> np.ndarray:
+    seen = compare(images, looks, alike.pairs, levels)
     concentrated = seen.worst**2 > MOST_CONCENTRATED * np.maximum(seen.remainder, LEAST_REMAINDER)
     elsewhere = (concentrated & (seen.worst > SOME_IN_WORST)) | (seen.worst > MOST_IN_WORST)
     same = ~elsewhere & (seen.tint <= MOST_TINT)
@@ -100,13 +108,15 @@ def _resized(looks: Looks, pairs: np.ndarray) -> np.ndarray:
     return np.asarray((size[pairs[:, 0]] != size[pairs[:, 1]]).any(1))
 
 
-def compare(images: Images, looks: Looks, pairs: np.ndarray) -> Comparison:
+def compare(images: Images, looks: Looks, pairs: np.ndarray, levels: Levels = ()) -> Comparison:
     """Read both images of each pair, int64 (P, 2), again, and compare them; those that are gone differ in all."""
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(available_cores(), "confirm") as pool:
         rows = np.unique(pairs)
-        squares = dict(zip(rows.tolist(), pool.map(lambda row: _square(images, row), rows.tolist()), strict=True))
+        squares = dict(
+            zip(rows.tolist(), pool.map(lambda row: _square(images, row, levels), rows.tolist()), strict=True)
+        )
 
         def judge(start: int) -> np.ndarray:
             block = pairs[start : start + _PAIRS]
@@ -121,10 +131,10 @@ def compare(images: Images, looks: Looks, pairs: np.ndarray) -> Comparison:
         return Comparison(*np.concatenate([*pool.map(judge, range(0, len(pairs), _PAIRS)), np.empty((3, 0))], 1))
 
 
-def _square(images: Images, row: int) -> np.ndarray | None:
+def _square(images: Images, row: int, levels: Levels) -> np.ndarray | None:
     """An image as float32 (SIDE, SIDE, 3), or None where it can no longer be read."""
     try:
-        small = Image.fromarray(np.ascontiguousarray(reduce(upright_rgb(images.read(row)))))
+        small = Image.fromarray(np.ascontiguousarray(reduce(upright_rgb(images.read(row), levels))))
     except (ImageError, OSError):
         return None
     larger = min(small.size) >= SIDE

@@ -9,6 +9,7 @@ from graft.audit.page import Sheet, Tile, render_page
 from graft.data.dataset import Dataset, together
 from graft.errors import ImageError
 from graft.images.decoding import decode
+from graft.images.levels import Levels
 from graft.words import counted
 
 # Images shown of a finding, images shown of one group, and their longer side in px.
@@ -17,7 +18,7 @@ MOST_SHOWN, MOST_OF_GROUP, SIDE = 24, 6, 128
 
 def audit_page(audit: Audit) -> bytes:
     """The page as HTML, self-contained: a contact sheet for each finding."""
-    album = _Album(audit.dataset)
+    album = _Album(audit.dataset, audit.levels)
     return render_page(
         f"Audit of {audit.dataset.name}",
         (
@@ -31,7 +32,8 @@ def audit_page(audit: Audit) -> bytes:
 class _Album:
     """Thumbnails by number through all splits, captioned with split and label."""
 
-    def __init__(self, dataset: Dataset) -> None:
+    def __init__(self, dataset: Dataset, levels: Levels) -> None:
+        self._levels = levels
         self._whole = together(dataset.splits.values())
         self._classes = dataset.classes
         self._ends = np.cumsum([len(images) for images in dataset.splits.values()])
@@ -46,7 +48,7 @@ class _Album:
     def _small(self, number: int) -> np.ndarray | None:
         try:
             data = self._whole.read(number)
-            pixels = decode(data) if isinstance(data, bytes) else data
+            pixels = decode(data, levels=self._levels) if isinstance(data, bytes) else data
         except (ImageError, OSError):
             return None
         image = Image.fromarray(pixels.squeeze()).convert("RGB")

@@ -183,9 +183,9 @@ def _open(images: Images, index: int, row: np.void, levels: Levels) -> np.ndarra
     return pixels
 
 
-def upright_rgb(data: bytes | np.ndarray) -> np.ndarray:
+def upright_rgb(data: bytes | np.ndarray, levels: Levels = ()) -> np.ndarray:
     """The pixels of an image as it is looked at, uint8 (H, W, 3), a large JPEG reduced. Raises ImageError."""
-    return decoding.decode_with_facts(data, at_least=SIDE)[0] if isinstance(data, bytes) else _to_rgb(data)
+    return decoding.decode_with_facts(data, SIDE, levels)[0] if isinstance(data, bytes) else _to_rgb(data)
 
 
 def _to_rgb(pixels: np.ndarray) -> np.ndarray:

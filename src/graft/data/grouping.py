@@ -78,6 +78,8 @@ def linked(number: np.ndarray, pairs: np.ndarray) -> np.ndarray:
 
 def straddling(dataset: Dataset) -> Iterator[tuple[str, str, int]]:
     """Pairs of splits, with the number of groups that have images in both, if there are any."""
+    if len(dataset.splits) < 2:
+        return
     groups = _numbered(dataset)
     bounds = np.cumsum([0, *map(len, dataset.splits.values())])
     within = {

@@ -15,6 +15,7 @@ from graft.data.readers.columns import first_three
 from graft.data.readers.file_labels import read_named_files
 from graft.data.readers.folder import read_folder
 from graft.data.readers.folder_tables import read_folder_tables
+from graft.data.readers.grid import ENDINGS, LIST_ENDINGS
 from graft.data.readers.hub_dataset import PREFIX, read_hub_dataset
 from graft.data.readers.idx import is_idx, read_idx
 from graft.data.readers.imagefolder import is_imagefolder, read_imagefolder
@@ -98,8 +99,13 @@ def _open(path: Path, group: str | None, options: TableOptions) -> Dataset:
         return dataset or read_folder(path, group is None)
     if path.suffix.lower() == ".parquet":
         return read_parquet(path, group, options)
-    if is_table(path):
-        return read_table(path, group, options)
+    if path.suffix.lower() in (*ENDINGS, *LIST_ENDINGS):
+        try:
+            return read_table(path, group, options)
+        except DataError:
+            # Asked last: a text file has to be read to be told from a list.
+            if is_table(path):
+                raise
     raise DataError(
         "expected a folder per class, a zip or tar of one, WebDataset shards (.tar), a table of paths and labels "
         "(.csv, .tsv, .txt, .json, .jsonl, .xlsx, .parquet), Parquet with embedded images, arrays (.npz), IDX files or "

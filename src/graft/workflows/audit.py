@@ -58,7 +58,7 @@ def audit(
             by_features, suspects = audit_features(prepared.dataset, *_features(prepared, judged, told), seed)
             findings = gravest_first(findings + by_features)
     dataset, seconds = prepared.dataset, time.perf_counter() - started
-    return Audit(prepared.source, dataset, findings, suspects, dataset.notes, seconds)
+    return Audit(prepared.source, dataset, findings, suspects, dataset.notes, seconds, prepared.levels)
 
 
 def _as_large_as_needed(prepared: Prepared, size_is_given: bool) -> Preprocessing:

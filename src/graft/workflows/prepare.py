@@ -16,6 +16,7 @@ from graft.errors import FetchError
 from graft.features.engine import Choice, Precision
 from graft.features.extraction import check_input_size
 from graft.given import path, text, truth
+from graft.images.levels import Levels
 from graft.images.preprocessing import Preprocessing, ResizeMode, check_image_size, check_resize, with_choices
 from graft.progress import NOBODY, Reporter
 from graft.seeding import check_seed, seeded
@@ -72,6 +73,7 @@ class Prepared:
     looks: Looks | None = None
     # As the user named the data.
     source: str = ""
+    levels: Levels = ()
 
     @property
     def start(self) -> Base:
@@ -127,9 +129,13 @@ def prepare(
     if start is not None:
         start = replace(start, preprocessing=preprocessing)
     if not audit:
-        return Prepared(dataset, start, choice, tuple(left_out(dataset)), source=str(options.path))
+        return Prepared(
+            dataset, start, choice, tuple(left_out(dataset)), source=str(options.path), levels=preprocessing.levels
+        )
     looked = look_over(dataset, preprocessing, reporter)
-    return Prepared(looked.dataset, start, choice, looked.findings, looked.looks, str(options.path))
+    return Prepared(
+        looked.dataset, start, choice, looked.findings, looked.looks, str(options.path), preprocessing.levels
+    )
 
 
 def open_images(options: DataOptions) -> Dataset:

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 _ENDING = re.compile(r"\.(zip|tar|tgz|tbz2?|txz|tar\.(gz|bz2|xz))$", re.IGNORECASE)
 # Most names have nothing of this; in those that have, the three below are looked for.
-_UNUSUAL = re.compile(rb"^(?:[./\\]|.:|__MACOSX)|[/\\](?:[./\\]|__MACOSX|$)")
+_UNUSUAL = re.compile(rb"^(?:[./\\]|.:|__MACOSX)|[/\\](?:[./\\]|__MACOSX|$)|(?i:(?:s\.db|p\.ini)$)")
 _UNSAFE = re.compile(rb"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)")
-_HIDDEN = re.compile(rb"(^|/)(\.|__MACOSX(/|$))")
+_HIDDEN = re.compile(rb"(^|/)(\.|__MACOSX(/|$)|(?i:((eh)?thumbs\.db|desktop\.ini)$))")
 # Components without meaning: `./` and a doubled slash.
 _IDLE = re.compile(rb"(^|/)(?:\.?/)+")
 

@@ -177,6 +177,11 @@ class FileFinder:
         notes: list[str] = []
         wanted = cells.take(rows)
         numbers = pyarrow.compute.all(pyarrow.compute.match_substring_regex(wanted, NUMBER)).as_py()
+        if numbers:
+            # As numbers most are found, and whoever is alone so is alone as it is written.
+            found[rows] = self._index(place, numbered, stems=True).match(wanted)
+            if not (found[rows] == SEVERAL).any():
+                return found, notes
         for key in (None, numbered) if numbers else (None, folded, numbered):
             found[rows] = self._index(place, key, stems=True).match(wanted)
             if (found[rows] == SEVERAL).any():

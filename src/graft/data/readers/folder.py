@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     import pyarrow
 
 
+# What Windows hides in folders of images.
+_OF_WINDOWS = ("thumbs.db", "ehthumbs.db", "desktop.ini")
+
+
 class Files:
     """Images in files of their own, at paths relative to a folder: bytes with `/`, large_binary (N,)."""
 
@@ -147,7 +151,7 @@ def _walk(folder: Path, failed: Callable[[OSError], None] | None = None) -> Iter
             continue
         seen.add(identity)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield parent, sorted(name for name in files if not name.startswith("."))
+        yield parent, sorted(name for name in files if not name.startswith(".") and name.lower() not in _OF_WINDOWS)
 
 
 def _identity(folder: Path) -> tuple[int, int]:

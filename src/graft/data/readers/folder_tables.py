@@ -19,6 +19,7 @@ import numpy as np
 from graft.data.dataset import TRAIN, WHOLE, Dataset
 from graft.data.readers.columns import first_three, join_tables
 from graft.data.readers.finding_files import FileFinder
+from graft.data.readers.folder import read_folder
 from graft.data.readers.grid import ENDINGS, LIST_ENDINGS
 from graft.data.readers.split_names import SPLIT_FOLDERS, split_in_name
 from graft.data.readers.table import arrange_table, is_table, starting_from, understood_table
@@ -68,9 +69,20 @@ def read_folder_tables(root: Path, group: str | None, options: TableOptions) -> 
                     found.append(each)
         if found:
             return _decide(root, found, notes, options)
-    if errors and len(_class_folders(root)) < 2:
-        raise errors[0]
-    return None
+    return _by_folders(root, group, errors[0], notes) if errors else None
+
+
+def _by_folders(root: Path, group: str | None, error: InputError, notes: list[str]) -> Dataset:
+    """What the folders tell where the tables tell nothing. Raises `error` where they tell no classes either."""
+    try:
+        dataset = read_folder(root, group is None)
+    except DataError:
+        if len(_class_folders(root)) < 2:
+            raise error from None
+        raise
+    if len(dataset.classes) < 2:
+        raise error
+    return replace(dataset, notes=(*dataset.notes, *notes))
 
 
 def _tables(folder: Path, notes: list[str]) -> Iterator[Path]:
@@ -109,6 +121,9 @@ def _read(file: Path, root: Path, folder: Path, split: str, group: str | None, o
     understood = understood_table(file, finder, options, group)
     located = finder.locate(understood.table["path"].combine_chunks())
     if not located.there.any():
+        if located.reasons:
+            # Not just a table about something else.
+            arrange_table(file.stem, finder, understood.table)
         return None
     table = understood.table
     table = table.set_column(table.column_names.index("path"), "path", located.paths)

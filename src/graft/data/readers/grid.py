@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -165,11 +166,12 @@ def _list(path: Path) -> Grid:
 def _of_cells(path: Path, names: tuple[str, ...], cells: Sequence[Sequence[str | None]]) -> Grid:
     import pyarrow
 
-    def read(columns: Sequence[int]) -> list[pyarrow.ChunkedArray]:
-        encoded = ([None if cell is None else os.fsencode(cell) for cell in cells[column]] for column in columns)
-        return [pyarrow.chunked_array([pyarrow.array(column, pyarrow.large_binary())]) for column in encoded]
+    @cache
+    def encoded(column: int) -> pyarrow.ChunkedArray:
+        texts = [None if cell is None else os.fsencode(cell) for cell in cells[column]]
+        return pyarrow.chunked_array([pyarrow.array(texts, pyarrow.large_binary())])
 
-    return Grid(path, names, read)
+    return Grid(path, names, lambda columns: [encoded(column) for column in columns])
 
 
 def _json_lines(path: Path) -> Grid:

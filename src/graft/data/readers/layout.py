@@ -8,14 +8,18 @@ as likely as each other, neither is chosen.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from graft.data.dataset import TRAIN, WHOLE
 from graft.data.readers.aside import NO_LABELS, UNLABELLED, WHOLE_SETS, Aside, Sorted, sort_folders
-from graft.data.readers.folder_tree import Folder, Tree
+from graft.data.readers.folder_tree import NO_IMAGE, Folder, Tree
 from graft.data.readers.split_names import fold_of, splits_of
 from graft.errors import DataError
+
+# The part of the files in two folders that has to have the same names for them to be two forms of one set.
+_SAME_IMAGES = 0.9
 
 
 @dataclass(frozen=True)
@@ -93,10 +97,29 @@ def _descend(layout: Layout, folder: Folder, known: Iterable[str] = ()) -> list[
     """A folder and the single folders of folders below it, one in the other, except one that is a class in `known`."""
     chain = [folder]
     while True:
-        inner = layout.folders_in(chain[-1])
+        inner = _without_flat_splits(layout, layout.folders_in(chain[-1]))
         if len(inner) != 1 or inner[0].name in known or not _holds_folders(inner[0], layout.folders_in(inner[0])):
             return chain
         chain.append(inner[0])
+
+
+def _without_flat_splits(layout: Layout, folders: tuple[Folder, ...]) -> tuple[Folder, ...]:
+    """The only folder of folders of splits, where all beside it are called as splits and have no classes; else all."""
+    named = splits_of(folder.name for folder in folders)
+    flat = [folder for folder in folders if folder.name in named and not _divided(layout, folder)]
+    rest = tuple(folder for folder in folders if folder not in flat)
+    if not flat or len(rest) != 1 or rest[0].name in named:
+        return folders
+    inner = layout.folders_in(_descend(layout, rest[0])[-1])
+    if len(inner) < 2 or len(splits_of(each.name for each in inner)) < len(inner):
+        return folders
+    layout.aside += [Aside(folder, NO_LABELS) for folder in flat]
+    return rest
+
+
+def _divided(layout: Layout, folder: Folder) -> bool:
+    inner = layout.folders_in(folder)
+    return bool(inner) and not _is_unlabelled(layout, inner, folder.name)
 
 
 def _holds_folders(folder: Folder, inner: Sequence[Folder]) -> bool:
@@ -129,7 +152,7 @@ def _splits_among(layout: Layout, folders: Sequence[Folder], name: str) -> dict[
                 f"and {_quoted(strange)} full of images: move {_quoted(strange)} elsewhere if {_quoted(holding)} is a "
                 "split, or give it another name if it is a class"
             )
-    labelled = [folder for folder in holding if not _is_unlabelled(layout, inner[folder.name])]
+    labelled = [folder for folder in holding if not _is_unlabelled(layout, inner[folder.name], folder.name)]
     twice = [folder for folder in labelled if sum(named[each.name] == named[folder.name] for each in labelled) > 1]
     if twice:
         raise DataError(
@@ -140,11 +163,11 @@ def _splits_among(layout: Layout, folders: Sequence[Folder], name: str) -> dict[
     return {folder.name: named[folder.name] for folder in folders if folder.name in named}
 
 
-def _is_unlabelled(layout: Layout, folders: Sequence[Folder]) -> bool:
+def _is_unlabelled(layout: Layout, folders: Sequence[Folder], above: str = "") -> bool:
     """Whether there is but one folder, of images, that is called after the whole rather than a class."""
     if len(folders) != 1 or layout.folders_in(folders[0]):
         return False
-    return bool(WHOLE_SETS.fullmatch(folders[0].name) or splits_of([folders[0].name]))
+    return folders[0].name == above or bool(WHOLE_SETS.fullmatch(folders[0].name) or splits_of([folders[0].name]))
 
 
 def _read_folders_without_splits(layout: Layout, folders: Sequence[Folder], name: str) -> None:
@@ -158,6 +181,7 @@ def _read_folders_without_splits(layout: Layout, folders: Sequence[Folder], name
     within = [sorted(each.name for each in layout.folders_in(folder)) for folder in folders]
     alike = len(folders) > 1 and len(within[0]) > 1 and all(each == within[0] for each in within)
     if alike and not _are_folds(folders):
+        _refuse_forms(layout, folders, name)
         layout.notes.append(
             f"{name}: {_quoted(folders)} each hold {_quoted(within[0])}; the outer folders are read as the classes"
         )
@@ -166,6 +190,21 @@ def _read_folders_without_splits(layout: Layout, folders: Sequence[Folder], name
             f"{name}: {_quoted(called)} {'holds' if len(called) == 1 else 'hold'} no folders of classes beside "
             f"other folders of images and {'is read as a class' if len(called) == 1 else 'are read as classes'}"
         )
+
+
+def _refuse_forms(layout: Layout, folders: Sequence[Folder], name: str) -> None:
+    """Raise DataError where two folders hold the same images in another form: then neither may be called a class."""
+    names = [layout.tree.names_in(folder) for folder in folders]
+    stems = [{each.rpartition(".")[0] for each in own if not re.search(NO_IMAGE, each)} for own in names]
+    for number, own in enumerate(stems):
+        for other in stems[:number]:
+            both = {stem for stem in own & other if not stem.isdecimal()}
+            if len(both) >= _SAME_IMAGES * max(len(own), len(other)):
+                raise DataError(
+                    f"expected one set of images in {name}, got {_quoted(folders)}, which hold the same classes and "
+                    "files of the same names: give the folder of one, or --label-from '^([^/]+)/' if these folders are "
+                    "the classes"
+                )
 
 
 def _read_splits(layout: Layout, splits: dict[str, str]) -> None:
@@ -179,7 +218,7 @@ def _read_splits(layout: Layout, splits: dict[str, str]) -> None:
         folders = layout.folders_in(start)
         if not folders and folder.images:
             layout.aside.append(Aside(folder, NO_LABELS))
-        elif _is_unlabelled(layout, folders) and folders[0].name not in known:
+        elif _is_unlabelled(layout, folders, called) and folders[0].name not in known:
             layout.aside.append(Aside(folders[0], NO_LABELS))
         else:
             _read_classes(layout, start, folders, split)

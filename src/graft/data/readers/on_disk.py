@@ -51,10 +51,11 @@ def _restored(paths: pyarrow.LargeBinaryArray) -> pyarrow.LargeBinaryArray:
 
 
 def tidy(paths: pyarrow.LargeBinaryArray) -> pyarrow.LargeBinaryArray:
+    import pyarrow
     import pyarrow.compute
 
-    slashes = pyarrow.compute.replace_substring(paths, "\\", "/")
-    return pyarrow.compute.replace_substring_regex(slashes, r"^\s+|\s+$", "")
+    slashes = pyarrow.compute.replace_substring(paths, "\\", "/").cast(pyarrow.large_string(), safe=False)
+    return pyarrow.compute.ascii_trim_whitespace(slashes).cast(pyarrow.large_binary())
 
 
 def below(folder: bytes, names: pyarrow.LargeBinaryArray) -> pyarrow.LargeBinaryArray:

@@ -129,12 +129,17 @@ def _labels(columns: Columns, path: int) -> tuple[pyarrow.ChunkedArray, str]:
             texts = [columns.text(number) for number in hot]
             found = labels_of_one_hot(names, texts, columns.paths(path), where)
             return found, f"the columns {', '.join(map(repr, names[:4]))}{', …' if len(names) > 4 else ''}"
-        rest = [number for number in rest if columns.repeats(number)]
+        # A partition is no class, however few its words.
+        about_splits = named(columns.grid.names, SYNONYMS["split"])
+        rest = [number for number in rest if number not in about_splits and columns.repeats(number)]
         if len(columns.grid.names) > 2 and columns.grid.named and rest:
             shown = " or ".join(f"--label-column {columns.grid.names[number].strip()!r}" for number in rest[:3])
             raise columns.nothing("label", f"rename it or name it, as in {shown}")
         column = _one_of(columns, rest)
     if column is None:
+        for number in (number for number in range(len(columns.grid.names)) if number != path):
+            # Cells that are no text are the reason.
+            columns.text(number)
         raise columns.nothing("label", "rename or add it, or name it with --label-column")
     columns.taken.add(column)
     return single_labels(columns.text(column), f"{columns.shown(column)} of {where}"), columns.shown(column)
@@ -154,15 +159,17 @@ def _label_by_name(columns: Columns, path: int) -> int | None:
                 f"{' and '.join(map(columns.shown, others))} could be the label as well as {columns.shown(own[0])}: "
                 "--label-column says which"
             )
-        return own[0]
+        words = [column for column in named(columns.grid.names, SYNONYMS["label"]) if column not in (path, *own)]
+        # A number of a class beside its name.
+        return _one_of(columns, [own[0], *(column for column in words if columns.say_the_same(own[0], column))])
     synonyms = named(columns.grid.names, SYNONYMS["label"])
     return _one_of(columns, [column for column in synonyms if column != path and columns.repeats(column)])
 
 
 def _one_of(columns: Columns, among: Sequence[int]) -> int | None:
     """The only one of some columns, or of those that say the same the one in words. Raises DataError if unlike."""
-    if not among:
-        return None
+    if len(among) < 2:
+        return next(iter(among), None)
     unlike = [column for column in among[1:] if not columns.say_the_same(among[0], column)]
     if unlike:
         raise columns.either("label", [among[0], *unlike])

@@ -74,7 +74,8 @@ def fold_of(name: str) -> str | None:
 
 def _parts(name: str) -> tuple[str, tuple[str, ...]]:
     """The split in a name, empty for none or several, and the words that are neither that nor idle."""
-    words = [_JOINED.fullmatch(word) or word for word in map(str.lower, _WORDS.findall(_hold_out(name)))]
+    parts = [name] if name.lower() in _WORDS_OF_FOLDERS else _WORDS.findall(_hold_out(name))
+    words = [_JOINED.fullmatch(word) or word for word in map(str.lower, parts)]
     plain = [word if isinstance(word, str) else word[1] for word in words]
     meant = {_WORDS_OF_FOLDERS[word] for word in plain if word in _WORDS_OF_FOLDERS}
     rest = tuple(word for word in plain if word not in _WORDS_OF_FOLDERS and not _IDLE.fullmatch(word))

@@ -38,7 +38,7 @@ def is_table(path: Path) -> bool:
 
 def _names_images(path: Path) -> bool:
     try:
-        return len(read_paths(path)) > 0
+        return len(understand(open_grid(path), FileFinder(path.parent), TableOptions(), labelled=False).table) > 0
     except DataError:
         return False
 

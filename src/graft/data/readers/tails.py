@@ -108,7 +108,23 @@ class TailIndex:
 
 
 def _tails(paths: pyarrow.LargeBinaryArray, length: int) -> pyarrow.LargeBinaryArray:
-    """The last `length` parts of paths."""
-    import pyarrow.compute
+    """The last `length` parts of paths. By bytes: an expression takes ten times as long."""
+    import pyarrow
 
-    return pyarrow.compute.replace_substring_regex(paths, rf"(?s)^.*/((?:[^/]*/){{{length - 1}}}[^/]*)$", r"\1")
+    if not len(paths) or paths.buffers()[2] is None:
+        return paths
+    ends = np.frombuffer(paths.buffers()[1], np.int64)[paths.offset : paths.offset + len(paths) + 1]
+    text = np.frombuffer(paths.buffers()[2], np.uint8)[ends[0] : ends[-1]]
+    ends = ends - ends[0]
+    slashes = np.flatnonzero(text == ord("/"))
+    before = np.searchsorted(slashes, ends)
+    last = before[1:] - length
+    start = np.where(last >= before[:-1], np.append(slashes, -1)[np.maximum(last, 0)] + 1, ends[:-1])
+    filled = start < ends[1:]
+    change = np.zeros(len(text) + 1, np.int8)
+    change[start[filled]] = 1
+    change[ends[1:][filled]] -= 1
+    kept = np.cumsum(change[:-1], dtype=np.int8).astype(bool)
+    lengths = np.concatenate([[0], np.cumsum(ends[1:] - start)])
+    buffers = [None, pyarrow.py_buffer(lengths), pyarrow.py_buffer(text[kept])]
+    return pyarrow.LargeBinaryArray.from_buffers(pyarrow.large_binary(), len(paths), buffers)
