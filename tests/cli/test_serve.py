@@ -55,12 +55,10 @@ def test_a_wrong_call_is_one_sentence(arguments: list[str], words: str, serve, t
     assert code == 2 and words in told and told.startswith("error: expected ") and told.count("\n") == 1, told
 
 
-def test_a_port_that_is_taken_and_a_run_that_is_none_are_told(serve, tmp_path: Path) -> None:
+def test_a_port_that_is_taken_is_told(serve, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         code, told = serve(str(tmp_path), "--port", str(taken.getsockname()[1]))
         assert code == 2 and "give another --port" in told
-    code, told = serve(str(tmp_path / "none"), "--port", "0")
-    assert code == 2 and "which does not exist: check the path" in told
 
 
 def test_without_the_extra_a_sentence_says_what_to_install(tmp_path: Path) -> None:
@@ -78,12 +76,12 @@ def test_sigterm_answers_what_has_come_and_ends_with_0() -> None:
         answers: list[int] = []
 
         def ask() -> None:
-            answers.append(httpx.post(f"{running.url}/predict", files=[("image", ("a", b"slow"))] * 6).status_code)
+            answers.append(httpx.post(f"{running.url}/predict", files=[("image", ("a", b"slow"))] * 4).status_code)
 
-        threads = [threading.Thread(target=ask) for _ in range(5)]
+        threads = [threading.Thread(target=ask) for _ in range(4)]
         for thread in threads:
             thread.start()
-        time.sleep(0.3)
+        time.sleep(0.2)
         running.process.send_signal(signal.SIGTERM)
         time.sleep(0.2)
         with pytest.raises(httpx.ConnectError):
@@ -91,7 +89,7 @@ def test_sigterm_answers_what_has_come_and_ends_with_0() -> None:
         for thread in threads:
             thread.join()
         # A stand-in answers with errors; none was cut off.
-        assert answers == [422] * 5
+        assert answers == [422] * 4
         assert running.process.wait(20) == 0
         assert [line["message"] for line in running.log() if line["level"] != "info"] == []
 

@@ -321,7 +321,7 @@ def test_a_body_of_ten_gigabytes_is_refused_by_what_it_states_and_by_counting(st
 
 
 def test_a_slow_body_is_given_up(stand_in: Served) -> None:
-    answer = raw(stand_in, HEAD + b"Content-Length: 1000\r\n\r\n", *[b"x"] * 8, pause=0.2)
+    answer = raw(stand_in, HEAD + b"Content-Length: 1000\r\n\r\n", *[b"x"] * 6, pause=0.2)
     assert answer.startswith(b"HTTP/1.1 408") and b"within 1 s" in answer
 
 

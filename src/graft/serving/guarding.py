@@ -32,7 +32,7 @@ UNEXPECTED = "expected to answer, got an error that is in the log under this id:
 CLIENT_GONE = 499
 # Seconds in which the rest of a refused body is let through and dropped: closed at once, the connection would be reset
 # under the answer before the client has read it.
-LINGER = 1.0
+LINGER = 0.5
 HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
