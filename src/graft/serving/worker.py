@@ -56,9 +56,11 @@ def load(options: dict[str, Any]) -> tuple[Classifier, dict[str, Any]]:
     from graft.serving.exported import ExportedClassifier
     from graft.serving.predictor import load as load_classifier
 
-    classifier = load_classifier(options["run"], engine=options["engine"], precision=options["precision"])
-    # The first prediction takes longer than all others; no client is to wait for it.
-    classifier.predict(np.zeros((32, 32, 3), np.uint8))
+    asked = {"engine": options["engine"], "precision": options["precision"]}
+    classifier = load_classifier(options["run"], **asked, singles=True)
+    # The first predictions take longer than all others; no client is to wait for them.
+    for count in (1, 8):
+        classifier.predict(np.zeros((count, 32, 32, 3), np.uint8))
     if isinstance(classifier, ExportedClassifier):
         facts, engine = classifier.facts, f"{classifier.runtime} float32 on cpu"
     else:
