@@ -1,7 +1,9 @@
 """What the service answers: images in every way that they may be sent, and a sentence for everything else."""
 
 import json
+import shutil
 import socket
+import subprocess
 import time
 from base64 import b64encode
 from collections.abc import Iterator
@@ -178,6 +180,21 @@ def test_the_open_inference_protocol_is_spoken(client: "httpx.Client") -> None:
     assert binary[4 : 4 + first].decode() in classes
     assert head["outputs"][0]["parameters"] == {"binary_data_size": len(binary)}
     assert head["outputs"][1]["shape"] == [2, len(classes)]
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_the_commands_of_the_docs_are_answered(service: Served, tmp_path: Path) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "deploy.md").read_text()
+    commands = page.split("```sh\n")[1].split("```")[0].splitlines()
+    assert len(commands) == 7
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).write_bytes(PNG)
+    for command in commands:
+        asked = command.replace("http://127.0.0.1:8000", service.url).replace("/photos", "/letters")
+        asked = asked.replace("curl ", "curl --silent --show-error --fail ", 1)
+        done = subprocess.run(asked, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (command, done.stderr)
+        assert "metrics" in command or json.loads(done.stdout)
 
 
 def test_every_example_that_openapi_shows_is_answered(client: "httpx.Client") -> None:
