@@ -1,5 +1,6 @@
 """What the service answers: images in every way that they may be sent, and a sentence for everything else."""
 
+import asyncio
 import json
 import shutil
 import socket
@@ -217,6 +218,27 @@ def test_paths_and_methods_that_are_none_are_refused_in_a_sentence(client: "http
     assert client.post("/admin/reload").status_code == 403
     for path in ("/examples/0", "/examples/..%2f..%2fetc%2fpasswd", "/examples/-1", "/docs", "/redoc"):
         assert client.get(path).status_code == 404
+
+
+def test_examples_are_given_by_their_number(extra: None) -> None:
+    from graft.serving.metrics import Metrics
+    from graft.serving.routes import Example, application
+    from graft.serving.service import Service
+    from graft.serving.settings import Access, Serving
+
+    async def scenario() -> None:
+        service = Service(Serving("none", "none"))
+        app = application(service, Metrics(), Access(), [Example("Ж", b"first"), Example("a\nb", b"second")])
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost", verify=False) as client:
+            told = (await client.get("/examples")).json()["examples"]
+            assert told == [{"label": "Ж"}, {"label": "a\\x0ab"}]
+            second = await client.get("/examples/1")
+            assert (second.content, second.headers["content-type"]) == (b"second", "image/jpeg")
+            assert (await client.get("/examples/2")).status_code == 404
+            assert '"examples": 2' in (await client.get("/")).text
+
+    asyncio.run(scenario())
 
 
 def test_answers_have_ids_and_keep_browsers_from_guessing(service: Served, client: "httpx.Client") -> None:
