@@ -15,6 +15,7 @@ import asyncio
 import json
 import os
 import random
+import socket
 import statistics
 import subprocess
 import sys
@@ -27,6 +28,8 @@ from urllib.parse import urlsplit
 CLIENTS = 32
 # Requests before the memory is first read.
 WARM = 500
+# In so many parts of the requests the memory is read again, as it grows at first and then no more.
+PARTS = 5
 PEER = Path(__file__).parent / "peers" / "fastapi_torch.py"
 PEER_PORT = 18_642
 ENVIRONMENT = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
@@ -118,13 +121,18 @@ async def latencies(url: str, field: str, images: list[bytes], per_second: float
 
 
 @contextmanager
-def served(command: list[str], ready: str) -> Iterator[subprocess.Popen]:
-    """A service while the block runs, from when it has printed a line with `ready` in it."""
+def served(command: list[str], port: int, ready: str) -> Iterator[subprocess.Popen]:
+    """A service while the block runs, from when it has printed a line with `ready` in it and listens."""
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=ENVIRONMENT)
     try:
         assert process.stdout is not None
         while ready not in (line := process.stdout.readline()):
             assert line, f"{command} ended"
+        for _ in range(100):
+            with socket.socket() as trial:
+                if trial.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
         yield process
     finally:
         process.terminate()
@@ -180,11 +188,11 @@ def main() -> None:
         script = [sys.executable, "-c", OFFLINE, given.run, given.images, given.precision, str(given.seconds)]
         told = subprocess.run(script, capture_output=True, text=True, check=True, env=ENVIRONMENT).stdout
         offline.append(tuple(map(float, told.split())))
-        with served(graft, "serving") as process:
+        with served(graft, port, "serving") as process:
             url = f"http://127.0.0.1:{port}"
             found["graft serve"].append(measured(process, url, "image", images, given.seconds))
         if given.base:
-            with served(peer, "ready") as process:
+            with served(peer, PEER_PORT, "ready") as process:
                 url = f"http://127.0.0.1:{PEER_PORT}"
                 found["FastAPI and torch"].append(measured(process, url, "file", images, given.seconds))
     stream, processor = (statistics.median(column) for column in zip(*offline, strict=True))
@@ -199,13 +207,15 @@ def main() -> None:
             )
     print(json.dumps({"offline": offline, **found}), file=sys.stderr)
     if given.requests:
-        with served(graft, "serving") as process:
+        with served(graft, port, "serving") as process:
             url = f"http://127.0.0.1:{port}"
             asyncio.run(rate(url, "image", images, 0, WARM))
-            before = memory(process)
-            asyncio.run(rate(url, "image", images, 0, given.requests))
-            after = memory(process)
-        print(f"{given.requests:,} requests: {before / 1e6:.0f} MB before, {after / 1e6:.0f} MB after")
+            held = [memory(process)]
+            for _ in range(PARTS):
+                asyncio.run(rate(url, "image", images, 0, given.requests // PARTS))
+                held.append(memory(process))
+        told = ", ".join(f"{each / 1e6:.0f}" for each in held)
+        print(f"{given.requests:,} requests: MB of memory before, and after every {given.requests // PARTS:,}: {told}")
 
 
 if __name__ == "__main__":

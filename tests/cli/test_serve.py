@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from running import served
+from running import client_of, served
 
 from graft.cli.app import main
 
@@ -72,22 +72,28 @@ def test_without_the_extra_a_sentence_says_what_to_install(tmp_path: Path) -> No
 
 
 def test_sigterm_answers_what_has_come_and_ends_with_0() -> None:
-    with served("none", "--max-batch", "1", model=False) as running:
+    with served("none", "--max-batch", "1", model=False) as running, client_of(running) as client:
         answers: list[int] = []
 
         def ask() -> None:
-            answers.append(httpx.post(f"{running.url}/predict", files=[("image", ("a", b"slow"))] * 4).status_code)
+            answers.append(client.post("/predict", files=[("image", ("a", b"slow"))] * 5).status_code)
+
+        def waiting() -> float:
+            lines = client.get("/metrics").text.splitlines()
+            return next(float(line.split()[1]) for line in lines if line.startswith("graft_waiting_images "))
 
         threads = [threading.Thread(target=ask) for _ in range(4)]
         for thread in threads:
             thread.start()
-        time.sleep(0.2)
+        until = time.monotonic() + 20
+        # All requests have come, since more wait than three of them have.
+        while waiting() < 16 - 1 and time.monotonic() < until:
+            pass
         running.process.send_signal(signal.SIGTERM)
-        time.sleep(0.2)
-        with pytest.raises(httpx.ConnectError):
-            httpx.get(running.url)
         for thread in threads:
             thread.join()
+        with pytest.raises(httpx.ConnectError):
+            client.get("/")
         # A stand-in answers with errors; none was cut off.
         assert answers == [422] * 4
         assert running.process.wait(20) == 0
@@ -97,10 +103,10 @@ def test_sigterm_answers_what_has_come_and_ends_with_0() -> None:
 def test_sighup_loads_the_model_again_and_a_broken_one_leaves_the_old(tmp_path: Path) -> None:
     version = tmp_path / "version"
     version.write_text("one")
-    with served("none", model=False, STAND_IN_VERSION=str(version)) as running:
+    with served("none", model=False, STAND_IN_VERSION=str(version)) as running, client_of(running) as client:
         for loaded, message in (("two", "reloaded"), ("broken", "the model that was loaded before still answers")):
             version.write_text(loaded)
             running.process.send_signal(signal.SIGHUP)
             running.wait_for_log(lambda line, message=message: line["message"].startswith(message))
-            assert httpx.get(f"{running.url}/v2/models/none").json()["versions"] == ["two"]
-        assert httpx.get(f"{running.url}/v2/health/ready").status_code == 200
+            assert client.get("/v2/models/none").json()["versions"] == ["two"]
+        assert client.get("/v2/health/ready").status_code == 200

@@ -54,6 +54,13 @@ class Served:
         return [int(number) for number in children.split()]
 
 
+def client_of(served: Served, **options: Any) -> Any:
+    """A client without certificates, which take longer to read than all else."""
+    import httpx
+
+    return httpx.Client(base_url=served.url, verify=False, **options)
+
+
 @contextmanager
 def served(run: Path | str, *options: str, model: bool = True, **variables: str) -> Iterator[Served]:
     """`graft serve` while the block runs, with a model or with stand-ins for one."""

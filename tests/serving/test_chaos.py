@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 from crafted import encode, png
 from PIL import Image
-from running import Served, served
+from running import Served, client_of, served
 
 import graft
 from graft.workflows.letters import LATIN, dejavu_fonts, render_letters
@@ -80,8 +80,7 @@ def test_the_service_survives_and_nobody_gets_a_wrong_answer(
 
         def misbehave(seed: int) -> None:
             chance = random.Random(seed)
-            # No certificates, which take longer to read than all else here.
-            with httpx.Client(base_url=running.url, timeout=20, verify=False) as client:
+            with client_of(running, timeout=20) as client:
                 until = time.monotonic() + SECONDS
                 while time.monotonic() < until:
                     expected = chance.choice(known)
@@ -106,7 +105,7 @@ def test_the_service_survives_and_nobody_gets_a_wrong_answer(
             os.kill(running.workers()[0], signal.SIGKILL)
             began = time.monotonic()
             seconds = []
-            with httpx.Client(base_url=running.url, verify=False) as client:
+            with client_of(running) as client:
                 for status in (503, 200):
                     while client.get("/v2/health/ready").status_code != status:
                         assert time.monotonic() - began < 30
@@ -123,7 +122,7 @@ def test_the_service_survives_and_nobody_gets_a_wrong_answer(
         assert shown < 1
         assert statuses.count(200) > 50 and set(statuses) <= {200, 429, 503}
 
-        with httpx.Client(base_url=running.url, verify=False) as client, ThreadPoolExecutor(8) as threads:
+        with client_of(running) as client, ThreadPoolExecutor(8) as threads:
 
             def ask(number: int) -> bool:
                 expected = known[number % len(known)]

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 from crafted import encode as encoded
 from crafted import png, scene
-from running import Served, served
+from running import Served, client_of, served
 
 httpx = pytest.importorskip("httpx")
 
@@ -26,7 +26,7 @@ BOMB = png(30_000, 30_000, 8, 2, b"")
 
 @pytest.fixture(scope="module")
 def client(service: Served) -> Iterator["httpx.Client"]:
-    with httpx.Client(base_url=service.url) as client:
+    with client_of(service) as client:
         yield client
 
 
@@ -278,7 +278,7 @@ def test_only_this_machines_names_and_pages_are_answered_without_a_key(client: "
 
 
 def test_a_key_is_asked_of_everyone_but_for_health_and_the_page(stand_in: Served) -> None:
-    with httpx.Client(base_url=stand_in.url) as client:
+    with client_of(stand_in) as client:
         for path in ("/", "/openapi.json", "/v2/health/live", "/v2/health/ready"):
             assert client.get(path, headers={"host": "any.example"}).status_code == 200, path
         for path in ("/v2", "/metrics", "/v2/models/none", "/openapi.json/", "/examples/0"):
@@ -309,7 +309,7 @@ def test_only_pages_of_named_origins_may_read_answers(stand_in: Served) -> None:
 
 
 def test_a_full_queue_says_when_to_come_back(stand_in: Served) -> None:
-    with httpx.Client(base_url=stand_in.url, headers=KEY) as client:
+    with client_of(stand_in, headers=KEY) as client:
         statuses: list[int] = []
 
         def ask() -> None:

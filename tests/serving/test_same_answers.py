@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from running import Served
+from running import Served, client_of
 
 import graft
 from graft.cli.app import main
@@ -70,8 +70,7 @@ def awkward() -> Iterator[bytes]:
 
 @pytest.fixture(scope="module")
 def client(service: Served) -> Iterator["httpx.Client"]:
-    # No certificates, which take longer to read than all else.
-    with httpx.Client(base_url=service.url, verify=False) as client:
+    with client_of(service) as client:
         yield client
 
 

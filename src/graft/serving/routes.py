@@ -20,7 +20,7 @@ from graft.serving.page import Page
 from graft.serving.refusal import Gone, Refusal
 from graft.serving.service import Answers, Service
 from graft.serving.settings import Access
-from graft.serving.web import CORSMiddleware, FastAPI, HTTPException, JSONResponse, Request, Response
+from graft.serving.web import CORSMiddleware, FastAPI, HTTPException, JSONResponse, PlainTextResponse, Request, Response
 
 Result = TypeVar("Result")
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
@@ -212,7 +212,12 @@ def _add_kserve(app: FastAPI, service: Service, metrics: Metrics, room: Room) ->
 
 
 def _add_administration(app: FastAPI, service: Service, metrics: Metrics, access: Access) -> None:
-    @app.get("/metrics", summary="Metrics for Prometheus", responses=descriptions.errors(401))
+    @app.get(
+        "/metrics",
+        summary="Metrics for Prometheus",
+        response_class=PlainTextResponse,
+        responses=descriptions.errors(401),
+    )
     async def scraped() -> Response:
         return Response(metrics.text(), media_type=PROMETHEUS)
 

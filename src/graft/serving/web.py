@@ -10,7 +10,7 @@ try:
     from python_multipart.multipart import MultipartParser, parse_options_header
     from starlette.exceptions import HTTPException
     from starlette.middleware.cors import CORSMiddleware
-    from starlette.responses import JSONResponse, Response
+    from starlette.responses import JSONResponse, PlainTextResponse, Response
     from uvicorn.protocols.http.h11_impl import H11Protocol
 except ImportError as error:
     raise InputError(
@@ -29,6 +29,7 @@ __all__ = [
     "JSONResponse",
     "MultipartError",
     "MultipartParser",
+    "PlainTextResponse",
     "ProcessCollector",
     "Request",
     "Response",
