@@ -16,6 +16,10 @@ Open = Callable[[], Coroutine[Any, Any, tuple[asyncio.StreamReader, asyncio.Stre
 
 
 async def hello(scope: dict, receive: Callable, send: Callable) -> None:
+    if scope["path"] == "/large":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(100):
+            await send({"type": "http.response.body", "body": b"x" * 10**6, "more_body": True})
     await asyncio.sleep(0.6 if scope["path"] == "/slow" else 0)
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
     await send({"type": "http.response.body", "body": b"hi"})
@@ -99,6 +103,23 @@ def test_an_answer_may_take_longer_than_a_head() -> None:
         assert await answered(pair)
 
     with_server(Limits(head_seconds=0.3), scenario)
+
+
+def test_what_does_not_read_its_answer_is_closed_in_time() -> None:
+    async def scenario(open_one: Open) -> None:
+        reader, writer = await open_one()
+        writer.transport.pause_reading()
+        writer.write(REQUEST.replace(b"/ ", b"/large ", 1))
+        await asyncio.sleep(1.0)
+        writer.transport.resume_reading()
+        read = 0
+        with pytest.raises(ConnectionError):
+            while part := await reader.read(10**6):
+                read += len(part)
+            raise ConnectionResetError if read < 10**8 else AssertionError
+        assert read < 10**8
+
+    with_server(Limits(seconds=0.4), scenario)
 
 
 def test_idle_connections_keep_nobody_out() -> None:

@@ -63,6 +63,11 @@ class Queue:
     def __len__(self) -> int:
         return len(self._jobs)
 
+    @property
+    def unanswered(self) -> int:
+        """How many wait whose clients wait too."""
+        return sum(not job.answer.done() for job in self._jobs)
+
     def put(self, jobs: list[Job]) -> None:
         """Let the images of a request wait, all or none. Raises Full."""
         if len(self._jobs) + len(jobs) > self.most:

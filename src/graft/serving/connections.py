@@ -1,4 +1,5 @@
-"""Connections that wait: each has some seconds to send the head of a request, and all together have a bound."""
+"""Connections that wait: each has some seconds to send the head of a request and to read its answer, and all together
+have a bound."""
 
 from __future__ import annotations
 
@@ -22,6 +23,9 @@ def connection_class(limits: Limits) -> type[H11Protocol]:
     waiting: dict[Connection, asyncio.TimerHandle] = {}
 
     class Connection(H11Protocol):
+        # Until when a client that lets its answer pile up has to read some of it.
+        _reading: asyncio.TimerHandle | None = None
+
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
             self._wait()
@@ -40,7 +44,18 @@ def connection_class(limits: Limits) -> type[H11Protocol]:
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop_waiting()
+            if self._reading is not None:
+                self._reading.cancel()
             super().connection_lost(exc)
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._reading = asyncio.get_running_loop().call_later(limits.seconds, self.transport.abort)
+
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            if self._reading is not None:
+                self._reading.cancel()
 
         def _wait(self) -> None:
             waiting[self] = asyncio.get_running_loop().call_later(limits.head_seconds, self.transport.abort)

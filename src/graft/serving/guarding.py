@@ -47,22 +47,19 @@ UNSTORED = (b"cache-control", b"no-store")
 class Guard:
     """Gives requests ids, answers headers, and both a line in the log; what fails is answered in a sentence."""
 
-    def __init__(self, app: App, metrics: Metrics, seconds: float) -> None:
-        self._app, self._metrics, self._seconds = app, metrics, seconds
+    def __init__(self, app: App, metrics: Metrics) -> None:
+        self._app, self._metrics = app, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        exchange = _Exchange(scope, receive, send, self._seconds)
+        exchange = _Exchange(scope, receive, send)
         try:
             await self._app(scope, exchange.receive, exchange.send)
         except Gone:
             exchange.status = CLIENT_GONE
         except Refusal as refusal:
             await _refuse(exchange.send, refusal, exchange.id)
-        except TimeoutError:
-            # The client does not read; without an end of its answer, the server closes the connection.
-            exchange.status = CLIENT_GONE
         except Exception as error:
             log.error("unexpected %s", type(error).__name__, exc_info=error, extra={"id": exchange.id})
             if not exchange.status:
@@ -93,8 +90,8 @@ class Guard:
 class _Exchange:
     """A request and its answer."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, seconds: float) -> None:
-        self.scope, self._receive, self._send, self._seconds = scope, receive, send, seconds
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scope, self._receive, self._send = scope, receive, send
         self.began = time.monotonic()
         self.id = _id(scope)
         scope.setdefault("state", {})["id"] = self.id
@@ -110,22 +107,21 @@ class _Exchange:
         return message
 
     async def send(self, message: Event) -> None:
-        async with asyncio.timeout(self._seconds):
-            if message["type"] == "http.response.start":
-                self.status = message["status"]
-                headers = list(message.get("headers", []))
-                named = {name for name, _ in headers}
-                headers += [pair for pair in (*HEADERS, POLICY, UNSTORED) if pair[0] not in named]
-                headers.append((b"x-request-id", self.id.encode()))
-                if not self._whole and _has_body(self.scope):
-                    headers.append((b"connection", b"close"))
-                await self._send({**message, "headers": headers})
-            elif message.get("more_body", False) or self._whole or not _has_body(self.scope):
-                await self._send(message)
-            else:
-                await self._send({**message, "more_body": True})
-                await self._drop_the_rest()
-                await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = list(message.get("headers", []))
+            named = {name for name, _ in headers}
+            headers += [pair for pair in (*HEADERS, POLICY, UNSTORED) if pair[0] not in named]
+            headers.append((b"x-request-id", self.id.encode()))
+            if not self._whole and _has_body(self.scope):
+                headers.append((b"connection", b"close"))
+            await self._send({**message, "headers": headers})
+        elif message.get("more_body", False) or self._whole or not _has_body(self.scope):
+            await self._send(message)
+        else:
+            await self._send({**message, "more_body": True})
+            await self._drop_the_rest()
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _drop_the_rest(self) -> None:
         until = asyncio.get_running_loop().time() + LINGER

@@ -30,7 +30,7 @@ class Metrics:
     def watch(self, service: Service) -> None:
         """Tell of the state of a service whenever it is asked for."""
         states = {
-            "graft_waiting_images": ("Images that wait for a worker.", lambda: len(service.pool.queue)),
+            "graft_waiting_images": ("Images that wait for a worker.", lambda: service.pool.queue.unanswered),
             "graft_workers": ("Workers that can answer.", lambda: service.pool.alive),
             "graft_worker_restarts": ("Workers started again since the last reload.", lambda: service.pool.restarts),
             "graft_reloads": ("Models loaded in place of another.", lambda: service.reloads),

@@ -23,7 +23,7 @@ from graft.data.loading import available_cores
 from graft.errors import GraftError, InputError
 from graft.serving import framing
 from graft.serving.batching import Job, Queue
-from graft.serving.settings import Serving
+from graft.serving.settings import KEY_VARIABLE, Serving
 from graft.serving.worker import AHEAD
 
 log = logging.getLogger("graft.serving")
@@ -74,7 +74,11 @@ class Worker:
     async def start(cls, serving: Serving, number: int) -> Worker:
         """Start a process and wait until its model is loaded. Raises what the process refuses it with."""
         command = [*COMMAND, _options(serving, number)]
-        process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, stderr=PIPE, limit=2**20)
+        # The key is nothing for a process that decodes what strangers send.
+        environment = {name: value for name, value in os.environ.items() if name != KEY_VARIABLE}
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=PIPE, stdout=PIPE, stderr=PIPE, limit=2**20, env=environment
+        )
         telling = asyncio.create_task(_tell_stderr(process))
         process_out = process.stdout
         assert process_out is not None
@@ -214,7 +218,7 @@ class Pool:
 
     async def close(self) -> None:
         """Answer what waits, then end the workers."""
-        while (len(self.queue) or self._under_way) and self._keeping:
+        while (self.queue.unanswered or self._under_way) and self._keeping:
             await asyncio.sleep(0.02)
         for task in self._keeping:
             task.cancel()

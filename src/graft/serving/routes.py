@@ -66,7 +66,7 @@ def application(service: Service, metrics: Metrics, access: Access, examples: Se
             allow_headers=list(ASKED_HEADERS),
             expose_headers=["X-Request-ID", "Retry-After", "Inference-Header-Content-Length"],
         )
-    return Guard(whole, metrics, serving.limits.seconds)
+    return Guard(whole, metrics)
 
 
 async def _refused(request: Request, error: Exception) -> Response:

@@ -9,6 +9,8 @@ from graft.errors import InputError
 from graft.given import seconds, whole_number
 
 MEBIBYTE = 2**20
+# Where a key is given that nobody else on the machine is to see.
+KEY_VARIABLE = "GRAFT_API_KEY"
 
 
 @dataclass(frozen=True)
