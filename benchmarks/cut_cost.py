@@ -37,11 +37,10 @@ from graft.cli.process import keep_freed_memory
 from graft.data.dataset import TRAIN, WHOLE, Images
 from graft.data.loading import batches
 from graft.data.opening import open_dataset
-from graft.features.engine import Precision, choose, processor_has_bfloat16
+from graft.features.engine import Precision, choose, precision_for, processor_has_bfloat16
 from graft.features.extraction import extract
 from graft.images.preprocessing import Preprocessing
 from graft.models.network import Network, Section, freeze
-from graft.training.fitting import crown_precision
 from graft.training.history import Epoch
 from graft.training.inputs import ActivationInputs, Inputs, PixelInputs
 from graft.training.loop import Watcher, fit_crown
@@ -143,7 +142,7 @@ def rows_of(name: str, given: argparse.Namespace) -> Iterator[Row]:
         if given.cuts and cut not in given.cuts:
             continue
         trunk, crown = copy.deepcopy(network).split(cut)
-        precision = crown_precision(crown, choose())
+        precision = precision_for(crown, choose())
         started = time.perf_counter()
         inputs = kept_inputs(trunk, images, preprocessing)
         preparing = time.perf_counter() - started

@@ -154,19 +154,7 @@ These runs were made before two changes, and are kept for what they say of cuts 
 train stages now train better ([recipe.md](recipe.md)), and the advisor now fits a few levels as they would be fitted in
 the end, where here it trained all of them for a part of their epochs.
 
-Of today's `--level auto` there are only single runs so far, each alone on two cores beside the plain script
-(`benchmarks/accuracy.py`; seed 0, test top-1 in percent and seconds of the whole process), far from enough to say which
-is ahead:
-
-| task | images | auto | level | plain | seconds | of plain |
-|---|--:|--:|---|--:|--:|--:|
-| ants_bees all mobilenet_v1_025 128 | 245 | 87.6 | frozen:0.4 | 86.9 | 63 | 49 |
-| textures 20 mobilenet_v2 128 | 200 | 79.0 | frozen:0.4 | 70.2 | 168 | 155 |
-| textures 40 mobilenet_v1_025 128 | 400 | 72.3 | head | 71.7 | 51 | 78 |
-| mnist 40 mobilenet_v1_025 96 | 400 | 91.1 | frozen:0.4 | 92.9 | 65 | 54 |
-| blood_cells all mobilenet_v1_025 128 | 150 | 94.6 | head:stages | 96.6 | 46 | 23 |
-
-On the digits graft flipped images; since then a doubt about mirror images counts against flips.
+What `--level auto` gives today, beside what one would run instead, is in [accuracy.md](accuracy.md).
 
 `python docs/transfer.py` writes this page from `docs/transfer_runs.jsonl`, which `benchmarks/regret.py` records. There
 are {tasks} tasks with {seeds} seeds each. A task is a set of images with a number of images per class (`all`: every

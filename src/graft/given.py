@@ -57,10 +57,10 @@ def path(value: Any, option: str) -> str:
 
 
 def seconds(value: Any, option: str) -> float:
-    """Seconds, as a number or as in 90s, 10m, 2h or 90. Raises InputError that names the option."""
+    """Seconds, as a number or as in 90s, 10m, 2h, 5ms or 90. Raises InputError that names the option."""
     found = native(value)
-    if isinstance(found, str) and (match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|h|)", found.strip())):
-        found = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+    if isinstance(found, str) and (match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|)", found.strip())):
+        found = float(match[1]) * {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600}[match[2]]
     if isinstance(found, bool | str) or not isinstance(found, int | float) or not 0 < found < math.inf:
         raise InputError(f"expected a time such as 90s, 10m or 2h for {option}, got {value!r}: write it like these")
     return float(found)

@@ -96,6 +96,17 @@ def test_batches_of_any_size_keep_their_order(sizes: list[int], engine: tuple) -
         assert torch.allclose(values, expected[batch.indices], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("sizes", [[1], [1] * 9, [8, 3, 0, 6], [7, 15, 17], [0], []], ids=str)
+def test_single_images_take_requests_of_their_own_where_that_is_asked_for(sizes: list[int], engine: tuple) -> None:
+    _, pixels, expected = engine
+    network, preprocessing = make_network("resnet20"), preprocessing_of("resnet20", 8)
+    compiled = OpenVINOEngine(network.split("pool")[0], preprocessing, "float32", singles=True)
+    made = list(compiled.run(in_batches(pixels, sizes)))
+    assert [len(values) for _, values in made] == sizes
+    for batch, values in made:
+        assert torch.allclose(values, expected[batch.indices], rtol=1e-3, atol=1e-4)
+
+
 def test_one_batch_after_the_other_is_asked_for(engine: tuple) -> None:
     compiled, pixels, _ = engine
     asked = 0

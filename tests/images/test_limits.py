@@ -27,7 +27,7 @@ from PIL import Image, ImageFile
 
 from graft.errors import ImageError
 from graft.images import containers, decoding, directories
-from graft.images.decoding import MAX_PIXELS_OF, decode
+from graft.images.decoding import MAX_PIXELS_OF, decode, read_size
 
 JPEG = encode(scene(), "JPEG")
 
@@ -169,3 +169,17 @@ def test_files_with_flipped_bytes_give_pixels_or_a_sentence(draw: st.DataObject)
     for place, value in draw.draw(st.lists(st.tuples(places, st.integers(0, 255)), min_size=1, max_size=6)):
         data[place] = value
     assert_decodes_or_says_why(bytes(data))
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP"])
+def test_the_size_is_told_without_decoding(form: str) -> None:
+    data = encode(scene(60, 40), form)
+    assert read_size(data) == (60, 40)
+    if form != "WEBP":  # which is not opened at all unless it is whole
+        assert read_size(data[: len(data) - 20]) == (60, 40)
+
+
+def test_the_size_of_what_is_no_image_is_refused() -> None:
+    for data in (b"", b"no image", encode(scene(), "PNG")[:20]):
+        with pytest.raises(ImageError):
+            read_size(data)

@@ -191,3 +191,11 @@ def test_a_network_for_other_channels_sees_color_and_the_middle_of_the_range(jit
     assert torch.equal(four[:3], three)
     assert (four[3] == 128).all()
     assert torch.equal(two, one.repeat(2, 1, 1))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1)])
+def test_an_image_of_one_row_or_column_may_be_turned_around(shape: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8)
+    preprocessing = Preprocessing(28, (0.5,) * 3, (0.25,) * 3, resize_mode="squash")
+    turned = pixels[::-1, ::-1]
+    assert (to_square(turned, preprocessing) == to_square(turned.copy(), preprocessing)).all()

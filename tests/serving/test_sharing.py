@@ -102,10 +102,12 @@ def test_a_prediction_within_a_stream_disturbs_neither(classifier: Classifier) -
 
 def test_streams_left_half_way_give_back_what_they_hold(run_folder: Path) -> None:
     pytest.importorskip("openvino")
+    from graft.features.openvino_engine import BATCH
+
     classifier = graft.load(run_folder, engine="openvino", precision="float32")
     images = noise(300, 5)
     expected = classifier.predict(images)
-    idle = classifier._engine()._idle.qsize()
+    idle = classifier._engine()._idle[BATCH].qsize()
     assert idle > 0
 
     def closed() -> None:
@@ -131,7 +133,7 @@ def test_streams_left_half_way_give_back_what_they_hold(run_folder: Path) -> Non
     for leave in (closed, forgotten, in_a_ring, failed) * 3:
         leave()
         gc.collect()
-        assert classifier._engine()._idle.qsize() == idle
+        assert classifier._engine()._idle[BATCH].qsize() == idle
     assert classifier.predict(images) == expected
 
 

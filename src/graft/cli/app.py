@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from graft.cli import advise, audit, cache, compare, demo, evaluate, export, models, predict, train
+from graft.cli import advise, audit, cache, compare, demo, evaluate, export, models, predict, serve, train
 from graft.cli.output import say
 from graft.errors import GraftError
 from graft.names import readable
@@ -53,6 +53,7 @@ for command in (
     evaluate.evaluate,
     predict.predict,
     export.export,
+    serve.serve,
     models.models,
     demo.demo,
 ):

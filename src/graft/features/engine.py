@@ -50,6 +50,8 @@ class Choice:
     reason: str
     threads: int = field(default_factory=torch.get_num_threads)
     deterministic: bool = False
+    # Whether images come one at a time rather than many together, as they come to a service.
+    singles: bool = False
 
     def __str__(self) -> str:
         threads = f" with {self.threads} thread{'' if self.threads == 1 else 's'}" if self.device == "cpu" else ""
@@ -147,7 +149,7 @@ def open_engine(choice: Choice, section: Section, preprocessing: Preprocessing, 
         from graft.features.openvino_engine import OpenVINOEngine
 
         threads = choice.threads if choice.deterministic else None
-        return OpenVINOEngine(section, preprocessing, choice.precision, reporter, threads)
+        return OpenVINOEngine(section, preprocessing, choice.precision, reporter, threads, choice.singles)
     from graft.features.torch_engine import TorchEngine
 
     return TorchEngine(section, preprocessing, choice.precision, choice.device)

@@ -102,6 +102,26 @@ def decode_with_facts(data: bytes, at_least: int | None = None, levels: Levels =
     return pixels, Facts(opened.format, width, height, opened.frames, opened.orientation, opened.mode)
 
 
+def read_size(data: bytes) -> tuple[int, int]:
+    """Width and height as its header states them, not turned; nothing is decoded. Raises ImageError.
+
+    What only a library that graft does not bring reads, and what Pillow does not, is told by decoding it.
+    """
+    _check_length(data)
+    if data.startswith(JPEG):
+        with suppress(ValueError):
+            height, width, _, _ = simplejpeg.decode_jpeg_header(data)
+            return width, height
+    with suppress(ValueError, ImageError):
+        form = read_form(data) if data.startswith(TIFF) else None
+        if form is not None:
+            return form.width, form.height
+    if optional_format(data) is not None:
+        facts = decode_with_facts(data)[1]
+        return facts.width, facts.height
+    return _open(data).size
+
+
 def read_spread(data: bytes) -> Spread | None:
     """What an image adds to the decision on a range of sample values; None for 8 bits and for a range that is certain.
 

@@ -63,7 +63,11 @@ def _letterbox(pixels: np.ndarray, preprocessing: Preprocessing) -> Tensor:
 def _resize(pixels: np.ndarray, rows: int, columns: int) -> Tensor:
     """uint8 (H, W, C) to uint8 (C, rows, columns), antialiased bilinear."""
     # numpy copies the region without starting threads: one image is work for the thread that asked for it.
-    region = torch.from_numpy(np.require(pixels, requirements=["C", "W"])).permute(2, 0, 1)  # (H, W, C) -> (C, H, W)
+    contiguous = np.require(pixels, requirements=["C", "W"])
+    if min(contiguous.strides) < 0:
+        # A side of one pixel that was turned around is contiguous to numpy, but nothing to torch.
+        contiguous = contiguous.copy()
+    region = torch.from_numpy(contiguous).permute(2, 0, 1)  # (H, W, C) -> (C, H, W)
     if region.shape[1:] == (rows, columns):
         return region.clone(memory_format=torch.contiguous_format)
     # Channels last, as decoded, is the layout with a fast path for bytes in torch.

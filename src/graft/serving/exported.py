@@ -11,6 +11,7 @@ import numpy as np
 from graft.data.content import unreadable
 from graft.data.loading import available_cores
 from graft.errors import ImageError
+from graft.export.facts import Facts
 from graft.export.running import Exported, open_exported
 from graft.images.decoding import decode
 from graft.images.levels import Levels
@@ -32,8 +33,17 @@ class ExportedClassifier(Classifier):
         return ExportedClassifier, (self._exported.path,)
 
     @property
+    def facts(self) -> Facts:
+        return self._exported.facts
+
+    @property
+    def runtime(self) -> str:
+        """What computes it, for people."""
+        return "onnxruntime" if self._exported.path.suffix.lower() == ".onnx" else "openvino"
+
+    @property
     def classes(self) -> tuple[str, ...]:
-        return self._exported.facts.classes
+        return self.facts.classes
 
     @property
     def levels(self) -> Levels:

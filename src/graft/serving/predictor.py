@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from threading import Lock
@@ -226,10 +226,12 @@ def _a(thing: object) -> str:
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
-def load(run: str | Path, *, engine: str = "auto", precision: str = "auto") -> Classifier:
+def load(run: str | Path, *, engine: str = "auto", precision: str = "auto", singles: bool = False) -> Classifier:
     """The classifier in a run folder or its `model/`, or in a file that was exported from one (.onnx, .xml).
 
-    Raises InputError and WeightsError for what is not one. An exported file has an engine and precision of its own.
+    `singles` says that images will come one at a time rather than many together: each then has its answer sooner, and
+    the first one later. Raises InputError and WeightsError for what is not one. An exported file has an engine and
+    precision of its own.
     """
     work_alone_when_forked()
     place = Path(path(run, "RUN")).expanduser()
@@ -243,4 +245,5 @@ def load(run: str | Path, *, engine: str = "auto", precision: str = "auto") -> C
             )
         return ExportedClassifier(place)
     saved = load_model(model_folder(place))
-    return Classifier(saved, for_answers(choose(engine, precision), saved.network, precision))
+    choice = for_answers(choose(engine, precision), saved.network, precision)
+    return Classifier(saved, replace(choice, singles=singles))

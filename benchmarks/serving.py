@@ -1,0 +1,222 @@
+"""How many images per second a service answers and how long one takes, beside a service as people write it.
+
+    python benchmarks/serving.py RUN IMAGES --base FILE [--seconds 10] [--rounds 3] [--requests 10000]
+
+RUN is a run folder whose network is that of FILE, weights with torchvision's names; IMAGES is a folder of images. Asks
+`graft serve RUN` and `peers/fastapi_torch.py` in turn, with 32 clients that ask again as soon as they are answered,
+then at half the rate that this gave, with arrivals drawn at random. Beside them stands the rate of the same images in
+one stream, as `graft predict` computes them. In the end `--requests` requests tell how much memory the service has
+gained. Both services let threads wait asleep, without which a busy machine makes torch's many times slower.
+All traffic is on this machine's loopback, and bounded in count and time.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+CLIENTS = 32
+# Requests before the memory is first read.
+WARM = 500
+# In so many parts of the requests the memory is read again, as it grows at first and then no more.
+PARTS = 5
+PEER = Path(__file__).parent / "peers" / "fastapi_torch.py"
+PEER_PORT = 18_642
+ENVIRONMENT = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
+OFFLINE = """
+import sys, time
+from pathlib import Path
+import graft
+run, folder, precision, seconds = sys.argv[1:]
+files = [path.read_bytes() for path in sorted(Path(folder).rglob("*")) if path.is_file()]
+classifier = graft.load(run, precision=precision)
+classifier.predict(files[:64])
+began, used, count = time.perf_counter(), time.process_time(), 0
+while time.perf_counter() - began < float(seconds):
+    count += len(classifier.predict(files[:512]))
+print(count / (time.perf_counter() - began), (time.process_time() - used) / count)
+"""
+
+
+class Client:
+    """A connection that is kept, and asks for one image after another."""
+
+    def __init__(self, url: str, field: str) -> None:
+        self._address, self._field = urlsplit(url), field
+        self._pair: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def ask(self, image: bytes) -> None:
+        """Send an image and read the answer. Raises AssertionError for any status but 200."""
+        if self._pair is None:
+            self._pair = await asyncio.open_connection(self._address.hostname, self._address.port)
+        reader, writer = self._pair
+        body = b"".join(
+            (
+                f'--b\r\nContent-Disposition: form-data; name="{self._field}"; filename="a"\r\n\r\n'.encode(),
+                image,
+                b"\r\n--b--\r\n",
+            )
+        )
+        head = (
+            "POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
+        )
+        writer.write(head.encode() + body)
+        answer = await reader.readuntil(b"\r\n\r\n")
+        length = next(line for line in answer.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+        await reader.readexactly(int(length.partition(b":")[2]))
+        assert answer.startswith(b"HTTP/1.1 200"), answer
+
+    def close(self) -> None:
+        if self._pair is not None:
+            self._pair[1].close()
+
+
+async def rate(url: str, field: str, images: list[bytes], seconds: float, requests: int | None = None) -> float:
+    """Images per second with CLIENTS clients, for so many seconds or requests."""
+    began, done = time.perf_counter(), 0
+
+    async def work(number: int) -> None:
+        nonlocal done
+        client, place = Client(url, field), number
+        while time.perf_counter() - began < seconds if requests is None else done < requests:
+            await client.ask(images[place % len(images)])
+            done, place = done + 1, place + CLIENTS
+        client.close()
+
+    await asyncio.gather(*(work(number) for number in range(CLIENTS)))
+    return done / (time.perf_counter() - began)
+
+
+async def latencies(url: str, field: str, images: list[bytes], per_second: float, seconds: float) -> list[float]:
+    """Seconds from when a request was due to its answer, at `per_second` arrivals, sorted."""
+    chance, found, free = random.Random(0), [], [Client(url, field) for _ in range(CLIENTS)]
+    tasks = []
+
+    async def ask(due: float, image: bytes) -> None:
+        client = free.pop() if free else Client(url, field)
+        await client.ask(image)
+        found.append(time.perf_counter() - due)
+        free.append(client)
+
+    due = began = time.perf_counter()
+    while due - began < seconds:
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        tasks.append(asyncio.create_task(ask(due, images[len(tasks) % len(images)])))
+        due += chance.expovariate(per_second)
+    await asyncio.gather(*tasks)
+    for client in free:
+        client.close()
+    return sorted(found)
+
+
+@contextmanager
+def served(command: list[str], port: int, ready: str) -> Iterator[subprocess.Popen]:
+    """A service while the block runs, from when it has printed a line with `ready` in it and listens."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=ENVIRONMENT)
+    try:
+        assert process.stdout is not None
+        while ready not in (line := process.stdout.readline()):
+            assert line, f"{command} ended"
+        for _ in range(100):
+            with socket.socket() as trial:
+                if trial.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        yield process
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def processes(process: subprocess.Popen) -> list[int]:
+    """A process and its children."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [process.pid, *map(int, children)]
+
+
+def memory(process: subprocess.Popen) -> int:
+    """Bytes that a process and its children hold."""
+    pages = sum(int(Path(f"/proc/{each}/statm").read_text().split()[1]) for each in processes(process))
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def processor_seconds(process: subprocess.Popen) -> float:
+    """Seconds of processors that a process and its children have used, which other programs change least."""
+    fields = [Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split() for each in processes(process)]
+    return sum(int(each[11]) + int(each[12]) for each in fields) / os.sysconf("SC_CLK_TCK")
+
+
+def measured(process: subprocess.Popen, url: str, field: str, images: list[bytes], seconds: float) -> dict[str, float]:
+    asyncio.run(rate(url, field, images, seconds / 4))
+    used, began = processor_seconds(process), time.perf_counter()
+    full = asyncio.run(rate(url, field, images, seconds))
+    processor = (processor_seconds(process) - used) / (full * (time.perf_counter() - began))
+    half = asyncio.run(latencies(url, field, images, full / 2, seconds))
+    return {"rate": full, "processor": processor, "p50": half[len(half) // 2], "p99": half[int(0.99 * len(half))]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description="Rate and latency of graft serve, beside a service as people write it."
+    )
+    parser.add_argument("run")
+    parser.add_argument("images")
+    parser.add_argument("--base")
+    parser.add_argument("--precision", default="float32")
+    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--requests", type=int, default=10_000)
+    given = parser.parse_args()
+    images = [path.read_bytes() for path in sorted(Path(given.images).rglob("*")) if path.is_file()]
+    port = PEER_PORT + 1
+    graft = [sys.executable, "-m", "graft", "serve", given.run, "--port", str(port), "--precision", given.precision]
+    peer = [sys.executable, str(PEER), "--base", str(given.base), "--port", str(PEER_PORT)]
+    found: dict[str, list[dict[str, float]]] = {"graft serve": [], "FastAPI and torch": []}
+    offline: list[tuple[float, ...]] = []
+    for _ in range(given.rounds):
+        script = [sys.executable, "-c", OFFLINE, given.run, given.images, given.precision, str(given.seconds)]
+        told = subprocess.run(script, capture_output=True, text=True, check=True, env=ENVIRONMENT).stdout
+        offline.append(tuple(map(float, told.split())))
+        with served(graft, port, "serving") as process:
+            url = f"http://127.0.0.1:{port}"
+            found["graft serve"].append(measured(process, url, "image", images, given.seconds))
+        if given.base:
+            with served(peer, PEER_PORT, "ready") as process:
+                url = f"http://127.0.0.1:{PEER_PORT}"
+                found["FastAPI and torch"].append(measured(process, url, "file", images, given.seconds))
+    stream, processor = (statistics.median(column) for column in zip(*offline, strict=True))
+    print(f"{'one stream, as graft predict':30} {stream:7.1f} images/s, {1000 * processor:.0f} ms of processor each")
+    for name, rounds in found.items():
+        if rounds:
+            middle = {key: statistics.median(each[key] for each in rounds) for key in rounds[0]}
+            print(
+                f"{name:30} {middle['rate']:7.1f} images/s with {CLIENTS} clients, "
+                f"{1000 * middle['processor']:.0f} ms of processor each; at half of that rate "
+                f"{1000 * middle['p50']:.0f} ms median, {1000 * middle['p99']:.0f} ms p99"
+            )
+    print(json.dumps({"offline": offline, **found}), file=sys.stderr)
+    if given.requests:
+        with served(graft, port, "serving") as process:
+            url = f"http://127.0.0.1:{port}"
+            asyncio.run(rate(url, "image", images, 0, WARM))
+            held = [memory(process)]
+            for _ in range(PARTS):
+                asyncio.run(rate(url, "image", images, 0, given.requests // PARTS))
+                held.append(memory(process))
+        told = ", ".join(f"{each / 1e6:.0f}" for each in held)
+        print(f"{given.requests:,} requests: MB of memory before, and after every {given.requests // PARTS:,}: {told}")
+
+
+if __name__ == "__main__":
+    main()

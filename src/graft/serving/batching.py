@@ -1,0 +1,125 @@
+"""Images that wait to be classified, and how they are taken in batches."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+# Seconds after which a client that was turned away may ask again, at most.
+LONGEST_RETRY = 60
+# How much one batch counts in the average rate.
+SHARE_OF_LATEST = 0.2
+
+
+@dataclass(frozen=True)
+class Given:
+    """An image as a client sent it: an encoded file, or with a `shape` (H, W, 3) or (H, W, 1) its pixels, uint8."""
+
+    name: str
+    data: bytes
+    shape: tuple[int, ...] | None = None
+
+
+@dataclass(eq=False)
+class Job:
+    """An image and its answer to come, of which `top` classes are wanted."""
+
+    image: Given
+    top: int
+    answer: asyncio.Future[dict[str, Any]]
+    since: float = field(default_factory=time.monotonic)
+    # Whether it is computed with no other beside it: its batch ended a worker or failed, and one image is to blame.
+    alone: bool = False
+    # Whether a worker has it, and how many workers ended while they computed it alone.
+    sent: bool = False
+    deaths: int = 0
+
+
+class Full(Exception):
+    """No more images may wait; `seconds` from now there will be room."""
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+
+class Queue:
+    """Images that wait, at most `most`, in the order in which they came; for the tasks of one event loop."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._jobs: deque[Job] = deque()
+        self._arrived = asyncio.Event()
+        # One taker gathers at a time: two would split between them what could be one batch.
+        self._gathering = asyncio.Lock()
+        self._seconds_per_image = 0.0
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    @property
+    def unanswered(self) -> int:
+        """How many wait whose clients wait too."""
+        return sum(not job.answer.done() for job in self._jobs)
+
+    def put(self, jobs: list[Job]) -> None:
+        """Let the images of a request wait, all or none. Raises Full."""
+        if len(self._jobs) + len(jobs) > self.most:
+            # Those whose clients are gone keep nobody out.
+            self._jobs = deque(job for job in self._jobs if not job.answer.done())
+            if len(self._jobs) + len(jobs) > self.most:
+                raise Full(self.seconds_to_clear())
+        self._jobs.extend(jobs)
+        self._arrived.set()
+
+    def put_back(self, jobs: Iterable[Job]) -> None:
+        """Let images whose batch was not answered wait again, each alone, before all others."""
+        for job in reversed(list(jobs)):
+            job.alone, job.sent = True, False
+            self._jobs.appendleft(job)
+        self._arrived.set()
+
+    async def take(self, most: int, wait: float) -> list[Job]:
+        """The next batch: up to `most` images, as soon as there are so many or the first has waited `wait` seconds.
+
+        An image that goes alone is a batch of its own. Those whose clients are gone are left out.
+        """
+        async with self._gathering:
+            while True:
+                while not self._jobs:
+                    self._arrived.clear()
+                    await self._arrived.wait()
+                due = self._jobs[0].since + wait
+                while len(self._jobs) < most and (left := due - time.monotonic()) > 0:
+                    self._arrived.clear()
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(left):
+                            await self._arrived.wait()
+                if batch := self._next(most):
+                    return batch
+
+    def _next(self, most: int) -> list[Job]:
+        batch: list[Job] = []
+        while self._jobs and len(batch) < most:
+            if batch and (self._jobs[0].alone or batch[0].alone):
+                break
+            job = self._jobs.popleft()
+            if not job.answer.done():
+                batch.append(job)
+        return batch
+
+    def took(self, images: int, seconds: float) -> None:
+        """Learn how long a batch took, to tell how long the queue is."""
+        latest = seconds / images
+        known = self._seconds_per_image or latest
+        self._seconds_per_image = known + SHARE_OF_LATEST * (latest - known)
+
+    def seconds_to_clear(self) -> int:
+        """About how long it takes until those that wait now are answered, whole seconds, at least one."""
+        return max(1, min(LONGEST_RETRY, math.ceil(len(self._jobs) * self._seconds_per_image)))

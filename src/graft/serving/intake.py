@@ -1,0 +1,300 @@
+"""The images of a request: its body read within limits, then taken apart as multipart, as JSON, or as one image."""
+
+from __future__ import annotations
+
+import asyncio
+import binascii
+import json
+from base64 import b64decode
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from graft.errors import did_you_mean
+from graft.names import plain
+from graft.serving.batching import Given
+from graft.serving.refusal import Gone, Refusal
+from graft.serving.settings import Limits
+from graft.serving.web import MultipartError, MultipartParser, parse_options_header
+
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+# Fetches the image at an address. Raises Refusal.
+Fetch = Callable[[str], Awaitable[bytes]]
+
+MULTIPART, JSON, FORM = "multipart/form-data", "application/json", "application/x-www-form-urlencoded"
+FILE_FIELDS = ("image", "images", "file", "files")
+JSON_FIELDS, IMAGE_FIELDS = ("images", "top"), ("base64", "url", "name")
+TOP = 5
+MOST_NAME = 255
+# Parts of a multipart body that are no files, and the bytes of each.
+MOST_FIELDS, MOST_FIELD_BYTES = 8, 100
+
+
+class Room:
+    """The bytes of all bodies that are held at once, so that many large ones together are turned away."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.held = most, 0
+
+    def take(self, count: int) -> None:
+        if self.held + count > self.most:
+            raise Refusal(
+                429, f"expected bodies of at most {self.most:,} bytes in all at once, got more: ask again later", 1
+            )
+        self.held += count
+
+    def give_back(self, count: int) -> None:
+        self.held -= count
+
+
+@dataclass
+class Body:
+    """What was read of a body; `close` gives its room back."""
+
+    room: Room
+    data: bytes = b""
+    taken: int = 0
+
+    def close(self) -> None:
+        self.room.give_back(self.taken)
+        self.taken = 0
+
+
+async def read_body(headers: Mapping[str, str], receive: Receive, limits: Limits, body: Body) -> bytes:
+    """The body of a request, counted as it comes. Raises Refusal for one that is too long or too slow, and Gone."""
+    stated = headers.get("content-length", "")
+    if stated.isdecimal() and int(stated) > limits.bytes:
+        raise _too_long(limits, f"{int(stated):,}")
+    if headers.get("content-encoding", "identity").lower() != "identity":
+        raise Refusal(
+            415, f"expected a body as it is, got Content-Encoding {headers['content-encoding']!r}: send plain"
+        )
+    parts: list[bytes] = []
+    try:
+        async with asyncio.timeout(limits.seconds):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise Gone
+                part = message.get("body", b"")
+                if body.taken + len(part) > limits.bytes:
+                    raise _too_long(limits, "more")
+                body.room.take(len(part))
+                body.taken += len(part)
+                parts.append(part)
+                if not message.get("more_body", False):
+                    break
+    except TimeoutError:
+        raise Refusal(
+            408, f"expected the whole body within {limits.seconds:g} s, got {body.taken:,} bytes of it: send it faster"
+        ) from None
+    body.data = b"".join(parts)
+    return body.data
+
+
+def _too_long(limits: Limits, got: str) -> Refusal:
+    return Refusal(413, f"expected a body of at most {limits.bytes:,} bytes, got {got}: send fewer or smaller images")
+
+
+async def read_images(
+    content_type: str, body: bytes, query: Iterable[tuple[str, str]], limits: Limits, fetch: Fetch
+) -> tuple[list[Given], int]:
+    """The images of a body and how many classes are wanted of each. Raises Refusal."""
+    stated, options = parse_options_header(content_type)
+    kind = stated.decode("latin-1").lower()
+    top = TOP
+    for name, value in query:
+        _check_field(name, ("top",), "the query")
+        top = number_of_classes(value)
+    if kind == MULTIPART:
+        images, asked = _from_multipart(body, options.get(b"boundary", b""), limits)
+        top = asked or top
+    elif kind == JSON:
+        images, asked = await _from_json(body, limits, fetch)
+        top = asked or top
+    elif kind.startswith("image/") or kind == "application/octet-stream":
+        images = [Given("image 0", body)]
+    else:
+        raise Refusal(415, _wrong_type(kind))
+    if not images:
+        raise Refusal(400, "expected at least one image, got none: send one as the field 'image'")
+    for image in images:
+        if not image.data:
+            raise Refusal(400, f"expected the bytes of an image, got none for {image.name!r}: send the file itself")
+    return images, top
+
+
+def _wrong_type(kind: str) -> str:
+    likely = "-F image=@FILE or " if kind == FORM else ""
+    got = f"{plain(kind)[:100]!r}" if kind else "none"
+    return (
+        f"expected the Content-Type {MULTIPART}, {JSON}, image/* or application/octet-stream, got {got}: with curl, "
+        f"use {likely}-H 'Content-Type: application/octet-stream' --data-binary @FILE"
+    )
+
+
+def number_of_classes(value: Any) -> int:
+    """`top` as a client gives it. Raises Refusal."""
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 7:
+        value = int(value)
+    if type(value) is not int or not 1 <= value < 10**6:
+        raise Refusal(400, f"expected a whole number from 1 for 'top', got {str(value)[:40]!r}: 5 is usual")
+    return value
+
+
+def _check_field(name: str, known: tuple[str, ...], where: str) -> None:
+    if name not in known:
+        near = did_you_mean(name[:40], known)
+        raise Refusal(
+            400,
+            f"expected {' or '.join(map(repr, known))} in {where}, got {plain(name[:40])!r}{near}: leave it out",
+        )
+
+
+def given_name(name: str | None, place: int) -> str:
+    """What an image is called in answers: the last part of the name that came with it, in one line."""
+    last = (name or "").replace("\\", "/").rpartition("/")[2]
+    return plain(last)[:MOST_NAME] if last else f"image {place}"
+
+
+class Part(NamedTuple):
+    field: str
+    file: str | None
+    data: bytearray
+
+
+class _Parts:
+    """Takes a multipart body apart, and stops at the first part too many."""
+
+    def __init__(self, boundary: bytes, limits: Limits) -> None:
+        self.found: list[Part] = []
+        self.whole = False
+        self._limits = limits
+        self._headers: dict[bytes, bytes] = {}
+        self._name, self._value = b"", b""
+        calls: Any = {
+            "on_part_begin": self._begin,
+            "on_header_field": self._header_field,
+            "on_header_value": self._header_value,
+            "on_header_end": self._header_end,
+            "on_headers_finished": self._headers_finished,
+            "on_part_data": self._part_data,
+            "on_end": self._end,
+        }
+        self.parser = MultipartParser(boundary, calls)
+
+    def _begin(self) -> None:
+        self._headers, self._name, self._value = {}, b"", b""
+
+    def _header_field(self, data: bytes, start: int, end: int) -> None:
+        self._name += data[start:end]
+
+    def _header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _header_end(self) -> None:
+        self._headers[self._name.lower()] = self._value
+        self._name, self._value = b"", b""
+
+    def _headers_finished(self) -> None:
+        disposition, options = parse_options_header(self._headers.get(b"content-disposition", b""))
+        if disposition != b"form-data" or b"name" not in options:
+            raise Refusal(400, "expected Content-Disposition: form-data with a name in every part, got none: add it")
+        file = options.get(b"filename")
+        name = options[b"name"].decode(errors="replace")
+        self.found.append(Part(name, None if file is None else file.decode(errors="replace"), bytearray()))
+        files = sum(part.file is not None for part in self.found)
+        if files > self._limits.files:
+            raise Refusal(413, too_many(self._limits))
+        if len(self.found) - files > MOST_FIELDS:
+            raise Refusal(400, f"expected at most {MOST_FIELDS} fields beside the files, got more: leave them out")
+
+    def _part_data(self, data: bytes, start: int, end: int) -> None:
+        part = self.found[-1]
+        part.data.extend(memoryview(data)[start:end])
+        if part.file is None and len(part.data) > MOST_FIELD_BYTES:
+            # Before a field of another name is told of, as curl's `-F image=<FILE` is likelier.
+            raise Refusal(
+                400,
+                f"expected at most {MOST_FIELD_BYTES} bytes in the field {plain(part.field[:40])!r}, got more: send an "
+                "image as a file (with curl, -F image=@FILE)",
+            )
+
+    def _end(self) -> None:
+        self.whole = True
+
+
+def too_many(limits: Limits) -> str:
+    return f"expected at most {limits.files} images in a request, got more: send them in several"
+
+
+def _from_multipart(body: bytes, boundary: bytes, limits: Limits) -> tuple[list[Given], int | None]:
+    if not boundary:
+        raise Refusal(400, f"expected a boundary in the Content-Type {MULTIPART}, got none: leave it to the client")
+    try:
+        parts = _Parts(boundary, limits)
+        parts.parser.write(body)
+    except MultipartError as error:
+        raise Refusal(400, f"expected a body of {MULTIPART}, got one that is none ({error}): send it again") from None
+    if not parts.whole:
+        raise Refusal(400, f"expected a whole body of {MULTIPART}, got one that ends too early: send it again")
+    images: list[Given] = []
+    top = None
+    for part in parts.found:
+        if part.file is not None or part.field in FILE_FIELDS:
+            _check_field(part.field, FILE_FIELDS, "a multipart body")
+            images.append(Given(given_name(part.file, len(images)), bytes(part.data)))
+        else:
+            _check_field(part.field, (*FILE_FIELDS, "top"), "a multipart body")
+            top = number_of_classes(part.data.decode(errors="replace").strip())
+    return images, top
+
+
+def read_json(body: bytes) -> Any:
+    """The value of a body in JSON. Raises Refusal."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        reason = str(error).partition("\n")[0][:100]
+        raise Refusal(400, f"expected a body in JSON, got something else ({reason}): see /openapi.json") from None
+
+
+async def _from_json(body: bytes, limits: Limits, fetch: Fetch) -> tuple[list[Given], int | None]:
+    value = read_json(body)
+    if not isinstance(value, dict) or not isinstance(value.get("images"), list):
+        raise Refusal(
+            400,
+            """expected {"images": [{"base64": "…"}]} as JSON, got something else: see /openapi.json for examples""",
+        )
+    for name in value:
+        _check_field(name, JSON_FIELDS, "the JSON")
+    if len(value["images"]) > limits.files:
+        raise Refusal(413, too_many(limits))
+    images: list[Given] = []
+    total = 0
+    for place, image in enumerate(value["images"]):
+        if not isinstance(image, dict) or ("base64" in image) == ("url" in image):
+            raise Refusal(400, f"expected an object with either 'base64' or 'url' as image {place}, got something else")
+        for name in image:
+            _check_field(name, IMAGE_FIELDS, f"image {place}")
+        if not all(isinstance(each, str) for each in image.values()):
+            raise Refusal(400, f"expected texts in image {place}, got other values: put them in quotes")
+        name = given_name(image.get("name"), place)
+        data = await fetch(image["url"]) if "url" in image else from_base64(image["base64"], name)
+        total += len(data)
+        if total > limits.bytes:
+            raise Refusal(413, f"expected images of at most {limits.bytes:,} bytes in all, got more: send fewer")
+        images.append(Given(name, data))
+    return images, number_of_classes(value["top"]) if "top" in value else None
+
+
+def from_base64(text: str, name: str) -> bytes:
+    """The bytes of a text in base64, with or without the beginning of a `data:` address. Raises Refusal."""
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    try:
+        return b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise Refusal(
+            400, f"expected base64 for {name!r}, got something else ({error}): encode the bytes of the file"
+        ) from None

@@ -1,0 +1,339 @@
+"""Worker processes that answer the images of a queue; one that ends is started again, and what it held is tried again.
+
+A batch that a worker did not survive is computed again image by image, so that an image which ends workers takes no
+other down with it: the second time it does so alone, it is answered with an error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from graft.data.loading import available_cores
+from graft.errors import GraftError, InputError
+from graft.serving import framing
+from graft.serving.batching import Job, Queue
+from graft.serving.settings import KEY_VARIABLE, Serving
+from graft.serving.worker import AHEAD
+
+log = logging.getLogger("graft.serving")
+
+# Workers that an image may end while it is alone in them before it is given up.
+MOST_DEATHS = 2
+# Seconds that a worker has to end by itself, to load a model, and between starts of one that keeps ending.
+TO_END, TO_LOAD, LONGEST_PAUSE = 5.0, 600.0, 30.0
+# A worker that lived longer is started again at once.
+LONG_LIFE = 10.0
+# `-P`, as a folder that graft is called in is no place to import from.
+COMMAND = (sys.executable, "-P", "-W", "ignore", "-m", "graft.serving.worker")
+# The longest line of a worker's stderr that is logged.
+LINE = 500
+
+
+class WorkerEnded(Exception):
+    """A worker ended before it answered."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """What workers say of the model that they loaded."""
+
+    classes: tuple[str, ...]
+    version: str
+    engine: str
+    input_size: int
+    made_from: dict[str, str]
+
+
+class Worker:
+    """A process with the model loaded."""
+
+    def __init__(self, process: Process, model: Model) -> None:
+        self.process, self.model = process, model
+        self.ended = asyncio.Event()
+        self.started = time.monotonic()
+        # Held while a batch is sent, and by an image that goes alone until it is answered.
+        self._turn = asyncio.Lock()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._under_way: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._count = 0
+        self._listening = asyncio.create_task(self._listen())
+
+    @classmethod
+    async def start(cls, serving: Serving, number: int) -> Worker:
+        """Start a process and wait until its model is loaded. Raises what the process refuses it with."""
+        command = [*COMMAND, _options(serving, number)]
+        # The key is nothing for a process that decodes what strangers send.
+        environment = {name: value for name, value in os.environ.items() if name != KEY_VARIABLE}
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=PIPE, stdout=PIPE, stderr=PIPE, limit=2**20, env=environment
+        )
+        telling = asyncio.create_task(_tell_stderr(process))
+        process_out = process.stdout
+        assert process_out is not None
+        try:
+            async with asyncio.timeout(TO_LOAD):
+                header, _ = await framing.receive(process_out)
+        except (asyncio.IncompleteReadError, TimeoutError):
+            _kill(process)
+            code = await process.wait()
+            await telling
+            raise GraftError(
+                f"expected a worker to load the model, got one that ended with code {code}: see the log for its reason"
+            ) from None
+        except BaseException:
+            _kill(process)
+            raise
+        if "refused" in header:
+            await process.wait()
+            raise (InputError if header["exit_code"] == 2 else GraftError)(header["refused"])
+        about = header["ready"]
+        return cls(process, Model(tuple(about.pop("classes")), **about))
+
+    async def ask(self, jobs: list[Job], seconds: float) -> list[dict[str, Any]]:
+        """An answer for every image. Raises WorkerEnded, and GraftError for a batch that the worker failed at.
+
+        A worker that takes more than `seconds` is ended.
+        """
+        async with self._turn:
+            if jobs[0].alone:
+                await self._idle.wait()
+                return await self._answers(self._send(jobs), seconds)
+            reply = self._send(jobs)
+        return await self._answers(reply, seconds)
+
+    async def _answers(self, reply: asyncio.Future[dict[str, Any]], seconds: float) -> list[dict[str, Any]]:
+        try:
+            async with asyncio.timeout(seconds):
+                header = await reply
+        except TimeoutError:
+            log.error("a batch took more than %.0f s: its worker is ended", seconds)
+            _kill(self.process)
+            raise WorkerEnded from None
+        if "failed" in header:
+            raise GraftError(header["failed"])
+        return list(header["answers"])
+
+    def _send(self, jobs: list[Job]) -> asyncio.Future[dict[str, Any]]:
+        if self.ended.is_set() or self.process.stdin is None:
+            raise WorkerEnded
+        self._count += 1
+        reply: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._under_way[self._count] = reply
+        self._idle.clear()
+        for job in jobs:
+            job.sent = True
+        images = [{"shape": job.image.shape, "top": job.top} for job in jobs]
+        message = framing.pack({"batch": self._count, "images": images}, [job.image.data for job in jobs])
+        with suppress(OSError):  # of a process that has ended, as `_listen` is about to say
+            self.process.stdin.writelines(message)
+        return reply
+
+    async def _listen(self) -> None:
+        assert self.process.stdout is not None
+        try:
+            while True:
+                header, _ = await framing.receive(self.process.stdout)
+                reply = self._under_way.pop(header.pop("batch"), None)
+                if reply is not None and not reply.done():
+                    reply.set_result(header)
+                if not self._under_way:
+                    self._idle.set()
+        except (asyncio.IncompleteReadError, ValueError, OSError):
+            _kill(self.process)
+        finally:
+            self.ended.set()
+            self._idle.set()
+            for reply in self._under_way.values():
+                if not reply.done():
+                    reply.set_exception(WorkerEnded())
+                    reply.exception()  # some may be waited for by nobody any more
+            self._under_way.clear()
+
+    async def end(self) -> None:
+        """Let the process end once it has answered, and make it do so after `TO_END` seconds."""
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+        try:
+            async with asyncio.timeout(TO_END):
+                await self.process.wait()
+        except TimeoutError:
+            _kill(self.process)
+            await self.process.wait()
+        await self._listening
+
+
+class Pool:
+    """Workers with one model, and the queue of the images that they answer."""
+
+    def __init__(self, serving: Serving, observe: Callable[[int, float], None] = lambda images, seconds: None) -> None:
+        self.serving = serving
+        self.queue = Queue(serving.limits.waiting)
+        self.restarts = 0
+        # Told of the images and seconds of every batch that was answered.
+        self._observe = observe
+        self._workers: dict[int, Worker] = {}
+        self._keeping: list[asyncio.Task[None]] = []
+        self._under_way = 0
+        self._model: Model | None = None
+
+    @property
+    def model(self) -> Model:
+        assert self._model is not None, "a pool has a model once it was started"
+        return self._model
+
+    @property
+    def alive(self) -> int:
+        """How many workers have their model loaded."""
+        return sum(not worker.ended.is_set() for worker in self._workers.values())
+
+    @property
+    def processes(self) -> list[int]:
+        """The numbers of the processes of the workers that are alive."""
+        return [worker.process.pid for worker in self._workers.values() if not worker.ended.is_set()]
+
+    async def start(self) -> None:
+        """Start all workers and wait until they can answer. Raises GraftError where one cannot."""
+        starts = [Worker.start(self.serving, number) for number in range(self.serving.workers)]
+        found = await asyncio.gather(*starts, return_exceptions=True)
+        workers = [worker for worker in found if isinstance(worker, Worker)]
+        for error in found:
+            if isinstance(error, BaseException):
+                await asyncio.gather(*(worker.end() for worker in workers))
+                raise error
+        self._workers = dict(enumerate(workers))
+        self._model = workers[0].model
+        self._keeping = [asyncio.create_task(self._keep(number)) for number in self._workers]
+
+    async def close(self) -> None:
+        """Answer what waits, then end the workers."""
+        while (self.queue.unanswered or self._under_way) and self._keeping:
+            await asyncio.sleep(0.02)
+        for task in self._keeping:
+            task.cancel()
+        await asyncio.gather(*self._keeping, return_exceptions=True)
+        await asyncio.gather(*(worker.end() for worker in self._workers.values()))
+
+    async def _keep(self, number: int) -> None:
+        """Feed a worker, and start another in its place whenever it ends."""
+        pause = 0.0
+        while True:
+            worker = self._workers[number]
+            await self._feed(worker)
+            lived = time.monotonic() - worker.started
+            await worker.end()
+            log.error("a worker ended", extra={"code": worker.process.returncode, "seconds": round(lived, 1)})
+            pause = 0.0 if lived > LONG_LIFE else min(LONGEST_PAUSE, max(0.25, 2 * pause))
+            self._workers[number] = await self._started_again(number, pause)
+
+    async def _started_again(self, number: int, pause: float) -> Worker:
+        while True:
+            await asyncio.sleep(pause)
+            try:
+                worker = await Worker.start(self.serving, number)
+            except GraftError as error:
+                log.error("a worker could not be started again: %s", error)
+                pause = min(LONGEST_PAUSE, max(1.0, 2 * pause))
+                continue
+            if worker.model == self._model:
+                self.restarts += 1
+                return worker
+            # Answers of two models must not mix: the new one waits until all are asked to take it.
+            await worker.end()
+            log.error("the files of the model have changed: reload it, or put back those that were served")
+            pause = LONGEST_PAUSE
+
+    async def _feed(self, worker: Worker) -> None:
+        """Hand batches to a worker until it ends."""
+        feeders = [asyncio.create_task(self._hand_over(worker)) for _ in range(AHEAD)]
+        ended = asyncio.create_task(worker.ended.wait())
+        try:
+            await asyncio.wait({*feeders, ended}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (*feeders, ended):
+                task.cancel()
+            for result in await asyncio.gather(*feeders, return_exceptions=True):
+                if isinstance(result, Exception) and not isinstance(result, WorkerEnded):
+                    log.error("unexpected %s while a batch was handed over", type(result).__name__, exc_info=result)
+                    _kill(worker.process)
+
+    async def _hand_over(self, worker: Worker) -> None:
+        serving = self.serving
+        while not worker.ended.is_set():
+            jobs = await self.queue.take(serving.max_batch, serving.max_wait)
+            async with self._tried_again_unless_answered(jobs):
+                began = time.monotonic()
+                try:
+                    answers = await worker.ask(jobs, serving.limits.batch_seconds)
+                except GraftError as error:
+                    self._failed(jobs, error)
+                    continue
+                self.queue.took(len(jobs), time.monotonic() - began)
+                self._observe(len(jobs), time.monotonic() - began)
+                for job, answer in zip(jobs, answers, strict=True):
+                    if not job.answer.done():
+                        job.answer.set_result(answer)
+
+    @asynccontextmanager
+    async def _tried_again_unless_answered(self, jobs: list[Job]) -> Any:
+        """Images that have no answer when the block is left, with whatever exception, wait again."""
+        self._under_way += 1
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+            again = []
+            for job in jobs:
+                if job.answer.done():
+                    continue
+                job.deaths += job.alone and job.sent
+                if job.deaths < MOST_DEATHS:
+                    again.append(job)
+                else:
+                    job.answer.set_exception(
+                        GraftError("expected an image that can be computed, got one that ended two workers: report it")
+                    )
+            self.queue.put_back(again)
+
+    def _failed(self, jobs: list[Job], error: GraftError) -> None:
+        log.error("a batch failed: %s", error, extra={"images": len(jobs)})
+        if jobs[0].alone:
+            for job in jobs:
+                if not job.answer.done():
+                    job.answer.set_exception(error)
+
+
+def _options(serving: Serving, number: int) -> str:
+    """The argument of a worker. Several share the cores between them, else each would start threads for all."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    share = available_cores() // serving.workers
+    own = cores[number * share : (number + 1) * share] if serving.workers > 1 and share else []
+    asked = {"run": serving.run, "engine": serving.engine, "precision": serving.precision}
+    return json.dumps({**asked, "pixels": serving.limits.pixels, "cores": own})
+
+
+async def _tell_stderr(process: Process) -> None:
+    """Log what a worker writes to stderr, be it a traceback or a library's note."""
+    assert process.stderr is not None
+    with suppress(ValueError):
+        async for line in process.stderr:
+            if text := line.decode(errors="replace").rstrip():
+                log.warning("a worker says: %s", text[:LINE])
+
+
+def _kill(process: Process) -> None:
+    # Not by the method of the process, which asks the system whether it has ended, and then nobody else can.
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)

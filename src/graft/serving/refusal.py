@@ -1,0 +1,17 @@
+"""What the service answers in place of a result."""
+
+from graft.errors import GraftError
+
+
+class Refusal(GraftError):
+    """A request that is refused with an HTTP status; the message says what was expected, what came, what to do."""
+
+    def __init__(self, status: int, sentence: str, retry_after: int | None = None) -> None:
+        super().__init__(sentence)
+        self.status = status
+        # Seconds after which to ask again, for the header Retry-After.
+        self.retry_after = retry_after
+
+
+class Gone(Exception):
+    """The client closed its connection before it had an answer; nobody is there to be told."""

@@ -1,0 +1,39 @@
+"""A saved model and a service of it, for all tests of this room."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from running import Served, served
+
+from graft.weights.base import load_base
+from graft.weights.saved import SavedModel, save_model
+from graft.workflows.letters import LATIN
+
+
+@pytest.fixture(scope="session")
+def letters_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundled letters as a saved model."""
+    base = load_base("latin_letters")
+    folder = tmp_path_factory.mktemp("served") / "letters"
+    save_model(folder / "model", SavedModel(base.network, base.preprocessing, LATIN, temperature=1.5))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def service(letters_run: Path) -> Iterator[Served]:
+    """The letters at work, as they are served by default."""
+    needs_extra()
+    with served(letters_run) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def extra() -> None:
+    """What answers over HTTP is installed."""
+    needs_extra()
+
+
+def needs_extra() -> None:
+    for name in ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "httpx"):
+        pytest.importorskip(name, reason="needs graft-vision[serve] and httpx")
