@@ -87,7 +87,7 @@ def test_openvino_computes_one_request_at_a_time_with_all_threads() -> None:
     trunk, _ = network.split("stem")
     # The second is read from disk, which keeps one for both kinds of choice.
     for choice in (choose("openvino", "float32"), choose("openvino", "float32", deterministic=True, threads=1)):
-        compiled = open_engine(choice, trunk, preprocessing)._compiled
+        (compiled,) = open_engine(choice, trunk, preprocessing)._compiled.values()
     assert compiled.get_property("NUM_STREAMS") == compiled.get_property("INFERENCE_NUM_THREADS") == 1
 
 

@@ -99,28 +99,25 @@ def test_the_service_survives_and_nobody_gets_a_wrong_answer(
                         if answer.status_code == 200 and not is_right(answer, expected):
                             wrong.append(answer.text)
 
-        def kill() -> tuple[float, float]:
-            """Seconds until a killed worker shows, and until the service is ready again."""
+        def kill() -> None:
+            """Kill a worker, see the service say so (how soon, `test_pool.py` holds), and see it ready again."""
             time.sleep(1)
             os.kill(running.workers()[0], signal.SIGKILL)
             began = time.monotonic()
-            seconds = []
             with client_of(running) as client:
                 for status in (503, 200):
                     while client.get("/v2/health/ready").status_code != status:
                         assert time.monotonic() - began < 30
                         time.sleep(0.01)
-                    seconds.append(time.monotonic() - began)
-            return seconds[0], seconds[1]
 
         with ThreadPoolExecutor(CLIENTS + 1) as threads:
             killing = threads.submit(kill)
             for client in [threads.submit(misbehave, seed) for seed in range(CLIENTS)]:
                 client.result()
-            shown, _ = killing.result()
+            killing.result()
         assert not wrong
-        assert shown < 1
-        assert statuses.count(200) > 50 and set(statuses) <= {200, 429, 503}
+        # How many are answered in that time is for benchmarks/serving.py to say.
+        assert 200 in statuses and set(statuses) <= {200, 429, 503}
 
         with client_of(running) as client, ThreadPoolExecutor(8) as threads:
 
