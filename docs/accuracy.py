@@ -40,7 +40,7 @@ printed for its val images held its test accuracy in {held} of {promised} runs.
 - Seeds are two or three, and test images few: on 149 cells or 240 sketches one image is 0.7 or 0.4 points.
 - One half of the blood cells was the test set of all seeds at first. On it `plain` was 3 to 5 points ahead of every
   level of graft; with the halves exchanged it was 1.4 points behind. Since then every seed draws its own test images
-  where a set holds out none, as here.
+  where a set holds out none, as here. With the former half, over 16 tasks, the average difference was +0.1.
 - Textures still share their test images over the seeds here: those runs are older than that.
 - Sketches are where the plain script is ahead by more than chance: there training all layers gains two points over the
   last three fifths, which is all that the race tries, for time.
