@@ -4,12 +4,12 @@ python docs/accuracy.py            write the page
 python docs/accuracy.py --check    change nothing; fail if the page is stale
 """
 
-import argparse
 import json
-import sys
 from collections import defaultdict
 from pathlib import Path
 from statistics import mean, stdev
+
+from written import write_page
 
 HERE = Path(__file__).parent
 RUNS, PAGE = HERE / "accuracy_runs.jsonl", HERE / "accuracy.md"
@@ -113,14 +113,5 @@ def _machines(lines: list[dict]) -> str:
     return " ".join(f"{count} ran on {machine}." for machine, count in counted.items())
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="The page on accuracy beside other tools.")
-    parser.add_argument("--check", action="store_true", help="change nothing; fail if the page is stale")
-    if not parser.parse_args().check:
-        PAGE.write_text(page(), encoding="utf-8")
-    elif PAGE.read_text(encoding="utf-8") != page():
-        sys.exit("expected docs/accuracy.md as docs/accuracy_runs.jsonl gives it, got other text: run docs/accuracy.py")
-
-
 if __name__ == "__main__":
-    main()
+    write_page(PAGE, page, "accuracy.py")

@@ -4,11 +4,11 @@ python docs/recipe.py            write the page
 python docs/recipe.py --check    change nothing; fail if the page is stale
 """
 
-import argparse
 import json
-import sys
 from pathlib import Path
 from statistics import mean, stdev
+
+from written import write_page
 
 HERE = Path(__file__).parent
 RUNS, PAGE = HERE / "recipe_runs.jsonl", HERE / "recipe.md"
@@ -141,14 +141,5 @@ def page() -> str:
     return TEXT.format(count=count, tasks=tasks, head=head, table="\n".join(rows), shares=", ".join(SHARES))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="The page on the recipe.")
-    parser.add_argument("--check", action="store_true", help="change nothing; fail if the page is stale")
-    if not parser.parse_args().check:
-        PAGE.write_text(page(), encoding="utf-8")
-    elif PAGE.read_text(encoding="utf-8") != page():
-        sys.exit("expected docs/recipe.md to be written from docs/recipe_runs.jsonl, got another: run docs/recipe.py")
-
-
 if __name__ == "__main__":
-    main()
+    write_page(PAGE, page, "recipe.py")

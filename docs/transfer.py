@@ -6,14 +6,14 @@
 The same runs give the same page.
 """
 
-import argparse
 import json
-import sys
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
+
+from written import write_page
 
 HERE = Path(__file__).parent
 RUNS, PAGE = HERE / "transfer_runs.jsonl", HERE / "transfer.md"
@@ -205,16 +205,5 @@ def bases() -> dict[str, dict[str, str]]:
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="change nothing; fail if the page is stale")
-    made = page(read(RUNS), bases())
-    if parser.parse_args().check:
-        if PAGE.read_text(encoding="utf-8") != made:
-            sys.exit(f"expected {PAGE.name} as {RUNS.name} gives it, got other text: run python docs/transfer.py")
-        return
-    PAGE.write_text(made, encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    write_page(PAGE, lambda: page(read(RUNS), bases()), "transfer.py")

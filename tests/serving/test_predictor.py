@@ -19,15 +19,6 @@ from graft.workflows.letters import LATIN, dejavu_fonts, render_letters
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bundled letters as a saved model, so that predictions are worth something."""
-    base = load_base("latin_letters")
-    folder = tmp_path_factory.mktemp("saved") / "run"
-    save_model(folder / "model", SavedModel(base.network, base.preprocessing, LATIN, temperature=1.5))
-    return folder
-
-
-@pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, str]]:
     """Forty letters as PNG files, with their classes."""
     folder = tmp_path_factory.mktemp("letters")
@@ -41,13 +32,13 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, str]]:
 
 
 @pytest.fixture(scope="module")
-def classifier(model: Path) -> Classifier:
-    return graft.load(model, engine="torch", precision="float32")
+def classifier(letters_run: Path) -> Classifier:
+    return graft.load(letters_run, engine="torch", precision="float32")
 
 
-def test_a_run_folder_and_its_model_folder_are_the_same_classifier(model: Path, images: list) -> None:
+def test_a_run_folder_and_its_model_folder_are_the_same_classifier(letters_run: Path, images: list) -> None:
     paths = [path for path, _ in images[:3]]
-    assert graft.load(model).predict(paths) == graft.load(model / "model").predict(paths)
+    assert graft.load(letters_run).predict(paths) == graft.load(letters_run / "model").predict(paths)
 
 
 def test_predictions_are_right_ordered_and_add_up(classifier: Classifier, images: list) -> None:
@@ -114,12 +105,12 @@ def test_pixels_are_named_by_their_place_in_the_whole_stream(classifier: Classif
     assert [prediction.path for prediction in found] == [f"image {number}" for number in range(count)]
 
 
-def test_the_temperature_tempers(model: Path, images: list, tmp_path: Path) -> None:
+def test_the_temperature_tempers(letters_run: Path, images: list, tmp_path: Path) -> None:
     base = load_base("latin_letters")
     save_model(tmp_path / "model", SavedModel(base.network, base.preprocessing, LATIN, temperature=1.0))
     paths = [path for path, _ in images]
     options = {"engine": "torch", "precision": "float32"}
-    mild, sharp = (graft.load(folder, **options).predict(paths) for folder in (model, tmp_path))
+    mild, sharp = (graft.load(folder, **options).predict(paths) for folder in (letters_run, tmp_path))
     assert [prediction.label for prediction in mild] == [prediction.label for prediction in sharp]
     assert np.mean([p.probability for p in mild]) < np.mean([p.probability for p in sharp])
 
@@ -143,10 +134,10 @@ def test_a_class_of_several_outputs_is_as_probable_as_they_are_together(
         assert dict(group.top) == pytest.approx(expected, abs=1e-6)
 
 
-def test_both_engines_agree(model: Path, images: list) -> None:
+def test_both_engines_agree(letters_run: Path, images: list) -> None:
     pytest.importorskip("openvino")
     paths = [path for path, _ in images]
-    found = [graft.load(model, engine=name, precision="float32").predict(paths) for name in ("torch", "openvino")]
+    found = [graft.load(letters_run, engine=name, precision="float32").predict(paths) for name in ("torch", "openvino")]
     for left, right in zip(*found, strict=True):
         assert left.label == right.label
         assert left.probability == pytest.approx(right.probability, abs=1e-4)

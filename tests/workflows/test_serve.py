@@ -13,8 +13,9 @@ from graft.workflows.letters import CYRILLIC, dejavu_fonts, render_letters
 
 pytest.importorskip("fastapi", reason="needs graft-vision[serve]")
 
+from graft.serving.settings import Serving
 from graft.workflows import serve as serving
-from graft.workflows.serve import ServeOptions, name_of, serve
+from graft.workflows.serve import name_of, serve
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +51,8 @@ def test_examples_are_small_images_of_val_of_all_classes_without_a_cameras_notes
 ) -> None:
     offered = []
     monkeypatch.setattr(serving, "listen", lambda serving, access, examples, **_: offered.append(examples))
-    serve(run, ServeOptions(examples=True))
-    serve(run / "model")
+    serve(Serving(str(run)), examples=True)
+    serve(Serving(str(run / "model")))
     examples, none = offered
     assert none == () and len(examples) == 8
     assert [example.label for example in examples] == [*CYRILLIC[:4], *CYRILLIC[:4]]
@@ -63,11 +64,11 @@ def test_examples_are_small_images_of_val_of_all_classes_without_a_cameras_notes
 def test_examples_of_what_has_none_are_refused(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run / "model", tmp_path / "model")
     with pytest.raises(InputError, match="leave --examples out"):
-        serve(tmp_path, ServeOptions(examples=True))
+        serve(Serving(str(tmp_path)), examples=True)
     moved = run.parent / "data"
     moved.rename(run.parent / "elsewhere")
     try:
         with pytest.raises(DataError, match="expected the images of the run"):
-            serve(run, ServeOptions(examples=True))
+            serve(Serving(str(run)), examples=True)
     finally:
         (run.parent / "elsewhere").rename(moved)

@@ -64,8 +64,8 @@ def serve(
     """Answer over HTTP, with a page to try it: images in, labelled probabilities out."""
     from graft.files import number_of_bytes
     from graft.given import seconds
-    from graft.serving.settings import Access, Limits, waiting_time
-    from graft.workflows.serve import Listening, ServeOptions
+    from graft.serving.settings import Access, Limits, Serving, waiting_time
+    from graft.workflows.serve import Listening
     from graft.workflows.serve import serve as run_service
 
     def started(listening: Listening) -> None:
@@ -85,5 +85,6 @@ def serve(
         seconds=seconds(timeout, "--timeout"),
         waiting=max_waiting,
     )
-    options = ServeOptions(name, engine, precision, workers, max_batch, waiting_time(max_wait), examples)
-    run_service(run, options, access, limits, started=started, quiet=quiet)
+    wait = waiting_time(max_wait)
+    serving = Serving(run, name or "", engine, precision, workers, max_batch, wait, limits)
+    run_service(serving, access, examples=examples, started=started, quiet=quiet)

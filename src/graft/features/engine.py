@@ -129,10 +129,10 @@ def for_answers(choice: Choice, network: nn.Module, asked: str) -> Choice:
 
 
 def precision_for(module: nn.Module, choice: Choice) -> Precision:
-    """That of the engine; but float32 for depthwise convolutions on a processor, which gain nothing by bfloat16.
+    """That of the engine; but float32 for depthwise convolutions on a processor, which do not train faster in bfloat16.
 
-    Training on two cores with AMX, steps per second over those in float32: ResNet-50 1.8, CIFAR ResNet-20 1.3,
-    MobileNetV2 from its middle on 0.9, MobileNet 0.25 from its middle on 0.8.
+    On two cores with AMX, steps per second over those in float32: ResNet-50 1.8, CIFAR ResNet-20 1.3, MobileNetV2 from
+    its middle on 0.9, MobileNet 0.25 from its middle on 0.8.
     """
     depthwise = any(isinstance(each, nn.Conv2d) and each.groups == each.in_channels > 1 for each in module.modules())
     return "float32" if depthwise and choice.device == "cpu" else choice.precision

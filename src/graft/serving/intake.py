@@ -104,7 +104,7 @@ async def read_images(
     kind = stated.decode("latin-1").lower()
     top = TOP
     for name, value in query:
-        _check_field(name, ("top",), "the query")
+        check_field(name, ("top",), "the query")
         top = number_of_classes(value)
     if kind == MULTIPART:
         images, asked = _from_multipart(body, options.get(b"boundary", b""), limits)
@@ -142,7 +142,8 @@ def number_of_classes(value: Any) -> int:
     return value
 
 
-def _check_field(name: str, known: tuple[str, ...], where: str) -> None:
+def check_field(name: str, known: tuple[str, ...], where: str) -> None:
+    """Refuse a name that means nothing, rather than leave out in silence what somebody asked for."""
     if name not in known:
         near = did_you_mean(name[:40], known)
         raise Refusal(
@@ -242,10 +243,10 @@ def _from_multipart(body: bytes, boundary: bytes, limits: Limits) -> tuple[list[
     top = None
     for part in parts.found:
         if part.file is not None or part.field in FILE_FIELDS:
-            _check_field(part.field, FILE_FIELDS, "a multipart body")
+            check_field(part.field, FILE_FIELDS, "a multipart body")
             images.append(Given(given_name(part.file, len(images)), bytes(part.data)))
         else:
-            _check_field(part.field, (*FILE_FIELDS, "top"), "a multipart body")
+            check_field(part.field, (*FILE_FIELDS, "top"), "a multipart body")
             top = number_of_classes(part.data.decode(errors="replace").strip())
     return images, top
 
@@ -267,7 +268,7 @@ async def _from_json(body: bytes, limits: Limits, fetch: Fetch) -> tuple[list[Gi
             """expected {"images": [{"base64": "…"}]} as JSON, got something else: see /openapi.json for examples""",
         )
     for name in value:
-        _check_field(name, JSON_FIELDS, "the JSON")
+        check_field(name, JSON_FIELDS, "the JSON")
     if len(value["images"]) > limits.files:
         raise Refusal(413, too_many(limits))
     images: list[Given] = []
@@ -276,7 +277,7 @@ async def _from_json(body: bytes, limits: Limits, fetch: Fetch) -> tuple[list[Gi
         if not isinstance(image, dict) or ("base64" in image) == ("url" in image):
             raise Refusal(400, f"expected an object with either 'base64' or 'url' as image {place}, got something else")
         for name in image:
-            _check_field(name, IMAGE_FIELDS, f"image {place}")
+            check_field(name, IMAGE_FIELDS, f"image {place}")
         if not all(isinstance(each, str) for each in image.values()):
             raise Refusal(400, f"expected texts in image {place}, got other values: put them in quotes")
         name = given_name(image.get("name"), place)

@@ -15,10 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from graft.errors import did_you_mean
 from graft.names import plain
 from graft.serving.batching import Given
-from graft.serving.intake import from_base64, read_json, too_many
+from graft.serving.intake import check_field, from_base64, read_json, too_many
 from graft.serving.pool import Model
 from graft.serving.refusal import Refusal
 from graft.serving.service import Answers
@@ -85,12 +84,7 @@ def _check(value: Any, known: tuple[str, ...], where: str) -> None:
     if not isinstance(value, dict):
         raise Refusal(400, f"expected an object as {where}, got something else: see /openapi.json for examples")
     for name in value:
-        if name not in known:
-            near = did_you_mean(name[:40], known)
-            raise Refusal(
-                400,
-                f"expected {' or '.join(map(repr, known))} in {where}, got {plain(name[:40])!r}{near}: leave it out",
-            )
+        check_field(name, known, where)
 
 
 def _outputs(value: dict[str, Any]) -> dict[str, bool]:

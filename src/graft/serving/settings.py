@@ -30,12 +30,15 @@ class Limits:
 
 @dataclass(frozen=True)
 class Serving:
-    """A model to serve and how: `run` as `graft.load` takes it; a batch waits up to `max_wait` seconds to fill."""
+    """A model to serve and how: `run` as `graft.load` takes it; a batch waits up to `max_wait` seconds to fill.
+
+    Without a `name`, `graft.workflows.serve` calls it as its run.
+    """
 
     run: str
-    name: str
+    name: str = ""
     engine: str = "auto"
-    precision: str = "auto"
+    precision: str = "float32"
     workers: int = 1
     max_batch: int = 32
     max_wait: float = 0.005

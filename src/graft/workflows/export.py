@@ -29,9 +29,9 @@ from graft.serving.predictor import Classifier
 from graft.training.task import sample
 from graft.weights.saved import ARGUMENTS_FILE, SavedModel, load_model, model_folder
 from graft.words import counted
-from graft.workflows.arguments import read_arguments
+from graft.workflows.own_images import images_of_run
 from graft.workflows.prepare import DataOptions, open_images
-from graft.workflows.run import SPLIT_FILE, check_outside_images, near
+from graft.workflows.run import check_outside_images, near
 
 # So many of the images tell whether an export answers as its run does.
 MOST_IMAGES = 200
@@ -151,20 +151,9 @@ def _to_check_on(folder: Path, check: str | Path | None, file: Path) -> tuple[st
         check_outside_images(file.parent, Path(given), dataset)
         splits = dataset.splits
         return str(given), sample(max(splits.values(), key=len), 0, MOST_IMAGES)
-    if not (folder / ARGUMENTS_FILE).is_file():
-        raise InputError(
-            f"expected images to check the export on, got {near(folder)}, which is a model without its run: give "
-            "some with --check"
-        )
-    arguments = read_arguments(folder)
-    try:
-        dataset = open_images(DataOptions(arguments.data, arguments.group, folder / SPLIT_FILE, arguments.table))
-    except (DataError, InputError) as error:
-        raise DataError(
-            f"expected the images of the run to check the export on, got none ({error}): give some with --check"
-        ) from None
-    check_outside_images(file.parent, Path(arguments.data), dataset)
-    return f"{arguments.data}, {VAL}", sample(dataset.splits[VAL], 0, MOST_IMAGES)
+    source, dataset, images = images_of_run(folder, "to check the export on", "give some with --check")
+    check_outside_images(file.parent, Path(source), dataset)
+    return f"{source}, {VAL}", sample(images, 0, MOST_IMAGES)
 
 
 def _decoded(images: Images, levels: Levels) -> list[np.ndarray]:

@@ -2,20 +2,21 @@
 
 import io
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from graft.data.dataset import VAL
-from graft.errors import DataError, ImageError, InputError
+from graft.errors import ImageError
 from graft.given import path
 from graft.names import plain
 from graft.serving.server import Example, Listening
 from graft.serving.server import serve as listen
-from graft.serving.settings import Access, Limits, Serving
+from graft.serving.settings import Access, Serving
 
+# How exported files end: `graft.export.running` knows it too, but brings torch, which this process does without.
+EXPORTED = (".onnx", ".xml")
 EXAMPLES = 8
 # The longer side of an example, px, and its quality as JPEG.
 EXAMPLE_SIDE, EXAMPLE_QUALITY = 512, 90
@@ -23,86 +24,55 @@ EXAMPLE_SIDE, EXAMPLE_QUALITY = 512, 90
 NAMELESS = ("model", "export")
 
 
-@dataclass(frozen=True)
-class ServeOptions:
-    """How a model is served: under which name, by default its run's, and how it is computed.
-
-    `max_wait` is in seconds; with `examples` the page offers some of the run's validation images.
-    """
-
-    name: str | None = None
-    engine: str = "auto"
-    precision: str = "float32"
-    workers: int = 1
-    max_batch: int = 32
-    max_wait: float = 0.005
-    examples: bool = False
-
-
 def serve(
-    run: str | Path,
-    options: ServeOptions | None = None,
+    serving: Serving,
     access: Access | None = None,
-    limits: Limits | None = None,
     *,
+    examples: bool = False,
     started: Callable[[Listening], None] = lambda listening: None,
     quiet: bool = False,
 ) -> None:
-    """Answer over HTTP with the classifier in `run`, a run folder, its `model/` or an exported file.
+    """Answer over HTTP with the classifier in `serving.run`, a run folder, its `model/` or an exported file.
 
+    Without a name it is called as its run. With `examples` the page offers some of the run's validation images.
     Returns after SIGTERM or SIGINT, when what had come is answered. `started` is called once requests are answered.
     Raises InputError for what cannot be served, WeightsError for a model that does not fit, DataError where examples
     are asked for and none are there.
     """
-    options, access, limits = options or ServeOptions(), access or Access(), limits or Limits()
-    place = Path(path(run, "RUN")).expanduser().absolute()
-    exported = place.suffix.lower() in (".onnx", ".xml")
-    serving = Serving(
-        str(place),
-        options.name or name_of(place),
-        options.engine,
-        # An exported file has its own, which is float32.
-        "auto" if exported and options.precision == "float32" else options.precision,
-        options.workers,
-        options.max_batch,
-        options.max_wait,
-        limits,
-    )
-    listen(serving, access, _examples(place, exported) if options.examples else (), started=started, quiet=quiet)
+    place = Path(path(serving.run, "RUN")).expanduser().absolute()
+    serving = replace(serving, run=str(place), name=serving.name or name_of(place))
+    exported = place.suffix.lower() in EXPORTED
+    if exported and serving.precision == "float32":
+        # An exported file has a precision of its own, which is this one.
+        serving = replace(serving, precision="auto")
+    offered = _examples(place, exported) if examples else ()
+    listen(serving, access or Access(), offered, started=started, quiet=quiet)
 
 
 def name_of(place: Path) -> str:
     """What a model is called: as its run folder, or as its file."""
     while place.stem in NAMELESS and place.parent.name:
         place = place.parent
-    return plain(place.stem if place.suffix in (".onnx", ".xml") else place.name) or "model"
+    return plain(place.stem if place.suffix in EXPORTED else place.name) or "model"
 
 
 def _examples(place: Path, exported: bool) -> tuple[Example, ...]:
     """Images of the run's val, of as many classes as there are, upright, small, and without what a camera wrote."""
-    from graft.weights.saved import ARGUMENTS_FILE, model_folder
-    from graft.workflows.arguments import read_arguments
-    from graft.workflows.prepare import DataOptions, open_images
-    from graft.workflows.run import SPLIT_FILE
+    # Torch comes with these, and only examples need it in this process.
+    from graft.serving.exported import whole_pixels
+    from graft.weights.saved import load_model, model_folder
+    from graft.workflows.own_images import images_of_run
 
     folder = place if exported else model_folder(place).parent
-    if not (folder / ARGUMENTS_FILE).is_file():
-        raise InputError(
-            f"expected a run folder for --examples, got {str(place)!r}, which does not say what it was trained on: "
-            "leave --examples out"
-        )
-    arguments = read_arguments(folder)
-    try:
-        dataset = open_images(DataOptions(arguments.data, arguments.group, folder / SPLIT_FILE, arguments.table))
-    except InputError as error:
-        raise DataError(f"expected the images of the run for --examples, got none ({error}): leave it out") from None
-    images = dataset.splits[VAL]
+    _, dataset, images = images_of_run(folder, "to show", "leave --examples out")
+    levels = load_model(model_folder(place)).preprocessing.levels
     found = []
     for index in _of_many_classes(images.labels.tolist()):
         try:
-            found.append(Example(dataset.classes[images.labels[index]], _small_jpeg(images.read(index))))
+            pixels = whole_pixels(images.read(index), levels)
         except (ImageError, OSError):
             continue
+        found.append(Example(dataset.classes[images.labels[index]], _small_jpeg(pixels)))
         if len(found) == EXAMPLES:
             break
     return tuple(found)
@@ -118,11 +88,8 @@ def _of_many_classes(labels: list[int]) -> Iterator[int]:
     yield from sorted(range(len(labels)), key=lambda place: (ranks[place], place))
 
 
-def _small_jpeg(content: bytes | np.ndarray) -> bytes:
-    from graft.images.decoding import decode
-
-    pixels = decode(content) if isinstance(content, bytes) else content
-    image = Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1:] == (1,) else pixels).convert("RGB")
+def _small_jpeg(pixels: np.ndarray) -> bytes:
+    image = Image.fromarray(pixels)
     image.thumbnail((EXAMPLE_SIDE, EXAMPLE_SIDE))
     file = io.BytesIO()
     image.save(file, "JPEG", quality=EXAMPLE_QUALITY)

@@ -1,0 +1,26 @@
+"""The images that a run set aside or was given to measure itself on, opened again."""
+
+from pathlib import Path
+
+from graft.data.dataset import VAL, Dataset, Images
+from graft.errors import DataError, InputError
+from graft.weights.saved import ARGUMENTS_FILE
+from graft.workflows.arguments import read_arguments
+from graft.workflows.prepare import DataOptions, open_images
+from graft.workflows.run import SPLIT_FILE, near
+
+
+def images_of_run(folder: Path, purpose: str, instead: str) -> tuple[str, Dataset, Images]:
+    """Where the data of the run in `folder` are, those data, and the images of its val.
+
+    `purpose` (such as "to check the export on") and `instead`, what else the caller may do, are for the errors. Raises
+    InputError for a model without its run, DataError where its images cannot be opened as they were.
+    """
+    if not (folder / ARGUMENTS_FILE).is_file():
+        raise InputError(f"expected images {purpose}, got {near(folder)}, which is a model without its run: {instead}")
+    arguments = read_arguments(folder)
+    try:
+        dataset = open_images(DataOptions(arguments.data, arguments.group, folder / SPLIT_FILE, arguments.table))
+    except InputError as error:
+        raise DataError(f"expected the images of the run {purpose}, got none ({error}): {instead}") from None
+    return arguments.data, dataset, dataset.splits[VAL]
