@@ -299,20 +299,25 @@ def test_training_stops_when_patience_is_at_an_end(letters: tuple[PixelInputs, P
     assert states == []
 
 
+@pytest.mark.parametrize("start_share", [0.0, 0.2])
 def test_the_moving_average_is_the_one_computed_by_hand_and_is_what_is_kept(
-    letters: tuple[PixelInputs, PixelInputs],
+    start_share: float, letters: tuple[PixelInputs, PixelInputs]
 ) -> None:
     net = network()
     # One step per epoch, so that the weights after every step are seen.
-    found, states = steps_of(net, letters, Recipe(6, 60, 2e-3, ema_decay=0.3).resolve())
+    found, states = steps_of(net, letters, Recipe(6, 60, 2e-3, ema_decay=0.6, start_share=start_share).resolve())
     assert found.kept > 0
     average = states[0]
     for step, after in enumerate(states[1 : found.kept + 1], 1):
-        decay = min(0.3, (1 + step) / (10 + step))
+        # A start that is worth keeping counts as any step does; a random one is soon forgotten.
+        decay = 0.6 if start_share else min(0.6, (1 + step) / (10 + step))
         average = {name: decay * average[name] + (1 - decay) * after[name] for name in average}
+    parameters = {name for name, _ in net.named_parameters()}
     for name, tensor in net.state_dict().items():
         if tensor.is_floating_point():
-            torch.testing.assert_close(tensor, average[name], rtol=1e-5, atol=1e-6)
+            share = start_share if name in parameters else 0.0
+            expected = share * states[0][name] + (1 - share) * average[name]
+            torch.testing.assert_close(tensor, expected, rtol=1e-5, atol=1e-6)
             assert not torch.equal(tensor, states[found.kept][name]) or name.endswith("running_mean")
     # The scores are those of the average too.
     logits = torch.from_numpy(crown_logits(net, letters[1]))
@@ -500,7 +505,7 @@ def test_what_is_kept_is_a_share_of_the_start_and_the_rest_of_the_end(
 ) -> None:
     recipe = replace(SHORT, batch_norm="stored", ema_decay=ema_decay)
     start, ends = settled(letters).state_dict(), {}
-    for share in (0.0, 0.2):
+    for share in (0.1, 0.2):
         net = settled(letters)
         found = fit_crown(net.split("input")[1], *letters, replace(recipe, start_share=share), keep_last=True)
         ends[share] = net.state_dict()
@@ -509,11 +514,12 @@ def test_what_is_kept_is_a_share_of_the_start_and_the_rest_of_the_end(
         loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(letters[1].labels))
         assert found.history[-1].val_loss == pytest.approx(float(loss), rel=1e-5)
     parameters = dict(network().named_parameters())
-    for name, end in ends[0.0].items():
+    for name, end in ends[0.1].items():
         kept = ends[0.2][name]
         if name in parameters:
             assert not torch.equal(end, start[name]), name
-            expected = 0.2 * start[name].double() + 0.8 * end.double()
+            of_end = (end.double() - 0.1 * start[name].double()) / 0.9
+            expected = 0.2 * start[name].double() + 0.8 * of_end
             torch.testing.assert_close(kept.double(), expected, atol=1e-7, rtol=0)
         else:
             assert torch.equal(kept, start[name]) and torch.equal(end, start[name]), name

@@ -56,6 +56,17 @@ def test_the_rate_climbs_to_its_peak_and_falls_to_nothing() -> None:
     assert rates[100] == pytest.approx(0, abs=1e-12)
 
 
+def test_a_pretrained_start_is_left_slowly_and_averaged_over_a_quarter_of_the_steps() -> None:
+    usual = Recipe().resolve(pretrained=True, images=320)
+    assert (usual.warmup, usual.epochs) == (0.3, 40)
+    assert usual.ema_decay == pytest.approx(1 - 4 / 400)
+    short = Recipe(epochs=2, accumulate_steps=2).resolve(pretrained=True, images=320)
+    assert short.ema_decay == pytest.approx(1 - 4 / 10)
+    assert Recipe(epochs=0).resolve(pretrained=True).ema_decay == 0
+    assert Recipe(ema_decay=0.5, warmup=0.1).resolve(pretrained=True).ema_decay == 0.5
+    assert (Recipe().resolve().warmup, Recipe().resolve().ema_decay) == (0.1, 0.0)
+
+
 def test_one_cycle_starts_low_peaks_at_thirty_per_cent_and_ends_lower() -> None:
     expected = {0: 0.04, 0.15: 0.52, 0.3: 1.0, 0.65: (1 + 1e-4) / 2, 1: 1e-4}
     for done, rate in expected.items():

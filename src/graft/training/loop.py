@@ -92,7 +92,9 @@ def _train(
 ) -> CrownFit:
     """`judges` is the number of images by which the epoch to keep is chosen; None: the last one is kept."""
     crown, recipe, steps_per_epoch = descent.crown, descent.recipe, descent.steps_per_epoch
-    average = moving_average(crown, recipe.ema_decay) if recipe.ema_decay else None
+    # Where a share of the start is kept, the start is worth averaging over as well.
+    from_start = recipe.start_share > 0
+    average = moving_average(crown, recipe.ema_decay, from_start=from_start) if recipe.ema_decay else None
     # What is scored and kept: the crown or the moving average of its weights, and a share of the start.
     judged = Interpolation(crown, recipe.start_share)
     modules = {"crown": crown} if average is None else {"crown": crown, "average": average}

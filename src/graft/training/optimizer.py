@@ -97,16 +97,16 @@ class Interpolation:
         torch._foreach_lerp_(list(self._between.parameters()), list(self._start.parameters()), self._share)
 
 
-def moving_average(crown: nn.Module, decay: float) -> AveragedModel:
+def moving_average(crown: nn.Module, decay: float, *, from_start: bool = False) -> AveragedModel:
     """A copy of `crown` whose `update_parameters`, called after every step, moves it towards the crown.
 
-    Weights and running statistics alike. Early steps count more, so that a random start does not linger: after step k
-    the decay is at most (1 + k) / (10 + k).
+    Weights and running statistics alike. Unless the average is to be taken `from_start`, early steps count more, so
+    that a random start does not linger: after step k the decay is at most (1 + k) / (10 + k).
     """
 
     @torch.no_grad()
     def move(averages: Sequence[Tensor], currents: Sequence[Tensor], step: Tensor | int) -> None:
-        weight = 1 - min(decay, (1 + int(step)) / (10 + int(step)))
+        weight = 1 - (decay if from_start else min(decay, (1 + int(step)) / (10 + int(step))))
         pairs = list(zip(averages, currents, strict=True))
         moving = [pair for pair in pairs if pair[0].is_floating_point()]
         if moving:

@@ -41,7 +41,11 @@ EPOCHS_PRETRAINED, EPOCHS_RANDOM = 10, 30
 # Few images are seen more often, so that training has about so many steps, but not beyond so many epochs.
 STEPS_PRETRAINED, MOST_EPOCHS_PRETRAINED = 400, 60
 # How a pretrained network is trained where nothing else is asked for: what each part is worth is in docs/recipe.md.
-AUGMENT_PRETRAINED, LABEL_SMOOTHING_PRETRAINED, EMA_PRETRAINED, START_SHARE_PRETRAINED = "medium", 0.1, 0.98, 0.2
+AUGMENT_PRETRAINED, LABEL_SMOOTHING_PRETRAINED, START_SHARE_PRETRAINED = "medium", 0.1, 0.2
+# The part of all steps in which the learning rate rises, and that over which the weights that are kept are averaged:
+# what was solved at the start is not lost while the rate is at its peak (docs/recipe.md, "The fall in the first
+# epochs").
+WARMUP_PRETRAINED, AVERAGED_SHARE_PRETRAINED = 0.3, 0.25
 # Views that are kept of all images together, and of each: 32 in place of 8 of 150 images gave two points (blood cells,
 # sketches), and take as much time and room as 8 of 600.
 VIEWS_OF_ALL, FEWEST_VIEWS, MOST_VIEWS = 16_000, 8, 32
@@ -78,7 +82,7 @@ class Recipe:
     batch_size: int = 32
     learning_rate: float | None = None
     weight_decay: float | None = None
-    warmup: float = 0.1  # of all steps, with the cosine
+    warmup: float | None = None  # of all steps, with the cosine
     optimizer: str = "adamw"
     schedule: str = "cosine"
     layer_decay: float = 1.0
@@ -107,6 +111,7 @@ class Recipe:
         suitable: dict[str, Any] = {
             "epochs": EPOCHS_RANDOM,
             "learning_rate": usual.random_rate,
+            "warmup": 0.1,
             "weight_decay": usual.weight_decay,
             "label_smoothing": 0.0,
             "augment": "none",
@@ -122,13 +127,16 @@ class Recipe:
                 "label_smoothing": LABEL_SMOOTHING_PRETRAINED,
                 "augment": AUGMENT_PRETRAINED,
                 "batch_norm": "stored",
-                "ema_decay": EMA_PRETRAINED,
+                "warmup": WARMUP_PRETRAINED,
                 # Weights between two do not belong to the statistics of either end.
                 "start_share": 0.0 if self.batch_norm == "batch" else START_SHARE_PRETRAINED,
             }
             steps_per_epoch = math.ceil((images or STEPS_PRETRAINED * self.batch_size) / self.batch_size)
             enough = math.ceil(STEPS_PRETRAINED / steps_per_epoch)
             suitable["epochs"] = min(max(enough, EPOCHS_PRETRAINED), MOST_EPOCHS_PRETRAINED)
+            epochs = suitable["epochs"] if self.epochs is None else self.epochs
+            steps = epochs * math.ceil(steps_per_epoch / self.accumulate_steps)
+            suitable["ema_decay"] = max(0.0, 1 - 1 / (AVERAGED_SHARE_PRETRAINED * max(steps, 1)))
         return ResolvedRecipe(
             **{**suitable, **{name: value for name, value in asdict(self).items() if value is not None}}
         )
@@ -141,6 +149,7 @@ class ResolvedRecipe(Recipe):
     epochs: int = field(kw_only=True)
     learning_rate: float = field(kw_only=True)
     weight_decay: float = field(kw_only=True)
+    warmup: float = field(kw_only=True)
     label_smoothing: float = field(kw_only=True)
     augment: str = field(kw_only=True)
     flip: bool = field(kw_only=True)
