@@ -10,9 +10,11 @@ import os
 import posixpath
 from array import array
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +23,7 @@ from graft.data.dataset import Dataset
 from graft.data.readers.archive_paths import Texts, name_without_ending, visible_path
 from graft.data.readers.expanding import Contents
 from graft.data.readers.folder import file_stamp
+from graft.data.readers.place import Place
 from graft.data.readers.tar_members import (
     FILE,
     FOLDER,
@@ -33,7 +36,7 @@ from graft.data.readers.tar_members import (
 )
 from graft.data.readers.tree import Listing, arrange
 from graft.data.readers.zip_members import Zip
-from graft.errors import DataError
+from graft.errors import DataError, InputError
 from graft.words import counted
 
 if TYPE_CHECKING:
@@ -81,20 +84,33 @@ def _is_zip(path: Path) -> bool:
 
 
 def read_archive(path: Path, keep_folds: bool = True, encoding: str | None = None) -> Dataset:
-    """A Dataset from a zip or tar file of folders; `keep_folds` is that of `arrange`, `encoding` that of `Zip`.
+    """A Dataset from a zip or tar file of folders; `keep_folds` is that of `arrange`, the rest as for `open_archive`.
 
-    Raises DataError if no class holds a file, for paths that lead out of the archive, for encrypted members, and for
-    content out of all proportion to the size of the file.
+    Raises DataError if no class holds a file.
     """
+    with open_archive(path, encoding) as place:
+        return arrange(place.listing, place.source, keep_folds)
 
+
+@contextmanager
+def open_archive(path: Path, encoding: str | None = None) -> Iterator[Place]:
+    """What is in a zip or tar file, with a folder for its tables while it is open; `encoding` is that of `Zip`.
+
+    Raises DataError if nothing in it can be read, for paths that lead out of the archive, for encrypted members, and
+    for content out of all proportion to the size of the file.
+    """
     found, members = _open(path, encoding)
     if found.notes and not len(found.paths):
         raise DataError(f"expected folders of images in {path.name}, got none that can be read: {found.notes[0]}")
     folders = frozenset(tuple(os.fsdecode(folder.as_py()).rstrip("/").split("/")) for folder in found.folders)
-    listing = Listing(name_without_ending(path), found.paths, folders, tuple(found.notes))
-    dataset = arrange(listing, members, keep_folds)
     left_out = {f"{path.name}/{os.fsdecode(name)}": reason for name, reason in found.left_out.items()}
-    return replace(dataset, left_out={**left_out, **dataset.left_out})
+    listing = Listing(name_without_ending(path), found.paths, folders, tuple(found.notes), left_out)
+    with TemporaryDirectory(prefix="graft-") as scratch:
+        try:
+            yield Place(Path(scratch), listing, members, packed=True)
+        except InputError as error:
+            # The user knows the archive only.
+            raise type(error)(str(error).replace(f"{scratch}/", f"{path.name}/").replace(scratch, path.name)) from None
 
 
 def read_members(path: Path, encoding: str | None = None) -> Members:

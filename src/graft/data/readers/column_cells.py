@@ -148,6 +148,14 @@ class Columns:
         fractions = sum(bool(re.fullmatch(r"-?\d*\.\d*[1-9]\d*", word)) for word in words)
         return 0 < len(words) <= max(3, len(text) / 2) and 2 * fractions <= len(words)
 
+    def says_only(self, column: int, words: frozenset[str]) -> bool:
+        """Whether all cells of a column are among some words, and not all the same."""
+        try:
+            found = set(self.text(column).unique().to_pylist()) - {""}
+        except DataError:
+            return False
+        return len(found) > 1 and found <= words
+
     def say_the_same(self, first: int, second: int) -> bool:
         """Whether two columns part the rows alike."""
         try:

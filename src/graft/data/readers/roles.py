@@ -44,7 +44,7 @@ def understand(
 ) -> Understood:
     """What the columns of a table mean, by `options` where these say it; `group` names the column of groups as well.
 
-    Without `labelled` only paths are looked for. Raises DataError for a table without a column of paths or labels, for
+    Without `labelled` no labels are looked for. Raises DataError for a table without a column of paths or labels, for
     one in which several columns could be either, and for cells with several labels.
     """
     import pyarrow
@@ -61,9 +61,10 @@ def understand(
         return understand(grid.unnamed, finder, options, group, labelled)
     columns = {"path": reader.paths(path)}
     used = {"path": reader.shown(path)}
-    if not labelled:
+    if labelled:
+        columns["label"], used["label"] = _labels(reader, path)
+    elif len(grid.names) == 1:
         return Understood(pyarrow.table(columns))
-    columns["label"], used["label"] = _labels(reader, path)
     found = {"split": splits(reader), "group": groups(reader, group), "weight": weights(reader)}
     for role, column in found.items():
         if column is not None:

@@ -31,7 +31,9 @@ def as_splits(name: str, column: pyarrow.ChunkedArray, any_word: bool = False) -
 
     encoded = column.combine_chunks().dictionary_encode()
     words = [word.strip() for word in encoded.dictionary.to_pylist()]
-    truths = next((meant for word, meant in TRUTHS.items() if word in plain_name(name)), None)
+    # The word that comes first counts: `train_test_split` is true of images to train on.
+    plain = plain_name(name)
+    truths = min(((plain.find(word), meant) for word, meant in TRUTHS.items() if word in plain), default=(0, None))[1]
     meant: list[str | None] = [_split(word, truths) for word in words]
     if any_word and not all(word.replace(".", "").isdigit() for word in words if word):
         meant = [word if split is None else split for word, split in zip(words, meant, strict=True)]
