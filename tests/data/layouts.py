@@ -346,7 +346,7 @@ BESIDE = (
     Layout(
         "images and annotations, no classes, and a table",
         ("images/*2", "annotations/a.xml", "labels.csv"),
-        said=r"give the table of their labels, if labels\.csv is one",
+        said=r"a column 'path' .* in labels\.csv, got 'text'",
         refused=True,
     ),
     Layout(

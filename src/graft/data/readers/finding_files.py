@@ -69,6 +69,7 @@ class FileFinder:
         options = TableOptions() if options is None else options
         self.root = root if options.image_dir is None else _image_dir(options.image_dir, root)
         self.place = place if place is not None and options.image_dir is None else None
+        self.name = self.root.name if place is None or self.root != place.root else place.listing.name
         self.suffix = options.suffix
         self.split = split_in_name(stem)
         self._indices: dict[tuple[int, Key | None, bool], TailIndex] = {}
@@ -100,9 +101,7 @@ class FileFinder:
             written, meant = (
                 os.fsdecode(each.as_py()) for each in (cells[int(wanted[first])], files[int(found[first])])
             )
-            notes.append(
-                f"{counted(int(hit.sum()), 'file')} found by name below {self.root.name} ({written} is {meant})"
-            )
+            notes.append(f"{counted(int(hit.sum()), 'file')} found by name below {self.name} ({written} is {meant})")
         return Located(paths, there, reasons, tuple(notes))
 
     def _exist(self, paths: pyarrow.LargeBinaryArray) -> np.ndarray:

@@ -30,7 +30,7 @@ from graft.data.readers.place import Place
 from graft.data.readers.split_lists import divide, label_others
 from graft.data.readers.split_names import SPLIT_FOLDERS, split_in_name
 from graft.data.readers.table import arrange_table, names_images, starting_from, understood_table
-from graft.data.readers.tree import arrange
+from graft.data.readers.tree import NoClassesError, arrange
 from graft.data.table_options import FOLDER, TableOptions, refuse_columns
 from graft.errors import DataError, InputError
 
@@ -77,8 +77,7 @@ def read_place(place: Place, group: str | None, options: TableOptions, split: st
             dataset = _decide(place, found, notes, options)
     if dataset is None:
         if isinstance(folders, DataError):
-            tables = errors and len(_class_folders(place)) < 2
-            raise errors[0] if tables else folders
+            raise errors[0] if errors and isinstance(folders, NoClassesError) else folders
         if errors and len(folders.classes) < 2:
             raise errors[0]
         if not errors:
@@ -159,7 +158,9 @@ def _read_all(
     joined = join_lists(files, FileFinder(start, options, place=place), options)
     found = []
     if joined is not None:
-        files = [file for file in files if file not in joined.files]
+        if others := [file.name for file in files if file not in joined.files]:
+            notes.append(f"{first_three(others)} {'was' if len(others) == 1 else 'were'} not used beside {joined.name}")
+        files = []
         found.append(_placed(replace(joined, split=split, beside=beside), start, place))
     for file in files:
         finder = FileFinder(start, options, file.stem, place)

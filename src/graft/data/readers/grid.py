@@ -30,7 +30,7 @@ ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".json", ".xlsx")
 LIST_ENDINGS = (".txt", ".lst", ".list")
 _SEPARATORS = (",", ";", "\t")
 # What may stand above the first row: comments, and what spreadsheets write for themselves.
-_NO_ROW = r"#|//|(?i:sep=.$)"
+_NO_ROW = r"#|//|(?i:sep=)"
 # As much of a list as is looked at to tell whether it names images.
 _FIRST_BYTES = 2**16
 
@@ -120,9 +120,10 @@ def _header(path: Path) -> tuple[list[str], str, int, bool]:
             names, before = next(rows, []), 0
             while names and re.match(_NO_ROW, names[0]):
                 following = next(rows, [])
-                if len(names) == len(following) > 1:
+                called = [names[0].lstrip("#/ "), *names[1:]]
+                if len(names) == len(following) and known_names(called) and not known_names(following):
                     # A comment that names the columns.
-                    names[0] = names[0].lstrip("#/ ")
+                    names = called
                     break
                 names, before = following, rows.line_num - 1
             found.append((names, separator, before, not any(line.strip() for line in file)))
@@ -165,14 +166,20 @@ def _list(path: Path, beginning: bool = False) -> Grid:
     lines = [line for line in lines if not line.startswith("#")]
     if not lines or any(separator in lines[0] for separator in _SEPARATORS):
         return _csv(path)
-    width = len(lines[0].split())
     rows = [line.split() for line in lines]
-    if any(len(row) != width for row in rows):
-        # A path may have blanks in it; a label comes last.
-        rows = [line.rsplit(None, 1) for line in lines]
-        width = max(map(len, rows))
+    if any(len(row) != len(rows[0]) for row in rows):
+        first = {row[0] for row in rows}
+        if len(first) == len(rows) and not any(re.search(IMAGE_ENDING, cell) for row in rows for cell in row[1:]):
+            # The label has blanks in it.
+            rows = [line.split(None, 1) for line in lines]
+        else:
+            # A path may have blanks in it; a label comes last.
+            rows = [line.rsplit(None, 1) for line in lines]
+    width = max(map(len, rows))
     cells = [[row[number] if number < len(row) else "" for row in rows] for number in range(width)]
-    names = next((tuple(each) for each in reversed(comments) if len(each) == width), None)
+    # Other comments may have as many words.
+    comments = [each for each in comments if len(each) == width and not any(":" in word for word in each)]
+    names = next((tuple(each) for each in reversed(comments) if known_names(each)), None)
     if names is not None:
         return _of_cells(path, names, cells)
     unnamed = replace(_of_cells(path, _numbers(rows[0]), cells), named=False)

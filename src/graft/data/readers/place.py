@@ -60,7 +60,7 @@ class Place:
         prefix = b"" if folder == self.root else os.fsencode(folder.relative_to(self.root)) + b"/"
         files = self.listing.files
         files = files.filter(pyarrow.compute.starts_with(files, prefix))
-        return pyarrow.compute.binary_slice(files, len(prefix)) if prefix else files
+        return pyarrow.compute.replace_substring(files, prefix, b"", max_replacements=1) if prefix else files
 
     def rows(self, paths: pyarrow.LargeBinaryArray) -> np.ndarray:
         """The row of each path, int64 (N,), -1 for one that is not here."""

@@ -34,6 +34,10 @@ _NAMED_AS_OTHERS = (
 _TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
+class NoClassesError(DataError):
+    """No folder tells the class of an image."""
+
+
 @dataclass(frozen=True)
 class Listing:
     """What is in a tree: paths of files relative to its root, with `/`, as bytes (large_binary), in any order.
@@ -60,7 +64,7 @@ def arrange(listing: Listing, source: Source, keep_folds: bool = True) -> Datase
     tree = grow(listing.files, listing.folders)
     layout = understand(tree, listing.name)
     if not layout.places:
-        raise DataError(
+        raise NoClassesError(
             f"expected a folder per class with images in it, got {_what_is_there(layout, listing.name)}: "
             f"put the images of each class in a folder named after it{_or_the_table(layout, listing)}"
         )
