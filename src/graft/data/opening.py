@@ -1,31 +1,29 @@
 """Opening labelled images of any kind: DATA is one argument, recognised by what it is."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from graft.data.class_naming import with_usual_names
 from graft.data.dataset import Dataset
 from graft.data.grouping import by_path, straddling
-from graft.data.readers.archive import is_archive, open_archive
+from graft.data.readers.archive import is_archive
 from graft.data.readers.arrays import ENDING as ARRAYS
 from graft.data.readers.arrays import read_arrays
 from graft.data.readers.columns import first_three
 from graft.data.readers.file_labels import read_named_files
-from graft.data.readers.folder import Files, list_folder
 from graft.data.readers.folder_tables import read_place
 from graft.data.readers.grid import ENDINGS, LIST_ENDINGS
-from graft.data.readers.hub_dataset import PREFIX, read_hub_dataset
+from graft.data.readers.hub_dataset import PREFIX, is_saved_dataset, read_hub_dataset, read_saved_dataset
 from graft.data.readers.idx import is_idx, read_idx
 from graft.data.readers.imagefolder import is_imagefolder, read_imagefolder
 from graft.data.readers.parquet import read_parquet
-from graft.data.readers.place import Place
 from graft.data.readers.split_lists import names_list
 from graft.data.readers.split_names import SPLIT_FOLDERS
 from graft.data.readers.spreadsheet import ENDING as SHEETS
 from graft.data.readers.table import is_table, read_table
 from graft.data.readers.tar_shards import is_tar_shards, read_tar_shards
+from graft.data.readers.unpacking import open_place
 from graft.data.split_file import split_as
 from graft.data.table_options import NO_COLUMN, TableOptions, checked_table, refuse_columns
 from graft.errors import DataError
@@ -78,7 +76,7 @@ def open_dataset(
 
 def _open(path: Path, group: str | None, options: TableOptions, split: str | None) -> Dataset:
     if options.pattern is not None and not is_table(path):
-        with _place(path, options.encoding) as place:
+        with open_place(path, options.encoding) as place:
             return read_named_files(place, options.pattern)
     # Both are zip files, of which neither holds images in files.
     if path.suffix.lower() == ARRAYS and path.is_file():
@@ -93,10 +91,12 @@ def _open(path: Path, group: str | None, options: TableOptions, split: str | Non
     if path.is_dir():
         if options == TableOptions() and is_imagefolder(path):
             return read_imagefolder(path, group)
+        if is_saved_dataset(path):
+            return read_saved_dataset(path, group, options)
         if _holds_parquet(path):
             return read_parquet(path, group, options)
     if path.is_dir() or is_archive(path):
-        with _place(path, options.encoding) as place:
+        with open_place(path, options.encoding) as place:
             return read_place(place, group, options, split)
     if path.suffix.lower() == ".parquet":
         return read_parquet(path, group, options)
@@ -113,22 +113,6 @@ def _open(path: Path, group: str | None, options: TableOptions, split: str | Non
         "hf:owner/dataset, got the file "
         f"{str(path)!r}: give the folder or the table that names the images"
     )
-
-
-@contextmanager
-def _place(path: Path, encoding: str | None) -> Iterator[Place]:
-    """A folder or an archive. Raises DataError for anything else."""
-    if path.is_dir():
-        listing = list_folder(path)
-        yield Place(path, listing, Files(path, listing.files))
-    elif is_archive(path):
-        with open_archive(path, encoding) as place:
-            yield place
-    else:
-        raise DataError(
-            f"expected a folder, an archive or a table of images with --label-from, got {path}: give one of these, or "
-            "leave it out"
-        )
 
 
 def _holds_parquet(folder: Path) -> bool:
