@@ -1,10 +1,12 @@
 """Published tables are understood, or one sentence says what could not be."""
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from lists import LISTS
 from tables import TABLES, PublishedTable, build
 
 from graft.data.dataset import Dataset
@@ -20,9 +22,21 @@ def labelled(dataset: Dataset) -> dict[str, dict[str, str | None]]:
     }
 
 
-@pytest.mark.parametrize("table", TABLES, ids=[table.name for table in TABLES])
-def test_a_published_table_is_understood_or_refused(table: PublishedTable, tmp_path: Path) -> None:
-    data = build(table, tmp_path)
+ALL = [*TABLES, *LISTS]
+# Where the folder is what is opened, an archive of it may be, except that options name folders on the disk.
+KINDS = [
+    (table, kind)
+    for table in ALL
+    for kind in ("folder", "zip", "tar")
+    if kind == "folder" or not (table.data or table.options.image_dir)
+]
+
+
+@pytest.mark.parametrize(("table", "kind"), KINDS, ids=[f"{table.name}, {kind}" for table, kind in KINDS])
+def test_a_published_table_is_understood_or_refused(table: PublishedTable, kind: str, tmp_path: Path) -> None:
+    data = build(table, tmp_path / "data")
+    if kind != "folder":
+        data = Path(shutil.make_archive(str(tmp_path / "packed"), kind, data))
     if table.understood is None:
         with pytest.raises(InputError, match=f"(?s)^expected .*{table.said}") as caught:
             open_dataset(data, table=table.options)
@@ -35,8 +49,8 @@ def test_a_published_table_is_understood_or_refused(table: PublishedTable, tmp_p
 
 
 def test_there_are_many_tables_and_no_two_of_a_name() -> None:
-    assert len({table.name for table in TABLES}) == len(TABLES) >= 30
-    assert all((table.understood is None) == bool(table.said) for table in TABLES)
+    assert len({table.name for table in ALL}) == len(ALL) >= 90
+    assert all((table.understood is None) == bool(table.said) for table in ALL)
 
 
 @pytest.mark.parametrize("data", ["", "Class Labels.csv"])

@@ -1,32 +1,32 @@
 """Opening labelled images of any kind: DATA is one argument, recognised by what it is."""
 
 from contextlib import suppress
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
-from zipfile import is_zipfile
 
 from graft.data.class_naming import with_usual_names
 from graft.data.dataset import Dataset
 from graft.data.grouping import by_path, straddling
-from graft.data.readers.archive import is_archive, read_archive
+from graft.data.readers.archive import is_archive
 from graft.data.readers.arrays import ENDING as ARRAYS
 from graft.data.readers.arrays import read_arrays
 from graft.data.readers.columns import first_three
 from graft.data.readers.file_labels import read_named_files
-from graft.data.readers.folder import read_folder
-from graft.data.readers.folder_tables import read_folder_tables
+from graft.data.readers.folder_tables import read_place
 from graft.data.readers.grid import ENDINGS, LIST_ENDINGS
-from graft.data.readers.hub_dataset import PREFIX, read_hub_dataset
+from graft.data.readers.hub_dataset import PREFIX, is_saved_dataset, read_hub_dataset, read_saved_dataset
 from graft.data.readers.idx import is_idx, read_idx
 from graft.data.readers.imagefolder import is_imagefolder, read_imagefolder
 from graft.data.readers.parquet import read_parquet
+from graft.data.readers.split_lists import names_list
 from graft.data.readers.split_names import SPLIT_FOLDERS
 from graft.data.readers.spreadsheet import ENDING as SHEETS
 from graft.data.readers.table import is_table, read_table
 from graft.data.readers.tar_shards import is_tar_shards, read_tar_shards
+from graft.data.readers.unpacking import open_place
 from graft.data.split_file import split_as
-from graft.data.table_options import TableOptions, checked_table, option_name
-from graft.errors import DataError, InputError
+from graft.data.table_options import NO_COLUMN, TableOptions, checked_table, refuse_columns
+from graft.errors import DataError
 from graft.names import plain, readable
 from graft.words import counted
 
@@ -46,8 +46,9 @@ def open_dataset(
 
     `table` says what the columns of a manifest, or names of files, do not say themselves. `group` says which images
     belong together: the name of a column of the table, or a rule about paths as in `grouping.by_path`. `split` is a
-    file, written with every run, that says which image is in which split. Raises
-    DataError for anything else, InputError for a group that matches nothing or an option that is wrong in itself.
+    file, written with every run, that says which image is in which split, one of the lists that lie beside the images
+    and say so (`labels/train1.txt`, from the data on), or `none`, by which such lists are not used. Raises DataError
+    for anything else, InputError for a group that matches nothing or an option that is wrong in itself.
     """
     options = TableOptions() if table is None else checked_table(table)
     if str(path).startswith(PREFIX):
@@ -63,7 +64,9 @@ def open_dataset(
             )
         # The paths in a table that is a link start from the link.
         place = path.resolve() if path.is_dir() else path.absolute()
-        return _finish(_open(place, group, options), group, split)
+        if split is not None and names_list(split) and (path.is_dir() or is_archive(path)):
+            return _finish(_open(place, group, options, str(split)), group, None)
+        return _finish(_open(place, group, options, None), group, split)
     except OSError as error:
         raise DataError(
             f"expected images that can be read, got {str(path)!r} ({error.strerror or error}): check the path and "
@@ -71,32 +74,30 @@ def open_dataset(
         ) from None
 
 
-def _open(path: Path, group: str | None, options: TableOptions) -> Dataset:
+def _open(path: Path, group: str | None, options: TableOptions, split: str | None) -> Dataset:
     if options.pattern is not None and not is_table(path):
-        return read_named_files(path, options.pattern, options.encoding)
+        with open_place(path, options.encoding) as place:
+            return read_named_files(place, options.pattern)
     # Both are zip files, of which neither holds images in files.
     if path.suffix.lower() == ARRAYS and path.is_file():
-        _refuse_columns(options, path)
+        refuse_columns(options, path)
         return read_arrays(path)
     if path.suffix.lower() == SHEETS and path.is_file():
         return read_table(path, group, options)
-    if is_idx(path) or is_tar_shards(path) or is_archive(path):
-        _refuse_columns(replace(options, encoding=None) if is_zipfile(path) else options, path)
-    if is_idx(path):
-        return read_idx(path)
-    if is_tar_shards(path):
-        return read_tar_shards(path)
-    if is_archive(path):
-        return read_archive(path, keep_folds=group is None, encoding=options.encoding)
+    for is_kind, read in ((is_idx, read_idx), (is_tar_shards, read_tar_shards)):
+        if is_kind(path):
+            refuse_columns(options, path)
+            return read(path)
     if path.is_dir():
         if options == TableOptions() and is_imagefolder(path):
             return read_imagefolder(path, group)
+        if is_saved_dataset(path):
+            return read_saved_dataset(path, group, options)
         if _holds_parquet(path):
             return read_parquet(path, group, options)
-        dataset = read_folder_tables(path, group, options)
-        if dataset is None:
-            _refuse_columns(options, path)
-        return dataset or read_folder(path, group is None)
+    if path.is_dir() or is_archive(path):
+        with open_place(path, options.encoding) as place:
+            return read_place(place, group, options, split)
     if path.suffix.lower() == ".parquet":
         return read_parquet(path, group, options)
     if path.suffix.lower() in (*ENDINGS, *LIST_ENDINGS):
@@ -114,16 +115,6 @@ def _open(path: Path, group: str | None, options: TableOptions) -> Dataset:
     )
 
 
-def _refuse_columns(options: TableOptions, path: Path) -> None:
-    """Raise InputError for options about a table, where there is none."""
-    given = [option_name(each.name) for each in fields(options) if getattr(options, each.name) is not None]
-    if given and options != TableOptions(label_from=options.label_from):
-        raise InputError(
-            f"expected a table of images with {' and '.join(given)}, got {path}, which is read without one: leave "
-            f"{'it' if len(given) == 1 else 'them'} out, or give the table"
-        )
-
-
 def _holds_parquet(folder: Path) -> bool:
     """Whether Parquet files lie in `folder` or its `data/`, with no folder of a split beside them."""
     if any(child.is_dir() and child.name.lower() in SPLIT_FOLDERS for child in folder.iterdir()):
@@ -139,7 +130,7 @@ def _finish(dataset: Dataset, group: str | None, split: str | Path | None) -> Da
     dataset = _written(with_usual_names(dataset))
     if group is not None and all(images.groups is None for images in dataset.splits.values()):
         dataset = by_path(dataset, group)
-    if split is not None:
+    if split is not None and str(split) != NO_COLUMN:
         dataset = split_as(dataset, Path(split).expanduser())
     notes = [
         f"{counted(count, 'group has', 'groups have')} images in both {first} and {second}: for unseen groups, scores "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 from graft.errors import InputError
 from graft.given import path, text
@@ -49,6 +50,16 @@ class TableOptions:
 def option_name(field: str) -> str:
     """What the command line calls a field: `--path-column`."""
     return f"--{field.replace('_', '-')}"
+
+
+def refuse_columns(options: TableOptions, path: Path) -> None:
+    """Raise InputError for options about a table, where there is none."""
+    given = [option_name(each.name) for each in fields(options) if getattr(options, each.name) is not None]
+    if given and options != TableOptions(label_from=options.label_from):
+        raise InputError(
+            f"expected a table of images with {' and '.join(given)}, got {path}, which is read without one: leave "
+            f"{'it' if len(given) == 1 else 'them'} out, or give the table"
+        )
 
 
 def checked_table(options: TableOptions) -> TableOptions:

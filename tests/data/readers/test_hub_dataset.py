@@ -147,3 +147,16 @@ def reference_numbers(path: str) -> list[int]:
     import pyarrow.parquet as pq
 
     return pq.read_table(path, columns=["label"])["label"].to_pylist()
+
+
+def test_a_dataset_on_the_disk(tmp_path: Path) -> None:
+    names = datasets.ClassLabel(names=["ant", "bee"])
+    datasets.DatasetDict({"train": rows([0, 1], names), "test": rows([1], names)}).save_to_disk(tmp_path / "pets")
+    dataset = open_dataset(tmp_path / "pets")
+    assert labelled(dataset) == {"train": [(b"0", "ant"), (b"1", "bee")], "test": [(b"0", "bee")]}
+    assert dataset.name == "pets" and dataset.splits["test"].key(0) == "pets/test[0]"
+    rows(["x", "y"]).save_to_disk(tmp_path / "one")
+    assert labelled(open_dataset(tmp_path / "one")) == {"all": [(b"0", "x"), (b"1", "y")]}
+    (tmp_path / "one" / "state.json").write_text("{}")
+    with pytest.raises(DataError, match="a dataset that save_to_disk wrote in"):
+        open_dataset(tmp_path / "one")

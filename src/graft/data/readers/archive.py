@@ -10,7 +10,7 @@ import os
 import posixpath
 from array import array
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,12 +46,19 @@ class Members:
     """Images in an archive: their paths, large_binary (N,), and their places, int64 (N, k), the arguments of `read`."""
 
     def __init__(
-        self, archive: Path, paths: pyarrow.LargeBinaryArray, places: np.ndarray, read: Callable[..., bytes]
+        self,
+        archive: Path,
+        paths: pyarrow.LargeBinaryArray,
+        places: np.ndarray,
+        read: Callable[..., bytes],
+        blocks: Callable[..., Iterator[bytes]],
     ) -> None:
         self.archive = archive
         self.paths = paths
         self.places = places
-        self._read = read
+        self._read, self._blocks = read, blocks
+        # Of an archive within another, what unpacks it again if it is gone.
+        self.ensure: Callable[[], object] | None = None
         self._stamp = file_stamp(archive)
 
     def __len__(self) -> int:
@@ -64,7 +71,13 @@ class Members:
         return f"{self.archive.name}/{self.key(row)}"
 
     def read(self, row: int) -> bytes:
+        if self.ensure is not None:
+            self.ensure()
         return self._read(*self.places[row].tolist())
+
+    def blocks(self, row: int) -> Iterator[bytes]:
+        """The content of a file of any size."""
+        return self._blocks(*self.places[row].tolist())
 
     def stamp(self, row: int) -> str:
         return f"{self._stamp}:{self.key(row)}"
@@ -80,21 +93,23 @@ def _is_zip(path: Path) -> bool:
         return opened.read(4) in _ZIP
 
 
-def read_archive(path: Path, keep_folds: bool = True, encoding: str | None = None) -> Dataset:
-    """A Dataset from a zip or tar file of folders; `keep_folds` is that of `arrange`, `encoding` that of `Zip`.
+def list_archive(path: Path, encoding: str | None = None) -> tuple[Listing, Members]:
+    """What is in a zip or tar file; `encoding` is that of `Zip`.
 
-    Raises DataError if no class holds a file, for paths that lead out of the archive, for encrypted members, and for
-    content out of all proportion to the size of the file.
+    Raises DataError if nothing in it can be read, for paths that lead out of the archive, for encrypted members, and
+    for content out of all proportion to the size of the file.
     """
-
     found, members = _open(path, encoding)
     if found.notes and not len(found.paths):
         raise DataError(f"expected folders of images in {path.name}, got none that can be read: {found.notes[0]}")
     folders = frozenset(tuple(os.fsdecode(folder.as_py()).rstrip("/").split("/")) for folder in found.folders)
-    listing = Listing(name_without_ending(path), found.paths, folders, tuple(found.notes))
-    dataset = arrange(listing, members, keep_folds)
     left_out = {f"{path.name}/{os.fsdecode(name)}": reason for name, reason in found.left_out.items()}
-    return replace(dataset, left_out={**left_out, **dataset.left_out})
+    return Listing(name_without_ending(path), found.paths, folders, tuple(found.notes), left_out), members
+
+
+def read_archive(path: Path, keep_folds: bool = True, encoding: str | None = None) -> Dataset:
+    """A Dataset from a zip or tar file of folders, as `arrange` reads them. Raises DataError as `list_archive` does."""
+    return arrange(*list_archive(path, encoding), keep_folds)
 
 
 def read_members(path: Path, encoding: str | None = None) -> Members:
@@ -102,7 +117,7 @@ def read_members(path: Path, encoding: str | None = None) -> Members:
 
     `encoding` is that of `Zip`.
 
-    Raises DataError as `read_archive` does, and if there are none.
+    Raises DataError as `list_archive` does, and if there are none.
     """
     found, members = _open(path, encoding)
     if not len(members):
@@ -113,15 +128,17 @@ def read_members(path: Path, encoding: str | None = None) -> Members:
 
 def _open(path: Path, encoding: str | None = None) -> tuple[_Found, Members]:
     read: Callable[..., bytes]
+    blocks: Callable[..., Iterator[bytes]]
     if _is_zip(path):
         packed = Zip(path, encoding)
-        found, read = _gather(path, packed.members()), packed.read
+        found, read, blocks = _gather(path, packed.members()), packed.read, packed.blocks
         found.notes.extend(packed.notes)
     else:
         contents = Contents([path])
         with contents.open(0) as opened:
-            found, read = _gather(path, members_of(opened)), partial(contents.read, 0)
-    return found, Members(path, found.paths, found.places, read)
+            found = _gather(path, members_of(opened))
+        read, blocks = partial(contents.read, 0), partial(contents.blocks, 0)
+    return found, Members(path, found.paths, found.places, read, blocks)
 
 
 @dataclass(frozen=True)

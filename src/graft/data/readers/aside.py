@@ -30,9 +30,11 @@ _SIDE = re.compile(
 # Names of folders that hold all images rather than those of a class.
 WHOLE_SETS = re.compile(
     r"(?i)(jpeg)?images?|imgs?|photos?|pictures?|data|dataset|originals?|raw|rgb|jpe?gs?|pngs?|inputs?|all|unknown|none"
-    r"|unlabell?ed([ _-]?(data|images))?"
+    r"|unlabell?ed([ _-]?(data|images))?|no_label"
 )
-UNLABELLED = re.compile(r"(?i)unlabell?ed([ _-]?(data|images))?|unsupervised|extra")
+UNLABELLED = re.compile(r"(?i)unlabell?ed([ _-]?(data|images))?|unsupervised|extra|no_label")
+# What CVAT calls the folder of images that nobody labelled yet.
+NO_LABEL = "no_label"
 _MASK_OF = re.compile(r"(?i)[ _.-]*(masks?|segmentation|seg|gt|ground_?truth|labels?|annotations?)?[ _.-]*\d?$")
 NO_LABELS = "has no folders of classes, so that its images have no labels"
 # The part of the files beside images that has to have the name of one.
@@ -76,7 +78,8 @@ def sort_folders(tree: Tree, folder: Folder) -> Sorted:
             kept.remove(child)
             aside.append(Aside(child, "pairs by name with images, as masks and annotations do"))
     for child in [child for child in kept if UNLABELLED.fullmatch(child.name) and child.images]:
-        if len(kept) > 1 and not any(other.images for other in kept if other is not child):
+        of_classes = any(other.images for other in kept if other is not child)
+        if len(kept) > 1 and (child.name.lower() == NO_LABEL or not of_classes):
             kept.remove(child)
             aside.append(Aside(child, NO_LABELS))
     for child in [child for child in kept if _repeats(child, kept)]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graft.data.readers.column_names import SPELLINGS, given_column, is_no_column
+from graft.data.readers.column_names import ABOUT_SPLITS, SPELLINGS, SYNONYMS, given_column, is_no_column, named
 from graft.data.readers.columns import as_text
 from graft.data.readers.finding_files import IMAGE_ENDING, FileFinder
 from graft.data.readers.grid import Grid
@@ -123,6 +123,17 @@ class Columns:
         ended = pyarrow.compute.match_substring_regex(cells, f"{IMAGE_ENDING}|{SCHEME}")
         return len(cells) > 0 and float(ended.to_numpy(zero_copy_only=False).mean()) >= NAMED_SHARE
 
+    def name_of(self, column: int) -> str:
+        """What a column is called; the second of a list of two without names as its file is."""
+        second = not self.grid.named and len(self.grid.names) == 2 and column == 1
+        return self.grid.path.stem if second else self.grid.names[column]
+
+    def about_splits(self) -> list[int]:
+        """The columns that are called as what tells splits is, the likeliest first."""
+        found = named(self.grid.names, SYNONYMS["split"])
+        last = len(self.grid.names) - 1
+        return [*found, last] if last == 1 and re.search(ABOUT_SPLITS, self.name_of(last)) else found
+
     def mostly_distinct(self, column: int) -> bool:
         try:
             cells = self.paths(column)
@@ -147,6 +158,14 @@ class Columns:
         words = [word for word in text.unique().to_pylist() if word]
         fractions = sum(bool(re.fullmatch(r"-?\d*\.\d*[1-9]\d*", word)) for word in words)
         return 0 < len(words) <= max(3, len(text) / 2) and 2 * fractions <= len(words)
+
+    def says_only(self, column: int, words: frozenset[str]) -> bool:
+        """Whether all cells of a column are among some words, and not all the same."""
+        try:
+            found = set(self.text(column).unique().to_pylist()) - {""}
+        except DataError:
+            return False
+        return len(found) > 1 and found <= words
 
     def say_the_same(self, first: int, second: int) -> bool:
         """Whether two columns part the rows alike."""

@@ -46,6 +46,8 @@ SYNONYMS = {
     ),
     "weight": ("sample_weight",),
 }
+# Words in the names of files that say into which splits images are divided.
+ABOUT_SPLITS = r"(?i)split|partition|is_?(train|val|test)|train_?test"
 # What a cell of a column of splits may say.
 SPLIT_WORDS = {
     **dict.fromkeys(("train", "training", "trn", "tr"), TRAIN),

@@ -64,7 +64,7 @@ class Contents:
     def __init__(self, paths: Sequence[Path]) -> None:
         """Raises DataError for a bomb or content that the cache has no room for, GraftError for a failure to write."""
         self.paths = paths
-        self._copies = {number: _copy_of(path) for number, path in enumerate(paths) if is_compressed(path)}
+        self._copies = {number: copy_of(path) for number, path in enumerate(paths) if is_compressed(path)}
         self._lock = Lock()
         room = cache_budget() if self._copies else 0
         for number in self._copies:
@@ -88,6 +88,14 @@ class Contents:
                 _expand(self.paths[file], copy)
             return copy.open("rb")
 
+    def blocks(self, file: int, start: int, size: int) -> Iterator[bytes]:
+        """A part of a file, block by block. Raises OSError."""
+        with self.open(file) as opened:
+            opened.seek(start)
+            while size > 0 and (block := opened.read(min(size, _BLOCK))):
+                size -= len(block)
+                yield block
+
     def read(self, file: int, start: int, size: int) -> bytes:
         """An image of `size` bytes. Raises OSError where they are too many or not all there."""
         from graft.images.decoding import MAX_BYTES
@@ -103,23 +111,31 @@ class Contents:
         return data
 
 
-def _copy_of(path: Path) -> Path:
-    """Where the content of a compressed file lies in the cache, under another name once the file has changed."""
-    known = f"{path.resolve()}:{file_stamp(path)}"
+def copy_of(path: Path, inner: str = "") -> Path:
+    """Where the content of a file, or of a file in it, lies in the cache, under another name once it has changed."""
+    known = f"{path.resolve()}:{file_stamp(path)}:{inner}" if inner else f"{path.resolve()}:{file_stamp(path)}"
     return cache_folder() / EXPANDED / f"{hashlib.blake2b(os.fsencode(known), digest_size=16).hexdigest()}.tar"
 
 
 def _expand(path: Path, copy: Path) -> None:
+    with open_content(path) as content:
+        keep_copy(path, copy, _whole_blocks(content))
+
+
+def keep_copy(path: Path, copy: Path, blocks: Iterator[bytes]) -> None:
+    """Write what is in a file to its copy in the cache.
+
+    Raises DataError for a bomb or content that the cache has no room for, GraftError for a failure to write.
+    """
     most, room = bomb_limit(path), cache_budget()
 
     def write(file: IO[bytes]) -> None:
-        with open_content(path) as content:
-            for block in _whole_blocks(content):
-                file.write(block)
-                if file.tell() > most:
-                    raise bomb(path)
-                if file.tell() > room:
-                    raise _no_room(path)
+        for block in blocks:
+            file.write(block)
+            if file.tell() > most:
+                raise bomb(path)
+            if file.tell() > room:
+                raise _no_room(path)
         make_room(file.tell())
 
     try:

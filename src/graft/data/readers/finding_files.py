@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graft.data.dataset import WHOLE
-from graft.data.readers.folder import Files, list_folder, read_file
-from graft.data.readers.on_disk import as_written
+from graft.data.dataset import WHOLE, Source
+from graft.data.readers.folder import Files, list_folder
+from graft.data.readers.on_disk import as_written, exist_below
+from graft.data.readers.place import Place
 from graft.data.readers.remote import SCHEME
 from graft.data.readers.split_names import split_in_name
 from graft.data.readers.tails import NONE, NUMBER, SEVERAL, Key, TailIndex, cleaned, folded, numbered
@@ -56,13 +57,19 @@ class Located:
 class FileFinder:
     """Finds the files below a folder that the cells of a table mean; the folder is listed when that is needed."""
 
-    def __init__(self, root: Path, options: TableOptions | None = None, stem: str = "") -> None:
+    def __init__(
+        self, root: Path, options: TableOptions | None = None, stem: str = "", place: Place | None = None
+    ) -> None:
         """`stem` is the name of the table: of `train.csv` a folder `train/` is looked through first.
+
+        `place` is where `root` lies, if that has been listed.
 
         Raises DataError for an image folder that does not exist.
         """
         options = TableOptions() if options is None else options
         self.root = root if options.image_dir is None else _image_dir(options.image_dir, root)
+        self.place = place if place is not None and options.image_dir is None else None
+        self.name = self.root.name if place is None or self.root != place.root else place.listing.name
         self.suffix = options.suffix
         self.split = split_in_name(stem)
         self._indices: dict[tuple[int, Key | None, bool], TailIndex] = {}
@@ -72,7 +79,7 @@ class FileFinder:
         import pyarrow
         import pyarrow.compute
 
-        paths, there = as_written(self.root, cells if self.suffix is None else _with_suffix(cells, self.suffix))
+        paths, there = as_written(cells if self.suffix is None else _with_suffix(cells, self.suffix), self._exist)
         named = pyarrow.compute.greater(pyarrow.compute.binary_length(cells), 0).to_numpy(zero_copy_only=False)
         addresses = pyarrow.compute.match_substring_regex(paths, SCHEME).to_numpy(zero_copy_only=False)
         wanted = np.flatnonzero(named & ~there & ~addresses)
@@ -94,16 +101,30 @@ class FileFinder:
             written, meant = (
                 os.fsdecode(each.as_py()) for each in (cells[int(wanted[first])], files[int(found[first])])
             )
-            notes.append(
-                f"{counted(int(hit.sum()), 'file')} found by name below {self.root.name} ({written} is {meant})"
-            )
+            notes.append(f"{counted(int(hit.sum()), 'file')} found by name below {self.name} ({written} is {meant})")
         return Located(paths, there, reasons, tuple(notes))
+
+    def _exist(self, paths: pyarrow.LargeBinaryArray) -> np.ndarray:
+        """Which paths below the root are files, bool (N,)."""
+        import pyarrow.compute
+
+        if self.place is None or not self.place.packed:
+            return exist_below(self.root, paths)
+        return np.array(pyarrow.compute.is_in(paths, value_set=self._all_files))
+
+    def source(self, paths: pyarrow.LargeBinaryArray) -> Source:
+        """The images at paths below the root."""
+        return Files(self.root, paths) if self.place is None else self.place.source_of(self.root, paths)
+
+    @cached_property
+    def _all_files(self) -> pyarrow.LargeBinaryArray:
+        return list_folder(self.root).files if self.place is None else self.place.files_below(self.root)
 
     @cached_property
     def _files(self) -> pyarrow.LargeBinaryArray:
         import pyarrow.compute
 
-        files = list_folder(self.root).files
+        files = self._all_files
         if self.suffix is not None:
             files = files.filter(pyarrow.compute.match_substring_regex(files, f"(?i){re.escape(self.suffix)}$"))
         return files
@@ -160,9 +181,10 @@ class FileFinder:
         about = pyarrow.compute.match_substring_regex(files, _ABOUT_IMAGES).to_numpy(zero_copy_only=False)
         places = [~about, np.ones(len(files), bool)]
         if self.split != WHOLE:
-            outer = pyarrow.compute.replace_substring_regex(files, "(?s)(/.*|^[^/]*$)", "").dictionary_encode()
-            own = [split_in_name(os.fsdecode(name.as_py())) == self.split for name in outer.dictionary]
-            places.insert(0, places[0] & np.array([*own, False])[outer.indices.to_numpy()])
+            above = pyarrow.compute.replace_substring_regex(files, "[^/]*$", "").dictionary_encode()
+            parts = [os.fsdecode(folder.as_py()).split("/") for folder in above.dictionary]
+            own = [any(split_in_name(part) == self.split for part in each) for each in parts]
+            places.insert(0, places[0] & np.array([*own, False])[above.indices.to_numpy()])
         return places
 
     def _by_stem(self, cells: pyarrow.LargeBinaryArray, place: int) -> tuple[np.ndarray, list[str]]:
@@ -232,7 +254,7 @@ class FileFinder:
         from graft.images.decoding import decode
 
         try:
-            pixels = decode(read_file(Files(self.root, self._files).path(row)), at_least=256)
+            pixels = decode(bytes(self.source(self._files[row : row + 1]).read(0)), at_least=256)
         except (OSError, ImageError):
             return False
         return len(np.unique(pixels.reshape(-1, 3), axis=0)) <= _MASK_COLOURS

@@ -1,124 +1,204 @@
-"""Tables in a folder of images: `labels.csv` beside `images/`, `train.csv` and `test.csv`, `train/_classes.csv`.
+"""Tables in a folder or archive of images: `labels.csv` beside `images/`, `train.csv` and `test.csv`, `meta/train.txt`.
 
 A table counts if its rows lead to images of the folder. Folders that mean the same classes as the table are read as a
-folder per class. Where the folders have nothing to do with the labels, the table is taken, and a note says so; where
-they are parts of each other, such as a species and its breeds, the user is asked.
+folder per class, and lists of images without labels divide them into splits. Where the folders have nothing to do with
+the labels, the table is taken, and a note says so; where they are parts of each other, such as a species and its
+breeds, the user is asked.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from graft.data.dataset import TRAIN, WHOLE, Dataset
+from graft.data.readers.aside import SYSTEM
+from graft.data.readers.column_cells import Columns
 from graft.data.readers.columns import first_three, join_tables
 from graft.data.readers.finding_files import FileFinder
-from graft.data.readers.folder import read_folder
-from graft.data.readers.grid import ENDINGS, LIST_ENDINGS
+from graft.data.readers.folder_tree import Folder
+from graft.data.readers.found_table import Found
+from graft.data.readers.grid import ENDINGS, LIST_ENDINGS, open_grid
+from graft.data.readers.joined_lists import join_lists
+from graft.data.readers.place import Place
+from graft.data.readers.split_lists import divide, label_others
 from graft.data.readers.split_names import SPLIT_FOLDERS, split_in_name
-from graft.data.readers.table import arrange_table, is_table, starting_from, understood_table
-from graft.data.table_options import FOLDER, TableOptions
+from graft.data.readers.table import arrange_table, names_images, starting_from, understood_table
+from graft.data.readers.tree import NoClassesError, arrange
+from graft.data.table_options import FOLDER, TableOptions, refuse_columns
 from graft.errors import DataError, InputError
 
 if TYPE_CHECKING:
-    import pyarrow
+    pass
 
-_ENDINGS = {*ENDINGS, *LIST_ENDINGS}
+_TABLE = rf"(?i)({'|'.join(map(re.escape, sorted({*ENDINGS, *LIST_ENDINGS})))})$"
 # Tables that are forms for what is to be handed in, or made by programs that were asked about the images.
 _ANSWERS = r"(?i)submi|predict|results?\b|split\.csv$|audit"
+# Folders for what is told about images, even where masks lie in it too.
+_ABOUT = re.compile(r"(?i)annotations?|labels?|meta([ _-]?data)?|splits?|lists?|tables?|csvs?|txts?|imagesets?|ann")
+# More tables in one folder are about one image each; so deep below the images' folder they are looked for.
+_MOST_TABLES, _DEPTH = 60, 3
 
 
-@dataclass(frozen=True)
-class _Found:
-    """A table with its paths from the folder on, and which rows have a file, bool (N,)."""
+def read_place(place: Place, group: str | None, options: TableOptions, split: str | None = None) -> Dataset:
+    """A Dataset from the tables of a place or its folders of classes, divided by lists of splits if there are some.
 
-    file: Path
-    split: str
-    table: pyarrow.Table
-    there: np.ndarray
-    notes: tuple[str, ...]
-
-
-def read_folder_tables(root: Path, group: str | None, options: TableOptions) -> Dataset | None:
-    """A Dataset from the tables in a folder, or in its folders of splits; None where its folders tell the classes.
-
-    Raises DataError for tables of which several or none could be meant, where no folder tells the classes either, and
-    where tables and folders tell different ones.
+    `split` is the path of one such list, of several that could be meant, or `none`. Raises DataError for tables of
+    which several or none could be meant, where no folder tells the classes either, and where tables and folders tell
+    different ones.
     """
-    if options.label_from == FOLDER:
-        return None
     notes: list[str] = []
     errors: list[InputError] = []
-    for places in ([(root, WHOLE)], _split_folders(root)):
-        found = []
-        for folder, split in places:
-            for file in _tables(folder, notes):
-                try:
-                    each = _read(file, root, folder, split, group, options)
-                except InputError as error:
-                    notes.append(f"{file.name} was not used: {error}")
-                    errors.append(error)
-                    continue
-                if each is not None:
-                    found.append(each)
-        if found:
-            return _decide(root, found, notes, options)
-    return _by_folders(root, group, errors[0], notes) if errors else None
-
-
-def _by_folders(root: Path, group: str | None, error: InputError, notes: list[str]) -> Dataset:
-    """What the folders tell where the tables tell nothing. Raises `error` where they tell no classes either."""
+    found: list[Found] = []
+    lists: list[Found] = []
     try:
-        dataset = read_folder(root, group is None)
-    except DataError:
-        if len(_class_folders(root)) < 2:
-            raise error from None
-        raise
-    if len(dataset.classes) < 2:
-        raise error
-    return replace(dataset, notes=(*dataset.notes, *notes))
+        folders: Dataset | DataError = arrange(place.listing, place.source, group is None)
+    except DataError as error:
+        folders = error
+    known = frozenset(folders.classes if isinstance(folders, Dataset) else ())
+    for where in _where_tables_are(place):
+        for folder, of_split, names in where:
+            each = _read_all(place, folder, of_split, names, group, (options, known), (notes, errors))
+            lists += [table for table in each if not table.labelled]
+            found += [table for table in each if table.labelled]
+        if found and options.label_from != FOLDER:
+            break
+    dataset: Dataset | None = None
+    if found and options.label_from != FOLDER:
+        if isinstance(folders, Dataset) and (more := label_others(place, folders, found)) is not None:
+            dataset = replace(more, notes=(*more.notes, *notes))
+        else:
+            dataset = _decide(place, found, notes, options)
+    if dataset is None:
+        if isinstance(folders, DataError):
+            raise errors[0] if errors and isinstance(folders, NoClassesError) else folders
+        if errors and len(folders.classes) < 2:
+            raise errors[0]
+        if not errors:
+            refuse_columns(replace(options, encoding=None) if place.packed else options, place.root)
+        dataset = replace(folders, notes=(*folders.notes, *notes))
+    return divide(place, dataset, lists, split)
 
 
-def _tables(folder: Path, notes: list[str]) -> Iterator[Path]:
-    # By their endings first: there may be a million images beside.
-    with os.scandir(folder) as entries:
-        names = sorted(
-            entry.name for entry in entries if Path(entry.name).suffix.lower() in _ENDINGS and entry.is_file()
-        )
-    for file in (folder / name for name in names if not name.startswith(".")):
-        if re.search(_ANSWERS, file.name) and file.suffix.lower() in ENDINGS:
-            notes.append(f"{file.name} was not used, since its name says that it is made from the images")
-        elif file.suffix.lower() != ".parquet" and is_table(file):
-            yield file
+_Where = list[tuple[Folder, str, list[str]]]
 
 
-def _split_folders(root: Path) -> list[tuple[Path, str]]:
-    with os.scandir(root) as entries:
-        names = sorted(entry.name for entry in entries if entry.name.lower() in SPLIT_FOLDERS and entry.is_dir())
-    return [(root / name, SPLIT_FOLDERS[name.lower()]) for name in names]
+def _where_tables_are(place: Place) -> Iterator[_Where]:
+    """Tables by folder: around all images, in folders of splits, and in folders without images of their own."""
+    by_folder: dict[tuple[str, ...], list[str]] = {}
+    for name in place.names(_TABLE):
+        *above, _ = name.split("/")
+        by_folder.setdefault(tuple(above), []).append(name)
+    if not by_folder:
+        return
+    chain, inner = [place.tree.root], list[Folder]()
+    while True:
+        inner = [each for each in chain[-1].folders.values() if not SYSTEM.fullmatch(each.name)]
+        holding = [each for each in inner if each.all_images]
+        if len(holding) != 1 or chain[-1].images or split_in_name(holding[0].name) != WHOLE:
+            break
+        chain.append(holding[0])
+
+    def tables(folders: Sequence[Folder], splits: bool = False) -> _Where:
+        named = [
+            (each, SPLIT_FOLDERS[each.name.lower()] if splits else WHOLE, sorted(by_folder.get(each.path, ())))
+            for each in folders
+        ]
+        return [(each, split, names) for each, split, names in named if 0 < len(names) <= _MOST_TABLES]
+
+    yield tables(chain)
+    yield tables([each for each in inner if each.name.lower() in SPLIT_FOLDERS], splits=True)
+    beside = [each for folder in chain for each in folder.folders.values() if each not in chain]
+    found = []
+    while beside:
+        folder = beside.pop(0)
+        if not folder.all_images or (_ABOUT.fullmatch(folder.name) and not folder.images):
+            found.append(folder)
+            beside += [each for each in folder.folders.values() if len(folder.path) < _DEPTH]
+    yield tables(found)
 
 
-def _class_folders(root: Path) -> set[str]:
+def _class_folders(place: Place) -> set[str]:
     """The names of folders that may be classes: in the folder or below its splits."""
-    above = [root, *(folder for folder, _ in _split_folders(root))]
-    folders = (child for folder in above for child in folder.iterdir() if child.is_dir())
-    return {
-        child.name
-        for child in folders
-        if not child.name.startswith(".") and child.name.lower() not in SPLIT_FOLDERS and any(child.iterdir())
-    }
+    root = place.tree.root.folders.values()
+    above = [folder for folder in root if folder.name.lower() in SPLIT_FOLDERS]
+    children = [*root, *(child for folder in above for child in folder.folders.values())]
+    return {child.name for child in children if child.name.lower() not in SPLIT_FOLDERS and child.all_files}
 
 
-def _read(file: Path, root: Path, folder: Path, split: str, group: str | None, options: TableOptions) -> _Found | None:
-    """A table whose rows lead to images, None if none does. Raises DataError for one without labels."""
-    finder = FileFinder(folder, options, file.stem)
-    understood = understood_table(file, finder, options, group)
+def _read_all(
+    place: Place,
+    folder: Folder,
+    split: str,
+    names: list[str],
+    group: str | None,
+    understanding: tuple[TableOptions, frozenset[str]],
+    told: tuple[list[str], list[InputError]],
+) -> list[Found]:
+    """The tables in a folder that say something of images."""
+    (options, known), (notes, errors) = understanding, told
+    beside = not folder.all_images or _ABOUT.fullmatch(folder.name) is not None
+    # A table beside images starts from its folder, one in a folder of its own from anywhere.
+    start = place.root if beside else place.root.joinpath(*folder.path)
+    files = []
+    for name in names:
+        if re.search(_ANSWERS, name.rpartition("/")[2]) and Path(name).suffix.lower() in ENDINGS:
+            notes.append(f"{Path(name).name} was not used, since its name says that it is made from the images")
+            continue
+        try:
+            files.append(place.file(name))
+        except OSError as error:
+            notes.append(f"{Path(name).name} was not used, since it cannot be read ({error})")
+    joined = join_lists(files, FileFinder(start, options, place=place), options)
+    found = []
+    if joined is not None:
+        if others := [file.name for file in files if file not in joined.files]:
+            notes.append(f"{first_three(others)} {'was' if len(others) == 1 else 'were'} not used beside {joined.name}")
+        files = []
+        found.append(_placed(replace(joined, split=split, beside=beside), start, place))
+    for file in files:
+        finder = FileFinder(start, options, file.stem, place)
+        try:
+            if file.suffix.lower() in LIST_ENDINGS and not names_images(file, finder):
+                continue
+            each = _read(file, finder, group, options, known)
+        except InputError as error:
+            notes.append(f"{file.name} was not used: {error}")
+            errors.append(error)
+            continue
+        if each is not None:
+            own = split_in_name(file.stem) if split == WHOLE else split
+            found.append(_placed(replace(each, split=own, beside=beside), finder.root, place))
+    return found
+
+
+def _read(
+    file: Path, finder: FileFinder, group: str | None, options: TableOptions, known: frozenset[str]
+) -> Found | None:
+    """A table whose rows lead to images, None if none does. Raises DataError for one without labels that is no list.
+
+    Of columns that could be the labels, the one that names `known` classes is.
+    """
+    try:
+        understood = understood_table(file, finder, options, group)
+    except DataError as error:
+        columns = Columns(open_grid(file), finder, options)
+        label = next((number for number in range(len(columns.grid.names)) if columns.says_only(number, known)), None)
+        if label is not None and options.label_column is None:
+            return _read(file, finder, group, replace(options, label_column=str(label + 1)), known)
+        with_paths = understood_table(file, finder, options, group, labelled=False)
+        if "split" not in with_paths.table.column_names and split_in_name(file.stem) == WHOLE:
+            raise
+        located = finder.locate(with_paths.table["path"].combine_chunks())
+        if not located.there.all():
+            raise error
+        understood = with_paths
     located = finder.locate(understood.table["path"].combine_chunks())
     if not located.there.any():
         if located.reasons:
@@ -127,52 +207,58 @@ def _read(file: Path, root: Path, folder: Path, split: str, group: str | None, o
         return None
     table = understood.table
     table = table.set_column(table.column_names.index("path"), "path", located.paths)
-    if finder.root == folder:
-        table = starting_from(table, folder.relative_to(root))
-    else:
-        # The folder of images that the user named.
-        table = starting_from(table, Path(os.path.relpath(finder.root, root)))
-    split = split_in_name(file.stem) if split == WHOLE else split
-    return _Found(file, split, table, located.there, (*understood.notes, *located.notes))
+    return Found((file,), table, located.there, (*understood.notes, *located.notes))
 
 
-def _decide(root: Path, found: list[_Found], notes: list[str], options: TableOptions) -> Dataset | None:
+def _placed(found: Found, start: Path, place: Place) -> Found:
+    """A table with its paths from the place on."""
+    folder = Path(os.path.relpath(start, place.root))
+    return replace(found, table=starting_from(found.table, folder))
+
+
+def _decide(place: Place, found: list[Found], notes: list[str], options: TableOptions) -> Dataset | None:
+    root = place.root
     by_split = [each for each in found if each.split != WHOLE]
     chosen = by_split if len({each.split for each in by_split}) == len(by_split) > 0 else found
     if TRAIN not in {each.split for each in chosen} and len(chosen) < len(found):
         chosen = found
     whole = [each for each in chosen if each.split == WHOLE]
     if len(whole) > 1 or len({each.split for each in chosen}) < len(chosen):
-        names = " and ".join(each.file.name for each in chosen)
+        names = " and ".join(each.name for each in chosen)
         raise DataError(
-            f"expected one table of the images in {root.name}, or one for each split, got {names}: give the one that "
-            f"is meant as DATA, as in {chosen[0].file}"
+            f"expected one table of the images in {place.listing.name}, or one for each split, got {names}: give the "
+            f"one that is meant as DATA, as in {chosen[0].files[0]}"
         )
-    notes += [f"{each.file.name} was not used beside {chosen[0].file.name}" for each in found if each not in chosen]
-    folders = _against_folders(root, chosen)
-    if folders == _SAME and not by_split and all("split" not in each.table.column_names for each in chosen):
+    notes += [f"{each.name} was not used beside {chosen[0].name}" for each in found if each not in chosen]
+    folders, names_of_folders = _against_folders(chosen)
+    by_table = by_split or any("split" in each.table.column_names for each in chosen)
+    said_again = chosen[0].beside and names_of_folders >= set().union(*(each.labels() for each in chosen))
+    if not by_table and (folders == _SAME or said_again):
+        notes += [f"{each.name} was not used, since the folders tell the classes" for each in chosen if each.beside]
         return None
     if folders == _NESTED:
-        parents = first_three(sorted(_class_folders(root)))
+        parents = first_three(sorted(_class_folders(place)))
         raise DataError(
-            f"expected one meaning of {root.name}, got labels in {chosen[0].file.name} and in folders ({parents}): "
-            f"give {chosen[0].file} as DATA for the first, or --label-from folder for the second"
+            f"expected one meaning of {place.listing.name}, got labels in {chosen[0].name} and in folders ({parents}): "
+            f"give {chosen[0].files[0]} as DATA for the first, or --label-from folder for the second"
         )
     if folders == _OTHER:
         notes.append(
-            f"labels are those of {chosen[0].file.name}, not the folders of the images: --label-from folder takes these"
+            f"labels are those of {chosen[0].name}, not the folders of the images: --label-from folder takes these"
         )
-    notes = [note for each in chosen for note in each.notes] + notes
+    notes[:0] = [note for each in chosen for note in each.notes]
     table = join_tables([each.table for each in chosen], [each.split for each in chosen])
-    dataset = arrange_table(chosen[0].file.stem if len(chosen) == 1 else root.name, root, table, notes)
-    return replace(dataset, name=root.name)
+    finder = FileFinder(root, replace(options, image_dir=None), place=place)
+    name = chosen[0].files[0].stem if len(chosen) == 1 else place.listing.name
+    return replace(arrange_table(name, finder, table, notes), name=place.listing.name)
 
 
 # How the folders of the images compare with the labels in tables: they tell nothing, the same, parts, something else.
 _NOTHING, _SAME, _NESTED, _OTHER = range(4)
 
 
-def _against_folders(root: Path, found: list[_Found]) -> int:
+def _against_folders(found: list[Found]) -> tuple[int, set[str]]:
+    """How they compare, and the names of the folders."""
     import pyarrow
     import pyarrow.compute
 
@@ -183,11 +269,11 @@ def _against_folders(root: Path, found: list[_Found]) -> int:
     names = [os.fsdecode(each.as_py()) for each in parents.dictionary]
     telling = {name for name in names if name and split_in_name(name) == WHOLE}
     if len(telling) < 2:
-        return _NOTHING
+        return _NOTHING, telling
     one = parents.indices.to_numpy().astype(np.int64)
     other = labels.dictionary_encode().indices.to_numpy().astype(np.int64)
     pairs, kinds, words = len(np.unique(one * (other.max() + 1) + other)), one.max() + 1, other.max() + 1
     if pairs == kinds == words:
-        return _SAME
+        return _SAME, telling
     # Parts: each label is in one folder, or each folder has one label.
-    return _NESTED if pairs in (kinds, words) and words > 1 else _OTHER
+    return (_NESTED if pairs in (kinds, words) and words > 1 else _OTHER), telling

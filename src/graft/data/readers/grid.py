@@ -29,6 +29,10 @@ ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".json", ".xlsx")
 # These may hold anything, and are tables only if their lines name images.
 LIST_ENDINGS = (".txt", ".lst", ".list")
 _SEPARATORS = (",", ";", "\t")
+# What may stand above the first row: comments, and what spreadsheets write for themselves.
+_NO_ROW = r"#|//|(?i:sep=)"
+# As much of a list as is looked at to tell whether it names images.
+_FIRST_BYTES = 2**16
 
 
 @dataclass(frozen=True)
@@ -49,13 +53,12 @@ class Grid:
         return self.read([number])[0]
 
 
-def open_grid(path: Path) -> Grid:
-    """The table in a file, by the file's ending. Raises DataError if it is none."""
+def open_grid(path: Path, beginning: bool = False) -> Grid:
+    """The table in a file, or of a list the beginning, by the file's ending. Raises DataError if it is none."""
     ending = path.suffix.lower()
     openers = {".parquet": _parquet, ".json": _json, ".xlsx": _sheet, ".jsonl": _json_lines, ".ndjson": _json_lines}
     with reading(path):
-        opener = _list if ending in LIST_ENDINGS else openers.get(ending, _csv)
-        return opener(path)
+        return _list(path, beginning) if ending in LIST_ENDINGS else openers.get(ending, _csv)(path)
 
 
 @contextmanager
@@ -74,9 +77,12 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def _csv(path: Path) -> Grid:
-    names, separator, is_empty = _header(path)
+    names, separator, before, is_empty = _header(path)
     unnamed = Grid(
-        path, _numbers(names), lambda columns: _read_csv(path, columns, len(names), separator, skipped=0), named=False
+        path,
+        _numbers(names),
+        lambda columns: _read_csv(path, columns, len(names), separator, (before, 0)),
+        named=False,
     )
     if is_empty:
         import pyarrow
@@ -85,7 +91,7 @@ def _csv(path: Path) -> Grid:
         return Grid(path, tuple(names), lambda columns: [nothing for _ in columns])
     if _is_data(names):
         return unnamed
-    read = lambda columns: _read_csv(path, columns, len(names), separator, skipped=1)  # noqa: E731
+    read = lambda columns: _read_csv(path, columns, len(names), separator, (before, 1))  # noqa: E731
     return Grid(path, tuple(names), read, unnamed=unnamed)
 
 
@@ -104,22 +110,31 @@ def _numbers(row: Sequence[str]) -> tuple[str, ...]:
     return tuple(str(number) for number in range(1, len(row) + 1))
 
 
-def _header(path: Path) -> tuple[list[str], str, bool]:
-    """The cells of the first row, their separator, and whether no other row follows."""
+def _header(path: Path) -> tuple[list[str], str, int, bool]:
+    """The cells of the first row, their separator, the number of lines before it, and whether no other row follows."""
     found = []
     for separator in _SEPARATORS:
         # Some programs begin UTF-8 with a byte order mark. Rows below may name files in any encoding.
         with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-            names = next(csv.reader(file, delimiter=separator), [])
-            found.append((names, separator, not any(line.strip() for line in file)))
+            rows = csv.reader(file, delimiter=separator)
+            names, before = next(rows, []), 0
+            while names and re.match(_NO_ROW, names[0]):
+                following = next(rows, [])
+                called = [names[0].lstrip("#/ "), *names[1:]]
+                if len(names) == len(following) and known_names(called) and not known_names(following):
+                    # A comment that names the columns.
+                    names = called
+                    break
+                names, before = following, rows.line_num - 1
+            found.append((names, separator, before, not any(line.strip() for line in file)))
     if any("\ufffd" in name for name in found[0][0]) and not _is_data(found[0][0]):
         raise DataError(f"expected a table in UTF-8, got other bytes in the first row of {path}: save it as UTF-8")
-    names, separator, is_empty = max(found, key=lambda each: (len(known_names(each[0])), len(each[0])))
-    return names, separator, is_empty and not _is_data(names)
+    names, separator, before, is_empty = max(found, key=lambda each: (len(known_names(each[0])), len(each[0])))
+    return names, separator, before, is_empty and not _is_data(names)
 
 
 def _read_csv(
-    path: Path, columns: Sequence[int], width: int, separator: str, skipped: int
+    path: Path, columns: Sequence[int], width: int, separator: str, skipped: tuple[int, int]
 ) -> list[pyarrow.ChunkedArray]:
     import pyarrow
     import pyarrow.csv
@@ -129,7 +144,9 @@ def _read_csv(
         table = pyarrow.csv.read_csv(
             file,
             # A block has to hold a whole row, and cells may be long.
-            pyarrow.csv.ReadOptions(column_names=numbers, skip_rows_after_names=skipped, block_size=2**23),
+            pyarrow.csv.ReadOptions(
+                skip_rows=skipped[0], column_names=numbers, skip_rows_after_names=skipped[1], block_size=2**23
+            ),
             pyarrow.csv.ParseOptions(delimiter=separator, newlines_in_values=True),
             pyarrow.csv.ConvertOptions(
                 include_columns=[numbers[column] for column in sorted(set(columns))],
@@ -139,22 +156,30 @@ def _read_csv(
     return [table[numbers[column]] for column in columns]
 
 
-def _list(path: Path) -> Grid:
+def _list(path: Path, beginning: bool = False) -> Grid:
     """A list with an image in every line: its path and its label, or more, between blanks, tabs or commas."""
     with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
-        lines = [line.rstrip("\r\n") for line in file if line.strip()]
+        # The last line may be cut off.
+        some = file.readlines(_FIRST_BYTES) if beginning else file
+        lines = [line.rstrip("\r\n") for line in some if line.strip()]
     comments = [line.lstrip("# ").split() for line in lines if line.startswith("#")]
     lines = [line for line in lines if not line.startswith("#")]
     if not lines or any(separator in lines[0] for separator in _SEPARATORS):
         return _csv(path)
-    width = len(lines[0].split())
     rows = [line.split() for line in lines]
-    if any(len(row) != width for row in rows):
-        # A path may have blanks in it; a label comes last.
-        rows = [line.rsplit(None, 1) for line in lines]
-        width = max(map(len, rows))
+    if any(len(row) != len(rows[0]) for row in rows):
+        first = {row[0] for row in rows}
+        if len(first) == len(rows) and not any(re.search(IMAGE_ENDING, cell) for row in rows for cell in row[1:]):
+            # The label has blanks in it.
+            rows = [line.split(None, 1) for line in lines]
+        else:
+            # A path may have blanks in it; a label comes last.
+            rows = [line.rsplit(None, 1) for line in lines]
+    width = max(map(len, rows))
     cells = [[row[number] if number < len(row) else "" for row in rows] for number in range(width)]
-    names = next((tuple(each) for each in reversed(comments) if len(each) == width), None)
+    # Other comments may have as many words.
+    comments = [each for each in comments if len(each) == width and not any(":" in word for word in each)]
+    names = next((tuple(each) for each in reversed(comments) if known_names(each)), None)
     if names is not None:
         return _of_cells(path, names, cells)
     unnamed = replace(_of_cells(path, _numbers(rows[0]), cells), named=False)
@@ -215,7 +240,8 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 def _json(path: Path) -> Grid:
     records = read_records(path)
     names = tuple(dict.fromkeys(name for record in records for name in record))
-    return _of_cells(path, names, [[as_cell(record.get(name)) for record in records] for name in names])
+    grid = _of_cells(path, names, [[as_cell(record.get(name)) for record in records] for name in names])
+    return replace(grid, named=not all(name.isdigit() or name == "split" for name in names))
 
 
 def _sheet(path: Path) -> Grid:

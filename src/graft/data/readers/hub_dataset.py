@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graft.data.dataset import Dataset, Several
+from graft.data.dataset import WHOLE, Dataset, Several
 from graft.data.readers.column_names import find_columns
 from graft.data.readers.columns import arrange_rows, as_text, join_tables, names_of_labels
 from graft.data.readers.folder import file_stamp, read_file
@@ -64,13 +64,7 @@ def read_hub_dataset(address: str, group: str | None = None, options: TableOptio
             f"expected hf:owner/dataset, hf:owner/dataset@revision or hf:owner/dataset:config, got {address!r}: "
             "correct it"
         )
-    try:
-        import datasets
-    except ImportError:
-        raise DataError(
-            f"expected the package 'datasets' to read {address}, which is not installed: "
-            "pip install 'graft-vision[datasets]'"
-        ) from None
+    datasets = _package(address)
     try:
         splits = datasets.load_dataset(match["name"], match["config"], revision=match["revision"], token=False)
     except Exception as error:  # the network, the Hub and the files have errors of their own
@@ -80,6 +74,36 @@ def read_hub_dataset(address: str, group: str | None = None, options: TableOptio
             "connection, or fetch it once where there is one"
         ) from None
     return replace(arrange_splits(address, splits, group, options), name=match["name"].partition("/")[2])
+
+
+def is_saved_dataset(path: Path) -> bool:
+    """Whether the package `datasets` saved a folder with `save_to_disk`."""
+    return (path / "dataset_dict.json").is_file() or all(
+        (path / name).is_file() for name in ("state.json", "dataset_info.json")
+    )
+
+
+def read_saved_dataset(path: Path, group: str | None = None, options: TableOptions | None = None) -> Dataset:
+    """A Dataset from what `save_to_disk` wrote. Raises DataError if it is damaged, or has no images or labels."""
+    datasets = _package(str(path))
+    try:
+        found = datasets.load_from_disk(str(path))
+    except Exception as error:  # the package and its files have errors of their own
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise DataError(f"expected a dataset that save_to_disk wrote in {path} ({reason}): save it again") from None
+    splits = found if isinstance(found, datasets.DatasetDict) else {str(found.split or WHOLE): found}
+    return arrange_splits(path.name, splits, group, options)
+
+
+def _package(address: str) -> Any:
+    try:
+        import datasets
+    except ImportError:
+        raise DataError(
+            f"expected the package 'datasets' to read {address}, which is not installed: "
+            "pip install 'graft-vision[datasets]'"
+        ) from None
+    return datasets
 
 
 def arrange_splits(address: str, splits: Any, group: str | None = None, options: TableOptions | None = None) -> Dataset:

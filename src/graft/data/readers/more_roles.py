@@ -29,10 +29,10 @@ def splits(columns: Columns) -> tuple[int, pyarrow.ChunkedArray] | None:
         return given, found
     chosen: tuple[int, pyarrow.ChunkedArray] | None = None
     own = named(columns.grid.names, SPELLINGS["split"])
-    for column in (*own, *named(columns.grid.names, SYNONYMS["split"])):
+    for column in (*own, *columns.about_splits()):
         if column in columns.taken:
             continue
-        found = as_splits(columns.grid.names[column], columns.text(column), any_word=column in own)
+        found = as_splits(columns.name_of(column), columns.text(column), any_word=column in own)
         if found is not None and chosen is None:
             chosen = column, found
         elif found is not None and chosen is not None and found.combine_chunks() != chosen[1].combine_chunks():

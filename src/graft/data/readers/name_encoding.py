@@ -1,8 +1,8 @@
 """Names of members of a zip that does not say how they are written: which encoding makes words of them.
 
 Zip files know UTF-8 and code page 437; programs on Windows write the code page of their country and say neither. All
-names of an archive have one encoding, so it is judged by all of them: double-byte ones by how common their characters
-are, the others by whether letters stand where letters belong. What is read so is always told.
+names of an archive have one encoding, so it is judged by all of them: double-byte ones by how common and usual their
+characters are, the others by whether letters stand where letters belong. What is read so is always told.
 """
 
 from __future__ import annotations
@@ -12,11 +12,25 @@ from collections.abc import Sequence
 
 from graft.errors import InputError
 
-# Pairs of bytes for the characters that most text is made of: kana and the first level of kanji, of hanzi.
+# Pairs of bytes for the characters that most text is made of: kana and the first level of kanji and hanzi, Hangul.
 _COMMON = {
     "cp932": re.compile(rb"[\x82\x83][\x40-\xf1]|[\x88-\x97][\x40-\x7e\x80-\xfc]|\x81[\x40-\xac]"),
     "gbk": re.compile(rb"[\xb0-\xd7][\xa1-\xfe]|[\xa1\xa3][\xa1-\xfe]"),
+    "big5": re.compile(rb"[\xa4-\xc6][\x40-\x7e\xa1-\xfe]|\xa1[\x40-\x7e]"),
+    "cp949": re.compile(rb"[\xb0-\xc8][\xa1-\xfe]|\xa1[\xa1-\xfe]"),
 }
+# Of these, what names of things are made of: the four encodings share most pairs of bytes, but not what these mean.
+_USUAL = frozenset(
+    "的一是不了人在有他这为大来以个中上们到说国和地也子时道出要于就下得可年生自会后能对事其里所去行过家十用发天作方成多日三小二无同"
+    "经法当起与好看学进种分心前面定主公全两明动物植猫狗犬鸟鱼马牛羊猪鸡鸭鹅虎狮熊象猴兔鼠蛇龙龟蛙虫蝶蜂蚁花草树木叶果菜苹香蕉"
+    "西红柿瓜豆米麦菊玫瑰荷梅兰竹松柏黄蓝绿白黑灰紫橙色车船飞机汽火路桥房屋门窗桌椅床灯书笔杯碗盘刀衣裤鞋帽包男女老正常异良恶性病"
+    "健康训练测试验证数据图片类别标签合格品裂纹缺陷桃梨葡萄柠檬芒橘茄椒土豆胡萝卜"
+    "這個來時說國會後對為發過經學進種動貓鳥魚馬豬雞鴨鵝獅龜龍蟲螞蟻樹葉蘋紅黃藍綠車飛機電話門書筆類別標籤圖測試驗證訓練資料數據"
+    "異惡猿桜蘿蔔橋燈盤褲"
+    "이다가는고지에사기하리어나아자서시대인스도그라장일수제로정전마보부오상주원해우개구비조동성한유소무미신안트진선의영은들양강토끼"
+    "새말돼닭숭물코여곰슴호랑늑꽃튤립국화바과배포딸수박감귤차버류훈련검증학습데터빨간파란노초록흰색불남녀얼굴표쁨슬픔김치밥면식거북뱀"
+)
+_KANA = re.compile("[ぁ-ヿ]")
 _LETTERS = {
     "cp437": re.compile("[ÇüéâäàåçêëèïîìÄÅÉæÆôöòûùÿÖÜáíóúñÑß]"),
     "cp1252": re.compile("[À-ÖØ-öø-ÿŒœŠšŽžŸ]"),
@@ -24,17 +38,14 @@ _LETTERS = {
     "cp1251": re.compile("[А-Яа-яЁё]"),
 }
 _HIGH = re.compile(rb"[\x80-\xff]+")
-_KOREAN = re.compile(rb"([\xb0-\xc8][\xa1-\xfe])+")
-_SURE = 0.8
+_SURE, _MARGIN = 0.7, 0.1
 
 
 def encoding_of(names: Sequence[bytes]) -> tuple[str, bool]:
     """The encoding of names that are not UTF-8, and whether no other fits about as well."""
     ranked = sorted(((_fit(names, encoding), encoding) for encoding in (*_COMMON, *_LETTERS)), reverse=True)
     (best, encoding), (second, _) = ranked[:2]
-    # Hangul takes the same bytes as a part of the hanzi.
-    korean = encoding == "gbk" and all(_KOREAN.fullmatch(run) for name in names for run in _HIGH.findall(name))
-    return (encoding, best >= _SURE and best - second > 0.1 and not korean) if best > 0 else ("cp437", False)
+    return (encoding, best >= _SURE and best - second > _MARGIN) if best > 0 else ("cp437", False)
 
 
 def check_encoding(encoding: str) -> str:
@@ -67,11 +78,7 @@ def _fit(names: Sequence[bytes], encoding: str) -> float:
         words = re.findall("[А-Яа-яЁё]+", " ".join(texts))
         usual = sum(len(word) for word in words if len(word) > 1 and (word[1:].islower() or word.isupper()))
         return fit * usual / max(sum(map(len, words)), 1)
-    pairs = [pair for name in names for pair in _pairs(name, encoding)]
-    common = sum(len(pair) for pair in pairs if _COMMON[encoding].fullmatch(pair))
-    return common / max(sum(map(len, pairs)), 1)
-
-
-def _pairs(name: bytes, encoding: str) -> list[bytes]:
-    """The bytes of each character that is not ASCII."""
-    return [character.encode(encoding) for character in name.decode(encoding) if not character.isascii()]
+    foreign = [character for text in texts for character in text if not character.isascii()]
+    common = [each for each in foreign if _COMMON[encoding].fullmatch(each.encode(encoding))]
+    usual = sum(each in _USUAL or _KANA.match(each) is not None for each in common)
+    return (len(common) + usual) / (2 * max(len(foreign), 1))

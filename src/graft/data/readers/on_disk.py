@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,22 +18,24 @@ if TYPE_CHECKING:
 _WORTH_LISTING = 100
 
 
-def as_written(root: Path, paths: pyarrow.LargeBinaryArray) -> tuple[pyarrow.LargeBinaryArray, np.ndarray]:
-    """Paths as the files below `root` are spelled, and which of them exist, bool (N,).
+def as_written(
+    paths: pyarrow.LargeBinaryArray, exist: Callable[[pyarrow.LargeBinaryArray], np.ndarray]
+) -> tuple[pyarrow.LargeBinaryArray, np.ndarray]:
+    """Paths as the files that `exist` are spelled, and which of them do, bool (N,).
 
     A path without a file is tried again as `graft.names` writes names that are not text, and then without surrounding
     spaces and with slashes in place of backslashes.
     """
     import pyarrow.compute
 
-    there = _exist(root, paths)
+    there = exist(paths)
     for respelled in (_restored, tidy):
         missing = np.flatnonzero(~there)
         tried = respelled(paths.take(missing))
         differs = pyarrow.compute.not_equal(tried, paths.take(missing))
         missing, tried = missing[differs.to_numpy(zero_copy_only=False)], tried.filter(differs)
         if len(missing):
-            found = _exist(root, tried)
+            found = exist(tried)
             there[missing] = found
             mask = np.zeros(len(paths), bool)
             mask[missing[found]] = True
@@ -67,7 +70,7 @@ def below(folder: bytes, names: pyarrow.LargeBinaryArray) -> pyarrow.LargeBinary
     return pyarrow.compute.binary_join_element_wise(start, names, nothing)
 
 
-def _exist(root: Path, paths: pyarrow.LargeBinaryArray) -> np.ndarray:
+def exist_below(root: Path, paths: pyarrow.LargeBinaryArray) -> np.ndarray:
     """Which paths below `root` exist, bool (N,)."""
     import pyarrow
     import pyarrow.compute

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from graft.data.readers.column_names import known_names
+from graft.data.readers.split_names import SPLIT_FOLDERS
 from graft.errors import DataError
 
 Record = dict[str, Any]
@@ -41,7 +43,11 @@ def read_records(path: Path) -> list[Record]:
 def _records(value: Any) -> list[Record] | None:
     if isinstance(value, dict):
         return _of_object(value)
-    if not isinstance(value, list) or not value or not all(isinstance(each, dict) for each in value):
+    if not isinstance(value, list) or not value:
+        return None
+    if all(isinstance(each, list) for each in value):
+        value = [_record(each) for each in value]
+    if not all(isinstance(each, dict) for each in value):
         return None
     return [_label_studio(each) for each in value] if all(map(_is_task, value)) else value
 
@@ -50,6 +56,12 @@ def _of_object(value: Record) -> list[Record] | None:
     if {"images", "annotations", "categories"} <= value.keys():
         return _coco(value)
     columns = [each for each in value.values() if isinstance(each, list)]
+    if len(columns) == len(value) > 0 and all(name.lower() in SPLIT_FOLDERS for name in value):
+        return [{**_record(each), "split": split} for split, rows in value.items() for each in rows]
+    texts = all(isinstance(each, str) for rows in columns for each in rows)
+    if len(columns) == len(value) > 1 and texts and not known_names(list(value)):
+        # The images of each class.
+        return [{"path": path, "label": name} for name, paths in value.items() for path in paths]
     if len(columns) == len(value) > 1 and len({len(each) for each in columns}) == 1:
         return [dict(zip(value, row, strict=True)) for row in zip(*columns, strict=True)]
     found = next((value[name] for name in _LISTS if isinstance(value.get(name), list)), None)
@@ -58,6 +70,13 @@ def _of_object(value: Record) -> list[Record] | None:
     if value and all(isinstance(each, str) for each in value.values()):
         return [{"path": path, "label": label} for path, label in value.items()]
     return None
+
+
+def _record(value: Any) -> Record:
+    """An entry of a list as a record: what is not called anything is a path, or is called by its number."""
+    if isinstance(value, dict):
+        return value
+    return {str(number): each for number, each in enumerate(value, 1)} if isinstance(value, list) else {"path": value}
 
 
 def _coco(value: Record) -> list[Record] | None:

@@ -44,7 +44,7 @@ def understand(
 ) -> Understood:
     """What the columns of a table mean, by `options` where these say it; `group` names the column of groups as well.
 
-    Without `labelled` only paths are looked for. Raises DataError for a table without a column of paths or labels, for
+    Without `labelled` no labels are looked for. Raises DataError for a table without a column of paths or labels, for
     one in which several columns could be either, and for cells with several labels.
     """
     import pyarrow
@@ -61,9 +61,10 @@ def understand(
         return understand(grid.unnamed, finder, options, group, labelled)
     columns = {"path": reader.paths(path)}
     used = {"path": reader.shown(path)}
-    if not labelled:
+    if labelled:
+        columns["label"], used["label"] = _labels(reader, path)
+    elif len(grid.names) == 1:
         return Understood(pyarrow.table(columns))
-    columns["label"], used["label"] = _labels(reader, path)
     found = {"split": splits(reader), "group": groups(reader, group), "weight": weights(reader)}
     for role, column in found.items():
         if column is not None:
@@ -130,7 +131,7 @@ def _labels(columns: Columns, path: int) -> tuple[pyarrow.ChunkedArray, str]:
             found = labels_of_one_hot(names, texts, columns.paths(path), where)
             return found, f"the columns {', '.join(map(repr, names[:4]))}{', …' if len(names) > 4 else ''}"
         # A partition is no class, however few its words.
-        about_splits = named(columns.grid.names, SYNONYMS["split"])
+        about_splits = columns.about_splits()
         rest = [number for number in rest if number not in about_splits and columns.repeats(number)]
         if len(columns.grid.names) > 2 and columns.grid.named and rest:
             shown = " or ".join(f"--label-column {columns.grid.names[number].strip()!r}" for number in rest[:3])
@@ -177,7 +178,7 @@ def _one_of(columns: Columns, among: Sequence[int]) -> int | None:
 
 
 def _one_hot(columns: Columns, among: Sequence[int]) -> list[int]:
-    about_splits = named(columns.grid.names, SYNONYMS["split"])
+    about_splits = columns.about_splits()
     rest = [column for column in among if column not in about_splits]
     try:
         texts = [columns.text(column) for column in rest]

@@ -20,11 +20,11 @@ SPLIT_FOLDERS = {
     "validation": VAL,
     "test": TEST,
     "testing": TEST,
+    "trainval": TRAIN,
 }
 # Of folders only; in a column of a table, any word may be the name of a split.
 _WORDS_OF_FOLDERS = {
     **SPLIT_FOLDERS,
-    "trainval": TRAIN,
     **dict.fromkeys(("validate", "dev", "development", "eval", "evaluation"), VAL),
     **dict.fromkeys(("tests", "holdout", "pred", "predict", "prediction"), TEST),
     "训练集": TRAIN,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graft.data.dataset import Dataset
+from graft.data.dataset import Dataset, Source
 from graft.data.readers.columns import arrange_rows, first_three
 from graft.data.readers.finding_files import FileFinder
 from graft.data.readers.folder import Files
@@ -33,12 +33,13 @@ def is_table(path: Path) -> bool:
     """Whether a file is a table, by its ending, and a list of text by what is in it."""
     if path.suffix.lower() in ENDINGS:
         return True
-    return path.suffix.lower() in LIST_ENDINGS and path.is_file() and _names_images(path)
+    return path.suffix.lower() in LIST_ENDINGS and path.is_file() and names_images(path, FileFinder(path.parent))
 
 
-def _names_images(path: Path) -> bool:
+def names_images(path: Path, finder: FileFinder) -> bool:
+    """Whether the lines of a list name images, by the first of them."""
     try:
-        return len(understand(open_grid(path), FileFinder(path.parent), TableOptions(), labelled=False).table) > 0
+        return len(understand(open_grid(path, beginning=True), finder, TableOptions(), labelled=False).table) > 0
     except DataError:
         return False
 
@@ -59,11 +60,10 @@ def arrange_table(name: str, root: Path | FileFinder, table: pyarrow.Table, note
     import pyarrow.compute
 
     finder = root if isinstance(root, FileFinder) else FileFinder(root)
-    root = finder.root
     located = finder.locate(table["path"].combine_chunks())
     paths, there = located.paths, located.there.copy()
     addresses = _are_addresses(paths)
-    source = Addresses(root, paths) if addresses.any() else Files(root, paths)
+    source = Addresses(finder.root, paths) if addresses.any() else finder.source(paths)
     named = pyarrow.compute.greater(pyarrow.compute.binary_length(paths), 0).to_numpy(zero_copy_only=False)
     there |= addresses
     notes = [*notes, *located.notes]
@@ -75,7 +75,7 @@ def arrange_table(name: str, root: Path | FileFinder, table: pyarrow.Table, note
     missing = np.flatnonzero(named & ~there).tolist()
     if missing:
         if not there.any():
-            raise _none_there(name, source, missing, located.reasons)
+            raise _none_there(name, source, finder.root, missing, located.reasons)
         files = {source.name(row): located.reasons.get(row, "no such file") for row in missing}
         for reason in dict.fromkeys(files.values()):
             of_reason = [file for file, why in files.items() if why == reason]
@@ -87,16 +87,16 @@ def arrange_table(name: str, root: Path | FileFinder, table: pyarrow.Table, note
     return arrange_rows(name, source, table, usable=named & there, notes=notes, left_out=left_out)
 
 
-def _none_there(name: str, source: Files, missing: Sequence[int], reasons: dict[int, str]) -> DataError:
+def _none_there(name: str, source: Source, root: Path, missing: Sequence[int], reasons: dict[int, str]) -> DataError:
     first = missing[0]
     if first in reasons:
         return DataError(
-            f"expected one image for each row of {name} below {source.root}, got none of {len(missing):,} that is "
+            f"expected one image for each row of {name} below {root}, got none of {len(missing):,} that is "
             f"alone: {reasons[first]}, as for {source.key(first)!r}; say where the images are with --image-dir, or how "
             "they end with --suffix"
         )
     return DataError(
-        f"expected the images that {name} names below {source.root}, got none of {len(missing):,}; there is no "
+        f"expected the images that {name} names below {root}, got none of {len(missing):,}; there is no "
         f"{source.name(first)!r}: move the table to the folder that its paths start from, correct them, or say where "
         "the images are with --image-dir"
     )
@@ -125,10 +125,14 @@ def read_columns(path: Path, group: str | None = None, options: TableOptions | N
 
 
 def understood_table(
-    path: Path, finder: FileFinder, options: TableOptions | None = None, group: str | None = None
+    path: Path,
+    finder: FileFinder,
+    options: TableOptions | None = None,
+    group: str | None = None,
+    labelled: bool = True,
 ) -> Understood:
     """The columns of a manifest by their roles, and notes on how they were found."""
-    return understand(open_grid(path), finder, options or TableOptions(), group)
+    return understand(open_grid(path), finder, options or TableOptions(), group, labelled)
 
 
 def column_names(path: Path) -> list[str]:

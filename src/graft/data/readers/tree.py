@@ -7,8 +7,8 @@ by name.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from graft.data.dataset import TEST, TRAIN, VAL, WHOLE, Dataset, Images, Source, class_order
 from graft.data.readers.aside import NO_LABELS
-from graft.data.readers.folder_tree import Folder, grow
+from graft.data.readers.folder_tree import NO_IMAGE, Folder, grow
 from graft.data.readers.layout import Layout, understand
 from graft.errors import DataError
 from graft.words import counted
@@ -26,7 +26,16 @@ if TYPE_CHECKING:
 
 # The end of `1_mask.png`, beside `1.png`.
 _MASK = r"(?i)[ _.-]+(masks?|segmentation)[ _-]?\d*\.[^./]*$"
+_NAMED_AS_MASKS = "file named as the mask of an image beside it", "files named as masks of images beside them"
+_NAMED_AS_OTHERS = (
+    "file in class folders that is named as no image",
+    "files in class folders that are named as no images",
+)
 _TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
+
+
+class NoClassesError(DataError):
+    """No folder tells the class of an image."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +43,14 @@ class Listing:
     """What is in a tree: paths of files relative to its root, with `/`, as bytes (large_binary), in any order.
 
     `folders` are paths of folders as tuples of names, of which those without files are needed. Hidden files and folders
-    are not listed.
+    are not listed; `left_out` is what cannot be read, with the reason.
     """
 
     name: str
     files: pyarrow.LargeBinaryArray
     folders: frozenset[tuple[str, ...]]
     notes: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 def arrange(listing: Listing, source: Source, keep_folds: bool = True) -> Dataset:
@@ -54,7 +64,7 @@ def arrange(listing: Listing, source: Source, keep_folds: bool = True) -> Datase
     tree = grow(listing.files, listing.folders)
     layout = understand(tree, listing.name)
     if not layout.places:
-        raise DataError(
+        raise NoClassesError(
             f"expected a folder per class with images in it, got {_what_is_there(layout, listing.name)}: "
             f"put the images of each class in a folder named after it{_or_the_table(layout, listing)}"
         )
@@ -72,7 +82,7 @@ def arrange(listing: Listing, source: Source, keep_folds: bool = True) -> Datase
         of_folder[_numbers([each.folder])] = -1
         reasons.setdefault(each.reason, []).append(each.folder)
     split, label, fold = of_folder[tree.folder_of_file].T
-    notes, left_out, untold = [*listing.notes, *layout.notes], dict[str, str](), split < 0
+    notes, left_out, untold = [*listing.notes, *layout.notes], dict(listing.left_out), split < 0
     for reason, folders in reasons.items():
         if len(folders) == 1:
             notes.append(f"{listing.name}: folder {_path(folders[0])!r} {reason} and was left out")
@@ -99,14 +109,18 @@ def arrange(listing: Listing, source: Source, keep_folds: bool = True) -> Datase
         f"{listing.name if within == WHOLE else within}: class folder {name!r} is empty and was left out"
         for within, name in sorted(layout.empty)
     ]
-    masks = _masks(listing.files) & (split >= 0)
-    if masks.any():
-        of_masks = _named(source, masks, "it is named as the mask of an image beside it")
-        shown = ", ".join(Path(name).name for name in list(of_masks)[:3])
-        count = counted(len(of_masks), "file named as the mask of an image", "files named as masks of images")
-        notes.append(f"{listing.name}: {count} beside it left out ({shown}{', …' if len(of_masks) > 3 else ''})")
-        left_out |= of_masks
-    split = np.where(masks, -1, split)
+    for rows, reason, one, many in (
+        (_masks(listing.files), "it is named as the mask of an image beside it", *_NAMED_AS_MASKS),
+        (_no_images(listing.files), "its name is not that of an image", *_NAMED_AS_OTHERS),
+    ):
+        if (rows & (split >= 0)).any():
+            found = _named(source, rows & (split >= 0), reason)
+            shown = ", ".join(Path(name).name for name in list(found)[:3])
+            notes.append(
+                f"{listing.name}: {counted(len(found), one, many)} left out ({shown}{', …' if len(found) > 3 else ''})"
+            )
+            left_out |= found
+        split = np.where(rows, -1, split)
     order = pyarrow.compute.sort_indices(listing.files).to_numpy().astype(np.int64)
     images = {}
     for number, name in enumerate(splits):
@@ -128,6 +142,13 @@ def _masks(files: pyarrow.LargeBinaryArray) -> np.ndarray:
         of_images = pyarrow.compute.replace_substring_regex(files.filter(pyarrow.array(named)), _MASK, "")
         found[named] = pyarrow.compute.is_in(of_images, value_set=stems).to_numpy(zero_copy_only=False)
     return found
+
+
+def _no_images(files: pyarrow.LargeBinaryArray) -> np.ndarray:
+    import pyarrow.compute
+
+    named = pyarrow.compute.match_substring_regex(files, NO_IMAGE)
+    return np.asarray(named.to_numpy(zero_copy_only=False), bool)
 
 
 def _numbers(folders: Iterable[Folder]) -> list[int]:

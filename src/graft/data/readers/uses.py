@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from graft.data.dataset import TEST, TRAIN, VAL
 from graft.data.readers.column_names import SPLIT_WORDS, TRUTHS, plain_name
 from graft.data.readers.several_labels import FALSE, TRUE
 
@@ -31,8 +32,13 @@ def as_splits(name: str, column: pyarrow.ChunkedArray, any_word: bool = False) -
 
     encoded = column.combine_chunks().dictionary_encode()
     words = [word.strip() for word in encoded.dictionary.to_pylist()]
-    truths = next((meant for word, meant in TRUTHS.items() if word in plain_name(name)), None)
+    # The word that comes first counts: `train_test_split` is true of images to train on.
+    plain = plain_name(name)
+    truths = min(((plain.find(word), meant) for word, meant in TRUTHS.items() if word in plain), default=(0, None))[1]
     meant: list[str | None] = [_split(word, truths) for word in words]
+    if "partition" in plain and set(words) == {"0", "1", "2"}:
+        # As CelebA numbers them.
+        meant = [(TRAIN, VAL, TEST)[int(word)] for word in words]
     if any_word and not all(word.replace(".", "").isdigit() for word in words if word):
         meant = [word if split is None else split for word, split in zip(words, meant, strict=True)]
     if None in meant or not (any_word or any(meant)):

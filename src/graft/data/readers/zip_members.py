@@ -91,6 +91,15 @@ class Zip:
             raise OSError(f"expected {info.file_size:,} bytes, as stated, got {len(data):,}: it is damaged")
         return data
 
+    def blocks(self, number: int) -> Iterator[bytes]:
+        """The content of a member, block by block. Raises OSError."""
+        try:
+            with self._archive.open(self._infos[number]) as member:
+                while block := member.read(2**18):
+                    yield block
+        except (*_DAMAGE, NotImplementedError) as error:
+            raise OSError(f"expected a whole member of a zip file, got a damaged one ({error})") from None
+
     def _refuse_what_is_hostile(self) -> None:
         name = self.path.name
         encrypted = next((info for info in self._infos if info.flag_bits & _ENCRYPTED), None)

@@ -1,0 +1,173 @@
+"""Lists of images without labels, `meta/train.txt` and `meta/test.txt`: into which splits they divide what has labels.
+
+Labels are those of folders or of a table. And the other way about: a table whose images lie in no folder of a class,
+but whose labels are classes of the folders beside it, such as Tiny ImageNet's `val_annotations.txt`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from graft.data.dataset import TEST, TRAIN, VAL, WHOLE, Dataset, Images, together
+from graft.data.readers.columns import first_three
+from graft.data.readers.found_table import Found
+from graft.data.readers.grid import LIST_ENDINGS
+from graft.data.readers.place import Place
+from graft.data.readers.split_names import SPLIT_FOLDERS, split_in_name
+from graft.data.table_options import NO_COLUMN
+from graft.errors import DataError
+from graft.words import counted
+
+if TYPE_CHECKING:
+    import pyarrow
+
+_SPLIT_WORD = re.compile(rf"(?i){'|'.join(sorted(SPLIT_FOLDERS, key=len, reverse=True))}")
+
+
+def divide(place: Place, dataset: Dataset, lists: Sequence[Found], split: str | None) -> Dataset:
+    """The dataset in the splits of lists all of whose lines are its images, if it has no others.
+
+    `split` is the path of a list of those that are meant, or `none`. Raises DataError where several divisions could be
+    meant.
+    """
+    if split == NO_COLUMN or (split is None and not lists):
+        return dataset
+    whole = together(dataset.splits.values())
+    rows = {whole.key(index): index for index in range(len(whole))}
+    divisions: dict[str, dict[int, str]] = {}
+    of_division: dict[str, list[Found]] = {}
+    notes = []
+    for each in lists:
+        named = _named(each, rows)
+        if named is None:
+            notes.append(f"{each.name} was not used, since not all of its images have a label")
+            continue
+        family = _SPLIT_WORD.sub("", each.files[0].as_posix())
+        of_division.setdefault(family, []).append(each)
+        before = divisions.setdefault(family, {})
+        if any(before.get(row, meant) != meant for row, meant in named.items()):
+            raise DataError(
+                f"expected each image in one of {' and '.join(table.name for table in of_division[family])}, got some "
+                "in several: correct them, or use none of them with --split-file none"
+            )
+        before |= named
+    chosen = _chosen(place, divisions, of_division, split)
+    if chosen is None:
+        return replace(dataset, notes=(*dataset.notes, *notes))
+    names, meant = ", ".join(each.name for each in of_division[chosen]), divisions[chosen]
+    if WHOLE not in dataset.splits:
+        of_row = [name for name, images in dataset.splits.items() for _ in range(len(images))]
+        if any(of_row[row] != own for row, own in meant.items()):
+            notes.append(f"{names} would divide the images otherwise and was not used")
+        return replace(dataset, notes=(*dataset.notes, *notes))
+    rest = TRAIN if TRAIN not in meant.values() else ""
+    splits = np.array([meant.get(row, rest) for row in range(len(whole))])
+    others = np.flatnonzero(splits == "").tolist()
+    notes.append(f"splits are those of {names}" + (f"; images that none of them names are in {TRAIN}" * bool(rest)))
+    if others:
+        notes.append(
+            f"{counted(len(others), 'image')} left out, since no list names {'it' if len(others) == 1 else 'them'}"
+        )
+    left_out = {whole.name(row): "no list of a split names it" for row in others}
+    return replace(
+        dataset,
+        splits={name: whole.take(np.flatnonzero(splits == name)) for name in (TRAIN, VAL, TEST) if name in splits},
+        notes=(*dataset.notes, *notes),
+        left_out={**dataset.left_out, **left_out},
+    )
+
+
+def _named(found: Found, rows: Mapping[str, int]) -> dict[int, str] | None:
+    """The split that a list gives to each image by row, None where a line is no image with a label."""
+    keys = [rows.get(os.fsdecode(path.as_py()), -1) for path in found.table["path"].combine_chunks()]
+    column = found.table["split"].to_pylist() if "split" in found.table.column_names else [found.split] * len(keys)
+    meant = {key: SPLIT_FOLDERS.get(own.lower(), own) for key, own in zip(keys, column, strict=True)}
+    return None if -1 in meant or not meant.keys() or not set(meant.values()) <= {TRAIN, VAL, TEST} else meant
+
+
+def _chosen(
+    place: Place, divisions: Mapping[str, dict[int, str]], lists: Mapping[str, Sequence[Found]], split: str | None
+) -> str | None:
+    files = {name: [file for each in found for file in each.files] for name, found in lists.items()}
+    if split is not None:
+        for name, own in files.items():
+            if any(split in (str(file), file.relative_to(place.root).as_posix()) for file in own):
+                return name
+        raise DataError(
+            f"expected a list of images in {place.listing.name} for --split-file, got {split!r}, which is none whose "
+            "lines are all images with labels: check its path, which starts from the data"
+        )
+    # One division in several forms is one.
+    distinct = [
+        name for number, name in enumerate(divisions) if divisions[name] not in list(divisions.values())[:number]
+    ]
+    if len(distinct) > 1:
+        first = [files[name][0].relative_to(place.root).as_posix() for name in distinct]
+        raise DataError(
+            f"expected one division into splits, got {len(distinct)}, which are equally likely ({first_three(first)}): "
+            f"say which, as in --split-file {first[0]}, or --split-file none"
+        )
+    return next(iter(distinct), None)
+
+
+def names_list(split: str | Path) -> bool:
+    """Whether what was given for the splits of images names a list beside them, or says that none is meant."""
+    return str(split) == NO_COLUMN or Path(split).suffix.lower() in LIST_ENDINGS
+
+
+def label_others(place: Place, folders: Dataset, tables: Sequence[Found]) -> Dataset | None:
+    """The dataset of folders with the images that tables label beside them; None where tables name its images too.
+
+    Raises DataError for labels that are no classes of the folders, and where the split is not said.
+    """
+
+    classes = {name: number for number, name in enumerate(folders.classes)}
+    used = np.zeros(len(place.listing.files), bool)
+    for images in folders.splits.values():
+        used[images.rows] = True
+    parts: dict[str, Images] = {}
+    for each in tables:
+        paths = each.table["path"].combine_chunks().filter(each.there)
+        rows = place.rows(paths)
+        if used[rows].any():
+            return None
+        split = each.split if each.split != WHOLE else _split_of(paths)
+        strange = sorted(each.labels() - classes.keys())
+        if strange or split == WHOLE or split in {*folders.splits, *parts}:
+            came = f"{strange[0]!r}" if strange else f"images of {split}" if split != WHOLE else "no split"
+            raise DataError(
+                f"expected labels of {each.name} that are classes of the folders ({first_three(folders.classes)}) and "
+                f"images of another split, got {came}: correct it, or leave it out with --label-from folder, or give "
+                f"{each.files[0]} as DATA"
+            )
+        words = each.table["label"].combine_chunks().filter(each.there)
+        labels = np.array([classes.get(word, -1) for word in words.to_pylist()], np.int64)
+        parts[split] = Images(place.source, rows[labels >= 0], labels[labels >= 0])
+    known = np.concatenate([images.rows for images in parts.values()])
+    named = {place.source.name(int(row)) for row in known}
+    order = [name for name in (TRAIN, VAL, TEST) if name in {*folders.splits, *parts}]
+    if WHOLE in folders.splits:
+        # What the tables label is another split than what the folders hold.
+        order = [TRAIN, *(name for name in order if name != TRAIN)]
+    of_folders = {TRAIN if name == WHOLE else name: images for name, images in folders.splits.items()}
+    notes = [f"labels of {split} are those of {each.name}" for split, each in zip(parts, tables, strict=True)]
+    return replace(
+        folders,
+        splits={name: (of_folders | parts)[name] for name in order},
+        notes=(*folders.notes, *notes, *(note for each in tables for note in each.notes)),
+        left_out={name: reason for name, reason in folders.left_out.items() if name not in named},
+    )
+
+
+def _split_of(paths: pyarrow.LargeBinaryArray) -> str:
+    """The split that the folders of all images are named after."""
+    folders = {os.fsdecode(path.as_py()).rpartition("/")[0] for path in paths[:1000]}
+    meant = {split_in_name(folder) for folder in folders}
+    return meant.pop() if len(meant) == 1 else WHOLE
