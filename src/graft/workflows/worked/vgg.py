@@ -101,8 +101,8 @@ VGG = (
             {"A": 11, "A-LRN": 11, "B": 13, "C": 16, "D": 16, "E": 19},
             lambda: {column: printed_depth(column) for column in PRINTED_CONVOLUTIONS}, "wrong",
             comment=lambda: "Column E has one convolution too few in blocks 3, 4 and 5 (the paper: "
-                            f"{', '.join(map(str, family.SPECS['vgg19'].convolutions))}), and column C has a 3 × 3 where "
-                            "the third convolution is 1 × 1. As printed, C, D and E are the same network.",
+                            f"{', '.join(map(str, family.SPECS['vgg19'].convolutions))}), and column C has a 3 × 3 "
+                            "where the third convolution is 1 × 1. As printed, C, D and E are the same network.",
             details=lambda: {"correct_blocks": paper_blocks()}),
     Example("vgg_pool_stride", "Stride of the max pools", 1, pool_stride, "wrong", "px",
             comment=lambda: f"The same chapter says 2 elsewhere, and only 2 reduces 224 px to {last_map()}. With 1, "
