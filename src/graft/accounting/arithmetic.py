@@ -6,6 +6,7 @@ A number is followed back through normalisations, activations, sums, pools and c
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
 import numpy as np
 from torch import Tensor
 
