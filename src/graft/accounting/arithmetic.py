@@ -142,14 +142,14 @@ def _combine(made: Made, index: Index, depth: int) -> Step:
         if isinstance(operand, Tensor):
             place = _broadcast(operand, index)
             source = made.source(operand)
-            if source is not None and source.fixed:
-                constants.append(("factor" if made.operation == "mul" else "term", float(operand[place])))
+            if made.is_fixed(operand):
+                constants.append(("factor" if made.operation == "mul" else "term", float(operand.detach()[place])))
                 continue
             adds = made.operation in ("add", "sub")
             # A gate or a divisor is a number of its own; the map that it weighs is what is followed.
             stop = source is not None and source.users > 1 if adds else bool(steps)
             steps.append(_follow(made, operand, place, depth, ENDS.get(made.operation, SHARED) if stop else ""))
-        elif _is_number(operand):
+        elif isinstance(operand, int | float):
             constants.append((name, float(operand)))
     return Step(_word(made), made.path, float(made.value[index]), index[1:], tuple(constants), tuple(steps))
 
@@ -253,6 +253,8 @@ def _pooled(made: Made, index: Index, depth: int, top: int, left: int, height: i
     size = values if "max" in made.operation else np.abs(values)
     row, column = (int(each) for each in np.unravel_index(np.nanargmax(size), size.shape))
     inner = _follow(made, source, (0, index[1], top + row, left + column), depth)
+    if values.size == 1:
+        return inner
     window = Window(top, left, values, (row, column))
     return Step(_word(made), made.path, float(made.value[index]), index[1:], (), (inner,), window)
 

@@ -21,7 +21,7 @@ class Made:
 
     `sources` holds the operation that made each tensor among the arguments, by the tensor's `id`; those that are not
     in it were there before the recording. `users` counts the operations that took the result; `fixed` says that it
-    comes from the module's own tensors alone, as a reshaped weight does.
+    comes from the module's own tensors alone, as a reshaped weight does, and `own` has the `id` of each of these.
     """
 
     operation: str
@@ -29,12 +29,18 @@ class Made:
     arguments: dict[str, Any]
     value: Tensor
     sources: dict[int, "Made"]
+    own: set[int]
     users: int = 0
     fixed: bool = False
 
     def source(self, tensor: Tensor) -> "Made | None":
         """The operation that made one of the arguments; None for what was there before, such as a weight."""
         return self.sources.get(id(tensor))
+
+    def is_fixed(self, tensor: Tensor) -> bool:
+        """Whether one of the arguments does not depend on what the module was called with."""
+        source = self.source(tensor)
+        return id(tensor) in self.own if source is None else source.fixed
 
 
 class Recording(TorchDispatchMode):
@@ -51,7 +57,7 @@ class Recording(TorchDispatchMode):
             for name, part in module.named_modules()
             for handle in (
                 part.register_forward_pre_hook(self._begin(name)),
-                part.register_forward_hook(lambda *_: self._running.pop() and None),
+                part.register_forward_hook(self._end),
             )
         ]
 
@@ -62,6 +68,9 @@ class Recording(TorchDispatchMode):
 
     def _begin(self, name: str) -> Callable[..., None]:
         return lambda *_: self._running.append(name)
+
+    def _end(self, *_: object) -> None:
+        self._running.pop()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -83,7 +92,8 @@ class Recording(TorchDispatchMode):
         fixed = all(sources[id(each)].fixed if id(each) in sources else id(each) in self._own for each in given)
         for output in tensors(result):
             path = self._running[-1] if self._running else ""
-            self._made[id(output)] = Made(operation.removesuffix("_"), path, arguments, output, sources, fixed=fixed)
+            made = Made(operation.removesuffix("_"), path, arguments, output, sources, self._own, fixed=fixed)
+            self._made[id(output)] = made
         return result
 
     def made(self, tensor: Tensor) -> Made | None:

@@ -23,13 +23,14 @@ def draw_sheet(maps: Sequence[Tensor], largest: int = LARGEST_TILE) -> dict[str,
 
     `ranges` has the values that black and white stand for, tile by tile.
     """
-    tiles, ranges = [], []
+    tiles: list[np.ndarray] = []
+    ranges: list[tuple[float, float]] = []
     for each in maps:
-        values = _reduced(each.detach().float().cpu(), largest).numpy()
+        values: np.ndarray = np.nan_to_num(_reduced(each.detach().float().cpu(), largest).numpy())
         low, high = float(values.min()), float(values.max())
-        tiles.append(np.uint8(np.round(255 * (values - low) / (high - low or 1))))
+        tiles.append(np.round(255 * (values - low) / (high - low or 1)).astype(np.uint8))
         ranges.append((low, high))
-    height, width = tiles[0].shape
+    height, width = tiles[0].shape[:2]
     columns = min(COLUMNS, len(tiles))
     sheet = np.zeros((-(-len(tiles) // columns) * height, columns * width), np.uint8)
     for number, tile in enumerate(tiles):

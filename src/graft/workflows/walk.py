@@ -1,7 +1,6 @@
 """A walk through a network: one image, stage by stage, through one network or two side by side."""
 
 import json
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,9 +16,9 @@ from graft.accounting.receptive_field import Sight
 from graft.accounting.recording import record
 from graft.data.loading import least_side
 from graft.data.readers.folder import read_file
-from graft.errors import DataError, FetchError, InputError, did_you_mean
+from graft.errors import DataError, FetchError, ImageError, InputError, did_you_mean
 from graft.images.decoding import decode
-from graft.images.preprocessing import normalise
+from graft.images.preprocessing import Preprocessing, normalise
 from graft.images.resizing import to_square
 from graft.models.catalog import CATALOG
 from graft.models.network import HEAD, Network
@@ -96,12 +95,13 @@ def walk(
         raise InputError(f"expected one network or two, got {len(networks)}: graft walk A B IMAGE")
     data = _read(image)
     opened = [_open(each, random, seed, reporter) for each in networks]
-    _check_places(at, [each.base.network for each in opened])
+    _check_places(at, opened)
     room = (LARGEST_PAGE - OWN_TEXT) // len(opened)
     walked: list[dict[str, Any]] = []
     for each in opened:
         follow = walked[0]["stages"] if walked and _same_stages(opened) else ()
-        walked.append(_walk(each, data, at, room, follow, reporter))
+        pixels = _prepared(image, data, each.base.preprocessing)
+        walked.append(_walk(each, pixels, at, room, follow, reporter))
     if len(opened) == 2 and _same_stages(opened):
         for stage, change in _changes(opened[0].base.network, opened[1].base.network).items():
             next(each for each in walked[1]["stages"] if each["name"] == stage)["change"] = change
@@ -116,6 +116,14 @@ def _read(image: str) -> bytes:
         raise DataError(
             f"expected IMAGE to be the file of an image, got {image!r} ({reason}): check the path"
         ) from None
+
+
+def _prepared(image: str, data: bytes, preprocessing: Preprocessing) -> Tensor:
+    """The image as a network wants it, uint8 (C, size, size). Raises DataError."""
+    try:
+        return to_square(decode(data, least_side(preprocessing), preprocessing.levels), preprocessing)
+    except ImageError as error:
+        raise DataError(f"expected IMAGE to be an image, got {image!r}: {error}") from None
 
 
 def _open(named: str, random: bool, seed: int, reporter: Reporter) -> _Opened:
@@ -153,9 +161,10 @@ def _same_stages(opened: Sequence[_Opened]) -> bool:
     return len({each.base.network.config.architecture for each in opened}) == 1
 
 
-def _check_places(at: Sequence[str], networks: Sequence[Network]) -> None:
+def _check_places(at: Sequence[str], opened: Sequence[_Opened]) -> None:
     """Refuse places that no network has. Raises InputError."""
-    known = list(dict.fromkeys(stage.name for network in networks for stage in network.stages))
+    shapes = [(stage, shape) for each in opened if at for stage, shape in _shapes(each.base).items()]
+    known = list(dict.fromkeys(stage for stage, _ in shapes))
     for each in at:
         stage, *numbers = each.split(":")
         if stage not in known:
@@ -167,32 +176,36 @@ def _check_places(at: Sequence[str], networks: Sequence[Network]) -> None:
                 f"expected STAGE:CHANNEL or STAGE:CHANNEL:ROW:COLUMN for --at, got {each!r}: write it like these, "
                 "numbers from 0"
             )
+        own = [shape for name, shape in shapes if name == stage]
+        if not any(_places([each], stage, shape) for shape in own):
+            sizes = " or ".join(dict.fromkeys(" × ".join(map(str, shape)) for shape in own))
+            raise InputError(f"expected a place in {stage}, which is {sizes}, got {each!r}: numbers start at 0")
 
 
-def _places(at: Sequence[str], stage: str, output: Tensor) -> list[Place]:
-    """The pixels asked for in this stage. Raises InputError for one outside its maps."""
+def _shapes(base: Base) -> dict[str, tuple[int, ...]]:
+    """The output shape of every stage."""
+    size = (base.preprocessing.channels, base.preprocessing.size, base.preprocessing.size)
+    groups = {stage.name: stage.parts for stage in base.network.stages}
+    return {name: end.shape for name, end in zip(groups, ends_of(account(base.network, size), groups), strict=True)}
+
+
+def _places(at: Sequence[str], stage: str, shape: Sequence[int]) -> list[Place]:
+    """The pixels asked for in this stage, of those that its output has."""
     places = []
     for each in at:
         named, *numbers = each.split(":")
-        if named != stage:
-            continue
-        sizes, found = output.shape[1:], [int(number) for number in numbers]
-        if found[0] >= sizes[0] or (
-            len(found) == 3 and (len(sizes) != 3 or found[1] >= sizes[1] or found[2] >= sizes[2])
-        ):
-            raise InputError(
-                f"expected a place in {stage}, which is {' × '.join(map(str, sizes))}, got {each!r}: numbers start at 0"
-            )
-        places.append(Place(*found))
+        found = [int(number) for number in numbers]
+        fits = len(found) in (1, len(shape)) and all(place < size for place, size in zip(found, shape, strict=False))
+        if named == stage and fits:
+            places.append(Place(*found))
     return places
 
 
 def _walk(
-    opened: _Opened, data: bytes, at: Sequence[str], room: int, follow: Sequence[dict[str, Any]], reporter: Reporter
+    opened: _Opened, pixels: Tensor, at: Sequence[str], room: int, follow: Sequence[dict[str, Any]], reporter: Reporter
 ) -> dict[str, Any]:
     """A network's facts and stages; where `follow` has the stages of another, the same channels come first."""
     base, network = opened.base, opened.base.network
-    pixels = to_square(decode(data, least_side(base.preprocessing), base.preprocessing.levels), base.preprocessing)
     batch = normalise(pixels[None], base.preprocessing)
     table = account(network, (base.preprocessing.channels, *pixels.shape[1:]))
     groups = {stage.name: stage.parts for stage in network.stages}
@@ -208,7 +221,7 @@ def _walk(
         if number < len(follow) and stage.name != HEAD:
             first = [each["index"] for each in follow[number]["channels"]]
             order = list(dict.fromkeys([*first, *order]))
-        places = _places(at, stage.name, output.value)
+        places = _places(at, stage.name, output.value.shape[1:])
         shown = show_stage(output, order, places, _share(left, network, number))
         left -= packed(shown)
         cost = costs[number]
@@ -308,8 +321,3 @@ def _changes(one: Network, other: Network) -> dict[str, float]:
         size = sum(float(before[name].double().square().sum()) for name in names)
         changes[stage.name] = (moved / size) ** 0.5 if size else 0.0
     return changes
-
-
-def command(networks: Sequence[str], image: str) -> str:
-    """The call that makes this walk again."""
-    return shlex.join(["graft", "walk", *networks, image])
