@@ -43,6 +43,7 @@ def walk(
     from graft.drawing.walk_page import draw_walk
     from graft.files import write_aside
     from graft.progress import reporting
+    from graft.workflows.walk import LARGEST_PAGE
     from graft.workflows.walk import walk as follow
 
     with reporting(quiet=quiet) as reporter:
@@ -50,6 +51,8 @@ def walk(
         names = " and ".join(str(each["name"]) for each in found.networks)
         page = draw_walk(found.to_dict(), f"{found.image} through {names}")
         write_aside(out, lambda file: file.write(page))
+        if len(page) > LARGEST_PAGE:
+            reporter.note(f"the page takes {len(page) / 1e6:.1f} MB, because of what --at asks for")
     if json:
         print_json({"page": str(out), "bytes": len(page), **found.summary()})
         return

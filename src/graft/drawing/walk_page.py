@@ -23,7 +23,7 @@ def draw_walk(walk: Mapping[str, Any], title: str) -> bytes:
     page = FILE.read_text(encoding="utf-8")
     text = json.dumps(walk, separators=(",", ":"), allow_nan=False)
     # No time of the compression, so that the same walk gives the same bytes.
-    data = b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
+    data = b64encode(gzip.compress(text.encode(), 6, mtime=0)).decode()
     digests = [_digest(each) for each in re.findall("<script>(.*?)</script>", page, re.DOTALL)]
     puts = {"TITLE": escaped(title), "SCRIPTS": " ".join(digests), "DATA": data}
     return re.sub(r"\{\{(TITLE|SCRIPTS|DATA)\}\}", lambda found: puts[found[1]], page).encode()
