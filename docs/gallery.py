@@ -16,13 +16,14 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from counted import depth, graph, network, stages, table
 from families import DECISIONS, FAMILIES, Family
-from worked_examples import EXAMPLES, Example
 
 from graft.accounting.counting import by_group
 from graft.drawing.diagram import draw_diagram
 from graft.models.catalog import CATALOG, Entry
+from graft.workflows.counted import depth, graph, network, stages, table
+from graft.workflows.worked.example import Example
+from graft.workflows.worked.examples import EXAMPLES
 
 DOCS = Path(__file__).parent
 PAGE = "architectures.md"

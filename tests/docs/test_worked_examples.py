@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from worked_examples import EXAMPLES, Example
+
+from graft.workflows.worked.example import Example
+from graft.workflows.worked.examples import EXAMPLES
 
 ROWS = {example.id: example for examples in EXAMPLES.values() for example in examples}
 AGREES = {"agrees": True, "wrong": False, "ambiguous": None}

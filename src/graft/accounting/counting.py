@@ -50,6 +50,7 @@ class Output:
     receptive_field: int
     stride: int | None
     layers: int  # number of rows in the table when the call ended
+    sights: Sights | None = None  # where on the image each element sees; None if it does not come from the image
 
 
 @dataclass(frozen=True)
@@ -141,17 +142,8 @@ def by_group(table: Account, groups: Mapping[str, Sequence[str]]) -> tuple[Group
     The columns add up to those of the table: parameters that no layer used appear in a last row, `NOT_RUN`. Raises
     InputError if a layer is in no group, or if the modules do not run in the given order.
     """
-    rows, outside, place, begin = [], [], 0, 0
-    for name, paths in groups.items():
-        for path in paths:
-            runs = [index for index, end in enumerate(table.ends) if end.name == path and index >= place]
-            if not runs:
-                raise InputError(
-                    f"expected groups of modules in the order in which they run, got {path!r} in {name}, which does "
-                    "not run after the modules before it: correct the paths"
-                )
-            place = runs[0] + 1
-        end = table.ends[place - 1]
+    rows, outside, begin = [], [], 0
+    for (name, paths), end in zip(groups.items(), ends_of(table, groups), strict=True):
         layers = table.layers[begin : end.layers]
         outside += [layer.name for layer in layers if not any(_inside(layer.name, path) for path in paths)]
         rows.append(_sum(name, end, layers))
@@ -167,6 +159,22 @@ def by_group(table: Account, groups: Mapping[str, Sequence[str]]) -> tuple[Group
     if params:
         rows.append(Group(NOT_RUN, (), params, trainable_params, 0, 0, 0, None))
     return tuple(rows)
+
+
+def ends_of(table: Account, groups: Mapping[str, Sequence[str]]) -> tuple[Output, ...]:
+    """What the last module of each group of `by_group` returned. Raises InputError if they run in another order."""
+    ends, place = [], 0
+    for name, paths in groups.items():
+        for path in paths:
+            runs = [index for index, end in enumerate(table.ends) if end.name == path and index >= place]
+            if not runs:
+                raise InputError(
+                    f"expected groups of modules in the order in which they run, got {path!r} in {name}, which does "
+                    "not run after the modules before it: correct the paths"
+                )
+            place = runs[0] + 1
+        ends.append(table.ends[place - 1])
+    return tuple(ends)
 
 
 def _inside(name: str, path: str) -> bool:
@@ -250,7 +258,7 @@ class _Count(DryRun):
                     stride=apart,
                 )
             )
-        self.ends.append(Output(name, shape, seen, apart, len(self.layers)))
+        self.ends.append(Output(name, shape, seen, apart, len(self.layers), sights))
 
     def saw(self, func: Any, arguments: dict[str, Any], result: Any) -> None:
         operation, call = name_of(func), self._running[-1]

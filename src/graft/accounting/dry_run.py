@@ -37,7 +37,7 @@ class DryRun(TorchDispatchMode):
         if len({tensor.device for tensor in tensors((args, kwargs))}) > 1:
             # The forward pass made a tensor on a real device, and combines it with the image.
             args, kwargs = tree_map_only(Tensor, lambda tensor: tensor.to("meta"), (args, kwargs))
-        arguments = _by_name(func, args, kwargs)
+        arguments = by_name(func, args, kwargs)
         result = _empty_result(func, arguments)
         if result is None:
             result = func(*args, **kwargs)
@@ -99,7 +99,7 @@ def without_data(module: ModuleT) -> ModuleT:
     return copy.deepcopy(module, copies)
 
 
-def _by_name(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+def by_name(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """The arguments of an operation by the names in its schema, with defaults filled in."""
     named = {}
     for index, argument in enumerate(func._schema.arguments):

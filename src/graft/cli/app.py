@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from graft.cli import advise, audit, cache, compare, demo, evaluate, export, models, predict, serve, train
+from graft.cli import advise, audit, cache, compare, demo, evaluate, export, models, predict, quiz, serve, train, walk
 from graft.cli.output import say
 from graft.errors import GraftError
 from graft.names import readable
@@ -55,6 +55,8 @@ for command in (
     export.export,
     serve.serve,
     models.models,
+    walk.walk,
+    quiz.quiz,
     demo.demo,
 ):
     app.command()(command)
