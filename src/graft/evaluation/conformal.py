@@ -4,7 +4,7 @@ The least ambiguous sets of Sadinle, Lei and Wasserman 2019, JASA 114(525), 223-
 or above a threshold, which is a quantile of the probabilities that held-out images gave their own classes.
 """
 
-from math import ceil, floor
+from math import ceil
 
 import numpy as np
 
@@ -30,7 +30,7 @@ def class_thresholds(of_label: np.ndarray, labels: np.ndarray, classes: int, cov
 
 def images_for_sets(coverage: float) -> int:
     """With fewer held-out images than this a set has to be all classes."""
-    return floor(coverage / (1 - coverage) + 1e-9) + (coverage / (1 - coverage) % 1 > 1e-9)
+    return ceil(coverage / (1 - coverage) - 1e-9)
 
 
 def in_set(probabilities: np.ndarray, thresholds: np.ndarray | float) -> np.ndarray:
