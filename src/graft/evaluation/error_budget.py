@@ -2,11 +2,11 @@
 
 The threshold is the lowest at which an exact binomial test still rejects that more than the budget is wrong. Thresholds
 are tried at the confidence of the k-th surest image, for k that rise from a start on, until a test fails (testing in a
-fixed sequence: Angelopoulos, Bates, Candès, Jordan and Lei 2021, "Learn then Test", arXiv 2110.01052, section 3). An error
-among the very surest must not end everything, so that there are several starts, at k of n / 2, n / 4, …, which share
-the chance of failing between them. Given a threshold, the images above it are independent, and those that are wrong
-among them are binomial: that holds for the threshold at the k-th surest image, and for the first at which the budget
-is exceeded.
+fixed sequence: Angelopoulos, Bates, Candès, Jordan and Lei 2021, "Learn then Test", arXiv 2110.01052, section 3). An
+error among the very surest must not end everything, so that there are several starts, at k of n / 2, n / 4, …, which
+share the chance of failing between them. Given a threshold, the images above it are independent, and those that are
+wrong among them are binomial: that holds for the threshold at the k-th surest image, and for the first at which the
+budget is exceeded.
 """
 
 from dataclasses import dataclass
