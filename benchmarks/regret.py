@@ -20,7 +20,7 @@ import torch
 from graft.data.dataset import TEST, TRAIN, VAL, Dataset, Images
 from graft.data.opening import open_dataset
 from graft.data.splitting import with_validation
-from graft.evaluation.scores import wilson_interval
+from graft.evaluation.intervals import wilson_interval
 from graft.features.engine import choose
 from graft.images.preprocessing import with_choices
 from graft.training.fitting import fit_level

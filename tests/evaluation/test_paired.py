@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
+from graft.evaluation.intervals import wilson_interval
 from graft.evaluation.paired import Estimate, accuracy, mean_over_seeds, paired_difference
-from graft.evaluation.scores import wilson_interval
 
 
 def paired(both: int, first: int, second: int, neither: int) -> tuple[np.ndarray, np.ndarray]:

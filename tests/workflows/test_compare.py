@@ -8,8 +8,8 @@ from written_letters import files, write_letters
 
 from graft.data.dataset import TEST
 from graft.errors import CutError, DataError, InputError, WeightsError
+from graft.evaluation.intervals import wilson_interval
 from graft.evaluation.paired import paired_difference
-from graft.evaluation.scores import wilson_interval
 from graft.progress import Reporter
 from graft.training.outlook import Outlook, StageOutlook
 from graft.training.recipe import Recipe

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graft.evaluation.scores import Z95, wilson_interval
+from graft.evaluation.intervals import Z95, wilson_interval
 
 
 @dataclass(frozen=True)

@@ -1,44 +1,116 @@
-"""Scores of a classifier: accuracy with its interval, recall and precision by class, log loss, calibration error.
+"""Scores of a classifier: accuracy with its interval, every class, the ranking, and how good its probabilities are.
 
 Takes arrays and returns values.
 """
 
-import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-# Quantile of the normal distribution for a 95 % interval.
-Z95 = 1.959963984540054
+from graft.evaluation.intervals import (
+    Interval,
+    bootstrap_interval,
+    effective_count,
+    f1_interval,
+    mean_interval,
+    wilson_interval,
+)
+from graft.evaluation.ranking import areas, top_accuracy
+from graft.evaluation.reliability import (
+    Brier,
+    Reliability,
+    brier_of_classes,
+    expected_calibration_error,
+    reliability,
+)
+
+# With so many classes or fewer, the label is among five answers by chance alone.
+NO_TOP5_UP_TO = 5
+# Of more probabilities than this, neither areas nor the parts of the Brier score are computed: every class sorts all
+# images.
+MOST_TO_SORT = 50_000_000
 
 
 @dataclass(frozen=True)
 class ClassScore:
-    """The scores of one class: its support `n`, recall and precision; None for a ratio over zero images."""
+    """The scores of one class: its support `n`, recall, precision and F1; None for a ratio over zero images.
+
+    Each has its 95 % interval. `roc_area` and `average_precision` are those of its probability, against all others.
+    """
 
     name: str
     n: int
     recall: float | None
     precision: float | None
+    f1: float | None = None
+    recall_ci95: Interval | None = None
+    precision_ci95: Interval | None = None
+    f1_ci95: Interval | None = None
+    roc_area: float | None = None
+    average_precision: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "n": self.n,
+            "recall": self.recall,
+            "precision": self.precision,
+            "f1": self.f1,
+            "recall_ci95": self.recall_ci95 and list(self.recall_ci95),
+            "precision_ci95": self.precision_ci95 and list(self.precision_ci95),
+            "f1_ci95": self.f1_ci95 and list(self.f1_ci95),
+            "roc_area": self.roc_area,
+            "average_precision": self.average_precision,
+        }
+
+
+@dataclass(frozen=True)
+class Means:
+    """Recall, precision and F1 averaged over the classes that have images; without predictions, precision is 0."""
+
+    recall: float
+    precision: float
+    f1: float
+
+    def to_dict(self) -> dict[str, float]:
+        return {"recall": self.recall, "precision": self.precision, "f1": self.f1}
 
 
 @dataclass(frozen=True)
 class Scores:
     """How well `n` labelled images were classified.
 
-    `top1_ci95` is Wilson's interval. `majority` is the baseline: the accuracy of always answering the majority class.
-    `confusion` counts images, int (classes, classes), with a row for each label and a column for each prediction.
+    `top1_ci95` is Wilson's interval; of images in groups, that of as many independent ones as they are worth.
+    `majority` is the baseline: the accuracy of always answering the majority class. `confusion` counts images, int
+    (classes, classes), with a row for each label and a column for each prediction. `top5` is None with five classes or
+    fewer. `macro` counts every class the same and `weighted` every image; the recall of `macro` is the balanced
+    accuracy. `roc_area` and `average_precision` are means over the classes. `groups` is their number, None without.
     """
 
     n: int
     top1: float
-    top1_ci95: tuple[float, float]
+    top1_ci95: Interval
     log_loss: float
     majority: float
     calibration_error: float
     classes: tuple[ClassScore, ...]
     confusion: np.ndarray
+    top5: float | None
+    macro: Means
+    weighted: Means
+    balanced_accuracy_ci95: Interval
+    macro_f1_ci95: Interval
+    roc_area: float | None
+    average_precision: float | None
+    brier: Brier | None
+    reliability: Reliability
+    groups: int | None = None
+
+    @property
+    def balanced_accuracy(self) -> float:
+        return self.macro.recall
 
     def __repr__(self) -> str:
         low, high = self.top1_ci95
@@ -50,70 +122,138 @@ class Scores:
             "top1": self.top1,
             "top1_ci95": list(self.top1_ci95),
             "n": self.n,
+            "groups": self.groups,
+            "top5": self.top5,
+            "balanced_accuracy": self.balanced_accuracy,
+            "balanced_accuracy_ci95": list(self.balanced_accuracy_ci95),
+            "macro": self.macro.to_dict(),
+            "macro_f1_ci95": list(self.macro_f1_ci95),
+            "weighted": self.weighted.to_dict(),
+            "roc_area": self.roc_area,
+            "average_precision": self.average_precision,
             "log_loss": self.log_loss,
+            "brier": self.brier and self.brier.to_dict(),
             "calibration_error": self.calibration_error,
-            "classes": [
-                {"name": row.name, "n": row.n, "recall": row.recall, "precision": row.precision} for row in self.classes
-            ],
+            "reliability": self.reliability.to_dict(),
+            "classes": [row.to_dict() for row in self.classes],
             "confusion": self.confusion.tolist(),
         }
 
 
-def score(probabilities: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> Scores:
+def score(
+    probabilities: np.ndarray, labels: np.ndarray, classes: tuple[str, ...], groups: np.ndarray | None = None
+) -> Scores:
     """Score `probabilities` (N, classes), whose rows sum to one, against `labels` int (N,); N is one or more.
 
-    Raises ValueError for other shapes.
+    Images of one group, int (N,), such as those of a patient, are not independent: the intervals of accuracy, balanced
+    accuracy and macro F1 take them together. Raises ValueError for other shapes.
     """
-    count = len(labels)
-    if not count or probabilities.shape != (count, len(classes)):
-        raise ValueError(
-            f"expected ({count}, {len(classes)}) probabilities with N above zero, got {probabilities.shape}"
-        )
+    count, number = len(labels), len(classes)
+    if not count or probabilities.shape != (count, number):
+        raise ValueError(f"expected ({count}, {number}) probabilities with N above zero, got {probabilities.shape}")
+    probabilities = probabilities.astype(np.float64)
     answers = probabilities.argmax(1)
-    confusion = np.zeros((len(classes), len(classes)), dtype=np.int64)
+    confusion = np.zeros((number, number), dtype=np.int64)
     np.add.at(confusion, (labels, answers), 1)
-    right = int(np.trace(confusion))
-    of_label = probabilities[np.arange(count), labels].astype(np.float64)
+    right = answers == labels
+    of_label = probabilities[np.arange(count), labels]
+    if groups is not None and len(np.unique(groups)) == count:
+        groups = None
+    sortable = count * number <= MOST_TO_SORT
+    ranks = [
+        areas(column, labels == index) if sortable else (None, None) for index, column in enumerate(probabilities.T)
+    ]
+    rows = tuple(_class_score(name, confusion, index, *ranks[index]) for index, name in enumerate(classes))
+    balanced, macro_f1 = _intervals_of_means(labels, answers, rows, groups)
+    worth = count if groups is None else effective_count(right, groups)
     return Scores(
         n=count,
-        top1=right / count,
-        top1_ci95=wilson_interval(right, count),
+        top1=float(right.mean()),
+        top1_ci95=wilson_interval(right.sum() if groups is None else right.mean() * worth, worth),
         log_loss=float(-np.log(np.clip(of_label, 1e-12, 1.0)).mean()),
         majority=float(confusion.sum(1).max() / count),
         calibration_error=expected_calibration_error(probabilities, labels),
-        classes=tuple(
-            ClassScore(
-                name,
-                n=int(confusion[index].sum()),
-                recall=_ratio(confusion[index, index], confusion[index].sum()),
-                precision=_ratio(confusion[index, index], confusion[:, index].sum()),
-            )
-            for index, name in enumerate(classes)
-        ),
+        classes=rows,
         confusion=confusion,
+        top5=top_accuracy(5, probabilities, labels) if number > NO_TOP5_UP_TO else None,
+        macro=_means(rows, np.array([float(row.n > 0) for row in rows])),
+        weighted=_means(rows, np.array([float(row.n) for row in rows])),
+        balanced_accuracy_ci95=balanced,
+        macro_f1_ci95=macro_f1,
+        roc_area=_mean([row.roc_area for row in rows]),
+        average_precision=_mean([row.average_precision for row in rows]),
+        brier=brier_of_classes(probabilities, labels) if sortable else None,
+        reliability=reliability(probabilities.max(1), right),
+        groups=None if groups is None else len(np.unique(groups)),
     )
 
 
-def wilson_interval(right: float, count: float) -> tuple[float, float]:
-    """The 95 % confidence interval of a rate, given `right` of `count`. Wilson 1927, JASA 22(158), equation 4."""
-    rate, z2 = right / count, Z95**2
-    centre = (rate + z2 / (2 * count)) / (1 + z2 / count)
-    half = Z95 / (1 + z2 / count) * math.sqrt(rate * (1 - rate) / count + z2 / (4 * count**2))
-    # With none or all correct, one bound is exactly 0 or 1; rounding must not move it.
-    return (0.0 if right == 0 else centre - half, 1.0 if right == count else centre + half)
+def _class_score(
+    name: str, confusion: np.ndarray, index: int, roc_area: float | None, average_precision: float | None
+) -> ClassScore:
+    both = int(confusion[index, index])
+    of_class, called = int(confusion[index].sum()), int(confusion[:, index].sum())
+    either = of_class + called - both
+    return ClassScore(
+        name,
+        n=of_class,
+        recall=_ratio(both, of_class),
+        precision=_ratio(both, called),
+        f1=_ratio(2 * both, of_class + called),
+        recall_ci95=wilson_interval(both, of_class) if of_class else None,
+        precision_ci95=wilson_interval(both, called) if called else None,
+        f1_ci95=f1_interval(both, either) if either else None,
+        roc_area=roc_area,
+        average_precision=average_precision,
+    )
 
 
-def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
-    """Mean gap between confidence and accuracy over bins of confidence, weighted by the size of the bins.
+def _means(rows: tuple[ClassScore, ...], weights: np.ndarray) -> Means:
+    def mean(values: list[float | None]) -> float:
+        return float(np.average([value or 0.0 for value in values], weights=weights))
 
-    Guo, Pleiss, Sun and Weinberger 2017, arXiv 1706.04599, equation 3.
+    return Means(
+        mean([row.recall for row in rows]), mean([row.precision for row in rows]), mean([row.f1 for row in rows])
+    )
+
+
+def _intervals_of_means(
+    labels: np.ndarray, answers: np.ndarray, rows: tuple[ClassScore, ...], groups: np.ndarray | None
+) -> tuple[Interval, Interval]:
+    """Those of balanced accuracy and macro F1.
+
+    Recalls of independent images are independent, and their intervals are joined; all else is resampled. A bootstrap
+    knows nothing of an error that was not seen: where all answers are correct, macro F1 has the interval of recall.
     """
-    confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
-    index = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = [
-        abs(right[index == b].mean() - confidence[index == b].mean()) * (index == b).mean() for b in np.unique(index)
-    ]
-    return float(sum(gaps))
+    balanced, macro_f1 = bootstrap_interval(_resampled_means(labels, answers, len(rows)), len(labels), groups)
+    if groups is None:
+        present = [row for row in rows if row.recall is not None and row.recall_ci95 is not None]
+        balanced = mean_interval(
+            [row.recall or 0.0 for row in present], [row.recall_ci95 or (0.0, 1.0) for row in present]
+        )
+        if macro_f1[0] == macro_f1[1]:
+            macro_f1 = balanced
+    return balanced, macro_f1
+
+
+def _resampled_means(labels: np.ndarray, answers: np.ndarray, number: int) -> Callable[[np.ndarray], np.ndarray]:
+    """A statistic for the bootstrap: balanced accuracy and macro F1 of images that were drawn so often."""
+    right = labels == answers
+
+    def statistic(drawn: np.ndarray) -> np.ndarray:
+        both = np.bincount(labels[right], drawn[right], number)
+        of_class, called = np.bincount(labels, drawn, number), np.bincount(answers, drawn, number)
+        present = of_class > 0
+        recall, f1 = both[present] / of_class[present], 2 * both[present] / (of_class + called)[present]
+        return np.array([recall.mean(), f1.mean()])
+
+    return statistic
+
+
+def _mean(values: list[float | None]) -> float | None:
+    """The mean over the classes that have one; with two classes both have the same area under the curve."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
 
 
 def _ratio(part: int, whole: int) -> float | None:

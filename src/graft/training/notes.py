@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from graft.evaluation.scores import wilson_interval
+from graft.evaluation.intervals import wilson_interval
 from graft.training.history import Epoch
 from graft.training.recipe import ResolvedRecipe
 from graft.words import counted

@@ -15,7 +15,7 @@ import numpy as np
 
 from graft.data.splitting import stratified_folds
 from graft.errors import DataError
-from graft.evaluation.scores import wilson_interval
+from graft.evaluation.intervals import wilson_interval
 
 PROBE_FOLDS = 5
 # Candidates for the penalty, in units of the mean squared length of the centred features.

@@ -17,7 +17,7 @@ from PIL import Image
 
 from graft.data.dataset import TEST, TRAIN
 from graft.errors import InputError
-from graft.evaluation.scores import wilson_interval
+from graft.evaluation.intervals import wilson_interval
 from graft.images.resizing import to_square
 from graft.seeding import seeded
 from graft.training.heads import put_head

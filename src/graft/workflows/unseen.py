@@ -51,14 +51,17 @@ def measure_split(task: Task, trained: Trained, name: str) -> Measured:
     """How well the images of a split were classified."""
     images, classes, labels = task.dataset.splits[name], task.dataset.classes, trained.labels[name]
     probabilities = softmax(trained.logits[name], trained.temperature)
-    whole = score(probabilities, labels, classes)
     readable = [index for index in range(len(images)) if images.name(index) not in trained.skipped]
-    unseen = ~copied(images.take(np.array(readable, dtype=np.int64)), task.dataset.splits[TRAIN])
+    images = images.take(np.array(readable, dtype=np.int64))
+    whole = score(probabilities, labels, classes, images.groups)
+    unseen = ~copied(images, task.dataset.splits[TRAIN])
     if unseen.all():
         return Measured(whole, whole, whole.n)
     count = int(unseen.sum())
-    apart = score(probabilities[unseen], labels[unseen], classes) if count >= FEWEST_TO_MEASURE else None
-    return Measured(whole, apart, count)
+    if count < FEWEST_TO_MEASURE:
+        return Measured(whole, None, count)
+    groups = None if images.groups is None else images.groups[unseen]
+    return Measured(whole, score(probabilities[unseen], labels[unseen], classes, groups), count)
 
 
 def leakage(dataset: Dataset) -> Iterator[str]:

@@ -1,0 +1,40 @@
+"""Conformal sets: classes that hold the right one with a stated chance, whatever the network.
+
+The least ambiguous sets of Sadinle, Lei and Wasserman 2019, JASA 114(525), 223-234: all classes whose probability is at
+or above a threshold, which is a quantile of the probabilities that held-out images gave their own classes.
+"""
+
+from math import ceil
+
+import numpy as np
+
+
+def set_threshold(of_label: np.ndarray, coverage: float) -> float:
+    """The probability from which on a class is in the set, by those that n images gave their labels, (n,).
+
+    Over images and the draw of these n, the set then holds the right class with a chance between `coverage` and
+    `coverage` + 1 / (n + 1). It is 0, so that the set is all classes, where n is too small for that.
+    """
+    # The k-th smallest probability of a label, such that n - k + 1 of n + 1 are at or above it.
+    rank = len(of_label) + 1 - ceil((len(of_label) + 1) * coverage - 1e-9)
+    return float(np.partition(of_label, rank - 1)[rank - 1]) if rank >= 1 else 0.0
+
+
+def class_thresholds(of_label: np.ndarray, labels: np.ndarray, classes: int, coverage: float) -> np.ndarray:
+    """A threshold for each class, float64 (classes,), by its own images: the chance then holds in every class.
+
+    Vovk 2012, "Conditional validity of inductive conformal predictors", section 4.
+    """
+    return np.array([set_threshold(of_label[labels == index], coverage) for index in range(classes)])
+
+
+def images_for_sets(coverage: float) -> int:
+    """With fewer held-out images than this a set has to be all classes."""
+    return ceil(coverage / (1 - coverage) - 1e-9)
+
+
+def in_set(probabilities: np.ndarray, thresholds: np.ndarray | float) -> np.ndarray:
+    """Which classes are in the sets of `probabilities` (N, classes), bool (N, classes); the likeliest always is."""
+    found = probabilities >= thresholds
+    found[np.arange(len(found)), probabilities.argmax(1)] = True
+    return np.asarray(found)

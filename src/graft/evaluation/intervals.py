@@ -1,0 +1,87 @@
+"""Confidence intervals: of a rate, and by bootstrap of what is computed from labels and answers."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+# Quantile of the normal distribution for a 95 % interval.
+Z95 = 1.959963984540054
+RESAMPLES, FEWEST_RESAMPLES = 1000, 200
+# Of more images in all resamples together, there are fewer of these: with a million images the interval is narrow.
+MOST_DRAWN = 50_000_000
+
+Interval = tuple[float, float]
+
+
+def wilson_interval(right: float, count: float) -> Interval:
+    """The 95 % confidence interval of a rate, given `right` of `count`. Wilson 1927, JASA 22(158), equation 4."""
+    rate, z2 = right / count, Z95**2
+    centre = (rate + z2 / (2 * count)) / (1 + z2 / count)
+    half = Z95 / (1 + z2 / count) * math.sqrt(rate * (1 - rate) / count + z2 / (4 * count**2))
+    # With none or all correct, one bound is exactly 0 or 1; rounding must not move it.
+    return (0.0 if right == 0 else centre - half, 1.0 if right == count else centre + half)
+
+
+def f1_interval(both: int, either: int) -> Interval:
+    """The 95 % interval of F1, given the images that are of a class and called so, and those that are one of the two.
+
+    F1 = 2 J / (1 + J) rises with the rate J = both / either, whose interval is Wilson's.
+    """
+    low, high = wilson_interval(both, either)
+    return 2 * low / (1 + low), 2 * high / (1 + high)
+
+
+def mean_interval(rates: Sequence[float], intervals: Sequence[Interval]) -> Interval:
+    """The 95 % interval of the mean of independent rates, from the interval of each.
+
+    Zou and Donner 2008, Statistics in Medicine 27, 1693-1702: variances are recovered from the margins, so that the
+    mean of rates of 1 is not certain.
+    """
+    mean, number = float(np.mean(rates)), len(rates)
+    down = math.sqrt(sum((rate - low) ** 2 for rate, (low, _) in zip(rates, intervals, strict=True))) / number
+    up = math.sqrt(sum((high - rate) ** 2 for rate, (_, high) in zip(rates, intervals, strict=True))) / number
+    return max(mean - down, 0.0), min(mean + up, 1.0)
+
+
+def effective_count(right: np.ndarray, groups: np.ndarray) -> float:
+    """How many independent images the answers `right`, bool (N,), of groups int (N,) are worth; N at most, 1 at least.
+
+    That many have the variance that the mean over the groups has. Korn and Graubard 1998, Survey Methodology 24(2),
+    section 2. With fewer than 31 groups it is lowered by Student's quantile over the normal one.
+    """
+    from scipy.special import stdtrit
+
+    count, mean = len(right), float(right.mean())
+    _, index = np.unique(groups, return_inverse=True)
+    number = int(index.max()) + 1
+    if number < 2:
+        return 1.0
+    between = np.square(np.bincount(index, right - mean)).sum() * number / (number - 1)
+    # When all answers are correct, or all wrong, nothing tells how alike the images of a group are.
+    independent = count * count * mean * (1 - mean) / between if between > 0 else float(number)
+    quantile = float(stdtrit(number - 1, 0.975))
+    return max(min(independent, count) * (Z95 / quantile) ** 2, 1.0)
+
+
+def bootstrap_interval(
+    statistic: Callable[[np.ndarray], np.ndarray],
+    count: int,
+    groups: np.ndarray | None = None,
+    seed: int = 0,
+) -> tuple[Interval, ...]:
+    """The 95 % percentile intervals of a `statistic` over resamples of `count` images, groups drawn as a whole.
+
+    `statistic` is given how often each image was drawn, float64 (count,), and returns a vector of figures, where NaN
+    is what a resample does not determine. Efron and Tibshirani 1993, An Introduction to the Bootstrap, sections 13.3
+    and 8.
+    """
+    random = np.random.default_rng(seed)
+    _, index = np.unique(np.arange(count) if groups is None else groups, return_inverse=True)
+    number = int(index.max()) + 1
+    found = []
+    for _ in range(min(RESAMPLES, max(FEWEST_RESAMPLES, MOST_DRAWN // count))):
+        drawn = np.bincount(random.integers(0, number, number), minlength=number).astype(np.float64)
+        found.append(statistic(drawn[index]))
+    low, high = np.nanquantile(np.array(found), (0.025, 0.975), axis=0)
+    return tuple(zip(low.tolist(), high.tolist(), strict=True))

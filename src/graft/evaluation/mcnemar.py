@@ -1,0 +1,59 @@
+"""Two classifiers on the same images: McNemar's test, exact, and the interval of the difference."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from graft.evaluation.intervals import Interval, bootstrap_interval
+from graft.evaluation.paired import paired_difference
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The accuracy of the first classifier minus that of the second on `n` images, with its 95 % interval.
+
+    `first` and `second` count the images that only this one classified correctly. `p_value` is that of McNemar's exact
+    test; None for images in groups, which are not independent. Then the interval is that of a bootstrap of the groups.
+    """
+
+    n: int
+    difference: float
+    ci95: Interval
+    first: int
+    second: int
+    p_value: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "n": self.n,
+            "difference": self.difference,
+            "ci95": list(self.ci95),
+            "only_first_right": self.first,
+            "only_second_right": self.second,
+            "p_value": self.p_value,
+        }
+
+
+def mcnemar(first: int, second: int) -> float:
+    """The chance, if both classifiers were as good, of at least so unequal numbers of images that only one has right.
+
+    Those are binomial with a rate of one half. McNemar 1947, Psychometrika 12(2), in its exact form.
+    """
+    from scipy.special import bdtr
+
+    return min(1.0, 2 * float(bdtr(min(first, second), first + second, 0.5))) if first + second else 1.0
+
+
+def compare_answers(right: np.ndarray, other: np.ndarray, groups: np.ndarray | None = None) -> Difference:
+    """How the answers `right` compare with `other`, both bool (N,), on the same N images, one or more."""
+    first, second = int((right & ~other).sum()), int((~right & other).sum())
+    count, difference = len(right), (first - second) / len(right)
+    if groups is not None and len(np.unique(groups)) < count:
+        gain = right.astype(np.float64) - other
+        (interval,) = bootstrap_interval(lambda drawn: np.array([drawn @ gain / drawn.sum()]), count, groups)
+        return Difference(count, difference, interval, first, second, None)
+    # Newcombe's interval for paired rates: unlike a bootstrap it does not say that a difference of 0 is certain.
+    found = paired_difference(right, other, np.arange(count), np.zeros(count, dtype=np.int64))
+    assert found.ci95 is not None
+    return Difference(count, difference, found.ci95, first, second, mcnemar(first, second))

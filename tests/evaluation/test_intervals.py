@@ -1,0 +1,72 @@
+"""Intervals cover what they say they cover; the simulations at full length are in `benchmarks/evidence.py`."""
+
+import numpy as np
+import pytest
+
+from graft.evaluation.intervals import (
+    bootstrap_interval,
+    effective_count,
+    f1_interval,
+    mean_interval,
+    wilson_interval,
+)
+
+
+def test_f1_of_all_and_of_none() -> None:
+    assert f1_interval(0, 10)[0] == 0 and f1_interval(10, 10)[1] == 1
+    low, high = f1_interval(8, 12)
+    assert low < 2 * 8 / (8 + 12) < high
+
+
+def test_a_mean_of_rates_that_are_all_one_is_not_certain() -> None:
+    low, high = mean_interval([1.0, 1.0], [wilson_interval(10, 10)] * 2)
+    assert high == 1 and wilson_interval(10, 10)[0] < low < 1
+
+
+def test_a_mean_of_one_rate_has_its_interval() -> None:
+    assert mean_interval([0.7], [(0.5, 0.8)]) == pytest.approx((0.5, 0.8))
+
+
+def test_images_of_a_group_that_are_all_alike_are_worth_one() -> None:
+    right = np.repeat(np.random.default_rng(0).random(400) < 0.7, 5)
+    assert effective_count(right, np.repeat(np.arange(400), 5)) == pytest.approx(400, rel=0.02)
+    independent = np.random.default_rng(1).random(2000) < 0.7
+    assert effective_count(independent, np.repeat(np.arange(400), 5)) > 1500
+
+
+def test_one_group_is_worth_one_image() -> None:
+    assert effective_count(np.array([True, False, True]), np.zeros(3, int)) == 1
+
+
+def test_of_groups_without_an_error_each_is_worth_one_image_at_most() -> None:
+    assert effective_count(np.ones(100, bool), np.arange(100) // 5) <= 20
+
+
+def test_the_bootstrap_draws_whole_groups() -> None:
+    groups = np.array([7, 7, 7, 3, 3])
+
+    def statistic(drawn: np.ndarray) -> np.ndarray:
+        assert len(set(drawn[:3])) == 1 and len(set(drawn[3:])) == 1
+        return np.array([drawn.sum()])
+
+    ((low, high),) = bootstrap_interval(statistic, 5, groups)
+    assert (low, high) == (4, 6)
+
+
+def test_the_bootstrap_of_a_mean_is_as_wide_as_theory_says() -> None:
+    values = np.random.default_rng(0).normal(size=400)
+    ((low, high),) = bootstrap_interval(lambda drawn: np.array([drawn @ values / drawn.sum()]), 400)
+    assert high - low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.08)
+    assert low < values.mean() < high
+
+
+def test_accuracy_in_groups_is_covered() -> None:
+    random, covered = np.random.default_rng(3), 0
+    groups = np.repeat(np.arange(30), 6)
+    for _ in range(300):
+        # Patients differ: the rate of each is drawn.
+        right = random.random(180) < np.repeat(random.beta(4, 1, 30), 6)
+        worth = effective_count(right, groups)
+        low, high = wilson_interval(right.mean() * worth, worth)
+        covered += low <= 0.8 <= high
+    assert 0.91 <= covered / 300 <= 0.99
