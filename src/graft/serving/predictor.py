@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from graft.images.levels import Levels
+    from graft.images.preprocessing import Preprocessing
 
 AnImage = str | Path | bytes | np.ndarray | Image.Image
 IMAGES = "a path, the bytes of a file, pixels uint8 (H, W, 3) or an image of PIL"
@@ -104,9 +105,24 @@ class Classifier:
         return self.saved.classes
 
     @property
+    def preprocessing(self) -> Preprocessing:
+        return self.saved.preprocessing
+
+    @property
     def levels(self) -> Levels:
         """What is black and white in images deeper than 8 bits."""
-        return self.saved.preprocessing.levels
+        return self.preprocessing.levels
+
+    @property
+    def arithmetic(self) -> str:
+        """What computes it, and in which precision."""
+        return f"{self.choice.engine} {self.choice.precision} on {self.choice.device}"
+
+    def with_preprocessing(self, preprocessing: Preprocessing) -> Classifier:
+        """One that cuts images out in another way, to the same size, with the same engine."""
+        other = Classifier(replace(self.saved, preprocessing=preprocessing), self.choice)
+        other._engines, other._opening = self._engines, self._opening
+        return other
 
     def predict(self, images: Iterable[AnImage] | AnImage, top: int = 5) -> Predictions:
         """A prediction for every image, in order.

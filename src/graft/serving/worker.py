@@ -62,7 +62,7 @@ def load(options: dict[str, Any]) -> tuple[Classifier, dict[str, Any]]:
     for count in (1, 8):
         classifier.predict(np.zeros((count, 32, 32, 3), np.uint8))
     if isinstance(classifier, ExportedClassifier):
-        facts, engine = classifier.facts, f"{classifier.runtime} float32 on cpu"
+        facts, engine = classifier.facts, classifier.arithmetic
     else:
         facts, engine = Facts.of(classifier.saved, ""), str(classifier.choice)
     about = {

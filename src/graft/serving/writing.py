@@ -61,11 +61,14 @@ def choose_format(asked: str | None, out: Path | None) -> str:
     return asked or str(meant)
 
 
-def write_predictions(predictions: Iterator[Prediction], format: str, out: Path | IO[str], top: int) -> None:
+def write_predictions(
+    predictions: Iterator[Prediction], format: str, out: Path | IO[str], top: int, header: bool = True
+) -> None:
     """Write predictions with `top` classes each, in one of FORMATS, to a file or to a stream of text.
 
-    A file is written aside and renamed, but what is no file, such as a named pipe, is written to directly. Raises
-    GraftError for what cannot be written, BrokenPipeError for a stream that nobody reads any more.
+    Without `header` the names of columns are left out of CSV and TSV, as the stream has them already. A file is written
+    aside and renamed, but what is no file, such as a named pipe, is written to directly. Raises GraftError for what
+    cannot be written, BrokenPipeError for a stream that nobody reads any more.
     """
     rows = map(_as_written, predictions)
 
@@ -80,7 +83,7 @@ def write_predictions(predictions: Iterator[Prediction], format: str, out: Path 
 
     try:
         if not isinstance(out, Path):
-            _TEXTS[format](rows, out, top)
+            (_TEXTS if header else _TEXTS | _WITHOUT_HEADER)[format](rows, out, top)
             out.flush()
         elif out.exists() and not out.is_file():
             with out.open("wb") as file:
@@ -115,10 +118,13 @@ def _write_table(predictions: Iterator[Prediction], file: IO[str], top: int) -> 
             file.write(f"{prediction.path}  {names}\n")
 
 
-def _write_rows(separator: str, predictions: Iterator[Prediction], file: IO[str], top: int) -> None:
+def _write_rows(
+    separator: str, predictions: Iterator[Prediction], file: IO[str], top: int, header: bool = True
+) -> None:
     writer = csv.writer(file, delimiter=separator, lineterminator="\n")
     others = [f"{column}_{place}" for place in range(2, top + 1) for column in ("label", "probability")]
-    writer.writerow(["path", "label", "probability", *others, "error"])
+    if header:
+        writer.writerow(["path", "label", "probability", *others, "error"])
     for prediction in predictions:
         pairs = [cell for pair in prediction.top[:top] for cell in pair]
         writer.writerow([prediction.path, *pairs, *[None] * (2 * top - len(pairs)), prediction.error])
@@ -144,6 +150,10 @@ _TEXTS: dict[str, Callable[[Iterator[Prediction], IO[str], int], None]] = {
     "tsv": partial(_write_rows, "\t"),
     "jsonl": _write_jsonl,
     "json": _write_json,
+}
+_WITHOUT_HEADER = {
+    "csv": partial(_write_rows, ",", header=False),
+    "tsv": partial(_write_rows, "\t", header=False),
 }
 
 
