@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from graft.data.dataset import Images
-from graft.data.loading import Batch, batches
+from graft.data.loading import batches
 from graft.data.readers.folder import read_file
 from graft.errors import GraftError, ImageError, InputError
 from graft.export.running import is_exported
@@ -25,13 +25,13 @@ from graft.given import path, whole_number
 from graft.html import table
 from graft.images.rgb import to_rgb
 from graft.serving.gathering import Entry
-from graft.weights.saved import SavedModel, class_logits, load_model, model_folder
+from graft.weights.model_files import model_folder
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
+    from graft.export.facts import Facts
     from graft.images.levels import Levels
     from graft.images.preprocessing import Preprocessing
+    from graft.weights.saved import Outputs, SavedModel
 
 AnImage = str | Path | bytes | np.ndarray | Image.Image
 IMAGES = "a path, the bytes of a file, pixels uint8 (H, W, 3) or an image of PIL"
@@ -81,6 +81,16 @@ class Predictions(list[Prediction]):
         return table(("image", "label", "probability"), rows)
 
 
+class Computed(Protocol):
+    """A batch of which some images were computed and others could not be decoded."""
+
+    @property
+    def indices(self) -> np.ndarray: ...
+
+    @property
+    def failures(self) -> dict[int, str]: ...
+
+
 class Classifier:
     """A trained network with its classes and preprocessing; the engine is opened at the first prediction.
 
@@ -89,9 +99,13 @@ class Classifier:
     where the process that it was forked from has computed with OpenVINO.
     """
 
-    def __init__(self, saved: SavedModel, choice: Choice) -> None:
+    def __init__(
+        self, saved: SavedModel, choice: Choice, opened: Callable[[Classifier, Engine], None] | None = None
+    ) -> None:
+        """`opened` is told of an engine when it has been opened."""
         self.saved = saved
         self.choice = choice
+        self._opened = opened
         # By process: what a forked one inherits, a lock that is held or an engine whose threads are gone, is of no use
         # to it, and an engine of its parent cannot even be taken apart there.
         self._engines: dict[int, Engine] = {}
@@ -107,6 +121,21 @@ class Classifier:
     @property
     def preprocessing(self) -> Preprocessing:
         return self.saved.preprocessing
+
+    @property
+    def outputs(self) -> Outputs | None:
+        return self.saved.outputs
+
+    @property
+    def temperature(self) -> float:
+        return self.saved.temperature
+
+    @property
+    def facts(self) -> Facts:
+        """What an export would say of itself."""
+        from graft.export.facts import Facts
+
+        return Facts.of(self.saved, "")
 
     @property
     def levels(self) -> Levels:
@@ -147,10 +176,10 @@ class Classifier:
 
     def _predict_group(self, given: Given, top: int) -> Iterator[Prediction]:
         work_alone_when_forked()
-        process, engine = os.getpid(), self._engine()
+        process = os.getpid()
         images = Images(given, np.arange(len(given)), np.full(len(given), -1, dtype=np.int64))
         # Closed at once when the caller stops: the threads that decode end, and the engine has its requests back.
-        with closing(batches(images, self.saved.preprocessing, 32)) as decoded, closing(engine.run(decoded)) as run:
+        with closing(self._computed(images)) as run:
             for batch, logits in run:
                 answers = self._answers(batch, logits, given, top)
                 yield from (answers[index] for index in sorted(answers))
@@ -160,17 +189,23 @@ class Classifier:
                         "begin another there"
                     )
 
-    def _answers(self, batch: Batch, logits: Tensor, given: Given, top: int) -> dict[int, Prediction]:
-        """The predictions for a batch by the index of the image, from logits (n, outputs)."""
-        import torch
+    def _computed(self, images: Images) -> Generator[tuple[Computed, np.ndarray], None, None]:
+        """Batches of the images with their logits, float64 (n, outputs)."""
+        engine = self._engine()
+        with closing(batches(images, self.preprocessing, 32)) as decoded, closing(engine.run(decoded)) as run:
+            for batch, logits in run:
+                yield batch, logits.double().numpy()
 
-        logits = class_logits(logits.double(), self.saved.outputs)
-        probabilities = torch.softmax(logits / self.saved.temperature, 1)
-        values, indices = (part.tolist() for part in probabilities.topk(top, 1)) if len(logits) else ([], [])
+    def _answers(self, batch: Computed, logits: np.ndarray, given: Given, top: int) -> dict[int, Prediction]:
+        """The predictions for a batch by the index of the image, from logits (n, outputs)."""
         answers: dict[int, Prediction] = {}
-        for row, index in enumerate(batch.indices.tolist()):
-            likeliest = tuple((self.classes[i], p) for i, p in zip(indices[row], values[row], strict=True))
-            answers[index] = Prediction(given.name(index), *likeliest[0], likeliest)
+        if len(logits):
+            probabilities = class_probabilities(logits, self.outputs, self.temperature)
+            order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
+            values = np.take_along_axis(probabilities, order, 1).tolist()
+            for index, numbers, row in zip(batch.indices.tolist(), order.tolist(), values, strict=True):
+                likeliest = tuple((self.classes[i], p) for i, p in zip(numbers, row, strict=True))
+                answers[index] = Prediction(given.name(index), *likeliest[0], likeliest)
         for index, reason in batch.failures.items():
             answers[index] = Prediction(given.name(index), None, None, (), reason)
         return answers
@@ -183,7 +218,18 @@ class Classifier:
                 network = self.saved.network
                 whole, _ = network.split(network.cuts[-1])
                 self._engines[process] = open_engine(self.choice, whole, self.saved.preprocessing)
+                if self._opened is not None:
+                    self._opened(self, self._engines[process])
             return self._engines[process]
+
+
+def class_probabilities(logits: np.ndarray, outputs: Outputs | None, temperature: float) -> np.ndarray:
+    """Probabilities of classes, float64 (n, classes), from logits float64 (n, outputs), as `class_logits` has them."""
+    if outputs is not None:
+        logits = np.stack([np.logaddexp.reduce(logits[:, list(of_class)], axis=1) for of_class in outputs], 1)
+    scaled = logits / temperature
+    likely = np.exp(scaled - scaled.max(1, keepdims=True))
+    return likely / likely.sum(1, keepdims=True)
 
 
 class Given:
@@ -260,6 +306,20 @@ def load(run: str | Path, *, engine: str = "auto", precision: str = "auto", sing
                 f"--precision {precision}: leave them out"
             )
         return ExportedClassifier(place)
-    saved = load_model(model_folder(place))
+    from graft.serving.ready import Asked, keep_ready, open_ready
+
+    asked = Asked(model_folder(place), engine, precision, singles)
+    # Where PyTorch is there already, it costs nothing.
+    ready = open_ready(asked) if "torch" not in sys.modules else None
+    if ready is not None:
+        return ready
+    from graft.weights.saved import load_model
+
+    made_of = asked.place()
+    saved = load_model(asked.folder)
     choice = for_answers(choose(engine, precision), saved.network, precision)
-    return Classifier(saved, replace(choice, singles=singles))
+    return Classifier(
+        saved,
+        replace(choice, singles=singles),
+        lambda classifier, opened: keep_ready(asked, made_of, classifier, opened),
+    )
