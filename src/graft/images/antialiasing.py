@@ -83,23 +83,28 @@ class _Band:
         return len(self.weights)
 
 
-@lru_cache(256)
+# Up to 5 MB each, and made in a few milliseconds: images of one camera share theirs.
+@lru_cache(16)
 def _bands(inputs: int, outputs: int, channels: int) -> tuple[_Band, ...]:
     starts, weights, bits = _weights(inputs, outputs)
     taps = weights.shape[1]
+    parts = [weights] if bits <= EXACT_BITS else [weights // PART, weights % PART]
+    # Of so many lower parts the sum is no longer exact in float32.
+    kind = np.float32 if taps < PART else np.float64
     found = []
     for first in range(0, outputs, BLOCK):
         some = slice(first, min(first + BLOCK, outputs))
         start, end = int(starts[some][0]), min(int(starts[some][-1]) + taps, inputs)
-        dense = np.zeros((some.stop - first, end - start + taps))
-        np.put_along_axis(dense, starts[some][:, None] - start + np.arange(taps), weights[some], 1)
-        dense = np.kron(dense[:, : end - start], np.eye(channels))
-        parts = [dense] if bits <= EXACT_BITS else [dense // PART, dense % PART]
-        # Of so many lower parts the sum is no longer exact in float32.
-        kind = np.float32 if taps < PART else np.float64
-        stacked = np.ascontiguousarray(np.stack(parts).transpose(0, 2, 1), kind)
+        # Beyond the last input, weights are zero.
+        places = np.minimum(starts[some][:, None] + np.arange(taps), inputs - 1) - start
+        columns = np.broadcast_to(np.arange(some.stop - first)[:, None], places.shape)
+        dense = np.zeros((len(parts), end - start, channels, some.stop - first, channels), kind)
+        for number, part in enumerate(parts):
+            for channel in range(channels):
+                np.add.at(dense[number, :, channel, :, channel], (places, columns), part[some])
         inner = slice(start * channels, end * channels)
-        found.append(_Band(inner, slice(first * channels, some.stop * channels), stacked, bits))
+        outer = slice(first * channels, some.stop * channels)
+        found.append(_Band(inner, outer, dense.reshape(len(parts), inner.stop - inner.start, -1), bits))
     return tuple(found)
 
 
