@@ -1,11 +1,16 @@
 """A graph from pixels resizes, normalises and answers as graft does."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from graft.export.facts import Facts
 from graft.export.graph import FromPixels, PoolAsProducts, to_squares
+from graft.export.recording import write_torch
+from graft.export.running import open_torch
 from graft.images.preprocessing import Preprocessing
 from graft.images.resizing import mean_colour, to_square
 from graft.models.catalog import build
@@ -66,3 +71,14 @@ def test_probabilities_are_those_of_the_saved_model(outputs: tuple[tuple[int, ..
     assert not any(module.training for module in FromPixels(model).modules())
     assert found.shape == (2, len(model.classes)) and found.dtype == torch.float32
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-5)
+
+
+def test_a_network_with_parts_named_as_its_list_of_stages_is_recorded_by_torch(tmp_path: Path) -> None:
+    network = build(Config("preact_resnet20", classes=3)).eval()
+    saved = SavedModel(network, Preprocessing(32, (0.5,) * 3, (0.25,) * 3), tuple("abc"))
+    graph = FromPixels(saved)
+    write_torch(graph, Facts.of(saved, "test"), tmp_path / "model.pt2")
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 40, 50, 3)).astype(np.uint8)
+    with torch.no_grad():
+        expected = graph(torch.from_numpy(pixels)).numpy()
+    assert np.abs(open_torch(tmp_path / "model.pt2").run(pixels) - expected).max() < 1e-6

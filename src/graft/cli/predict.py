@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,25 +13,34 @@ from graft.errors import GraftError, InputError
 from graft.words import counted
 
 if TYPE_CHECKING:
-    from graft.progress import Reporter
-    from graft.serving.predictor import Prediction
+    from graft.serving.predictor import Classifier
+    from graft.serving.several_views import Views
 
 
 def predict(
-    run: Annotated[str, typer.Argument(help="A run folder or its model folder.")],
+    run: Annotated[str, typer.Argument(help="A run folder, its model folder, or an exported .onnx or .xml.")],
     images: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             help="Files, folders, patterns, addresses, archives, manifests or Parquet with images, "
             "or - for names on stdin."
         ),
-    ],
+    ] = None,
     top: Annotated[int, typer.Option(help="Classes to report per image, likeliest first.", min=1)] = 5,
     format: Annotated[
         str | None, typer.Option(help="table, csv, tsv, jsonl, json or parquet. By default what --out ends in.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write to this file instead of stdout.")] = None,
     overwrite: Overwrite = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the file of --out where an earlier call was interrupted.")
+    ] = False,
+    watch: Annotated[
+        Path | None, typer.Option(help="Classify what is in this folder, and what arrives in it, until interrupted.")
+    ] = None,
+    tta: Annotated[
+        str | None, typer.Option(help="Mean over several views of each image: flip, crops or flip,crops.")
+    ] = None,
     null: Annotated[
         bool, typer.Option("--null", "-0", help="Names on stdin end in NUL, as those of find -print0, not in newlines.")
     ] = False,
@@ -61,53 +69,75 @@ def predict(
     from graft.serving.abstaining import rule_for
     from graft.serving.gathering import STDIN, gather, read_names
     from graft.serving.predictor import load
-    from graft.serving.writing import MORE, choose_format, write_predictions
+    from graft.serving.several_views import Views
+    from graft.serving.writing import MORE, choose_format
+    from graft.workflows import predict as work
 
+    images = images or []
     if json and format not in (None, "json"):
         raise InputError(f"expected --json or --format, got both (--format {format}): leave one of them out")
+    if bool(images) == (watch is not None):
+        came = "both" if images else "neither"
+        raise InputError(f"expected images, or a folder to --watch, got {came}: give one of them")
+    if resume and (out is None or overwrite):
+        came = "--overwrite as well" if overwrite else "none"
+        raise InputError(f"expected --out with --resume, and no --overwrite, got {came}: give --out FILE --resume")
     out = None if out is None else out.expanduser()
     chosen = choose_format("json" if json else format, out)
     if out is not None:
-        check_new(out, "--out", overwrite)
-        _check_outside(out, images)
+        _check_outside(out, [str(watch)] if watch else images)
+        unfinished = watch is not None or work.is_begun(out)
+        if resume and out.is_file() and not unfinished:
+            note(f"{out} is there and nothing of it is left to do", quiet)
+            return
+        check_new(out, "--out", overwrite or (resume and unfinished))
     if null and STDIN not in images:
         raise InputError("expected - among the images with --null, got none: leave --null out, or add -")
-    classifier = load(run, engine=engine, precision=precision)
+    views = Views.named(tta)
+    classifier = load(run, engine=engine, precision=precision, singles=watch is not None)
     rule = rule_for(
         classifier.calibration, error_budget=error_budget, sets=sets, sets_per_class=sets_per_class, abstain=abstain
     )
     asked = (error_budget is not None or abstain, sets is not None, abstain)
-    more = tuple(name for name, wanted in zip(MORE, asked, strict=True) if wanted)
-    given = gather(images, read_names(sys.stdin.buffer, null))
-    top, target = min(top, len(classifier.classes)), out or sys.stdout
-    done = failed = with_nul = unanswered = 0
-
-    def watched(reporter: Reporter) -> Iterator[Prediction]:
-        nonlocal done, failed, with_nul, unanswered
-        for prediction in classifier.stream(given, top, rule):
-            yield prediction
-            unanswered += prediction.abstained is not None
-            done, failed = done + 1, failed + (prediction.error is not None)
-            with_nul += "\0" in prediction.path
-            if given.count is not None:
-                reporter.step("images", done, given.count)
-
+    more = tuple(name for name, told in zip(MORE, asked, strict=True) if told)
+    wanted = work.Wanted(chosen, out, min(top, len(classifier.classes)), views, rule, more)
     # Predictions that go to the terminal show themselves how far it is, and a bar would stand among them.
     with reporting(quiet=quiet or (out is None and sys.stdout.isatty())) as reporter:
-        write_predictions(watched(reporter), chosen, target, top, more)
-    if with_nul:
+        if len(views) > 1 and not quiet:
+            note(f"--tta {views}: {_gain(run, classifier, views)}")
+        if watch is not None:
+            note(f"watching {watch}; Ctrl-C ends it", quiet)
+            work.watch(classifier, watch.expanduser(), wanted, resume=resume, overwrite=overwrite)
+            return
+        given = gather(images, read_names(sys.stdin.buffer, null))
+        job = work.job_of(run, classifier, wanted)
+        count = work.predict(classifier, given, wanted, job, resume=resume, overwrite=overwrite, reporter=reporter)
+    if count.with_nul:
         note("names on stdin have NUL in them, as those of find -print0: add -0 to read each up to there", quiet)
-    if done and failed == done:
+    if count.done and count.failed == count.done:
         raise GraftError(
-            f"expected images, got {counted(failed, 'file')} of which none could be decoded: see the output for the "
-            "reasons"
+            f"expected images, got {counted(count.failed, 'file')} of which none could be decoded: see the output for "
+            "the reasons"
         )
-    if not done:
+    if not count.done:
         note("no images were named on stdin", quiet)
-    if unanswered:
-        note(f"{unanswered:,} of {counted(done, 'image')} have no answer, as asked; the output says why", quiet)
-    if failed:
-        note(f"{failed:,} of {counted(done, 'image')} could not be decoded; the output says why", quiet)
+    if count.unanswered:
+        note(
+            f"{count.unanswered:,} of {counted(count.done, 'image')} have no answer, as asked; the output says why",
+            quiet,
+        )
+    if count.failed:
+        note(f"{count.failed:,} of {counted(count.done, 'image')} could not be decoded; the output says why", quiet)
+
+
+def _gain(run: str, classifier: Classifier, views: Views) -> str:
+    """What several views are worth on the run's validation images, or why that is not known."""
+    from graft.workflows.predict import measured_gain
+
+    try:
+        return str(measured_gain(run, classifier, views))
+    except GraftError as error:
+        return f"what it is worth cannot be measured here ({error})"
 
 
 def _check_outside(out: Path, images: list[str]) -> None:

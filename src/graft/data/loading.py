@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
@@ -16,6 +18,7 @@ import numpy as np
 from graft.data.content import content_digests, unreadable
 from graft.errors import ImageError
 from graft.images.decoding import decode, decode_with_facts, reduction
+from graft.images.squares import square
 
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
@@ -34,11 +37,20 @@ TASK = 4
 
 
 @dataclass(frozen=True)
-class Batch:
+class Squares:
     """Pixels, uint8 (n, C, size, size), of the images at `indices`, int64 (n,).
 
     `failures` maps the index of each image that could not be decoded, and so is not among them, to the reason.
     """
+
+    indices: np.ndarray
+    pixels: np.ndarray
+    failures: dict[int, str]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`Squares` as a tensor."""
 
     indices: np.ndarray
     pixels: Tensor
@@ -121,8 +133,13 @@ def decoded_once(images: Images) -> Images:
 
 def load_image(images: Images, index: int, preprocessing: Preprocessing, view: View | None = None) -> Tensor:
     """One image as the network wants it, uint8 (C, size, size), or a view of it. Raises ImageError."""
-    from graft.images.resizing import to_square
+    import torch
 
+    return torch.from_numpy(load_square(images, index, preprocessing, view))
+
+
+def load_square(images: Images, index: int, preprocessing: Preprocessing, view: View | None = None) -> np.ndarray:
+    """The same as an array."""
     at_least = least_side(preprocessing, view)
     try:
         if isinstance(images.source, DecodedOnce):
@@ -132,7 +149,7 @@ def load_image(images: Images, index: int, preprocessing: Preprocessing, view: V
             pixels = decode(data, at_least, preprocessing.levels) if isinstance(data, bytes) else data
     except OSError as error:
         raise unreadable(error) from None
-    return to_square(pixels, preprocessing) if view is None else view.of(pixels, index, preprocessing)
+    return square(pixels, preprocessing) if view is None else view.of(pixels, index, preprocessing).numpy()
 
 
 def batches(
@@ -151,6 +168,22 @@ def batches(
     """
     import torch
 
+    decoded = squares(images, preprocessing, batch_size, order=order, view=view, threads=threads)
+    with closing(decoded):
+        for each in decoded:
+            yield Batch(each.indices, torch.from_numpy(each.pixels), each.failures)
+
+
+def squares(
+    images: Images,
+    preprocessing: Preprocessing,
+    batch_size: int,
+    *,
+    order: Sequence[int] | np.ndarray | None = None,
+    view: View | None = None,
+    threads: int | None = None,
+) -> Generator[Squares, None, None]:
+    """`batches` as arrays, without PyTorch unless there is a view."""
     if view is not None:
         from graft.images.augmenting import import_functional
 
@@ -162,7 +195,7 @@ def batches(
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode", initializer=_work_alone)
     # Two batches ahead, and no fewer than four images per thread, keep all threads busy and memory bounded.
     ahead = max(2, -(-4 * threads // batch_size))
-    queue: deque[tuple[np.ndarray, Tensor, list[Future[dict[int, str]]]]] = deque()
+    queue: deque[tuple[np.ndarray, np.ndarray, list[Future[dict[int, str]]]]] = deque()
     upcoming = iter(groups)
     size = (preprocessing.channels, preprocessing.size, preprocessing.size)
 
@@ -171,8 +204,7 @@ def batches(
         failures = {}
         for row in rows:
             try:
-                # Through numpy: torch refuses to write to a tensor that another thread made in inference mode.
-                pixels[row] = load_image(images, int(group[row]), preprocessing, view).numpy()
+                pixels[row] = load_square(images, int(group[row]), preprocessing, view)
             except ImageError as error:
                 failures[row] = str(error)
         return failures
@@ -180,9 +212,9 @@ def batches(
     try:
         while True:
             while len(queue) <= ahead and (group := next(upcoming, None)) is not None:
-                pixels = torch.empty((len(group), *size), dtype=torch.uint8)
+                pixels = np.empty((len(group), *size), np.uint8)
                 tasks = [range(len(group))[start : start + TASK] for start in range(0, len(group), TASK)]
-                queue.append((group, pixels, [pool.submit(load_rows, rows, group, pixels.numpy()) for rows in tasks]))
+                queue.append((group, pixels, [pool.submit(load_rows, rows, group, pixels) for rows in tasks]))
             if not queue:
                 return
             group, pixels, futures = queue.popleft()
@@ -190,14 +222,17 @@ def batches(
             kept = np.ones(len(group), dtype=bool)
             kept[list(failed)] = False
             if failed:
-                pixels = pixels[torch.from_numpy(kept)]
-            yield Batch(group[kept], pixels, {int(group[row]): reason for row, reason in failed.items()})
+                pixels = pixels[kept]
+            yield Squares(group[kept], pixels, {int(group[row]): reason for row, reason in failed.items()})
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _work_alone() -> None:
     """Keep OpenMP from adding threads to this one: an image is work for one, and the others keep the cores busy."""
+    if "torch" not in sys.modules:
+        # Nothing else here computes with OpenMP.
+        return
     import torch
 
     # Ask first, since torch sets the number itself on its first call in a thread.

@@ -1,12 +1,15 @@
 """What an exported file says of itself: class names, preprocessing, and what it was made of."""
 
+from __future__ import annotations
+
 import json
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from graft.errors import WeightsError
-from graft.weights.saved import SavedModel
-from graft.weights.tensor_file import tensors_digest
+
+if TYPE_CHECKING:
+    from graft.weights.saved import SavedModel
 
 # The name under which every format keeps the facts, as JSON.
 KEY = "graft"
@@ -29,7 +32,9 @@ class Facts:
     calibration: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, saved: SavedModel, version: str) -> "Facts":
+    def of(cls, saved: SavedModel, version: str) -> Facts:
+        from graft.weights.tensor_file import tensors_digest
+
         tensors = {name: tensor.contiguous() for name, tensor in saved.network.state_dict().items()}
         named = {"architecture": saved.network.config.architecture, **saved.facts}
         kept = ("architecture", "base", "level", "cut", "data")
@@ -48,7 +53,7 @@ class Facts:
         return json.dumps(asdict(self), ensure_ascii=False)
 
     @classmethod
-    def from_json(cls, text: str | None, file: str) -> "Facts":
+    def from_json(cls, text: str | None, file: str) -> Facts:
         """What `to_json` wrote. Raises WeightsError for a file without it, or of another version."""
         try:
             values = json.loads(text or "null")

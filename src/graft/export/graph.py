@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from graft.images.preprocessing import Preprocessing
 from graft.images.resizing import mean_colour
+from graft.models.network import Network
 from graft.weights.saved import SavedModel
 
 IMAGE, PROBABILITIES = "image", "probabilities"
@@ -33,7 +34,11 @@ class FromPixels(nn.Module):
 
     def __init__(self, saved: SavedModel) -> None:
         super().__init__()
-        self.network = _with_pools_as_products(copy.deepcopy(saved.network))
+        network = _with_pools_as_products(copy.deepcopy(saved.network))
+        # Its parts, not itself: recorders look modules up by name, and in some networks `stages` names parts as well as
+        # the network's own list of stages.
+        self.parts = nn.ModuleList(network.get_submodule(part) for stage in network.stages for part in stage.parts)
+        self._network = (network,)
         self.preprocessing, self.temperature = saved.preprocessing, saved.temperature
         mean, std = (torch.tensor(each)[:, None, None] for each in (saved.preprocessing.mean, saved.preprocessing.std))
         self.register_buffer("scale", 1 / (255 * std))
@@ -48,6 +53,11 @@ class FromPixels(nn.Module):
         self.register_buffer("shares", shares)
         # Recorders restore the mode that they found, in all layers.
         self.eval()
+        network.eval()
+
+    @property
+    def network(self) -> Network:
+        return self._network[0]
 
     def forward(self, image: Tensor) -> Tensor:
         """Probabilities (N, classes) of images (N, H, W, 3)."""
@@ -84,7 +94,7 @@ class PoolAsProducts(nn.Module):
         return weights
 
 
-def _with_pools_as_products(network: nn.Module) -> nn.Module:
+def _with_pools_as_products(network: Network) -> Network:
     for name, module in list(network.named_modules()):
         if isinstance(module, nn.AdaptiveAvgPool2d):
             size = module.output_size[0] if isinstance(module.output_size, tuple) else module.output_size

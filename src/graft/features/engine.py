@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
-
-import torch
-from torch import nn
 
 from graft.data.loading import available_cores
 from graft.errors import InputError
@@ -17,7 +16,7 @@ from graft.given import truth, whole_number
 from graft.progress import NOBODY, Reporter
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from graft.data.loading import Batch
     from graft.images.preprocessing import Preprocessing
@@ -31,8 +30,17 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 # More threads than so many per core, or on a small machine in all, take its memory and compute nothing sooner.
 MOST_THREADS_PER_CORE, MOST_THREADS = 8, 64
 
+# What drivers of accelerators put in /dev: of NVIDIA, of NVIDIA's small boards, of AMD, of Windows around Linux.
+DEVICES = ("nvidiactl", "nvidia0", "nvhost-gpu", "nvmap", "kfd", "dxg")
+
 # The process that read this file; any other that sees it was forked from it.
 _PROCESS = os.getpid()
+
+
+def _threads() -> int:
+    import torch
+
+    return torch.get_num_threads()
 
 
 @dataclass(frozen=True)
@@ -48,7 +56,7 @@ class Choice:
     precision: Precision
     device: str
     reason: str
-    threads: int = field(default_factory=torch.get_num_threads)
+    threads: int = field(default_factory=_threads)
     deterministic: bool = False
     # Whether images come one at a time rather than many together, as they come to a service.
     singles: bool = False
@@ -103,6 +111,8 @@ def choose(
 
 
 def _choose(engine: str, precision: str) -> Choice:
+    import torch
+
     if engine == "openvino" and not openvino_installed():
         raise InputError(
             "expected OpenVINO for --engine openvino, got none installed: install it (`pip install openvino`) or "
@@ -134,6 +144,8 @@ def precision_for(module: nn.Module, choice: Choice) -> Precision:
     On two cores with AMX, steps per second over those in float32: ResNet-50 1.8, CIFAR ResNet-20 1.3, MobileNetV2 from
     its middle on 0.9, MobileNet 0.25 from its middle on 0.8.
     """
+    from torch import nn
+
     depthwise = any(isinstance(each, nn.Conv2d) and each.groups == each.in_channels > 1 for each in module.modules())
     return "float32" if depthwise and choice.device == "cpu" else choice.precision
 
@@ -157,8 +169,20 @@ def open_engine(choice: Choice, section: Section, preprocessing: Preprocessing, 
 
 def work_alone_when_forked() -> None:
     """In a forked process, let PyTorch compute with one thread: it would wait for ever for the others of its parent."""
-    if os.getpid() != _PROCESS:
+    if os.getpid() != _PROCESS and "torch" in sys.modules:
+        import torch
+
         torch.set_num_threads(1)
+
+
+def accelerator_is_possible() -> bool:
+    """Whether PyTorch could find an accelerator here; False only where it is certain that it could not."""
+    if sys.platform == "darwin":
+        # Apple's is none that graft computes with.
+        return False
+    if sys.platform != "linux":
+        return True
+    return any(Path("/dev", name).exists() for name in DEVICES)
 
 
 def openvino_installed() -> bool:
@@ -167,4 +191,6 @@ def openvino_installed() -> bool:
 
 def processor_has_bfloat16() -> bool:
     """Whether convolutions in bfloat16 run in hardware (AVX-512 BF16 or AMX on x86, BF16 on Arm)."""
+    import torch
+
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) if torch.backends.mkldnn.is_available() else False

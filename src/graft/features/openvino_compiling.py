@@ -14,12 +14,12 @@ from graft.features.engine import Precision
 from graft.features.openvino_functions import UnknownFunctionError
 from graft.features.openvino_graph import ConversionError, convert, record
 from graft.features.openvino_import import core, openvino
-from graft.files import COMPILED, cache_folder, keep, read_kept
+from graft.features.openvino_requests import TYPES, read_compiled
+from graft.files import COMPILED, cache_folder, keep
 from graft.images.preprocessing import Preprocessing, normalise
 from graft.models.network import Section
 from graft.progress import NOBODY, Reporter
 
-TYPES = {"float32": openvino.Type.f32, "bfloat16": openvino.Type.bf16}
 # How far activations may be from PyTorch's in float32, as a part of their norm. Over 30 networks at several cuts the
 # largest error was 5e-6 in float32 and 0.05 in bfloat16, where PyTorch's own bfloat16 is as far off.
 TOLERANCES = {"float32": 1e-3, "bfloat16": 0.06}
@@ -32,34 +32,29 @@ def compile_section(
     batch: int,
     options: dict[str, Any],
     reporter: Reporter = NOBODY,
-) -> openvino.CompiledModel:
-    """Pixels uint8 (batch, C, size, size) to activations float32, with the `options` of OpenVINO's CPU device.
+) -> tuple[str, openvino.CompiledModel]:
+    """Pixels uint8 (batch, C, size, size) to activations float32, with the `options` of OpenVINO's CPU device, after
+    the key under which it is kept.
 
     What was compiled before comes from the cache, where only what agreed with PyTorch is kept; `reporter` is told when
-    it is damaged or cannot be written (OpenVINO itself takes a damaged one as it is, and computes other numbers), and
-    of a conversion that did not agree. Raises GraftError where OpenVINO computes something else, and in a forked
-    process.
+    it is damaged or cannot be written, and of a conversion that did not agree. Raises GraftError where OpenVINO
+    computes something else, and in a forked process.
     """
-    options = options | {"INFERENCE_PRECISION_HINT": TYPES[precision]}
     # How an image is cropped is no part of the graph: one compiled section serves all views.
     in_graph = replace(preprocessing, resize_mode="squash", crop_fraction=1.0)
     key = section_digest(section, in_graph, precision, f"openvino {openvino.__version__} batch {batch}, checked")
-    path = cache_folder() / COMPILED / key
-    kept = read_kept(path, reporter)
-    if kept is not None:
-        try:
-            return core().import_model(bytes(kept.content), "CPU", options)
-        except RuntimeError:
-            # Compiled by another build or for another processor: compile again over it.
-            pass
+    found = read_compiled(key, options, reporter)
+    if found is not None:
+        return key, found
     compiled = _compile(section.eval(), preprocessing, precision, batch, options, reporter)
     try:
         exported = compiled.export_model()
     except RuntimeError:
         # A plugin that cannot export: keeping only saves time.
-        return compiled
-    keep(path, exported if isinstance(exported, bytes) else exported.getvalue(), reporter)
-    return compiled
+        return key, compiled
+    content = exported if isinstance(exported, bytes) else exported.getvalue()
+    keep(cache_folder() / COMPILED / key, content, reporter)
+    return key, compiled
 
 
 def _compile(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from xxhash import xxh3_64
 
 from graft.errors import InputError
 from graft.given import share, truth
@@ -24,6 +25,13 @@ class Rule:
     threshold: float = 0.0
     sets: np.ndarray | None = None
     domain: Domain | None = None
+
+    def key(self) -> str:
+        """What it is, in a few letters; none for no rule."""
+        if self is NO_RULE:
+            return ""
+        sets = "" if self.sets is None else xxh3_64(self.sets.tobytes()).hexdigest()
+        return f"{self.threshold} {sets} {None if self.domain is None else self.domain.threshold}"
 
     def reason(self, confidence: float, distance: float | None = None) -> str | None:
         """Why an answer of this confidence, for an image so far from the domain, is not given; None: it is."""

@@ -36,7 +36,7 @@ class ExportedClassifier(Classifier):
             raise WeightsError(
                 f"expected what held-out images tell of a classifier in {path.name}, got {error}: export the run again"
             ) from None
-        self._levels = Preprocessing.from_dict(self._exported.facts.preprocessing).levels
+        self._preprocessing = Preprocessing.from_dict(facts.preprocessing)
 
     def __reduce__(self) -> tuple[type[ExportedClassifier], tuple[Path]]:  # type: ignore[override]
         return ExportedClassifier, (self._exported.path,)
@@ -51,6 +51,10 @@ class ExportedClassifier(Classifier):
         return "onnxruntime" if self._exported.path.suffix.lower() == ".onnx" else "openvino"
 
     @property
+    def arithmetic(self) -> str:
+        return f"{self.runtime} float32 on cpu"
+
+    @property
     def classes(self) -> tuple[str, ...]:
         return self.facts.classes
 
@@ -59,8 +63,12 @@ class ExportedClassifier(Classifier):
         return self._calibration
 
     @property
-    def levels(self) -> Levels:
-        return self._levels
+    def preprocessing(self) -> Preprocessing:
+        return self._preprocessing
+
+    def with_preprocessing(self, preprocessing: Preprocessing) -> Classifier:
+        """This one: what an image goes through is in its graph."""
+        return self
 
     def _predict_group(self, given: Given, top: int, rule: Rule) -> Iterator[Prediction]:
         with ThreadPoolExecutor(available_cores(), thread_name_prefix="decode") as pool:

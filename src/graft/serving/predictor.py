@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from graft.data.dataset import Images
-from graft.data.loading import Batch, batches
+from graft.data.loading import batches
 from graft.data.readers.folder import read_file
 from graft.errors import GraftError, ImageError, InputError
 from graft.export.running import is_exported
@@ -26,13 +26,17 @@ from graft.html import table
 from graft.images.rgb import to_rgb
 from graft.serving.abstaining import NO_RULE, Rule, rule_for
 from graft.serving.gathering import Entry
-from graft.weights.calibration import Calibration
-from graft.weights.saved import SavedModel, class_logits, load_model, model_folder
+from graft.weights.model_files import model_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from graft.export.facts import Facts
     from graft.images.levels import Levels
+    from graft.images.preprocessing import Preprocessing
+    from graft.models.network import Network
+    from graft.weights.calibration import Calibration, Domain
+    from graft.weights.saved import Outputs, SavedModel
 
 AnImage = str | Path | bytes | np.ndarray | Image.Image
 IMAGES = "a path, the bytes of a file, pixels uint8 (H, W, 3) or an image of PIL"
@@ -97,6 +101,16 @@ class Predictions(list[Prediction]):
         return table(("image", "label", "probability"), rows)
 
 
+class Computed(Protocol):
+    """A batch of which some images were computed and others could not be decoded."""
+
+    @property
+    def indices(self) -> np.ndarray: ...
+
+    @property
+    def failures(self) -> dict[int, str]: ...
+
+
 class Classifier:
     """A trained network with its classes and preprocessing; the engine is opened at the first prediction.
 
@@ -105,9 +119,13 @@ class Classifier:
     where the process that it was forked from has computed with OpenVINO.
     """
 
-    def __init__(self, saved: SavedModel, choice: Choice) -> None:
+    def __init__(
+        self, saved: SavedModel, choice: Choice, opened: Callable[[Classifier, Engine], None] | None = None
+    ) -> None:
+        """`opened` is told of an engine when it has been opened."""
         self.saved = saved
         self.choice = choice
+        self._opened = opened
         # By process: what a forked one inherits, a lock that is held or an engine whose threads are gone, is of no use
         # to it, and an engine of its parent cannot even be taken apart there.
         self._engines: dict[tuple[int, bool], Engine] = {}
@@ -121,9 +139,39 @@ class Classifier:
         return self.saved.classes
 
     @property
+    def preprocessing(self) -> Preprocessing:
+        return self.saved.preprocessing
+
+    @property
+    def outputs(self) -> Outputs | None:
+        return self.saved.outputs
+
+    @property
+    def temperature(self) -> float:
+        return self.saved.temperature
+
+    @property
+    def facts(self) -> Facts:
+        """What an export would say of itself."""
+        from graft.export.facts import Facts
+
+        return Facts.of(self.saved, "")
+
+    @property
     def levels(self) -> Levels:
         """What is black and white in images deeper than 8 bits."""
-        return self.saved.preprocessing.levels
+        return self.preprocessing.levels
+
+    @property
+    def arithmetic(self) -> str:
+        """What computes it, and in which precision."""
+        return f"{self.choice.engine} {self.choice.precision} on {self.choice.device}"
+
+    def with_preprocessing(self, preprocessing: Preprocessing) -> Classifier:
+        """One that cuts images out in another way, to the same size, with the same engine."""
+        other = Classifier(replace(self.saved, preprocessing=preprocessing), self.choice)
+        other._engines, other._opening = self._engines, self._opening
+        return other
 
     @property
     def calibration(self) -> Calibration | None:
@@ -168,12 +216,12 @@ class Classifier:
 
     def _predict_group(self, given: Given, top: int, rule: Rule) -> Iterator[Prediction]:
         work_alone_when_forked()
-        process, engine = os.getpid(), self._engine(features=rule.domain is not None)
+        process = os.getpid()
         images = Images(given, np.arange(len(given)), np.full(len(given), -1, dtype=np.int64))
         # Closed at once when the caller stops: the threads that decode end, and the engine has its requests back.
-        with closing(batches(images, self.saved.preprocessing, 32)) as decoded, closing(engine.run(decoded)) as run:
-            for batch, values in run:
-                answers = self._answers(batch, values, given, top, rule)
+        with closing(self._computed(images, rule.domain)) as run:
+            for batch, logits, distances in run:
+                answers = self._answers(batch, logits, distances, given, top, rule)
                 yield from (answers[index] for index in sorted(answers))
                 if os.getpid() != process:
                     raise GraftError(
@@ -181,28 +229,33 @@ class Classifier:
                         "begin another there"
                     )
 
-    def _answers(self, batch: Batch, values: Tensor, given: Given, top: int, rule: Rule) -> dict[int, Prediction]:
-        """The predictions for a batch by the index of the image, from logits (n, outputs).
+    def _computed(
+        self, images: Images, domain: Domain | None
+    ) -> Generator[tuple[Computed, np.ndarray, np.ndarray | None], None, None]:
+        """Batches of the images with their logits, float64 (n, outputs), and how far from the domain they are, (n,)."""
+        engine = self._engine(features=domain is not None)
+        with closing(batches(images, self.preprocessing, 32)) as decoded, closing(engine.run(decoded)) as run:
+            for batch, values in run:
+                if domain is None:
+                    yield batch, values.double().numpy(), None
+                else:
+                    logits = head_logits(self.saved.network, values)
+                    yield batch, logits, domain.distances(values.flatten(1).float().numpy())
 
-        Where the rule has a domain, `values` are features (n, D) in their place, and the head follows here.
-        """
-        import torch
-
-        distances: np.ndarray | None = None
-        logits = values
-        if rule.domain is not None:
-            distances = rule.domain.distances(values.flatten(1).float().numpy())
-            with torch.inference_mode():
-                logits = self.saved.network.head(values.float())
-        logits = class_logits(logits.double(), self.saved.outputs)
-        probabilities = torch.softmax(logits / self.saved.temperature, 1)
-        highest, indices = (part.tolist() for part in probabilities.topk(top, 1)) if len(logits) else ([], [])
+    def _answers(
+        self, batch: Computed, logits: np.ndarray, distances: np.ndarray | None, given: Given, top: int, rule: Rule
+    ) -> dict[int, Prediction]:
+        """The predictions for a batch by the index of the image, from logits (n, outputs)."""
         answers: dict[int, Prediction] = {}
-        for row, index in enumerate(batch.indices.tolist()):
-            likeliest = tuple((self.classes[i], p) for i, p in zip(indices[row], highest[row], strict=True))
-            answer = Prediction(given.name(index), *likeliest[0], likeliest)
-            distance = None if distances is None else float(distances[row])
-            answers[index] = obeying(rule, answer, probabilities[row].numpy(), self.classes, distance)
+        if len(logits):
+            probabilities = class_probabilities(logits, self.outputs, self.temperature)
+            order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
+            values = np.take_along_axis(probabilities, order, 1).tolist()
+            for row, (index, numbers) in enumerate(zip(batch.indices.tolist(), order.tolist(), strict=True)):
+                likeliest = tuple((self.classes[i], p) for i, p in zip(numbers, values[row], strict=True))
+                answer = Prediction(given.name(index), *likeliest[0], likeliest)
+                distance = None if distances is None else float(distances[row])
+                answers[index] = obeying(rule, answer, probabilities[row], self.classes, distance)
         for index, reason in batch.failures.items():
             answers[index] = Prediction(given.name(index), None, None, (), reason)
         return answers
@@ -216,8 +269,19 @@ class Classifier:
                 section, _ = network.split(network.cuts[-1])
                 if features:
                     section = network.before_head(network.config.head)
-                self._engines[process, features] = open_engine(self.choice, section, self.saved.preprocessing)
+                opened = open_engine(self.choice, section, self.saved.preprocessing)
+                self._engines[process, features] = opened
+                if self._opened is not None and not features:
+                    self._opened(self, opened)
             return self._engines[process, features]
+
+
+def head_logits(network: Network, features: Tensor) -> np.ndarray:
+    """Logits, float64 (n, outputs), by the head of a network from the features that it classifies."""
+    import torch
+
+    with torch.inference_mode():
+        return np.asarray(network.head(features.float()).double().numpy())
 
 
 def obeying(
@@ -238,6 +302,15 @@ def obeying(
         set=None if members is None else tuple(classes[index] for index in members),
         distance=distance,
     )
+
+
+def class_probabilities(logits: np.ndarray, outputs: Outputs | None, temperature: float) -> np.ndarray:
+    """Probabilities of classes, float64 (n, classes), from logits float64 (n, outputs), as `class_logits` has them."""
+    if outputs is not None:
+        logits = np.stack([np.logaddexp.reduce(logits[:, list(of_class)], axis=1) for of_class in outputs], 1)
+    scaled = logits / temperature
+    likely = np.exp(scaled - scaled.max(1, keepdims=True))
+    return likely / likely.sum(1, keepdims=True)
 
 
 class Given:
@@ -314,6 +387,20 @@ def load(run: str | Path, *, engine: str = "auto", precision: str = "auto", sing
                 f"--precision {precision}: leave them out"
             )
         return ExportedClassifier(place)
-    saved = load_model(model_folder(place))
+    from graft.serving.ready import Asked, keep_ready, open_ready
+
+    asked = Asked(model_folder(place), engine, precision, singles)
+    # Where PyTorch is there already, it costs nothing.
+    ready = open_ready(asked) if "torch" not in sys.modules else None
+    if ready is not None:
+        return ready
+    from graft.weights.saved import load_model
+
+    made_of = asked.place()
+    saved = load_model(asked.folder)
     choice = for_answers(choose(engine, precision), saved.network, precision)
-    return Classifier(saved, replace(choice, singles=singles))
+    return Classifier(
+        saved,
+        replace(choice, singles=singles),
+        lambda classifier, opened: keep_ready(asked, made_of, classifier, opened),
+    )

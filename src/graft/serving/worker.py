@@ -52,7 +52,6 @@ def load(options: dict[str, Any]) -> tuple[Classifier, dict[str, Any]]:
     """The classifier, its engine at work, and what there is to say of it. Raises GraftError."""
     import numpy as np
 
-    from graft.export.facts import Facts
     from graft.serving.exported import ExportedClassifier
     from graft.serving.predictor import load as load_classifier
 
@@ -61,10 +60,8 @@ def load(options: dict[str, Any]) -> tuple[Classifier, dict[str, Any]]:
     # The first predictions take longer than all others; no client is to wait for them.
     for count in (1, 8):
         classifier.predict(np.zeros((count, 32, 32, 3), np.uint8))
-    if isinstance(classifier, ExportedClassifier):
-        facts, engine = classifier.facts, f"{classifier.runtime} float32 on cpu"
-    else:
-        facts, engine = Facts.of(classifier.saved, ""), str(classifier.choice)
+    facts = classifier.facts
+    engine = classifier.arithmetic if isinstance(classifier, ExportedClassifier) else str(classifier.choice)
     about = {
         "classes": [plain(name) for name in classifier.classes],
         "version": facts.weights[:16],

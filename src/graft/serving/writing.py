@@ -64,14 +64,19 @@ def choose_format(asked: str | None, out: Path | None) -> str:
 
 
 def write_predictions(
-    predictions: Iterator[Prediction], format: str, out: Path | IO[str], top: int, more: Sequence[str] = ()
+    predictions: Iterator[Prediction],
+    format: str,
+    out: Path | IO[str],
+    top: int,
+    more: Sequence[str] = (),
+    header: bool = True,
 ) -> None:
     """Write predictions with `top` classes each, in one of FORMATS, to a file or to a stream of text.
 
-    Tables have a column for each of `more`, some of `MORE`; in JSON they are where they are known.
-
-    A file is written aside and renamed, but what is no file, such as a named pipe, is written to directly. Raises
-    GraftError for what cannot be written, BrokenPipeError for a stream that nobody reads any more.
+    Tables have a column for each of `more`, some of `MORE`; in JSON they are where they are known. Without `header` the
+    names of columns are left out of CSV and TSV, as the stream has them already. A file is written aside and renamed,
+    but what is no file, such as a named pipe, is written to directly. Raises GraftError for what cannot be written,
+    BrokenPipeError for a stream that nobody reads any more.
     """
     rows = map(_as_written, predictions)
 
@@ -86,7 +91,7 @@ def write_predictions(
 
     try:
         if not isinstance(out, Path):
-            _TEXTS[format](rows, out, top, more)
+            (_TEXTS if header else _TEXTS | _WITHOUT_HEADER)[format](rows, out, top, more)
             out.flush()
         elif out.exists() and not out.is_file():
             with out.open("wb") as file:
@@ -125,11 +130,17 @@ def _write_table(predictions: Iterator[Prediction], file: IO[str], top: int, mor
 
 
 def _write_rows(
-    separator: str, predictions: Iterator[Prediction], file: IO[str], top: int, more: Sequence[str]
+    separator: str,
+    predictions: Iterator[Prediction],
+    file: IO[str],
+    top: int,
+    more: Sequence[str],
+    header: bool = True,
 ) -> None:
     writer = csv.writer(file, delimiter=separator, lineterminator="\n")
     others = [f"{column}_{place}" for place in range(2, top + 1) for column in ("label", "probability")]
-    writer.writerow(["path", "label", "probability", *others, *more, "error"])
+    if header:
+        writer.writerow(["path", "label", "probability", *others, *more, "error"])
     for prediction in predictions:
         pairs: list[Any] = [cell for pair in prediction.top[:top] for cell in pair]
         pairs[:1] = [prediction.label] if pairs else []
@@ -162,6 +173,10 @@ _TEXTS: dict[str, Callable[[Iterator[Prediction], IO[str], int, Sequence[str]], 
     "tsv": partial(_write_rows, "\t"),
     "jsonl": _write_jsonl,
     "json": _write_json,
+}
+_WITHOUT_HEADER = {
+    "csv": partial(_write_rows, ",", header=False),
+    "tsv": partial(_write_rows, "\t", header=False),
 }
 
 

@@ -1,16 +1,6 @@
-"""The model folder: all that deployment needs.
-
-config.json          architecture and its numbers, what it was trained from, the outputs of classes that have several
-model.safetensors    every tensor, float32
-labels.json          class names in the order of the outputs, or of the lists of outputs in config.json
-preprocessing.json   from an image to the network's input
-calibration.json     temperature of the logits; what held-out images tell of answers, and of images unlike them
-domain.safetensors   features of images such as the network was trained on, if they were kept
-README.md            a card for people
-"""
+"""The model folder, written and read: a trained network with all that is needed to use it."""
 
 import json
-import shlex
 import shutil
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -20,7 +10,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from graft.errors import GraftError, InputError, WeightsError
+from graft.errors import GraftError, WeightsError
 from graft.files import json_text, write_aside, write_json
 from graft.images.preprocessing import MOST_CHANNELS, Preprocessing
 from graft.models.catalog import CATALOG
@@ -30,17 +20,31 @@ from graft.weights.architectures import is_timm, resolve
 from graft.weights.calibration import Calibration
 from graft.weights.file import read_weights
 from graft.weights.matching import fill, match
+from graft.weights.model_files import (
+    ARGUMENTS_FILE,
+    CALIBRATION_FILE,
+    CARD_FILE,
+    CONFIG_FILE,
+    DOMAIN_FILE,
+    LABELS_FILE,
+    PREPROCESSING_FILE,
+    TENSORS_FILE,
+    model_folder,
+    replaced,
+)
 from graft.weights.tensor_file import DIGEST, tensors_digest, write_tensors
 
-CONFIG_FILE = "config.json"
-TENSORS_FILE = "model.safetensors"
-LABELS_FILE = "labels.json"
-PREPROCESSING_FILE = "preprocessing.json"
-CALIBRATION_FILE = "calibration.json"
-DOMAIN_FILE = "domain.safetensors"
-CARD_FILE = "README.md"
-# Beside the model folder of a run, from before its training on.
-ARGUMENTS_FILE = "args.yaml"
+__all__ = [
+    "ARGUMENTS_FILE",
+    "CONFIG_FILE",
+    "TENSORS_FILE",
+    "Outputs",
+    "SavedModel",
+    "class_logits",
+    "load_model",
+    "model_folder",
+    "save_model",
+]
 # Which file says what the metadata of the tensors says as well.
 STATED_IN = {
     **dict.fromkeys(("architecture", "padding", "bn_eps", "graft.network", "graft.outputs", "format"), CONFIG_FILE),
@@ -132,17 +136,12 @@ def _numbers(config: Config) -> dict[str, Any]:
 
 
 def _put_in_place(aside: Path, folder: Path) -> None:
-    old = _replaced(folder)
+    old = replaced(folder)
     if folder.exists():
         shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
     aside.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _replaced(folder: Path) -> Path:
-    """Where a model folder lies for the moment in which another takes its place."""
-    return folder.with_name(f".{folder.name}.old")
 
 
 def _refuse_what_is_not_finite(tensors: dict[str, Tensor]) -> None:
@@ -152,23 +151,6 @@ def _refuse_what_is_not_finite(tensors: dict[str, Tensor]) -> None:
                 f"expected a network of finite numbers to save, got {name!r} with NaN or infinity in it: lower --lr, "
                 "or try --precision float32"
             )
-
-
-def model_folder(path: Path) -> Path:
-    """The model folder that a run folder, or the model folder itself, means. Raises InputError for any other."""
-    for candidate in (path, path / "model"):
-        if _replaced(candidate).is_dir() and not candidate.exists():
-            # A process was killed while it put a new model in the place of this one.
-            _replaced(candidate).rename(candidate)
-        if (candidate / CONFIG_FILE).is_file() and (candidate / TENSORS_FILE).is_file():
-            return candidate
-    if (path / ARGUMENTS_FILE).is_file():
-        raise InputError(
-            f"expected a run that was finished, got {str(path)!r}, which was interrupted before its model was saved: "
-            f"`graft train --resume {shlex.quote(str(path))}` goes on with it"
-        )
-    what = "which does not exist" if not path.exists() else f"which holds no {CONFIG_FILE} and {TENSORS_FILE}"
-    raise InputError(f"expected a run folder or its model folder, got {str(path)!r}, {what}: check the path")
 
 
 def load_model(folder: Path) -> SavedModel:

@@ -33,9 +33,7 @@ class Files:
     @classmethod
     def of(cls, paths: Iterable[Path | str], root: Path | None = None) -> Files:
         """Files at paths that are absolute or relative to `root`, by default the working folder."""
-        import pyarrow
-
-        return cls(root or Path(), pyarrow.array([os.fsencode(path) for path in paths], pyarrow.large_binary()))
+        return cls(root or Path(), binary_array(os.fsencode(path) for path in paths))
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -104,6 +102,17 @@ def file_stamp(path: Path) -> str:
     return f"{status.st_ino}:{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}"
 
 
+def binary_array(values: Iterable[bytes]) -> pyarrow.LargeBinaryArray:
+    """large_binary (N,), by its buffers: `pyarrow.array` imports pandas, which takes half a second, where it is."""
+    import numpy as np
+    import pyarrow
+
+    values = list(values)
+    offsets = np.cumsum([0, *map(len, values)], dtype=np.int64)
+    buffers = [None, pyarrow.py_buffer(offsets), pyarrow.py_buffer(b"".join(values))]
+    return pyarrow.LargeBinaryArray.from_buffers(pyarrow.large_binary(), len(values), buffers)
+
+
 def read_folder(root: Path, keep_folds: bool = True) -> Dataset:
     """A Dataset from a folder of folders, as `arrange` reads them. Raises DataError if no class holds a file."""
     listing = list_folder(root)
@@ -125,7 +134,7 @@ def list_folder(root: Path) -> Listing:
     for folder, names in _walk(root, failed):
         below = os.fsencode(folder).removeprefix(prefix[:-1]).lstrip(b"/")
         paths = [(below + b"/" if below else b"") + os.fsencode(name) for name in names]
-        chunks.append(pyarrow.array(paths, pyarrow.large_binary()))
+        chunks.append(binary_array(paths))
         if below and not names:
             folders.add(tuple(os.fsdecode(below).split("/")))
     return Listing(root.name, pyarrow.concat_arrays(chunks), frozenset(folders), tuple(notes))

@@ -1,0 +1,114 @@
+"""What `graft predict` takes: seconds and memory to the first answer, and memory over 100,000 small images.
+
+    python benchmarks/predicting.py RUN IMAGE [--images 100000] [--kills 5] [--rounds 5]
+
+Starts `graft predict RUN IMAGE` in a process of its own: once with an empty cache, then as often as `--rounds` says,
+and tells the least of wall-clock seconds, of processor seconds, and of memory at the peak. Then draws `--images` images
+of 32 px, classifies them in a process whose memory is read as it goes, and once more in one that is killed `--kills`
+times and gone on with by `--resume`: whether both files are the same, row by row. Linux only.
+"""
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from PIL import Image
+
+SIDE = 32
+PARTS = 8
+
+
+def predict(run: str, *arguments: object, cache: Path) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "graft", "predict", run, *map(str, arguments), "--quiet"]
+    return subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={**os.environ, "GRAFT_CACHE": str(cache)}
+    )
+
+
+def first_answer(run: str, image: str, cache: Path) -> tuple[float, float, float]:
+    """Seconds, processor seconds, MiB at the peak."""
+    began = time.perf_counter()
+    process = predict(run, image, cache=cache)
+    _, status, used = os.wait4(process.pid, 0)
+    assert status == 0, process.stderr and process.stderr.read()
+    return time.perf_counter() - began, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
+
+
+def memory(process: int) -> float:
+    """MiB that a process holds now."""
+    for line in Path(f"/proc/{process}/status").read_text().splitlines():
+        if line.startswith("VmRSS"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def rows_of(place: Path) -> int:
+    """Rows of a job that are kept by now."""
+    kept = place.with_name(place.name + ".unfinished")
+    return max(0, kept.read_bytes().count(b"\n") - 1) if kept.exists() else 0
+
+
+def watched(run: str, images: Path, count: int, out: Path, cache: Path) -> None:
+    began, process, told = time.perf_counter(), predict(run, images, "--out", out, cache=cache), 0
+    while process.poll() is None:
+        time.sleep(0.5)
+        done = rows_of(out)
+        if done >= told * count / PARTS and process.poll() is None:
+            print(f"{done:8,} rows  {memory(process.pid):6.0f} MiB  {time.perf_counter() - began:6.0f} s", flush=True)
+            told += 1
+    assert process.returncode == 0, process.stderr and process.stderr.read()
+
+
+def killed(run: str, images: Path, count: int, kills: int, out: Path, cache: Path) -> None:
+    for number, place in enumerate(sorted(random.Random(0).uniform(0.02, 0.98) for _ in range(kills))):
+        process = predict(run, images, "--out", out, *(["--resume"] * (number > 0)), cache=cache)
+        while rows_of(out) < place * count and process.poll() is None:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        print(f"killed with {rows_of(out):,} rows", flush=True)
+    process = predict(run, images, "--out", out, "--resume", cache=cache)
+    assert process.wait() == 0, process.stderr and process.stderr.read()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Seconds and memory of graft predict.")
+    parser.add_argument("run")
+    parser.add_argument("image")
+    parser.add_argument("--images", type=int, default=100_000)
+    parser.add_argument("--kills", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=5)
+    given = parser.parse_args()
+    with TemporaryDirectory(prefix="graft-predicting-") as name:
+        folder = Path(name)
+        cache = folder / "cache"
+        for what, rounds in (("nothing kept", 1), ("ready", given.rounds)):
+            found = [first_answer(given.run, given.image, cache) for _ in range(rounds)]
+            seconds, processor, peak = map(min, zip(*found, strict=True))
+            print(f"{what:14} {seconds:5.2f} s  {processor:5.2f} s of processors  {peak:5.0f} MiB", flush=True)
+        images = folder / "images"
+        for number in range(given.images):
+            place = images / f"{number // 1000:03}"
+            if number % 1000 == 0:
+                place.mkdir(parents=True)
+            pixels = np.random.default_rng(number).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(place / f"{number:06}.png")
+        whole, again = folder / "whole.csv", folder / "again.csv"
+        watched(given.run, images, given.images, whole, cache)
+        killed(given.run, images, given.images, given.kills, again, cache)
+        rows = whole.read_text().splitlines()[1:]
+        paths = {row.partition(",")[0] for row in rows}
+        assert len(rows) == len(paths) == given.images, "an image has no row, or more than one"
+        assert whole.read_bytes() == again.read_bytes(), "the rows are others after --resume"
+        print(f"{len(rows):,} images, one row each, the same after {given.kills} kills")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,189 @@
+"""A long job of predictions that outlives its process: each row is kept beside the file as soon as it is known.
+
+`out.csv.unfinished` holds, in lines of JSON, what job it is and then a row per image, in order. Once all are there,
+they are written to `out.csv` in the format that was asked for, aside and then renamed. A process that ends before,
+however it ends, leaves a line cut short at most, which whoever goes on takes away.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from graft.errors import GraftError, InputError
+from graft.names import plain
+from graft.serving.predictor import Prediction
+
+UNFINISHED = ".unfinished"
+# Rows reach the file after so many seconds: those that a killed process had kept back are computed again.
+KEPT_BACK = 1.0
+
+
+class Named(Protocol):
+    """An image with the path that its row has."""
+
+    @property
+    def path(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Job:
+    """What decides the rows beside the images: a digest of the model, what computes it, classes per row, views, and
+    the rule that answers obey."""
+
+    model: str
+    engine: str
+    top: int
+    views: str = ""
+    rule: str = ""
+
+
+class Unfinished:
+    """The rows of a job that are known so far, in a file that is open to be added to; see `unfinished`."""
+
+    def __init__(self, path: Path, file: IO[bytes], before: int) -> None:
+        self.path = path
+        # Rows that an earlier process left, and all rows.
+        self.before = self.count = before
+        self._file = file
+        self._flushed = time.monotonic()
+
+    def add(self, prediction: Prediction) -> None:
+        row = {field.name: getattr(prediction, field.name) for field in fields(prediction)}
+        # ASCII, which holds any name.
+        self._file.write(json.dumps(row).encode() + b"\n")
+        self.count += 1
+        if time.monotonic() - self._flushed > KEPT_BACK:
+            self._file.flush()
+            self._flushed = time.monotonic()
+
+    def rows(self) -> Iterator[Prediction]:
+        """All rows, in order."""
+        self._file.flush()
+        with self.path.open("rb") as file:
+            next(file)
+            for line in file:
+                row = json.loads(line)
+                members = None if row["set"] is None else tuple(row["set"])
+                yield Prediction(**{**row, "top": tuple((name, p) for name, p in row["top"]), "set": members})
+
+    def left(self, images: Iterable[Named]) -> Iterator[Any]:
+        """The images without a row. Raises InputError where those that have one are not the first of these."""
+        upcoming = iter(images)
+        for number, row in zip(range(1, self.before + 1), self.rows(), strict=False):
+            image = next(upcoming, None)
+            if image is None or plain(image.path) != plain(row.path):
+                came = "no more" if image is None else repr(plain(image.path))
+                raise InputError(
+                    f"expected the images that the job began with, got {came} as image {number:,} in place of "
+                    f"{plain(row.path)!r}: give the same images in the same order, or begin again with --overwrite"
+                )
+        yield from upcoming
+
+    def close(self, finished: bool) -> None:
+        """With all rows written elsewhere, or none to keep, take the file away."""
+        self._file.close()
+        if finished or not self.count:
+            self.path.unlink(missing_ok=True)
+
+
+def place_of(out: Path) -> Path:
+    """Where the rows of a job are while it is unfinished."""
+    return out.with_name(out.name + UNFINISHED)
+
+
+@contextmanager
+def unfinished(out: Path, job: Job, resume: bool, overwrite: bool) -> Iterator[Unfinished]:
+    """The rows that are known of the file `out`, to add the others to; they stay where the block ends in an error.
+
+    Those that another process left are gone on with by `resume` and thrown away by `overwrite`. Raises InputError where
+    there are some and neither was asked for, and for those of another job; GraftError where another process adds to
+    them now, and for a full disk.
+    """
+    path = place_of(out)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+b") as file:
+            _alone(file, path)
+            if os.fstat(file.fileno()).st_size and not resume and not overwrite:
+                raise InputError(
+                    f"expected --resume or --overwrite for {out}, of which {path.name} holds what an earlier job "
+                    "got to, got neither: --resume goes on with it, --overwrite begins again"
+                )
+            if not resume:
+                file.truncate(0)
+            before = _whole_rows(file, job, path)
+            rows = Unfinished(path, file, before)
+            try:
+                yield rows
+            except BaseException:
+                with suppress(OSError):
+                    rows.close(finished=False)
+                raise
+            rows.close(finished=True)
+    except OSError as error:
+        raise GraftError(
+            f"expected to keep predictions in {path}, got {error.strerror or error}: make room there, then go on with "
+            "--resume, or give another --out"
+        ) from None
+
+
+def _whole_rows(file: IO[bytes], job: Job, path: Path) -> int:
+    """How many rows the file holds, without one that was cut short; a new file is given its first line."""
+    file.seek(0)
+    first, whole, count = file.readline(), 0, 0
+    if first.endswith(b"\n"):
+        try:
+            begun = json.loads(first)
+            if begun != asdict(job):
+                differing = [name for name, value in asdict(job).items() if begun.get(name) != value]
+                raise InputError(
+                    f"expected the job that {path.name} was begun by, got another {' and '.join(differing)}"
+                    f"{_values(begun, job, differing)}: call it as before, or begin again with --overwrite"
+                )
+            whole = len(first)
+        except (ValueError, AttributeError):
+            raise InputError(
+                f"expected the rows of a job in {path}, got something else: move it away, or begin again with "
+                "--overwrite"
+            ) from None
+    for line in file if whole else ():
+        try:
+            if not line.endswith(b"\n") or not isinstance(json.loads(line)["path"], str):
+                break
+        except (ValueError, KeyError, TypeError):
+            break
+        whole, count = whole + len(line), count + 1
+    file.truncate(whole)
+    if not whole:
+        file.write(json.dumps(asdict(job)).encode() + b"\n")
+    return count
+
+
+def _values(begun: dict[str, Any], job: Job, names: list[str]) -> str:
+    told = [f"{begun.get(name)} in place of {getattr(job, name)}" for name in names if name != "model"]
+    return f" ({', '.join(told)})" if told else ""
+
+
+def _alone(file: IO[bytes], path: Path) -> None:
+    """Keep other processes away from the file as long as it is open, where the system can."""
+    try:
+        import fcntl
+    except ImportError:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise GraftError(
+            f"expected a job that no other process works on, got {path}, which one is adding to: wait for it, or give "
+            "another --out"
+        ) from None
+    except OSError:
+        # Some file systems of networks have no locks.
+        return

@@ -1,0 +1,243 @@
+"""Classifiers that answer without PyTorch, as an earlier process left in the cache what their engine needs.
+
+Importing PyTorch and filling a network takes longer than the first answers. So the first process that opens a model on
+OpenVINO notes which compiled sections it uses, and what turns their outputs into answers; the next one takes those, and
+gives the same answers to the bit. A note holds for the content of the model folder, for what was asked, the versions of
+graft and OpenVINO, and the processor. Where anything is another, missing or damaged, the model is opened as usual.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Generator
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from safetensors import safe_open
+from xxhash import xxh3_128
+
+from graft import __version__
+from graft.data.dataset import Images
+from graft.data.loading import Squares, available_cores, squares
+from graft.export.facts import Facts
+from graft.features.engine import Choice, Engine, Precision, accelerator_is_possible, openvino_installed
+from graft.files import COMPILED, cache_folder, keep, read_kept
+from graft.images.antialiasing import antialiased
+from graft.images.preprocessing import Preprocessing
+from graft.progress import NOBODY
+from graft.serving.predictor import Classifier, Computed
+from graft.weights.calibration import Calibration, Domain
+from graft.weights.model_files import CALIBRATION_FILE, DOMAIN_FILE, folder_digest
+
+# Raised when the same model comes to give other answers, or a note to say something else.
+FORMAT = 1
+# Sizes of images, and of what they are resized to, on which resizing without PyTorch is compared with PyTorch's.
+SIZES = ((375, 500, 224), (500, 333, 64), (32, 32, 224), (1, 1, 8), (1203, 17, 96), (750, 1000, 224))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A model folder, and what of `graft.load` decides its engine."""
+
+    folder: Path
+    engine: str
+    precision: str
+    singles: bool
+
+    def place(self) -> Path:
+        """Where the note for this lies, by all that it holds for. Raises WeightsError for files that cannot be read."""
+        # PyTorch's number of threads, which the choice of an engine tells, follows from the last two.
+        machine = (_processor(), available_cores(), os.environ.get("OMP_NUM_THREADS"))
+        holds_for = (FORMAT, self.engine, self.precision, self.singles, __version__, _openvino_version(), machine)
+        return cache_folder() / COMPILED / xxh3_128(f"{folder_digest(self.folder)} {holds_for}".encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Note:
+    """What answers need: `keys` are those of compiled sections, by images per request."""
+
+    facts: Facts
+    outputs: tuple[tuple[int, ...], ...] | None
+    precision: Precision
+    reason: str
+    threads: int
+    singles: bool
+    keys: dict[int, str]
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "facts": self.facts.to_json()}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Note:
+        outputs = values["outputs"]
+        return cls(
+            **{
+                **values,
+                "facts": Facts.from_json(values["facts"], "the cache"),
+                "outputs": None if outputs is None else tuple(map(tuple, outputs)),
+                "keys": {int(size): str(key) for size, key in values["keys"].items()},
+            }
+        )
+
+
+def open_ready(asked: Asked) -> Classifier | None:
+    """The classifier in a model folder as an earlier process left it ready; None where none did."""
+    if asked.engine == "torch" or not openvino_installed() or (asked.engine == "auto" and accelerator_is_possible()):
+        return None
+    kept = read_kept(asked.place(), NOBODY)
+    if kept is None:
+        return None
+    note = Note.from_json(kept.facts)
+    if not all((cache_folder() / COMPILED / key).is_file() for key in note.keys.values()):
+        return None
+    return ReadyClassifier(asked, note)
+
+
+def keep_ready(asked: Asked, place: Path, classifier: Classifier, engine: Engine) -> None:
+    """Note what an engine on OpenVINO needs, for the next process, at `place`, which holds for what it was made of."""
+    from graft.features.openvino_engine import OpenVINOEngine
+
+    # Another model may have been put in the folder since.
+    if not isinstance(engine, OpenVINOEngine) or place.exists() or asked.place() != place or not _resizes_alike():
+        return
+    choice = classifier.choice
+    how = (choice.precision, choice.reason, choice.threads, choice.singles)
+    note = Note(classifier.facts, classifier.saved.outputs, *how, engine.keys)
+    # Nobody is told where the cache cannot be written: the engine, which is kept there too, has said so.
+    keep(place, b"", NOBODY, json.loads(json.dumps(note.to_json())))
+
+
+class ReadyClassifier(Classifier):
+    """A classifier whose network is only read where something asks for it."""
+
+    def __init__(self, asked: Asked, note: Note) -> None:
+        self._asked, self._note = asked, note
+        self.choice = Choice("openvino", note.precision, "cpu", note.reason, note.threads, singles=note.singles)
+        self._preprocessing = Preprocessing.from_dict(note.facts.preprocessing)
+        self._engines: dict[tuple[int, bool], Engine] = {}
+        self._opening: dict[int, Lock] = {}
+        self._opened = None
+        # By process, as engines are; None where what was kept is of no use.
+        self._requests: dict[int, Any] = {}
+        self._saved: Any = None
+
+    @property
+    def saved(self) -> Any:  # type: ignore[override]
+        """The model with its network, which takes PyTorch."""
+        if self._saved is None:
+            from graft.weights.saved import load_model
+
+            self._saved = replace(load_model(self._asked.folder), preprocessing=self._preprocessing)
+        return self._saved
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self._note.facts.classes
+
+    @property
+    def facts(self) -> Facts:
+        return self._note.facts
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return self._preprocessing
+
+    @property
+    def outputs(self) -> tuple[tuple[int, ...], ...] | None:
+        return self._note.outputs
+
+    @property
+    def temperature(self) -> float:
+        return self._note.facts.temperature
+
+    def with_preprocessing(self, preprocessing: Preprocessing) -> Classifier:
+        other = ReadyClassifier(self._asked, self._note)
+        other._preprocessing = preprocessing
+        other._engines, other._opening, other._requests = self._engines, self._opening, self._requests
+        return other
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """As `load_model` reads it; the process that left the note found these files in order."""
+        folder = self._asked.folder
+        said = json.loads((folder / CALIBRATION_FILE).read_text(encoding="utf-8"))
+        bank = None
+        if "domain" in said:
+            with safe_open(folder / DOMAIN_FILE, "numpy") as file:
+                bank = file.get_tensor("bank")
+        return Calibration.from_dict(said, len(self.classes), bank)
+
+    def _computed(
+        self, images: Images, domain: Domain | None
+    ) -> Generator[tuple[Computed, np.ndarray, np.ndarray | None], None, None]:
+        requests = None if domain is not None else self._ready_requests()
+        if requests is None:
+            yield from super()._computed(images, domain)
+            return
+        with (
+            closing(squares(images, self.preprocessing, 32)) as decoded,
+            closing(requests.compute(decoded)) as run,
+        ):
+            batch: Squares
+            for batch, logits in run:
+                exact = logits if self._note.precision == "float32" else as_bfloat16(logits)
+                yield batch, exact.astype(np.float64), None
+
+    def _ready_requests(self) -> Any:
+        """The compiled sections at work in this process, opened once."""
+        from graft.features.openvino_requests import Requests, options_for, read_compiled
+
+        process = os.getpid()
+        with self._opening.setdefault(process, Lock()):
+            if process not in self._requests:
+                options = options_for(self._note.precision)
+                compiled = {size: read_compiled(key, options, NOBODY) for size, key in self._note.keys.items()}
+                whole = None not in compiled.values()
+                self._requests[process] = Requests(compiled) if whole else None  # type: ignore[arg-type]
+            return self._requests[process]
+
+
+def as_bfloat16(values: np.ndarray) -> np.ndarray:
+    """float32 (…) rounded to the nearest bfloat16, of two as near to the even one, and kept as float32."""
+    bits = values.view(np.uint32)
+    rounded = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) & np.uint32(0xFFFF0000)
+    return np.where(np.isfinite(values), rounded.view(np.float32), values)
+
+
+def _resizes_alike() -> bool:
+    """Whether PyTorch, built for this processor, resizes to the bit as graft does without it."""
+    import torch
+    import torch.nn.functional as F
+
+    for height, width, size in SIZES:
+        pixels = np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        region = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+        expected = F.interpolate(region, size=(size, size), mode="bilinear", antialias=True)[0].numpy()
+        if not np.array_equal(antialiased(pixels, size, size), expected):
+            return False
+    return True
+
+
+@cache
+def _openvino_version() -> str:
+    with suppress(PackageNotFoundError):
+        return version("openvino")
+    return ""
+
+
+@cache
+def _processor() -> str:
+    """What OpenVINO compiles for and PyTorch chooses a precision by."""
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        told = {line for line in lines if line.partition("\t")[0] in ("model name", "flags", "Features", "CPU part")}
+        return " ".join([platform.machine(), *sorted(told)])
+    return f"{platform.machine()} {platform.processor()}"

@@ -1,0 +1,76 @@
+"""The model folder: all that deployment needs.
+
+config.json          architecture and its numbers, what it was trained from, the outputs of classes that have several
+model.safetensors    every tensor, float32
+labels.json          class names in the order of the outputs, or of the lists of outputs in config.json
+preprocessing.json   from an image to the network's input
+calibration.json     temperature of the logits; what held-out images tell of answers, and of images unlike them
+domain.safetensors   features of images such as the network was trained on, if they were kept
+README.md            a card for people
+
+What is here reads none of the tensors and imports no torch.
+"""
+
+import mmap
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+
+from xxhash import xxh3_128
+
+from graft.errors import InputError, WeightsError
+
+CONFIG_FILE = "config.json"
+TENSORS_FILE = "model.safetensors"
+LABELS_FILE = "labels.json"
+PREPROCESSING_FILE = "preprocessing.json"
+CALIBRATION_FILE = "calibration.json"
+DOMAIN_FILE = "domain.safetensors"
+CARD_FILE = "README.md"
+# Beside the model folder of a run, from before its training on.
+ARGUMENTS_FILE = "args.yaml"
+
+
+def files_digest(files: Iterable[Path]) -> str:
+    """A digest, in hexadecimal, of the names and bytes of files, where they are there. Raises WeightsError."""
+    digest = xxh3_128()
+    for file in files:
+        try:
+            if file.is_file():
+                digest.update(f"{file.name} {file.stat().st_size} ".encode())
+                with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                    digest.update(content)
+        except ValueError:
+            # An empty file cannot be mapped.
+            continue
+        except OSError as error:
+            raise WeightsError(f"expected {file} to be readable ({error.strerror}): restore the model folder") from None
+    return digest.hexdigest()
+
+
+def folder_digest(folder: Path) -> str:
+    """A digest of all in a model folder that decides its answers. Raises WeightsError."""
+    names = (CONFIG_FILE, TENSORS_FILE, LABELS_FILE, PREPROCESSING_FILE, CALIBRATION_FILE, DOMAIN_FILE)
+    return files_digest(folder / name for name in names)
+
+
+def replaced(folder: Path) -> Path:
+    """Where a model folder lies for the moment in which another takes its place."""
+    return folder.with_name(f".{folder.name}.old")
+
+
+def model_folder(path: Path) -> Path:
+    """The model folder that a run folder, or the model folder itself, means. Raises InputError for any other."""
+    for candidate in (path, path / "model"):
+        if replaced(candidate).is_dir() and not candidate.exists():
+            # A process was killed while it put a new model in the place of this one.
+            replaced(candidate).rename(candidate)
+        if (candidate / CONFIG_FILE).is_file() and (candidate / TENSORS_FILE).is_file():
+            return candidate
+    if (path / ARGUMENTS_FILE).is_file():
+        raise InputError(
+            f"expected a run that was finished, got {str(path)!r}, which was interrupted before its model was saved: "
+            f"`graft train --resume {shlex.quote(str(path))}` goes on with it"
+        )
+    what = "which does not exist" if not path.exists() else f"which holds no {CONFIG_FILE} and {TENSORS_FILE}"
+    raise InputError(f"expected a run folder or its model folder, got {str(path)!r}, {what}: check the path")

@@ -1,0 +1,283 @@
+"""Many images classified in one go: in a job that can be gone on with, as they arrive, and in several views."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from graft.data.unlabelled import one_image
+from graft.errors import DataError, GraftError, InputError
+from graft.names import plain
+from graft.progress import Reporter
+from graft.serving.abstaining import NO_RULE, Rule
+from graft.serving.gathering import Entry, Gathered
+from graft.serving.job import Job, place_of, unfinished
+from graft.serving.predictor import Classifier, Prediction
+from graft.serving.several_views import Views, predict_in_views
+from graft.serving.watching import arrivals
+from graft.serving.writing import write_predictions
+from graft.weights.model_files import files_digest, folder_digest, model_folder
+from graft.words import counted
+
+if TYPE_CHECKING:
+    from graft.evaluation.paired import Estimate
+
+# Formats that are complete after every row, so that more can be added.
+ADDED_TO = ("table", "csv", "tsv", "jsonl")
+# Validation images that the gain of several views is measured on, and seconds between lines that tell of progress
+# where there is no terminal.
+MOST_IMAGES, BETWEEN_LINES = 300, 60.0
+
+
+@dataclass
+class Count:
+    """Rows so far: those that an earlier process `left`, all that are `done`, those of images that `failed`, and those
+    that are `unanswered` because that was asked for."""
+
+    left: int = 0
+    done: int = 0
+    failed: int = 0
+    unanswered: int = 0
+    with_nul: int = 0
+    total: int | None = None
+    began: float = field(default_factory=time.monotonic)
+
+    def add(self, prediction: Prediction) -> None:
+        self.done += 1
+        self.failed += prediction.error is not None
+        self.unanswered += prediction.abstained is not None
+        self.with_nul += "\0" in prediction.path
+
+    def __str__(self) -> str:
+        rate = (self.done - self.left) / max(time.monotonic() - self.began, 1e-9)
+        if self.total is None or not rate:
+            return f"{counted(self.done, 'image')}, {rate:,.0f} a second"
+        minutes = (self.total - self.done) / rate / 60
+        return f"{self.done:,} of {counted(self.total, 'image')}, {rate:,.0f} a second, {minutes:,.0f} min left"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a row holds and where it goes: to the file `out`, else to the stream.
+
+    Answers obey the `rule`, and tables have a column for each of `more`, some of `graft.serving.writing.MORE`.
+    """
+
+    format: str
+    out: Path | None
+    top: int = 5
+    views: Views = field(default_factory=Views)
+    rule: Rule = NO_RULE
+    more: tuple[str, ...] = ()
+    # Before a progress bar takes its place.
+    stream: IO[str] = field(default_factory=lambda: sys.stdout)
+
+
+def predict(
+    classifier: Classifier,
+    images: Gathered,
+    wanted: Wanted,
+    job: Job,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    reporter: Reporter,
+) -> Count:
+    """Write a row for every image, in order, to the file of `wanted` or to stdout.
+
+    Rows for a file are kept beside it until all are known, and `resume` goes on with those that an earlier process
+    left. Raises InputError for those of another job, GraftError for what cannot be written.
+    """
+    out = wanted.out
+    count = Count(total=images.count)
+    if out is None or (out.exists() and not out.is_file()):
+        rows = _told(_answers(classifier, images, wanted), count, reporter)
+        write_predictions(rows, wanted.format, out or wanted.stream, wanted.top, wanted.more)
+        return count
+    with unfinished(out, job, resume, overwrite) as kept:
+        count.left = kept.before
+        for row in kept.rows() if kept.before else ():
+            count.add(row)
+        if kept.before:
+            reporter.note(f"going on after {counted(kept.before, 'image')} of an earlier job")
+            reporter.step("images", count.done, count.total or count.done)
+        try:
+            for row in _told(_answers(classifier, kept.left(images), wanted), count, reporter):
+                kept.add(row)
+        except KeyboardInterrupt as stop:
+            raise KeyboardInterrupt(f"stopped after {count}; they are kept, and --resume goes on with them") from stop
+        write_predictions(kept.rows(), wanted.format, out, wanted.top, wanted.more)
+    return count
+
+
+def _answers(classifier: Classifier, images: Iterable[Entry], wanted: Wanted) -> Iterator[Prediction]:
+    if len(wanted.views) > 1:
+        return predict_in_views(classifier, images, wanted.views, wanted.top, wanted.rule)
+    return classifier.stream(images, wanted.top, wanted.rule)
+
+
+def _told(rows: Iterable[Prediction], count: Count, reporter: Reporter) -> Iterator[Prediction]:
+    """The rows as they come, counted, with how far it is for people."""
+    said = count.began = time.monotonic()
+    for row in rows:
+        yield row
+        count.add(row)
+        if count.total is not None:
+            reporter.step("images", count.done, count.total)
+        if time.monotonic() - said > BETWEEN_LINES and not sys.stderr.isatty():
+            said = time.monotonic()
+            reporter.note(str(count))
+
+
+def is_begun(out: Path) -> bool:
+    """Whether an earlier process left rows of the file `out`."""
+    return place_of(out).is_file()
+
+
+def job_of(run: str | Path, classifier: Classifier, wanted: Wanted) -> Job:
+    """What decides the rows of a file beside the images. Raises WeightsError for a model that cannot be read."""
+    place = Path(run).expanduser()
+    if place.is_dir():
+        digest = folder_digest(model_folder(place))
+    else:
+        digest = files_digest((place, place.with_suffix(".bin")))
+    return Job(digest, classifier.arithmetic, wanted.top, str(wanted.views), wanted.rule.key())
+
+
+def watch(
+    classifier: Classifier,
+    folder: Path,
+    wanted: Wanted,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    looks: Callable[[Path], Iterator[list[Path]]] = arrivals,
+) -> Count:
+    """Write a row for every image in the folder and for every one that arrives, as it does, until interrupted.
+
+    Rows are added to the file of `wanted`, after those that are there with `resume`: images that have one are passed
+    over. Raises InputError for a format that cannot be added to, GraftError for what cannot be written.
+    """
+    if wanted.format not in ADDED_TO:
+        raise InputError(
+            f"expected one of {', '.join(ADDED_TO)} for what --watch adds to as images arrive, got {wanted.format}: "
+            "choose one of them"
+        )
+    count, out = Count(), wanted.out
+    known: set[str] = set()
+    try:
+        if out is not None and resume and out.is_file():
+            known = _paths_in(out, wanted)
+        with nullcontext(wanted.stream) if out is None else _added_to(out, resume) as file:
+            first = out is None or not out.stat().st_size
+            for files in looks(folder):
+                new = (file for file in files if plain(str(file)) not in known)
+                entries = (Entry(one_image(file), 0) for file in new)
+                rows = _counted(_answers(classifier, entries, wanted), count)
+                write_predictions(rows, wanted.format, file, wanted.top, wanted.more, header=first)
+                first = False
+                # What was there at first is told by its time from then on.
+                known -= {plain(str(file)) for file in files}
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise GraftError(
+            f"expected to add predictions to {out}, got {error.strerror or error}: make room there, or give another "
+            "--out"
+        ) from None
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt(f"stopped after {count}") from stop
+    return count
+
+
+def _added_to(out: Path, resume: bool) -> IO[str]:
+    return out.open("a" if resume else "w", encoding="utf-8", newline="")
+
+
+def _counted(rows: Iterable[Prediction], count: Count) -> Iterator[Prediction]:
+    for row in rows:
+        yield row
+        count.add(row)
+
+
+def _paths_in(out: Path, wanted: Wanted) -> set[str]:
+    """The paths that rows of a file have; a last row that was cut short is taken out of it. Raises InputError."""
+    if wanted.format == "table":
+        raise InputError(f"expected csv, tsv or jsonl to go on with, got the table {out}: begin again with --overwrite")
+    with out.open("r+b") as file:
+        content = file.read()
+        whole = content[: content.rfind(b"\n") + 1]
+        file.truncate(len(whole))
+    lines = whole.decode("utf-8", "replace").splitlines()
+    try:
+        if wanted.format == "jsonl":
+            return {str(json.loads(line)["path"]) for line in lines}
+        rows = csv.DictReader(lines, delimiter="," if wanted.format == "csv" else "\t")
+        if lines and "path" not in (rows.fieldnames or ()):
+            raise ValueError
+        return {row["path"] for row in rows}
+    except (ValueError, KeyError, TypeError):
+        raise InputError(
+            f"expected predictions that `graft predict --watch` wrote to go on with, got something else in {out}: give "
+            "another --out"
+        ) from None
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What several views are worth on validation images: accuracy without and with them, and the time they take."""
+
+    n: int
+    source: str
+    without: float
+    difference: Estimate
+    times: float
+
+    def __str__(self) -> str:
+        low, high = self.difference.ci95 or (0.0, 0.0)
+        return (
+            f"accuracy {self.without:.3f} without, {self.without + self.difference.value:.3f} with it "
+            f"({100 * self.difference.value:+.1f} points, 95 % confidence interval {100 * low:+.1f} to "
+            f"{100 * high:+.1f}) on {counted(self.n, 'image')} of {self.source}, in {self.times:.1f} times the time"
+        )
+
+
+def measured_gain(run: str | Path, classifier: Classifier, views: Views) -> Gain:
+    """What `views` are worth on up to 300 of the run's validation images.
+
+    Raises InputError for a model without its run, DataError where its images cannot be opened or decoded.
+    """
+    import numpy as np
+
+    from graft.evaluation.paired import paired_difference
+    from graft.training.task import sample
+    from graft.workflows.own_images import images_of_run
+    from graft.workflows.run import was_refitted
+
+    folder = model_folder(Path(run).expanduser()).parent
+    trained_on = ", which it was trained on in the end" if was_refitted(folder) else ""
+    source, dataset, images = images_of_run(folder, "to measure --tta on", "leave --tta out")
+    images = sample(images, 0, MOST_IMAGES)
+    entries = [Entry(images, index) for index in range(len(images))]
+    labels = [dataset.classes[label] if label >= 0 else None for label in images.labels.tolist()]
+    right: list[list[bool]] = []
+    seconds = []
+    list(classifier.stream(entries[:1]))  # opens the engine
+    for each in (Views(), views):
+        began = time.monotonic()
+        answers = list(predict_in_views(classifier, entries, each, 1))
+        seconds.append(time.monotonic() - began)
+        right.append([a.label == label for a, label in zip(answers, labels, strict=True) if a.error is None])
+    if not right[0]:
+        raise DataError("expected validation images that can be decoded to measure --tta on, got none: leave it out")
+    without, with_views = map(np.array, right)
+    number = np.arange(len(without))
+    difference = paired_difference(with_views, without, number, np.zeros(len(number), np.int64))
+    return Gain(len(number), f"{source}, val{trained_on}", float(without.mean()), difference, seconds[1] / seconds[0])

@@ -1,0 +1,145 @@
+"""graft predict on many images: jobs that are gone on with, folders that are watched, several views."""
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from unittest.mock import patch
+
+import pyarrow.parquet
+import pytest
+from calling import graft
+from PIL import Image
+
+from graft.serving.predictor import Classifier
+from graft.weights.base import load_base
+from graft.weights.saved import SavedModel, save_model
+from graft.workflows import predict as work
+from graft.workflows.letters import LATIN, dejavu_fonts, render_letters
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> str:
+    base = load_base("latin_letters")
+    folder = tmp_path_factory.mktemp("saved") / "run"
+    save_model(folder / "model", SavedModel(base.network, base.preprocessing, LATIN))
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def letters(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data") / "letters"
+    root.mkdir()
+    images, _ = render_letters(LATIN[:20], dejavu_fonts(), 2, seed=5)
+    for index, image in enumerate(images):
+        Image.fromarray(image[:, :, 0]).save(root / f"{index:02}.png")
+    (root / "07.png").write_bytes(b"no image")
+    return root
+
+
+def interrupted(*arguments: object, after: int) -> None:
+    """The command, stopped once so many images have their prediction."""
+    stream = Classifier.stream
+
+    def stopped(self: Classifier, images: object, top: int = 5) -> Iterator[object]:
+        for number, prediction in enumerate(stream(self, images, top)):  # type: ignore[arg-type]
+            if number == after:
+                raise KeyboardInterrupt
+            yield prediction
+
+    with patch.object(Classifier, "stream", stopped):
+        done = graft("predict", *arguments)
+    assert done.returncode == 130, done.stderr
+    assert "--resume" in done.stderr
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_a_job_that_was_interrupted_ends_as_one_that_was_not(
+    run: str, letters: Path, tmp_path: Path, ending: str
+) -> None:
+    whole, out = tmp_path / f"whole.{ending}", tmp_path / f"out.{ending}"
+    assert graft("predict", run, letters, "--out", whole).returncode == 0
+    interrupted(run, letters, "--out", out, after=17)
+    assert not out.exists()
+    interrupted(run, letters, "--out", out, "--resume", after=5)
+    refused = graft("predict", run, letters, "--out", out)
+    assert refused.returncode == 2 and "--resume or --overwrite" in refused.stderr
+    other = graft("predict", run, letters, "--out", out, "--resume", "--top", "3")
+    assert other.returncode == 2 and "another top (5 in place of 3)" in other.stderr
+    done = graft("predict", run, letters, "--out", out, "--resume")
+    assert done.returncode == 0 and "going on after 22 images" in done.stderr
+    if ending == "parquet":
+        assert pyarrow.parquet.read_table(out) == pyarrow.parquet.read_table(whole)
+    else:
+        assert out.read_bytes() == whole.read_bytes()
+    before = out.stat()
+    again = graft("predict", run, letters, "--out", out, "--resume")
+    assert again.returncode == 0 and "nothing of it is left" in again.stderr and out.stat() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([whole.name, out.name])
+
+
+def test_a_process_killed_as_it_wrote_the_file_ends_with_it(run: str, letters: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    with patch.object(work, "write_predictions", side_effect=KeyboardInterrupt):
+        assert graft("predict", run, letters, "--out", out).returncode == 130
+    assert graft("predict", run, letters, "--out", out, "--resume").returncode == 0
+    rows = list(csv.DictReader(out.read_text().splitlines()))
+    assert [row["path"] for row in rows] == sorted(map(str, letters.iterdir()))
+    assert [bool(row["error"]) for row in rows].count(True) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "got neither"),
+        (["letters", "--watch", "."], "got both"),
+        (["letters", "--resume"], "--out with --resume"),
+        (["letters", "--out", "a.csv", "--resume", "--overwrite"], "--overwrite as well"),
+        (["--watch", ".", "--format", "json"], "--watch adds to"),
+        (["--watch", "gone", "--format", "csv"], "which is not there"),
+        (["letters", "--tta", "spin"], "--tta"),
+    ],
+)
+def test_a_wrong_call_is_one_sentence(run: str, arguments: list[str], words: str, tmp_path: Path) -> None:
+    done = graft("predict", run, *arguments, "--quiet", cwd=tmp_path)
+    assert done.returncode == 2 and words in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_watched_folder_has_a_row_for_what_is_there_and_what_arrives(run: str, letters: Path, tmp_path: Path) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out.jsonl"
+    folder.mkdir()
+
+    def arrive(*names: str) -> list[Path]:
+        for name in names:
+            (folder / name).write_bytes((letters / name).read_bytes())
+        return [folder / name for name in names]
+
+    def first(_: Path) -> Iterator[list[Path]]:
+        yield arrive("00.png", "07.png")
+        yield []
+        yield arrive("01.png")
+        raise KeyboardInterrupt
+
+    def second(_: Path) -> Iterator[list[Path]]:
+        yield sorted(folder.iterdir())  # all that is there, as any first look tells
+        yield arrive("02.png")
+        yield arrive("00.png")  # changed
+        raise KeyboardInterrupt
+
+    for looks, arguments in ((first, []), (second, ["--resume"])):
+        with patch.object(work.watch, "__kwdefaults__", {**work.watch.__kwdefaults__, "looks": looks}):
+            done = graft("predict", run, "--watch", folder, "--out", out, *arguments)
+        assert done.returncode == 130 and "stopped after" in done.stderr, done.stderr
+        # As a process leaves it that was killed in the middle of a line.
+        with out.open("a") as file:
+            file.write('{"path": "ha')
+    rows = [json.loads(line) for line in out.read_text().splitlines()[:-1]]
+    assert [Path(row["path"]).name for row in rows] == ["00.png", "07.png", "01.png", "02.png", "00.png"]
+    assert "error" in rows[1] and rows[0]["label"] == rows[4]["label"]
+
+
+def test_several_views_are_told_with_what_they_are_worth(run: str, letters: Path) -> None:
+    done = graft("predict", run, letters / "00.png", "--tta", "flip", "--format", "jsonl")
+    assert done.returncode == 0 and len(done.stdout.splitlines()) == 1
+    assert "cannot be measured here" in done.stderr and "a model without its run" in done.stderr
