@@ -40,6 +40,7 @@ PUBLIC = [
     "GraftError",
     "ImageError",
     "InputError",
+    "MapOptions",
     "Network",
     "Plan",
     "Prediction",

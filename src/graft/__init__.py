@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from graft.data.dataset import Dataset
     from graft.data.table_options import TableOptions
     from graft.errors import CutError, DataError, FetchError, GraftError, ImageError, InputError, WeightsError
+    from graft.explanation.explaining import MapOptions
     from graft.models.catalog import list_models
     from graft.models.network import Network
     from graft.progress import Reporter
@@ -60,6 +61,7 @@ _HOMES = {
     "GraftError": "graft.errors",
     "ImageError": "graft.errors",
     "InputError": "graft.errors",
+    "MapOptions": "graft.explanation.explaining",
     "Network": "graft.models.network",
     "Plan": "graft.transfer.levels",
     "Prediction": "graft.serving.predictor",
@@ -100,6 +102,7 @@ __all__ = [
     "GraftError",
     "ImageError",
     "InputError",
+    "MapOptions",
     "Network",
     "Plan",
     "Prediction",

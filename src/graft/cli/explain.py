@@ -34,6 +34,9 @@ def explain(
         str | None, typer.Option("--class", help="The class to explain. By default the one that the model names.")
     ] = None,
     test: Annotated[bool, typer.Option("--test/--no-test", help="Test whether each map tells anything.")] = True,
+    nearest: Annotated[
+        int, typer.Option(help="Training images to show beside each image, if the data are still there.", min=0)
+    ] = 5,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
     seed: Seed = 0,
@@ -42,6 +45,7 @@ def explain(
     debug: Debug = False,
 ) -> None:
     """Show where the evidence for a class lies in each image, and test whether the map tells."""
+    from graft.explanation.explaining import MapOptions
     from graft.progress import reporting
     from graft.workflows.explain import PAGE_FILE
     from graft.workflows.explain import explain as run_explanation
@@ -51,10 +55,8 @@ def explain(
             run,
             images,
             out=out,
-            method=method,
-            stage=stage,
-            of_class=of_class,
-            test=test,
+            maps=MapOptions(method, stage, of_class, test),
+            nearest=nearest,
             engine=engine,
             precision=precision,
             seed=seed,

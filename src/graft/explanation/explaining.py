@@ -26,6 +26,24 @@ MASKS_IN_CASCADE = MASKS // 2
 
 
 @dataclass(frozen=True)
+class MapOptions:
+    """Which maps are made, and whether they are tested.
+
+    `method` is "exact", "grad-cam", "rise", or "auto": exact where the head allows it, else Grad-CAM, at `stage` where
+    one is given. Maps are of the class that the model names, or `of_class`. A map is tested by deletion and insertion
+    against random order and by the cascade of randomised weights, in some 160 answers an image.
+    """
+
+    method: str = "auto"
+    stage: str | None = None
+    of_class: str | None = None
+    test: bool = True
+
+
+AUTOMATIC = MapOptions()
+
+
+@dataclass(frozen=True)
 class Explanation:
     """What an image was called, and where the evidence for the class `explained` lies in it.
 
@@ -103,11 +121,8 @@ class Explained:
 def explain_images(
     model: Model,
     images: Images,
+    options: MapOptions = AUTOMATIC,
     *,
-    method: str = "auto",
-    stage: str | None = None,
-    of_class: str | None = None,
-    test: bool = True,
     answers: Answers | None = None,
     seed: int = 0,
     reporter: Reporter = NOBODY,
@@ -115,13 +130,10 @@ def explain_images(
     """A class map of every image, and whether it tells anything.
 
     `model` is a saved model, as `graft.weights.saved.load_model` returns it; it may be frozen and is not changed.
-    `method` is "exact", "grad-cam", "rise", or "auto": exact where the head allows it, else Grad-CAM, at `stage` where
-    one is given. The map is of the class that the model names, or `of_class`. Each map is tested by deletion and
-    insertion against random order and by the cascade of randomised weights, unless `test` is False; that takes about
-    160 answers an image, which `answers` may give faster than PyTorch. Raises InputError for a method, stage or class
-    that is not there.
+    `answers` gives the network's logits where something is faster than PyTorch. Raises InputError for a method, stage
+    or class that is not there.
     """
-    index = _check(model, method, stage, of_class)
+    index = _check(model, options)
     answers = answers or answers_of(model)
     pixels, rows, skipped = _decoded(model, images)
     if not len(pixels):
@@ -134,19 +146,21 @@ def explain_images(
     def again(changed: Model) -> list[ClassMap]:
         return make(changed, pixels, explained, answers_of(changed), MASKS_IN_CASCADE)
 
-    make = _maker(model, method, stage, pixels, explained, seed)
+    make = _maker(model, options, pixels, explained, seed)
     reporter.step("class maps", 0, len(pixels))
     maps = make(model, pixels, explained, answers, MASKS)
     reporter.step("class maps", len(pixels), len(pixels))
     faithful: list[Faithfulness | None] = [None] * len(maps)
     sensitive: Sequence[Sensitivity | None] = [None] * len(maps)
-    if test:
+    if options.test:
         stages = model.network.stages
-        sensitive = cascade(model, maps, again, (stages[0].name, stages[-1].name) if method == "rise" else None, seed)
+        sensitive = cascade(
+            model, maps, again, (stages[0].name, stages[-1].name) if options.method == "rise" else None, seed
+        )
         for number, (own, of, found) in enumerate(zip(pixels, explained, maps, strict=True)):
             faithful[number] = Hiding(model, own, of, answers, seed).test(found.values)
             reporter.step("tests of maps", number + 1, len(maps))
-    shown = _as_rgb(pixels)
+    shown = as_rgb(pixels)
     return Explained(
         tuple(
             Explanation(
@@ -170,8 +184,9 @@ def explain_images(
 _Maker = Callable[[Model, Tensor, Sequence[int], Answers, int], list[ClassMap]]
 
 
-def _maker(model: Model, method: str, stage: str | None, pixels: Tensor, classes: Sequence[int], seed: int) -> _Maker:
+def _maker(model: Model, options: MapOptions, pixels: Tensor, classes: Sequence[int], seed: int) -> _Maker:
     """What makes the maps of all images; which method it is was decided on the first of them."""
+    method, stage = options.method, options.stage
     if method == "rise":
         return lambda model, pixels, classes, answers, masks: [
             rise_map(model, own, of, answers, seed, masks) for own, of in zip(pixels, classes, strict=True)
@@ -198,8 +213,9 @@ def _in_parts(
     return [each for start in starts for each in make(pixels[start : start + BATCH], classes[start : start + BATCH])]
 
 
-def _check(model: Model, method: str, stage: str | None, of_class: str | None) -> int | None:
+def _check(model: Model, options: MapOptions) -> int | None:
     """The index of the class asked for, if one was."""
+    method, stage, of_class = options.method, options.stage, options.of_class
     if method not in METHODS:
         raise InputError(
             f"expected {', '.join(METHODS)} for --method, got {method!r}{did_you_mean(method, METHODS)}: choose one of "
@@ -233,7 +249,7 @@ def _decoded(model: Model, images: Images) -> tuple[Tensor, np.ndarray, dict[str
     return torch.cat(parts), np.concatenate([np.empty(0, np.int64), *rows]), skipped
 
 
-def _as_rgb(pixels: Tensor) -> np.ndarray:
+def as_rgb(pixels: Tensor) -> np.ndarray:
     """uint8 (n, C, H, W) as people can see it, (n, H, W, 3): the first three channels, or the first alone in grey."""
     shown = pixels[:, :3] if pixels.shape[1] >= 3 else pixels[:, :1].expand(-1, 3, -1, -1)
     return shown.permute(0, 2, 3, 1).numpy()  # (n, 3, H, W) -> (n, H, W, 3)

@@ -3,6 +3,8 @@
 import io
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 
 from graft.explanation.class_maps import ClassMap, resized
 
@@ -10,8 +12,8 @@ from graft.explanation.class_maps import ClassMap, resized
 FOR, AGAINST = (230, 85, 0), (0, 90, 200)
 # How much of the image the strongest colour covers.
 STRONGEST = 0.75
-# Sides below this are enlarged by a whole factor, px.
-SMALL = 224
+# Sides below this are enlarged by a whole factor, and that of images in passing, px.
+SMALL, IN_PASSING = 224, 112
 
 
 def overlay(pixels: np.ndarray, of: ClassMap) -> np.ndarray:
@@ -31,6 +33,15 @@ def enlarged(pixels: np.ndarray) -> np.ndarray:
     """Small images (H, W, 3) by a whole factor, so that they can be looked at."""
     factor = max(1, SMALL // max(pixels.shape[:2]))
     return pixels.repeat(factor, 0).repeat(factor, 1)
+
+
+def thumbnail(pixels: np.ndarray) -> np.ndarray:
+    """uint8 (size, size, 3), at most `IN_PASSING` px wide."""
+    if len(pixels) <= IN_PASSING:
+        return pixels
+    square = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None]  # (S, S, 3) -> (1, 3, S, S)
+    small = F.interpolate(square, (IN_PASSING, IN_PASSING), mode="bilinear", antialias=True)
+    return small[0].permute(1, 2, 0).numpy()  # (3, s, s) -> (s, s, 3)
 
 
 def as_png(pixels: np.ndarray) -> bytes:

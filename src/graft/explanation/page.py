@@ -45,7 +45,7 @@ class Section:
     markup: str = ""
 
 
-def explanation_section(explanation: Explanation, near: Sequence[Figure] = (), note: str = "") -> Section:
+def explanation_section(explanation: Explanation, near: Sequence[Figure] = ()) -> Section:
     """What there is to see of one image: as the network saw it, its map, and the training images `near` to it."""
     found = explanation
     figures = (
@@ -57,7 +57,6 @@ def explanation_section(explanation: Explanation, near: Sequence[Figure] = (), n
         + ("" if found.label == found.explained else f"; explained: {found.explained}"),
         f"{found.verdict} ({_how(found.map)})",
         *_tests(found),
-        *([note] if note else []),
     )
     return Section(found.path.rpartition("/")[2], sentences, (*figures, *near))
 

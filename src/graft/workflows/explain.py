@@ -1,8 +1,10 @@
 """Why a classifier answers as it does: maps of images, tested, on one page."""
 
+import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -10,26 +12,30 @@ import torch
 from torch import Tensor
 
 from graft.data.dataset import Images, together
-from graft.data.loading import Batch
+from graft.data.loading import Batch, load_image
 from graft.data.readers.folder import folders_of
 from graft.data.unlabelled import one_image
-from graft.errors import DataError, GraftError, InputError
-from graft.explanation.explaining import Explanation, explain_images
+from graft.errors import DataError, GraftError, ImageError, InputError
+from graft.explanation.explaining import AUTOMATIC, Explanation, MapOptions, as_rgb, explain_images
 from graft.explanation.model import Answers
-from graft.explanation.overlay import as_png, overlay
-from graft.explanation.page import explanation_section, render_page
+from graft.explanation.neighbours import Neighbour, nearest_training_images
+from graft.explanation.overlay import as_png, overlay, thumbnail
+from graft.explanation.page import Figure, explanation_section, render_page
 from graft.features.engine import choose, for_answers, open_engine
 from graft.files import write_aside, write_json
-from graft.given import path, text, truth
+from graft.given import path, text, truth, whole_number
 from graft.progress import Reporter, reporting
 from graft.seeding import check_seed
 from graft.serving.gathering import gather
 from graft.weights.saved import ARGUMENTS_FILE, SavedModel, load_model, model_folder
 from graft.words import counted
+from graft.workflows.arguments import read_arguments
+from graft.workflows.deciding import choice_of
+from graft.workflows.own_images import trained_images
 from graft.workflows.run import near
 
 PAGE_FILE, VALUES_FILE = "index.html", "explanations.json"
-# Each image on the page takes some 50 KB, and its tests some seconds.
+# Each image takes some 60 KB of the page, and its tests some seconds.
 MOST_IMAGES = 200
 
 
@@ -40,6 +46,8 @@ class Explanations:
     run: Path
     folder: Path
     explanations: tuple[Explanation, ...]
+    # For each of them the training images most alike to it, none where they were not looked for or are gone.
+    nearest: tuple[tuple[Neighbour, ...], ...]
     skipped: dict[str, str]
     notes: tuple[str, ...]
     seconds: float
@@ -49,7 +57,10 @@ class Explanations:
         return {
             "run": near(self.run),
             "folder": near(self.folder),
-            "images": [each.to_dict() for each in self.explanations],
+            "images": [
+                {**each.to_dict(), "nearest": [one.to_dict() for one in near_to_it]}
+                for each, near_to_it in zip(self.explanations, self.nearest, strict=True)
+            ],
             "skipped": self.skipped,
             "notes": list(self.notes),
             "seconds": {"total": self.seconds},
@@ -61,10 +72,8 @@ def explain(
     images: str | Path | list[str] | list[Path],
     *,
     out: str | Path | None = None,
-    method: str = "auto",
-    stage: str | None = None,
-    of_class: str | None = None,
-    test: bool = True,
+    maps: MapOptions = AUTOMATIC,
+    nearest: int = 5,
     engine: str = "auto",
     precision: str = "auto",
     seed: int = 0,
@@ -73,15 +82,14 @@ def explain(
 ) -> Explanations:
     """Show where in each image the evidence for its class lies, and whether the map tells anything.
 
-    `run` is a run folder or its `model/`; `images` are files, folders, patterns, addresses or archives. `method` is
-    `exact` (where the head allows it), `grad-cam` at `stage`, `rise`, or `auto`. Maps are of the class that the model
-    names, or `of_class`. `out` is a new folder, by default `explanations/1` in the run and so on; nothing is written
-    among the images. Raises InputError for a call that cannot be, DataError where no image can be read.
+    `run` is a run folder or its `model/`; `images` are files, folders, patterns, addresses or archives. Beside each
+    image stand the `nearest` training images, where the data of the run are there. `out` is a new folder, by default
+    `explanations/1` in the run and so on; nothing is written among the images. Raises InputError for a call that cannot
+    be, DataError where no image can be read.
     """
     started = time.perf_counter()
-    seed, test = check_seed(seed), truth(test, "--test")
-    of_class = None if of_class is None else text(of_class, "--class")
-    stage = None if stage is None else text(stage, "--stage")
+    seed, maps = check_seed(seed), _checked(maps)
+    nearest = whole_number(nearest, "--nearest", 0, 50, "5 is usual")
     model = model_folder(Path(path(run, "RUN")).expanduser()).absolute()
     home = model.parent if (model.parent / ARGUMENTS_FILE).is_file() else model
     given = images_named(images)
@@ -91,10 +99,7 @@ def explain(
         found = explain_images(
             saved,
             given,
-            method=method,
-            stage=stage,
-            of_class=of_class,
-            test=test,
+            maps,
             answers=_answers(saved, engine, precision),
             seed=seed,
             reporter=told,
@@ -105,15 +110,32 @@ def explain(
                 f"expected images to explain, got {counted(len(given), 'file')} of which none could be decoded "
                 f"({name}: {reason}): give others"
             )
-        made = Explanations(home, folder, found.explanations, found.skipped, (), time.perf_counter() - started)
+        training, notes = _training(home, saved, nearest)
+        alike: list[tuple[Neighbour, ...]] = [()] * len(found.explanations)
+        if training:
+            choice = choice_of(read_arguments(home)) if engine == precision == "auto" else choose(engine, precision)
+            shown = given.take(found.rows)
+            alike = nearest_training_images(saved, shown, training, choice, count=nearest, reporter=told)
+        seconds = time.perf_counter() - started
+        made = Explanations(home, folder, found.explanations, tuple(alike), found.skipped, notes, seconds)
         try:
-            _write(made)
+            _write(made, saved, training)
         except OSError as error:
             raise GraftError(
                 f"expected to write the explanations to {near(folder)}, got {error.strerror or error}: free space "
                 "there, let it be written to, or give another --out"
             ) from error
     return made
+
+
+def _checked(maps: MapOptions) -> MapOptions:
+    """The same in Python's own values. Raises InputError for what is no text or no truth."""
+    return MapOptions(
+        text(maps.method, "--method"),
+        None if maps.stage is None else text(maps.stage, "--stage"),
+        None if maps.of_class is None else text(maps.of_class, "--class"),
+        truth(maps.test, "--test"),
+    )
 
 
 def images_named(named: str | Path | list[str] | list[Path]) -> Images:
@@ -164,7 +186,46 @@ def _answers(saved: SavedModel, engine: str, precision: str) -> Answers:
     return answer
 
 
-def _write(made: Explanations) -> None:
+def _training(home: Path, saved: SavedModel, count: int) -> tuple[dict[str, Images], tuple[str, ...]]:
+    """What the classifier was trained on, by split, or a note that says why that is not there."""
+    if not count:
+        return {}, ()
+    try:
+        return trained_images(home, saved.classes, "to find the nearest in", "leave them out with --nearest 0"), ()
+    except InputError as error:
+        return {}, (f"nearest training images are not shown: {error}",)
+
+
+def _figures(
+    nearest: tuple[Neighbour, ...], saved: SavedModel, training: Mapping[str, Images], folder: Path
+) -> list[Figure]:
+    """Training images as the network sees them, each with its label and a link to its file, if it has one."""
+    found = []
+    for each in nearest:
+        images = training[each.split]
+        try:
+            square = load_image(images, each.index, saved.preprocessing)
+        except ImageError:
+            pixels = None
+        else:
+            pixels = thumbnail(as_rgb(square[None])[0])
+        caption = f"training image, {each.label or 'no label'}, likeness {each.likeness:.2f}"
+        found.append(
+            Figure(pixels, each.path, caption, _link(images.source.name(int(images.rows[each.index])), folder))
+        )
+    return found
+
+
+def _link(name: str, folder: Path) -> str | None:
+    """Where the page in `folder` finds a file, relative to it, so that it says nothing of this machine."""
+    if not Path(name).is_file():
+        return None
+    from_here = PurePosixPath("/", os.path.relpath(Path(name).absolute(), folder))
+    # As in an address, with blanks and the like written as numbers.
+    return f"./{from_here.as_uri().removeprefix('file:///')}"
+
+
+def _write(made: Explanations, saved: SavedModel, training: Mapping[str, Images]) -> None:
     made.folder.mkdir(parents=True, exist_ok=True)
     for number, each in enumerate(made.explanations, start=1):
         png = as_png(overlay(each.pixels, each.map))
@@ -180,7 +241,10 @@ def _write(made: Explanations) -> None:
             *made.notes,
             *(f"skipped {name}: {reason}" for name, reason in made.skipped.items()),
         ),
-        [explanation_section(each) for each in made.explanations],
+        [
+            explanation_section(each, _figures(alike, saved, training, made.folder))
+            for each, alike in zip(made.explanations, made.nearest, strict=True)
+        ],
     )
     # The page last: where it is, all that it speaks of is there too.
     write_aside(made.folder / PAGE_FILE, lambda file: file.write(page))
