@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from graft.workflows.comparison import Comparison
     from graft.workflows.evaluate import Evaluation, evaluate
     from graft.workflows.explain import Explanations, explain
+    from graft.workflows.explain_network import NetworkExplanation, explain_network
     from graft.workflows.export import Export, export
     from graft.workflows.prepare import BaseOptions, DataOptions
     from graft.workflows.run import Accuracy, Run
@@ -63,6 +64,7 @@ _HOMES = {
     "InputError": "graft.errors",
     "MapOptions": "graft.explanation.explaining",
     "Network": "graft.models.network",
+    "NetworkExplanation": "graft.workflows.explain_network",
     "Plan": "graft.transfer.levels",
     "Prediction": "graft.serving.predictor",
     "Recipe": "graft.training.recipe",
@@ -77,6 +79,7 @@ _HOMES = {
     "create": "graft.weights.creating",
     "evaluate": "graft.workflows.evaluate",
     "explain": "graft.workflows.explain",
+    "explain_network": "graft.workflows.explain_network",
     "export": "graft.workflows.export",
     "list_models": "graft.models.catalog",
     "load": "graft.serving.predictor",
@@ -104,6 +107,7 @@ __all__ = [
     "InputError",
     "MapOptions",
     "Network",
+    "NetworkExplanation",
     "Plan",
     "Prediction",
     "Recipe",
@@ -119,6 +123,7 @@ __all__ = [
     "create",
     "evaluate",
     "explain",
+    "explain_network",
     "export",
     "list_models",
     "load",

@@ -135,7 +135,7 @@ def explain_images(
     """
     index = _check(model, options)
     answers = answers or answers_of(model)
-    pixels, rows, skipped = _decoded(model, images)
+    pixels, rows, skipped = decoded(model, images)
     if not len(pixels):
         return Explained((), rows, skipped)
     scores = class_scores(model, torch.cat([answers(part) for part in pixels.split(BATCH)]).float())
@@ -237,7 +237,7 @@ def _check(model: Model, options: MapOptions) -> int | None:
     return model.classes.index(of_class)
 
 
-def _decoded(model: Model, images: Images) -> tuple[Tensor, np.ndarray, dict[str, str]]:
+def decoded(model: Model, images: Images) -> tuple[Tensor, np.ndarray, dict[str, str]]:
     """Pixels uint8 (n, C, size, size), the rows they are of, and what cannot be decoded."""
     side = model.preprocessing.size
     skipped: dict[str, str] = {}

@@ -18,16 +18,21 @@ Answers = Callable[[Tensor], Tensor]
 BATCH = 16
 
 
-class Model(Protocol):
-    """A classifier as `graft.weights.saved.SavedModel` holds it. `outputs` are those of each class, None for one each.
-
-    The network is in evaluation mode, its parameters may all be frozen, and none of them is changed.
-    """
+class Seeing(Protocol):
+    """A network in evaluation mode, and the preprocessing of its images."""
 
     @property
     def network(self) -> Network: ...
     @property
     def preprocessing(self) -> Preprocessing: ...
+
+
+class Model(Seeing, Protocol):
+    """A classifier as `graft.weights.saved.SavedModel` holds it. `outputs` are those of each class, None for one each.
+
+    Its parameters may all be frozen, and none of them is changed.
+    """
+
     @property
     def classes(self) -> tuple[str, ...]: ...
     @property
@@ -46,7 +51,7 @@ def answers_of(model: Model) -> Answers:
     return answer
 
 
-def as_input(model: Model, pixels: Tensor) -> Tensor:
+def as_input(model: Seeing, pixels: Tensor) -> Tensor:
     """Pixels, uint8 (n, C, size, size), as the network takes them, float32 on its device."""
     like = next(model.network.parameters(), torch.empty(0))
     return normalise(pixels.to(like.device), model.preprocessing).to(like.dtype)

@@ -29,10 +29,21 @@ def overlay(pixels: np.ndarray, of: ClassMap) -> np.ndarray:
     return np.asarray(mixed.round().clip(0, 255).astype(np.uint8))
 
 
-def enlarged(pixels: np.ndarray) -> np.ndarray:
-    """Small images (H, W, 3) by a whole factor, so that they can be looked at."""
-    factor = max(1, SMALL // max(pixels.shape[:2]))
+def enlarged(pixels: np.ndarray, side: int = SMALL) -> np.ndarray:
+    """Small images (H, W, 3) by a whole factor, up to a side of so many px, so that they can be looked at."""
+    factor = max(1, side // max(pixels.shape[:2]))
     return pixels.repeat(factor, 0).repeat(factor, 1)
+
+
+def tiled(images: np.ndarray, columns: int, least_side: int = 24) -> np.ndarray:
+    """Small images uint8 (n, h, w, 3) of one size, enlarged and in rows of so many, uint8 (H, W, 3); gaps are grey."""
+    factor = max(1, -(-least_side // max(images.shape[1:3])))
+    large = images.repeat(factor, 1).repeat(factor, 2)
+    padded = np.pad(large, ((0, -len(large) % columns), (1, 1), (1, 1), (0, 0)), constant_values=128)
+    _, height, width, _ = padded.shape
+    rows = padded.reshape(-1, columns, height, width, 3)
+    # (rows, columns, h, w, 3) -> (rows, h, columns, w, 3)
+    return rows.transpose(0, 2, 1, 3, 4).reshape(len(rows) * height, columns * width, 3)
 
 
 def thumbnail(pixels: np.ndarray) -> np.ndarray:

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from graft.explanation.channels import Favourites, FeatureMaps, filters_as_pixels, filters_moved, map_as_pixels
 from graft.explanation.class_maps import ClassMap
 from graft.explanation.explaining import Explanation
-from graft.explanation.overlay import enlarged, overlay
-from graft.html import escaped
+from graft.explanation.overlay import enlarged, overlay, tiled
+from graft.explanation.similarity import Similarity
+from graft.html import escaped, table
 
 QUALITY = 85
 
@@ -45,8 +47,8 @@ class Section:
     markup: str = ""
 
 
-def explanation_section(explanation: Explanation, near: Sequence[Figure] = ()) -> Section:
-    """What there is to see of one image: as the network saw it, its map, and the training images `near` to it."""
+def explanation_section(explanation: Explanation, more: Sequence[Figure] = ()) -> Section:
+    """What there is to see of one image: as the network saw it, its map, and `more`, such as training images."""
     found = explanation
     figures = (
         Figure(enlarged(found.pixels), found.path, "as the network sees it"),
@@ -58,7 +60,7 @@ def explanation_section(explanation: Explanation, near: Sequence[Figure] = ()) -
         f"{found.verdict} ({_how(found.map)})",
         *_tests(found),
     )
-    return Section(found.path.rpartition("/")[2], sentences, (*figures, *near))
+    return Section(found.path.rpartition("/")[2], sentences, (*figures, *more))
 
 
 def _how(of: ClassMap) -> str:
@@ -78,6 +80,49 @@ def _tests(found: Explanation) -> list[str]:
         f"With weights randomised from the head down the map correlates with itself by {sensitive.alike:.2f} on "
         "average.",
     ]
+
+
+def maps_figure(maps: FeatureMaps) -> Figure:
+    """The maps of the most active channels of a stage, in one figure."""
+    shown = np.stack([map_as_pixels(each) for each in maps.maps])
+    channels = ", ".join(map(str, maps.channels))
+    return Figure(tiled(shown, 4, 56), maps.stage, f"{maps.stage}, the most active channels first: {channels}")
+
+
+def filters_section(before: np.ndarray | None, after: np.ndarray) -> Section:
+    """The first layer's filters (n, inputs, h, w), and those of the base where they are known and of the same shape."""
+    count, inputs, height, width = after.shape
+    sentences = [f"{count} filters of {inputs} x {height} x {width}; of each the largest weight has the full colour."]
+    figures = [Figure(tiled(filters_as_pixels(after), 16), "filters", "after training")]
+    moved = filters_moved(before, after)
+    if before is not None and moved is not None:
+        sentences.append(f"Training moved them by {moved:.1%} of their length." if moved else "Training left them.")
+        figures.insert(0, Figure(tiled(filters_as_pixels(before), 16), "filters", "before training"))
+    return Section("Filters of the first layer", tuple(sentences), tuple(figures))
+
+
+def similarity_section(similarity: Similarity, other: str) -> Section:
+    """A table: how alike every stage is to the same of the other network, or to all where the stages differ."""
+    sentences = (
+        f"How alike the stages of this network and of {other} see {similarity.n:,} images: 1 is the same but for a "
+        "rotation and a scale, 0 nothing in common (linear CKA, unbiased). Where it falls, features become specific.",
+    )
+    if similarity.stages == similarity.other_stages:
+        alike = [(name, f"{similarity.values[at, at]:.2f}") for at, name in enumerate(similarity.stages)]
+        return Section("From general to specific", sentences, markup=table(("stage", "alike"), alike))
+    rows = [
+        (name, *(f"{value:.2f}" for value in row))
+        for name, row in zip(similarity.stages, similarity.values, strict=True)
+    ]
+    return Section("Two networks", sentences, markup=table((f"stage, and of {other}", *similarity.other_stages), rows))
+
+
+def favourites_section(liked: Favourites) -> Section:
+    """What a channel likes most, each image cropped to what the channel sees of it."""
+    figures = tuple(
+        Figure(enlarged(each.pixels, 96), each.path, f"response {each.response:.2f}") for each in liked.likings
+    )
+    return Section(f"Channel {liked.channel} of {liked.stage}", (), figures)
 
 
 def render_page(title: str, summary: Sequence[str], sections: Sequence[Section]) -> bytes:

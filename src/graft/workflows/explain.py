@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -16,11 +17,12 @@ from graft.data.loading import Batch, load_image
 from graft.data.readers.folder import folders_of
 from graft.data.unlabelled import one_image
 from graft.errors import DataError, GraftError, ImageError, InputError
-from graft.explanation.explaining import AUTOMATIC, Explanation, MapOptions, as_rgb, explain_images
+from graft.explanation.channels import FeatureMaps, check_stage, feature_maps
+from graft.explanation.explaining import AUTOMATIC, Explanation, MapOptions, as_rgb, decoded, explain_images
 from graft.explanation.model import Answers
 from graft.explanation.neighbours import Neighbour, nearest_training_images
 from graft.explanation.overlay import as_png, overlay, thumbnail
-from graft.explanation.page import Figure, explanation_section, render_page
+from graft.explanation.page import Figure, explanation_section, maps_figure, render_page
 from graft.features.engine import choose, for_answers, open_engine
 from graft.files import write_aside, write_json
 from graft.given import path, text, truth, whole_number
@@ -48,6 +50,8 @@ class Explanations:
     explanations: tuple[Explanation, ...]
     # For each of them the training images most alike to it, none where they were not looked for or are gone.
     nearest: tuple[tuple[Neighbour, ...], ...]
+    # Of the most active channels of a stage, for each of them, if they were asked for.
+    features: tuple[FeatureMaps, ...]
     skipped: dict[str, str]
     notes: tuple[str, ...]
     seconds: float
@@ -61,6 +65,7 @@ class Explanations:
                 {**each.to_dict(), "nearest": [one.to_dict() for one in near_to_it]}
                 for each, near_to_it in zip(self.explanations, self.nearest, strict=True)
             ],
+            **({"features": [each.to_dict() for each in self.features]} if self.features else {}),
             "skipped": self.skipped,
             "notes": list(self.notes),
             "seconds": {"total": self.seconds},
@@ -74,6 +79,7 @@ def explain(
     out: str | Path | None = None,
     maps: MapOptions = AUTOMATIC,
     nearest: int = 5,
+    features: str | None = None,
     engine: str = "auto",
     precision: str = "auto",
     seed: int = 0,
@@ -83,24 +89,26 @@ def explain(
     """Show where in each image the evidence for its class lies, and whether the map tells anything.
 
     `run` is a run folder or its `model/`; `images` are files, folders, patterns, addresses or archives. Beside each
-    image stand the `nearest` training images, where the data of the run are there. `out` is a new folder, by default
+    image stand the `nearest` training images, where the data of the run are there, and the maps of the most active
+    channels of the stage `features`. `out` is a new folder, by default
     `explanations/1` in the run and so on; nothing is written among the images. Raises InputError for a call that cannot
     be, DataError where no image can be read.
     """
     started = time.perf_counter()
     seed, maps = check_seed(seed), _checked(maps)
     nearest = whole_number(nearest, "--nearest", 0, 50, "5 is usual")
-    model = model_folder(Path(path(run, "RUN")).expanduser()).absolute()
-    home = model.parent if (model.parent / ARGUMENTS_FILE).is_file() else model
+    home, model = home_of(path(run, "RUN"))
     given = images_named(images)
-    folder = _place(home, out, given)
+    folder = place_for(home, out, given)
     with reporting(reporter, quiet) as told:
         saved = load_model(model)
+        if features is not None:
+            check_stage(saved.network, text(features, "--features"))
         found = explain_images(
             saved,
             given,
             maps,
-            answers=_answers(saved, engine, precision),
+            answers=answers_on(saved, engine, precision),
             seed=seed,
             reporter=told,
         )
@@ -116,8 +124,11 @@ def explain(
             choice = choice_of(read_arguments(home)) if engine == precision == "auto" else choose(engine, precision)
             shown = given.take(found.rows)
             alike = nearest_training_images(saved, shown, training, choice, count=nearest, reporter=told)
+        seen: list[FeatureMaps] = []
+        if features is not None:
+            seen = feature_maps(saved, decoded(saved, given.take(found.rows))[0], features)
         seconds = time.perf_counter() - started
-        made = Explanations(home, folder, found.explanations, tuple(alike), found.skipped, notes, seconds)
+        made = Explanations(home, folder, found.explanations, tuple(alike), tuple(seen), found.skipped, notes, seconds)
         try:
             _write(made, saved, training)
         except OSError as error:
@@ -153,7 +164,13 @@ def images_named(named: str | Path | list[str] | list[Path]) -> Images:
     return found
 
 
-def _place(home: Path, out: str | Path | None, images: Images) -> Path:
+def home_of(run: str) -> tuple[Path, Path]:
+    """The run folder, or the model folder where there is no run around it, and the model folder, both absolute."""
+    model = model_folder(Path(run).expanduser()).absolute()
+    return model.parent if (model.parent / ARGUMENTS_FILE).is_file() else model, model
+
+
+def place_for(home: Path, out: str | Path | None, images: Images | None) -> Path:
     """An empty or new folder to write to. Raises InputError for one that holds something, or lies among the images."""
     if out is None:
         taken = home / "explanations"
@@ -163,7 +180,7 @@ def _place(home: Path, out: str | Path | None, images: Images) -> Path:
         raise InputError(
             f"expected a new or empty folder for --out, got {near(wanted)}, which holds something: give another"
         )
-    holding = folders_of([images.source])
+    holding = folders_of([] if images is None else [images.source])
     inside = next((each for each in map(str, (wanted, *wanted.parents)) if each in holding), None)
     if inside is not None:
         raise InputError(
@@ -173,7 +190,7 @@ def _place(home: Path, out: str | Path | None, images: Images) -> Path:
     return wanted
 
 
-def _answers(saved: SavedModel, engine: str, precision: str) -> Answers:
+def answers_on(saved: SavedModel, engine: str, precision: str) -> Answers:
     """The logits of the whole network on the engine of choice."""
     network = saved.network
     whole, _ = network.split(network.cuts[-1])
@@ -242,8 +259,10 @@ def _write(made: Explanations, saved: SavedModel, training: Mapping[str, Images]
             *(f"skipped {name}: {reason}" for name, reason in made.skipped.items()),
         ),
         [
-            explanation_section(each, _figures(alike, saved, training, made.folder))
-            for each, alike in zip(made.explanations, made.nearest, strict=True)
+            explanation_section(each, [*map(maps_figure, seen), *_figures(alike, saved, training, made.folder)])
+            for each, seen, alike in zip(
+                made.explanations, [[one] for one in made.features] or repeat([]), made.nearest, strict=False
+            )
         ],
     )
     # The page last: where it is, all that it speaks of is there too.
