@@ -96,3 +96,23 @@ def test_images_that_cannot_be_decoded_and_too_many_are_said(run: Path, photos: 
         shutil.copy(photos / "broken.jpg", tmp_path / f"{number}.jpg")
     done = graft("explain", run, tmp_path)
     assert done.returncode == 2 and "at most 200 images" in done.stderr and "got 201" in done.stderr
+
+
+def test_without_images_the_network_is_shown(run: Path, tmp_path: Path) -> None:
+    done = graft("explain", run, "--out", tmp_path / "network", "--json")
+    assert done.returncode == 0, done.stderr
+    values = json.loads(done.stdout)
+    assert values["similarity"] is None and len(values["notes"]) == 2
+    assert (tmp_path / "network" / "index.html").is_file()
+    for wrong in (["--channels", "3,x"], ["--channels", "3,17", "--features", "pool"]):
+        assert graft("explain", run, *wrong).returncode == 2
+
+
+def test_feature_maps_of_a_stage_stand_on_the_page(run: Path, photos: Path, tmp_path: Path) -> None:
+    arguments = ("--features", "stage2", "--no-test", "--json", "--engine", "torch")
+    done = graft("explain", run, photos / "a.png", *arguments, "--out", tmp_path / "why")
+    assert done.returncode == 0, done.stderr
+    (features,) = json.loads(done.stdout)["features"]
+    assert features["stage"] == "stage2" and len(features["channels"]) == 12
+    assert "stage2, the most active channels first" in (tmp_path / "why" / "index.html").read_text()
+    assert graft("explain", run, photos / "a.png", "--channels", "3").returncode == 2

@@ -3,11 +3,13 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tests.workflows.written_letters import files, write_letters
 
 import graft
+from graft.errors import InputError
 from graft.files import ACTIVATIONS, cache_folder
 from graft.weights.saved import load_model
 from graft.workflows.letters import LATIN
@@ -71,3 +73,29 @@ def test_a_run_is_not_changed_by_explaining_it(run: Path, letters: Path) -> None
     graft.explain(run, next((letters / LETTERS[0]).iterdir()), nearest=0, quiet=True)
     after = load_model(run / "model").network.state_dict()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
+def test_the_network_of_a_run_is_shown_beside_its_base(run: Path, letters: Path) -> None:
+    made = graft.explain_network(run, quiet=True)
+    assert made.filters_moved == 0 and made.other == "latin_letters" and made.notes == ()
+    assert made.similarity is not None and np.diag(made.similarity.values) == pytest.approx(1)
+    assert {path.name for path in made.folder.iterdir()} == {"index.html", "explanations.json"}
+    assert all(str(letters) in each.path for liked in made.favourites for each in liked.likings)
+    page = (made.folder / "index.html").read_text()
+    assert "before training" in page and "From general to specific" in page and "<b>" not in page
+
+
+def test_channels_and_another_network_can_be_named(run: Path, tmp_path: Path) -> None:
+    made = graft.explain_network(run, out=tmp_path / "out", features="stage1", channels=[2, 0], against=run, quiet=True)
+    assert [each.channel for each in made.favourites] == [2, 0] and made.other == run.name
+    with pytest.raises(InputError, match="--channels"):
+        graft.explain_network(run, channels=[9999], quiet=True)
+    with pytest.raises(InputError, match=r"'stage11' .did you mean 'stage1'"):
+        graft.explain_network(run, features="stage11", quiet=True)
+
+
+def test_a_model_without_its_run_shows_its_filters(run: Path, tmp_path: Path) -> None:
+    model = shutil.copytree(run / "model", tmp_path / "model")
+    made = graft.explain_network(model, quiet=True)
+    assert len(made.notes) == 2 and made.similarity is None and made.favourites == ()
+    assert "Filters of the first layer" in (model / "explanations" / "1" / "index.html").read_text()

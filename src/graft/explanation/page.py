@@ -93,11 +93,11 @@ def filters_section(before: np.ndarray | None, after: np.ndarray) -> Section:
     """The first layer's filters (n, inputs, h, w), and those of the base where they are known and of the same shape."""
     count, inputs, height, width = after.shape
     sentences = [f"{count} filters of {inputs} x {height} x {width}; of each the largest weight has the full colour."]
-    figures = [Figure(tiled(filters_as_pixels(after), 16), "filters", "after training")]
+    figures = [Figure(tiled(filters_as_pixels(after), 8), "filters", "after training")]
     moved = filters_moved(before, after)
     if before is not None and moved is not None:
         sentences.append(f"Training moved them by {moved:.1%} of their length." if moved else "Training left them.")
-        figures.insert(0, Figure(tiled(filters_as_pixels(before), 16), "filters", "before training"))
+        figures.insert(0, Figure(tiled(filters_as_pixels(before), 8), "filters", "before training"))
     return Section("Filters of the first layer", tuple(sentences), tuple(figures))
 
 
