@@ -130,8 +130,17 @@ def engine_of(model: Model) -> tuple[str, str]:
 
 
 def pointing(data: Path, base: str) -> dict[str, object]:
+    """With the classes that DATA has, and with classes drawn at random, which nothing but the square tells apart."""
+    return {
+        "square": SQUARE / SIDE,
+        "classes at random": on_planted(data, base, at_random=True),
+        "own classes": on_planted(data, base, at_random=False),
+    }
+
+
+def on_planted(data: Path, base: str, at_random: bool) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as folder:
-        squares = plant(data, Path(folder) / "planted")
+        squares = plant(data, Path(folder) / "planted", at_random)
         run = graft.train(Path(folder) / "planted", base, "head", out=Path(folder) / "run", refit=False)
         saved = load_model(run.folder / "model")
         first = sorted({path.parent for path in squares})[0]
@@ -144,25 +153,26 @@ def pointing(data: Path, base: str) -> dict[str, object]:
             explained = explain_images(saved, shown, options, answers=answers).explanations
             hits = [inside(each.map.values, squares[Path(each.path)], saved.preprocessing) for each in explained]
             found[method] = {"images": len(hits), "hits": sum(hits), "share": sum(hits) / len(hits)}
-    return {"val": run.val.to_dict(), "square": SQUARE / SIDE, **found}
+    return {"val": run.val.to_dict(), **found}
 
 
-def plant(data: Path, to: Path) -> dict[Path, tuple[int, int]]:
+def plant(data: Path, to: Path, at_random: bool) -> dict[Path, tuple[int, int]]:
     """Copies of all images, with a square in those of the first class; where it is in those of val."""
     random, squares = np.random.default_rng(0), {}
     margin = round(SIDE * 0.0625) + 1
     for split in ("train", "val"):
-        for number, folder in enumerate(sorted((data / split).iterdir())):
-            for path in sorted(folder.glob("*.jpg")):
-                pixels = np.array(Image.open(path).convert("RGB").resize((SIDE, SIDE)))
-                copy = to / split / folder.name / f"{path.stem}.png"
-                if number == 0:
-                    top, left = random.integers(margin, SIDE - SQUARE - margin, 2).tolist()
-                    pixels[top : top + SQUARE, left : left + SQUARE] = COLOUR
-                    if split == "val":
-                        squares[copy] = (top, left)
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(pixels).save(copy)
+        classes = sorted(folder.name for folder in (data / split).iterdir())
+        for path in sorted((data / split).rglob("*.jpg")):
+            pixels = np.array(Image.open(path).convert("RGB").resize((SIDE, SIDE)))
+            label = str(random.choice(classes)) if at_random else path.parent.name
+            copy = to / split / label / f"{path.stem}.png"
+            if label == classes[0]:
+                top, left = random.integers(margin, SIDE - SQUARE - margin, 2).tolist()
+                pixels[top : top + SQUARE, left : left + SQUARE] = COLOUR
+                if split == "val":
+                    squares[copy] = (top, left)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(copy)
     return squares
 
 
