@@ -56,7 +56,7 @@ ALLOWED: dict[str, set[str]] = {
     "seeding": set(),
     "words": set(),
     "__init__": {"accounting", "audit", "models", "progress", "serving", "training", "transfer", "weights"}
-    | {"data", "workflows"},
+    | {"data", "explanation", "workflows"},
     "__main__": {"cli"},
 }
 NETWORK = {

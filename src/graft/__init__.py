@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from graft.data.dataset import Dataset
     from graft.data.table_options import TableOptions
     from graft.errors import CutError, DataError, FetchError, GraftError, ImageError, InputError, WeightsError
+    from graft.explanation.explaining import MapOptions
     from graft.models.catalog import list_models
     from graft.models.network import Network
     from graft.progress import Reporter
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from graft.workflows.compare import compare
     from graft.workflows.comparison import Comparison
     from graft.workflows.evaluate import Evaluation, evaluate
+    from graft.workflows.explain import Explanations, explain
+    from graft.workflows.explain_network import NetworkExplanation, explain_network
     from graft.workflows.export import Export, export
     from graft.workflows.prepare import BaseOptions, DataOptions
     from graft.workflows.run import Accuracy, Run
@@ -52,13 +55,16 @@ _HOMES = {
     "DataOptions": "graft.workflows.prepare",
     "Dataset": "graft.data.dataset",
     "Evaluation": "graft.workflows.evaluate",
+    "Explanations": "graft.workflows.explain",
     "Export": "graft.workflows.export",
     "FetchError": "graft.errors",
     "Finding": "graft.audit.findings",
     "GraftError": "graft.errors",
     "ImageError": "graft.errors",
     "InputError": "graft.errors",
+    "MapOptions": "graft.explanation.explaining",
     "Network": "graft.models.network",
+    "NetworkExplanation": "graft.workflows.explain_network",
     "Plan": "graft.transfer.levels",
     "Prediction": "graft.serving.predictor",
     "Recipe": "graft.training.recipe",
@@ -72,6 +78,8 @@ _HOMES = {
     "compare": "graft.workflows.compare",
     "create": "graft.weights.creating",
     "evaluate": "graft.workflows.evaluate",
+    "explain": "graft.workflows.explain",
+    "explain_network": "graft.workflows.explain_network",
     "export": "graft.workflows.export",
     "list_models": "graft.models.catalog",
     "load": "graft.serving.predictor",
@@ -90,13 +98,16 @@ __all__ = [
     "DataOptions",
     "Dataset",
     "Evaluation",
+    "Explanations",
     "Export",
     "FetchError",
     "Finding",
     "GraftError",
     "ImageError",
     "InputError",
+    "MapOptions",
     "Network",
+    "NetworkExplanation",
     "Plan",
     "Prediction",
     "Recipe",
@@ -111,6 +122,8 @@ __all__ = [
     "compare",
     "create",
     "evaluate",
+    "explain",
+    "explain_network",
     "export",
     "list_models",
     "load",

@@ -153,13 +153,13 @@ def test_everything_is_reached_by_keyboard_and_has_a_name(open_page: Any) -> Non
     page.locator("#gallery .bars").wait_for()
     page.evaluate("document.activeElement.blur()")
     reached = []
-    for _ in range(4):
+    for _ in range(5):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.id"))
         if reached[-1] == "files":
             shown = "getComputedStyle(document.querySelector('label[for=files]')).outlineStyle"
             assert page.evaluate(shown) == "solid"
-    assert reached == ["files", "camera", "copy", "clear"]
+    assert reached == ["files", "camera", "explain", "copy", "clear"]
     page.keyboard.press("Enter")
     assert page.locator("#gallery li").count() == 0 and page.evaluate("document.activeElement.id") == "files"
     with page.expect_file_chooser() as chooser:

@@ -11,7 +11,22 @@ from typing import Any, NoReturn
 
 import typer
 
-from graft.cli import advise, audit, cache, compare, demo, evaluate, export, models, predict, quiz, serve, train, walk
+from graft.cli import (
+    advise,
+    audit,
+    cache,
+    compare,
+    demo,
+    evaluate,
+    explain,
+    export,
+    models,
+    predict,
+    quiz,
+    serve,
+    train,
+    walk,
+)
 from graft.cli.output import say
 from graft.errors import GraftError
 from graft.names import readable
@@ -52,6 +67,7 @@ for command in (
     compare.compare,
     evaluate.evaluate,
     predict.predict,
+    explain.explain,
     export.export,
     serve.serve,
     models.models,

@@ -19,11 +19,15 @@ SHARE_OF_LATEST = 0.2
 
 @dataclass(frozen=True)
 class Given:
-    """An image as a client sent it: an encoded file, or with a `shape` (H, W, 3) or (H, W, 1) its pixels, uint8."""
+    """An image as a client sent it: an encoded file, or with a `shape` (H, W, 3) or (H, W, 1) its pixels, uint8.
+
+    With `explain` its answer comes with a map of where the evidence for its class lies.
+    """
 
     name: str
     data: bytes
     shape: tuple[int, ...] | None = None
+    explain: bool = False
 
 
 @dataclass(eq=False)

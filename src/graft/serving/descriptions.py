@@ -9,6 +9,23 @@ PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81
 _TEXT = {"type": "string"}
 _BINARY = {"type": "string", "format": "binary"}
 _TOP = {"type": "integer", "minimum": 1, "default": TOP, "description": "Classes to report, likeliest first."}
+_EXPLAIN = {
+    "type": "boolean",
+    "default": False,
+    "description": "Whether each prediction comes with a map of where the evidence for its class lies.",
+}
+_EXPLANATION = {
+    "type": "object",
+    "description": "Where the evidence lies, if it was asked for; not tested, as `graft explain` does.",
+    "properties": {
+        "class": _TEXT,
+        "method": _TEXT,
+        "stage": _TEXT,
+        "cells": {"type": "array", "items": {"type": "array", "items": {"type": "number"}}},
+        "overlay": {**_TEXT, "description": "A JPEG as a data: address; orange speaks for the class, blue against."},
+        "error": _TEXT,
+    },
+}
 _ERROR = {
     "type": "object",
     "required": ["error", "id"],
@@ -22,6 +39,7 @@ _PREDICTION = {
         "label": _TEXT,
         "probability": {"type": "number"},
         "top": {"type": "array", "items": {"type": "array", "description": "A class and its probability."}},
+        "explanation": _EXPLANATION,
         "error": {**_TEXT, "description": "Why the image could not be decoded; then the rest is missing."},
     },
 }
@@ -70,13 +88,13 @@ def predict() -> dict[str, Any]:
     in_json = {
         "type": "object",
         "required": ["images"],
-        "properties": {"images": {"type": "array", "items": image, "minItems": 1}, "top": _TOP},
+        "properties": {"images": {"type": "array", "items": image, "minItems": 1}, "top": _TOP, "explain": _EXPLAIN},
         "additionalProperties": False,
     }
     in_parts = {
         "type": "object",
         "required": ["image"],
-        "properties": {"image": {"type": "array", "items": _BINARY}, "top": _TOP},
+        "properties": {"image": {"type": "array", "items": _BINARY}, "top": _TOP, "explain": _EXPLAIN},
     }
     examples = {
         "base64": {"value": {"images": [{"base64": PIXEL, "name": "pixel.png"}], "top": 2}},
@@ -89,7 +107,10 @@ def predict() -> dict[str, Any]:
         "image/*": {"schema": _BINARY},
     }
     return {
-        "parameters": [{"name": "top", "in": "query", "schema": _TOP}],
+        "parameters": [
+            {"name": "top", "in": "query", "schema": _TOP},
+            {"name": "explain", "in": "query", "schema": _EXPLAIN},
+        ],
         "requestBody": {"required": True, "content": content},
         "responses": {
             "200": {

@@ -7,7 +7,7 @@ import binascii
 import json
 from base64 import b64decode
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from graft.errors import did_you_mean
@@ -23,7 +23,9 @@ Fetch = Callable[[str], Awaitable[bytes]]
 
 MULTIPART, JSON, FORM = "multipart/form-data", "application/json", "application/x-www-form-urlencoded"
 FILE_FIELDS = ("image", "images", "file", "files")
-JSON_FIELDS, IMAGE_FIELDS = ("images", "top"), ("base64", "url", "name")
+# What may be asked of all images of a request: classes to report, and a map of where the evidence lies.
+ASKED = ("top", "explain")
+JSON_FIELDS, IMAGE_FIELDS = ("images", *ASKED), ("base64", "url", "name")
 TOP = 5
 MOST_NAME = 255
 # Parts of a multipart body that are no files, and the bytes of each.
@@ -99,19 +101,19 @@ def _too_long(limits: Limits, got: str) -> Refusal:
 async def read_images(
     content_type: str, body: bytes, query: Iterable[tuple[str, str]], limits: Limits, fetch: Fetch
 ) -> tuple[list[Given], int]:
-    """The images of a body and how many classes are wanted of each. Raises Refusal."""
+    """The images of a body, to be explained or not, and how many classes are wanted of each. Raises Refusal."""
     stated, options = parse_options_header(content_type)
     kind = stated.decode("latin-1").lower()
-    top = TOP
+    asked: dict[str, Any] = {}
     for name, value in query:
-        check_field(name, ("top",), "the query")
-        top = number_of_classes(value)
+        check_field(name, ASKED, "the query")
+        asked[name] = number_of_classes(value) if name == "top" else _truth(value)
     if kind == MULTIPART:
-        images, asked = _from_multipart(body, options.get(b"boundary", b""), limits)
-        top = asked or top
+        images, fields = _from_multipart(body, options.get(b"boundary", b""), limits)
+        asked |= fields
     elif kind == JSON:
-        images, asked = await _from_json(body, limits, fetch)
-        top = asked or top
+        images, fields = await _from_json(body, limits, fetch)
+        asked |= fields
     elif kind.startswith("image/") or kind == "application/octet-stream":
         images = [Given("image 0", body)]
     else:
@@ -121,7 +123,9 @@ async def read_images(
     for image in images:
         if not image.data:
             raise Refusal(400, f"expected the bytes of an image, got none for {image.name!r}: send the file itself")
-    return images, top
+    if asked.get("explain", False):
+        images = [replace(image, explain=True) for image in images]
+    return images, asked.get("top", TOP)
 
 
 def _wrong_type(kind: str) -> str:
@@ -140,6 +144,14 @@ def number_of_classes(value: Any) -> int:
     if type(value) is not int or not 1 <= value < 10**6:
         raise Refusal(400, f"expected a whole number from 1 for 'top', got {str(value)[:40]!r}: 5 is usual")
     return value
+
+
+def _truth(value: Any) -> bool:
+    """`explain` as a client gives it. Raises Refusal."""
+    found = {"true": True, "1": True, "false": False, "0": False}.get(str(value).lower())
+    if found is None:
+        raise Refusal(400, f"expected true or false for 'explain', got {str(value)[:40]!r}: give one of them")
+    return found
 
 
 def check_field(name: str, known: tuple[str, ...], where: str) -> None:
@@ -229,7 +241,7 @@ def too_many(limits: Limits) -> str:
     return f"expected at most {limits.files} images in a request, got more: send them in several"
 
 
-def _from_multipart(body: bytes, boundary: bytes, limits: Limits) -> tuple[list[Given], int | None]:
+def _from_multipart(body: bytes, boundary: bytes, limits: Limits) -> tuple[list[Given], dict[str, Any]]:
     if not boundary:
         raise Refusal(400, f"expected a boundary in the Content-Type {MULTIPART}, got none: leave it to the client")
     try:
@@ -240,15 +252,16 @@ def _from_multipart(body: bytes, boundary: bytes, limits: Limits) -> tuple[list[
     if not parts.whole:
         raise Refusal(400, f"expected a whole body of {MULTIPART}, got one that ends too early: send it again")
     images: list[Given] = []
-    top = None
+    asked: dict[str, Any] = {}
     for part in parts.found:
         if part.file is not None or part.field in FILE_FIELDS:
             check_field(part.field, FILE_FIELDS, "a multipart body")
             images.append(Given(given_name(part.file, len(images)), bytes(part.data)))
         else:
-            check_field(part.field, (*FILE_FIELDS, "top"), "a multipart body")
-            top = number_of_classes(part.data.decode(errors="replace").strip())
-    return images, top
+            check_field(part.field, (*FILE_FIELDS, *ASKED), "a multipart body")
+            text = part.data.decode(errors="replace").strip()
+            asked[part.field] = number_of_classes(text) if part.field == "top" else _truth(text)
+    return images, asked
 
 
 def read_json(body: bytes) -> Any:
@@ -260,7 +273,7 @@ def read_json(body: bytes) -> Any:
         raise Refusal(400, f"expected a body in JSON, got something else ({reason}): see /openapi.json") from None
 
 
-async def _from_json(body: bytes, limits: Limits, fetch: Fetch) -> tuple[list[Given], int | None]:
+async def _from_json(body: bytes, limits: Limits, fetch: Fetch) -> tuple[list[Given], dict[str, Any]]:
     value = read_json(body)
     if not isinstance(value, dict) or not isinstance(value.get("images"), list):
         raise Refusal(
@@ -286,7 +299,8 @@ async def _from_json(body: bytes, limits: Limits, fetch: Fetch) -> tuple[list[Gi
         if total > limits.bytes:
             raise Refusal(413, f"expected images of at most {limits.bytes:,} bytes in all, got more: send fewer")
         images.append(Given(name, data))
-    return images, number_of_classes(value["top"]) if "top" in value else None
+    asked = {"top": number_of_classes(value["top"])} if "top" in value else {}
+    return images, asked | ({"explain": _truth(value["explain"])} if "explain" in value else {})
 
 
 def from_base64(text: str, name: str) -> bytes:

@@ -134,7 +134,7 @@ class Worker:
         self._idle.clear()
         for job in jobs:
             job.sent = True
-        images = [{"shape": job.image.shape, "top": job.top} for job in jobs]
+        images = [{"shape": job.image.shape, "top": job.top, "explain": job.image.explain} for job in jobs]
         message = framing.pack({"batch": self._count, "images": images}, [job.image.data for job in jobs])
         with suppress(OSError):  # of a process that has ended, as `_listen` is about to say
             self.process.stdin.writelines(message)

@@ -121,7 +121,8 @@ def _prediction(image: Given, answer: dict[str, Any], classes: Sequence[str]) ->
     if "error" in answer:
         return {"path": image.name, "error": answer["error"]}
     top = [[classes[number], probability] for number, probability in answer["top"]]
-    return {"path": image.name, "label": top[0][0], "probability": top[0][1], "top": top}
+    told = {"path": image.name, "label": top[0][0], "probability": top[0][1], "top": top}
+    return {**told, "explanation": answer["explanation"]} if "explanation" in answer else told
 
 
 async def _answered(

@@ -97,7 +97,10 @@ def answers(
     blobs: list[bytes],
     most_pixels: int | None,
 ) -> list[dict[str, Any]]:
-    """For every image `{"top": [[number of the class, probability], …]}`, likeliest first, or `{"error": reason}`."""
+    """For every image `{"top": [[number of the class, probability], …]}`, likeliest first, or `{"error": reason}`.
+
+    With an `explanation` where the image asks for one.
+    """
     found: list[dict[str, Any]] = [{} for _ in images]
     taken: list[tuple[int, AnImage]] = []
     for index, (image, blob) in enumerate(zip(images, blobs, strict=True)):
@@ -113,7 +116,22 @@ def answers(
             else:
                 likeliest = prediction.top[: images[index]["top"]]
                 found[index] = {"top": [(numbers[name], probability) for name, probability in likeliest]}
+        wanted = [
+            (index, content) for index, content in taken if images[index].get("explain") and "top" in found[index]
+        ]
+        for index, content in wanted:
+            found[index]["explanation"] = explanation(classifier, content)
     return found
+
+
+def explanation(classifier: Classifier, content: AnImage) -> dict[str, Any]:
+    """Where the evidence for the class of an image lies, as `graft.serving.explaining` tells it."""
+    from graft.serving.explaining import explain_one
+    from graft.serving.exported import ExportedClassifier
+
+    if isinstance(classifier, ExportedClassifier):
+        return {"error": "expected a run to explain, got an exported file, which shows no maps: serve the run"}
+    return explain_one(classifier, content)
 
 
 def _content(shape: list[int] | None, blob: bytes, most_pixels: int | None) -> bytes | np.ndarray:

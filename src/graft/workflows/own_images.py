@@ -1,13 +1,13 @@
-"""The images that a run set aside or was given to measure itself on, opened again."""
+"""The images of a run, opened again: those that it was trained on, and those that it measured itself on."""
 
 from pathlib import Path
 
-from graft.data.dataset import VAL, Dataset, Images
+from graft.data.dataset import TRAIN, VAL, Dataset, Images, relabel
 from graft.errors import DataError, InputError
 from graft.weights.saved import ARGUMENTS_FILE
 from graft.workflows.arguments import read_arguments
 from graft.workflows.prepare import DataOptions, open_images
-from graft.workflows.run import SPLIT_FILE, near
+from graft.workflows.run import SPLIT_FILE, near, was_refitted
 
 
 def images_of_run(folder: Path, purpose: str, instead: str) -> tuple[str, Dataset, Images]:
@@ -16,6 +16,22 @@ def images_of_run(folder: Path, purpose: str, instead: str) -> tuple[str, Datase
     `purpose` (such as "to check the export on") and `instead`, what else the caller may do, are for the errors. Raises
     InputError for a model without its run, DataError where its images cannot be opened as they were.
     """
+    source, dataset = _data_of_run(folder, purpose, instead)
+    return source, dataset, dataset.splits[VAL]
+
+
+def trained_images(folder: Path, classes: tuple[str, ...], purpose: str, instead: str) -> dict[str, Images]:
+    """The images that the classifier in `folder` was trained on, by split, with labels that index `classes`.
+
+    Raises as `images_of_run` does.
+    """
+    _, dataset = _data_of_run(folder, purpose, instead)
+    names = (TRAIN, VAL) if was_refitted(folder) else (TRAIN,)
+    splits = relabel(dataset, classes).splits
+    return {name: splits[name] for name in names if name in splits and len(splits[name])}
+
+
+def _data_of_run(folder: Path, purpose: str, instead: str) -> tuple[str, Dataset]:
     if not (folder / ARGUMENTS_FILE).is_file():
         raise InputError(f"expected images {purpose}, got {near(folder)}, which is a model without its run: {instead}")
     arguments = read_arguments(folder)
@@ -23,4 +39,4 @@ def images_of_run(folder: Path, purpose: str, instead: str) -> tuple[str, Datase
         dataset = open_images(DataOptions(arguments.data, arguments.group, folder / SPLIT_FILE, arguments.table))
     except InputError as error:
         raise DataError(f"expected the images of the run {purpose}, got none ({error}): {instead}") from None
-    return arguments.data, dataset, dataset.splits[VAL]
+    return arguments.data, dataset

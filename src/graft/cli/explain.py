@@ -1,0 +1,145 @@
+"""graft explain"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from graft.cli.output import (
+    Debug,
+    EngineOption,
+    Json,
+    PrecisionOption,
+    Quiet,
+    Seed,
+    print_json,
+    say,
+    summarise_skipped,
+)
+from graft.errors import InputError
+
+
+def explain(
+    run: Annotated[str, typer.Argument(help="A run folder or its model folder.")],
+    images: Annotated[
+        list[str] | None,
+        typer.Argument(help="Files, folders, patterns, addresses or archives. Without any, the network is shown."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="A new folder to write to. By default explanations/1 in the run, and so on.")
+    ] = None,
+    method: Annotated[
+        str, typer.Option(help="auto, exact (by position, where the head allows it), grad-cam or rise.")
+    ] = "auto",
+    stage: Annotated[str | None, typer.Option(help="The stage that grad-cam looks at. By default the last.")] = None,
+    of_class: Annotated[
+        str | None, typer.Option("--class", help="The class to explain. By default the one that the model names.")
+    ] = None,
+    test: Annotated[bool, typer.Option("--test/--no-test", help="Test whether each map tells anything.")] = True,
+    nearest: Annotated[
+        int, typer.Option(help="Training images to show beside each image, if the data are still there.", min=0)
+    ] = 5,
+    features: Annotated[
+        str | None,
+        typer.Option(help="A stage: its most active channels in each image, or without images what they like most."),
+    ] = None,
+    channels: Annotated[
+        str | None, typer.Option(help="Without images: the channels of --features to show, as in 3,17.")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(help="Without images: a base or a run to compare with. By default the run's own base.")
+    ] = None,
+    engine: EngineOption = "auto",
+    precision: PrecisionOption = "auto",
+    seed: Seed = 0,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Show where in images the evidence for a class lies, and whether such a map tells; or what a network learned."""
+    from graft.explanation.explaining import MapOptions
+    from graft.progress import reporting
+    from graft.workflows.explain import PAGE_FILE
+    from graft.workflows.explain import explain as run_explanation
+
+    if not images:
+        _explain_network(run, out, features, channels, against, seed, json, quiet)
+        return
+    if channels is not None or against is not None:
+        option = "--channels" if channels is not None else "--against"
+        raise InputError(f"expected no images with {option}, got {len(images)}: leave one of them out")
+    with reporting(quiet=quiet) as reporter:
+        made = run_explanation(
+            run,
+            images,
+            out=out,
+            maps=MapOptions(method, stage, of_class, test),
+            nearest=nearest,
+            features=features,
+            engine=engine,
+            precision=precision,
+            seed=seed,
+            reporter=reporter,
+        )
+        for sentence in made.notes:
+            reporter.note(sentence)
+    summarise_skipped(made.skipped, quiet)
+    values = made.to_dict()
+    if json:
+        print_json(values)
+        return
+    for each in made.explanations:
+        of = "" if each.label == each.explained else f", explained as {each.explained}"
+        say(f"{each.path}: {each.label} {each.probability:.1%}{of}; {each.verdict}")
+    say(f"maps are in {values['folder']}, {PAGE_FILE} shows them")
+
+
+def _explain_network(
+    run: str,
+    out: Path | None,
+    features: str | None,
+    channels: str | None,
+    against: str | None,
+    seed: int,
+    json: bool,
+    quiet: bool,
+) -> None:
+    from graft.progress import reporting
+    from graft.workflows.explain import PAGE_FILE
+    from graft.workflows.explain_network import explain_network
+
+    with reporting(quiet=quiet) as reporter:
+        made = explain_network(
+            run,
+            out=out,
+            features=features,
+            channels=None if channels is None else _numbers(channels),
+            against=against,
+            seed=seed,
+            reporter=reporter,
+        )
+        for sentence in made.notes:
+            reporter.note(sentence)
+    values = made.to_dict()
+    if json:
+        print_json(values)
+        return
+    if made.filters_moved is not None:
+        say(f"filters of the first layer: moved by {made.filters_moved:.1%} of their length")
+    found = made.similarity
+    if found is not None and found.stages == found.other_stages:
+        say(f"alike to {made.other} on {found.n:,} images, stage by stage:")
+        for at, stage in enumerate(found.stages):
+            say(f"  {stage}: {found.values[at, at]:.2f}")
+    for each in made.favourites:
+        say(f"channel {each.channel} of {each.stage} likes {', '.join(one.path for one in each.likings[:3])}")
+    say(f"all of it is in {values['folder']}, {PAGE_FILE} shows it")
+
+
+def _numbers(given: str) -> list[int]:
+    try:
+        return [int(each) for each in given.split(",")]
+    except ValueError:
+        raise InputError(f"expected numbers such as 3,17 for --channels, got {given!r}: write it like that") from None

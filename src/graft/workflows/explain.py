@@ -1,0 +1,269 @@
+"""Why a classifier answers as it does: maps of images, tested, on one page."""
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import repeat
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from graft.data.dataset import Images, together
+from graft.data.loading import Batch, load_image
+from graft.data.readers.folder import folders_of
+from graft.data.unlabelled import one_image
+from graft.errors import DataError, GraftError, ImageError, InputError
+from graft.explanation.channels import FeatureMaps, check_stage, feature_maps
+from graft.explanation.explaining import AUTOMATIC, Explanation, MapOptions, as_rgb, decoded, explain_images
+from graft.explanation.model import Answers
+from graft.explanation.neighbours import Neighbour, nearest_training_images
+from graft.explanation.overlay import as_png, overlay, thumbnail
+from graft.explanation.page import Figure, explanation_section, maps_figure, render_page
+from graft.features.engine import choose, for_answers, open_engine
+from graft.files import write_aside, write_json
+from graft.given import path, text, truth, whole_number
+from graft.progress import Reporter, reporting
+from graft.seeding import check_seed
+from graft.serving.gathering import gather
+from graft.weights.saved import ARGUMENTS_FILE, SavedModel, load_model, model_folder
+from graft.words import counted
+from graft.workflows.arguments import read_arguments
+from graft.workflows.deciding import choice_of
+from graft.workflows.own_images import trained_images
+from graft.workflows.run import near
+
+PAGE_FILE, VALUES_FILE = "index.html", "explanations.json"
+# Each image takes some 60 KB of the page, and its tests some seconds.
+MOST_IMAGES = 200
+
+
+@dataclass(frozen=True)
+class Explanations:
+    """What was written into `folder`: for every image a map, whether it tells, and what else was asked for."""
+
+    run: Path
+    folder: Path
+    explanations: tuple[Explanation, ...]
+    # For each of them the training images most alike to it, none where they were not looked for or are gone.
+    nearest: tuple[tuple[Neighbour, ...], ...]
+    # Of the most active channels of a stage, for each of them, if they were asked for.
+    features: tuple[FeatureMaps, ...]
+    skipped: dict[str, str]
+    notes: tuple[str, ...]
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `graft explain --json` prints it, and as it is written beside the page."""
+        return {
+            "run": near(self.run),
+            "folder": near(self.folder),
+            "images": [
+                {**each.to_dict(), "nearest": [one.to_dict() for one in near_to_it]}
+                for each, near_to_it in zip(self.explanations, self.nearest, strict=True)
+            ],
+            **({"features": [each.to_dict() for each in self.features]} if self.features else {}),
+            "skipped": self.skipped,
+            "notes": list(self.notes),
+            "seconds": {"total": self.seconds},
+        }
+
+
+def explain(
+    run: str | Path,
+    images: str | Path | list[str] | list[Path],
+    *,
+    out: str | Path | None = None,
+    maps: MapOptions = AUTOMATIC,
+    nearest: int = 5,
+    features: str | None = None,
+    engine: str = "auto",
+    precision: str = "auto",
+    seed: int = 0,
+    reporter: Reporter | None = None,
+    quiet: bool = False,
+) -> Explanations:
+    """Show where in each image the evidence for its class lies, and whether the map tells anything.
+
+    `run` is a run folder or its `model/`; `images` are files, folders, patterns, addresses or archives. Beside each
+    image stand the `nearest` training images, where the data of the run are there, and the maps of the most active
+    channels of the stage `features`. `out` is a new folder, by default
+    `explanations/1` in the run and so on; nothing is written among the images. Raises InputError for a call that cannot
+    be, DataError where no image can be read.
+    """
+    started = time.perf_counter()
+    seed, maps = check_seed(seed), _checked(maps)
+    nearest = whole_number(nearest, "--nearest", 0, 50, "5 is usual")
+    home, model = home_of(path(run, "RUN"))
+    given = images_named(images)
+    folder = place_for(home, out, given)
+    with reporting(reporter, quiet) as told:
+        saved = load_model(model)
+        if features is not None:
+            check_stage(saved.network, text(features, "--features"))
+        found = explain_images(
+            saved,
+            given,
+            maps,
+            answers=answers_on(saved, engine, precision),
+            seed=seed,
+            reporter=told,
+        )
+        if not found.explanations:
+            name, reason = next(iter(found.skipped.items()))
+            raise DataError(
+                f"expected images to explain, got {counted(len(given), 'file')} of which none could be decoded "
+                f"({name}: {reason}): give others"
+            )
+        training, notes = _training(home, saved, nearest)
+        alike: list[tuple[Neighbour, ...]] = [()] * len(found.explanations)
+        if training:
+            choice = choice_of(read_arguments(home)) if engine == precision == "auto" else choose(engine, precision)
+            shown = given.take(found.rows)
+            alike = nearest_training_images(saved, shown, training, choice, count=nearest, reporter=told)
+        seen: list[FeatureMaps] = []
+        if features is not None:
+            seen = feature_maps(saved, decoded(saved, given.take(found.rows))[0], features)
+        seconds = time.perf_counter() - started
+        made = Explanations(home, folder, found.explanations, tuple(alike), tuple(seen), found.skipped, notes, seconds)
+        try:
+            _write(made, saved, training)
+        except OSError as error:
+            raise GraftError(
+                f"expected to write the explanations to {near(folder)}, got {error.strerror or error}: free space "
+                "there, let it be written to, or give another --out"
+            ) from error
+    return made
+
+
+def _checked(maps: MapOptions) -> MapOptions:
+    """The same in Python's own values. Raises InputError for what is no text or no truth."""
+    return MapOptions(
+        text(maps.method, "--method"),
+        None if maps.stage is None else text(maps.stage, "--stage"),
+        None if maps.of_class is None else text(maps.of_class, "--class"),
+        truth(maps.test, "--test"),
+    )
+
+
+def images_named(named: str | Path | list[str] | list[Path]) -> Images:
+    """The images that one or several names stand for. Raises InputError for none of them, or too many to look at."""
+    several = [named] if isinstance(named, str | Path) else list(named)
+    if not several:
+        raise InputError("expected images to explain, got none: name one or several")
+    parts = gather([path(each, "the images") for each in several]).parts
+    known = [part if isinstance(part, Images) else together(map(one_image, part)) for part in parts]
+    found = together(known)
+    if len(found) > MOST_IMAGES:
+        raise InputError(
+            f"expected at most {MOST_IMAGES} images to explain, got {len(found):,}: name those that matter"
+        )
+    return found
+
+
+def home_of(run: str) -> tuple[Path, Path]:
+    """The run folder, or the model folder where there is no run around it, and the model folder, both absolute."""
+    model = model_folder(Path(run).expanduser()).absolute()
+    return model.parent if (model.parent / ARGUMENTS_FILE).is_file() else model, model
+
+
+def place_for(home: Path, out: str | Path | None, images: Images | None) -> Path:
+    """An empty or new folder to write to. Raises InputError for one that holds something, or lies among the images."""
+    if out is None:
+        taken = home / "explanations"
+        return next(each for number in range(1, 10**6) if not (each := taken / str(number)).exists())
+    wanted = Path(path(out, "--out")).expanduser().absolute()
+    if wanted.exists() and (not wanted.is_dir() or any(wanted.iterdir())):
+        raise InputError(
+            f"expected a new or empty folder for --out, got {near(wanted)}, which holds something: give another"
+        )
+    holding = folders_of([] if images is None else [images.source])
+    inside = next((each for each in map(str, (wanted, *wanted.parents)) if each in holding), None)
+    if inside is not None:
+        raise InputError(
+            f"expected a place outside the images, got {near(wanted)}, inside {inside}: give another --out, or leave "
+            "it out"
+        )
+    return wanted
+
+
+def answers_on(saved: SavedModel, engine: str, precision: str) -> Answers:
+    """The logits of the whole network on the engine of choice."""
+    network = saved.network
+    whole, _ = network.split(network.cuts[-1])
+    running = open_engine(for_answers(choose(engine, precision), network, precision), whole, saved.preprocessing)
+
+    def answer(pixels: Tensor) -> Tensor:
+        parts = (Batch(np.arange(len(part)), part, {}) for part in pixels.split(32))
+        return torch.cat([logits.float() for _, logits in running.run(parts)])
+
+    return answer
+
+
+def _training(home: Path, saved: SavedModel, count: int) -> tuple[dict[str, Images], tuple[str, ...]]:
+    """What the classifier was trained on, by split, or a note that says why that is not there."""
+    if not count:
+        return {}, ()
+    try:
+        return trained_images(home, saved.classes, "to find the nearest in", "leave them out with --nearest 0"), ()
+    except InputError as error:
+        return {}, (f"nearest training images are not shown: {error}",)
+
+
+def _figures(
+    nearest: tuple[Neighbour, ...], saved: SavedModel, training: Mapping[str, Images], folder: Path
+) -> list[Figure]:
+    """Training images as the network sees them, each with its label and a link to its file, if it has one."""
+    found = []
+    for each in nearest:
+        images = training[each.split]
+        try:
+            square = load_image(images, each.index, saved.preprocessing)
+        except ImageError:
+            pixels = None
+        else:
+            pixels = thumbnail(as_rgb(square[None])[0])
+        caption = f"training image, {each.label or 'no label'}, likeness {each.likeness:.2f}"
+        found.append(
+            Figure(pixels, each.path, caption, _link(images.source.name(int(images.rows[each.index])), folder))
+        )
+    return found
+
+
+def _link(name: str, folder: Path) -> str | None:
+    """Where the page in `folder` finds a file, relative to it, so that it says nothing of this machine."""
+    if not Path(name).is_file():
+        return None
+    from_here = PurePosixPath("/", os.path.relpath(Path(name).absolute(), folder))
+    # As in an address, with blanks and the like written as numbers.
+    return f"./{from_here.as_uri().removeprefix('file:///')}"
+
+
+def _write(made: Explanations, saved: SavedModel, training: Mapping[str, Images]) -> None:
+    made.folder.mkdir(parents=True, exist_ok=True)
+    for number, each in enumerate(made.explanations, start=1):
+        png = as_png(overlay(each.pixels, each.map))
+        write_aside(made.folder / f"{number:03}.png", lambda file, png=png: file.write(png))  # type: ignore[misc]
+    write_json(made.folder / VALUES_FILE, made.to_dict())
+    telling = sum(each.tells is True for each in made.explanations)
+    tested = sum(each.tells is not None for each in made.explanations)
+    page = render_page(
+        f"Explanations of {made.run.name}",
+        (
+            f"{counted(len(made.explanations), 'image')}"
+            + (f"; {telling} of {counted(tested, 'map tells', 'maps tell')}" if tested else "; maps were not tested"),
+            *made.notes,
+            *(f"skipped {name}: {reason}" for name, reason in made.skipped.items()),
+        ),
+        [
+            explanation_section(each, [*map(maps_figure, seen), *_figures(alike, saved, training, made.folder)])
+            for each, seen, alike in zip(
+                made.explanations, [[one] for one in made.features] or repeat([]), made.nearest, strict=False
+            )
+        ],
+    )
+    # The page last: where it is, all that it speaks of is there too.
+    write_aside(made.folder / PAGE_FILE, lambda file: file.write(page))
