@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from graft.workflows.compare import compare
     from graft.workflows.comparison import Comparison
     from graft.workflows.evaluate import Evaluation, evaluate
+    from graft.workflows.explain import Explanations, explain
     from graft.workflows.export import Export, export
     from graft.workflows.prepare import BaseOptions, DataOptions
     from graft.workflows.run import Accuracy, Run
@@ -52,6 +53,7 @@ _HOMES = {
     "DataOptions": "graft.workflows.prepare",
     "Dataset": "graft.data.dataset",
     "Evaluation": "graft.workflows.evaluate",
+    "Explanations": "graft.workflows.explain",
     "Export": "graft.workflows.export",
     "FetchError": "graft.errors",
     "Finding": "graft.audit.findings",
@@ -72,6 +74,7 @@ _HOMES = {
     "compare": "graft.workflows.compare",
     "create": "graft.weights.creating",
     "evaluate": "graft.workflows.evaluate",
+    "explain": "graft.workflows.explain",
     "export": "graft.workflows.export",
     "list_models": "graft.models.catalog",
     "load": "graft.serving.predictor",
@@ -90,6 +93,7 @@ __all__ = [
     "DataOptions",
     "Dataset",
     "Evaluation",
+    "Explanations",
     "Export",
     "FetchError",
     "Finding",
@@ -111,6 +115,7 @@ __all__ = [
     "compare",
     "create",
     "evaluate",
+    "explain",
     "export",
     "list_models",
     "load",

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from graft.cli import advise, audit, cache, compare, demo, evaluate, export, models, predict, serve, train
+from graft.cli import advise, audit, cache, compare, demo, evaluate, explain, export, models, predict, serve, train
 from graft.cli.output import say
 from graft.errors import GraftError
 from graft.names import readable
@@ -52,6 +52,7 @@ for command in (
     compare.compare,
     evaluate.evaluate,
     predict.predict,
+    explain.explain,
     export.export,
     serve.serve,
     models.models,

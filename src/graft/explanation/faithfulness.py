@@ -1,0 +1,131 @@
+"""Whether a map tells what the network looks at: deletion and insertion against random order.
+
+Petsiuk, Das and Saenko 2018, arXiv 1806.07421, section 4: hide the image cell by cell, what the map calls most
+important first, and the evidence for the class should fall fast (deletion); show it cell by cell, and it should rise
+fast (insertion). Differs: cells in place of single pixels, whose noise alone misleads a network; the mean colour of the
+image is what hides, both times, so that deleting in one order shows what inserting in the reverse order shows and every
+random order serves twice; and log-odds in place of probabilities, which hardly move where a network is sure. On 24
+images of ants and bees 79 % of the maps beat every random order in log-odds, 42 % in probabilities.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from graft.explanation.class_maps import resized
+from graft.explanation.model import Answers, Model, class_scores, log_odds
+from graft.explanation.perturbation import TOGETHER, mean_colour_of
+
+# Cells along a side, and how many random orders are drawn; with their reverses 20, of which a map that tells nothing is
+# beyond all once in 21 times.
+CELLS, ORDERS = 7, 10
+# Steps from the whole image to the hidden one.
+STEPS = 7
+# The least difference of the two areas that matters, log-odds: below it, the answer hardly depends on the image.
+LEAST_EFFECT = 0.5
+
+
+@dataclass(frozen=True)
+class Faithfulness:
+    """Mean log-odds of a class as the image is hidden and as it is shown in the order of a map, and in random order.
+
+    `whole` and `hidden` are those of the image itself and of its mean colour alone. `beaten` of `orders` random orders
+    tell less than the map does.
+    """
+
+    whole: float
+    hidden: float
+    deletion: float
+    insertion: float
+    deletion_random: float
+    insertion_random: float
+    beaten: int
+    orders: int
+
+    @property
+    def effect(self) -> float:
+        """How far insertion is above deletion."""
+        return self.insertion - self.deletion
+
+    @property
+    def passed(self) -> bool:
+        return self.beaten == self.orders and self.effect >= LEAST_EFFECT
+
+
+@dataclass(frozen=True)
+class RandomOrders:
+    """What random orders give for one image and class: areas of deletion and insertion, float64 (orders,) each."""
+
+    deletion: np.ndarray
+    insertion: np.ndarray
+
+
+class Hiding:
+    """One image, uint8 (C, size, size), a class of it by its index, and answers for it with cells hidden."""
+
+    def __init__(self, model: Model, pixels: Tensor, index: int, answers: Answers, seed: int = 0) -> None:
+        self._model, self._pixels, self._index, self._answers = model, pixels, index, answers
+        self._hiding = mean_colour_of(pixels)
+        self._side = min(CELLS, pixels.shape[-1])
+        self._random = np.random.default_rng(seed)
+        whole = np.zeros((1, self._side**2), dtype=bool)
+        self._ends = self._odds(np.concatenate([whole, ~whole]))
+        self.random = self._random_orders()
+
+    def test(self, values: np.ndarray) -> Faithfulness:
+        """Whether the order of a map (h, w) tells more than random orders do."""
+        order = np.argsort(-in_cells(values, self._side).ravel(), kind="stable")
+        (deletion,), (insertion,) = self._areas(order[None])
+        effects = self.random.insertion - self.random.deletion
+        return Faithfulness(
+            whole=float(self._ends[0]),
+            hidden=float(self._ends[1]),
+            deletion=float(deletion),
+            insertion=float(insertion),
+            deletion_random=float(self.random.deletion.mean()),
+            insertion_random=float(self.random.insertion.mean()),
+            beaten=int((insertion - deletion > effects).sum()),
+            orders=len(effects),
+        )
+
+    def _random_orders(self) -> RandomOrders:
+        orders = np.stack([self._random.permutation(self._side**2) for _ in range(ORDERS)])
+        deletion, insertion = self._areas(orders)
+        # In reverse, what was deleted first is inserted last.
+        return RandomOrders(np.concatenate([deletion, insertion]), np.concatenate([insertion, deletion]))
+
+    def _areas(self, orders: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Areas of deletion and insertion, (n,) each, for orders (n, cells) of cells, the first to be hidden first."""
+        cells = orders.shape[1]
+        rank = np.argsort(orders, 1)
+        counts = np.linspace(0, cells, STEPS + 1)[1:-1].round().astype(int)
+        hidden = np.concatenate([rank < count for count in counts] + [rank >= count for count in counts])
+        found = self._odds(hidden).reshape(2, len(counts), len(orders))
+        whole, none = self._ends
+        deletion = np.concatenate([np.full((1, len(orders)), whole), found[0], np.full((1, len(orders)), none)])
+        insertion = np.concatenate([np.full((1, len(orders)), none), found[1], np.full((1, len(orders)), whole)])
+        return _area(deletion), _area(insertion)
+
+    def _odds(self, hidden: np.ndarray) -> np.ndarray:
+        """Log-odds of the class, float64 (n,), with some cells hidden, bool (n, cells)."""
+        size, found = self._pixels.shape[-1], []
+        for part in torch.from_numpy(hidden).float().split(TOGETHER):
+            masks = F.interpolate(part.view(-1, 1, self._side, self._side), (size, size), mode="nearest-exact")
+            mixed = self._pixels + masks * (self._hiding - self._pixels)
+            scores = class_scores(self._model, self._answers(mixed.round().to(torch.uint8)).double())
+            found.append(log_odds(scores, [self._index] * len(part)).cpu())
+        return torch.cat(found).numpy()
+
+
+def in_cells(values: np.ndarray, side: int = CELLS) -> np.ndarray:
+    """A map (h, w) as the means over (side, side) cells of the image."""
+    size = side * max(1, -(-max(values.shape) // side) * 2)
+    return F.adaptive_avg_pool2d(torch.from_numpy(resized(values, size))[None], side)[0].numpy()
+
+
+def _area(curves: np.ndarray) -> np.ndarray:
+    """Under curves (steps, n) of equal steps from 0 to 1."""
+    return np.asarray((curves[:-1] + curves[1:]).mean(0) / 2)

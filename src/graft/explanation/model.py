@@ -1,0 +1,72 @@
+"""What is explained: a network with its classes and preprocessing, and how sure it is of a class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from graft.images.preprocessing import Preprocessing, normalise
+from graft.models.network import Network
+
+# From pixels, uint8 (n, C, size, size), to the logits of the network's outputs, (n, outputs).
+Answers = Callable[[Tensor], Tensor]
+
+# Images that go through a network together.
+BATCH = 16
+
+
+class Model(Protocol):
+    """A classifier as `graft.weights.saved.SavedModel` holds it. `outputs` are those of each class, None for one each.
+
+    The network is in evaluation mode, its parameters may all be frozen, and none of them is changed.
+    """
+
+    @property
+    def network(self) -> Network: ...
+    @property
+    def preprocessing(self) -> Preprocessing: ...
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+    @property
+    def temperature(self) -> float: ...
+    @property
+    def outputs(self) -> tuple[tuple[int, ...], ...] | None: ...
+
+
+def answers_of(model: Model) -> Answers:
+    """The logits of a model's own network, computed by PyTorch a few images at a time."""
+
+    @torch.no_grad()
+    def answer(pixels: Tensor) -> Tensor:
+        return torch.cat([model.network(as_input(model, part)) for part in pixels.split(BATCH)])
+
+    return answer
+
+
+def as_input(model: Model, pixels: Tensor) -> Tensor:
+    """Pixels, uint8 (n, C, size, size), as the network takes them, float32 on its device."""
+    like = next(model.network.parameters(), torch.empty(0))
+    return normalise(pixels.to(like.device), model.preprocessing).to(like.dtype)
+
+
+def class_scores(model: Model, logits: Tensor) -> Tensor:
+    """Calibrated logits of the classes, (n, classes), from those of the outputs, (n, outputs): softmax gives
+    probabilities."""
+    if model.outputs is not None:
+        logits = torch.stack([logits[:, list(own)].logsumexp(1) for own in model.outputs], 1)
+    return logits / model.temperature
+
+
+def log_odds(scores: Tensor, classes: Sequence[int] | Tensor) -> Tensor:
+    """log p / (1 - p) of one class for each row of `scores` (n, classes), (n,); of a single class its score.
+
+    What is evidence for all classes alike has no part in it, as it has none in a probability.
+    """
+    of_class = torch.as_tensor(classes, device=scores.device)[:, None]
+    own = scores.gather(1, of_class)[:, 0]
+    if scores.shape[1] == 1:
+        return own
+    return own - scores.scatter(1, of_class, float("-inf")).logsumexp(1)

@@ -1,0 +1,149 @@
+"""Explanations as one page that opens offline: the image, its map, whether that tells, the nearest training images.
+
+Images are small JPEGs inside the page; it has no script and fetches nothing. Names come from whoever made the data, so
+all text is escaped.
+"""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from graft.explanation.class_maps import ClassMap
+from graft.explanation.explaining import Explanation
+from graft.explanation.overlay import enlarged, overlay
+from graft.html import escaped
+
+QUALITY = 85
+
+_METHODS = {
+    "exact": "exact: what each position adds to the log-odds of the class",
+    "grad-cam": "Grad-CAM",
+    "rise": "RISE: parts of the image hidden at random",
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Pixels, uint8 (H, W, 3) or None for what cannot be shown, with a name, a caption and a link or none."""
+
+    pixels: np.ndarray | None
+    name: str
+    caption: str
+    link: str | None = None
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, sentences, and rows of figures."""
+
+    title: str
+    sentences: tuple[str, ...]
+    figures: tuple[Figure, ...] = ()
+    # Markup made here, such as a table; never text of others.
+    markup: str = ""
+
+
+def explanation_section(explanation: Explanation, near: Sequence[Figure] = (), note: str = "") -> Section:
+    """What there is to see of one image: as the network saw it, its map, and the training images `near` to it."""
+    found = explanation
+    figures = (
+        Figure(enlarged(found.pixels), found.path, "as the network sees it"),
+        Figure(enlarged(overlay(found.pixels, found.map)), found.path, f"for (orange) and against {found.explained}"),
+    )
+    sentences = (
+        f"{found.label}, {found.probability:.1%}"
+        + ("" if found.label == found.explained else f"; explained: {found.explained}"),
+        f"{found.verdict} ({_how(found.map)})",
+        *_tests(found),
+        *([note] if note else []),
+    )
+    return Section(found.path.rpartition("/")[2], sentences, (*figures, *near))
+
+
+def _how(of: ClassMap) -> str:
+    at = "" if of.stage is None else ", all stages" if of.stage == "all" else f", {of.stage}"
+    return _METHODS[of.method] + at
+
+
+def _tests(found: Explanation) -> list[str]:
+    faithful, sensitive = found.faithfulness, found.sensitivity
+    if faithful is None or sensitive is None:
+        return []
+    return [
+        f"Log-odds of {found.explained}: {faithful.whole:.1f}, with all hidden {faithful.hidden:.1f}. On the way there "
+        f"{faithful.deletion:.1f} in the order of the map and {faithful.deletion_random:.1f} in random order; on the "
+        f"way back {faithful.insertion:.1f} and {faithful.insertion_random:.1f}; {faithful.beaten} of "
+        f"{faithful.orders} random orders are beaten.",
+        f"With weights randomised from the head down the map correlates with itself by {sensitive.alike:.2f} on "
+        "average.",
+    ]
+
+
+def render_page(title: str, summary: Sequence[str], sections: Sequence[Section]) -> bytes:
+    """The page, HTML in UTF-8. `summary` are sentences above the sections."""
+    body = "".join(map(_section, sections))
+    page = _PAGE.format(
+        title=escaped(title),
+        style=_STYLE,
+        summary="".join(f"<p>{escaped(sentence)}</p>" for sentence in summary),
+        body=body,
+    )
+    return page.encode()
+
+
+def _section(section: Section) -> str:
+    sentences = "".join(f"<p>{escaped(sentence)}</p>" for sentence in section.sentences)
+    figures = "".join(map(_figure, section.figures))
+    return (
+        f"<section><h2><bdi>{escaped(section.title)}</bdi></h2>{sentences}{section.markup}"
+        f'<div class="sheet">{figures}</div></section>'
+    )
+
+
+def _figure(figure: Figure) -> str:
+    image = '<div class="none">no image</div>' if figure.pixels is None else _image(figure)
+    if figure.link is not None:
+        image = f'<a href="{escaped(figure.link)}">{image}</a>'
+    return (
+        f'<figure title="{escaped(figure.name)}">{image}<figcaption><bdi>{escaped(figure.caption)}</bdi></figcaption>'
+        "</figure>"
+    )
+
+
+def _image(figure: Figure) -> str:
+    import simplejpeg
+
+    assert figure.pixels is not None
+    data = simplejpeg.encode_jpeg(np.ascontiguousarray(figure.pixels), quality=QUALITY)
+    height, width = figure.pixels.shape[:2]
+    alt = f"{figure.name.rpartition('/')[2]}, {figure.caption}"
+    return (
+        f'<img src="data:image/jpeg;base64,{base64.b64encode(data).decode()}" width={width} height={height} '
+        f'alt="{escaped(alt)}">'
+    )
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>{title}</title><style>{style}</style></head>
+<body><header><h1>{title}</h1>{summary}</header><main>{body}</main></body></html>
+"""
+
+_STYLE = """
+:root { color-scheme: light dark; --ground: #fff; --ink: #1c1c1c; --faint: #626262; --line: #ddd }
+@media (prefers-color-scheme: dark) { :root { --ground: #161616; --ink: #e6e6e6; --faint: #a0a0a0; --line: #383838 } }
+* { box-sizing: border-box }
+body { margin: 0 auto; max-width: 72rem; padding: 1rem; background: var(--ground); color: var(--ink);
+  font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: anywhere }
+h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin: 0 0 .25rem }
+p { margin: .25rem 0; max-width: 48rem } header p, figcaption { color: var(--faint) } a { color: inherit }
+section { border-top: 1px solid var(--line); margin-top: 1.25rem; padding-top: 1.25rem }
+.sheet { display: flex; flex-wrap: wrap; gap: .75rem; margin: .75rem 0 }
+figure { margin: 0; max-width: min(14rem, 100%); font-size: .8rem; line-height: 1.35; break-inside: avoid }
+img { display: block; max-width: 100%; height: auto; border-radius: 3px }
+.none { height: 6rem; width: 6rem; display: grid; place-items: center; border: 1px dashed var(--line) }
+table { border-collapse: collapse; margin: .5rem 0 } td, th { padding: .15rem .75rem .15rem 0; font-weight: normal }
+"""
