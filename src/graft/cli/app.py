@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from graft.cli import advise, audit, cache, compare, demo, evaluate, explain, export, models, predict, serve, train
+from graft.cli import advise, audit, cache, compare, demo, evaluate, explain, export, models, predict, report, serve, train
 from graft.cli.output import say
 from graft.errors import GraftError
 from graft.names import readable
@@ -51,6 +51,7 @@ for command in (
     advise.advise,
     compare.compare,
     evaluate.evaluate,
+    report.report,
     predict.predict,
     explain.explain,
     export.export,

@@ -167,7 +167,8 @@ def _fit_head(task: Task, plan: Plan, fitted_on: tuple[str, ...]) -> Trained:
     logits = {name: features[name] @ head.weight.T + head.bias for name in held_out}
     skipped = _skipped(dataset.splits, {name: found[name] for name in dataset.splits})
     seconds = (extracted - started, time.perf_counter() - extracted)
-    return Trained(logits, labels, temperature, skipped, *seconds, cross_validated=known)
+    folds = (tuple(shown.key(row) for row in head.rows.tolist()), head.labels, head.logits)
+    return Trained(logits, labels, temperature, skipped, *seconds, cross_validated=known, folds=folds)
 
 
 def _examples(task: Task, plan: Plan) -> Examples:

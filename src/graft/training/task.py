@@ -70,7 +70,8 @@ class Trained:
     """What a level made: logits (n, classes) and labels by split, the temperature, and where the time went.
 
     `cross_validated`, bool (n,), says of a head which training images it knows in folds that it was not fitted on, in
-    an order that is the same for all heads of a task.
+    an order that is the same for all heads of a task. `folds` are the keys of these images, their labels, and their
+    logits by heads that had not seen them.
     """
 
     logits: dict[str, np.ndarray]
@@ -84,6 +85,7 @@ class Trained:
     outputs: Outputs | None = None
     notes: tuple[str, ...] = ()
     cross_validated: np.ndarray | None = None
+    folds: tuple[tuple[str, ...], np.ndarray, np.ndarray] | None = None
 
 
 def sample(images: Images, seed: int, most: int) -> Images:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from graft.audit.looking import Looks
+from graft.audit.measuring import LUMA
 from graft.data.content import content_digests
 from graft.data.dataset import TRAIN, VAL, Dataset, Images
 from graft.data.grouping import copied
@@ -14,6 +16,7 @@ from graft.evaluation.calibration import softmax
 from graft.evaluation.scores import Scores, score
 from graft.training.task import Task, Trained
 from graft.words import counted
+from graft.workflows.kept_answers import KeptAnswers, KeptSplit
 from graft.workflows.run import ARGUMENTS_FILE, SPLIT_FILE, Accuracy, was_refitted
 
 # With fewer images that have no copy among those trained on, nothing is measured.
@@ -47,12 +50,42 @@ class Measured:
         return optimistic if self.unseen is None else {split: self.unseen, **optimistic}
 
 
+def kept_answers(task: Task, trained: Trained, looks: Looks | None) -> KeptAnswers:
+    """What is kept of the answers to all that was held out, with what was seen of the images where it was looked at."""
+    splits, measures = {}, {}
+    for name, logits in trained.logits.items():
+        rows = _readable(task, trained, name)
+        images = task.dataset.splits[name].take(rows)
+        splits[name] = KeptSplit(rows, trained.labels[name], logits, ~copied(images, task.dataset.splits[TRAIN]))
+        if looks is not None and images.digests is not None:
+            measures[name] = _measures(images.digests, looks)
+    return KeptAnswers(task.dataset.classes, trained.temperature, splits, measures, trained.folds)
+
+
+def _readable(task: Task, trained: Trained, name: str) -> np.ndarray:
+    images = task.dataset.splits[name]
+    if not trained.skipped:
+        return np.arange(len(images))
+    return np.array([index for index in range(len(images)) if images.name(index) not in trained.skipped], dtype=np.int64)
+
+
+def _measures(digests: np.ndarray, looks: Looks) -> dict[str, np.ndarray]:
+    """What was seen of images by the digests of their content, float32 (n,) each."""
+    order = np.argsort(looks.digest[:, 0], kind="stable")
+    rows = order[np.searchsorted(looks.digest[order, 0], digests[:, 0]).clip(0, len(order) - 1)]
+    return {
+        "luminance": looks.colour[rows] @ LUMA,
+        "sharpness": looks.sharpness[rows],
+        "side": np.minimum(looks.width, looks.height)[rows].astype(np.float32),
+        "saturation": looks.saturation[rows],
+    }
+
+
 def measure_split(task: Task, trained: Trained, name: str) -> Measured:
     """How well the images of a split were classified."""
     images, classes, labels = task.dataset.splits[name], task.dataset.classes, trained.labels[name]
     probabilities = softmax(trained.logits[name], trained.temperature)
-    readable = [index for index in range(len(images)) if images.name(index) not in trained.skipped]
-    images = images.take(np.array(readable, dtype=np.int64))
+    images = images.take(_readable(task, trained, name))
     whole = score(probabilities, labels, classes, images.groups)
     unseen = ~copied(images, task.dataset.splits[TRAIN])
     if unseen.all():
