@@ -11,7 +11,21 @@ from typing import Any, NoReturn
 
 import typer
 
-from graft.cli import advise, audit, cache, compare, demo, evaluate, explain, export, models, predict, report, serve, train
+from graft.cli import (
+    advise,
+    audit,
+    cache,
+    compare,
+    demo,
+    evaluate,
+    explain,
+    export,
+    models,
+    predict,
+    report,
+    serve,
+    train,
+)
 from graft.cli.output import say
 from graft.errors import GraftError
 from graft.names import readable

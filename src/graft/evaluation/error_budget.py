@@ -81,9 +81,7 @@ def find_threshold(
             answered = max(answered, start + int(reached[-1]))
     if not answered:
         return Threshold(budget, confidence, None, count, 0, 0, needed)
-    return Threshold(
-        budget, confidence, float(ranked[answered - 1]), count, answered, int(wrong[answered - 1]), needed
-    )
+    return Threshold(budget, confidence, float(ranked[answered - 1]), count, answered, int(wrong[answered - 1]), needed)
 
 
 def risk_coverage(confidences: np.ndarray, right: np.ndarray) -> list[tuple[float, float, float]]:

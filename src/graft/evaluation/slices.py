@@ -46,21 +46,35 @@ def ends_of(measures: Mapping[str, tuple[str, str, np.ndarray]]) -> dict[str, np
     return found
 
 
+def chance_of_so_few(right: int, count: int, successes: int, drawn: int) -> float:
+    """The chance of at most `right` successes among `drawn` of `count` of which so many are: hypergeometric."""
+    from scipy.special import betaln
+
+    least = max(0, drawn - (count - successes))
+    if right < least:
+        return 0.0
+    each = np.arange(least, min(right, successes) + 1)
+
+    def ways(of: int, chosen: np.ndarray | int) -> np.ndarray:
+        return np.asarray(-betaln(of - chosen + 1, np.asarray(chosen) + 1) - np.log(of + 1))
+
+    logarithm = ways(successes, each) + ways(count - successes, drawn - each) - ways(count, drawn)
+    return min(1.0, float(np.exp(logarithm).sum()))
+
+
 def slices(right: np.ndarray, groups: Mapping[str, np.ndarray]) -> list[Slice]:
     """The accuracy of each group of rows, the lowest first, by answers that are `right`, bool (N,).
 
     A group is flagged where Fisher's exact test, one-sided against all other images, rejects at `CHANCE` divided by the
     number of groups (Bonferroni), and the gap is `GAP` or more.
     """
-    from scipy.stats import hypergeom
-
     count, successes = len(right), int(right.sum())
     found = []
     for name, rows in groups.items():
         if not FEWEST <= len(rows) < count:
             continue
         own = int(right[rows].sum())
-        chance = float(hypergeom.cdf(own, count, successes, len(rows)))
+        chance = chance_of_so_few(own, count, successes, len(rows))
         rest = (successes - own) / (count - len(rows))
         flagged = chance <= CHANCE / len(groups) and rest - own / len(rows) >= GAP
         found.append(Slice(name, rows, own / len(rows), wilson_interval(own, len(rows)), flagged))

@@ -3,16 +3,20 @@
 import json
 import platform
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from graft import __version__
 from graft.data.dataset import TEST, TRAIN, VAL, Dataset
 from graft.data.split_file import read_labels
 from graft.evaluation.answers import Answers, most_doubtful, worst_mistakes, worst_pairs
+from graft.evaluation.calibration import softmax
 from graft.evaluation.conformal import in_set, set_threshold
 from graft.evaluation.error_budget import find_threshold, risk_coverage
 from graft.evaluation.report.values import Alarm, Finding, Pair, Report, Shown, Slice, Split, Trust, Verdict
@@ -25,16 +29,15 @@ from graft.evaluation.report.verdict import (
     split_alarms,
     trust_alarms,
 )
-from graft.evaluation.scores import score
 from graft.evaluation.slices import ends_of, slices
 from graft.images.levels import Levels
 from graft.weights.saved import ARGUMENTS_FILE
 from graft.words import counted
-from graft.workflows.arguments import read_arguments
-from graft.workflows.kept_answers import KeptAnswers, read_answers
+from graft.workflows.arguments import OPTIONS, Arguments, read_arguments
+from graft.workflows.kept_answers import KeptAnswers
 from graft.workflows.run import PLAN_FILE, SPLIT_FILE, Run, near
 from graft.workflows.thumbnails import Album
-from graft.workflows.unseen import FEWEST_TO_MEASURE
+from graft.workflows.unseen import Measured, measure
 
 # Images on the page: of a finding, an alarm, a pair of classes; pairs; worst mistakes; most doubtful.
 OF_FINDING, OF_ALARM, OF_PAIR, PAIRS, MISTAKES, DOUBTFUL = 6, 4, 4, 5, 12, 12
@@ -83,25 +86,25 @@ def read_material(folder: Path, run: Run, kept: KeptAnswers, dataset: Dataset | 
     )
 
 
-def gather(material: Material) -> Report:
-    """The values of the page."""
-    run, kept = material.run, material.kept
+def gather(material: Material, measured: Mapping[str, Measured] | None = None) -> Report:
+    """The values of the page; by split, what was `measured` already is not measured again."""
+    run, kept, data = material.run, material.kept, _data_name(material)
     answers = {
         name: split.answers(kept.temperature, {row: key for row, (key, _) in enumerate(material.labels.get(name, ()))})
         for name, split in kept.splits.items()
     }
-    splits, judged, judged_on = _splits(answers, kept.classes)
+    splits, judged, judged_on = _splits(answers, kept, measured or {})
     main = None if judged is None else splits[judged]
     album = Album(material.dataset, material.levels)
-    chosen = _Chosen(material, answers, judged_on)
+    chosen = _Chosen(material, judged_on)
     findings = [_finding(row) for row in material.audit.get("findings", ())]
     album.make([*chosen.places(), *_finding_places(material, album)])
     findings = _with_images(findings, material, album)
     trust = None if judged_on is None else _trust(judged_on)
     sliced = () if judged_on is None else _slices(material, answers, main, judged_on)
     report = Report(
-        title=f"{material.run.folder.name}: {run.level} of {run.base}",
-        data=_data_name(material),
+        title=f"{data}: level {run.level} of {run.base}",
+        data=data,
         base=run.base,
         level=run.level,
         classes=kept.classes,
@@ -116,7 +119,7 @@ def gather(material: Material) -> Report:
         skipped=run.skipped,
         notes=run.notes,
         history=material.history,
-        pairs=chosen.pairs(album, main),
+        pairs=chosen.pairs(album),
         mistakes=chosen.shown(album, chosen.mistakes),
         doubtful=chosen.shown(album, chosen.doubtful),
         trust=trust,
@@ -137,29 +140,33 @@ def gather(material: Material) -> Report:
     return replace(report, verdict=decide(report, alarms))
 
 
-def _splits(answers: Mapping[str, Answers], classes: tuple[str, ...]) -> tuple[tuple[Split, ...], int | None, Any]:
+def _splits(
+    answers: Mapping[str, Answers], kept: KeptAnswers, measured: Mapping[str, Measured]
+) -> tuple[tuple[Split, ...], int | None, tuple[str, Answers] | None]:
     """Scores of all splits, the number of the one to go by, and the answers that it is of."""
     found: list[Split] = []
-    judged, judged_on = None, None
+    judged: int | None = None
+    judged_on: tuple[str, Answers] | None = None
     for name in sorted(answers, key=lambda name: (name != TEST, name)):
-        whole = answers[name]
-        unseen = whole if whole.unseen.all() else whole.take(whole.unseen)
-        if len(unseen) and (unseen is whole or len(unseen) >= FEWEST_TO_MEASURE):
-            found.append(Split(name, score(unseen.probabilities, unseen.labels, classes)))
+        whole, groups = answers[name], kept.splits[name].groups
+        scores = measured.get(name) or measure(whole.probabilities, whole.labels, kept.classes, groups, whole.unseen)
+        if scores.unseen is not None:
+            found.append(Split(name, scores.unseen))
             if judged is None:
-                judged, judged_on = len(found) - 1, (name, unseen)
-        if unseen is not whole:
-            found.append(Split(name, score(whole.probabilities, whole.labels, classes), optimistic=True))
+                judged, judged_on = len(found) - 1, (name, whole.take(whole.unseen))
+        if scores.unseen is not scores.whole:
+            found.append(Split(name, scores.whole, optimistic=True))
     return tuple(found), judged, judged_on
 
 
 class _Chosen:
     """Which images of the split that is judged by the page shows."""
 
-    def __init__(self, material: Material, answers: Mapping[str, Answers], judged_on: Any) -> None:
+    def __init__(self, material: Material, judged_on: tuple[str, Answers] | None) -> None:
         self._classes = material.kept.classes
         self._dataset = material.dataset
-        self.name, self.answers = judged_on if judged_on is not None else ("", None)
+        self.name: str = judged_on[0] if judged_on else ""
+        self.answers: Answers | None = judged_on[1] if judged_on else None
         self.mistakes: list[int] = []
         self.doubtful: list[int] = []
         self._pairs: list[tuple[int, int, int, list[int]]] = []
@@ -183,14 +190,19 @@ class _Chosen:
             self._index = {images.key(index): index for index in range(len(images))}
 
     def places(self) -> list[tuple[str, int]]:
+        if self.answers is None:
+            return []
         rows = [*self.mistakes, *self.doubtful, *(row for *_, several in self._pairs for row in several)]
         names = [self.answers.names[row] for row in rows]
         return [(self.name, self._index[name]) for name in names if name in self._index]
 
     def shown(self, album: Album, rows: list[int]) -> tuple[Shown, ...]:
-        return tuple(_answered(album, self.name, self.answers, row, self._classes, self._index) for row in rows)
+        found = self.answers
+        if found is None:
+            return ()
+        return tuple(_answered(album, self.name, found, row, self._classes, self._index) for row in rows)
 
-    def pairs(self, album: Album, main: Split | None) -> tuple[Pair, ...]:
+    def pairs(self, album: Album) -> tuple[Pair, ...]:
         return tuple(
             Pair(self._classes[label], self._classes[answer], count, int(self._sums[label]), self.shown(album, rows))
             for label, answer, count, rows in self._pairs
@@ -229,7 +241,7 @@ def _finding_places(material: Material, album: Album) -> list[tuple[str, int]]:
 
 
 def _with_images(findings: list[Finding], material: Material, album: Album) -> list[Finding]:
-    shown = []
+    shown: list[Finding] = []
     for finding, row in zip(findings, material.audit.get("findings", ()), strict=True):
         images = []
         for name in _some_of(row) if len(shown) < FINDINGS else ():
@@ -293,8 +305,6 @@ def _label_alarms(material: Material, answers: Mapping[str, Answers], album: Alb
     parts = [(name, each.take(each.unseen)) for name, each in answers.items()]
     if folds is not None and len(folds[0]):
         keys, labels, logits = folds
-        from graft.evaluation.calibration import softmax
-
         known = Answers(keys, labels, softmax(logits), np.ones(len(labels), bool))
         # Val is among the folds where it was trained on in the end.
         parts = [part for part in parts if part[0] != VAL or not material.plan.get("refit")] + [(TRAIN, known)]
@@ -330,7 +340,7 @@ def _label_alarms(material: Material, answers: Mapping[str, Answers], album: Alb
                 "swapped_labels",
                 "error",
                 f"labels mixed up: {answer} labelled {label}",
-                f"{len(found.rows):,} of the {found.n:,} images most surely called {answer} are labelled {label}, where "
+                f"{len(found.rows):,} of the {found.n:,} images most surely called {answer} are labelled {label}, and "
                 "hardly any would be if the labels were right: look at them and fix the labels.",
                 tuple(images),
             )
@@ -404,23 +414,21 @@ def _facts(material: Material) -> dict[str, Any]:
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
     }
-    for package in ("graft-vision", "torch", "numpy", "scipy", "openvino"):
-        try:
-            facts[package] = version(package)
-        except PackageNotFoundError:
-            continue
+    facts |= {"graft": __version__, "torch": str(torch.__version__), "numpy": np.__version__}
+    if "openvino" in run.engine:
+        with suppress(PackageNotFoundError):
+            facts["openvino"] = version("openvino")
     return facts
 
 
-def command_of(arguments: Any) -> str:
+def command_of(arguments: Arguments) -> str:
     """The command that asks for the same; names of files without the folders above them."""
-    usual = type(arguments)(data=arguments.data).to_dict()
+    usual = Arguments(arguments.data).to_dict()
     words = ["graft", "train", Path(arguments.data).name]
     for name, value in arguments.to_dict().items():
         if name == "data" or value == usual.get(name) or value is None:
             continue
-        option = {"learning_rate": "lr", "find_learning_rate": "find-lr", "classes_file": "classes", "time_limit": "time"}
-        flag = option.get(name, name).replace("_", "-")
+        flag = OPTIONS.get(name, name).replace("_", "-")
         if isinstance(value, bool):
             words.append(f"--{flag}" if value else f"--no-{flag}")
         else:

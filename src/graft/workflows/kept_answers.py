@@ -1,8 +1,8 @@
 """What a run answered about the images it was measured on, kept in its folder: tensors and JSON, no pickle.
 
-`answers.safetensors` has for each split the rows of its images (counted through the split in `split.csv`), their labels,
-logits float32 (n, classes), and which have no copy among those trained on. `folds` are images that a head was fitted on
-in the end, each as another head answered it that had not seen it.
+`answers.safetensors` has for each split the rows of its images (counted through the split in `split.csv`), their
+labels, logits float32 (n, classes), and which have no copy among those trained on. `folds` are images that a head was
+fitted on in the end, each as another head answered it that had not seen it.
 """
 
 import json
@@ -22,12 +22,14 @@ ANSWERS_FILE = "answers.safetensors"
 
 @dataclass(frozen=True)
 class KeptSplit:
-    """Rows int64 (n,), labels int64 (n,), logits float32 (n, classes), unseen bool (n,); see `Answers`."""
+    """Rows int64 (n,), labels int64 (n,), logits float32 (n, classes), unseen bool (n,), and where images belong
+    together their groups, int64 (n,); see `Answers`."""
 
     rows: np.ndarray
     labels: np.ndarray
     logits: np.ndarray
     unseen: np.ndarray
+    groups: np.ndarray | None = None
 
     def answers(self, temperature: float, names: Mapping[int, str]) -> Answers:
         """The calibrated answers; images by their row in the split."""
@@ -54,6 +56,8 @@ def write_answers(folder: Path, kept: KeptAnswers) -> None:
     for name, split in kept.splits.items():
         tensors |= {f"rows/{name}": split.rows, f"labels/{name}": split.labels.astype(np.int64)}
         tensors |= {f"logits/{name}": split.logits.astype(np.float32), f"unseen/{name}": split.unseen}
+        if split.groups is not None:
+            tensors[f"groups/{name}"] = split.groups
         for measure, values in kept.measures.get(name, {}).items():
             tensors[f"measure.{measure}/{name}"] = values.astype(np.float32)
     facts = {"classes": kept.classes, "temperature": kept.temperature, "splits": list(kept.splits)}
@@ -78,7 +82,13 @@ def read_answers(folder: Path) -> KeptAnswers | None:
             facts = json.loads(file.metadata()["facts"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         splits = {
-            name: KeptSplit(*(tensors[f"{part}/{name}"] for part in ("rows", "labels", "logits", "unseen")))
+            name: KeptSplit(
+                tensors[f"rows/{name}"],
+                tensors[f"labels/{name}"],
+                tensors[f"logits/{name}"],
+                tensors[f"unseen/{name}"],
+                tensors.get(f"groups/{name}"),
+            )
             for name in facts["splits"]
         }
         measures: dict[str, dict[str, np.ndarray]] = {name: {} for name in splits}

@@ -299,7 +299,7 @@ def _finish(decided: Decided, trained: Trained, folder: Path, started: float) ->
     )
     kept = kept_answers(task, trained, decided.looks)
     write_answers(folder, kept)
-    write_report(run, kept, task.dataset, task.preprocessing.levels)
+    write_report(run, kept, task.dataset, task.preprocessing.levels, measured)
     write_json(folder / RESULT_FILE, run.to_dict())
     return run
 

@@ -42,13 +42,6 @@ class Measured:
             return Accuracy(None, None, self.unseen_count, whole)
         return Accuracy(self.unseen.top1, self.unseen.top1_ci95, self.unseen.n, whole)
 
-    def by_title(self, split: str) -> dict[str, Scores]:
-        """What the report shows, the figure to go by first."""
-        if self.unseen is self.whole:
-            return {split: self.whole}
-        optimistic = {f"{split}, counting copies of training images (optimistic)": self.whole}
-        return optimistic if self.unseen is None else {split: self.unseen, **optimistic}
-
 
 def kept_answers(task: Task, trained: Trained, looks: Looks | None) -> KeptAnswers:
     """What is kept of the answers to all that was held out, with what was seen of the images where it was looked at."""
@@ -56,7 +49,9 @@ def kept_answers(task: Task, trained: Trained, looks: Looks | None) -> KeptAnswe
     for name, logits in trained.logits.items():
         rows = _readable(task, trained, name)
         images = task.dataset.splits[name].take(rows)
-        splits[name] = KeptSplit(rows, trained.labels[name], logits, ~copied(images, task.dataset.splits[TRAIN]))
+        splits[name] = KeptSplit(
+            rows, trained.labels[name], logits, ~copied(images, task.dataset.splits[TRAIN]), images.groups
+        )
         if looks is not None and images.digests is not None:
             measures[name] = _measures(images.digests, looks)
     return KeptAnswers(task.dataset.classes, trained.temperature, splits, measures, trained.folds)
@@ -66,7 +61,9 @@ def _readable(task: Task, trained: Trained, name: str) -> np.ndarray:
     images = task.dataset.splits[name]
     if not trained.skipped:
         return np.arange(len(images))
-    return np.array([index for index in range(len(images)) if images.name(index) not in trained.skipped], dtype=np.int64)
+    return np.array(
+        [index for index in range(len(images)) if images.name(index) not in trained.skipped], dtype=np.int64
+    )
 
 
 def _measures(digests: np.ndarray, looks: Looks) -> dict[str, np.ndarray]:
@@ -86,15 +83,26 @@ def measure_split(task: Task, trained: Trained, name: str) -> Measured:
     images, classes, labels = task.dataset.splits[name], task.dataset.classes, trained.labels[name]
     probabilities = softmax(trained.logits[name], trained.temperature)
     images = images.take(_readable(task, trained, name))
-    whole = score(probabilities, labels, classes, images.groups)
-    unseen = ~copied(images, task.dataset.splits[TRAIN])
+    return measure(probabilities, labels, classes, images.groups, ~copied(images, task.dataset.splits[TRAIN]))
+
+
+def measure(
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    classes: tuple[str, ...],
+    groups: np.ndarray | None,
+    unseen: np.ndarray,
+) -> Measured:
+    """The scores of all images, and of those that are `unseen`, bool (n,)."""
+    whole = score(probabilities, labels, classes, groups)
     if unseen.all():
         return Measured(whole, whole, whole.n)
     count = int(unseen.sum())
     if count < FEWEST_TO_MEASURE:
         return Measured(whole, None, count)
-    groups = None if images.groups is None else images.groups[unseen]
-    return Measured(whole, score(probabilities[unseen], labels[unseen], classes, groups), count)
+    return Measured(
+        whole, score(probabilities[unseen], labels[unseen], classes, None if groups is None else groups[unseen]), count
+    )
 
 
 def leakage(dataset: Dataset) -> Iterator[str]:

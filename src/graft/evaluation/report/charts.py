@@ -7,7 +7,7 @@ from graft.html import escaped
 
 # A chart is as wide as a phone shows it, so that its text is never made smaller.
 WIDTH, HEIGHT = 352, 220
-LEFT, RIGHT, TOP, BOTTOM = 44, 10, 12, 36
+LEFT, RIGHT, TOP, BOTTOM = 44, 20, 12, 36
 
 Point = tuple[float, float]
 
@@ -36,7 +36,8 @@ def line_chart(
     low_y, high_y = min(y_ticks[0], *ys), max(y_ticks[-1], *ys)
 
     def place(x: float, y: float) -> str:
-        return f"{_scaled(x, low_x, high_x, LEFT, WIDTH - RIGHT):.1f} {_scaled(y, low_y, high_y, HEIGHT - BOTTOM, TOP):.1f}"
+        across_at = _scaled(x, low_x, high_x, LEFT, WIDTH - RIGHT)
+        return f"{across_at:.1f} {_scaled(y, low_y, high_y, HEIGHT - BOTTOM, TOP):.1f}"
 
     marks = []
     for tick in y_ticks:

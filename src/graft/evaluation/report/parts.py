@@ -20,7 +20,8 @@ def shortened(name: object, most: int = LONGEST_NAME) -> str:
 
 
 def section(anchor: str, title: str, *parts: str) -> str:
-    return f'<section id="{anchor}" aria-labelledby="{anchor}-h"><h2 id="{anchor}-h">{title}</h2>{"".join(parts)}</section>'
+    heading = f'<h2 id="{anchor}-h">{title}</h2>'
+    return f'<section id="{anchor}" aria-labelledby="{anchor}-h">{heading}{"".join(parts)}</section>'
 
 
 def sentence(text: object, style: str = "") -> str:

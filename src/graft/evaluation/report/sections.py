@@ -40,10 +40,9 @@ def verdict(report: Report) -> str:
 
 def data(report: Report) -> str:
     splits = list(report.counts)
-    rows = [(name, *(report.counts[split].get(name, 0) for split in splits)) for name in report.classes]
-    rows.sort(key=lambda row: row[1])
-    shown = rows[:CLASSES_IN_COUNTS]
-    label = "Images by class" + (f", the {len(shown)} rarest of {len(rows):,}" if len(shown) < len(rows) else "")
+    names = sorted(report.classes, key=lambda name: report.counts[splits[0]].get(name, 0)) if splits else []
+    shown = [(name, *(f"{report.counts[split].get(name, 0):,}" for split in splits)) for name in names]
+    cut = f", the {CLASSES_IN_COUNTS} rarest of {len(names):,}" if len(names) > CLASSES_IN_COUNTS else ""
     total = {split: sum(report.counts[split].values()) for split in splits}
     parts = [
         sentence(
@@ -51,7 +50,7 @@ def data(report: Report) -> str:
             + ", ".join(f"{counted(count, 'image')} in {split}" for split, count in total.items())
             + "."
         ),
-        scrolling(label, ("class", *splits), [(row[0], *(f"{count:,}" for count in row[1:])) for row in shown]),
+        scrolling(f"Images by class{cut}", ("class", *splits), shown[:CLASSES_IN_COUNTS]),
     ]
     for finding in report.findings:
         rest = (
@@ -156,11 +155,16 @@ def curves(report: Report) -> str:
     drawn = []
     if any(line for _, line in loss):
         last = "; ".join(f"{name} ends at {line[-1][1]:.3f}" for name, line in loss if line)
-        drawn.append((line_chart(f"loss by epoch: {last}", loss, "epoch", "loss", percent=(False, False), whole=True), "Loss."))
+        drawn.append(
+            (line_chart(f"loss by epoch: {last}", loss, "epoch", "loss", percent=(False, False), whole=True), "Loss.")
+        )
     if top1:
         said = f"accuracy on val by epoch: from {top1[0][1]:.1%} to {top1[-1][1]:.1%}"
         drawn.append(
-            (line_chart(said, [("val", top1)], "epoch", "accuracy", whole=True), "Accuracy on val; epoch 0 is the start.")
+            (
+                line_chart(said, [("val", top1)], "epoch", "accuracy", whole=True),
+                "Accuracy on val; epoch 0 is the start.",
+            )
         )
     rates = [(float(row["epoch"]), row["learning_rate"]) for row in history if row.get("learning_rate") is not None]
     if len(rates) > 1:
@@ -213,7 +217,11 @@ def _class_chart(present: list[ClassScore]) -> str:
         return ""
     said = ", ".join(f"{row.name} {row.recall or 0:.0%}" for row in shown[:6])
     rows = [(row.name, row.recall or 0.0, row.recall_ci95) for row in shown]
-    cut = f", the {len(shown)} worst of {len(present):,} classes" if len(shown) < len(present) else ", the worst class first"
+    cut = (
+        f", the {len(shown)} worst of {len(present):,} classes"
+        if len(shown) < len(present)
+        else ", the worst class first"
+    )
     chart = interval_chart(f"recall by class: {said}", rows, "recall", y_range=(0.0, 1.0))
     return charts((chart, f"How many images of each class are recognised, with 95 % intervals{cut}."))
 
@@ -251,10 +259,10 @@ def _confusion(report: Report) -> str:
         cells = "".join(_cell(count, share) for count, share in zip(counts, shares, strict=True))
         body.append(f'<tr><th scope="row">{shortened(name)}</th>{cells}</tr>')
     head = "".join(f'<th scope="col">{shortened(name, 24)}</th>' for name in ("label \\ prediction", *names))
-    label = f"Confusion of {report.main.name}: rows are labels, columns predictions"
+    label = f"Confusion of {escaped(report.main.name)}: rows are labels, columns predictions"
     return (
-        f'<div class="scroll confusion" tabindex="0" role="region" aria-label="{label}"><table><caption>{label}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
+        f'<div class="scroll confusion" tabindex="0" role="region" aria-label="{label}"><table>'
+        f"<caption>{label}</caption><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
     )
 
 
@@ -343,7 +351,13 @@ def slices(report: Report) -> str:
     if not report.slices:
         return ""
     rows = [
-        (each.name, f"{each.n:,}", percent(each.top1), interval(each.ci95), "worse than chance explains" if each.flagged else "")
+        (
+            each.name,
+            f"{each.n:,}",
+            percent(each.top1),
+            interval(each.ci95),
+            "worse than chance explains" if each.flagged else "",
+        )
         for each in report.slices
     ]
     head = ("images that are", "images", "accuracy", "95 % interval", "")

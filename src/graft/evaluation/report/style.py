@@ -25,10 +25,12 @@ ul.alarms { padding: 0; list-style: none } ul.alarms li { border: 1px solid var(
   var(--warning); background: var(--card); border-radius: 4px; padding: .5rem .75rem; margin: .5rem 0 }
 ul.alarms li.error { border-left-color: var(--error) }
 .scroll { overflow-x: auto; max-width: 100% } .scroll > table { margin: .25rem 0 }
-table { border-collapse: collapse; font-size: .9375rem } caption { text-align: left; color: var(--faint);
-  padding-bottom: .25rem } th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: right;
-  font-variant-numeric: tabular-nums; overflow-wrap: normal } th { font-weight: 600; vertical-align: bottom }
-th:first-child, td.text { text-align: left; overflow-wrap: anywhere; min-width: 6rem }
+table { border-collapse: collapse; font-size: .9375rem }
+caption { text-align: left; color: var(--faint); padding-bottom: .25rem; white-space: nowrap }
+th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: right;
+  font-variant-numeric: tabular-nums; overflow-wrap: normal }
+td { white-space: nowrap } th { font-weight: 600 } thead th { vertical-align: bottom }
+th:first-child, td.text { text-align: left; white-space: normal; overflow-wrap: anywhere; min-width: 6rem }
 .confusion th:not(:first-child) { font-weight: 400; max-width: 7rem } .confusion td { text-align: center }
 .charts { display: flex; flex-wrap: wrap; gap: 1rem 2rem } .charts figure { width: 22rem; max-width: 100% }
 svg { display: block; max-width: 100%; height: auto; font: 12px system-ui, sans-serif }

@@ -227,3 +227,10 @@ class Beside:
     other: Report
     difference: Difference | None
     reason: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "difference": None if self.difference is None else self.difference.to_dict(),
+            "reason": self.reason,
+            "runs": [self.one.to_dict(), self.other.to_dict()],
+        }

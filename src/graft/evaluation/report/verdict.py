@@ -8,6 +8,7 @@ import numpy as np
 from graft.evaluation.answers import Answers
 from graft.evaluation.intervals import wilson_interval
 from graft.evaluation.report.values import Alarm, Finding, Pair, Report, Severity, Slice, Split, Trust, Verdict
+from graft.evaluation.slices import chance_of_so_few
 from graft.words import counted
 
 # Findings of the audit that make figures doubtful, and what they are called in a few words.
@@ -82,10 +83,7 @@ def is_miscalibrated(confidences: np.ndarray, right: np.ndarray) -> bool:
 
 def two_rates(right: int, count: int, other_right: int, other_count: int) -> float:
     """The chance, if both rates were equal, of a first so much lower: Fisher's exact test, one-sided."""
-    from scipy.stats import hypergeom
-
-    whole, successes = count + other_count, right + other_right
-    return float(hypergeom.cdf(right, whole, successes, count))
+    return chance_of_so_few(right, count + other_count, right + other_right, count)
 
 
 def audit_alarms(findings: Sequence[Finding], images: int) -> Iterator[Alarm]:
@@ -148,7 +146,10 @@ def decide(report: Report, alarms: Sequence[Alarm]) -> Verdict:
     ranked = tuple(sorted(alarms, key=lambda each: order[each.severity]))
     main = report.main
     if main is None:
-        usable, said = False, ["Nothing can be said of how good it is: too few images have no copy among those trained on."]
+        usable, said = (
+            False,
+            ["Nothing can be said of how good it is: too few images have no copy among those trained on."],
+        )
     else:
         low, high = main.scores.top1_ci95
         beats = low > main.scores.majority
@@ -167,9 +168,9 @@ def decide(report: Report, alarms: Sequence[Alarm]) -> Verdict:
 
 def _against(report: Report, main: Split) -> str:
     scores = main.scores
-    guess = f"Always answering {_name(report.majority_class)} would get {scores.majority:.1%} right"
-    if scores.top1_ci95[0] <= scores.majority:
-        guess = f"It is not shown to be better than guessing: always answering {_name(report.majority_class)} gets {scores.majority:.1%} right"
+    guess = f"lways answering {_name(report.majority_class)} would get {scores.majority:.1%} right"
+    doubt = "" if scores.top1_ci95[0] > scores.majority else "It is not shown to be better than guessing: a"
+    guess = f"{doubt or 'A'}{guess}"
     if report.level.startswith("head"):
         return f"{guess}; it is itself a head on the frozen base, the cheapest level."
     if report.frozen_head is None:
@@ -199,8 +200,8 @@ def _trusted(trust: Trust) -> str:
     if reachable is None or reachable.at is None:
         return f"Its probabilities mean what they say: {means}."
     return (
-        f"Its probabilities mean what they say: {means}; answers of {reachable.at:.0%} and more, "
-        f"{reachable.answered / reachable.n:.0%} of all, are wrong at most {reachable.budget:.0%} of the time, with 95 % "
+        f"Its probabilities mean what they say: {means}; of answers of {reachable.at:.0%} and more "
+        f"({reachable.answered / reachable.n:.0%} of all) at most {reachable.budget:.0%} are wrong, with 95 % "
         "confidence."
     )
 
