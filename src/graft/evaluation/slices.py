@@ -1,7 +1,7 @@
 """Whether a classifier fails on images that have something in common, corrected for how many such groups are tried."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from graft.evaluation.intervals import Interval, wilson_interval
 FEWEST, GAP, CHANCE = 10, 0.1, 0.01
 # Parts of the images that are looked at from either end of a measure.
 PARTS = (0.1, 0.25)
+# Groups that have more than this part in common are one.
+SHARED = 0.4
 
 
 @dataclass(frozen=True)
@@ -62,20 +64,35 @@ def chance_of_so_few(right: int, count: int, successes: int, drawn: int) -> floa
     return min(1.0, float(np.exp(logarithm).sum()))
 
 
-def slices(right: np.ndarray, groups: Mapping[str, np.ndarray]) -> list[Slice]:
-    """The accuracy of each group of rows, the lowest first, by answers that are `right`, bool (N,).
+def slices(right: np.ndarray, labels: np.ndarray, groups: Mapping[str, np.ndarray]) -> list[Slice]:
+    """The accuracy of each group of rows, the lowest first, by answers that are `right`, bool (N,), to `labels` (N,).
 
-    A group is flagged where Fisher's exact test, one-sided against all other images, rejects at `CHANCE` divided by the
-    number of groups (Bonferroni), and the gap is `GAP` or more.
+    A group is compared with what it would have if each of its images were as hard as others of its class, so that a
+    class that is hard and dark makes no slice. It is flagged where the Mantel-Haenszel test, one-sided with strata by
+    class, rejects at `CHANCE` divided by the number of groups (Bonferroni), and `GAP` or more is missing. Of groups that
+    share most of their images the one that misses most is flagged alone.
     """
-    count, successes = len(right), int(right.sum())
-    found = []
+    from scipy.special import ndtr
+
+    _, strata = np.unique(labels, return_inverse=True)
+    size = np.bincount(strata)
+    good = np.bincount(strata, right, len(size))
+    found, chances = [], []
     for name, rows in groups.items():
-        if not FEWEST <= len(rows) < count:
+        if not FEWEST <= len(rows) < len(right):
             continue
-        own = int(right[rows].sum())
-        chance = chance_of_so_few(own, count, successes, len(rows))
-        rest = (successes - own) / (count - len(rows))
-        flagged = chance <= CHANCE / len(groups) and rest - own / len(rows) >= GAP
-        found.append(Slice(name, rows, own / len(rows), wilson_interval(own, len(rows)), flagged))
+        own, drawn = int(right[rows].sum()), np.bincount(strata[rows], minlength=len(size))
+        expected = float((drawn * good / size).sum())
+        spread = drawn * (good / size) * (1 - good / size) * (size - drawn) / np.maximum(size - 1, 1)
+        deviation = float(np.sqrt(spread.sum()))
+        chance = float(ndtr((own + 0.5 - expected) / deviation)) if deviation else 1.0
+        missing = (expected - own) / len(rows)
+        chances.append((chance, chance <= CHANCE / len(groups) and missing >= GAP))
+        found.append(Slice(name, rows, own / len(rows), wilson_interval(own, len(rows)), False))
+    flagged: list[int] = []
+    for at in sorted(range(len(found)), key=lambda at: chances[at][0]):
+        known = (np.isin(found[at].rows, found[other].rows).mean() for other in flagged)
+        if chances[at][1] and not any(share > SHARED for share in known):
+            flagged.append(at)
+    found = [replace(each, flagged=at in flagged) for at, each in enumerate(found)]
     return sorted(found, key=lambda each: (each.top1, each.name))

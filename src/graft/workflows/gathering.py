@@ -376,7 +376,7 @@ def _slices(
         return ()
     unseen = answers[name].unseen
     values = {key: (*ENDS[key], each[unseen]) for key, each in measures.items() if key in ENDS}
-    found = slices(judged.right, ends_of(values))
+    found = slices(judged.right, judged.labels, ends_of(values))
     return tuple(Slice(each.name, each.n, each.top1, each.ci95, each.flagged) for each in found)
 
 

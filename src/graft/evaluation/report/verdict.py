@@ -21,7 +21,6 @@ ALARMING: dict[str, str] = {
     "class_imbalance": "rare class",
     "tiny_class": "rare class",
     "missing_class": "class missing from a split",
-    "repeated_mark": "the same mark in the images of one class",
     "unreadable": "unreadable images",
     "placeholder": "placeholders in place of images",
 }
@@ -34,7 +33,7 @@ MANY_COPIES = 0.02
 # Stated probabilities are an alarm when they are off by so much, and by more than chance explains.
 MISCALIBRATED, IN_DEVIATIONS = 0.03, 3.0
 # A gap between splits or groups is told when it has a chance of less than this.
-CHANCE = 1e-3
+CHANCE = 1e-4
 # Labels are noise where the surer half of the answers is contradicted by this part, hardly less than the other half,
 # by one class, this often.
 CONTRADICTED, AS_OFTEN, FROM_ONE, FEWEST_CONTRADICTED = 0.05, 0.5, 0.7, 4
@@ -95,7 +94,8 @@ def audit_alarms(findings: Sequence[Finding], images: int) -> Iterator[Alarm]:
         if title is None or finding.total < few.get(finding.kind, 0.0) * images or title in seen:
             continue
         seen.add(title)
-        severity: Severity = "error" if finding.severity == "error" else "warning"
+        small = finding.total < MANY_COPIES * images
+        severity: Severity = "error" if finding.severity == "error" and not small else "warning"
         yield Alarm(finding.kind, severity, title, f"{_upper(finding.message).rstrip('.')}.", finding.images[:4])
 
 
@@ -143,7 +143,7 @@ def slice_alarms(slices: Sequence[Slice], whole: float) -> Iterator[Alarm]:
 def decide(report: Report, alarms: Sequence[Alarm]) -> Verdict:
     """The five sentences. `report` needs no verdict of its own yet."""
     order = {"error": 0, "warning": 1, "info": 2}
-    ranked = tuple(sorted(alarms, key=lambda each: order[each.severity]))
+    ranked = tuple(sorted(alarms, key=lambda each: (each.kind not in BLOCKING, order[each.severity])))
     main = report.main
     if main is None:
         usable, said = (
