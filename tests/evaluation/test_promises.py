@@ -1,4 +1,4 @@
-"""Error budgets, conformal sets, paired tests, slices and domains keep what they promise, in simulations with a truth."""
+"""Error budgets, conformal sets, paired tests, slices and domains keep what they promise, in simulations."""
 
 import numpy as np
 import pytest
