@@ -1,7 +1,7 @@
 """Whether what is promised of figures holds, by simulation: python benchmarks/evidence.py
 
-Intervals that cover 95 %, a test that errs in 5 %, sets that hold the right class, budgets that are kept. Each line is a
-simulation whose truth is known. It needs no data and takes about three minutes on one core.
+Intervals that cover 95 %, a test that errs in 5 %, sets that hold the right class, budgets that are kept. Each line is
+a simulation whose truth is known. It needs no data and takes about three minutes on one core.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,9 @@ def intervals(random: np.random.Generator) -> None:
     """coverage of 95 % intervals"""
     rates = [(count, rate) for count in (20, 50, 150, 1000) for rate in (0.5, 0.7, 0.9, 0.95, 0.98)]
     covered = [_covered(random.binomial(count, rate, 20_000), count, rate) for count, rate in rates]
-    print(f"Wilson, mean over {len(rates)} of n and accuracy: {np.mean(covered):.1%} (each {min(covered):.1%} and more)")
+    print(
+        f"Wilson, mean over {len(rates)} of n and accuracy: {np.mean(covered):.1%} (each {min(covered):.1%} and more)"
+    )
     for groups, each in ((12, 10), (30, 6), (100, 5)):
         found = [_group_covered(random, groups, each) for _ in range(TIMES)]
         print(f"accuracy of {groups} groups of {each}: {np.mean(found):.1%}")

@@ -56,6 +56,16 @@ def path(value: Any, option: str) -> str:
     return str(found)
 
 
+def share(value: Any, option: str) -> float:
+    """A part of a whole between 0 and 1, as a number or as in 2% or 0.02. Raises InputError that names the option."""
+    found = native(value)
+    if isinstance(found, str) and (match := re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*(%|)", found.strip())):
+        found = float(match[1]) / (100 if match[2] else 1)
+    if isinstance(found, bool | str) or not isinstance(found, int | float) or not 0 < found < 1:
+        raise InputError(f"expected a share such as 2% or 0.02 for {option}, got {value!r}: write it like these")
+    return float(found)
+
+
 def seconds(value: Any, option: str) -> float:
     """Seconds, as a number or as in 90s, 10m, 2h, 5ms or 90. Raises InputError that names the option."""
     found = native(value)

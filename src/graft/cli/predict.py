@@ -36,6 +36,19 @@ def predict(
     null: Annotated[
         bool, typer.Option("--null", "-0", help="Names on stdin end in NUL, as those of find -print0, not in newlines.")
     ] = False,
+    error_budget: Annotated[
+        str | None,
+        typer.Option(help="Answer only where at most this part of the answers is wrong, such as 2%."),
+    ] = None,
+    sets: Annotated[
+        str | None, typer.Option(help="Add the classes among which the right one is with this chance, such as 90%.")
+    ] = None,
+    sets_per_class: Annotated[
+        bool, typer.Option("--sets-per-class", help="The chance of --sets holds within every class.")
+    ] = False,
+    abstain: Annotated[
+        bool, typer.Option("--abstain", help="Do not answer for images unlike those trained on.")
+    ] = False,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
     seed: Seed = 0,
@@ -45,9 +58,10 @@ def predict(
 ) -> None:
     """Classify images, in the order given; one that cannot be decoded gets an error in its place."""
     from graft.progress import reporting
+    from graft.serving.abstaining import rule_for
     from graft.serving.gathering import STDIN, gather, read_names
     from graft.serving.predictor import load
-    from graft.serving.writing import choose_format, write_predictions
+    from graft.serving.writing import MORE, choose_format, write_predictions
 
     if json and format not in (None, "json"):
         raise InputError(f"expected --json or --format, got both (--format {format}): leave one of them out")
@@ -59,14 +73,20 @@ def predict(
     if null and STDIN not in images:
         raise InputError("expected - among the images with --null, got none: leave --null out, or add -")
     classifier = load(run, engine=engine, precision=precision)
+    rule = rule_for(
+        classifier.calibration, error_budget=error_budget, sets=sets, sets_per_class=sets_per_class, abstain=abstain
+    )
+    asked = (error_budget is not None or abstain, sets is not None, abstain)
+    more = tuple(name for name, wanted in zip(MORE, asked, strict=True) if wanted)
     given = gather(images, read_names(sys.stdin.buffer, null))
     top, target = min(top, len(classifier.classes)), out or sys.stdout
-    done = failed = with_nul = 0
+    done = failed = with_nul = unanswered = 0
 
     def watched(reporter: Reporter) -> Iterator[Prediction]:
-        nonlocal done, failed, with_nul
-        for prediction in classifier.stream(given, top):
+        nonlocal done, failed, with_nul, unanswered
+        for prediction in classifier.stream(given, top, rule):
             yield prediction
+            unanswered += prediction.abstained is not None
             done, failed = done + 1, failed + (prediction.error is not None)
             with_nul += "\0" in prediction.path
             if given.count is not None:
@@ -74,7 +94,7 @@ def predict(
 
     # Predictions that go to the terminal show themselves how far it is, and a bar would stand among them.
     with reporting(quiet=quiet or (out is None and sys.stdout.isatty())) as reporter:
-        write_predictions(watched(reporter), chosen, target, top)
+        write_predictions(watched(reporter), chosen, target, top, more)
     if with_nul:
         note("names on stdin have NUL in them, as those of find -print0: add -0 to read each up to there", quiet)
     if done and failed == done:
@@ -84,6 +104,8 @@ def predict(
         )
     if not done:
         note("no images were named on stdin", quiet)
+    if unanswered:
+        note(f"{unanswered:,} of {counted(done, 'image')} have no answer, as asked; the output says why", quiet)
     if failed:
         note(f"{failed:,} of {counted(done, 'image')} could not be decoded; the output says why", quiet)
 

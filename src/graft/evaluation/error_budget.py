@@ -1,12 +1,12 @@
 """An error budget: from which confidence on answers may be given, so that few enough of those given are wrong.
 
 The threshold is the lowest at which an exact binomial test still rejects that more than the budget is wrong. Thresholds
-are tried at the confidence of the k-th surest image, for k that rise from a start on, until a test fails (fixed-sequence
-testing: Angelopoulos, Bates, Candès, Jordan and Lei 2021, "Learn then Test", arXiv 2110.01052, section 3). An error
-among the very surest must not end everything, so that there are several starts, at k of n / 2, n / 4, …, which share
-the chance of failing between them. Given a threshold, the images above it are independent, and those that are wrong
-among them are binomial: that holds for the threshold at the k-th surest image, and for the first at which the budget
-is exceeded.
+are tried at the confidence of the k-th surest image, for k that rise from a start on, until a test fails (testing in a
+fixed sequence: Angelopoulos, Bates, Candès, Jordan and Lei 2021, "Learn then Test", arXiv 2110.01052, section 3). An
+error among the very surest must not end everything, so that there are several starts, at k of n / 2, n / 4, …, which
+share the chance of failing between them. Given a threshold, the images above it are independent, and those that are
+wrong among them are binomial: that holds for the threshold at the k-th surest image, and for the first at which the
+budget is exceeded.
 """
 
 from dataclasses import dataclass
@@ -81,7 +81,9 @@ def find_threshold(
             answered = max(answered, start + int(reached[-1]))
     if not answered:
         return Threshold(budget, confidence, None, count, 0, 0, needed)
-    return Threshold(budget, confidence, float(ranked[answered - 1]), count, answered, int(wrong[answered - 1]), needed)
+    # Where all may be answered there is no threshold, and images less sure than any here are answered too.
+    at = float(ranked[answered - 1]) if answered < count else 0.0
+    return Threshold(budget, confidence, at, count, answered, int(wrong[answered - 1]), needed)
 
 
 def risk_coverage(confidences: np.ndarray, right: np.ndarray) -> list[tuple[float, float, float]]:

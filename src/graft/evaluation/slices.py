@@ -1,98 +1,111 @@
-"""Whether a classifier fails on images that have something in common, corrected for how many such groups are tried."""
+"""Parts of the images on which a classifier does worse than on the rest, corrected for how many were looked at."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from graft.evaluation.intervals import Interval, wilson_interval
 
-# A group of fewer images shows nothing; a flag needs a gap of so many points, and may be raised by chance in so few of
-# all reports.
-FEWEST, GAP, CHANCE = 10, 0.1, 0.01
-# Parts of the images that are looked at from either end of a measure.
-PARTS = (0.1, 0.25)
-# Groups that have more than this part in common are one.
-SHARED = 0.4
+# Smaller parts tell nothing, and looking at them makes what is found in others less certain.
+FEWEST_IN_SLICE = 10
+# A part is flagged up to this chance, for all parts together, that chance alone flags one.
+LEVEL = 0.05
 
 
 @dataclass(frozen=True)
 class Slice:
-    """Images that have something in common, as `name` says: how many, their accuracy, and whether that is too low."""
+    """The accuracy `top1` on `n` images, those where `attribute` is `value`, beside that on the `rest`.
 
-    name: str
-    rows: np.ndarray
+    `p_value` is the chance of so many errors here if errors fell anywhere, by Fisher's exact test and Holm's correction
+    for all slices looked at; a slice is `flagged` where it is small.
+    """
+
+    attribute: str
+    value: str
+    n: int
     top1: float
-    ci95: Interval
+    top1_ci95: Interval
+    rest: float
+    p_value: float
     flagged: bool
 
-    @property
-    def n(self) -> int:
-        return len(self.rows)
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "attribute": self.attribute,
+            "value": self.value,
+            "n": self.n,
+            "top1": self.top1,
+            "top1_ci95": list(self.top1_ci95),
+            "rest": self.rest,
+            "p_value": self.p_value,
+            "flagged": self.flagged,
+        }
 
 
-def ends_of(measures: Mapping[str, tuple[str, str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Rows of the images at either end of each measure, by what such images are called: (low name, high name, values).
+def quarters(attribute: str, words: tuple[str, str], values: np.ndarray) -> dict[tuple[str, str], np.ndarray]:
+    """The lowest and the highest quarter of the images by a figure, (N,), named by two words; none if all are alike."""
+    low, high = np.quantile(values, (0.25, 0.75))
+    parts = {words[0]: values <= low, words[1]: values >= high}
+    return {(attribute, word): part for word, part in parts.items() if not part.all()}
 
-    A measure that hardly differs among the images has no ends.
+
+def parts_by(attribute: str, values: Sequence[str]) -> dict[tuple[str, str], np.ndarray]:
+    """The images with each value, (N,), of an attribute."""
+    column = np.array(values, dtype=object)
+    return {(attribute, value): column == value for value in sorted(set(values))}
+
+
+def compare_slices(right: np.ndarray, parts: Mapping[tuple[str, str], np.ndarray]) -> tuple[Slice, ...]:
+    """How answers that are `right`, bool (N,), are spread over parts of the images, bool (N,); the worst come first.
+
+    Parts of fewer than `FEWEST_IN_SLICE` images, or that leave so few, are not looked at.
     """
-    found: dict[str, np.ndarray] = {}
-    for low, high, values in measures.values():
-        order = np.argsort(values, kind="stable")
-        for part in PARTS:
-            count = round(part * len(values))
-            if count < FEWEST or values[order[count]] >= values[order[-1 - count]]:
-                continue
-            found[f"the {low} {part:.0%}"] = order[:count]
-            found[f"the {high} {part:.0%}"] = order[-count:]
-    return found
+    looked_at = {
+        name: part for name, part in parts.items() if FEWEST_IN_SLICE <= part.sum() <= len(right) - FEWEST_IN_SLICE
+    }
+    wrong = ~right
+    chances = [
+        _as_many_wrong(int((wrong & part).sum()), int(part.sum()), int(wrong.sum()), len(right))
+        for part in looked_at.values()
+    ]
+    slices = []
+    for ((attribute, value), part), chance in zip(looked_at.items(), holm(chances), strict=True):
+        count, hits = int(part.sum()), int(right[part].sum())
+        rest = float(right[~part].mean())
+        slices.append(
+            Slice(
+                attribute,
+                value,
+                count,
+                hits / count,
+                wilson_interval(hits, count),
+                rest,
+                chance,
+                chance <= LEVEL,
+            )
+        )
+    return tuple(sorted(slices, key=lambda each: (each.p_value, each.top1)))
 
 
-def chance_of_so_few(right: int, count: int, successes: int, drawn: int) -> float:
-    """The chance of at most `right` successes among `drawn` of `count` of which so many are: hypergeometric."""
-    from scipy.special import betaln
-
-    least = max(0, drawn - (count - successes))
-    if right < least:
-        return 0.0
-    each = np.arange(least, min(right, successes) + 1)
-
-    def ways(of: int, chosen: np.ndarray | int) -> np.ndarray:
-        return np.asarray(-betaln(of - chosen + 1, np.asarray(chosen) + 1) - np.log(of + 1))
-
-    logarithm = ways(successes, each) + ways(count - successes, drawn - each) - ways(count, drawn)
-    return min(1.0, float(np.exp(logarithm).sum()))
+def holm(chances: Iterable[float]) -> list[float]:
+    """p-values corrected for their number. Holm 1979, Scandinavian Journal of Statistics 6(2), 65-70."""
+    values = np.array(list(chances), dtype=np.float64)
+    order = np.argsort(values, kind="stable")
+    raised = np.minimum(np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1)), 1.0)
+    corrected = np.empty_like(raised)
+    corrected[order] = raised
+    return [float(value) for value in corrected]
 
 
-def slices(right: np.ndarray, labels: np.ndarray, groups: Mapping[str, np.ndarray]) -> list[Slice]:
-    """The accuracy of each group of rows, the lowest first, by answers that are `right`, bool (N,), to `labels` (N,).
+def _as_many_wrong(wrong: int, count: int, all_wrong: int, everything: int) -> float:
+    """The chance that `count` images drawn from `everything`, of which `all_wrong` are wrong, hold `wrong` or more."""
+    from scipy.special import gammaln
 
-    A group is compared with what it would have if each of its images were as hard as others of its class, so that a
-    class that is hard and dark makes no slice. It is flagged where the Mantel-Haenszel test, one-sided with strata by
-    class, rejects at `CHANCE` divided by the number of groups (Bonferroni), and `GAP` or more is missing. Of groups that
-    share most of their images the one that misses most is flagged alone.
-    """
-    from scipy.special import ndtr
+    def log_ways(of: int, chosen: np.ndarray) -> np.ndarray:
+        return np.asarray(gammaln(of + 1) - gammaln(chosen + 1) - gammaln(of - chosen + 1))
 
-    _, strata = np.unique(labels, return_inverse=True)
-    size = np.bincount(strata)
-    good = np.bincount(strata, right, len(size))
-    found, chances = [], []
-    for name, rows in groups.items():
-        if not FEWEST <= len(rows) < len(right):
-            continue
-        own, drawn = int(right[rows].sum()), np.bincount(strata[rows], minlength=len(size))
-        expected = float((drawn * good / size).sum())
-        spread = drawn * (good / size) * (1 - good / size) * (size - drawn) / np.maximum(size - 1, 1)
-        deviation = float(np.sqrt(spread.sum()))
-        chance = float(ndtr((own + 0.5 - expected) / deviation)) if deviation else 1.0
-        missing = (expected - own) / len(rows)
-        chances.append((chance, chance <= CHANCE / len(groups) and missing >= GAP))
-        found.append(Slice(name, rows, own / len(rows), wilson_interval(own, len(rows)), False))
-    flagged: list[int] = []
-    for at in sorted(range(len(found)), key=lambda at: chances[at][0]):
-        known = (np.isin(found[at].rows, found[other].rows).mean() for other in flagged)
-        if chances[at][1] and not any(share > SHARED for share in known):
-            flagged.append(at)
-    found = [replace(each, flagged=at in flagged) for at, each in enumerate(found)]
-    return sorted(found, key=lambda each: (each.top1, each.name))
+    numbers = np.arange(max(wrong, count + all_wrong - everything), min(count, all_wrong) + 1)
+    ways = log_ways(all_wrong, numbers) + log_ways(everything - all_wrong, count - numbers)
+    return min(1.0, float(np.exp(ways - log_ways(everything, np.array(count))).sum()))

@@ -1,7 +1,7 @@
 """What an exported file says of itself: class names, preprocessing, and what it was made of."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from graft.errors import WeightsError
@@ -25,6 +25,8 @@ class Facts:
     temperature: float
     weights: str
     made_from: dict[str, Any]
+    # What `calibration.json` says beside the temperature; files of earlier versions say nothing.
+    calibration: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, saved: SavedModel, version: str) -> "Facts":
@@ -39,6 +41,7 @@ class Facts:
             saved.temperature,
             tensors_digest(tensors),
             {name: named[name] for name in kept if name in named},
+            {} if saved.calibration is None else replace(saved.calibration, domain=None).to_dict(),
         )
 
     def to_json(self) -> str:

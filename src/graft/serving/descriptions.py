@@ -9,6 +9,12 @@ PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81
 _TEXT = {"type": "string"}
 _BINARY = {"type": "string", "format": "binary"}
 _TOP = {"type": "integer", "minimum": 1, "default": TOP, "description": "Classes to report, likeliest first."}
+_BUDGET = {
+    "type": "number",
+    "exclusiveMinimum": 0,
+    "exclusiveMaximum": 1,
+    "description": "The part of the answers that may be wrong; an image that would not keep it gets no label.",
+}
 _ERROR = {
     "type": "object",
     "required": ["error", "id"],
@@ -19,7 +25,8 @@ _PREDICTION = {
     "required": ["path"],
     "properties": {
         "path": {**_TEXT, "description": "The name of the file, or which image of the request it was."},
-        "label": _TEXT,
+        "label": {"type": ["string", "null"]},
+        "abstained": {**_TEXT, "description": "Why there is no label, where an error budget was asked for."},
         "probability": {"type": "number"},
         "top": {"type": "array", "items": {"type": "array", "description": "A class and its probability."}},
         "error": {**_TEXT, "description": "Why the image could not be decoded; then the rest is missing."},
@@ -70,13 +77,17 @@ def predict() -> dict[str, Any]:
     in_json = {
         "type": "object",
         "required": ["images"],
-        "properties": {"images": {"type": "array", "items": image, "minItems": 1}, "top": _TOP},
+        "properties": {
+            "images": {"type": "array", "items": image, "minItems": 1},
+            "top": _TOP,
+            "error_budget": _BUDGET,
+        },
         "additionalProperties": False,
     }
     in_parts = {
         "type": "object",
         "required": ["image"],
-        "properties": {"image": {"type": "array", "items": _BINARY}, "top": _TOP},
+        "properties": {"image": {"type": "array", "items": _BINARY}, "top": _TOP, "error_budget": _BUDGET},
     }
     examples = {
         "base64": {"value": {"images": [{"base64": PIXEL, "name": "pixel.png"}], "top": 2}},
@@ -89,7 +100,10 @@ def predict() -> dict[str, Any]:
         "image/*": {"schema": _BINARY},
     }
     return {
-        "parameters": [{"name": "top", "in": "query", "schema": _TOP}],
+        "parameters": [
+            {"name": "top", "in": "query", "schema": _TOP},
+            {"name": "error_budget", "in": "query", "schema": _BUDGET},
+        ],
         "requestBody": {"required": True, "content": content},
         "responses": {
             "200": {

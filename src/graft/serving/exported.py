@@ -10,13 +10,15 @@ import numpy as np
 
 from graft.data.content import unreadable
 from graft.data.loading import available_cores
-from graft.errors import ImageError
+from graft.errors import ImageError, WeightsError
 from graft.export.facts import Facts
 from graft.export.running import Exported, open_exported
 from graft.images.decoding import decode
 from graft.images.levels import Levels
 from graft.images.preprocessing import Preprocessing
-from graft.serving.predictor import Classifier, Given, Prediction
+from graft.serving.abstaining import Rule
+from graft.serving.predictor import Classifier, Given, Prediction, obeying
+from graft.weights.calibration import Calibration
 
 
 class ExportedClassifier(Classifier):
@@ -27,6 +29,13 @@ class ExportedClassifier(Classifier):
 
     def __init__(self, path: Path) -> None:
         self._exported: Exported = open_exported(path)
+        facts = self._exported.facts
+        try:
+            self._calibration = Calibration.from_dict(facts.calibration, len(facts.classes))
+        except ValueError as error:
+            raise WeightsError(
+                f"expected what held-out images tell of a classifier in {path.name}, got {error}: export the run again"
+            ) from None
         self._levels = Preprocessing.from_dict(self._exported.facts.preprocessing).levels
 
     def __reduce__(self) -> tuple[type[ExportedClassifier], tuple[Path]]:  # type: ignore[override]
@@ -46,10 +55,14 @@ class ExportedClassifier(Classifier):
         return self.facts.classes
 
     @property
+    def calibration(self) -> Calibration | None:
+        return self._calibration
+
+    @property
     def levels(self) -> Levels:
         return self._levels
 
-    def _predict_group(self, given: Given, top: int) -> Iterator[Prediction]:
+    def _predict_group(self, given: Given, top: int, rule: Rule) -> Iterator[Prediction]:
         with ThreadPoolExecutor(available_cores(), thread_name_prefix="decode") as pool:
             for row, pixels in enumerate(pool.map(lambda row: _pixels(given, row), range(len(given)))):
                 if isinstance(pixels, ImageError):
@@ -58,7 +71,7 @@ class ExportedClassifier(Classifier):
                 probabilities = self._exported.run(pixels[None])[0]
                 order = np.argsort(-probabilities, kind="stable")[:top]
                 likeliest = tuple((self.classes[index], float(probabilities[index])) for index in order)
-                yield Prediction(given.name(row), *likeliest[0], likeliest)
+                yield obeying(rule, Prediction(given.name(row), *likeliest[0], likeliest), probabilities, self.classes)
 
 
 def _pixels(given: Given, row: int) -> np.ndarray | ImageError:

@@ -24,7 +24,9 @@ from graft.features.engine import Choice, Engine, choose, for_answers, open_engi
 from graft.given import path, whole_number
 from graft.html import table
 from graft.images.rgb import to_rgb
+from graft.serving.abstaining import NO_RULE, Rule, rule_for
 from graft.serving.gathering import Entry
+from graft.weights.calibration import Calibration
 from graft.weights.saved import SavedModel, class_logits, load_model, model_folder
 
 if TYPE_CHECKING:
@@ -43,7 +45,10 @@ FIRST_GROUP, GROUP = 16, 512
 class Prediction:
     """What an image was called. `top` holds the likeliest classes with their probabilities, likeliest first.
 
-    For an image that could not be decoded, `error` says why and the rest is empty.
+    For an image that could not be decoded, `error` says why and the rest is empty. Where the classifier does not
+    answer, as it was asked to, `abstained` says why and there is no `label`, but still the `probability` of the
+    likeliest class. `set` holds the classes of a conformal set, likeliest first, and `distance` how far off the
+    training images are; None where they were not asked for.
     """
 
     path: str
@@ -51,10 +56,15 @@ class Prediction:
     probability: float | None
     top: tuple[tuple[str, float], ...]
     error: str | None = None
+    abstained: str | None = None
+    set: tuple[str, ...] | None = None
+    distance: float | None = None
 
     def __repr__(self) -> str:
         if self.error is not None:
             return f"Prediction({self.path!r}, error={self.error!r})"
+        if self.abstained is not None:
+            return f"Prediction({self.path!r}, abstained={self.abstained!r})"
         return f"Prediction({self.path!r}, {self.label!r}, {self.probability or 0.0:.3f})"
 
     def to_dict(self) -> dict[str, Any]:
@@ -66,6 +76,9 @@ class Prediction:
             "label": self.label,
             "probability": self.probability,
             "top": [[name, probability] for name, probability in self.top],
+            **({} if self.abstained is None else {"abstained": self.abstained}),
+            **({} if self.set is None else {"set": list(self.set)}),
+            **({} if self.distance is None else {"distance": self.distance}),
         }
 
 
@@ -74,7 +87,11 @@ class Predictions(list[Prediction]):
 
     def _repr_html_(self) -> str:
         rows = [
-            (each.path, each.error or each.label, "" if each.probability is None else f"{each.probability:.1%}")
+            (
+                each.path,
+                each.error or each.label or each.abstained,
+                "" if each.probability is None else f"{each.probability:.1%}",
+            )
             for each in self
         ]
         return table(("image", "label", "probability"), rows)
@@ -93,7 +110,7 @@ class Classifier:
         self.choice = choice
         # By process: what a forked one inherits, a lock that is held or an engine whose threads are gone, is of no use
         # to it, and an engine of its parent cannot even be taken apart there.
-        self._engines: dict[int, Engine] = {}
+        self._engines: dict[tuple[int, bool], Engine] = {}
         self._opening: dict[int, Lock] = {}
 
     def __reduce__(self) -> tuple[type[Classifier], tuple[SavedModel, Choice]]:
@@ -108,35 +125,55 @@ class Classifier:
         """What is black and white in images deeper than 8 bits."""
         return self.saved.preprocessing.levels
 
-    def predict(self, images: Iterable[AnImage] | AnImage, top: int = 5) -> Predictions:
+    @property
+    def calibration(self) -> Calibration | None:
+        """What the classifier promises of its answers, by images that no weights saw; None where nothing was kept."""
+        return self.saved.calibration
+
+    def predict(
+        self,
+        images: Iterable[AnImage] | AnImage,
+        top: int = 5,
+        *,
+        error_budget: float | str | None = None,
+        sets: float | str | None = None,
+        sets_per_class: bool = False,
+        abstain: bool = False,
+    ) -> Predictions:
         """A prediction for every image, in order.
+
+        With an `error_budget`, such as 0.02 or "2%", answers are only given from a confidence on with which no more of
+        them are wrong, with 95 % confidence. `sets` such as "90%" adds to each the classes among which the right one is
+        with this chance, with `sets_per_class` in every class. With `abstain`, images unlike those trained on have no
+        answer either. Raises InputError for a promise that the classifier cannot make.
 
         An image is a path, an encoded file as bytes, an image of PIL, or pixels uint8 (H, W), (H, W, 1) or (H, W, 3)
         in RGB; pixels (n, H, W, 1) or (n, H, W, 3) are n images.
         """
         several = isinstance(images, np.ndarray) and images.ndim == 4
         if isinstance(images, str | Path | bytes | Image.Image) or (isinstance(images, np.ndarray) and not several):
-            return Predictions(self.stream([images], top))
+            images = [images]
         if not isinstance(images, Iterable):
             raise InputError(f"expected {IMAGES}, or several of these, got {_a(images)}: give one or several")
-        return Predictions(self.stream(images, top))
+        asked = {"error_budget": error_budget, "sets": sets, "sets_per_class": sets_per_class, "abstain": abstain}
+        return Predictions(self.stream(images, top, rule_for(self.calibration, **asked)))  # type: ignore[arg-type]
 
-    def stream(self, images: Iterable[AnImage | Entry], top: int = 5) -> Iterator[Prediction]:
+    def stream(self, images: Iterable[AnImage | Entry], top: int = 5, rule: Rule = NO_RULE) -> Iterator[Prediction]:
         """`predict` without an end in sight: takes images and gives predictions a group at a time, in order."""
         top = whole_number(top, "the classes to show", 1, sys.maxsize, "5 is usual")
         upcoming, size, seen = iter(images), FIRST_GROUP, 0
         while group := list(islice(upcoming, size)):
-            yield from self._predict_group(Given(group, seen, self.levels), min(top, len(self.classes)))
+            yield from self._predict_group(Given(group, seen, self.levels), min(top, len(self.classes)), rule)
             seen, size = seen + len(group), GROUP
 
-    def _predict_group(self, given: Given, top: int) -> Iterator[Prediction]:
+    def _predict_group(self, given: Given, top: int, rule: Rule) -> Iterator[Prediction]:
         work_alone_when_forked()
-        process, engine = os.getpid(), self._engine()
+        process, engine = os.getpid(), self._engine(features=rule.domain is not None)
         images = Images(given, np.arange(len(given)), np.full(len(given), -1, dtype=np.int64))
         # Closed at once when the caller stops: the threads that decode end, and the engine has its requests back.
         with closing(batches(images, self.saved.preprocessing, 32)) as decoded, closing(engine.run(decoded)) as run:
-            for batch, logits in run:
-                answers = self._answers(batch, logits, given, top)
+            for batch, values in run:
+                answers = self._answers(batch, values, given, top, rule)
                 yield from (answers[index] for index in sorted(answers))
                 if os.getpid() != process:
                     raise GraftError(
@@ -144,30 +181,63 @@ class Classifier:
                         "begin another there"
                     )
 
-    def _answers(self, batch: Batch, logits: Tensor, given: Given, top: int) -> dict[int, Prediction]:
-        """The predictions for a batch by the index of the image, from logits (n, outputs)."""
+    def _answers(self, batch: Batch, values: Tensor, given: Given, top: int, rule: Rule) -> dict[int, Prediction]:
+        """The predictions for a batch by the index of the image, from logits (n, outputs).
+
+        Where the rule has a domain, `values` are features (n, D) in their place, and the head follows here.
+        """
         import torch
 
+        distances: np.ndarray | None = None
+        logits = values
+        if rule.domain is not None:
+            distances = rule.domain.distances(values.flatten(1).float().numpy())
+            with torch.inference_mode():
+                logits = self.saved.network.head(values.float())
         logits = class_logits(logits.double(), self.saved.outputs)
         probabilities = torch.softmax(logits / self.saved.temperature, 1)
-        values, indices = (part.tolist() for part in probabilities.topk(top, 1)) if len(logits) else ([], [])
+        highest, indices = (part.tolist() for part in probabilities.topk(top, 1)) if len(logits) else ([], [])
         answers: dict[int, Prediction] = {}
         for row, index in enumerate(batch.indices.tolist()):
-            likeliest = tuple((self.classes[i], p) for i, p in zip(indices[row], values[row], strict=True))
-            answers[index] = Prediction(given.name(index), *likeliest[0], likeliest)
+            likeliest = tuple((self.classes[i], p) for i, p in zip(indices[row], highest[row], strict=True))
+            answer = Prediction(given.name(index), *likeliest[0], likeliest)
+            distance = None if distances is None else float(distances[row])
+            answers[index] = obeying(rule, answer, probabilities[row].numpy(), self.classes, distance)
         for index, reason in batch.failures.items():
             answers[index] = Prediction(given.name(index), None, None, (), reason)
         return answers
 
-    def _engine(self) -> Engine:
-        """The engine of this process, opened once."""
+    def _engine(self, features: bool = False) -> Engine:
+        """The engine of this process, opened once: for logits, or for the features that the head classifies."""
         process = os.getpid()
         with self._opening.setdefault(process, Lock()):
-            if process not in self._engines:
+            if (process, features) not in self._engines:
                 network = self.saved.network
-                whole, _ = network.split(network.cuts[-1])
-                self._engines[process] = open_engine(self.choice, whole, self.saved.preprocessing)
-            return self._engines[process]
+                section, _ = network.split(network.cuts[-1])
+                if features:
+                    section = network.before_head(network.config.head)
+                self._engines[process, features] = open_engine(self.choice, section, self.saved.preprocessing)
+            return self._engines[process, features]
+
+
+def obeying(
+    rule: Rule,
+    answer: Prediction,
+    probabilities: np.ndarray,
+    classes: tuple[str, ...],
+    distance: float | None = None,
+) -> Prediction:
+    """An answer, or that there is none, and the set of classes, by probabilities (classes,)."""
+    if rule is NO_RULE:
+        return answer
+    reason, members = rule.reason(float(probabilities.max()), distance), rule.members(probabilities)
+    return replace(
+        answer,
+        label=answer.label if reason is None else None,
+        abstained=reason,
+        set=None if members is None else tuple(classes[index] for index in members),
+        distance=distance,
+    )
 
 
 class Given:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -35,6 +35,8 @@ ENDINGS = {
 }
 FORMATS = tuple(dict.fromkeys(ENDINGS.values()))
 ROWS_PER_GROUP = 10_000
+# What a prediction says beside its classes where it was asked to, and CSV, TSV and Parquet have columns for.
+MORE = ("abstained", "set", "distance")
 
 
 def choose_format(asked: str | None, out: Path | None) -> str:
@@ -61,8 +63,12 @@ def choose_format(asked: str | None, out: Path | None) -> str:
     return asked or str(meant)
 
 
-def write_predictions(predictions: Iterator[Prediction], format: str, out: Path | IO[str], top: int) -> None:
+def write_predictions(
+    predictions: Iterator[Prediction], format: str, out: Path | IO[str], top: int, more: Sequence[str] = ()
+) -> None:
     """Write predictions with `top` classes each, in one of FORMATS, to a file or to a stream of text.
+
+    Tables have a column for each of `more`, some of `MORE`; in JSON they are where they are known.
 
     A file is written aside and renamed, but what is no file, such as a named pipe, is written to directly. Raises
     GraftError for what cannot be written, BrokenPipeError for a stream that nobody reads any more.
@@ -71,16 +77,16 @@ def write_predictions(predictions: Iterator[Prediction], format: str, out: Path 
 
     def write(file: IO[bytes]) -> None:
         if format == "parquet":
-            _write_parquet(rows, file)
+            _write_parquet(rows, file, more)
             return
         text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-        _TEXTS[format](rows, text, top)
+        _TEXTS[format](rows, text, top, more)
         text.flush()
         text.detach()
 
     try:
         if not isinstance(out, Path):
-            _TEXTS[format](rows, out, top)
+            _TEXTS[format](rows, out, top, more)
             out.flush()
         elif out.exists() and not out.is_file():
             with out.open("wb") as file:
@@ -102,34 +108,46 @@ def _as_written(prediction: Prediction) -> Prediction:
         path=plain(prediction.path),
         label=None if prediction.label is None else plain(prediction.label),
         top=tuple((plain(name), probability) for name, probability in prediction.top),
+        set=None if prediction.set is None else tuple(map(plain, prediction.set)),
         error=None if prediction.error is None else readable(prediction.error),
     )
 
 
-def _write_table(predictions: Iterator[Prediction], file: IO[str], top: int) -> None:
+def _write_table(predictions: Iterator[Prediction], file: IO[str], top: int, more: Sequence[str]) -> None:
     for prediction in predictions:
         if prediction.error is not None:
             file.write(f"{prediction.path}  error: {prediction.error}\n")
         else:
             names = "  ".join(f"{name} {probability:.1%}" for name, probability in prediction.top)
+            names = names if prediction.set is None else f"{names}  set: {', '.join(prediction.set)}"
+            names = names if prediction.abstained is None else f"no answer, {prediction.abstained}  ({names})"
             file.write(f"{prediction.path}  {names}\n")
 
 
-def _write_rows(separator: str, predictions: Iterator[Prediction], file: IO[str], top: int) -> None:
+def _write_rows(
+    separator: str, predictions: Iterator[Prediction], file: IO[str], top: int, more: Sequence[str]
+) -> None:
     writer = csv.writer(file, delimiter=separator, lineterminator="\n")
     others = [f"{column}_{place}" for place in range(2, top + 1) for column in ("label", "probability")]
-    writer.writerow(["path", "label", "probability", *others, "error"])
+    writer.writerow(["path", "label", "probability", *others, *more, "error"])
     for prediction in predictions:
-        pairs = [cell for pair in prediction.top[:top] for cell in pair]
-        writer.writerow([prediction.path, *pairs, *[None] * (2 * top - len(pairs)), prediction.error])
+        pairs: list[Any] = [cell for pair in prediction.top[:top] for cell in pair]
+        pairs[:1] = [prediction.label] if pairs else []
+        told = [_cell(getattr(prediction, name)) for name in more]
+        writer.writerow([prediction.path, *pairs, *[None] * (2 * top - len(pairs)), *told, prediction.error])
 
 
-def _write_jsonl(predictions: Iterator[Prediction], file: IO[str], top: int) -> None:
+def _cell(value: Any) -> Any:
+    """A value as one cell; the names of a set as JSON, since any of them may hold any letter."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, tuple) else value
+
+
+def _write_jsonl(predictions: Iterator[Prediction], file: IO[str], top: int, more: Sequence[str]) -> None:
     for prediction in predictions:
         file.write(json.dumps(prediction.to_dict(), ensure_ascii=False) + "\n")
 
 
-def _write_json(predictions: Iterator[Prediction], file: IO[str], top: int) -> None:
+def _write_json(predictions: Iterator[Prediction], file: IO[str], top: int, more: Sequence[str]) -> None:
     before = "["
     for prediction in predictions:
         row = json.dumps(prediction.to_dict(), indent=2, ensure_ascii=False)
@@ -138,7 +156,7 @@ def _write_json(predictions: Iterator[Prediction], file: IO[str], top: int) -> N
     file.write("[]\n" if before == "[" else "\n]\n")
 
 
-_TEXTS: dict[str, Callable[[Iterator[Prediction], IO[str], int], None]] = {
+_TEXTS: dict[str, Callable[[Iterator[Prediction], IO[str], int, Sequence[str]], None]] = {
     "table": _write_table,
     "csv": partial(_write_rows, ","),
     "tsv": partial(_write_rows, "\t"),
@@ -147,13 +165,15 @@ _TEXTS: dict[str, Callable[[Iterator[Prediction], IO[str], int], None]] = {
 }
 
 
-def _write_parquet(predictions: Iterator[Prediction], file: IO[bytes]) -> None:
+def _write_parquet(predictions: Iterator[Prediction], file: IO[bytes], more: Sequence[str]) -> None:
     import pyarrow
     import pyarrow.parquet
 
     top = pyarrow.list_(pyarrow.struct([("label", pyarrow.string()), ("probability", pyarrow.float64())]))
     fields = [("path", pyarrow.string()), ("label", pyarrow.string()), ("probability", pyarrow.float64())]
-    schema = pyarrow.schema([*fields, ("top", top), ("error", pyarrow.string())])
+    kinds = (pyarrow.string(), pyarrow.list_(pyarrow.string()), pyarrow.float64())
+    told = [(name, kind) for name, kind in zip(MORE, kinds, strict=True) if name in more]
+    schema = pyarrow.schema([*fields, ("top", top), *told, ("error", pyarrow.string())])
     with pyarrow.parquet.ParquetWriter(file, schema) as writer:
         while group := [_parquet_row(prediction) for prediction in islice(predictions, ROWS_PER_GROUP)]:
             writer.write_table(pyarrow.Table.from_pylist(group, schema))
@@ -165,5 +185,8 @@ def _parquet_row(prediction: Prediction) -> dict[str, Any]:
         "label": prediction.label,
         "probability": prediction.probability,
         "top": [{"label": name, "probability": probability} for name, probability in prediction.top],
+        "abstained": prediction.abstained,
+        "set": None if prediction.set is None else list(prediction.set),
+        "distance": prediction.distance,
         "error": prediction.error,
     }

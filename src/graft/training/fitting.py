@@ -18,11 +18,12 @@ from torch import nn
 from graft.data.dataset import TEST, TRAIN, VAL, Dataset, Images, together
 from graft.errors import DataError, GraftError
 from graft.evaluation.calibration import fit_temperature
+from graft.evaluation.domain import MOST_IMAGES, FittedDomain, fit_domain
 from graft.features.cache import Activations
 from graft.features.engine import Precision, precision_for
 from graft.features.extraction import output_shape
 from graft.files import write_aside, write_json
-from graft.models.network import HEAD, INPUT
+from graft.models.network import HEAD, INPUT, Section
 from graft.seeding import seeded
 from graft.training.examples import computed, crown_inputs, frozen_features, more_crops
 from graft.training.heads import put_head, solve_head, solve_head_on_crops
@@ -32,7 +33,7 @@ from graft.training.learning_rate_range import RATE_RANGE_FILE, RateRange, find_
 from graft.training.loop import Watcher, crown_logits, fit_crown
 from graft.training.memory import check_step_fits
 from graft.training.notes import notes_on_baseline, notes_on_curve
-from graft.training.task import Task, Trained
+from graft.training.task import Task, Trained, sample
 from graft.training.time_budget import Budget
 from graft.transfer.class_names.matching import note_on_others
 from graft.transfer.levels import Plan, head_kind
@@ -113,7 +114,7 @@ def refit(task: Task, plan: Plan, measured: Measured, folder: Path | None = None
         if plan.cut == task.base.network.cuts[-2]:
             trained = _fit_head(task, plan, task.to_train_on)
         else:
-            trained = _refit_crown(task, plan, measured.examples or _examples(task, plan), before.temperature, folder)
+            trained = _refit_crown(task, plan, measured.examples or _examples(task, plan), before, folder)
     _check_all_finite(task, plan, trained)
     return replace(
         trained,
@@ -133,13 +134,16 @@ def _fit_nothing(task: Task) -> Trained:
     started = time.perf_counter()
     network, outputs = task.base.network, task.base.outputs
     found = computed(task, network.split(HEAD)[0], splits, "features")
+    like_val = sample(splits[VAL], task.seed, MOST_IMAGES)
+    near, shown = frozen_features(task, like_val, network.config.head)
     of_base = {name: activations.values.float() for name, activations in found.items()}
     notes = (note_on_others(VAL, of_base[VAL], outputs),) if outputs is not None else ()
     logits = {name: class_logits(values, outputs).numpy() for name, values in of_base.items()}
     labels = {name: task.dataset.splits[name].labels[found[name].indices] for name in found}
     seconds = time.perf_counter() - started
     skipped = _skipped(task.dataset.splits, found)
-    return Trained(logits, labels, 1.0, skipped, seconds, 0.0, outputs=outputs, notes=notes)
+    domain = fit_domain(near[0], shown.groups, task.seed)
+    return Trained(logits, labels, 1.0, skipped, seconds, 0.0, outputs=outputs, notes=notes, domain=domain)
 
 
 def _fit_head(task: Task, plan: Plan, fitted_on: tuple[str, ...]) -> Trained:
@@ -167,8 +171,17 @@ def _fit_head(task: Task, plan: Plan, fitted_on: tuple[str, ...]) -> Trained:
     logits = {name: features[name] @ head.weight.T + head.bias for name in held_out}
     skipped = _skipped(dataset.splits, {name: found[name] for name in dataset.splits})
     seconds = (extracted - started, time.perf_counter() - extracted)
-    folds = (tuple(shown.key(row) for row in head.rows.tolist()), head.labels, head.logits)
-    return Trained(logits, labels, temperature, skipped, *seconds, cross_validated=known, folds=folds)
+    return Trained(
+        logits,
+        labels,
+        temperature,
+        skipped,
+        *seconds,
+        cross_validated=known,
+        folds=tuple(shown.key(row) for row in head.rows.tolist()),
+        held_out=(head.logits, head.labels) if len(head.labels) else None,
+        domain=fit_domain(rows[0], shown.groups, task.seed),
+    )
 
 
 def _examples(task: Task, plan: Plan) -> Examples:
@@ -228,10 +241,11 @@ def _measure_crown(task: Task, plan: Plan, examples: Examples, folder: Path | No
         training_seconds=time.perf_counter() - started,
         history=fit.history,
         notes=tuple(f"level {plan.level}: {doubt}" for doubt in notes_on_curve(fit.history, fit.kept, recipe)),
+        domain=_domain_of(task, plan, examples, precision),
     )
 
 
-def _refit_crown(task: Task, plan: Plan, examples: Examples, temperature: float, folder: Path | None) -> Trained:
+def _refit_crown(task: Task, plan: Plan, examples: Examples, before: Trained, folder: Path | None) -> Trained:
     started = time.perf_counter()
     recipe, device = task.recipe, task.choice.device
     _start_head(task, plan, task.to_train_on)
@@ -253,7 +267,21 @@ def _refit_crown(task: Task, plan: Plan, examples: Examples, temperature: float,
     held_out = {name: split for name, split in examples.held_out.items() if name == TEST}
     logits = {name: crown_logits(crown, split, device, precision) for name, split in held_out.items()}
     seconds = time.perf_counter() - started
-    return Trained(logits, examples.labels, temperature, examples.skipped, 0.0, seconds)
+    domain = _domain_of(task, plan, examples, precision)
+    if domain is not None and before.domain is not None:
+        # How far off unseen images are was measured before val was trained on.
+        domain = replace(domain, threshold=before.domain.threshold, n=before.domain.n)
+    return Trained(logits, examples.labels, before.temperature, examples.skipped, 0.0, seconds, domain=domain)
+
+
+def _domain_of(task: Task, plan: Plan, examples: Examples, precision: Precision) -> FittedDomain | None:
+    """What the images of val are like to the crown as it is now."""
+    network, val = task.base.network, examples.held_out[VAL]
+    _, crown = network.split(plan.cut)
+    before_head = Section(network, crown.stages[:-1])
+    rows = np.sort(np.random.default_rng(task.seed).permutation(len(val.labels))[:MOST_IMAGES])
+    features = crown_logits(before_head, SomeInputs(val, rows), task.choice.device, precision)
+    return fit_domain(features.reshape(len(rows), -1), seed=task.seed)
 
 
 def _crown(task: Task, plan: Plan) -> tuple[nn.Module, Precision]:

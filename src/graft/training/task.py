@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from graft.data.dataset import TRAIN, VAL, Dataset, Images
+from graft.evaluation.domain import FittedDomain
 from graft.features.engine import Choice
 from graft.images.preprocessing import Preprocessing
 from graft.models.network import body_parameter_count
@@ -70,8 +71,9 @@ class Trained:
     """What a level made: logits (n, classes) and labels by split, the temperature, and where the time went.
 
     `cross_validated`, bool (n,), says of a head which training images it knows in folds that it was not fitted on, in
-    an order that is the same for all heads of a task. `folds` are the keys of these images, their labels, and their
-    logits by heads that had not seen them.
+    an order that is the same for all heads of a task. `held_out` are logits and labels of images that no weights saw,
+    where these are not those of val, `folds` their keys, and `domain` what the images trained on are like to the
+    network.
     """
 
     logits: dict[str, np.ndarray]
@@ -85,7 +87,9 @@ class Trained:
     outputs: Outputs | None = None
     notes: tuple[str, ...] = ()
     cross_validated: np.ndarray | None = None
-    folds: tuple[tuple[str, ...], np.ndarray, np.ndarray] | None = None
+    held_out: tuple[np.ndarray, np.ndarray] | None = None
+    folds: tuple[str, ...] = ()
+    domain: FittedDomain | None = None
 
 
 def sample(images: Images, seed: int, most: int) -> Images:

@@ -28,6 +28,7 @@ HUB_FILES = (
     "preprocessing.json",
     "preprocessor_config.json",
     "calibration.json",
+    "domain.safetensors",
     "README.md",
 )
 HUB_ADDRESS = "https://huggingface.co"

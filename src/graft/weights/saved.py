@@ -4,7 +4,8 @@ config.json          architecture and its numbers, what it was trained from, the
 model.safetensors    every tensor, float32
 labels.json          class names in the order of the outputs, or of the lists of outputs in config.json
 preprocessing.json   from an image to the network's input
-calibration.json     temperature of the logits
+calibration.json     temperature of the logits; what held-out images tell of answers, and of images unlike them
+domain.safetensors   features of images such as the network was trained on, if they were kept
 README.md            a card for people
 """
 
@@ -26,6 +27,7 @@ from graft.models.catalog import CATALOG
 from graft.models.network import Config, HeadKind, Network, PaddingRule
 from graft.names import plain
 from graft.weights.architectures import is_timm, resolve
+from graft.weights.calibration import Calibration
 from graft.weights.file import read_weights
 from graft.weights.matching import fill, match
 from graft.weights.tensor_file import DIGEST, tensors_digest, write_tensors
@@ -35,6 +37,7 @@ TENSORS_FILE = "model.safetensors"
 LABELS_FILE = "labels.json"
 PREPROCESSING_FILE = "preprocessing.json"
 CALIBRATION_FILE = "calibration.json"
+DOMAIN_FILE = "domain.safetensors"
 CARD_FILE = "README.md"
 # Beside the model folder of a run, from before its training on.
 ARGUMENTS_FILE = "args.yaml"
@@ -56,7 +59,8 @@ Outputs = tuple[tuple[int, ...], ...]
 class SavedModel:
     """A trained network with all that is needed to use it; `facts` is what the card says (base, level, scores).
 
-    Without `outputs` the network has one for every class, in their order.
+    Without `outputs` the network has one for every class, in their order. `calibration` is what it promises of
+    its answers; None of one that an earlier version saved.
     """
 
     network: Network
@@ -65,6 +69,7 @@ class SavedModel:
     temperature: float = 1.0
     facts: dict[str, Any] = field(default_factory=dict)
     outputs: Outputs | None = None
+    calibration: Calibration | None = None
 
 
 def class_logits(logits: Tensor, outputs: Outputs | None) -> Tensor:
@@ -112,7 +117,11 @@ def _write_files(folder: Path, model: SavedModel) -> None:
     write_json(folder / CONFIG_FILE, config)
     write_json(folder / LABELS_FILE, list(model.classes))
     write_json(folder / PREPROCESSING_FILE, model.preprocessing.to_dict())
-    write_json(folder / CALIBRATION_FILE, {"temperature": model.temperature})
+    promised = {} if model.calibration is None else model.calibration.to_dict()
+    write_json(folder / CALIBRATION_FILE, {"temperature": model.temperature, **promised})
+    if model.calibration is not None and model.calibration.domain is not None:
+        bank = {"bank": torch.from_numpy(model.calibration.domain.bank)}
+        write_aside(folder / DOMAIN_FILE, lambda file: write_tensors(file, bank, {DIGEST: tensors_digest(bank)}))
     write_aside(folder / CARD_FILE, lambda file: file.write(_card(model).encode()))
 
 
@@ -208,9 +217,8 @@ def load_model(folder: Path) -> SavedModel:
         )
     fill(network, file.tensors, found, str(folder / TENSORS_FILE))
     facts = {name: value for name, value in config.items() if name not in ("graft", "network", "outputs")}
-    model = SavedModel(
-        network.eval(), preprocessing, tuple(labels), _temperature(folder, file.metadata), facts, outputs
-    )
+    temperature, calibration = _temperature(folder, file.metadata), read_calibration(folder, len(labels))
+    model = SavedModel(network.eval(), preprocessing, tuple(labels), temperature, facts, outputs, calibration)
     _check_against(file.metadata, model, folder)
     return model
 
@@ -318,6 +326,24 @@ def _temperature(folder: Path, metadata: dict[str, str]) -> float:
             "file that was saved with the model"
         )
     return float(value)
+
+
+def read_calibration(folder: Path, classes: int) -> Calibration | None:
+    """What a model folder keeps beside the temperature; None of one that an earlier version saved.
+
+    Raises WeightsError for what does not fit.
+    """
+    said = _read(folder / CALIBRATION_FILE, dict) if (folder / CALIBRATION_FILE).exists() else {}
+    bank = None
+    if "domain" in said and (folder / DOMAIN_FILE).exists():
+        bank = read_weights(folder / DOMAIN_FILE).tensors.get("bank")
+    try:
+        return Calibration.from_dict(said, classes, None if bank is None else bank.numpy())
+    except ValueError as error:
+        raise WeightsError(
+            f"expected what held-out images tell of the classifier in {folder / CALIBRATION_FILE}, got {error}: "
+            "restore the file that was saved with the model"
+        ) from None
 
 
 def _read(path: Path, kind: type) -> Any:

@@ -29,7 +29,7 @@ from graft.evaluation.report.verdict import (
     split_alarms,
     trust_alarms,
 )
-from graft.evaluation.slices import ends_of, slices
+from graft.evaluation.stratified import ends_of, slices
 from graft.images.levels import Levels
 from graft.weights.saved import ARGUMENTS_FILE
 from graft.words import counted

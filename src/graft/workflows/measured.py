@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from graft.evaluation.domain import FittedDomain
 from graft.files import write_aside
 from graft.training.fitting import Measured
 from graft.training.history import Epoch
@@ -21,12 +22,15 @@ def write_measured(folder: Path, measured: Measured) -> None:
     trained = measured.trained
     tensors = {f"logits/{name}": torch.from_numpy(values) for name, values in trained.logits.items()}
     tensors |= {f"labels/{name}": torch.from_numpy(values) for name, values in trained.labels.items()}
+    if trained.domain is not None:
+        tensors["domain/bank"] = torch.from_numpy(trained.domain.bank)
     facts = {
         "temperature": trained.temperature,
         "skipped": trained.skipped,
         "seconds": (trained.feature_seconds, trained.training_seconds),
         "history": [asdict(epoch) for epoch in trained.history],
         "notes": trained.notes,
+        "domain": trained.domain and {"threshold": trained.domain.threshold, "n": trained.domain.n},
     }
     lines = "".join(json.dumps(asdict(epoch)) + "\n" for epoch in trained.history)
     if lines:
@@ -44,7 +48,7 @@ def read_measured(folder: Path) -> Measured | None:
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name).numpy() for name in file.keys()}  # noqa: SIM118
         facts = json.loads(file.metadata()["facts"])
-    parts: dict[str, dict] = {"logits": {}, "labels": {}}
+    parts: dict[str, dict] = {"logits": {}, "labels": {}, "domain": {}}
     for name, values in tensors.items():
         part, _, split = name.partition("/")
         parts[part][split] = values
@@ -58,5 +62,6 @@ def read_measured(folder: Path) -> Measured | None:
             facts["seconds"][1],
             history=tuple(Epoch(**epoch) for epoch in facts["history"]),
             notes=tuple(facts["notes"]),
+            domain=FittedDomain(parts["domain"]["bank"], **facts["domain"]) if facts.get("domain") else None,
         )
     )

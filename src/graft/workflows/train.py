@@ -27,6 +27,7 @@ from graft.training.task import Trained
 from graft.weights.packaged import DEFAULT_BASE
 from graft.weights.saved import SavedModel, save_model
 from graft.workflows.arguments import Arguments, absolute, absolute_table, gone_on_with, read_arguments, write_arguments
+from graft.workflows.calibrating import calibrate
 from graft.workflows.contact_sheet import check_png
 from graft.workflows.deciding import Beginning, Decided, checked, choice_of, decide
 from graft.workflows.kept_answers import write_answers
@@ -275,7 +276,8 @@ def _finish(decided: Decided, trained: Trained, folder: Path, started: float) ->
         "data": task.dataset.name,
         **{name: accuracy.to_dict() for name, accuracy in accuracies.items()},
     }
-    saved = SavedModel(network, task.preprocessing, classes, trained.temperature, facts, trained.outputs)
+    calibration = calibrate(task, trained)
+    saved = SavedModel(network, task.preprocessing, classes, trained.temperature, facts, trained.outputs, calibration)
     save_model(folder / "model", saved)
     write_json(folder / "audit.json", _audit(task.dataset, decided.findings, trained.skipped))
     run = Run(

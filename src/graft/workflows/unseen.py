@@ -54,7 +54,11 @@ def kept_answers(task: Task, trained: Trained, looks: Looks | None) -> KeptAnswe
         )
         if looks is not None and images.digests is not None:
             measures[name] = _measures(images.digests, looks)
-    return KeptAnswers(task.dataset.classes, trained.temperature, splits, measures, trained.folds)
+    folds = None
+    if trained.held_out is not None and trained.folds:
+        logits, labels = trained.held_out
+        folds = (trained.folds, labels, logits)
+    return KeptAnswers(task.dataset.classes, trained.temperature, splits, measures, folds)
 
 
 def _readable(task: Task, trained: Trained, name: str) -> np.ndarray:

@@ -1,0 +1,100 @@
+"""When a classifier does not answer: error budgets, sets of classes, and images unlike those that it was trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from graft.errors import InputError
+from graft.given import share, truth
+from graft.weights.calibration import Calibration, Domain
+
+# Why there is no answer, as every format writes it.
+UNSURE, UNLIKE = "unsure", "unlike the training images"
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """An answer with less confidence than `threshold` is not given, nor one for an image outside of `domain`.
+
+    `sets` are the probabilities from which on each class is in a set, (classes,); None where no sets are asked for.
+    """
+
+    threshold: float = 0.0
+    sets: np.ndarray | None = None
+    domain: Domain | None = None
+
+    def reason(self, confidence: float, distance: float | None = None) -> str | None:
+        """Why an answer of this confidence, for an image so far from the domain, is not given; None: it is."""
+        limit = None if self.domain is None else self.domain.threshold
+        if limit is not None and distance is not None and distance > limit:
+            return UNLIKE
+        return UNSURE if confidence < self.threshold else None
+
+    def members(self, probabilities: np.ndarray) -> list[int] | None:
+        """The classes in the set of an image, likeliest first, by the probabilities (classes,); one at the least."""
+        if self.sets is None:
+            return None
+        likeliest, *others = np.argsort(-probabilities, kind="stable").tolist()
+        return [likeliest, *(index for index in others if probabilities[index] >= self.sets[index])]
+
+
+NO_RULE = Rule()
+
+
+def rule_for(
+    calibration: Calibration | None,
+    *,
+    error_budget: float | str | None = None,
+    sets: float | str | None = None,
+    sets_per_class: bool = False,
+    abstain: bool = False,
+) -> Rule:
+    """What is asked for, by what the classifier's `calibration` promises. Raises InputError for what it does not."""
+    abstain, per_class = truth(abstain, "--abstain"), truth(sets_per_class, "--sets-per-class")
+    if per_class and sets is None:
+        raise InputError("expected --sets with --sets-per-class, got none: add it, such as --sets 90%")
+    if error_budget is None and sets is None and not abstain:
+        return NO_RULE
+    if calibration is None:
+        raise InputError(
+            "expected a classifier that keeps what its held-out images told, got one without, of an earlier version, "
+            "of too few images or not of graft: train it again, or leave --error-budget, --sets and --abstain out"
+        )
+    return Rule(
+        threshold=0.0 if error_budget is None else _threshold(calibration, share(error_budget, "--error-budget")),
+        sets=None if sets is None else _sets(calibration, share(sets, "--sets"), per_class),
+        domain=_domain(calibration) if abstain else None,
+    )
+
+
+def _threshold(calibration: Calibration, asked: float) -> float:
+    row = calibration.budget(asked)
+    if row is not None and row.threshold is not None:
+        return row.threshold
+    least = calibration.least_reachable()
+    instead = "give more images to train on" if least is None else f"{least:.3g} is reachable"
+    raise InputError(
+        f"expected an error budget that held-out images show to be kept, got {asked:.3g}, which is not reachable with "
+        f"{calibration.n:,} images: {instead}"
+    )
+
+
+def _sets(calibration: Calibration, asked: float, per_class: bool) -> np.ndarray:
+    row = calibration.sets_of(asked)
+    if row is None:
+        most = max(row.coverage for row in calibration.sets)
+        raise InputError(
+            f"expected sets that hold the right class with a chance of {most} or less, got {asked}: lower it"
+        )
+    return np.array(row.per_class) if per_class else np.full(len(row.per_class), row.threshold)
+
+
+def _domain(calibration: Calibration) -> Domain:
+    if calibration.domain is None or calibration.domain.threshold is None:
+        raise InputError(
+            "expected a classifier that keeps features of its training images for --abstain, got one without, an "
+            "exported file or one of too few images: use the run itself, or leave --abstain out"
+        )
+    return calibration.domain

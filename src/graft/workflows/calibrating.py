@@ -1,0 +1,61 @@
+"""What a trained classifier promises, found when training ends, on images that no weights saw."""
+
+import numpy as np
+
+from graft.data.dataset import TRAIN, VAL
+from graft.data.grouping import copied
+from graft.evaluation.calibration import softmax
+from graft.evaluation.conformal import class_thresholds, set_threshold
+from graft.evaluation.domain import KEPT, NEIGHBOURS
+from graft.evaluation.error_budget import CONFIDENCE, find_threshold
+from graft.training.task import Task, Trained
+from graft.weights.calibration import Calibration, Domain, ErrorBudget, Sets
+
+BUDGETS = tuple(
+    sorted({0.001, 0.002, *(step / 200 for step in range(1, 21)), *(step / 100 for step in range(11, 31)), 0.4, 0.5})
+)
+COVERAGES = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, *(step / 100 for step in range(90, 100)), 0.995, 0.999)
+# With fewer held-out images nothing is promised.
+FEWEST_TO_CALIBRATE = 10
+
+
+def calibrate(task: Task, trained: Trained) -> Calibration | None:
+    """By the cross-validated logits of a head, else by those of val without copies of training images.
+
+    A temperature is one number, and a penalty or an epoch one of a few, chosen on the same images; that is not counted.
+    """
+    if trained.held_out is not None:
+        source, (logits, labels) = "cross-validated", trained.held_out
+    else:
+        source, logits, labels = VAL, trained.logits[VAL], trained.labels[VAL]
+        images = task.dataset.splits[VAL]
+        readable = [index for index in range(len(images)) if images.name(index) not in trained.skipped]
+        unseen = ~copied(images.take(np.array(readable, dtype=np.int64)), task.dataset.splits[TRAIN])
+        logits, labels = logits[unseen], labels[unseen]
+    if len(labels) < FEWEST_TO_CALIBRATE:
+        return None
+    probabilities = softmax(logits, trained.temperature)
+    # A threshold that is rounded down lets its own image pass.
+    confidences, of_label = _rounded(probabilities.max(1)), _rounded(probabilities[np.arange(len(labels)), labels])
+    right, classes = probabilities.argmax(1) == labels, len(task.dataset.classes)
+    budgets = [find_threshold(confidences, right, budget) for budget in BUDGETS]
+    domain = trained.domain
+    return Calibration(
+        source,
+        len(labels),
+        CONFIDENCE,
+        tuple(ErrorBudget(row.budget, row.at, row.n, row.answered, row.wrong, row.needed) for row in budgets),
+        tuple(
+            Sets(
+                coverage,
+                set_threshold(of_label, coverage),
+                tuple(class_thresholds(of_label, labels, classes, coverage).tolist()),
+            )
+            for coverage in COVERAGES
+        ),
+        None if domain is None else Domain(domain.bank, NEIGHBOURS, domain.threshold, KEPT, domain.n),
+    )
+
+
+def _rounded(probabilities: np.ndarray) -> np.ndarray:
+    return np.asarray(np.floor(np.clip(probabilities, 0.0, 1.0) * 1e9) / 1e9)
