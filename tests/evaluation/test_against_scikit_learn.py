@@ -37,7 +37,7 @@ def answered(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     return probabilities, labels
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(answered())
 def test_scores(case: tuple[np.ndarray, np.ndarray]) -> None:
     probabilities, labels = case

@@ -110,7 +110,7 @@ def test_calibration_error_of_sure_and_right_is_none_and_of_sure_and_wrong_is_al
     assert expected_calibration_error(sure, np.ones(4, int)) == 1
 
 
-@settings(max_examples=50)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(0, 1000), st.integers(1, 60), st.integers(2, 6))
 def test_scores_count_every_image_once(seed: int, count: int, classes: int) -> None:
     random = np.random.default_rng(seed)

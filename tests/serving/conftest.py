@@ -7,6 +7,7 @@ import pytest
 from running import Served, served
 
 from graft.weights.base import load_base
+from graft.weights.calibration import Calibration, ErrorBudget
 from graft.weights.saved import SavedModel, save_model
 from graft.workflows.letters import LATIN
 
@@ -16,7 +17,14 @@ def letters_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundled letters as a saved model."""
     base = load_base("latin_letters")
     folder = tmp_path_factory.mktemp("served") / "letters"
-    save_model(folder / "model", SavedModel(base.network, base.preprocessing, LATIN, temperature=1.5))
+    budgets = (
+        ErrorBudget(0.01, None, 50, 0, 0, 299),
+        ErrorBudget(0.05, 1.0, 50, 1, 0, 59),
+        ErrorBudget(0.1, 0.0, 50, 50, 2, 29),
+    )
+    calibration = Calibration("val", 50, 0.95, budgets, ())
+    saved = SavedModel(base.network, base.preprocessing, LATIN, temperature=1.5, calibration=calibration)
+    save_model(folder / "model", saved)
     return folder
 
 

@@ -79,6 +79,22 @@ def test_what_cannot_be_decoded_has_an_error_in_its_place(client: "httpx.Client"
     assert answer.status_code == 400 and answer.json()["error"].startswith("image 1: expected")
 
 
+def test_an_error_budget_is_kept_however_it_is_asked_for(client: "httpx.Client") -> None:
+    file, text = {"image": ("a.png", PNG)}, b64encode(PNG).decode()
+    for asked, answered in (("5%", False), (0.07, False), (0.1, True), ("0.3", True)):
+        found = [
+            client.post("/predict", files=file, params={"error_budget": asked}),
+            client.post("/predict", files=file, data={"error_budget": asked}),
+            client.post("/predict", json={"images": [{"base64": text}], "error_budget": asked}),
+        ]
+        for answer in found:
+            (each,) = answer.raise_for_status().json()["predictions"]
+            assert each["label"] == (each["top"][0][0] if answered else None)
+            assert ("abstained" in each) != answered and each["probability"] == each["top"][0][1]
+    refused = client.post("/predict", files=file, params={"error_budget": "2%"})
+    assert refused.status_code == 400 and "0.05 is the least" in refused.json()["error"]
+
+
 FORM = {"content-type": "multipart/form-data; boundary=x"}
 WRONG = {
     "no content type": (415, {"content": PNG}, "multipart/form-data"),

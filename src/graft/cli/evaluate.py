@@ -21,18 +21,33 @@ from graft.cli.output import (
 )
 from graft.cli.tables import NOTHING_SAID, reads_tables
 from graft.data.table_options import TableOptions
+from graft.errors import InputError
+from graft.names import plain
 from graft.words import counted
 
 if TYPE_CHECKING:
     from graft.evaluation.scores import Scores
+    from graft.workflows.promises import Promises
 
 
 @reads_tables
 def evaluate(
     run: Annotated[str, typer.Argument(help="A run folder, its model folder, or a file of weights with a classifier.")],
-    data: Annotated[str, typer.Argument(help="Labelled images, as for graft train.")],
+    data: Annotated[
+        list[str],
+        typer.Argument(metavar="[RUN_B] DATA", help="Labelled images, as for graft train; before them a second run."),
+    ],
     split: Annotated[
         str | None, typer.Option(help="The split to evaluate on. By default test, else val, else all images.")
+    ] = None,
+    known_only: Annotated[
+        bool, typer.Option("--known-only", help="Leave out images of classes that the classifier does not know.")
+    ] = False,
+    slices: Annotated[
+        bool, typer.Option("--slices", help="Compare parts of the images: by size, brightness, blur, folder, group.")
+    ] = False,
+    unlike: Annotated[
+        str | None, typer.Option(help="Images to tell from those trained on: how well the classifier does.")
     ] = None,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
@@ -44,7 +59,16 @@ def evaluate(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Measure a classifier on labelled images."""
+    """Measure a classifier on labelled images, or with two runs, which of them is better."""
+    if len(data) > 2:
+        raise InputError(f"expected RUN DATA or RUN_A RUN_B DATA, got {len(data) + 1} places: leave some out")
+    if len(data) == 2:
+        given = {"--classes": classes, "--class-map": class_map, "--unlike": unlike, "--slices": slices}
+        wrong = [name for name, value in given.items() if value]
+        if wrong:
+            raise InputError(f"expected {wrong[0]} with one run, got two: leave it out, or evaluate each on its own")
+        _evaluate_two((run, data[0]), data[1], split, known_only, engine, precision, table, json, quiet)
+        return
     from graft.data.dataset import WHOLE
     from graft.progress import reporting
     from graft.workflows.evaluate import evaluate as run_evaluation
@@ -53,8 +77,11 @@ def evaluate(
     with reporting(quiet=quiet) as reporter:
         found = run_evaluation(
             run,
-            DataOptions(data, table=table),
+            DataOptions(data[0], table=table),
             split=split,
+            known_only=known_only,
+            slices=slices,
+            unlike=unlike,
             engine=engine,
             precision=precision,
             classes_file=classes,
@@ -73,13 +100,79 @@ def evaluate(
         _print(split, found.scores)
     else:
         say(f"{split}: not measured, since the classifier was trained on all of its images")
+    if found.promises is not None:
+        _print_promises(found.promises)
+    for part in found.slices or ():
+        if part.flagged:
+            say(
+                f"worse where {part.attribute} is {plain(part.value)}: {part.top1:.1%} of {counted(part.n, 'image')}, "
+                f"elsewhere {part.rest:.1%} (p = {part.p_value:.2g} for all {len(found.slices or ())} parts looked at)"
+            )
+    if found.slices is not None and not any(part.flagged for part in found.slices):
+        say(f"no part of the images stands out among {len(found.slices)} looked at")
+    if found.unlike is not None:
+        strange = found.unlike
+        known = "" if strange.detected is None else f"; {strange.detected:.1%} of them are known for strange"
+        say(f"images of {plain(strange.unlike)} are told from these with an area of {strange.roc_area:.3f}{known}")
     if found.seen is not None:
         say(f"trained on: {found.seen.top1:.1%} of {counted(found.seen.n, 'image')} (optimistic)")
+
+
+def _evaluate_two(
+    runs: tuple[str, str],
+    data: str,
+    split: str | None,
+    known_only: bool,
+    engine: str,
+    precision: str,
+    table: TableOptions,
+    json: bool,
+    quiet: bool,
+) -> None:
+    from graft.progress import reporting
+    from graft.workflows.contest import evaluate_two
+    from graft.workflows.prepare import DataOptions
+
+    with reporting(quiet=quiet) as reporter:
+        found = evaluate_two(
+            *runs,
+            DataOptions(data, table=table),
+            split=split,
+            known_only=known_only,
+            engine=engine,
+            precision=precision,
+            reporter=reporter,
+        )
+        for sentence in found.notes:
+            reporter.note(sentence)
+    if json:
+        print_json(found.to_dict())
+        return
+    for name, scores in zip(found.models, found.scores, strict=True):
+        low, high = scores.top1_ci95
+        say(f"{plain(name)}: {scores.top1:.1%} of {counted(scores.n, 'image')} (95 % interval {low:.1%} to {high:.1%})")
+    difference = found.difference
+    low, high = (100 * bound for bound in difference.ci95)
+    say(f"difference {100 * difference.difference:+.1f} points (95 % interval {low:+.1f} to {high:+.1f})")
+    chance = "" if difference.p_value is None else f"; McNemar's exact test p = {difference.p_value:.2g}"
+    say(f"only the first is right on {difference.first:,}, only the second on {difference.second:,}{chance}")
+
+
+def _print_promises(promises: Promises) -> None:
+    for row in promises.budgets:
+        if not row["reachable"]:
+            say(f"error budget {row['budget']:.0%}: not reachable with {counted(row['held_out'], 'held-out image')}")
+        else:
+            say(f"error budget {row['budget']:.0%}: {row['wrong']:,} wrong of {row['answered']:,} answered")
+    for row in promises.sets:
+        say(f"sets of {row['coverage']:.0%}: hold the right class in {row['held']:.1%}, {row['mean_size']:.2f} classes")
 
 
 def _print(split: str, scores: Scores) -> None:
     low, high = scores.top1_ci95
     say(f"{split}: {scores.top1:.1%} of {counted(scores.n, 'image')} (95 % interval {low:.1%} to {high:.1%})")
+    more = "" if scores.top5 is None else f"; top-5 {scores.top5:.1%}"
+    say(f"balanced accuracy {scores.balanced_accuracy:.1%}, macro F1 {scores.macro.f1:.3f}{more}")
     say(f"majority-class baseline: {scores.majority:.1%}; calibration error {scores.calibration_error:.3f}")
     rows = [row for row in scores.classes if row.recall is not None]
     for row in sorted(rows, key=lambda row: row.recall or 0.0)[:20]:

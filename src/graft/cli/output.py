@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +23,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on s
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors on stderr.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.", min=0)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
+OpenOption = Annotated[bool, typer.Option("--open", help="Open the page in the browser.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error as well.")]
 BaseOption = Annotated[
     str, typer.Option("--base", help="An architecture, a file of weights, a run, hf:owner/name or timm:name.")
@@ -74,6 +77,25 @@ def check_new(path: Path, option: str, overwrite: bool) -> None:
 def say(sentence: str = "") -> None:
     """A line of a result. This and the functions below are all that prints: names come out as `graft.names` says."""
     sys.stdout.write(f"{readable(sentence)}\n")
+
+
+def say_page(page: Path, before: str = "") -> None:
+    """A line of a result that ends with the path of a page, which a terminal that knows links opens."""
+    shown = readable(str(page))
+    if sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb":
+        # OSC 8; terminals that do not know it show the path alone.
+        shown = f"\x1b]8;;{page.absolute().as_uri()}\x1b\\{shown}\x1b]8;;\x1b\\"
+    sys.stdout.write(f"{readable(before)}{shown}\n")
+
+
+def open_page(page: Path, quiet: bool = False) -> None:
+    """Open a page in the browser of whoever calls, if there is one."""
+    import webbrowser
+
+    with suppress(OSError, webbrowser.Error):
+        if webbrowser.open(page.absolute().as_uri()):
+            return
+    note(f"no browser was found to open {page} with", quiet)
 
 
 def show(table: Table | RichTable) -> None:

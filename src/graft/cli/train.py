@@ -18,13 +18,16 @@ from graft.cli.output import (
     GroupOption,
     ImageSizeOption,
     Json,
+    OpenOption,
     PrecisionOption,
     Quiet,
     ResizeOption,
     Seed,
     SplitFileOption,
+    open_page,
     print_json,
     say,
+    say_page,
     summarise_skipped,
 )
 from graft.cli.tables import NOTHING_SAID, reads_tables
@@ -113,6 +116,7 @@ def train(
         ),
     ] = True,
     seed: Seed = 0,
+    open_it: OpenOption = False,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -121,6 +125,7 @@ def train(
     from graft.progress import reporting
     from graft.training.recipe import Recipe
     from graft.workflows.prepare import DataOptions
+    from graft.workflows.report import PAGE_FILE, verdict_of
     from graft.workflows.run import near
     from graft.workflows.train import train as run_training
 
@@ -175,6 +180,9 @@ def train(
             reporter=reporter,
         )
     summarise_skipped(run.skipped, quiet)
+    page = run.folder / PAGE_FILE
+    if open_it:
+        open_page(page, quiet)
     if json:
         print_json(run.to_dict())
         return
@@ -188,4 +196,7 @@ def train(
         f"({seconds['features']:.1f} s features, {seconds['training']:.1f} s training)"
     )
     folder = near(run.folder)
-    say(f"saved in {folder}: `graft predict {folder} IMAGES…`, report.html")
+    for sentence in verdict_of(run.folder):
+        say(sentence)
+    say(f"saved in {folder}: `graft predict {folder} IMAGES…`")
+    say_page(page, "report: ")

@@ -58,6 +58,14 @@ def read_digests(path: Path, split: str) -> frozenset[bytes] | None:
     return frozenset(found) or None
 
 
+def read_labels(path: Path) -> dict[str, list[tuple[str, str]]]:
+    """The key and the label ("" for none) of every image, by split, in order. Raises DataError for any other file."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for row in _rows(path):
+        found.setdefault(row["split"], []).append((row["path"], row.get("label") or ""))
+    return found
+
+
 def split_as(dataset: Dataset, path: Path) -> Dataset:
     """The dataset in the splits of a file, whatever splits it has of its own; labels stay those of the data.
 

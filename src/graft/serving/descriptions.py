@@ -26,6 +26,14 @@ _EXPLANATION = {
         "error": _TEXT,
     },
 }
+_BUDGET = {
+    "type": "number",
+    "exclusiveMinimum": 0,
+    "exclusiveMaximum": 1,
+    "description": "The part of the answers that may be wrong; an image that would not keep it gets no label.",
+}
+# What may be asked of all images of a request.
+_WISHES = {"top": _TOP, "error_budget": _BUDGET, "explain": _EXPLAIN}
 _ERROR = {
     "type": "object",
     "required": ["error", "id"],
@@ -36,7 +44,8 @@ _PREDICTION = {
     "required": ["path"],
     "properties": {
         "path": {**_TEXT, "description": "The name of the file, or which image of the request it was."},
-        "label": _TEXT,
+        "label": {"type": ["string", "null"]},
+        "abstained": {**_TEXT, "description": "Why there is no label, where an error budget was asked for."},
         "probability": {"type": "number"},
         "top": {"type": "array", "items": {"type": "array", "description": "A class and its probability."}},
         "explanation": _EXPLANATION,
@@ -88,13 +97,13 @@ def predict() -> dict[str, Any]:
     in_json = {
         "type": "object",
         "required": ["images"],
-        "properties": {"images": {"type": "array", "items": image, "minItems": 1}, "top": _TOP, "explain": _EXPLAIN},
+        "properties": {"images": {"type": "array", "items": image, "minItems": 1}, **_WISHES},
         "additionalProperties": False,
     }
     in_parts = {
         "type": "object",
         "required": ["image"],
-        "properties": {"image": {"type": "array", "items": _BINARY}, "top": _TOP, "explain": _EXPLAIN},
+        "properties": {"image": {"type": "array", "items": _BINARY}, **_WISHES},
     }
     examples = {
         "base64": {"value": {"images": [{"base64": PIXEL, "name": "pixel.png"}], "top": 2}},
@@ -108,8 +117,7 @@ def predict() -> dict[str, Any]:
     }
     return {
         "parameters": [
-            {"name": "top", "in": "query", "schema": _TOP},
-            {"name": "explain", "in": "query", "schema": _EXPLAIN},
+            *({"name": name, "in": "query", "schema": schema} for name, schema in _WISHES.items()),
         ],
         "requestBody": {"required": True, "content": content},
         "responses": {

@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from graft.errors import did_you_mean
+from graft.errors import InputError, did_you_mean
+from graft.given import share
 from graft.names import plain
 from graft.serving.batching import Given
 from graft.serving.refusal import Gone, Refusal
@@ -23,9 +24,9 @@ Fetch = Callable[[str], Awaitable[bytes]]
 
 MULTIPART, JSON, FORM = "multipart/form-data", "application/json", "application/x-www-form-urlencoded"
 FILE_FIELDS = ("image", "images", "file", "files")
-# What may be asked of all images of a request: classes to report, and a map of where the evidence lies.
-ASKED = ("top", "explain")
-JSON_FIELDS, IMAGE_FIELDS = ("images", *ASKED), ("base64", "url", "name")
+# What may be asked of all images of a request: see `Wanted`.
+WISHES = ("top", "error_budget", "explain")
+JSON_FIELDS, IMAGE_FIELDS = ("images", *WISHES), ("base64", "url", "name")
 TOP = 5
 MOST_NAME = 255
 # Parts of a multipart body that are no files, and the bytes of each.
@@ -100,20 +101,18 @@ def _too_long(limits: Limits, got: str) -> Refusal:
 
 async def read_images(
     content_type: str, body: bytes, query: Iterable[tuple[str, str]], limits: Limits, fetch: Fetch
-) -> tuple[list[Given], int]:
-    """The images of a body, to be explained or not, and how many classes are wanted of each. Raises Refusal."""
+) -> tuple[list[Given], Wanted]:
+    """The images of a body and what is wanted of each. Raises Refusal."""
     stated, options = parse_options_header(content_type)
     kind = stated.decode("latin-1").lower()
-    asked: dict[str, Any] = {}
+    wanted = Wanted()
     for name, value in query:
-        check_field(name, ASKED, "the query")
-        asked[name] = number_of_classes(value) if name == "top" else _truth(value)
+        check_field(name, WISHES, "the query")
+        wanted = wanted.and_also(name, value)
     if kind == MULTIPART:
-        images, fields = _from_multipart(body, options.get(b"boundary", b""), limits)
-        asked |= fields
+        images, wanted = _from_multipart(body, options.get(b"boundary", b""), limits, wanted)
     elif kind == JSON:
-        images, fields = await _from_json(body, limits, fetch)
-        asked |= fields
+        images, wanted = await _from_json(body, limits, fetch, wanted)
     elif kind.startswith("image/") or kind == "application/octet-stream":
         images = [Given("image 0", body)]
     else:
@@ -123,9 +122,9 @@ async def read_images(
     for image in images:
         if not image.data:
             raise Refusal(400, f"expected the bytes of an image, got none for {image.name!r}: send the file itself")
-    if asked.get("explain", False):
+    if wanted.explain:
         images = [replace(image, explain=True) for image in images]
-    return images, asked.get("top", TOP)
+    return images, wanted
 
 
 def _wrong_type(kind: str) -> str:
@@ -135,6 +134,29 @@ def _wrong_type(kind: str) -> str:
         f"expected the Content-Type {MULTIPART}, {JSON}, image/* or application/octet-stream, got {got}: with curl, "
         f"use {likely}-H 'Content-Type: application/octet-stream' --data-binary @FILE"
     )
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a request wants of every image: `top` classes, no answer that would not keep `error_budget`, and whether to
+    `explain` it with a map of where the evidence lies."""
+
+    top: int = TOP
+    error_budget: float | None = None
+    explain: bool = False
+
+    def and_also(self, name: str, value: Any) -> Wanted:
+        """With one of `WISHES` as a client gives it. Raises Refusal."""
+        if name == "top":
+            return replace(self, top=number_of_classes(value))
+        if name == "explain":
+            return replace(self, explain=_truth(value))
+        try:
+            return replace(self, error_budget=share(value, "'error_budget'"))
+        except InputError:
+            raise Refusal(
+                400, f"expected a share such as 2% or 0.02 for 'error_budget', got {str(value)[:40]!r}: write it so"
+            ) from None
 
 
 def number_of_classes(value: Any) -> int:
@@ -241,7 +263,7 @@ def too_many(limits: Limits) -> str:
     return f"expected at most {limits.files} images in a request, got more: send them in several"
 
 
-def _from_multipart(body: bytes, boundary: bytes, limits: Limits) -> tuple[list[Given], dict[str, Any]]:
+def _from_multipart(body: bytes, boundary: bytes, limits: Limits, wanted: Wanted) -> tuple[list[Given], Wanted]:
     if not boundary:
         raise Refusal(400, f"expected a boundary in the Content-Type {MULTIPART}, got none: leave it to the client")
     try:
@@ -252,16 +274,14 @@ def _from_multipart(body: bytes, boundary: bytes, limits: Limits) -> tuple[list[
     if not parts.whole:
         raise Refusal(400, f"expected a whole body of {MULTIPART}, got one that ends too early: send it again")
     images: list[Given] = []
-    asked: dict[str, Any] = {}
     for part in parts.found:
         if part.file is not None or part.field in FILE_FIELDS:
             check_field(part.field, FILE_FIELDS, "a multipart body")
             images.append(Given(given_name(part.file, len(images)), bytes(part.data)))
         else:
-            check_field(part.field, (*FILE_FIELDS, *ASKED), "a multipart body")
-            text = part.data.decode(errors="replace").strip()
-            asked[part.field] = number_of_classes(text) if part.field == "top" else _truth(text)
-    return images, asked
+            check_field(part.field, (*FILE_FIELDS, *WISHES), "a multipart body")
+            wanted = wanted.and_also(part.field, part.data.decode(errors="replace").strip())
+    return images, wanted
 
 
 def read_json(body: bytes) -> Any:
@@ -273,7 +293,7 @@ def read_json(body: bytes) -> Any:
         raise Refusal(400, f"expected a body in JSON, got something else ({reason}): see /openapi.json") from None
 
 
-async def _from_json(body: bytes, limits: Limits, fetch: Fetch) -> tuple[list[Given], dict[str, Any]]:
+async def _from_json(body: bytes, limits: Limits, fetch: Fetch, wanted: Wanted) -> tuple[list[Given], Wanted]:
     value = read_json(body)
     if not isinstance(value, dict) or not isinstance(value.get("images"), list):
         raise Refusal(
@@ -299,8 +319,9 @@ async def _from_json(body: bytes, limits: Limits, fetch: Fetch) -> tuple[list[Gi
         if total > limits.bytes:
             raise Refusal(413, f"expected images of at most {limits.bytes:,} bytes in all, got more: send fewer")
         images.append(Given(name, data))
-    asked = {"top": number_of_classes(value["top"])} if "top" in value else {}
-    return images, asked | ({"explain": _truth(value["explain"])} if "explain" in value else {})
+    for name in WISHES:
+        wanted = wanted.and_also(name, value[name]) if name in value else wanted
+    return images, wanted
 
 
 def from_base64(text: str, name: str) -> bytes:

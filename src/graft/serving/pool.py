@@ -23,6 +23,7 @@ from graft.data.loading import available_cores
 from graft.errors import GraftError, InputError
 from graft.serving import framing
 from graft.serving.batching import Job, Queue
+from graft.serving.refusal import Refusal
 from graft.serving.settings import KEY_VARIABLE, Serving
 from graft.serving.worker import AHEAD
 
@@ -53,6 +54,21 @@ class Model:
     engine: str
     input_size: int
     made_from: dict[str, str]
+    # Error budgets in rising order, each with the confidence from which on answers keep it; None: none is known.
+    budgets: tuple[tuple[float, float | None], ...] = ()
+
+    def threshold(self, budget: float) -> float:
+        """The confidence from which on answers keep a budget, or the next stricter one. Raises Refusal."""
+        stricter = [threshold for row, threshold in self.budgets if row <= budget + 1e-12]
+        if not stricter or stricter[-1] is None:
+            least = next((row for row, threshold in self.budgets if threshold is not None), None)
+            instead = "leave it out" if least is None else f"{least:.3g} is the least"
+            raise Refusal(
+                400,
+                f"expected an 'error_budget' that the model's held-out images show to be kept, got {budget:.3g}, which "
+                f"is not reachable: {instead}",
+            )
+        return stricter[-1]
 
 
 class Worker:
@@ -99,7 +115,8 @@ class Worker:
             await process.wait()
             raise (InputError if header["exit_code"] == 2 else GraftError)(header["refused"])
         about = header["ready"]
-        return cls(process, Model(tuple(about.pop("classes")), **about))
+        budgets = tuple(map(tuple, about.pop("budgets", ())))
+        return cls(process, Model(tuple(about.pop("classes")), budgets=budgets, **about))
 
     async def ask(self, jobs: list[Job], seconds: float) -> list[dict[str, Any]]:
         """An answer for every image. Raises WorkerEnded, and GraftError for a batch that the worker failed at.

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from graft.errors import GraftError
 from graft.names import plain
 from graft.serving import descriptions, kserve
+from graft.serving.abstaining import UNSURE
 from graft.serving.batching import Given
 from graft.serving.fetching import Fetcher
 from graft.serving.guarding import UNEXPECTED, App, Door, Guard, as_answer
@@ -103,12 +104,17 @@ def _add_predict(app: FastAPI, service: Service, metrics: Metrics, room: Room, f
         try:
             data = await read_body(request.headers, request.receive, limits, body)
             kind = request.headers.get("content-type", "")
-            images, top = await read_images(kind, data, request.query_params.multi_items(), limits, fetcher.fetch)
-            answers = await _answered(request, service, metrics, images, top)
+            images, wanted = await read_images(kind, data, request.query_params.multi_items(), limits, fetcher.fetch)
+            if wanted.error_budget is not None:
+                # Refused before anything is computed.
+                service.model.threshold(wanted.error_budget)
+            answers = await _answered(request, service, metrics, images, wanted.top)
         finally:
             body.close()
         pairs = zip(images, answers.of_images, strict=True)
-        predictions = [_prediction(image, answer, answers.model.classes) for image, answer in pairs]
+        # By the model that answered, which may be another by now.
+        least = 0.0 if wanted.error_budget is None else answers.model.threshold(wanted.error_budget)
+        predictions = [_prediction(image, answer, answers.model.classes, least) for image, answer in pairs]
         model = {"name": service.serving.name, "version": answers.model.version}
         told = {"id": request.state.id, "model": model, "predictions": predictions}
         if all("error" in each for each in predictions):
@@ -116,12 +122,14 @@ def _add_predict(app: FastAPI, service: Service, metrics: Metrics, room: Room, f
         return JSONResponse(told)
 
 
-def _prediction(image: Given, answer: dict[str, Any], classes: Sequence[str]) -> dict[str, Any]:
-    """As `graft predict --format jsonl` has it."""
+def _prediction(image: Given, answer: dict[str, Any], classes: Sequence[str], least: float) -> dict[str, Any]:
+    """As `graft predict --format jsonl` has it; with less confidence than `least` there is no answer."""
     if "error" in answer:
         return {"path": image.name, "error": answer["error"]}
     top = [[classes[number], probability] for number, probability in answer["top"]]
     told = {"path": image.name, "label": top[0][0], "probability": top[0][1], "top": top}
+    if answer["top"][0][1] < least:
+        told |= {"label": None, "abstained": UNSURE}
     return {**told, "explanation": answer["explanation"]} if "explanation" in answer else told
 
 

@@ -67,9 +67,16 @@ def load(options: dict[str, Any]) -> tuple[Classifier, dict[str, Any]]:
         "version": facts.weights[:16],
         "engine": engine,
         "input_size": facts.preprocessing["size"],
+        "budgets": _budgets(classifier),
         "made_from": {name: str(value) for name, value in facts.made_from.items()},
     }
     return classifier, about
+
+
+def _budgets(classifier: Classifier) -> list[tuple[float, float | None]]:
+    """Every error budget that is known of, with the confidence from which on answers keep it; None: none is known."""
+    calibration = classifier.calibration
+    return [] if calibration is None else [(row.budget, row.threshold) for row in calibration.budgets]
 
 
 def serve(classifier: Classifier, most_pixels: int | None, given: IO[bytes], out: IO[bytes]) -> None:

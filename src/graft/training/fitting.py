@@ -178,6 +178,7 @@ def _fit_head(task: Task, plan: Plan, fitted_on: tuple[str, ...]) -> Trained:
         skipped,
         *seconds,
         cross_validated=known,
+        folds=tuple(shown.key(row) for row in head.rows.tolist()),
         held_out=(head.logits, head.labels) if len(head.labels) else None,
         domain=fit_domain(rows[0], shown.groups, task.seed),
     )

@@ -72,7 +72,8 @@ class Trained:
 
     `cross_validated`, bool (n,), says of a head which training images it knows in folds that it was not fitted on, in
     an order that is the same for all heads of a task. `held_out` are logits and labels of images that no weights saw,
-    where these are not those of val, and `domain` what the images trained on are like to the network.
+    where these are not those of val, `folds` their keys, and `domain` what the images trained on are like to the
+    network.
     """
 
     logits: dict[str, np.ndarray]
@@ -87,6 +88,7 @@ class Trained:
     notes: tuple[str, ...] = ()
     cross_validated: np.ndarray | None = None
     held_out: tuple[np.ndarray, np.ndarray] | None = None
+    folds: tuple[str, ...] = ()
     domain: FittedDomain | None = None
 
 

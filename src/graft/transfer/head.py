@@ -35,7 +35,8 @@ class HeadFit:
     """weight (classes, D) and bias (classes,), float32, for features as given.
 
     `logits` (N, classes) of the images the penalty was chosen on, each by a head that had not seen it, with their
-    `labels`; empty when there were too few images to hold any out. `gradient` is the largest slope left.
+    `labels` and `rows` among the images given; empty when there were too few images to hold any out. `gradient` is the
+    largest slope left.
     """
 
     weight: np.ndarray
@@ -44,6 +45,7 @@ class HeadFit:
     logits: np.ndarray
     labels: np.ndarray
     gradient: float
+    rows: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -88,14 +90,14 @@ def fit_head(
         x, basis = _onto_principal_axes(x)
         counting = np.ones(len(labels)) if weights is None else np.tile(weights / weights.mean(), views)
         examples = _Examples(x, labels, counting, classes)
-        chosen, logits, held_out = _choose_penalty(examples, seed, views, groups)
+        chosen, logits, rows = _choose_penalty(examples, seed, views, groups)
         solution, gradient = _solve(examples, chosen)
         weight = solution[:-1].T @ basis / scale
         bias = solution[-1] - weight @ centre
     with np.errstate(over="ignore"):
         weight, bias = weight.astype(np.float32), bias.astype(np.float32)
     _check_finite(np.column_stack([weight, bias]), "weights and biases of the head")
-    return HeadFit(weight, bias, chosen, logits, held_out, gradient)
+    return HeadFit(weight, bias, chosen, logits, labels[rows], gradient, rows)
 
 
 def held_out_loss(head: HeadFit) -> float:
@@ -176,7 +178,7 @@ def _onto_principal_axes(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _choose_penalty(
     examples: _Examples, seed: int, views: int, groups: np.ndarray | None
 ) -> tuple[float, np.ndarray, np.ndarray]:
-    """The candidate with the least held-out log loss, and the held-out logits it gave.
+    """The candidate with the least held-out log loss, the held-out logits it gave, and the rows that these are of.
 
     Candidates are tried from the strongest penalty on, until the loss has risen twice in a row.
     """
@@ -209,7 +211,7 @@ def _choose_penalty(
             best, least, best_logits = inverse_penalty, loss, logits
         if risen == 2:
             break
-    return best, best_logits, labels[rows]
+    return best, best_logits, rows
 
 
 def _solve(

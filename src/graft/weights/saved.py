@@ -199,7 +199,7 @@ def load_model(folder: Path) -> SavedModel:
         )
     fill(network, file.tensors, found, str(folder / TENSORS_FILE))
     facts = {name: value for name, value in config.items() if name not in ("graft", "network", "outputs")}
-    temperature, calibration = _temperature(folder, file.metadata), _calibration(folder, len(labels))
+    temperature, calibration = _temperature(folder, file.metadata), read_calibration(folder, len(labels))
     model = SavedModel(network.eval(), preprocessing, tuple(labels), temperature, facts, outputs, calibration)
     _check_against(file.metadata, model, folder)
     return model
@@ -310,8 +310,11 @@ def _temperature(folder: Path, metadata: dict[str, str]) -> float:
     return float(value)
 
 
-def _calibration(folder: Path, classes: int) -> Calibration | None:
-    """What was kept beside the temperature; nothing of a folder that an earlier version saved."""
+def read_calibration(folder: Path, classes: int) -> Calibration | None:
+    """What a model folder keeps beside the temperature; None of one that an earlier version saved.
+
+    Raises WeightsError for what does not fit.
+    """
     said = _read(folder / CALIBRATION_FILE, dict) if (folder / CALIBRATION_FILE).exists() else {}
     bank = None
     if "domain" in said and (folder / DOMAIN_FILE).exists():

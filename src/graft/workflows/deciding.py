@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from graft.audit.findings import Finding
+from graft.audit.looking import Looks
 from graft.data.content import stamps_digest
 from graft.data.dataset import TRAIN, VAL, Dataset
 from graft.data.split_file import write_split
@@ -56,7 +57,7 @@ class Beginning:
 class Decided:
     """A task and what was decided about it, with all that was found on the way; `said` is what `plan.json` says.
 
-    `measured` is what the level came to, where it was tried before it was chosen.
+    `measured` is what the level came to, where it was tried before it was chosen, `looks` what was seen of the images.
     """
 
     task: Task
@@ -65,6 +66,7 @@ class Decided:
     notes: tuple[str, ...]
     said: dict[str, Any]
     measured: Measured | None = None
+    looks: Looks | None = None
 
 
 def checked(arguments: Arguments) -> Arguments:
@@ -159,7 +161,7 @@ def decide(
         notes.append(f"recipe options are ignored at --level {chosen.level}: no stage is trained in steps")
     said = {**chosen.to_dict(), **said, "base": digest, "flip": task.recipe.flip, "refit": task.refit}
     said |= {"stamps": stamps}
-    return _announced(Decided(task, chosen, findings, tuple(notes), said, measured))
+    return _announced(Decided(task, chosen, findings, tuple(notes), said, measured, prepared.looks))
 
 
 def _announced(decided: Decided) -> Decided:

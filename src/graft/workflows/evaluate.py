@@ -7,21 +7,29 @@ from typing import Any
 
 import numpy as np
 
-from graft.data.dataset import TEST, VAL, WHOLE, Dataset, counts, relabel
+from graft.data.dataset import TEST, VAL, WHOLE, Dataset, Images, counts, relabel
 from graft.errors import DataError, InputError, did_you_mean
 from graft.evaluation.calibration import softmax
 from graft.evaluation.scores import Scores, score
-from graft.features.engine import choose, for_answers
+from graft.evaluation.slices import Slice
+from graft.features.engine import Choice, choose, for_answers
 from graft.features.extraction import extract
-from graft.given import path, text
+from graft.given import path, text, truth
 from graft.html import escaped, table
 from graft.progress import Reporter, reporting
+from graft.training.task import sample
 from graft.transfer.class_names.matching import find_outputs, note_on_others
 from graft.weights.base import Base
-from graft.weights.saved import class_logits
+from graft.weights.calibration import Calibration
+from graft.weights.saved import class_logits, model_folder, read_calibration
 from graft.words import counted
-from graft.workflows.prepare import BaseOptions, DataOptions, prepare
+from graft.workflows.prepare import BaseOptions, DataOptions, open_images, prepare
+from graft.workflows.promises import Detection, Promises, detection, kept
+from graft.workflows.slicing import slices_of
 from graft.workflows.unseen import trained_on
+
+# Of so many images on each side it is measured how well those unlike the training images are told from others.
+MOST_COMPARED = 1000
 
 
 @dataclass(frozen=True, repr=False)
@@ -29,7 +37,8 @@ class Evaluation:
     """Scores of a model on one split of labelled images; `skipped` maps undecodable ones to the reason.
 
     `scores` are those of images that the model was not trained on, as far as that is known; None where there are none.
-    `trained_on` names the others, whose scores, `seen`, are optimistic.
+    `trained_on` names the others, whose scores, `seen`, are optimistic. `promises` says what became of error budgets
+    and sets; `slices` and `unlike` are there where they were asked for.
     """
 
     model: str
@@ -42,6 +51,9 @@ class Evaluation:
     notes: tuple[str, ...]
     seen: Scores | None = None
     trained_on: tuple[str, ...] = ()
+    promises: Promises | None = None
+    slices: tuple[Slice, ...] | None = None
+    unlike: Detection | None = None
 
     def __repr__(self) -> str:
         top1 = None if self.scores is None else round(self.scores.top1, 3)
@@ -67,6 +79,9 @@ class Evaluation:
             **({"top1": None, "top1_ci95": None, "n": 0} if self.scores is None else self.scores.to_dict()),
             "baseline": {"majority": None if self.scores is None else self.scores.majority},
             **({"trained_on": self._trained_on()} if self.seen is not None else {}),
+            **({} if self.promises is None else {"promises": self.promises.to_dict()}),
+            **({} if self.slices is None else {"slices": [each.to_dict() for each in self.slices]}),
+            **({} if self.unlike is None else {"unlike": self.unlike.to_dict()}),
             "skipped": self.skipped,
             "engine": self.engine,
             "seconds": {"total": self.seconds},
@@ -78,6 +93,30 @@ class Evaluation:
         return {"top1": self.seen.top1, "n": self.seen.n, "paths": list(self.trained_on)}
 
 
+@dataclass(frozen=True)
+class Answered:
+    """What a classifier said of the images of a split: probabilities (n, classes), and which it was trained on."""
+
+    base: Base
+    source: str
+    split: str
+    images: Images
+    probabilities: np.ndarray
+    seen: np.ndarray
+    skipped: dict[str, str]
+    choice: Choice
+    notes: tuple[str, ...]
+
+    @property
+    def right(self) -> np.ndarray:
+        return np.asarray(self.probabilities.argmax(1) == self.images.labels)
+
+    def of(self, chosen: np.ndarray) -> Scores:
+        """The scores of some of the images, bool (n,)."""
+        groups = None if self.images.groups is None else self.images.groups[chosen]
+        return score(self.probabilities[chosen], self.images.labels[chosen], self.base.classes or (), groups)
+
+
 def evaluate(
     run: str | Path,
     data: str | Path | DataOptions,
@@ -85,6 +124,9 @@ def evaluate(
     split: str | None = None,
     classes_file: str | Path | None = None,
     class_map: str | Path | None = None,
+    known_only: bool = False,
+    slices: bool = False,
+    unlike: str | Path | None = None,
     engine: str = "auto",
     precision: str = "auto",
     reporter: Reporter | None = None,
@@ -94,51 +136,124 @@ def evaluate(
 
     `run` is a run folder, its `model/`, or a file of weights that has a classifier. Of several splits `test` is taken,
     else `val`, else the only one; `split` names another. Classes are matched by name; an image whose class the
-    classifier does not know is an error, not a miss. Where weights without a run name their classes otherwise than the
-    images do, or a JSON file `class_map` is given, they are read in the images' classes as at level `as-is`, and
-    other classes have no part in the scores. Raises InputError and its kinds.
+    classifier does not know is an error, not a miss, or with `known_only` left out. Where weights without a run name
+    their classes otherwise than the images do, or a JSON file `class_map` is given, they are read in the images'
+    classes as at level `as-is`, and other classes have no part in the scores. With `slices`, parts of the images by
+    size, brightness, blur, folder and group are compared with the rest. Images at `unlike`, such as the classifier was
+    not trained on, say how well it knows them for strange. Raises InputError and its kinds.
     """
     started = time.perf_counter()
-    run = path(run, "RUN")
+    run, known_only, slices = path(run, "RUN"), truth(known_only, "--known-only"), truth(slices, "--slices")
+    with reporting(reporter, quiet) as told:
+        answered = answer(run, data, split, classes_file, class_map, known_only, engine, precision, told)
+        seen, classes = answered.seen, answered.base.classes or ()
+        folder = Path(run).expanduser()
+        calibration = read_calibration(model_folder(folder), len(classes)) if folder.is_dir() else None
+        unseen_images = answered.images.take(np.flatnonzero(~seen))
+        parts: tuple[Slice, ...] | None = None
+        if slices and len(unseen_images):
+            parts = slices_of(unseen_images, answered.right[~seen], answered.base.preprocessing.levels, told)
+        strange = None if unlike is None else _strange(answered, calibration, path(unlike, "--unlike"), told)
+    notes = answered.notes
+    if seen.any():
+        where = "" if answered.split == WHOLE else f" in {answered.split}"
+        what = f"{seen.sum():,} of {counted(len(seen), 'image')}{where} are among those that {run} was trained on"
+        notes = (*notes, f"{what}: they are counted apart" if not seen.all() else f"{what}: nothing is measured")
+    promises = None
+    if calibration is not None and not seen.all():
+        promises = kept(calibration, answered.probabilities[~seen], answered.images.labels[~seen])
+    return Evaluation(
+        model=run,
+        data=answered.source,
+        split=answered.split,
+        scores=None if seen.all() else answered.of(~seen),
+        skipped=answered.skipped,
+        engine=str(answered.choice),
+        seconds=time.perf_counter() - started,
+        notes=notes,
+        seen=answered.of(seen) if seen.any() else None,
+        trained_on=tuple(answered.images.name(int(row)) for row in np.flatnonzero(seen)),
+        promises=promises,
+        slices=parts,
+        unlike=strange,
+    )
+
+
+def answer(
+    run: str,
+    data: str | Path | DataOptions,
+    split: str | None,
+    classes_file: str | Path | None,
+    class_map: str | Path | None,
+    known_only: bool,
+    engine: str,
+    precision: str,
+    reporter: Reporter,
+) -> Answered:
+    """What the classifier in `run` says of the images of one split."""
     base = BaseOptions(run, classes_file=classes_file)
     if split is not None:
         split = text(split, "--split")
-    with reporting(reporter, quiet) as told:
-        prepared = prepare(
-            data, base, choose(engine, precision), audit=False, splittable=False, as_is=True, reporter=told
-        )
-        classifier = _classifier(prepared.start)
-        dataset, classifier = _in_the_same_classes(prepared.dataset, classifier, class_map)
-        name = _choose_split(split, tuple(name for name, images in dataset.splits.items() if len(images)))
-        images = dataset.splits[name]
-        whole, _ = classifier.network.split(classifier.network.cuts[-1])
-        asked = {name: images}
-        choice = for_answers(prepared.choice, classifier.network, precision)
-        found = extract(whole, asked, classifier.preprocessing, choice, step="images", reporter=told)[name]
+    prepared = prepare(
+        data, base, choose(engine, precision), audit=False, splittable=False, as_is=True, reporter=reporter
+    )
+    classifier = _classifier(prepared.start)
+    dataset = _known_only(prepared.dataset, classifier) if known_only else prepared.dataset
+    dataset, classifier = _in_the_same_classes(dataset, classifier, class_map)
+    name = _choose_split(split, tuple(name for name, images in dataset.splits.items() if len(images)))
+    images = dataset.splits[name]
+    whole, _ = classifier.network.split(classifier.network.cuts[-1])
+    asked = {name: images}
+    choice = for_answers(prepared.choice, classifier.network, precision)
+    found = extract(whole, asked, classifier.preprocessing, choice, step="images", reporter=reporter)[name]
     if not len(found.indices):
         raise DataError(f"expected readable images in {dataset.name}, got none: replace the files that cannot be read")
     logits, notes = found.values.float(), (*dataset.notes, *classifier.notes)
     if classifier.outputs is not None:
         notes = (*notes, note_on_others(name, logits, classifier.outputs))
-    classes = classifier.classes or ()
+    shown = images.take(found.indices)
+    missing = [label for label, count in counts(shown, classifier.classes or ()).items() if not count]
+    if missing:
+        what = ", ".join(map(repr, missing[:6])) + (f", … ({len(missing)} in all)" if len(missing) > 6 else "")
+        notes = (*notes, f"there are no images of {what}: nothing is said of {'it' if len(missing) == 1 else 'them'}")
     probabilities = softmax(class_logits(logits, classifier.outputs).numpy(), classifier.temperature)
-    labels, seen = images.labels[found.indices], trained_on(Path(run).expanduser(), images.take(found.indices))
-    if seen.any():
-        where = "" if name == WHOLE else f" in {name}"
-        what = f"{seen.sum():,} of {counted(len(seen), 'image')}{where} are among those that {run} was trained on"
-        notes = (*notes, f"{what}: they are counted apart" if not seen.all() else f"{what}: nothing is measured")
-    return Evaluation(
-        model=run,
-        data=prepared.source,
-        split=name,
-        scores=None if seen.all() else score(probabilities[~seen], labels[~seen], classes),
-        skipped={images.name(index): reason for index, reason in found.failures.items()},
-        engine=str(choice),
-        seconds=time.perf_counter() - started,
-        notes=notes,
-        seen=score(probabilities[seen], labels[seen], classes) if seen.any() else None,
-        trained_on=tuple(images.name(int(found.indices[row])) for row in np.flatnonzero(seen)),
-    )
+    skipped = {images.name(index): reason for index, reason in found.failures.items()}
+    seen = trained_on(Path(run).expanduser(), shown)
+    return Answered(classifier, prepared.source, name, shown, probabilities, seen, skipped, choice, notes)
+
+
+def _known_only(dataset: Dataset, base: Base) -> Dataset:
+    """The images of the classes that the classifier knows, and a note on the others. Raises DataError for none."""
+    known = np.array([name in set(base.classes or ()) for name in dataset.classes] + [False])
+    kept_images = {name: images.take(np.flatnonzero(known[images.labels])) for name, images in dataset.splits.items()}
+    left_out = sum(map(len, dataset.splits.values())) - sum(map(len, kept_images.values()))
+    if not any(map(len, kept_images.values())):
+        raise DataError(
+            f"expected images of classes that {base.name} knows in {dataset.name}, got none: check --classes"
+        )
+    if not left_out:
+        return dataset
+    strangers = [name for name, is_known in zip(dataset.classes, known, strict=False) if not is_known]
+    shown = ", ".join(map(repr, strangers[:6])) + (", …" if len(strangers) > 6 else "")
+    note = f"{counted(left_out, 'image')} left out, of classes that the classifier does not know: {shown}"
+    return replace(dataset, splits=kept_images, notes=(*dataset.notes, note))
+
+
+def _strange(answered: Answered, calibration: Calibration | None, unlike: str, reporter: Reporter) -> Detection:
+    """How well the images at `unlike` are told from those that were evaluated."""
+    if calibration is None or calibration.domain is None:
+        raise InputError(
+            "expected a run that keeps features of its training images for --unlike, got one without: train it again"
+        )
+    base = answered.base
+    others = max(open_images(DataOptions(unlike)).splits.values(), key=len)
+    splits = {"images": sample(answered.images, 0, MOST_COMPARED), "unlike": sample(others, 0, MOST_COMPARED)}
+    section = base.network.before_head(base.network.config.head)
+    found = extract(section, splits, base.preprocessing, answered.choice, step="features", reporter=reporter)
+    near, far = (found[name].values.flatten(1).float().numpy() for name in splits)
+    if not len(far):
+        raise DataError(f"expected readable images in {unlike}, got none: replace the files that cannot be read")
+    return detection(calibration.domain, near, far, unlike)
 
 
 def _percent(value: float | None) -> str:

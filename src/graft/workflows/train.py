@@ -15,9 +15,8 @@ from graft.data.dataset import TEST, TRAIN, VAL, Dataset, counts
 from graft.data.split_file import write_split
 from graft.data.table_options import checked_table
 from graft.errors import DataError, GraftError, InputError, Interrupted
-from graft.evaluation.report import html_report
 from graft.features.determinism import repeatable
-from graft.files import write_aside, write_json, write_table_aside
+from graft.files import write_json, write_table_aside
 from graft.given import path, seconds, truth
 from graft.images.preprocessing import ResizeMode
 from graft.progress import Reporter, reporting
@@ -31,8 +30,10 @@ from graft.workflows.arguments import Arguments, absolute, absolute_table, gone_
 from graft.workflows.calibrating import calibrate
 from graft.workflows.contact_sheet import check_png
 from graft.workflows.deciding import Beginning, Decided, checked, choice_of, decide
+from graft.workflows.kept_answers import write_answers
 from graft.workflows.measured import write_measured
 from graft.workflows.prepare import DataOptions
+from graft.workflows.report import write_report
 from graft.workflows.run import (
     ARGUMENTS_FILE,
     PLAN_FILE,
@@ -47,7 +48,7 @@ from graft.workflows.run import (
     near,
     short,
 )
-from graft.workflows.unseen import measure_split
+from graft.workflows.unseen import kept_answers, measure_split
 
 
 def train(
@@ -298,9 +299,9 @@ def _finish(decided: Decided, trained: Trained, folder: Path, started: float) ->
         skipped=trained.skipped,
         notes=(*decided.notes, *trained.notes),
     )
-    shown = {title: found for name, each in measured.items() for title, found in each.by_title(name).items()}
-    page = html_report(f"{task.dataset.name}: {chosen.level} of {base}", run.to_dict(), shown)
-    write_aside(folder / "report.html", lambda file: file.write(page.encode()))
+    kept = kept_answers(task, trained, decided.looks)
+    write_answers(folder, kept)
+    write_report(run, kept, task.dataset, task.preprocessing.levels, measured)
     write_json(folder / RESULT_FILE, run.to_dict())
     return run
 

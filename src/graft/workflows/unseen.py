@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from graft.audit.looking import Looks
+from graft.audit.measuring import LUMA
 from graft.data.content import content_digests
 from graft.data.dataset import TRAIN, VAL, Dataset, Images
 from graft.data.grouping import copied
@@ -14,6 +16,7 @@ from graft.evaluation.calibration import softmax
 from graft.evaluation.scores import Scores, score
 from graft.training.task import Task, Trained
 from graft.words import counted
+from graft.workflows.kept_answers import KeptAnswers, KeptSplit
 from graft.workflows.run import ARGUMENTS_FILE, SPLIT_FILE, Accuracy, was_refitted
 
 # With fewer images that have no copy among those trained on, nothing is measured.
@@ -39,29 +42,71 @@ class Measured:
             return Accuracy(None, None, self.unseen_count, whole)
         return Accuracy(self.unseen.top1, self.unseen.top1_ci95, self.unseen.n, whole)
 
-    def by_title(self, split: str) -> dict[str, Scores]:
-        """What the report shows, the figure to go by first."""
-        if self.unseen is self.whole:
-            return {split: self.whole}
-        optimistic = {f"{split}, counting copies of training images (optimistic)": self.whole}
-        return optimistic if self.unseen is None else {split: self.unseen, **optimistic}
+
+def kept_answers(task: Task, trained: Trained, looks: Looks | None) -> KeptAnswers:
+    """What is kept of the answers to all that was held out, with what was seen of the images where it was looked at."""
+    splits, measures = {}, {}
+    for name, logits in trained.logits.items():
+        rows = _readable(task, trained, name)
+        images = task.dataset.splits[name].take(rows)
+        splits[name] = KeptSplit(
+            rows, trained.labels[name], logits, ~copied(images, task.dataset.splits[TRAIN]), images.groups
+        )
+        if looks is not None and images.digests is not None:
+            measures[name] = _measures(images.digests, looks)
+    folds = None
+    if trained.held_out is not None and trained.folds:
+        logits, labels = trained.held_out
+        folds = (trained.folds, labels, logits)
+    return KeptAnswers(task.dataset.classes, trained.temperature, splits, measures, folds)
+
+
+def _readable(task: Task, trained: Trained, name: str) -> np.ndarray:
+    images = task.dataset.splits[name]
+    if not trained.skipped:
+        return np.arange(len(images))
+    return np.array(
+        [index for index in range(len(images)) if images.name(index) not in trained.skipped], dtype=np.int64
+    )
+
+
+def _measures(digests: np.ndarray, looks: Looks) -> dict[str, np.ndarray]:
+    """What was seen of images by the digests of their content, float32 (n,) each."""
+    order = np.argsort(looks.digest[:, 0], kind="stable")
+    rows = order[np.searchsorted(looks.digest[order, 0], digests[:, 0]).clip(0, len(order) - 1)]
+    return {
+        "luminance": looks.colour[rows] @ LUMA,
+        "sharpness": looks.sharpness[rows],
+        "side": np.minimum(looks.width, looks.height)[rows].astype(np.float32),
+        "saturation": looks.saturation[rows],
+    }
 
 
 def measure_split(task: Task, trained: Trained, name: str) -> Measured:
     """How well the images of a split were classified."""
     images, classes, labels = task.dataset.splits[name], task.dataset.classes, trained.labels[name]
     probabilities = softmax(trained.logits[name], trained.temperature)
-    readable = [index for index in range(len(images)) if images.name(index) not in trained.skipped]
-    images = images.take(np.array(readable, dtype=np.int64))
-    whole = score(probabilities, labels, classes, images.groups)
-    unseen = ~copied(images, task.dataset.splits[TRAIN])
+    images = images.take(_readable(task, trained, name))
+    return measure(probabilities, labels, classes, images.groups, ~copied(images, task.dataset.splits[TRAIN]))
+
+
+def measure(
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    classes: tuple[str, ...],
+    groups: np.ndarray | None,
+    unseen: np.ndarray,
+) -> Measured:
+    """The scores of all images, and of those that are `unseen`, bool (n,)."""
+    whole = score(probabilities, labels, classes, groups)
     if unseen.all():
         return Measured(whole, whole, whole.n)
     count = int(unseen.sum())
     if count < FEWEST_TO_MEASURE:
         return Measured(whole, None, count)
-    groups = None if images.groups is None else images.groups[unseen]
-    return Measured(whole, score(probabilities[unseen], labels[unseen], classes, groups), count)
+    return Measured(
+        whole, score(probabilities[unseen], labels[unseen], classes, None if groups is None else groups[unseen]), count
+    )
 
 
 def leakage(dataset: Dataset) -> Iterator[str]:

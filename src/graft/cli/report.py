@@ -1,0 +1,41 @@
+"""graft report"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from graft.cli.output import Debug, Json, OpenOption, Overwrite, Quiet, open_page, print_json, say, say_page
+
+
+def report(
+    run: Annotated[str, typer.Argument(help="A run folder.")],
+    other: Annotated[str | None, typer.Argument(help="Another run, to set beside it.", metavar="[RUN_B]")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write the page. By default report.html in the run.")
+    ] = None,
+    overwrite: Overwrite = False,
+    open_it: OpenOption = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Write the page of a run again, or set two runs side by side on one."""
+    from graft.evaluation.report.values import Report
+    from graft.workflows.report import report as run_report
+
+    made = run_report(run, other, out=out, overwrite=overwrite)
+    if json:
+        print_json(made.to_dict())
+    else:
+        reports = [made.values] if isinstance(made.values, Report) else [made.values.one, made.values.other]
+        for each in reports:
+            if each is not made.values:
+                say(f"{each.title}:")
+            for sentence in each.verdict.sentences:
+                say(sentence)
+        say_page(made.page)
+    if open_it:
+        open_page(made.page, quiet)

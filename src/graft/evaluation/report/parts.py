@@ -1,0 +1,97 @@
+"""The parts that sections are made of: headings, tables that scroll by themselves, images with captions."""
+
+import base64
+from collections.abc import Iterable, Sequence
+
+from graft.evaluation.report.values import Shown
+from graft.html import escaped
+from graft.names import readable
+
+# Of a longer name the page shows the beginning and the end; `report.json` has all of it.
+LONGEST_NAME = 80
+
+
+def shortened(name: object, most: int = LONGEST_NAME) -> str:
+    """A name as the page shows it, escaped."""
+    text = readable(str(name))
+    if len(text) > most:
+        text = f"{text[: most // 2]}…{text[-most // 2 :]}"
+    return escaped(text)
+
+
+def section(anchor: str, title: str, *parts: str) -> str:
+    heading = f'<h2 id="{anchor}-h">{title}</h2>'
+    return f'<section id="{anchor}" aria-labelledby="{anchor}-h">{heading}{"".join(parts)}</section>'
+
+
+def sentence(text: object, style: str = "") -> str:
+    return f'<p class="{style}">{escaped(text)}</p>' if style else f"<p>{escaped(text)}</p>"
+
+
+def sentences(texts: Iterable[object]) -> str:
+    return "".join(f"<li>{escaped(text)}</li>" for text in texts)
+
+
+def scrolling(label: str, head: Sequence[object], rows: Iterable[Sequence[object]], texts: Sequence[int] = ()) -> str:
+    """A table that scrolls sideways on a phone, by touch or keys; columns numbered in `texts` hold words."""
+    lines = "".join(f'<th scope="col">{shortened(cell)}</th>' for cell in head)
+    body = []
+    for first, *cells in rows:
+        figures = "".join(
+            f'<td class="text">{shortened(cell, 200)}</td>' if number in texts else f"<td>{shortened(cell)}</td>"
+            for number, cell in enumerate(cells, start=1)
+        )
+        body.append(f'<tr><th scope="row">{shortened(first)}</th>{figures}</tr>')
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{escaped(label)}"><table><caption>'
+        f"{escaped(label)}</caption><thead><tr>{lines}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
+    )
+
+
+def definitions(pairs: Iterable[tuple[str, object]]) -> str:
+    rows = "".join(f"<dt>{escaped(name)}</dt><dd>{shortened(value, 300)}</dd>" for name, value in pairs)
+    return f"<dl>{rows}</dl>"
+
+
+def charts(*drawn: tuple[str, str]) -> str:
+    """Charts side by side where there is room, each with its caption."""
+    shown = "".join(f"<figure>{svg}<figcaption>{escaped(caption)}</figcaption></figure>" for svg, caption in drawn)
+    return f'<div class="charts">{shown}</div>' if drawn else ""
+
+
+def sheet(images: Sequence[Shown]) -> str:
+    """Thumbnails with their names and captions; nothing where no image has a thumbnail or a caption."""
+    return f'<div class="sheet">{"".join(map(_figure, images))}</div>' if images else ""
+
+
+def _figure(shown: Shown) -> str:
+    name = shortened(shown.name.replace("\\", "/").rpartition("/")[2], 40)
+    lines = "".join(f"<br>{shortened(line)}" for line in shown.lines)
+    image = _image(shown.jpeg, shown) if shown.jpeg is not None else '<div class="none">no thumbnail</div>'
+    style = ""
+    if shown.map_jpeg is not None:
+        style = ' class="wide"'
+        image = f'<div class="both">{image}{_image(shown.map_jpeg, shown, "where the evidence lies in ")}</div>'
+    return (
+        f'<figure{style} title="{shortened(shown.name, 160)}">{image}<figcaption><bdi>{name}</bdi>{lines}</figcaption>'
+        "</figure>"
+    )
+
+
+def _image(jpeg: bytes, shown: Shown, what: str = "") -> str:
+    width, height = shown.size
+    alt = f"{what}{shortened(shown.name)}{''.join(f', {shortened(line)}' for line in shown.lines[:2])}"
+    small = ' class="small"' if max(width, height) < 64 else ""
+    if small:
+        factor = max(1, 96 // max(width, height, 1))
+        width, height = width * factor, height * factor
+    data = base64.b64encode(jpeg).decode()
+    return f'<img{small} src="data:image/jpeg;base64,{data}" width="{width}" height="{height}" alt="{alt}">'
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    return "–" if value is None else f"{value:.{digits}%}"
+
+
+def interval(ends: tuple[float, float] | None) -> str:
+    return "–" if ends is None else f"{ends[0]:.1%} to {ends[1]:.1%}"

@@ -1,0 +1,227 @@
+"""The verdict on a run in five sentences, and what alarms them: from measurements, never from the model's own word."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from graft.evaluation.answers import Answers
+from graft.evaluation.intervals import wilson_interval
+from graft.evaluation.report.values import Alarm, Finding, Pair, Report, Severity, Slice, Split, Trust, Verdict
+from graft.evaluation.stratified import chance_of_so_few
+from graft.words import counted
+
+# Findings of the audit that make figures doubtful, and what they are called in a few words.
+ALARMING: dict[str, str] = {
+    "split_leakage": "leak between splits",
+    "label_conflict": "images with two labels",
+    "likely_wrong_label": "labels that are probably wrong",
+    "near_duplicates": "near copies",
+    "exact_duplicates": "copies",
+    "class_imbalance": "rare class",
+    "tiny_class": "rare class",
+    "missing_class": "class missing from a split",
+    "unreadable": "unreadable images",
+    "placeholder": "placeholders in place of images",
+}
+# With these no figure can be relied on.
+BLOCKING = ("swapped_labels", "split_differs", "damaged_split")
+# More unreadable images than this part of all are an alarm; a few are a matter for the section on data.
+MANY_UNREADABLE = 0.02
+# Copies of so small a part of the images change no figure.
+MANY_COPIES = 0.02
+# Stated probabilities are an alarm when they are off by so much, and by more than chance explains.
+MISCALIBRATED, IN_DEVIATIONS = 0.03, 3.0
+# A gap between splits or groups is told when it has a chance of less than this.
+CHANCE = 1e-4
+# Labels are noise where the surer half of the answers is contradicted by this part, hardly less than the other half,
+# by one class, this often.
+CONTRADICTED, AS_OFTEN, FROM_ONE, FEWEST_CONTRADICTED = 0.05, 0.5, 0.7, 4
+
+
+@dataclass(frozen=True)
+class Contradiction:
+    """Images labelled `label` among the surest answers `answer`: `rows` of `n` such answers."""
+
+    label: int
+    answer: int
+    rows: tuple[int, ...]
+    n: int
+
+
+def contradictions(answers: Answers) -> Iterator[Contradiction]:
+    """Classes whose surest answers are contradicted by labels of one other class: by wrong labels, not by doubt.
+
+    Where images are hard to tell, the surer an answer is, the less often it is wrong. A label that was mixed up does
+    not care how sure the answer is.
+    """
+    given, confidences = answers.answers, answers.confidences
+    for answer in np.unique(given).tolist():
+        rows = np.flatnonzero(given == answer)
+        rows = rows[np.argsort(-confidences[rows], kind="stable")]
+        surer, other = rows[: len(rows) // 2], rows[len(rows) // 2 :]
+        wrong = surer[answers.labels[surer] != answer]
+        if len(wrong) < FEWEST_CONTRADICTED:
+            continue
+        labels, counts = np.unique(answers.labels[wrong], return_counts=True)
+        of_one = int(counts.max())
+        rate, rest = len(wrong) / len(surer), float((answers.labels[other] != answer).mean())
+        certain = wilson_interval(len(wrong), len(surer))[0] >= CONTRADICTED / 2 and rate >= CONTRADICTED
+        if certain and rate >= AS_OFTEN * rest and of_one >= FROM_ONE * len(wrong):
+            label = int(labels[counts.argmax()])
+            found = wrong[answers.labels[wrong] == label]
+            yield Contradiction(label, int(answer), tuple(found.tolist()), len(surer))
+
+
+def is_miscalibrated(confidences: np.ndarray, right: np.ndarray) -> bool:
+    """Whether mean confidence and accuracy differ by much, and by more than chance explains (Spiegelhalter 1986)."""
+    gap = float(confidences.mean() - right.mean())
+    deviation = float(np.sqrt((confidences * (1 - confidences)).sum())) / len(right)
+    return abs(gap) >= MISCALIBRATED and abs(gap) > IN_DEVIATIONS * deviation
+
+
+def two_rates(right: int, count: int, other_right: int, other_count: int) -> float:
+    """The chance, if both rates were equal, of a first so much lower: Fisher's exact test, one-sided."""
+    return chance_of_so_few(right, count + other_count, right + other_right, count)
+
+
+def audit_alarms(findings: Sequence[Finding], images: int) -> Iterator[Alarm]:
+    """What the audit found that makes the figures doubtful; what it merely remarks stays in the section on data."""
+    seen = set()
+    for finding in findings:
+        title = ALARMING.get(finding.kind)
+        few = {"unreadable": MANY_UNREADABLE, "near_duplicates": MANY_COPIES, "exact_duplicates": MANY_COPIES}
+        if title is None or finding.total < few.get(finding.kind, 0.0) * images or title in seen:
+            continue
+        seen.add(title)
+        small = finding.total < MANY_COPIES * images
+        severity: Severity = "error" if finding.severity == "error" and not small else "warning"
+        yield Alarm(finding.kind, severity, title, f"{_upper(finding.message).rstrip('.')}.", finding.images[:4])
+
+
+def split_alarms(one: Split | None, other: Split | None) -> Iterator[Alarm]:
+    """A test split on which the classifier is worse than on val, by more than chance explains."""
+    if one is None or other is None:
+        return
+    low, high = one.scores, other.scores
+    chance = two_rates(round(low.top1 * low.n), low.n, round(high.top1 * high.n), high.n)
+    if chance < CHANCE:
+        yield Alarm(
+            "split_differs",
+            "error",
+            f"{one.name} is not like the rest",
+            f"{low.top1:.1%} of {counted(low.n, 'image')} in {one.name} are right, but {high.top1:.1%} of "
+            f"{high.n:,} in {other.name}: see whether the images or labels of {one.name} are damaged, or come from "
+            "elsewhere.",
+        )
+
+
+def trust_alarms(trust: Trust | None) -> Iterator[Alarm]:
+    if trust is not None and trust.off:
+        word = "over-confidence" if trust.over_confident else "under-confidence"
+        yield Alarm(
+            word.replace("-", "_"),
+            "warning",
+            word,
+            f"Its probabilities cannot be taken at their word: it states {trust.confidence:.1%} on average and is "
+            f"right about {trust.accuracy:.1%}.",
+        )
+
+
+def slice_alarms(slices: Sequence[Slice], whole: float) -> Iterator[Alarm]:
+    for each in slices:
+        if each.flagged:
+            yield Alarm(
+                "failing_slice",
+                "warning",
+                f"it fails on {each.name}",
+                f"{each.top1:.1%} of {counted(each.n, 'image')} that are {each.name} are right, {whole:.1%} of all: "
+                "add such images to train, or do not use it on them.",
+            )
+
+
+def decide(report: Report, alarms: Sequence[Alarm]) -> Verdict:
+    """The five sentences. `report` needs no verdict of its own yet."""
+    order = {"error": 0, "warning": 1, "info": 2}
+    ranked = tuple(sorted(alarms, key=lambda each: (each.kind not in BLOCKING, order[each.severity])))
+    main = report.main
+    if main is None:
+        usable, said = (
+            False,
+            ["Nothing can be said of how good it is: too few images have no copy among those trained on."],
+        )
+    else:
+        low, high = main.scores.top1_ci95
+        beats = low > main.scores.majority
+        usable = beats and not any(each.kind in BLOCKING for each in ranked)
+        said = [
+            f"Of {counted(main.scores.n, 'image')} of {main.name} that it was not trained on, it gets "
+            f"{main.scores.top1:.1%} right (95 % interval {low:.1%} to {high:.1%}).",
+            _against(report, main),
+        ]
+    said.append(_to_fix(report, ranked))
+    if report.trust is not None:
+        said.append(_trusted(report.trust))
+    said.append(_use(report, usable, ranked))
+    return Verdict(tuple(said), usable, ranked)
+
+
+def _against(report: Report, main: Split) -> str:
+    scores = main.scores
+    guess = f"lways answering {_name(report.majority_class)} would get {scores.majority:.1%} right"
+    doubt = "" if scores.top1_ci95[0] > scores.majority else "It is not shown to be better than guessing: a"
+    guess = f"{doubt or 'A'}{guess}"
+    if report.level.startswith("head"):
+        return f"{guess}; it is itself a head on the frozen base, the cheapest level."
+    if report.frozen_head is None:
+        return f"{guess}; what a head on the frozen base gets was not measured."
+    return f"{guess}, and a head on the frozen base {report.frozen_head:.1%} of val."
+
+
+def _to_fix(report: Report, alarms: Sequence[Alarm]) -> str:
+    if alarms:
+        more = f", then {', '.join(each.title for each in alarms[1:])}" if alarms[1:] else ""
+        return f"Fix first: {alarms[0].title}{more}."
+    worst = max(report.pairs, key=lambda pair: pair.count, default=None)
+    if worst is None:
+        return "There is nothing to fix that was looked for."
+    return f"There is nothing to fix that was looked for; its most frequent mistake is {_mistake(worst)}."
+
+
+def _mistake(pair: Pair) -> str:
+    return f"{_name(pair.label)} taken for {_name(pair.answer)}, {pair.count:,} of {counted(pair.of, 'image')}"
+
+
+def _trusted(trust: Trust) -> str:
+    means = f"it states {trust.confidence:.1%} on average and is right about {trust.accuracy:.1%}"
+    if trust.off:
+        return f"Do not take its probabilities at their word: {means}."
+    reachable = next((each for each in trust.budgets if each.at is not None), None)
+    if reachable is None or reachable.at is None:
+        return f"Its probabilities mean what they say: {means}."
+    return (
+        f"Its probabilities mean what they say: {means}; of answers of {reachable.at:.0%} and more "
+        f"({reachable.answered / reachable.n:.0%} of all) at most {reachable.budget:.0%} are wrong, with 95 % "
+        "confidence."
+    )
+
+
+def _use(report: Report, usable: bool, alarms: Sequence[Alarm]) -> str:
+    of = f"images like those of {_name(report.data)}, of its {counted(len(report.classes), 'class', 'classes')}"
+    if usable and report.main is not None:
+        low, _ = report.main.scores.top1_ci95
+        limit = "; see first to what is named above" if alarms else ""
+        return f"It may be used on {of}, where up to {1 - low:.0%} wrong answers can be borne{limit}."
+    if report.main is None:
+        return f"It should not be used before it is measured on new {of}."
+    if report.main.scores.top1_ci95[0] <= report.main.scores.majority:
+        return "It should not be used: add images, or try another level or base."
+    return f"It should not be used, not even on {of}, before that is fixed: its figures cannot be relied on."
+
+
+def _name(name: str, most: int = 40) -> str:
+    return name if len(name) <= most else f"{name[: most - 1]}…"
+
+
+def _upper(text: str) -> str:
+    return text[:1].upper() + text[1:]

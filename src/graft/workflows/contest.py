@@ -1,0 +1,94 @@
+"""Two classifiers against the same labelled images."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from graft.errors import DataError, InputError
+from graft.evaluation.mcnemar import Difference, compare_answers
+from graft.evaluation.scores import Scores
+from graft.given import path, truth
+from graft.progress import Reporter, reporting
+from graft.words import counted
+from graft.workflows.evaluate import answer
+from graft.workflows.prepare import DataOptions
+
+
+@dataclass(frozen=True, repr=False)
+class Contest:
+    """Two classifiers on the same images, neither trained on any of them: the scores of each and their `difference`."""
+
+    models: tuple[str, str]
+    data: str
+    split: str
+    scores: tuple[Scores, Scores]
+    difference: Difference
+    seconds: float
+    notes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        low, high = self.difference.ci95
+        gain = f"{self.difference.difference:+.3f} ({low:+.3f} to {high:+.3f})"
+        return f"Contest({self.models[0]!r}, {self.models[1]!r}, difference={gain}, n={self.difference.n})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `graft evaluate RUN_A RUN_B DATA --json` prints it."""
+        named = zip(self.models, self.scores, strict=True)
+        return {
+            "data": self.data,
+            "split": self.split,
+            "runs": [{"run": name, **found.to_dict()} for name, found in named],
+            "difference": self.difference.to_dict(),
+            "seconds": {"total": self.seconds},
+            "notes": list(self.notes),
+        }
+
+
+def evaluate_two(
+    first: str | Path,
+    second: str | Path,
+    data: str | Path | DataOptions,
+    *,
+    split: str | None = None,
+    known_only: bool = False,
+    engine: str = "auto",
+    precision: str = "auto",
+    reporter: Reporter | None = None,
+    quiet: bool = False,
+) -> Contest:
+    """Which of two classifiers is better on the labelled images at `data`, and whether that can be luck.
+
+    Only images that neither was trained on count. Raises InputError where the two do not know the same classes or do
+    not answer for the same images, DataError where no image is left.
+    """
+    started = time.perf_counter()
+    known_only = truth(known_only, "--known-only")
+    names = (path(first, "RUN_A"), path(second, "RUN_B"))
+    with reporting(reporter, quiet) as told:
+        one, two = (answer(each, data, split, None, None, known_only, engine, precision, told) for each in names)
+    if set(one.base.classes or ()) != set(two.base.classes or ()):
+        differing = sorted(set(one.base.classes or ()) ^ set(two.base.classes or ()))
+        raise InputError(
+            f"expected two classifiers of the same classes, got {', '.join(map(repr, differing[:6]))} in one alone: "
+            "compare each on its own"
+        )
+    if [one.images.key(i) for i in range(len(one.images))] != [two.images.key(i) for i in range(len(two.images))]:
+        odd = sorted(set(one.skipped) ^ set(two.skipped))
+        raise InputError(
+            f"expected answers of both classifiers for the same images, got some that one could not read "
+            f"({', '.join(odd[:3]) or 'their order differs'}): leave these out"
+        )
+    fair = ~(one.seen | two.seen)
+    if not fair.any():
+        raise DataError(
+            f"expected images that neither {names[0]} nor {names[1]} was trained on, got none in {one.split}: give "
+            "others, or another --split"
+        )
+    notes = tuple(dict.fromkeys((*one.notes, *two.notes)))
+    if not fair.all():
+        notes = (*notes, f"{(~fair).sum():,} of {counted(len(fair), 'image')} were trained on: they do not count")
+    groups = None if one.images.groups is None else one.images.groups[fair]
+    difference = compare_answers(one.right[fair], two.right[fair], groups)
+    scores = (one.of(fair), two.of(fair))
+    return Contest(names, one.source, one.split, scores, difference, time.perf_counter() - started, notes)

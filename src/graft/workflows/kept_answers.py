@@ -1,0 +1,104 @@
+"""What a run answered about the images it was measured on, kept in its folder: tensors and JSON, no pickle.
+
+`answers.safetensors` has for each split the rows of its images (counted through the split in `split.csv`), their
+labels, logits float32 (n, classes), and which have no copy among those trained on. `folds` are images that a head was
+fitted on in the end, each as another head answered it that had not seen it.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from graft.evaluation.answers import Answers
+from graft.evaluation.calibration import softmax
+from graft.files import write_aside
+from graft.weights.tensor_file import write_tensors
+
+ANSWERS_FILE = "answers.safetensors"
+
+
+@dataclass(frozen=True)
+class KeptSplit:
+    """Rows int64 (n,), labels int64 (n,), logits float32 (n, classes), unseen bool (n,), and where images belong
+    together their groups, int64 (n,); see `Answers`."""
+
+    rows: np.ndarray
+    labels: np.ndarray
+    logits: np.ndarray
+    unseen: np.ndarray
+    groups: np.ndarray | None = None
+
+    def answers(self, temperature: float, names: Mapping[int, str]) -> Answers:
+        """The calibrated answers; images by their row in the split."""
+        called = tuple(names.get(row, f"row {row}") for row in self.rows.tolist())
+        return Answers(called, self.labels, softmax(self.logits, temperature), self.unseen)
+
+
+@dataclass(frozen=True)
+class KeptAnswers:
+    """Answers by split, and measures of the images by name of the measure, float32 (n,), in the order of the rows."""
+
+    classes: tuple[str, ...]
+    temperature: float
+    splits: dict[str, KeptSplit]
+    measures: dict[str, dict[str, np.ndarray]]
+    # Keys of training images in their split, labels and logits of a head that had not seen them.
+    folds: tuple[tuple[str, ...], np.ndarray, np.ndarray] | None = None
+
+
+def write_answers(folder: Path, kept: KeptAnswers) -> None:
+    import torch
+
+    tensors: dict[str, np.ndarray] = {}
+    for name, split in kept.splits.items():
+        tensors |= {f"rows/{name}": split.rows, f"labels/{name}": split.labels.astype(np.int64)}
+        tensors |= {f"logits/{name}": split.logits.astype(np.float32), f"unseen/{name}": split.unseen}
+        if split.groups is not None:
+            tensors[f"groups/{name}"] = split.groups
+        for measure, values in kept.measures.get(name, {}).items():
+            tensors[f"measure.{measure}/{name}"] = values.astype(np.float32)
+    facts = {"classes": kept.classes, "temperature": kept.temperature, "splits": list(kept.splits)}
+    if kept.folds is not None:
+        keys, labels, logits = kept.folds
+        tensors |= {"labels-of-folds": labels.astype(np.int64), "logits-of-folds": logits.astype(np.float32)}
+        facts["folds"] = keys
+    arrays = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in tensors.items()}
+    metadata = {"facts": json.dumps(facts)}
+    write_aside(folder / ANSWERS_FILE, lambda file: write_tensors(file, arrays, metadata))
+
+
+def read_answers(folder: Path) -> KeptAnswers | None:
+    """What `write_answers` wrote; None where there is none, as in runs of earlier versions, or it is damaged."""
+    from safetensors import SafetensorError, safe_open
+
+    path = folder / ANSWERS_FILE
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="np") as file:
+            facts = json.loads(file.metadata()["facts"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        splits = {
+            name: KeptSplit(
+                tensors[f"rows/{name}"],
+                tensors[f"labels/{name}"],
+                tensors[f"logits/{name}"],
+                tensors[f"unseen/{name}"],
+                tensors.get(f"groups/{name}"),
+            )
+            for name in facts["splits"]
+        }
+        measures: dict[str, dict[str, np.ndarray]] = {name: {} for name in splits}
+        for name, values in tensors.items():
+            if name.startswith("measure."):
+                measure, _, split = name.removeprefix("measure.").partition("/")
+                measures[split][measure] = values
+        folds = None
+        if "folds" in facts:
+            folds = (tuple(facts["folds"]), tensors["labels-of-folds"], tensors["logits-of-folds"])
+        return KeptAnswers(tuple(facts["classes"]), float(facts["temperature"]), splits, measures, folds)
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,161 @@
+"""The page of a run, written as training ends and again whenever it is asked for; two runs side by side."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graft.data.dataset import TEST, VAL, Dataset
+from graft.data.split_file import read_labels
+from graft.errors import InputError
+from graft.evaluation.mcnemar import Difference, compare_answers
+from graft.evaluation.report.beside import render_beside
+from graft.evaluation.report.page import render_report
+from graft.evaluation.report.values import Beside, Report
+from graft.files import write_aside, write_json
+from graft.given import path
+from graft.images.levels import Levels
+from graft.images.preprocessing import Preprocessing
+from graft.weights.saved import ARGUMENTS_FILE
+from graft.workflows.arguments import read_arguments
+from graft.workflows.gathering import gather, read_material
+from graft.workflows.kept_answers import ANSWERS_FILE, KeptAnswers, read_answers
+from graft.workflows.prepare import DataOptions, open_images
+from graft.workflows.run import SPLIT_FILE, Run, finished, near
+from graft.workflows.unseen import Measured
+
+PAGE_FILE, VALUES_FILE = "report.html", "report.json"
+
+
+@dataclass(frozen=True)
+class Written:
+    """A page that was written, and the values that it shows: of one run, or of two side by side."""
+
+    page: Path
+    values: Report | Beside
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"page": near(self.page), **self.values.to_dict()}
+
+
+def write_report(
+    run: Run,
+    kept: KeptAnswers,
+    dataset: Dataset | None,
+    levels: Levels = (),
+    measured: Mapping[str, Measured] | None = None,
+    page: Path | None = None,
+) -> Report:
+    """Write `report.html` and `report.json` into the folder of a run; without its `dataset` there are no thumbnails."""
+    report = gather(read_material(run.folder, run, kept, dataset, levels), measured)
+    text = render_report(report)
+    write_aside(page or run.folder / PAGE_FILE, lambda file: file.write(text.encode()))
+    write_json(run.folder / VALUES_FILE, report.to_dict())
+    return report
+
+
+def verdict_of(folder: Path) -> tuple[str, ...]:
+    """The verdict on the run in `folder` in words, as its page has it; nothing for a run of an earlier version."""
+    try:
+        said = json.loads((folder / VALUES_FILE).read_text(encoding="utf-8"))["verdict"]["sentences"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return ()
+    return tuple(map(str, said))
+
+
+def report(
+    run: str | Path, other: str | Path | None = None, *, out: str | Path | None = None, overwrite: bool = False
+) -> Written:
+    """Write the page of a finished run again, with thumbnails where its images are still there.
+
+    With an `other` run, a page that sets the two side by side is written to `out`, by default into the folder of the
+    first. Raises InputError for what is no finished run of this version of graft, and for an `out` that exists.
+    """
+    folder, found, kept = _kept(run)
+    if other is None:
+        page = folder / PAGE_FILE if out is None else _new(out, overwrite)
+        report = write_report(found, kept, *_images(folder), page=page)
+        return Written(page, report)
+    second, of_second, kept_second = _kept(other)
+    page = _new(out, overwrite) if out is not None else folder / f"report-beside-{second.name}.html"
+    reports = [
+        gather(read_material(each.folder, each, answers, None, ()))
+        for each, answers in ((found, kept), (of_second, kept_second))
+    ]
+    difference, reason = _compared(folder, kept, second, kept_second)
+    beside = Beside(reports[0], reports[1], difference, reason)
+    text = render_beside(beside)
+    write_aside(page, lambda file: file.write(text.encode()))
+    return Written(page, beside)
+
+
+def _new(out: str | Path, overwrite: bool) -> Path:
+    wanted = Path(path(out, "--out")).expanduser().absolute()
+    if wanted.suffix.lower() != ".html" or wanted.is_dir():
+        raise InputError(f"expected the name of a .html file for --out, got {near(wanted)}: name one")
+    if wanted.exists() and not overwrite:
+        raise InputError(
+            f"expected a new file for --out, got {near(wanted)}, which exists: give another name, or --overwrite"
+        )
+    return wanted
+
+
+def _kept(run: str | Path) -> tuple[Path, Run, KeptAnswers]:
+    """The folder of a finished run, its result and its answers. Raises InputError."""
+    folder = Path(path(run, "RUN")).expanduser().absolute()
+    if not (folder / ARGUMENTS_FILE).is_file() and (folder.parent / ARGUMENTS_FILE).is_file():
+        folder = folder.parent
+    found, kept = finished(folder), read_answers(folder)
+    if found is None or kept is None:
+        what = "which is no finished run" if found is None else f"which has no {ANSWERS_FILE} of this version of graft"
+        raise InputError(
+            f"expected the folder of a finished run, got {near(folder)}, {what}: name another, or train again"
+        )
+    return folder, found, kept
+
+
+def _compared(one: Path, kept: KeptAnswers, other: Path, kept_other: KeptAnswers) -> tuple[Difference | None, str]:
+    """How the answers of two runs differ on the split that both go by, or why that cannot be said."""
+    if set(kept.classes) != set(kept_other.classes):
+        return None, "their classes differ"
+    name = next((name for name in (TEST, VAL) if name in kept.splits and name in kept_other.splits), None)
+    if name is None:
+        return None, "they were measured on different splits"
+    right = [_right_by_image(folder, each, name, kept.classes) for folder, each in ((one, kept), (other, kept_other))]
+    shared = [key for key in right[0] if key in right[1]]
+    if set(right[0]) != set(right[1]) or not shared:
+        return None, f"their images in {name} differ ({len(shared):,} in common)"
+    first, second = (np.array([each[key] for key in shared]) for each in right)
+    return compare_answers(first, second), ""
+
+
+def _right_by_image(folder: Path, kept: KeptAnswers, name: str, classes: tuple[str, ...]) -> dict[Any, bool]:
+    """Whether each image of a split was classified correctly, by its key, its number among equal keys and its label."""
+    rows = read_labels(folder / SPLIT_FILE).get(name, [])
+    split = kept.splits[name]
+    right = split.logits.argmax(1) == split.labels
+    seen: Counter[str] = Counter()
+    numbers = []
+    for key, label in rows:
+        numbers.append((key, seen[key], label))
+        seen[key] += 1
+    return {
+        numbers[row]: bool(answer)
+        for row, answer, unseen in zip(split.rows.tolist(), right, split.unseen, strict=True)
+        if unseen and row < len(numbers)
+    }
+
+
+def _images(folder: Path) -> tuple[Dataset | None, Levels]:
+    """The images of the run in `folder` and how deep ones are read; None where they are not as they were."""
+    try:
+        arguments = read_arguments(folder)
+        dataset = open_images(DataOptions(arguments.data, arguments.group, folder / SPLIT_FILE, arguments.table))
+        text = (folder / "model" / "preprocessing.json").read_text(encoding="utf-8")
+        return dataset, Preprocessing.from_dict(json.loads(text)).levels
+    except (InputError, OSError, ValueError):
+        return None, ()

@@ -1,0 +1,76 @@
+"""Small JPEGs of a run's images for its page, made several at a time, within a number of bytes."""
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import simplejpeg
+from PIL import Image
+
+from graft.data.dataset import Dataset, Images
+from graft.data.loading import available_cores
+from graft.errors import ImageError
+from graft.images.decoding import decode
+from graft.images.levels import Levels
+
+# Longer side in px, JPEG quality, and bytes of all thumbnails of a page, of which base64 makes a third more.
+SIDE, QUALITY = 112, 72
+MOST_BYTES = 900_000
+
+
+class Album:
+    """Thumbnails of images by split and key or by name, each made once; without a dataset there are none."""
+
+    def __init__(self, dataset: Dataset | None, levels: Levels = ()) -> None:
+        self._dataset, self._levels = dataset, levels
+        self._made: dict[tuple[str, int], tuple[bytes, tuple[int, int]] | None] = {}
+        self._places: dict[str, tuple[str, int]] | None = None
+        self._left = MOST_BYTES
+
+    def make(self, places: Iterable[tuple[str, int]]) -> None:
+        """Make thumbnails of the images at these indices of splits, those first that are named first."""
+        if self._dataset is None:
+            return
+        wanted = [place for place in dict.fromkeys(places) if place not in self._made]
+        images = self._dataset.splits
+        with ThreadPoolExecutor(available_cores(), thread_name_prefix="thumbnail") as pool:
+            made = pool.map(lambda place: thumbnail(images[place[0]], place[1], self._levels), wanted)
+            for place, found in zip(wanted, made, strict=True):
+                self._made[place] = found
+
+    def jpeg(self, place: tuple[str, int]) -> tuple[bytes | None, tuple[int, int]]:
+        """The thumbnail and its size in px; None for an image that cannot be read, or once the page is full."""
+        found = self._made.get(place)
+        if found is None or len(found[0]) > self._left:
+            return None, (0, 0)
+        self._left -= len(found[0])
+        return found
+
+    def place_of(self, name: str) -> tuple[str, int] | None:
+        """Where an image is that messages call so."""
+        if self._dataset is None:
+            return None
+        if self._places is None:
+            self._places = {
+                images.name(index): (split, index)
+                for split, images in self._dataset.splits.items()
+                for index in range(len(images))
+            }
+        return self._places.get(name)
+
+
+def thumbnail(images: Images, index: int, levels: Levels) -> tuple[bytes, tuple[int, int]] | None:
+    """An image as a small JPEG and its size in px; None for one that cannot be read."""
+    try:
+        data = images.read(index)
+        pixels = decode(data, SIDE, levels) if isinstance(data, bytes) else data
+        image = Image.fromarray(pixels.squeeze()).convert("RGB")
+    except (ImageError, OSError, ValueError, TypeError):
+        return None
+    image.thumbnail((SIDE, SIDE), reducing_gap=2.0)
+    return as_jpeg(np.asarray(image)), image.size
+
+
+def as_jpeg(pixels: np.ndarray) -> bytes:
+    """uint8 (H, W, 3) as a JPEG."""
+    return bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=QUALITY, colorsubsampling="420"))

@@ -1,0 +1,188 @@
+"""Error budgets, conformal sets, paired tests, slices and domains keep what they promise, in simulations."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest, fisher_exact
+
+from graft.evaluation.conformal import class_thresholds, images_for_sets, in_set, set_threshold
+from graft.evaluation.domain import NEIGHBOURS, fit_domain
+from graft.evaluation.error_budget import find_threshold, images_needed, risk_coverage
+from graft.evaluation.mcnemar import compare_answers, mcnemar
+from graft.evaluation.reliability import reliability
+from graft.evaluation.slices import compare_slices, holm, parts_by, quarters
+
+
+def test_a_budget_is_broken_in_few_of_many_simulations() -> None:
+    random, broken, reached = np.random.default_rng(0), 0, 0
+    reference = np.sort(random.beta(6, 0.6, 100_000))
+    above = np.cumsum(1 - reference[::-1])[::-1] / np.arange(len(reference), 0, -1)
+    for _ in range(500):
+        confidences = random.beta(6, 0.6, 1000)
+        found = find_threshold(confidences, random.random(1000) < confidences, 0.05)
+        if found.at is not None:
+            reached += 1
+            broken += above[min(np.searchsorted(reference, found.at), len(reference) - 1)] > 0.05
+    assert broken / 500 <= 0.05 and reached / 500 > 0.9
+
+
+def test_without_an_error_the_least_number_of_images_is_enough_and_one_less_is_not() -> None:
+    needed = images_needed(0.02)
+    assert needed == 149
+    confidences = np.linspace(0.5, 1, needed)
+    found = find_threshold(confidences, np.ones(needed, bool), 0.02)
+    assert (found.at, found.answered, found.wrong) == (0.0, needed, 0)
+    short = find_threshold(confidences[1:], np.ones(needed - 1, bool), 0.02)
+    assert (short.at, short.n, short.needed) == (None, needed - 1, needed)
+
+
+def test_images_as_sure_as_each_other_are_answered_together() -> None:
+    confidences = np.repeat([0.99, 0.6], [300, 300])
+    right = np.r_[np.ones(300, bool), np.arange(300) % 2 == 0]
+    found = find_threshold(confidences, right, 0.05)
+    assert (found.at, found.answered, found.wrong) == (0.99, 300, 0)
+
+
+def test_no_image_and_only_errors_promise_nothing() -> None:
+    assert find_threshold(np.empty(0), np.empty(0, bool), 0.5).at is None
+    assert find_threshold(np.ones(500), np.zeros(500, bool), 0.5).at is None
+
+
+def test_risk_rises_to_the_error_of_all() -> None:
+    confidences, right = np.array([0.9, 0.8, 0.7, 0.6]), np.array([True, True, False, True])
+    assert risk_coverage(confidences, right) == [
+        (0.25, 0.0, 0.9),
+        (0.5, 0.0, 0.8),
+        (0.75, pytest.approx(1 / 3), 0.7),
+        (1.0, 0.25, 0.6),
+    ]
+
+
+@pytest.mark.parametrize("coverage", [0.8, 0.9])
+def test_sets_hold_the_right_class_over_a_thousand_splits(coverage: float) -> None:
+    random = np.random.default_rng(1)
+    scores = random.beta(3, 1, (1000, 250))
+    held = [(each[50:] >= set_threshold(each[:50], coverage)).mean() for each in scores]
+    error = 1.96 * np.std(held) / np.sqrt(1000)
+    assert coverage - error <= np.mean(held) <= coverage + 1 / 51 + error
+
+
+@settings(max_examples=50)
+@given(st.integers(1, 400), st.sampled_from([0.5, 0.8, 0.9, 0.95, 0.99]))
+def test_a_set_leaves_out_as_many_as_it_may_and_no_more(count: int, coverage: float) -> None:
+    scores = np.random.default_rng(count).permutation(np.arange(1, count + 1) / (count + 1))
+    threshold = set_threshold(scores, coverage)
+    left_out = (scores < threshold).sum()
+    if count < images_for_sets(coverage):
+        assert threshold == 0
+    else:
+        assert (left_out + 1) / (count + 1) <= 1 - coverage + 1e-9 < (left_out + 2) / (count + 1) + 1e-9
+
+
+def test_sets_per_class_hold_in_the_class_that_is_harder() -> None:
+    random = np.random.default_rng(2)
+    labels = np.arange(4000) % 2
+    scores = random.beta(1 + 5 * labels, 1)
+    thresholds = class_thresholds(scores[:2000], labels[:2000], 2, 0.9)
+    later, of = scores[2000:], labels[2000:]
+    held = [(later[of == index] >= thresholds[index]).mean() for index in (0, 1)]
+    assert held == pytest.approx([0.9, 0.9], abs=0.04)
+    assert (later[of == 0] >= set_threshold(scores[:2000], 0.9)).mean() < 0.87
+
+
+def test_the_likeliest_class_is_in_every_set() -> None:
+    found = in_set(np.array([[0.5, 0.3, 0.2], [0.9, 0.1, 0.0]]), 0.6)
+    assert found.tolist() == [[True, False, False], [True, False, False]]
+
+
+@given(st.integers(0, 60), st.integers(0, 60))
+def test_mcnemar_is_the_exact_test_of_a_coin(first: int, second: int) -> None:
+    expected = binomtest(first, first + second).pvalue if first + second else 1.0
+    assert mcnemar(first, second) == pytest.approx(expected, abs=1e-12)
+
+
+def test_mcnemar_finds_no_more_than_it_may_where_there_is_no_difference() -> None:
+    random = np.random.default_rng(3)
+    unequal = random.binomial(300, 0.1, 3000)
+    first = random.binomial(unequal, 0.5)
+    assert np.mean([mcnemar(a, b - a) <= 0.05 for a, b in zip(first, unequal, strict=True)]) <= 0.055
+
+
+def test_two_that_answer_alike_do_not_differ_and_that_is_not_certain() -> None:
+    found = compare_answers(np.ones(50, bool), np.ones(50, bool))
+    assert (found.difference, found.p_value) == (0, 1) and found.ci95[0] < 0 < found.ci95[1]
+
+
+def test_groups_make_a_difference_less_certain() -> None:
+    right = np.repeat(np.random.default_rng(0).random(20) < 0.9, 10)
+    other = np.repeat(np.random.default_rng(1).random(20) < 0.7, 10)
+    alone, grouped = compare_answers(right, other), compare_answers(right, other, np.repeat(np.arange(20), 10))
+    assert grouped.p_value is None and grouped.difference == alone.difference
+    assert np.ptp(grouped.ci95) > 1.5 * np.ptp(alone.ci95)
+
+
+def test_a_dark_part_that_fails_is_flagged_and_nothing_else() -> None:
+    random = np.random.default_rng(0)
+    brightness, size = random.random(400), random.random(400)
+    right = random.random(400) < np.where(brightness < 0.25, 0.6, 0.95)
+    parts = quarters("brightness", ("dark", "light"), brightness) | quarters("size", ("small", "large"), size)
+    found = compare_slices(right, parts)
+    assert [(each.attribute, each.value) for each in found if each.flagged] == [("brightness", "dark")]
+    assert found[0].top1 < found[0].rest and found[0].n == 100
+
+
+def test_where_errors_fall_anywhere_a_flag_is_rare_however_many_parts_are_looked_at() -> None:
+    random, flagged = np.random.default_rng(5), 0
+    for _ in range(200):
+        right = random.random(200) < 0.85
+        flagged += any(
+            each.flagged for each in compare_slices(right, parts_by("folder", [str(i % 12) for i in range(200)]))
+        )
+    assert flagged / 200 <= 0.08
+
+
+def test_the_chance_of_a_slice_is_fishers() -> None:
+    right = np.r_[np.zeros(6, bool), np.ones(14, bool), np.zeros(5, bool), np.ones(75, bool)]
+    (found,) = compare_slices(right, {("a", "b"): np.arange(100) < 20})
+    assert found.p_value == pytest.approx(fisher_exact([[6, 14], [5, 75]], alternative="greater").pvalue)
+    assert compare_slices(right, {("a", "few"): np.arange(100) < 9}) == ()
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([]) == []
+
+
+def test_reliability_of_calibrated_confidences_is_inside_its_band_and_of_sure_ones_outside() -> None:
+    random = np.random.default_rng(0)
+    confidences = random.uniform(0.5, 1, 2000)
+    right = random.random(2000) < confidences
+    good = reliability(confidences, right)
+    bad = reliability(1 - (1 - confidences) / 5, right)
+    assert good.outside < 0.25 and bad.outside > 0.9
+    assert bad.brier.miscalibration > 10 * good.brier.miscalibration
+
+
+def test_a_domain_keeps_its_own_and_knows_strangers() -> None:
+    random = np.random.default_rng(0)
+    centre = random.normal(size=(3, 40)) * 3
+    features = centre[np.arange(500) % 3] + random.normal(size=(500, 40))
+    found = fit_domain(features[:300])
+    assert found is not None and found.threshold is not None and found.bank.dtype == np.float16
+
+    def beyond(others: np.ndarray) -> float:
+        unit = others / np.linalg.norm(others, axis=1, keepdims=True)
+        near = np.sort(unit @ found.bank.T.astype(float), 1)[:, -NEIGHBOURS]
+        return float((1 - near > found.threshold).mean())
+
+    assert beyond(features[300:]) == pytest.approx(0.05, abs=0.05)
+    assert beyond(random.normal(size=(200, 40)) * 3) > 0.95
+
+
+def test_a_domain_does_not_take_images_of_a_group_for_neighbours() -> None:
+    features = np.repeat(np.random.default_rng(0).normal(size=(40, 30)), 8, axis=0)
+    alone, grouped = fit_domain(features), fit_domain(features, np.repeat(np.arange(40), 8))
+    assert alone is not None and grouped is not None and alone.threshold is not None and grouped.threshold is not None
+    assert alone.threshold < 0.01 < grouped.threshold
+    assert fit_domain(features[:5]) is None

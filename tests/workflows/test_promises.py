@@ -1,0 +1,199 @@
+"""What a run promises when its training ends, and whether predictions and evaluations obey it."""
+
+import csv
+import json
+import shutil
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from calling import graft
+from written_letters import write_letters
+
+from graft.errors import InputError, WeightsError
+from graft.serving.predictor import load
+from graft.weights.calibration import Calibration
+from graft.workflows.contest import evaluate_two
+from graft.workflows.evaluate import evaluate
+from graft.workflows.letters import CYRILLIC
+from graft.workflows.train import train
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on letters, others of the same classes that it has not seen, and images that are no letters."""
+    folder = tmp_path_factory.mktemp("promises")
+    data = write_letters(folder / "letters", CYRILLIC[:4], 40)
+    train(data, "latin_letters", "head", out=folder / "run", quiet=True)
+    write_letters(folder / "new", CYRILLIC[:4], 10, seed=9)
+    shapes = np.random.default_rng(0).integers(0, 256, (12, 28, 28, 3), dtype=np.uint8)
+    np.save(folder / "noise.npy", shapes)
+    return folder
+
+
+def saved(place: Path) -> Calibration:
+    found = load(place / "run").calibration
+    assert found is not None
+    return found
+
+
+def test_a_run_keeps_what_its_cross_validated_images_told(place: Path) -> None:
+    found = saved(place)
+    assert (found.source, found.n, found.confidence) == ("cross-validated", 160, 0.95)
+    assert [row.budget for row in found.budgets] == sorted(row.budget for row in found.budgets)
+    assert [row.coverage for row in found.sets] == sorted(row.coverage for row in found.sets)
+    assert found.domain is not None and found.domain.bank.shape == (160, found.domain.bank.shape[1])
+
+
+def test_between_two_rows_the_stricter_one_answers(place: Path) -> None:
+    found = saved(place)
+    assert found.budget(0.0249).budget == 0.02 and found.budget(0.02).budget == 0.02  # type: ignore[union-attr]
+    assert found.budget(0.0005) is None and found.sets_of(0.9999) is None
+    assert found.sets_of(0.91).coverage == 0.91 and found.sets_of(0.991).coverage == 0.995  # type: ignore[union-attr]
+
+
+def test_answers_that_are_not_sure_enough_are_not_given(place: Path) -> None:
+    classifier = load(place / "run")
+    paths = sorted((place / "new").rglob("*.png"))
+    least = saved(place).least_reachable()
+    assert least is not None
+    plain, careful = classifier.predict(paths), classifier.predict(paths, error_budget=least)
+    threshold = saved(place).budget(least).threshold  # type: ignore[union-attr]
+    for each, obeyed in zip(plain, careful, strict=True):
+        assert each.abstained is None and each.set is None and "abstained" not in each.to_dict()
+        assert (obeyed.label, obeyed.abstained) == (
+            (each.label, None) if each.probability >= threshold else (None, "unsure")  # type: ignore[operator]
+        )
+        assert obeyed.top == each.top
+
+
+def test_sets_are_of_the_likeliest_classes_and_grow_with_the_chance(place: Path) -> None:
+    classifier, paths = load(place / "run"), sorted((place / "new").rglob("*.png"))
+    small, large = (classifier.predict(paths, sets=each) for each in ("80%", 0.99))
+    for less, more in zip(small, large, strict=True):
+        assert less.set is not None and more.set is not None
+        assert less.set == more.set[: len(less.set)] and more.set[0] == more.label
+    truth = [path.parent.name for path in paths]
+    assert np.mean([label in (each.set or ()) for label, each in zip(truth, large, strict=True)]) > 0.9
+    assert all(each.set for each in classifier.predict(paths, sets=0.9, sets_per_class=True))
+
+
+def test_images_unlike_those_trained_on_have_no_answer(place: Path) -> None:
+    classifier = load(place / "run")
+    strange = classifier.predict(np.load(place / "noise.npy"), abstain=True)
+    letters = classifier.predict(sorted((place / "new").rglob("*.png")), abstain=True)
+    assert all(each.abstained == "unlike the training images" and each.label is None for each in strange)
+    assert np.mean([each.abstained is None for each in letters]) > 0.8
+    answered = classifier.predict(sorted((place / "new").rglob("*.png")))
+    for with_features, plain in zip(letters, answered, strict=True):
+        assert with_features.probability == pytest.approx(plain.probability, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        ({"error_budget": 2}, "a share such as 2%"),
+        ({"error_budget": "much"}, "a share such as 2%"),
+        ({"error_budget": 0.001}, "not reachable with 160 images"),
+        ({"sets": 0.9999}, "0.999 or less"),
+        ({"sets_per_class": True}, "--sets with"),
+        ({"abstain": "yes"}, "True or False"),
+    ],
+)
+def test_what_cannot_be_promised_is_refused(place: Path, asked: dict, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        load(place / "run").predict([], **asked)
+
+
+def test_an_older_model_loads_and_says_so_when_it_is_asked(place: Path, tmp_path: Path) -> None:
+    model = Path(shutil.copytree(place / "run" / "model", tmp_path / "model"))
+    kept = json.loads((model / "calibration.json").read_text())
+    (model / "calibration.json").write_text(json.dumps({"temperature": kept["temperature"]}))
+    (model / "domain.safetensors").unlink()
+    image = next((place / "new").rglob("*.png"))
+    older = load(model)
+    assert older.predict(image)[0] == load(place / "run").predict(image)[0]
+    with pytest.raises(InputError, match="earlier version"):
+        older.predict(image, error_budget=0.05)
+    assert evaluate(model, place / "new", quiet=True).promises is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"error_budgets": [{"budget": 0.02, "threshold": 7}]},
+        {"sets": [{"coverage": 0.9, "threshold": 0.5, "per_class": [0.1]}]},
+        {"confidence": "high"},
+        {"held_out": 3},
+        {"domain": {"neighbours": 10**6, "threshold": 0.1, "kept": 0.95, "n": 3}},
+    ],
+)
+def test_a_damaged_calibration_is_named(place: Path, tmp_path: Path, change: dict) -> None:
+    model = Path(shutil.copytree(place / "run" / "model", tmp_path / "model"))
+    kept = json.loads((model / "calibration.json").read_text())
+    (model / "calibration.json").write_text(json.dumps({**kept, **change}))
+    with pytest.raises(WeightsError, match=r"calibration\.json"):
+        load(model)
+
+
+def test_the_command_writes_what_was_asked_for_and_nothing_else(place: Path) -> None:
+    new = place / "new"
+    asked = ("--error-budget", "10%", "--sets", "90%", "--abstain", "--top", "2")
+    rows = list(csv.DictReader(StringIO(graft("predict", place / "run", new, *asked, "--format", "csv").stdout)))
+    assert list(rows[0])[-4:] == ["abstained", "set", "distance", "error"]
+    assert all((row["label"] == "") == (row["abstained"] != "") for row in rows)
+    assert all(json.loads(row["set"]) for row in rows)
+    plain = graft("predict", place / "run", new, "--top", "2", "--format", "csv").stdout.splitlines()[0]
+    assert plain == "path,label,probability,label_2,probability_2,error"
+    refused = graft("predict", place / "run", new, "--error-budget", "0.1%")
+    assert refused.returncode == 2 and "not reachable with 160 images" in refused.stderr
+
+
+def test_an_evaluation_says_which_promises_were_kept(place: Path) -> None:
+    found = evaluate(place / "run", place / "new", slices=True, quiet=True)
+    assert found.promises is not None and found.slices is not None
+    by_budget = {row["budget"]: row for row in found.promises.budgets}
+    assert by_budget[0.01]["reachable"] is False and by_budget[0.01]["held_out"] == 160
+    assert all(row["held_ci95"][0] <= row["held"] <= row["held_ci95"][1] for row in found.promises.sets)
+    assert json.loads(json.dumps(found.to_dict()))["promises"]["sets"]
+
+
+def test_two_runs_are_compared_on_images_that_neither_has_seen(place: Path) -> None:
+    # One that was trained on two images of each class.
+    data = write_letters(place / "few", CYRILLIC[:4], 3, seed=5)
+    train(data, "latin_letters", "head", out=place / "weak", audit=False, quiet=True)
+    found = evaluate_two(place / "run", place / "weak", place / "new", quiet=True)
+    first, second = found.scores
+    assert found.difference.n == 40 and found.difference.difference == pytest.approx(first.top1 - second.top1)
+    assert found.difference.ci95[0] <= found.difference.difference <= found.difference.ci95[1]
+    same = json.loads(graft("evaluate", place / "run", place / "run", place / "new", "--json").stdout)
+    assert same["difference"]["difference"] == 0 and same["difference"]["p_value"] == 1
+    with pytest.raises(InputError, match=r"neither .* was trained on"):
+        evaluate_two(place / "run", place / "weak", place / "letters", quiet=True)
+    other = write_letters(place / "other", CYRILLIC[:3], 4, seed=6)
+    train(other, "latin_letters", "head", out=place / "three", audit=False, quiet=True)
+    with pytest.raises(InputError, match="same classes"):
+        evaluate_two(place / "run", place / "three", other, known_only=True, quiet=True)
+
+
+def test_classes_that_are_not_known_are_named_and_the_rest_evaluated_when_asked(place: Path) -> None:
+    strange = write_letters(place / "strange", CYRILLIC[:6], 4, seed=11)
+    refused = graft("evaluate", place / "run", strange)
+    assert refused.returncode == 2 and CYRILLIC[4] in refused.stderr
+    found = evaluate(place / "run", strange, known_only=True, quiet=True)
+    assert found.scores is not None and found.scores.n == 16
+    assert any("8 images left out" in note and CYRILLIC[4] in note for note in found.notes)
+    two = write_letters(place / "two", CYRILLIC[:2], 4, seed=12)
+    notes = evaluate(place / "run", two, quiet=True).notes
+    assert any("there are no images of" in note and CYRILLIC[3] in note for note in notes)
+
+
+def test_strange_images_are_told_from_those_evaluated(place: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    (tmp_path / "noise" / "any").mkdir(parents=True)
+    for number, pixels in enumerate(np.load(place / "noise.npy")):
+        Image.fromarray(pixels).save(tmp_path / "noise" / "any" / f"{number}.png")
+    found = evaluate(place / "run", place / "new", unlike=tmp_path / "noise", quiet=True).unlike
+    assert found is not None and found.roc_area > 0.95 and found.detected is not None and found.detected > 0.9
