@@ -21,14 +21,14 @@ from graft.data.dataset import TRAIN, WHOLE, Dataset
 from graft.data.readers.aside import SYSTEM
 from graft.data.readers.column_cells import Columns
 from graft.data.readers.columns import first_three, join_tables
-from graft.data.readers.finding_files import FileFinder
+from graft.data.readers.finding_files import IMAGE_ENDING, FileFinder
 from graft.data.readers.folder_tree import Folder
 from graft.data.readers.found_table import Found
 from graft.data.readers.grid import ENDINGS, LIST_ENDINGS, open_grid
 from graft.data.readers.joined_lists import join_lists
 from graft.data.readers.place import Place
 from graft.data.readers.split_lists import divide, label_others
-from graft.data.readers.split_names import SPLIT_FOLDERS, split_in_name
+from graft.data.readers.split_names import SPLIT_FOLDERS, is_part, split_in_name
 from graft.data.readers.table import arrange_table, names_images, starting_from, understood_table
 from graft.data.readers.tree import NoClassesError, arrange
 from graft.data.table_options import FOLDER, TableOptions, refuse_columns
@@ -69,6 +69,7 @@ def read_place(place: Place, group: str | None, options: TableOptions, split: st
             found += [table for table in each if table.labelled]
         if found and options.label_from != FOLDER:
             break
+    errors += [each.error for each in lists if each.error is not None]
     dataset: Dataset | None = None
     if found and options.label_from != FOLDER:
         if isinstance(folders, Dataset) and (more := label_others(place, folders, found)) is not None:
@@ -78,7 +79,7 @@ def read_place(place: Place, group: str | None, options: TableOptions, split: st
     if dataset is None:
         if isinstance(folders, DataError):
             raise errors[0] if errors and isinstance(folders, NoClassesError) else folders
-        if errors and len(folders.classes) < 2:
+        if errors and (len(folders.classes) < 2 or all(map(is_part, folders.classes))):
             raise errors[0]
         if not errors:
             refuse_columns(replace(options, encoding=None) if place.packed else options, place.root)
@@ -147,7 +148,13 @@ def _read_all(
     # A table beside images starts from its folder, one in a folder of its own from anywhere.
     start = place.root if beside else place.root.joinpath(*folder.path)
     files = []
+    # As YOLO's labels are: a text for each image, of its name.
+    stems = "|".join(re.escape(Path(name).stem) for name in names if Path(name).suffix.lower() in LIST_ENDINGS)
+    images = {Path(image).stem for image in place.names(rf"(^|/)({stems}){IMAGE_ENDING[4:]}")} if stems else set()
+    of_one_image = {name for name in names if Path(name).suffix.lower() in LIST_ENDINGS and Path(name).stem in images}
     for name in names:
+        if name in of_one_image:
+            continue
         if re.search(_ANSWERS, name.rpartition("/")[2]) and Path(name).suffix.lower() in ENDINGS:
             notes.append(f"{Path(name).name} was not used, since its name says that it is made from the images")
             continue
@@ -185,6 +192,7 @@ def _read(
 
     Of columns that could be the labels, the one that names `known` classes is.
     """
+    reason: DataError | None = None
     try:
         understood = understood_table(file, finder, options, group)
     except DataError as error:
@@ -198,7 +206,7 @@ def _read(
         located = finder.locate(with_paths.table["path"].combine_chunks())
         if not located.there.all():
             raise error
-        understood = with_paths
+        understood, reason = with_paths, error
     located = finder.locate(understood.table["path"].combine_chunks())
     if not located.there.any():
         if located.reasons:
@@ -207,7 +215,7 @@ def _read(
         return None
     table = understood.table
     table = table.set_column(table.column_names.index("path"), "path", located.paths)
-    return Found((file,), table, located.there, (*understood.notes, *located.notes))
+    return Found((file,), table, located.there, (*understood.notes, *located.notes), error=reason)
 
 
 def _placed(found: Found, start: Path, place: Place) -> Found:
@@ -227,7 +235,7 @@ def _decide(place: Place, found: list[Found], notes: list[str], options: TableOp
         names = " and ".join(each.name for each in chosen)
         raise DataError(
             f"expected one table of the images in {place.listing.name}, or one for each split, got {names}: give the "
-            f"one that is meant as DATA, as in {chosen[0].files[0]}"
+            f"one that is meant as DATA, as in {chosen[0].files[0]}, or --label-from folder where folders are classes"
         )
     notes += [f"{each.name} was not used beside {chosen[0].name}" for each in found if each not in chosen]
     folders, names_of_folders = _against_folders(chosen)
