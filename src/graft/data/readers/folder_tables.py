@@ -22,7 +22,7 @@ from graft.data.readers.aside import SYSTEM
 from graft.data.readers.column_cells import Columns
 from graft.data.readers.columns import first_three, join_tables
 from graft.data.readers.finding_files import IMAGE_ENDING, FileFinder
-from graft.data.readers.folder_tree import Folder
+from graft.data.readers.folder_tree import NO_IMAGE, Folder
 from graft.data.readers.found_table import Found
 from graft.data.readers.grid import ENDINGS, LIST_ENDINGS, open_grid
 from graft.data.readers.joined_lists import join_lists
@@ -33,6 +33,7 @@ from graft.data.readers.table import arrange_table, names_images, starting_from,
 from graft.data.readers.tree import NoClassesError, arrange
 from graft.data.table_options import FOLDER, TableOptions, refuse_columns
 from graft.errors import DataError, InputError
+from graft.words import counted
 
 if TYPE_CHECKING:
     pass
@@ -255,10 +256,42 @@ def _decide(place: Place, found: list[Found], notes: list[str], options: TableOp
             f"labels are those of {chosen[0].name}, not the folders of the images: --label-from folder takes these"
         )
     notes[:0] = [note for each in chosen for note in each.notes]
-    table = join_tables([each.table for each in chosen], [each.split for each in chosen])
+    table = _by_folder(join_tables([each.table for each in chosen], [each.split for each in chosen]))
     finder = FileFinder(root, replace(options, image_dir=None), place=place)
     name = chosen[0].files[0].stem if len(chosen) == 1 else place.listing.name
-    return replace(arrange_table(name, finder, table, notes), name=place.listing.name)
+    dataset = arrange_table(name, finder, table, notes)
+    return replace(_with_strangers(dataset, place, table["path"].combine_chunks()), name=place.listing.name)
+
+
+def _by_folder(table: pyarrow.Table) -> pyarrow.Table:
+    """With the outermost folder of each path as its split, if the table has no splits and all of these are some."""
+    import pyarrow.compute
+
+    if "split" in table.column_names:
+        return table
+    first = pyarrow.compute.replace_substring_regex(table["path"], "(?s)/.*$", "").combine_chunks()
+    names = {os.fsdecode(name.as_py()).lower() for name in first.unique()}
+    return table.append_column("split", first.cast(pyarrow.large_string())) if names <= SPLIT_FOLDERS.keys() else table
+
+
+def _with_strangers(dataset: Dataset, place: Place, located: pyarrow.LargeBinaryArray) -> Dataset:
+    """The dataset with the images that no table names in `left_out`."""
+    import pyarrow.compute
+
+    known = np.zeros(len(place.listing.files), bool)
+    rows = place.rows(located)
+    known[rows[rows >= 0]] = True
+    others = pyarrow.compute.match_substring_regex(place.listing.files, NO_IMAGE).to_numpy(zero_copy_only=False)
+    names = [place.source.name(row) for row in np.flatnonzero(~known & ~others.astype(bool)).tolist()]
+    names = [name for name in names if name not in dataset.left_out]
+    if not names:
+        return dataset
+    note = (
+        f"{counted(len(names), 'file')} in {place.listing.name} left out: no table names "
+        f"{'it' if len(names) == 1 else 'them'} ({first_three(names)})"
+    )
+    left_out = {**dataset.left_out, **dict.fromkeys(names, "no table names it")}
+    return replace(dataset, notes=(*dataset.notes, note), left_out=left_out)
 
 
 # How the folders of the images compare with the labels in tables: they tell nothing, the same, parts, something else.
