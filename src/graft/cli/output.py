@@ -54,7 +54,7 @@ GroupOption = Annotated[
 ]
 SplitFileOption = Annotated[
     str | None,
-    typer.Option("--split-file", help="The split.csv of a run, a list beside the images (labels/train1.txt), or none."),
+    typer.Option("--split-file", help="The split.csv of a run, a list of DATA (labels/train1.txt), or none."),
 ]
 AuditOption = Annotated[
     bool, typer.Option("--audit/--no-audit", help="Check all images first, and keep copies of an image in one split.")
