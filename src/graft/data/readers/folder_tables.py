@@ -36,7 +36,7 @@ from graft.errors import DataError, InputError
 from graft.words import counted
 
 if TYPE_CHECKING:
-    pass
+    import pyarrow
 
 _TABLE = rf"(?i)({'|'.join(map(re.escape, sorted({*ENDINGS, *LIST_ENDINGS})))})$"
 # Tables that are forms for what is to be handed in, or made by programs that were asked about the images.
