@@ -121,3 +121,32 @@ def test_a_file_that_is_gone_is_not_taken_for_its_namesake(tmp_path: Path) -> No
     dataset = open_dataset(tmp_path / "x.csv")
     assert labelled(dataset) == {"all": {f"cat/{number}.jpg": "cat" for number in (1, 2, 3)}}
     assert list(dataset.left_out.values()) == ["no such file"]
+
+
+def test_one_of_several_divisions_is_named_or_none_is(tmp_path: Path) -> None:
+    table = next(each for each in LISTS if each.name == "textures in ten divisions")
+    data = build(table, tmp_path / "data")
+    for kind in ("folder", "zip"):
+        path = data if kind == "folder" else Path(shutil.make_archive(str(tmp_path / "packed"), kind, data))
+        assert sorted(labelled(open_dataset(path, split="labels/train1.txt"))["train"]) == [
+            "images/cat/cat_1.jpg",
+            "images/dog/dog_1.jpg",
+        ]
+        assert sorted(labelled(open_dataset(path, split="labels/test2.txt"))["test"]) == [
+            "images/cat/cat_1.jpg",
+            "images/dog/dog_1.jpg",
+        ]
+        assert list(open_dataset(path, split="none").splits) == ["all"]
+        with pytest.raises(DataError, match=r"a list of images in .* for --split-file, got 'labels/train9\.txt'"):
+            open_dataset(path, split="labels/train9.txt")
+    assert list(open_dataset(data, split=data / "labels" / "train2.txt").splits) == ["train", "test"]
+
+
+def test_images_that_no_table_names_are_left_out_by_name(tmp_path: Path) -> None:
+    for name in ("train/a.jpg", "train/b.jpg", "test/c.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "labels.csv").write_text("id,breed\na,cat\nb,dog\n")
+    dataset = open_dataset(tmp_path)
+    assert dataset.left_out == {str(tmp_path / "test" / "c.jpg"): "no table names it"}
+    assert list(dataset.splits) == ["train"]

@@ -56,7 +56,8 @@ GroupOption = Annotated[
     ),
 ]
 SplitFileOption = Annotated[
-    str | None, typer.Option("--split-file", help="The split.csv of a run, to use the same splits.")
+    str | None,
+    typer.Option("--split-file", help="The split.csv of a run, a list of DATA (labels/train1.txt), or none."),
 ]
 AuditOption = Annotated[
     bool, typer.Option("--audit/--no-audit", help="Check all images first, and keep copies of an image in one split.")

@@ -16,7 +16,6 @@ from graft.data.readers.folder_tables import read_place
 from graft.data.readers.grid import ENDINGS, LIST_ENDINGS
 from graft.data.readers.hub_dataset import PREFIX, is_saved_dataset, read_hub_dataset, read_saved_dataset
 from graft.data.readers.idx import is_idx, read_idx
-from graft.data.readers.imagefolder import is_imagefolder, read_imagefolder
 from graft.data.readers.parquet import read_parquet
 from graft.data.readers.split_lists import names_list
 from graft.data.readers.split_names import SPLIT_FOLDERS
@@ -89,8 +88,6 @@ def _open(path: Path, group: str | None, options: TableOptions, split: str | Non
             refuse_columns(options, path)
             return read(path)
     if path.is_dir():
-        if options == TableOptions() and is_imagefolder(path):
-            return read_imagefolder(path, group)
         if is_saved_dataset(path):
             return read_saved_dataset(path, group, options)
         if _holds_parquet(path):

@@ -9,7 +9,7 @@ import numpy as np
 
 from graft.data.dataset import Images, Several, Source, together
 from graft.data.opening import open_dataset
-from graft.data.readers.archive import is_archive, read_members
+from graft.data.readers.archive import is_archive
 from graft.data.readers.folder import Files, list_folder
 from graft.data.readers.hub_dataset import PREFIX
 from graft.data.readers.idx import is_idx, pixel_files, read_pixels
@@ -17,6 +17,7 @@ from graft.data.readers.parquet import read_embedded_images
 from graft.data.readers.remote import Addresses, is_address
 from graft.data.readers.table import is_table, read_paths
 from graft.data.readers.tar_shards import is_tar_shards, read_tar_shards
+from graft.data.readers.unpacking import open_place
 from graft.errors import DataError
 
 
@@ -55,7 +56,8 @@ def _open(path: Path) -> Images:
         embedded = read_embedded_images(path) if any(path.glob("*.parquet")) else None
         return _all_of(embedded or Files.of(path / os.fsdecode(file.as_py()) for file in list_folder(path).files))
     if is_archive(path):
-        return _all_of(read_members(path))
+        with open_place(path) as place:
+            return _all_of(place.source)
     if path.suffix.lower() == ".parquet":
         return _all_of(read_embedded_images(path) or read_paths(path))
     return _all_of(read_paths(path) if is_table(path) else Files.of([path]))

@@ -97,7 +97,7 @@ def test_kaggles_tables_beside_zips(tmp_path: Path, kind: str) -> None:
         "sample_submission.csv": "id,breed\nc,cat\n",
     }
     assert held(open_dataset(in_all_forms(tmp_path, files, kind))) == {
-        "all": {"train/train/a.jpg": CAT, "train/train/b.jpg": DOG}
+        "train": {"train/train/a.jpg": CAT, "train/train/b.jpg": DOG}
     }
 
 

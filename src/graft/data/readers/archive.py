@@ -112,20 +112,6 @@ def read_archive(path: Path, keep_folds: bool = True, encoding: str | None = Non
     return arrange(*list_archive(path, encoding), keep_folds)
 
 
-def read_members(path: Path, encoding: str | None = None) -> Members:
-    """All files in a zip or tar file, in the order that they have there, whatever folders they are in.
-
-    `encoding` is that of `Zip`.
-
-    Raises DataError as `list_archive` does, and if there are none.
-    """
-    found, members = _open(path, encoding)
-    if not len(members):
-        reason = f" that can be read: {found.notes[0]}" if found.notes else ""
-        raise DataError(f"expected images in {path.name}, got none{reason}: check the archive")
-    return members
-
-
 def _open(path: Path, encoding: str | None = None) -> tuple[_Found, Members]:
     read: Callable[..., bytes]
     blocks: Callable[..., Iterator[bytes]]

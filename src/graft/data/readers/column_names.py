@@ -38,7 +38,18 @@ SYNONYMS = {
     "split": (
         *("subset", "set", "fold", "usage", "partition", "phase", "dataset", "data_set", "data_split", "image_set"),
         *("split_name", "set_name", "train_test", "train_test_split", "purpose", "is_valid", "is_val", "is_validation"),
-        *("is_test", "is_train", "is_training", "is_training_image", "valid", "train", "test"),
+        *(
+            "is_test",
+            "is_train",
+            "is_training",
+            "is_training_image",
+            "valid",
+            "train",
+            "test",
+            "kfold",
+            "folds",
+            "cv_fold",
+        ),
     ),
     "group": (
         *("group_id", "patient", "patient_id", "subject", "subject_id", "case", "case_id", "lesion_id", "person"),

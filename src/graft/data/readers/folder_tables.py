@@ -21,21 +21,22 @@ from graft.data.dataset import TRAIN, WHOLE, Dataset
 from graft.data.readers.aside import SYSTEM
 from graft.data.readers.column_cells import Columns
 from graft.data.readers.columns import first_three, join_tables
-from graft.data.readers.finding_files import FileFinder
-from graft.data.readers.folder_tree import Folder
+from graft.data.readers.finding_files import IMAGE_ENDING, FileFinder
+from graft.data.readers.folder_tree import NO_IMAGE, Folder
 from graft.data.readers.found_table import Found
 from graft.data.readers.grid import ENDINGS, LIST_ENDINGS, open_grid
 from graft.data.readers.joined_lists import join_lists
 from graft.data.readers.place import Place
 from graft.data.readers.split_lists import divide, label_others
-from graft.data.readers.split_names import SPLIT_FOLDERS, split_in_name
+from graft.data.readers.split_names import SPLIT_FOLDERS, is_part, split_in_name
 from graft.data.readers.table import arrange_table, names_images, starting_from, understood_table
 from graft.data.readers.tree import NoClassesError, arrange
 from graft.data.table_options import FOLDER, TableOptions, refuse_columns
 from graft.errors import DataError, InputError
+from graft.words import counted
 
 if TYPE_CHECKING:
-    pass
+    import pyarrow
 
 _TABLE = rf"(?i)({'|'.join(map(re.escape, sorted({*ENDINGS, *LIST_ENDINGS})))})$"
 # Tables that are forms for what is to be handed in, or made by programs that were asked about the images.
@@ -69,6 +70,7 @@ def read_place(place: Place, group: str | None, options: TableOptions, split: st
             found += [table for table in each if table.labelled]
         if found and options.label_from != FOLDER:
             break
+    errors += [each.error for each in lists if each.error is not None]
     dataset: Dataset | None = None
     if found and options.label_from != FOLDER:
         if isinstance(folders, Dataset) and (more := label_others(place, folders, found)) is not None:
@@ -78,7 +80,7 @@ def read_place(place: Place, group: str | None, options: TableOptions, split: st
     if dataset is None:
         if isinstance(folders, DataError):
             raise errors[0] if errors and isinstance(folders, NoClassesError) else folders
-        if errors and len(folders.classes) < 2:
+        if errors and (len(folders.classes) < 2 or all(map(is_part, folders.classes))):
             raise errors[0]
         if not errors:
             refuse_columns(replace(options, encoding=None) if place.packed else options, place.root)
@@ -147,7 +149,13 @@ def _read_all(
     # A table beside images starts from its folder, one in a folder of its own from anywhere.
     start = place.root if beside else place.root.joinpath(*folder.path)
     files = []
+    # As YOLO's labels are: a text for each image, of its name.
+    stems = "|".join(re.escape(Path(name).stem) for name in names if Path(name).suffix.lower() in LIST_ENDINGS)
+    images = {Path(image).stem for image in place.names(rf"(^|/)({stems}){IMAGE_ENDING[4:]}")} if stems else set()
+    of_one_image = {name for name in names if Path(name).suffix.lower() in LIST_ENDINGS and Path(name).stem in images}
     for name in names:
+        if name in of_one_image:
+            continue
         if re.search(_ANSWERS, name.rpartition("/")[2]) and Path(name).suffix.lower() in ENDINGS:
             notes.append(f"{Path(name).name} was not used, since its name says that it is made from the images")
             continue
@@ -185,6 +193,7 @@ def _read(
 
     Of columns that could be the labels, the one that names `known` classes is.
     """
+    reason: DataError | None = None
     try:
         understood = understood_table(file, finder, options, group)
     except DataError as error:
@@ -198,7 +207,7 @@ def _read(
         located = finder.locate(with_paths.table["path"].combine_chunks())
         if not located.there.all():
             raise error
-        understood = with_paths
+        understood, reason = with_paths, error
     located = finder.locate(understood.table["path"].combine_chunks())
     if not located.there.any():
         if located.reasons:
@@ -207,7 +216,7 @@ def _read(
         return None
     table = understood.table
     table = table.set_column(table.column_names.index("path"), "path", located.paths)
-    return Found((file,), table, located.there, (*understood.notes, *located.notes))
+    return Found((file,), table, located.there, (*understood.notes, *located.notes), error=reason)
 
 
 def _placed(found: Found, start: Path, place: Place) -> Found:
@@ -227,7 +236,7 @@ def _decide(place: Place, found: list[Found], notes: list[str], options: TableOp
         names = " and ".join(each.name for each in chosen)
         raise DataError(
             f"expected one table of the images in {place.listing.name}, or one for each split, got {names}: give the "
-            f"one that is meant as DATA, as in {chosen[0].files[0]}"
+            f"one that is meant as DATA, as in {chosen[0].files[0]}, or --label-from folder where folders are classes"
         )
     notes += [f"{each.name} was not used beside {chosen[0].name}" for each in found if each not in chosen]
     folders, names_of_folders = _against_folders(chosen)
@@ -247,10 +256,42 @@ def _decide(place: Place, found: list[Found], notes: list[str], options: TableOp
             f"labels are those of {chosen[0].name}, not the folders of the images: --label-from folder takes these"
         )
     notes[:0] = [note for each in chosen for note in each.notes]
-    table = join_tables([each.table for each in chosen], [each.split for each in chosen])
+    table = _by_folder(join_tables([each.table for each in chosen], [each.split for each in chosen]))
     finder = FileFinder(root, replace(options, image_dir=None), place=place)
     name = chosen[0].files[0].stem if len(chosen) == 1 else place.listing.name
-    return replace(arrange_table(name, finder, table, notes), name=place.listing.name)
+    dataset = arrange_table(name, finder, table, notes)
+    return replace(_with_strangers(dataset, place, table["path"].combine_chunks()), name=place.listing.name)
+
+
+def _by_folder(table: pyarrow.Table) -> pyarrow.Table:
+    """With the outermost folder of each path as its split, if the table has no splits and all of these are some."""
+    import pyarrow.compute
+
+    if "split" in table.column_names:
+        return table
+    first = pyarrow.compute.replace_substring_regex(table["path"], "(?s)/.*$", "").combine_chunks()
+    names = {os.fsdecode(name.as_py()).lower() for name in first.unique()}
+    return table.append_column("split", first.cast(pyarrow.large_string())) if names <= SPLIT_FOLDERS.keys() else table
+
+
+def _with_strangers(dataset: Dataset, place: Place, located: pyarrow.LargeBinaryArray) -> Dataset:
+    """The dataset with the images that no table names in `left_out`."""
+    import pyarrow.compute
+
+    known = np.zeros(len(place.listing.files), bool)
+    rows = place.rows(located)
+    known[rows[rows >= 0]] = True
+    others = pyarrow.compute.match_substring_regex(place.listing.files, NO_IMAGE).to_numpy(zero_copy_only=False)
+    names = [place.source.name(row) for row in np.flatnonzero(~known & ~others.astype(bool)).tolist()]
+    names = [name for name in names if name not in dataset.left_out]
+    if not names:
+        return dataset
+    note = (
+        f"{counted(len(names), 'file')} in {place.listing.name} left out: no table names "
+        f"{'it' if len(names) == 1 else 'them'} ({first_three(names)})"
+    )
+    left_out = {**dataset.left_out, **dict.fromkeys(names, "no table names it")}
+    return replace(dataset, notes=(*dataset.notes, note), left_out=left_out)
 
 
 # How the folders of the images compare with the labels in tables: they tell nothing, the same, parts, something else.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graft.data.dataset import WHOLE
+from graft.errors import InputError
 
 if TYPE_CHECKING:
     import pyarrow
@@ -19,7 +20,7 @@ class Found:
     """A table with its paths from the place on, and which rows have a file, bool (N,); from several files if joined.
 
     Without a column `label` it is a list that says which images are in a split. `beside` says that no images lie in
-    its folder.
+    its folder, `error` why a table has no labels.
     """
 
     files: tuple[Path, ...]
@@ -28,6 +29,7 @@ class Found:
     notes: tuple[str, ...]
     split: str = WHOLE
     beside: bool = False
+    error: InputError | None = None
 
     @property
     def name(self) -> str:

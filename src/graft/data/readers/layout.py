@@ -173,7 +173,8 @@ def _is_unlabelled(layout: Layout, folders: Sequence[Folder], above: str = "") -
 def _read_folders_without_splits(layout: Layout, folders: Sequence[Folder], name: str) -> None:
     """The places of classes; folders of images that are all called as splits or folds are no classes."""
     folds = _are_folds(folders) and not any(layout.folders_in(folder) for folder in folders)
-    called = [folder for folder in folders if folds or splits_of([folder.name])]
+    named = splits_of(folder.name for folder in folders)
+    called = [folder for folder in folders if folds or folder.name in named]
     if _is_unlabelled(layout, folders) or (called and len(called) == len(folders)):
         layout.aside += [Aside(folder, NO_LABELS) for folder in folders]
         return

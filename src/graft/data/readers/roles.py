@@ -133,6 +133,8 @@ def _labels(columns: Columns, path: int) -> tuple[pyarrow.ChunkedArray, str]:
         # A partition is no class, however few its words.
         about_splits = columns.about_splits()
         rest = [number for number in rest if number not in about_splits and columns.repeats(number)]
+        # What is the same in all rows tells nothing apart.
+        rest = [number for number in rest if len(columns.text(number).unique()) > 1 or len(columns.text(number)) < 2]
         if len(columns.grid.names) > 2 and columns.grid.named and rest:
             shown = " or ".join(f"--label-column {columns.grid.names[number].strip()!r}" for number in rest[:3])
             raise columns.nothing("label", f"rename it or name it, as in {shown}")
@@ -184,7 +186,9 @@ def _one_hot(columns: Columns, among: Sequence[int]) -> list[int]:
         texts = [columns.text(column) for column in rest]
     except DataError:
         return []
-    return [rest[number] for number in one_hot_columns(texts)]
+    hot, saying_yes = one_hot_columns(texts)
+    # Counts may happen to be 0 and 1.
+    return [rest[number] for number in hot] if len(hot) == len(rest) or saying_yes > 1 else []
 
 
 def _from_names(paths: pyarrow.ChunkedArray, pattern: re.Pattern[str]) -> pyarrow.ChunkedArray:

@@ -91,14 +91,15 @@ def _parts(word: str, separator: str) -> list[str]:
     return [part for part in (each.strip() for each in word.split(separator)) if part]
 
 
-def one_hot_columns(columns: Sequence[pyarrow.ChunkedArray]) -> list[int]:
-    """Which columns of text, large_string, say only yes and no; a class that no row has says only no."""
-    found = []
+def one_hot_columns(columns: Sequence[pyarrow.ChunkedArray]) -> tuple[list[int], int]:
+    """Which columns of text, large_string, say only yes and no, and how many of them say yes at all."""
+    found, saying_yes = [], 0
     for number, column in enumerate(columns):
         words = {word.strip().lower() for word in column.unique().to_pylist()}
         if words <= {*TRUE, *FALSE} and words != {""}:
             found.append(number)
-    return found
+            saying_yes += not words.isdisjoint(TRUE)
+    return found, saying_yes
 
 
 def labels_of_one_hot(

@@ -49,7 +49,7 @@ def divide(place: Place, dataset: Dataset, lists: Sequence[Found], split: str | 
         if named is None:
             notes.append(f"{each.name} was not used, since not all of its images have a label")
             continue
-        family = _SPLIT_WORD.sub("", each.files[0].as_posix())
+        family = re.sub(r"[\W_]", "", _SPLIT_WORD.sub("", each.files[0].as_posix()))
         of_division.setdefault(family, []).append(each)
         before = divisions.setdefault(family, {})
         if any(before.get(row, meant) != meant for row, meant in named.items()):
@@ -133,11 +133,11 @@ def label_others(place: Place, folders: Dataset, tables: Sequence[Found]) -> Dat
     for images in folders.splits.values():
         used[images.rows] = True
     parts: dict[str, Images] = {}
-    for each in tables:
-        paths = each.table["path"].combine_chunks().filter(each.there)
+    of_tables = [each.table["path"].combine_chunks().filter(each.there) for each in tables]
+    if any(used[place.rows(paths)].any() for paths in of_tables):
+        return None
+    for each, paths in zip(tables, of_tables, strict=True):
         rows = place.rows(paths)
-        if used[rows].any():
-            return None
         split = each.split if each.split != WHOLE else _split_of(paths)
         strange = sorted(each.labels() - classes.keys())
         if strange or split == WHOLE or split in {*folders.splits, *parts}:

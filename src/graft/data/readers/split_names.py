@@ -46,8 +46,14 @@ _FOLD = re.compile(r"(?:k|cv|cross[ _-]?val(?:idation)?)?[ _-]*fold[ _-]*(\d+)(?
 
 def split_in_name(name: str) -> str:
     """The split that a file is named after, by the first word that means one: `train-00000`, `flowers_val2`."""
-    words = re.findall("[a-z]+", name.lower())
+    words = [word.lower() for word in _WORDS.findall(name)]
     return next((SPLIT_FOLDERS[word] for word in words if word in SPLIT_FOLDERS), WHOLE)
+
+
+def is_part(name: str) -> bool:
+    """Whether a folder is called as one of the parts that all images come in: `images_001`, `part 2`."""
+    words = [word.lower() for word in _WORDS.findall(name)]
+    return any(word.isdigit() for word in words[1:]) and all(map(_IDLE.fullmatch, words))
 
 
 def splits_of(names: Iterable[str]) -> dict[str, str]:
