@@ -95,6 +95,9 @@ def walk(
         raise InputError(f"expected one network or two, got {len(networks)}: graft walk A B IMAGE")
     data = _read(image)
     opened = [_open(each, random, seed, reporter) for each in networks]
+    for each in opened:
+        # One that starts at random was built to be trained.
+        each.base.network.eval()
     _check_places(at, opened)
     room = (LARGEST_PAGE - OWN_TEXT) // len(opened)
     walked: list[dict[str, Any]] = []
