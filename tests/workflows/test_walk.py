@@ -179,6 +179,11 @@ def test_a_name_without_published_weights_starts_at_random_and_says_so(letter: P
     assert network["start"] == "random" and "no published weights" in notes[0]
 
 
+def test_a_file_of_weights_is_named_without_its_folders(run: Path, letter: Path) -> None:
+    (network,) = walk([str(run / "model.safetensors")], str(letter)).networks
+    assert (network["name"], network["cut"]) == ("model.safetensors", None)
+
+
 @pytest.mark.parametrize(
     ("networks", "at", "kind", "words"),
     [
