@@ -56,6 +56,7 @@ def wrong_sums(stage: dict[str, Any]) -> tuple[int, int]:
 def check(name: str, image: Path) -> bool:
     start, chosen = time.perf_counter(), random.Random(name)
     base = untrained_base(name, seed=0)
+    base.network.eval()
     pixels = to_square(decode(image.read_bytes(), least_side(base.preprocessing)), base.preprocessing)
     with torch.no_grad():
         batch = normalise(pixels[None], base.preprocessing)
@@ -76,7 +77,11 @@ def check(name: str, image: Path) -> bool:
         shown = next(each for each in stages[stage]["channels"] if each["index"] == channel)
         (step,) = (each[-1] for each in shown["pixels"] if each[:-1] == pixel)
         own = float(maps[stage][(0, channel, *pixel)])
-        different += abs(step["v"] - own) > 5e-5 * abs(own)
+        # Two networks of equal weights differ in their last bits, where large terms cancel by more than their own size.
+        near = 1e-4 * abs(own) + 1e-6 * float(maps[stage].abs().max())
+        if abs(step["v"] - own) > near:
+            different += 1
+            print(f"  {stage}:{channel}:{pixel}: {step['v']} on the page, {own} in the network")
     count, wrong = (sum(each) for each in zip(*map(wrong_sums, stages.values()), strict=True))
     right = not different and not wrong and len(page) <= LARGEST_PAGE
     print(

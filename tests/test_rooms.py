@@ -269,5 +269,5 @@ def test_five_workflows_begin_with_the_one_prologue():
     opening = {"open_dataset", "load_base", "look_over"}
     for path in (SOURCE / "workflows").glob("*.py"):
         names = {name.rpartition(".")[2] for name, _ in imported(path.read_text(encoding="utf-8"), PACKAGE)}
-        # The demo has images and a base of its own, and a walk has a network and one image.
+        # The demo has images and a base of its own, a walk one image and no data set.
         assert path.stem in ("prepare", "demo", "walk") or not names & opening, path.stem

@@ -37,7 +37,7 @@ def called(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
         (["train", "data", "--epochs"], ["--epochs"]),
         (["train"], ["`graft train -h`", "missing argument"]),
         (["trian"], ["`graft -h`", "'trian'", "'train'"]),
-        (["models", "lenet5", "more"], ["`graft models -h`", "more"]),
+        (["audit", "data", "more"], ["`graft audit -h`", "more"]),
         (["demo", "--seeds", "1"], ["`graft demo -h`", "--seeds", "2"]),
     ],
 )

@@ -143,3 +143,22 @@ def test_neither_the_list_nor_a_network_loads_more_than_it_needs():
         done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
         assert json.loads(done.stdout)
         assert done.stderr.strip() == ""
+
+
+def test_several_architectures_are_set_side_by_side(tmp_path: Path):
+    one, other = json.loads(models("vgg16", "resnet50", "--json").stdout)
+    assert (one["params"], one["weight_layers"], one["receptive_field"]) == (138_357_544, 16, 212)
+    assert (other["name"], other["last_map"], other["top1"]) == ("resnet50", [2048, 7, 7], 77.15)
+    done = models("vgg16", "resnet50", "--plot", str(tmp_path / "two.svg"))
+    lines = {line.split("  ")[0]: line.split()[-2:] for line in done.stdout.splitlines() if line.strip()}
+    assert lines["parameters"] == ["138,357,544", "25,557,032"]
+    assert "accuracies of different protocols cannot be compared" in done.stdout
+    drawn = (tmp_path / "two.svg").read_text()
+    assert "resnet50" in drawn and "densenet121" not in drawn
+
+
+def test_several_architectures_have_no_cut_and_need_a_published_error_for_a_plot(tmp_path: Path):
+    for options in (("--cut", "stage1"), ("--diagram", "a.svg"), ("--plot", "a.svg")):
+        done = models("lenet5", "resnet20", *options, cwd=tmp_path)
+        assert done.returncode == 2 and done.stderr.startswith("error: expected"), options
+    assert not list(tmp_path.iterdir())

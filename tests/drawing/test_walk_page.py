@@ -101,9 +101,7 @@ def page(browser: Any, page_file: Path) -> Iterator[Any]:
 
 
 def number(text: str) -> float:
-    found = re.search(r"(−?[\d.]+)(?: · 10\^(−?\d+))?$", text)
-    assert found is not None, text
-    return float(found[1].replace("−", "-")) * 10 ** int((found[2] or "0").replace("−", "-"))
+    return float(text.rpartition(": ")[2].replace("−", "-"))
 
 
 def test_keys_lead_to_a_number_that_is_the_networks_own(page: Any, pixels: Any) -> None:
@@ -143,8 +141,9 @@ def test_a_click_takes_the_pixel_under_it_and_outlines_what_it_sees(page: Any) -
     canvas.click(position={"x": box["width"] * 0.5, "y": box["height"] * 0.1})
     assert "row 0, column 2" in view.locator("h3").last.inner_text()
     outlined = view.locator(".look figure").first.locator("rect").last
-    # stage2 of LeNet-5: 16 px wide, 4 px apart, beginning at 2 px left of the image.
-    assert [outlined.get_attribute(name) for name in ("x", "y", "width", "height")] == ["6", "-2", "16", "16"]
+    # stage2 of LeNet-5: 16 px wide, 4 px apart, beginning 2 px outside the image.
+    assert [outlined.get_attribute(name) for name in ("x", "y", "width", "height")] == ["6", "0", "16", "14"]
+    assert "16 × 16 px, part of it outside the image" in view.locator(".look figcaption").first.inner_text()
 
 
 def test_a_phone_needs_no_scrolling_sideways_and_names_are_text(page: Any) -> None:

@@ -77,6 +77,7 @@ def sums(step: dict[str, Any]) -> list[dict[str, Any]]:
 def outputs(name: str, letter: Path) -> dict[str, Tensor]:
     """What every stage of a network makes of the image, as the network itself computes it."""
     base = load_base(name) if name == "latin_letters" else untrained_base(name, seed=0)
+    base.network.eval()
     pixels = to_square(np.stack([np.array(Image.open(letter))] * 3, 2), base.preprocessing)
     batch = normalise(pixels[None], base.preprocessing)
     with torch.no_grad():
@@ -98,6 +99,8 @@ def test_numbers_at_random_places_are_the_networks_to_four_digits_in_one_page(le
         own = iter(places[: len(maps)] if maps is found[0] else places[len(found[0]) :])
         for stage in network["stages"]:
             assert stage["shape"] == list(maps[stage["name"]].shape[1:])
+            # In evaluation every number of a stage with weights leads to a kernel.
+            assert stage["name"] == "pool" or all(each["kernels"] for each in stage["channels"])
             check(stage, [int(each) for each in next(own).split(":")[1:]], maps[stage["name"]])
 
 
@@ -174,6 +177,11 @@ def test_a_name_without_published_weights_starts_at_random_and_says_so(letter: P
     notes: list[str] = []
     (network,) = walk(["lenet5"], str(letter), reporter=Reporter(note=notes.append)).networks
     assert network["start"] == "random" and "no published weights" in notes[0]
+
+
+def test_a_file_of_weights_is_named_without_its_folders(run: Path, letter: Path) -> None:
+    (network,) = walk([str(run / "model.safetensors")], str(letter)).networks
+    assert (network["name"], network["cut"]) == ("model.safetensors", None)
 
 
 @pytest.mark.parametrize(

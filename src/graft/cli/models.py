@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -32,8 +33,12 @@ if TYPE_CHECKING:
 
 
 def models(
-    name: Annotated[
-        str | None, typer.Argument(help="Show this architecture layer by layer; timm:NAME works too.")
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME]…",
+            help="Show this architecture layer by layer, several side by side; timm:NAME works too.",
+        ),
     ] = None,
     input_size: Annotated[int | None, typer.Option(help="Side of the input in pixels.", min=1)] = None,
     cut: Annotated[str | None, typer.Option(help="Freeze up to this stage, and count what is left to train.")] = None,
@@ -47,7 +52,18 @@ def models(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """List the architectures, or the layers of one with their costs."""
+    """List the architectures, show the layers of one with their costs, or set several side by side."""
+    if names and len(names) > 1:
+        for option, value in {"--cut": cut, "--diagram": diagram}.items():
+            if value is not None:
+                raise InputError(f"expected one architecture with {option}, got {len(names)}: name one")
+        from graft.cli.models_compared import compare_models
+
+        if plot is not None:
+            _plot(names, plot, quiet)
+        compare_models(names, input_size, json)
+        return
+    name = names[0] if names else None
     if name is None:
         given = {"--input-size": input_size, "--cut": cut, "--diagram": diagram}
         missing = [option for option, value in given.items() if value is not None]
@@ -86,27 +102,39 @@ def models(
 
 def _list(plot: Path | None, json: bool, quiet: bool) -> None:
     if plot is not None:
-        from graft.drawing.chart import Point
-        from graft.drawing.chart import plot as draw_chart
-
-        # The plain networks are of the ResNets' file, but no line should lead from one to the other.
-        points = [
-            Point(
-                name,
-                "plain" if name.startswith("plain") else row.family,
-                row.macs,
-                row.params,
-                100 - row.published.top1_error,
-                row.published.protocol,
-            )
-            for name, row in CATALOG.items()
-            if row.published and row.published.top1_error is not None and row.classes == 1000
-        ]
-        _write(plot, draw_chart(points, plot.suffix), quiet)
+        _plot(CATALOG, plot, quiet)
     if json:
         print_json([_row(each) for each in CATALOG])
     elif plot is None:
         _print_rows()
+
+
+def _plot(names: Iterable[str], path: Path, quiet: bool) -> None:
+    """Draw published accuracy against cost, of those of `names` that were measured on ImageNet. Raises InputError."""
+    for name in names:
+        entry(name)
+    from graft.drawing.chart import Point
+    from graft.drawing.chart import plot as draw_chart
+
+    # The plain networks are of the ResNets' file, but no line should lead from one to the other.
+    points = [
+        Point(
+            name,
+            "plain" if name.startswith("plain") else row.family,
+            row.macs,
+            row.params,
+            100 - row.published.top1_error,
+            row.published.protocol,
+        )
+        for name, row in CATALOG.items()
+        if name in names and row.published and row.published.top1_error is not None and row.classes == 1000
+    ]
+    if not points:
+        raise InputError(
+            f"expected for --plot an architecture with a published top-1 error on ImageNet, got {', '.join(names)}: "
+            "name one, or leave out all names"
+        )
+    _write(path, draw_chart(points, path.suffix), quiet)
 
 
 def _without_data(architecture: Architecture) -> Network:

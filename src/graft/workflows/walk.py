@@ -27,6 +27,7 @@ from graft.weights.architectures import is_timm, resolve
 from graft.weights.base import Base, load_base, untrained_base
 from graft.weights.saved import CONFIG_FILE, class_logits, model_folder
 from graft.workflows.map_sheet import as_uri
+from graft.workflows.run import short
 from graft.workflows.walked_stage import Output, Place, most_active, packed, show_stage
 
 # Bytes of a page, and what of it is not stages: the page's own text, and for each network the image and the facts.
@@ -95,6 +96,9 @@ def walk(
         raise InputError(f"expected one network or two, got {len(networks)}: graft walk A B IMAGE")
     data = _read(image)
     opened = [_open(each, random, seed, reporter) for each in networks]
+    for each in opened:
+        # One that starts at random was built to be trained.
+        each.base.network.eval()
     _check_places(at, opened)
     room = (LARGEST_PAGE - OWN_TEXT) // len(opened)
     walked: list[dict[str, Any]] = []
@@ -142,7 +146,7 @@ def _open(named: str, random: bool, seed: int, reporter: Reporter) -> _Opened:
     for each in base.notes:
         reporter.note(each)
     if not path.is_dir():
-        return _Opened(base)
+        return _Opened(replace(base, name=short(named)))
     facts = _facts_of_run(path)
     return _Opened(replace(base, name=path.resolve().name), facts.get("level"), facts.get("cut"))
 
