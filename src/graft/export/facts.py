@@ -19,7 +19,8 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Facts:
-    """`classes` are in the order of the outputs; `weights` is a digest of all tensors; `made_from` is for people."""
+    """`classes` are in the order of the outputs; `weights` is a digest of all tensors of the run; `made_from` is for
+    people; `precision` is that of the network in the file."""
 
     format: int
     version: str
@@ -28,6 +29,7 @@ class Facts:
     temperature: float
     weights: str
     made_from: dict[str, Any]
+    precision: str = "fp32"
 
     @classmethod
     def of(cls, saved: SavedModel, version: str) -> Facts:
