@@ -6,8 +6,8 @@
 Networks have random weights, five classes and a small input; each graph answers eight images of other sizes than the
 one that it was recorded with. Prints a line per network and format: the largest difference of any probability, bytes,
 and seconds to write. Exits with 1 where a difference is above the gate's bound. With `--resizing`, prints instead how
-the resizing in the graph compares with graft's own over 50 sizes from 1 x 1 to 6000 x 17 px, and exits with 1 where
-more than one pixel in a thousand differs by more than a level.
+the resizing in the graph compares with graft's own over 50 sizes from 1 x 1 to 6000 x 17 px, exiting with 1 where more
+than one pixel in a thousand differs by more than a level.
 """
 
 import argparse

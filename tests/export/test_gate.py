@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from graft.errors import GraftError
-from graft.export.gate import check_agreement
+from graft.export.gate import check_accuracy, check_agreement
 
 EXPECTED = np.array([[0.7, 0.3], [0.2, 0.8], [0.5004, 0.4996]])
 CLASSES = ("ants", "bees")
@@ -33,3 +33,44 @@ def test_answers_within_the_bound_agree() -> None:
 def test_other_answers_other_classes_and_no_numbers_are_refused(found: np.ndarray, classes: tuple[str, ...]) -> None:
     with pytest.raises(GraftError, match="nothing was kept"):
         check_agreement(EXPECTED, found, CLASSES, classes, (0.0, 0.0))
+
+
+def eight_bits(lost: int, of: int = 200) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Answers of a run that is right 95 times in 100, of a file that is wrong `lost` times more, and the labels."""
+    labels = np.arange(of) % 2
+    right = np.eye(2)[labels] * 0.6 + 0.2
+    expected, found = right.copy(), right.copy()
+    expected[: of // 20] = found[: of // 20] = right[: of // 20, ::-1]
+    found[of - lost :] = right[of - lost :, ::-1]
+    return expected, found, labels
+
+
+def test_eight_bits_may_move_probabilities_but_not_lose_more_than_a_point() -> None:
+    expected, found, labels = eight_bits(2)
+    found = found * 0.9 + 0.05
+    agreement = check_accuracy(expected, found, labels, CLASSES, CLASSES, (0.001, 0.002))
+    said = agreement.to_dict()["accuracy"]
+    assert (said["run"], round(said["exported"], 9)) == (0.95, 0.94)
+    assert said["difference_ci95"][0] < -0.01 < said["difference_ci95"][1]
+    assert "-1.0 points" in str(agreement) and agreement.same_labels == 198
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_eight_bits_that_lose_three_points_are_refused(labelled: bool) -> None:
+    expected, found, labels = eight_bits(6)
+    labels = labels if labelled else np.full(len(labels), -1)
+    with pytest.raises(GraftError, match=r"-3\.0 points"):
+        check_accuracy(expected, found, labels, CLASSES, CLASSES, (0.0, 0.0))
+
+
+def test_eight_bits_of_other_classes_are_refused() -> None:
+    expected, found, labels = eight_bits(0)
+    with pytest.raises(GraftError, match="run's classes"):
+        check_accuracy(expected, found, labels, CLASSES, CLASSES[::-1], (0.0, 0.0))
+
+
+def test_another_precision_has_another_bound() -> None:
+    found = EXPECTED + np.array([[0.02, -0.02]])
+    with pytest.raises(GraftError, match=r"within 0\.001"):
+        check_agreement(EXPECTED, found, CLASSES, CLASSES, (0.0, 0.0))
+    assert check_agreement(EXPECTED, found, CLASSES, CLASSES, (0.0, 0.0), 0.1).n == 3

@@ -203,3 +203,31 @@ def test_the_command_prints_what_it_made(run: Path, tmp_path: Path) -> None:
     assert json.loads(found.stdout)["format"] == "onnx"
     again = CliRunner().invoke(app, [*given, "--overwrite"])
     assert again.exit_code == 0 and "labels as the run gives them" in again.stdout
+
+
+@pytest.mark.parametrize(("precision", "share"), [("bf16", 0.8), ("int8", 0.6)])
+def test_fewer_bits_take_less_room_and_answer_nearly_alike(
+    precision: str, share: float, run: Path, letters: Path, tmp_path: Path
+) -> None:
+    if precision == "int8":
+        pytest.importorskip("nncf", reason="needs graft-vision[int8]")
+    whole = graft.export(run, "openvino", out=tmp_path / "whole.xml", quiet=True)
+    made = graft.export(run, "openvino", precision=precision, out=tmp_path / "less.xml", quiet=True)
+    weights = {each.stem: each.stat().st_size for each in tmp_path.glob("*.bin")}
+    assert weights["less"] < share * weights["whole"]
+    said = json.loads((tmp_path / "less.xml.json").read_text())
+    assert (
+        said["precision"] == precision
+        and said["bytes_of_run"] > 0
+        and ("accuracy" in said["agreement"]) == (precision == "int8")
+    )
+    image = next(iter(sorted(letters.rglob("*.png"))))
+    one, other = (graft.load(each.file).predict(image)[0] for each in (whole, made))
+    assert one.label == other.label and abs(one.probability - other.probability) < 0.1
+    assert abs(one.probability - other.probability) > 0
+
+
+def test_fewer_bits_are_of_openvino(run: Path, tmp_path: Path) -> None:
+    for format, precision, words in (("onnx", "int8", "--format openvino"), ("openvino", "fp16", "fp32, bf16, int8")):
+        with pytest.raises(InputError, match=words):
+            graft.export(run, format, precision=precision, out=tmp_path / "x.onnx", quiet=True)

@@ -13,6 +13,9 @@ from graft.cli.output import Debug, Json, Overwrite, Quiet, Seed, print_json, sa
 def export(
     run: Annotated[str, typer.Argument(help="A run folder or its model folder.")],
     format: Annotated[str, typer.Option(help="onnx, openvino, or torch (an archive of torch.export).")] = "onnx",
+    precision: Annotated[
+        str, typer.Option(help="fp32; of openvino also bf16 (weights), or int8, quantised with training images.")
+    ] = "fp32",
     out: Annotated[
         Path | None, typer.Option(help="The file to write. By default export/model.* in the run folder.")
     ] = None,
@@ -30,7 +33,9 @@ def export(
     from graft.workflows.export import export as run_export
 
     with reporting(quiet=quiet) as reporter:
-        made = run_export(run, format, out=out, check=check, overwrite=overwrite, reporter=reporter)
+        made = run_export(
+            run, format, precision=precision, out=out, check=check, overwrite=overwrite, reporter=reporter
+        )
     if json:
         print_json(made.to_dict())
         return
@@ -38,4 +43,5 @@ def export(
     say(f"{made.agreement}")
     faster = made.agreement.seconds_run / max(made.agreement.seconds_exported, 1e-9)
     say(f"{1000 * made.agreement.seconds_exported:.1f} ms an image, {faster:.1f} times the rate of the run in float32")
-    say(f"saved in {values['file']} ({made.bytes / 1e6:.1f} MB), with its figures in {values['file']}.json")
+    size = f"{made.bytes / 1e6:.1f} MB, the run's tensors {made.bytes_of_run / 1e6:.1f} MB"
+    say(f"saved in {values['file']} ({size}), with its figures in {values['file']}.json")

@@ -19,7 +19,8 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Facts:
-    """`classes` are in the order of the outputs; `weights` is a digest of all tensors; `made_from` is for people."""
+    """`classes` are in the order of the outputs; `weights` is a digest of all tensors of the run; `made_from` is for
+    people; `precision` is that of the network in the file."""
 
     format: int
     version: str
@@ -30,6 +31,7 @@ class Facts:
     made_from: dict[str, Any]
     # What `calibration.json` says beside the temperature; files of earlier versions say nothing.
     calibration: dict[str, Any] = field(default_factory=dict)
+    precision: str = "fp32"
 
     @classmethod
     def of(cls, saved: SavedModel, version: str) -> Facts:

@@ -1,16 +1,24 @@
-"""The gate: an exported file answers as the run does on the user's own images, or it is not kept."""
+"""The gate: an exported file answers as the run does on the user's own images, or it is not kept.
+
+In float32 and bfloat16 labels and probabilities are compared; in eight bits, which moves probabilities by more than a
+person would bear, how many answers are right.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from graft.errors import GraftError
+from graft.evaluation.paired import Estimate, paired_difference
 from graft.words import counted
 
 # A probability may differ by so much; a label only where the two likeliest are closer than this.
 TOLERANCE = 1e-3
+TOLERANCES = {"fp32": TOLERANCE, "bf16": 0.1}
+# In eight bits, the accuracy may be lower by so much.
+MOST_LOST = 0.01
 
 
 @dataclass(frozen=True)
@@ -23,9 +31,25 @@ class Agreement:
     largest_difference: float
     seconds_exported: float
     seconds_run: float
+    # Of eight bits: the accuracy of the run, and how much higher that of the file is, with its interval.
+    accuracy: float | None = None
+    gained: Estimate | None = None
 
     def to_dict(self) -> dict[str, Any]:
+        accuracy = (
+            {}
+            if self.gained is None or self.accuracy is None
+            else {
+                "accuracy": {
+                    "run": self.accuracy,
+                    "exported": self.accuracy + self.gained.value,
+                    "difference": self.gained.value,
+                    "difference_ci95": None if self.gained.ci95 is None else list(self.gained.ci95),
+                }
+            }
+        )
         return {
+            **accuracy,
             "n": self.n,
             "same_labels": self.same_labels,
             "largest_difference": self.largest_difference,
@@ -33,8 +57,16 @@ class Agreement:
         }
 
     def __str__(self) -> str:
+        right = ""
+        if self.gained is not None and self.accuracy is not None:
+            low, high = self.gained.ci95 or (self.gained.value, self.gained.value)
+            right = (
+                f"accuracy {self.accuracy + self.gained.value:.3f} where the run has {self.accuracy:.3f} "
+                f"({100 * self.gained.value:+.1f} points, 95 % confidence interval {100 * low:+.1f} to "
+                f"{100 * high:+.1f}), "
+            )
         return (
-            f"{self.same_labels:,} of {counted(self.n, 'label')} as the run gives them, probabilities within "
+            f"{right}{self.same_labels:,} of {counted(self.n, 'label')} as the run gives them, probabilities within "
             f"{self.largest_difference:.1e}"
         )
 
@@ -45,11 +77,60 @@ def check_agreement(
     classes: Sequence[str],
     found_classes: Sequence[str],
     seconds: tuple[float, float],
+    tolerance: float = TOLERANCE,
 ) -> Agreement:
     """Compare probabilities (n, classes) of the run with those of the file, each in the order of its own classes.
 
-    `seconds` are those per image of the file and of the run. Raises GraftError where they do not agree.
+    `seconds` are those per image of the file and of the run. Raises GraftError where they do not agree to within
+    `tolerance`.
     """
+    _check_form(expected, found, classes, found_classes)
+    differences = np.abs(expected - found).max(1)
+    ordered = np.sort(expected, 1)
+    margin = ordered[:, -1] - ordered[:, -2] if expected.shape[1] > 1 else np.ones(len(expected))
+    same = expected.argmax(1) == found.argmax(1)
+    wrong = (differences > tolerance) | (~same & (margin > tolerance))
+    agreement = Agreement(len(expected), int(same.sum()), float(differences.max(initial=0.0)), *seconds)
+    if wrong.any():
+        raise GraftError(
+            f"expected an export that answers as the run does to within {tolerance:g}, got {agreement}: nothing was "
+            f"kept; choose another {'--format, or report this' if tolerance == TOLERANCE else '--precision'}"
+        )
+    return agreement
+
+
+def check_accuracy(
+    expected: np.ndarray,
+    found: np.ndarray,
+    labels: np.ndarray,
+    classes: Sequence[str],
+    found_classes: Sequence[str],
+    seconds: tuple[float, float],
+) -> Agreement:
+    """Compare how many images both name as `labels` (n,) say; one without a label, -1, should be what the run calls it.
+
+    Raises GraftError where the file's accuracy is lower by more than a point.
+    """
+    _check_form(expected, found, classes, found_classes)
+    of_run, of_file = expected.argmax(1), found.argmax(1)
+    truth = np.where(labels >= 0, labels, of_run)
+    images = np.arange(len(truth))
+    gained = paired_difference(of_file == truth, of_run == truth, images, np.zeros(len(truth), np.int64))
+    largest = float(np.abs(expected - found).max(initial=0.0))
+    agreement = replace(
+        Agreement(len(truth), int((of_run == of_file).sum()), largest, *seconds),
+        accuracy=float((of_run == truth).mean()),
+        gained=gained,
+    )
+    if (of_run == truth).sum() - (of_file == truth).sum() > MOST_LOST * len(truth):
+        raise GraftError(
+            f"expected an export that loses at most {100 * MOST_LOST:g} point of accuracy, got {agreement}: nothing "
+            "was kept; choose another --precision"
+        )
+    return agreement
+
+
+def _check_form(expected: np.ndarray, found: np.ndarray, classes: Sequence[str], found_classes: Sequence[str]) -> None:
     if tuple(classes) != tuple(found_classes):
         raise GraftError(
             f"expected an export with the run's classes, got {', '.join(map(repr, found_classes[:4]))} in place of "
@@ -60,15 +141,3 @@ def check_agreement(
             f"expected finite probabilities of shape {expected.shape} of the export, got {found.shape}: nothing was "
             "kept; choose another --format"
         )
-    differences = np.abs(expected - found).max(1)
-    ordered = np.sort(expected, 1)
-    margin = ordered[:, -1] - ordered[:, -2] if expected.shape[1] > 1 else np.ones(len(expected))
-    same = expected.argmax(1) == found.argmax(1)
-    wrong = (differences > TOLERANCE) | (~same & (margin > TOLERANCE))
-    agreement = Agreement(len(expected), int(same.sum()), float(differences.max(initial=0.0)), *seconds)
-    if wrong.any():
-        raise GraftError(
-            f"expected an export that answers as the run does, got {agreement}: nothing was kept; choose another "
-            "--format, or report this"
-        )
-    return agreement

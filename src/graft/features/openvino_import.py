@@ -15,13 +15,23 @@ from weakref import WeakSet
 
 from graft.errors import GraftError
 
-__all__ = ["check_not_forked", "convert_model", "core", "forked", "keep_when_forked", "openvino", "opset1", "opset8"]
+__all__ = [
+    "check_not_forked",
+    "convert_model",
+    "core",
+    "forked",
+    "keep_when_forked",
+    "missing",
+    "openvino",
+    "opset1",
+    "opset8",
+]
 
 TELEMETRY = "openvino_telemetry"
 
 
 @contextmanager
-def _missing(package: str) -> Iterator[None]:
+def missing(package: str) -> Iterator[None]:
     """Let `import package` raise ImportError in the block, as if it were not installed."""
     names = [name for name in sys.modules if name.partition(".")[0] == package]
     loaded = {name: sys.modules.pop(name) for name in names}
@@ -33,7 +43,7 @@ def _missing(package: str) -> Iterator[None]:
         sys.modules.update(loaded)
 
 
-with _missing(TELEMETRY):
+with missing(TELEMETRY):
     import openvino
     import openvino.opset1 as opset1
     import openvino.opset8 as opset8

@@ -1,0 +1,125 @@
+"""Graphs of OpenVINO in fewer bits: weights kept in bfloat16, or weights and activations in eight bits.
+
+A graph with weights in bfloat16 computes in float32: OpenVINO would compute what resizes images in bfloat16 as well,
+and then a MobileNetV2 gave another probability, by 0.58, to one of 153 photographs. What resizes and normalises an
+image stays as it is: only the network, from its first convolution on, is changed.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from graft.errors import GraftError, InputError
+
+ExportPrecision = Literal["fp32", "bf16", "int8"]
+PRECISIONS = get_args(ExportPrecision)
+# Which formats there are in another precision.
+IN_FEWER_BITS = ("openvino",)
+CONVOLUTIONS = ("Convolution", "GroupConvolution")
+
+
+def to_bfloat16(file: Path) -> None:
+    """Round the weights of the graph in `file` (.xml, and .bin beside it) to bfloat16, in place."""
+    from graft.features.openvino_import import openvino, opset8
+
+    model = _read(file)
+    kept = _before_network(model)
+    for node in model.get_ordered_ops():
+        if node.get_type_name() != "Constant" or node.get_element_type() != openvino.Type.f32:
+            continue
+        if node.get_friendly_name() in kept or not node.data.size:
+            continue
+        bits = np.ascontiguousarray(node.data).view(np.uint32)
+        rounded = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
+        tensor = openvino.Tensor(openvino.Type.bf16, openvino.Shape(list(node.data.shape)))
+        tensor.data[...] = rounded.astype(np.uint16).view(tensor.data.dtype)
+        widened = opset8.convert(openvino.op.Constant(tensor), np.float32)
+        widened.set_friendly_name(f"{node.get_friendly_name()}/widened")
+        for taker in node.output(0).get_target_inputs():
+            taker.replace_source_output(widened.output(0))
+    _write(model, file)
+
+
+def to_int8(file: Path, count: int, image: Callable[[int], np.ndarray], progress: Callable[[int], None]) -> None:
+    """Quantise the network in the graph in `file` after training, in place, with the ranges that `count` images have.
+
+    `image` gives them by number, uint8 (H, W, 3), and `progress` is told of each. Raises InputError where NNCF is not
+    installed, GraftError where it cannot do so.
+    """
+    nncf = _nncf()
+    model = _read(file)
+
+    def shown(number: int) -> np.ndarray:
+        progress(number + 1)
+        return image(number)[None]
+
+    scope = nncf.IgnoredScope(names=sorted(_before_network(model)), validate=False)
+    before = nncf.common.logging.logger.nncf_logger.level
+    nncf.set_log_level(logging.ERROR)
+    try:
+        # Its bars and tables are neither results nor graft's progress.
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            data = nncf.Dataset(range(count), shown)
+            quantised = nncf.quantize(model, data, subset_size=count, ignored_scope=scope)
+    except Exception as error:  # its kinds of error have no base of their own
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise GraftError(
+            f"expected a network that NNCF can quantise, got {type(error).__name__} ({first[:200]}): leave out "
+            "--precision int8"
+        ) from error
+    finally:
+        nncf.set_log_level(before)
+    _write(quantised, file)
+
+
+def _nncf() -> Any:
+    """NNCF, imported without the package that it would report to an analytics service with."""
+    from graft.features.openvino_import import TELEMETRY, missing
+
+    if "nncf" in sys.modules:
+        return sys.modules["nncf"]
+    try:
+        with missing(TELEMETRY):
+            import nncf
+            import nncf.common.logging.logger
+    except ImportError:
+        raise InputError(
+            "expected the package nncf for --precision int8, got none: pip install 'graft-vision[int8]'"
+        ) from None
+    return nncf
+
+
+def _read(file: Path) -> Any:
+    from graft.features.openvino_import import core
+
+    # As bytes, so that the files are not mapped while they are written over.
+    return core().read_model(file.read_bytes(), file.with_suffix(".bin").read_bytes())
+
+
+def _write(model: Any, file: Path) -> None:
+    from graft.features.openvino_import import openvino
+
+    openvino.save_model(model, str(file), compress_to_fp16=False)
+
+
+def _before_network(model: Any) -> set[str]:
+    """The names of all operations and constants that the first convolution's images come from."""
+    first = next((node for node in model.get_ordered_ops() if node.get_type_name() in CONVOLUTIONS), None)
+    if first is None:
+        raise GraftError("expected a network with convolutions, got a graph without any: leave --precision out")
+    found: set[str] = set()
+    upcoming = [first.input(0).get_source_output().get_node()]
+    while upcoming:
+        node = upcoming.pop()
+        if node.get_friendly_name() not in found:
+            found.add(node.get_friendly_name())
+            upcoming += [each.get_source_output().get_node() for each in node.inputs()]
+    return found
