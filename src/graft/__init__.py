@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from graft.models.catalog import list_models
     from graft.models.network import Network
     from graft.progress import Reporter
-    from graft.serving.predictor import Classifier, Prediction, load
+    from graft.serving.predictor import Classifier, Prediction
     from graft.training.recipe import Recipe
     from graft.transfer.advisor import Advice
     from graft.transfer.levels import Plan
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from graft.workflows.comparison import Comparison
     from graft.workflows.evaluate import Evaluation, evaluate
     from graft.workflows.export import Export, export
+    from graft.workflows.load import load
     from graft.workflows.prepare import BaseOptions, DataOptions
     from graft.workflows.run import Accuracy, Run
     from graft.workflows.train import train
@@ -74,7 +75,7 @@ _HOMES = {
     "evaluate": "graft.workflows.evaluate",
     "export": "graft.workflows.export",
     "list_models": "graft.models.catalog",
-    "load": "graft.serving.predictor",
+    "load": "graft.workflows.load",
     "train": "graft.workflows.train",
 }
 

@@ -69,6 +69,9 @@ def train(
     time: Annotated[
         str | None, typer.Option(help="The longest that the whole may take, such as 90s, 10m or 2h.")
     ] = None,
+    logger: Annotated[
+        str | None, typer.Option(help="Tell tensorboard, mlflow or wandb of the training as well (extras).")
+    ] = None,
     contact_sheet: Annotated[Path | None, typer.Option(help="Write a PNG of augmented images before training.")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue an interrupted run: graft train --resume RUN.")
@@ -172,6 +175,7 @@ def train(
             resume=resume,
             time_limit=time,
             contact_sheet=contact_sheet,
+            logger=logger,
             reporter=reporter,
         )
     summarise_skipped(run.skipped, quiet)

@@ -16,7 +16,8 @@ from graft.export.running import Exported, open_exported
 from graft.images.decoding import decode
 from graft.images.levels import Levels
 from graft.images.preprocessing import Preprocessing
-from graft.serving.predictor import Classifier, Given, Prediction
+from graft.serving.handed import Given
+from graft.serving.predictor import Classifier, Prediction
 
 
 class ExportedClassifier(Classifier):
@@ -31,6 +32,9 @@ class ExportedClassifier(Classifier):
 
     def __reduce__(self) -> tuple[type[ExportedClassifier], tuple[Path]]:  # type: ignore[override]
         return ExportedClassifier, (self._exported.path,)
+
+    def close(self) -> None:
+        """The file stays open: nothing of it can be opened again but by loading it again."""
 
     @property
     def facts(self) -> Facts:
@@ -51,7 +55,7 @@ class ExportedClassifier(Classifier):
 
     def _predict_group(self, given: Given, top: int) -> Iterator[Prediction]:
         with ThreadPoolExecutor(available_cores(), thread_name_prefix="decode") as pool:
-            for row, pixels in enumerate(pool.map(lambda row: _pixels(given, row), range(len(given)))):
+            for row, pixels in enumerate(pool.map(lambda row: _pixels(given, row, self.levels), range(len(given)))):
                 if isinstance(pixels, ImageError):
                     yield Prediction(given.name(row), None, None, (), str(pixels))
                     continue
@@ -61,10 +65,10 @@ class ExportedClassifier(Classifier):
                 yield Prediction(given.name(row), *likeliest[0], likeliest)
 
 
-def _pixels(given: Given, row: int) -> np.ndarray | ImageError:
+def _pixels(given: Given, row: int, levels: Levels) -> np.ndarray | ImageError:
     """RGB, uint8 (H, W, 3), or what is wrong with the image."""
     try:
-        return whole_pixels(given.read(row), given.levels)
+        return whole_pixels(given.read(row), levels)
     except OSError as error:
         return unreadable(error)
     except ImageError as error:

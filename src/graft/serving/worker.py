@@ -22,7 +22,7 @@ from graft.serving import framing
 if TYPE_CHECKING:
     import numpy as np
 
-    from graft.serving.predictor import AnImage, Classifier
+    from graft.serving.predictor import Classifier
 
 # Batches under way at once: while one is computed, the next is decoded.
 AHEAD = 2
@@ -102,7 +102,7 @@ def answers(
 ) -> list[dict[str, Any]]:
     """For every image `{"top": [[number of the class, probability], …]}`, likeliest first, or `{"error": reason}`."""
     found: list[dict[str, Any]] = [{} for _ in images]
-    taken: list[tuple[int, AnImage]] = []
+    taken: list[tuple[int, Any]] = []
     for index, (image, blob) in enumerate(zip(images, blobs, strict=True)):
         try:
             taken.append((index, _content(image["shape"], blob, most_pixels)))

@@ -20,7 +20,7 @@ from graft.transfer.class_names.matching import find_outputs, note_on_others
 from graft.weights.base import Base
 from graft.weights.saved import class_logits
 from graft.words import counted
-from graft.workflows.prepare import BaseOptions, DataOptions, prepare
+from graft.workflows.prepare import BaseOptions, Data, prepare
 from graft.workflows.unseen import trained_on
 
 
@@ -80,7 +80,7 @@ class Evaluation:
 
 def evaluate(
     run: str | Path,
-    data: str | Path | DataOptions,
+    data: Data,
     *,
     split: str | None = None,
     classes_file: str | Path | None = None,

@@ -20,6 +20,7 @@ from graft.data.readers.folder import folders_of
 from graft.errors import GraftError, InputError
 from graft.files import remove, unfinished_below
 from graft.html import escaped, table
+from graft.training.fitting import METRICS_FILE
 from graft.weights.saved import ARGUMENTS_FILE, model_folder
 from graft.words import counted
 
@@ -99,6 +100,18 @@ class Run:
         ]
         notes = "".join(f"<li>{escaped(note)}</li>" for note in self.notes)
         return f"{table((near(self.folder), self.base), rows)}<ul>{notes}</ul>"
+
+    @property
+    def logs(self) -> list[dict[str, Any]]:
+        """The epochs of its training, a row for each: epoch, losses, val_top1, learning_rate and seconds.
+
+        Empty where no stage was trained in steps.
+        """
+        try:
+            lines = (self.folder / METRICS_FILE).read_text(encoding="utf-8").splitlines()
+        except OSError:
+            return []
+        return [json.loads(line) for line in lines]
 
     def to_dict(self) -> dict[str, Any]:
         """As `graft train --json` prints it."""
