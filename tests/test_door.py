@@ -46,6 +46,7 @@ PUBLIC = [
     "Reporter",
     "Run",
     "TableOptions",
+    "Tuning",
     "WeightsError",
     "account",
     "advise",
@@ -57,6 +58,7 @@ PUBLIC = [
     "list_models",
     "load",
     "train",
+    "tune",
 ]
 
 

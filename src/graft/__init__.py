@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from graft.workflows.prepare import BaseOptions, DataOptions
     from graft.workflows.run import Accuracy, Run
     from graft.workflows.train import train
+    from graft.workflows.tune import tune
+    from graft.workflows.tuning import Tuning
 
 __version__ = "0.1.0"
 
@@ -66,6 +68,7 @@ _HOMES = {
     "Reporter": "graft.progress",
     "Run": "graft.workflows.run",
     "TableOptions": "graft.data.table_options",
+    "Tuning": "graft.workflows.tuning",
     "WeightsError": "graft.errors",
     "account": "graft.accounting.counting",
     "advise": "graft.workflows.advise",
@@ -77,6 +80,7 @@ _HOMES = {
     "list_models": "graft.models.catalog",
     "load": "graft.workflows.load",
     "train": "graft.workflows.train",
+    "tune": "graft.workflows.tune",
 }
 
 __all__ = [
@@ -104,6 +108,7 @@ __all__ = [
     "Reporter",
     "Run",
     "TableOptions",
+    "Tuning",
     "WeightsError",
     "__version__",
     "account",
@@ -116,6 +121,7 @@ __all__ = [
     "list_models",
     "load",
     "train",
+    "tune",
 ]
 
 

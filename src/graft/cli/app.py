@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from graft.cli import advise, audit, cache, compare, demo, evaluate, export, models, predict, serve, train
+from graft.cli import advise, audit, cache, compare, demo, evaluate, export, models, predict, serve, train, tune
 from graft.cli.output import say
 from graft.errors import GraftError
 from graft.names import readable
@@ -55,6 +55,7 @@ for command in (
     export.export,
     serve.serve,
     models.models,
+    tune.tune,
     demo.demo,
 ):
     app.command()(command)

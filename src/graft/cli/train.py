@@ -76,6 +76,12 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue an interrupted run: graft train --resume RUN.")
     ] = False,
+    recipe_file: Annotated[
+        str | None, _in_recipe("A recipe in YAML, such as graft tune writes; other options count more.", "--recipe")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, _in_recipe("A field of the recipe, KEY=VALUE; may be given several times.", "--set")
+    ] = None,
     epochs: Annotated[int | None, _in_recipe("Passes over the training images.")] = None,
     batch_size: Annotated[int, _in_recipe("Images per batch.")] = 32,
     learning_rate: Annotated[float | None, _in_recipe("Peak learning rate of the head.", "--lr")] = None,
@@ -121,9 +127,12 @@ def train(
     debug: Debug = False,
 ) -> None:
     """Turn labelled images into a classifier in a run folder."""
+    from dataclasses import asdict
+
     from graft.progress import reporting
     from graft.training.recipe import Recipe
     from graft.workflows.prepare import DataOptions
+    from graft.workflows.recipe_file import read_recipe, settings_of, with_settings
     from graft.workflows.run import near
     from graft.workflows.train import train as run_training
 
@@ -152,6 +161,13 @@ def train(
         cutmix=cutmix,
         find_learning_rate=find_learning_rate,
     )
+    if recipe_file is not None:
+        found, usual = read_recipe(recipe_file), asdict(Recipe())
+        own = {name: value for name, value in asdict(recipe).items() if value != usual[name]}
+        recipe = with_settings(found.recipe, own)
+        level = found.level or level if level == "auto" else level
+        base = found.base or base if base == DEFAULT_BASE else base
+    recipe = with_settings(recipe, settings_of(settings or ()))
     with reporting(quiet=quiet) as reporter:
         run = run_training(
             DataOptions(data, group, split_file, table),

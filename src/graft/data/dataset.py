@@ -251,6 +251,19 @@ class Dataset:
 
         return without_faults(self, findings, also)
 
+    def show(self, images: int = 12, split: str | None = None, seed: int = 0) -> Any:
+        """Some images of each class in turn with their labels, drawn by `seed`, for a notebook; see `graft.html.Shown`.
+
+        `split` names one of `splits`; without it, all are drawn from. Raises InputError for one that there is not.
+        """
+        from graft.data.showing import show
+
+        return show(self, images, split, seed)
+
+    def _repr_html_(self) -> str:
+        html: str = self.show(6).html
+        return html
+
     def item(self, split: str, index: int) -> Item:
         label = int(self.splits[split].labels[index])
         return Item(self.splits[split].name(index), self.classes[label] if label >= 0 else None)

@@ -20,7 +20,8 @@ from graft.errors import GraftError, ImageError, InputError
 from graft.export.running import is_exported
 from graft.features.engine import Choice, Engine, choose, for_answers, open_engine, work_alone_when_forked
 from graft.given import path, whole_number
-from graft.html import table
+from graft.html import Shown, gallery, table
+from graft.images.thumbnails import thumbnail
 from graft.serving.handed import Given, one_by_one
 from graft.weights.saved import SavedModel, class_logits, load_model, model_folder
 
@@ -110,8 +111,8 @@ class Classifier:
 
         An image is a path, an address, an encoded file as bytes, an open file, an image of PIL, pixels (H, W),
         (H, W, 3) or (H, W, 4) in RGB, or a tensor (3, H, W), of uint8 or of floats from 0 to 1. `images` is one of
-        these or several, pixels (n, H, W), (n, H, W, 3) or (n, 3, H, W) that are n images, a folder with all images at any depth,
-        or a `graft.Dataset`. Raises InputError for anything else.
+        these or several, pixels (n, H, W), (n, H, W, 3) or (n, 3, H, W) that are n images, a folder with all images at
+        any depth, or a `graft.Dataset`. Raises InputError for anything else.
         """
         return Predictions(self.stream(images, top))
 
@@ -141,6 +142,15 @@ class Classifier:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def show(self, images: Any, top: int = 1) -> Shown:
+        """Small images with their likeliest classes, for a notebook; `images` are as `predict` takes them.
+
+        Open files and generators are gone through once.
+        """
+        given = [*one_by_one(images)]
+        source, found = Given(given, 0), self.predict(given, top)
+        return Shown(gallery(map(_shown, range(len(given)), [source] * len(given), found)), repr(found))
 
     def evaluate(self, data: Any, **options: Any) -> Any:
         """How well it does on labelled images: `graft.evaluate` of the run that it was loaded from, with its options.
@@ -204,6 +214,13 @@ class Classifier:
                 whole, _ = network.split(network.cuts[-1])
                 self._engines[process] = open_engine(self.choice, whole, self.saved.preprocessing)
             return self._engines[process]
+
+
+def _shown(row: int, source: Given, found: Prediction) -> tuple[bytes | None, str]:
+    """A small image, and what it was called."""
+    if found.error is not None:
+        return None, f"{found.path}: {found.error}"
+    return thumbnail(source.read(row)), ", ".join(f"{name} {probability:.0%}" for name, probability in found.top)
 
 
 def load(run: str | Path, *, engine: str = "auto", precision: str = "auto", singles: bool = False) -> Classifier:

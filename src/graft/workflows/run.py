@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from graft.data.dataset import TEST, VAL, Dataset
 from graft.data.readers.folder import folders_of
@@ -23,6 +23,9 @@ from graft.html import escaped, table
 from graft.training.fitting import METRICS_FILE
 from graft.weights.saved import ARGUMENTS_FILE, model_folder
 from graft.words import counted
+
+if TYPE_CHECKING:
+    from graft.workflows.run_chart import Chart
 
 PLAN_FILE = "plan.json"
 RESULT_FILE = "result.json"
@@ -112,6 +115,12 @@ class Run:
         except OSError:
             return []
         return [json.loads(line) for line in lines]
+
+    def plot(self) -> "Chart":
+        """Losses and accuracy by epoch, or where a head was solved at once its accuracies, as a chart for notebooks."""
+        from graft.workflows.run_chart import chart_of
+
+        return chart_of(self)
 
     def to_dict(self) -> dict[str, Any]:
         """As `graft train --json` prints it."""

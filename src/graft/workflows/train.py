@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from graft.workflows.deciding import Beginning, Decided, checked, choice_of, dec
 from graft.workflows.loggers.logger import Logger, Logging
 from graft.workflows.measured import write_measured
 from graft.workflows.prepare import Data, called, checked_data, handed_over
+from graft.workflows.recipe_file import read_recipe
 from graft.workflows.run import (
     ARGUMENTS_FILE,
     PLAN_FILE,
@@ -59,7 +61,7 @@ def train(
     epochs: int | None = None,
     batch_size: int | None = None,
     learning_rate: float | None = None,
-    recipe: Recipe | None = None,
+    recipe: Recipe | str | Path | None = None,
     image_size: int | None = None,
     resize: ResizeMode | None = None,
     engine: str = "auto",
@@ -97,7 +99,8 @@ def train(
         batch_size: Images per batch, in place of the recipe's 32.
         learning_rate: Peak learning rate of the head, in place of the recipe's. By default what suits the optimizer and
             the size of the network.
-        recipe: How stages are trained, `graft.Recipe`. A head alone is solved and needs none.
+        recipe: How stages are trained, `graft.Recipe`, or a YAML file of one such as `graft.tune` writes, whose base
+            and level count where none are given. A head alone is solved and needs none.
         image_size: Side of the network's input in pixels. By default that of the weights.
         resize: How an image becomes square: `crop`, `letterbox` or `squash`. By default that of the weights.
         engine: What runs frozen layers: `auto`, `torch` or `openvino`.
@@ -136,6 +139,10 @@ def train(
     started = time.perf_counter()
     given: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
     given |= {"find_learning_rate": truth(find_learning_rate, "--find-lr") or None}
+    if isinstance(recipe, str | PathLike):
+        file = read_recipe(recipe)
+        recipe, level = file.recipe, file.level or level if level == "auto" else level
+        base = file.base or base if base == DEFAULT_BASE else base
     recipe = check_recipe(recipe if recipe is not None else Recipe())
     recipe = replace(recipe, **{name: value for name, value in given.items() if value is not None})
     options = checked_data(data)
