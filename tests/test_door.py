@@ -49,6 +49,7 @@ PUBLIC = [
     "Reporter",
     "Run",
     "TableOptions",
+    "Tuning",
     "WeightsError",
     "account",
     "advise",
@@ -62,6 +63,7 @@ PUBLIC = [
     "list_models",
     "load",
     "train",
+    "tune",
 ]
 
 

@@ -57,6 +57,8 @@ ALLOWED: dict[str, set[str]] = {
     "words": set(),
     "__init__": {"accounting", "audit", "models", "progress", "serving", "training", "transfer", "weights"}
     | {"data", "explanation", "workflows"},
+    # A door for scikit-learn.
+    "sklearn": {"data", "features", "training", "weights", "workflows"},
     "__main__": {"cli"},
 }
 NETWORK = {

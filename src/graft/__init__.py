@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from graft.models.catalog import list_models
     from graft.models.network import Network
     from graft.progress import Reporter
-    from graft.serving.predictor import Classifier, Prediction, load
+    from graft.serving.predictor import Classifier, Prediction
     from graft.training.recipe import Recipe
     from graft.transfer.advisor import Advice
     from graft.transfer.levels import Plan
@@ -36,9 +36,12 @@ if TYPE_CHECKING:
     from graft.workflows.explain import Explanations, explain
     from graft.workflows.explain_network import NetworkExplanation, explain_network
     from graft.workflows.export import Export, export
+    from graft.workflows.load import load
     from graft.workflows.prepare import BaseOptions, DataOptions
     from graft.workflows.run import Accuracy, Run
     from graft.workflows.train import train
+    from graft.workflows.tune import tune
+    from graft.workflows.tuning import Tuning
 
 __version__ = "0.1.0"
 
@@ -71,6 +74,7 @@ _HOMES = {
     "Reporter": "graft.progress",
     "Run": "graft.workflows.run",
     "TableOptions": "graft.data.table_options",
+    "Tuning": "graft.workflows.tuning",
     "WeightsError": "graft.errors",
     "account": "graft.accounting.counting",
     "advise": "graft.workflows.advise",
@@ -82,8 +86,9 @@ _HOMES = {
     "explain_network": "graft.workflows.explain_network",
     "export": "graft.workflows.export",
     "list_models": "graft.models.catalog",
-    "load": "graft.serving.predictor",
+    "load": "graft.workflows.load",
     "train": "graft.workflows.train",
+    "tune": "graft.workflows.tune",
 }
 
 __all__ = [
@@ -114,6 +119,7 @@ __all__ = [
     "Reporter",
     "Run",
     "TableOptions",
+    "Tuning",
     "WeightsError",
     "__version__",
     "account",
@@ -128,6 +134,7 @@ __all__ = [
     "list_models",
     "load",
     "train",
+    "tune",
 ]
 
 

@@ -1,7 +1,10 @@
-"""HTML that several rooms write: escaped text, and tables of it."""
+"""HTML that several rooms write: escaped text, tables of it, and images with a line below each."""
 
+from base64 import b64encode
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 
 from graft.names import readable
 
@@ -15,6 +18,42 @@ def table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
     """A table, every cell escaped; the first column has the names of the rows, the others figures, aligned right."""
     lines = [_row("th", head), *(_row("td", row) for row in rows)]
     return f"<table>{''.join(lines)}</table>"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a notebook shows in place of a value; elsewhere its `text` is printed, and `save` writes it as a page."""
+
+    html: str
+    text: str
+
+    def __repr__(self) -> str:
+        return readable(self.text)
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+    def save(self, path: str | Path) -> Path:
+        """Write it as a page of its own, atomically. Raises OSError."""
+        from graft.files import write_aside
+
+        place = Path(path).expanduser()
+        page = f'<!doctype html><meta charset="utf-8"><title>{escaped(self.text)}</title>{self.html}'
+        write_aside(place, lambda file: file.write(page.encode()))
+        return place
+
+
+def gallery(images: Iterable[tuple[bytes | None, str]]) -> str:
+    """Images, each a PNG and the line below it, side by side; without a PNG, the line alone."""
+    parts = []
+    for png, line in images:
+        source = "" if png is None else f"data:image/png;base64,{b64encode(png).decode()}"
+        image = f'<img src="{source}" alt="{escaped(line)}">' if png is not None else "<span>no image</span>"
+        parts.append(
+            f'<figure style="display: inline-block; margin: 4px; vertical-align: top; max-width: 120px">{image}'
+            f'<figcaption style="font-size: 11px; overflow-wrap: anywhere">{escaped(line)}</figcaption></figure>'
+        )
+    return f"<div>{''.join(parts)}</div>"
 
 
 def _row(tag: str, cells: Sequence[object]) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from graft.given import truth
 from graft.names import readable
@@ -38,11 +38,15 @@ def _no_step(name: str, done: int, total: int, text: str = "") -> None: ...
 
 @dataclass(frozen=True)
 class Reporter:
-    """Functions that are told of progress, of sentences and of tables. By default nobody is told."""
+    """Functions that are told of progress, of sentences, of tables, and of each epoch as a row of `Run.logs`.
+
+    By default nobody is told.
+    """
 
     step: Step = _no_step
     note: Callable[[str], None] = lambda sentence: None
     table: Callable[[Table], None] = lambda table: None
+    row: Callable[[Mapping[str, Any]], None] = lambda row: None
     _said: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def note_once(self, sentence: str) -> None:

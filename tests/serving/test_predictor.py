@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet
 import pytest
+import torch
 from PIL import Image
 
 import graft
-from graft.errors import InputError
+from graft.errors import ImageError, InputError
 from graft.serving.predictor import FIRST_GROUP, GROUP, Classifier
 from graft.serving.writing import write_predictions
 from graft.weights.base import load_base
@@ -243,7 +244,8 @@ def test_what_is_no_image_is_refused_in_a_sentence(thing: object, classifier: Cl
 
 
 @pytest.mark.parametrize(
-    "pixels", [np.zeros((4, 4, 3)), np.zeros((4, 4, 2), np.uint8), np.zeros(4, np.uint8), np.zeros((1,) * 5, np.uint8)]
+    "pixels",
+    [np.full((4, 4, 3), 2.0), np.zeros((4, 4, 2), np.uint8), np.zeros(4, np.uint8), np.zeros((1,) * 5, np.uint8)],
 )
 def test_other_arrays_are_refused_in_a_sentence(pixels: np.ndarray, classifier: Classifier, images: list) -> None:
     for given in (pixels, [images[0][0], pixels]):
@@ -273,3 +275,55 @@ def test_one_image_of_pil_may_be_given_many_times(classifier: Classifier, tmp_pa
     Image.fromarray(pixels).save(tmp_path / "noise.png")
     found = classifier.predict([Image.open(tmp_path / "noise.png")] * 40)
     assert {each.error for each in found} == {None} and len({each.top for each in found}) == 1
+
+
+def test_every_kind_of_image_has_the_same_answer(classifier: Classifier, images: list) -> None:
+    path = images[4][0]
+    pixels = np.array(Image.open(path).convert("RGB"))
+    tensor = torch.from_numpy(pixels).permute(2, 0, 1)
+    kinds = [path, str(path), path.read_bytes(), Image.open(path), pixels, pixels[:, :, 0], pixels / 255, tensor]
+    kinds += [tensor / 255, np.dstack([pixels, np.full(pixels.shape[:2], 255, np.uint8)]), bytearray(path.read_bytes())]
+    with path.open("rb") as file:
+        found = classifier.predict([*kinds, file])
+    assert len({each.top for each in found}) == 1 and len(found) == 12 and found[0].error is None
+    assert len(classifier.predict(torch.stack([tensor, tensor]))) == 2
+    with path.open("rb") as file:
+        assert classifier.predict(file)[0].top == classifier.predict(path)[0].top
+
+
+def test_a_folder_and_a_dataset_are_all_their_images(classifier: Classifier, images: list) -> None:
+    paths, labels = zip(*images, strict=True)
+    of_paths = classifier.predict(paths)
+    for given in (paths[0].parent, str(paths[0].parent), graft.Dataset.from_arrays(paths, labels)):
+        assert [each.top for each in classifier.predict(given)] == [each.top for each in of_paths]
+
+
+def test_an_address_is_fetched_and_one_that_answers_not_is_an_error(classifier: Classifier, images: list) -> None:
+    found = classifier.predict([images[0][0].as_uri(), "http://127.0.0.1:9/a.png", images[1][0]])
+    assert [each.error is None for each in found] == [True, False, True]
+    assert "127.0.0.1" in (found[1].error or "")
+    assert classifier.predict(images[0][0].as_uri())[0].top == classifier.predict(images[0][0])[0].top
+
+
+def test_probabilities_are_in_the_order_of_the_classes(classifier: Classifier, images: list) -> None:
+    paths = [path for path, _ in images[:5]]
+    found = classifier.predict_proba(paths)
+    assert found.shape == (5, len(classifier.classes)) and found.dtype == np.float64
+    assert found.sum(1) == pytest.approx(1)
+    assert [classifier.classes[row.argmax()] for row in found] == [each.label for each in classifier.predict(paths)]
+    assert classifier.predict_proba([]).shape == (0, len(classifier.classes))
+    with pytest.raises(ImageError, match=r"^image 1 \(image 1\): expected"):
+        classifier.predict_proba([paths[0], b"no image"])
+
+
+def test_a_classifier_closes_with_its_block_scores_itself_and_says_where_it_cannot(
+    letters_run: Path, images: list
+) -> None:
+    labelled = tuple(zip(*images, strict=True))
+    with graft.load(letters_run, engine="torch", precision="float32") as classifier:
+        found = classifier.evaluate(labelled, quiet=True)
+        labels = [each.label for each in classifier.predict(labelled[0])]
+    assert found.scores.top1 == pytest.approx(np.mean(np.array(labels) == np.array(labelled[1])))
+    assert classifier.predict(labelled[0][0])[0].label == labels[0]
+    with pytest.raises(InputError, match=r"graft\.load"):
+        Classifier(classifier.saved, classifier.choice).evaluate(labelled)

@@ -26,6 +26,7 @@ from graft.cli import (
     report,
     serve,
     train,
+    tune,
     walk,
 )
 from graft.cli.output import say
@@ -66,6 +67,7 @@ for command in (
     audit.audit,
     advise.advise,
     compare.compare,
+    tune.tune,
     evaluate.evaluate,
     report.report,
     predict.predict,

@@ -72,10 +72,19 @@ def train(
     time: Annotated[
         str | None, typer.Option(help="The longest that the whole may take, such as 90s, 10m or 2h.")
     ] = None,
+    logger: Annotated[
+        str | None, typer.Option(help="Tell tensorboard, mlflow or wandb of the training as well (extras).")
+    ] = None,
     contact_sheet: Annotated[Path | None, typer.Option(help="Write a PNG of augmented images before training.")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue an interrupted run: graft train --resume RUN.")
     ] = False,
+    recipe_file: Annotated[
+        str | None, _in_recipe("A recipe in YAML, such as graft tune writes; other options count more.", "--recipe")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, _in_recipe("A field of the recipe, KEY=VALUE; may be given several times.", "--set")
+    ] = None,
     epochs: Annotated[int | None, _in_recipe("Passes over the training images.")] = None,
     batch_size: Annotated[int, _in_recipe("Images per batch.")] = 32,
     learning_rate: Annotated[float | None, _in_recipe("Peak learning rate of the head.", "--lr")] = None,
@@ -122,9 +131,12 @@ def train(
     debug: Debug = False,
 ) -> None:
     """Turn labelled images into a classifier in a run folder."""
+    from dataclasses import asdict
+
     from graft.progress import reporting
     from graft.training.recipe import Recipe
     from graft.workflows.prepare import DataOptions
+    from graft.workflows.recipe_file import read_recipe, settings_of, with_settings
     from graft.workflows.report import PAGE_FILE, verdict_of
     from graft.workflows.run import near
     from graft.workflows.train import train as run_training
@@ -154,6 +166,13 @@ def train(
         cutmix=cutmix,
         find_learning_rate=find_learning_rate,
     )
+    if recipe_file is not None:
+        found, usual = read_recipe(recipe_file), asdict(Recipe())
+        own = {name: value for name, value in asdict(recipe).items() if value != usual[name]}
+        recipe = with_settings(found.recipe, own)
+        level = found.level or level if level == "auto" else level
+        base = found.base or base if base == DEFAULT_BASE else base
+    recipe = with_settings(recipe, settings_of(settings or ()))
     with reporting(quiet=quiet) as reporter:
         run = run_training(
             DataOptions(data, group, split_file, table),
@@ -177,6 +196,7 @@ def train(
             resume=resume,
             time_limit=time,
             contact_sheet=contact_sheet,
+            logger=logger,
             reporter=reporter,
         )
     summarise_skipped(run.skipped, quiet)

@@ -2,13 +2,17 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from graft.errors import DataError
 from graft.names import plain
 from graft.words import counted
+
+if TYPE_CHECKING:
+    from graft.data.table_options import TableOptions
 
 TRAIN, VAL, TEST = "train", "val", "test"
 # The name of the only split of a source that names none.
@@ -168,6 +172,97 @@ class Dataset:
     splits: Mapping[str, Images]
     notes: tuple[str, ...] = field(default=())
     left_out: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_folder(
+        cls, path: str | Path, *, group: str | None = None, split_file: str | Path | None = None
+    ) -> "Dataset":
+        """The images at `path`, a folder per class or anything else that `graft train` takes; nothing is decoded.
+
+        `group` and `split_file` are those of `graft.DataOptions`. Raises DataError for what cannot be read.
+        """
+        from graft.data.opening import open_dataset
+
+        return open_dataset(path, group, split_file)
+
+    @classmethod
+    def from_table(
+        cls,
+        path: str | Path,
+        table: "TableOptions | None" = None,
+        *,
+        group: str | None = None,
+        split_file: str | Path | None = None,
+    ) -> "Dataset":
+        """The images that a table names (CSV, TSV, JSON, spreadsheets, Parquet), a row for each.
+
+        `table` says what its columns do not say themselves. Raises DataError for what is no table of images.
+        """
+        from graft.data.opening import open_dataset
+
+        return open_dataset(path, group, split_file, table)
+
+    @classmethod
+    def from_arrays(cls, images: Any, labels: Any, *, name: str = "images") -> "Dataset":
+        """Images and a label, text or whole number, for each.
+
+        `images` is a list or an array (N, H, W), (N, H, W, 3), or a tensor (N, 3, H, W); in a list each is a path, an
+        address, the bytes of a file, an open file (which is read at once), an image of PIL, an array (H, W),
+        (H, W, 3) or (H, W, 4), or a tensor (3, H, W), of uint8 or of floats from 0 to 1. They are not copied. A
+        generator is gone through once, as a note says. `name` is what runs and pages call the data. Raises DataError
+        that names the first image or label that cannot be one.
+        """
+        from graft.data.handed_over import from_arrays
+
+        return from_arrays(images, labels, name=name)
+
+    @classmethod
+    def from_frame(cls, frame: Any, path: str = "path", label: str = "label", **options: Any) -> "Dataset":
+        """The rows of a data frame, of pandas or any other whose columns are found by name.
+
+        `path` and `label` are its columns of images (paths, or any kind that `from_arrays` takes) and of labels. The
+        options `split`, `group` and `weight` name further columns, `root` is the folder that paths start from, by
+        default the working folder, and `name` what the data are called. Rows without a path, a file or a label are left
+        out by name. Raises DataError for a column that is not there.
+        """
+        from graft.data.handed_over import from_frame
+
+        return from_frame(frame, path, label, **options)
+
+    @classmethod
+    def from_torch(cls, dataset: Any, *, name: str | None = None) -> "Dataset":
+        """A dataset of torch or torchvision that gives (image, label) by number; its `classes`, if any, are the names.
+
+        All of it is read at once and kept in memory, as its transforms give it: leave out those that normalise or
+        augment. Raises DataError for anything else.
+        """
+        from graft.data.handed_over import from_torch
+
+        return from_torch(dataset, name=name)
+
+    def without(self, findings: Iterable[Any], also: Iterable[str] = ()) -> "Dataset":
+        """The images without those that the findings of an audit of this dataset name.
+
+        Dropped are what cannot be read and surplus copies, as `graft audit --fix-list` does; `also` are other kinds,
+        such as `blurry` or `likely_wrong_label`. A note says what was dropped, and which kinds were found and kept.
+        Raises InputError for a kind that cannot be dropped.
+        """
+        from graft.data.cleaning import without_faults
+
+        return without_faults(self, findings, also)
+
+    def show(self, images: int = 12, split: str | None = None, seed: int = 0) -> Any:
+        """Some images of each class in turn with their labels, drawn by `seed`, for a notebook; see `graft.html.Shown`.
+
+        `split` names one of `splits`; without it, all are drawn from. Raises InputError for one that there is not.
+        """
+        from graft.data.showing import show
+
+        return show(self, images, split, seed)
+
+    def _repr_html_(self) -> str:
+        html: str = self.show(6).html
+        return html
 
     def item(self, split: str, index: int) -> Item:
         label = int(self.splits[split].labels[index])

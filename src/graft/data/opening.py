@@ -112,6 +112,11 @@ def _open(path: Path, group: str | None, options: TableOptions, split: str | Non
     )
 
 
+def finished(dataset: Dataset, group: str | None = None, split: str | Path | None = None) -> Dataset:
+    """A dataset that came through another door, with all that `open_dataset` adds to one; see there."""
+    return _finish(dataset, group, split)
+
+
 def _holds_parquet(folder: Path) -> bool:
     """Whether Parquet files lie in `folder` or its `data/`, with no folder of a split beside them."""
     if any(child.is_dir() and child.name.lower() in SPLIT_FOLDERS for child in folder.iterdir()):

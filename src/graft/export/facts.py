@@ -39,7 +39,7 @@ class Facts:
 
         tensors = {name: tensor.contiguous() for name, tensor in saved.network.state_dict().items()}
         named = {"architecture": saved.network.config.architecture, **saved.facts}
-        kept = ("architecture", "base", "level", "cut", "data")
+        kept = ("architecture", "base", "level", "cut", "images")
         return cls(
             FORMAT,
             version,

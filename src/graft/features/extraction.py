@@ -23,6 +23,7 @@ from graft.features.cache import (
     section_digest,
 )
 from graft.features.engine import Choice, Engine, open_engine
+from graft.features.rows import kept_rows
 from graft.files import cache_budget, keep, keeping
 from graft.images.augmenting import View
 from graft.images.preprocessing import Preprocessing
@@ -75,17 +76,27 @@ def extract(
         digest = section_digest(section, preprocessing, choice.precision, choice.arithmetic)
         view = (views or {}).get(name)
         path = entry_path(digest if view is None else f"{digest} {view}", images) if use_cache else None
-        found = None if path is None else read_entry(path, reporter)
+        rows = kept_rows() if view is None else None
+        found = None if path is None or rows is not None else read_entry(path, reporter)
         if found is None:
-            if engine is None:
-                _check_weights(section)
-                engine = open_engine(choice, section, preprocessing, reporter)
 
             def tell(done: int, start: int = before) -> None:
                 reporter.step(step, start + done, total)
 
-            source = Source(section, images, preprocessing, choice, view)
-            found = _compute(engine, source, path, reporter, tell)
+            def compute(
+                images: Images,
+                path: Path | None = None,
+                preprocessing: Preprocessing = preprocessing,
+                view: View | None = view,
+                tell: Callable[[int], None] = tell,
+            ) -> Activations:
+                nonlocal engine
+                if engine is None:
+                    _check_weights(section)
+                    engine = open_engine(choice, section, preprocessing, reporter)
+                return _compute(engine, Source(section, images, preprocessing, choice, view), path, reporter, tell)
+
+            found = compute(images, path) if rows is None else rows.completed(digest, images, compute)
         before += len(images)
         reporter.step(step, before, total)
         results[name] = found

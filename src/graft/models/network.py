@@ -102,6 +102,11 @@ class Section(nn.Module):
         self._architecture = network.config.architecture
         self.training = network.training
 
+    @property
+    def gathers(self) -> bool:
+        """Whether it turns the stages before the head into one vector."""
+        return bool(self._gathered)
+
     def forward(self, x: Tensor) -> Tensor:
         check_size(x, self._smallest_input, self._architecture)
         vectors: list[Tensor] = []

@@ -12,16 +12,16 @@ from graft.explanation.explaining import MapOptions, explain_images
 from graft.explanation.faithfulness import in_cells
 from graft.explanation.overlay import overlay
 from graft.names import plain
-from graft.serving.predictor import Given
+from graft.serving.handed import Given
 
 if TYPE_CHECKING:
-    from graft.serving.predictor import AnImage, Classifier
+    from graft.serving.predictor import Classifier
 
 # JPEG quality of the overlay, which takes some 8 KB.
 QUALITY = 85
 
 
-def explain_one(classifier: Classifier, image: AnImage) -> dict[str, Any]:
+def explain_one(classifier: Classifier, image: bytes | np.ndarray) -> dict[str, Any]:
     """The class that is explained, the method, the map as means over 7 x 7 cells, and laid over the image.
 
     `overlay` is a JPEG as a `data:` address, of the square that the network sees. The map is not tested, which would
@@ -29,7 +29,7 @@ def explain_one(classifier: Classifier, image: AnImage) -> dict[str, Any]:
     """
     import simplejpeg
 
-    one = Images(Given([image], 0, classifier.levels), np.arange(1), np.full(1, -1, dtype=np.int64))
+    one = Images(Given([image], 0), np.arange(1), np.full(1, -1, dtype=np.int64))
     explained = explain_images(classifier.saved, one, MapOptions(test=False)).explanations
     if not explained:
         return {"error": "expected an image that can be decoded, got none: send another"}

@@ -17,7 +17,8 @@ from graft.images.decoding import decode
 from graft.images.levels import Levels
 from graft.images.preprocessing import Preprocessing
 from graft.serving.abstaining import Rule
-from graft.serving.predictor import Classifier, Given, Prediction, obeying
+from graft.serving.handed import Given
+from graft.serving.predictor import Classifier, Prediction, obeying
 from graft.weights.calibration import Calibration
 
 
@@ -40,6 +41,9 @@ class ExportedClassifier(Classifier):
 
     def __reduce__(self) -> tuple[type[ExportedClassifier], tuple[Path]]:  # type: ignore[override]
         return ExportedClassifier, (self._exported.path,)
+
+    def close(self) -> None:
+        """The file stays open: nothing of it can be opened again but by loading it again."""
 
     @property
     def facts(self) -> Facts:
@@ -72,7 +76,7 @@ class ExportedClassifier(Classifier):
 
     def _predict_group(self, given: Given, top: int, rule: Rule) -> Iterator[Prediction]:
         with ThreadPoolExecutor(available_cores(), thread_name_prefix="decode") as pool:
-            for row, pixels in enumerate(pool.map(lambda row: _pixels(given, row), range(len(given)))):
+            for row, pixels in enumerate(pool.map(lambda row: _pixels(given, row, self.levels), range(len(given)))):
                 if isinstance(pixels, ImageError):
                     yield Prediction(given.name(row), None, None, (), str(pixels))
                     continue
@@ -82,10 +86,10 @@ class ExportedClassifier(Classifier):
                 yield obeying(rule, Prediction(given.name(row), *likeliest[0], likeliest), probabilities, self.classes)
 
 
-def _pixels(given: Given, row: int) -> np.ndarray | ImageError:
+def _pixels(given: Given, row: int, levels: Levels) -> np.ndarray | ImageError:
     """RGB, uint8 (H, W, 3), or what is wrong with the image."""
     try:
-        return whole_pixels(given.read(row), given.levels)
+        return whole_pixels(given.read(row), levels)
     except OSError as error:
         return unreadable(error)
     except ImageError as error:

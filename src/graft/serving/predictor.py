@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -13,19 +13,17 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from graft.data.dataset import Images
 from graft.data.loading import batches
-from graft.data.readers.folder import read_file
 from graft.errors import GraftError, ImageError, InputError
 from graft.export.running import is_exported
 from graft.features.engine import Choice, Engine, choose, for_answers, open_engine, work_alone_when_forked
 from graft.given import path, whole_number
-from graft.html import table
-from graft.images.rgb import to_rgb
+from graft.html import Shown, gallery, table
+from graft.images.thumbnails import thumbnail
 from graft.serving.abstaining import NO_RULE, Rule, rule_for
-from graft.serving.gathering import Entry
+from graft.serving.handed import Given, one_by_one
 from graft.weights.model_files import model_folder
 
 if TYPE_CHECKING:
@@ -37,9 +35,6 @@ if TYPE_CHECKING:
     from graft.models.network import Network
     from graft.weights.calibration import Calibration, Domain
     from graft.weights.saved import Outputs, SavedModel
-
-AnImage = str | Path | bytes | np.ndarray | Image.Image
-IMAGES = "a path, the bytes of a file, pixels uint8 (H, W, 3) or an image of PIL"
 
 # Images looked at together: few at first, so that an answer comes soon, then enough to keep every core busy.
 FIRST_GROUP, GROUP = 16, 512
@@ -119,6 +114,9 @@ class Classifier:
     where the process that it was forked from has computed with OpenVINO.
     """
 
+    # What scores it on labelled images, where `graft.load` knows the run that it is from: a workflow, above this room.
+    scored_by: Callable[..., Any] | None = None
+
     def __init__(
         self, saved: SavedModel, choice: Choice, opened: Callable[[Classifier, Engine], None] | None = None
     ) -> None:
@@ -180,7 +178,7 @@ class Classifier:
 
     def predict(
         self,
-        images: Iterable[AnImage] | AnImage,
+        images: Any,
         top: int = 5,
         *,
         error_budget: float | str | None = None,
@@ -188,30 +186,78 @@ class Classifier:
         sets_per_class: bool = False,
         abstain: bool = False,
     ) -> Predictions:
-        """A prediction for every image, in order.
+        """A prediction for every image, in order; what cannot be read has an error in its place.
+
+        An image is a path, an address, an encoded file as bytes, an open file, an image of PIL, pixels (H, W),
+        (H, W, 3) or (H, W, 4) in RGB, or a tensor (3, H, W), of uint8 or of floats from 0 to 1. `images` is one of
+        these or several, pixels (n, H, W), (n, H, W, 3) or (n, 3, H, W) that are n images, a folder with all images at
+        any depth, or a `graft.Dataset`.
 
         With an `error_budget`, such as 0.02 or "2%", answers are only given from a confidence on with which no more of
         them are wrong, with 95 % confidence. `sets` such as "90%" adds to each the classes among which the right one is
         with this chance, with `sets_per_class` in every class. With `abstain`, images unlike those trained on have no
-        answer either. Raises InputError for a promise that the classifier cannot make.
-
-        An image is a path, an encoded file as bytes, an image of PIL, or pixels uint8 (H, W), (H, W, 1) or (H, W, 3)
-        in RGB; pixels (n, H, W, 1) or (n, H, W, 3) are n images.
+        answer either. Raises InputError for what is no image, and for a promise that the classifier cannot make.
         """
-        several = isinstance(images, np.ndarray) and images.ndim == 4
-        if isinstance(images, str | Path | bytes | Image.Image) or (isinstance(images, np.ndarray) and not several):
-            images = [images]
-        if not isinstance(images, Iterable):
-            raise InputError(f"expected {IMAGES}, or several of these, got {_a(images)}: give one or several")
         asked = {"error_budget": error_budget, "sets": sets, "sets_per_class": sets_per_class, "abstain": abstain}
         return Predictions(self.stream(images, top, rule_for(self.calibration, **asked)))  # type: ignore[arg-type]
 
-    def stream(self, images: Iterable[AnImage | Entry], top: int = 5, rule: Rule = NO_RULE) -> Iterator[Prediction]:
+    def predict_proba(self, images: Any) -> np.ndarray:
+        """Probabilities, float64 (N, classes), of the N images that `predict` takes, in the order of `classes`.
+
+        Raises ImageError that names the first image that cannot be read.
+        """
+        found = np.empty((0, len(self.classes)))
+        rows: list[list[float]] = []
+        place = {name: number for number, name in enumerate(self.classes)}
+        for number, each in enumerate(self.stream(images, len(self.classes))):
+            if each.error is not None:
+                raise ImageError(f"image {number} ({each.path}): {each.error}")
+            row = [0.0] * len(place)
+            for name, probability in each.top:
+                row[place[name]] = probability
+            rows.append(row)
+        return np.array(rows, np.float64) if rows else found
+
+    def close(self) -> None:
+        """Give the memory of the engine back; the next prediction opens it again."""
+        self._engines.clear()
+
+    def __enter__(self) -> Classifier:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def show(self, images: Any, top: int = 1) -> Shown:
+        """Small images with their likeliest classes, for a notebook; `images` are as `predict` takes them.
+
+        Open files and generators are gone through once.
+        """
+        given = [*one_by_one(images)]
+        source, found = Given(given, 0), self.predict(given, top)
+        return Shown(gallery(map(_shown, range(len(given)), [source] * len(given), found)), repr(found))
+
+    def evaluate(self, data: Any, **options: Any) -> Any:
+        """How well it does on labelled images: `graft.evaluate` of the run that it was loaded from, with its options.
+
+        Raises InputError for a classifier that `graft.load` did not load from a run folder.
+        """
+        if self.scored_by is None:
+            raise InputError(
+                "expected a classifier that graft.load gave for a run folder, got another: load it so, or compare "
+                "predict_proba with the labels"
+            )
+        return self.scored_by(data, **options)
+
+    def stream(self, images: Any, top: int = 5, rule: Rule = NO_RULE) -> Iterator[Prediction]:
         """`predict` without an end in sight: takes images and gives predictions a group at a time, in order."""
         top = whole_number(top, "the classes to show", 1, sys.maxsize, "5 is usual")
-        upcoming, size, seen = iter(images), FIRST_GROUP, 0
+        return self._stream(one_by_one(images), top, rule)
+
+    def _stream(self, upcoming: Iterator[Any], top: int, rule: Rule) -> Iterator[Prediction]:
+        size, seen = FIRST_GROUP, 0
         while group := list(islice(upcoming, size)):
-            yield from self._predict_group(Given(group, seen, self.levels), min(top, len(self.classes)), rule)
+            yield from self._predict_group(Given(group, seen), min(top, len(self.classes)), rule)
             seen, size = seen + len(group), GROUP
 
     def _predict_group(self, given: Given, top: int, rule: Rule) -> Iterator[Prediction]:
@@ -313,60 +359,11 @@ def class_probabilities(logits: np.ndarray, outputs: Outputs | None, temperature
     return likely / likely.sum(1, keepdims=True)
 
 
-class Given:
-    """Images as they were handed over: paths, encoded bytes, pixels, or entries of what holds many.
-
-    `before` them came that many others. Images of PIL deeper than 8 bits are read by `levels`.
-    """
-
-    def __init__(self, images: list[Any], before: int, levels: Levels = ()) -> None:
-        self.images = images
-        self.before = before
-        self.levels = levels
-        # By image of PIL, which reads its file when it is first looked at: two threads at once would read it in pieces.
-        self._loading: dict[int, Lock] = {}
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def name(self, row: int) -> str:
-        item = self.images[row]
-        if isinstance(item, Entry):
-            return item.path
-        return str(item) if isinstance(item, str | Path) else f"image {self.before + row}"
-
-    key = name
-
-    def read(self, row: int) -> bytes | np.ndarray:
-        item = self.images[row]
-        if isinstance(item, Entry):
-            return item.read()
-        if isinstance(item, str) and not item:
-            raise ImageError("expected the path of an image, got an empty text: name a file")
-        if isinstance(item, str | Path):
-            return read_file(Path(item))
-        if isinstance(item, bytes | np.ndarray):
-            return item
-        if isinstance(item, Image.Image):
-            try:
-                with self._loading.setdefault(id(item), Lock()):
-                    item.load()
-                return to_rgb(ImageOps.exif_transpose(item), self.levels)
-            except Exception as error:
-                # Pillow has no one kind of error for a file that is broken, or was closed before it was read.
-                raise ImageError(
-                    f"expected an image of PIL that can be read, got {type(error).__name__}"
-                    f"{f' ({error})' if str(error) else ''}: open it again, or give its path"
-                ) from None
-        raise ImageError(f"expected {IMAGES}, got {_a(item)}: give one of these")
-
-    def stamp(self, row: int) -> str:
-        return str(row)
-
-
-def _a(thing: object) -> str:
-    name = type(thing).__name__
-    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+def _shown(row: int, source: Given, found: Prediction) -> tuple[bytes | None, str]:
+    """A small image, and what it was called."""
+    if found.error is not None:
+        return None, f"{found.path}: {found.error}"
+    return thumbnail(source.read(row)), ", ".join(f"{name} {probability:.0%}" for name, probability in found.top)
 
 
 def load(run: str | Path, *, engine: str = "auto", precision: str = "auto", singles: bool = False) -> Classifier:

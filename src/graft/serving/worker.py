@@ -22,7 +22,7 @@ from graft.serving import framing
 if TYPE_CHECKING:
     import numpy as np
 
-    from graft.serving.predictor import AnImage, Classifier
+    from graft.serving.predictor import Classifier
 
 # Batches under way at once: while one is computed, the next is decoded.
 AHEAD = 2
@@ -109,7 +109,7 @@ def answers(
     With an `explanation` where the image asks for one.
     """
     found: list[dict[str, Any]] = [{} for _ in images]
-    taken: list[tuple[int, AnImage]] = []
+    taken: list[tuple[int, Any]] = []
     for index, (image, blob) in enumerate(zip(images, blobs, strict=True)):
         try:
             taken.append((index, _content(image["shape"], blob, most_pixels)))
@@ -131,7 +131,7 @@ def answers(
     return found
 
 
-def explanation(classifier: Classifier, content: AnImage) -> dict[str, Any]:
+def explanation(classifier: Classifier, content: bytes | np.ndarray) -> dict[str, Any]:
     """Where the evidence for the class of an image lies, as `graft.serving.explaining` tells it."""
     from graft.serving.explaining import explain_one
     from graft.serving.exported import ExportedClassifier

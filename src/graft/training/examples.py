@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -11,9 +12,10 @@ from graft.data.dataset import TRAIN, Images
 from graft.data.loading import batches, decoded_once
 from graft.features.cache import Activations
 from graft.features.extraction import activation_bytes, extract, output_shape
+from graft.features.rows import kept_rows
 from graft.files import cache_budget
 from graft.images.augmenting import STRENGTHS, View
-from graft.models.network import INPUT, HeadKind, Section, freeze
+from graft.models.network import INPUT, HeadKind, Network, Section, freeze
 from graft.models.placing import on_device
 from graft.training.inputs import ActivationInputs, ImageInputs, Inputs, PixelInputs, SomeInputs, view_of
 from graft.training.task import Task
@@ -116,7 +118,25 @@ def computed(
     seen = Counter(map(id, splits.values()))
     shared = {id(images): decoded_once(images) for images in splits.values() if seen[id(images)] > 1}
     splits = {name: shared.get(id(images), images) for name, images in splits.items()}
+    trunk, width = _of_all_stages(task.base.network, trunk)
     trunk.eval()
-    return extract(
+    found = extract(
         trunk, splits, task.preprocessing, task.choice, crops=crops, views=views, step=step, reporter=task.reporter
     )
+    return {name: replace(each, values=last_stage(each.values, width)) for name, each in found.items()}
+
+
+def _of_all_stages(network: Network, trunk: Section) -> tuple[Section, int | None]:
+    """Where rows are kept, the trunk before a head over all stages in place of that before a head over the last.
+
+    Its vectors end in the other's, so that both kinds of head share one pass; how many numbers those are comes with it.
+    """
+    if kept_rows() is None or trunk.stages != network.stages[:-1] or trunk.gathers:
+        return trunk, None
+    (width,) = network.head_blocks("last")
+    return (network.before_head("stages"), width) if network.stages[-2].stride is None else (trunk, None)
+
+
+def last_stage(vectors: Tensor, width: int | None) -> Tensor:
+    """Of vectors (n, D) of all stages the `width` numbers of the last; without a width, all."""
+    return vectors if width is None or vectors.ndim < 2 else vectors[:, -width:]

@@ -44,6 +44,8 @@ from graft.words import counted
 SAVING_SECONDS = 2.0
 # What finding a learning rate may take of the time that is left.
 FINDING_SHARE = 0.2
+# The epochs of a run, a line for each.
+METRICS_FILE = "metrics.jsonl"
 # Checkpoints of a run, by what is being trained.
 MEASURING_FILE, REFITTING_FILE = "last.safetensors", "refit.safetensors"
 
@@ -334,7 +336,8 @@ def _watcher(task: Task, folder: Path | None, step: str = "epochs") -> Watcher:
     def epoch(history: tuple[Epoch, ...]) -> None:
         if folder is not None:
             lines = "".join(json.dumps(asdict(epoch)) + "\n" for epoch in history)
-            write_aside(folder / "metrics.jsonl", lambda file: file.write(lines.encode()))
+            write_aside(folder / METRICS_FILE, lambda file: file.write(lines.encode()))
+            task.reporter.row(asdict(history[-1]))
         latest = history[-1]
         scores = f"loss {latest.val_loss:.3f}, val {latest.val_top1:.1%}" if latest.val_top1 is not None else ""
         task.reporter.step(step, latest.epoch, task.recipe.epochs, scores)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,7 +30,7 @@ from graft.transfer.levels import Plan, head_kind
 from graft.transfer.race import Standing
 from graft.weights.base import with_usual_head
 from graft.weights.packaged import DEFAULT_BASE
-from graft.workflows.prepare import BaseOptions, DataOptions, prepare
+from graft.workflows.prepare import BaseOptions, Data, prepare
 
 # Images that are measured: enough to order domains and stages.
 SAMPLE = 256
@@ -50,7 +49,7 @@ class BaseAdvice:
 
 
 def advise(
-    data: str | Path | DataOptions,
+    data: Data,
     base: str | BaseOptions = DEFAULT_BASE,
     *,
     recipe: Recipe | None = None,
@@ -80,9 +79,7 @@ def advise(
         return advise_on(with_flips_tried(task), with_race, own_val)
 
 
-def advise_bases(
-    data: str | Path | DataOptions, bases: Sequence[str | BaseOptions], **options: Any
-) -> list[BaseAdvice]:
+def advise_bases(data: Data, bases: Sequence[str | BaseOptions], **options: Any) -> list[BaseAdvice]:
     """The advice for every base, the one with the highest expected accuracy first.
 
     Options are those of `advise`. All bases see the same images in the same folds.

@@ -24,11 +24,19 @@ PATHS = ("data", "base", "classes_file", "class_map", "split_file", "image_dir")
 OPTIONS = {"learning_rate": "lr", "find_learning_rate": "find-lr", "classes_file": "classes", "time_limit": "time"}
 
 
+# Stands above the arguments of a run whose images have no path.
+IN_MEMORY = """# The images were handed over in Python, so this run cannot be resumed from a path, and neither can what
+# needs its images find them again. It goes on where they are handed over again:
+# graft.train(images, out="this folder", resume=True)
+"""
+
+
 @dataclass(frozen=True)
 class Arguments:
     """What a training was asked for: `args.yaml`, and with `split.csv` all that going on with it takes.
 
-    Paths are absolute, so that a run can be resumed from any folder.
+    Paths are absolute, so that a run can be resumed from any folder. With `in_memory`, the images were handed over
+    themselves, and `data` is what they are called.
     """
 
     data: str
@@ -50,6 +58,7 @@ class Arguments:
     strict: bool = False
     seed: int = 0
     time_limit: float | None = None
+    in_memory: bool = False
     recipe: Recipe = field(default_factory=Recipe)
     table: TableOptions = field(default_factory=TableOptions)
 
@@ -88,6 +97,8 @@ def write_arguments(folder: Path, arguments: Arguments) -> None:
     values = arguments.to_dict()
     paths = {name: _written(values[name]) for name in PATHS if values[name] is not None}
     data = yaml.safe_dump({**values, **paths}, sort_keys=False, allow_unicode=True)
+    if arguments.in_memory:
+        data = f"{IN_MEMORY}{data}"
     write_aside(folder / ARGUMENTS_FILE, lambda file: file.write(data.encode()))
 
 
@@ -119,7 +130,12 @@ def gone_on_with(before: Arguments, given: Arguments, folder: Path) -> Arguments
 
     What was not given, and so is as by default, is not asked for. Raises InputError that names what differs.
     """
-    default = Arguments(data=before.data)
+    if before.in_memory and not given.in_memory:
+        raise InputError(
+            f"expected a run that was begun with a path, got {near(folder)}, whose images were handed over in Python: "
+            f"hand the same over again, graft.train(images, out={str(folder)!r}, resume=True)"
+        )
+    default = Arguments(data=before.data, in_memory=given.in_memory)
     moved = {
         name: getattr(given, name)
         for name in ("data", "base")

@@ -3,7 +3,6 @@
 import time
 from dataclasses import replace
 from math import ceil
-from pathlib import Path
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from graft.given import truth
 from graft.images.preprocessing import Preprocessing
 from graft.progress import Reporter, reporting
 from graft.weights.packaged import DEFAULT_BASE
-from graft.workflows.prepare import BaseOptions, DataOptions, Prepared, prepare
+from graft.workflows.prepare import BaseOptions, Data, Prepared, prepare
 
 # Images are enlarged so many times for the base to see them, and to this side at least, px. CIFAR-10's, of 32 px, are
 # then shown at 96 px: enough to find wrong labels by (docs/audit.md), in a fifth of the time of 224 px.
@@ -23,7 +22,7 @@ ENLARGED, LEAST_SIZE = 3, 96
 
 
 def audit(
-    data: str | Path | DataOptions,
+    data: Data,
     base: str | BaseOptions = DEFAULT_BASE,
     *,
     with_features: bool = True,

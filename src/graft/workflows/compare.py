@@ -4,7 +4,6 @@ import copy
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -26,14 +25,14 @@ from graft.weights.base import Base, with_usual_head
 from graft.weights.packaged import DEFAULT_BASE
 from graft.words import counted
 from graft.workflows.comparison import SCRATCH, Comparison, Training, summarise
-from graft.workflows.prepare import BaseOptions, DataOptions, Prepared, load_start, prepare
+from graft.workflows.prepare import BaseOptions, Data, Prepared, load_start, prepare
 
 DEFAULT_LEVELS = ("head", "stages:2", "all", SCRATCH)
 MOST_SEEDS = 1_000
 
 
 def compare(
-    data: str | Path | DataOptions,
+    data: Data,
     base: str | BaseOptions = DEFAULT_BASE,
     levels: str | Sequence[str] = DEFAULT_LEVELS,
     seeds: int = 3,

@@ -95,6 +95,7 @@ def checked(arguments: Arguments) -> Arguments:
 
 def decide(
     arguments: Arguments,
+    images: Dataset | None,
     sheet: Path | None,
     reporter: Reporter,
     started: float,
@@ -103,12 +104,15 @@ def decide(
 ) -> Decided:
     """From arguments to a training in which everything is decided: data, base, level, recipe.
 
+    `images` are the data where they were handed over and have no path.
     Of a run that is resumed, what was decided `before` stands; a new one is to be in `place`. Raises InputError where
     data or base are others now.
     """
     seed, recipe = arguments.seed, arguments.recipe
     prepared = prepare(
-        DataOptions(arguments.data, arguments.group, arguments.split_file, arguments.table),
+        DataOptions(
+            arguments.data if images is None else images, arguments.group, arguments.split_file, arguments.table
+        ),
         BaseOptions(arguments.base, arguments.arch, arguments.classes_file, arguments.image_size, arguments.resize),
         choice_of(arguments),
         audit=arguments.audit,

@@ -23,7 +23,7 @@ from graft.weights.base import Base
 from graft.weights.calibration import Calibration
 from graft.weights.saved import class_logits, model_folder, read_calibration
 from graft.words import counted
-from graft.workflows.prepare import BaseOptions, DataOptions, open_images, prepare
+from graft.workflows.prepare import BaseOptions, Data, DataOptions, open_images, prepare
 from graft.workflows.promises import Detection, Promises, detection, kept
 from graft.workflows.slicing import slices_of
 from graft.workflows.unseen import trained_on
@@ -119,7 +119,7 @@ class Answered:
 
 def evaluate(
     run: str | Path,
-    data: str | Path | DataOptions,
+    data: Data,
     *,
     split: str | None = None,
     classes_file: str | Path | None = None,
@@ -181,7 +181,7 @@ def evaluate(
 
 def answer(
     run: str,
-    data: str | Path | DataOptions,
+    data: Data,
     split: str | None,
     classes_file: str | Path | None,
     class_map: str | Path | None,

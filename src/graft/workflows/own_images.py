@@ -35,6 +35,11 @@ def _data_of_run(folder: Path, purpose: str, instead: str) -> tuple[str, Dataset
     if not (folder / ARGUMENTS_FILE).is_file():
         raise InputError(f"expected images {purpose}, got {near(folder)}, which is a model without its run: {instead}")
     arguments = read_arguments(folder)
+    if arguments.in_memory:
+        raise DataError(
+            f"expected images {purpose}, got {near(folder)}, whose images were handed over in Python and have no path: "
+            f"{instead}"
+        )
     try:
         dataset = open_images(DataOptions(arguments.data, arguments.group, folder / SPLIT_FILE, arguments.table))
     except InputError as error:

@@ -2,17 +2,19 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from graft.audit.auditing import look_over
 from graft.audit.findings import Finding, left_out
 from graft.audit.looking import Looks
 from graft.data.dataset import Dataset
 from graft.data.depths import levels_of, note_on_levels, note_on_strange_levels
-from graft.data.opening import open_dataset
+from graft.data.handed_over import from_arrays
+from graft.data.opening import finished, open_dataset
 from graft.data.splitting import with_validation
 from graft.data.table_options import TableOptions, checked_table
 from graft.data.understood import understood
-from graft.errors import FetchError
+from graft.errors import FetchError, InputError
 from graft.features.engine import Choice, Precision
 from graft.features.extraction import check_input_size
 from graft.given import path, text, truth
@@ -30,16 +32,21 @@ from graft.weights.packaged import DEFAULT_BASE
 class DataOptions:
     """Where labelled images are, and what is known of them beyond that.
 
-    `path` is any source that `graft.data.opening` knows. `group` says which images belong together, so that no split
+    `path` is any source that `graft.data.opening` knows, or the images themselves: a `Dataset`, or `(images, labels)`
+    as `Dataset.from_arrays` takes them. `group` says which images belong together, so that no split
     divides them: `folder`, a column of the manifest, or a regular expression on paths. `split_file` says which image
     is in which split, as `split.csv` of a run does. `table` says what the columns of a table, or the names of files, do
     not say themselves.
     """
 
-    path: str | Path
+    path: str | Path | Dataset | tuple[Any, Any]
     group: str | None = None
     split_file: str | Path | None = None
     table: TableOptions = field(default_factory=TableOptions)
+
+
+# What every workflow takes for its images.
+Data = str | Path | Dataset | tuple[Any, Any] | DataOptions
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,7 @@ class Prepared:
 
 
 def prepare(
-    data: str | Path | DataOptions,
+    data: Data,
     base: str | BaseOptions | None,
     choice: Choice,
     *,
@@ -106,7 +113,7 @@ def prepare(
     InputError and its kinds for what cannot be used, FetchError for weights that are not here.
     """
     seed, audit = check_seed(seed), truth(audit, "--audit")
-    options = checked_data(data if isinstance(data, DataOptions) else DataOptions(data))
+    options = checked_data(data)
     if base is not None:
         base = checked_base(base if isinstance(base, BaseOptions) else BaseOptions(base))
     dataset = open_images(options)
@@ -130,17 +137,23 @@ def prepare(
         start = replace(start, preprocessing=preprocessing)
     if not audit:
         return Prepared(
-            dataset, start, choice, tuple(left_out(dataset)), source=str(options.path), levels=preprocessing.levels
+            dataset, start, choice, tuple(left_out(dataset)), source=called(options), levels=preprocessing.levels
         )
     looked = look_over(dataset, preprocessing, reporter)
-    return Prepared(
-        looked.dataset, start, choice, looked.findings, looked.looks, str(options.path), preprocessing.levels
-    )
+    return Prepared(looked.dataset, start, choice, looked.findings, looked.looks, called(options), preprocessing.levels)
 
 
-def open_images(options: DataOptions) -> Dataset:
+def open_images(data: Data) -> Dataset:
     """The labelled images alone, for what needs no base and no look at them. Raises DataError, InputError."""
-    options = checked_data(options)
+    options = checked_data(data)
+    if isinstance(options.path, Dataset):
+        if options.table != TableOptions():
+            raise InputError(
+                "expected no options about a table with images that are handed over, got some: name the columns as in "
+                'Dataset.from_frame(frame, path="file", label="class")'
+            )
+        return finished(options.path, options.group, options.split_file)
+    assert isinstance(options.path, str)
     return open_dataset(options.path, options.group, options.split_file, options.table)
 
 
@@ -160,14 +173,33 @@ def _with_levels(dataset: Dataset, preprocessing: Preprocessing, as_saved: bool)
     return replace(dataset, notes=(*dataset.notes, *notes)), preprocessing
 
 
-def checked_data(options: DataOptions) -> DataOptions:
-    """The same in Python's own values. Raises InputError for what is no path or no text, before anything is opened."""
+def checked_data(data: Data) -> DataOptions:
+    """The same in Python's own values, images and labels as a Dataset.
+
+    Raises InputError for what is no path, no text and no images, before anything is opened.
+    """
+    options = data if isinstance(data, DataOptions) else DataOptions(data)
+    given = options.path
+    if isinstance(given, tuple | list) and len(given) == 2 and not isinstance(given[0], str):
+        given = from_arrays(*given)
+    elif not isinstance(given, Dataset):
+        given = path(given, "the images")
     return DataOptions(
-        path(options.path, "the images"),
+        given,
         None if options.group is None else text(options.group, "--group"),
         None if options.split_file is None else path(options.split_file, "--split-file"),
         checked_table(options.table),
     )
+
+
+def handed_over(options: DataOptions) -> Dataset | None:
+    """The images where they were handed over themselves, and not by their path."""
+    return options.path if isinstance(options.path, Dataset) else None
+
+
+def called(options: DataOptions) -> str:
+    """What messages call the data."""
+    return options.path.name if isinstance(options.path, Dataset) else str(options.path)
 
 
 def checked_base(options: BaseOptions) -> BaseOptions:

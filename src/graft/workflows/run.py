@@ -13,15 +13,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from graft.data.dataset import TEST, VAL, Dataset
 from graft.data.readers.folder import folders_of
 from graft.errors import GraftError, InputError
 from graft.files import remove, unfinished_below
 from graft.html import escaped, table
+from graft.training.fitting import METRICS_FILE
 from graft.weights.saved import ARGUMENTS_FILE, model_folder
 from graft.words import counted
+
+if TYPE_CHECKING:
+    from graft.workflows.run_chart import Chart
 
 PLAN_FILE = "plan.json"
 RESULT_FILE = "result.json"
@@ -99,6 +103,24 @@ class Run:
         ]
         notes = "".join(f"<li>{escaped(note)}</li>" for note in self.notes)
         return f"{table((near(self.folder), self.base), rows)}<ul>{notes}</ul>"
+
+    @property
+    def logs(self) -> list[dict[str, Any]]:
+        """The epochs of its training, a row for each: epoch, losses, val_top1, learning_rate and seconds.
+
+        Empty where no stage was trained in steps.
+        """
+        try:
+            lines = (self.folder / METRICS_FILE).read_text(encoding="utf-8").splitlines()
+        except OSError:
+            return []
+        return [json.loads(line) for line in lines]
+
+    def plot(self) -> "Chart":
+        """Losses and accuracy by epoch, or where a head was solved at once its accuracies, as a chart for notebooks."""
+        from graft.workflows.run_chart import chart_of
+
+        return chart_of(self)
 
     def to_dict(self) -> dict[str, Any]:
         """As `graft train --json` prints it."""

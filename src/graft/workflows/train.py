@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,10 @@ from graft.workflows.calibrating import calibrate
 from graft.workflows.contact_sheet import check_png
 from graft.workflows.deciding import Beginning, Decided, checked, choice_of, decide
 from graft.workflows.kept_answers import write_answers
+from graft.workflows.loggers.logger import Logger, Logging
 from graft.workflows.measured import write_measured
-from graft.workflows.prepare import DataOptions
+from graft.workflows.prepare import Data, called, checked_data, handed_over
+from graft.workflows.recipe_file import read_recipe
 from graft.workflows.report import write_report
 from graft.workflows.run import (
     ARGUMENTS_FILE,
@@ -52,7 +55,7 @@ from graft.workflows.unseen import kept_answers, measure_split
 
 
 def train(
-    data: str | Path | DataOptions,
+    data: Data,
     base: str | Path = DEFAULT_BASE,
     level: str = "auto",
     *,
@@ -60,7 +63,7 @@ def train(
     epochs: int | None = None,
     batch_size: int | None = None,
     learning_rate: float | None = None,
-    recipe: Recipe | None = None,
+    recipe: Recipe | str | Path | None = None,
     image_size: int | None = None,
     resize: ResizeMode | None = None,
     engine: str = "auto",
@@ -78,6 +81,7 @@ def train(
     time_limit: float | str | None = None,
     find_learning_rate: bool = False,
     contact_sheet: str | Path | None = None,
+    logger: str | Logger | None = None,
     reporter: Reporter | None = None,
     quiet: bool = False,
 ) -> Run:
@@ -85,8 +89,9 @@ def train(
 
     Args:
         data: A folder per class (below `train/ val/ test/` or not), a manifest (CSV, TSV, JSON lines, Parquet), an
-            archive, tar shards, IDX files or `hf:owner/name`; or `graft.DataOptions`, where there is more to say. It is
-            only read. With `resume`, a run folder will do.
+            archive, tar shards, IDX files or `hf:owner/name`; a `graft.Dataset`, or `(images, labels)` as
+            `Dataset.from_arrays` takes them; or `graft.DataOptions`, where there is more to say. It is only read. With
+            `resume`, a run folder will do.
         base: The network to start from: an architecture with published weights, a file of weights, a run,
             `hf:owner/name`, `timm:NAME` or `latin_letters`. The default's weights come with graft.
         level: How much of it is kept: `as-is`, `head`, `head:stages`, `stages:K`, `frozen:F`, `all`, `scratch`, or
@@ -96,7 +101,8 @@ def train(
         batch_size: Images per batch, in place of the recipe's 32.
         learning_rate: Peak learning rate of the head, in place of the recipe's. By default what suits the optimizer and
             the size of the network.
-        recipe: How stages are trained, `graft.Recipe`. A head alone is solved and needs none.
+        recipe: How stages are trained, `graft.Recipe`, or a YAML file of one such as `graft.tune` writes, whose base
+            and level count where none are given. A head alone is solved and needs none.
         image_size: Side of the network's input in pixels. By default that of the weights.
         resize: How an image becomes square: `crop`, `letterbox` or `squash`. By default that of the weights.
         engine: What runs frozen layers: `auto`, `torch` or `openvino`.
@@ -117,7 +123,11 @@ def train(
             time there is.
         find_learning_rate: Whether stages are trained at the rate that a range test suggests.
         contact_sheet: A PNG to show images in as the recipe augments them, written before training.
-        reporter: Who is told of progress, notes and tables. By default they are written to stderr.
+        logger: Where a team keeps its experiments: `tensorboard`, `mlflow` or `wandb`, each an extra, gets parameters,
+            metrics by epoch, the report and the model; or what has the methods of `graft.workflows.loggers`. One that
+            cannot be reached is said once and costs the training nothing.
+        reporter: Who is told of progress, notes, tables and epochs, `graft.Reporter`. By default they are written to
+            stderr.
         quiet: Whether nothing is written to stderr.
 
     Returns:
@@ -131,13 +141,21 @@ def train(
     started = time.perf_counter()
     given: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
     given |= {"find_learning_rate": truth(find_learning_rate, "--find-lr") or None}
+    if isinstance(recipe, str | PathLike):
+        file = read_recipe(recipe)
+        recipe, level = file.recipe, file.level or level if level == "auto" else level
+        base = file.base or base if base == DEFAULT_BASE else base
     recipe = check_recipe(recipe if recipe is not None else Recipe())
     recipe = replace(recipe, **{name: value for name, value in given.items() if value is not None})
-    options = data if isinstance(data, DataOptions) else DataOptions(data)
-    source = Path(path(options.path, "the images")).expanduser()
+    options = checked_data(data)
+    images = handed_over(options)
+    # Images that were handed over lie nowhere: what they are called only names the run.
+    source = (
+        Path(called(options)).expanduser() if images is None else Path(f"{called(options).replace('/', '-')}.memory")
+    )
     place = None if out is None else Path(path(out, "--out")).expanduser().absolute()
     arguments = Arguments(
-        data=absolute(source, "the images"),
+        data=absolute(source, "the images") if images is None else called(options),
         base=absolute(base, "--base"),
         level=level,
         image_size=image_size,
@@ -156,6 +174,7 @@ def train(
         strict=strict,
         seed=seed,
         time_limit=None if time_limit is None else seconds(time_limit, "--time"),
+        in_memory=images is not None,
         recipe=recipe,
         table=absolute_table(checked_table(options.table)),
     )
@@ -164,23 +183,38 @@ def train(
         check_png(sheet, source, "--contact-sheet")
     arguments, choice = checked(arguments), choice_of(arguments)
     with reporting(reporter, quiet) as told, seeded(arguments.seed):
-        if truth(resume, "--resume"):
-            return _go_on(begun(place, source), arguments, told, started)
-        with repeatable(choice):
-            return _begin(place, arguments, sheet, told, started)
+        logging, run = Logging(logger, told), None
+        try:
+            if truth(resume, "--resume"):
+                run = _go_on(begun(place, source), arguments, images, logging, started)
+            else:
+                with repeatable(choice):
+                    run = _begin(place, source, arguments, images, sheet, logging, started)
+            return run
+        finally:
+            logging.end(run)
 
 
-def _begin(place: Path | None, arguments: Arguments, sheet: Path | None, reporter: Reporter, started: float) -> Run:
+def _begin(
+    place: Path | None,
+    source: Path,
+    arguments: Arguments,
+    images: Dataset | None,
+    sheet: Path | None,
+    logging: Logging,
+    started: float,
+) -> Run:
     """Train into a folder of its own, which is free again where nothing came of it that can be resumed."""
     folder: Path | None = None
     try:
-        decided = decide(arguments, sheet, reporter, started, place=place)
-        folder = claim(place, Path(arguments.data))
+        decided = decide(arguments, images, sheet, logging.reporter, started, place=place)
+        folder = claim(place, source)
         with locked(folder):
             try:
                 _write_beginning(folder, arguments, decided)
             except OSError as error:
                 raise _unwritable(folder, error, "and train again") from error
+            logging.begin(folder, arguments)
             with _resumable(folder):
                 return _carry_out(decided, folder, arguments.strict, started)
     except BaseException as error:
@@ -192,18 +226,19 @@ def _begin(place: Path | None, arguments: Arguments, sheet: Path | None, reporte
         raise
 
 
-def _go_on(folder: Path, given: Arguments, reporter: Reporter, started: float) -> Run:
+def _go_on(folder: Path, given: Arguments, images: Dataset | None, logging: Logging, started: float) -> Run:
     """Train on in the folder of a run that was interrupted, or tell its result where it is finished."""
     with locked(folder):
         arguments = gone_on_with(read_arguments(folder), given, folder)
         clear_away(folder)
         run = finished(folder)
         if run is not None:
-            reporter.note(f"{near(folder)} is finished already; this is its result")
+            logging.reporter.note(f"{near(folder)} is finished already; this is its result")
             return run
         (folder / RESULT_FILE).unlink(missing_ok=True)
         with repeatable(choice_of(arguments)), _resumable(folder):
-            decided = decide(arguments, None, reporter, started, _read_beginning(folder))
+            decided = decide(arguments, images, None, logging.reporter, started, _read_beginning(folder))
+            logging.begin(folder, arguments)
             return _carry_out(decided, folder, arguments.strict, started)
 
 
@@ -273,7 +308,8 @@ def _finish(decided: Decided, trained: Trained, folder: Path, started: float) ->
         "base": base,
         "level": chosen.level,
         "cut": chosen.cut,
-        "data": task.dataset.name,
+        # Not what the data are called: the same images make the same model, whichever way they came.
+        "images": len(task.dataset) - len(trained.skipped),
         **{name: accuracy.to_dict() for name, accuracy in accuracies.items()},
     }
     calibration = calibrate(task, trained)

@@ -1,0 +1,89 @@
+"""graft tune"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from graft.cli.output import (
+    BaseOption,
+    Debug,
+    EngineOption,
+    GroupOption,
+    Json,
+    PrecisionOption,
+    Quiet,
+    Seed,
+    SplitFileOption,
+    print_json,
+    say,
+    show,
+)
+from graft.cli.tables import NOTHING_SAID, reads_tables
+from graft.data.table_options import TableOptions
+from graft.progress import Table
+from graft.weights.packaged import DEFAULT_BASE
+
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="A field of the recipe, KEY=VALUE; may be given several times.")
+]
+
+
+@reads_tables
+def tune(
+    data: Annotated[str, typer.Argument(help="Labelled images, as for graft train.")],
+    base: BaseOption = DEFAULT_BASE,
+    trials: Annotated[int, typer.Option(help="Trials in all; the first is what graft train does by itself.")] = 20,
+    time: Annotated[str | None, typer.Option(help="No other trial begins after this long, such as 30m.")] = None,
+    levels: Annotated[
+        str, typer.Option(help="Levels to search among, separated by commas.")
+    ] = "head,head:stages,stages:1,stages:2",
+    settings: SetOption = None,
+    out: Annotated[str | None, typer.Option(help="The folder of the search, which goes on with one in it.")] = None,
+    engine: EngineOption = "auto",
+    precision: PrecisionOption = "auto",
+    group: GroupOption = None,
+    split_file: SplitFileOption = None,
+    table: TableOptions = NOTHING_SAID,
+    seed: Seed = 0,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Search levels and recipes for these images; the best is written as a recipe for graft train."""
+    from graft.workflows.prepare import DataOptions
+    from graft.workflows.recipe_file import settings_of
+    from graft.workflows.run import near
+    from graft.workflows.tune import tune as run_search
+
+    found = run_search(
+        DataOptions(data, group, split_file, table),
+        base,
+        trials=trials,
+        time_limit=time,
+        levels=levels,
+        settings=settings_of(settings or ()),
+        out=out,
+        engine=engine,
+        precision=precision,
+        seed=seed,
+        quiet=quiet,
+    )
+    if json:
+        print_json(found.to_dict())
+        return
+    ranked = sorted(found.trials, key=lambda each: -each.value)
+    rows = tuple(
+        (
+            str(each.number),
+            each.level,
+            "failed" if each.top1 is None else f"{each.top1:.1%}",
+            f"{each.seconds:.1f} s",
+            ", ".join(f"{name} {value:.3g}" for name, value in each.settings.items()),
+        )
+        for each in ranked[:10]
+    )
+    show(Table("", ("trial", "level", "val", "time", "settings"), rows, texts=(1, 4)))
+    say(f"trial {found.best.number}, {found.best.level}: {found.verdict}")
+    say(f"saved in {near(found.recipe)}: `graft train {data} --recipe {near(found.recipe)}`")

@@ -1,0 +1,120 @@
+"""A dataset without the faults that an audit found in it.
+
+Of copies within a split, the first is kept. Of copies on both sides of a split, those that are trained on are dropped:
+the test set stays comparable with what others measured on it, and training loses little. Of files of equal content
+under several labels, all are dropped, since nobody knows which label is right; near copies under several labels stay
+unless asked for, since one of them is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Protocol
+
+import numpy as np
+
+from graft.data.dataset import TEST, TRAIN, VAL, Dataset, together
+from graft.errors import InputError, did_you_mean
+from graft.words import counted
+
+DROPPED = ("unreadable", "placeholder", "exact_duplicates", "split_leakage", "label_conflict")
+# Other kinds, whose images are dropped when asked for.
+DROPPABLE = (
+    *("near_duplicates", "possible_placeholder", "likely_wrong_label", "outlier", "low_information", "blurry"),
+    *("dark", "light", "grey", "odd_size", "odd_aspect_ratio", "wrong_extension", "animated"),
+)
+# An image with copies in several splits stays in the first of these that it is in.
+_STAYS = (TEST, VAL, TRAIN)
+
+
+def check_kinds(kinds: Iterable[str]) -> None:
+    """Raise InputError for kinds that cannot be dropped."""
+    for kind in kinds:
+        if kind not in (*DROPPED, *DROPPABLE):
+            raise InputError(
+                f"expected one of {', '.join(DROPPABLE)} for --drop, got {kind!r}{did_you_mean(kind, DROPPABLE)}: "
+                "choose among them"
+            )
+
+
+class Fault(Protocol):
+    """What an audit found of a kind: numbers of images, counted through all splits, and which of them go together."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def images(self) -> tuple[int, ...]: ...
+    @property
+    def groups(self) -> tuple[tuple[int, ...], ...]: ...
+
+
+def without_faults(dataset: Dataset, findings: Iterable[Fault], more: Iterable[str] = ()) -> Dataset:
+    """The images to keep, in their splits; `more` are kinds of DROPPABLE to drop as well.
+
+    What was dropped is in `left_out`, and a note says how much; another, which kinds were found and kept. Raises
+    InputError for another kind, and for findings about other data.
+    """
+    more, findings = (more,) if isinstance(more, str) else tuple(more), tuple(findings)
+    check_kinds(more)
+    beyond = max((number for finding in findings for number in finding.images), default=-1)
+    if beyond >= len(dataset):
+        raise InputError(
+            f"expected findings about these {counted(len(dataset), 'image')}, got one about image {beyond:,}: give "
+            "those of an audit of this dataset"
+        )
+    sizes = [len(images) for images in dataset.splits.values()]
+    split = np.repeat(np.array(list(dataset.splits), dtype=object), sizes)
+    kept = np.ones(len(split), bool)
+    content = _contents(dataset)
+    for finding in findings:
+        if finding.kind == "label_conflict" and finding.kind not in more:
+            kept[list(_of_equal_content(finding, dataset, content))] = False
+        elif finding.kind in (*DROPPED, *more):
+            kept[list(_surplus(finding, split))] = False
+    bounds = np.cumsum([0, *sizes])
+    parts = {
+        name: images.take(np.flatnonzero(kept[start : start + len(images)]))
+        for start, (name, images) in zip(bounds, dataset.splits.items(), strict=False)
+    }
+    whole, notes = together(dataset.splits.values()), []
+    dropped = {whole.name(row): "the audit found it at fault" for row in np.flatnonzero(~kept).tolist()}
+    if dropped:
+        notes.append(f"{len(dropped):,} of {counted(len(whole), 'image')} left out: the audit found them at fault")
+    spared = [each.kind for each in findings if each.images and each.kind in DROPPABLE and each.kind not in more]
+    if spared:
+        notes.append(f"found and kept, since they were not asked to be dropped: {', '.join(dict.fromkeys(spared))}")
+    return replace(dataset, splits=parts, notes=(*dataset.notes, *notes), left_out={**dataset.left_out, **dropped})
+
+
+def _contents(dataset: Dataset) -> list[bytes]:
+    """What is equal for files of equal content; of images that were not looked over, each has its own."""
+    images = [part for part in dataset.splits.values() if len(part)]
+    if any(part.digests is None for part in images):
+        return [str(number).encode() for number in range(len(dataset))]
+    return [digest.tobytes() for part in images if part.digests is not None for digest in part.digests]
+
+
+def _of_equal_content(finding: Fault, dataset: Dataset, content: list[bytes]) -> Iterator[int]:
+    """Numbers of the images of a group that have their content in common under several labels."""
+    labels = np.concatenate([part.labels for part in dataset.splits.values()])
+    of: dict[bytes, set[int]] = {}
+    for number in finding.images:
+        of.setdefault(content[number], set()).add(int(labels[number]))
+    yield from (number for number in finding.images if len(of[content[number]]) > 1)
+
+
+def _surplus(finding: Fault, split: np.ndarray) -> Iterator[int]:
+    """Numbers of the images to drop for this finding, counted through all splits; `split` (N,) names each one's."""
+    if finding.kind not in ("exact_duplicates", "near_duplicates", "split_leakage"):
+        yield from finding.images
+        return
+    for group in finding.groups:
+        members = [finding.images[position] for position in group]
+        if finding.kind == "split_leakage":
+            there = {split[member] for member in members}
+            stays = next((name for name in _STAYS if name in there), split[members[0]])
+            yield from (member for member in members if split[member] != stays)
+        else:
+            for name in {split[member] for member in members}:
+                yield from [member for member in members if split[member] == name][1:]

@@ -1,0 +1,239 @@
+"""Images that are handed over as values, with labels or without: lists, arrays, frames, datasets of torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence, Sized
+from contextlib import suppress
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from graft.data.content import content_digest, digest_text
+from graft.data.dataset import WHOLE, Dataset, Images, class_order
+from graft.data.opening import finished
+from graft.data.readers.columns import arrange_rows, as_text
+from graft.data.readers.folder import Files
+from graft.data.readers.remote import Addresses, is_address
+from graft.data.readers.table import arrange_table
+from graft.data.unlabelled import one_image
+from graft.errors import DataError, ImageError
+from graft.images.handed_over import ACCEPTED, as_read, is_open_file, is_tensor, named, taken_in
+from graft.words import counted
+
+if TYPE_CHECKING:
+    import pyarrow
+
+# What data without a name of their own are called.
+NAME = "images"
+
+
+class HandedOver:
+    """Images as a caller has them; `before` them came that many others. They are not copied."""
+
+    def __init__(self, things: Sequence[Any], before: int = 0) -> None:
+        self.things = things
+        self.before = before
+        # By image of PIL, which reads its file when it is first looked at: two threads at once would read it in pieces.
+        self._loading: dict[int, Lock] = {}
+
+    def __len__(self) -> int:
+        return len(self.things)
+
+    def name(self, row: int) -> str:
+        thing = self.things[row]
+        return os.fsdecode(thing) if isinstance(thing, str | os.PathLike) else f"image {self.before + row}"
+
+    key = name
+
+    def read(self, row: int) -> bytes | np.ndarray:
+        """Raises OSError, ImageError."""
+        thing = self.things[row]
+        if isinstance(thing, str) and not thing:
+            raise ImageError("expected the path of an image, got an empty text: name a file")
+        if isinstance(thing, str | os.PathLike):
+            return one_image(os.fsdecode(thing)).read(0)
+        if isinstance(thing, ImageError):
+            raise thing
+        with self._loading.setdefault(id(thing), Lock()):
+            return as_read(thing)
+
+    def stamp(self, row: int) -> str:
+        """Of a file its size and times; of anything else its content, since nothing else tells when that changes."""
+        thing = self.things[row]
+        if isinstance(thing, str | os.PathLike):
+            return one_image(os.fsdecode(thing)).source.stamp(0)
+        try:
+            return digest_text(content_digest(self.read(row)))
+        except (OSError, ImageError):
+            return f"unreadable {self.before + row}"
+
+
+def from_arrays(images: Any, labels: Any, *, name: str = NAME) -> Dataset:
+    """See `Dataset.from_arrays`."""
+    labels, notes = _labels(labels), []
+    if not isinstance(images, Sized):
+        if not isinstance(images, Iterable) or isinstance(images, str | bytes) or is_open_file(images):
+            raise DataError(f"expected several images, each {ACCEPTED}, got {named(images)}: give a list of them")
+        images = list(images)
+        notes.append(
+            f"{counted(len(images), 'image')} came from what can be gone through once: they are kept in memory, and a "
+            "second use needs the Dataset, or a list"
+        )
+    things = _things(images)
+    if len(things) != len(labels):
+        raise DataError(
+            f"expected a label for each of {counted(len(things), 'image')}, got {counted(len(labels), 'label')}: give "
+            "as many of one as of the other"
+        )
+    if not things:
+        raise DataError("expected images and labels, got none: give some")
+    classes = class_order(set(labels))
+    position = {label: number for number, label in enumerate(classes)}
+    numbers = np.array([position[label] for label in labels], np.int64)
+    whole = Images(_source(things), np.arange(len(things)), numbers)
+    return finished(Dataset(name, classes, {WHOLE: whole}, tuple(notes)))
+
+
+def from_frame(
+    frame: Any,
+    path: str = "path",
+    label: str = "label",
+    *,
+    split: str | None = None,
+    group: str | None = None,
+    weight: str | None = None,
+    root: str | Path = "",
+    name: str = NAME,
+) -> Dataset:
+    """See `Dataset.from_frame`."""
+    roles = {"path": path, "label": label, "split": split, "group": group, "weight": weight}
+    columns = {role: _column(frame, column) for role, column in roles.items() if column is not None}
+    things = columns.pop("path")
+    table = _text_table(columns, name)
+    if all(thing is None or isinstance(thing, str | os.PathLike | float) for thing in things):
+        import pyarrow
+
+        paths = [os.fsencode(thing) if isinstance(thing, str | os.PathLike) else b"" for thing in things]
+        table = table.add_column(0, "path", pyarrow.chunked_array([pyarrow.array(paths, pyarrow.large_binary())]))
+        return finished(arrange_table(name, Path(root).expanduser().absolute(), table))
+    return finished(arrange_rows(name, HandedOver(_things(things)), table))
+
+
+def from_torch(dataset: Any, *, name: str | None = None) -> Dataset:
+    """See `Dataset.from_torch`."""
+    if not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")):
+        raise DataError(
+            f"expected a dataset of torch that has a length and gives (image, label) by number, got {named(dataset)}: "
+            "give one of these, or lists to Dataset.from_arrays"
+        )
+    pairs = [dataset[number] for number in range(len(dataset))]
+    odd = next((number for number, pair in enumerate(pairs) if not isinstance(pair, tuple | list) or len(pair) < 2), -1)
+    if odd >= 0:
+        raise DataError(
+            f"expected (image, label) for each number of the dataset of torch, got {named(pairs[odd])} for {odd}: "
+            "give lists to Dataset.from_arrays"
+        )
+    images, labels = [pair[0] for pair in pairs], _labels([pair[1] for pair in pairs])
+    known = getattr(dataset, "classes", None)
+    if known and all(label.isdigit() and int(label) < len(known) for label in labels):
+        labels = [str(known[int(label)]) for label in labels]
+    return from_arrays(images, labels, name=name or type(dataset).__name__.lower())
+
+
+def _things(images: Any) -> list[Any]:
+    """The images one by one, open files read. Raises DataError that names those that are none."""
+    if isinstance(images, str | bytes | Mapping) or is_open_file(images):
+        raise DataError(f"expected several images, each {ACCEPTED}, got {named(images)}: give a list of them")
+    if (isinstance(images, np.ndarray) or is_tensor(images)) and images.ndim not in (1, 3, 4):
+        raise DataError(
+            f"expected images as an array (N, H, W) or (N, H, W, 3) or a tensor (N, 3, H, W), got shape "
+            f"{tuple(images.shape)}: give one of these, or a list of images"
+        )
+    found: list[Any] = []
+    faults: list[str] = []
+    for number, thing in enumerate(images):
+        try:
+            thing = taken_in(thing)
+            if not isinstance(thing, str | os.PathLike | bytes | bytearray | memoryview):
+                _check_form(thing)
+        except ImageError as error:
+            faults.append(f"image {number}: {error}")
+        found.append(thing)
+    if faults:
+        more = f" (the same or alike for {counted(len(faults) - 1, 'more image')})" if len(faults) > 1 else ""
+        raise DataError(f"{faults[0]}{more}")
+    return found
+
+
+def _check_form(thing: Any) -> None:
+    """Refuse what is no image by its kind, shape or range. Raises ImageError."""
+    # Images of PIL are only opened when they are needed, and may then be broken as a file may be.
+    if type(thing).__module__.partition(".")[0] != "PIL":
+        as_read(thing)
+
+
+def _source(things: list[Any]) -> Files | HandedOver:
+    if not all(isinstance(thing, str | os.PathLike) and os.fspath(thing) for thing in things):
+        return HandedOver(things)
+    paths = [_without_tilde(os.fsdecode(thing)) for thing in things]
+    return (Addresses if any(map(is_address, paths)) else Files).of(paths, Path.cwd())
+
+
+def _without_tilde(path: str) -> str:
+    with suppress(RuntimeError):
+        return path if is_address(path) else str(Path(path).expanduser())
+    return path
+
+
+def _labels(labels: Any) -> list[str]:
+    """The label of each image as a text. Raises DataError for what is no list of texts or whole numbers."""
+    if is_tensor(labels):
+        labels = labels.detach().cpu().numpy()
+    if isinstance(labels, np.ndarray) and labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if isinstance(labels, str | bytes | Mapping) or not isinstance(labels, Iterable) or getattr(labels, "ndim", 1) != 1:
+        shape = getattr(labels, "shape", None)
+        raise DataError(
+            f"expected a label for each image, as a list of texts or whole numbers, got {named(labels)}"
+            f"{'' if shape is None else f' of shape {tuple(shape)}'}: give one label for each image"
+        )
+    return [_label(label, number) for number, label in enumerate(labels)]
+
+
+def _label(label: Any, number: int) -> str:
+    value = label.item() if hasattr(label, "item") and getattr(label, "ndim", 0) == 0 else label
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, str | int) and (text := str(value).strip()):
+        return text
+    raise DataError(
+        f"expected a text or a whole number as the label of image {number}, got {label!r}: give it one, or leave the "
+        "image out"
+    )
+
+
+def _column(frame: Any, column: str) -> list[Any]:
+    names = list(getattr(frame, "columns", frame.keys() if isinstance(frame, Mapping) else ()))
+    if column not in names:
+        raise DataError(
+            f"expected the column {column!r} in the frame, got {', '.join(map(repr, names)) or named(frame)}: name the "
+            'columns as in Dataset.from_frame(frame, path="file", label="class")'
+        )
+    return list(frame[column])
+
+
+def _text_table(columns: dict[str, list[Any]], name: str) -> pyarrow.Table:
+    import pyarrow
+
+    found = {}
+    for role, cells in columns.items():
+        try:
+            column = pyarrow.chunked_array([pyarrow.array(cells, from_pandas=True)])
+        except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError):
+            cells = [None if cell is None or cell != cell else str(cell) for cell in cells]
+            column = pyarrow.chunked_array([pyarrow.array(cells)])
+        found[role] = as_text(column, f"the column of each {role} of {name}")
+    return pyarrow.table(found)

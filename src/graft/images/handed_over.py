@@ -1,0 +1,124 @@
+"""One image as a caller has it: the bytes of a file, an open file, an image of PIL, an array, a tensor."""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from graft.errors import ImageError
+from graft.images.rgb import is_deep, to_rgb
+
+ACCEPTED = (
+    "a path, the bytes of a file, pixels (H, W), (H, W, 3) or (H, W, 4) that are uint8 or floats from 0 to 1, a tensor "
+    "(3, H, W) of these, an open file or an image of PIL"
+)
+# Forms of Pillow that keep samples deeper than 8 bits as they are.
+_DEEP_FORMS = {"I;16": "PNG"}
+
+
+def as_read(thing: Any) -> bytes | np.ndarray:
+    """What graft reads of an image that is no path: the bytes of a file, or pixels uint8 (H, W) or (H, W, 3).
+
+    `thing` is bytes, an image of PIL, an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), or a tensor (C, H, W), of
+    uint8 or of floats from 0 to 1, which become the nearest of 255 steps. Transparency is laid over white. Images of
+    PIL deeper than 8 bits become a file, so that what is black and white in them is decided as for files. Raises
+    ImageError for anything else.
+    """
+    if isinstance(thing, bytes | bytearray | memoryview):
+        return bytes(thing)
+    if isinstance(thing, Image.Image):
+        return _of_pil(thing)
+    if is_tensor(thing):
+        return _of_array(_channels_last(thing), "tensor (3, H, W)")
+    if isinstance(thing, np.ndarray):
+        return _of_array(thing, "array (H, W), (H, W, 3) or (H, W, 4)")
+    raise ImageError(f"expected {ACCEPTED}, got {named(thing)}: give one of these")
+
+
+def taken_in(thing: Any) -> Any:
+    """An open file as its bytes from where it stands, which are read at once; anything else as it is.
+
+    Raises ImageError for a file that cannot be read, or that was opened as text.
+    """
+    if not is_open_file(thing):
+        return thing
+    try:
+        data = thing.read()
+    except Exception as error:  # an object that reads may raise anything
+        reason = str(error) or type(error).__name__
+        raise ImageError(f"expected an open file that can be read, got {reason}: open it again") from None
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise ImageError(f'expected a file that was opened with "rb", got one that gives {named(data)}: open it so')
+    return bytes(data)
+
+
+def is_open_file(thing: Any) -> bool:
+    return callable(getattr(thing, "read", None)) and not isinstance(thing, type | Image.Image)
+
+
+def is_tensor(thing: Any) -> bool:
+    """Whether it is a tensor of torch, which is not imported to tell."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(thing, torch.Tensor)
+
+
+def named(thing: object) -> str:
+    """What kind of thing it is, for messages: `a list`, `an ndarray`."""
+    name = type(thing).__name__
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+
+
+def _of_array(array: np.ndarray, wanted: str) -> np.ndarray:
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)) or not array.size:
+        first = array.ndim == 3 and array.shape[0] in (1, 3, 4)
+        raise ImageError(
+            f"expected an image as an {wanted} of uint8, or of floats from 0 to 1, got {array.dtype} of shape "
+            f"{array.shape}: {'put the channels last' if first else 'convert it first'}"
+        )
+    if array.dtype.kind == "f":
+        low, high = float(array.min()), float(array.max())
+        if not (low >= 0 and high <= 1):
+            raise ImageError(
+                f"expected an image of uint8, or of floats from 0 to 1, got {array.dtype} from {low:g} to {high:g}: "
+                f"{'convert it to uint8' if high > 3 and low >= 0 else 'undo what normalised it'}"
+            )
+        array = np.rint(array.astype(np.float64) * 255).astype(np.uint8)
+    elif array.dtype != np.uint8:
+        raise ImageError(
+            f"expected an image of uint8, or of floats from 0 to 1, got {array.dtype}: convert it to uint8 first"
+        )
+    if array.ndim == 3 and array.shape[2] == 4:
+        return to_rgb(Image.fromarray(np.ascontiguousarray(array), "RGBA"))
+    return array
+
+
+def _channels_last(tensor: Any) -> np.ndarray:
+    values = tensor.detach().cpu()
+    if values.is_floating_point():
+        values = values.float()
+    array: np.ndarray = values.numpy()
+    if array.ndim == 3 and array.shape[0] in (1, 3, 4):
+        return array.transpose(1, 2, 0)  # (C, H, W) -> (H, W, C)
+    # Told apart from an image by its shape: no axis of channels stands last.
+    return array if array.ndim == 2 else array.reshape(-1)
+
+
+def _of_pil(image: Image.Image) -> bytes | np.ndarray:
+    try:
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+        if not is_deep(upright):
+            return to_rgb(upright)
+        file = io.BytesIO()
+        upright.save(file, _DEEP_FORMS.get(upright.mode, "TIFF"))
+        return file.getvalue()
+    except Exception as error:
+        # Pillow has no one kind of error for a file that is broken, or was closed before it was read.
+        raise ImageError(
+            f"expected an image of PIL that can be read, got {type(error).__name__}"
+            f"{f' ({error})' if str(error) else ''}: open it again, or give its path"
+        ) from None

@@ -1,0 +1,25 @@
+"""Small images for pages and notebooks."""
+
+import io
+
+import numpy as np
+from PIL import Image
+
+from graft.errors import ImageError
+from graft.images.decoding import decode
+from graft.images.levels import Levels
+
+SIDE = 96
+
+
+def thumbnail(data: bytes | np.ndarray, side: int = SIDE, levels: Levels = ()) -> bytes | None:
+    """A PNG of an encoded image or of pixels uint8 (H, W[, C]), its longer side `side` px; None if it cannot be."""
+    try:
+        pixels = decode(data, side, levels) if isinstance(data, bytes) else data
+        image = Image.fromarray(pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels)
+        image.thumbnail((side, side))
+    except (ImageError, OSError, ValueError, TypeError):
+        return None
+    file = io.BytesIO()
+    image.save(file, "png")
+    return file.getvalue()

@@ -1,0 +1,149 @@
+"""graft inside scikit-learn: an estimator of images, for `cross_val_score`, `GridSearchCV` and pipelines.
+
+    from graft.sklearn import GraftClassifier
+    cross_val_score(GraftClassifier(level="head"), images, labels, cv=10)
+
+Needs the extra `sklearn`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from graft.data.handed_over import from_arrays
+from graft.errors import InputError
+from graft.features.rows import KeptRows, keeping_rows
+from graft.progress import NOBODY, reporting
+from graft.weights.packaged import DEFAULT_BASE
+from graft.weights.saved import save_model
+from graft.workflows.arguments import Arguments, absolute
+from graft.workflows.fit import Fitted, fit
+
+try:
+    from sklearn.base import BaseEstimator, ClassifierMixin
+    from sklearn.utils.validation import check_is_fitted
+except ImportError:
+    raise InputError(
+        "expected scikit-learn for graft.sklearn, got none installed: install graft-vision[sklearn]"
+    ) from None
+
+if TYPE_CHECKING:
+    from graft.training.recipe import Recipe
+
+# What all estimators of this process have seen: folds and grids ask for the same images again and again.
+FEATURES = KeptRows()
+
+
+class GraftClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A classifier of images, trained as `graft.train` does.
+
+    Args:
+        base: The network to start from, as for `graft.train`.
+        level: How much of it is kept: `head`, `head:stages`, `stages:K`, `frozen:F`, `all`, `scratch`, or `auto`, which
+            measures at every fit.
+        recipe: How stages are trained, `graft.Recipe`; None is what suits the base and the images.
+        image_size: Side of the network's input in pixels; None is that of the weights.
+        resize: How an image becomes square: `crop`, `letterbox` or `squash`; None is that of the weights.
+        engine: What runs frozen layers: `auto`, `torch` or `openvino`.
+        precision: Its numbers: `auto`, `float32` or `bfloat16`.
+        deterministic: Whether the same fit makes the same model to the bit on another day.
+        seed: Decides everything random.
+        verbose: Whether progress and notes are written to stderr.
+
+    `X` is a sequence of N images of any kind that `graft.Dataset.from_arrays` takes; scikit-learn takes folds from
+    lists and from arrays alike. Copies of an image are not looked for: that is for `graft.audit`, before folds are
+    made. What a frozen network makes of an image is kept in memory by its content, so that ten folds cost one pass.
+
+    After `fit`: `classes_` (C,), `n_features_in_` is not set, `fitted_` holds the network, `level_` the level.
+    """
+
+    def __init__(
+        self,
+        base: str | Path = DEFAULT_BASE,
+        level: str = "auto",
+        *,
+        recipe: Recipe | None = None,
+        image_size: int | None = None,
+        resize: str | None = None,
+        engine: str = "auto",
+        precision: str = "auto",
+        deterministic: bool = False,
+        seed: int = 0,
+        verbose: bool = False,
+    ) -> None:
+        self.base = base
+        self.level = level
+        self.recipe = recipe
+        self.image_size = image_size
+        self.resize = resize
+        self.engine = engine
+        self.precision = precision
+        self.deterministic = deterministic
+        self.seed = seed
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any) -> GraftClassifier:
+        """Train on images X (N,) and their labels y (N,). Raises `graft.InputError` and its kinds."""
+        from graft.training.recipe import Recipe
+
+        dataset = from_arrays(X, y)
+        classes = np.unique(np.asarray(y if hasattr(y, "__len__") else list(y)))
+        arguments = Arguments(
+            data=dataset.name,
+            base=absolute(self.base, "base"),
+            level=self.level,
+            image_size=self.image_size,
+            resize=self.resize,  # type: ignore[arg-type]
+            engine=self.engine,
+            precision=self.precision,
+            deterministic=self.deterministic,
+            audit=False,
+            seed=self.seed,
+            recipe=Recipe() if self.recipe is None else self.recipe,
+            in_memory=True,
+        )
+        with reporting(None if self.verbose else NOBODY) as told, keeping_rows(FEATURES):
+            self.fitted_: Fitted = fit(arguments, dataset, told)
+        self.classes_ = classes
+        self.level_ = self.fitted_.plan.level
+        # Where the network has each class: it orders them as text, or as numbers.
+        known = {name: number for number, name in enumerate(self.fitted_.saved.classes)}
+        texts = [str(int(each)) if isinstance(each, float | np.floating) else str(each).strip() for each in classes]
+        self._place = np.array([known[text] for text in texts])
+        return self
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probabilities, float64 (N, C), in the order of `classes_`. Raises `graft.ImageError`, and sklearn's
+        NotFittedError before `fit`."""
+        check_is_fitted(self, "fitted_")
+        if hasattr(X, "__len__") and not len(X):
+            return np.empty((0, len(self.classes_)))
+        images = list(X)
+        with keeping_rows(FEATURES):
+            found = self.fitted_.probabilities(from_arrays(images, ["?"] * len(images)))
+        probabilities: np.ndarray = found[:, self._place]
+        return probabilities
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The likeliest class of each image, (N,), as in y. Raises what `predict_proba` does."""
+        check_is_fitted(self, "fitted_")
+        likeliest: np.ndarray = self.classes_[self.predict_proba(X).argmax(1)]
+        return likeliest
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the model folder `folder`/model, which `graft.load` and `graft predict` take. Returns `folder`."""
+        check_is_fitted(self, "fitted_")
+        place = Path(folder).expanduser()
+        place.mkdir(parents=True, exist_ok=True)
+        save_model(place / "model", self.fitted_.saved)
+        return place
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.one_d_array = True
+        tags.non_deterministic = not self.deterministic
+        return tags

@@ -1,0 +1,83 @@
+"""Images and labels to a classifier in memory: a training without a run folder, for whoever makes many."""
+
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from graft.data.dataset import TRAIN, VAL, Dataset, Images, together
+from graft.errors import ImageError
+from graft.evaluation.calibration import softmax
+from graft.features.determinism import repeatable
+from graft.features.engine import Choice
+from graft.progress import NOBODY, Reporter
+from graft.seeding import seeded
+from graft.serving.predictor import Classifier
+from graft.training.examples import frozen_features
+from graft.training.fitting import fit_level
+from graft.training.recipe import Recipe
+from graft.training.task import Task
+from graft.transfer.levels import Plan, head_kind
+from graft.weights.base import Base
+from graft.weights.saved import SavedModel
+from graft.workflows.arguments import Arguments
+from graft.workflows.deciding import checked, choice_of, decide
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A classifier that was trained in memory, and what it takes to ask it; `base` is its network as one to start from.
+
+    `val` is its accuracy on the images that were set aside while it was measured.
+    """
+
+    saved: SavedModel
+    choice: Choice
+    plan: Plan
+    base: Base
+    val: float
+    notes: tuple[str, ...]
+
+    def classifier(self) -> Classifier:
+        return Classifier(self.saved, self.choice)
+
+    def probabilities(self, images: Dataset) -> np.ndarray:
+        """float64 (N, classes) of all images of a dataset, in the order of their rows. Raises ImageError."""
+        whole = together(images.splits.values())
+        if self.plan.level not in ("head", "head:stages"):
+            return self.classifier().predict_proba(images)
+        features, shown = frozen_features(self._task(images), whole, head_kind(self.plan.level))
+        if len(shown) < len(whole):
+            seen = set(shown.rows.tolist())
+            missing = next(index for index, row in enumerate(whole.rows.tolist()) if row not in seen)
+            raise ImageError(
+                f"expected images that can be read, got one that cannot, {whole.name(missing)}: leave it out"
+            )
+        with torch.inference_mode():
+            logits = self.saved.network.split(self.saved.network.cuts[-2])[1](torch.from_numpy(features[0]))
+        return softmax(logits.double().numpy(), self.saved.temperature).astype(np.float64)
+
+    def _task(self, images: Dataset) -> Task:
+        empty: Images = next(iter(images.splits.values()))
+        dataset = replace(images, splits={TRAIN: empty})
+        return Task.of(dataset, self.base, self.choice, Recipe())
+
+
+def fit(arguments: Arguments, images: Dataset, reporter: Reporter = NOBODY) -> Fitted:
+    """Train on `images` as `graft.train` does with these arguments, but for the run folder and what stands in it.
+
+    Raises what `graft.train` raises.
+    """
+    arguments = checked(arguments)
+    choice, started = choice_of(arguments), time.perf_counter()
+    with seeded(arguments.seed), repeatable(choice):
+        decided = decide(arguments, images, None, reporter, started)
+        task = decided.task
+        trained = fit_level(task, decided.plan, None, decided.measured)
+    network = task.base.network.cpu().eval()
+    facts = {"base": task.base.name, "level": decided.plan.level, "cut": decided.plan.cut}
+    saved = SavedModel(network, task.preprocessing, task.dataset.classes, trained.temperature, facts, trained.outputs)
+    right = trained.logits[VAL].argmax(1) == trained.labels[VAL]
+    notes = (*decided.notes, *trained.notes)
+    return Fitted(saved, choice, decided.plan, task.base, float(right.mean()), notes)

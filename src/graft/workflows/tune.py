@@ -1,0 +1,271 @@
+"""The level and the recipe that suit these images best, by trying: trials on val, the verdict on test."""
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib.util import find_spec
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graft.data.dataset import TEST, VAL, Dataset
+from graft.data.split_file import write_split
+from graft.errors import GraftError, InputError
+from graft.evaluation.calibration import softmax
+from graft.evaluation.paired import Estimate, paired_difference
+from graft.features.determinism import repeatable
+from graft.given import path, seconds, whole_number
+from graft.progress import Reporter, reporting
+from graft.seeding import seeded
+from graft.training.fitting import fit_level, measure
+from graft.training.recipe import Recipe
+from graft.training.task import Task, Trained
+from graft.transfer.levels import Plan, check_level, plan_level
+from graft.weights.packaged import DEFAULT_BASE
+from graft.words import counted
+from graft.workflows.arguments import Arguments, absolute, absolute_table
+from graft.workflows.deciding import Decided, checked, choice_of, decide
+from graft.workflows.prepare import Data, called, checked_data, handed_over
+from graft.workflows.recipe_file import RecipeFile, with_settings, write_recipe
+from graft.workflows.run import near
+from graft.workflows.tuning import (
+    BEST_FILE,
+    DEFAULT_LEVELS,
+    SOLVED,
+    SPACE,
+    Trial,
+    Tuning,
+    propose,
+    read_trials,
+    write_trials,
+)
+
+MOST_TRIALS = 100_000
+
+
+def tune(
+    data: Data,
+    base: str | Path = DEFAULT_BASE,
+    *,
+    trials: int = 20,
+    time_limit: float | str | None = None,
+    levels: str | Sequence[str] = DEFAULT_LEVELS,
+    settings: Mapping[str, Any] | None = None,
+    out: str | Path | None = None,
+    engine: str = "auto",
+    precision: str = "auto",
+    seed: int = 0,
+    reporter: Reporter | None = None,
+    quiet: bool = False,
+) -> Tuning:
+    """Search levels and recipes for these images. Needs the extra `tune`.
+
+    Args:
+        data: Labelled images, as for `graft.train`. Trials are judged by val; test, where there is one, is seen by none
+            of them and says in the end whether the search was worth it.
+        base: The network to start from, as for `graft.train`.
+        trials: How many there are in all, the first of which is what `graft.train` does by itself.
+        time_limit: Seconds, or a text such as 30m, after which no other trial begins.
+        levels: The levels to search among: a list, or a text with commas.
+        settings: Fields of the recipe that every trial has, and that are not searched.
+        out: The folder of the search, by default `runs/<name of the data>-tune`. One that was stopped goes on with the
+            same trials where the same is asked again.
+        engine: What runs frozen layers: `auto`, `torch` or `openvino`.
+        precision: Its numbers: `auto`, `float32` or `bfloat16`.
+        seed: Decides everything random.
+        reporter: Who is told of progress. By default it is written to stderr.
+        quiet: Whether nothing is written to stderr.
+
+    Returns:
+        The trials, the best of them, and the file of its recipe, which `graft train --recipe FILE` takes.
+
+    Raises:
+        InputError: The call, the data or the base cannot be used, or the extra is not installed.
+    """
+    started = time.perf_counter()
+    if find_spec("optuna") is None:
+        raise InputError("expected Optuna for a search, got none installed: install graft-vision[tune]")
+    trials = whole_number(trials, "--trials", 1, MOST_TRIALS, "20 to 100 is usual")
+    limit = None if time_limit is None else seconds(time_limit, "--time")
+    among, settings = _levels(levels), dict(settings or {})
+    options = checked_data(data)
+    images = handed_over(options)
+    arguments = checked(
+        Arguments(
+            data=absolute(Path(str(options.path)).expanduser(), "the images") if images is None else called(options),
+            base=absolute(base, "--base"),
+            engine=engine,
+            precision=precision,
+            group=options.group,
+            split_file=None if options.split_file is None else absolute(options.split_file, "--split-file"),
+            seed=seed,
+            in_memory=images is not None,
+            recipe=with_settings(Recipe(), settings),
+            table=absolute_table(options.table),
+        )
+    )
+    name = Path(arguments.data).name if images is None else arguments.data.replace("/", "-")
+    place = (Path("runs") / f"{name}-tune" if out is None else Path(path(out, "--out"))).expanduser().absolute()
+    choice = choice_of(arguments)
+    with reporting(reporter, quiet) as told, seeded(arguments.seed), repeatable(choice):
+        decided = decide(arguments, images, None, told, started, place=place)
+        question = _question(arguments, decided.task.dataset, among, settings)
+        done = read_trials(place, question)
+        search = _Search(decided, among, settings, place, question, told)
+        done = search.run(done, trials, None if limit is None else started + limit)
+        return search.result(done, started, arguments.base)
+
+
+class _Search:
+    """A search that is under way: what was decided on the data, and where its trials are kept."""
+
+    def __init__(
+        self,
+        decided: Decided,
+        levels: tuple[str, ...],
+        settings: Mapping[str, Any],
+        folder: Path,
+        question: dict[str, Any],
+        reporter: Reporter,
+    ) -> None:
+        self.decided, self.levels, self.folder = decided, levels, folder
+        self.question, self.reporter = question, reporter
+        self.searched = {name: each for name, each in SPACE.items() if name not in settings}
+        task = decided.task
+        # What was found about mirror images is found for all, so that trials share the activations that are kept.
+        self.task = replace(task, asked=replace(task.asked, flip=task.recipe.flip))
+        for level in levels:
+            plan_level(level, task.base.network, task.base.pretrained)
+
+    def run(self, done: list[Trial], trials: int, deadline: float | None) -> list[Trial]:
+        """All trials, those `done` before among them; what is finished is kept, whatever stops the next."""
+        write_trials(self.folder, self.question, done)
+        while len(done) < trials and (not done or deadline is None or time.perf_counter() < deadline):
+            self.reporter.step("trials", len(done), trials)
+            done = [*done, self._trial(done)]
+            write_trials(self.folder, self.question, done)
+            latest = done[-1]
+            came_to = latest.error if latest.top1 is None else f"val {latest.top1:.1%}"
+            self.reporter.note(f"trial {latest.number}, {latest.level}: {came_to}, {latest.seconds:.1f} s")
+        self.reporter.step("trials", len(done), max(trials, len(done)))
+        return done
+
+    def _trial(self, done: Sequence[Trial]) -> Trial:
+        number, started = len(done), time.perf_counter()
+        if not done:
+            level, settings = self.decided.plan.level, dict[str, float]()
+        else:
+            level, settings = propose(done, self.levels, self.searched, self.task.seed)
+        try:
+            measured = self.decided.measured if not done else None
+            trained = (measured or measure(self._task(settings, with_test=False), self._plan(level))).trained
+            logits, labels = trained.logits[VAL], trained.labels[VAL]
+            top1 = float((logits.argmax(1) == labels).mean())
+            right = softmax(logits, trained.temperature)[np.arange(len(labels)), labels]
+            loss = float(-np.log(np.maximum(right, 1e-12)).mean())
+        except InputError:
+            raise
+        except GraftError as error:
+            return Trial(number, level, settings, None, None, time.perf_counter() - started, str(error))
+        return Trial(number, level, settings, top1, loss, time.perf_counter() - started)
+
+    def _plan(self, level: str) -> Plan:
+        return plan_level(level, self.task.base.network, self.task.base.pretrained)
+
+    def recipe(self, settings: Mapping[str, float]) -> Recipe:
+        """That of a trial: what was set for all, and what it tries."""
+        usual = self.task.recipe
+        values: dict[str, Any] = {
+            name: getattr(usual, name) * value if SPACE[name].of_usual else value for name, value in settings.items()
+        }
+        return replace(self.task.asked, **values)
+
+    def _task(self, settings: Mapping[str, float], with_test: bool) -> Task:
+        task = self.task.on_a_copy()
+        splits = {name: images for name, images in task.dataset.splits.items() if with_test or name != TEST}
+        return replace(
+            Task.of(
+                replace(task.dataset, splits=splits),
+                task.base,
+                task.choice,
+                self.recipe(settings),
+                seed=task.seed,
+                # The steps of a trial would be hundreds of bars.
+                reporter=Reporter(note=lambda sentence: None),
+            ),
+            refit=task.refit,
+        )
+
+    def result(self, done: list[Trial], started: float, base: str) -> Tuning:
+        """The best trial, in a file, and what it is worth on test beside what is done without a search."""
+        best, usual = max(done, key=lambda each: (each.value, -each.number)), done[0]
+        difference, test, n = self._on_test(best, usual)
+        tuning = Tuning(
+            folder=self.folder,
+            recipe=self.folder / BEST_FILE,
+            trials=tuple(done),
+            best=best,
+            usual=usual,
+            difference=difference,
+            test=test,
+            n=n,
+            seconds=time.perf_counter() - started,
+            notes=self.decided.notes,
+        )
+        recipe = Recipe() if best.level in SOLVED else self.recipe(best.settings)
+        heading = (
+            f"The best of {counted(len(done), 'trial')} of graft tune on {self.task.dataset.name}, by "
+            f"{best.top1 or 0.0:.1%} of val.",
+            f"{tuning.verdict[0].upper()}{tuning.verdict[1:]}.",
+        )
+        write_recipe(tuning.recipe, RecipeFile(recipe, best.level, base), heading)
+        self.reporter.note(f"{near(tuning.recipe)}: graft train DATA --recipe {near(tuning.recipe)}")
+        return tuning
+
+    def _on_test(self, best: Trial, usual: Trial) -> tuple[Estimate | None, tuple[float, float] | None, int]:
+        if TEST not in self.task.dataset.splits or best.number == usual.number:
+            return None, None, 0
+        right = [
+            self._right(fit_level(self._task(each.settings, True), self._plan(each.level))) for each in (best, usual)
+        ]
+        images, n = np.arange(len(right[0])), len(right[0])
+        difference = paired_difference(right[0], right[1], images, np.zeros(n, np.int64))
+        return difference, (float(right[0].mean()), float(right[1].mean())), n
+
+    @staticmethod
+    def _right(trained: Trained) -> np.ndarray:
+        right: np.ndarray = trained.logits[TEST].argmax(1) == trained.labels[TEST]
+        return right
+
+
+def _levels(levels: str | Sequence[str]) -> tuple[str, ...]:
+    names = levels.split(",") if isinstance(levels, str) else list(levels)
+    found = tuple(dict.fromkeys(str(name).strip() for name in names if str(name).strip()))
+    for level in found:
+        check_level(level)
+    if not found or {"auto", "as-is"} & set(found):
+        raise InputError(
+            f"expected levels that are trained for --levels, got {', '.join(found) or 'none'}: "
+            f"{','.join(DEFAULT_LEVELS)} is usual"
+        )
+    return found
+
+
+def _question(
+    arguments: Arguments, dataset: Dataset, levels: tuple[str, ...], settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What a search is begun with, and goes on with."""
+    rows = StringIO(newline="")
+    write_split(dataset, rows)
+    return {
+        "data": arguments.data,
+        "images": hashlib.blake2b(rows.getvalue().encode("utf-8", "surrogateescape"), digest_size=16).hexdigest(),
+        "base": arguments.base,
+        "levels": list(levels),
+        "settings": {name: value for name, value in settings.items()},
+        "engine": str(choice_of(arguments)),
+        "seed": arguments.seed,
+    }

@@ -1,0 +1,200 @@
+"""A search over levels and recipes: what is searched, what its trials came to, and the file that remembers them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graft.errors import InputError
+from graft.evaluation.paired import Estimate
+from graft.files import write_aside
+from graft.html import table
+
+if TYPE_CHECKING:
+    import optuna
+
+TRIALS_FILE, QUESTION_FILE, BEST_FILE = "trials.jsonl", "tune.json", "best.yaml"
+# Levels whose head is solved take no recipe.
+SOLVED = ("head", "head:stages")
+DEFAULT_LEVELS = ("head", "head:stages", "stages:1", "stages:2")
+# How many trials are drawn at random before those that were better are asked where to look.
+RANDOM_TRIALS = 6
+
+
+@dataclass(frozen=True)
+class Range:
+    """A number that is searched, evenly or by its logarithm; `of_usual` says that it is a share of what is usual."""
+
+    low: float
+    high: float
+    log: bool = False
+    of_usual: bool = False
+
+
+# Of what is not here, or is set, every trial has the same: augmentation too, so that trials share cached activations.
+SPACE = {
+    "learning_rate": Range(0.2, 5.0, log=True, of_usual=True),
+    "weight_decay": Range(1e-4, 1e-1, log=True),
+    "label_smoothing": Range(0.0, 0.2),
+    "layer_decay": Range(0.5, 1.0),
+    "start_share": Range(0.0, 0.6),
+    "dropout": Range(0.0, 0.5),
+}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A level and settings of its recipe, and what they came to on the images set aside for val.
+
+    Of one that failed, `top1` is None and `error` says why.
+    """
+
+    number: int
+    level: str
+    settings: dict[str, float]
+    top1: float | None
+    loss: float | None
+    seconds: float
+    error: str | None = None
+
+    @property
+    def value(self) -> float:
+        """Higher is better: accuracy, and among equals the lower loss."""
+        return -1.0 if self.top1 is None else self.top1 - 1e-3 * min(self.loss or 0.0, 100.0)
+
+
+@dataclass(frozen=True, repr=False)
+class Tuning:
+    """What a search came to. `usual` is the first trial, what `graft train` would do; `best` may be the same.
+
+    `difference` is how much more accurate the best is than the usual on the `n` images of test, which no trial saw;
+    None without a test split, or where both are the same.
+    """
+
+    folder: Path
+    recipe: Path
+    trials: tuple[Trial, ...]
+    best: Trial
+    usual: Trial
+    difference: Estimate | None
+    test: tuple[float, float] | None
+    n: int
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Tuning({len(self.trials)} trials, best={self.best.number}: {self.best.level}, {self.verdict})"
+
+    @property
+    def verdict(self) -> str:
+        """In a sentence, whether the search was worth it."""
+        if self.best.number == self.usual.number:
+            return "no trial was better than what graft train does anyway"
+        if self.difference is None or self.test is None:
+            gain = 100 * ((self.best.top1 or 0.0) - (self.usual.top1 or 0.0))
+            return f"{gain:+.1f} points on val, which it was chosen by, so optimistic; there is no test split to tell"
+        points, low = 100 * self.difference.value, (self.difference.ci95 or (0.0, 0.0))[0]
+        what = f"{points:+.1f} points on test ({self.test[0]:.1%} and {self.test[1]:.1%} of {self.n:,} images)"
+        if points <= 0:
+            return f"{what}: the search found nothing better than graft train does anyway"
+        return f"{what}: better" if low > 0 else f"{what}: better, but by no more than chance may give"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (each.number, each.level, "–" if each.top1 is None else f"{each.top1:.1%}", f"{each.seconds:.1f} s")
+            for each in sorted(self.trials, key=lambda each: -each.value)
+        ]
+        return table(("trial", "level", "val", "time"), rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `graft tune --json` prints it."""
+        return {
+            "folder": str(self.folder),
+            "recipe": str(self.recipe),
+            "best": asdict(self.best),
+            "usual": asdict(self.usual),
+            "test": None if self.test is None else {"best": self.test[0], "usual": self.test[1], "n": self.n},
+            "difference": None if self.difference is None else asdict(self.difference),
+            "verdict": self.verdict,
+            "trials": [asdict(each) for each in self.trials],
+            "seconds": {"total": self.seconds},
+            "notes": list(self.notes),
+        }
+
+
+def propose(
+    trials: Sequence[Trial], levels: Sequence[str], searched: Mapping[str, Range], seed: int
+) -> tuple[str, dict[str, float]]:
+    """The level and settings to try next: the same after the same trials, whenever it is asked.
+
+    By Optuna's tree-structured Parzen estimator (Bergstra et al. 2011, "Algorithms for Hyper-Parameter Optimization").
+    """
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    # A seed for each trial, so that one that was stopped needs no state of the sampler to go on.
+    sampler = optuna.samplers.TPESampler(n_startup_trials=RANDOM_TRIALS, seed=seed * 100_003 + len(trials))
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    ranges = {name: _distribution(each) for name, each in searched.items()}
+    among = optuna.distributions.CategoricalDistribution(tuple(levels))
+    for each in trials:
+        # What `auto` chose may be a level that is not searched.
+        if each.level in levels and each.top1 is not None:
+            known: dict[str, Any] = {name: value for name, value in each.settings.items() if name in ranges}
+            spaces = {"level": among, **{name: ranges[name] for name in known}}
+            values = {"level": each.level, **known}
+            study.add_trial(optuna.trial.create_trial(params=values, distributions=spaces, value=each.value))
+    asked = study.ask()
+    level = str(asked.suggest_categorical("level", tuple(levels)))
+    if level in SOLVED:
+        return level, {}
+    return level, {
+        name: float(asked.suggest_float(name, each.low, each.high, log=each.log)) for name, each in searched.items()
+    }
+
+
+def _distribution(range_: Range) -> "optuna.distributions.FloatDistribution":
+    from optuna.distributions import FloatDistribution
+
+    return FloatDistribution(range_.low, range_.high, log=range_.log)
+
+
+def read_trials(folder: Path, question: dict[str, Any]) -> list[Trial]:
+    """The trials so far of the search in `folder`; none for one that is new.
+
+    Raises InputError for a folder that holds something else, or a search that was asked another question.
+    """
+    file = folder / QUESTION_FILE
+    if not file.is_file():
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise InputError(
+                f"expected a new or empty folder or one of a search for --out, got {folder}, which holds something "
+                "else: give another"
+            )
+        return []
+    try:
+        before = json.loads(file.read_text(encoding="utf-8"))
+        lines = (
+            (folder / TRIALS_FILE).read_text(encoding="utf-8").splitlines() if (folder / TRIALS_FILE).exists() else []
+        )
+        found = [Trial(**json.loads(line)) for line in lines]
+    except (OSError, ValueError, TypeError):
+        raise InputError(
+            f"expected the trials of a search in {folder}, got something else: search again into another folder"
+        ) from None
+    differing = [name for name, value in question.items() if before.get(name) != value]
+    if differing:
+        raise InputError(
+            f"expected the search that {folder} was begun with, got another ({', '.join(differing)} differ): give what "
+            "it was begun with, or another --out"
+        )
+    return found
+
+
+def write_trials(folder: Path, question: dict[str, Any], trials: Sequence[Trial]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = "".join(json.dumps(asdict(each)) + "\n" for each in trials)
+    write_aside(folder / TRIALS_FILE, lambda file: file.write(lines.encode()))
+    text = json.dumps(question, indent=2)
+    write_aside(folder / QUESTION_FILE, lambda file: file.write(text.encode()))

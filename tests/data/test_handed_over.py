@@ -1,0 +1,185 @@
+"""Images and labels that are handed over: what they may be, and what is said of what they may not be."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas
+import pytest
+import torch
+from PIL import Image
+
+import graft
+from graft.data.content import content_digest
+from graft.data.handed_over import HandedOver
+from graft.errors import DataError, ImageError, InputError
+from graft.images.decoding import decode
+from graft.images.handed_over import as_read
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (9, 7, 3), np.uint8)
+
+
+def file_of(pixels: np.ndarray, form: str = "png") -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, form)
+    return file.getvalue()
+
+
+FORMS = {
+    "bytes": lambda: file_of(PIXELS),
+    "bytearray": lambda: bytearray(file_of(PIXELS)),
+    "an open file": lambda: io.BytesIO(file_of(PIXELS)),
+    "PIL": lambda: Image.open(io.BytesIO(file_of(PIXELS))),
+    "uint8": lambda: PIXELS,
+    "float32": lambda: PIXELS.astype(np.float32) / 255,
+    "float16": lambda: (PIXELS / 255).astype(np.float16),
+    "tensor of bytes": lambda: torch.from_numpy(PIXELS).permute(2, 0, 1),
+    "tensor of floats": lambda: torch.from_numpy(PIXELS).permute(2, 0, 1) / 255,
+    "alpha": lambda: np.dstack([PIXELS, np.full(PIXELS.shape[:2], 255, np.uint8)]),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_an_image_is_the_same_image(form: str) -> None:
+    data = graft.Dataset.from_arrays([FORMS[form]()], ["a"]).splits["all"].read(0)
+    found = decode(data) if isinstance(data, bytes) else data
+    assert (found == PIXELS).all() and found.dtype == np.uint8
+
+
+def test_transparent_pixels_lie_over_white_as_in_files() -> None:
+    seen_through = np.dstack([PIXELS, np.arange(63, dtype=np.uint8).reshape(9, 7) * 4])
+    assert (as_read(seen_through) == decode(file_of(seen_through))).all()
+
+
+def test_an_image_of_pil_deeper_than_8_bits_is_as_deep_as_its_file(tmp_path: Path) -> None:
+    deep = Image.fromarray((np.arange(48).reshape(6, 8) * 1000).astype(np.uint16))
+    deep.save(tmp_path / "deep.png")
+    data = as_read(Image.open(tmp_path / "deep.png"))
+    levels = (("uint16", 0.0, 4095.0),)
+    assert isinstance(data, bytes)
+    assert (decode(data, levels=levels) == decode((tmp_path / "deep.png").read_bytes(), levels=levels)).all()
+
+
+@pytest.mark.parametrize(
+    ("thing", "said"),
+    [
+        (None, "got a NoneType"),
+        (5, "got an int"),
+        (np.zeros((3, 8, 9), np.uint8), "put the channels last"),
+        (np.zeros((8, 9, 2), np.uint8), r"shape \(8, 9, 2\)"),
+        (np.zeros((8, 9), np.uint16), "uint16"),
+        (np.zeros((8, 9), bool), "bool"),
+        (np.full((8, 9, 3), 7.5), "from 7.5 to 7.5: convert it to uint8"),
+        (np.full((8, 9, 3), -2.0), "undo what normalised it"),
+        (np.full((8, 9, 3), np.nan), "nan"),
+        (torch.zeros(8, 9, 3), "tensor"),
+        (torch.full((3, 4, 4), 2.0), "from 2 to 2"),
+        (np.zeros((0, 4, 3), np.uint8), r"\(0, 4, 3\)"),
+    ],
+)
+def test_what_is_no_image_is_named_with_its_place(thing: object, said: str) -> None:
+    with pytest.raises(DataError, match=rf"^image 1: expected .*{said}.*2 more images"):
+        graft.Dataset.from_arrays([PIXELS, thing, thing, None], ["a", "b", "a", "b"])
+    with pytest.raises(ImageError, match="expected"):
+        HandedOver([thing]).read(0)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "said"),
+    [
+        ([PIXELS] * 3, ["a", "b"], "a label for each of 3 images, got 2 labels"),
+        ([PIXELS], [None], "label of image 0, got None"),
+        ([PIXELS], [float("nan")], "label of image 0, got nan"),
+        ([PIXELS], [1.5], "got 1.5"),
+        ([PIXELS], [" "], "got ' '"),
+        ([PIXELS], "a", "got a str"),
+        ([PIXELS], np.zeros((1, 4)), r"of shape \(1, 4\)"),
+        ("folder", ["a"], "several images"),
+        (PIXELS[0, 0, 0], ["a"], "several images"),
+        (np.zeros((2, 2, 2, 2, 3), np.uint8), ["a", "b"], "an array"),
+        ([], [], "got none"),
+        (io.BytesIO(b"x"), ["a"], "several images"),
+    ],
+)
+def test_what_cannot_be_labelled_images_is_one_sentence(images: object, labels: object, said: str) -> None:
+    with pytest.raises(DataError, match=rf"^expected .*{said}"):
+        graft.Dataset.from_arrays(images, labels)
+
+
+def test_labels_of_any_kind_are_classes_in_the_order_of_numbers_or_text() -> None:
+    for labels in ([10, 9, 10], np.array([[10], [9], [10]]), torch.tensor([10, 9, 10]), pandas.Series([10.0, 9, 10])):
+        dataset = graft.Dataset.from_arrays([PIXELS] * 3, labels)
+        assert dataset.classes == ("9", "10") and dataset.splits["all"].labels.tolist() == [1, 0, 1]
+
+
+def test_a_generator_is_gone_through_once_which_a_note_says() -> None:
+    dataset = graft.Dataset.from_arrays((PIXELS for _ in range(3)), iter("aba"))
+    assert len(dataset) == 3 and any("gone through once" in note for note in dataset.notes)
+    assert not graft.Dataset.from_arrays([PIXELS] * 3, list("aba")).notes
+
+
+def test_stacked_arrays_and_tensors_are_as_many_images() -> None:
+    stacked = np.stack([PIXELS, PIXELS // 2])
+    for images in (stacked, torch.from_numpy(stacked).permute(0, 3, 1, 2), stacked[:, :, :, 0]):
+        assert len(graft.Dataset.from_arrays(images, ["a", "b"])) == 2
+
+
+def test_pixels_that_are_changed_have_another_stamp_and_equal_ones_the_same() -> None:
+    own = PIXELS.copy()
+    source = HandedOver([own, PIXELS, "missing.png", b"no image"])
+    before = source.stamp(0)
+    assert before == source.stamp(1) and content_digest(PIXELS).any()
+    own[0, 0, 0] ^= 1
+    assert len({before, *(source.stamp(row) for row in (0, 2, 3))}) == 4
+
+
+def test_a_frame_is_read_by_its_columns_and_says_what_it_leaves_out(tmp_path: Path) -> None:
+    for name in "abc":
+        (tmp_path / f"{name}.png").write_bytes(file_of(PIXELS))
+    frame = pandas.DataFrame(
+        {
+            "file": ["a.png", "b.png", None, "c.png", "gone.png"],
+            "what": ["ant", "bee", "ant", None, "bee"],
+            "part": ["train", "test", "train", "train", "train"],
+        }
+    )
+    dataset = graft.Dataset.from_frame(frame, path="file", label="what", split="part", root=tmp_path, name="insects")
+    assert {name: len(images) for name, images in dataset.splits.items()} == {"train": 1, "test": 1}
+    assert dataset.name == "insects" and len(dataset.left_out) == 3
+    with pytest.raises(DataError, match="expected the column 'label' in the frame, got 'file', 'what', 'part'"):
+        graft.Dataset.from_frame(frame, path="file")
+    pixels = pandas.DataFrame({"path": [PIXELS, PIXELS], "label": pandas.Categorical(["x", "y"])})
+    assert graft.Dataset.from_frame(pixels).splits["all"].labels.tolist() == [0, 1]
+
+
+def test_a_dataset_of_torch_has_the_names_of_its_classes() -> None:
+    class Insects(torch.utils.data.Dataset):
+        classes = ("bee", "ant")
+
+        def __len__(self) -> int:
+            return 3
+
+        def __getitem__(self, number: int) -> tuple[torch.Tensor, int]:
+            return torch.full((3, 4, 4), number / 3), number % 2
+
+    dataset = graft.Dataset.from_torch(Insects())
+    assert dataset.classes == ("ant", "bee") and dataset.splits["all"].labels.tolist() == [1, 0, 1]
+    assert dataset.name == "insects"
+    with pytest.raises(DataError, match="a dataset of torch"):
+        graft.Dataset.from_torch(iter([]))
+
+
+def test_what_an_audit_finds_can_be_left_out(tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    images = [random.integers(0, 256, (32, 32, 3), np.uint8) for _ in range(5)]
+    images += [images[0], np.zeros((32, 32, 3), np.uint8)]
+    audit = graft.audit((images, list("ababaab")), with_features=False, quiet=True)
+    cleaned = audit.dataset.without(audit.findings)
+    assert len(cleaned) == 6 and any("found and kept" in note for note in cleaned.notes)
+    kinds = {finding.kind for finding in audit.findings if finding.images} - {"exact_duplicates"}
+    dark = next(kind for kind in ("dark", "low_information", "possible_placeholder") if kind in kinds)
+    assert len(audit.dataset.without(audit.findings, also=dark)) == 5
+    with pytest.raises(InputError, match="did you mean 'dark'"):
+        audit.dataset.without(audit.findings, also=["darc"])
+    with pytest.raises(InputError, match="about these 2 images"):
+        graft.Dataset.from_arrays(images[:2], ["a", "b"]).without(audit.findings)

@@ -1,0 +1,109 @@
+"""graft as an estimator of scikit-learn."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import graft
+from graft.errors import DataError, ImageError
+from graft.workflows.letters import CYRILLIC, dejavu_fonts, render_letters
+
+sklearn = pytest.importorskip("sklearn", reason="needs graft-vision[sklearn]")
+
+from sklearn.base import clone  # noqa: E402
+from sklearn.exceptions import NotFittedError  # noqa: E402
+from sklearn.model_selection import GridSearchCV, cross_val_score  # noqa: E402
+from sklearn.pipeline import make_pipeline  # noqa: E402
+from sklearn.preprocessing import FunctionTransformer  # noqa: E402
+from sklearn.utils.estimator_checks import check_estimator  # noqa: E402
+
+from graft.sklearn import FEATURES, GraftClassifier  # noqa: E402
+
+LETTERS = {"base": "latin_letters", "level": "head", "engine": "torch", "precision": "float32"}
+
+
+@pytest.fixture(scope="module")
+def letters() -> tuple[np.ndarray, np.ndarray]:
+    """Pixels (40, H, W) and labels (40,) of four letters."""
+    pixels, labels = render_letters(CYRILLIC[:4], dejavu_fonts(), 10, seed=0)
+    return np.stack([image[:, :, 0] for image in pixels]), np.array(CYRILLIC[:4])[labels]
+
+
+def computed_by(work) -> int:
+    """How many times the trunk saw an image while `work` was done."""
+    before = FEATURES.computed
+    work()
+    return FEATURES.computed - before
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FEATURES, "_rows", {})
+
+
+def test_the_checks_of_scikit_learn_that_apply_to_images_pass() -> None:
+    with pytest.warns(Warning):  # that the others were skipped
+        check_estimator(GraftClassifier())
+
+
+def test_folds_cost_one_pass_of_the_trunk(letters: tuple) -> None:
+    images, labels = letters
+    once = computed_by(lambda: GraftClassifier(**LETTERS).fit(images, labels))
+    scores = []
+    folds = computed_by(lambda: scores.extend(cross_val_score(GraftClassifier(**LETTERS), images, labels, cv=5)))
+    assert once > 0 and folds == 0
+    assert np.mean(scores) > 0.8
+
+
+def test_a_grid_over_levels_shares_one_pass(letters: tuple) -> None:
+    images, labels = letters
+    once = computed_by(lambda: GraftClassifier(**LETTERS).fit(images, labels))
+    grid = GridSearchCV(GraftClassifier(**LETTERS), {"level": ["head", "head:stages"]}, cv=2)
+    assert once > 0 and computed_by(lambda: grid.fit(images, labels)) == 0
+    assert grid.best_estimator_.level_ in ("head", "head:stages") and grid.best_score_ > 0.8
+
+
+def test_what_it_says_is_what_its_saved_model_says(letters: tuple, tmp_path: Path) -> None:
+    images, labels = letters
+    for level in ("head", "head:stages", "stages:1"):
+        fitted = GraftClassifier(**{**LETTERS, "level": level}, recipe=graft.Recipe(epochs=1)).fit(images, labels)
+        found = fitted.predict_proba(images)
+        loaded = graft.load(fitted.save(tmp_path / level), engine="torch", precision="float32")
+        assert found == pytest.approx(loaded.predict_proba(images), abs=1e-5)
+        assert found.dtype == np.float64 and found.shape == (40, 4) and fitted.classes_.tolist() == sorted(set(labels))
+    assert fitted.score(images, labels) == np.mean(fitted.predict(images) == labels)
+
+
+def test_classes_are_those_of_y_in_their_order_and_type(letters: tuple) -> None:
+    images, labels = letters
+    numbers = np.unique(labels, return_inverse=True)[1] * 7 - 5
+    fitted = GraftClassifier(**LETTERS).fit(list(images), numbers.tolist())
+    assert fitted.classes_.tolist() == [-5, 2, 9, 16] and fitted.predict(images).dtype.kind == "i"
+    assert fitted.score(images, numbers) > 0.9
+    assert fitted.predict_proba([]).shape == (0, 4)
+
+
+def test_it_is_cloned_pickled_and_one_step_of_a_pipeline(letters: tuple) -> None:
+    images, labels = letters
+    with pytest.raises(NotFittedError):
+        GraftClassifier().predict(images)
+    fitted = GraftClassifier(**LETTERS).fit(images, labels)
+    again = pickle.loads(pickle.dumps(fitted))
+    assert (again.predict_proba(images) == fitted.predict_proba(images)).all()
+    assert not hasattr(clone(fitted), "classes_") and clone(fitted).get_params() == fitted.get_params()
+    assert clone(fitted).set_params(level="as-is").level == "as-is"
+    pipeline = make_pipeline(FunctionTransformer(lambda pixels: 255 - pixels), GraftClassifier(**LETTERS))
+    assert pipeline.fit(images, labels).score(images, labels) > 0.9
+
+
+def test_what_it_cannot_take_is_one_sentence(letters: tuple) -> None:
+    images, labels = letters
+    with pytest.raises(DataError, match="a label for each of 40 images"):
+        GraftClassifier(**LETTERS).fit(images, labels[:-1])
+    with pytest.raises(DataError, match="expected images as an array"):
+        GraftClassifier(**LETTERS).fit(np.zeros((4, 7)), [0, 1, 0, 1])
+    with pytest.raises(ImageError, match="got one that cannot, image 1"):
+        GraftClassifier(**LETTERS).fit(images, labels).predict([Image.fromarray(images[0]), b"no image"])

@@ -1,0 +1,144 @@
+"""A search over levels and recipes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from calling import graft as command
+from written_letters import files, write_letters
+
+import graft
+from graft.errors import InputError
+from graft.features import extraction
+from graft.workflows.letters import CYRILLIC
+from graft.workflows.recipe_file import read_recipe, settings_of, with_settings
+from graft.workflows.tuning import SPACE, Trial, propose
+
+pytest.importorskip("optuna", reason="needs graft-vision[tune]")
+
+OPTIONS: dict[str, Any] = {"levels": "head,stages:1", "settings": {"epochs": 2, "augment": "none"}, "seed": 1}
+OPTIONS |= {"engine": "torch", "precision": "float32", "quiet": True}
+
+
+@pytest.fixture(scope="module")
+def letters(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("tuned") / "letters"
+    write_letters(root / "train", CYRILLIC[:3], 8, seed=0)
+    write_letters(root / "test", CYRILLIC[:3], 4, seed=2)
+    return root
+
+
+def asked(trials: tuple[Trial, ...]) -> list[tuple]:
+    return [(each.number, each.level, each.settings, each.top1, each.loss) for each in trials]
+
+
+def test_a_search_that_was_stopped_goes_on_with_the_same_trials_and_no_second_extraction(
+    letters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, calls = files(letters), []
+    whole = graft.tune(letters, "latin_letters", trials=5, out=tmp_path / "whole", **OPTIONS)
+    compute = extraction._compute
+
+    def stop_in_the_fourth(done: list[Trial], *more: Any) -> Any:
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        return propose(done, *more)
+
+    with monkeypatch.context() as stopping, pytest.raises(KeyboardInterrupt):
+        stopping.setattr("graft.workflows.tune.propose", stop_in_the_fourth)
+        graft.tune(letters, "latin_letters", trials=5, out=tmp_path / "stopped", **OPTIONS)
+    assert len((tmp_path / "stopped" / "trials.jsonl").read_text().splitlines()) == 3
+    monkeypatch.setattr(extraction, "_compute", lambda *given: calls.append(given) or compute(*given))
+    again = graft.tune(letters, "latin_letters", trials=5, out=tmp_path / "stopped", **OPTIONS)
+    assert asked(again.trials) == asked(whole.trials) and len(again.trials) == 5
+    assert not calls and files(letters) == before
+    assert whole.trials[0] == whole.usual and {each.level for each in whole.trials[1:]} <= {"head", "stages:1"}
+
+
+def test_the_best_recipe_trains_and_the_verdict_is_by_test(letters: Path, tmp_path: Path) -> None:
+    found = graft.tune(letters, "latin_letters", trials=3, out=tmp_path / "search", **OPTIONS)
+    best = found.best
+    assert best.top1 == max(each.top1 for each in found.trials)
+    if best.number == found.usual.number:
+        assert found.verdict == "no trial was better than what graft train does anyway"
+    else:
+        assert found.n == 12 and found.difference.value == pytest.approx(found.test[0] - found.test[1])
+    written = yaml.safe_load(found.recipe.read_text())
+    assert written["level"] == best.level and written["base"] == "latin_letters"
+    run = graft.train(letters, recipe=found.recipe, out=tmp_path / "run", quiet=True)
+    assert (run.level, run.base) == (best.level, "latin_letters")
+    assert json.loads(json.dumps(found.to_dict()))["best"]["number"] == best.number
+
+
+def test_the_command_searches_and_trains_by_what_it_found(letters: Path, tmp_path: Path) -> None:
+    options = ("--levels", "stages:1", "--set", "epochs=1", "--set", "augment=none", "--base", "latin_letters")
+    done = command("tune", letters, "--trials", 2, "--out", tmp_path / "search", "--json", "--quiet", *options)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert len(found["trials"]) == 2 and found["verdict"]
+    file = tmp_path / "recipe.yaml"
+    file.write_text("level: stages:1\nbase: latin_letters\nepochs: 1\nlearning_rate: 1e-3\n")
+    run = tmp_path / "run"
+    given = ("--recipe", file, "--set", "label_smoothing=0.05", "--batch-size", 8, "--out", run, "--quiet")
+    assert command("train", letters, *given).returncode == 0
+    arguments = yaml.safe_load((run / "args.yaml").read_text())
+    wanted = {"level": "stages:1", "base": "latin_letters", "epochs": 1, "learning_rate": 0.001, "batch_size": 8}
+    assert arguments | wanted | {"label_smoothing": 0.05} == arguments
+
+
+def test_a_folder_of_another_search_or_of_something_else_is_refused(letters: Path, tmp_path: Path) -> None:
+    graft.tune(letters, "latin_letters", trials=1, out=tmp_path / "search", **OPTIONS)
+    with pytest.raises(InputError, match=r"got another \(images, seed differ\)"):
+        graft.tune(letters, "latin_letters", trials=1, out=tmp_path / "search", **{**OPTIONS, "seed": 2})
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "mine.txt").write_text("mine")
+    with pytest.raises(InputError, match="which holds something"):
+        graft.tune(letters, "latin_letters", trials=1, out=tmp_path / "other", **OPTIONS)
+    (tmp_path / "search" / "trials.jsonl").write_text("{")
+    with pytest.raises(InputError, match="the trials of a search"):
+        graft.tune(letters, "latin_letters", trials=1, out=tmp_path / "search", **OPTIONS)
+
+
+def test_what_is_tried_next_follows_from_the_trials_before() -> None:
+    trials = [Trial(0, "auto", {}, 0.5, 1.0, 1.0), Trial(1, "head", {}, None, None, 1.0, "diverged")]
+    assert propose(trials, ("head", "stages:1"), SPACE, 0) == propose(trials, ("head", "stages:1"), SPACE, 0)
+    for number in range(2, 30):
+        level, settings = propose(trials, ("head", "stages:1"), SPACE, 0)
+        assert bool(settings) == (level == "stages:1")
+        assert all(SPACE[name].low <= value <= SPACE[name].high for name, value in settings.items())
+        top1 = 0.9 - abs(settings["label_smoothing"] - 0.05) if settings else 0.3
+        trials.append(Trial(number, level, settings, top1, 1.0, 1.0))
+    # What does well is looked for more often than at random.
+    assert sum(each.level == "stages:1" for each in trials[10:]) > 12
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("- a list", "got something else"),
+        ("epoch: 3", "did you mean 'epochs'"),
+        ("epochs: many", "epochs"),
+        ("level: [1]", "put it in quotes"),
+        ("level: haed", "level"),
+        ("{", "check the file"),
+    ],
+)
+def test_a_file_that_is_no_recipe_is_refused_in_a_sentence(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(text)
+    with pytest.raises(InputError, match=rf"^expected .*{said}"):
+        read_recipe(tmp_path / "recipe.yaml")
+
+
+def test_what_is_set_is_a_field_and_a_value() -> None:
+    assert with_settings(graft.Recipe(), settings_of(["epochs=3", "flip=false", "learning_rate=1e-4"])) == graft.Recipe(
+        epochs=3, flip=False, learning_rate=1e-4
+    )
+    for word in ("epochs", "=3", "epochs={"):
+        with pytest.raises(InputError, match="expected KEY=VALUE"):
+            settings_of([word])
+    with pytest.raises(InputError, match="did you mean 'epochs'"):
+        with_settings(graft.Recipe(), {"epoch": 3})
+    with pytest.raises(InputError, match="levels that are trained"):
+        graft.tune("photos", levels="auto", quiet=True)
