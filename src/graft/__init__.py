@@ -24,14 +24,15 @@ if TYPE_CHECKING:
     from graft.models.network import Network
     from graft.progress import Reporter
     from graft.serving.predictor import Classifier, Prediction
+    from graft.training.comparison import Comparison
     from graft.training.recipe import Recipe
+    from graft.training.tuning import Tuning
     from graft.transfer.advisor import Advice
     from graft.transfer.levels import Plan
     from graft.weights.creating import create
     from graft.workflows.advise import advise
     from graft.workflows.audit import audit
     from graft.workflows.compare import compare
-    from graft.workflows.comparison import Comparison
     from graft.workflows.evaluate import Evaluation, evaluate
     from graft.workflows.explain import Explanations, explain
     from graft.workflows.explain_network import NetworkExplanation, explain_network
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from graft.workflows.run import Accuracy, Run
     from graft.workflows.train import train
     from graft.workflows.tune import tune
-    from graft.workflows.tuning import Tuning
 
 __version__ = "0.1.0"
 
@@ -52,7 +52,7 @@ _HOMES = {
     "Audit": "graft.audit.auditing",
     "BaseOptions": "graft.workflows.prepare",
     "Classifier": "graft.serving.predictor",
-    "Comparison": "graft.workflows.comparison",
+    "Comparison": "graft.training.comparison",
     "CutError": "graft.errors",
     "DataError": "graft.errors",
     "DataOptions": "graft.workflows.prepare",
@@ -74,7 +74,7 @@ _HOMES = {
     "Reporter": "graft.progress",
     "Run": "graft.workflows.run",
     "TableOptions": "graft.data.table_options",
-    "Tuning": "graft.workflows.tuning",
+    "Tuning": "graft.training.tuning",
     "WeightsError": "graft.errors",
     "account": "graft.accounting.counting",
     "advise": "graft.workflows.advise",

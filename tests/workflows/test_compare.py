@@ -11,11 +11,11 @@ from graft.errors import CutError, DataError, InputError, WeightsError
 from graft.evaluation.intervals import wilson_interval
 from graft.evaluation.paired import paired_difference
 from graft.progress import Reporter
+from graft.training.comparison import Training, draw, summarise
 from graft.training.outlook import Outlook, StageOutlook
 from graft.training.recipe import Recipe
 from graft.transfer.levels import Plan
 from graft.workflows.compare import compare
-from graft.workflows.comparison import Training, draw, summarise
 from graft.workflows.contact_sheet import check_png
 from graft.workflows.letters import CYRILLIC
 from graft.workflows.prepare import BaseOptions

@@ -33,7 +33,7 @@ from graft.weights.packaged import DEFAULT_BASE
 from graft.words import counted
 
 if TYPE_CHECKING:
-    from graft.workflows.comparison import Comparison
+    from graft.training.comparison import Comparison
 
 
 @reads_tables
@@ -69,9 +69,9 @@ def compare(
 ) -> None:
     """Train several levels on the same images with the same seeds and epochs, and compare their curves and cost."""
     from graft.progress import reporting
+    from graft.training.comparison import draw
     from graft.training.recipe import Recipe
     from graft.workflows.compare import compare as run_comparison
-    from graft.workflows.comparison import draw
     from graft.workflows.contact_sheet import check_png
     from graft.workflows.prepare import BaseOptions, DataOptions
 

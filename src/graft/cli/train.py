@@ -135,8 +135,8 @@ def train(
 
     from graft.progress import reporting
     from graft.training.recipe import Recipe
+    from graft.training.recipe_file import read_recipe, settings_of, with_settings
     from graft.workflows.prepare import DataOptions
-    from graft.workflows.recipe_file import read_recipe, settings_of, with_settings
     from graft.workflows.report import PAGE_FILE, verdict_of
     from graft.workflows.run import near
     from graft.workflows.train import train as run_training

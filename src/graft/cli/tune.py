@@ -52,8 +52,8 @@ def tune(
     debug: Debug = False,
 ) -> None:
     """Search levels and recipes for these images; the best is written as a recipe for graft train."""
+    from graft.training.recipe_file import settings_of
     from graft.workflows.prepare import DataOptions
-    from graft.workflows.recipe_file import settings_of
     from graft.workflows.run import near
     from graft.workflows.tune import tune as run_search
 

@@ -16,6 +16,7 @@ from graft.images.levels import Levels
 from graft.models.network import HeadKind, body_parameter_count
 from graft.progress import Reporter, reporting
 from graft.seeding import check_seed
+from graft.training.comparison import SCRATCH, Comparison, Training, summarise
 from graft.training.fitting import fit_level
 from graft.training.outlook import outlook
 from graft.training.recipe import Recipe, check_recipe
@@ -24,7 +25,6 @@ from graft.transfer.levels import Plan, check_level, head_kind, plan_level
 from graft.weights.base import Base, with_usual_head
 from graft.weights.packaged import DEFAULT_BASE
 from graft.words import counted
-from graft.workflows.comparison import SCRATCH, Comparison, Training, summarise
 from graft.workflows.prepare import BaseOptions, Data, Prepared, load_start, prepare
 
 DEFAULT_LEVELS = ("head", "stages:2", "all", SCRATCH)

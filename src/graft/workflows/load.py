@@ -2,11 +2,11 @@
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from graft.export.running import is_exported
 from graft.serving.predictor import Classifier
 from graft.serving.predictor import load as load_classifier
-from graft.workflows.evaluate import evaluate
 
 
 def load(run: str | Path, *, engine: str = "auto", precision: str = "auto", singles: bool = False) -> Classifier:
@@ -25,5 +25,12 @@ def load(run: str | Path, *, engine: str = "auto", precision: str = "auto", sing
     """
     classifier = load_classifier(run, engine=engine, precision=precision, singles=singles)
     if not is_exported(Path(run).expanduser()):
-        classifier.scored_by = partial(evaluate, Path(run).expanduser(), engine=engine, precision=precision)
+        classifier.scored_by = partial(_scored, Path(run).expanduser(), engine=engine, precision=precision)
     return classifier
+
+
+def _scored(run: Path, data: Any, **options: Any) -> Any:
+    # Imported where it is asked for: it takes PyTorch, which answers may do without.
+    from graft.workflows.evaluate import evaluate
+
+    return evaluate(run, data, **options)

@@ -24,6 +24,7 @@ from graft.progress import Reporter, reporting
 from graft.seeding import seeded
 from graft.training.fitting import fit_level, measure
 from graft.training.recipe import Recipe, check_recipe
+from graft.training.recipe_file import read_recipe
 from graft.training.task import Trained
 from graft.weights.packaged import DEFAULT_BASE
 from graft.weights.saved import SavedModel, save_model
@@ -35,7 +36,6 @@ from graft.workflows.kept_answers import write_answers
 from graft.workflows.loggers.logger import Logger, Logging
 from graft.workflows.measured import write_measured
 from graft.workflows.prepare import Data, called, checked_data, handed_over
-from graft.workflows.recipe_file import read_recipe
 from graft.workflows.report import write_report
 from graft.workflows.run import (
     ARGUMENTS_FILE,

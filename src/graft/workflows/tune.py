@@ -22,16 +22,9 @@ from graft.progress import Reporter, reporting
 from graft.seeding import seeded
 from graft.training.fitting import fit_level, measure
 from graft.training.recipe import Recipe
+from graft.training.recipe_file import RecipeFile, with_settings, write_recipe
 from graft.training.task import Task, Trained
-from graft.transfer.levels import Plan, check_level, plan_level
-from graft.weights.packaged import DEFAULT_BASE
-from graft.words import counted
-from graft.workflows.arguments import Arguments, absolute, absolute_table
-from graft.workflows.deciding import Decided, checked, choice_of, decide
-from graft.workflows.prepare import Data, called, checked_data, handed_over
-from graft.workflows.recipe_file import RecipeFile, with_settings, write_recipe
-from graft.workflows.run import near
-from graft.workflows.tuning import (
+from graft.training.tuning import (
     BEST_FILE,
     DEFAULT_LEVELS,
     SOLVED,
@@ -42,6 +35,13 @@ from graft.workflows.tuning import (
     read_trials,
     write_trials,
 )
+from graft.transfer.levels import Plan, check_level, plan_level
+from graft.weights.packaged import DEFAULT_BASE
+from graft.words import counted
+from graft.workflows.arguments import Arguments, absolute, absolute_table
+from graft.workflows.deciding import Decided, checked, choice_of, decide
+from graft.workflows.prepare import Data, called, checked_data, handed_over
+from graft.workflows.run import near
 
 MOST_TRIALS = 100_000
 
