@@ -17,6 +17,7 @@ from graft.weights.calibration import Calibration
 from graft.workflows.contest import evaluate_two
 from graft.workflows.evaluate import evaluate
 from graft.workflows.letters import CYRILLIC
+from graft.workflows.robustness import evaluate_robustness
 from graft.workflows.train import train
 
 
@@ -197,3 +198,12 @@ def test_strange_images_are_told_from_those_evaluated(place: Path, tmp_path: Pat
         Image.fromarray(pixels).save(tmp_path / "noise" / "any" / f"{number}.png")
     found = evaluate(place / "run", place / "new", unlike=tmp_path / "noise", quiet=True).unlike
     assert found is not None and found.roc_area > 0.95 and found.detected is not None and found.detected > 0.9
+
+
+def test_corrupted_images_are_answered_worse_and_the_time_decides_how_many(place: Path) -> None:
+    found = evaluate_robustness(place / "run", place / "new", time_limit="1ms", quiet=True)
+    assert found.n == 20
+    assert {row.severity for row in found.rows} == {1, 2, 3, 4, 5} and len(found.rows) % 5 == 0
+    mild, hard = (np.mean([row.top1 for row in found.rows if row.severity == severity]) for severity in (1, 5))
+    assert found.clean >= mild > hard
+    assert list(found.by_corruption().values()) == sorted(found.by_corruption().values())

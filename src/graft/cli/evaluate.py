@@ -49,6 +49,12 @@ def evaluate(
     unlike: Annotated[
         str | None, typer.Option(help="Images to tell from those trained on: how well the classifier does.")
     ] = None,
+    robustness: Annotated[
+        bool, typer.Option("--robustness", help="Corrupt images in twelve ways at five severities.")
+    ] = False,
+    robustness_time: Annotated[
+        str, typer.Option(help="How long --robustness may take, such as 2m: of how many images it is.")
+    ] = "1m",
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
     classes: ClassesOption = None,
@@ -63,7 +69,8 @@ def evaluate(
     if len(data) > 2:
         raise InputError(f"expected RUN DATA or RUN_A RUN_B DATA, got {len(data) + 1} places: leave some out")
     if len(data) == 2:
-        given = {"--classes": classes, "--class-map": class_map, "--unlike": unlike, "--slices": slices}
+        given: dict[str, object] = {"--classes": classes, "--class-map": class_map, "--unlike": unlike}
+        given |= {"--slices": slices, "--robustness": robustness}
         wrong = [name for name, value in given.items() if value]
         if wrong:
             raise InputError(f"expected {wrong[0]} with one run, got two: leave it out, or evaluate each on its own")
@@ -73,6 +80,7 @@ def evaluate(
     from graft.progress import reporting
     from graft.workflows.evaluate import evaluate as run_evaluation
     from graft.workflows.prepare import DataOptions
+    from graft.workflows.robustness import evaluate_robustness
 
     with reporting(quiet=quiet) as reporter:
         found = run_evaluation(
@@ -90,9 +98,21 @@ def evaluate(
         )
         for sentence in found.notes:
             reporter.note(sentence)
+        held = None
+        if robustness and found.scores is not None:
+            held = evaluate_robustness(
+                run,
+                DataOptions(data[0], table=table),
+                split=split,
+                known_only=known_only,
+                time_limit=robustness_time,
+                engine=engine,
+                precision=precision,
+                reporter=reporter,
+            )
     summarise_skipped(found.skipped, quiet)
     if json:
-        print_json(found.to_dict())
+        print_json({**found.to_dict(), **({} if held is None else {"robustness": held.to_dict()})})
         return
     # Of data without splits all images are taken: not to be mistaken for the level of that name.
     split = "all images" if found.split == WHOLE else found.split
@@ -114,6 +134,11 @@ def evaluate(
         strange = found.unlike
         known = "" if strange.detected is None else f"; {strange.detected:.1%} of them are known for strange"
         say(f"images of {plain(strange.unlike)} are told from these with an area of {strange.roc_area:.3f}{known}")
+    if held is not None:
+        say(f"corrupted: {held.mean:.1%} of {counted(held.n, 'image')}, as they are {held.clean:.1%}; worst first")
+        for name, mean in held.by_corruption().items():
+            rows = [f"{row.top1:.0%}" for row in held.rows if row.corruption == name]
+            say(f"  {name}: {mean:.1%} (by severity {', '.join(rows)})")
     if found.seen is not None:
         say(f"trained on: {found.seen.top1:.1%} of {counted(found.seen.n, 'image')} (optimistic)")
 

@@ -140,7 +140,8 @@ def evaluate(
     their classes otherwise than the images do, or a JSON file `class_map` is given, they are read in the images'
     classes as at level `as-is`, and other classes have no part in the scores. With `slices`, parts of the images by
     size, brightness, blur, folder and group are compared with the rest. Images at `unlike`, such as the classifier was
-    not trained on, say how well it knows them for strange. Raises InputError and its kinds.
+    not trained on, say how well it knows them for strange. Raises InputError
+    and its kinds.
     """
     started = time.perf_counter()
     run, known_only, slices = path(run, "RUN"), truth(known_only, "--known-only"), truth(slices, "--slices")

@@ -1,0 +1,166 @@
+"""How a classifier holds on images that are corrupted in twelve ways at five severities, within a time budget."""
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from graft.data.dataset import Images
+from graft.data.loading import Batch, batches
+from graft.errors import DataError
+from graft.evaluation.calibration import softmax
+from graft.evaluation.intervals import Interval, wilson_interval
+from graft.evaluation.reliability import expected_calibration_error
+from graft.features.engine import Choice, Engine, open_engine
+from graft.given import path, seconds
+from graft.images.corrupting import CORRUPTIONS, SEVERITIES, corrupt
+from graft.progress import Reporter, reporting
+from graft.training.task import sample
+from graft.weights.base import Base
+from graft.weights.saved import class_logits
+from graft.workflows.evaluate import answer
+from graft.workflows.prepare import DataOptions
+
+# Images that are corrupted: at the least, for a figure to say anything, and at the most.
+FEWEST_IMAGES, MOST_IMAGES = 20, 500
+
+
+@dataclass(frozen=True)
+class Corrupted:
+    """Accuracy and calibration error on images with a corruption at a severity."""
+
+    corruption: str
+    severity: int
+    top1: float
+    top1_ci95: Interval
+    calibration_error: float
+    mean_confidence: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**vars(self), "top1_ci95": list(self.top1_ci95)}
+
+
+@dataclass(frozen=True)
+class Robustness:
+    """Accuracy `clean` on `n` images, and under every corruption at every severity, of the same images."""
+
+    n: int
+    clean: float
+    rows: tuple[Corrupted, ...]
+
+    @property
+    def mean(self) -> float:
+        """The mean accuracy over all corruptions and severities."""
+        return float(np.mean([row.top1 for row in self.rows]))
+
+    def by_corruption(self) -> dict[str, float]:
+        """The mean accuracy over the severities, the worst corruption first."""
+        names = dict.fromkeys(row.corruption for row in self.rows)
+        means = {name: float(np.mean([row.top1 for row in self.rows if row.corruption == name])) for name in names}
+        return dict(sorted(means.items(), key=lambda item: item[1]))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "n": self.n,
+            "clean": self.clean,
+            "mean": self.mean,
+            "by_corruption": self.by_corruption(),
+            "rows": [row.to_dict() for row in self.rows],
+        }
+
+
+def evaluate_robustness(
+    run: str | Path,
+    data: str | Path | DataOptions,
+    *,
+    split: str | None = None,
+    known_only: bool = False,
+    time_limit: float | str = 60.0,
+    engine: str = "auto",
+    precision: str = "auto",
+    reporter: Reporter | None = None,
+    quiet: bool = False,
+) -> Robustness:
+    """How the classifier in `run` holds on the images at `data`, corrupted in twelve ways at five severities.
+
+    Of images that it was not trained on, as many are taken as `time_limit` allows, such as "2m" or a number of seconds.
+    Raises InputError and its kinds, as `evaluate` does.
+    """
+    limit = seconds(time_limit, "--robustness-time")
+    with reporting(reporter, quiet) as told:
+        answered = answer(path(run, "RUN"), data, split, None, None, known_only, engine, precision, told)
+        if answered.seen.all():
+            raise DataError(f"expected images that {run} was not trained on, got none in {answered.split}: give others")
+        unseen = answered.images.take(np.flatnonzero(~answered.seen))
+        return robustness(answered.base, unseen, answered.choice, limit, told)
+
+
+def robustness(base: Base, images: Images, choice: Choice, limit: float, reporter: Reporter) -> Robustness:
+    """Of as many of the images, drawn evenly, as `limit` seconds allow by the pace of the first ones; 20 at the least.
+
+    They are corrupted as the network sees them, after resizing.
+    """
+    started = time.perf_counter()
+    names = [name for name in CORRUPTIONS if base.preprocessing.channels == 3 or name != "colour_cast"]
+    section, _ = base.network.split(base.network.cuts[-1])
+    engine = open_engine(choice, section, base.preprocessing, reporter)
+    first = _Images.read(sample(images, 0, FEWEST_IMAGES), base)
+    began = time.perf_counter()
+    for name in names:
+        first.answers(engine, base, name, 3)
+    per_image = (time.perf_counter() - began) / (len(names) * max(len(first.labels), 1))
+    left = max(limit - (time.perf_counter() - started), 0.0)
+    affordable = int(left / (per_image * (len(names) * len(SEVERITIES) + 1)))
+    chosen = _Images.read(sample(images, 0, max(FEWEST_IMAGES, min(affordable, MOST_IMAGES))), base)
+    clean = chosen.answers(engine, base)
+    rows = []
+    for name in names:
+        for severity in SEVERITIES:
+            probabilities = chosen.answers(engine, base, name, severity)
+            right = int((probabilities.argmax(1) == chosen.labels).sum())
+            rows.append(
+                Corrupted(
+                    name,
+                    severity,
+                    right / len(chosen.labels),
+                    wilson_interval(right, len(chosen.labels)),
+                    expected_calibration_error(probabilities, chosen.labels),
+                    float(probabilities.max(1).mean()),
+                )
+            )
+            reporter.step("corruptions", len(rows), len(names) * len(SEVERITIES))
+    return Robustness(len(chosen.labels), float((clean.argmax(1) == chosen.labels).mean()), tuple(rows))
+
+
+@dataclass(frozen=True)
+class _Images:
+    """Decoded images in batches, and their labels in that order."""
+
+    batches: tuple[Batch, ...]
+    labels: np.ndarray
+
+    @classmethod
+    def read(cls, images: Images, base: Base) -> "_Images":
+        with closing(batches(images, base.preprocessing, 32)) as decoded:
+            found = tuple(decoded)
+        return cls(found, images.labels[np.concatenate([batch.indices for batch in found])])
+
+    def answers(self, engine: Engine, base: Base, name: str | None = None, severity: int = 0) -> np.ndarray:
+        """Probabilities (n, classes), of the images as they are or corrupted."""
+        with closing(engine.run(self._corrupted(name, severity))) as run:
+            logits = torch.cat([values.float() for _, values in run])
+        return softmax(class_logits(logits, base.outputs).numpy(), base.temperature)
+
+    def _corrupted(self, name: str | None, severity: int) -> Iterator[Batch]:
+        for batch in self.batches:
+            if name is None or not len(batch.indices):
+                yield batch
+                continue
+            rows = zip(batch.pixels.permute(0, 2, 3, 1).numpy(), batch.indices.tolist(), strict=True)
+            changed = np.stack([corrupt(pixels, name, severity, seed=index) for pixels, index in rows])
+            yield replace(batch, pixels=torch.from_numpy(changed).permute(0, 3, 1, 2).contiguous())
