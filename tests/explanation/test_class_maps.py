@@ -11,6 +11,8 @@ from graft.errors import InputError
 from graft.explanation.class_maps import exact_maps, gradient_maps, resized
 from graft.explanation.model import answers_of, class_scores, log_odds
 from graft.explanation.perturbation import rise_map
+from graft.models.network import freeze
+from graft.weights.creating import create
 
 # With a head on the mean of its last map, and one whose stages before it end in vectors.
 POOLED, DENSE = "mobilenet_v1_025", "lenet5"
@@ -111,3 +113,13 @@ def test_rise_is_the_same_for_one_seed():
 def test_a_stage_without_maps_is_refused_by_name():
     with pytest.raises(InputError, match="stem, stage1\\), got 'pool'"):
         gradient_maps(spots(), orange_square(0, 0), [0], "pool")
+
+
+def test_a_network_of_timm_has_maps_too():
+    pytest.importorskip("timm")
+    network = create("timm:resnet10t", classes=3).eval()
+    freeze(network)
+    model = replace(of_catalogue(POOLED, 128), network=network)
+    exact, gradient = (make(model, images(model), [0, 1])[0] for make in (exact_maps, gradient_maps))
+    assert exact.stage == gradient.stage and exact.values.shape == (4, 4)
+    assert np.isfinite(gradient.values).all() and gradient.values.any()
