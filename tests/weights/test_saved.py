@@ -102,7 +102,7 @@ def test_a_save_that_fails_names_the_file_and_leaves_the_old_model(folder, monke
         raise OSError(28, "No space left on device")
 
     if room is None:
-        monkeypatch.setattr("graft.weights.saved._card", full)
+        monkeypatch.setattr("graft.weights.saved.model_card", full)
     says = rf"write the model to {re.escape(str(folder))}, got .* for {re.escape(name)}: free space there"
     with limited_files(room), pytest.raises(GraftError, match=says):
         save_model(folder, made())

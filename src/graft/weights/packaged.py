@@ -28,6 +28,7 @@ class Packaged:
     sha256: str
     # Architectures are hashed, and dictionaries cannot be.
     metadata: dict[str, str] = field(hash=False)
+    licence: str = "Apache-2.0"
 
 
 def _lite(number: int, sha256: str) -> Packaged:

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from graft.errors import GraftError, WeightsError
-from graft.files import json_text, write_aside, write_json
+from graft.files import write_aside, write_json
 from graft.images.preprocessing import MOST_CHANNELS, Preprocessing
 from graft.models.catalog import CATALOG
 from graft.models.network import Config, HeadKind, Network, PaddingRule
-from graft.names import plain
 from graft.weights.architectures import is_timm, resolve
 from graft.weights.calibration import Calibration
+from graft.weights.card import model_card
 from graft.weights.file import read_weights
 from graft.weights.matching import fill, match
 from graft.weights.model_files import (
@@ -74,6 +74,8 @@ class SavedModel:
     facts: dict[str, Any] = field(default_factory=dict)
     outputs: Outputs | None = None
     calibration: Calibration | None = None
+    # Name, images, recall and precision of classes, for the card alone.
+    by_class: tuple[tuple[str, int, float | None, float | None], ...] = ()
 
 
 def class_logits(logits: Tensor, outputs: Outputs | None) -> Tensor:
@@ -126,7 +128,7 @@ def _write_files(folder: Path, model: SavedModel) -> None:
     if model.calibration is not None and model.calibration.domain is not None:
         bank = {"bank": torch.from_numpy(model.calibration.domain.bank)}
         write_aside(folder / DOMAIN_FILE, lambda file: write_tensors(file, bank, {DIGEST: tensors_digest(bank)}))
-    write_aside(folder / CARD_FILE, lambda file: file.write(_card(model).encode()))
+    write_aside(folder / CARD_FILE, lambda file: file.write(model_card(model).encode()))
 
 
 def _numbers(config: Config) -> dict[str, Any]:
@@ -340,24 +342,3 @@ def _read(path: Path, kind: type) -> Any:
             f"expected a {kind.__name__}, got a {type(value).__name__} in {path}: restore the model folder"
         )
     return value
-
-
-def _card(model: SavedModel) -> str:
-    facts = "\n".join(f"| {name} | {json_text(value, indent=None)} |" for name, value in model.facts.items())
-    shown = ", ".join(map(plain, model.classes[:20])) + (", …" if len(model.classes) > 20 else "")
-    return f"""# {model.network.config.architecture}, {len(model.classes)} classes
-
-Classes: {shown}
-
-| | |
-| --- | --- |
-{facts}
-
-Use it:
-
-```python
-import graft
-classifier = graft.load("FOLDER")        # this folder
-classifier.predict(["image.jpg"])
-```
-"""

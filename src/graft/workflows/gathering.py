@@ -31,7 +31,7 @@ from graft.evaluation.report.verdict import (
 )
 from graft.evaluation.stratified import ends_of, slices
 from graft.images.levels import Levels
-from graft.weights.saved import ARGUMENTS_FILE
+from graft.weights.saved import ARGUMENTS_FILE, CALIBRATION_FILE
 from graft.words import counted
 from graft.workflows.arguments import OPTIONS, Arguments, read_arguments
 from graft.workflows.kept_answers import KeptAnswers
@@ -100,7 +100,7 @@ def gather(material: Material, measured: Mapping[str, Measured] | None = None) -
     findings = [_finding(row) for row in material.audit.get("findings", ())]
     album.make([*chosen.places(), *_finding_places(material, album)])
     findings = _with_images(findings, material, album)
-    trust = None if judged_on is None else _trust(judged_on)
+    trust = None if judged_on is None else _trust(judged_on, material.folder)
     sliced = () if judged_on is None else _slices(material, answers, main, judged_on)
     report = Report(
         title=f"{data}: level {run.level} of {run.base}",
@@ -348,21 +348,36 @@ def _label_alarms(material: Material, answers: Mapping[str, Answers], album: Alb
     return alarms
 
 
-def _trust(judged_on: tuple[str, Answers]) -> Trust:
+def _trust(judged_on: tuple[str, Answers], folder: Path) -> Trust:
+    """How far probabilities can be relied on; thresholds are those that the model promises, as far as it does."""
     _, answers = judged_on
     confidences, right = answers.confidences, answers.right
+    promised = _json(_text(folder / "model" / CALIBRATION_FILE))
+    known = {row.get("budget"): row for row in promised.get("error_budgets", ()) if isinstance(row, dict)}
+    budgets = []
+    for budget in BUDGETS:
+        found = find_threshold(confidences, right, budget)
+        if budget in known:
+            at = known[budget].get("threshold")
+            answered = confidences >= (2.0 if at is None else at)
+            wrong = int((~right & answered).sum())
+            found = replace(found, at=at, answered=int(answered.sum()), wrong=wrong)
+        budgets.append(found)
+    thresholds = {
+        row.get("coverage"): row.get("threshold") for row in promised.get("sets", ()) if isinstance(row, dict)
+    }
     sets = []
     for coverage in COVERAGES if answers.probabilities.shape[1] > 1 else ():
-        threshold = set_threshold(answers.of_label, coverage)
-        if threshold > 0:
+        threshold = thresholds.get(coverage, set_threshold(answers.of_label, coverage))
+        if threshold:
             sizes = in_set(answers.probabilities, threshold).sum(1)
-            sets.append((coverage, threshold, float(sizes.mean()), int(sizes.max())))
+            sets.append((coverage, float(threshold), float(sizes.mean()), int(sizes.max())))
     return Trust(
         float(confidences.mean()),
         float(right.mean()),
         is_miscalibrated(confidences, right),
         tuple(risk_coverage(confidences, right)),
-        tuple(find_threshold(confidences, right, budget) for budget in BUDGETS),
+        tuple(budgets),
         tuple(sets),
     )
 

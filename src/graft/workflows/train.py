@@ -312,8 +312,12 @@ def _finish(decided: Decided, trained: Trained, folder: Path, started: float) ->
         "images": len(task.dataset) - len(trained.skipped),
         **{name: accuracy.to_dict() for name, accuracy in accuracies.items()},
     }
+    judged = measured.get(TEST, measured[VAL])
+    by_class = tuple((row.name, row.n, row.recall, row.precision) for row in (judged.unseen or judged.whole).classes)
     calibration = calibrate(task, trained)
-    saved = SavedModel(network, task.preprocessing, classes, trained.temperature, facts, trained.outputs, calibration)
+    saved = SavedModel(
+        network, task.preprocessing, classes, trained.temperature, facts, trained.outputs, calibration, by_class
+    )
     save_model(folder / "model", saved)
     write_json(folder / "audit.json", _audit(task.dataset, decided.findings, trained.skipped))
     run = Run(

@@ -331,12 +331,15 @@ def trust(report: Report) -> str:
                 f"{each.budget:.0%}",
                 "not reachable" if each.at is None else f"{each.at:.3f}",
                 "–" if each.at is None else percent(each.answered / each.n),
-                f"{each.needed:,} images needed, {each.n:,} there" if each.at is None else "",
+                "–" if each.at is None else f"{each.wrong:,} of {each.answered:,}",
+                f"{each.needed:,} images needed at the least" if each.at is None else "",
             )
             for each in found.budgets
         ]
         label = "At most so much wrong among the answered, with 95 % confidence"
-        parts.append(scrolling(label, ("wrong at most", "from probability", "answered", ""), rows, texts=(3,)))
+        parts.append(
+            scrolling(label, ("wrong at most", "from probability", "answered", "wrong here", ""), rows, texts=(4,))
+        )
     if found.sets:
         rows_of_sets = [
             (f"{coverage:.0%}", f"{threshold:.3f}", f"{mean:.2f}", f"{largest:,}")

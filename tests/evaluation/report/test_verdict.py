@@ -1,0 +1,119 @@
+"""What alarms the verdict, and what does not."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from made import report
+
+from graft.evaluation.answers import Answers, most_doubtful, worst_mistakes, worst_pairs
+from graft.evaluation.report.values import Alarm, Finding, Split, Trust
+from graft.evaluation.report.verdict import (
+    audit_alarms,
+    contradictions,
+    decide,
+    is_miscalibrated,
+    split_alarms,
+    two_rates,
+)
+from graft.evaluation.scores import score
+from graft.evaluation.stratified import chance_of_so_few, ends_of, slices
+
+
+def answers(labels: np.ndarray, probabilities: np.ndarray) -> Answers:
+    names = tuple(map(str, range(len(labels))))
+    return Answers(names, labels, probabilities, np.ones(len(labels), bool))
+
+
+def drawn(seed: int, swapped: float = 0.0, classes: int = 4, images: int = 400, sure: float = 3.0) -> Answers:
+    """Answers that mean what they say to labels of which a part of class 0 is then called 1."""
+    random = np.random.default_rng(seed)
+    logits = random.normal(size=(images, classes)) * sure
+    probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    labels = (probabilities.cumsum(1) > random.random((images, 1))).argmax(1)
+    mixed = (labels == 0) & (random.random(images) < swapped)
+    return answers(np.where(mixed, 1, labels), probabilities)
+
+
+def test_labels_that_were_mixed_up_are_told_from_images_that_are_hard() -> None:
+    for sure in (0.7, 1.5, 3.0):
+        assert not [found for seed in range(30) for found in contradictions(drawn(seed, sure=sure))]
+    found = [list(contradictions(drawn(seed, swapped=0.3))) for seed in range(20)]
+    assert sum(bool(each) for each in found) >= 16
+    assert {(each.label, each.answer) for several in found for each in several} == {(1, 0)}
+
+
+def test_stated_probabilities_that_are_far_off_are_told_and_calibrated_ones_are_not() -> None:
+    random = np.random.default_rng(0)
+    confidences = random.uniform(0.5, 1, 500)
+    right = random.random((1000, 500)) < confidences
+    assert np.mean([is_miscalibrated(confidences, each) for each in right]) <= 0.01
+    assert is_miscalibrated(np.minimum(confidences + 0.15, 1), right[0])
+
+
+def test_the_chance_of_so_few_is_the_hypergeometric_one() -> None:
+    from scipy.stats import hypergeom
+
+    random = np.random.default_rng(0)
+    for _ in range(200):
+        count = int(random.integers(1, 300))
+        successes, number = (int(random.integers(0, count + 1)) for _ in range(2))
+        right = int(random.integers(0, number + 1))
+        expected = hypergeom.cdf(right, count, successes, number)
+        assert chance_of_so_few(right, count, successes, number) == pytest.approx(expected, abs=1e-9)
+    assert two_rates(50, 100, 90, 100) < 1e-6 < two_rates(88, 100, 90, 100)
+
+
+def test_a_split_that_is_unlike_the_rest_is_told_and_one_that_differs_by_chance_is_not() -> None:
+    good = drawn(1)
+    bad = answers(np.roll(good.labels, 7), good.probabilities)
+    one, other = (
+        Split(name, score(each.probabilities, each.labels, tuple("abcd")))
+        for name, each in (("test", bad), ("val", good))
+    )
+    assert [each.title for each in split_alarms(one, other)] == ["test is not like the rest"]
+    assert not list(split_alarms(other, other)) and not list(split_alarms(None, other))
+
+
+def test_a_slice_is_flagged_for_failing_and_not_for_holding_a_hard_class() -> None:
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 4, 400)
+    values = random.random(400) - (labels == 0)
+    # Class 0 is dark and hard; nothing else goes with brightness.
+    right = random.random(400) < np.where(labels == 0, 0.4, 0.95)
+    ends = ends_of({"luminance": ("darkest", "lightest", values)})
+    assert not any(each.flagged for each in slices(right, labels, ends))
+    right &= ~((values < np.quantile(values, 0.1)) & (random.random(400) < 0.9))
+    flagged = [each.name for each in slices(right, labels, ends) if each.flagged]
+    assert flagged == ["the darkest 10%"]
+    assert ends_of({"side": ("smallest", "largest", np.full(400, 32.0))}) == {}
+
+
+def test_findings_that_change_no_figure_are_no_alarm() -> None:
+    many, few = Finding("near_duplicates", "warning", "so many", 30), Finding("near_duplicates", "warning", "few", 3)
+    odd = Finding("odd_aspect_ratio", "warning", "odd", 300)
+    assert [each.title for each in audit_alarms([many, odd], 300)] == ["near copies"]
+    assert not list(audit_alarms([few, odd], 300))
+
+
+def test_the_verdict_says_in_five_sentences_how_good_against_what_what_to_fix_and_whether_to_use_it() -> None:
+    made = report()
+    said = decide(made, [])
+    assert len(said.sentences) == 5 and said.usable
+    assert "95 % interval" in said.sentences[0] and "a head on the frozen base 50.0%" in said.sentences[1]
+    alarm = Alarm("split_differs", "error", "test is not like the rest", "…")
+    stopped = decide(made, [Alarm("tiny_class", "warning", "rare class", "…"), alarm])
+    assert not stopped.usable and stopped.sentences[2].startswith(
+        "Fix first: test is not like the rest, then rare class"
+    )
+    off = decide(replace(made, trust=Trust(0.97, 0.8, True)), [])
+    assert off.sentences[3].startswith("Do not take its probabilities at their word")
+    unmeasured = decide(replace(made, splits=(), judged=None, trust=None), [])
+    assert not unmeasured.usable and "Nothing can be said" in unmeasured.sentences[0]
+
+
+def test_what_deserves_a_look_comes_first() -> None:
+    probabilities = np.array([[0.9, 0.1], [0.45, 0.55], [0.01, 0.99], [0.3, 0.7]])
+    found = answers(np.array([0, 0, 0, 1]), probabilities)
+    assert worst_mistakes(found, 5) == [2, 1] and most_doubtful(found, 2) == [1, 3]
+    assert worst_pairs(np.array([[5, 2], [0, 3]]), 5) == [(0, 1, 2)]

@@ -1,0 +1,155 @@
+"""The page of a run: it names planted faults, is built again without the images, and stands beside another."""
+
+import json
+import shutil
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+from calling import graft
+from PIL import Image
+from written_letters import write_letters
+
+from graft.errors import InputError
+from graft.workflows.letters import CYRILLIC
+from graft.workflows.report import report
+from graft.workflows.run import Run
+from graft.workflows.train import train
+
+LETTERS = CYRILLIC[:5]
+
+
+@pytest.fixture(scope="module")
+def letters(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data") / "letters"
+    for seed, (split, number) in enumerate((("train", 24), ("val", 12), ("test", 24))):
+        write_letters(root / split, LETTERS, number, seed)
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(letters: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return trained(letters, tmp_path_factory.mktemp("run") / "run")
+
+
+def trained(data: Path, out: Path) -> Run:
+    return train(data, "latin_letters", "head", out=out, quiet=True)
+
+
+def values(folder: Path) -> dict:
+    return json.loads((folder / "report.json").read_text(encoding="utf-8"))
+
+
+def titles(folder: Path) -> list[str]:
+    return [alarm["title"] for alarm in values(folder)["verdict"]["alarms"]]
+
+
+def planted(letters: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(letters, tmp_path / "data"))
+
+
+def test_a_clean_set_raises_no_alarm_and_the_page_has_the_figures_of_the_run(run: Run) -> None:
+    assert titles(run.folder) == []
+    page, found = (run.folder / "report.html").read_text(encoding="utf-8"), values(run.folder)
+    assert found["splits"]["test"]["top1"] == run.test.top1 and f"{run.test.top1:.1%}" in page
+    assert page.count("data:image/jpeg") > 5 and len(page) < 500_000
+    assert found["provenance"]["command"].startswith("graft train letters --base latin_letters --level head")
+
+
+def test_swapped_labels_of_one_class_are_named(letters: Path, tmp_path: Path) -> None:
+    data = planted(letters, tmp_path)
+    for split in ("train", "val", "test"):
+        for path in sorted((data / split / LETTERS[0]).iterdir())[::3]:
+            path.rename(data / split / LETTERS[1] / f"moved-{path.name}")
+    run = trained(data, tmp_path / "run")
+    assert f"labels mixed up: {LETTERS[0]} labelled {LETTERS[1]}" in titles(run.folder)
+    assert not values(run.folder)["verdict"]["usable"]
+
+
+def test_a_leak_near_copies_and_a_rare_class_are_named(letters: Path, tmp_path: Path) -> None:
+    data = planted(letters, tmp_path)
+    for letter in LETTERS[:3]:
+        for path in sorted((data / "train" / letter).iterdir())[:6]:
+            shutil.copy(path, data / "test" / letter / f"leaked-{path.name}")
+            with Image.open(path) as image:
+                image.resize((40, 40)).save(path.with_name(f"near-{path.name}"))
+    for path in sorted((data / "train" / LETTERS[4]).iterdir())[2:]:
+        path.unlink()
+    run = trained(data, tmp_path / "run")
+    assert {"leak between splits", "rare class"} <= set(titles(run.folder))
+    kinds = {finding["kind"] for finding in values(run.folder)["findings"]}
+    assert kinds & {"near_duplicates", "exact_duplicates", "look_alikes"}
+
+
+def test_a_corrupted_test_split_is_named(letters: Path, tmp_path: Path) -> None:
+    data, random = planted(letters, tmp_path), np.random.default_rng(0)
+    for path in sorted((data / "test").rglob("*.png")):
+        with Image.open(path) as image:
+            pixels = np.asarray(image, dtype=float)
+        Image.fromarray(np.clip(pixels + random.normal(0, 200, pixels.shape), 0, 255).astype(np.uint8)).save(path)
+    run = trained(data, tmp_path / "run")
+    assert titles(run.folder)[0] == "test is not like the rest"
+
+
+def test_the_page_is_built_again_and_says_so_where_the_images_are_gone(letters: Path, tmp_path: Path) -> None:
+    data = planted(letters, tmp_path)
+    folder = trained(data, tmp_path / "run").folder
+    before = {name: (folder / name).read_bytes() for name in ("report.html", "report.json")}
+    report(folder)
+    assert {name: (folder / name).read_bytes() for name in before} == before
+    shutil.rmtree(data)
+    done = graft("report", folder)
+    assert done.returncode == 0 and str(folder / "report.html") in done.stdout
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "data:image/jpeg" not in page and "not where they were" in page
+    assert (folder / "report.json").read_bytes() == before["report.json"]
+
+
+def test_two_runs_stand_side_by_side(run: Run, letters: Path, tmp_path: Path) -> None:
+    other = train(letters, "latin_letters", "stages:1", out=tmp_path / "other", epochs=1, quiet=True)
+    done = graft("report", run.folder, other.folder, "--out", tmp_path / "two.html", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["difference"]["n"] == run.test.n
+    assert found["difference"]["difference"] == pytest.approx(run.test.top1 - other.test.top1)
+    assert graft("report", run.folder, other.folder, "--out", tmp_path / "two.html").returncode == 2
+    smaller = trained(planted_smaller(letters, tmp_path), tmp_path / "smaller")
+    apart = report(run.folder, smaller.folder, out=tmp_path / "apart.html").to_dict()
+    assert apart["difference"] is None and "images in test differ" in apart["reason"]
+
+
+def planted_smaller(letters: Path, tmp_path: Path) -> Path:
+    data = planted(letters, tmp_path)
+    next((data / "test" / LETTERS[0]).iterdir()).unlink()
+    return data
+
+
+def test_train_ends_with_the_verdict_and_opens_the_page_when_asked(letters: Path, tmp_path: Path) -> None:
+    with patch("webbrowser.open", return_value=True) as opened:
+        done = graft(
+            "train",
+            letters,
+            "--base",
+            "latin_letters",
+            "--level",
+            "head",
+            "--out",
+            tmp_path / "run",
+            "--open",
+            "--quiet",
+        )
+    assert done.returncode == 0, done.stderr
+    for sentence in values(tmp_path / "run")["verdict"]["sentences"]:
+        assert sentence in done.stdout
+    assert done.stdout.rstrip().endswith(str(tmp_path / "run" / "report.html")) and "\x1b" not in done.stdout
+    opened.assert_called_once_with((tmp_path / "run" / "report.html").as_uri())
+
+
+def test_what_is_no_finished_run_is_refused(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no finished run"):
+        report(tmp_path)
+    older = Path(shutil.copytree(run.folder, tmp_path / "older"))
+    (older / "answers.safetensors").write_bytes(b"damaged")
+    with pytest.raises(InputError, match="answers"):
+        report(older)
