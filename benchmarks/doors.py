@@ -31,7 +31,9 @@ def timed(work: Any) -> tuple[dict[str, float], Any]:
     before, started = os.times(), time.perf_counter()
     found = work()
     spent = [after - earlier for after, earlier in zip(os.times()[:4], before[:4], strict=True)]
-    return {"seconds": time.perf_counter() - started, "processor": sum(spent)}, found
+    took = {"seconds": time.perf_counter() - started, "processor": sum(spent)}
+    print(took, file=sys.stderr, flush=True)
+    return took, found
 
 
 def whole_command(*words: str) -> None:

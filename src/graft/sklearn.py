@@ -8,6 +8,7 @@ Needs the extra `sklearn`.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,7 +106,7 @@ class GraftClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             recipe=Recipe() if self.recipe is None else self.recipe,
             in_memory=True,
         )
-        with reporting(None if self.verbose else NOBODY) as told, keeping_rows(FEATURES):
+        with reporting(None if self.verbose else NOBODY) as told, self._kept():
             self.fitted_: Fitted = fit(arguments, dataset, told)
         self.classes_ = classes
         self.level_ = self.fitted_.plan.level
@@ -122,7 +123,7 @@ class GraftClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if hasattr(X, "__len__") and not len(X):
             return np.empty((0, len(self.classes_)))
         images = list(X)
-        with keeping_rows(FEATURES):
+        with self._kept():
             found = self.fitted_.probabilities(from_arrays(images, ["?"] * len(images)))
         probabilities: np.ndarray = found[:, self._place]
         return probabilities
@@ -140,6 +141,10 @@ class GraftClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         place.mkdir(parents=True, exist_ok=True)
         save_model(place / "model", self.fitted_.saved)
         return place
+
+    def _kept(self) -> AbstractContextManager[None]:
+        """What others computed was in other batches, so that the last bits of it may differ."""
+        return nullcontext() if self.deterministic else keeping_rows(FEATURES)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -10,6 +10,7 @@ from graft.errors import InputError
 from graft.evaluation.paired import Estimate
 from graft.files import write_aside
 from graft.html import table
+from graft.workflows.run import LOCK_FILE
 
 if TYPE_CHECKING:
     import optuna
@@ -167,7 +168,7 @@ def read_trials(folder: Path, question: dict[str, Any]) -> list[Trial]:
     """
     file = folder / QUESTION_FILE
     if not file.is_file():
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and (not folder.is_dir() or any(child.name != LOCK_FILE for child in folder.iterdir())):
             raise InputError(
                 f"expected a new or empty folder or one of a search for --out, got {folder}, which holds something "
                 "else: give another"

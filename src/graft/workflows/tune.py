@@ -41,7 +41,7 @@ from graft.words import counted
 from graft.workflows.arguments import Arguments, absolute, absolute_table
 from graft.workflows.deciding import Decided, checked, choice_of, decide
 from graft.workflows.prepare import Data, called, checked_data, handed_over
-from graft.workflows.run import near
+from graft.workflows.run import locked, near
 
 MOST_TRIALS = 100_000
 
@@ -113,10 +113,12 @@ def tune(
     with reporting(reporter, quiet) as told, seeded(arguments.seed), repeatable(choice):
         decided = decide(arguments, images, None, told, started, place=place)
         question = _question(arguments, decided.task.dataset, among, settings)
-        done = read_trials(place, question)
-        search = _Search(decided, among, settings, place, question, told)
-        done = search.run(done, trials, None if limit is None else started + limit)
-        return search.result(done, started, arguments.base)
+        read_trials(place, question)
+        place.mkdir(parents=True, exist_ok=True)
+        with locked(place):
+            search = _Search(decided, among, settings, place, question, told)
+            done = search.run(read_trials(place, question), trials, None if limit is None else started + limit)
+            return search.result(done, started, arguments.base)
 
 
 class _Search:

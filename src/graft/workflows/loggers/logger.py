@@ -59,7 +59,7 @@ class Logging:
         self._last_epoch = -1
         self._thread: threading.Thread | None = None
         # With everything that the reporter is told of besides.
-        self.reporter = reporter if logger is None else replace(reporter, row=self._row)
+        self.reporter = reporter if logger is None else replace(reporter, row=self._told_of)
 
     def begin(self, folder: Path, arguments: Arguments) -> None:
         if self._logger is None:
@@ -86,6 +86,10 @@ class Logging:
         if self._thread.is_alive() and self._failure is None:
             self._failure = f"no answer in {SECONDS_TO_END:.0f} s"
         self._say()
+
+    def _told_of(self, row: Mapping[str, Any]) -> None:
+        self._reporter.row(row)
+        self._row(row)
 
     def _row(self, row: Mapping[str, Any]) -> None:
         logger = self._logger
