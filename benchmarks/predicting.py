@@ -11,7 +11,6 @@ times and gone on with by `--resume`: whether both files are the same, row by ro
 import argparse
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -55,7 +54,8 @@ def rows_of(place: Path) -> int:
     return max(0, kept.read_bytes().count(b"\n") - 1) if kept.exists() else 0
 
 
-def watched(run: str, images: Path, count: int, out: Path, cache: Path) -> None:
+def watched(run: str, images: Path, count: int, out: Path, cache: Path) -> float:
+    """Seconds that the whole job takes."""
     began, process, told = time.perf_counter(), predict(run, images, "--out", out, cache=cache), 0
     while process.poll() is None:
         time.sleep(0.5)
@@ -64,14 +64,15 @@ def watched(run: str, images: Path, count: int, out: Path, cache: Path) -> None:
             print(f"{done:8,} rows  {memory(process.pid):6.0f} MiB  {time.perf_counter() - began:6.0f} s", flush=True)
             told += 1
     assert process.returncode == 0, process.stderr and process.stderr.read()
+    return time.perf_counter() - began
 
 
-def killed(run: str, images: Path, count: int, kills: int, out: Path, cache: Path) -> None:
-    for number, place in enumerate(sorted(random.Random(0).uniform(0.02, 0.98) for _ in range(kills))):
-        process = predict(run, images, "--out", out, *(["--resume"] * (number > 0)), cache=cache)
-        while rows_of(out) < place * count and process.poll() is None:
-            time.sleep(0.1)
-        process.send_signal(signal.SIGKILL)
+def killed(run: str, images: Path, seconds: float, kills: int, out: Path, cache: Path) -> None:
+    """A job of so many seconds, killed at random times, and gone on with."""
+    for _ in range(kills):
+        process = predict(run, images, "--out", out, "--resume", cache=cache)
+        time.sleep(random.uniform(0, 1.5 * seconds / kills))
+        process.kill()
         process.wait()
         print(f"killed with {rows_of(out):,} rows", flush=True)
     process = predict(run, images, "--out", out, "--resume", cache=cache)
@@ -101,8 +102,8 @@ def main() -> None:
             pixels = np.random.default_rng(number).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(place / f"{number:06}.png")
         whole, again = folder / "whole.csv", folder / "again.csv"
-        watched(given.run, images, given.images, whole, cache)
-        killed(given.run, images, given.images, given.kills, again, cache)
+        seconds = watched(given.run, images, given.images, whole, cache)
+        killed(given.run, images, seconds, given.kills, again, cache)
         rows = whole.read_text().splitlines()[1:]
         paths = {row.partition(",")[0] for row in rows}
         assert len(rows) == len(paths) == given.images, "an image has no row, or more than one"
