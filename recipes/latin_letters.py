@@ -31,9 +31,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from graft.data.readers.folder import files_below
+from graft.images.letters import LATIN, SIDE, dejavu_fonts, render_letters
 from graft.models.catalog import build
 from graft.models.network import Config, Network
-from graft.workflows.letters import LATIN, SIDE, dejavu_fonts, render_letters
 
 BUNDLED = Path(__file__).resolve().parents[1] / "src" / "graft" / "bundled" / "latin_letters.safetensors"
 
@@ -189,7 +189,7 @@ def metadata(score: float, n: int, training_fonts: int, held_out_fonts: int) -> 
         "std": str(STD),
         "crop_fraction": str(INPUT_SIZE / SIDE),
         "resize_mode": "crop",
-        "source_dataset": f"typed Latin letters drawn by graft.workflows.letters in {training_fonts} fonts, not DejaVu",
+        "source_dataset": f"typed Latin letters drawn by graft.images.letters in {training_fonts} fonts, not DejaVu",
         "licence": "Apache-2.0",
         "score": f"top-1 {score:.4f} on {n:,} images in {held_out_fonts} fonts of held-out families",
         "recipe": "recipes/latin_letters.py",

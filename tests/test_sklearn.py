@@ -9,7 +9,7 @@ from PIL import Image
 
 import graft
 from graft.errors import DataError, ImageError
-from graft.workflows.letters import CYRILLIC, dejavu_fonts, render_letters
+from graft.images.letters import CYRILLIC, dejavu_fonts, render_letters
 
 sklearn = pytest.importorskip("sklearn", reason="needs graft-vision[sklearn]")
 

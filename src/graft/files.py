@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 ACTIVATIONS, COMPILED, LOOKS, EXPANDED = "activations", "compiled", "looks", "expanded"
 # The kinds that share the budget.
 KINDS = (ACTIVATIONS, COMPILED, LOOKS, EXPANDED)
+# Held by the process that works in a folder.
+LOCK_FILE = ".lock"
 # An unfinished file older than this belongs to a process that is gone.
 ABANDONED_AFTER_SECONDS = 24 * 3600
 # XXH3 of 128 bits: it guards against accidents, at 14 times the speed of blake2b.

@@ -1,4 +1,18 @@
-"""How messages count: "1 image", "2 images", "1,024 classes"."""
+"""How messages count ("1 image", "1,024 classes"), and what they call the command that is to be given next."""
+
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+
+def program() -> str:
+    """`graft`, or where it lies for a shell that would not find it, as in a virtual environment that is not active."""
+    called = Path(sys.argv[0])
+    if called.name != "graft" or shutil.which("graft") is not None:
+        return "graft"
+    return shlex.quote(min(str(called.absolute()), os.path.relpath(called), key=len))
 
 
 def counted(number: int, one: str, plural: str | None = None) -> str:

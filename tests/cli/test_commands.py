@@ -12,7 +12,7 @@ import pytest
 from calling import graft
 from PIL import Image
 
-from graft.workflows.letters import CYRILLIC, dejavu_fonts, render_letters
+from graft.images.letters import CYRILLIC, dejavu_fonts, render_letters
 
 
 def in_a_process(*arguments: str) -> subprocess.CompletedProcess[str]:

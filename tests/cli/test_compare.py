@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from graft.cli.app import main
-from graft.workflows.letters import CYRILLIC, dejavu_fonts, render_letters
+from graft.images.letters import CYRILLIC, dejavu_fonts, render_letters
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from graft.cli.app import main
+from graft.images.letters import LATIN, dejavu_fonts, render_letters
 from graft.weights.base import load_base
 from graft.weights.saved import SavedModel, save_model
-from graft.workflows.letters import LATIN, dejavu_fonts, render_letters
 
 
 @pytest.fixture(scope="module")

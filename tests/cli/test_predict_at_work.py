@@ -11,11 +11,11 @@ import pytest
 from calling import graft
 from PIL import Image
 
+from graft.images.letters import LATIN, dejavu_fonts, render_letters
 from graft.serving.predictor import Classifier
 from graft.weights.base import load_base
 from graft.weights.saved import SavedModel, save_model
 from graft.workflows import predict as work
-from graft.workflows.letters import LATIN, dejavu_fonts, render_letters
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 
 from graft.drawing.walk_page import draw_walk
+from graft.images.letters import LATIN, dejavu_fonts, render_letters
 from graft.images.preprocessing import normalise
 from graft.images.resizing import to_square
 from graft.weights.base import load_base
 from graft.workflows import walked_stage
-from graft.workflows.letters import LATIN, dejavu_fonts, render_letters
 from graft.workflows.walk import Walk, walk
 
 CHROMIUM = shutil.which("chromium")

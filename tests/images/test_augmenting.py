@@ -16,10 +16,10 @@ from PIL import Image
 from graft.errors import InputError
 from graft.images.augmenting import STRENGTHS, Augmentation, View, _jitter, augment, import_functional
 from graft.images.decoding import decode
+from graft.images.letters import LATIN, dejavu_fonts, render_letters
 from graft.images.preprocessing import Preprocessing
 from graft.images.resizing import mean_colour, to_square
 from graft.images.warping import warp
-from graft.workflows.letters import LATIN, dejavu_fonts, render_letters
 
 COLOUR = Preprocessing(64, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 GREY = Preprocessing(28, (0.9,), (0.2,))

@@ -9,9 +9,9 @@ import torch
 from graft.errors import InputError
 from graft.images.augmenting import STRENGTHS, View
 from graft.images.contact_sheet import GAP, contact_sheet
+from graft.images.letters import LATIN, dejavu_fonts, render_letters
 from graft.images.preprocessing import Preprocessing
 from graft.images.resizing import to_square
-from graft.workflows.letters import LATIN, dejavu_fonts, render_letters
 
 SIDE = 28
 

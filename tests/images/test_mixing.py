@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 
 from graft.errors import InputError
+from graft.images.letters import LATIN, dejavu_fonts, render_letters
 from graft.images.mixing import cutmix, mixup
-from graft.workflows.letters import LATIN, dejavu_fonts, render_letters
 
 CLASSES = 8
 

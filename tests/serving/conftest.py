@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from running import Served, served
 
+from graft.images.letters import LATIN
 from graft.weights.base import load_base
 from graft.weights.calibration import Calibration, ErrorBudget
 from graft.weights.saved import SavedModel, save_model
-from graft.workflows.letters import LATIN
 
 
 @pytest.fixture(scope="session")

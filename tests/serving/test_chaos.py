@@ -15,7 +15,7 @@ from PIL import Image
 from running import Served, client_of, served
 
 import graft
-from graft.workflows.letters import LATIN, dejavu_fonts, render_letters
+from graft.images.letters import LATIN, dejavu_fonts, render_letters
 
 httpx = pytest.importorskip("httpx", reason="needs httpx")
 pytestmark = pytest.mark.usefixtures("extra")

@@ -12,11 +12,11 @@ from PIL import Image
 
 import graft
 from graft.errors import ImageError, InputError
+from graft.images.letters import LATIN, dejavu_fonts, render_letters
 from graft.serving.predictor import FIRST_GROUP, GROUP, Classifier
 from graft.serving.writing import write_predictions
 from graft.weights.base import load_base
 from graft.weights.saved import SavedModel, save_model
-from graft.workflows.letters import LATIN, dejavu_fonts, render_letters
 
 
 @pytest.fixture(scope="module")

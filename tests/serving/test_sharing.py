@@ -17,11 +17,11 @@ import pytest
 
 import graft
 from graft.features.engine import open_engine
+from graft.images.letters import LATIN
 from graft.serving import predictor
 from graft.serving.predictor import Classifier, Prediction
 from graft.weights.base import load_base
 from graft.weights.saved import SavedModel, save_model
-from graft.workflows.letters import LATIN
 
 ENGINES = ("torch", "openvino")
 # Seconds until a process that waits for threads that are not there counts as hanging.

@@ -10,11 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
+from graft.images.letters import CYRILLIC, dejavu_fonts, render_letters
 from graft.models.network import Network
 from graft.training.recipe import Recipe
 from graft.weights.base import load_base, untrained_base
 from graft.weights.saved import load_model
-from graft.workflows.letters import CYRILLIC, dejavu_fonts, render_letters
 from graft.workflows.train import train
 
 BASE = "resnet20-12fca82f.th"

@@ -12,6 +12,7 @@ from PIL import Image
 
 from graft.cli.train import train as train_command
 from graft.errors import GraftError, InputError
+from graft.images.letters import CYRILLIC, LATIN, dejavu_fonts, render_letters
 from graft.images.preprocessing import Preprocessing
 from graft.images.resizing import to_square
 from graft.models.catalog import build
@@ -23,7 +24,6 @@ from graft.training.learning_rate_range import RATE_RANGE_FILE, find_learning_ra
 from graft.training.loop import CrownFit, Watcher, fit_crown
 from graft.training.recipe import Recipe
 from graft.weights.saved import load_model
-from graft.workflows.letters import CYRILLIC, LATIN, dejavu_fonts, render_letters
 from graft.workflows.train import train
 
 PREPROCESSING = Preprocessing(size=32, mean=(0.5,), std=(0.5,), crop_fraction=1.0)

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from graft.errors import GraftError
+from graft.images.letters import LATIN, dejavu_fonts, render_letters
 from graft.images.preprocessing import Preprocessing
 from graft.images.resizing import to_square
 from graft.models.catalog import build
@@ -21,7 +22,6 @@ from graft.training.inputs import ActivationInputs, PixelInputs, SomeInputs
 from graft.training.loop import CrownFit, Watcher, crown_logits, fit_crown
 from graft.training.recipe import Recipe, ResolvedRecipe
 from graft.training.time_budget import Budget
-from graft.workflows.letters import LATIN, dejavu_fonts, render_letters
 
 PREPROCESSING = Preprocessing(size=32, mean=(0.5,), std=(0.5,), crop_fraction=1.0)
 RECIPE = Recipe(epochs=4, batch_size=16, learning_rate=2e-3).resolve()

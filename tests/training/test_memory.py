@@ -7,9 +7,9 @@ import torch
 from written_letters import write_letters
 
 from graft.errors import GraftError, InputError
+from graft.images.letters import CYRILLIC
 from graft.training.memory import Batching, as_memory_allows, free_memory, out_of_memory
 from graft.training.recipe import Recipe
-from graft.workflows.letters import CYRILLIC
 from graft.workflows.train import train
 
 

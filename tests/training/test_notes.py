@@ -8,12 +8,12 @@ import pytest
 from PIL import Image
 
 from graft.errors import GraftError
+from graft.images.letters import CYRILLIC, dejavu_fonts, render_letters
 from graft.progress import Reporter
 from graft.training.history import Epoch
 from graft.training.notes import notes_on_baseline, notes_on_curve
 from graft.training.recipe import Recipe
 from graft.workflows.compare import compare
-from graft.workflows.letters import CYRILLIC, dejavu_fonts, render_letters
 from graft.workflows.train import train
 
 RECIPE = Recipe(epochs=2, learning_rate=9.9).resolve()

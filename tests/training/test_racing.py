@@ -13,6 +13,7 @@ from graft.data.opening import open_dataset
 from graft.data.splitting import with_validation
 from graft.errors import DataError
 from graft.features.engine import choose
+from graft.images.letters import CYRILLIC
 from graft.progress import Reporter
 from graft.training.racing import contestants, for_the_race, race
 from graft.training.recipe import Recipe
@@ -21,7 +22,6 @@ from graft.transfer.advisor import CONTENDERS, TextbookRule, expected_gain
 from graft.transfer.race import winner
 from graft.weights.base import load_base
 from graft.workflows.advise import decide_on
-from graft.workflows.letters import CYRILLIC
 
 RULE = TextbookRule(3, "frozen:0.4", False, ())
 

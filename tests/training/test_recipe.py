@@ -15,6 +15,7 @@ from PIL import Image
 from graft.cli.train import train as train_command
 from graft.errors import InputError
 from graft.images.augmenting import STRENGTHS
+from graft.images.letters import LATIN, dejavu_fonts, render_letters
 from graft.models.catalog import build
 from graft.models.network import Config
 from graft.training.optimizer import build_optimizer, parameter_groups, stage_shares, weights_of_classes
@@ -31,7 +32,6 @@ from graft.training.recipe import (
     check_recipe,
 )
 from graft.training.schedules import learning_rate_at, lenet_table, one_cycle, plateau, stale_epochs, step_decay
-from graft.workflows.letters import LATIN, dejavu_fonts, render_letters
 from graft.workflows.train import train
 
 # The largest numbers of settings that are whole.

@@ -10,12 +10,12 @@ from graft.data.loading import batches
 from graft.data.opening import open_dataset
 from graft.data.splitting import stratified_folds
 from graft.errors import DataError
+from graft.images.letters import LATIN, dejavu_fonts, render_letters
 from graft.images.preprocessing import normalise
 from graft.models.catalog import build, default_config
 from graft.transfer.evidence import gather_evidence, pool_maps
 from graft.transfer.probe import fit_ridge, held_out_answers, probe
 from graft.weights.base import load_base
-from graft.workflows.letters import LATIN, dejavu_fonts, render_letters
 
 
 def blobs(per_class: int, classes: int, width: int, apart: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

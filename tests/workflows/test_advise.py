@@ -8,13 +8,13 @@ import pytest
 from written_letters import write_letters
 
 from graft.errors import DataError, InputError, WeightsError
+from graft.images.letters import CYRILLIC
 from graft.progress import Reporter
 from graft.training.recipe import Recipe
 from graft.transfer.advisor import plausible
 from graft.transfer.chart import draw_advice
 from graft.weights.base import load_base
 from graft.workflows.advise import advise, advise_bases
-from graft.workflows.letters import CYRILLIC
 from graft.workflows.prepare import BaseOptions
 from graft.workflows.train import train
 

@@ -10,6 +10,7 @@ from graft.data.dataset import TEST
 from graft.errors import CutError, DataError, InputError, WeightsError
 from graft.evaluation.intervals import wilson_interval
 from graft.evaluation.paired import paired_difference
+from graft.images.letters import CYRILLIC
 from graft.progress import Reporter
 from graft.training.comparison import Training, draw, summarise
 from graft.training.outlook import Outlook, StageOutlook
@@ -17,7 +18,6 @@ from graft.training.recipe import Recipe
 from graft.transfer.levels import Plan
 from graft.workflows.compare import compare
 from graft.workflows.contact_sheet import check_png
-from graft.workflows.letters import CYRILLIC
 from graft.workflows.prepare import BaseOptions
 from graft.workflows.train import train
 

@@ -12,11 +12,11 @@ from graft.data.loading import load_image
 from graft.data.opening import open_dataset
 from graft.errors import DataError, InputError
 from graft.images.contact_sheet import GAP
+from graft.images.letters import CYRILLIC, dejavu_fonts, render_letters
 from graft.images.preprocessing import Preprocessing
 from graft.progress import Reporter
 from graft.training.recipe import Recipe
 from graft.workflows.contact_sheet import write_contact_sheet
-from graft.workflows.letters import CYRILLIC, dejavu_fonts, render_letters
 from graft.workflows.train import train
 
 SIZE = 24

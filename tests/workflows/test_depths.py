@@ -13,7 +13,7 @@ from deep_forms import tiff
 from PIL import Image
 
 import graft
-from graft.workflows.letters import dejavu_fonts, render_letters
+from graft.images.letters import dejavu_fonts, render_letters
 
 LETTERS = tuple("АБЖИМОФЩ")
 WITHIN = 0.02

@@ -10,7 +10,7 @@ from written_letters import files, write_letters
 
 import graft
 from graft.errors import DataError, InputError
-from graft.workflows.letters import CYRILLIC
+from graft.images.letters import CYRILLIC
 from graft.workflows.own_images import images_of_run
 
 OPTIONS = {"base": "latin_letters", "level": "head", "deterministic": True, "quiet": True}

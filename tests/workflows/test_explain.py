@@ -11,8 +11,8 @@ from tests.workflows.written_letters import files, write_letters
 import graft
 from graft.errors import InputError
 from graft.files import ACTIVATIONS, cache_folder
+from graft.images.letters import LATIN
 from graft.weights.saved import load_model
-from graft.workflows.letters import LATIN
 
 LETTERS = LATIN[:4]
 UNTESTED = graft.MapOptions(test=False)

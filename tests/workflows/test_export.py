@@ -21,8 +21,8 @@ import graft
 from graft.cli.app import app
 from graft.errors import DataError, GraftError, InputError, WeightsError
 from graft.export import graph as graph_module
+from graft.images.letters import LATIN, dejavu_fonts, render_letters
 from graft.weights.saved import load_model
-from graft.workflows.letters import LATIN, dejavu_fonts, render_letters
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from written_letters import write_letters
 
 import graft
 from graft.errors import InputError
-from graft.workflows.letters import CYRILLIC
+from graft.images.letters import CYRILLIC
 
 OPTIONS: dict[str, Any] = {"base": "latin_letters", "level": "stages:1", "recipe": graft.Recipe(epochs=2), "seed": 3}
 OPTIONS |= {"engine": "torch", "precision": "float32", "audit": False, "refit": False}

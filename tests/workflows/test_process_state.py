@@ -12,10 +12,10 @@ import pytest
 import torch
 from written_letters import write_letters
 
+from graft.images.letters import CYRILLIC
 from graft.training.recipe import Recipe
 from graft.workflows.advise import advise
 from graft.workflows.compare import compare
-from graft.workflows.letters import CYRILLIC
 from graft.workflows.train import train
 
 RECIPE = Recipe(epochs=1, dropout=0.5, augment="light", mixup=0.2, find_learning_rate=True)

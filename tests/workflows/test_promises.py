@@ -12,11 +12,11 @@ from calling import graft
 from written_letters import write_letters
 
 from graft.errors import InputError, WeightsError
+from graft.images.letters import CYRILLIC
 from graft.serving.predictor import load
 from graft.weights.calibration import Calibration
 from graft.workflows.contest import evaluate_two
 from graft.workflows.evaluate import evaluate
-from graft.workflows.letters import CYRILLIC
 from graft.workflows.robustness import evaluate_robustness
 from graft.workflows.train import train
 

@@ -18,6 +18,7 @@ from graft.data.dataset import TEST, TRAIN, VAL, Dataset
 from graft.data.opening import open_dataset
 from graft.data.splitting import with_validation
 from graft.features.engine import choose
+from graft.images.letters import CYRILLIC
 from graft.training import fitting
 from graft.training.fitting import fit_level, measure
 from graft.training.loop import CrownFit, crown_logits, fit_crown
@@ -26,7 +27,6 @@ from graft.training.task import Task
 from graft.transfer.levels import plan_level
 from graft.weights.base import load_base
 from graft.workflows.evaluate import evaluate
-from graft.workflows.letters import CYRILLIC
 from graft.workflows.run import was_refitted
 from graft.workflows.train import train
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from written_letters import write_letters
 
-from graft.workflows.letters import CYRILLIC
+from graft.images.letters import CYRILLIC
 
 
 def test_two_processes_with_other_hash_seeds_write_the_same_bytes(tmp_path: Path) -> None:

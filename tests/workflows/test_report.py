@@ -12,7 +12,7 @@ from PIL import Image
 from written_letters import write_letters
 
 from graft.errors import InputError
-from graft.workflows.letters import CYRILLIC
+from graft.images.letters import CYRILLIC
 from graft.workflows.report import report
 from graft.workflows.run import Run
 from graft.workflows.train import train

@@ -12,10 +12,10 @@ from written_letters import write_letters
 import graft
 from graft.errors import DataError, GraftError, InputError, WeightsError
 from graft.files import remove
+from graft.images.letters import CYRILLIC
 from graft.training.recipe import Recipe
 from graft.weights.base import BUNDLED
 from graft.workflows.arguments import read_arguments
-from graft.workflows.letters import CYRILLIC
 from graft.workflows.run import Run, read_run
 from graft.workflows.train import train
 

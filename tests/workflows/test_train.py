@@ -17,12 +17,12 @@ from written_letters import files, write_letters
 
 import graft
 from graft.errors import CutError, DataError, GraftError, InputError, Interrupted
+from graft.images.letters import CYRILLIC, LATIN
 from graft.progress import Reporter
 from graft.training.recipe import Recipe
 from graft.weights.saved import load_model
 from graft.workflows.arguments import read_arguments
 from graft.workflows.evaluate import evaluate
-from graft.workflows.letters import CYRILLIC, LATIN
 from graft.workflows.prepare import DataOptions
 from graft.workflows.train import train
 

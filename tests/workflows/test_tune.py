@@ -12,9 +12,9 @@ from written_letters import files, write_letters
 import graft
 from graft.errors import InputError
 from graft.features import extraction
+from graft.images.letters import CYRILLIC
 from graft.training.recipe_file import read_recipe, settings_of, with_settings
 from graft.training.tuning import SPACE, Trial, propose
-from graft.workflows.letters import CYRILLIC
 
 pytest.importorskip("optuna", reason="needs graft-vision[tune]")
 

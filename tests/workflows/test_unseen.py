@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from written_letters import write_letters
 
+from graft.images.letters import CYRILLIC
 from graft.workflows.evaluate import evaluate
-from graft.workflows.letters import CYRILLIC
 from graft.workflows.run import was_refitted
 from graft.workflows.train import train
 

@@ -6,7 +6,7 @@ import pytest
 from written_letters import write_letters
 
 import graft
-from graft.workflows.letters import CYRILLIC
+from graft.images.letters import CYRILLIC
 from graft.workflows.run import Accuracy
 
 

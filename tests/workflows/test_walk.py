@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from graft.accounting.recording import record
 from graft.errors import DataError, FetchError, InputError, WeightsError
+from graft.images.letters import LATIN, dejavu_fonts, render_letters
 from graft.images.preprocessing import normalise
 from graft.images.resizing import to_square
 from graft.progress import Reporter
 from graft.weights.base import load_base, untrained_base
 from graft.weights.saved import SavedModel, save_model
 from graft.workflows import walked_stage
-from graft.workflows.letters import LATIN, dejavu_fonts, render_letters
 from graft.workflows.walk import LARGEST_PAGE, Walk, walk
 from graft.workflows.walked_stage import DETAILS, Output, Place, most_active, packed, show_stage
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from graft.workflows.letters import dejavu_fonts, render_letters
+from graft.images.letters import dejavu_fonts, render_letters
 
 
 def write_letters(root: Path, letters: tuple[str, ...], per_letter: int, seed: int = 0) -> Path:

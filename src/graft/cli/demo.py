@@ -15,7 +15,7 @@ from graft.cli.output import (
     print_json,
     say,
 )
-from graft.words import counted
+from graft.words import counted, program
 
 
 def demo(
@@ -45,5 +45,5 @@ def demo(
     say(result.conclusion())
     say(f"curves drawn in {out}")
     if images is not None:
-        say(f"{counted(written, 'image')} to try graft on in {images}: `graft train {images} --base {BASE}`")
-    say("photographs of your own, in a folder per class: `graft train photos/`")
+        say(f"{counted(written, 'image')} to try graft on in {images}: `{program()} train {images} --base {BASE}`")
+    say(f"photographs of your own, in a folder per class: `{program()} train photos/`")

@@ -33,7 +33,7 @@ from graft.cli.output import (
 from graft.cli.tables import NOTHING_SAID, reads_tables
 from graft.data.table_options import TableOptions
 from graft.weights.packaged import DEFAULT_BASE
-from graft.words import counted
+from graft.words import counted, program
 
 
 def _in_recipe(text: str, *names: str) -> Any:
@@ -218,5 +218,5 @@ def train(
     folder = near(run.folder)
     for sentence in verdict_of(run.folder):
         say(sentence)
-    say(f"saved in {folder}: `graft predict {folder} IMAGES…`")
+    say(f"saved in {folder}: `{program()} predict {folder} IMAGES…`")
     say_page(page, "report: ")

@@ -24,6 +24,7 @@ from graft.cli.tables import NOTHING_SAID, reads_tables
 from graft.data.table_options import TableOptions
 from graft.progress import Table
 from graft.weights.packaged import DEFAULT_BASE
+from graft.words import program
 
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="A field of the recipe, KEY=VALUE; may be given several times.")
@@ -86,4 +87,4 @@ def tune(
     )
     show(Table("", ("trial", "level", "val", "time", "settings"), rows, texts=(1, 4)))
     say(f"trial {found.best.number}, {found.best.level}: {found.verdict}")
-    say(f"saved in {near(found.recipe)}: `graft train {data} --recipe {near(found.recipe)}`")
+    say(f"saved in {near(found.recipe)}: `{program()} train {data} --recipe {near(found.recipe)}`")

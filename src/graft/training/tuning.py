@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from graft.errors import InputError
 from graft.evaluation.paired import Estimate
-from graft.files import write_aside
+from graft.files import LOCK_FILE, write_aside
 from graft.html import table
-from graft.workflows.run import LOCK_FILE
 
 if TYPE_CHECKING:
     import optuna

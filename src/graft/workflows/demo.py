@@ -18,6 +18,7 @@ from PIL import Image
 from graft.data.dataset import TEST, TRAIN
 from graft.errors import InputError
 from graft.evaluation.intervals import wilson_interval
+from graft.images.letters import CYRILLIC, dejavu_fonts, render_letters
 from graft.images.resizing import to_square
 from graft.seeding import seeded
 from graft.training.heads import put_head
@@ -26,7 +27,6 @@ from graft.training.loop import Watcher, crown_logits, fit_crown
 from graft.training.recipe import Recipe
 from graft.transfer.head import fit_head
 from graft.weights.base import Base, load_base, untrained_base
-from graft.workflows.letters import CYRILLIC, dejavu_fonts, render_letters
 
 BASE = "latin_letters"
 LEVELS = ("scratch", "head", "all")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from graft.data.dataset import TEST, VAL, Dataset
 from graft.data.readers.folder import folders_of
 from graft.errors import GraftError, InputError
-from graft.files import remove, unfinished_below
+from graft.files import LOCK_FILE, remove, unfinished_below
 from graft.html import escaped, table
 from graft.training.fitting import METRICS_FILE
 from graft.weights.saved import ARGUMENTS_FILE, model_folder
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 PLAN_FILE = "plan.json"
 RESULT_FILE = "result.json"
 SPLIT_FILE = "split.csv"
-LOCK_FILE = ".lock"
 
 
 @dataclass(frozen=True, repr=False)

@@ -28,6 +28,7 @@ from graft.training.recipe_file import read_recipe
 from graft.training.task import Trained
 from graft.weights.packaged import DEFAULT_BASE
 from graft.weights.saved import SavedModel, save_model
+from graft.words import program
 from graft.workflows.arguments import Arguments, absolute, absolute_table, gone_on_with, read_arguments, write_arguments
 from graft.workflows.calibrating import calibrate
 from graft.workflows.contact_sheet import check_png
@@ -245,7 +246,7 @@ def _go_on(folder: Path, given: Arguments, images: Dataset | None, logging: Logg
 @contextmanager
 def _resumable(folder: Path) -> Iterator[None]:
     """Say of an interruption or a full disk within the block how to go on with the run in `folder`."""
-    go_on = f"graft train --resume {shlex.quote(near(folder))}"
+    go_on = f"{program()} train --resume {shlex.quote(near(folder))}"
     try:
         yield
     except KeyboardInterrupt as interruption:

@@ -37,7 +37,7 @@ from graft.training.tuning import (
 )
 from graft.transfer.levels import Plan, check_level, plan_level
 from graft.weights.packaged import DEFAULT_BASE
-from graft.words import counted
+from graft.words import counted, program
 from graft.workflows.arguments import Arguments, absolute, absolute_table
 from graft.workflows.deciding import Decided, checked, choice_of, decide
 from graft.workflows.prepare import Data, called, checked_data, handed_over
@@ -224,7 +224,7 @@ class _Search:
             f"{tuning.verdict[0].upper()}{tuning.verdict[1:]}.",
         )
         write_recipe(tuning.recipe, RecipeFile(recipe, best.level, base), heading)
-        self.reporter.note(f"{near(tuning.recipe)}: graft train DATA --recipe {near(tuning.recipe)}")
+        self.reporter.note(f"{near(tuning.recipe)}: {program()} train DATA --recipe {near(tuning.recipe)}")
         return tuning
 
     def _on_test(self, best: Trial, usual: Trial) -> tuple[Estimate | None, tuple[float, float] | None, int]:

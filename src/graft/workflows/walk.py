@@ -18,6 +18,7 @@ from graft.data.loading import least_side
 from graft.data.readers.folder import read_file
 from graft.errors import DataError, FetchError, ImageError, InputError, did_you_mean
 from graft.images.decoding import decode
+from graft.images.map_sheet import as_uri
 from graft.images.preprocessing import Preprocessing, normalise
 from graft.images.resizing import to_square
 from graft.models.catalog import CATALOG
@@ -26,7 +27,6 @@ from graft.progress import NOBODY, Reporter
 from graft.weights.architectures import is_timm, resolve
 from graft.weights.base import Base, load_base, untrained_base
 from graft.weights.saved import CONFIG_FILE, class_logits, model_folder
-from graft.workflows.map_sheet import as_uri
 from graft.workflows.run import short
 from graft.workflows.walked_stage import Output, Place, most_active, packed, show_stage
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from graft.accounting.arithmetic import Step, WeightedSum, arithmetic, weighted_sums
 from graft.accounting.recording import Made
-from graft.workflows.map_sheet import draw_sheet
+from graft.images.map_sheet import draw_sheet
 
 # From the most to the least: channels that are shown, and pixels with arithmetic along each side of their maps.
 DETAILS = ((16, 9), (16, 7), (12, 7), (12, 5), (10, 5), (10, 4), (8, 4), (8, 3), (6, 3), (4, 3), (3, 2), (2, 2), (1, 1))

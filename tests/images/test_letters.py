@@ -12,9 +12,7 @@ from safetensors import safe_open
 
 import graft
 from graft.errors import DataError
-from graft.models.catalog import build
-from graft.models.network import Config
-from graft.workflows.letters import (
+from graft.images.letters import (
     CYRILLIC,
     LATIN,
     SIDE,
@@ -25,6 +23,8 @@ from graft.workflows.letters import (
     render,
     render_letters,
 )
+from graft.models.catalog import build
+from graft.models.network import Config
 
 BUNDLED = Path(graft.__file__).parent / "bundled" / "latin_letters.safetensors"
 NONE = Distortion(shift=0, rotation=0, scale=0, thickness=0, blur=0, noise=0)
@@ -66,9 +66,7 @@ def test_the_fonts_are_the_twelve_text_fonts_and_come_without_matplotlib_importe
     names = [font.stem for font in dejavu_fonts()]
     assert len(names) == len(set(names)) == 12
     assert {name.split("-")[0] for name in names} == {"DejaVuSans", "DejaVuSansMono", "DejaVuSerif"}
-    code = (
-        "import sys; from graft.workflows.letters import dejavu_fonts as f; f(); sys.exit('matplotlib' in sys.modules)"
-    )
+    code = "import sys; from graft.images.letters import dejavu_fonts as f; f(); sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -115,7 +113,7 @@ def test_every_font_is_used_before_one_comes_again(monkeypatch: pytest.MonkeyPat
         used.append(font)
         return np.zeros((SIDE, SIDE), np.uint8)
 
-    monkeypatch.setattr("graft.workflows.letters.render", remember)
+    monkeypatch.setattr("graft.images.letters.render", remember)
     render_letters("А", dejavu_fonts(), 30, seed=0)
     assert sorted(used[:12]) == sorted(used[12:24]) == sorted(dejavu_fonts())
     assert used[:12] != used[12:24]
@@ -128,7 +126,7 @@ def test_a_class_of_several_letters_shows_each_of_them(monkeypatch: pytest.Monke
         shown.append(letter)
         return np.zeros((SIDE, SIDE), np.uint8)
 
-    monkeypatch.setattr("graft.workflows.letters.render", remember)
+    monkeypatch.setattr("graft.images.letters.render", remember)
     render_letters(("A", "Il"), dejavu_fonts(), 40, seed=0)
     assert set(shown[:40]) == {"A"}
     assert 10 < shown[40:].count("I") < 30 and set(shown[40:]) == {"I", "l"}
@@ -200,7 +198,7 @@ def test_a_missing_font_is_named() -> None:
 
 
 def test_matplotlib_without_fonts_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("graft.workflows.letters.find_spec", lambda name: None)
+    monkeypatch.setattr("graft.images.letters.find_spec", lambda name: None)
     with pytest.raises(DataError, match="install matplotlib"):
         dejavu_fonts()
 
