@@ -58,6 +58,7 @@ PUBLIC = [
     "export",
     "list_models",
     "load",
+    "report",
     "train",
 ]
 

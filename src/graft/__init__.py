@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from graft.workflows.explain import Explanations, explain
     from graft.workflows.export import Export, export
     from graft.workflows.prepare import BaseOptions, DataOptions
+    from graft.workflows.report import report
     from graft.workflows.run import Accuracy, Run
     from graft.workflows.train import train
 
@@ -78,6 +79,7 @@ _HOMES = {
     "export": "graft.workflows.export",
     "list_models": "graft.models.catalog",
     "load": "graft.serving.predictor",
+    "report": "graft.workflows.report",
     "train": "graft.workflows.train",
 }
 
@@ -119,6 +121,7 @@ __all__ = [
     "export",
     "list_models",
     "load",
+    "report",
     "train",
 ]
 
