@@ -77,7 +77,7 @@ def _metadata(model: SavedModel, licence: str) -> str:
 
 
 def _facts(facts: dict[str, Any]) -> dict[str, str]:
-    shown = {name: str(facts[name]) for name in ("base", "level", "cut", "data") if name in facts}
+    shown: dict[str, str] = {name: str(facts[name]) for name in ("base", "level", "cut", "data") if name in facts}
     for split in ("val", "test"):
         found = facts.get(split)
         if isinstance(found, dict) and found.get("top1") is not None:
