@@ -62,6 +62,7 @@ PUBLIC = [
     "export",
     "list_models",
     "load",
+    "report",
     "train",
     "tune",
 ]

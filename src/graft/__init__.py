@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from graft.workflows.export import Export, export
     from graft.workflows.load import load
     from graft.workflows.prepare import BaseOptions, DataOptions
+    from graft.workflows.report import report
     from graft.workflows.run import Accuracy, Run
     from graft.workflows.train import train
     from graft.workflows.tune import tune
@@ -87,6 +88,7 @@ _HOMES = {
     "export": "graft.workflows.export",
     "list_models": "graft.models.catalog",
     "load": "graft.workflows.load",
+    "report": "graft.workflows.report",
     "train": "graft.workflows.train",
     "tune": "graft.workflows.tune",
 }
@@ -133,6 +135,7 @@ __all__ = [
     "export",
     "list_models",
     "load",
+    "report",
     "train",
     "tune",
 ]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from graft.cli.output import Debug, Json, OpenOption, Overwrite, Quiet, open_page, print_json, say, say_page
+from graft.cli.output import Debug, Json, OpenOption, Overwrite, Quiet, Seed, open_page, print_json, say, say_page
 
 
 def report(
@@ -18,6 +18,7 @@ def report(
     ] = None,
     overwrite: Overwrite = False,
     open_it: OpenOption = False,
+    seed: Seed = 0,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,

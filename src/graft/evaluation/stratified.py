@@ -91,7 +91,7 @@ def slices(right: np.ndarray, labels: np.ndarray, groups: Mapping[str, np.ndarra
         deviation = float(np.sqrt(spread.sum()))
         chance = float(ndtr((own + 0.5 - expected) / deviation)) if deviation else 1.0
         missing = (expected - own) / len(rows)
-        chances.append((chance, chance <= CHANCE / len(groups) and missing >= GAP))
+        chances.append((chance, bool(chance <= CHANCE / len(groups) and missing >= GAP)))
         found.append(Slice(name, rows, own / len(rows), wilson_interval(own, len(rows)), False))
     flagged: list[int] = []
     for at in sorted(range(len(found)), key=lambda at: chances[at][0]):

@@ -81,8 +81,9 @@ def _facts(facts: dict[str, Any]) -> dict[str, str]:
     for split in ("val", "test"):
         found = facts.get(split)
         if isinstance(found, dict) and found.get("top1") is not None:
-            low, high = found["top1_ci95"]
-            shown[f"accuracy on {split}"] = f"{found['top1']:.1%} of {found['n']:,} images ({low:.1%} to {high:.1%})"
+            interval = found.get("top1_ci95")
+            within = f" ({interval[0]:.1%} to {interval[1]:.1%})" if interval else ""
+            shown[f"accuracy on {split}"] = f"{found['top1']:.1%} of {found.get('n', 0):,} images{within}"
     return shown
 
 

@@ -77,7 +77,7 @@ def is_miscalibrated(confidences: np.ndarray, right: np.ndarray) -> bool:
     """Whether mean confidence and accuracy differ by much, and by more than chance explains (Spiegelhalter 1986)."""
     gap = float(confidences.mean() - right.mean())
     deviation = float(np.sqrt((confidences * (1 - confidences)).sum())) / len(right)
-    return abs(gap) >= MISCALIBRATED and abs(gap) > IN_DEVIATIONS * deviation
+    return bool(abs(gap) >= MISCALIBRATED and abs(gap) > IN_DEVIATIONS * deviation)
 
 
 def two_rates(right: int, count: int, other_right: int, other_count: int) -> float:
@@ -152,7 +152,7 @@ def decide(report: Report, alarms: Sequence[Alarm]) -> Verdict:
         )
     else:
         low, high = main.scores.top1_ci95
-        beats = low > main.scores.majority
+        beats = bool(low > main.scores.majority)
         usable = beats and not any(each.kind in BLOCKING for each in ranked)
         said = [
             f"Of {counted(main.scores.n, 'image')} of {main.name} that it was not trained on, it gets "
