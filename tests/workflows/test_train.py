@@ -191,10 +191,12 @@ def test_as_is_refuses_classes_the_base_does_not_know(cyrillic: Path, tmp_path: 
 def test_what_cannot_be_decoded_is_skipped_and_named(tmp_path: Path) -> None:
     data = write_letters(tmp_path / "letters", CYRILLIC[:3], 8)
     (data / "А" / "empty.png").touch()
-    (data / "Б" / "notes.txt").write_text("not an image")
+    (data / "Б" / "words.png").write_text("not an image")
+    (data / "Б" / "notes.txt").write_text("not an image, and named as none")
     (data / "В" / "cut.png").write_bytes(next((data / "В").iterdir()).read_bytes()[:90])
     run = train(data, "latin_letters", "head", out=tmp_path / "run")
-    assert {Path(name).name for name in run.skipped} == {"empty.png", "notes.txt", "cut.png"}
+    assert {Path(name).name for name in run.skipped} == {"empty.png", "words.png", "cut.png"}
+    assert any("notes.txt" in note for note in run.notes)
     assert run.images == 24
     audit = json.loads((run.folder / "audit.json").read_text())
     assert len(audit["findings"][0]["paths"]) == 3
