@@ -8,15 +8,17 @@ Needs the extra `sklearn`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sized
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graft.data.handed_over import from_arrays
+from graft.data.handed_over import from_arrays, texts_of
 from graft.errors import InputError
 from graft.features.rows import KeptRows, keeping_rows
+from graft.names import plain
 from graft.progress import NOBODY, reporting
 from graft.weights.packaged import DEFAULT_BASE
 from graft.weights.saved import save_model
@@ -90,8 +92,17 @@ class GraftClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Train on images X (N,) and their labels y (N,). Raises `graft.InputError` and its kinds."""
         from graft.training.recipe import Recipe
 
+        # A generator is gone through once.
+        X, y = (list(each) if isinstance(each, Iterable) and not isinstance(each, Sized) else each for each in (X, y))
         dataset = from_arrays(X, y)
-        classes = np.unique(np.asarray(y if hasattr(y, "__len__") else list(y)))
+        # The value that stands for each class in y, by the text that graft calls it.
+        values = dict(zip(map(plain, texts_of(y)), y, strict=True))
+        try:
+            classes = np.unique(np.asarray(list(values.values())))
+        except TypeError:
+            raise InputError(
+                "expected labels that have an order, got texts among numbers: give all of them as texts"
+            ) from None
         arguments = Arguments(
             data=dataset.name,
             base=absolute(self.base, "base"),
@@ -111,9 +122,9 @@ class GraftClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.classes_ = classes
         self.level_ = self.fitted_.plan.level
         # Where the network has each class: it orders them as text, or as numbers.
-        known = {name: number for number, name in enumerate(self.fitted_.saved.classes)}
-        texts = [str(int(each)) if isinstance(each, float | np.floating) else str(each).strip() for each in classes]
-        self._place = np.array([known[text] for text in texts])
+        known = {plain(name): number for number, name in enumerate(self.fitted_.saved.classes)}
+        place = {value: known[text] for text, value in values.items()}
+        self._place = np.array([place[value] for value in classes.tolist()])
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -122,6 +133,8 @@ class GraftClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self, "fitted_")
         if hasattr(X, "__len__") and not len(X):
             return np.empty((0, len(self.classes_)))
+        if not isinstance(X, Iterable):
+            from_arrays(X, ["?"])  # says what it is
         images = list(X)
         with self._kept():
             found = self.fitted_.probabilities(from_arrays(images, ["?"] * len(images)))

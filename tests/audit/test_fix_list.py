@@ -10,11 +10,15 @@ from looked_at import dataset
 
 from graft.audit.findings import Finding
 from graft.audit.fix_list import check_kinds, without_faults, write_manifest, write_split_file
-from graft.data.dataset import Dataset
+from graft.data.dataset import Dataset, together
 from graft.data.grouping import by_path, with_content
 from graft.data.opening import open_dataset
 from graft.data.split_file import split_as
 from graft.errors import InputError
+
+
+def name_of(number: int) -> str:
+    return together(DATA.splits.values()).name(number)
 
 
 def finding(kind: str, *groups: tuple[int, ...]) -> Finding:
@@ -22,7 +26,7 @@ def finding(kind: str, *groups: tuple[int, ...]) -> Finding:
     numbers = tuple(number for group in groups for number in group)
     bounds = np.cumsum([0, *map(len, groups)]).tolist()
     positions = tuple(tuple(range(start, end)) for start, end in pairwise(bounds))
-    return Finding(kind, "warning", "", tuple(map(str, numbers)), numbers, positions)
+    return Finding(kind, "warning", "", tuple(map(name_of, numbers)), numbers, positions)
 
 
 def left(data: Dataset, *findings: Finding, more: tuple[str, ...] = ()) -> dict[str, list[int]]:
@@ -42,7 +46,10 @@ def test_of_copies_on_both_sides_those_that_are_trained_on_go_and_test_goes_befo
 
 
 def test_unreadable_files_placeholders_and_all_copies_under_several_labels_go() -> None:
-    given = [Finding("unreadable", "error", "", ("0",), (0,)), Finding("placeholder", "error", "", ("4",), (4,))]
+    given = [
+        Finding("unreadable", "error", "", (name_of(0),), (0,)),
+        Finding("placeholder", "error", "", (name_of(4),), (4,)),
+    ]
     digests = np.stack([np.arange(8), np.ones(8)], 1).astype(np.uint64)
     digests[2] = digests[1]
     data = with_content(DATA, digests, np.arange(8))
@@ -56,7 +63,7 @@ def test_near_copies_under_several_labels_stay_unless_they_are_asked_to_go() -> 
 
 
 def test_other_kinds_stay_unless_they_are_asked_to_go() -> None:
-    given = [finding("near_duplicates", (0, 1)), Finding("blurry", "warning", "", ("5",), (5,))]
+    given = [finding("near_duplicates", (0, 1)), Finding("blurry", "warning", "", (name_of(5),), (5,))]
     assert left(DATA, *given)["train"] == [0, 1, 2, 3]
     assert left(DATA, *given, more=("near_duplicates", "blurry")) == {"train": [0, 2, 3], "val": [4], "test": [6, 7]}
 
@@ -79,7 +86,9 @@ def folder(tmp_path: Path) -> Path:
 def test_the_manifest_opens_as_the_same_images_labels_splits_and_groups(folder: Path, tmp_path: Path) -> None:
     data = by_path(open_dataset(folder), r"\d")
     with (tmp_path / "left.csv").open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        write_manifest(without_faults(data, [Finding("unreadable", "error", "", ("2",), (1,))]), file)
+        write_manifest(
+            without_faults(data, [Finding("unreadable", "error", "", (str(folder / "train/a b/2.jpg"),), (1,))]), file
+        )
     opened = open_dataset(tmp_path / "left.csv")
     assert opened.classes == data.classes
     assert list(opened.splits) == ["train", "val"]
@@ -106,3 +115,10 @@ def test_images_that_are_no_files_are_refused_and_a_split_file_is_offered(shared
         write_split_file(some, file)
     again = split_as(data, tmp_path / "split.csv")
     assert {name: len(part) for name, part in again.splits.items()} == {"train": 5}
+
+
+def test_findings_about_other_images_are_refused(folder: Path) -> None:
+    data = by_path(open_dataset(folder), r"\d")
+    for wrong in (Finding("unreadable", "error", "", ("other.jpg",), (1,)), None, 3, "blurry"):
+        with pytest.raises(InputError, match="expected findings"):
+            without_faults(data, [wrong])  # type: ignore[list-item]

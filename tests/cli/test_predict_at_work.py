@@ -41,8 +41,8 @@ def interrupted(*arguments: object, after: int) -> None:
     """The command, stopped once so many images have their prediction."""
     stream = Classifier.stream
 
-    def stopped(self: Classifier, images: object, top: int = 5) -> Iterator[object]:
-        for number, prediction in enumerate(stream(self, images, top)):  # type: ignore[arg-type]
+    def stopped(self: Classifier, *wanted: object) -> Iterator[object]:
+        for number, prediction in enumerate(stream(self, *wanted)):  # type: ignore[arg-type]
             if number == after:
                 raise KeyboardInterrupt
             yield prediction
@@ -74,7 +74,9 @@ def test_a_job_that_was_interrupted_ends_as_one_that_was_not(
         assert out.read_bytes() == whole.read_bytes()
     before = out.stat()
     again = graft("predict", run, letters, "--out", out, "--resume")
-    assert again.returncode == 0 and "nothing of it is left" in again.stderr and out.stat() == before
+    assert again.returncode == 0 and "nothing is left to do" in again.stderr and out.stat() == before
+    others = graft("predict", run, letters / "00.png", "--out", out, "--resume")
+    assert others.returncode == 2 and "got 40 rows of others" in others.stderr and out.stat() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([whole.name, out.name])
 
 

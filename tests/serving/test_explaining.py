@@ -33,8 +33,8 @@ async def nothing(address: str) -> bytes:
 
 
 def asked(kind: str, body: bytes, query: list[tuple[str, str]]) -> list[bool]:
-    images, top = asyncio.run(read_images(kind, body, query, Limits(), nothing))
-    assert top == 5
+    images, wanted = asyncio.run(read_images(kind, body, query, Limits(), nothing))
+    assert wanted.top == 5
     return [image.explain for image in images]
 
 

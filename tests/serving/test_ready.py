@@ -1,20 +1,24 @@
 """Classifiers that an earlier process left ready answer the same, without PyTorch."""
 
 import json
+import pickle
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from graft.errors import WeightsError
 from graft.files import COMPILED, cache_folder
 from graft.serving.predictor import Classifier, class_probabilities, load
 from graft.serving.ready import Asked, ReadyClassifier, as_bfloat16, open_ready
-from graft.weights.saved import class_logits
+from graft.weights.calibration import Domain
+from graft.weights.saved import class_logits, load_model, save_model
 
 pytest.importorskip("openvino")
 
@@ -37,6 +41,19 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def run(letters_run: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(letters_run, tmp_path / "run"))
+
+
+@pytest.fixture
+def strict(run: Path) -> Path:
+    """A run that knows what its training images are like."""
+    saved = load_model(run / "model")
+    assert saved.calibration is not None
+    width = next(tensor.shape[1] for tensor in saved.network.head.parameters() if tensor.ndim == 2)
+    bank = np.abs(RANDOM.normal(size=(8, width)))
+    bank = (bank / np.linalg.norm(bank, axis=1, keepdims=True)).astype(np.float16)
+    domain = Domain(bank, neighbours=2, threshold=0.3, kept=0.95, n=40)
+    save_model(run / "model", replace(saved, calibration=replace(saved.calibration, domain=domain)))
+    return run
 
 
 def asked_of(run: Path, **asked: object) -> Asked:
@@ -103,6 +120,35 @@ def test_a_model_that_changed_while_it_was_opened_leaves_none(cache: Path, run: 
     assert open_ready(asked_of(run)) is None
     file.write_bytes(before)
     assert open_ready(asked_of(run)) is None
+
+
+@pytest.mark.parametrize("gone", ["calibration.json", "domain.safetensors"])
+def test_a_model_without_what_is_optional_opens_as_often_as_asked(cache: Path, strict: Path, gone: str) -> None:
+    (strict / "model" / gone).unlink()
+    classifier, expected = usual(strict)
+    ready = open_ready(asked_of(strict))
+    assert ready is not None and list(ready.predict(IMAGES)) == expected
+    assert (ready.calibration is None) == (classifier.calibration is None)
+
+
+def test_a_network_that_is_read_later_is_the_one_that_was_opened(cache: Path, strict: Path) -> None:
+    _, expected = usual(strict)
+    ready = open_ready(asked_of(strict))
+    assert ready is not None
+    save_model(strict / "model", replace(load_model(strict / "model"), temperature=3.0))
+    assert list(ready.predict(IMAGES)) == expected
+    for needs_it in (lambda: ready.predict(IMAGES, abstain=True), lambda: pickle.dumps(ready), lambda: ready.saved):
+        with pytest.raises(WeightsError, match="which has taken its place: load it again"):
+            needs_it()
+
+
+def test_the_probability_is_the_same_where_strange_images_have_no_answer(cache: Path, strict: Path) -> None:
+    classifier, expected = usual(strict, "bfloat16")
+    for each in (classifier, open_ready(asked_of(strict, precision="bfloat16"))):
+        assert each is not None
+        found = each.predict(IMAGES, abstain=True)
+        assert [one.top for one in found] == [one.top for one in expected]  # type: ignore[attr-defined]
+        assert all(one.distance is not None for one in found)
 
 
 def notes(cache: Path) -> Iterator[Path]:

@@ -110,6 +110,13 @@ def test_a_save_that_fails_names_the_file_and_leaves_the_old_model(folder, monke
     assert sorted(folder.parent.rglob("*")) == before
 
 
+def test_a_run_is_found_from_within_it(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    assert model_folder(Path()).resolve() == folder.resolve()
+    with pytest.raises(InputError, match="expected a run folder"):
+        model_folder(Path("/"))
+
+
 def test_a_run_folder_and_its_model_folder_mean_the_same(folder):
     assert model_folder(folder) == model_folder(folder.parent) == folder
     with pytest.raises(InputError, match="does not exist"):

@@ -88,17 +88,24 @@ def predict(
         _check_outside(out, [str(watch)] if watch else images)
         unfinished = watch is not None or work.is_begun(out)
         if resume and out.is_file() and not unfinished:
-            note(f"{out} is there and nothing of it is left to do", quiet)
+            rows = work.check_finished(out, chosen, gather(images, read_names(sys.stdin.buffer, null)))
+            note(f"{out} has a row for each of {counted(rows, 'image')}: nothing is left to do", quiet)
             return
         check_new(out, "--out", overwrite or (resume and unfinished))
     if null and STDIN not in images:
         raise InputError("expected - among the images with --null, got none: leave --null out, or add -")
     views = Views.named(tta)
+    if len(views) > 1 and (error_budget is not None or sets is not None or abstain):
+        raise InputError(
+            "expected --error-budget, --sets and --abstain without --tta, got both: what they promise was found with "
+            "one view of each image, so leave --tta out"
+        )
     classifier = load(run, engine=engine, precision=precision, singles=watch is not None)
     rule = rule_for(
         classifier.calibration, error_budget=error_budget, sets=sets, sets_per_class=sets_per_class, abstain=abstain
     )
-    asked = (error_budget is not None or abstain, sets is not None, abstain)
+    unsure = error_budget is not None or abstain
+    asked = (unsure, unsure, sets is not None, abstain)
     more = tuple(name for name, told in zip(MORE, asked, strict=True) if told)
     wanted = work.Wanted(chosen, out, min(top, len(classifier.classes)), views, rule, more)
     # Predictions that go to the terminal show themselves how far it is, and a bar would stand among them.
@@ -106,8 +113,7 @@ def predict(
         if len(views) > 1 and not quiet:
             note(f"--tta {views}: {_gain(run, classifier, views)}")
         if watch is not None:
-            note(f"watching {watch}; Ctrl-C ends it", quiet)
-            work.watch(classifier, watch.expanduser(), wanted, resume=resume, overwrite=overwrite)
+            work.watch(classifier, watch.expanduser(), wanted, resume=resume, overwrite=overwrite, reporter=reporter)
             return
         given = gather(images, read_names(sys.stdin.buffer, null))
         job = work.job_of(run, classifier, wanted)

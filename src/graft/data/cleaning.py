@@ -38,6 +38,28 @@ def check_kinds(kinds: Iterable[str]) -> None:
             )
 
 
+def _checked(dataset: Dataset, findings: Iterable[Fault]) -> tuple[Fault, ...]:
+    """The findings, if they can be about this dataset. Raises InputError."""
+    asked = "give the `findings` of an audit of this dataset"
+    given = tuple(findings) if isinstance(findings, Iterable) and not isinstance(findings, str) else (findings,)
+    for finding in given:
+        if not hasattr(finding, "images") or not hasattr(finding, "kind"):
+            raise InputError(f"expected findings of an audit, got {type(finding).__name__}: {asked}")
+    beyond = max((number for finding in given for number in finding.images), default=-1)
+    if beyond >= len(dataset):
+        raise InputError(
+            f"expected findings about these {counted(len(dataset), 'image')}, got one about image {beyond:,}: {asked}"
+        )
+    whole = together(dataset.splits.values())
+    for finding in given:
+        for number, path in zip(finding.images, getattr(finding, "paths", ()), strict=False):
+            if whole.name(number) != path:
+                raise InputError(
+                    f"expected findings about these images, got one about {path} where {whole.name(number)} is: {asked}"
+                )
+    return given
+
+
 class Fault(Protocol):
     """What an audit found of a kind: numbers of images, counted through all splits, and which of them go together."""
 
@@ -55,14 +77,8 @@ def without_faults(dataset: Dataset, findings: Iterable[Fault], more: Iterable[s
     What was dropped is in `left_out`, and a note says how much; another, which kinds were found and kept. Raises
     InputError for another kind, and for findings about other data.
     """
-    more, findings = (more,) if isinstance(more, str) else tuple(more), tuple(findings)
+    more, findings = (more,) if isinstance(more, str) else tuple(more), _checked(dataset, findings)
     check_kinds(more)
-    beyond = max((number for finding in findings for number in finding.images), default=-1)
-    if beyond >= len(dataset):
-        raise InputError(
-            f"expected findings about these {counted(len(dataset), 'image')}, got one about image {beyond:,}: give "
-            "those of an audit of this dataset"
-        )
     sizes = [len(images) for images in dataset.splits.values()]
     split = np.repeat(np.array(list(dataset.splits), dtype=object), sizes)
     kept = np.ones(len(split), bool)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence, Sized
+from collections.abc import Iterable, Mapping, Sequence, Set, Sized
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
@@ -73,7 +73,7 @@ class HandedOver:
 
 def from_arrays(images: Any, labels: Any, *, name: str = NAME) -> Dataset:
     """See `Dataset.from_arrays`."""
-    labels, notes = _labels(labels), []
+    labels, notes = texts_of(labels), []
     if not isinstance(images, Sized):
         if not isinstance(images, Iterable) or isinstance(images, str | bytes) or is_open_file(images):
             raise DataError(f"expected several images, each {ACCEPTED}, got {named(images)}: give a list of them")
@@ -136,7 +136,7 @@ def from_torch(dataset: Any, *, name: str | None = None) -> Dataset:
             f"expected (image, label) for each number of the dataset of torch, got {named(pairs[odd])} for {odd}: "
             "give lists to Dataset.from_arrays"
         )
-    images, labels = [pair[0] for pair in pairs], _labels([pair[1] for pair in pairs])
+    images, labels = [pair[0] for pair in pairs], texts_of([pair[1] for pair in pairs])
     known = getattr(dataset, "classes", None)
     if known and all(label.isdigit() and int(label) < len(known) for label in labels):
         labels = [str(known[int(label)]) for label in labels]
@@ -145,7 +145,7 @@ def from_torch(dataset: Any, *, name: str | None = None) -> Dataset:
 
 def _things(images: Any) -> list[Any]:
     """The images one by one, open files read. Raises DataError that names those that are none."""
-    if isinstance(images, str | bytes | Mapping) or is_open_file(images):
+    if isinstance(images, str | bytes | Mapping | Set) or is_open_file(images):
         raise DataError(f"expected several images, each {ACCEPTED}, got {named(images)}: give a list of them")
     if (isinstance(images, np.ndarray) or is_tensor(images)) and images.ndim not in (1, 3, 4):
         raise DataError(
@@ -188,13 +188,14 @@ def _without_tilde(path: str) -> str:
     return path
 
 
-def _labels(labels: Any) -> list[str]:
+def texts_of(labels: Any) -> list[str]:
     """The label of each image as a text. Raises DataError for what is no list of texts or whole numbers."""
     if is_tensor(labels):
         labels = labels.detach().cpu().numpy()
     if isinstance(labels, np.ndarray) and labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
-    if isinstance(labels, str | bytes | Mapping) or not isinstance(labels, Iterable) or getattr(labels, "ndim", 1) != 1:
+    unordered = str | bytes | Mapping | Set
+    if isinstance(labels, unordered) or not isinstance(labels, Iterable) or getattr(labels, "ndim", 1) != 1:
         shape = getattr(labels, "shape", None)
         raise DataError(
             f"expected a label for each image, as a list of texts or whole numbers, got {named(labels)}"
@@ -217,7 +218,7 @@ def _label(label: Any, number: int) -> str:
 
 def _column(frame: Any, column: str) -> list[Any]:
     names = list(getattr(frame, "columns", frame.keys() if isinstance(frame, Mapping) else ()))
-    if column not in names:
+    if not isinstance(column, str) or column not in names:
         raise DataError(
             f"expected the column {column!r} in the frame, got {', '.join(map(repr, names)) or named(frame)}: name the "
             'columns as in Dataset.from_frame(frame, path="file", label="class")'

@@ -16,7 +16,7 @@ Interval = tuple[float, float]
 
 def wilson_interval(right: float, count: float) -> Interval:
     """The 95 % confidence interval of a rate, given `right` of `count`. Wilson 1927, JASA 22(158), equation 4."""
-    rate, z2 = right / count, Z95**2
+    rate, z2 = float(right / count), Z95**2
     centre = (rate + z2 / (2 * count)) / (1 + z2 / count)
     half = Z95 / (1 + z2 / count) * math.sqrt(rate * (1 - rate) / count + z2 / (4 * count**2))
     # With none or all correct, one bound is exactly 0 or 1; rounding must not move it.

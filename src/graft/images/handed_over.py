@@ -62,8 +62,9 @@ def is_open_file(thing: Any) -> bool:
 
 def is_tensor(thing: Any) -> bool:
     """Whether it is a tensor of torch, which is not imported to tell."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(thing, torch.Tensor)
+    # Another thread may be importing it.
+    tensor = getattr(sys.modules.get("torch"), "Tensor", None)
+    return tensor is not None and isinstance(thing, tensor)
 
 
 def named(thing: object) -> str:

@@ -82,10 +82,10 @@ def _threshold(calibration: Calibration, asked: float) -> float:
     if row is not None and row.threshold is not None:
         return row.threshold
     least = calibration.least_reachable()
-    instead = "give more images to train on" if least is None else f"{least:.3g} is reachable"
+    instead = "give more images to train on" if least is None else f"{100 * least:.3g}% is reachable"
     raise InputError(
-        f"expected an error budget that held-out images show to be kept, got {asked:.3g}, which is not reachable with "
-        f"{calibration.n:,} images: {instead}"
+        f"expected an error budget that held-out images show to be kept, got {100 * asked:.3g}%, which is not "
+        f"reachable with {calibration.n:,} images: {instead}"
     )
 
 

@@ -64,7 +64,7 @@ def _is_folder(place: str | bytes) -> bool:
 def _is_one(images: Any) -> bool:
     if isinstance(images, np.ndarray) or is_tensor(images):
         # What has no axis of channels, last or by mistake first, is as many images (H, W).
-        greys = images.ndim == 3 and not {images.shape[0], images.shape[-1]} & {1, 3, 4}
+        greys = images.ndim == 3 and images.shape[-1] > 5 and images.shape[0] not in (1, 3, 4)
         return bool(images.ndim != 4) and not greys
     kinds = (str, bytes, bytearray, memoryview, os.PathLike, Image.Image)
     return isinstance(images, kinds) or is_open_file(images)

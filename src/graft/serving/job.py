@@ -68,10 +68,7 @@ class Unfinished:
         self._file.flush()
         with self.path.open("rb") as file:
             next(file)
-            for line in file:
-                row = json.loads(line)
-                members = None if row["set"] is None else tuple(row["set"])
-                yield Prediction(**{**row, "top": tuple((name, p) for name, p in row["top"]), "set": members})
+            yield from map(_row, file)
 
     def left(self, images: Iterable[Named]) -> Iterator[Any]:
         """The images without a row. Raises InputError where those that have one are not the first of these."""
@@ -88,8 +85,14 @@ class Unfinished:
 
     def close(self, finished: bool) -> None:
         """With all rows written elsewhere, or none to keep, take the file away."""
+        # Taken away before the lock goes, so that nobody else is let into a file that is about to vanish; where that
+        # cannot be done to an open file, after.
+        done = finished or not self.count
+        if done:
+            with suppress(PermissionError):
+                self.path.unlink(missing_ok=True)
         self._file.close()
-        if finished or not self.count:
+        if done:
             self.path.unlink(missing_ok=True)
 
 
@@ -109,8 +112,7 @@ def unfinished(out: Path, job: Job, resume: bool, overwrite: bool) -> Iterator[U
     path = place_of(out)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a+b") as file:
-            _alone(file, path)
+        with _opened(path) as file:
             if os.fstat(file.fileno()).st_size and not resume and not overwrite:
                 raise InputError(
                     f"expected --resume or --overwrite for {out}, of which {path.name} holds what an earlier job "
@@ -138,6 +140,10 @@ def _whole_rows(file: IO[bytes], job: Job, path: Path) -> int:
     """How many rows the file holds, without one that was cut short; a new file is given its first line."""
     file.seek(0)
     first, whole, count = file.readline(), 0, 0
+    if first and not first.endswith(b"\n") and not json.dumps(asdict(job)).encode().startswith(first):
+        raise InputError(
+            f"expected the rows of a job in {path}, got something else: move it away, or begin again with --overwrite"
+        )
     if first.endswith(b"\n"):
         try:
             begun = json.loads(first)
@@ -148,16 +154,17 @@ def _whole_rows(file: IO[bytes], job: Job, path: Path) -> int:
                     f"{_values(begun, job, differing)}: call it as before, or begin again with --overwrite"
                 )
             whole = len(first)
-        except (ValueError, AttributeError):
+        except (ValueError, AttributeError, RecursionError):
             raise InputError(
                 f"expected the rows of a job in {path}, got something else: move it away, or begin again with "
                 "--overwrite"
             ) from None
     for line in file if whole else ():
         try:
-            if not line.endswith(b"\n") or not isinstance(json.loads(line)["path"], str):
-                break
-        except (ValueError, KeyError, TypeError):
+            _row(line)
+        except (ValueError, KeyError, TypeError, RecursionError):
+            break
+        if not line.endswith(b"\n"):
             break
         whole, count = whole + len(line), count + 1
     file.truncate(whole)
@@ -166,9 +173,36 @@ def _whole_rows(file: IO[bytes], job: Job, path: Path) -> int:
     return count
 
 
+def _row(line: bytes) -> Prediction:
+    """A row as `add` wrote it. Raises ValueError, KeyError, TypeError and RecursionError for anything else."""
+    row = json.loads(line)
+    if not isinstance(row["path"], str) or set(row) != {field.name for field in fields(Prediction)}:
+        raise ValueError
+    members = None if row["set"] is None else tuple(row["set"])
+    return Prediction(**{**row, "top": tuple((str(name), float(p)) for name, p in row["top"]), "set": members})
+
+
 def _values(begun: dict[str, Any], job: Job, names: list[str]) -> str:
     told = [f"{begun.get(name)} in place of {getattr(job, name)}" for name in names if name != "model"]
     return f" ({', '.join(told)})" if told else ""
+
+
+def _opened(path: Path) -> IO[bytes]:
+    """The file to add to, which no other process has: the one that is there now. Raises OSError and GraftError."""
+    while True:
+        # No link is followed: what it leads to is not a job.
+        file = open(path, "a+b", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NOFOLLOW", 0), 0o666))  # noqa: SIM115
+        try:
+            _alone(file, path)
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            file.close()
+            raise
+        # Another process finished the job and took the file away between the two steps.
+        file.close()
 
 
 def _alone(file: IO[bytes], path: Path) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, tee
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
@@ -27,12 +27,9 @@ from graft.serving.handed import Given, one_by_one
 from graft.weights.model_files import model_folder
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from graft.export.facts import Facts
     from graft.images.levels import Levels
     from graft.images.preprocessing import Preprocessing
-    from graft.models.network import Network
     from graft.weights.calibration import Calibration, Domain
     from graft.weights.saved import Outputs, SavedModel
 
@@ -58,6 +55,11 @@ class Prediction:
     abstained: str | None = None
     set: tuple[str, ...] | None = None
     distance: float | None = None
+
+    @property
+    def likeliest(self) -> str | None:
+        """The likeliest class, whether it is the answer or not; None for an image that could not be decoded."""
+        return self.top[0][0] if self.top else None
 
     def __repr__(self) -> str:
         if self.error is not None:
@@ -279,14 +281,18 @@ class Classifier:
         self, images: Images, domain: Domain | None
     ) -> Generator[tuple[Computed, np.ndarray, np.ndarray | None], None, None]:
         """Batches of the images with their logits, float64 (n, outputs), and how far from the domain they are, (n,)."""
-        engine = self._engine(features=domain is not None)
-        with closing(batches(images, self.preprocessing, 32)) as decoded, closing(engine.run(decoded)) as run:
-            for batch, values in run:
-                if domain is None:
-                    yield batch, values.double().numpy(), None
-                else:
-                    logits = head_logits(self.saved.network, values)
-                    yield batch, logits, domain.distances(values.flatten(1).float().numpy())
+        with ExitStack() as opened:
+            decoded = opened.enter_context(closing(batches(images, self.preprocessing, 32)))
+            # Logits come as they do without a domain, to the last bit, and features beside them.
+            first, second = tee(decoded)
+            run = opened.enter_context(closing(self._engine().run(first)))
+            if domain is None:
+                for batch, logits in run:
+                    yield batch, logits.double().numpy(), None
+                return
+            beside = opened.enter_context(closing(self._engine(features=True).run(second)))
+            for (batch, logits), (_, features) in zip(run, beside, strict=True):
+                yield batch, logits.double().numpy(), domain.distances(features.flatten(1).float().numpy())
 
     def _answers(
         self, batch: Computed, logits: np.ndarray, distances: np.ndarray | None, given: Given, top: int, rule: Rule
@@ -320,14 +326,6 @@ class Classifier:
                 if self._opened is not None and not features:
                     self._opened(self, opened)
             return self._engines[process, features]
-
-
-def head_logits(network: Network, features: Tensor) -> np.ndarray:
-    """Logits, float64 (n, outputs), by the head of a network from the features that it classifies."""
-    import torch
-
-    with torch.inference_mode():
-        return np.asarray(network.head(features.float()).double().numpy())
 
 
 def obeying(

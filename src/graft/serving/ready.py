@@ -21,12 +21,13 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from xxhash import xxh3_128
 
 from graft import __version__
 from graft.data.dataset import Images
 from graft.data.loading import Squares, available_cores, squares
+from graft.errors import WeightsError
 from graft.export.facts import Facts
 from graft.features.engine import Choice, Engine, Precision, accelerator_is_possible, openvino_installed
 from graft.files import COMPILED, cache_folder, keep, read_kept
@@ -52,12 +53,16 @@ class Asked:
     precision: str
     singles: bool
 
-    def place(self) -> Path:
-        """Where the note for this lies, by all that it holds for. Raises WeightsError for files that cannot be read."""
+    def place(self, digest: str | None = None) -> Path:
+        """Where the note for this lies, by all that it holds for. Raises WeightsError for files that cannot be read.
+
+        `digest` is that of the folder, if it is known already.
+        """
+        digest = digest or folder_digest(self.folder)
         # PyTorch's number of threads, which the choice of an engine tells, follows from the last two.
         machine = (_processor(), available_cores(), os.environ.get("OMP_NUM_THREADS"))
         holds_for = (FORMAT, self.engine, self.precision, self.singles, __version__, _openvino_version(), machine)
-        return cache_folder() / COMPILED / xxh3_128(f"{folder_digest(self.folder)} {holds_for}".encode()).hexdigest()
+        return cache_folder() / COMPILED / xxh3_128(f"{digest} {holds_for}".encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -92,13 +97,32 @@ def open_ready(asked: Asked) -> Classifier | None:
     """The classifier in a model folder as an earlier process left it ready; None where none did."""
     if asked.engine == "torch" or not openvino_installed() or (asked.engine == "auto" and accelerator_is_possible()):
         return None
-    kept = read_kept(asked.place(), NOBODY)
+    digest = folder_digest(asked.folder)
+    kept = read_kept(asked.place(digest), NOBODY)
     if kept is None:
         return None
-    note = Note.from_json(kept.facts)
-    if not all((cache_folder() / COMPILED / key).is_file() for key in note.keys.values()):
+    try:
+        note = Note.from_json(kept.facts)
+        calibration = _calibration(asked.folder, len(note.facts.classes))
+    except (KeyError, TypeError, ValueError, OSError, SafetensorError):
         return None
-    return ReadyClassifier(asked, note)
+    present = all((cache_folder() / COMPILED / key).is_file() for key in note.keys.values())
+    # Another model may have been put in the folder in the meantime.
+    if not present or folder_digest(asked.folder) != digest:
+        return None
+    return ReadyClassifier(asked, digest, note, calibration)
+
+
+def _calibration(folder: Path, classes: int) -> Calibration | None:
+    """As `load_model` reads it, without PyTorch. Raises OSError, ValueError and SafetensorError."""
+    if not (folder / CALIBRATION_FILE).exists():
+        return None
+    said = json.loads((folder / CALIBRATION_FILE).read_text(encoding="utf-8"))
+    bank = None
+    if "domain" in said and (folder / DOMAIN_FILE).exists():
+        with safe_open(folder / DOMAIN_FILE, "numpy") as file:
+            bank = file.get_tensor("bank")
+    return Calibration.from_dict(said, classes, bank)
 
 
 def keep_ready(asked: Asked, place: Path, classifier: Classifier, engine: Engine) -> None:
@@ -118,8 +142,8 @@ def keep_ready(asked: Asked, place: Path, classifier: Classifier, engine: Engine
 class ReadyClassifier(Classifier):
     """A classifier whose network is only read where something asks for it."""
 
-    def __init__(self, asked: Asked, note: Note) -> None:
-        self._asked, self._note = asked, note
+    def __init__(self, asked: Asked, digest: str, note: Note, calibration: Calibration | None) -> None:
+        self._asked, self._digest, self._note, self._calibration = asked, digest, note, calibration
         self.choice = Choice("openvino", note.precision, "cpu", note.reason, note.threads, singles=note.singles)
         self._preprocessing = Preprocessing.from_dict(note.facts.preprocessing)
         self._engines: dict[tuple[int, bool], Engine] = {}
@@ -128,15 +152,23 @@ class ReadyClassifier(Classifier):
         # By process, as engines are; None where what was kept is of no use.
         self._requests: dict[int, Any] = {}
         self._saved: Any = None
+        self._reading = Lock()
 
     @property
     def saved(self) -> Any:  # type: ignore[override]
         """The model with its network, which takes PyTorch."""
-        if self._saved is None:
-            from graft.weights.saved import load_model
+        from graft.weights.saved import load_model
 
-            self._saved = replace(load_model(self._asked.folder), preprocessing=self._preprocessing)
-        return self._saved
+        with self._reading:
+            if self._saved is None:
+                saved = load_model(self._asked.folder)
+                if folder_digest(self._asked.folder) != self._digest:
+                    raise WeightsError(
+                        f"expected the model that was opened in {self._asked.folder}, got another, which has taken its "
+                        "place: load it again"
+                    )
+                self._saved = replace(saved, preprocessing=self._preprocessing)
+            return self._saved
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -159,21 +191,18 @@ class ReadyClassifier(Classifier):
         return self._note.facts.temperature
 
     def with_preprocessing(self, preprocessing: Preprocessing) -> Classifier:
-        other = ReadyClassifier(self._asked, self._note)
+        other = ReadyClassifier(self._asked, self._digest, self._note, self._calibration)
         other._preprocessing = preprocessing
         other._engines, other._opening, other._requests = self._engines, self._opening, self._requests
         return other
 
     @property
     def calibration(self) -> Calibration | None:
-        """As `load_model` reads it; the process that left the note found these files in order."""
-        folder = self._asked.folder
-        said = json.loads((folder / CALIBRATION_FILE).read_text(encoding="utf-8"))
-        bank = None
-        if "domain" in said:
-            with safe_open(folder / DOMAIN_FILE, "numpy") as file:
-                bank = file.get_tensor("bank")
-        return Calibration.from_dict(said, len(self.classes), bank)
+        return self._calibration
+
+    def close(self) -> None:
+        super().close()
+        self._requests.clear()
 
     def _computed(
         self, images: Images, domain: Domain | None

@@ -18,10 +18,9 @@ from graft.data.loading import least_side
 from graft.errors import ImageError, InputError, did_you_mean
 from graft.images.decoding import decode
 from graft.images.preprocessing import Preprocessing
-from graft.serving.abstaining import NO_RULE, Rule
 from graft.serving.exported import ExportedClassifier
 from graft.serving.gathering import Entry
-from graft.serving.predictor import Classifier, Prediction, obeying
+from graft.serving.predictor import Classifier, Prediction
 
 FLIP, CROPS = "flip", "crops"
 # Of the sides of an image that is not cropped otherwise.
@@ -81,10 +80,8 @@ def _region(pixels: np.ndarray, preprocessing: Preprocessing, place: tuple[float
     return pixels[top : top + rows, left : left + columns]
 
 
-def predict_in_views(
-    classifier: Classifier, entries: Iterable[Entry], views: Views, top: int, rule: Rule = NO_RULE
-) -> Iterator[Prediction]:
-    """A prediction for each entry, in order, with the mean of the probabilities of its views, which the `rule` is for.
+def predict_in_views(classifier: Classifier, entries: Iterable[Entry], views: Views, top: int) -> Iterator[Prediction]:
+    """A prediction for each entry, in order, with the mean of the probabilities of its views.
 
     Raises InputError for crops of an exported file, which has its own in its graph.
     """
@@ -101,23 +98,21 @@ def predict_in_views(
             yield from (_View(entry.images, entry.index, whole, number) for number in range(len(views)))
 
     answers: list[Prediction] = []
-    for answer in every.stream(exploded(), len(classifier.classes), Rule(domain=rule.domain)):
+    for answer in every.stream(exploded(), len(classifier.classes)):
         answers.append(answer)
         if len(answers) == len(views):
-            yield _mean(answers, classifier.classes, top, rule)
+            yield _mean(answers, classifier.classes, top)
             answers = []
 
 
-def _mean(answers: list[Prediction], classes: tuple[str, ...], top: int, rule: Rule) -> Prediction:
+def _mean(answers: list[Prediction], classes: tuple[str, ...], top: int) -> Prediction:
     failed = next((answer for answer in answers if answer.error is not None), None)
     if failed is not None:
         return failed
     of_views = [dict(answer.top) for answer in answers]
     means = np.array([[probabilities[name] for name in classes] for probabilities in of_views]).mean(0)
     likeliest = tuple((classes[index], float(means[index])) for index in np.argsort(-means, kind="stable")[:top])
-    distances = [answer.distance for answer in answers if answer.distance is not None]
-    answer = Prediction(answers[0].path, *likeliest[0], likeliest)
-    return obeying(rule, answer, means, classes, float(np.mean(distances)) if distances else None)
+    return replace(answers[0], label=likeliest[0][0], probability=likeliest[0][1], top=likeliest)
 
 
 class _Whole:

@@ -22,14 +22,23 @@ def arrivals(folder: Path, wait: Callable[[float], None] = time.sleep) -> Iterat
     again. Hidden files and those named as unfinished are passed over. `wait` is called with the seconds between looks.
     Raises InputError where the folder is none, or is gone.
     """
+    _check(folder)
+    return _arrivals(folder, wait)
+
+
+def _check(folder: Path) -> None:
+    if not folder.is_dir():
+        came = "which is a file" if folder.exists() else "which is not there"
+        raise InputError(
+            f"expected a folder to watch, got {str(folder)!r}, {came}: give the folder that images arrive in"
+        )
+
+
+def _arrivals(folder: Path, wait: Callable[[float], None]) -> Iterator[list[Path]]:
     seen: dict[Path, str] = {}
     told: dict[Path, str] = {}
     while True:
-        if not folder.is_dir():
-            came = "which is a file" if folder.exists() else "which is not there"
-            raise InputError(
-                f"expected a folder to watch, got {str(folder)!r}, {came}: give the folder that images arrive in"
-            )
+        _check(folder)
         began = time.monotonic()
         found = {file: file_stamp(file) for file in files_below(folder) if file.suffix.lower() not in UNDER_WAY}
         ready = [file for file, stamp in found.items() if seen.get(file) == stamp != told.get(file)]

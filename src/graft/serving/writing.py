@@ -36,7 +36,7 @@ ENDINGS = {
 FORMATS = tuple(dict.fromkeys(ENDINGS.values()))
 ROWS_PER_GROUP = 10_000
 # What a prediction says beside its classes where it was asked to, and CSV, TSV and Parquet have columns for.
-MORE = ("abstained", "set", "distance")
+MORE = ("likeliest", "abstained", "set", "distance")
 
 
 def choose_format(asked: str | None, out: Path | None) -> str:
@@ -186,7 +186,7 @@ def _write_parquet(predictions: Iterator[Prediction], file: IO[bytes], more: Seq
 
     top = pyarrow.list_(pyarrow.struct([("label", pyarrow.string()), ("probability", pyarrow.float64())]))
     fields = [("path", pyarrow.string()), ("label", pyarrow.string()), ("probability", pyarrow.float64())]
-    kinds = (pyarrow.string(), pyarrow.list_(pyarrow.string()), pyarrow.float64())
+    kinds = (pyarrow.string(), pyarrow.string(), pyarrow.list_(pyarrow.string()), pyarrow.float64())
     told = [(name, kind) for name, kind in zip(MORE, kinds, strict=True) if name in more]
     schema = pyarrow.schema([*fields, ("top", top), *told, ("error", pyarrow.string())])
     with pyarrow.parquet.ParquetWriter(file, schema) as writer:
@@ -200,6 +200,7 @@ def _parquet_row(prediction: Prediction) -> dict[str, Any]:
         "label": prediction.label,
         "probability": prediction.probability,
         "top": [{"label": name, "probability": probability} for name, probability in prediction.top],
+        "likeliest": prediction.likeliest,
         "abstained": prediction.abstained,
         "set": None if prediction.set is None else list(prediction.set),
         "distance": prediction.distance,

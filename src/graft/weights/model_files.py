@@ -56,7 +56,8 @@ def folder_digest(folder: Path) -> str:
 
 def replaced(folder: Path) -> Path:
     """Where a model folder lies for the moment in which another takes its place."""
-    return folder.with_name(f".{folder.name}.old")
+    whole = folder.absolute()
+    return whole.with_name(f".{whole.name}.old") if whole.name else whole
 
 
 def model_folder(path: Path) -> Path:

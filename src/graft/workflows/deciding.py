@@ -101,6 +101,7 @@ def decide(
     started: float,
     before: Beginning | None = None,
     place: Path | None = None,
+    writes: bool = True,
 ) -> Decided:
     """From arguments to a training in which everything is decided: data, base, level, recipe.
 
@@ -121,7 +122,7 @@ def decide(
         seed=seed,
         reporter=reporter,
     )
-    if before is None:
+    if before is None and writes:
         check_outside_images(place, Path(arguments.data), prepared.dataset)
     start, findings = prepared.start, prepared.findings
     chosen = plan_level(arguments.level, start.network, start.pretrained)

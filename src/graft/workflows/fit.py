@@ -72,7 +72,7 @@ def fit(arguments: Arguments, images: Dataset, reporter: Reporter = NOBODY) -> F
     arguments = checked(arguments)
     choice, started = choice_of(arguments), time.perf_counter()
     with seeded(arguments.seed), repeatable(choice):
-        decided = decide(arguments, images, None, reporter, started)
+        decided = decide(arguments, images, None, reporter, started, writes=False)
         task = decided.task
         trained = fit_level(task, decided.plan, None, decided.measured)
     network = task.base.network.cpu().eval()

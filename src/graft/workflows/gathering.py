@@ -44,6 +44,8 @@ OF_FINDING, OF_ALARM, OF_PAIR, PAIRS, MISTAKES, DOUBTFUL = 6, 4, 4, 5, 12, 12
 # Findings whose images are shown.
 FINDINGS = 12
 BUDGETS, COVERAGES = (0.01, 0.02, 0.05, 0.1), (0.9, 0.95)
+# What a promise of an error budget keeps of the images that it rests on.
+RESTS_ON = ("n", "answered", "wrong")
 # What images at the low and the high end of a measure are called.
 ENDS = {
     "luminance": ("darkest", "lightest"),
@@ -358,10 +360,9 @@ def _trust(judged_on: tuple[str, Answers], folder: Path) -> Trust:
     for budget in BUDGETS:
         found = find_threshold(confidences, right, budget)
         if budget in known:
-            at = known[budget].get("threshold")
-            answered = confidences >= (2.0 if at is None else at)
-            wrong = int((~right & answered).sum())
-            found = replace(found, at=at, answered=int(answered.sum()), wrong=wrong)
+            # By the images that the promise rests on, which are others than those scored here.
+            row = known[budget]
+            found = replace(found, at=row.get("threshold"), **{name: row[name] for name in RESTS_ON})
         budgets.append(found)
     thresholds = {
         row.get("coverage"): row.get("threshold") for row in promised.get("sets", ()) if isinstance(row, dict)

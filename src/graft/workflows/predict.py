@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING
 from graft.data.unlabelled import one_image
 from graft.errors import DataError, GraftError, InputError
 from graft.names import plain
-from graft.progress import Reporter
+from graft.progress import NOBODY, Reporter
 from graft.serving.abstaining import NO_RULE, Rule
 from graft.serving.gathering import Entry, Gathered
 from graft.serving.job import Job, place_of, unfinished
@@ -119,7 +119,7 @@ def predict(
 
 def _answers(classifier: Classifier, images: Iterable[Entry], wanted: Wanted) -> Iterator[Prediction]:
     if len(wanted.views) > 1:
-        return predict_in_views(classifier, images, wanted.views, wanted.top, wanted.rule)
+        return predict_in_views(classifier, images, wanted.views, wanted.top)
     return classifier.stream(images, wanted.top, wanted.rule)
 
 
@@ -141,6 +141,47 @@ def is_begun(out: Path) -> bool:
     return place_of(out).is_file()
 
 
+def check_finished(out: Path, format: str, images: Iterable[Entry]) -> int:
+    """How many rows a finished file has, if it has one for each of the images. Raises InputError for other rows."""
+    asked = [plain(image.path) for image in images]
+    try:
+        rows = _finished_paths(out, format)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        rows = None
+    if format == "table" and rows is not None:
+        same = len(rows) == len(asked) and all(
+            row.startswith(f"{path}  ") for row, path in zip(rows, asked, strict=True)
+        )
+    else:
+        same = rows == asked
+    if not same:
+        came = "something else" if rows is None else f"{counted(len(rows), 'row')} of others"
+        raise InputError(
+            f"expected a row for each of {counted(len(asked), 'image')} in {out}, which no job is left of, got {came}: "
+            "give another --out, or begin again with --overwrite"
+        )
+    return len(asked)
+
+
+def _finished_paths(out: Path, format: str) -> list[str]:
+    """What the rows of a finished file are about; of a table for people its lines."""
+    if format == "parquet":
+        import pyarrow.parquet
+
+        found: list[str] = pyarrow.parquet.read_table(out, columns=["path"]).column("path").to_pylist()
+        return found
+    text = out.read_text(encoding="utf-8")
+    if format == "table":
+        return text.splitlines()
+    if format == "json":
+        return [str(row["path"]) for row in json.loads(text)]
+    if format == "jsonl":
+        return [str(json.loads(line)["path"]) for line in text.splitlines()]
+    rows = csv.DictReader(text.splitlines(keepends=True), delimiter="," if format == "csv" else "\t", strict=True)
+    complete = [row for row in rows if None not in row.values()]
+    return [row["path"] for row in complete]
+
+
 def job_of(run: str | Path, classifier: Classifier, wanted: Wanted) -> Job:
     """What decides the rows of a file beside the images. Raises WeightsError for a model that cannot be read."""
     place = Path(run).expanduser()
@@ -158,6 +199,7 @@ def watch(
     *,
     resume: bool = False,
     overwrite: bool = False,
+    reporter: Reporter = NOBODY,
     looks: Callable[[Path], Iterator[list[Path]]] = arrivals,
 ) -> Count:
     """Write a row for every image in the folder and for every one that arrives, as it does, until interrupted.
@@ -170,14 +212,15 @@ def watch(
             f"expected one of {', '.join(ADDED_TO)} for what --watch adds to as images arrive, got {wanted.format}: "
             "choose one of them"
         )
-    count, out = Count(), wanted.out
+    count, out, arriving = Count(), wanted.out, looks(folder)
     known: set[str] = set()
+    reporter.note(f"watching {folder}; Ctrl-C ends it")
     try:
         if out is not None and resume and out.is_file():
             known = _paths_in(out, wanted)
         with nullcontext(wanted.stream) if out is None else _added_to(out, resume) as file:
             first = out is None or not out.stat().st_size
-            for files in looks(folder):
+            for files in arriving:
                 new = (file for file in files if plain(str(file)) not in known)
                 entries = (Entry(one_image(file), 0) for file in new)
                 rows = _counted(_answers(classifier, entries, wanted), count)

@@ -172,7 +172,7 @@ def _against(report: Report, main: Split) -> str:
     doubt = "" if scores.top1_ci95[0] > scores.majority else "It is not shown to be better than guessing: a"
     guess = f"{doubt or 'A'}{guess}"
     if report.level.startswith("head"):
-        return f"{guess}; it is itself a head on the frozen base, the cheapest level."
+        return f"{guess}; this classifier is a head on the frozen base, the cheapest level."
     if report.frozen_head is None:
         return f"{guess}; what a head on the frozen base gets was not measured."
     return f"{guess}, and a head on the frozen base {report.frozen_head:.1%} of val."
@@ -199,10 +199,11 @@ def _trusted(trust: Trust) -> str:
     reachable = next((each for each in trust.budgets if each.at is not None), None)
     if reachable is None or reachable.at is None:
         return f"Its probabilities mean what they say: {means}."
+    share = reachable.answered / reachable.n
+    which = "its answers" if share == 1 else f"its answers of {reachable.at:.1%} and more ({share:.0%} of all)"
     return (
-        f"Its probabilities mean what they say: {means}; of answers of {reachable.at:.0%} and more "
-        f"({reachable.answered / reachable.n:.0%} of all) at most {reachable.budget:.0%} are wrong, with 95 % "
-        "confidence."
+        f"Its probabilities mean what they say: {means}. By {counted(reachable.n, 'image')} that no weights saw, at "
+        f"most {reachable.budget:.0%} of {which} are wrong, with 95 % confidence."
     )
 
 
