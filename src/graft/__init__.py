@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from graft.models.catalog import list_models
     from graft.models.network import Network
     from graft.progress import Reporter
-    from graft.serving.predictor import Classifier, Prediction
+    from graft.serving.prediction import Prediction
+    from graft.serving.predictor import Classifier
     from graft.training.comparison import Comparison
     from graft.training.recipe import Recipe
     from graft.training.tuning import Tuning
@@ -70,7 +71,7 @@ _HOMES = {
     "Network": "graft.models.network",
     "NetworkExplanation": "graft.workflows.explain_network",
     "Plan": "graft.transfer.levels",
-    "Prediction": "graft.serving.predictor",
+    "Prediction": "graft.serving.prediction",
     "Recipe": "graft.training.recipe",
     "Reporter": "graft.progress",
     "Run": "graft.workflows.run",

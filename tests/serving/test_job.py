@@ -7,7 +7,7 @@ import pytest
 
 from graft.errors import GraftError, InputError
 from graft.serving.job import Job, place_of, unfinished
-from graft.serving.predictor import Prediction
+from graft.serving.prediction import Prediction
 
 JOB = Job("digest", "openvino float32 on cpu", 2)
 

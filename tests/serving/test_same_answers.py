@@ -18,7 +18,7 @@ from graft.cli.app import main
 from graft.data.loading import least_side
 from graft.images.decoding import decode
 from graft.images.letters import LATIN, dejavu_fonts, render_letters
-from graft.serving.predictor import Prediction
+from graft.serving.prediction import Prediction
 from graft.weights.saved import load_model
 
 httpx = pytest.importorskip("httpx")

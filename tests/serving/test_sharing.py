@@ -19,7 +19,8 @@ import graft
 from graft.features.engine import open_engine
 from graft.images.letters import LATIN
 from graft.serving import predictor
-from graft.serving.predictor import Classifier, Prediction
+from graft.serving.prediction import Prediction
+from graft.serving.predictor import Classifier
 from graft.weights.base import load_base
 from graft.weights.saved import SavedModel, save_model
 

@@ -18,7 +18,8 @@ from graft.images.levels import Levels
 from graft.images.preprocessing import Preprocessing
 from graft.serving.abstaining import Rule
 from graft.serving.handed import Given
-from graft.serving.predictor import Classifier, Prediction, obeying
+from graft.serving.prediction import Prediction, obeying
+from graft.serving.predictor import Classifier
 from graft.weights.calibration import Calibration
 
 

@@ -18,7 +18,7 @@ from typing import IO, Any, Protocol
 
 from graft.errors import GraftError, InputError
 from graft.names import plain
-from graft.serving.predictor import Prediction
+from graft.serving.prediction import Prediction
 
 UNFINISHED = ".unfinished"
 # Rows reach the file after so many seconds: those that a killed process had kept back are computed again.

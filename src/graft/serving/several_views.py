@@ -20,7 +20,8 @@ from graft.images.decoding import decode
 from graft.images.preprocessing import Preprocessing
 from graft.serving.exported import ExportedClassifier
 from graft.serving.gathering import Entry
-from graft.serving.predictor import Classifier, Prediction
+from graft.serving.prediction import Prediction
+from graft.serving.predictor import Classifier
 
 FLIP, CROPS = "flip", "crops"
 # Of the sides of an image that is not cropped otherwise.

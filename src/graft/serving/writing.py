@@ -21,7 +21,7 @@ from typing import IO, Any
 from graft.errors import GraftError, InputError
 from graft.files import write_aside
 from graft.names import plain, readable
-from graft.serving.predictor import Prediction
+from graft.serving.prediction import Prediction
 
 # The format that a file's ending stands for.
 ENDINGS = {

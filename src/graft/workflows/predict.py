@@ -19,7 +19,8 @@ from graft.progress import NOBODY, Reporter
 from graft.serving.abstaining import NO_RULE, Rule
 from graft.serving.gathering import Entry, Gathered
 from graft.serving.job import Job, place_of, unfinished
-from graft.serving.predictor import Classifier, Prediction
+from graft.serving.prediction import Prediction
+from graft.serving.predictor import Classifier
 from graft.serving.several_views import Views, predict_in_views
 from graft.serving.watching import arrivals
 from graft.serving.writing import write_predictions

@@ -22,8 +22,9 @@ from graft.images.levels import Levels
 from graft.images.preprocessing import Preprocessing
 from graft.weights.saved import ARGUMENTS_FILE
 from graft.workflows.arguments import read_arguments
-from graft.workflows.gathering import gather, read_material
+from graft.workflows.gathering import gather
 from graft.workflows.kept_answers import ANSWERS_FILE, KeptAnswers, read_answers
+from graft.workflows.material import read_material
 from graft.workflows.prepare import DataOptions, open_images
 from graft.workflows.run import SPLIT_FILE, Run, finished, near
 from graft.workflows.unseen import Measured

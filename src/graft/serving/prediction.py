@@ -1,0 +1,92 @@
+"""What a classifier says of an image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from graft.html import table
+from graft.serving.abstaining import NO_RULE, Rule
+
+
+@dataclass(frozen=True, repr=False)
+class Prediction:
+    """What an image was called. `top` holds the likeliest classes with their probabilities, likeliest first.
+
+    For an image that could not be decoded, `error` says why and the rest is empty. Where the classifier does not
+    answer, as it was asked to, `abstained` says why and there is no `label`, but still the `probability` of the
+    likeliest class. `set` holds the classes of a conformal set, likeliest first, and `distance` how far off the
+    training images are; None where they were not asked for.
+    """
+
+    path: str
+    label: str | None
+    probability: float | None
+    top: tuple[tuple[str, float], ...]
+    error: str | None = None
+    abstained: str | None = None
+    set: tuple[str, ...] | None = None
+    distance: float | None = None
+
+    @property
+    def likeliest(self) -> str | None:
+        """The likeliest class, whether it is the answer or not; None for an image that could not be decoded."""
+        return self.top[0][0] if self.top else None
+
+    def __repr__(self) -> str:
+        if self.error is not None:
+            return f"Prediction({self.path!r}, error={self.error!r})"
+        if self.abstained is not None:
+            return f"Prediction({self.path!r}, abstained={self.abstained!r})"
+        return f"Prediction({self.path!r}, {self.label!r}, {self.probability or 0.0:.3f})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """A line of `graft predict --format jsonl`."""
+        if self.error is not None:
+            return {"path": self.path, "error": self.error}
+        return {
+            "path": self.path,
+            "label": self.label,
+            "probability": self.probability,
+            "top": [[name, probability] for name, probability in self.top],
+            **({} if self.abstained is None else {"abstained": self.abstained}),
+            **({} if self.set is None else {"set": list(self.set)}),
+            **({} if self.distance is None else {"distance": self.distance}),
+        }
+
+
+class Predictions(list[Prediction]):
+    """A list of predictions, which notebooks show as a table."""
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (
+                each.path,
+                each.error or each.label or each.abstained,
+                "" if each.probability is None else f"{each.probability:.1%}",
+            )
+            for each in self
+        ]
+        return table(("image", "label", "probability"), rows)
+
+
+def obeying(
+    rule: Rule,
+    answer: Prediction,
+    probabilities: np.ndarray,
+    classes: tuple[str, ...],
+    distance: float | None = None,
+) -> Prediction:
+    """An answer, or that there is none, and the set of classes, by probabilities (classes,)."""
+    if rule is NO_RULE:
+        return answer
+    reason, members = rule.reason(float(probabilities.max()), distance), rule.members(probabilities)
+    return replace(
+        answer,
+        label=answer.label if reason is None else None,
+        abstained=reason,
+        set=None if members is None else tuple(classes[index] for index in members),
+        distance=distance,
+    )

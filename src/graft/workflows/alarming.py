@@ -1,0 +1,90 @@
+"""What of a run needs a look first, beside what its audit and its scores say: damaged splits and mixed up labels."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from graft.data.dataset import TRAIN, VAL
+from graft.evaluation.answers import Answers
+from graft.evaluation.calibration import softmax
+from graft.evaluation.report.values import Alarm, Shown
+from graft.evaluation.report.verdict import contradictions
+from graft.words import counted
+from graft.workflows.material import Material
+from graft.workflows.thumbnails import Album
+
+# Images of an alarm.
+OF_ALARM = 4
+
+
+def split_damage(material: Material) -> list[Alarm]:
+    """A split of which many images cannot be read, though others can."""
+    if not material.run.skipped:
+        return []
+    alarms = []
+    skipped = set(material.run.skipped)
+    for split, rows in material.labels.items():
+        kept = material.kept.splits.get(split)
+        gone = len(rows) - len(kept.rows) if kept is not None else 0
+        if kept is None and material.dataset is not None and split in material.dataset.splits:
+            images = material.dataset.splits[split]
+            gone = sum(images.name(index) in skipped for index in range(len(images)))
+        if gone > max(2, 0.05 * len(rows)):
+            alarms.append(
+                Alarm(
+                    "damaged_split",
+                    "error",
+                    f"{split} is damaged",
+                    f"{gone:,} of {counted(len(rows), 'image')} in {split} cannot be read: restore the files.",
+                )
+            )
+    return alarms
+
+
+def label_alarms(material: Material, answers: Mapping[str, Answers], album: Album) -> list[Alarm]:
+    """Labels of one class that contradict the surest answers for another, in all images that no weights saw."""
+    classes, folds = material.kept.classes, material.kept.folds
+    parts = [(name, each.take(each.unseen)) for name, each in answers.items()]
+    if folds is not None and len(folds[0]):
+        keys, labels, logits = folds
+        known = Answers(keys, labels, softmax(logits), np.ones(len(labels), bool))
+        # Val is among the folds where it was trained on in the end.
+        parts = [part for part in parts if part[0] != VAL or not material.plan.get("refit")] + [(TRAIN, known)]
+    parts = [part for part in parts if len(part[1])]
+    if not parts:
+        return []
+    whole = Answers(
+        tuple(name for _, each in parts for name in each.names),
+        np.concatenate([each.labels for _, each in parts]),
+        np.concatenate([each.probabilities for _, each in parts]),
+        np.concatenate([each.unseen for _, each in parts]),
+    )
+    alarms = []
+    index: dict[str, tuple[str, int]] = {}
+    for found in contradictions(whole):
+        if not index and material.dataset is not None:
+            index = {
+                images.key(at): (split, at)
+                for split, images in material.dataset.splits.items()
+                for at in range(len(images))
+            }
+        rows = list(found.rows[:OF_ALARM])
+        album.make(index[whole.names[row]] for row in rows if whole.names[row] in index)
+        images = []
+        for row in rows:
+            place = index.get(whole.names[row])
+            jpeg, size = album.jpeg(place) if place is not None else (None, (0, 0))
+            lines = (f"labelled {classes[found.label]}", f"called {classes[found.answer]}")
+            images.append(Shown(whole.names[row], lines, jpeg, size))
+        label, answer = classes[found.label], classes[found.answer]
+        alarms.append(
+            Alarm(
+                "swapped_labels",
+                "error",
+                f"labels mixed up: {answer} labelled {label}",
+                f"{len(found.rows):,} of the {found.n:,} images most surely called {answer} are labelled {label}, and "
+                "hardly any would be if the labels were right: look at them and fix the labels.",
+                tuple(images),
+            )
+        )
+    return alarms

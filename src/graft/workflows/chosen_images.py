@@ -1,0 +1,117 @@
+"""Which images of a run its page shows: mistakes, doubts, pairs of classes, and those of findings."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from graft.evaluation.answers import Answers, most_doubtful, worst_mistakes, worst_pairs
+from graft.evaluation.report.values import Finding, Pair, Shown
+from graft.workflows.material import Material
+from graft.workflows.thumbnails import Album
+
+# Images of a finding and of a pair of classes; pairs; worst mistakes; most doubtful.
+OF_FINDING, OF_PAIR, PAIRS, MISTAKES, DOUBTFUL = 6, 4, 5, 12, 12
+# Findings whose images are shown.
+FINDINGS = 12
+
+
+class Chosen:
+    """Which images of the split that is judged by the page shows."""
+
+    def __init__(self, material: Material, judged_on: tuple[str, Answers] | None) -> None:
+        self._classes = material.kept.classes
+        self._dataset = material.dataset
+        self.name: str = judged_on[0] if judged_on else ""
+        self.answers: Answers | None = judged_on[1] if judged_on else None
+        self.mistakes: list[int] = []
+        self.doubtful: list[int] = []
+        self._pairs: list[tuple[int, int, int, list[int]]] = []
+        self._index: dict[str, int] = {}
+        if self.answers is None:
+            return
+        given, labels = self.answers.answers, self.answers.labels
+        self.mistakes = worst_mistakes(self.answers, MISTAKES)
+        known = set(self.mistakes)
+        self.doubtful = [row for row in most_doubtful(self.answers, DOUBTFUL + MISTAKES) if row not in known][:DOUBTFUL]
+        confusion = np.zeros((len(self._classes), len(self._classes)), dtype=np.int64)
+        np.add.at(confusion, (labels, given), 1)
+        confidences = self.answers.confidences
+        for label, answer, count in worst_pairs(confusion, PAIRS):
+            rows = np.flatnonzero((labels == label) & (given == answer))
+            rows = rows[np.argsort(-confidences[rows], kind="stable")][:OF_PAIR]
+            self._pairs.append((label, answer, count, rows.tolist()))
+        self._sums = confusion.sum(1)
+        if self._dataset is not None and self.name in self._dataset.splits:
+            images = self._dataset.splits[self.name]
+            self._index = {images.key(index): index for index in range(len(images))}
+
+    def places(self) -> list[tuple[str, int]]:
+        if self.answers is None:
+            return []
+        rows = [*self.mistakes, *self.doubtful, *(row for *_, several in self._pairs for row in several)]
+        names = [self.answers.names[row] for row in rows]
+        return [(self.name, self._index[name]) for name in names if name in self._index]
+
+    def shown(self, album: Album, rows: list[int]) -> tuple[Shown, ...]:
+        found = self.answers
+        if found is None:
+            return ()
+        return tuple(_answered(album, self.name, found, row, self._classes, self._index) for row in rows)
+
+    def pairs(self, album: Album) -> tuple[Pair, ...]:
+        return tuple(
+            Pair(self._classes[label], self._classes[answer], count, int(self._sums[label]), self.shown(album, rows))
+            for label, answer, count, rows in self._pairs
+        )
+
+
+def _answered(
+    album: Album, split: str, answers: Answers, row: int, classes: tuple[str, ...], index: Mapping[str, int]
+) -> Shown:
+    """An image with what it was called and how surely."""
+    name, answer, label = answers.names[row], int(answers.answers[row]), int(answers.labels[row])
+    jpeg, size = album.jpeg((split, index[name])) if name in index else (None, (0, 0))
+    called = f"{classes[answer]} {answers.probabilities[row, answer]:.1%}"
+    lines = [f"labelled {classes[label]}", f"called {called}"] if answer != label else [f"{called}, right"]
+    if answer == label and len(classes) > 1:
+        second = int(np.argsort(answers.probabilities[row])[-2])
+        lines.append(f"then {classes[second]} {answers.probabilities[row, second]:.1%}")
+    return Shown(name, tuple(lines), jpeg, size)
+
+
+def finding_of(row: Mapping[str, Any]) -> Finding:
+    paths = row.get("paths") or ()
+    return Finding(str(row.get("kind")), str(row.get("severity")), str(row.get("message")), len(paths))
+
+
+def _some_of(row: Mapping[str, Any]) -> list[str]:
+    """The images of a finding that are shown: of groups, the first two of each."""
+    groups = row.get("groups")
+    names = [name for group in groups[:OF_FINDING] for name in group[:2]] if groups else list(row.get("paths") or ())
+    return list(dict.fromkeys(names))[:OF_FINDING]
+
+
+def finding_places(material: Material, album: Album) -> list[tuple[str, int]]:
+    names = [name for row in material.audit.get("findings", ())[:FINDINGS] for name in _some_of(row)]
+    return [place for name in names if (place := album.place_of(name)) is not None]
+
+
+def with_images(findings: list[Finding], material: Material, album: Album) -> list[Finding]:
+    shown: list[Finding] = []
+    for finding, row in zip(findings, material.audit.get("findings", ()), strict=True):
+        images = []
+        for name in _some_of(row) if len(shown) < FINDINGS else ():
+            place = album.place_of(name)
+            jpeg, size = album.jpeg(place) if place is not None else (None, (0, 0))
+            if jpeg is not None:
+                images.append(Shown(name, (_stands(material, place),) if place else (), jpeg, size))
+        shown.append(replace(finding, images=tuple(images)))
+    return shown
+
+
+def _stands(material: Material, place: tuple[str, int]) -> str:
+    assert material.dataset is not None
+    item = material.dataset.item(*place)
+    return f"{place[0]}: {item.label or 'no label'}"

@@ -1,0 +1,56 @@
+"""What a run was made with: the command, versions, and the machine."""
+
+import platform
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from graft import __version__
+from graft.weights.model_files import ARGUMENTS_FILE
+from graft.workflows.arguments import OPTIONS, Arguments, read_arguments
+from graft.workflows.material import Material
+from graft.workflows.run import near
+
+
+def facts_of(material: Material) -> dict[str, Any]:
+    """What the run was made with."""
+    run = material.run
+    facts: dict[str, Any] = {"folder": near(run.folder)}
+    if (material.folder / ARGUMENTS_FILE).is_file():
+        arguments = read_arguments(material.folder)
+        facts |= {"command": command_of(arguments), "seed": arguments.seed}
+    facts |= {
+        "images": run.images,
+        "engine": run.engine,
+        "level": run.level,
+        "cut": run.cut,
+        "base weights (digest)": material.plan.get("base"),
+        "seconds": run.seconds,
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+    }
+    facts |= {"graft": __version__, "torch": str(torch.__version__), "numpy": np.__version__}
+    if "openvino" in run.engine:
+        with suppress(PackageNotFoundError):
+            facts["openvino"] = version("openvino")
+    return facts
+
+
+def command_of(arguments: Arguments) -> str:
+    """The command that asks for the same; names of files without the folders above them."""
+    usual = Arguments(arguments.data).to_dict()
+    words = ["graft", "train", Path(arguments.data).name]
+    for name, value in arguments.to_dict().items():
+        if name == "data" or value == usual.get(name) or value is None:
+            continue
+        flag = OPTIONS.get(name, name).replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            shown = Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+            words += [f"--{flag}", str(shown)]
+    return " ".join(words)
