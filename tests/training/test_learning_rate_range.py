@@ -201,12 +201,12 @@ def test_a_resumed_run_goes_on_at_the_rate_it_was_begun_with(
         return fit_crown(crown, inputs, val, recipe, **{**more, "watcher": Watcher()})
 
     settings = {"epochs": 1, "find_learning_rate": True}
-    monkeypatch.setattr("graft.training.fitting.fit_crown", stop)
+    monkeypatch.setattr("graft.training.crowns.fit_crown", stop)
     with pytest.raises(KeyboardInterrupt):
         train(cyrillic, "latin_letters", "all", out=out, **settings)
     said = json.loads((out / RATE_RANGE_FILE).read_text())
     (out / RATE_RANGE_FILE).write_text(json.dumps({**said, "suggested": 1.25e-4}))
-    monkeypatch.setattr("graft.training.fitting.fit_crown", seen)
+    monkeypatch.setattr("graft.training.crowns.fit_crown", seen)
     train(out, resume=True)
     # On what is trained on at first, and in the end on all.
     assert rates == [1.25e-4, 1.25e-4]

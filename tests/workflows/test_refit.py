@@ -92,7 +92,7 @@ def test_a_crown_is_trained_on_train_and_then_on_all_up_to_the_last_epoch(
         fits.append((len(images.labels), None if val is None else len(val.labels), found.kept))
         return found
 
-    monkeypatch.setattr("graft.training.fitting.fit_crown", seen)
+    monkeypatch.setattr("graft.training.crowns.fit_crown", seen)
     run = train(letters, "latin_letters", "all", out=tmp_path / "run", epochs=3, quiet=True)
     assert fits == [(40 - run.val.n, run.val.n, 3), (40, None, 3)]
     epochs = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]

@@ -20,7 +20,7 @@ from graft.data.readers.folder import folders_of
 from graft.errors import GraftError, InputError
 from graft.files import LOCK_FILE, remove, unfinished_below
 from graft.html import escaped, table
-from graft.training.fitting import METRICS_FILE
+from graft.training.crowns import METRICS_FILE
 from graft.weights.saved import ARGUMENTS_FILE, model_folder
 from graft.words import counted
 

@@ -1,0 +1,240 @@
+"""The stages after a cut, and a new head, trained: on train alone and measured, and again on all the images."""
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from graft.data.dataset import TEST, TRAIN, VAL, together
+from graft.evaluation.calibration import fit_temperature
+from graft.evaluation.domain import MOST_IMAGES, FittedDomain, fit_domain
+from graft.features.engine import Precision, precision_for
+from graft.features.extraction import output_shape
+from graft.files import write_aside, write_json
+from graft.models.network import INPUT, Section
+from graft.training.checks import check_classes
+from graft.training.examples import crown_inputs, frozen_features
+from graft.training.heads import put_head, solve_head
+from graft.training.history import Epoch
+from graft.training.inputs import Inputs, SomeInputs
+from graft.training.learning_rate_range import RATE_RANGE_FILE, RateRange, find_learning_rate
+from graft.training.loop import Watcher, crown_logits, fit_crown
+from graft.training.memory import check_step_fits
+from graft.training.notes import notes_on_curve
+from graft.training.task import Task, Trained
+from graft.training.time_budget import Budget
+from graft.transfer.levels import Plan
+
+# What calibrating and writing the run folder take of a time budget.
+SAVING_SECONDS = 2.0
+# What finding a learning rate may take of the time that is left.
+FINDING_SHARE = 0.2
+# The epochs of a run, a line for each.
+METRICS_FILE = "metrics.jsonl"
+# Checkpoints of a run, by what is being trained.
+MEASURING_FILE, REFITTING_FILE = "last.safetensors", "refit.safetensors"
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What a crown is trained on: those of train, those of all splits that it may be trained on, those held out."""
+
+    train: Inputs
+    every: Inputs
+    held_out: dict[str, Inputs]
+    skipped: dict[str, str]
+    seconds: float
+
+    @property
+    def labels(self) -> dict[str, np.ndarray]:
+        return {TRAIN: self.train.labels, **{name: split.labels for name, split in self.held_out.items()}}
+
+
+def examples_of(task: Task, plan: Plan) -> Examples:
+    """What the crown of `plan` is trained on and measured on."""
+    started = time.perf_counter()
+    splits = task.dataset.splits
+    # Those that are trained on in the end are seen in the same views in every fit, whatever is set aside in it, so
+    # these are made once: in the order of their source.
+    whole = together([splits[name] for name in task.to_train_on])
+    order = np.argsort(whole.rows, kind="stable")
+    whole, of_train = whole.take(order), order < len(splits[TRAIN])
+    every, failures = crown_inputs(task, plan.cut, TRAIN, whole, task.recipe.epochs)
+    skipped = {whole.name(index): reason for index, reason in failures.items()}
+    readable = np.setdiff1d(np.arange(len(whole)), np.fromiter(failures, dtype=np.int64, count=len(failures)))
+    rows = np.flatnonzero(of_train[readable])
+    held_out: dict[str, Inputs] = {}
+    for name, images in splits.items():
+        if name != TRAIN:
+            held_out[name], failures = crown_inputs(task, plan.cut, name, images, task.recipe.epochs)
+            skipped |= {images.name(index): reason for index, reason in failures.items()}
+    train = every if len(rows) == len(readable) else SomeInputs(every, rows)
+    examples = Examples(train, every, held_out, skipped, time.perf_counter() - started)
+    check_classes(task.dataset, examples.labels)
+    return examples
+
+
+def measure_crown(task: Task, plan: Plan, examples: Examples, folder: Path | None) -> Trained:
+    """Head first, then the crown: a pretrained base starts from the optimal head on its frozen features."""
+    started = time.perf_counter()
+    recipe, device = task.recipe, task.choice.device
+    _start_head(task, plan, (TRAIN,))
+    crown, precision = _crown(task, plan)
+    if recipe.find_learning_rate:
+        recipe = replace(recipe, learning_rate=_found_rate(task, crown, examples.train, precision, folder))
+    fit = fit_crown(
+        crown,
+        examples.train,
+        examples.held_out[VAL],
+        recipe,
+        seed=task.seed,
+        device=device,
+        precision=precision,
+        budget=_budget(task, examples.labels),
+        checkpoint=folder / "checkpoints" / MEASURING_FILE if folder else None,
+        watcher=_watcher(task, folder),
+        # The second fit, on all images, has no others to choose an epoch by.
+        keep_last=task.refit,
+    )
+    held_out = {name: split for name, split in examples.held_out.items() if not task.refit or name == VAL}
+    logits = {name: crown_logits(crown, split, device, precision) for name, split in held_out.items()}
+    return Trained(
+        logits,
+        examples.labels,
+        fit_temperature(logits[VAL], examples.labels[VAL]),
+        examples.skipped,
+        feature_seconds=examples.seconds,
+        training_seconds=time.perf_counter() - started,
+        history=fit.history,
+        notes=tuple(f"level {plan.level}: {doubt}" for doubt in notes_on_curve(fit.history, fit.kept, recipe)),
+        domain=_domain_of(task, plan, examples, precision),
+    )
+
+
+def refit_crown(task: Task, plan: Plan, examples: Examples, before: Trained, folder: Path | None) -> Trained:
+    started = time.perf_counter()
+    recipe, device = task.recipe, task.choice.device
+    _start_head(task, plan, task.to_train_on)
+    crown, precision = _crown(task, plan)
+    if recipe.find_learning_rate:
+        recipe = replace(recipe, learning_rate=_found_rate(task, crown, examples.every, precision, folder))
+    fit_crown(
+        crown,
+        examples.every,
+        None,
+        recipe,
+        seed=task.seed,
+        device=device,
+        precision=precision,
+        budget=_budget(task, examples.labels, last=True),
+        checkpoint=folder / "checkpoints" / REFITTING_FILE if folder else None,
+        watcher=_watcher(task, None, f"epochs on all {len(examples.every.labels):,} images"),
+    )
+    held_out = {name: split for name, split in examples.held_out.items() if name == TEST}
+    logits = {name: crown_logits(crown, split, device, precision) for name, split in held_out.items()}
+    seconds = time.perf_counter() - started
+    domain = _domain_of(task, plan, examples, precision)
+    if domain is not None and before.domain is not None:
+        # How far off unseen images are was measured before val was trained on.
+        domain = replace(domain, threshold=before.domain.threshold, n=before.domain.n)
+    return Trained(logits, examples.labels, before.temperature, examples.skipped, 0.0, seconds, domain=domain)
+
+
+def _domain_of(task: Task, plan: Plan, examples: Examples, precision: Precision) -> FittedDomain | None:
+    """What the images of val are like to the crown as it is now."""
+    network, val = task.base.network, examples.held_out[VAL]
+    _, crown = network.split(plan.cut)
+    before_head = Section(network, crown.stages[:-1])
+    rows = np.sort(np.random.default_rng(task.seed).permutation(len(val.labels))[:MOST_IMAGES])
+    features = crown_logits(before_head, SomeInputs(val, rows), task.choice.device, precision)
+    return fit_domain(features.reshape(len(rows), -1), seed=task.seed)
+
+
+def _crown(task: Task, plan: Plan) -> tuple[nn.Module, Precision]:
+    _, crown = task.base.network.split(plan.cut)
+    crown.requires_grad_(True)
+    return crown, precision_for(crown, task.choice)
+
+
+def check_memory(task: Task, plan: Plan) -> None:
+    """Refuse a step that a processor has no memory for; on a GPU torch tells, and batches are halved."""
+    if task.choice.device != "cpu":
+        return
+    trunk, crown = task.base.network.split(plan.cut)
+    crown.requires_grad_(True)
+    shape = task.input_shape if plan.cut == INPUT else output_shape(trunk, task.preprocessing)
+    batch_size = min(task.recipe.batch_size, len(task.dataset.splits[TRAIN]))
+    check_step_fits(crown, shape, batch_size, task.recipe.optimizer, precision_for(crown, task.choice))
+
+
+def _start_head(task: Task, plan: Plan, fitted_on: tuple[str, ...]) -> None:
+    """Give the base a head for the classes: solved on its frozen features if it is pretrained, else at random."""
+    network, dataset = task.base.network, task.dataset
+    solvable = any(True for _ in network.head.parameters())
+    if not (task.base.pretrained and plan.level != "scratch" and solvable):
+        network.new_head(len(dataset.classes))
+        return
+    features, shown = zip(*(frozen_features(task, dataset.splits[name]) for name in fitted_on), strict=True)
+    every = together(shown)
+    check_classes(dataset, {TRAIN: every.labels})
+    put_head(network, solve_head(task, np.concatenate(features, axis=1), every))
+
+
+def _budget(task: Task, labels: Mapping[str, np.ndarray], last: bool = False) -> Budget | None:
+    """What this fit may take of the time that is left, less what scoring all that is held out takes when it ends.
+
+    A first fit leaves a `last` one, on more images, its part.
+    """
+    if task.deadline is None:
+        return None
+    left = task.deadline - time.perf_counter() - SAVING_SECONDS
+    if task.refit and not last:
+        left *= len(labels[TRAIN]) / (2 * len(labels[TRAIN]) + len(labels[VAL]))
+    held_out = sum(len(split) for name, split in labels.items() if name != TRAIN)
+    return Budget(left, 1.5 + held_out / len(labels[VAL]))
+
+
+def _watcher(task: Task, folder: Path | None, step: str = "epochs") -> Watcher:
+    """Tells the reporter of epochs and steps, and writes the epochs so far to `metrics.jsonl` of a run."""
+
+    def epoch(history: tuple[Epoch, ...]) -> None:
+        if folder is not None:
+            lines = "".join(json.dumps(asdict(epoch)) + "\n" for epoch in history)
+            write_aside(folder / METRICS_FILE, lambda file: file.write(lines.encode()))
+            task.reporter.row(asdict(history[-1]))
+        latest = history[-1]
+        scores = f"loss {latest.val_loss:.3f}, val {latest.val_top1:.1%}" if latest.val_top1 is not None else ""
+        task.reporter.step(step, latest.epoch, task.recipe.epochs, scores)
+
+    return Watcher(epoch, lambda done, total: task.reporter.step("training", done, total))
+
+
+def _found_rate(task: Task, crown: nn.Module, train: Inputs, precision: Precision, folder: Path | None) -> float:
+    """What the range test suggests; for a run that is resumed, what it suggested when the run was begun."""
+    file = None if folder is None else folder / RATE_RANGE_FILE
+    if file is not None and file.is_file():
+        found = RateRange(**json.loads(file.read_text(encoding="utf-8")))
+    else:
+        left = math.inf if task.deadline is None else task.deadline - time.perf_counter()
+        found = find_learning_rate(
+            crown,
+            train,
+            task.recipe,
+            seed=task.seed,
+            device=task.choice.device,
+            precision=precision,
+            seconds=FINDING_SHARE * left,
+            step=lambda done, total: task.reporter.step("finding a learning rate", done, total),
+        )
+        if file is not None:
+            write_json(file, asdict(found))
+    task.reporter.note(
+        f"learning rate {found.suggested:.2g} in place of {task.recipe.learning_rate:.2g}: found among "
+        f"{len(found.rates)} from {found.rates[0]:.1g} to {found.rates[-1]:.1g}"
+    )
+    return found.suggested
