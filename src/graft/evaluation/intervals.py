@@ -1,4 +1,4 @@
-"""Confidence intervals: of a rate, and by bootstrap of what is computed from labels and answers."""
+"""Confidence intervals: of a rate, and by bootstrap of what is computed from labels and answers; the chance of a count."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -21,6 +21,22 @@ def wilson_interval(right: float, count: float) -> Interval:
     half = Z95 / (1 + z2 / count) * math.sqrt(rate * (1 - rate) / count + z2 / (4 * count**2))
     # With none or all correct, one bound is exactly 0 or 1; rounding must not move it.
     return (0.0 if right == 0 else centre - half, 1.0 if right == count else centre + half)
+
+
+def chance_of_so_few(right: int, count: int, successes: int, drawn: int) -> float:
+    """The chance of at most `right` successes among `drawn` of `count` of which so many are: hypergeometric."""
+    from scipy.special import betaln
+
+    least = max(0, drawn - (count - successes))
+    if right < least:
+        return 0.0
+    each = np.arange(least, min(right, successes) + 1)
+
+    def ways(of: int, chosen: np.ndarray | int) -> np.ndarray:
+        return np.asarray(-betaln(of - chosen + 1, np.asarray(chosen) + 1) - np.log(of + 1))
+
+    logarithm = ways(successes, each) + ways(count - successes, drawn - each) - ways(count, drawn)
+    return min(1.0, float(np.exp(logarithm).sum()))
 
 
 def f1_interval(both: int, either: int) -> Interval:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from graft.evaluation.intervals import Interval, wilson_interval
+from graft.evaluation.intervals import Interval, chance_of_so_few, wilson_interval
 
 # Smaller parts tell nothing, and looking at them makes what is found in others less certain.
 FEWEST_IN_SLICE = 10
@@ -65,9 +65,8 @@ def compare_slices(right: np.ndarray, parts: Mapping[tuple[str, str], np.ndarray
     looked_at = {
         name: part for name, part in parts.items() if FEWEST_IN_SLICE <= part.sum() <= len(right) - FEWEST_IN_SLICE
     }
-    wrong = ~right
     chances = [
-        _as_many_wrong(int((wrong & part).sum()), int(part.sum()), int(wrong.sum()), len(right))
+        chance_of_so_few(int(right[part].sum()), len(right), int(right.sum()), int(part.sum()))
         for part in looked_at.values()
     ]
     slices = []
@@ -97,15 +96,3 @@ def holm(chances: Iterable[float]) -> list[float]:
     corrected = np.empty_like(raised)
     corrected[order] = raised
     return [float(value) for value in corrected]
-
-
-def _as_many_wrong(wrong: int, count: int, all_wrong: int, everything: int) -> float:
-    """The chance that `count` images drawn from `everything`, of which `all_wrong` are wrong, hold `wrong` or more."""
-    from scipy.special import gammaln
-
-    def log_ways(of: int, chosen: np.ndarray) -> np.ndarray:
-        return np.asarray(gammaln(of + 1) - gammaln(chosen + 1) - gammaln(of - chosen + 1))
-
-    numbers = np.arange(max(wrong, count + all_wrong - everything), min(count, all_wrong) + 1)
-    ways = log_ways(all_wrong, numbers) + log_ways(everything - all_wrong, count - numbers)
-    return min(1.0, float(np.exp(ways - log_ways(everything, np.array(count))).sum()))

@@ -52,22 +52,6 @@ def ends_of(measures: Mapping[str, tuple[str, str, np.ndarray]]) -> dict[str, np
     return found
 
 
-def chance_of_so_few(right: int, count: int, successes: int, drawn: int) -> float:
-    """The chance of at most `right` successes among `drawn` of `count` of which so many are: hypergeometric."""
-    from scipy.special import betaln
-
-    least = max(0, drawn - (count - successes))
-    if right < least:
-        return 0.0
-    each = np.arange(least, min(right, successes) + 1)
-
-    def ways(of: int, chosen: np.ndarray | int) -> np.ndarray:
-        return np.asarray(-betaln(of - chosen + 1, np.asarray(chosen) + 1) - np.log(of + 1))
-
-    logarithm = ways(successes, each) + ways(count - successes, drawn - each) - ways(count, drawn)
-    return min(1.0, float(np.exp(logarithm).sum()))
-
-
 def slices(right: np.ndarray, labels: np.ndarray, groups: Mapping[str, np.ndarray]) -> list[Slice]:
     """The accuracy of each group of rows, the lowest first, by answers that are `right`, bool (N,), to `labels` (N,).
 

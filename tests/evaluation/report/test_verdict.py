@@ -7,6 +7,7 @@ import pytest
 from made import report
 
 from graft.evaluation.answers import Answers, most_doubtful, worst_mistakes, worst_pairs
+from graft.evaluation.intervals import chance_of_so_few
 from graft.evaluation.report.values import Alarm, Finding, Split, Trust
 from graft.evaluation.report.verdict import (
     audit_alarms,
@@ -17,7 +18,7 @@ from graft.evaluation.report.verdict import (
     two_rates,
 )
 from graft.evaluation.scores import score
-from graft.evaluation.stratified import chance_of_so_few, ends_of, slices
+from graft.evaluation.stratified import ends_of, slices
 
 
 def answers(labels: np.ndarray, probabilities: np.ndarray) -> Answers:

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from graft.evaluation.answers import Answers
-from graft.evaluation.intervals import wilson_interval
+from graft.evaluation.intervals import chance_of_so_few, wilson_interval
 from graft.evaluation.report.values import Alarm, Finding, Pair, Report, Severity, Slice, Split, Trust, Verdict
-from graft.evaluation.stratified import chance_of_so_few
 from graft.words import counted
 
 # Findings of the audit that make figures doubtful, and what they are called in a few words.
