@@ -14,16 +14,11 @@ from PIL import Image
 
 from graft.cli.app import main
 from graft.images.letters import LATIN, dejavu_fonts, render_letters
-from graft.weights.base import load_base
-from graft.weights.saved import SavedModel, save_model
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> str:
-    base = load_base("latin_letters")
-    folder = tmp_path_factory.mktemp("saved") / "run"
-    save_model(folder / "model", SavedModel(base.network, base.preprocessing, LATIN))
-    return str(folder)
+def run(latin_run: str) -> str:
+    return latin_run
 
 
 @pytest.fixture(scope="module")

@@ -13,17 +13,12 @@ from PIL import Image
 
 from graft.images.letters import LATIN, dejavu_fonts, render_letters
 from graft.serving.predictor import Classifier
-from graft.weights.base import load_base
-from graft.weights.saved import SavedModel, save_model
 from graft.workflows import predict as work
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> str:
-    base = load_base("latin_letters")
-    folder = tmp_path_factory.mktemp("saved") / "run"
-    save_model(folder / "model", SavedModel(base.network, base.preprocessing, LATIN))
-    return str(folder)
+def run(latin_run: str) -> str:
+    return latin_run
 
 
 @pytest.fixture(scope="module")

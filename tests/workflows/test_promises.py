@@ -201,7 +201,8 @@ def test_strange_images_are_told_from_those_evaluated(place: Path, tmp_path: Pat
 
 
 def test_corrupted_images_are_answered_worse_and_the_time_decides_how_many(place: Path) -> None:
-    found = evaluate_robustness(place / "run", place / "new", time_limit="1ms", quiet=True)
+    asked = evaluate(place / "run", place / "new", quiet=True)
+    found = evaluate_robustness(asked, time_limit="1ms", quiet=True)
     assert found.n == 20
     assert {row.severity for row in found.rows} == {1, 2, 3, 4, 5} and len(found.rows) % 5 == 0
     mild, hard = (np.mean([row.top1 for row in found.rows if row.severity == severity]) for severity in (1, 5))

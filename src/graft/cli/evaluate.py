@@ -100,16 +100,7 @@ def evaluate(
             reporter.note(sentence)
         held = None
         if robustness and found.scores is not None:
-            held = evaluate_robustness(
-                run,
-                DataOptions(data[0], table=table),
-                split=split,
-                known_only=known_only,
-                time_limit=robustness_time,
-                engine=engine,
-                precision=precision,
-                reporter=reporter,
-            )
+            held = evaluate_robustness(found, time_limit=robustness_time, reporter=reporter)
     summarise_skipped(found.skipped, quiet)
     if json:
         print_json({**found.to_dict(), **({} if held is None else {"robustness": held.to_dict()})})

@@ -1,4 +1,4 @@
-"""Confidence intervals: of a rate, and by bootstrap of what is computed from labels and answers; the chance of a count."""
+"""Confidence intervals of a rate, and by bootstrap of what comes of labels and answers; the chance of a count."""
 
 import math
 from collections.abc import Callable, Sequence

@@ -49,6 +49,8 @@ class Evaluation:
     engine: str
     seconds: float
     notes: tuple[str, ...]
+    # The answers themselves, for whoever looks at them in another way.
+    answered: "Answered"
     seen: Scores | None = None
     trained_on: tuple[str, ...] = ()
     promises: Promises | None = None
@@ -172,6 +174,7 @@ def evaluate(
         engine=str(answered.choice),
         seconds=time.perf_counter() - started,
         notes=notes,
+        answered=answered,
         seen=answered.of(seen) if seen.any() else None,
         trained_on=tuple(answered.images.name(int(row)) for row in np.flatnonzero(seen)),
         promises=promises,

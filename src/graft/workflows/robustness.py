@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,14 +16,13 @@ from graft.evaluation.calibration import softmax
 from graft.evaluation.intervals import Interval, wilson_interval
 from graft.evaluation.reliability import expected_calibration_error
 from graft.features.engine import Choice, Engine, open_engine
-from graft.given import path, seconds
+from graft.given import seconds
 from graft.images.corrupting import CORRUPTIONS, SEVERITIES, corrupt
 from graft.progress import Reporter, reporting
 from graft.training.task import sample
 from graft.weights.base import Base
 from graft.weights.saved import class_logits
-from graft.workflows.evaluate import answer
-from graft.workflows.prepare import DataOptions
+from graft.workflows.evaluate import Evaluation
 
 # Images that are corrupted: at the least, for a figure to say anything, and at the most.
 FEWEST_IMAGES, MOST_IMAGES = 20, 500
@@ -75,28 +73,20 @@ class Robustness:
 
 
 def evaluate_robustness(
-    run: str | Path,
-    data: str | Path | DataOptions,
-    *,
-    split: str | None = None,
-    known_only: bool = False,
-    time_limit: float | str = 60.0,
-    engine: str = "auto",
-    precision: str = "auto",
-    reporter: Reporter | None = None,
-    quiet: bool = False,
+    found: Evaluation, *, time_limit: float | str = 60.0, reporter: Reporter | None = None, quiet: bool = False
 ) -> Robustness:
-    """How the classifier in `run` holds on the images at `data`, corrupted in twelve ways at five severities.
+    """How the classifier that `found` is about holds on the same images, corrupted in twelve ways at five severities.
 
     Of images that it was not trained on, as many are taken as `time_limit` allows, such as "2m" or a number of seconds.
-    Raises InputError and its kinds, as `evaluate` does.
+    Raises InputError for another time, DataError where it was trained on all of them.
     """
-    limit = seconds(time_limit, "--robustness-time")
+    limit, answered = seconds(time_limit, "--robustness-time"), found.answered
+    if answered.seen.all():
+        raise DataError(
+            f"expected images that {found.model} was not trained on, got none in {found.split}: give others"
+        )
+    unseen = answered.images.take(np.flatnonzero(~answered.seen))
     with reporting(reporter, quiet) as told:
-        answered = answer(path(run, "RUN"), data, split, None, None, known_only, engine, precision, told)
-        if answered.seen.all():
-            raise DataError(f"expected images that {run} was not trained on, got none in {answered.split}: give others")
-        unseen = answered.images.take(np.flatnonzero(~answered.seen))
         return robustness(answered.base, unseen, answered.choice, limit, told)
 
 
