@@ -14,12 +14,20 @@ SIDE = 96
 
 def thumbnail(data: bytes | np.ndarray, side: int = SIDE, levels: Levels = ()) -> bytes | None:
     """A PNG of an encoded image or of pixels uint8 (H, W[, C]), its longer side `side` px; None if it cannot be."""
-    try:
-        pixels = decode(data, side, levels) if isinstance(data, bytes) else data
-        image = Image.fromarray(pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels)
-        image.thumbnail((side, side))
-    except (ImageError, OSError, ValueError, TypeError):
+    image = shrunk(data, side, levels)
+    if image is None:
         return None
     file = io.BytesIO()
     image.save(file, "png")
     return file.getvalue()
+
+
+def shrunk(data: bytes | np.ndarray, side: int, levels: Levels) -> Image.Image | None:
+    """The same as an image of PIL."""
+    try:
+        pixels = decode(data, side, levels) if isinstance(data, bytes) else data
+        image = Image.fromarray(pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels)
+        image.thumbnail((side, side), reducing_gap=2.0)
+    except (ImageError, OSError, ValueError, TypeError):
+        return None
+    return image

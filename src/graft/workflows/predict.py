@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import sys
 import time
@@ -171,16 +172,21 @@ def _finished_paths(out: Path, format: str) -> list[str]:
 
         found: list[str] = pyarrow.parquet.read_table(out, columns=["path"]).column("path").to_pylist()
         return found
-    text = out.read_text(encoding="utf-8")
+    text = out.read_bytes().decode()
     if format == "table":
-        return text.splitlines()
+        return _lines(text)
     if format == "json":
         return [str(row["path"]) for row in json.loads(text)]
     if format == "jsonl":
-        return [str(json.loads(line)["path"]) for line in text.splitlines()]
-    rows = csv.DictReader(text.splitlines(keepends=True), delimiter="," if format == "csv" else "\t", strict=True)
+        return [str(json.loads(line)["path"]) for line in _lines(text)]
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter="," if format == "csv" else "\t", strict=True)
     complete = [row for row in rows if None not in row.values()]
     return [row["path"] for row in complete]
+
+
+def _lines(text: str) -> list[str]:
+    """Lines as they were written: names may hold what else Unicode ends lines with."""
+    return text.removesuffix("\n").split("\n") if text else []
 
 
 def job_of(run: str | Path, classifier: Classifier, wanted: Wanted) -> Job:
@@ -259,12 +265,12 @@ def _paths_in(out: Path, wanted: Wanted) -> set[str]:
         content = file.read()
         whole = content[: content.rfind(b"\n") + 1]
         file.truncate(len(whole))
-    lines = whole.decode("utf-8", "replace").splitlines()
+    text = whole.decode("utf-8", "replace")
     try:
         if wanted.format == "jsonl":
-            return {str(json.loads(line)["path"]) for line in lines}
-        rows = csv.DictReader(lines, delimiter="," if wanted.format == "csv" else "\t")
-        if lines and "path" not in (rows.fieldnames or ()):
+            return {str(json.loads(line)["path"]) for line in _lines(text)}
+        rows = csv.DictReader(io.StringIO(text, newline=""), delimiter="," if wanted.format == "csv" else "\t")
+        if text and "path" not in (rows.fieldnames or ()):
             raise ValueError
         return {row["path"] for row in rows}
     except (ValueError, KeyError, TypeError):

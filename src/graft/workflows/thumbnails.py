@@ -5,13 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import simplejpeg
-from PIL import Image
 
 from graft.data.dataset import Dataset, Images
 from graft.data.loading import available_cores
 from graft.errors import ImageError
-from graft.images.decoding import decode
 from graft.images.levels import Levels
+from graft.images.thumbnails import shrunk
 
 # Longer side in px, JPEG quality, and bytes of all thumbnails of a page, of which base64 makes a third more.
 SIDE, QUALITY = 112, 72
@@ -62,13 +61,10 @@ class Album:
 def thumbnail(images: Images, index: int, levels: Levels) -> tuple[bytes, tuple[int, int]] | None:
     """An image as a small JPEG and its size in px; None for one that cannot be read."""
     try:
-        data = images.read(index)
-        pixels = decode(data, SIDE, levels) if isinstance(data, bytes) else data
-        image = Image.fromarray(pixels.squeeze()).convert("RGB")
-    except (ImageError, OSError, ValueError, TypeError):
+        image = shrunk(images.read(index), SIDE, levels)
+    except (ImageError, OSError):
         return None
-    image.thumbnail((SIDE, SIDE), reducing_gap=2.0)
-    return as_jpeg(np.asarray(image)), image.size
+    return None if image is None else (as_jpeg(np.asarray(image.convert("RGB"))), image.size)
 
 
 def as_jpeg(pixels: np.ndarray) -> bytes:
