@@ -16,6 +16,7 @@ from graft.images.preprocessing import Preprocessing
 from graft.images.resizing import to_square
 from graft.models.catalog import build
 from graft.models.network import Config, Network, freeze
+from graft.training.checkpoint import CheckpointFile
 from graft.training.descent import loss_of, mixed, shuffled
 from graft.training.history import Epoch, epoch_to_keep
 from graft.training.inputs import ActivationInputs, PixelInputs, SomeInputs
@@ -134,9 +135,16 @@ def test_a_training_that_was_stopped_ends_where_it_would_have_ended(
             raise Stopped
 
     with pytest.raises(Stopped):
-        fit_crown(network().split("input")[1], *letters, RECIPE, seed=1, checkpoint=checkpoint, watcher=Watcher(stop))
+        fit_crown(
+            network().split("input")[1],
+            *letters,
+            RECIPE,
+            seed=1,
+            checkpoint=CheckpointFile(checkpoint),
+            watcher=Watcher(stop),
+        )
     resumed = network(seed=99)
-    found = fit_crown(resumed.split("input")[1], *letters, RECIPE, seed=1, checkpoint=checkpoint)
+    found = fit_crown(resumed.split("input")[1], *letters, RECIPE, seed=1, checkpoint=CheckpointFile(checkpoint))
     assert len(found.history) == RECIPE.epochs + 1
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name]), name
@@ -155,8 +163,15 @@ def test_a_training_that_was_stopped_ends_in_the_same_share_of_its_start(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fit_crown(network().split("input")[1], *letters, recipe, seed=1, checkpoint=checkpoint, watcher=Watcher(stop))
-    fit_crown(resumed.split("input")[1], *letters, recipe, seed=1, checkpoint=checkpoint)
+        fit_crown(
+            network().split("input")[1],
+            *letters,
+            recipe,
+            seed=1,
+            checkpoint=CheckpointFile(checkpoint),
+            watcher=Watcher(stop),
+        )
+    fit_crown(resumed.split("input")[1], *letters, recipe, seed=1, checkpoint=CheckpointFile(checkpoint))
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name]), name
 
@@ -174,9 +189,11 @@ def test_a_schedule_comes_to_its_end_when_the_time_does(
 
 def test_a_checkpoint_of_other_settings_is_refused(letters: tuple[PixelInputs, PixelInputs], tmp_path: Path) -> None:
     checkpoint = tmp_path / "last.safetensors"
-    fit_crown(network().split("input")[1], *letters, Recipe(epochs=1).resolve(), checkpoint=checkpoint)
+    fit_crown(network().split("input")[1], *letters, Recipe(epochs=1).resolve(), checkpoint=CheckpointFile(checkpoint))
     with pytest.raises(GraftError, match="other settings"):
-        fit_crown(network().split("input")[1], *letters, Recipe(epochs=2).resolve(), checkpoint=checkpoint)
+        fit_crown(
+            network().split("input")[1], *letters, Recipe(epochs=2).resolve(), checkpoint=CheckpointFile(checkpoint)
+        )
 
 
 def test_a_loss_that_is_no_number_stops_the_training(letters: tuple[PixelInputs, PixelInputs]) -> None:
@@ -291,10 +308,10 @@ def test_training_stops_when_patience_is_at_an_end(letters: tuple[PixelInputs, P
     # Nothing is learnt at such a rate, and nothing gets better.
     recipe = Recipe(30, 16, 5.0, optimizer="sgd", schedule="constant", clip_grad_norm=1.0, patience=2).resolve()
     checkpoint = tmp_path / "last.safetensors"
-    found, _ = steps_of(lenet(), letters, recipe, checkpoint=checkpoint)
+    found, _ = steps_of(lenet(), letters, recipe, checkpoint=CheckpointFile(checkpoint))
     best = max(found.history, key=lambda epoch: (epoch.val_top1, -epoch.val_loss))
     assert found.history[-1].epoch == best.epoch + 2 < 30
-    again, states = steps_of(lenet(), letters, recipe, checkpoint=checkpoint)
+    again, states = steps_of(lenet(), letters, recipe, checkpoint=CheckpointFile(checkpoint))
     assert again == found
     assert states == []
 
@@ -360,9 +377,11 @@ def test_plateau_and_average_go_on_as_if_never_stopped(
             raise Stopped
 
     with pytest.raises(Stopped):
-        fit_crown(lenet().split("input")[1], *letters, recipe, checkpoint=checkpoint, watcher=Watcher(stop))
+        fit_crown(
+            lenet().split("input")[1], *letters, recipe, checkpoint=CheckpointFile(checkpoint), watcher=Watcher(stop)
+        )
     resumed = lenet(seed=99)
-    assert steps_of(resumed, letters, recipe, checkpoint=checkpoint)[0] == found
+    assert steps_of(resumed, letters, recipe, checkpoint=CheckpointFile(checkpoint))[0] == found
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name]), name
 

@@ -72,6 +72,15 @@ def train(
     time: Annotated[
         str | None, typer.Option(help="The longest that the whole may take, such as 90s, 10m or 2h.")
     ] = None,
+    processes: Annotated[
+        int | None, typer.Option(help="Train stages with this many processes of this machine, one for each GPU.")
+    ] = None,
+    max_restarts: Annotated[
+        int, typer.Option(help="How often --processes are started again when one of them dies.")
+    ] = 0,
+    checkpoint_every: Annotated[
+        str | None, typer.Option(help="Keep the state in the middle of epochs, too, after a time such as 10m.")
+    ] = None,
     logger: Annotated[
         str | None, typer.Option(help="Tell tensorboard, mlflow or wandb of the training as well (extras).")
     ] = None,
@@ -133,7 +142,13 @@ def train(
     """Turn labelled images into a classifier in a run folder."""
     from dataclasses import asdict
 
+    from graft.cli.launching import launch, launched, taking_part
+
+    if processes is not None and not launched():
+        launch(processes, max_restarts)
+
     from graft.progress import reporting
+    from graft.training.processes import follows
     from graft.training.recipe import Recipe
     from graft.training.recipe_file import read_recipe, settings_of, with_settings
     from graft.workflows.prepare import DataOptions
@@ -173,7 +188,8 @@ def train(
         level = found.level or level if level == "auto" else level
         base = found.base or base if base == DEFAULT_BASE else base
     recipe = with_settings(recipe, settings_of(settings or ()))
-    with reporting(quiet=quiet) as reporter:
+    quiet = quiet or follows()
+    with reporting(quiet=quiet) as reporter, taking_part():
         run = run_training(
             DataOptions(data, group, split_file, table),
             base,
@@ -196,9 +212,12 @@ def train(
             resume=resume,
             time_limit=time,
             contact_sheet=contact_sheet,
+            checkpoint_every=checkpoint_every,
             logger=logger,
             reporter=reporter,
         )
+    if follows():
+        return
     summarise_skipped(run.skipped, quiet)
     page = run.folder / PAGE_FILE
     if open_it:

@@ -1,6 +1,7 @@
 """The state of an unfinished training on disk: tensors and JSON, written aside and renamed, never a pickle."""
 
 import json
+import math
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,9 +13,31 @@ from torch import Tensor, nn
 from graft.errors import GraftError
 from graft.files import write_aside
 from graft.training.history import Epoch
+from graft.training.processes import ALONE, Processes
 
 # Of the time of a training, writing its state may take this part: where epochs are short, not every one is written.
 SHARE_OF_TIME = 0.05
+
+
+@dataclass(frozen=True)
+class CheckpointFile:
+    """Where the state of a training is kept as it goes: after epochs, and within one `every` so many seconds."""
+
+    path: Path
+    every: float = math.inf
+
+
+@dataclass(frozen=True)
+class Within:
+    """How far an unfinished epoch has got: `images` of its order are done, `seconds` after the training began.
+
+    `losses` are those of its steps, float32 (), by their images; `random` is where its generators stand.
+    """
+
+    images: int
+    seconds: float
+    losses: list[Tensor]
+    random: dict[str, Tensor]
 
 
 @dataclass
@@ -22,37 +45,63 @@ class TrainingState:
     """All that a training goes on from: the schedule and the patience follow from the history.
 
     `modules` are the crown and, where one is kept, the moving average of its weights; `kept` are the weights that the
-    training would end with now.
+    training would end with now. `within` is there where an epoch is unfinished.
     """
 
     modules: dict[str, nn.Module]
     optimizer: torch.optim.Optimizer
     history: list[Epoch] = field(default_factory=list)
     kept: dict[str, Tensor] = field(default_factory=dict)
+    within: Within | None = None
 
 
 class Checkpoint:
     """The file, if any, that a training's state is kept in as it goes; `of`, which JSON must have words for, says of
-    which training it is."""
+    which training it is. Of several processes the first writes and reads it, and tells the others."""
 
-    def __init__(self, path: Path | None, state: TrainingState, of: dict[str, Any]) -> None:
-        self._path, self._state, self._of = path, state, of
-        self._epochs, self._due = 0, 0.0
+    def __init__(
+        self, file: CheckpointFile | None, state: TrainingState, of: dict[str, Any], processes: Processes = ALONE
+    ) -> None:
+        self._path = file.path if file is not None and processes.first else None
+        self._every = math.inf if file is None else file.every
+        self._state, self._of, self._processes = state, of, processes
+        self._epochs, self._due, self._written = 0, 0.0, time.perf_counter()
 
     def resume(self) -> None:
         """Go on from what the file says, where there is one. Raises GraftError when it is of another training."""
+        found: tuple[dict[str, Tensor], Any] = ({}, None)
         if self._path is not None and self._path.exists():
-            read_checkpoint(self._path, self._state, self._of)
+            found = read_checkpoint(self._path, self._of)
+        tensors, facts = self._processes.of_first(*found)
+        if facts is not None:
+            restore(self._state, tensors, facts)
             self._epochs = len(self._state.history)
 
     def keep(self, *, last: bool = False) -> None:
         """Write the state, unless it is too soon; the `last` one in any case."""
         began = time.perf_counter()
-        if self._path is None or len(self._state.history) == self._epochs or (began < self._due and not last):
+        if self._path is None or len(self._state.history) == self._epochs:
             return
-        write_checkpoint(self._path, self._state, self._of)
+        if began < self._due and not last and not self.within_due():
+            return
+        self._state.within = None
+        self._write(self._path)
         self._epochs, ended = len(self._state.history), time.perf_counter()
         self._due = ended + (ended - began) * (1 / SHARE_OF_TIME - 1)
+
+    def within_due(self) -> bool:
+        """Whether it is time to write the state in the middle of an epoch."""
+        return self._path is not None and time.perf_counter() - self._written >= self._every
+
+    def keep_within(self, within: Within) -> None:
+        """Write the state in the middle of an epoch."""
+        assert self._path is not None
+        self._state.within = within
+        self._write(self._path)
+
+    def _write(self, path: Path) -> None:
+        write_checkpoint(path, self._state, self._of)
+        self._written = time.perf_counter()
 
 
 def copy_state(module: nn.Module) -> dict[str, Tensor]:
@@ -70,26 +119,36 @@ def write_checkpoint(path: Path, state: TrainingState, identity: dict[str, Any])
     for index, values in state.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{name}": torch.as_tensor(value).cpu() for name, value in values.items()}
     facts = {"history": [asdict(epoch) for epoch in state.history], "of": identity}
+    if state.within is not None:
+        facts["within"] = {"images": state.within.images, "seconds": state.within.seconds}
+        tensors["within/losses"] = torch.stack(state.within.losses).cpu()
+        tensors |= {f"random/{name}": values for name, values in state.within.random.items()}
     data = save({name: tensor.contiguous() for name, tensor in tensors.items()}, {"facts": json.dumps(facts)})
     write_aside(path, lambda file: file.write(data))
 
 
-def read_checkpoint(path: Path, state: TrainingState, identity: dict[str, Any]) -> None:
-    """Put what `write_checkpoint` wrote to `path` into `state`.
+def read_checkpoint(path: Path, identity: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and facts that `write_checkpoint` wrote to `path`.
 
-    Raises GraftError when it is of another training.
+    Raises GraftError when they are of another training.
     """
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        facts = json.loads(file.metadata()["facts"])
+        facts: dict[str, Any] = json.loads(file.metadata()["facts"])
     if facts["of"] != identity:
         raise GraftError(
             f"expected a checkpoint of this training, got one of other settings in {path} ({facts['of']}): resume with "
             "the same arguments, or train into another folder"
         )
-    parts: dict[str, dict[str, Tensor]] = {"kept": {}, "optimizer": {}, **{part: {} for part in state.modules}}
+    return tensors, facts
+
+
+def restore(state: TrainingState, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    """Put what was read from a checkpoint into `state`."""
+    parts: dict[str, dict[str, Tensor]] = {part: {} for part in ("kept", "optimizer", "within", "random")}
+    parts |= {part: {} for part in state.modules}
     for name, tensor in tensors.items():
         part, _, rest = name.partition("/")
         parts[part][rest] = tensor
@@ -106,3 +165,5 @@ def read_checkpoint(path: Path, state: TrainingState, identity: dict[str, Any]) 
             if isinstance(tensor, Tensor) and tensor.shape == parameter.shape:
                 of_parameter[value] = torch.empty_like(parameter).copy_(tensor)
     state.history, state.kept = [Epoch(**epoch) for epoch in facts["history"]], parts["kept"]
+    if "within" in facts:
+        state.within = Within(**facts["within"], losses=list(parts["within"]["losses"]), random=parts["random"])

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -17,6 +18,7 @@ from graft.features.engine import Precision, precision_for
 from graft.features.extraction import output_shape
 from graft.files import write_aside, write_json
 from graft.models.network import INPUT, Section
+from graft.training.checkpoint import CheckpointFile
 from graft.training.checks import check_classes
 from graft.training.examples import crown_inputs, frozen_features
 from graft.training.heads import put_head, solve_head
@@ -83,10 +85,12 @@ def measure_crown(task: Task, plan: Plan, examples: Examples, folder: Path | Non
     """Head first, then the crown: a pretrained base starts from the optimal head on its frozen features."""
     started = time.perf_counter()
     recipe, device = task.recipe, task.choice.device
+    task.processes.call({"fit": MEASURING_FILE})
     _start_head(task, plan, (TRAIN,))
     crown, precision = _crown(task, plan)
     if recipe.find_learning_rate:
         recipe = replace(recipe, learning_rate=_found_rate(task, crown, examples.train, precision, folder))
+    task.processes.gather()
     fit = fit_crown(
         crown,
         examples.train,
@@ -96,10 +100,11 @@ def measure_crown(task: Task, plan: Plan, examples: Examples, folder: Path | Non
         device=device,
         precision=precision,
         budget=_budget(task, examples.labels),
-        checkpoint=folder / "checkpoints" / MEASURING_FILE if folder else None,
+        checkpoint=_checkpoint(task, folder, MEASURING_FILE),
         watcher=_watcher(task, folder),
         # The second fit, on all images, has no others to choose an epoch by.
         keep_last=task.refit,
+        processes=task.processes,
     )
     held_out = {name: split for name, split in examples.held_out.items() if not task.refit or name == VAL}
     logits = {name: crown_logits(crown, split, device, precision) for name, split in held_out.items()}
@@ -119,10 +124,12 @@ def measure_crown(task: Task, plan: Plan, examples: Examples, folder: Path | Non
 def refit_crown(task: Task, plan: Plan, examples: Examples, before: Trained, folder: Path | None) -> Trained:
     started = time.perf_counter()
     recipe, device = task.recipe, task.choice.device
+    task.processes.call({"fit": REFITTING_FILE})
     _start_head(task, plan, task.to_train_on)
     crown, precision = _crown(task, plan)
     if recipe.find_learning_rate:
         recipe = replace(recipe, learning_rate=_found_rate(task, crown, examples.every, precision, folder))
+    task.processes.gather()
     fit_crown(
         crown,
         examples.every,
@@ -132,8 +139,9 @@ def refit_crown(task: Task, plan: Plan, examples: Examples, before: Trained, fol
         device=device,
         precision=precision,
         budget=_budget(task, examples.labels, last=True),
-        checkpoint=folder / "checkpoints" / REFITTING_FILE if folder else None,
+        checkpoint=_checkpoint(task, folder, REFITTING_FILE),
         watcher=_watcher(task, None, f"epochs on all {len(examples.every.labels):,} images"),
+        processes=task.processes,
     )
     held_out = {name: split for name, split in examples.held_out.items() if name == TEST}
     logits = {name: crown_logits(crown, split, device, precision) for name, split in held_out.items()}
@@ -143,6 +151,38 @@ def refit_crown(task: Task, plan: Plan, examples: Examples, before: Trained, fol
         # How far off unseen images are was measured before val was trained on.
         domain = replace(domain, threshold=before.domain.threshold, n=before.domain.n)
     return Trained(logits, examples.labels, before.temperature, examples.skipped, 0.0, seconds, domain=domain)
+
+
+def follow_fits(task: Task, plan: Plan) -> dict[str, Any]:
+    """Of every process but the first: its part of each fit that the first calls for; the first word of anything else.
+
+    Examples are in the cache by then where that is shared, and computed again where it is not.
+    """
+    examples: Examples | None = None
+    while "fit" in (word := task.processes.called()):
+        examples = examples or examples_of(task, plan)
+        whole = word["fit"] == REFITTING_FILE
+        # Its weights come from the first.
+        task.base.network.new_head(len(task.dataset.classes))
+        crown, precision = _crown(task, plan)
+        task.processes.answer()
+        fit_crown(
+            crown,
+            examples.every if whole else examples.train,
+            None if whole else examples.held_out[VAL],
+            task.recipe,
+            seed=task.seed,
+            device=task.choice.device,
+            precision=precision,
+            budget=_budget(task, examples.labels, last=whole),
+            keep_last=task.refit,
+            processes=task.processes,
+        )
+    return word
+
+
+def _checkpoint(task: Task, folder: Path | None, name: str) -> CheckpointFile | None:
+    return None if folder is None else CheckpointFile(folder / "checkpoints" / name, task.checkpoint_every)
 
 
 def _domain_of(task: Task, plan: Plan, examples: Examples, precision: Precision) -> FittedDomain | None:

@@ -51,31 +51,65 @@ class GradientDescent:
         x, _ = next(iter(self.train.batches(np.zeros(1, dtype=np.int64), 1)))
         return placed(x, self.device)
 
-    def steps(self, epoch: int) -> Iterator[list[LabelledBatch]]:
-        """The batches of each step of an epoch, counted from 1; the last step may have fewer."""
+    def steps(
+        self, epoch: int, skip: int = 0, random: dict[str, Tensor] | None = None
+    ) -> Iterator[list[LabelledBatch]]:
+        """The batches of each step of an epoch, counted from 1; the last step may have fewer.
+
+        In the middle of an epoch, `skip` of its images have been seen, and `random` is what `random_state` was then.
+        """
         # Seeded by epoch, so that a resumed training sees the images, and drops the units, that it would have.
         draw_from(self.seed * 100_003 + epoch, self.device)
         self._generator.manual_seed(self.seed * 100_003 + epoch)
         order = shuffled(self.train, self.recipe.sampling, self.seed, epoch)
-        batches = self.train.batches(order, self._batching.batch_size, epoch)
+        if random is not None:
+            self._draw_on_from(random)
+        batches = self._batches(order[skip:], epoch)
         while together := list(islice(batches, self._batching.batches_per_step)):
             yield together
 
-    def step(self, batches: Sequence[LabelledBatch], learning_rate: float) -> Tensor:
-        """Move the crown one step down the gradient of its loss on `batches`: that loss before it, float32 ()."""
+    def _batches(self, order: np.ndarray, epoch: int) -> Iterator[LabelledBatch]:
+        return self.train.batches(order, self._batching.batch_size, epoch)
+
+    def random_state(self) -> dict[str, Tensor]:
+        """Where the generators of random numbers stand, uint8 (bytes,) by what each is for."""
+        state = {"cpu": torch.get_rng_state(), "mixing": self._generator.get_state()}
+        return state if self.device == "cpu" else {**state, "device": torch.cuda.get_rng_state(self.device)}
+
+    def _draw_on_from(self, random: dict[str, Tensor]) -> None:
+        torch.set_rng_state(random["cpu"])
+        self._generator.set_state(random["mixing"])
+        if self.device != "cpu" and "device" in random:
+            torch.cuda.set_rng_state(random["device"], self.device)
+
+    def step(self, batches: Sequence[LabelledBatch], learning_rate: float) -> tuple[Tensor, int]:
+        """Move the crown one step down the gradient of its loss on `batches`.
+
+        That loss before it, on average over the images, float32 (), and the number of images.
+        """
+        self._begin_step(learning_rate)
+        loss, images = torch.zeros((), device=self.device), sum(len(y) for _, y in batches)
+        for x, y in mixed(batches, self.recipe, self.crown, self._generator):
+            loss += self._backward(x, y, len(y) / images)
+        self._end_step()
+        return loss, images
+
+    def _begin_step(self, learning_rate: float) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate * group["share"]
         self.optimizer.zero_grad()
-        loss, images = torch.zeros((), device=self.device), sum(len(y) for _, y in batches)
-        for x, y in mixed(batches, self.recipe, self.crown, self._generator):
-            with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-                part = self._loss(placed(x, self.device), y.to(self.device)) * (len(y) / images)
-            part.backward()
-            loss += part.detach()
+
+    def _backward(self, x: Tensor, y: Tensor, share: float) -> Tensor:
+        """Add this `share` of the gradient of the mean loss on a batch to what there is: that share of the loss."""
+        with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            part = self._loss(placed(x, self.device), y.to(self.device)) * share
+        part.backward()
+        return part.detach()
+
+    def _end_step(self) -> None:
         if self.recipe.clip_grad_norm is not None:
             nn.utils.clip_grad_norm_(self.crown.parameters(), self.recipe.clip_grad_norm)
         self.optimizer.step()
-        return loss
 
     def _loss(self, x: Tensor, y: Tensor) -> Tensor:
         return loss_of(self.crown, x, y, self.recipe.label_smoothing, self._class_weights)
@@ -93,6 +127,9 @@ def loss_of(
     """
 
     def entropy(logits: Tensor) -> Tensor:
+        if not len(y):
+            # A process may have no part in a batch, and yet a part in the pass; the mean of nothing is no number.
+            return logits.sum()
         if class_weights is None:
             return F.cross_entropy(logits, y, label_smoothing=label_smoothing)
         # Not torch's own weights: it divides by their sum over the batch, so that batches would not add up.

@@ -92,7 +92,7 @@ def _try_rates(descent: GradientDescent, seconds: float, step: Callable[[int, in
                     raise _too_late(max(0, number), seconds)
                 break
             rate = smallest * (largest / smallest) ** max(0.0, number / (steps - 1), passed)
-            average = SMOOTHING * average + (1 - SMOOTHING) * float(descent.step(batches, rate))
+            average = SMOOTHING * average + (1 - SMOOTHING) * float(descent.step(batches, rate)[0])
             smoothed = average / (1 - SMOOTHING ** (number + 1 + SETTLING_STEPS))
             if not math.isfinite(smoothed):
                 break

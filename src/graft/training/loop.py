@@ -3,24 +3,26 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from graft.errors import GraftError
+from graft.errors import GraftError, InputError
 from graft.features.engine import Precision
 from graft.seeding import seeded
-from graft.training.checkpoint import Checkpoint, TrainingState, copy_state
+from graft.training.checkpoint import Checkpoint, CheckpointFile, TrainingState, Within, copy_state
 from graft.training.descent import GradientDescent, placed
 from graft.training.history import Epoch, epoch_to_keep, rank
 from graft.training.inputs import Inputs
 from graft.training.memory import Batching, as_memory_allows
 from graft.training.optimizer import Interpolation, moving_average
+from graft.training.processes import ALONE, Processes
 from graft.training.recipe import ResolvedRecipe
 from graft.training.schedules import learning_rate_at, stale_epochs
+from graft.training.shared_descent import SharedDescent
 from graft.training.time_budget import STEPS_TO_JUDGE_BY, Budget, Clock, too_short
 from graft.training.training_mode import put_in_training_mode, training_mode
 
@@ -51,9 +53,10 @@ def fit_crown(
     device: str = "cpu",
     precision: Precision = "float32",
     budget: Budget | None = None,
-    checkpoint: Path | None = None,
+    checkpoint: CheckpointFile | None = None,
     watcher: Watcher = Watcher(),
     keep_last: bool = False,
+    processes: Processes = ALONE,
 ) -> CrownFit:
     """Train every parameter of `crown`, the stages after the cut, and leave it, in evaluation mode, at the best epoch.
 
@@ -67,28 +70,47 @@ def fit_crown(
     `checkpoint`, the state is written there as training goes, and one that finds it goes on from it, to the same result
     as if it had never stopped (unless it is short of time). The random state of the process is left as it was.
 
-    Where memory runs out, the batch is halved and two of them make a step. Raises GraftError when the loss is no longer
-    finite, InputError when the budget is too small for one epoch, TypeError for a recipe that leaves something open.
+    With several `processes`, each is called with the same images and a crown of the same shape; recipe, weights, clock
+    and checkpoint are those of the first, and all end with the same crown, whatever their number.
+
+    Where memory runs out, the batch is halved and two of them make a step; not with several processes. Raises
+    GraftError when the loss is no longer finite, InputError when the budget is too small for one epoch, TypeError for a
+    recipe that leaves something open.
     """
     if not isinstance(recipe, ResolvedRecipe):
         raise TypeError(f"expected a recipe with nothing left open, got a {type(recipe).__name__}: call its `resolve`")
-    start = copy_state(crown)
+    start, said = processes.of_first(copy_state(crown), {"recipe": asdict(recipe), "images": len(train.labels)})
+    if said["images"] != len(train.labels):
+        raise InputError(
+            f"expected the {said['images']:,} images that the first process trains on, got {len(train.labels):,}: let "
+            "all machines read the same"
+        )
+    recipe = recipe if processes.alone else ResolvedRecipe(**said["recipe"])
+    judges = None if keep_last or val is None else len(val.labels)
 
     def attempt(batching: Batching) -> CrownFit:
         crown.load_state_dict(start)
-        descent = GradientDescent(crown, train, recipe, batching, seed, device, precision)
-        return _train(descent, val, budget, checkpoint, watcher, None if keep_last or val is None else len(val.labels))
+        if processes.alone:
+            descent = GradientDescent(crown, train, recipe, batching, seed, device, precision)
+        else:
+            descent = SharedDescent(crown, train, recipe, batching, seed, device, precision, processes)
+        return _train(descent, val, budget, checkpoint, watcher, judges, processes)
 
-    return as_memory_allows(recipe, attempt)
+    if processes.alone:
+        return as_memory_allows(recipe, attempt)
+    # Memory that runs out in one process is an error: the others would go on with whole batches.
+    with processes.own_cores():
+        return attempt(Batching(recipe.batch_size, recipe.accumulate_steps))
 
 
 def _train(
     descent: GradientDescent,
     val: Inputs | None,
     budget: Budget | None,
-    checkpoint: Path | None,
+    checkpoint: CheckpointFile | None,
     watcher: Watcher,
     judges: int | None,
+    processes: Processes,
 ) -> CrownFit:
     """`judges` is the number of images by which the epoch to keep is chosen; None: the last one is kept."""
     crown, recipe, steps_per_epoch = descent.crown, descent.recipe, descent.steps_per_epoch
@@ -100,14 +122,14 @@ def _train(
     modules = {"crown": crown} if average is None else {"crown": crown, "average": average}
     state = TrainingState(modules, descent.optimizer)
     identity = {**asdict(recipe), "seed": descent.seed, "images": len(descent.train.labels)}
-    kept_on_disk = Checkpoint(checkpoint, state, identity)
+    kept_on_disk = Checkpoint(checkpoint, state, identity, processes)
     kept_on_disk.resume()
-    history = state.history
-    clock = Clock.start(before=history[-1].seconds if history else 0.0)
+    history, within = state.history, state.within
+    clock = Clock.start(before=within.seconds if within else history[-1].seconds if history else 0.0)
 
     def scored(epoch: int, train_loss: float | None, learning_rate: float) -> Epoch:
         judged.follow(crown if average is None else average.module)
-        loss, top1 = (None, None) if val is None else _score(judged.module, val, descent.device, descent.precision)
+        loss, top1 = (None, None) if val is None else _score(judged.module, val, descent, processes)
         if loss is not None and not math.isfinite(loss):
             raise _not_finite(f"val loss of {loss}", epoch, learning_rate)
         return Epoch(epoch, train_loss, loss, top1, learning_rate, clock.elapsed())
@@ -119,31 +141,38 @@ def _train(
     # Scoring takes as long after every epoch as it took before the first.
     clock = clock.within(budget, scoring=history[0].seconds)
     steps = recipe.epochs * steps_per_epoch
-    with seeded(descent.seed, descent.device), training_mode(crown, recipe, descent.example()):
+    with seeded(descent.seed, descent.device), training_mode(crown, recipe, descent.example(), processes):
         for epoch in range(len(history), recipe.epochs + 1):
             scores = [rank(each) for each in history]
             if recipe.patience is not None and stale_epochs(scores) >= recipe.patience:
                 break
             put_in_training_mode(crown, recipe.batch_norm)
-            losses, images, began, step = [], 0, clock.elapsed(), (epoch - 1) * steps_per_epoch
-            for number, batches in enumerate(descent.steps(epoch)):
-                done = max(step / steps, clock.share())
+            losses, images, random = [], 0, None
+            if within is not None:
+                # The epoch was begun before an interruption.
+                losses, images, random = within.losses, within.images, within.random
+            first, within, began = len(losses), None, clock.elapsed()
+            step, learning_rate = (epoch - 1) * steps_per_epoch + first, history[-1].learning_rate
+            for number, batches in enumerate(descent.steps(epoch, images, random), first):
+                # Of several clocks that of the first process counts, where the time matters.
+                done = max(step / steps, clock.share() if budget is None else processes.number_of_first(clock.share()))
                 if done >= 1:
                     break
-                if epoch == 1 and number == STEPS_TO_JUDGE_BY:
+                if epoch == 1 and number == STEPS_TO_JUDGE_BY and not first and processes.first:
                     clock.check_epoch_fits(began, number / steps_per_epoch)
                 learning_rate = learning_rate_at(recipe, done, epoch, scores)
-                loss = descent.step(batches, learning_rate)
+                loss, of_step = descent.step(batches, learning_rate)
                 if average is not None:
                     average.update_parameters(crown)
-                of_step = sum(len(y) for _, y in batches)
                 losses.append(loss * of_step)
                 images, step = images + of_step, step + 1
                 watcher.step(step, steps)
+                if number + 1 < steps_per_epoch and kept_on_disk.within_due():
+                    kept_on_disk.keep_within(Within(images, clock.elapsed(), losses, descent.random_state()))
             if not losses:
                 # No time was left for a single step.
                 break
-            train_loss = float(torch.stack(losses).sum()) / images
+            train_loss = float(torch.stack([each.to(descent.device) for each in losses]).sum()) / images
             if not math.isfinite(train_loss):
                 raise _not_finite(f"training loss of {train_loss}", epoch, learning_rate)
             history.append(scored(epoch, train_loss, learning_rate))
@@ -165,20 +194,43 @@ def _kept(history: Sequence[Epoch], judges: int | None) -> int:
 
 @torch.inference_mode()
 def crown_logits(
-    crown: nn.Module, inputs: Inputs, device: str = "cpu", precision: Precision = "float32", batch_size: int = 64
+    crown: nn.Module,
+    inputs: Inputs,
+    device: str = "cpu",
+    precision: Precision = "float32",
+    batch_size: int = 64,
+    rows: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Logits float32 (n, classes) of all inputs in order, in evaluation mode."""
+    """Logits float32 (n, classes) of all inputs in order, or of those at `rows` (n,), in evaluation mode."""
     crown.eval()
-    everything = np.arange(len(inputs.labels))
+    everything = np.arange(len(inputs.labels)) if rows is None else rows
     with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bfloat16"):
         parts = [crown(placed(x, device)).float().cpu() for x, _ in inputs.batches(everything, batch_size)]
     return torch.cat(parts).numpy()
 
 
-def _score(crown: nn.Module, val: Inputs, device: str, precision: Precision) -> tuple[float, float]:
+def _score(crown: nn.Module, val: Inputs, descent: GradientDescent, processes: Processes) -> tuple[float, float]:
     """Mean log loss and accuracy on `val`."""
-    logits, labels = torch.from_numpy(crown_logits(crown, val, device, precision)), torch.from_numpy(val.labels)
+    scored = crown_logits if processes.alone else partial(logits_together, processes)
+    logits = torch.from_numpy(scored(crown, val, descent.device, descent.precision))
+    labels = torch.from_numpy(val.labels)
     return float(F.cross_entropy(logits, labels)), float((logits.argmax(1) == labels).float().mean())
+
+
+def logits_together(
+    processes: Processes, crown: nn.Module, inputs: Inputs, device: str, precision: Precision, batch_size: int = 64
+) -> np.ndarray:
+    """`crown_logits` by several processes, each with some whole batches, so that all get the bits that one would."""
+    count = len(inputs.labels)
+    own = np.flatnonzero(np.arange(count) // batch_size % processes.count == processes.rank)
+    found = torch.from_numpy(crown_logits(crown, inputs, device, precision, batch_size, own)) if len(own) else None
+    # The first has the first batch, so it can tell how many classes there are.
+    classes = int(processes.number_of_first(0 if found is None else found.shape[1]))
+    whole = torch.zeros(count, classes)
+    if found is not None:
+        whole[own] = found
+    processes.add(whole)
+    return whole.numpy()
 
 
 def _not_finite(loss: str, epoch: int, learning_rate: float) -> GraftError:

@@ -1,6 +1,7 @@
 """What a training is given and what it makes of it: the values between its steps."""
 
 import copy
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from graft.images.preprocessing import Preprocessing
 from graft.models.network import body_parameter_count
 from graft.progress import NOBODY, Reporter
 from graft.training.history import Epoch
+from graft.training.processes import ALONE, Processes
 from graft.training.recipe import Recipe, ResolvedRecipe
 from graft.weights.base import Base
 from graft.weights.saved import Outputs
@@ -39,6 +41,9 @@ class Task:
     # By when all is to be done, on the clock of time.perf_counter.
     deadline: float | None = None
     refit: bool = False
+    # Who takes part in the steps, and how often their state is kept in the middle of an epoch, in seconds.
+    processes: Processes = ALONE
+    checkpoint_every: float = math.inf
 
     @classmethod
     def of(cls, dataset: Dataset, base: Base, choice: Choice, recipe: Recipe, **others: Any) -> "Task":

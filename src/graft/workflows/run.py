@@ -7,6 +7,7 @@ checkpoints/    resumable state: tensors and JSON, no pickle
 `args.yaml`, `split.csv` and `plan.json` are there before training begins: what it takes to go on with it.
 """
 
+import glob
 import json
 import os
 from collections.abc import Iterator
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 PLAN_FILE = "plan.json"
 RESULT_FILE = "result.json"
 SPLIT_FILE = "split.csv"
+# Which job of several processes trains here, while it does: when it is started again, it goes on.
+JOB_FILE = ".job"
 
 
 @dataclass(frozen=True, repr=False)
@@ -191,6 +194,21 @@ def begun(out: Path | None, data: Path) -> Path:
     return max(found, key=lambda child: (child / ARGUMENTS_FILE).stat().st_mtime)
 
 
+def begun_by(job: str, out: Path | None, data: Path) -> Path | None:
+    """The folder that a `job` claimed before it was started again, where it had come so far.
+
+    One in which nothing can be gone on with is cleared away.
+    """
+    wanted = _wanted(out, data)
+    for folder in [wanted] if out is not None else wanted.parent.glob(f"{glob.escape(wanted.name)}*"):
+        with suppress(OSError):
+            if (folder / JOB_FILE).read_text(encoding="utf-8") == job:
+                if (folder / ARGUMENTS_FILE).is_file():
+                    return folder
+                remove(folder)
+    return None
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Keep other processes from the run in `folder` while the block runs; the lock of a killed process is void.
@@ -238,7 +256,11 @@ def clear_away(folder: Path) -> None:
 
 def read_run(folder: Path) -> Run:
     """The result of a finished run."""
-    values = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
+    return run_of(folder, json.loads((folder / RESULT_FILE).read_text(encoding="utf-8")))
+
+
+def run_of(folder: Path, values: dict[str, Any]) -> Run:
+    """The run of which `Run.to_dict` gave these values."""
     values |= {"folder": folder, "majority": values.pop("baseline")["majority"]}
     del values["run"]
     for name in (VAL, TEST):

@@ -1,12 +1,13 @@
 """From labelled images to a run folder, step by step."""
 
 import json
+import math
 import shlex
 import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from graft.images.preprocessing import ResizeMode
 from graft.progress import Reporter, reporting
 from graft.seeding import seeded
 from graft.training.fitting import fit_level, measure
+from graft.training.processes import Processes, joined
 from graft.training.recipe import Recipe, check_recipe
 from graft.training.recipe_file import read_recipe
 from graft.training.task import Trained
@@ -40,11 +42,13 @@ from graft.workflows.prepare import Data, called, checked_data, handed_over
 from graft.workflows.report import write_report
 from graft.workflows.run import (
     ARGUMENTS_FILE,
+    JOB_FILE,
     PLAN_FILE,
     RESULT_FILE,
     SPLIT_FILE,
     Run,
     begun,
+    begun_by,
     claim,
     clear_away,
     finished,
@@ -52,6 +56,7 @@ from graft.workflows.run import (
     near,
     short,
 )
+from graft.workflows.together import follow, share, tell_run
 from graft.workflows.unseen import kept_answers, measure_split
 
 
@@ -82,11 +87,15 @@ def train(
     time_limit: float | str | None = None,
     find_learning_rate: bool = False,
     contact_sheet: str | Path | None = None,
+    checkpoint_every: float | str | None = None,
     logger: str | Logger | None = None,
     reporter: Reporter | None = None,
     quiet: bool = False,
 ) -> Run:
     """Turn labelled images into a classifier in a run folder, keeping as much of `base` as `level` says.
+
+    Called by each of several processes that torchrun started, with the same arguments, it trains stages with all of
+    them, and returns the same run to each.
 
     Args:
         data: A folder per class (below `train/ val/ test/` or not), a manifest (CSV, TSV, JSON lines, Parquet), an
@@ -124,6 +133,8 @@ def train(
             time there is.
         find_learning_rate: Whether stages are trained at the rate that a range test suggests.
         contact_sheet: A PNG to show images in as the recipe augments them, written before training.
+        checkpoint_every: Seconds, or a text such as 10m, after which the state of a training is kept in the middle of
+            an epoch as well. After epochs it is kept in any case.
         logger: Where a team keeps its experiments: `tensorboard`, `mlflow` or `wandb`, each an extra, gets parameters,
             metrics by epoch, the report and the model; or what has the methods of `graft.workflows.loggers`. One that
             cannot be reached is said once and costs the training nothing.
@@ -183,17 +194,35 @@ def train(
     if sheet is not None:
         check_png(sheet, source, "--contact-sheet")
     arguments, choice = checked(arguments), choice_of(arguments)
-    with reporting(reporter, quiet) as told, seeded(arguments.seed):
+    every = math.inf if checkpoint_every is None else seconds(checkpoint_every, "--checkpoint-every")
+    with reporting(reporter, quiet) as told, seeded(arguments.seed), joined() as processes:
+        if not processes.first:
+            return follow(processes, images, started)
         logging, run = Logging(logger, told), None
+        way = Way(processes, every, logging, started)
         try:
-            if truth(resume, "--resume"):
-                run = _go_on(begun(place, source), arguments, images, logging, started)
+            before = begun_by(processes.job, place, source) if processes.job is not None else None
+            if before is not None:
+                run = _go_on(before, arguments, images, way)
+            elif truth(resume, "--resume"):
+                run = _go_on(begun(place, source), arguments, images, way)
             else:
                 with repeatable(choice):
-                    run = _begin(place, source, arguments, images, sheet, logging, started)
+                    run = _begin(place, source, arguments, images, sheet, way)
+            tell_run(processes, run)
             return run
         finally:
             logging.end(run)
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a training is carried out, whatever it comes to: with which processes, and who is told of it."""
+
+    processes: Processes
+    checkpoint_every: float
+    logging: Logging
+    started: float
 
 
 def _begin(
@@ -202,22 +231,23 @@ def _begin(
     arguments: Arguments,
     images: Dataset | None,
     sheet: Path | None,
-    logging: Logging,
-    started: float,
+    way: Way,
 ) -> Run:
     """Train into a folder of its own, which is free again where nothing came of it that can be resumed."""
     folder: Path | None = None
     try:
-        decided = decide(arguments, images, sheet, logging.reporter, started, place=place)
+        decided = decide(arguments, images, sheet, way.logging.reporter, way.started, place=place)
         folder = claim(place, source)
+        if way.processes.job is not None:
+            (folder / JOB_FILE).write_text(way.processes.job, encoding="utf-8")
         with locked(folder):
             try:
                 _write_beginning(folder, arguments, decided)
             except OSError as error:
                 raise _unwritable(folder, error, "and train again") from error
-            logging.begin(folder, arguments)
+            way.logging.begin(folder, arguments)
             with _resumable(folder):
-                return _carry_out(decided, folder, arguments.strict, started)
+                return _carry_out(decided, folder, arguments, way)
     except BaseException as error:
         begun_with = folder is not None and (folder / ARGUMENTS_FILE).is_file()
         if folder is not None and (isinstance(error, InputError) or not begun_with):
@@ -227,20 +257,20 @@ def _begin(
         raise
 
 
-def _go_on(folder: Path, given: Arguments, images: Dataset | None, logging: Logging, started: float) -> Run:
+def _go_on(folder: Path, given: Arguments, images: Dataset | None, way: Way) -> Run:
     """Train on in the folder of a run that was interrupted, or tell its result where it is finished."""
     with locked(folder):
         arguments = gone_on_with(read_arguments(folder), given, folder)
         clear_away(folder)
         run = finished(folder)
         if run is not None:
-            logging.reporter.note(f"{near(folder)} is finished already; this is its result")
+            way.logging.reporter.note(f"{near(folder)} is finished already; this is its result")
             return run
         (folder / RESULT_FILE).unlink(missing_ok=True)
         with repeatable(choice_of(arguments)), _resumable(folder):
-            decided = decide(arguments, images, None, logging.reporter, started, _read_beginning(folder))
-            logging.begin(folder, arguments)
-            return _carry_out(decided, folder, arguments.strict, started)
+            decided = decide(arguments, images, None, way.logging.reporter, way.started, _read_beginning(folder))
+            way.logging.begin(folder, arguments)
+            return _carry_out(decided, folder, arguments, way)
 
 
 @contextmanager
@@ -285,17 +315,21 @@ def _read_beginning(folder: Path) -> Beginning:
         ) from None
 
 
-def _carry_out(decided: Decided, folder: Path, strict: bool, started: float) -> Run:
+def _carry_out(decided: Decided, folder: Path, arguments: Arguments, way: Way) -> Run:
+    decided = replace(decided, task=replace(decided.task, checkpoint_every=way.checkpoint_every))
+    decided = share(way.processes, folder, arguments, decided)
     task, chosen, measured = decided.task, decided.plan, decided.measured
     if task.refit:
         measured = measured or measure(task.on_a_copy(), chosen, folder)
         # From here on it is not measured again, however often what follows is interrupted.
         write_measured(folder, measured)
     trained = fit_level(task, chosen, folder, measured)
-    if trained.skipped and strict:
+    if trained.skipped and arguments.strict:
         name, reason = next(iter(trained.skipped.items()))
         raise DataError(f"expected every image to be readable with --strict, got {name}: {reason}")
-    return _finish(decided, trained, folder, started)
+    run = _finish(decided, trained, folder, way.started)
+    (folder / JOB_FILE).unlink(missing_ok=True)
+    return run
 
 
 def _finish(decided: Decided, trained: Trained, folder: Path, started: float) -> Run:

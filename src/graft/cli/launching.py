@@ -1,0 +1,115 @@
+"""`graft train --processes N`: the agent of torchrun in this process, and the same command in N others."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+import typer
+
+from graft.errors import GraftError, InputError
+
+# Where the first of the processes says how the command ended, so that no restart tries again what cannot be repaired.
+OUTCOME = "GRAFT_OUTCOME"
+MOST_PROCESSES, MOST_RESTARTS = 1024, 1000
+
+
+def launched() -> bool:
+    """Whether this process is one of those that `launch` started."""
+    return OUTCOME in os.environ
+
+
+def launch(processes: int, max_restarts: int) -> NoReturn:
+    """Run the command of this process in `processes` others, and again up to so many times when one of them dies.
+
+    torchrun's own agent starts and watches them. Raises GraftError or InputError as the command would.
+    """
+    _check(processes, max_restarts)
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    # What it says of processes that end is said below, in a sentence.
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    with tempfile.TemporaryDirectory(prefix="graft-") as folder:
+        outcome = Path(folder) / "outcome.json"
+        os.environ[OUTCOME] = str(outcome)
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=processes,
+            run_id=uuid.uuid4().hex,
+            rdzv_backend="c10d",
+            rdzv_endpoint="localhost:0",
+            local_addr="localhost",
+            max_restarts=max_restarts,
+            logs_specs=DefaultLogsSpecs(),
+        )
+        try:
+            # Without the folder of this process among those that modules are imported from.
+            elastic_launch(config, sys.executable)("-P", "-m", "graft", *sys.argv[1:])
+        except ChildFailedError as error:
+            if not outcome.is_file():
+                raise _ended(error, processes, max_restarts) from None
+        except SignalException as stop:
+            # The first has said how to go on.
+            raise typer.Exit(128 + int(stop.sigval)) from None
+        finally:
+            del os.environ[OUTCOME]
+        if outcome.is_file():
+            told = json.loads(outcome.read_text(encoding="utf-8"))
+            raise (InputError if told["code"] == InputError.exit_code else GraftError)(told["sentence"])
+    raise typer.Exit
+
+
+def _check(processes: int, max_restarts: int) -> None:
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        raise InputError("expected --processes or torchrun, got both: leave one of them out")
+    for option, value, least, most in (
+        ("--processes", processes, 1, MOST_PROCESSES),
+        ("--max-restarts", max_restarts, 0, MOST_RESTARTS),
+    ):
+        if not least <= value <= most:
+            raise InputError(f"expected a number from {least} to {most:,} for {option}, got {value}: choose one")
+
+
+def _ended(error: object, processes: int, max_restarts: int) -> GraftError:
+    failures = getattr(error, "failures", {})
+    rank, failure = min(failures.items(), key=lambda each: each[1].timestamp)
+    code = failure.exitcode
+    how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    times = f" after {max_restarts} restarts" if max_restarts else ""
+    return GraftError(
+        f"expected {processes} processes to train to the end, got process {rank} ended by {how}{times}: go on with "
+        "--resume and the run's folder, with as many processes as you like"
+    )
+
+
+@contextmanager
+def taking_part() -> Iterator[None]:
+    """Run the command as one of several processes: the others but the first say nothing, and `launch` speaks for it."""
+    from graft.training.processes import EndedByFirst, LostProcess, follows
+
+    try:
+        yield
+    except EndedByFirst:
+        raise typer.Exit from None
+    except LostProcess:
+        if follows() or launched():
+            raise typer.Exit(GraftError.exit_code) from None
+        raise
+    except GraftError as error:
+        if follows() or not launched():
+            raise
+        told = {"sentence": str(error), "code": error.exit_code}
+        Path(os.environ[OUTCOME]).write_text(json.dumps(told), encoding="utf-8")
+        raise typer.Exit from None

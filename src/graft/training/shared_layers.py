@@ -1,0 +1,139 @@
+"""What layers do that look beyond one image, where each process has a part of the batch only: dropout and batch norm.
+
+Both do to the parts what they would do to the whole, so that the number of processes makes no difference.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
+
+from graft.training.processes import Processes
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Which rows of a batch of `whole` a process has: so many from `first` on."""
+
+    first: int
+    count: int
+    whole: int
+
+
+def rows_of(rank: int, count: int, whole: int) -> Rows:
+    """The part of a batch of `whole` that process `rank` of `count` has.
+
+    Parts differ by one at most, the first ones are not smaller than the others, and no part is smaller than that of a
+    smaller batch: so a batch cut short, at the end of an epoch, leaves nobody with more than usual.
+    """
+    least, more = divmod(whole, count)
+    return Rows(rank * least + min(rank, more), least + (rank < more), whole)
+
+
+class DropoutOfBatch(TorchFunctionMode):
+    """Within the block, dropout draws for the whole batch, as one process does, and uses what falls to these `rows`."""
+
+    def __init__(self, rows: Rows) -> None:
+        super().__init__()
+        self._rows = rows
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if function is F.dropout:
+            return self._drop(*args, **(kwargs or {}))
+        return function(*args, **(kwargs or {}))
+
+    def _drop(self, x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+        if not training or p == 0:
+            return x
+        like_batch = x.new_empty((self._rows.whole, *x.shape[1:]))
+        if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
+            like_batch = like_batch.contiguous(memory_format=torch.channels_last)
+        kept = like_batch.bernoulli_(1 - p).div_(1 - p)
+        return x * kept[self._rows.first : self._rows.first + len(x)]
+
+
+def normalised_by_batch(crown: nn.Module, batch_norm: str) -> list[_BatchNorm]:
+    """The norms that take their statistics from the batch: see `training_mode.put_in_training_mode`."""
+    norms = [module for module in crown.modules() if isinstance(module, _BatchNorm)]
+    return [norm for norm in norms if batch_norm == "batch" or norm.running_mean is None]
+
+
+@contextmanager
+def norms_shared(crown: nn.Module, batch_norm: str, processes: Processes) -> Iterator[None]:
+    """While the block trains `crown`, norms by the statistics of the batch take them over all processes.
+
+    torch's own SyncBatchNorm does so on GPUs alone. Every process must take part in each forward and backward pass,
+    those with an empty part of the batch too.
+    """
+    norms = normalised_by_batch(crown, batch_norm)
+    for norm in norms:
+        norm.forward = partial(_normalised, norm, type(norm).forward, processes)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        for norm in norms:
+            del norm.__dict__["forward"]
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over all processes; what follows from it is felt by all of them, so its gradient is their sum too."""
+
+    @staticmethod
+    def forward(context: Any, own: Tensor, processes: Processes) -> Tensor:
+        context.processes = processes
+        whole = own.clone()
+        processes.add(whole)
+        return whole
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        whole = gradient.contiguous().clone()
+        context.processes.add(whole)
+        return whole, None
+
+
+def _normalised(norm: _BatchNorm, alone: Callable[..., Tensor], processes: Processes, x: Tensor) -> Tensor:
+    if not norm.training:
+        return alone(norm, x)
+    values = x.float()
+    axes = [axis for axis in range(x.ndim) if axis != 1]
+    shape = [1, -1, *(1 for _ in axes[1:])]
+    # In each process one number more: how many values each channel has.
+    own = torch.cat([values.sum(axes), values.new_tensor([values.numel() / max(1, x.shape[1])])])
+    sums = _Sum.apply(own, processes)
+    count = float(sums[-1])
+    if count == 1 and norm.running_mean is not None:
+        # A single value has no variance: see `training_mode.single_values_normalised`.
+        return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps)
+    mean = sums[:-1] / count
+    centred = values - mean.view(shape)
+    variance = _Sum.apply((centred**2).sum(axes), processes) / count
+    _follow(norm, mean.detach(), variance.detach() * count / max(count - 1, 1))
+    result = centred * (variance + norm.eps).rsqrt().view(shape)
+    if norm.affine:
+        result = result * norm.weight.view(shape) + norm.bias.view(shape)
+    return result.to(x.dtype)
+
+
+@torch.no_grad()
+def _follow(norm: _BatchNorm, mean: Tensor, variance: Tensor) -> None:
+    """Move the running statistics as torch does."""
+    if norm.running_mean is None or norm.running_var is None or norm.num_batches_tracked is None:
+        return
+    norm.num_batches_tracked.add_(1)
+    share = norm.momentum if norm.momentum is not None else 1 / float(norm.num_batches_tracked)
+    norm.running_mean.lerp_(mean, share)
+    norm.running_var.lerp_(variance, share)
