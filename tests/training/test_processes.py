@@ -1,6 +1,7 @@
 """Training by several processes: the weights, scores and order of images are those of one, whichever of them dies."""
 
 import json
+import logging
 import multiprocessing
 import os
 import signal
@@ -24,7 +25,7 @@ from graft.images.preprocessing import Preprocessing
 from graft.training.checkpoint import CheckpointFile
 from graft.training.inputs import PixelInputs
 from graft.training.loop import Watcher, fit_crown
-from graft.training.processes import LostProcess, Processes
+from graft.training.processes import LostProcess, Processes, joined
 from graft.training.recipe import Recipe
 from graft.training.shared_descent import own_order
 from graft.training.shared_layers import rows_of
@@ -77,6 +78,10 @@ class Ledgered:
 
 @pytest.fixture(scope="module")
 def letters() -> tuple[PixelInputs, PixelInputs]:
+    return drawn()
+
+
+def drawn() -> tuple[PixelInputs, PixelInputs]:
     """Five letters: 23 images in a view for each of three epochs, and 10 to judge by."""
     images, labels = render_letters(LATIN[:5], dejavu_fonts(), 7, 0)
     strength = STRENGTHS["medium"]
@@ -290,3 +295,52 @@ def test_other_versions_are_refused_by_name() -> None:
     with pytest.raises(InputError, match=r"expected torch .* in every process, .* got torch 1\.0 in process 2"):
         refuse_other_versions([own, own, {**own, "torch": "1.0"}])
     assert own["graft"].startswith("0.")
+
+
+def started_again(folder: str) -> tuple[int, float | None]:
+    """What torchrun's agent runs: the first process and then another dies; its rank and the last accuracy."""
+    torch.set_num_threads(1)
+    start = int(os.environ["TORCHELASTIC_RESTART_COUNT"])
+    with joined() as processes:
+        if processes.first:
+            processes.call({"fit": start})
+            processes.gather()
+        else:
+            assert processes.called() == {"fit": start}
+            processes.answer()
+
+        def seen(step: int, rows: list[int]) -> None:
+            if (start, processes.rank, step) in ((0, 0, 4), (1, 1, 9)):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        checkpoint = CheckpointFile(Path(folder) / "last.safetensors", every=0.0)
+        found = trained(processes, drawn(), checkpoint, seen)
+        if processes.first:
+            processes.call({"run": processes.job})
+        else:
+            assert processes.called() == {"run": processes.job}
+    return processes.rank, found["fit"].history[-1].val_top1
+
+
+def test_torchrun_starts_killed_processes_again_and_they_go_on(
+    letters: tuple[PixelInputs, PixelInputs], tmp_path: Path
+) -> None:
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    at_home: dict[str, Any] = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "local_addr": "localhost"}
+    config = LaunchConfig(
+        1,
+        1,
+        2,
+        DefaultLogsSpecs(),
+        run_id="test",
+        max_restarts=2,
+        start_method="fork",
+        monitor_interval=0.02,
+        **at_home,
+    )
+    found = elastic_launch(config, started_again)(str(tmp_path))
+    top1 = trained(Processes(), letters)["fit"].history[-1].val_top1
+    assert found == {0: (0, top1), 1: (1, top1)}

@@ -203,7 +203,9 @@ def joined() -> Iterator[Processes]:
     from torch.distributed import PrefixStore, rendezvous
 
     store, _, _ = next(rendezvous("env://", rank, count, timeout=timedelta(seconds=START_SECONDS)))
-    processes = Processes(rank, count, _job(), PrefixStore("graft", store))
+    # The agent's store outlives a restart, and with it what was said before.
+    start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    processes = Processes(rank, count, _job(), PrefixStore(f"graft/{start}", store))
     try:
         yield from _of_many(processes)
     finally:
