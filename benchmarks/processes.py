@@ -45,6 +45,8 @@ from graft.training.recipe import Recipe
 
 CLASSES, EPOCHS, BATCH = 6, 6, 16
 TURNS = 3
+# Seconds after each step, so that there are moments to be killed at, and the longest from the first step to a kill.
+PAUSE, MOMENT = 0.15, 0.35
 STRONG = STRENGTHS["medium"]
 
 
@@ -105,7 +107,6 @@ def fit(
         with (folder / f"ledger-{processes.rank}").open("a") as file:
             file.write(json.dumps((done, taken)) + "\n")
         taken.clear()
-        # So that there are moments to be killed at.
         time.sleep(pause)
 
     checkpoint = CheckpointFile(folder.parent / "last.safetensors", every=0.05)
@@ -163,17 +164,19 @@ def killed_at_random(kills: int, optimizer: str, seed: int) -> dict[str, Any]:
         alone.mkdir()
         (whole,) = started(1, alone / "run", lambda processes: fit(processes, inputs, optimizer, alone / "run", 0.0))
         whole.join()
-        root, ledger, counts, victims, attempt = Path(name) / "killed", {}, [], [], 0
+        root, ledger, shared, counts, victims, attempt = Path(name) / "killed", {}, {}, [], [], 0
         root.mkdir()
         while True:
             folder = root / str(attempt)
             count = chance.choice([each for each in (1, 2, 3) if not counts or each != counts[-1]])
             members = started(
-                count, folder, partial(fit, inputs=inputs, optimizer=optimizer, folder=folder, pause=0.03)
+                count, folder, partial(fit, inputs=inputs, optimizer=optimizer, folder=folder, pause=PAUSE)
             )
             counts.append(count)
+            while not list(folder.glob("ledger-*")) and all(each.is_alive() for each in members):
+                time.sleep(0.01)
             if len(victims) < kills:
-                time.sleep(0.25 + 0.5 * chance.random())
+                time.sleep(MOMENT * chance.random())
                 victim = chance.randrange(count)
                 if members[victim].is_alive():
                     os.kill(members[victim].pid, signal.SIGKILL)
@@ -184,7 +187,9 @@ def killed_at_random(kills: int, optimizer: str, seed: int) -> dict[str, Any]:
             for each in members:
                 each.join()
             # Steps after the last checkpoint are done again, and the last time counts.
-            ledger |= ledger_of(folder)
+            done = ledger_of(folder)
+            ledger |= done
+            shared |= dict.fromkeys(done, count)
             attempt += 1
             if (folder / "history.json").is_file():
                 break
@@ -204,7 +209,7 @@ def killed_at_random(kills: int, optimizer: str, seed: int) -> dict[str, Any]:
         "same_accuracies": [each[3] for each in histories[0]] == [each[3] for each in histories[1]],
         "largest_difference_of_losses": max(losses),
         "same_ledger": in_order(ledger) == in_order(own),
-        "steps": len(own),
+        "steps_by_processes": {str(count): list(shared.values()).count(count) for count in (1, 2, 3)},
     }
 
 

@@ -114,7 +114,7 @@ def _normalised(norm: _BatchNorm, alone: Callable[..., Tensor], processes: Proce
     # In each process one number more: how many values each channel has.
     own = torch.cat([values.sum(axes), values.new_tensor([values.numel() / max(1, x.shape[1])])])
     sums = _Sum.apply(own, processes)
-    count = float(sums[-1])
+    count = float(sums[-1].detach())
     if count == 1 and norm.running_mean is not None:
         # A single value has no variance: see `training_mode.single_values_normalised`.
         return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps)
