@@ -1,7 +1,6 @@
 """Training by several processes: the weights, scores and order of images are those of one, whichever of them dies."""
 
 import json
-import logging
 import multiprocessing
 import os
 import signal
@@ -297,50 +296,14 @@ def test_other_versions_are_refused_by_name() -> None:
     assert own["graft"].startswith("0.")
 
 
-def started_again(folder: str) -> tuple[int, float | None]:
-    """What torchrun's agent runs: the first process and then another dies; its rank and the last accuracy."""
-    torch.set_num_threads(1)
-    start = int(os.environ["TORCHELASTIC_RESTART_COUNT"])
+def test_a_process_that_torchrun_started_alone_has_a_job_to_go_on_with(monkeypatch: pytest.MonkeyPatch) -> None:
     with joined() as processes:
-        if processes.first:
-            processes.call({"fit": start})
-            processes.gather()
-        else:
-            assert processes.called() == {"fit": start}
-            processes.answer()
-
-        def seen(step: int, rows: list[int]) -> None:
-            if (start, processes.rank, step) in ((0, 0, 4), (1, 1, 9)):
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        checkpoint = CheckpointFile(Path(folder) / "last.safetensors", every=0.0)
-        found = trained(processes, drawn(), checkpoint, seen)
-        if processes.first:
-            processes.call({"run": processes.job})
-        else:
-            assert processes.called() == {"run": processes.job}
-    return processes.rank, found["fit"].history[-1].val_top1
-
-
-def test_torchrun_starts_killed_processes_again_and_they_go_on(
-    letters: tuple[PixelInputs, PixelInputs], tmp_path: Path
-) -> None:
-    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
-    at_home: dict[str, Any] = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "local_addr": "localhost"}
-    config = LaunchConfig(
-        1,
-        1,
-        2,
-        DefaultLogsSpecs(),
-        run_id="test",
-        max_restarts=2,
-        start_method="fork",
-        monitor_interval=0.02,
-        **at_home,
-    )
-    found = elastic_launch(config, started_again)(str(tmp_path))
-    top1 = trained(Processes(), letters)["fit"].history[-1].val_top1
-    assert found == {0: (0, top1), 1: (1, top1)}
+        assert processes.alone and processes.job is None
+    for name, value in {"TORCHELASTIC_RUN_ID": "letters", "WORLD_SIZE": "1", "RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    with joined() as processes:
+        assert processes.alone and processes.first and processes.job == "letters"
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    with joined() as processes:
+        # torchrun without a rendezvous: what tells one start from another is the agent.
+        assert processes.job is not None and str(os.getppid()) in processes.job
