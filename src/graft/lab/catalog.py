@@ -1,0 +1,30 @@
+"""Every experiment by name: a literal dict, the cheapest of each subject first."""
+
+from __future__ import annotations
+
+from graft.errors import InputError, did_you_mean
+from graft.lab import arithmetic, lenet
+from graft.lab.experiment import Experiment
+
+EXPERIMENTS: dict[str, Experiment] = {
+    each.name: each
+    for each in (
+        arithmetic.PATTERNS,
+        arithmetic.STACKED,
+        arithmetic.POINTWISE,
+        arithmetic.INCEPTION,
+        arithmetic.IDENTITY,
+        lenet.LENET_1998,
+        lenet.LENET_TODAY,
+    )
+}
+
+
+def experiment(name: str) -> Experiment:
+    """The experiment of that name. Raises InputError, with the nearest name, where there is none."""
+    if name not in EXPERIMENTS:
+        raise InputError(
+            f"expected the name of an experiment, got {name!r}{did_you_mean(name, EXPERIMENTS)}: `graft lab` lists "
+            "them all"
+        )
+    return EXPERIMENTS[name]
