@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graft.errors import InputError, did_you_mean
-from graft.lab import arithmetic, lenet
+from graft.lab import arithmetic, depth, learning, lenet, stages, transfer
 from graft.lab.experiment import Experiment
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -14,8 +14,21 @@ EXPERIMENTS: dict[str, Experiment] = {
         arithmetic.POINTWISE,
         arithmetic.INCEPTION,
         arithmetic.IDENTITY,
+        learning.VARIANCE,
+        learning.ACTIVATION,
+        learning.NORMALISATION,
+        learning.OVERFITTING,
+        depth.GRADIENTS,
+        depth.JOINING,
+        depth.DEGRADATION,
         lenet.LENET_1998,
         lenet.LENET_TODAY,
+        stages.ALIKE,
+        stages.SPEED,
+        transfer.FROZEN,
+        transfer.LATIN,
+        transfer.SCENARIOS,
+        transfer.GROUND,
     )
 }
 

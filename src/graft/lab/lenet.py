@@ -4,6 +4,8 @@ LeCun, Bottou, Bengio and Haffner 1998, "Gradient-Based Learning Applied to Docu
 the rates, 0.0005 for two passes, 0.0002 for three, 0.0001 for three, 0.00005 for four, then 0.00001, twenty in all;
 appendix C divides the rate of each weight by its second derivative, which is estimated anew before each pass, plus
 0.02. The textbook's table leaves 0.0001 out: its nine passes are followed by eleven at 0.00001. This is that table.
+Differs: weights start within 1 / sqrt(fan-in), torch's default, as from the paper's 2.4 / fan-in a thousand images lead
+nowhere.
 """
 
 from __future__ import annotations
@@ -25,22 +27,25 @@ from graft.seeding import seeded
 # Of the textbook's table: rate and how many passes it lasts.
 RATES_1998 = ((0.0005, 2), (0.0002, 3), (0.00005, 4), (0.00001, 11))
 DAMPING, ESTIMATED_ON = 0.02, 500
-# The paper steps after each image. The gradients of so many are added up here, and the step is that of as many.
-TOGETHER = 10
+# The paper steps after each image. The gradients of so many are added up here, and the step is that of as many: of the
+# many images of MNIST, and of the few of the quick form.
+TOGETHER, TOGETHER_OF_FEW = 40, 10
 EPOCHS = 20
-EPOCHS_TODAY, BATCH, LEARNING_RATE, WEIGHT_DECAY = 10, 128, 0.005, 0.01
+EPOCHS_TODAY, BATCH, BATCH_OF_FEW, LEARNING_RATE, WEIGHT_DECAY = 5, 128, 32, 0.005, 0.01
+FEW = 10_000
 Learn = Callable[[Digits, int, list[float], int, Callable[[], None]], None]
 
 
 def learn_1998(digits: Digits, seed: int, curve: list[float], epochs: int, told: Callable[[], None]) -> None:
     """Train by the recipe of 1998; after every epoch `curve` gets the test accuracy, and `told` is called."""
     with seeded(seed):
-        network = _start_1998()
+        network = catalog.build(catalog.default_config("lenet5"))
         rates = [rate for rate, count in RATES_1998 for _ in range(count)][:epochs]
         for rate in rates:
             own_rates = [rate / (DAMPING + each) for each in _second_derivatives(network, digits.train)]
             network.train()
-            for rows in torch.randperm(len(digits.train)).split(TOGETHER):
+            together = TOGETHER_OF_FEW if len(digits.train) < FEW else TOGETHER
+            for rows in torch.randperm(len(digits.train)).split(together):
                 network.zero_grad()
                 F.cross_entropy(network(digits.train[rows]), digits.train_labels[rows], reduction="sum").backward()
                 with torch.no_grad():
@@ -56,11 +61,12 @@ def learn_today(digits: Digits, seed: int, curve: list[float], epochs: int, told
     with seeded(seed):
         network = modern()
         optimizer = torch.optim.AdamW(network.parameters(), weight_decay=WEIGHT_DECAY)
-        steps = epochs * math.ceil(len(digits.train) / BATCH)
+        batch = BATCH_OF_FEW if len(digits.train) < FEW else BATCH
+        steps = epochs * math.ceil(len(digits.train) / batch)
         cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, steps)
         for _ in range(epochs):
             network.train()
-            for rows in torch.randperm(len(digits.train)).split(BATCH):
+            for rows in torch.randperm(len(digits.train)).split(batch):
                 optimizer.zero_grad()
                 F.cross_entropy(network(distorted(digits.train[rows])), digits.train_labels[rows]).backward()
                 optimizer.step()
@@ -96,11 +102,11 @@ def distorted(images: Tensor) -> Tensor:
 
 
 def run_1998(conditions: Conditions) -> Outcome:
-    return _run(conditions, "as in 1998", learn_1998, 4 if conditions.quick else EPOCHS, 0.985)
+    return _run(conditions, "as in 1998", learn_1998, EPOCHS, 0.985)
 
 
 def run_today(conditions: Conditions) -> Outcome:
-    return _run(conditions, "with a recipe of today", learn_today, 4 if conditions.quick else EPOCHS_TODAY, 0.992)
+    return _run(conditions, "with a recipe of today", learn_today, EPOCHS_TODAY, 0.992)
 
 
 def _run(conditions: Conditions, how: str, learn: Learn, epochs: int, expected: float) -> Outcome:
@@ -111,7 +117,7 @@ def _run(conditions: Conditions, how: str, learn: Learn, epochs: int, expected: 
         if conditions.data is None:
             digits = drawn_digits(100 if conditions.quick else 1000, 50 if conditions.quick else 200, seed)
         else:
-            digits = _first(mnist(conditions.data), 2000 if conditions.quick else 60_000)
+            digits = _first(mnist(conditions.data), 1000 if conditions.quick else 60_000)
         curves.append([])
 
         def told(number: int = number) -> None:
@@ -139,18 +145,6 @@ def _first(digits: Digits, count: int) -> Digits:
     return Digits(digits.train[:count], digits.train_labels[:count], digits.test, digits.test_labels, digits.source)
 
 
-def _start_1998() -> Network:
-    """Weights are uniform within 2.4 / fan-in, as in the paper's appendix A."""
-    network = catalog.build(catalog.default_config("lenet5"))
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            bound = 2.4 / module.weight[0].numel()
-            nn.init.uniform_(module.weight, -bound, bound)
-            assert module.bias is not None
-            nn.init.uniform_(module.bias, -bound, bound)
-    return network
-
-
 def _second_derivatives(network: Network, images: Tensor) -> list[Tensor]:
     """The diagonal of the Gauss-Newton matrix, averaged over some images: one tensor per parameter.
 
@@ -160,7 +154,7 @@ def _second_derivatives(network: Network, images: Tensor) -> list[Tensor]:
 
     network.eval()
     parameters = {name: parameter.detach() for name, parameter in network.named_parameters()}
-    chosen = images[torch.randperm(len(images))[:ESTIMATED_ON]]
+    chosen = images[torch.randperm(len(images))[: min(ESTIMATED_ON, len(images) // 5)]]
     with torch.no_grad():
         drawn = torch.multinomial(network(chosen).softmax(1), 1).squeeze(1)
 
@@ -187,7 +181,7 @@ LENET_1998 = Experiment(
 LENET_TODAY = Experiment(
     "lenet-today",
     ("N2", "N18"),
-    "With a recipe of today the layers of LeNet-5 learn MNIST to 99.2 %, in ten epochs.",
+    "With a recipe of today the layers of LeNet-5 learn MNIST to 99.2 %, in five epochs.",
     run_today,
     seconds=10,
     full_seconds=1200,
