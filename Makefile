@@ -17,6 +17,7 @@ QUICK ?= --quick
 lab: $(VENV)/.installed-dev
 	$(BIN)/graft lab all $(QUICK) --out docs/results
 	$(BIN)/python docs/textbook.py
+	$(BIN)/python docs/course.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

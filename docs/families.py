@@ -171,6 +171,7 @@ positions and a 1 × 1 convolution mixes the channels. Stacks of these depthwise
 did better than Inception v3 with as many parameters.""",
         """\
 As in the paper. Weights converted from Keras need an epsilon of 1e-3 in batch norm, where this has 1e-5.""",
+        experiments=("separable",),
     ),
     Family(
         "mobilenet_v1",
@@ -182,6 +183,7 @@ the price of one point of accuracy. Two numbers, a factor on all widths and the 
 that there is a member of the family for every device.""",
         """\
 ReLU6, as in the authors' code; the paper says ReLU.""",
+        experiments=("separable",),
     ),
     Family(
         "mobilenet_v2",

@@ -13,7 +13,7 @@ from graft.lab.record import perform, recorded
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 # Counted, so that they are the same on every machine, and done in a second together.
-RERUN = ("stacked", "pointwise", "inception", "variance")
+RERUN = ("stacked", "pointwise", "inception", "separable", "variance")
 
 
 @pytest.fixture(scope="module")

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
 from graft.cli.output import Debug, Json, Quiet, Seed, print_json, say, show
 from graft.progress import Table
 from graft.words import program
-
-if TYPE_CHECKING:
-    from graft.lab.record import Record
 
 ALL = "all"
 
@@ -53,7 +51,9 @@ def lab(
         paths = () if out is None else write(record, out)
         told.append({**record.to_dict(), **({"files": [str(path) for path in paths]} if paths else {})})
         if not json:
-            _tell(record, paths)
+            tell(told[-1])
+            if len(chosen) > 1:
+                say()
     if json:
         print_json(told if name == ALL else told[0])
 
@@ -80,7 +80,7 @@ def _list(out: Path | None, json: bool) -> None:
             ]
         )
         return
-    columns = ("experiment", "of", "claim", "quick, s", *(("recorded",) if out is not None else ()))
+    columns = ("experiment", "of", "claim", "about, s", *(("recorded",) if out is not None else ()))
     rows = []
     for each in EXPERIMENTS.values():
         found = kept[each.name]
@@ -90,14 +90,13 @@ def _list(out: Path | None, json: bool) -> None:
     say(f"`{program()} lab NAME` runs one, `--quick` its short form")
 
 
-def _tell(record: Record, paths: tuple[Path, ...]) -> None:
-    experiment, outcome = record.experiment, record.outcome
-    say(f"{experiment.name} ({', '.join(experiment.claims)}): {experiment.claim}")
-    say(outcome.found)
-    rows = tuple((each.name, each.shown(), each.verdict or "") for each in outcome.measures)
+def tell(told: Mapping[str, Any]) -> None:
+    """Print what `Record.to_dict` says, as the command does: claim, measured figures, verdict."""
+    say(f"{told['name']} ({', '.join(told['claims'])}): {told['claim']}")
+    say(told["found"])
+    rows = tuple((each["name"], each["shown"], each["verdict"] or "") for each in told["measures"])
     show(Table("", ("measured", "", "the claim"), rows, texts=(0, 1, 2)))
-    say(f"The claim {'is undecided' if outcome.verdict == 'undecided' else outcome.verdict}.")
-    say(f"images: {outcome.data}; {'quick form' if record.quick else 'full form'}, {record.seconds:.0f} s")
-    if paths:
-        say(f"figures in {paths[0]}, drawn in {paths[1]}")
-    say()
+    say(f"The claim {'is undecided' if told['verdict'] == 'undecided' else told['verdict']}.")
+    say(f"images: {told['data']}; {'quick form' if told['quick'] else 'full form'}, {told['seconds']:.0f} s")
+    if "files" in told:
+        say(f"figures in {told['files'][0]}, drawn in {told['files'][1]}")

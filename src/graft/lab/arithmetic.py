@@ -121,6 +121,29 @@ def run_inception(conditions: Conditions) -> Outcome:
     )
 
 
+def run_separable(conditions: Conditions) -> Outcome:
+    """A full 3 x 3 convolution, and a depthwise one followed by a 1 x 1. N15."""
+    full = account(convolution(16, 32, 3), (16, 32, 32))
+    separable = account(nn.Sequential(convolution(16, 16, 3, groups=16), convolution(16, 32, 1)), (16, 32, 32))
+    return Outcome(
+        f"A 3 × 3 convolution from 16 to 32 channels has {full.params:,} weights, a depthwise separable one "
+        f"{separable.params:,}; both see {separable.layers[-1].receptive_field} px.",
+        (
+            exactly("weights of 3 × 3, 16 → 32", full.params, "equal", 4608),
+            exactly("weights of the depthwise separable one", separable.params, "equal", 656),
+            exactly("share of the multiplications", separable.macs / full.macs, "below", 0.15),
+            exactly("px that it sees", separable.layers[-1].receptive_field, "equal", 3),
+        ),
+        Figure(
+            "3 × 3 from 16 to 32 channels",
+            "",
+            "weights",
+            (Series("weights", ("full", "depthwise separable"), (full.params, separable.params)),),
+        ),
+        COUNTED,
+    )
+
+
 def run_identity(conditions: Conditions) -> Outcome:
     """A residual block with zero weights passes its input on; 50, 101 and 152 layers get a gradient. N11."""
     differences = []
@@ -241,6 +264,14 @@ INCEPTION = Experiment(
     ("N9",),
     "A 1 × 1 reduction brings the 5 × 5 branch of an inception module from 163 to 16.3 million multiplications.",
     run_inception,
+    seconds=1,
+    full_seconds=1,
+)
+SEPARABLE = Experiment(
+    "separable",
+    ("N15",),
+    "A depthwise separable convolution of 3 × 3 from 16 to 32 channels has 656 weights for 4,608.",
+    run_separable,
     seconds=1,
     full_seconds=1,
 )

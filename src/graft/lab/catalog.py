@@ -13,6 +13,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         arithmetic.STACKED,
         arithmetic.POINTWISE,
         arithmetic.INCEPTION,
+        arithmetic.SEPARABLE,
         arithmetic.IDENTITY,
         learning.VARIANCE,
         learning.ACTIVATION,

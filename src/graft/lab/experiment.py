@@ -67,14 +67,14 @@ def over_seeds(
     percent: bool = False,
 ) -> Measure:
     """The mean of one value for each seed, with Student's interval. Raises ValueError for fewer than two."""
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     found = [float(value) for value in values]
     if len(found) < 2:
         raise ValueError(f"expected 2 seeds or more for an interval, got {len(found)}: run more")
     mean = math.fsum(found) / len(found)
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in found) / (len(found) - 1))
-    half = float(t.ppf(0.975, len(found) - 1)) * deviation / math.sqrt(len(found))
+    half = float(stdtrit(len(found) - 1, 0.975)) * deviation / math.sqrt(len(found))
     return Measure(name, mean, mean - half, mean + half, predicted, bound, percent)
 
 
@@ -134,8 +134,8 @@ class Conditions:
 class Experiment:
     """A claim of the textbook, by its numbers there, and the function that measures it.
 
-    `seconds` is what the quick form took on one of two x86 cores, `full_seconds` the other. `data` says what it takes
-    with `--data`, None if nothing.
+    `seconds` is about what the quick form takes on an idle x86 core, `full_seconds` the other; a record tells what it
+    took. `data` says what it takes with `--data`, None if nothing; with `needs_data` there is nothing in its place.
     """
 
     name: str

@@ -123,7 +123,7 @@ def run_scenarios(conditions: Conditions) -> Outcome:
     """The four scenarios: every level trained to the end, and the one that the rule chooses. T6 and T7."""
     seeds = conditions.seeds(3, 6)
     few, many = (3, 20) if conditions.quick else (5, 100)
-    recipe = Steps(60 if conditions.quick else 400, 0.002, batch=32, optimizer="adam")
+    recipe = Steps(40 if conditions.quick else 400, 0.002, batch=32, optimizer="adam")
     scenarios = (
         Scenario("small, similar", partial(cyrillic, few, 10), 20, HEAD),
         Scenario("large, similar", partial(cyrillic, many, 10), 20, MOST),
