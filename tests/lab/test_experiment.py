@@ -46,6 +46,7 @@ def test_one_figure_that_fails_or_is_undecided_decides_the_whole():
     failed = exactly("m", -1, "above")
     assert outcome(held, exactly("informs", 3)).verdict == "held"
     assert outcome(held, undecided).verdict == "undecided"
+    assert outcome(exactly("informs", 3)).verdict == "undecided"
     assert outcome(held, undecided, failed).verdict == "did not hold"
 
 

@@ -111,8 +111,10 @@ class Outcome:
 
     @property
     def verdict(self) -> Verdict:
-        """Held if all that the claim predicts does; not if any of it does not."""
-        verdicts = [measure.verdict for measure in self.measures]
+        """Held if all that the claim predicts does; not if any of it does not; undecided if nothing tests it."""
+        verdicts = [measure.verdict for measure in self.measures if measure.verdict is not None]
+        if not verdicts:
+            return "undecided"
         return "did not hold" if FAILED in verdicts else "undecided" if UNDECIDED in verdicts else "held"
 
 

@@ -68,8 +68,9 @@ def write(record: Record, folder: Path) -> tuple[Path, Path]:
     stem = record.experiment.name + (QUICK_ENDING if record.quick else "")
     figures, drawing = folder / f"{stem}.json", folder / f"{stem}.svg"
     text = json_text(record.to_dict()) + "\n"
-    write_aside(figures, lambda file: file.write(text.encode()))
+    # The figures last: where they are, the drawing is.
     write_aside(drawing, lambda file: file.write(draw(record.outcome.figure)))
+    write_aside(figures, lambda file: file.write(text.encode()))
     return figures, drawing
 
 
