@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint lab clean
 
 # The main job on embedded data; offline once installed.
 demo: $(VENV)/.installed
@@ -11,6 +11,13 @@ demo: $(VENV)/.installed
 # Two processes share the cores; threads of their own would wait for each other.
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# The textbook's claims, all of them, and the page of what was measured. `make lab QUICK=` runs the full forms.
+QUICK ?= --quick
+lab: $(VENV)/.installed-dev
+	$(BIN)/graft lab all $(QUICK) --out docs/results
+	$(BIN)/python docs/textbook.py
+	$(BIN)/python docs/course.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

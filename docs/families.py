@@ -7,7 +7,8 @@ from dataclasses import dataclass
 class Family:
     """A family of networks.
 
-    `module` is its file in `graft.models`; `shown` is the network that is drawn and listed by stage.
+    `module` is its file in `graft.models`; `shown` is the network that is drawn and listed by stage; `experiments` are
+    those of `graft lab` about what it introduced.
     """
 
     module: str
@@ -15,6 +16,7 @@ class Family:
     shown: str
     introduced: str
     differs: str
+    experiments: tuple[str, ...] = ()
 
 
 # In the order in which the papers came out.
@@ -33,6 +35,7 @@ digits on cheques, and its data set, MNIST, is still the first that most people 
 `lenet5_1998` is the paper's version: sub-sampling with trained coefficients, a C3 that connects only some of the maps,
 and an output that measures the distance to a code for each class. The paper's codes are bitmaps of the digits; here
 they are random, which the paper allows.""",
+        experiments=("lenet-1998", "lenet-today", "activations"),
     ),
     Family(
         "alexnet",
@@ -48,6 +51,7 @@ convolutions.""",
 `alexnet_2012` implements the two halves as groups. `alexnet` is the single tower of 2014 that libraries ship under
 this name. In both, an adaptive pool precedes the dense layers, which changes nothing at the usual size and allows other
 sizes, and the initialisation is that of He et al. 2015.""",
+        experiments=("normalisation", "overfitting"),
     ),
     Family(
         "vgg",
@@ -62,6 +66,7 @@ despite its size: most of its parameters are in the first dense layer.""",
 All columns of the paper, and the variants with batch norm that libraries have. An adaptive pool precedes the dense
 layers, which changes nothing at 224 px and allows other sizes from 32 px. The deep columns are initialised as in He et
 al. 2015; the paper started them from a trained column A.""",
+        experiments=("stacked", "variance"),
     ),
     Family(
         "googlenet",
@@ -75,6 +80,7 @@ auxiliary classifiers halfway, used only in training, help the gradient to reach
         """\
 `googlenet_2014` is the network of the paper. `googlenet` is that of the public checkpoints: with batch norm, 3 × 3
 kernels where the paper has 5 × 5, a smaller last pool, and less dropout.""",
+        experiments=("pointwise", "inception"),
     ),
     Family(
         "inception_v3",
@@ -102,6 +108,7 @@ gradients, is not the authors': they found healthy gradients in their plain netw
 A bottleneck that halves the map does so in its 3 × 3 convolution rather than in the first 1 × 1, like every public
 checkpoint: same parameters, different outputs, more multiply-adds. Where a CIFAR shortcut adds channels of zeros, half
 of them come before the others and half after. The `plain` networks are the same layers without shortcuts.""",
+        experiments=("identity", "degradation", "gradients"),
     ),
     Family(
         "inception_v4",
@@ -152,6 +159,7 @@ maps.""",
         """\
 The networks with bottlenecks and with transitions that halve the channels (DenseNet-BC). DenseNet-161 appears in only
 one version of the paper.""",
+        experiments=("joining",),
     ),
     Family(
         "xception",
@@ -163,6 +171,7 @@ positions and a 1 × 1 convolution mixes the channels. Stacks of these depthwise
 did better than Inception v3 with as many parameters.""",
         """\
 As in the paper. Weights converted from Keras need an epsilon of 1e-3 in batch norm, where this has 1e-5.""",
+        experiments=("separable",),
     ),
     Family(
         "mobilenet_v1",
@@ -174,6 +183,7 @@ the price of one point of accuracy. Two numbers, a factor on all widths and the 
 that there is a member of the family for every device.""",
         """\
 ReLU6, as in the authors' code; the paper says ReLU.""",
+        experiments=("separable",),
     ),
     Family(
         "mobilenet_v2",

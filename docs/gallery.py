@@ -89,6 +89,7 @@ def section(family: Family) -> str:
     parts = [
         f"## {heading(family)}\n",
         f"{'; '.join(papers)} · `graft.models.{family.module}`\n",
+        links(family),
         paragraph(family.introduced),
         paragraph(f"**In graft.** {family.differs}"),
         f"![{family.shown}: stages, blocks and costs]({DIAGRAMS}/{family.shown}.svg)\n",
@@ -99,6 +100,16 @@ def section(family: Family) -> str:
     if family.module in EXAMPLES:
         parts += ["### What the textbook calculates\n", examples(EXAMPLES[family.module])]
     return "\n".join(parts)
+
+
+def links(family: Family) -> str:
+    """The family's file, the walk through its network, and the experiments about it."""
+    shown = [
+        f"[file](../src/graft/models/{family.module}.py)",
+        f"walk: `graft walk {family.shown} IMAGE`",
+        *(f"experiment: `graft lab {name}` ([outcome](textbook.md))" for name in family.experiments),
+    ]
+    return f"{' · '.join(shown)}\n"
 
 
 def closing() -> str:

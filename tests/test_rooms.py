@@ -38,9 +38,16 @@ LEVELS: tuple[dict[str, tuple[str, ...]], ...] = (
         "drawing": ("models", "accounting"),
     },
     {
+        # The claims of the textbook as experiments; it may use what a user calls, and a command calls it.
+        "lab": (
+            *("models", "accounting", "images", "evaluation", "data", "weights", "features", "transfer"),
+            *("explanation", "training", "audit", "serving", "export", "workflows"),
+        ),
+    },
+    {
         "cli": (
             *("models", "accounting", "images", "evaluation", "data", "weights", "features", "transfer"),
-            *("explanation", "training", "audit", "serving", "export", "workflows", "drawing"),
+            *("explanation", "training", "audit", "serving", "export", "workflows", "drawing", "lab"),
         ),
     },
 )

@@ -20,6 +20,7 @@ from graft.cli import (
     evaluate,
     explain,
     export,
+    lab,
     models,
     predict,
     quiz,
@@ -77,6 +78,7 @@ for command in (
     models.models,
     walk.walk,
     quiz.quiz,
+    lab.lab,
     demo.demo,
 ):
     app.command()(command)

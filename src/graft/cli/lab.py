@@ -1,0 +1,102 @@
+"""graft lab"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from graft.cli.output import Debug, Json, Quiet, Seed, print_json, say, show
+from graft.progress import Table
+from graft.words import program
+
+ALL = "all"
+
+
+def lab(
+    name: Annotated[str | None, typer.Argument(help="An experiment, or all; without one they are listed.")] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="The short form: fewer seeds, images and steps, in 20 s or less.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="A folder for NAME.json and the drawing NAME.svg; the list reads it, too.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Images to use in place of those that graft draws, where the list says so.")
+    ] = None,
+    seed: Seed = 0,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Run a claim of the textbook as an experiment, and see whether it holds."""
+    from graft.lab.catalog import EXPERIMENTS, experiment
+    from graft.lab.experiment import Conditions
+    from graft.lab.record import perform, write
+    from graft.progress import reporting
+
+    out, data = (None if path is None else path.expanduser() for path in (out, data))
+    if name is None:
+        _list(out, json)
+        return
+    chosen = list(EXPERIMENTS.values()) if name == ALL else [experiment(name)]
+    if name == ALL:
+        chosen = [each for each in chosen if not each.needs_data]
+    told = []
+    for each in chosen:
+        with reporting(quiet=quiet) as reporter:
+            record = perform(each, Conditions(quick, seed, data if name != ALL else None, reporter))
+        paths = () if out is None else write(record, out)
+        told.append({**record.to_dict(), **({"files": [str(path) for path in paths]} if paths else {})})
+        if not json:
+            tell(told[-1])
+            if len(chosen) > 1:
+                say()
+    if json:
+        print_json(told if name == ALL else told[0])
+
+
+def _list(out: Path | None, json: bool) -> None:
+    from graft.lab.catalog import EXPERIMENTS
+    from graft.lab.record import recorded
+
+    kept = {name: recorded(out, name) if out is not None else None for name in EXPERIMENTS}
+    if json:
+        print_json(
+            [
+                {
+                    "name": each.name,
+                    "claims": list(each.claims),
+                    "claim": each.claim,
+                    "quick_seconds": each.seconds,
+                    "seconds": each.full_seconds,
+                    "data": each.data,
+                    "needs_data": each.needs_data,
+                    **({"recorded": kept[each.name]} if kept[each.name] else {}),
+                }
+                for each in EXPERIMENTS.values()
+            ]
+        )
+        return
+    columns = ("experiment", "of", "claim", "about, s", *(("recorded",) if out is not None else ()))
+    rows = []
+    for each in EXPERIMENTS.values():
+        found = kept[each.name]
+        last = () if out is None else ("–" if found is None else str(found["verdict"]),)
+        rows.append((each.name, " ".join(each.claims), each.claim, f"{each.seconds:g}", *last))
+    show(Table("", columns, tuple(rows), texts=(1, 2)))
+    say(f"`{program()} lab NAME` runs one, `--quick` its short form")
+
+
+def tell(told: Mapping[str, Any]) -> None:
+    """Print what `Record.to_dict` says, as the command does: claim, measured figures, verdict."""
+    say(f"{told['name']} ({', '.join(told['claims'])}): {told['claim']}")
+    say(told["found"])
+    rows = tuple((each["name"], each["shown"], each["verdict"] or "") for each in told["measures"])
+    show(Table("", ("measured", "", "the claim"), rows, texts=(0, 1, 2)))
+    say(f"The claim {'is undecided' if told['verdict'] == 'undecided' else told['verdict']}.")
+    say(f"images: {told['data']}; {'quick form' if told['quick'] else 'full form'}, {told['seconds']:.0f} s")
+    if "files" in told:
+        say(f"figures in {told['files'][0]}, drawn in {told['files'][1]}")

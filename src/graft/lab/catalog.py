@@ -1,0 +1,44 @@
+"""Every experiment by name: a literal dict, the cheapest of each subject first."""
+
+from __future__ import annotations
+
+from graft.errors import InputError, did_you_mean
+from graft.lab import arithmetic, depth, learning, lenet, stages, transfer
+from graft.lab.experiment import Experiment
+
+EXPERIMENTS: dict[str, Experiment] = {
+    each.name: each
+    for each in (
+        arithmetic.PATTERNS,
+        arithmetic.STACKED,
+        arithmetic.POINTWISE,
+        arithmetic.INCEPTION,
+        arithmetic.SEPARABLE,
+        arithmetic.IDENTITY,
+        learning.VARIANCE,
+        learning.ACTIVATION,
+        learning.NORMALISATION,
+        learning.OVERFITTING,
+        depth.GRADIENTS,
+        depth.JOINING,
+        depth.DEGRADATION,
+        lenet.LENET_1998,
+        lenet.LENET_TODAY,
+        stages.ALIKE,
+        stages.SPEED,
+        transfer.FROZEN,
+        transfer.LATIN,
+        transfer.SCENARIOS,
+        transfer.GROUND,
+    )
+}
+
+
+def experiment(name: str) -> Experiment:
+    """The experiment of that name. Raises InputError, with the nearest name, where there is none."""
+    if name not in EXPERIMENTS:
+        raise InputError(
+            f"expected the name of an experiment, got {name!r}{did_you_mean(name, EXPERIMENTS)}: `graft lab` lists "
+            "them all"
+        )
+    return EXPERIMENTS[name]

@@ -1,0 +1,84 @@
+"""An outcome on disk: JSON for its figures, SVG for its drawing, under the name of the experiment."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from graft.errors import InputError
+from graft.files import json_text, write_aside
+from graft.lab.drawn import draw
+from graft.lab.experiment import Conditions, Experiment, Outcome, as_dict
+from graft.lab.fitting import one_thread
+
+QUICK_ENDING = "-quick"
+
+
+@dataclass(frozen=True)
+class Record:
+    """An experiment that was run: the form and seed, what came of it, and how long it took in seconds."""
+
+    experiment: Experiment
+    quick: bool
+    seed: int
+    outcome: Outcome
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `graft lab NAME --json` prints it and `docs/results` keeps it."""
+        return {
+            "name": self.experiment.name,
+            "claims": list(self.experiment.claims),
+            "claim": self.experiment.claim,
+            "quick": self.quick,
+            "seed": self.seed,
+            **as_dict(self.outcome),
+            "seconds": round(self.seconds, 1),
+        }
+
+
+def perform(experiment: Experiment, conditions: Conditions) -> Record:
+    """Run an experiment. Raises InputError for `--data` that it does not take, and where it takes nothing else."""
+    if conditions.data is not None and experiment.data is None:
+        raise InputError(
+            f"expected no --data for {experiment.name}, which draws its own images, got {conditions.data}: leave it out"
+        )
+    if conditions.data is None and experiment.needs_data:
+        raise InputError(
+            f"expected --data for {experiment.name} ({experiment.data}), which graft does not carry, got none: name a "
+            "folder"
+        )
+    if conditions.data is not None and not conditions.data.exists():
+        raise InputError(f"expected a folder for --data, got {conditions.data}, which does not exist: name another")
+    started = time.perf_counter()
+    with one_thread():
+        outcome = experiment.run(conditions)
+    return Record(experiment, conditions.quick, conditions.seed, outcome, time.perf_counter() - started)
+
+
+def write(record: Record, folder: Path) -> tuple[Path, Path]:
+    """Write the JSON and the SVG, both whole or not at all, in place of older ones; returns their paths."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise InputError(f"expected a folder for --out, got the file {folder}: give another") from None
+    stem = record.experiment.name + (QUICK_ENDING if record.quick else "")
+    figures, drawing = folder / f"{stem}.json", folder / f"{stem}.svg"
+    text = json_text(record.to_dict()) + "\n"
+    # The figures last: where they are, the drawing is.
+    write_aside(drawing, lambda file: file.write(draw(record.outcome.figure)))
+    write_aside(figures, lambda file: file.write(text.encode()))
+    return figures, drawing
+
+
+def recorded(folder: Path, name: str) -> dict[str, Any] | None:
+    """What a folder keeps of an experiment, of the full form where there is one; None if nothing."""
+    for stem in (name, name + QUICK_ENDING):
+        path = folder / f"{stem}.json"
+        if path.is_file():
+            kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            return kept
+    return None
