@@ -21,8 +21,13 @@ import graft
 from graft.cli.app import app
 from graft.errors import DataError, GraftError, InputError, WeightsError
 from graft.export import graph as graph_module
+from graft.export.timm_folder import write_timm
 from graft.images.letters import LATIN, dejavu_fonts, render_letters
-from graft.weights.saved import load_model
+from graft.images.preprocessing import Preprocessing
+from graft.models.catalog import build
+from graft.models.network import Config
+from graft.weights.saved import SavedModel, load_model, save_model
+from graft.workflows import export_timm
 
 
 @pytest.fixture(scope="module")
@@ -231,3 +236,47 @@ def test_fewer_bits_are_of_openvino(run: Path, tmp_path: Path) -> None:
     for format, precision, words in (("onnx", "int8", "--format openvino"), ("openvino", "fp16", "fp32, bf16, int8")):
         with pytest.raises(InputError, match=words):
             graft.export(run, format, precision=precision, out=tmp_path / "x.onnx", quiet=True)
+
+
+@pytest.fixture(scope="module")
+def for_timm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder of a network that timm has."""
+    torch.manual_seed(0)
+    model = tmp_path_factory.mktemp("for_timm") / "model"
+    preprocessing = Preprocessing(32, (0.5,) * 3, (0.25,) * 3)
+    save_model(model, SavedModel(build(Config("mobilenet_v3_small", 4)), preprocessing, tuple(sorted(LATIN[:4])), 1.5))
+    return model
+
+
+def test_a_folder_of_timms_is_kept_where_its_network_gives_the_logits(
+    for_timm: Path, letters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("timm", reason="needs graft-vision[timm]")
+    given = ["export", str(for_timm), "--format", "timm", "--check", str(letters), "--out", str(tmp_path / "letters")]
+    done = CliRunner().invoke(app, [*given, "--json"])
+    assert done.exit_code == 0, done.output
+    said = json.loads(done.stdout)
+    assert said["agreement"]["largest_difference"] <= 1e-5 and said["agreement"]["of"] == "logits"
+    assert said["agreement"]["same_labels"] == said["agreement"]["n"] > 0
+    assert "keep their label" in done.stderr and "temperature, 1.5," in done.stderr
+    assert {each.name for each in tmp_path.iterdir()} == {"letters", "letters.json"}
+    # An export of before may be replaced, and nothing else.
+    assert isinstance(CliRunner().invoke(app, given).exception, InputError)
+    before = (tmp_path / "letters" / "model.safetensors").read_bytes()
+
+    def swapped(folder: Path, saved: SavedModel) -> None:
+        with torch.no_grad():
+            head = saved.network.get_submodule(saved.network.head_name)
+            for tensor in head.parameters():
+                tensor.copy_(tensor.flip(0))
+        write_timm(folder, saved)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(export_timm, "write_timm", swapped)
+        with pytest.raises(GraftError, match="nothing was kept"):
+            graft.export(for_timm, "timm", check=letters, out=tmp_path / "letters", overwrite=True, quiet=True)
+    assert {each.name for each in tmp_path.iterdir()} == {"letters", "letters.json"}
+    assert (tmp_path / "letters" / "model.safetensors").read_bytes() == before
+    (tmp_path / "letters" / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="something else"):
+        graft.export(for_timm, "timm", check=letters, out=tmp_path / "letters", overwrite=True, quiet=True)
