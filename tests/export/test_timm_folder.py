@@ -125,6 +125,7 @@ def test_classes_of_one_output_each_keep_theirs(tmp_path: Path) -> None:
     [
         (Config("lenet5", 3, channels=1), None, "timm has"),
         (Config("mobilenet_v1_025", 3), None, "mobilenet_v1_025"),
+        (Config("resnet18", 3, channels=5), None, "5 channels"),
         (Config("resnet18", 3, padding="tensorflow"), None, "TensorFlow's"),
         (Config("resnet50", 3, early_stride=True), None, "3 x 3"),
         (Config("mobilenet_v3_small", 3, head="stages"), None, "--level head"),

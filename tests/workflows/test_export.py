@@ -244,7 +244,13 @@ def for_timm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     model = tmp_path_factory.mktemp("for_timm") / "model"
     preprocessing = Preprocessing(32, (0.5,) * 3, (0.25,) * 3)
-    save_model(model, SavedModel(build(Config("mobilenet_v3_small", 4)), preprocessing, tuple(sorted(LATIN[:4])), 1.5))
+    network = build(Config("mobilenet_v3_small", 4))
+    head = network.get_submodule(network.head_name)
+    assert isinstance(head.bias, Tensor)
+    with torch.no_grad():
+        # Untrained, its logits would be equal to within a millionth.
+        head.bias.copy_(torch.arange(4))
+    save_model(model, SavedModel(network, preprocessing, tuple(sorted(LATIN[:4])), 1.5))
     return model
 
 

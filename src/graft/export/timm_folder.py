@@ -56,6 +56,11 @@ def write_timm(folder: Path, saved: SavedModel) -> None:
             f"expected a head over the last stage for --format timm, got one over {network.config.head}, which timm "
             f"does not have: train a run with --level head, or {INSTEAD}"
         )
+    if network.config.channels not in (1, 3):
+        raise InputError(
+            f"expected a network of grey or color images to export, got one of {network.config.channels} channels: use "
+            "it through graft"
+        )
     if any(len(of_class) > 1 for of_class in saved.outputs or ()):
         raise InputError(
             "expected one output of the network for each class for --format timm, got classes that several count for: "
@@ -102,6 +107,26 @@ def timm_transform(model: TimmModel) -> Any:
     from timm.data import create_transform, resolve_data_config
 
     return create_transform(**resolve_data_config({}, pretrained_cfg=model.settings))
+
+
+def check_free(place: Path, overwrite: bool) -> None:
+    """Refuse a place that is taken, and to replace a folder that holds anything but an export."""
+    if not place.exists():
+        return
+    if not place.is_dir() or any(each.name not in FILES for each in place.iterdir()):
+        raise InputError(
+            f"expected a new folder for --format timm, got {str(place)!r}, which holds something else: give another "
+            "--out"
+        )
+    if not overwrite and any(place.iterdir()):
+        raise InputError(f"expected a new folder, got {str(place)!r}, which exists: give another --out, or --overwrite")
+
+
+def put_in_place(written: Path, place: Path, aside: Path) -> None:
+    """Move the folder `written` to `place`; what is there goes into `aside`, which the caller removes."""
+    if place.exists():
+        place.rename(aside / "replaced")
+    written.rename(place)
 
 
 def _called(config: Config) -> tuple[str, dict[str, Any]]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from graft.data.dataset import TRAIN, Images
 from graft.errors import DataError, GraftError, ImageError, InputError, did_you_mean
+from graft.export.answers import timed
 from graft.export.facts import Facts
 from graft.export.gate import TOLERANCES, check_accuracy, check_agreement
 from graft.export.graph import FromPixels
@@ -27,7 +28,7 @@ from graft.serving.predictor import Classifier
 from graft.training.task import sample
 from graft.weights.saved import ARGUMENTS_FILE, TENSORS_FILE, SavedModel, load_model, model_folder
 from graft.words import counted
-from graft.workflows.export_check import Export, decoded, images_to_check_on, timed
+from graft.workflows.export_check import Export, decoded, images_to_check_on
 from graft.workflows.export_timm import TIMM, export_timm
 from graft.workflows.own_images import images_of_run
 from graft.workflows.run import near

@@ -1,8 +1,5 @@
 """What an export is checked on, and what it is once it was kept."""
 
-import statistics
-import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +12,6 @@ from graft.errors import DataError, ImageError
 from graft.export.gate import Agreement
 from graft.given import path
 from graft.images.levels import Levels
-from graft.progress import Reporter
 from graft.serving.exported import whole_pixels
 from graft.training.task import sample
 from graft.workflows.own_images import images_of_run
@@ -96,16 +92,3 @@ def decoded(images: Images, levels: Levels) -> tuple[list[np.ndarray], np.ndarra
     if not found:
         raise DataError(f"expected images to check the export on, got none that can be decoded ({reason}): give others")
     return found, np.array(labels)
-
-
-def timed(
-    answer: Callable[[np.ndarray], np.ndarray], images: Sequence[np.ndarray], reporter: Reporter, step: str
-) -> tuple[np.ndarray, float]:
-    """Probabilities (n, classes) of all images, one at a time, and the median seconds that one takes."""
-    answers, seconds = [], []
-    for number, pixels in enumerate(images, start=1):
-        began = time.perf_counter()
-        answers.append(answer(pixels))
-        seconds.append(time.perf_counter() - began)
-        reporter.step(f"answers of the {step}", number, len(images))
-    return np.stack(answers), statistics.median(seconds)
