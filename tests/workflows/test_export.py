@@ -1,5 +1,6 @@
 """From a run to a file that other programs run."""
 
+import copy
 import json
 import os
 import pickle
@@ -7,6 +8,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -271,11 +273,11 @@ def test_a_folder_of_timms_is_kept_where_its_network_gives_the_logits(
     before = (tmp_path / "letters" / "model.safetensors").read_bytes()
 
     def swapped(folder: Path, saved: SavedModel) -> None:
+        network = copy.deepcopy(saved.network)
         with torch.no_grad():
-            head = saved.network.get_submodule(saved.network.head_name)
-            for tensor in head.parameters():
+            for tensor in network.get_submodule(network.head_name).parameters():
                 tensor.copy_(tensor.flip(0))
-        write_timm(folder, saved)
+        write_timm(folder, replace(saved, network=network))
 
     with monkeypatch.context() as patched:
         patched.setattr(export_timm, "write_timm", swapped)
