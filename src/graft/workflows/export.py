@@ -26,6 +26,7 @@ from graft.progress import Reporter, reporting
 from graft.serving.exported import whole_pixels
 from graft.serving.predictor import Classifier
 from graft.training.task import sample
+from graft.weights.model_files import is_on_hub
 from graft.weights.saved import ARGUMENTS_FILE, TENSORS_FILE, SavedModel, load_model, model_folder
 from graft.words import counted
 from graft.workflows.export_check import Export, decoded, images_to_check_on
@@ -77,7 +78,10 @@ def export(
             f"expected --format {' or '.join(IN_FEWER_BITS)} for --precision {precision}, got {format}: choose it, or "
             "leave --precision out"
         )
-    model = model_folder(Path(path(run, "RUN")).expanduser()).absolute()
+    given = Path(path(run, "RUN")).expanduser()
+    if is_on_hub(given) and out is None:
+        raise InputError(f"expected --out for the export of {given}, got none: name the file to write")
+    model = model_folder(given).absolute()
     folder = model.parent if (model.parent / ARGUMENTS_FILE).is_file() else model
     if format == TIMM:
         with reporting(reporter, quiet) as told:
