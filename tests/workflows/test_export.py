@@ -29,6 +29,7 @@ from graft.images.preprocessing import Preprocessing
 from graft.models.catalog import build
 from graft.models.network import Config
 from graft.weights.saved import SavedModel, load_model, save_model
+from graft.workflows import export as export_module
 from graft.workflows import export_timm
 
 
@@ -212,30 +213,49 @@ def test_the_command_prints_what_it_made(run: Path, tmp_path: Path) -> None:
     assert again.exit_code == 0 and "labels as the run gives them" in again.stdout
 
 
-@pytest.mark.parametrize(("precision", "share"), [("bf16", 0.8), ("int8", 0.6)])
+@pytest.mark.parametrize(
+    ("format", "precision", "share"), [("openvino", "bf16", 0.8), ("openvino", "int8", 0.6), ("onnx", "int8", 0.8)]
+)
 def test_fewer_bits_take_less_room_and_answer_nearly_alike(
-    precision: str, share: float, run: Path, letters: Path, tmp_path: Path
+    format: str, precision: str, share: float, run: Path, letters: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    if precision == "int8":
+    if (format, precision) == ("openvino", "int8"):
         pytest.importorskip("nncf", reason="needs graft-vision[int8]")
-    whole = graft.export(run, "openvino", out=tmp_path / "whole.xml", quiet=True)
-    made = graft.export(run, "openvino", precision=precision, out=tmp_path / "less.xml", quiet=True)
-    weights = {each.stem: each.stat().st_size for each in tmp_path.glob("*.bin")}
-    assert weights["less"] < share * weights["whole"]
-    said = json.loads((tmp_path / "less.xml.json").read_text())
+    in_onnx = format == "onnx"
+    whole: Path = request.getfixturevalue("onnx")
+    if not in_onnx:
+        whole = graft.export(run, format, out=tmp_path / "whole.xml", quiet=True).file
+    made = graft.export(run, format, precision=precision, out=tmp_path / f"less{whole.suffix}", quiet=True)
+    weights = [each if in_onnx else each.with_suffix(".bin") for each in (made.file, whole)]
+    assert weights[0].stat().st_size < share * weights[1].stat().st_size
+    said = json.loads((tmp_path / f"less{whole.suffix}.json").read_text())
     assert (
         said["precision"] == precision
         and said["bytes_of_run"] > 0
         and ("accuracy" in said["agreement"]) == (precision == "int8")
     )
     image = next(iter(sorted(letters.rglob("*.png"))))
-    one, other = (graft.load(each.file).predict(image)[0] for each in (whole, made))
+    one, other = (graft.load(each).predict(image)[0] for each in (whole, made.file))
     assert one.label == other.label and abs(one.probability - other.probability) < 0.1
     assert abs(one.probability - other.probability) > 0
 
 
-def test_fewer_bits_are_of_openvino(run: Path, tmp_path: Path) -> None:
-    for format, precision, words in (("onnx", "int8", "--format openvino"), ("openvino", "fp16", "fp32, bf16, int8")):
+def test_eight_bits_that_lose_three_points_are_not_kept(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ranges of activations that were found on black images are those of none of the run's."""
+    monkeypatch.setattr(export_module, "_pixels", lambda *given: np.zeros((30, 30, 3), np.uint8))
+    with pytest.raises(GraftError, match="loses at most 1 point"):
+        graft.export(run, "onnx", precision="int8", out=tmp_path / "letters.onnx", quiet=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_fewer_bits_are_of_openvino_and_onnx(run: Path, tmp_path: Path) -> None:
+    for format, precision, words in (
+        ("torch", "int8", "--format openvino or onnx"),
+        ("onnx", "bf16", "--format openvino for"),
+        ("openvino", "fp16", "fp32, bf16, int8"),
+    ):
         with pytest.raises(InputError, match=words):
             graft.export(run, format, precision=precision, out=tmp_path / "x.onnx", quiet=True)
 

@@ -16,7 +16,10 @@ def export(
         str, typer.Option(help="onnx, openvino, torch (an archive of torch.export), or timm (a folder).")
     ] = "onnx",
     precision: Annotated[
-        str, typer.Option(help="fp32; of openvino also bf16 (weights), or int8, quantised with training images.")
+        str,
+        typer.Option(
+            help="fp32; of openvino bf16 (weights); of openvino and onnx int8, quantised with training images."
+        ),
     ] = "fp32",
     out: Annotated[
         Path | None,

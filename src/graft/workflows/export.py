@@ -57,10 +57,10 @@ def export(
     (N, H, W, 3) in RGB of any size, and holds resizing, normalisation, network, temperature and softmax. `out` is the
     file, by default `export/model` in the run folder. What was written is run on up to 200 images of the run's val, or
     those at `check`, and kept only where labels and probabilities are the run's in float32. `precision` is `fp32`, or
-    for OpenVINO `bf16` (weights of half the size, computed in float32), whose probabilities may differ by 0.1, or
-    `int8`, quantised with up to 300 of the run's training images, whose accuracy may be lower by a point. Raises
-    InputError for a call that cannot be, DataError where no image is there to check on, GraftError for a file that
-    answers otherwise.
+    for OpenVINO `bf16` (weights of half the size, computed in float32), whose probabilities may differ by 0.1, or for
+    OpenVINO and ONNX `int8`, quantised with up to 300 of the run's training images, whose accuracy may be lower by a
+    point. Raises InputError for a call that cannot be, DataError where no image is there to check on, GraftError for a
+    file that answers otherwise.
     """
     started = time.perf_counter()
     if format not in FORMATS:
@@ -73,10 +73,10 @@ def export(
             f"expected {', '.join(PRECISIONS)} for --precision, got {precision!r}"
             f"{did_you_mean(precision, PRECISIONS)}: choose one of them"
         )
-    if precision != "fp32" and format not in IN_FEWER_BITS:
+    if precision != "fp32" and format not in IN_FEWER_BITS[precision]:
+        able = " or ".join(IN_FEWER_BITS[precision])
         raise InputError(
-            f"expected --format {' or '.join(IN_FEWER_BITS)} for --precision {precision}, got {format}: choose it, or "
-            "leave --precision out"
+            f"expected --format {able} for --precision {precision}, got {format}: choose it, or leave --precision out"
         )
     given = Path(path(run, "RUN")).expanduser()
     if is_on_hub(given) and out is None:
