@@ -59,7 +59,6 @@ def images(model: SavedModel) -> torch.Tensor:
         (Config("preact_resnet18", 3, batch_norm_eps=1e-3), "resnetv2_18"),
         (Config("mobilenet_v1", 3, channels=1, padding="tensorflow"), "mobilenetv1_100"),
         (Config("mobilenet_v3_small", 3, padding="tensorflow", batch_norm_eps=1e-3), "tf_mobilenetv3_small_100"),
-        (Config("efficientnet_lite0", 3, padding="tensorflow", batch_norm_eps=1e-3), "tf_efficientnet_lite0"),
     ],
     ids=lambda each: each if isinstance(each, str) else each.architecture,
 )
