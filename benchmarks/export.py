@@ -15,6 +15,7 @@ than one pixel in a thousand differs by more than a level.
 import argparse
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -80,7 +81,7 @@ def difference(name: str, format: str, folder: Path) -> tuple[float, int, float]
 
 def difference_of_timm(name: str, folder: Path) -> tuple[float, int, float]:
     """As `difference`, of logits, in timm and read back."""
-    saved = model_of(name)
+    saved = replace(model_of(name), temperature=1.0)
     began = time.perf_counter()
     write_timm(folder, saved)
     seconds = time.perf_counter() - began
