@@ -83,6 +83,7 @@ NETWORK = {
 # What fetches weights, reads images at the addresses that a manifest names, and reads data sets of the Hub.
 REACHING = {
     "weights/hub.py": {"huggingface_hub"},
+    "weights/publishing.py": {"huggingface_hub"},
     "weights/download.py": {"fsspec", "aiohttp", "urllib"},
     "data/readers/remote.py": {"fsspec", "aiohttp"},
     "data/readers/hub_dataset.py": {"datasets"},

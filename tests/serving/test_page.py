@@ -172,6 +172,22 @@ def test_everything_is_reached_by_keyboard_and_has_a_name(open_page: Any) -> Non
 
 
 @needs_browser
+def test_axe_finds_nothing_in_light_or_dark(open_page: Any) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python").Axe()
+    page = open_page()
+    page.locator("#explain").check()
+    page.set_input_files("#files", [chosen("a.png"), chosen("broken.png", PNG[:99])])
+    page.locator("#gallery .bars").wait_for()
+    page.locator("#gallery .error").wait_for()
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        # Colours change over a moment.
+        page.wait_for_function("document.getAnimations().length === 0")
+        found = axe.run(page).response["violations"]
+        assert not found, [(each["id"], [node["html"] for node in each["nodes"]]) for each in found]
+
+
+@needs_browser
 def test_a_key_is_asked_for_and_kept_out_of_the_address(open_page: Any, extra: None) -> None:
     with served("none", "--max-files", "1", model=False, GRAFT_API_KEY="0123456789") as running:
         page = open_page(running.url)

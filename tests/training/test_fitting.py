@@ -4,17 +4,26 @@ import copy
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from graft.data.dataset import Images
+from graft.features.cache import Activations
 from graft.images.letters import CYRILLIC, dejavu_fonts, render_letters
-from graft.models.network import Network
+from graft.images.preprocessing import Preprocessing
+from graft.models.catalog import build
+from graft.models.network import Config, Network, Section
+from graft.training import fitting
+from graft.training.examples import computed
 from graft.training.recipe import Recipe
+from graft.training.task import Task
 from graft.weights.base import load_base, untrained_base
-from graft.weights.saved import load_model
+from graft.weights.saved import SavedModel, load_model, save_model
+from graft.workflows.evaluate import evaluate
 from graft.workflows.train import train
 
 BASE = "resnet20-12fca82f.th"
@@ -210,3 +219,27 @@ def test_the_rate_that_was_announced_is_the_one_that_is_used(letters: Path, shar
     announced = json.loads((run.folder / "plan.json").read_text())["outlook"]["stages"][-1]["learning_rate"]
     used = json.loads((run.folder / "metrics.jsonl").read_text().splitlines()[-1])["learning_rate"]
     assert announced == used
+
+
+@pytest.mark.parametrize("level", ["head", "as-is"])
+def test_the_score_is_of_the_answers_where_features_are_computed_in_fewer_bits(
+    level: str, letters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Depthwise convolutions answer in float32, whatever they are trained on."""
+    told = {}
+
+    def noted(task: Task, trunk: Section, splits: dict[str, Images], *given: Any) -> dict[str, Activations]:
+        told.update(dict.fromkeys(splits, task.choice.precision))
+        return computed(task, trunk, splits, *given)
+
+    monkeypatch.setattr(fitting, "computed", noted)
+    torch.manual_seed(0)
+    preprocessing = Preprocessing(32, (0.5,) * 3, (0.25,) * 3)
+    classes = tuple(sorted(CYRILLIC[:3]))
+    save_model(tmp_path / "model", SavedModel(build(Config("mobilenet_v1_025", 3)), preprocessing, classes))
+    base = str(tmp_path / "model")
+    run = train(letters, base, level, out=tmp_path / "run", precision="bfloat16", engine="torch", quiet=True)
+    assert told["val"] == "float32" and told.get("train", "bfloat16") == "bfloat16"
+    found = evaluate(run.folder, letters, split="val", engine="torch", quiet=True)
+    # Of the same letter in two fonts that are one, a run counts one.
+    assert found.scores is not None and found.scores.top1 == (run.val.with_copies or run.val).top1

@@ -21,7 +21,7 @@ class Handler(BaseHTTPRequestHandler):
         self.server.agents.append(self.headers["User-Agent"])
         self.server.answer(self, path)
 
-    do_HEAD = do_GET
+    do_HEAD = do_POST = do_GET
 
     def log_message(self, *words: object) -> None:
         pass

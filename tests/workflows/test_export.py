@@ -1,5 +1,6 @@
 """From a run to a file that other programs run."""
 
+import copy
 import json
 import os
 import pickle
@@ -7,6 +8,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,14 @@ import graft
 from graft.cli.app import app
 from graft.errors import DataError, GraftError, InputError, WeightsError
 from graft.export import graph as graph_module
+from graft.export.timm_folder import write_timm
 from graft.images.letters import LATIN, dejavu_fonts, render_letters
-from graft.weights.saved import load_model
+from graft.images.preprocessing import Preprocessing
+from graft.models.catalog import build
+from graft.models.network import Config
+from graft.weights.saved import SavedModel, load_model, save_model
+from graft.workflows import export as export_module
+from graft.workflows import export_timm
 
 
 @pytest.fixture(scope="module")
@@ -205,29 +213,98 @@ def test_the_command_prints_what_it_made(run: Path, tmp_path: Path) -> None:
     assert again.exit_code == 0 and "labels as the run gives them" in again.stdout
 
 
-@pytest.mark.parametrize(("precision", "share"), [("bf16", 0.8), ("int8", 0.6)])
+@pytest.mark.parametrize(
+    ("format", "precision", "share"), [("openvino", "bf16", 0.8), ("openvino", "int8", 0.6), ("onnx", "int8", 0.8)]
+)
 def test_fewer_bits_take_less_room_and_answer_nearly_alike(
-    precision: str, share: float, run: Path, letters: Path, tmp_path: Path
+    format: str, precision: str, share: float, run: Path, letters: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    if precision == "int8":
+    if (format, precision) == ("openvino", "int8"):
         pytest.importorskip("nncf", reason="needs graft-vision[int8]")
-    whole = graft.export(run, "openvino", out=tmp_path / "whole.xml", quiet=True)
-    made = graft.export(run, "openvino", precision=precision, out=tmp_path / "less.xml", quiet=True)
-    weights = {each.stem: each.stat().st_size for each in tmp_path.glob("*.bin")}
-    assert weights["less"] < share * weights["whole"]
-    said = json.loads((tmp_path / "less.xml.json").read_text())
+    in_onnx = format == "onnx"
+    whole: Path = request.getfixturevalue("onnx")
+    if not in_onnx:
+        whole = graft.export(run, format, out=tmp_path / "whole.xml", quiet=True).file
+    made = graft.export(run, format, precision=precision, out=tmp_path / f"less{whole.suffix}", quiet=True)
+    weights = [each if in_onnx else each.with_suffix(".bin") for each in (made.file, whole)]
+    assert weights[0].stat().st_size < share * weights[1].stat().st_size
+    said = json.loads((tmp_path / f"less{whole.suffix}.json").read_text())
     assert (
         said["precision"] == precision
         and said["bytes_of_run"] > 0
         and ("accuracy" in said["agreement"]) == (precision == "int8")
     )
     image = next(iter(sorted(letters.rglob("*.png"))))
-    one, other = (graft.load(each.file).predict(image)[0] for each in (whole, made))
+    one, other = (graft.load(each).predict(image)[0] for each in (whole, made.file))
     assert one.label == other.label and abs(one.probability - other.probability) < 0.1
     assert abs(one.probability - other.probability) > 0
 
 
-def test_fewer_bits_are_of_openvino(run: Path, tmp_path: Path) -> None:
-    for format, precision, words in (("onnx", "int8", "--format openvino"), ("openvino", "fp16", "fp32, bf16, int8")):
+def test_eight_bits_that_lose_three_points_are_not_kept(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ranges of activations that were found on black images are those of none of the run's."""
+    monkeypatch.setattr(export_module, "_pixels", lambda *given: np.zeros((30, 30, 3), np.uint8))
+    with pytest.raises(GraftError, match="loses at most 1 point"):
+        graft.export(run, "onnx", precision="int8", out=tmp_path / "letters.onnx", quiet=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_fewer_bits_are_of_openvino_and_onnx(run: Path, tmp_path: Path) -> None:
+    for format, precision, words in (
+        ("torch", "int8", "--format openvino or onnx"),
+        ("onnx", "bf16", "--format openvino for"),
+        ("openvino", "fp16", "fp32, bf16, int8"),
+    ):
         with pytest.raises(InputError, match=words):
             graft.export(run, format, precision=precision, out=tmp_path / "x.onnx", quiet=True)
+
+
+@pytest.fixture(scope="module")
+def for_timm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder of a network that timm has."""
+    torch.manual_seed(0)
+    model = tmp_path_factory.mktemp("for_timm") / "model"
+    preprocessing = Preprocessing(32, (0.5,) * 3, (0.25,) * 3)
+    network = build(Config("mobilenet_v3_small", 4))
+    head = network.get_submodule(network.head_name)
+    assert isinstance(head.bias, Tensor)
+    with torch.no_grad():
+        # Untrained, its logits would be equal to within a millionth.
+        head.bias.copy_(torch.arange(4))
+    save_model(model, SavedModel(network, preprocessing, tuple(sorted(LATIN[:4])), 1.5))
+    return model
+
+
+def test_a_folder_of_timms_is_kept_where_its_network_gives_the_logits(
+    for_timm: Path, letters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("timm", reason="needs graft-vision[timm]")
+    given = ["export", str(for_timm), "--format", "timm", "--check", str(letters), "--out", str(tmp_path / "letters")]
+    done = CliRunner().invoke(app, [*given, "--json"])
+    assert done.exit_code == 0, done.output
+    said = json.loads(done.stdout)
+    assert said["agreement"]["largest_difference"] <= 1e-5 and said["agreement"]["of"] == "logits"
+    assert said["agreement"]["same_labels"] == said["agreement"]["n"] > 0
+    assert "keep their label" in done.stderr and "temperature, 1.5," in done.stderr
+    assert {each.name for each in tmp_path.iterdir()} == {"letters", "letters.json"}
+    # An export of before may be replaced, and nothing else.
+    assert isinstance(CliRunner().invoke(app, given).exception, InputError)
+    before = (tmp_path / "letters" / "model.safetensors").read_bytes()
+
+    def swapped(folder: Path, saved: SavedModel) -> None:
+        network = copy.deepcopy(saved.network)
+        with torch.no_grad():
+            for tensor in network.get_submodule(network.head_name).parameters():
+                tensor.copy_(tensor.flip(0))
+        write_timm(folder, replace(saved, network=network))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(export_timm, "write_timm", swapped)
+        with pytest.raises(GraftError, match="nothing was kept"):
+            graft.export(for_timm, "timm", check=letters, out=tmp_path / "letters", overwrite=True, quiet=True)
+    assert {each.name for each in tmp_path.iterdir()} == {"letters", "letters.json"}
+    assert (tmp_path / "letters" / "model.safetensors").read_bytes() == before
+    (tmp_path / "letters" / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="something else"):
+        graft.export(for_timm, "timm", check=letters, out=tmp_path / "letters", overwrite=True, quiet=True)

@@ -12,12 +12,18 @@ from graft.cli.output import Debug, Json, Overwrite, Quiet, Seed, print_json, sa
 
 def export(
     run: Annotated[str, typer.Argument(help="A run folder or its model folder.")],
-    format: Annotated[str, typer.Option(help="onnx, openvino, or torch (an archive of torch.export).")] = "onnx",
+    format: Annotated[
+        str, typer.Option(help="onnx, openvino, torch (an archive of torch.export), or timm (a folder).")
+    ] = "onnx",
     precision: Annotated[
-        str, typer.Option(help="fp32; of openvino also bf16 (weights), or int8, quantised with training images.")
+        str,
+        typer.Option(
+            help="fp32; of openvino bf16 (weights); of openvino and onnx int8, quantised with training images."
+        ),
     ] = "fp32",
     out: Annotated[
-        Path | None, typer.Option(help="The file to write. By default export/model.* in the run folder.")
+        Path | None,
+        typer.Option(help="The file, or for timm the folder, to write. By default in export of the run folder."),
     ] = None,
     check: Annotated[
         str | None, typer.Option(help="Images to check the file on, in place of those of the run's val.")

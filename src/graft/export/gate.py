@@ -19,6 +19,8 @@ TOLERANCE = 1e-3
 TOLERANCES = {"fp32": TOLERANCE, "bf16": 0.1}
 # In eight bits, the accuracy may be lower by so much.
 MOST_LOST = 0.01
+# Of the largest logit, where that is above one: in float32 the same sums in another order differ by so much.
+TOLERANCE_OF_LOGITS = 1e-5
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Agreement:
     # Of eight bits: the accuracy of the run, and how much higher that of the file is, with its interval.
     accuracy: float | None = None
     gained: Estimate | None = None
+    # What the largest difference is of.
+    of: str = "probabilities"
 
     def to_dict(self) -> dict[str, Any]:
         accuracy = (
@@ -53,6 +57,7 @@ class Agreement:
             "n": self.n,
             "same_labels": self.same_labels,
             "largest_difference": self.largest_difference,
+            **({} if self.of == "probabilities" else {"of": self.of}),
             "seconds_per_image": {"exported": self.seconds_exported, "run": self.seconds_run},
         }
 
@@ -66,7 +71,7 @@ class Agreement:
                 f"{100 * high:+.1f}), "
             )
         return (
-            f"{right}{self.same_labels:,} of {counted(self.n, 'label')} as the run gives them, probabilities within "
+            f"{right}{self.same_labels:,} of {counted(self.n, 'label')} as the run gives them, {self.of} within "
             f"{self.largest_difference:.1e}"
         )
 
@@ -95,6 +100,29 @@ def check_agreement(
         raise GraftError(
             f"expected an export that answers as the run does to within {tolerance:g}, got {agreement}: nothing was "
             f"kept; choose another {'--format, or report this' if tolerance == TOLERANCE else '--precision'}"
+        )
+    return agreement
+
+
+def check_logits(
+    expected: np.ndarray,
+    found: np.ndarray,
+    classes: Sequence[str],
+    found_classes: Sequence[str],
+    seconds: tuple[float, float],
+) -> Agreement:
+    """Compare logits (n, classes) of the run, before its temperature, with those of the network that was written.
+
+    Raises GraftError where they differ by more than rounding.
+    """
+    _check_form(expected, found, classes, found_classes)
+    difference = float(np.abs(expected - found).max(initial=0.0))
+    same = int((expected.argmax(1) == found.argmax(1)).sum())
+    agreement = Agreement(len(expected), same, difference, *seconds, of="logits")
+    if difference > TOLERANCE_OF_LOGITS * max(1.0, float(np.abs(expected).max(initial=0.0))):
+        raise GraftError(
+            f"expected a network that gives the run's logits to within {TOLERANCE_OF_LOGITS:g}, got {agreement}: "
+            "nothing was kept; choose another --format, or report this"
         )
     return agreement
 
@@ -138,6 +166,6 @@ def _check_form(expected: np.ndarray, found: np.ndarray, classes: Sequence[str],
         )
     if found.shape != expected.shape or not np.isfinite(found).all():
         raise GraftError(
-            f"expected finite probabilities of shape {expected.shape} of the export, got {found.shape}: nothing was "
+            f"expected finite numbers of shape {expected.shape} of the export, got {found.shape}: nothing was "
             "kept; choose another --format"
         )

@@ -1,4 +1,4 @@
-"""Graphs of OpenVINO in fewer bits: weights kept in bfloat16, or weights and activations in eight bits.
+"""Graphs in fewer bits: weights kept in bfloat16 (OpenVINO), or weights and activations in eight bits (ONNX too).
 
 A graph with weights in bfloat16 computes in float32: OpenVINO would compute what resizes images in bfloat16 as well,
 and then a MobileNetV2 gave another probability, by 0.58, to one of 153 photographs. What resizes and normalises an
@@ -18,11 +18,14 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from graft.errors import GraftError, InputError
+from graft.export.graph import IMAGE
 
 ExportPrecision = Literal["fp32", "bf16", "int8"]
 PRECISIONS = get_args(ExportPrecision)
 # Which formats there are in another precision.
-IN_FEWER_BITS = ("openvino",)
+IN_FEWER_BITS = {"bf16": ("openvino",), "int8": ("openvino", "onnx")}
+# Images by number, uint8 (H, W, 3).
+Numbered = Callable[[int], np.ndarray]
 CONVOLUTIONS = ("Convolution", "GroupConvolution")
 
 
@@ -48,12 +51,70 @@ def to_bfloat16(file: Path) -> None:
     _write(model, file)
 
 
-def to_int8(file: Path, count: int, image: Callable[[int], np.ndarray], progress: Callable[[int], None]) -> None:
+def to_int8(file: Path, count: int, image: Numbered, progress: Callable[[int], None]) -> None:
     """Quantise the network in the graph in `file` after training, in place, with the ranges that `count` images have.
 
-    `image` gives them by number, uint8 (H, W, 3), and `progress` is told of each. Raises InputError where NNCF is not
-    installed, GraftError where it cannot do so.
+    `image` gives them by number, and `progress` is told of each. Raises InputError where the package that does so is
+    not installed, GraftError where it cannot.
     """
+    (_onnx_to_int8 if file.suffix.lower() == ".onnx" else _openvino_to_int8)(file, count, image, progress)
+
+
+def _onnx_to_int8(file: Path, count: int, image: Numbered, progress: Callable[[int], None]) -> None:
+    """By ONNX Runtime: pairs of QuantizeLinear and DequantizeLinear, a scale for each channel of the weights."""
+    import onnx
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+
+    class Images(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.numbers = iter(range(count))
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            number = next(self.numbers, None)
+            if number is None:
+                return None
+            progress(number + 1)
+            return {IMAGE: image(number)[None]}
+
+    model = onnx.load(str(file))
+    before = logging.root.manager.disable
+    # It recommends a step that looks for shapes, which the resizing in the graph does not let it find.
+    logging.disable(logging.WARNING)
+    try:
+        quantize_static(
+            model,
+            str(file),
+            Images(),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            nodes_to_exclude=sorted(_before_network_of_onnx(model)),
+        )
+    except GraftError:
+        raise
+    except Exception as error:  # its kinds of error have no base of their own
+        raise _cannot("ONNX Runtime", error) from error
+    finally:
+        logging.disable(before)
+
+
+def _before_network_of_onnx(model: Any) -> set[str]:
+    """The names of all nodes that the first convolution's images come from."""
+    makers = {output: node for node in model.graph.node for output in node.output}
+    first = next((node for node in model.graph.node if node.op_type == "Conv"), None)
+    if first is None:
+        raise _without_convolutions()
+    found: set[str] = set()
+    upcoming = [first.input[0]]
+    while upcoming:
+        node = makers.get(upcoming.pop())
+        if node is not None and node.name not in found:
+            found.add(node.name)
+            upcoming += node.input
+    return found
+
+
+def _openvino_to_int8(file: Path, count: int, image: Numbered, progress: Callable[[int], None]) -> None:
+    """By NNCF."""
     nncf = _nncf()
     model = _read(file)
 
@@ -70,14 +131,22 @@ def to_int8(file: Path, count: int, image: Callable[[int], np.ndarray], progress
             data = nncf.Dataset(range(count), shown)
             quantised = nncf.quantize(model, data, subset_size=count, ignored_scope=scope)
     except Exception as error:  # its kinds of error have no base of their own
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise GraftError(
-            f"expected a network that NNCF can quantise, got {type(error).__name__} ({first[:200]}): leave out "
-            "--precision int8"
-        ) from error
+        raise _cannot("NNCF", error) from error
     finally:
         nncf.set_log_level(before)
     _write(quantised, file)
+
+
+def _cannot(package: str, error: Exception) -> GraftError:
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return GraftError(
+        f"expected a network that {package} can quantise, got {type(error).__name__} ({first[:200]}): leave out "
+        "--precision int8"
+    )
+
+
+def _without_convolutions() -> GraftError:
+    return GraftError("expected a network with convolutions, got a graph without any: leave --precision out")
 
 
 def _nncf() -> Any:
@@ -114,7 +183,7 @@ def _before_network(model: Any) -> set[str]:
     """The names of all operations and constants that the first convolution's images come from."""
     first = next((node for node in model.get_ordered_ops() if node.get_type_name() in CONVOLUTIONS), None)
     if first is None:
-        raise GraftError("expected a network with convolutions, got a graph without any: leave --precision out")
+        raise _without_convolutions()
     found: set[str] = set()
     upcoming = [first.input(0).get_source_output().get_node()]
     while upcoming:

@@ -14,6 +14,7 @@ import numpy as np
 from graft.data.dataset import TRAIN, VAL, together
 from graft.evaluation.calibration import fit_temperature
 from graft.evaluation.domain import MOST_IMAGES, fit_domain
+from graft.features.engine import precision_for
 from graft.models.network import HEAD
 from graft.seeding import seeded
 from graft.training.checks import check_all_finite, check_classes, skipped_of
@@ -97,7 +98,7 @@ def _fit_nothing(task: Task) -> Trained:
     splits = {name: images for name, images in task.dataset.splits.items() if name != TRAIN}
     started = time.perf_counter()
     network, outputs = task.base.network, task.base.outputs
-    found = computed(task, network.split(HEAD)[0], splits, "features")
+    found = computed(_as_answered(task), network.split(HEAD)[0], splits, "features")
     like_val = sample(splits[VAL], task.seed, MOST_IMAGES)
     near, shown = frozen_features(task, like_val, network.config.head)
     of_base = {name: activations.values.float() for name, activations in found.items()}
@@ -110,15 +111,29 @@ def _fit_nothing(task: Task) -> Trained:
     return Trained(logits, labels, 1.0, skipped, seconds, 0.0, outputs=outputs, notes=notes, domain=domain)
 
 
+def _as_answered(task: Task) -> Task:
+    """The task in the precision that its classifier answers in, which depthwise convolutions need to be finer."""
+    return replace(task, choice=replace(task.choice, precision=precision_for(task.base.network, task.choice)))
+
+
 def _fit_head(task: Task, plan: Plan, fitted_on: tuple[str, ...]) -> Trained:
     """A new head on the frozen features of the stage before it, or of all stages, for the images of some splits."""
     started = time.perf_counter()
     network, dataset, kind = task.base.network, task.dataset, head_kind(plan.level)
     crops = more_crops(task)
     views = {f"{name} with a crop of {crop:.2f}": (name, crop) for crop in crops for name in fitted_on}
-    images = {**dataset.splits, **{view: dataset.splits[name] for view, (name, _) in views.items()}}
+    held_out = [name for name in dataset.splits if name not in fitted_on]
+    images = {name: dataset.splits[name] for name in fitted_on}
+    images |= {view: dataset.splits[name] for view, (name, _) in views.items()}
     of_view = {view: crop for view, (_, crop) in views.items()}
-    found = computed(task, network.before_head(kind), images, "features", of_view)
+    judged = {name: dataset.splits[name] for name in held_out}
+    before_head, answering = network.before_head(kind), _as_answered(task)
+    if answering.choice == task.choice:
+        found = computed(task, before_head, {**images, **judged}, "features", of_view)
+    else:
+        # What is held out is seen as the saved classifier will see it: its score is that of the answers.
+        found = computed(task, before_head, images, "features", of_view)
+        found |= computed(answering, before_head, judged, "features of what is held out") if judged else {}
     labels = {name: dataset.splits[name].labels[found[name].indices] for name in dataset.splits}
     check_classes(dataset, labels)
     extracted = time.perf_counter()
@@ -131,7 +146,6 @@ def _fit_head(task: Task, plan: Plan, fitted_on: tuple[str, ...]) -> Trained:
     put_head(network, head, kind)
     known = head.logits.argmax(1) == head.labels
     temperature = fit_temperature(head.logits, head.labels)
-    held_out = [name for name in dataset.splits if name not in fitted_on]
     logits = {name: features[name] @ head.weight.T + head.bias for name in held_out}
     skipped = skipped_of(dataset.splits, {name: found[name] for name in dataset.splits})
     seconds = (extracted - started, time.perf_counter() - extracted)

@@ -14,7 +14,7 @@ from graft.weights.download import Download, fetch
 from graft.weights.file import WeightFile, read_weights
 from graft.weights.hub import fetch_from_hub
 from graft.weights.matching import Match, fill, identify
-from graft.weights.metadata import read_classes, stated_classes, with_numbers, with_preprocessing
+from graft.weights.metadata import read_classes, stated_classes, stated_temperature, with_numbers, with_preprocessing
 from graft.weights.packaged import Packaged, find_packaged
 from graft.weights.published_folder import folder_metadata, weights_of_folder
 from graft.weights.saved import Outputs, load_model, model_folder
@@ -208,7 +208,10 @@ def _from_file(name: str, file: WeightFile, found: Match, classes: tuple[str, ..
             f"{name} was trained on images resized by {metadata['interpolation']} interpolation; graft's is bilinear"
         )
     preprocessing = with_preprocessing(architecture.preprocessing, metadata, config.channels)
-    return Base(name, network.eval(), preprocessing, classes, found.has_head, True, tuple(notes))
+    temperature = stated_temperature(metadata) if found.has_head else 1.0
+    return Base(
+        name, network.eval(), preprocessing, classes, found.has_head, True, tuple(notes), temperature=temperature
+    )
 
 
 def _usual_classes(architecture: Architecture, outputs: int) -> tuple[str, ...] | None:

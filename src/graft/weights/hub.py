@@ -43,11 +43,8 @@ def fetch_from_hub(repository: str, reporter: Reporter = NOBODY) -> Path:
     serves. `reporter` is told how many bytes have come. Raises InputError for a malformed name, WeightsError for a
     repository without model.safetensors, FetchError when neither the Hub nor the cache has it.
     """
-    parts = re.fullmatch(r"(\w[\w.-]*/\w[\w.-]*)(?:@(\w[\w./+-]*))?", repository, re.ASCII)
-    # Branches with ".." do not exist in git; in a path they would leave the cache.
-    if parts is None or ".." in repository:
-        raise InputError(_malformed(repository))
-    name, revision = parts[1], parts[2] or "main"
+    name, stated = repository_name(repository)
+    revision = stated or "main"
 
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.utils import HFValidationError
@@ -72,6 +69,15 @@ def fetch_from_hub(repository: str, reporter: Reporter = NOBODY) -> Path:
         if cached is None:
             raise _hub_failure(error, name, revision, endpoint) from error
         return cached
+
+
+def repository_name(repository: str) -> tuple[str, str | None]:
+    """The name, and the revision where one is stated, of "owner/name" or "owner/name@revision". Raises InputError."""
+    parts = re.fullmatch(r"(\w[\w.-]*/\w[\w.-]*)(?:@(\w[\w./+-]*))?", repository, re.ASCII)
+    # Branches with ".." do not exist in git; in a path they would leave the cache.
+    if parts is None or ".." in repository:
+        raise InputError(_malformed(repository))
+    return parts[1], parts[2]
 
 
 def _cached(wanted: dict[str, Any]) -> Path | None:

@@ -89,6 +89,21 @@ def with_preprocessing(usual: Preprocessing, metadata: dict[str, str], channels:
     return preprocessing
 
 
+def stated_temperature(metadata: dict[str, str]) -> float:
+    """What the logits of the weights' head are divided by, 1 where they say nothing of it. Raises WeightsError."""
+    text = metadata.get("graft.temperature", "1.0")
+    try:
+        temperature = float(text)
+        if not 1e-6 < temperature < 1e6:
+            raise ValueError
+    except ValueError:
+        raise WeightsError(
+            f"expected a number above zero for graft.temperature in the weights' metadata, got {text[:100]!r}: correct "
+            "it there"
+        ) from None
+    return temperature
+
+
 def _numbers(text: str) -> tuple[float, ...]:
     return tuple(float(number) for number in text.strip("[]() ").split(","))
 

@@ -27,6 +27,8 @@ PREPROCESSING_FILE = "preprocessing.json"
 CALIBRATION_FILE = "calibration.json"
 DOMAIN_FILE = "domain.safetensors"
 CARD_FILE = "README.md"
+# Before the name of a repository on the Hub.
+HUB = "hf:"
 # Beside the model folder of a run, from before its training on.
 ARGUMENTS_FILE = "args.yaml"
 
@@ -60,8 +62,20 @@ def replaced(folder: Path) -> Path:
     return whole.with_name(f".{whole.name}.old") if whole.name else whole
 
 
+def is_on_hub(path: Path) -> bool:
+    """Whether a run is named as one on the Hub. A folder called like that goes first."""
+    return str(path).startswith(HUB) and not path.exists()
+
+
 def model_folder(path: Path) -> Path:
-    """The model folder that a run folder, or the model folder itself, means. Raises InputError for any other."""
+    """The model folder that a run folder, or the model folder itself, means; of `hf:owner/name` the one from the Hub.
+
+    Raises InputError for any other, and what `graft.weights.hub.fetch_from_hub` raises.
+    """
+    if is_on_hub(path):
+        from graft.weights.hub import fetch_from_hub
+
+        path = fetch_from_hub(str(path).removeprefix(HUB))
     for candidate in (path, path / "model"):
         if replaced(candidate).is_dir() and not candidate.exists():
             # A process was killed while it put a new model in the place of this one.

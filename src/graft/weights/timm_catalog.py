@@ -63,8 +63,14 @@ def timm_metadata(config: dict[str, Any]) -> dict[str, str]:
         return {}
     metadata = {"library": "timm", "architecture": architecture}
     metadata |= {**naming_rules(architecture), **_image_metadata(settings)}
-    if config.get("model_args"):
-        metadata["model_args"] = json.dumps(config["model_args"])
+    arguments = config.get("model_args")
+    if arguments:
+        metadata["model_args"] = json.dumps(arguments)
+    if isinstance(arguments, dict):
+        # Of what was changed in it, two numbers are the network's own.
+        for theirs, ours, words in (("bn_eps", "bn_eps", {}), ("pad_type", "padding", {"same": "tensorflow"})):
+            if theirs in arguments:
+                metadata[ours] = words.get(str(arguments[theirs]), str(arguments[theirs]) or "torch")
     if isinstance(settings.get("interpolation"), str):
         metadata["interpolation"] = settings["interpolation"]
     if isinstance(config.get("label_names"), list):

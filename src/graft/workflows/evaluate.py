@@ -21,6 +21,7 @@ from graft.training.task import sample
 from graft.transfer.class_names.matching import find_outputs, note_on_others
 from graft.weights.base import Base
 from graft.weights.calibration import Calibration
+from graft.weights.model_files import is_on_hub
 from graft.weights.saved import class_logits, model_folder, read_calibration
 from graft.words import counted
 from graft.workflows.prepare import BaseOptions, Data, DataOptions, open_images, prepare
@@ -151,7 +152,8 @@ def evaluate(
         answered = answer(run, data, split, classes_file, class_map, known_only, engine, precision, told)
         seen, classes = answered.seen, answered.base.classes or ()
         folder = Path(run).expanduser()
-        calibration = read_calibration(model_folder(folder), len(classes)) if folder.is_dir() else None
+        saved = folder.is_dir() or is_on_hub(folder)
+        calibration = read_calibration(model_folder(folder), len(classes)) if saved else None
         unseen_images = answered.images.take(np.flatnonzero(~seen))
         parts: tuple[Slice, ...] | None = None
         if slices and len(unseen_images):

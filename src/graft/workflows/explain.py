@@ -29,6 +29,7 @@ from graft.given import path, text, truth, whole_number
 from graft.progress import Reporter, reporting
 from graft.seeding import check_seed
 from graft.serving.gathering import gather
+from graft.weights.model_files import is_on_hub
 from graft.weights.saved import ARGUMENTS_FILE, SavedModel, load_model, model_folder
 from graft.words import counted
 from graft.workflows.arguments import read_arguments
@@ -165,8 +166,13 @@ def images_named(named: str | Path | list[str] | list[Path]) -> Images:
 
 
 def home_of(run: str) -> tuple[Path, Path]:
-    """The run folder, or the model folder where there is no run around it, and the model folder, both absolute."""
+    """The run folder, or the model folder where there is no run around it, and the model folder, both absolute.
+
+    One on the Hub lies in a cache, where nothing is written: the working folder takes the place of its run.
+    """
     model = model_folder(Path(run).expanduser()).absolute()
+    if is_on_hub(Path(run)):
+        return Path.cwd(), model
     return model.parent if (model.parent / ARGUMENTS_FILE).is_file() else model, model
 
 

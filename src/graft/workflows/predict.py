@@ -25,7 +25,7 @@ from graft.serving.predictor import Classifier
 from graft.serving.several_views import Views, predict_in_views
 from graft.serving.watching import arrivals
 from graft.serving.writing import write_predictions
-from graft.weights.model_files import files_digest, folder_digest, model_folder
+from graft.weights.model_files import files_digest, folder_digest, is_on_hub, model_folder
 from graft.words import counted
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def _lines(text: str) -> list[str]:
 def job_of(run: str | Path, classifier: Classifier, wanted: Wanted) -> Job:
     """What decides the rows of a file beside the images. Raises WeightsError for a model that cannot be read."""
     place = Path(run).expanduser()
-    if place.is_dir():
+    if place.is_dir() or is_on_hub(place):
         digest = folder_digest(model_folder(place))
     else:
         digest = files_digest((place, place.with_suffix(".bin")))

@@ -14,6 +14,7 @@ from graft.names import plain
 from graft.serving.server import Example, Listening
 from graft.serving.server import serve as listen
 from graft.serving.settings import Access, Serving
+from graft.weights.model_files import is_on_hub, model_folder
 
 # How exported files end: `graft.export.running` knows it too, but brings torch, which this process does without.
 EXPORTED = (".onnx", ".xml")
@@ -39,7 +40,12 @@ def serve(
     Raises InputError for what cannot be served, WeightsError for a model that does not fit, DataError where examples
     are asked for and none are there.
     """
-    place = Path(path(serving.run, "RUN")).expanduser().absolute()
+    place = Path(path(serving.run, "RUN")).expanduser()
+    if is_on_hub(place):
+        # Fetched once, and not by every worker. Called as it is there.
+        serving = replace(serving, name=serving.name or plain(place.name.partition("@")[0]))
+        place = model_folder(place)
+    place = place.absolute()
     serving = replace(serving, run=str(place), name=serving.name or name_of(place))
     exported = place.suffix.lower() in EXPORTED
     if exported and serving.precision == "float32":
@@ -60,7 +66,7 @@ def _examples(place: Path, exported: bool) -> tuple[Example, ...]:
     """Images of the run's val, of as many classes as there are, upright, small, and without what a camera wrote."""
     # Torch comes with these, and only examples need it in this process.
     from graft.serving.exported import whole_pixels
-    from graft.weights.saved import load_model, model_folder
+    from graft.weights.saved import load_model
     from graft.workflows.own_images import images_of_run
 
     folder = place if exported else model_folder(place).parent

@@ -34,7 +34,8 @@ def sentences(texts: Iterable[object]) -> str:
 
 def scrolling(label: str, head: Sequence[object], rows: Iterable[Sequence[object]], texts: Sequence[int] = ()) -> str:
     """A table that scrolls sideways on a phone, by touch or keys; columns numbered in `texts` hold words."""
-    lines = "".join(f'<th scope="col">{shortened(cell)}</th>' for cell in head)
+    # A header without text has nothing to say to a screen reader.
+    lines = "".join(f'<th scope="col">{shortened(cell)}</th>' if cell else "<td></td>" for cell in head)
     body = []
     for first, *cells in rows:
         figures = "".join(

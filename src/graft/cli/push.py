@@ -1,0 +1,40 @@
+"""graft push"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from graft.cli.output import Debug, Json, Quiet, Seed, print_json, say
+from graft.words import counted
+
+
+def push(
+    run: Annotated[str, typer.Argument(help="A run folder or its model folder.")],
+    repository: Annotated[
+        str, typer.Argument(help="Where to on the Hugging Face Hub, as owner/name; made if it is not there.")
+    ],
+    private: Annotated[bool, typer.Option("--private", help="Let nobody else see it.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be sent, and how large it is; asks nobody.")
+    ] = False,
+    seed: Seed = 0,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Send a classifier, with its card, to the Hugging Face Hub, from where hf:owner/name is a base and a run."""
+    from graft.progress import reporting
+    from graft.weights.publishing import push as push_model
+
+    with reporting(quiet=quiet) as reporter:
+        done = push_model(run, repository, private=private, dry_run=dry_run, reporter=reporter)
+    if json:
+        print_json(done.to_dict())
+        return
+    for name, size in done.sizes.items():
+        say(f"{size / 1e6:>9.3f} MB  {name}")
+    what = f"{counted(len(done.files), 'file')}, {sum(done.sizes.values()) / 1e6:.1f} MB"
+    where = f"{done.address}{', private' if private else ''}"
+    say(f"would send {what}, to {where}" if dry_run else f"sent {what}, to {where}: graft predict hf:{done.repository}")

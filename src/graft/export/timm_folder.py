@@ -1,0 +1,229 @@
+"""A classifier as a folder of timm's: `config.json` and `model.safetensors`.
+
+`timm.create_model("local-dir:FOLDER", pretrained=True)` and transformers' `AutoModelForImageClassification` open it.
+The layouts that graft reads timm's weights by say which of timm's tensors each of ours is, so there is one table for
+both directions.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from graft.errors import GraftError, InputError
+from graft.files import write_aside, write_json
+from graft.images.preprocessing import Preprocessing
+from graft.models.network import Config, Network
+from graft.weights.architectures import TIMM_NAMES, is_timm, resolve
+from graft.weights.layouts import Rename
+from graft.weights.matching import match
+from graft.weights.saved import CONFIG_FILE, TENSORS_FILE, SavedModel
+from graft.weights.tensor_file import DIGEST, tensors_digest, write_tensors
+from graft.weights.timm_catalog import PREFIX, installed_timm, naming_rules
+
+FILES = (CONFIG_FILE, TENSORS_FILE)
+# Ours that are called otherwise there.
+NAMES = {ours: theirs for theirs, ours in TIMM_NAMES.items()}
+# Families whose networks timm builds with a padding and an epsilon that the caller may state.
+STATES_ITS_NUMBERS = ("mobilenet_v1", "mobilenet_v2", "mobilenet_v3", "efficientnet")
+USUAL_EPSILON = 1e-5
+# timm's words for `Preprocessing.resize_mode`.
+CROP_MODES = {"crop": "center", "squash": "squash", "letterbox": "border"}
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+# What a user can do about a network that timm does not have.
+INSTEAD = "choose --format onnx, openvino or torch"
+
+
+@dataclass(frozen=True)
+class TimmModel:
+    """A network of timm's in evaluation mode, images (N, C, H, W) to logits (N, classes), and what timm says of it."""
+
+    network: nn.Module
+    classes: tuple[str, ...]
+    settings: dict[str, Any]
+
+
+def write_timm(folder: Path, saved: SavedModel) -> None:
+    """Write the two files of `saved` into `folder`. Raises InputError for a network that timm cannot build."""
+    network = saved.network
+    if network.config.head != "last":
+        raise InputError(
+            f"expected a head over the last stage for --format timm, got one over {network.config.head}, which timm "
+            f"does not have: train a run with --level head, or {INSTEAD}"
+        )
+    if network.config.channels not in (1, 3):
+        raise InputError(
+            f"expected a network of grey or color images to export, got one of {network.config.channels} channels: use "
+            "it through graft"
+        )
+    if any(len(of_class) > 1 for of_class in saved.outputs or ()):
+        raise InputError(
+            "expected one output of the network for each class for --format timm, got classes that several count for: "
+            f"{INSTEAD}"
+        )
+    name, arguments = _called(network.config)
+    ours = _tensors(saved)
+    # Those of the head come first: so many outputs does timm's get.
+    classes = len(ours[f"{network.head_name}.weight"])
+    if network.config.channels != 3:
+        arguments["in_chans"] = network.config.channels
+    with torch.device("meta"):
+        # For its names, shapes and epsilons alone.
+        theirs = installed_timm(name).create_model(name, num_classes=classes, **arguments)
+    tensors = _renamed(ours, network, theirs)
+    metadata = {
+        "format": "pt",
+        DIGEST: tensors_digest(tensors),
+        "resize_mode": saved.preprocessing.resize_mode,
+        "graft.levels": json.dumps(saved.preprocessing.to_dict().get("levels", {})),
+        "graft.temperature": repr(float(saved.temperature)),
+    }
+    config = {
+        "architecture": name,
+        "num_classes": classes,
+        "num_features": int(theirs.num_features),
+        "label_names": list(saved.classes),
+        **({"model_args": arguments} if arguments else {}),
+        "pretrained_cfg": _settings(theirs.pretrained_cfg, saved.preprocessing, classes),
+    }
+    write_aside(folder / TENSORS_FILE, lambda file: write_tensors(file, tensors, metadata))
+    write_json(folder / CONFIG_FILE, config)
+
+
+def open_timm(folder: Path) -> TimmModel:
+    """The folder as timm itself opens it."""
+    network = installed_timm(str(folder)).create_model(f"local-dir:{folder}", pretrained=True).eval()
+    settings = dict(network.pretrained_cfg)
+    return TimmModel(network, tuple(settings.get("label_names") or ()), settings)
+
+
+def timm_transform(model: TimmModel) -> Any:
+    """What timm makes of a Pillow image for this network: a function to float32 (C, H, W)."""
+    from timm.data import create_transform, resolve_data_config
+
+    return create_transform(**resolve_data_config({}, pretrained_cfg=model.settings))
+
+
+def check_free(place: Path, overwrite: bool) -> None:
+    """Refuse a place that is taken, and to replace a folder that holds anything but an export."""
+    if not place.exists():
+        return
+    if not place.is_dir() or any(each.name not in FILES for each in place.iterdir()):
+        raise InputError(
+            f"expected a new folder for --format timm, got {str(place)!r}, which holds something else: give another "
+            "--out"
+        )
+    if not overwrite and any(place.iterdir()):
+        raise InputError(f"expected a new folder, got {str(place)!r}, which exists: give another --out, or --overwrite")
+
+
+def put_in_place(written: Path, place: Path, aside: Path) -> None:
+    """Move the folder `written` to `place`; what is there goes into `aside`, which the caller removes."""
+    if place.exists():
+        place.rename(aside / "replaced")
+    written.rename(place)
+
+
+def _called(config: Config) -> tuple[str, dict[str, Any]]:
+    """timm's name for the network, and what else it has to be told. Raises InputError where timm lacks it."""
+    if is_timm(config.architecture):
+        return config.architecture.removeprefix(PREFIX), {}
+    timm = installed_timm(config.architecture)
+    known, family = set(timm.list_models()), resolve(config.architecture).family
+    name = NAMES.get(config.architecture, config.architecture)
+    if name not in known:
+        raise InputError(
+            f"expected a network that timm has for --format timm, got {config.architecture}, which it lacks: {INSTEAD}"
+        )
+    if config.early_stride:
+        raise InputError(
+            f"expected a network that timm has for --format timm, got {config.architecture} that halves the map in the "
+            f"first 1 x 1 convolution of a bottleneck, where timm's does so in the 3 x 3: {INSTEAD}"
+        )
+    padded = config.padding == "tensorflow"
+    rules = naming_rules(f"tf_{name}")
+    if padded and f"tf_{name}" in known and config.batch_norm_eps == float(rules["bn_eps"]):
+        return f"tf_{name}", {}
+    if family not in STATES_ITS_NUMBERS:
+        if padded:
+            raise InputError(
+                f"expected torch's padding for --format timm, got {config.architecture} with TensorFlow's, which it "
+                f"lacks in timm: {INSTEAD}"
+            )
+        # Another epsilon goes into the variances, which timm's networks of other families take no word about.
+        return name, {}
+    arguments: dict[str, Any] = {"pad_type": "same"} if padded else {}
+    return name, arguments | ({} if config.batch_norm_eps == USUAL_EPSILON else {"bn_eps": config.batch_norm_eps})
+
+
+def _tensors(saved: SavedModel) -> dict[str, Tensor]:
+    """The network's tensors in float32, those of the head with one row for each class."""
+    network = saved.network
+    tensors = {
+        name: tensor.detach().cpu().float() if tensor.is_floating_point() else tensor.detach().cpu()
+        for name, tensor in network.state_dict().items()
+    }
+    if saved.outputs is not None:
+        rows = [output for (output,) in saved.outputs]
+        for name in (f"{network.head_name}.weight", f"{network.head_name}.bias"):
+            if name in tensors:
+                tensors[name] = tensors[name][rows]
+    return tensors
+
+
+def _renamed(ours: dict[str, Tensor], network: Network, theirs: nn.Module) -> dict[str, Tensor]:
+    """Our tensors under timm's names, in timm's shapes. Raises InputError where timm's network is another one."""
+    shapes, rename = theirs.state_dict(), _renaming(network.config, theirs)
+    tensors: dict[str, Tensor] = {}
+    for name, wanted in shapes.items():
+        found = ours.get(rename(name))
+        if found is None or found.numel() != wanted.numel():
+            raise InputError(
+                f"expected {network.config.architecture} with timm's tensors for --format timm, got none for {name!r}: "
+                f"install timm 1.0 or newer, or {INSTEAD}"
+            )
+        tensors[name] = found.reshape(wanted.shape).contiguous()
+    for path, norm in theirs.named_modules():
+        if isinstance(norm, NORMS) and norm.running_var is not None:
+            variance = f"{path}.running_var"
+            own: Any = network.get_submodule(rename(variance).removesuffix(".running_var"))
+            # A norm divides by the root of the sum of both, so that a difference of one is one of the other.
+            tensors[variance] = tensors[variance] + (own.eps - norm.eps)
+    return tensors
+
+
+def _renaming(config: Config, theirs: nn.Module) -> Rename:
+    """From the names of timm's tensors to those of ours."""
+    if is_timm(config.architecture):
+        return str
+    architecture = resolve(config.architecture)
+    found = match(theirs.state_dict(), architecture, architecture.config)
+    if not (found.exact and found.has_head):
+        raise GraftError(
+            f"expected timm's {config.architecture} to have graft's tensors, got {found.fitting} of {found.expected}: "
+            f"install another version of timm, or {INSTEAD}"
+        )
+    return found.rename
+
+
+def _settings(usual: dict[str, Any], preprocessing: Preprocessing, classes: int) -> dict[str, Any]:
+    """timm's `pretrained_cfg`: what is `usual` for the network, with the run's images and classes."""
+    kept = ("fixed_input_size", "first_conv", "classifier")
+    crops = preprocessing.resize_mode == "crop"
+    return {
+        "tag": "graft",
+        "custom_load": False,
+        "num_classes": classes,
+        "input_size": [preprocessing.channels, preprocessing.size, preprocessing.size],
+        "interpolation": "bilinear",
+        "crop_pct": preprocessing.crop_fraction if crops else 1.0,
+        "crop_mode": CROP_MODES[preprocessing.resize_mode],
+        "mean": list(preprocessing.mean),
+        "std": list(preprocessing.std),
+        **{name: usual[name] for name in kept if usual.get(name) is not None},
+    }

@@ -1,0 +1,94 @@
+"""What an export is checked on, and what it is once it was kept."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graft.data.content import unreadable
+from graft.data.dataset import VAL, Images
+from graft.errors import DataError, ImageError
+from graft.export.gate import Agreement
+from graft.given import path
+from graft.images.levels import Levels
+from graft.serving.exported import whole_pixels
+from graft.training.task import sample
+from graft.workflows.own_images import images_of_run
+from graft.workflows.prepare import DataOptions, open_images
+from graft.workflows.run import check_outside_images, near
+
+# So many of the images tell whether an export answers as its run does.
+MOST_IMAGES = 200
+
+
+@dataclass(frozen=True)
+class Export:
+    """A file that was exported and kept: `agreement` with its run on the images of `checked_on`."""
+
+    run: Path
+    format: str
+    file: Path
+    bytes: int
+    classes: tuple[str, ...]
+    checked_on: str
+    agreement: Agreement
+    seconds: float
+    precision: str = "fp32"
+    bytes_of_run: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `graft export --json` prints it, and as it is written beside the file."""
+        return {
+            "run": near(self.run),
+            "format": self.format,
+            "precision": self.precision,
+            "file": near(self.file),
+            "bytes": self.bytes,
+            "bytes_of_run": self.bytes_of_run,
+            "classes": list(self.classes),
+            "checked_on": self.checked_on,
+            "agreement": self.agreement.to_dict(),
+            "seconds": {"total": self.seconds},
+        }
+
+
+def images_to_check_on(
+    folder: Path, check: str | Path | None, file: Path, classes: tuple[str, ...]
+) -> tuple[str, Images]:
+    """Where the images are that the file is checked on, and some of them, with labels that index `classes`.
+
+    Among them is no place for the file.
+    """
+    if check is not None:
+        given = path(check, "--check")
+        dataset = open_images(DataOptions(given))
+        check_outside_images(file.parent, Path(given), dataset)
+        images = max(dataset.splits.values(), key=len)
+        return str(given), sample(_named(images, dataset.classes, classes), 0, MOST_IMAGES)
+    source, dataset, images = images_of_run(folder, "to check the export on", "give some with --check")
+    check_outside_images(file.parent, Path(source), dataset)
+    return f"{source}, {VAL}", sample(_named(images, dataset.classes, classes), 0, MOST_IMAGES)
+
+
+def _named(images: Images, names: tuple[str, ...], classes: tuple[str, ...]) -> Images:
+    """With labels that index `classes` rather than `names`; -1 for what is none of them."""
+    numbers = {name: number for number, name in enumerate(classes)}
+    table = np.array([*(numbers.get(name, -1) for name in names), -1], dtype=np.int64)
+    return replace(images, labels=table[images.labels])
+
+
+def decoded(images: Images, levels: Levels) -> tuple[list[np.ndarray], np.ndarray]:
+    """The images that can be decoded, in full, uint8 (H, W, 3) each, and their labels, int64 (n,)."""
+    found, labels, reason = [], [], ""
+    for index in range(len(images)):
+        try:
+            found.append(whole_pixels(images.read(index), levels))
+            labels.append(int(images.labels[index]))
+        except ImageError as error:
+            reason = str(error)
+        except OSError as error:
+            reason = str(unreadable(error))
+    if not found:
+        raise DataError(f"expected images to check the export on, got none that can be decoded ({reason}): give others")
+    return found, np.array(labels)
