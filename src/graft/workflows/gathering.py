@@ -18,6 +18,7 @@ from graft.evaluation.report.verdict import (
     trust_alarms,
 )
 from graft.evaluation.stratified import ends_of, slices
+from graft.explanation.evidence import Classifier, evidence_of
 from graft.weights.model_files import CALIBRATION_FILE
 from graft.workflows.alarming import label_alarms, split_damage
 from graft.workflows.arguments import read_arguments
@@ -40,8 +41,13 @@ ENDS = {
 }
 
 
-def gather(material: Material, measured: Mapping[str, Measured] | None = None) -> Report:
-    """The values of the page; by split, what was `measured` already is not measured again."""
+def gather(
+    material: Material, measured: Mapping[str, Measured] | None = None, classifier: Classifier | None = None
+) -> Report:
+    """The values of the page; by split, what was `measured` already is not measured again.
+
+    Without the `classifier` there are no maps and no nearest training images.
+    """
     run, kept, data = material.run, material.kept, _data_name(material)
     answers = {
         name: split.answers(kept.temperature, {row: key for row, (key, _) in enumerate(material.labels.get(name, ()))})
@@ -52,7 +58,9 @@ def gather(material: Material, measured: Mapping[str, Measured] | None = None) -
     album = Album(material.dataset, material.levels)
     chosen = Chosen(material, judged_on)
     findings = [finding_of(row) for row in material.audit.get("findings", ())]
-    album.make([*chosen.places(), *finding_places(material, album)])
+    evidence = evidence_of(classifier, material.dataset, chosen.name, chosen.looked_into())
+    alike = [(each.split, each.index) for found in evidence.nearest.values() for each in found]
+    album.make([*chosen.places(), *finding_places(material, album), *alike])
     findings = with_images(findings, material, album)
     trust = None if judged_on is None else _trust(judged_on, material.folder)
     sliced = () if judged_on is None else _slices(material, answers, main, judged_on)
@@ -74,14 +82,15 @@ def gather(material: Material, measured: Mapping[str, Measured] | None = None) -
         notes=run.notes,
         history=material.history,
         pairs=chosen.pairs(album),
-        mistakes=chosen.shown(album, chosen.mistakes),
-        doubtful=chosen.shown(album, chosen.doubtful),
+        mistakes=chosen.shown(album, chosen.mistakes, evidence),
+        doubtful=chosen.shown(album, chosen.doubtful, evidence),
         trust=trust,
         slices=sliced,
         facts=facts_of(material),
         without_images=None
         if material.dataset is not None
         else "There are no thumbnails: the images of the run are not where they were.",
+        on_evidence=evidence.note,
     )
     alarms = [
         *audit_alarms(report.findings, sum(map(len, material.labels.values()))),

@@ -11,22 +11,24 @@ import numpy as np
 
 from graft.data.dataset import TEST, VAL, Dataset
 from graft.data.split_file import read_labels
-from graft.errors import InputError
+from graft.errors import GraftError, InputError
 from graft.evaluation.mcnemar import Difference, compare_answers
 from graft.evaluation.report.beside import render_beside
 from graft.evaluation.report.page import render_report
 from graft.evaluation.report.values import Beside, Report
+from graft.explanation.evidence import Classifier, macs_of
 from graft.files import write_aside, write_json
 from graft.given import path
 from graft.images.levels import Levels
 from graft.images.preprocessing import Preprocessing
-from graft.weights.saved import ARGUMENTS_FILE
+from graft.weights.saved import ARGUMENTS_FILE, load_model
 from graft.workflows.arguments import read_arguments
+from graft.workflows.deciding import choice_of
 from graft.workflows.gathering import gather
 from graft.workflows.kept_answers import ANSWERS_FILE, KeptAnswers, read_answers
-from graft.workflows.material import read_material
+from graft.workflows.material import json_in, read_material, text_in
 from graft.workflows.prepare import DataOptions, open_images
-from graft.workflows.run import SPLIT_FILE, Run, finished, near
+from graft.workflows.run import PLAN_FILE, SPLIT_FILE, Run, finished, near, was_refitted
 from graft.workflows.unseen import Measured
 
 PAGE_FILE, VALUES_FILE = "report.html", "report.json"
@@ -50,9 +52,10 @@ def write_report(
     levels: Levels = (),
     measured: Mapping[str, Measured] | None = None,
     page: Path | None = None,
+    classifier: Classifier | None = None,
 ) -> Report:
     """Write `report.html` and `report.json` into the folder of a run; without its `dataset` there are no thumbnails."""
-    report = gather(read_material(run.folder, run, kept, dataset, levels), measured)
+    report = gather(read_material(run.folder, run, kept, dataset, levels), measured, classifier)
     text = render_report(report)
     write_aside(page or run.folder / PAGE_FILE, lambda file: file.write(text.encode()))
     write_json(run.folder / VALUES_FILE, report.to_dict())
@@ -79,7 +82,7 @@ def report(
     folder, found, kept = _kept(run)
     if other is None:
         page = folder / PAGE_FILE if out is None else _new(out, overwrite)
-        report = write_report(found, kept, *_images(folder), page=page)
+        report = write_report(found, kept, *_images(folder), page=page, classifier=_classifier(folder))
         return Written(page, report)
     second, of_second, kept_second = _kept(other)
     page = _new(out, overwrite) if out is not None else folder / f"report-beside-{second.name}.html"
@@ -149,6 +152,16 @@ def _right_by_image(folder: Path, kept: KeptAnswers, name: str, classes: tuple[s
         for row, answer, unseen in zip(split.rows.tolist(), right, split.unseen, strict=True)
         if unseen and row < len(numbers)
     }
+
+
+def _classifier(folder: Path) -> Classifier | None:
+    """The classifier of the run in `folder`; None where it cannot be read."""
+    try:
+        model, arguments = load_model(folder / "model"), read_arguments(folder)
+        plan = json_in(text_in(folder / PLAN_FILE))
+        return Classifier(model, choice_of(arguments), was_refitted(folder), macs_of(plan))
+    except (GraftError, OSError):
+        return None
 
 
 def _images(folder: Path) -> tuple[Dataset | None, Levels]:

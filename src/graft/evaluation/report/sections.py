@@ -279,8 +279,14 @@ def images(report: Report) -> str:
         parts.append(f"<h3>Worst mistakes</h3>{sheet(report.mistakes)}")
     if report.doubtful:
         parts.append(f"<h3>Most doubtful</h3>{sheet(report.doubtful)}")
+    if parts and report.on_evidence is not None:
+        parts.insert(0, sentence(report.on_evidence, "faint"))
     if any(each.map_jpeg for each in (*report.mistakes, *report.doubtful)):
-        parts.insert(0, sentence("Right of an image: orange is what speaks for its answer, blue what speaks against."))
+        said = (
+            "Right of an image, as the network sees it: orange is what speaks for its answer, blue what speaks "
+            "against. These maps were not tested; graft explain tests them."
+        )
+        parts.insert(0, sentence(said))
     return section("images", "Mistakes and doubts", *parts) if parts else ""
 
 

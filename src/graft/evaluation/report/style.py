@@ -44,6 +44,9 @@ figure { margin: 0 } figcaption { font-size: .875rem; color: var(--faint); line-
 .sheet figure { width: 8rem } .sheet figure.wide { width: 16.5rem } .sheet img { display: block; max-width: 100%;
   height: auto; border-radius: 3px } .sheet .both { display: flex; gap: .5rem; align-items: start }
 .sheet .both img { max-width: 8rem } .sheet figcaption { font-size: .8125rem }
+.nearest { margin-top: .35rem; padding-top: .25rem; border-top: 1px solid var(--line) } .nearest ul { display: flex;
+  gap: .5rem; padding: 0; margin: .25rem 0 0; list-style: none } .nearest li { flex: 1 1 0; min-width: 0;
+  font-size: .75rem; line-height: 1.3 } .nearest img { max-height: 5rem; width: auto; margin-bottom: .2rem }
 .none { height: 4rem; display: grid; place-items: center; border: 1px dashed var(--line); color: var(--faint);
   font-size: .8125rem }
 .small { image-rendering: pixelated }

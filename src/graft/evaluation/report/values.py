@@ -14,7 +14,8 @@ Severity = Literal["error", "warning", "info"]
 class Shown:
     """An image on the page: `jpeg` is a thumbnail of `size` (width, height) px, or None where there is none.
 
-    `lines` are the sentences below it; `map_jpeg` is the same image with the evidence for its answer laid over it.
+    `lines` are the sentences below it. `map_jpeg`, of `map_size`, is the image as the network sees it, with the
+    evidence for its answer laid over it; `nearest` are the training images most alike to it.
     """
 
     name: str
@@ -22,9 +23,12 @@ class Shown:
     jpeg: bytes | None = None
     size: tuple[int, int] = (0, 0)
     map_jpeg: bytes | None = None
+    map_size: tuple[int, int] = (0, 0)
+    nearest: tuple["Shown", ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        return {"name": self.name, "lines": list(self.lines)}
+        found: dict[str, Any] = {"name": self.name, "lines": list(self.lines)}
+        return {**found, "nearest": [each.to_dict() for each in self.nearest]} if self.nearest else found
 
 
 @dataclass(frozen=True)
@@ -181,8 +185,9 @@ class Report:
     trust: Trust | None = None
     slices: tuple[Slice, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
-    # Why there are no thumbnails, where there are none.
+    # Why there are no thumbnails, where there are none, and what is to be known of maps and nearest images.
     without_images: str | None = None
+    on_evidence: str | None = None
 
     @property
     def main(self) -> Split | None:
