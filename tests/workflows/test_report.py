@@ -81,7 +81,7 @@ def test_swapped_labels_of_one_class_are_named(letters: Path, tmp_path: Path) ->
     assert not values(run.folder)["verdict"]["usable"]
 
 
-def test_a_leak_near_copies_and_a_rare_class_are_named(letters: Path, tmp_path: Path) -> None:
+def test_a_leak_near_copies_a_rare_class_and_a_square_in_one_class_are_named(letters: Path, tmp_path: Path) -> None:
     data = planted(letters, tmp_path)
     for letter in LETTERS[:3]:
         for path in sorted((data / "train" / letter).iterdir())[:6]:
@@ -90,8 +90,12 @@ def test_a_leak_near_copies_and_a_rare_class_are_named(letters: Path, tmp_path: 
                 image.resize((40, 40)).save(path.with_name(f"near-{path.name}"))
     for path in sorted((data / "train" / LETTERS[4]).iterdir())[2:]:
         path.unlink()
+    for path in (data / "train" / LETTERS[3]).iterdir():
+        with Image.open(path) as image:
+            image.paste((230, 40, 200), (3, 3, 11, 11)) if image.mode == "RGB" else image.paste(128, (3, 3, 11, 11))
+            image.save(path)
     run = trained(data, tmp_path / "run")
-    assert {"leak between splits", "rare class"} <= set(titles(run.folder))
+    assert {"leak between splits", "rare class", "a mark in one class"} <= set(titles(run.folder))
     kinds = {finding["kind"] for finding in values(run.folder)["findings"]}
     assert kinds & {"near_duplicates", "exact_duplicates", "look_alikes"}
 

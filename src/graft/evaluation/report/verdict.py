@@ -15,6 +15,7 @@ ALARMING: dict[str, str] = {
     "split_leakage": "leak between splits",
     "label_conflict": "images with two labels",
     "likely_wrong_label": "labels that are probably wrong",
+    "class_mark": "a mark in one class",
     "near_duplicates": "near copies",
     "exact_duplicates": "copies",
     "class_imbalance": "rare class",
