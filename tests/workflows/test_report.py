@@ -128,6 +128,18 @@ def test_the_page_is_built_again_and_says_so_where_the_images_are_gone(letters: 
     assert values(folder) == kept
 
 
+def test_robustness_is_measured_when_asked_for_and_stays_in_the_run(run: Run, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(run.folder, tmp_path / "run"))
+    done = graft("report", folder, "--robustness", "--robustness-time", "1s", "--json", "--quiet")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)["robustness"]
+    assert found["split"] == "test" and 20 <= found["n"] <= run.test.n and len(found["by_corruption"]) >= 11
+    report(folder)
+    assert values(folder)["robustness"] == found and 'id="robustness"' in (folder / "report.html").read_text()
+    both = graft("report", folder, folder, "--robustness")
+    assert both.returncode == 2 and "expected one run with --robustness" in both.stderr
+
+
 def test_two_runs_stand_side_by_side(run: Run, letters: Path, tmp_path: Path) -> None:
     other = train(letters, "latin_letters", "stages:1", out=tmp_path / "other", epochs=1, quiet=True)
     done = graft("report", run.folder, other.folder, "--out", tmp_path / "two.html", "--json")
@@ -137,6 +149,12 @@ def test_two_runs_stand_side_by_side(run: Run, letters: Path, tmp_path: Path) ->
     assert found["difference"]["difference"] == pytest.approx(run.test.top1 - other.test.top1)
     assert graft("report", run.folder, other.folder, "--out", tmp_path / "two.html").returncode == 2
     smaller = trained(planted_smaller(letters, tmp_path), tmp_path / "smaller")
+    page = (tmp_path / "two.html").read_text(encoding="utf-8")
+    assert (
+        "Images by class and split" in page
+        and page.count('</h3><div class="sheet">') == 2
+        and "data:image/jpeg" in page
+    )
     apart = report(run.folder, smaller.folder, out=tmp_path / "apart.html").to_dict()
     assert apart["difference"] is None and "images in test differ" in apart["reason"]
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from graft.evaluation.error_budget import Threshold
 from graft.evaluation.mcnemar import Difference
 from graft.evaluation.scores import Scores
+from graft.evaluation.slices import Slice
 
 Severity = Literal["error", "warning", "info"]
 
@@ -88,26 +89,6 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Slice:
-    """Images that have something in common, as `name` says; `flagged` where they are worse than chance explains."""
-
-    name: str
-    n: int
-    top1: float
-    ci95: tuple[float, float]
-    flagged: bool
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "n": self.n,
-            "top1": self.top1,
-            "top1_ci95": list(self.ci95),
-            "flagged": self.flagged,
-        }
-
-
-@dataclass(frozen=True)
 class Trust:
     """How far the probabilities can be relied on, by the images that the figures are of.
 
@@ -184,6 +165,8 @@ class Report:
     doubtful: tuple[Shown, ...] = ()
     trust: Trust | None = None
     slices: tuple[Slice, ...] = ()
+    # As `graft evaluate --robustness --json` prints it; empty where it was not measured.
+    robustness: dict[str, Any] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     # Why there are no thumbnails, where there are none, and what is to be known of maps and nearest images.
     without_images: str | None = None
@@ -220,6 +203,7 @@ class Report:
             "doubtful": [each.to_dict() for each in self.doubtful],
             "calibration": None if self.trust is None else self.trust.to_dict(),
             "slices": [each.to_dict() for each in self.slices],
+            **({"robustness": self.robustness} if self.robustness else {}),
             "provenance": self.facts,
         }
 
