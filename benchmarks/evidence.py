@@ -140,7 +140,8 @@ def slices(random: np.random.Generator) -> None:
             dark = measures[1] <= np.quantile(measures[1], 0.1)
             failing = right & ~(dark & (random.random(count) < 0.5))
             found += any(each.flagged and each.attribute == "1" for each in compare_slices(failing, labels, parts))
-        print(f"{count} images, 20 parts: by chance {flagged / SLICED:.1%}, half of a dark tenth wrong {found / SLICED:.0%}")
+        rates = f"by chance {flagged / SLICED:.1%}, half of a dark tenth wrong {found / SLICED:.0%}"
+        print(f"{count} images, 20 parts: {rates}")
 
 
 def temperature_of(folder: Path, random: np.random.Generator) -> str:

@@ -141,6 +141,8 @@ def explain(
 
 def _checked(maps: MapOptions) -> MapOptions:
     """The same in Python's own values. Raises InputError for what is no text or no truth."""
+    if not isinstance(maps, MapOptions):
+        raise InputError(f"expected graft.MapOptions for maps, got {type(maps).__name__}: leave it out, or give those")
     return MapOptions(
         text(maps.method, "--method"),
         None if maps.stage is None else text(maps.stage, "--stage"),
