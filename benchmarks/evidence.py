@@ -1,25 +1,42 @@
 """Whether what is promised of figures holds, by simulation: python benchmarks/evidence.py
 
-Intervals that cover 95 %, a test that errs in 5 %, sets that hold the right class, budgets that are kept. Each line is
-a simulation whose truth is known. It needs no data and takes about three minutes on one core.
+Intervals that cover 95 %, a test that errs in 5 %, sets that hold the right class, budgets that are kept, slices that
+are flagged by chance, and a temperature on answers that are far too sure. Each line is a simulation whose truth is
+known. It needs no data and takes about three minutes on one core.
+
+    python benchmarks/evidence.py temperature RUN...
+
+does what is said of the temperature on the answers of runs that were trained before, each made over-confident by
+dividing the temperature of its logits by four: fitted on one half of what was held out, measured on the other, over 20
+ways to halve it.
 """
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
+from graft.evaluation.calibration import fit_temperature, softmax
 from graft.evaluation.conformal import class_thresholds, set_threshold
 from graft.evaluation.error_budget import find_threshold, images_needed
 from graft.evaluation.intervals import effective_count, f1_interval, wilson_interval
 from graft.evaluation.mcnemar import compare_answers, mcnemar
+from graft.evaluation.reliability import expected_calibration_error
 from graft.evaluation.scores import score
+from graft.evaluation.slices import compare_slices, ends_of, parts_by
+from graft.workflows.kept_answers import read_answers
 
-TIMES = 2000
+TIMES, SLICED = 2000, 300
 
 
 def main() -> None:
     random = np.random.default_rng(0)
-    for part in (intervals, mcnemars, conformal_sets, budgets):
+    if sys.argv[1:2] == ["temperature"]:
+        for folder in map(Path, sys.argv[2:]):
+            print(f"{folder.name}: {temperature_of(folder, random)}")
+        return
+    for part in (intervals, mcnemars, conformal_sets, budgets, slices):
         print(f"\n{part.__doc__}")
         part(random)
 
@@ -105,6 +122,44 @@ def budgets(random: np.random.Generator) -> None:
                 f"{possible:.0%}, not reachable in {1 - reached / TIMES:.0%}"
             )
     print(f"least images for 2 %: {images_needed(0.02)}, for 5 %: {images_needed(0.05)}")
+
+
+def slices(random: np.random.Generator) -> None:
+    """slices, classes of unequal difficulty: how often any is flagged by chance, and a dark tenth that fails"""
+    for count in (150, 1000):
+        flagged = found = 0
+        for _ in range(SLICED):
+            labels = random.integers(0, 5, count)
+            # A class that is hard is dark as well.
+            measures = [random.normal(size=count) - labels, random.normal(size=count), random.normal(size=count)]
+            right = random.random(count) < np.array([0.98, 0.95, 0.9, 0.85, 0.6])[labels]
+            parts = parts_by("folder", [str(row % 8) for row in range(count)])
+            for number, values in enumerate(measures):
+                parts |= ends_of(str(number), ("lowest", "highest"), values)
+            flagged += any(each.flagged for each in compare_slices(right, labels, parts))
+            dark = measures[1] <= np.quantile(measures[1], 0.1)
+            failing = right & ~(dark & (random.random(count) < 0.5))
+            found += any(each.flagged and each.attribute == "1" for each in compare_slices(failing, labels, parts))
+        rates = f"by chance {flagged / SLICED:.1%}, half of a dark tenth wrong {found / SLICED:.0%}"
+        print(f"{count} images, 20 parts: {rates}")
+
+
+def temperature_of(folder: Path, random: np.random.Generator) -> str:
+    kept = read_answers(folder)
+    if kept is None:
+        return "no run of this version of graft"
+    parts = [(each.logits[each.unseen], each.labels[each.unseen]) for each in kept.splits.values()]
+    logits, labels = (np.concatenate(each) for each in zip(*parts, strict=True))
+    sure = logits.astype(np.float64) / kept.temperature * 4
+    before, after = [], []
+    for _ in range(20):
+        order = random.permutation(len(labels))
+        fitted, measured = order[: len(order) // 2], order[len(order) // 2 :]
+        temperature = fit_temperature(sure[fitted], labels[fitted])
+        for values, divisor in ((before, 1.0), (after, temperature)):
+            values.append(expected_calibration_error(softmax(sure[measured], divisor), labels[measured]))
+    lowered = 1 - np.mean(after) / np.mean(before)
+    return f"{len(labels)} images, ECE {np.mean(before):.3f} to {np.mean(after):.3f}, lowered by {lowered:.0%}"
 
 
 def _covered(right: np.ndarray, count: int, rate: float) -> float:

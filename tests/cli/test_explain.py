@@ -10,7 +10,9 @@ from PIL import Image
 from tests.cli.calling import graft
 from tests.explanation.models import of_catalogue
 
+from graft.errors import InputError
 from graft.weights.saved import save_model
+from graft.workflows.explain import explain
 
 HOSTILE = "<img src=x onerror=alert(1)> & \x1b[31m.png"
 
@@ -39,7 +41,7 @@ def test_maps_are_in_the_run_and_nothing_is_beside_the_images(run: Path, photos:
     assert done.returncode == 0, done.stderr
     assert "skipped" in done.stderr and "broken.jpg" in done.stderr
     lines = done.stdout.splitlines()
-    assert len(lines) == 3 and all("this map" in line for line in lines[:2]) and "\x1b" not in done.stdout
+    assert len(lines) == 3 and all("the map" in line for line in lines[:2]) and "\x1b" not in done.stdout
     folder = run / "explanations" / "1"
     assert {path.name for path in folder.iterdir()} == {"001.png", "002.png", "explanations.json", "index.html"}
     with Image.open(folder / "001.png") as shown:
@@ -116,3 +118,10 @@ def test_feature_maps_of_a_stage_stand_on_the_page(run: Path, photos: Path, tmp_
     assert features["stage"] == "stage2" and len(features["channels"]) == 12
     assert "stage2, the most active channels first" in (tmp_path / "why" / "index.html").read_text()
     assert graft("explain", run, photos / "a.png", "--channels", "3").returncode == 2
+
+
+def test_what_is_no_image_and_no_option_is_told_in_a_sentence(run: Path, photos: Path) -> None:
+    with pytest.raises(InputError, match=r"expected images to explain as a name, .*, got NoneType: name one"):
+        explain(run, None)
+    with pytest.raises(InputError, match=r"expected graft\.MapOptions for maps, got str"):
+        explain(run, photos / "a.png", maps="rise")

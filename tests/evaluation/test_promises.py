@@ -11,7 +11,7 @@ from graft.evaluation.domain import NEIGHBOURS, fit_domain
 from graft.evaluation.error_budget import find_threshold, images_needed, risk_coverage
 from graft.evaluation.mcnemar import compare_answers, mcnemar
 from graft.evaluation.reliability import reliability
-from graft.evaluation.slices import compare_slices, holm, parts_by, quarters
+from graft.evaluation.slices import chance_of_so_many, compare_slices, ends_of, holm, parts_by
 
 
 def test_a_budget_is_broken_in_few_of_many_simulations() -> None:
@@ -126,9 +126,10 @@ def test_a_dark_part_that_fails_is_flagged_and_nothing_else() -> None:
     random = np.random.default_rng(0)
     brightness, size = random.random(400), random.random(400)
     right = random.random(400) < np.where(brightness < 0.25, 0.6, 0.95)
-    parts = quarters("brightness", ("dark", "light"), brightness) | quarters("size", ("small", "large"), size)
-    found = compare_slices(right, parts)
-    assert [(each.attribute, each.value) for each in found if each.flagged] == [("brightness", "dark")]
+    parts = ends_of("brightness", ("darkest", "lightest"), brightness)
+    parts |= ends_of("size", ("smallest", "largest"), size)
+    found = compare_slices(right, np.arange(400) % 4, parts)
+    assert [each.name for each in found if each.flagged] == ["the darkest 25%"]
     assert found[0].top1 < found[0].rest and found[0].n == 100
 
 
@@ -137,16 +138,34 @@ def test_where_errors_fall_anywhere_a_flag_is_rare_however_many_parts_are_looked
     for _ in range(200):
         right = random.random(200) < 0.85
         flagged += any(
-            each.flagged for each in compare_slices(right, parts_by("folder", [str(i % 12) for i in range(200)]))
+            each.flagged
+            for each in compare_slices(right, np.arange(200) % 5, parts_by("folder", [str(i % 12) for i in range(200)]))
         )
-    assert flagged / 200 <= 0.08
+    assert flagged / 200 <= 0.02
 
 
 def test_the_chance_of_a_slice_is_fishers() -> None:
     right = np.r_[np.zeros(6, bool), np.ones(14, bool), np.zeros(5, bool), np.ones(75, bool)]
-    (found,) = compare_slices(right, {("a", "b"): np.arange(100) < 20})
+    one_class = np.zeros(100, int)
+    (found,) = compare_slices(right, one_class, {("a", "b"): np.arange(100) < 20})
     assert found.p_value == pytest.approx(fisher_exact([[6, 14], [5, 75]], alternative="greater").pvalue)
-    assert compare_slices(right, {("a", "few"): np.arange(100) < 9}) == ()
+    assert compare_slices(right, one_class, {("a", "few"): np.arange(100) < 9}) == ()
+
+
+def test_the_chance_by_class_is_that_of_drawing_images_of_every_class() -> None:
+    random = np.random.default_rng(0)
+    labels = np.repeat(np.arange(4), [12, 30, 5, 40])
+    wrong = random.random(len(labels)) < np.array([0.5, 0.1, 1.0, 0.2])[labels]
+    part = random.random(len(labels)) < np.array([0.6, 0.3, 0.4, 1.0])[labels]
+    sizes = [np.bincount(labels[chosen], minlength=4) for chosen in (labels >= 0, wrong, part)]
+    drawn = np.array(
+        [
+            sum(wrong[random.permutation(np.flatnonzero(labels == each))[: sizes[2][each]]].sum() for each in range(4))
+            for _ in range(4000)
+        ]
+    )
+    for errors in np.unique(drawn).tolist():
+        assert chance_of_so_many(errors, *sizes) == pytest.approx((drawn >= errors).mean(), abs=0.03)
 
 
 def test_holm_by_hand() -> None:

@@ -57,6 +57,20 @@ def test_a_clean_set_raises_no_alarm_and_the_page_has_the_figures_of_the_run(run
     assert found["provenance"]["command"].startswith("graft train letters --base latin_letters --level head")
 
 
+def test_mistakes_and_doubts_stand_beside_their_map_and_the_training_images_most_alike(run: Run) -> None:
+    page, found = (run.folder / "report.html").read_text(encoding="utf-8"), values(run.folder)
+    shown = [*found["mistakes"], *found["doubtful"]]
+    assert shown and all(len(each["nearest"]) == 3 for each in shown)
+    assert page.count("where the evidence lies in") == len(shown)
+    for each in shown:
+        names = [Path(near["name"]) for near in each["nearest"]]
+        # The run was given a val of its own: it was trained on train alone.
+        assert {path.parts[-3] for path in names} == {"train"}
+        likeness = [float(near["lines"][1].removeprefix("likeness ")) for near in each["nearest"]]
+        assert likeness == sorted(likeness, reverse=True) and likeness[0] <= 1
+        assert [near["lines"][0] for near in each["nearest"]] == [f"labelled {path.parent.name}" for path in names]
+
+
 def test_swapped_labels_of_one_class_are_named(letters: Path, tmp_path: Path) -> None:
     data = planted(letters, tmp_path)
     for split in ("train", "val", "test"):
@@ -67,7 +81,7 @@ def test_swapped_labels_of_one_class_are_named(letters: Path, tmp_path: Path) ->
     assert not values(run.folder)["verdict"]["usable"]
 
 
-def test_a_leak_near_copies_and_a_rare_class_are_named(letters: Path, tmp_path: Path) -> None:
+def test_a_leak_near_copies_a_rare_class_and_a_square_in_one_class_are_named(letters: Path, tmp_path: Path) -> None:
     data = planted(letters, tmp_path)
     for letter in LETTERS[:3]:
         for path in sorted((data / "train" / letter).iterdir())[:6]:
@@ -76,8 +90,12 @@ def test_a_leak_near_copies_and_a_rare_class_are_named(letters: Path, tmp_path: 
                 image.resize((40, 40)).save(path.with_name(f"near-{path.name}"))
     for path in sorted((data / "train" / LETTERS[4]).iterdir())[2:]:
         path.unlink()
+    for path in (data / "train" / LETTERS[3]).iterdir():
+        with Image.open(path) as image:
+            image.paste((230, 40, 200), (3, 3, 11, 11)) if image.mode == "RGB" else image.paste(128, (3, 3, 11, 11))
+            image.save(path)
     run = trained(data, tmp_path / "run")
-    assert {"leak between splits", "rare class"} <= set(titles(run.folder))
+    assert {"leak between splits", "rare class", "a mark in one class"} <= set(titles(run.folder))
     kinds = {finding["kind"] for finding in values(run.folder)["findings"]}
     assert kinds & {"near_duplicates", "exact_duplicates", "look_alikes"}
 
@@ -103,7 +121,23 @@ def test_the_page_is_built_again_and_says_so_where_the_images_are_gone(letters: 
     assert done.returncode == 0 and str(folder / "report.html") in done.stdout
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "data:image/jpeg" not in page and "not where they were" in page
-    assert (folder / "report.json").read_bytes() == before["report.json"]
+    # All but what needs the images.
+    kept = json.loads(before["report.json"])
+    for each in (*kept["mistakes"], *kept["doubtful"]):
+        del each["nearest"]
+    assert values(folder) == kept
+
+
+def test_robustness_is_measured_when_asked_for_and_stays_in_the_run(run: Run, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(run.folder, tmp_path / "run"))
+    done = graft("report", folder, "--robustness", "--robustness-time", "1s", "--json", "--quiet")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)["robustness"]
+    assert found["split"] == "test" and 20 <= found["n"] <= run.test.n and len(found["by_corruption"]) >= 11
+    report(folder)
+    assert values(folder)["robustness"] == found and 'id="robustness"' in (folder / "report.html").read_text()
+    both = graft("report", folder, folder, "--robustness")
+    assert both.returncode == 2 and "expected one run with --robustness" in both.stderr
 
 
 def test_two_runs_stand_side_by_side(run: Run, letters: Path, tmp_path: Path) -> None:
@@ -115,6 +149,12 @@ def test_two_runs_stand_side_by_side(run: Run, letters: Path, tmp_path: Path) ->
     assert found["difference"]["difference"] == pytest.approx(run.test.top1 - other.test.top1)
     assert graft("report", run.folder, other.folder, "--out", tmp_path / "two.html").returncode == 2
     smaller = trained(planted_smaller(letters, tmp_path), tmp_path / "smaller")
+    page = (tmp_path / "two.html").read_text(encoding="utf-8")
+    assert (
+        "Images by class and split" in page
+        and page.count('</h3><div class="sheet">') == 2
+        and "data:image/jpeg" in page
+    )
     apart = report(run.folder, smaller.folder, out=tmp_path / "apart.html").to_dict()
     assert apart["difference"] is None and "images in test differ" in apart["reason"]
 

@@ -21,6 +21,7 @@ from graft.audit.label_quality import (
     self_confidence,
 )
 from graft.audit.looking import Looks, look
+from graft.audit.mark_findings import mark_findings
 from graft.data.dataset import Dataset, Images, together
 from graft.data.grouping import joined, linked, with_content
 from graft.data.splitting import stratified_folds
@@ -121,7 +122,9 @@ def look_over(dataset: Dataset, preprocessing: Preprocessing, reporter: Reporter
     copies = find_copies(dataset, looks, reporter, preprocessing.levels)
     numbers = linked(alike_by_content(looks), copies.pairs)
     dataset = with_content(joined(dataset, copies.either), looks.digest, numbers)
-    return LookedOver(dataset, audit_images(dataset, preprocessing, looks, copies), looks)
+    findings = audit_images(dataset, preprocessing, looks, copies)
+    marks = mark_findings(dataset, looks, reporter, preprocessing.levels)
+    return LookedOver(dataset, gravest_first(chain(findings, marks)), looks)
 
 
 def look_at(dataset: Dataset, reporter: Reporter, levels: Levels = ()) -> Looks:

@@ -116,11 +116,14 @@ def evaluate(
     for part in found.slices or ():
         if part.flagged:
             say(
-                f"worse where {part.attribute} is {plain(part.value)}: {part.top1:.1%} of {counted(part.n, 'image')}, "
-                f"elsewhere {part.rest:.1%} (p = {part.p_value:.2g} for all {len(found.slices or ())} parts looked at)"
+                f"worse, {plain(part.name)}: {part.top1:.1%} of {counted(part.n, 'image')}, of the same classes "
+                f"{part.expected:.1%} would be expected (p = {part.p_value:.2g} for all parts)"
             )
-    if found.slices is not None and not any(part.flagged for part in found.slices):
-        say(f"no part of the images stands out among {len(found.slices)} looked at")
+    if found.slices is not None:
+        by = ", ".join(dict.fromkeys(part.attribute for part in found.slices)) or "nothing, as there are too few images"
+        none = "" if any(part.flagged for part in found.slices) else "; none stands out"
+        say(f"looked at {counted(len(found.slices), 'part')} of the images, by {by}{none}")
+    say(f"answered by {found.engine}")
     if found.unlike is not None:
         strange = found.unlike
         known = "" if strange.detected is None else f"; {strange.detected:.1%} of them are known for strange"

@@ -37,7 +37,9 @@ def explain(
     of_class: Annotated[
         str | None, typer.Option("--class", help="The class to explain. By default the one that the model names.")
     ] = None,
-    test: Annotated[bool, typer.Option("--test/--no-test", help="Test whether each map tells anything.")] = True,
+    test: Annotated[
+        bool, typer.Option("--test/--no-test", help="Test whether the answer rests on what each map marks.")
+    ] = True,
     nearest: Annotated[
         int, typer.Option(help="Training images to show beside each image, if the data are still there.", min=0)
     ] = 5,
@@ -58,7 +60,7 @@ def explain(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Show where in images the evidence for a class lies, and whether such a map tells; or what a network learned."""
+    """Show where in images the evidence for a class lies, as tested maps; or what a network learned."""
     from graft.explanation.explaining import MapOptions
     from graft.progress import reporting
     from graft.workflows.explain import PAGE_FILE

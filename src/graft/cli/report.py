@@ -17,6 +17,13 @@ def report(
         Path | None, typer.Option(help="Where to write the page. By default report.html in the run.")
     ] = None,
     overwrite: Overwrite = False,
+    robustness: Annotated[
+        bool,
+        typer.Option("--robustness", help="Corrupt images in twelve ways at five severities, and show it."),
+    ] = False,
+    robustness_time: Annotated[
+        str, typer.Option(help="How long --robustness may take, such as 2m: of how many images it is.")
+    ] = "1m",
     open_it: OpenOption = False,
     seed: Seed = 0,
     json: Json = False,
@@ -27,7 +34,15 @@ def report(
     from graft.evaluation.report.values import Report
     from graft.workflows.report import report as run_report
 
-    made = run_report(run, other, out=out, overwrite=overwrite)
+    made = run_report(
+        run,
+        other,
+        out=out,
+        overwrite=overwrite,
+        robustness=robustness,
+        robustness_time=robustness_time,
+        quiet=quiet,
+    )
     if json:
         print_json(made.to_dict())
     else:

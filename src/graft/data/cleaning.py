@@ -22,6 +22,7 @@ DROPPED = ("unreadable", "placeholder", "exact_duplicates", "split_leakage", "la
 # Other kinds, whose images are dropped when asked for.
 DROPPABLE = (
     *("near_duplicates", "possible_placeholder", "likely_wrong_label", "outlier", "low_information", "blurry"),
+    "class_mark",
     *("dark", "light", "grey", "odd_size", "odd_aspect_ratio", "wrong_extension", "animated"),
 )
 # An image with copies in several splits stays in the first of these that it is in.

@@ -1,25 +1,40 @@
-"""Parts of the images on which a classifier does worse than on the rest, corrected for how many were looked at."""
+"""Parts of the images on which a classifier does worse than its classes explain, corrected for how many were looked at.
+
+Each image of a part is compared with others of its own class, so that a class that is hard and dark makes no alarm.
+`graft evaluate --slices` and the report of a run look with these same functions.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from graft.evaluation.intervals import Interval, chance_of_so_few, wilson_interval
+from graft.evaluation.intervals import Interval, wilson_interval
 
 # Smaller parts tell nothing, and looking at them makes what is found in others less certain.
 FEWEST_IN_SLICE = 10
-# A part is flagged up to this chance, for all parts together, that chance alone flags one.
-LEVEL = 0.05
+# A part is flagged up to this chance, for all parts together, and where so large a share more is wrong than expected.
+LEVEL, GAP = 0.01, 0.1
+# Parts of the images that are looked at from either end of a measure.
+ENDS = (0.1, 0.25)
+# Of parts that have more than this share in common the one that is worst is flagged alone.
+SHARED = 0.4
+# With more wrong answers, the normal distribution is as good.
+MOST_COUNTED = 2000
+
+# The images that have a value of an attribute, bool (N,).
+Parts = dict[tuple[str, str], np.ndarray]
 
 
 @dataclass(frozen=True)
 class Slice:
     """The accuracy `top1` on `n` images, those where `attribute` is `value`, beside that on the `rest`.
 
-    `p_value` is the chance of so many errors here if errors fell anywhere, by Fisher's exact test and Holm's correction
-    for all slices looked at; a slice is `flagged` where it is small.
+    `expected` is the accuracy if each image were as hard as others of its class. `p_value` is the chance of so many
+    errors then, by the exact test with strata by class (Mantel and Haenszel 1959; each class is hypergeometric, as in
+    Fisher's test) and Holm's correction for all slices looked at. A slice is `flagged` where that is small and much is
+    missing.
     """
 
     attribute: str
@@ -28,8 +43,14 @@ class Slice:
     top1: float
     top1_ci95: Interval
     rest: float
+    expected: float
     p_value: float
     flagged: bool
+
+    @property
+    def name(self) -> str:
+        """What the images of the slice are called: `the darkest 10%`, `of folder left`."""
+        return self.value if self.value.startswith("the ") else f"of {self.attribute} {self.value}"
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -39,53 +60,101 @@ class Slice:
             "top1": self.top1,
             "top1_ci95": list(self.top1_ci95),
             "rest": self.rest,
+            "expected": self.expected,
             "p_value": self.p_value,
             "flagged": self.flagged,
         }
 
 
-def quarters(attribute: str, words: tuple[str, str], values: np.ndarray) -> dict[tuple[str, str], np.ndarray]:
-    """The lowest and the highest quarter of the images by a figure, (N,), named by two words; none if all are alike."""
-    low, high = np.quantile(values, (0.25, 0.75))
-    parts = {words[0]: values <= low, words[1]: values >= high}
-    return {(attribute, word): part for word, part in parts.items() if not part.all()}
+def ends_of(attribute: str, words: tuple[str, str], values: np.ndarray) -> Parts:
+    """The images at either end of a measure, (N,), named by two words such as ("darkest", "lightest").
+
+    A measure that hardly differs among the images has no ends.
+    """
+    found: Parts = {}
+    order = np.argsort(values, kind="stable")
+    for part in ENDS:
+        count = round(part * len(values))
+        if count < FEWEST_IN_SLICE or values[order[count]] >= values[order[-1 - count]]:
+            continue
+        for word, rows in zip(words, (order[:count], order[-count:]), strict=True):
+            found[attribute, f"the {word} {part:.0%}"] = np.isin(np.arange(len(values)), rows)
+    return found
 
 
-def parts_by(attribute: str, values: Sequence[str]) -> dict[tuple[str, str], np.ndarray]:
+def parts_by(attribute: str, values: Sequence[str]) -> Parts:
     """The images with each value, (N,), of an attribute."""
     column = np.array(values, dtype=object)
     return {(attribute, value): column == value for value in sorted(set(values))}
 
 
-def compare_slices(right: np.ndarray, parts: Mapping[tuple[str, str], np.ndarray]) -> tuple[Slice, ...]:
-    """How answers that are `right`, bool (N,), are spread over parts of the images, bool (N,); the worst come first.
+def compare_slices(
+    right: np.ndarray, labels: np.ndarray, parts: Mapping[tuple[str, str], np.ndarray]
+) -> tuple[Slice, ...]:
+    """How answers that are `right`, bool (N,), to `labels`, int (N,), are spread over parts of the images; worst first.
 
     Parts of fewer than `FEWEST_IN_SLICE` images, or that leave so few, are not looked at.
     """
+    _, strata = np.unique(labels, return_inverse=True)
+    size = np.bincount(strata)
+    wrong = np.bincount(strata, ~right, len(size)).astype(np.int64)
     looked_at = {
         name: part for name, part in parts.items() if FEWEST_IN_SLICE <= part.sum() <= len(right) - FEWEST_IN_SLICE
     }
-    chances = [
-        chance_of_so_few(int(right[part].sum()), len(right), int(right.sum()), int(part.sum()))
-        for part in looked_at.values()
-    ]
+    found, chances = [], []
+    for (attribute, value), part in looked_at.items():
+        count, errors = int(part.sum()), int((~right)[part].sum())
+        drawn = np.bincount(strata[part], minlength=len(size))
+        expected = 1 - float((drawn * wrong / size).sum()) / count
+        top1, ci95 = 1 - errors / count, wilson_interval(count - errors, count)
+        chances.append(chance_of_so_many(errors, size, wrong, drawn))
+        found.append(Slice(attribute, value, count, top1, ci95, float(right[~part].mean()), expected, 1.0, False))
+    found = [replace(each, p_value=chance) for each, chance in zip(found, holm(chances), strict=True)]
+    flagged: list[np.ndarray] = []
     slices = []
-    for ((attribute, value), part), chance in zip(looked_at.items(), holm(chances), strict=True):
-        count, hits = int(part.sum()), int(right[part].sum())
-        rest = float(right[~part].mean())
-        slices.append(
-            Slice(
-                attribute,
-                value,
-                count,
-                hits / count,
-                wilson_interval(hits, count),
-                rest,
-                chance,
-                chance <= LEVEL,
-            )
-        )
-    return tuple(sorted(slices, key=lambda each: (each.p_value, each.top1)))
+    for each in sorted(found, key=lambda each: (each.p_value, each.top1)):
+        part = looked_at[each.attribute, each.value]
+        worse = each.p_value <= LEVEL and each.expected - each.top1 >= GAP
+        alone = all((part & other).sum() <= SHARED * part.sum() for other in flagged)
+        if worse and alone:
+            flagged.append(part)
+        slices.append(replace(each, flagged=worse and alone))
+    return tuple(slices)
+
+
+def chance_of_so_many(errors: int, size: np.ndarray, wrong: np.ndarray, drawn: np.ndarray) -> float:
+    """The chance of at least so many `errors` among images of which `drawn` are of each class, int (classes,) each.
+
+    Of each class, `wrong` of `size` images are answered wrongly, and any of them may be drawn.
+    """
+    from scipy.special import ndtr
+
+    mixed = np.flatnonzero((drawn > 0) & (drawn < size) & (wrong > 0) & (wrong < size))
+    certain = int(wrong[drawn == size].sum() + drawn[(wrong == size) & (drawn < size)].sum())
+    if wrong[mixed].sum() > MOST_COUNTED:
+        rate = wrong[mixed] / size[mixed]
+        spread = drawn[mixed] * rate * (1 - rate) * (size[mixed] - drawn[mixed]) / (size[mixed] - 1)
+        mean = float((drawn[mixed] * rate).sum())
+        return float(ndtr((mean + certain - errors + 0.5) / np.sqrt(spread.sum())))
+    total = np.ones(1)
+    for at in mixed.tolist():
+        total = np.convolve(total, _hypergeometric(int(size[at]), int(wrong[at]), int(drawn[at])))
+    return min(1.0, float(total[max(errors - certain, 0) :].sum()))
+
+
+def _hypergeometric(count: int, wrong: int, drawn: int) -> np.ndarray:
+    """The chance of 0, 1, … wrong answers among `drawn` of `count` images, float64 (min(wrong, drawn) + 1,)."""
+    from scipy.special import betaln
+
+    each = np.arange(min(wrong, drawn) + 1)
+    possible = drawn - each <= count - wrong
+    rest = np.where(possible, drawn - each, 0)
+
+    def ways(of: int, chosen: np.ndarray | int) -> np.ndarray:
+        return np.asarray(-betaln(of - chosen + 1, np.asarray(chosen) + 1) - np.log(of + 1))
+
+    chances = np.exp(ways(wrong, each) + ways(count - wrong, rest) - ways(count, drawn))
+    return np.asarray(np.where(possible, chances, 0.0))
 
 
 def holm(chances: Iterable[float]) -> list[float]:

@@ -69,12 +69,12 @@ class Explanation:
 
     @property
     def verdict(self) -> str:
-        """`this map tells`, or why it does not, or that it was not tested."""
+        """Whether the map may be believed, which says nothing of whether the answer is right."""
         faithful, sensitive = self.faithfulness, self.sensitivity
         if faithful is None or sensitive is None:
-            return "this map was not tested"
+            return "the map was not tested"
         if self.tells:
-            return "this map tells"
+            return "the map passes its tests: what it marks is what this answer rests on, be it right or wrong"
         reasons = []
         if not faithful.passed:
             reasons.append(
@@ -84,7 +84,7 @@ class Explanation:
             )
         if not sensitive.passed:
             reasons.append("it stays much the same when the weights are randomised")
-        return f"this map does not tell: {' and '.join(reasons)}"
+        return f"the map fails its tests and says nothing of this answer: {' and '.join(reasons)}"
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON; the map as the means over `cells` of the image, from its top left."""

@@ -103,6 +103,11 @@ def extract(
     return results
 
 
+def is_kept(section: Section, images: Images, preprocessing: Preprocessing, choice: Choice) -> bool:
+    """Whether the cache has what `section` makes of these images, so that nothing needs to be computed."""
+    return entry_path(section_digest(section, preprocessing, choice.precision, choice.arithmetic), images).is_file()
+
+
 def activation_bytes(count: int, row_shape: tuple[int, ...], precision: str) -> int:
     """Bytes that the activations of `count` images take, in memory or in the cache."""
     return count * prod(row_shape) * DTYPES[precision].itemsize

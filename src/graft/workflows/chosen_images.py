@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import chain, zip_longest
 from typing import Any
 
 import numpy as np
 
 from graft.evaluation.answers import Answers, most_doubtful, worst_mistakes, worst_pairs
 from graft.evaluation.report.values import Finding, Pair, Shown
+from graft.explanation.evidence import Evidence
 from graft.workflows.material import Material
 from graft.workflows.thumbnails import Album
 
@@ -54,11 +56,33 @@ class Chosen:
         names = [self.answers.names[row] for row in rows]
         return [(self.name, self._index[name]) for name in names if name in self._index]
 
-    def shown(self, album: Album, rows: list[int]) -> tuple[Shown, ...]:
+    def looked_into(self) -> dict[int, int]:
+        """The answers to the worst mistakes and the most doubtful images, by turns, by their number in the split."""
+        if self.answers is None:
+            return {}
+        turns = chain.from_iterable(zip_longest(self.mistakes, self.doubtful))
+        rows = [row for row in turns if row is not None and self.answers.names[row] in self._index]
+        given = self.answers.answers
+        return {self._index[self.answers.names[row]]: int(given[row]) for row in rows}
+
+    def shown(self, album: Album, rows: list[int], evidence: Evidence | None = None) -> tuple[Shown, ...]:
         found = self.answers
         if found is None:
             return ()
-        return tuple(_answered(album, self.name, found, row, self._classes, self._index) for row in rows)
+        shown = [_answered(album, self.name, found, row, self._classes, self._index) for row in rows]
+        return tuple(each if evidence is None else self._with_evidence(each, album, evidence) for each in shown)
+
+    def _with_evidence(self, shown: Shown, album: Album, evidence: Evidence) -> Shown:
+        index = self._index.get(shown.name, -1)
+        if index in evidence.maps:
+            jpeg, size = album.own(evidence.maps[index])
+            shown = replace(shown, map_jpeg=jpeg, map_size=size)
+        nearest = []
+        for each in evidence.nearest.get(index, ()):
+            jpeg, size = album.jpeg((each.split, each.index))
+            label = f"labelled {each.label}" if each.label is not None else "no label"
+            nearest.append(Shown(each.path, (label, f"likeness {each.likeness:.2f}"), jpeg, size))
+        return replace(shown, nearest=tuple(nearest))
 
     def pairs(self, album: Album) -> tuple[Pair, ...]:
         return tuple(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from graft.audit.slicing import slices_of
 from graft.data.dataset import TEST, VAL, WHOLE, Dataset, Images, counts, relabel
 from graft.errors import DataError, InputError, did_you_mean
 from graft.evaluation.calibration import softmax
@@ -26,7 +27,6 @@ from graft.weights.saved import class_logits, model_folder, read_calibration
 from graft.words import counted
 from graft.workflows.prepare import BaseOptions, Data, DataOptions, open_images, prepare
 from graft.workflows.promises import Detection, Promises, detection, kept
-from graft.workflows.slicing import slices_of
 from graft.workflows.unseen import trained_on
 
 # Of so many images on each side it is measured how well those unlike the training images are told from others.

@@ -87,7 +87,7 @@ def explain(
     reporter: Reporter | None = None,
     quiet: bool = False,
 ) -> Explanations:
-    """Show where in each image the evidence for its class lies, and whether the map tells anything.
+    """Show where in each image the evidence for its class lies, and whether the map passes its tests.
 
     `run` is a run folder or its `model/`; `images` are files, folders, patterns, addresses or archives. Beside each
     image stand the `nearest` training images, where the data of the run are there, and the maps of the most active
@@ -142,6 +142,8 @@ def explain(
 
 def _checked(maps: MapOptions) -> MapOptions:
     """The same in Python's own values. Raises InputError for what is no text or no truth."""
+    if not isinstance(maps, MapOptions):
+        raise InputError(f"expected graft.MapOptions for maps, got {type(maps).__name__}: leave it out, or give those")
     return MapOptions(
         text(maps.method, "--method"),
         None if maps.stage is None else text(maps.stage, "--stage"),
@@ -152,6 +154,11 @@ def _checked(maps: MapOptions) -> MapOptions:
 
 def images_named(named: str | Path | list[str] | list[Path]) -> Images:
     """The images that one or several names stand for. Raises InputError for none of them, or too many to look at."""
+    if not isinstance(named, str | Path | list | tuple):
+        raise InputError(
+            f"expected images to explain as a name, a path or a list of them, got {type(named).__name__}: name one or "
+            "several"
+        )
     several = [named] if isinstance(named, str | Path) else list(named)
     if not several:
         raise InputError("expected images to explain, got none: name one or several")
@@ -260,7 +267,12 @@ def _write(made: Explanations, saved: SavedModel, training: Mapping[str, Images]
         f"Explanations of {made.run.name}",
         (
             f"{counted(len(made.explanations), 'image')}"
-            + (f"; {telling} of {counted(tested, 'map tells', 'maps tell')}" if tested else "; maps were not tested"),
+            + (
+                f"; {telling} of {counted(tested, 'map passes its', 'maps pass their')} tests: what they mark is what "
+                "the answers rest on, be they right or wrong"
+                if tested
+                else "; maps were not tested"
+            ),
             *made.notes,
             *(f"skipped {name}: {reason}" for name, reason in made.skipped.items()),
         ),

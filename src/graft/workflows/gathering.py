@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from graft.audit.slicing import parts_of
 from graft.data.dataset import TEST, VAL
 from graft.evaluation.answers import Answers
 from graft.evaluation.conformal import in_set, set_threshold
 from graft.evaluation.error_budget import find_threshold, risk_coverage
-from graft.evaluation.report.values import Report, Slice, Split, Trust, Verdict
+from graft.evaluation.report.values import Report, Split, Trust, Verdict
 from graft.evaluation.report.verdict import (
     audit_alarms,
     decide,
@@ -17,7 +18,8 @@ from graft.evaluation.report.verdict import (
     split_alarms,
     trust_alarms,
 )
-from graft.evaluation.stratified import ends_of, slices
+from graft.evaluation.slices import Slice, compare_slices
+from graft.explanation.evidence import Classifier, evidence_of
 from graft.weights.model_files import CALIBRATION_FILE
 from graft.workflows.alarming import label_alarms, split_damage
 from graft.workflows.arguments import read_arguments
@@ -31,17 +33,15 @@ from graft.workflows.unseen import Measured, measure
 BUDGETS, COVERAGES = (0.01, 0.02, 0.05, 0.1), (0.9, 0.95)
 # What a promise of an error budget keeps of the images that it rests on.
 RESTS_ON = ("n", "answered", "wrong")
-# What images at the low and the high end of a measure are called.
-ENDS = {
-    "luminance": ("darkest", "lightest"),
-    "sharpness": ("most blurred", "sharpest"),
-    "side": ("smallest", "largest"),
-    "saturation": ("least coloured", "most coloured"),
-}
 
 
-def gather(material: Material, measured: Mapping[str, Measured] | None = None) -> Report:
-    """The values of the page; by split, what was `measured` already is not measured again."""
+def gather(
+    material: Material, measured: Mapping[str, Measured] | None = None, classifier: Classifier | None = None
+) -> Report:
+    """The values of the page; by split, what was `measured` already is not measured again.
+
+    Without the `classifier` there are no maps and no nearest training images.
+    """
     run, kept, data = material.run, material.kept, _data_name(material)
     answers = {
         name: split.answers(kept.temperature, {row: key for row, (key, _) in enumerate(material.labels.get(name, ()))})
@@ -52,10 +52,12 @@ def gather(material: Material, measured: Mapping[str, Measured] | None = None) -
     album = Album(material.dataset, material.levels)
     chosen = Chosen(material, judged_on)
     findings = [finding_of(row) for row in material.audit.get("findings", ())]
-    album.make([*chosen.places(), *finding_places(material, album)])
+    evidence = evidence_of(classifier, material.dataset, chosen.name, chosen.looked_into())
+    alike = [(each.split, each.index) for found in evidence.nearest.values() for each in found]
+    album.make([*chosen.places(), *finding_places(material, album), *alike])
     findings = with_images(findings, material, album)
     trust = None if judged_on is None else _trust(judged_on, material.folder)
-    sliced = () if judged_on is None else _slices(material, answers, main, judged_on)
+    sliced = () if judged_on is None else _slices(material, answers, judged_on)
     report = Report(
         title=f"{data}: level {run.level} of {run.base}",
         data=data,
@@ -74,14 +76,16 @@ def gather(material: Material, measured: Mapping[str, Measured] | None = None) -
         notes=run.notes,
         history=material.history,
         pairs=chosen.pairs(album),
-        mistakes=chosen.shown(album, chosen.mistakes),
-        doubtful=chosen.shown(album, chosen.doubtful),
+        mistakes=chosen.shown(album, chosen.mistakes, evidence),
+        doubtful=chosen.shown(album, chosen.doubtful, evidence),
         trust=trust,
         slices=sliced,
+        robustness=material.robustness,
         facts=facts_of(material),
         without_images=None
         if material.dataset is not None
         else "There are no thumbnails: the images of the run are not where they were.",
+        on_evidence=evidence.note,
     )
     alarms = [
         *audit_alarms(report.findings, sum(map(len, material.labels.values()))),
@@ -89,7 +93,7 @@ def gather(material: Material, measured: Mapping[str, Measured] | None = None) -
         *split_alarms(*_unlike(splits)),
         *label_alarms(material, answers, album),
         *trust_alarms(trust),
-        *slice_alarms(sliced, 0.0 if main is None else main.scores.top1),
+        *slice_alarms(sliced),
     ]
     return replace(report, verdict=decide(report, alarms))
 
@@ -162,17 +166,13 @@ def _trust(judged_on: tuple[str, Answers], folder: Path) -> Trust:
     )
 
 
-def _slices(
-    material: Material, answers: Mapping[str, Answers], main: Split | None, judged_on: tuple[str, Answers]
-) -> tuple[Slice, ...]:
+def _slices(material: Material, answers: Mapping[str, Answers], judged_on: tuple[str, Answers]) -> tuple[Slice, ...]:
     name, judged = judged_on
-    measures = material.kept.measures.get(name)
-    if not measures or main is None:
-        return ()
+    kept = material.kept.splits[name]
     unseen = answers[name].unseen
-    values = {key: (*ENDS[key], each[unseen]) for key, each in measures.items() if key in ENDS}
-    found = slices(judged.right, judged.labels, ends_of(values))
-    return tuple(Slice(each.name, each.n, each.top1, each.ci95, each.flagged) for each in found)
+    measures = {key: each[unseen] for key, each in material.kept.measures.get(name, {}).items()}
+    groups = None if kept.groups is None else kept.groups[unseen]
+    return compare_slices(judged.right, judged.labels, parts_of(measures, judged.names, judged.labels, groups))
 
 
 def _frozen_head(material: Material) -> float | None:

@@ -1,7 +1,7 @@
 """What a run left in its folder, as the page of it is made from."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,8 @@ from graft.data.split_file import read_labels
 from graft.images.levels import Levels
 from graft.workflows.kept_answers import KeptAnswers
 from graft.workflows.run import PLAN_FILE, SPLIT_FILE, Run
+
+ROBUSTNESS_FILE = "robustness.json"
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,8 @@ class Material:
     kept: KeptAnswers
     dataset: Dataset | None
     levels: Levels = ()
-    command: str = ""
+    # As `graft evaluate --robustness` measured it for the report; empty where it did not.
+    robustness: dict[str, Any] = field(default_factory=dict)
 
 
 def read_material(folder: Path, run: Run, kept: KeptAnswers, dataset: Dataset | None, levels: Levels) -> Material:
@@ -42,6 +45,7 @@ def read_material(folder: Path, run: Run, kept: KeptAnswers, dataset: Dataset | 
         kept,
         dataset,
         levels,
+        json_in(text_in(folder / ROBUSTNESS_FILE)),
     )
 
 

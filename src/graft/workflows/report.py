@@ -9,24 +9,29 @@ from typing import Any
 
 import numpy as np
 
-from graft.data.dataset import TEST, VAL, Dataset
+from graft.data.dataset import TEST, VAL, Dataset, relabel
 from graft.data.split_file import read_labels
-from graft.errors import InputError
+from graft.errors import GraftError, InputError
 from graft.evaluation.mcnemar import Difference, compare_answers
 from graft.evaluation.report.beside import render_beside
 from graft.evaluation.report.page import render_report
 from graft.evaluation.report.values import Beside, Report
+from graft.explanation.evidence import Classifier, macs_of
+from graft.features.engine import for_answers
 from graft.files import write_aside, write_json
-from graft.given import path
+from graft.given import path, seconds, truth
 from graft.images.levels import Levels
 from graft.images.preprocessing import Preprocessing
-from graft.weights.saved import ARGUMENTS_FILE
+from graft.progress import Reporter, reporting
+from graft.weights.saved import ARGUMENTS_FILE, load_model
 from graft.workflows.arguments import read_arguments
+from graft.workflows.deciding import choice_of
 from graft.workflows.gathering import gather
 from graft.workflows.kept_answers import ANSWERS_FILE, KeptAnswers, read_answers
-from graft.workflows.material import read_material
+from graft.workflows.material import ROBUSTNESS_FILE, json_in, read_material, text_in
 from graft.workflows.prepare import DataOptions, open_images
-from graft.workflows.run import SPLIT_FILE, Run, finished, near
+from graft.workflows.robustness import robustness as measure_robustness
+from graft.workflows.run import PLAN_FILE, SPLIT_FILE, Run, finished, near, was_refitted
 from graft.workflows.unseen import Measured
 
 PAGE_FILE, VALUES_FILE = "report.html", "report.json"
@@ -50,9 +55,10 @@ def write_report(
     levels: Levels = (),
     measured: Mapping[str, Measured] | None = None,
     page: Path | None = None,
+    classifier: Classifier | None = None,
 ) -> Report:
     """Write `report.html` and `report.json` into the folder of a run; without its `dataset` there are no thumbnails."""
-    report = gather(read_material(run.folder, run, kept, dataset, levels), measured)
+    report = gather(read_material(run.folder, run, kept, dataset, levels), measured, classifier)
     text = render_report(report)
     write_aside(page or run.folder / PAGE_FILE, lambda file: file.write(text.encode()))
     write_json(run.folder / VALUES_FILE, report.to_dict())
@@ -69,23 +75,38 @@ def verdict_of(folder: Path) -> tuple[str, ...]:
 
 
 def report(
-    run: str | Path, other: str | Path | None = None, *, out: str | Path | None = None, overwrite: bool = False
+    run: str | Path,
+    other: str | Path | None = None,
+    *,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    robustness: bool = False,
+    robustness_time: float | str = 60.0,
+    reporter: Reporter | None = None,
+    quiet: bool = False,
 ) -> Written:
     """Write the page of a finished run again, with thumbnails where its images are still there.
 
     With an `other` run, a page that sets the two side by side is written to `out`, by default into the folder of the
-    first. Raises InputError for what is no finished run of this version of graft, and for an `out` that exists.
+    first. With `robustness`, the images that the page judges by are corrupted, as many as `robustness_time` allows, and
+    the figures are kept in the run for every later page. Raises InputError for what is no finished run of this version
+    of graft, for an `out` that exists, and for `robustness` of two runs, or of one whose images are gone.
     """
+    if truth(robustness, "--robustness") and other is not None:
+        raise InputError("expected one run with --robustness, got two: measure each on its own, then set them beside")
     folder, found, kept = _kept(run)
     if other is None:
         page = folder / PAGE_FILE if out is None else _new(out, overwrite)
-        report = write_report(found, kept, *_images(folder), page=page)
+        if robustness:
+            with reporting(reporter, quiet) as told:
+                _measure_robustness(folder, kept, seconds(robustness_time, "--robustness-time"), told)
+        report = write_report(found, kept, *_images(folder), page=page, classifier=_classifier(folder))
         return Written(page, report)
     second, of_second, kept_second = _kept(other)
     page = _new(out, overwrite) if out is not None else folder / f"report-beside-{second.name}.html"
     reports = [
-        gather(read_material(each.folder, each, answers, None, ()))
-        for each, answers in ((found, kept), (of_second, kept_second))
+        gather(read_material(each.folder, each, answers, *_images(place)))
+        for place, each, answers in ((folder, found, kept), (second, of_second, kept_second))
     ]
     difference, reason = _compared(folder, kept, second, kept_second)
     beside = Beside(reports[0], reports[1], difference, reason)
@@ -149,6 +170,32 @@ def _right_by_image(folder: Path, kept: KeptAnswers, name: str, classes: tuple[s
         for row, answer, unseen in zip(split.rows.tolist(), right, split.unseen, strict=True)
         if unseen and row < len(numbers)
     }
+
+
+def _measure_robustness(folder: Path, kept: KeptAnswers, limit: float, reporter: Reporter) -> None:
+    """Corrupt images of the split that the page judges by, those without a copy in train, and keep the figures."""
+    (dataset, _), classifier = _images(folder), _classifier(folder)
+    name = next((name for name in (TEST, VAL) if name in kept.splits and kept.splits[name].unseen.any()), None)
+    if dataset is None or classifier is None or name is None or name not in dataset.splits:
+        raise InputError(
+            f"expected the images that {near(folder)} was measured on for --robustness, got none: put them back where "
+            "they were, or give others to `graft evaluate RUN DATA --robustness`"
+        )
+    split = kept.splits[name]
+    images = relabel(dataset, kept.classes).splits[name].take(split.rows[split.unseen])
+    choice = for_answers(classifier.choice, classifier.model.network, "auto")
+    found = measure_robustness(classifier.model, images, choice, limit, reporter)
+    write_json(folder / ROBUSTNESS_FILE, {"split": name, **found.to_dict()})
+
+
+def _classifier(folder: Path) -> Classifier | None:
+    """The classifier of the run in `folder`; None where it cannot be read."""
+    try:
+        model, arguments = load_model(folder / "model"), read_arguments(folder)
+        plan = json_in(text_in(folder / PLAN_FILE))
+        return Classifier(model, choice_of(arguments), was_refitted(folder), macs_of(plan))
+    except (GraftError, OSError):
+        return None
 
 
 def _images(folder: Path) -> tuple[Dataset | None, Levels]:

@@ -15,6 +15,7 @@ from graft.errors import DataError
 from graft.evaluation.calibration import softmax
 from graft.evaluation.intervals import Interval, wilson_interval
 from graft.evaluation.reliability import expected_calibration_error
+from graft.explanation.model import Model
 from graft.features.engine import Choice, Engine, open_engine
 from graft.given import seconds
 from graft.images.corrupting import CORRUPTIONS, SEVERITIES, corrupt
@@ -26,6 +27,9 @@ from graft.workflows.evaluate import Evaluation
 
 # Images that are corrupted: at the least, for a figure to say anything, and at the most.
 FEWEST_IMAGES, MOST_IMAGES = 20, 500
+
+
+_Classifier = Base | Model
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,7 @@ def evaluate_robustness(
         return robustness(answered.base, unseen, answered.choice, limit, told)
 
 
-def robustness(base: Base, images: Images, choice: Choice, limit: float, reporter: Reporter) -> Robustness:
+def robustness(base: _Classifier, images: Images, choice: Choice, limit: float, reporter: Reporter) -> Robustness:
     """Of as many of the images, drawn evenly, as `limit` seconds allow by the pace of the first ones; 20 at the least.
 
     They are corrupted as the network sees them, after resizing.
@@ -135,12 +139,12 @@ class _Images:
     labels: np.ndarray
 
     @classmethod
-    def read(cls, images: Images, base: Base) -> "_Images":
+    def read(cls, images: Images, base: _Classifier) -> "_Images":
         with closing(batches(images, base.preprocessing, 32)) as decoded:
             found = tuple(decoded)
         return cls(found, images.labels[np.concatenate([batch.indices for batch in found])])
 
-    def answers(self, engine: Engine, base: Base, name: str | None = None, severity: int = 0) -> np.ndarray:
+    def answers(self, engine: Engine, base: _Classifier, name: str | None = None, severity: int = 0) -> np.ndarray:
         """Probabilities (n, classes), of the images as they are or corrupted."""
         with closing(engine.run(self._corrupted(name, severity))) as run:
             logits = torch.cat([values.float() for _, values in run])

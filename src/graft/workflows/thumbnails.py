@@ -45,6 +45,14 @@ class Album:
         self._left -= len(found[0])
         return found
 
+    def own(self, pixels: np.ndarray) -> tuple[bytes | None, tuple[int, int]]:
+        """Pixels made elsewhere, uint8 (H, W, 3), within the same number of bytes."""
+        made = as_jpeg(pixels)
+        if len(made) > self._left:
+            return None, (0, 0)
+        self._left -= len(made)
+        return made, (pixels.shape[1], pixels.shape[0])
+
     def place_of(self, name: str) -> tuple[str, int] | None:
         """Where an image is that messages call so."""
         if self._dataset is None:

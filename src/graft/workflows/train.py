@@ -17,6 +17,7 @@ from graft.data.dataset import TEST, TRAIN, VAL, Dataset, counts
 from graft.data.split_file import write_split
 from graft.data.table_options import checked_table
 from graft.errors import DataError, GraftError, InputError, Interrupted
+from graft.explanation.evidence import Classifier, macs_of
 from graft.features.determinism import repeatable
 from graft.files import write_json, write_table_aside
 from graft.given import path, seconds, truth
@@ -376,7 +377,8 @@ def _finish(decided: Decided, trained: Trained, folder: Path, started: float) ->
     )
     kept = kept_answers(task, trained, decided.looks)
     write_answers(folder, kept)
-    write_report(run, kept, task.dataset, task.preprocessing.levels, measured)
+    classifier = Classifier(saved, task.choice, task.refit, macs_of(decided.said))
+    write_report(run, kept, task.dataset, task.preprocessing.levels, measured, classifier=classifier)
     write_json(folder / RESULT_FILE, run.to_dict())
     return run
 

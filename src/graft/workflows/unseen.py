@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from graft.audit.looking import Looks
-from graft.audit.measuring import LUMA
+from graft.audit.slicing import measures_of
 from graft.data.content import content_digests
 from graft.data.dataset import TRAIN, VAL, Dataset, Images
 from graft.data.grouping import copied
@@ -74,12 +74,7 @@ def _measures(digests: np.ndarray, looks: Looks) -> dict[str, np.ndarray]:
     """What was seen of images by the digests of their content, float32 (n,) each."""
     order = np.argsort(looks.digest[:, 0], kind="stable")
     rows = order[np.searchsorted(looks.digest[order, 0], digests[:, 0]).clip(0, len(order) - 1)]
-    return {
-        "luminance": looks.colour[rows] @ LUMA,
-        "sharpness": looks.sharpness[rows],
-        "side": np.minimum(looks.width, looks.height)[rows].astype(np.float32),
-        "saturation": looks.saturation[rows],
-    }
+    return measures_of(looks, rows)
 
 
 def measure_split(task: Task, trained: Trained, name: str) -> Measured:

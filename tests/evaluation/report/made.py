@@ -1,12 +1,14 @@
 """Reports made of numbers, for tests of pages."""
 
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from graft.evaluation.report.values import Alarm, Finding, Pair, Report, Shown, Slice, Split, Trust, Verdict
+from graft.evaluation.report.values import Alarm, Finding, Pair, Report, Shown, Split, Trust, Verdict
 from graft.evaluation.scores import score
+from graft.evaluation.slices import Slice
 
 EVIL = '<script>alert("1")</script>'
 
@@ -16,6 +18,11 @@ def jpeg(side: int = 96) -> bytes:
     pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(stream, "jpeg", quality=70)
     return stream.getvalue()
+
+
+def corrupted(name: str) -> dict[str, Any]:
+    row = {"corruption": name, "severity": 1, "top1": 0.5, "calibration_error": 0.1}
+    return {"n": 20, "clean": 0.9, "mean": 0.5, "by_corruption": {name: 0.5}, "rows": [row]}
 
 
 def report(number: int = 3, name: str = "class", thumbnails: int = 4, images: int = 300) -> Report:
@@ -72,6 +79,7 @@ def report(number: int = 3, name: str = "class", thumbnails: int = 4, images: in
         mistakes=shown,
         doubtful=shown,
         trust=Trust(float(confidences.mean()), scores.top1, False, ((0.5, 0.0, 0.9), (1.0, 0.2, 0.3))),
-        slices=(Slice(f"the darkest of {name}", 12, 0.3, (0.1, 0.6), True),),
+        slices=(Slice("folder", name, 12, 0.3, (0.1, 0.6), 0.9, 0.8, 0.001, True),),
+        robustness=corrupted(name),
         facts={"command": name, "seed": 0, "seconds": {"total": 1.0}},
     )

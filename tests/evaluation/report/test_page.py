@@ -83,7 +83,9 @@ def test_the_page_loads_nothing() -> None:
 
 
 def test_sections_are_there_only_for_what_was_measured() -> None:
-    bare = replace(report(), plan={}, history=(), mistakes=(), doubtful=(), trust=None, slices=(), pairs=())
+    bare = replace(
+        report(), plan={}, history=(), mistakes=(), doubtful=(), trust=None, slices=(), robustness={}, pairs=()
+    )
     page = Page(render_report(bare))
     names = [value for tag, name, value in page.values if (tag, name) == ("section", "id")]
     assert names == ["verdict", "data", "classes", "provenance"]

@@ -18,7 +18,7 @@ from graft.evaluation.report.verdict import (
     two_rates,
 )
 from graft.evaluation.scores import score
-from graft.evaluation.stratified import ends_of, slices
+from graft.evaluation.slices import compare_slices, ends_of
 
 
 def answers(labels: np.ndarray, probabilities: np.ndarray) -> Answers:
@@ -50,6 +50,16 @@ def test_stated_probabilities_that_are_far_off_are_told_and_calibrated_ones_are_
     right = random.random((1000, 500)) < confidences
     assert np.mean([is_miscalibrated(confidences, each) for each in right]) <= 0.01
     assert is_miscalibrated(np.minimum(confidences + 0.15, 1), right[0])
+    # One wrong of a dozen sure answers proves nothing, however sure they were.
+    assert not is_miscalibrated(np.full(12, 0.995), np.arange(12) > 0)
+
+
+def test_of_few_images_it_is_not_said_what_probabilities_mean() -> None:
+    made, labels = report(), np.arange(24) % 3
+    half = score(np.eye(3)[labels * (np.arange(24) < 12)], labels, made.classes)
+    made = replace(made, splits=(Split("val", half),))
+    said = decide(made, []).sentences[3]
+    assert said.startswith("Whether its probabilities mean what they say cannot be told") and "95 % interval" in said
 
 
 def test_the_chance_of_so_few_is_the_hypergeometric_one() -> None:
@@ -82,12 +92,12 @@ def test_a_slice_is_flagged_for_failing_and_not_for_holding_a_hard_class() -> No
     values = random.random(400) - (labels == 0)
     # Class 0 is dark and hard; nothing else goes with brightness.
     right = random.random(400) < np.where(labels == 0, 0.4, 0.95)
-    ends = ends_of({"luminance": ("darkest", "lightest", values)})
-    assert not any(each.flagged for each in slices(right, labels, ends))
+    ends = ends_of("brightness", ("darkest", "lightest"), values)
+    assert not any(each.flagged for each in compare_slices(right, labels, ends))
     right &= ~((values < np.quantile(values, 0.1)) & (random.random(400) < 0.9))
-    flagged = [each.name for each in slices(right, labels, ends) if each.flagged]
+    flagged = [each.name for each in compare_slices(right, labels, ends) if each.flagged]
     assert flagged == ["the darkest 10%"]
-    assert ends_of({"side": ("smallest", "largest", np.full(400, 32.0))}) == {}
+    assert ends_of("size", ("smallest", "largest"), np.full(400, 32.0)) == {}
 
 
 def test_findings_that_change_no_figure_are_no_alarm() -> None:

@@ -2,7 +2,7 @@
 
 from graft.evaluation.report.charts import interval_chart, line_chart
 from graft.evaluation.report.page import document
-from graft.evaluation.report.parts import charts, interval, percent, scrolling, section, sentence, shortened
+from graft.evaluation.report.parts import charts, interval, percent, scrolling, section, sentence, sheet, shortened
 from graft.evaluation.report.values import Beside, Report
 
 # Classes whose recalls are compared, those that differ most first.
@@ -15,14 +15,19 @@ def render_beside(beside: Beside) -> str:
     parts = [
         section("verdict", "Verdict", _difference(beside), _verdicts(one, other)),
         section("scores", "Scores", _scores(one, other), _intervals(one, other)),
+        section("data", "Data", _counts(one, other)),
         _classes(one, other),
+        _images(one, other),
         _curves(one, other),
         section("provenance", "What differs", _facts(one, other)),
     ]
-    anchors = (("verdict", "Verdict"), ("scores", "Scores"), ("classes", "Classes"), ("curves", "Training"))
+    anchors = (
+        *(("verdict", "Verdict"), ("scores", "Scores"), ("data", "Data"), ("classes", "Classes")),
+        *(("images", "Mistakes"), ("curves", "Training"), ("provenance", "What differs")),
+    )
     links = "".join(
         f'<li><a href="#{anchor}">{title}</a></li>'
-        for (anchor, title), body in zip((*anchors, ("provenance", "What differs")), parts, strict=True)
+        for (anchor, title), body in zip(anchors, parts, strict=True)
         if body
     )
     return document(f"{named(one)} beside {named(other)}", links, "".join(parts))
@@ -112,6 +117,31 @@ def _classes(one: Report, other: Report) -> str:
     label = "Recall by class, those first that differ most"
     head = ("class", "images", named(one), named(other), "points")
     return section("classes", "Classes", scrolling(label, head, cells)) if cells else ""
+
+
+def _counts(one: Report, other: Report) -> str:
+    splits = list(dict.fromkeys([*one.counts, *other.counts]))
+    columns = [(report, split) for split in splits for report in (one, other)]
+    names = list(dict.fromkeys([*one.classes, *other.classes]))
+    rows = [
+        (name, *(f"{report.counts.get(split, {}).get(name, 0):,}" for report, split in columns))
+        for name in names[:MOST_CLASSES]
+    ]
+    total = ("all", *(f"{sum(report.counts.get(split, {}).values()):,}" for report, split in columns))
+    cut = f", {len(rows)} of {len(names):,}" if len(rows) < len(names) else ""
+    head = ("class", *(f"{split}, {named(report)}" for report, split in columns))
+    return scrolling(f"Images by class and split{cut}", head, [total, *rows])
+
+
+def _images(one: Report, other: Report) -> str:
+    if not any((each.mistakes or each.doubtful) for each in (one, other)):
+        return ""
+    columns = "".join(
+        f"<div><h3>{'Worst mistakes' if report.mistakes else 'Most doubtful'} of {shortened(named(report))}</h3>"
+        f"{sheet(report.mistakes or report.doubtful)}</div>"
+        for report in (one, other)
+    )
+    return section("images", "Mistakes", f'<div class="two-runs">{columns}</div>')
 
 
 def _curves(one: Report, other: Report) -> str:

@@ -13,6 +13,7 @@ SECTIONS = (
     ("classes", "Classes", sections.classes),
     ("images", "Mistakes", sections.images),
     ("trust", "Calibration", sections.trust),
+    ("robustness", "Robustness", sections.robustness),
     ("slices", "Slices", sections.slices),
     ("provenance", "Provenance", sections.provenance),
 )

@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from graft.evaluation.report.values import Shown
 from graft.html import escaped
@@ -72,10 +73,21 @@ def _figure(shown: Shown) -> str:
     style = ""
     if shown.map_jpeg is not None:
         style = ' class="wide"'
-        image = f'<div class="both">{image}{_image(shown.map_jpeg, shown, "where the evidence lies in ")}</div>'
+        map_of = replace(shown, size=shown.map_size)
+        image = f'<div class="both">{image}{_image(shown.map_jpeg, map_of, "where the evidence lies in ")}</div>'
+    below = ""
+    if shown.nearest:
+        style = ' class="wide"'
+        nearest = "".join(
+            f'<li title="{shortened(each.name, 160)}">'
+            f"{'' if each.jpeg is None else _image(each.jpeg, each, 'a nearest training image, ')}"
+            f"{'<br>'.join(shortened(line, 40) for line in each.lines)}</li>"
+            for each in shown.nearest
+        )
+        below = f'<div class="nearest">nearest training images<ul>{nearest}</ul></div>'
     return (
-        f'<figure{style} title="{shortened(shown.name, 160)}">{image}<figcaption><bdi>{name}</bdi>{lines}</figcaption>'
-        "</figure>"
+        f'<figure{style} title="{shortened(shown.name, 160)}">{image}<figcaption><bdi>{name}</bdi>{lines}{below}'
+        "</figcaption></figure>"
     )
 
 

@@ -22,7 +22,7 @@ from graft.words import counted
 
 # More classes than these are cut from tables and charts, the worst kept; `report.json` has all of them.
 CLASSES_IN_CONFUSION, CLASSES_IN_TABLE, CLASSES_IN_CHART, CLASSES_IN_COUNTS = 16, 60, 20, 60
-ROWS_OF_SKIPPED, ROWS_OF_RACE = 50, 12
+ROWS_OF_SKIPPED, ROWS_OF_RACE, ROWS_OF_SLICES = 50, 12, 40
 
 
 def verdict(report: Report) -> str:
@@ -279,8 +279,14 @@ def images(report: Report) -> str:
         parts.append(f"<h3>Worst mistakes</h3>{sheet(report.mistakes)}")
     if report.doubtful:
         parts.append(f"<h3>Most doubtful</h3>{sheet(report.doubtful)}")
+    if parts and report.on_evidence is not None:
+        parts.insert(0, sentence(report.on_evidence, "faint"))
     if any(each.map_jpeg for each in (*report.mistakes, *report.doubtful)):
-        parts.insert(0, sentence("Right of an image: orange is what speaks for its answer, blue what speaks against."))
+        said = (
+            "Right of an image, as the network sees it: orange is what speaks for its answer, blue what speaks "
+            "against. These maps were not tested; graft explain tests them."
+        )
+        parts.insert(0, sentence(said))
     return section("images", "Mistakes and doubts", *parts) if parts else ""
 
 
@@ -358,17 +364,46 @@ def slices(report: Report) -> str:
             each.name,
             f"{each.n:,}",
             percent(each.top1),
-            interval(each.ci95),
+            interval(each.top1_ci95),
+            percent(each.expected),
             "worse than chance explains" if each.flagged else "",
         )
-        for each in report.slices
+        for each in sorted(report.slices, key=lambda each: (not each.flagged, each.top1))[:ROWS_OF_SLICES]
     ]
-    head = ("images that are", "images", "accuracy", "95 % interval", "")
+    head = ("images", "number", "accuracy", "95 % interval", "expected", "")
+    cut = f", {len(rows)} of {len(report.slices):,}" if len(rows) < len(report.slices) else ""
     return section(
         "slices",
         "Slices",
-        sentence("Groups of images by what they look like; flags are corrected for how many groups were looked at."),
-        scrolling("Accuracy by slice", head, rows, texts=(4,)),
+        sentence(
+            "Parts of the images by what they look like, and by folder and group where there are any. Expected is the "
+            "accuracy if each image were as hard as others of its class; flags are corrected for how many parts there "
+            "are."
+        ),
+        scrolling(f"Accuracy by slice{cut}", head, rows, texts=(5,)),
+    )
+
+
+def robustness(report: Report) -> str:
+    found = report.robustness
+    if not found:
+        return ""
+    severities = sorted({row["severity"] for row in found["rows"]})
+    by_place = {(row["corruption"], row["severity"]): row for row in found["rows"]}
+    rows = []
+    for name, mean in found["by_corruption"].items():
+        each = [by_place[name, severity] for severity in severities if (name, severity) in by_place]
+        error = sum(row["calibration_error"] for row in each) / len(each)
+        rows.append((name.replace("_", " "), percent(mean), *(f"{row['top1']:.0%}" for row in each), f"{error:.3f}"))
+    head = ("corruption", "mean accuracy", *(f"severity {severity}" for severity in severities), "calibration error")
+    return section(
+        "robustness",
+        "Robustness",
+        sentence(
+            f"Corrupted in {counted(len(rows), 'way')} at {len(severities)} severities, {found['mean']:.1%} of "
+            f"{counted(found['n'], 'image')} are right on average; as they are, {found['clean']:.1%}."
+        ),
+        scrolling("Accuracy by corruption, the worst first", head, rows),
     )
 
 

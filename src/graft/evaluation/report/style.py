@@ -3,10 +3,10 @@
 STYLE = """
 :root { color-scheme: light dark; --ground: #fff; --ink: #1b1f24; --faint: #57606a; --line: #d0d7de; --card: #f6f8fa;
   --accent: #0b5cad; --second: #9a5b00; --error: #b3261e; --warning: #7a4f00; --info: #2b5f9e; --good: #1a6b35;
-  --band: #0b5cad26; --heat: #0b5cad }
+  --band: #0b5cad26; --heat: #0b5cad; --shade: #0004 }
 @media (prefers-color-scheme: dark) { :root { --ground: #14171b; --ink: #e6e9ed; --faint: #a3abb5; --line: #3a424c;
   --card: #1d2228; --accent: #79b8ff; --second: #f0b35e; --error: #ff8a80; --warning: #f2b84b; --info: #8ab8f0;
-  --good: #7fd99a; --band: #79b8ff2e; --heat: #3f8fe0 } }
+  --good: #7fd99a; --band: #79b8ff2e; --heat: #3f8fe0; --shade: #fff5 } }
 * { box-sizing: border-box }
 html { scroll-behavior: smooth } @media (prefers-reduced-motion) { html { scroll-behavior: auto } }
 body { margin: 0 auto; max-width: 76rem; padding: 1rem; background: var(--ground); color: var(--ink);
@@ -24,7 +24,12 @@ b.good { color: var(--good) }
 ul.alarms { padding: 0; list-style: none } ul.alarms li { border: 1px solid var(--line); border-left: 4px solid
   var(--warning); background: var(--card); border-radius: 4px; padding: .5rem .75rem; margin: .5rem 0 }
 ul.alarms li.error { border-left-color: var(--error) }
-.scroll { overflow-x: auto; max-width: 100% } .scroll > table { margin: .25rem 0 }
+/* A shadow at a side where a table goes on: the grounds scroll with it and cover the shadows at its ends. */
+.scroll { overflow-x: auto; max-width: 100%; background: linear-gradient(90deg, var(--ground) 50%, transparent) 0 0 /
+  2.5rem 100% no-repeat local, linear-gradient(270deg, var(--ground) 50%, transparent) 100% 0 / 2.5rem 100% no-repeat
+  local, linear-gradient(90deg, var(--shade), transparent) 0 0 / 1rem 100% no-repeat scroll,
+  linear-gradient(270deg, var(--shade), transparent) 100% 0 / 1rem 100% no-repeat scroll }
+.scroll > table { margin: .25rem 0 }
 table { border-collapse: collapse; font-size: .9375rem }
 caption { text-align: left; color: var(--faint); padding-bottom: .25rem; white-space: nowrap }
 th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: right;
@@ -44,6 +49,9 @@ figure { margin: 0 } figcaption { font-size: .875rem; color: var(--faint); line-
 .sheet figure { width: 8rem } .sheet figure.wide { width: 16.5rem } .sheet img { display: block; max-width: 100%;
   height: auto; border-radius: 3px } .sheet .both { display: flex; gap: .5rem; align-items: start }
 .sheet .both img { max-width: 8rem } .sheet figcaption { font-size: .8125rem }
+.nearest { margin-top: .35rem; padding-top: .25rem; border-top: 1px solid var(--line) } .nearest ul { display: flex;
+  gap: .5rem; padding: 0; margin: .25rem 0 0; list-style: none } .nearest li { flex: 1 1 0; min-width: 0;
+  font-size: .75rem; line-height: 1.3 } .nearest img { max-height: 5rem; width: auto; margin-bottom: .2rem }
 .none { height: 4rem; display: grid; place-items: center; border: 1px dashed var(--line); color: var(--faint);
   font-size: .8125rem }
 .small { image-rendering: pixelated }

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from graft.evaluation.error_budget import Threshold
 from graft.evaluation.mcnemar import Difference
 from graft.evaluation.scores import Scores
+from graft.evaluation.slices import Slice
 
 Severity = Literal["error", "warning", "info"]
 
@@ -14,7 +15,8 @@ Severity = Literal["error", "warning", "info"]
 class Shown:
     """An image on the page: `jpeg` is a thumbnail of `size` (width, height) px, or None where there is none.
 
-    `lines` are the sentences below it; `map_jpeg` is the same image with the evidence for its answer laid over it.
+    `lines` are the sentences below it. `map_jpeg`, of `map_size`, is the image as the network sees it, with the
+    evidence for its answer laid over it; `nearest` are the training images most alike to it.
     """
 
     name: str
@@ -22,9 +24,12 @@ class Shown:
     jpeg: bytes | None = None
     size: tuple[int, int] = (0, 0)
     map_jpeg: bytes | None = None
+    map_size: tuple[int, int] = (0, 0)
+    nearest: tuple["Shown", ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        return {"name": self.name, "lines": list(self.lines)}
+        found: dict[str, Any] = {"name": self.name, "lines": list(self.lines)}
+        return {**found, "nearest": [each.to_dict() for each in self.nearest]} if self.nearest else found
 
 
 @dataclass(frozen=True)
@@ -81,26 +86,6 @@ class Pair:
 
     def to_dict(self) -> dict[str, Any]:
         return {"label": self.label, "answer": self.answer, "images": self.count, "of": self.of}
-
-
-@dataclass(frozen=True)
-class Slice:
-    """Images that have something in common, as `name` says; `flagged` where they are worse than chance explains."""
-
-    name: str
-    n: int
-    top1: float
-    ci95: tuple[float, float]
-    flagged: bool
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "n": self.n,
-            "top1": self.top1,
-            "top1_ci95": list(self.ci95),
-            "flagged": self.flagged,
-        }
 
 
 @dataclass(frozen=True)
@@ -180,9 +165,12 @@ class Report:
     doubtful: tuple[Shown, ...] = ()
     trust: Trust | None = None
     slices: tuple[Slice, ...] = ()
+    # As `graft evaluate --robustness --json` prints it; empty where it was not measured.
+    robustness: dict[str, Any] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
-    # Why there are no thumbnails, where there are none.
+    # Why there are no thumbnails, where there are none, and what is to be known of maps and nearest images.
     without_images: str | None = None
+    on_evidence: str | None = None
 
     @property
     def main(self) -> Split | None:
@@ -215,6 +203,7 @@ class Report:
             "doubtful": [each.to_dict() for each in self.doubtful],
             "calibration": None if self.trust is None else self.trust.to_dict(),
             "slices": [each.to_dict() for each in self.slices],
+            **({"robustness": self.robustness} if self.robustness else {}),
             "provenance": self.facts,
         }
 

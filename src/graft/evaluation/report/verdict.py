@@ -7,7 +7,8 @@ import numpy as np
 
 from graft.evaluation.answers import Answers
 from graft.evaluation.intervals import chance_of_so_few, wilson_interval
-from graft.evaluation.report.values import Alarm, Finding, Pair, Report, Severity, Slice, Split, Trust, Verdict
+from graft.evaluation.report.values import Alarm, Finding, Pair, Report, Severity, Split, Trust, Verdict
+from graft.evaluation.slices import Slice
 from graft.words import counted
 
 # Findings of the audit that make figures doubtful, and what they are called in a few words.
@@ -15,6 +16,7 @@ ALARMING: dict[str, str] = {
     "split_leakage": "leak between splits",
     "label_conflict": "images with two labels",
     "likely_wrong_label": "labels that are probably wrong",
+    "class_mark": "a mark in one class",
     "near_duplicates": "near copies",
     "exact_duplicates": "copies",
     "class_imbalance": "rare class",
@@ -29,8 +31,13 @@ BLOCKING = ("swapped_labels", "split_differs", "damaged_split")
 MANY_UNREADABLE = 0.02
 # Copies of so small a part of the images change no figure.
 MANY_COPIES = 0.02
-# Stated probabilities are an alarm when they are off by so much, and by more than chance explains.
-MISCALIBRATED, IN_DEVIATIONS = 0.03, 3.0
+# Stated probabilities are an alarm when they are off by so much, if so few answers right, or so many, had at most this
+# chance, and the 95 % interval of the accuracy leaves them out.
+MISCALIBRATED, CHANCE_OFF = 0.03, 0.00135
+# Where that interval reaches further to either side, nothing is said of what they mean.
+TOO_WIDE = 0.1
+# Of more answers their number is as good as normally distributed.
+MOST_COUNTED = 1000
 # A gap between splits or groups is told when it has a chance of less than this.
 CHANCE = 1e-4
 # Labels are noise where the surer half of the answers is contradicted by this part, hardly less than the other half,
@@ -73,10 +80,30 @@ def contradictions(answers: Answers) -> Iterator[Contradiction]:
 
 
 def is_miscalibrated(confidences: np.ndarray, right: np.ndarray) -> bool:
-    """Whether mean confidence and accuracy differ by much, and by more than chance explains (Spiegelhalter 1986)."""
-    gap = float(confidences.mean() - right.mean())
-    deviation = float(np.sqrt((confidences * (1 - confidences)).sum())) / len(right)
-    return bool(abs(gap) >= MISCALIBRATED and abs(gap) > IN_DEVIATIONS * deviation)
+    """Whether mean confidence and accuracy differ by much, and by more than chance explains.
+
+    If the confidences were true, the number of right answers would be a sum of such chances. Its distribution is exact
+    for few answers, of which one wrong among sure ones is no proof, and normal for many (Spiegelhalter 1986).
+    """
+    low, high = wilson_interval(int(right.sum()), len(right))
+    stated = float(confidences.mean())
+    if abs(stated - float(right.mean())) < MISCALIBRATED or low <= stated <= high:
+        return False
+    return _chance_of_count(confidences, int(right.sum())) <= CHANCE_OFF
+
+
+def _chance_of_count(chances: np.ndarray, count: int) -> float:
+    """The chance of at most or at least `count` successes of independent `chances`, whichever is less."""
+    if len(chances) > MOST_COUNTED:
+        from scipy.special import ndtr
+
+        deviation = float(np.sqrt((chances * (1 - chances)).sum()))
+        away = abs(float(chances.sum()) - count) - 0.5
+        return float(ndtr(-away / deviation)) if deviation else 0.0
+    known = np.ones(1)
+    for chance in chances.tolist():
+        known = np.append(known * (1 - chance), 0.0) + np.append(0.0, known * chance)
+    return float(min(known[: count + 1].sum(), known[count:].sum()))
 
 
 def two_rates(right: int, count: int, other_right: int, other_count: int) -> float:
@@ -127,15 +154,15 @@ def trust_alarms(trust: Trust | None) -> Iterator[Alarm]:
         )
 
 
-def slice_alarms(slices: Sequence[Slice], whole: float) -> Iterator[Alarm]:
+def slice_alarms(slices: Sequence[Slice]) -> Iterator[Alarm]:
     for each in slices:
         if each.flagged:
             yield Alarm(
                 "failing_slice",
                 "warning",
                 f"it fails on {each.name}",
-                f"{each.top1:.1%} of {counted(each.n, 'image')} that are {each.name} are right, {whole:.1%} of all: "
-                "add such images to train, or do not use it on them.",
+                f"{each.top1:.1%} of {counted(each.n, 'image')}, {each.name}, are right; of the same classes "
+                f"{each.expected:.1%} would be: add such images to train, or do not use it on them.",
             )
 
 
@@ -160,7 +187,7 @@ def decide(report: Report, alarms: Sequence[Alarm]) -> Verdict:
         ]
     said.append(_to_fix(report, ranked))
     if report.trust is not None:
-        said.append(_trusted(report.trust))
+        said.append(_trusted(report.trust, main))
     said.append(_use(report, usable, ranked))
     return Verdict(tuple(said), usable, ranked)
 
@@ -191,10 +218,17 @@ def _mistake(pair: Pair) -> str:
     return f"{_name(pair.label)} taken for {_name(pair.answer)}, {pair.count:,} of {counted(pair.of, 'image')}"
 
 
-def _trusted(trust: Trust) -> str:
+def _trusted(trust: Trust, main: Split | None) -> str:
     means = f"it states {trust.confidence:.1%} on average and is right about {trust.accuracy:.1%}"
     if trust.off:
         return f"Do not take its probabilities at their word: {means}."
+    if main is not None:
+        low, high = main.scores.top1_ci95
+        if high - low > 2 * TOO_WIDE:
+            return (
+                f"Whether its probabilities mean what they say cannot be told from so few images: {means} (95 % "
+                f"interval {low:.1%} to {high:.1%})."
+            )
     reachable = next((each for each in trust.budgets if each.at is not None), None)
     if reachable is None or reachable.at is None:
         return f"Its probabilities mean what they say: {means}."

@@ -1,0 +1,213 @@
+"""Marks in one class: the same thing at the same place in many of its images and in hardly any other.
+
+A sticker, a stamp, a scanner's label or a coloured border tells a classifier the class and nothing of what it is. One
+image of the class is laid on the others: where many of its own class agree with it to a few levels and hardly any of
+the others do, there may be a mark. Its area is found on one half of the images, and whether the class has it on the
+other half, so that having looked everywhere costs no certainty (Cox 1975, Biometrika 62(2), 441-444).
+
+A background that is common in a class, such as white paper, is no mark: it ends where the object begins, elsewhere in
+each image. A mark ends at the same place in all, so that at its outline every image that has it changes at once.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from graft.evaluation.intervals import chance_of_so_few
+
+# The side of the images as they are laid on each other, px. Small ones are enlarged, by which strokes that happen to
+# lie alike change too gradually to be marks.
+SIDE = 64
+# Images differ in proportions where the widest is more than so many times as wide for its height as the narrowest.
+SAME_PROPORTIONS = 1.05
+CORNERS = {f"{one} {other}": (one, other) for one in ("top", "bottom") for other in ("left", "right")}
+# Pixels agree where no channel differs by more levels; what is left of a mark after JPEG does.
+ALIKE = 16
+# Images of a class and of the others that are looked at: at the least, and at the most.
+FEWEST, MOST_OF_CLASS, MOST = 12, 120, 1600
+# Images of the class that are laid on the others, and on how many of the others.
+CANDIDATES, OTHERS = 8, 150
+# So many of the class have a mark at the least, and so many fewer of the others at the most.
+SHARE, OF_OTHERS = 0.25, 0.15
+# The least and the largest area, as a part of the image, and how much of it an image must agree with.
+LEAST_AREA, LARGEST_AREA, AGREEING = 0.002, 0.4, 0.8
+# How far beyond its outline a mark must have ended, px, by how many levels, and along how much of the outline; and how
+# many of the pixels at its edge are alike in the images that have it. Nothing that classes have in common by nature,
+# such as the hollow of a 0 among photographs, reached both; all squares, discs, frames and labels planted in
+# photographs that were found lay above 0.79 and 0.80.
+BEYOND, ENDED, OUTLINE, AT_EDGE = 2, 24, 0.7, 0.78
+# How often a set without marks may be said to have one.
+CHANCE = 0.01
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A mark in the class with this index: where, as words, and which images of the class and of others have it.
+
+    `rows` are those of the stack that was searched, int64; `of_class` and `of_others` the images looked at to confirm
+    it, `with_mark` and `others_with` how many of these have it. `area` is (top, left, bottom, right) as parts of the
+    image, or of its corner.
+    """
+
+    label: int
+    place: str
+    rows: np.ndarray
+    with_mark: int
+    of_class: int
+    others_with: int
+    of_others: int
+    chance: float
+    area: tuple[float, float, float, float]
+
+
+def chosen_for_marks(labels: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Which images are looked at, int64 (n,): as many of each class, drawn; -1 is no class."""
+    random = np.random.default_rng(seed)
+    found = [np.flatnonzero(labels == label) for label in np.unique(labels[labels >= 0])]
+    most = min(MOST_OF_CLASS, max(FEWEST, MOST // max(len(found), 1)))
+    chosen = [random.permutation(rows)[:most] for rows in found if len(rows) >= FEWEST]
+    return np.sort(np.concatenate(chosen)) if len(chosen) > 1 else np.empty(0, np.int64)
+
+
+def views_of(images: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """Images, uint8 (H, W, 3) of any size, as they are laid on each other, by what is seen of them.
+
+    The whole of each, whatever its proportions (""), and where these differ, its corners in its own proportions, since
+    a mark is as far from a corner in every image.
+    """
+    views = {"": np.stack([_resized(image, SIDE, SIDE) for image in images])}
+    proportions = [image.shape[1] / image.shape[0] for image in images]
+    if max(proportions) <= SAME_PROPORTIONS * min(proportions):
+        return views
+    half = SIDE // 2
+    corners: dict[str, list[np.ndarray]] = {name: [] for name in CORNERS}
+    for image in images:
+        scale = SIDE / max(image.shape[:2])
+        small = _resized(image, *(max(half, round(length * scale)) for length in image.shape[:2]))
+        for name, (vertical, horizontal) in CORNERS.items():
+            rows = small[:half] if vertical == "top" else small[-half:]
+            corners[name].append(rows[:, :half] if horizontal == "left" else rows[:, -half:])
+    return views | {name: np.stack(parts) for name, parts in corners.items()}
+
+
+def _resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    from PIL import Image
+
+    small = Image.fromarray(np.ascontiguousarray(image))
+    return np.asarray(small.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0))
+
+
+def find_marks(views: dict[str, np.ndarray], labels: np.ndarray, seed: int = 0) -> tuple[Mark, ...]:
+    """The marks of classes in images that are laid on each other, the surest of each class.
+
+    `views` has the same n images as a whole ("") and in other ways, by the name of the place, uint8 (n, h, w, 3);
+    `labels` int (n,).
+    """
+    random = np.random.default_rng(seed)
+    half = np.zeros(len(labels), bool)
+    classes = np.unique(labels)
+    for label in classes:
+        rows = random.permutation(np.flatnonzero(labels == label))
+        half[rows[: len(rows) // 2]] = True
+    tests, marks = len(views) * len(classes), []
+    for label in classes.tolist():
+        found = [
+            mark
+            for place, stack in views.items()
+            if (mark := _find_mark(stack, labels == label, half, label, place, random)) is not None
+            and mark.chance <= CHANCE / tests
+        ]
+        if found:
+            marks.append(min(found, key=lambda mark: mark.chance))
+    return tuple(marks)
+
+
+def _find_mark(
+    stack: np.ndarray, own: np.ndarray, half: np.ndarray, label: int, place: str, random: np.random.Generator
+) -> Mark | None:
+    """The largest mark on one half of the images, measured on the other."""
+    searched = np.flatnonzero(own & half)
+    candidates = random.permutation(searched)[:CANDIDATES]
+    best: tuple[float, int, np.ndarray] | None = None
+    for candidate in candidates.tolist():
+        for area, score in _areas(stack, candidate, own, half, place):
+            if best is None or score > best[0]:
+                best = (score, candidate, area)
+    if best is None:
+        return None
+    _, candidate, area = best
+    has = _has(stack, stack[candidate], area)
+    known = ~half
+    counts = int((has & own & known).sum()), int((own & known).sum())
+    others = int((has & ~own & known).sum()), int((~own & known).sum())
+    if counts[0] < SHARE * counts[1] or others[0] / others[1] > OF_OTHERS * counts[0] / counts[1]:
+        return None
+    # So few of the others, out of all that have it.
+    chance = chance_of_so_few(others[0], sum(others[1:]) + counts[1], others[0] + counts[0], others[1])
+    if not _ends(stack, np.flatnonzero(has & own & known), area):
+        return None
+    rows, columns = np.nonzero(area)
+    height, width = area.shape
+    top, left = float(rows.min() / height), float(columns.min() / width)
+    bottom, right = float((rows.max() + 1) / height), float((columns.max() + 1) / width)
+    return Mark(label, place, np.flatnonzero(has & own), *counts, *others, chance, (top, left, bottom, right))
+
+
+def _areas(
+    stack: np.ndarray, candidate: int, own: np.ndarray, half: np.ndarray, place: str
+) -> Iterator[tuple[np.ndarray, float]]:
+    """Connected areas, bool (h, w), in which images of the class agree with the candidate and hardly any others do."""
+    from scipy.ndimage import label as connected
+
+    mine, others = np.flatnonzero(own & half), np.flatnonzero(~own & half)
+    mine, others = mine[mine != candidate], others[:: -(-len(others) // OTHERS)]
+    share = _alike(stack[mine], stack[candidate]).mean(0)
+    of_others = _alike(stack[others], stack[candidate]).mean(0)
+    told = (share >= SHARE) & (of_others <= OF_OTHERS * share)
+    pieces, number = connected(told, np.ones((3, 3)))
+    sizes = np.bincount(pieces.ravel(), minlength=number + 1)
+    least = max(4, LEAST_AREA * told.size)
+    for piece in np.argsort(-sizes[1:])[:4] + 1:
+        area = pieces == piece
+        if least <= sizes[piece] <= LARGEST_AREA * told.size and not _cut_off(area, place):
+            with_it = mine[_has(stack[mine], stack[candidate], area)]
+            rate, rest = len(with_it) / len(mine), _has(stack[others], stack[candidate], area).mean()
+            if rate >= SHARE and rest <= OF_OTHERS * rate and _ends(stack, with_it, area):
+                yield area, float(rate - rest) * sizes[piece] ** 0.5
+
+
+def _cut_off(area: np.ndarray, place: str) -> bool:
+    """Whether an area goes on beyond the corner of the image that is seen, which then may be anything."""
+    below = area[-1] if place.startswith("top") else area[0] if place.startswith("bottom") else np.zeros(1)
+    beside = area[:, -1] if place.endswith("left") else area[:, 0] if place.endswith("right") else np.zeros(1)
+    return bool(below.any() or beside.any())
+
+
+def _alike(images: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Where images uint8 (n, h, w, 3) agree with another, bool (n, h, w)."""
+    difference = np.maximum(images, other) - np.minimum(images, other)
+    return np.asarray((difference <= ALIKE).all(-1))
+
+
+def _has(images: np.ndarray, candidate: np.ndarray, area: np.ndarray) -> np.ndarray:
+    """Which images agree with the candidate in the area, bool (n,)."""
+    agreeing = _alike(images[:, area], candidate[area])
+    return np.asarray(agreeing.mean(1) >= AGREEING)
+
+
+def _ends(stack: np.ndarray, rows: np.ndarray, area: np.ndarray) -> bool:
+    """Whether images are alike up to the outline of the area, and change along most of it."""
+    from scipy.ndimage import binary_erosion, distance_transform_edt
+
+    beyond, nearest = distance_transform_edt(~area, return_indices=True)
+    ring = (beyond > BEYOND) & (beyond <= BEYOND + 1)
+    if not ring.any() or not len(rows):
+        return False
+    inside = nearest[:, ring]
+    images = stack[rows].astype(np.int16)
+    change = np.abs(images[:, ring] - images[:, inside[0], inside[1]]).max(-1)
+    of_all = np.median(stack[rows], 0).astype(np.uint8)
+    edge = area & ~binary_erosion(area, border_value=1)
+    alike = _alike(stack[rows][:, edge], of_all[edge]).mean()
+    return bool(np.median((change > ENDED).mean(1)) >= OUTLINE and alike >= AT_EDGE)

@@ -1,0 +1,114 @@
+"""What stands beside an image on the page of a run: where the evidence for its answer lies, and what it is like."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from graft.data.dataset import TRAIN, VAL, Dataset, Images, relabel
+from graft.errors import GraftError
+from graft.explanation.class_maps import exact_maps, gradient_maps
+from graft.explanation.explaining import as_rgb, decoded
+from graft.explanation.model import BATCH, Model
+from graft.explanation.neighbours import Neighbour, nearest_training_images
+from graft.explanation.overlay import overlay, thumbnail
+from graft.features.engine import Choice
+from graft.features.extraction import is_kept
+
+# Training images beside each image, and of how many they are the nearest where their features are not kept.
+NEAREST, MOST_COMPARED = 3, 500
+# Multiply-adds of all maps of a page, some two seconds of a core or two; so many images have one whatever it costs.
+MOST_MACS, FEWEST_MAPS = 1e11, 4
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """The classifier of a run, as it is saved, and the engine that the run was asked for.
+
+    `refitted` says that it was trained on val as well in the end.
+    """
+
+    model: Model
+    choice: Choice
+    refitted: bool
+    # Multiply-adds of one image, 0 where they are not known.
+    macs: float = 0.0
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """By index in the split: maps laid over images as the network sees them, uint8 (side, side, 3), and neighbours.
+
+    A neighbour's `index` counts through its split as the dataset has it.
+    """
+
+    maps: Mapping[int, np.ndarray] = field(default_factory=dict)
+    nearest: Mapping[int, tuple[Neighbour, ...]] = field(default_factory=dict)
+    note: str | None = None
+
+
+def macs_of(plan: Mapping[str, Any]) -> float:
+    """Multiply-adds of one image, as the plan of a run says; 0 where it does not."""
+    stages = (plan.get("outlook") or {}).get("stages") or ()
+    return float(sum(row.get("macs") or 0 for row in stages))
+
+
+def evidence_of(
+    classifier: Classifier | None, dataset: Dataset | None, split: str, answers: Mapping[int, int]
+) -> Evidence:
+    """Maps and nearest training images of some images of a split, those first that are named first.
+
+    `answers` has the class of each, by its index in the split, that its map explains. Nothing where the images are not
+    there, nor for a classifier that cannot be looked into.
+    """
+    if classifier is None or dataset is None or split not in dataset.splits or not answers:
+        return Evidence()
+    try:
+        return _evidence(classifier, dataset, dataset.splits[split], answers)
+    except (GraftError, OSError) as error:
+        # A page without them is better than none.
+        return Evidence(note=f"There are no maps and no nearest training images: {error}.")
+
+
+def _evidence(classifier: Classifier, dataset: Dataset, images: Images, answers: Mapping[int, int]) -> Evidence:
+    model, indices = classifier.model, list(answers)
+    shown = images.take(np.array(indices))
+    affordable = len(indices) if not classifier.macs else max(FEWEST_MAPS, int(MOST_MACS / classifier.macs))
+    maps = _maps(model, images, dict(list(answers.items())[:affordable]))
+    names, splits = (TRAIN, VAL) if classifier.refitted else (TRAIN,), relabel(dataset, model.classes).splits
+    training = {name: splits[name] for name in names if name in splits and len(splits[name])}
+    rows = {name: _compared(classifier, images) for name, images in training.items()}
+    compared = {name: images.take(rows[name]) for name, images in training.items()}
+    nearest = nearest_training_images(model, shown, compared, classifier.choice, count=NEAREST)
+    number, among = sum(map(len, training.values())), sum(map(len, compared.values()))
+    return Evidence(
+        maps,
+        {
+            indices[at]: tuple(replace(each, index=int(rows[each.split][each.index])) for each in found)
+            for at, found in enumerate(nearest)
+        },
+        None if among == number else f"The nearest are those of {among:,} training images, drawn of {number:,}.",
+    )
+
+
+def _maps(model: Model, images: Images, answers: Mapping[int, int]) -> dict[int, np.ndarray]:
+    """By index, the map of each answer laid over the image: exact where the head allows it, else Grad-CAM."""
+    indices, found = np.array(list(answers)), {}
+    pixels, rows, _ = decoded(model, images.take(indices))
+    for start in range(0, len(pixels), BATCH):
+        part, own = pixels[start : start + BATCH], indices[rows[start : start + BATCH]].tolist()
+        of = [answers[index] for index in own]
+        maps = exact_maps(model, part, of) or gradient_maps(model, part, of)
+        for index, each, seen in zip(own, maps, as_rgb(part), strict=True):
+            found[index] = thumbnail(overlay(seen, each))
+    return found
+
+
+def _compared(classifier: Classifier, images: Images) -> np.ndarray:
+    """Which of the training images are compared, int64 (n,): all whose features are kept, else some that are drawn."""
+    model, every = classifier.model, np.arange(len(images))
+    section = model.network.before_head(model.network.config.head)
+    if len(images) <= MOST_COMPARED or is_kept(section, images, model.preprocessing, classifier.choice):
+        return every
+    return np.sort(np.random.default_rng(0).permutation(every)[:MOST_COMPARED])

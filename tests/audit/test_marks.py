@@ -1,0 +1,88 @@
+"""A mark in one class is found wherever it is; what classes have by nature is no mark."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from graft.audit.marks import Mark, chosen_for_marks, find_marks, views_of
+
+LABELS = np.arange(120) % 3
+
+
+def scenes(seed: int, widths: Sequence[int] = (96,) * len(LABELS)) -> list[np.ndarray]:
+    """Images of coloured blots, as different as photographs are, uint8 (96, width, 3)."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (len(LABELS), 7, 7, 3), dtype=np.uint8)
+    return [
+        np.asarray(Image.fromarray(each).resize((width, 96), Image.Resampling.BICUBIC)).copy()
+        for each, width in zip(coarse, widths, strict=True)
+    ]
+
+
+def found(images: list[np.ndarray]) -> tuple[Mark, ...]:
+    return find_marks(views_of(images), LABELS)
+
+
+def planted(share: float, where: tuple[slice, slice], colour: tuple[int, int, int]) -> list[np.ndarray]:
+    images, random = scenes(1), np.random.default_rng(2)
+    for image, label in zip(images, LABELS, strict=True):
+        if label == 1 and random.random() < share:
+            # Not quite the same everywhere, as after JPEG.
+            noise = random.integers(-4, 5, image[where].shape)
+            image[where] = (np.array(colour) + noise).clip(0, 255)
+    return images
+
+
+@pytest.mark.parametrize(
+    ("share", "where", "colour"),
+    [
+        (1.0, (slice(6, 20), slice(6, 20)), (230, 40, 200)),
+        (0.6, (slice(70, 84), slice(40, 54)), (128, 128, 128)),
+        (1.0, (slice(0, 4), slice(0, 96)), (0, 0, 0)),
+    ],
+)
+def test_a_mark_in_many_images_of_one_class_is_found(
+    share: float, where: tuple[slice, slice], colour: tuple[int, int, int]
+) -> None:
+    (mark,) = found(planted(share, where, colour))
+    assert mark.label == 1 and mark.others_with == 0 and mark.with_mark >= 0.7 * share * mark.of_class
+    assert mark.area[:2] == pytest.approx([axis.start / 96 for axis in where], abs=0.05)
+    assert mark.area[2:] == pytest.approx([axis.stop / 96 for axis in where], abs=0.05)
+    assert all(LABELS[mark.rows] == 1) and mark.chance < 1e-4
+
+
+def test_in_images_of_all_proportions_a_mark_is_as_far_from_its_corner() -> None:
+    widths = np.random.default_rng(0).integers(60, 180, len(LABELS)).tolist()
+    images = scenes(1, widths)
+    for image, label in zip(images, LABELS, strict=True):
+        if label == 0:
+            side = max(image.shape) // 8
+            image[-2 * side : -side, -2 * side : -side] = (20, 200, 60)
+    (mark,) = found(images)
+    assert (mark.label, mark.place) == (0, "bottom right")
+
+
+def test_images_as_they_are_and_classes_on_paper_have_no_marks() -> None:
+    assert not any(found(scenes(seed)) for seed in range(2))
+    images, random = scenes(5), np.random.default_rng(5)
+    rows, columns = np.mgrid[:96, :96]
+    for image, label in zip(images, LABELS, strict=True):
+        if label == 2:
+            y, x, height, width = random.uniform((40, 40, 24, 24), (56, 56, 38, 38))
+            image[((rows - y) / height) ** 2 + ((columns - x) / width) ** 2 > 1] = 250
+    assert not found(images)
+
+
+def test_what_all_classes_have_is_no_mark() -> None:
+    images = scenes(1)
+    for image in images:
+        image[80:92, 60:90] = (255, 255, 255)
+    assert not found(images)
+
+
+def test_as_many_are_looked_at_of_every_class_that_has_enough() -> None:
+    labels = np.repeat([0, 1, 2, -1], [5, 300, 40, 9])
+    chosen = chosen_for_marks(labels)
+    assert np.bincount(labels[chosen]).tolist() == [0, 120, 40] and len(set(chosen.tolist())) == len(chosen)
+    assert not len(chosen_for_marks(np.zeros(50, np.int64)))
