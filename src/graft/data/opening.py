@@ -1,5 +1,6 @@
 """Opening labelled images of any kind: DATA is one argument, recognised by what it is."""
 
+import re
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from graft.data.grouping import by_path, straddling
 from graft.data.readers.archive import is_archive
 from graft.data.readers.arrays import ENDING as ARRAYS
 from graft.data.readers.arrays import read_arrays
+from graft.data.readers.class_lists import LISTS, with_listed_names
 from graft.data.readers.columns import first_three
 from graft.data.readers.file_labels import read_named_files
 from graft.data.readers.folder_tables import read_place
@@ -17,6 +19,7 @@ from graft.data.readers.grid import ENDINGS, LIST_ENDINGS
 from graft.data.readers.hub_dataset import PREFIX, is_saved_dataset, read_hub_dataset, read_saved_dataset
 from graft.data.readers.idx import is_idx, read_idx
 from graft.data.readers.parquet import read_parquet
+from graft.data.readers.place import Place
 from graft.data.readers.split_lists import names_list
 from graft.data.readers.split_names import SPLIT_FOLDERS
 from graft.data.readers.spreadsheet import ENDING as SHEETS
@@ -28,6 +31,9 @@ from graft.data.table_options import NO_COLUMN, TableOptions, checked_table, ref
 from graft.errors import DataError
 from graft.names import plain, readable
 from graft.words import counted
+
+# So many files are looked at for the names of classes, so deep below the root.
+_MOST_LISTS, _DEPTH = 30, 3
 
 
 def open_dataset(
@@ -94,12 +100,14 @@ def _open(path: Path, group: str | None, options: TableOptions, split: str | Non
             return read_parquet(path, group, options)
     if path.is_dir() or is_archive(path):
         with open_place(path, options.encoding) as place:
-            return read_place(place, group, options, split)
+            dataset = read_place(place, group, options, split)
+            return with_listed_names(dataset, (place.file(name) for name in _lists_of_classes(place)))
     if path.suffix.lower() == ".parquet":
         return read_parquet(path, group, options)
     if path.suffix.lower() in (*ENDINGS, *LIST_ENDINGS):
         try:
-            return read_table(path, group, options)
+            beside = (file for file in sorted(path.parent.iterdir()) if re.search(LISTS, file.name) and file != path)
+            return with_listed_names(read_table(path, group, options), beside)
         except DataError:
             # Asked last: a text file has to be read to be told from a list.
             if is_table(path):
@@ -110,6 +118,12 @@ def _open(path: Path, group: str | None, options: TableOptions, split: str | Non
         "hf:owner/dataset, got the file "
         f"{str(path)!r}: give the folder or the table that names the images"
     )
+
+
+def _lists_of_classes(place: Place) -> list[str]:
+    """Files that may name the classes, around the images or where things are told about them."""
+    found = [name for name in place.names(LISTS) if name.count("/") <= _DEPTH]
+    return sorted(found, key=lambda name: (name.count("/"), name))[:_MOST_LISTS]
 
 
 def finished(dataset: Dataset, group: str | None = None, split: str | Path | None = None) -> Dataset:

@@ -16,6 +16,7 @@ from graft.data.readers.column_names import SPLIT_WORDS
 from graft.data.readers.folder import file_stamp
 from graft.data.readers.idx import Pixels
 from graft.errors import DataError
+from graft.images.numbers import as_bytes
 from graft.words import counted
 
 ENDING = ".npz"
@@ -43,7 +44,7 @@ def read_arrays(path: Path) -> Dataset:
             f"and y_train, got {shown}: name them so"
         )
     names = next((list(map(str, arrays[name])) for name in _NAMES if name in arrays), None)
-    pixels, notes = _as_bytes({split: arrays[images] for split, (images, _) in pairs.items()}, path)
+    pixels, notes = as_bytes({split: arrays[images] for split, (images, _) in pairs.items()}, path.name)
     labels = {split: _labels(arrays[name], name, path) for split, (_, name) in pairs.items()}
     for split, (images, name) in pairs.items():
         if len(pixels[split]) != len(labels[split]):
@@ -104,36 +105,6 @@ def _pairs(arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[str, str]]:
     if len(order) > 1 and WHOLE in order:
         order.remove(WHOLE)
     return {split: (found[split]["images"], found[split]["labels"]) for split in order}
-
-
-def _as_bytes(arrays: Mapping[str, np.ndarray], path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The images as uint8 (N, H, W) or (N, H, W, C); notes tell what was taken for what."""
-    shaped = {split: _channels_last(array) for split, array in arrays.items()}
-    for array in shaped.values():
-        if array.ndim not in (3, 4) or 0 in array.shape[1:] or (array.ndim == 4 and array.shape[3] not in (1, 3, 4)):
-            raise DataError(
-                f"expected images of shape (N, H, W) or (N, H, W, 3) in {path.name}, got {array.shape}: reshape them"
-            )
-    if all(array.dtype == np.uint8 for array in shaped.values()):
-        return shaped, []
-    low = min((float(array.min()) for array in shaped.values() if array.size), default=0.0)
-    high = max((float(array.max()) for array in shaped.values() if array.size), default=0.0)
-    if not (low >= 0 and high <= 255):
-        raise DataError(
-            f"expected images of numbers from 0 to 255 or from 0 to 1 in {path.name}, got {low:g} to {high:g}: save "
-            "them as uint8"
-        )
-    shares = high <= 1 and any(array.dtype.kind == "f" for array in shaped.values())
-    scale = 255.0 if shares else 1.0
-    note = f"{path.name}: images of {next(iter(shaped.values())).dtype} from {low:g} to {high:g} were taken for " + (
-        "shares of 255" if shares else "bytes"
-    )
-    return {split: np.rint(array * scale).astype(np.uint8) for split, array in shaped.items()}, [note]
-
-
-def _channels_last(array: np.ndarray) -> np.ndarray:
-    first = array.ndim == 4 and array.shape[1] in (1, 3) and array.shape[3] not in (1, 3, 4)
-    return np.ascontiguousarray(array.transpose(0, 2, 3, 1)) if first else array
 
 
 def _labels(array: np.ndarray, name: str, path: Path) -> np.ndarray:
