@@ -9,8 +9,8 @@ from graft.data.class_naming import with_usual_names
 from graft.data.dataset import Dataset
 from graft.data.grouping import by_path, straddling
 from graft.data.readers.archive import is_archive
-from graft.data.readers.arrays import ENDING as ARRAYS
-from graft.data.readers.arrays import read_arrays
+from graft.data.readers.arrays import FILES as ARRAYS
+from graft.data.readers.arrays import NoArraysError, read_arrays
 from graft.data.readers.class_lists import LISTS, with_listed_names
 from graft.data.readers.columns import first_three
 from graft.data.readers.file_labels import read_named_files
@@ -46,8 +46,8 @@ def open_dataset(
 
     `path` is a folder per class (under `train/ val/ test/` or not), an archive of such folders, a manifest (CSV, TSV,
     lists, JSON, spreadsheets, Parquet), images with such a table beside them, Parquet with embedded images, WebDataset
-    shards, IDX files, arrays (`.npz`), or `hf:owner/dataset`. Nothing is written beside it, and nothing decoded but a
-    few images of which one of two must be a mask.
+    shards, IDX files, arrays (`.npz`, `.mat`, `.h5`), pixels in CSV, or `hf:owner/dataset`. Nothing is written beside
+    it, and nothing decoded but a few images of which one of two must be a mask.
 
     `table` says what the columns of a manifest, or names of files, do not say themselves. `group` says which images
     belong together: the name of a column of the table, or a rule about paths as in `grouping.by_path`. `split` is a
@@ -83,10 +83,12 @@ def _open(path: Path, group: str | None, options: TableOptions, split: str | Non
     if options.pattern is not None and not is_table(path):
         with open_place(path, options.encoding) as place:
             return read_named_files(place, options.pattern)
-    # Both are zip files, of which neither holds images in files.
-    if path.suffix.lower() == ARRAYS and path.is_file():
-        refuse_columns(options, path)
-        return read_arrays(path)
+    if path.is_file() and re.search(ARRAYS, path.name):
+        try:
+            return read_arrays([path], path.name, options)
+        except NoArraysError:
+            if path.suffix.lower() not in ENDINGS:
+                raise
     if path.suffix.lower() == SHEETS and path.is_file():
         return read_table(path, group, options)
     for is_kind, read in ((is_idx, read_idx), (is_tar_shards, read_tar_shards)):
@@ -100,7 +102,7 @@ def _open(path: Path, group: str | None, options: TableOptions, split: str | Non
             return read_parquet(path, group, options)
     if path.is_dir() or is_archive(path):
         with open_place(path, options.encoding) as place:
-            dataset = read_place(place, group, options, split)
+            dataset = _read_place(place, group, options, split)
             return with_listed_names(dataset, (place.file(name) for name in _lists_of_classes(place)))
     if path.suffix.lower() == ".parquet":
         return read_parquet(path, group, options)
@@ -114,10 +116,23 @@ def _open(path: Path, group: str | None, options: TableOptions, split: str | Non
                 raise
     raise DataError(
         "expected a folder per class, a zip or tar of one, WebDataset shards (.tar), a table of paths and labels "
-        "(.csv, .tsv, .txt, .json, .jsonl, .xlsx, .parquet), Parquet with embedded images, arrays (.npz), IDX files or "
-        "hf:owner/dataset, got the file "
+        "(.csv, .tsv, .txt, .json, .jsonl, .xlsx, .parquet), Parquet with embedded images, arrays (.npz, .npy, .mat, "
+        ".h5), IDX files or hf:owner/dataset, got the file "
         f"{str(path)!r}: give the folder or the table that names the images"
     )
+
+
+def _read_place(place: Place, group: str | None, options: TableOptions, split: str | None) -> Dataset:
+    """What is in files of images, or else in arrays."""
+    try:
+        return read_place(place, group, options, split)
+    except DataError:
+        names = sorted(name for name in place.names(ARRAYS) if name.count("/") <= _DEPTH)
+        if not names:
+            raise
+        with suppress(NoArraysError):
+            return read_arrays([place.file(name) for name in names], place.listing.name, options)
+        raise
 
 
 def _lists_of_classes(place: Place) -> list[str]:

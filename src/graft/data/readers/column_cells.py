@@ -17,6 +17,7 @@ from graft.data.readers.grid import Grid
 from graft.data.readers.remote import SCHEME
 from graft.data.table_options import TableOptions
 from graft.errors import DataError
+from graft.images.numbers import side_of
 
 if TYPE_CHECKING:
     import pyarrow
@@ -26,6 +27,31 @@ _LOOKED_UP = 200
 # The share of them that has to be found, or looks like files, where the column has a name for paths.
 NAMED_SHARE = 0.5
 ABOUT_IMAGES = r"(?i)mask|segment|annot|thumb"
+
+
+# What the columns of pixels are called: `pixel0`, `28x28`, `p3`, `12`.
+_PIXEL = re.compile(r"(?i)(pixels?|px|pix|p|x|f|features?|col|column|v|attr|att|var)?[ _.-]?\d+([x_]\d+)*(_?[rgb])?")
+
+
+def pixels_in(grid: Grid) -> list[int]:
+    """The columns that are the pixels of an image in each row: as many as a square has, or one of many numbers each."""
+    if grid.path.suffix.lower() not in (".csv", ".tsv"):
+        return []
+    if grid.named and (one := named(grid.names, ("pixels", "pixel_values", "image_pixels"))):
+        cells = grid.column(one[0])
+        return one[:1] if len(cells) and side_of(len(re.findall(rb"\d+", cells[0].as_py() or b""))) else []
+    found = [number for number, name in enumerate(grid.names) if not grid.named or _PIXEL.fullmatch(name.strip())]
+    if side_of(len(found)) or not side_of(len(found) - 1):
+        return found if side_of(len(found)) else []
+    # One of them, the first or the last, is the label: all of 0 to 9, where a corner is black, or of any brightness.
+    first, last = (_counts_up(grid.column(number)) for number in (found[0], found[-1]))
+    return found[:-1] if last and not first else found[1:]
+
+
+def _counts_up(column: pyarrow.ChunkedArray) -> bool:
+    words = {word.decode(errors="replace").strip() for word in column.unique().to_pylist()}
+    numbers = sorted(int(word) for word in words if word.isdigit())
+    return len(numbers) == len(words) > 1 and numbers[0] in (0, 1) and numbers[-1] - numbers[0] == len(numbers) - 1
 
 
 @dataclass

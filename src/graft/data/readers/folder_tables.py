@@ -22,6 +22,7 @@ from graft.data.dataset import TRAIN, WHOLE, Dataset
 from graft.data.readers.aside import SYSTEM
 from graft.data.readers.class_lists import LISTS
 from graft.data.readers.column_cells import Columns
+from graft.data.readers.column_names import SPELLINGS, SYNONYMS, named
 from graft.data.readers.columns import first_three, join_tables
 from graft.data.readers.finding_files import IMAGE_ENDING, FileFinder
 from graft.data.readers.folder_tree import NO_IMAGE, Folder
@@ -202,7 +203,9 @@ def _read(
         understood = understood_table(file, finder, options, group)
     except DataError as error:
         columns = Columns(open_grid(file), finder, options)
-        label = next((number for number in range(len(columns.grid.names)) if columns.says_only(number, known)), None)
+        origins = named(columns.grid.names, (*SPELLINGS["group"], *SYNONYMS["group"]))
+        others = (number for number in range(len(columns.grid.names)) if number not in origins)
+        label = next((number for number in others if columns.says_only(number, known)), None)
         if label is not None and options.label_column is None:
             return _read(file, finder, group, replace(options, label_column=str(label + 1)), known)
         with_paths = understood_table(file, finder, options, group, labelled=False)
