@@ -12,7 +12,10 @@ SOURCE = Path(graft.__file__).parent
 PACKAGE = "graft"
 
 # The table of the design, section 4, as it stands, by level. A room imports itself freely.
-GROUND = ("errors", "files", "given", "html", "names", "progress", "seeding", "words")
+GROUND = (
+    *("array_files", "bombs", "class_lists", "errors", "files", "given", "html", "name_encoding", "names", "progress"),
+    *("seeding", "words"),
+)
 LEVELS: tuple[dict[str, tuple[str, ...]], ...] = (
     {"images": (), "models": (), "accounting": (), "evaluation": ()},
     {"data": ("images",), "weights": ("models", "images")},
@@ -54,10 +57,14 @@ LEVELS: tuple[dict[str, tuple[str, ...]], ...] = (
 ALLOWED: dict[str, set[str]] = {
     **{room: set(others) for level in LEVELS for room, others in level.items()},
     # The ground floor, which all may import; the door names what is public, the command starts the command line.
+    "array_files": set(),
+    "bombs": set(),
+    "class_lists": set(),
     "errors": set(),
     "files": set(),
     "given": set(),
     "html": set(),
+    "name_encoding": set(),
     "names": set(),
     "progress": set(),
     "seeding": set(),

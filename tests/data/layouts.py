@@ -218,10 +218,48 @@ CLASSES = (
         "folds of a cross-validation",
     ),
     Layout(
-        "classes of two kinds, either of which may be meant",
+        "years of the same classes",
         tuple(f"{year}/{name}/*1" for year in (2019, 2020) for name in TWO),
-        {"all": {"2019": 2, "2020": 2}},
-        "'2019', '2020' each hold 'cat', 'dog'; the outer folders are read as the classes",
+        {"all": TWO},
+        "'2019', '2020' are where images come from, not classes, since what they hold recurs",
+    ),
+    Layout(
+        "classes of two kinds, either of which may be meant",
+        tuple(f"{origin}/{name}/*1" for origin in ("sketch", "art") for name in TWO),
+        said=r"'art', 'sketch', which each hold 'cat', 'dog': .*'\^\(\[\^/\]\+\)/' for the outer, --label-from '\^\[",
+        refused=True,
+    ),
+    Layout(
+        "classes in numbers, either of which may be meant",
+        tuple(f"{digit}/{writer}/*1" for digit in range(3) for writer in (7, 8)),
+        said="got '0', '1', '2', which each hold '7', '8'",
+        refused=True,
+    ),
+    Layout(
+        "patients",
+        tuple(f"patient_{number:03d}/{name}/IMG_1.png" for number in range(3) for name in TWO),
+        {"all": {"cat": 3, "dog": 3}},
+        "'patient_000', 'patient_001', 'patient_002' are where images come from, .*: no split divides one",
+    ),
+    Layout(
+        "patients of one class each, in splits",
+        (
+            *("train/Patient 1/cat/*3", "train/Patient 2/dog/*4", "train/Patient 3/cat/*5"),
+            *("test/Patient 4/cat/*1", "test/Patient 5/dog/*1", "test/Patient 6/dog/*1"),
+        ),
+        {"train": {"cat": 8, "dog": 4}, "test": {"cat": 1, "dog": 2}},
+        r"come from, .*: --group '\^\[\^/\]\+/\(\[\^/\]\+\)/' keeps",
+    ),
+    Layout(
+        "sites",
+        ("a/site_a/cat/*4", "a/site_a/dog/*4", "a/site_b/cat/*4", "a/site_b/dog/*4", "a/site_b/cow/*1"),
+        {"all": {"cat": 8, "cow": 1, "dog": 8}},
+        "are where images come from",
+    ),
+    Layout(
+        "classes that are called as cases with parts of their own",
+        ("case_1/lid/*1", "case_1/box/*1", "case_2/top/*1", "case_2/end/*1"),
+        {"all": {"case_1": 2, "case_2": 2}},
     ),
     Layout(
         "one set of images in two forms",

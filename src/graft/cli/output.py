@@ -39,9 +39,7 @@ EngineOption = Annotated[str, typer.Option("--engine", help="What computes froze
 PrecisionOption = Annotated[
     str, typer.Option("--precision", help="What they are computed in: auto, float32 or bfloat16.")
 ]
-ClassesOption = Annotated[
-    str | None, typer.Option("--classes", help="A JSON list of class names, for weights without any.")
-]
+ClassesOption = Annotated[str | None, typer.Option("--classes", help="A list of class names, for weights without any.")]
 ClassMapOption = Annotated[
     str | None,
     typer.Option("--class-map", help="For --level as-is: a JSON object from your classes to those of the base."),

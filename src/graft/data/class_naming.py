@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -26,10 +27,7 @@ def with_usual_names(dataset: Dataset) -> Dataset:
     """The dataset with its classes called so, those of one name joined, and notes on what was changed."""
     composed = [normalize("NFC", name) for name in dataset.classes]
     words = _words(composed)
-    names = [words.get(name, name) for name in composed]
-    if names == list(dataset.classes):
-        return dataset
-    notes = [*dataset.notes]
+    notes = []
     if len(set(composed)) < len(composed):
         several = sorted({name for name in composed if composed.count(name) > 1})
         notes.append(
@@ -42,12 +40,22 @@ def with_usual_names(dataset: Dataset) -> Dataset:
             f"{counted(len(words), 'class', 'classes')} named by WordNet ids are called what they name "
             f"({shown}{', …' if len(words) > 3 else ''})"
         )
+    called = {name: words.get(plain, plain) for name, plain in zip(dataset.classes, composed, strict=True)}
+    return renamed(dataset, called, *notes)
+
+
+def renamed(dataset: Dataset, called: Mapping[str, str], *notes: str) -> Dataset:
+    """The dataset with classes called otherwise, those of one name joined, and further notes."""
+    names = [called.get(name, name) for name in dataset.classes]
+    dataset = replace(dataset, notes=(*dataset.notes, *notes))
+    if names == list(dataset.classes):
+        return dataset
     ordered = dataset.classes == class_order(set(dataset.classes))
     classes = class_order(set(names)) if ordered else tuple(dict.fromkeys(names))
     # The last entry is what -1 indexes: an image without a label stays without.
     table = np.array([*map(classes.index, names), -1], np.int64)
     splits = {name: replace(images, labels=table[images.labels]) for name, images in dataset.splits.items()}
-    return replace(dataset, classes=classes, splits=splits, notes=tuple(notes))
+    return replace(dataset, classes=classes, splits=splits)
 
 
 @cache

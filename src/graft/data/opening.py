@@ -1,5 +1,6 @@
 """Opening labelled images of any kind: DATA is one argument, recognised by what it is."""
 
+import re
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -8,8 +9,9 @@ from graft.data.class_naming import with_usual_names
 from graft.data.dataset import Dataset
 from graft.data.grouping import by_path, straddling
 from graft.data.readers.archive import is_archive
-from graft.data.readers.arrays import ENDING as ARRAYS
-from graft.data.readers.arrays import read_arrays
+from graft.data.readers.arrays import FILES as ARRAYS
+from graft.data.readers.arrays import NoArraysError, read_arrays
+from graft.data.readers.class_lists import LISTS, with_listed_names
 from graft.data.readers.columns import first_three
 from graft.data.readers.file_labels import read_named_files
 from graft.data.readers.folder_tables import read_place
@@ -17,6 +19,7 @@ from graft.data.readers.grid import ENDINGS, LIST_ENDINGS
 from graft.data.readers.hub_dataset import PREFIX, is_saved_dataset, read_hub_dataset, read_saved_dataset
 from graft.data.readers.idx import is_idx, read_idx
 from graft.data.readers.parquet import read_parquet
+from graft.data.readers.place import Place
 from graft.data.readers.split_lists import names_list
 from graft.data.readers.split_names import SPLIT_FOLDERS
 from graft.data.readers.spreadsheet import ENDING as SHEETS
@@ -29,6 +32,9 @@ from graft.errors import DataError
 from graft.names import plain, readable
 from graft.words import counted
 
+# So many files are looked at for the names of classes, so deep below the root.
+_MOST_LISTS, _DEPTH = 30, 3
+
 
 def open_dataset(
     path: str | Path,
@@ -40,8 +46,8 @@ def open_dataset(
 
     `path` is a folder per class (under `train/ val/ test/` or not), an archive of such folders, a manifest (CSV, TSV,
     lists, JSON, spreadsheets, Parquet), images with such a table beside them, Parquet with embedded images, WebDataset
-    shards, IDX files, arrays (`.npz`), or `hf:owner/dataset`. Nothing is written beside it, and nothing decoded but a
-    few images of which one of two must be a mask.
+    shards, IDX files, arrays (`.npz`, `.mat`, `.h5`), pixels in CSV, or `hf:owner/dataset`. Nothing is written beside
+    it, and nothing decoded but a few images of which one of two must be a mask.
 
     `table` says what the columns of a manifest, or names of files, do not say themselves. `group` says which images
     belong together: the name of a column of the table, or a rule about paths as in `grouping.by_path`. `split` is a
@@ -77,10 +83,12 @@ def _open(path: Path, group: str | None, options: TableOptions, split: str | Non
     if options.pattern is not None and not is_table(path):
         with open_place(path, options.encoding) as place:
             return read_named_files(place, options.pattern)
-    # Both are zip files, of which neither holds images in files.
-    if path.suffix.lower() == ARRAYS and path.is_file():
-        refuse_columns(options, path)
-        return read_arrays(path)
+    if path.is_file() and re.search(ARRAYS, path.name):
+        try:
+            return read_arrays([path], path.name, options)
+        except NoArraysError:
+            if path.suffix.lower() not in ENDINGS:
+                raise
     if path.suffix.lower() == SHEETS and path.is_file():
         return read_table(path, group, options)
     for is_kind, read in ((is_idx, read_idx), (is_tar_shards, read_tar_shards)):
@@ -94,22 +102,43 @@ def _open(path: Path, group: str | None, options: TableOptions, split: str | Non
             return read_parquet(path, group, options)
     if path.is_dir() or is_archive(path):
         with open_place(path, options.encoding) as place:
-            return read_place(place, group, options, split)
+            dataset = _read_place(place, group, options, split)
+            return with_listed_names(dataset, (place.file(name) for name in _lists_of_classes(place)))
     if path.suffix.lower() == ".parquet":
         return read_parquet(path, group, options)
     if path.suffix.lower() in (*ENDINGS, *LIST_ENDINGS):
         try:
-            return read_table(path, group, options)
+            beside = (file for file in sorted(path.parent.iterdir()) if re.search(LISTS, file.name) and file != path)
+            return with_listed_names(read_table(path, group, options), beside)
         except DataError:
             # Asked last: a text file has to be read to be told from a list.
             if is_table(path):
                 raise
     raise DataError(
         "expected a folder per class, a zip or tar of one, WebDataset shards (.tar), a table of paths and labels "
-        "(.csv, .tsv, .txt, .json, .jsonl, .xlsx, .parquet), Parquet with embedded images, arrays (.npz), IDX files or "
-        "hf:owner/dataset, got the file "
+        "(.csv, .tsv, .txt, .json, .jsonl, .xlsx, .parquet), Parquet with embedded images, arrays (.npz, .npy, .mat, "
+        ".h5), IDX files or hf:owner/dataset, got the file "
         f"{str(path)!r}: give the folder or the table that names the images"
     )
+
+
+def _read_place(place: Place, group: str | None, options: TableOptions, split: str | None) -> Dataset:
+    """What is in files of images, or else in arrays."""
+    try:
+        return read_place(place, group, options, split)
+    except DataError:
+        names = sorted(name for name in place.names(ARRAYS) if name.count("/") <= _DEPTH)
+        if not names:
+            raise
+        with suppress(NoArraysError):
+            return read_arrays([place.file(name) for name in names], place.listing.name, options)
+        raise
+
+
+def _lists_of_classes(place: Place) -> list[str]:
+    """Files that may name the classes, around the images or where things are told about them."""
+    found = [name for name in place.names(LISTS) if name.count("/") <= _DEPTH]
+    return sorted(found, key=lambda name: (name.count("/"), name))[:_MOST_LISTS]
 
 
 def finished(dataset: Dataset, group: str | None = None, split: str | Path | None = None) -> Dataset:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from graft.class_lists import in_order, read_list
 from graft.errors import InputError, WeightsError
 from graft.images.preprocessing import Preprocessing
 from graft.models.network import Config, PaddingRule
@@ -126,15 +127,18 @@ def stated_classes(metadata: dict[str, str], folder: Path) -> tuple[str, ...] | 
 
 
 def read_classes(path: Path) -> tuple[str, ...]:
-    """The class names in a JSON file, in the order of the outputs. Raises InputError and WeightsError."""
+    """The class names in a file, in the order of the outputs; see `read_list`. Raises InputError and WeightsError."""
     try:
-        return _class_names(json.loads(path.read_text(encoding="utf-8")), path.name)
+        path.open("rb").close()
     except OSError as error:
-        raise InputError(f"expected a JSON list of class names in {path} ({error.strerror}): check the path") from None
-    except (ValueError, RecursionError):
+        raise InputError(f"expected a list of class names in {path} ({error.strerror}): check the path") from None
+    listed = in_order(read_list(path))
+    if not listed:
         raise InputError(
-            f"expected a JSON list of class names in {path.name}, got something else: correct the file"
-        ) from None
+            f"expected a list of class names in {path.name}, a name for each output from 0 on, got something else: "
+            "correct the file"
+        )
+    return _class_names(listed, path.name)
 
 
 def _class_names(value: Any, source: str) -> tuple[str, ...]:

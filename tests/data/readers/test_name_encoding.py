@@ -9,9 +9,9 @@ import pytest
 
 from graft.data.opening import open_dataset
 from graft.data.readers.archive import read_archive
-from graft.data.readers.name_encoding import encoding_of
 from graft.data.table_options import TableOptions
 from graft.errors import InputError
+from graft.name_encoding import encoding_of
 
 WORDS = {
     "gbk": ("苹果", "香蕉", "西红柿"),

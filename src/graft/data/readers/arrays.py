@@ -1,104 +1,87 @@
-"""Arrays of numpy (`.npz`): MedMNIST's `train_images` and `train_labels`, Keras' `x_train` and `y_train`, and the like.
-
-Nothing in them is unpickled.
+"""Arrays of images and labels: MedMNIST's `train_images` and `train_labels`, Keras' `x_train` and `y_train`, SVHN's `X`
+and `y`, tables of pixels, in one file or several, which then may say the split or what is in them by their names.
 """
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from graft.data.dataset import TEST, TRAIN, VAL, WHOLE, Dataset, Images, class_order
+from graft.array_files import ENDINGS, load_arrays
+from graft.data.dataset import TEST, TRAIN, VAL, WHOLE, Dataset
 from graft.data.readers.column_names import SPLIT_WORDS
 from graft.data.readers.folder import file_stamp
-from graft.data.readers.idx import Pixels
+from graft.data.readers.idx import Pixels, of_pixels
+from graft.data.readers.pixel_tables import TABLES, pixel_arrays
+from graft.data.table_options import TableOptions, refuse_columns
 from graft.errors import DataError
+from graft.images.numbers import as_bytes, images_first
 from graft.words import counted
 
-ENDING = ".npz"
+FILES = rf"(?i)({'|'.join(map(re.escape, (*ENDINGS, *TABLES)))})$"
 # What the parts of an array's name say: images, labels, or the names of the classes.
 _IMAGES = ("images", "image", "imgs", "x", "data", "pixels")
-_LABELS = ("labels", "label", "y", "targets", "target", "classes")
-_NAMES = ("class_names", "label_names", "classnames", "names")
-# Arrays that unpack to more than so many bytes, and to a hundred times their file, are a bomb.
-_BOMB_BYTES, _BOMB_RATIO = 2**32, 100
+_LABELS = ("labels", "label", "y", "targets", "target", "classes", "ans")
+_NAMES = ("class_names", "label_names", "classnames", "names", "list_classes")
 
 
-def read_arrays(path: Path) -> Dataset:
+class NoArraysError(DataError):
+    """No arrays are images with their labels."""
+
+
+def read_arrays(files: Sequence[Path], name: str, options: TableOptions) -> Dataset:
     """A Dataset from pairs of arrays of images, (N, H, W) or (N, H, W, C), and labels, (N,), (N, 1) or one-hot (N, K).
 
-    Numbers other than uint8 are taken for bytes where all are within 0..255, or for shares of 255 where all are within
-    0..1, by the whole of the file. Raises DataError for objects, which would have to be unpickled, for other shapes,
-    and for images with several labels.
+    Numbers are bytes, or what `as_bytes` takes them for by all of the files. Raises NoArraysError where there is no
+    pair, DataError for objects, which would have to be unpickled, for other shapes, and for images with several labels.
     """
-    arrays = _load(path)
+    notes: list[str] = []
+    arrays: dict[str, np.ndarray] = {}
+    for file in files:
+        table = file.suffix.lower() in TABLES
+        if not table:
+            refuse_columns(options, file)
+        loaded = pixel_arrays(file, options, notes, alone=len(files) == 1) if table else load_arrays(file)
+        own = file.stem if len(files) > 1 else ""
+        arrays |= {f"{own}_{each}" if own and own != each else each: array for each, array in loaded.items()}
     pairs = _pairs(arrays)
     if not pairs:
-        shown = ", ".join(f"{name} {array.shape}" for name, array in list(arrays.items())[:6]) or "none"
-        raise DataError(
-            f"expected arrays of images and labels in {path.name}, such as train_images and train_labels or x_train "
-            f"and y_train, got {shown}: name them so"
+        shown = ", ".join(f"{each} {array.shape}" for each, array in list(arrays.items())[:6]) or "none"
+        raise NoArraysError(
+            f"expected arrays of images and labels in {name}, such as train_images and train_labels or x_train and "
+            f"y_train, got {shown}: name them so, or give the folder of both"
         )
-    names = next((list(map(str, arrays[name])) for name in _NAMES if name in arrays), None)
-    pixels, notes = _as_bytes({split: arrays[images] for split, (images, _) in pairs.items()}, path)
-    labels = {split: _labels(arrays[name], name, path) for split, (_, name) in pairs.items()}
-    for split, (images, name) in pairs.items():
+    names = next((_as_text(array) for each, array in arrays.items() if each.endswith(_NAMES)), None)
+    labels = {split: _labels(arrays[each], each, name) for split, (_, each) in pairs.items()}
+    oriented = {split: images_first(arrays[each], len(labels[split])) for split, (each, _) in pairs.items()}
+    pixels, told = as_bytes(oriented, name)
+    for split, (images, each) in pairs.items():
         if len(pixels[split]) != len(labels[split]):
             raise DataError(
-                f"expected as many labels as images in {path.name}, got {len(labels[split]):,} in {name} and "
+                f"expected as many labels as images in {name}, got {len(labels[split]):,} in {each} and "
                 f"{len(pixels[split]):,} in {images}: check that both belong together"
             )
-    words = {split: _words(each, names) for split, each in labels.items()}
-    classes = class_order({word for each in words.values() for word in each})
-    position = {word: number for number, word in enumerate(classes)}
-    stamp = file_stamp(path)
-    return Dataset(
-        path.stem,
-        classes,
-        {
-            split: Images(
-                Pixels(pixels[split], f"{path.name}/{images}", stamp),
-                np.arange(len(pixels[split])),
-                np.array([position[word] for word in words[split]], np.int64),
-            )
-            for split, (images, _) in pairs.items()
-        },
-        tuple(notes),
-    )
-
-
-def _load(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with zipfile.ZipFile(path) as opened:
-            size = sum(each.file_size for each in opened.infolist())
-        if size > max(_BOMB_BYTES, _BOMB_RATIO * path.stat().st_size):
-            raise DataError(
-                f"expected arrays of at most {_BOMB_RATIO} times the size of {path.name}, got {size:,} bytes: it is "
-                "damaged or a bomb, do not trust it"
-            )
-        with np.load(path, allow_pickle=False) as found:
-            return {name: found[name] for name in found.files}
-    except DataError:
-        raise
-    except Exception as error:  # zip, zlib and numpy's reader have errors of their own
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise DataError(
-            f"expected arrays of numbers in {path.name}, got what cannot be read or would have to be unpickled "
-            f"({reason}): save it again with numpy.savez, without objects"
-        ) from None
+    stamp = "|".join(map(file_stamp, files))
+    parts = {
+        split: (Pixels(pixels[split], f"{name}/{images}", stamp), _words(labels[split], names))
+        for split, (images, _) in pairs.items()
+    }
+    return of_pixels(Path(name).stem, parts, (*notes, *told))
 
 
 def _pairs(arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[str, str]]:
     """The names of the arrays of images and labels by split."""
     found: dict[str, dict[str, str]] = {}
-    for name in arrays:
-        parts = name.lower().replace("-", "_").split("_")
+    for name, array in arrays.items():
+        parts = re.split(r"[^a-z0-9]+", name.lower())
         split = next((SPLIT_WORDS[part] for part in parts if part in SPLIT_WORDS), WHOLE)
-        what = "images" if set(parts) & {*_IMAGES} else "labels" if set(parts) & {*_LABELS} else ""
-        if what and name not in _NAMES:
+        # The file of both may be called `train_data`.
+        images = {*parts} & {*_IMAGES} and not (array.ndim < 3 and {*parts} & {*_LABELS})
+        what = "images" if images else "labels" if {*parts} & {*_LABELS} else ""
+        if what and not name.endswith(_NAMES):
             found.setdefault(split, {}).setdefault(what, name)
     order = [split for split in (TRAIN, VAL, TEST, WHOLE) if found.get(split, {}).keys() == {"images", "labels"}]
     if len(order) > 1 and WHOLE in order:
@@ -106,57 +89,26 @@ def _pairs(arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[str, str]]:
     return {split: (found[split]["images"], found[split]["labels"]) for split in order}
 
 
-def _as_bytes(arrays: Mapping[str, np.ndarray], path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The images as uint8 (N, H, W) or (N, H, W, C); notes tell what was taken for what."""
-    shaped = {split: _channels_last(array) for split, array in arrays.items()}
-    for array in shaped.values():
-        if array.ndim not in (3, 4) or 0 in array.shape[1:] or (array.ndim == 4 and array.shape[3] not in (1, 3, 4)):
-            raise DataError(
-                f"expected images of shape (N, H, W) or (N, H, W, 3) in {path.name}, got {array.shape}: reshape them"
-            )
-    if all(array.dtype == np.uint8 for array in shaped.values()):
-        return shaped, []
-    low = min((float(array.min()) for array in shaped.values() if array.size), default=0.0)
-    high = max((float(array.max()) for array in shaped.values() if array.size), default=0.0)
-    if not (low >= 0 and high <= 255):
-        raise DataError(
-            f"expected images of numbers from 0 to 255 or from 0 to 1 in {path.name}, got {low:g} to {high:g}: save "
-            "them as uint8"
-        )
-    shares = high <= 1 and any(array.dtype.kind == "f" for array in shaped.values())
-    scale = 255.0 if shares else 1.0
-    note = f"{path.name}: images of {next(iter(shaped.values())).dtype} from {low:g} to {high:g} were taken for " + (
-        "shares of 255" if shares else "bytes"
-    )
-    return {split: np.rint(array * scale).astype(np.uint8) for split, array in shaped.items()}, [note]
-
-
-def _channels_last(array: np.ndarray) -> np.ndarray:
-    first = array.ndim == 4 and array.shape[1] in (1, 3) and array.shape[3] not in (1, 3, 4)
-    return np.ascontiguousarray(array.transpose(0, 2, 3, 1)) if first else array
-
-
-def _labels(array: np.ndarray, name: str, path: Path) -> np.ndarray:
+def _labels(array: np.ndarray, name: str, where: str) -> np.ndarray:
     """Labels, (N,)."""
-    if array.ndim == 2 and array.shape[1] == 1:
-        return array[:, 0]
+    if array.ndim == 2 and 1 in array.shape:
+        return array.ravel()
     if array.ndim == 2 and array.dtype.kind in "biuf" and np.isin(array, (0, 1)).all():
         several = np.flatnonzero(array.sum(axis=1) != 1)
         if len(several):
             row = array[several[0]].astype(int).tolist()
             raise DataError(
-                f"expected one label for each image in {name} of {path.name}, got {int(array[several[0]].sum())} in "
-                f"row {several[0]} ({row}) and in {counted(len(several), 'row')} in all another number than one: keep "
-                "those with one"
+                f"expected one label for each image in {name} of {where}, got {sum(row)} in row {several[0]} ({row}) "
+                f"and in {counted(len(several), 'row')} in all another number than one: keep those with one"
             )
         found: np.ndarray = array.argmax(axis=1)
         return found
-    if array.ndim != 1:
+    if array.ndim != 1 and array.shape[1:] != (1, 1, 1):
         raise DataError(
-            f"expected labels of shape (N,) or (N, 1), or one-hot (N, K), in {name} of {path.name}, got {array.shape}: "
+            f"expected labels of shape (N,) or (N, 1), or one-hot (N, K), in {name} of {where}, got {array.shape}: "
             "keep one label for each image"
         )
-    return array
+    return array.ravel()
 
 
 def _words(labels: np.ndarray, names: list[str] | None) -> list[str]:
@@ -165,4 +117,9 @@ def _words(labels: np.ndarray, names: list[str] | None) -> list[str]:
     values = labels.tolist()
     if names is not None and labels.dtype.kind in "iu" and values and 0 <= min(values) <= max(values) < len(names):
         return [names[value] for value in values]
+    return _as_text(labels)
+
+
+def _as_text(array: np.ndarray) -> list[str]:
+    values = array.ravel().tolist()
     return [value.decode(errors="replace") if isinstance(value, bytes) else str(value) for value in values]

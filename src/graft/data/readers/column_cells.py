@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from graft.data.readers.grid import Grid
 from graft.data.readers.remote import SCHEME
 from graft.data.table_options import TableOptions
 from graft.errors import DataError
+from graft.images.numbers import side_of
 
 if TYPE_CHECKING:
     import pyarrow
@@ -25,6 +27,31 @@ _LOOKED_UP = 200
 # The share of them that has to be found, or looks like files, where the column has a name for paths.
 NAMED_SHARE = 0.5
 ABOUT_IMAGES = r"(?i)mask|segment|annot|thumb"
+
+
+# What the columns of pixels are called: `pixel0`, `28x28`, `p3`, `12`.
+_PIXEL = re.compile(r"(?i)(pixels?|px|pix|p|x|f|features?|col|column|v|attr|att|var)?[ _.-]?\d+([x_]\d+)*(_?[rgb])?")
+
+
+def pixels_in(grid: Grid) -> list[int]:
+    """The columns that are the pixels of an image in each row: as many as a square has, or one of many numbers each."""
+    if grid.path.suffix.lower() not in (".csv", ".tsv"):
+        return []
+    if grid.named and (one := named(grid.names, ("pixels", "pixel_values", "image_pixels"))):
+        cells = grid.column(one[0])
+        return one[:1] if len(cells) and side_of(len(re.findall(rb"\d+", cells[0].as_py() or b""))) else []
+    found = [number for number, name in enumerate(grid.names) if not grid.named or _PIXEL.fullmatch(name.strip())]
+    if side_of(len(found)) or not side_of(len(found) - 1):
+        return found if side_of(len(found)) else []
+    # One of them, the first or the last, is the label: all of 0 to 9, where a corner is black, or of any brightness.
+    first, last = (_counts_up(grid.column(number)) for number in (found[0], found[-1]))
+    return found[:-1] if last and not first else found[1:]
+
+
+def _counts_up(column: pyarrow.ChunkedArray) -> bool:
+    words = {word.decode(errors="replace").strip() for word in column.unique().to_pylist()}
+    numbers = sorted(int(word) for word in words if word.isdigit())
+    return len(numbers) == len(words) > 1 and numbers[0] in (0, 1) and numbers[-1] - numbers[0] == len(numbers) - 1
 
 
 @dataclass
@@ -62,6 +89,14 @@ class Columns:
             self._texts[column] = as_text(self.grid.column(column), where)
         return self._texts[column]
 
+    def sure(self, column: int) -> pyarrow.ChunkedArray:
+        """The cells as texts, none of a column that holds something else."""
+        import pyarrow
+
+        with suppress(DataError):
+            return self.text(column)
+        return pyarrow.chunked_array([pyarrow.array([], pyarrow.large_string())])
+
     def given(self, role: str) -> int | None:
         """The column that the user named for a role. Raises InputError if there is none of that name."""
         name = self.options.column(role)
@@ -87,18 +122,20 @@ class Columns:
         return bool(self.finder.locate(pyarrow.array([name.encode(errors="replace")], pyarrow.large_binary())).there[0])
 
     def sample(self, column: int) -> pyarrow.LargeBinaryArray:
-        """Some of the distinct cells."""
-        cells = self.paths(column).unique()
+        """Some of the distinct cells, none of what can be no paths."""
+        import pyarrow
+
+        try:
+            cells = self.paths(column).unique()
+        except DataError:
+            return pyarrow.array([], pyarrow.large_binary())
         return cells.take(np.unique(np.linspace(0, len(cells) - 1, _LOOKED_UP).astype(int))) if len(cells) else cells
 
     def found_share(self, column: int) -> float:
         """The share of a column's cells that lead to files, or are addresses."""
         import pyarrow.compute
 
-        try:
-            cells = self.sample(column)
-        except DataError:
-            return 0.0
+        cells = self.sample(column)
         if not len(cells):
             return 0.0
         addresses = pyarrow.compute.match_substring_regex(cells, SCHEME).to_numpy(zero_copy_only=False)
@@ -116,10 +153,7 @@ class Columns:
     def looks_like_paths(self, column: int) -> bool:
         import pyarrow.compute
 
-        try:
-            cells = self.sample(column)
-        except DataError:
-            return False
+        cells = self.sample(column)
         ended = pyarrow.compute.match_substring_regex(cells, f"{IMAGE_ENDING}|{SCHEME}")
         return len(cells) > 0 and float(ended.to_numpy(zero_copy_only=False).mean()) >= NAMED_SHARE
 
@@ -135,11 +169,9 @@ class Columns:
         return [*found, last] if last == 1 and re.search(ABOUT_SPLITS, self.name_of(last)) else found
 
     def mostly_distinct(self, column: int) -> bool:
-        try:
-            cells = self.paths(column)
-        except DataError:
-            return False
-        return 2 * len(cells.unique()) > len(cells)
+        with suppress(DataError):
+            return 2 * len(self.paths(column).unique()) > len(self.paths(column))
+        return False
 
     def either(self, role: str, columns: Sequence[int]) -> DataError:
         both = " and ".join(map(self.shown, columns[:4]))
@@ -151,20 +183,14 @@ class Columns:
 
     def repeats(self, column: int) -> bool:
         """Whether a column has few distinct cells, as labels have, and none that is a fraction."""
-        try:
-            text = self.text(column)
-        except DataError:
-            return False
+        text = self.sure(column)
         words = [word for word in text.unique().to_pylist() if word]
         fractions = sum(bool(re.fullmatch(r"-?\d*\.\d*[1-9]\d*", word)) for word in words)
         return 0 < len(words) <= max(3, len(text) / 2) and 2 * fractions <= len(words)
 
     def says_only(self, column: int, words: frozenset[str]) -> bool:
         """Whether all cells of a column are among some words, and not all the same."""
-        try:
-            found = set(self.text(column).unique().to_pylist()) - {""}
-        except DataError:
-            return False
+        found = set(self.sure(column).unique().to_pylist()) - {""}
         return len(found) > 1 and found <= words
 
     def say_the_same(self, first: int, second: int) -> bool:

@@ -18,13 +18,12 @@ from pathlib import Path
 from threading import Lock
 from typing import IO, Any, cast
 
+from graft.bombs import bomb, bomb_limit
 from graft.data.readers.folder import file_stamp
 from graft.errors import DataError, GraftError
 from graft.files import EXPANDED, cache_budget, cache_folder, make_room, write_aside
 
 _BLOCK = 256 * 2**10
-# Content of more than this and a hundred times its file is a bomb.
-BOMB_BYTES, BOMB_RATIO = 2**30, 100
 # What reading raises where a file is cut off or damaged.
 DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError)
 
@@ -44,18 +43,6 @@ def open_content(path: Path) -> IO[bytes]:
 def is_compressed(path: Path) -> bool:
     """Whether a file is compressed, by how it begins. Raises OSError."""
     return _opener(path) is not None
-
-
-def bomb_limit(path: Path) -> int:
-    """Bytes of content beyond which a compressed file is a bomb."""
-    return max(BOMB_BYTES, BOMB_RATIO * path.stat().st_size)
-
-
-def bomb(path: Path) -> DataError:
-    return DataError(
-        f"expected content of at most {BOMB_RATIO} times the size of {path.name}, got more than {bomb_limit(path):,} "
-        "bytes: it is damaged or a bomb, do not trust it"
-    )
 
 
 class Contents:

@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from graft.class_lists import read_list
 from graft.data.dataset import TRAIN, WHOLE, Dataset
 from graft.data.readers.aside import SYSTEM
+from graft.data.readers.class_lists import LISTS
 from graft.data.readers.column_cells import Columns
+from graft.data.readers.column_names import SPELLINGS, SYNONYMS, named
 from graft.data.readers.columns import first_three, join_tables
 from graft.data.readers.finding_files import IMAGE_ENDING, FileFinder
 from graft.data.readers.folder_tree import NO_IMAGE, Folder
@@ -177,8 +180,10 @@ def _read_all(
                 continue
             each = _read(file, finder, group, options, known)
         except InputError as error:
-            notes.append(f"{file.name} was not used: {error}")
-            errors.append(error)
+            listed = read_list(file) if re.search(LISTS, file.name) else ()
+            # What names the classes by their numbers is no table of images.
+            notes += [f"{file.name} was not used: {error}"] * (not listed)
+            errors += [error] * (not isinstance(listed, Mapping))
             continue
         if each is not None:
             own = split_in_name(file.stem) if split == WHOLE else split
@@ -198,7 +203,9 @@ def _read(
         understood = understood_table(file, finder, options, group)
     except DataError as error:
         columns = Columns(open_grid(file), finder, options)
-        label = next((number for number in range(len(columns.grid.names)) if columns.says_only(number, known)), None)
+        origins = named(columns.grid.names, (*SPELLINGS["group"], *SYNONYMS["group"]))
+        others = (number for number in range(len(columns.grid.names)) if number not in origins)
+        label = next((number for number in others if columns.says_only(number, known)), None)
         if label is not None and options.label_column is None:
             return _read(file, finder, group, replace(options, label_column=str(label + 1)), known)
         with_paths = understood_table(file, finder, options, group, labelled=False)

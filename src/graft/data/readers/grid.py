@@ -1,6 +1,6 @@
 """Tables as they are written, whatever their meaning: names of columns, and cells once they are asked for.
 
-CSV, TSV, lists of paths and labels (`.txt`, `.lst`), JSON lines, JSON, spreadsheets and Parquet.
+CSV, TSV, lists of paths and labels (`.txt`, `.lst`), JSON lines, JSON, spreadsheets, MATLAB's lists and Parquet.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from graft.array_files import matlab_columns
 from graft.data.readers.column_names import known_names
 from graft.data.readers.finding_files import IMAGE_ENDING
 from graft.data.readers.records import read_records
@@ -25,7 +26,7 @@ from graft.errors import DataError
 if TYPE_CHECKING:
     import pyarrow
 
-ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".json", ".xlsx")
+ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".json", ".xlsx", ".mat")
 # These may hold anything, and are tables only if their lines name images.
 LIST_ENDINGS = (".txt", ".lst", ".list")
 _SEPARATORS = (",", ";", "\t")
@@ -39,13 +40,15 @@ _FIRST_BYTES = 2**16
 class Grid:
     """The columns of a table: `read` gives those with some numbers, as large_binary or as typed as they are.
 
+    That of CSV takes a type of pyarrow as well.
+
     Where the first row has no names (`named` is False), columns are called by their number from 1. `unnamed` is the
     same table with its first row taken for an image, where that can be.
     """
 
     path: Path
     names: tuple[str, ...]
-    read: Callable[[Sequence[int]], list[pyarrow.ChunkedArray]]
+    read: Callable[..., list[pyarrow.ChunkedArray]]
     named: bool = True
     unnamed: Grid | None = None
 
@@ -56,7 +59,8 @@ class Grid:
 def open_grid(path: Path, beginning: bool = False) -> Grid:
     """The table in a file, or of a list the beginning, by the file's ending. Raises DataError if it is none."""
     ending = path.suffix.lower()
-    openers = {".parquet": _parquet, ".json": _json, ".xlsx": _sheet, ".jsonl": _json_lines, ".ndjson": _json_lines}
+    openers = {".parquet": _parquet, ".json": _json, ".xlsx": _sheet, ".mat": _matlab}
+    openers |= {".jsonl": _json_lines, ".ndjson": _json_lines}
     with reading(path):
         return _list(path, beginning) if ending in LIST_ENDINGS else openers.get(ending, _csv)(path)
 
@@ -78,12 +82,8 @@ def reading(path: Path) -> Iterator[None]:
 
 def _csv(path: Path) -> Grid:
     names, separator, before, is_empty = _header(path)
-    unnamed = Grid(
-        path,
-        _numbers(names),
-        lambda columns: _read_csv(path, columns, len(names), separator, (before, 0)),
-        named=False,
-    )
+    read = partial(read_csv, path, width=len(names), separator=separator)
+    unnamed = Grid(path, _numbers(names), partial(read, skipped=(before, 0)), named=False)
     if is_empty:
         import pyarrow
 
@@ -91,8 +91,7 @@ def _csv(path: Path) -> Grid:
         return Grid(path, tuple(names), lambda columns: [nothing for _ in columns])
     if _is_data(names):
         return unnamed
-    read = lambda columns: _read_csv(path, columns, len(names), separator, (before, 1))  # noqa: E731
-    return Grid(path, tuple(names), read, unnamed=unnamed)
+    return Grid(path, tuple(names), partial(read, skipped=(before, 1)), unnamed=unnamed)
 
 
 def _is_data(first_row: Sequence[str]) -> bool:
@@ -133,16 +132,23 @@ def _header(path: Path) -> tuple[list[str], str, int, bool]:
     return names, separator, before, is_empty and not _is_data(names)
 
 
-def _read_csv(
-    path: Path, columns: Sequence[int], width: int, separator: str, skipped: tuple[int, int]
+def read_csv(
+    path: Path,
+    columns: Sequence[int],
+    width: int,
+    separator: str,
+    skipped: tuple[int, int],
+    kind: pyarrow.DataType | None = None,
+    content: bytes | None = None,
 ) -> list[pyarrow.ChunkedArray]:
+    """Columns of the CSV at `path`, or of its part `content`. Raises DataError for cells that are not of a kind."""
     import pyarrow
     import pyarrow.csv
 
     numbers = [str(number) for number in range(width)]
     with reading(path), pyarrow.OSFile(os.fsencode(path)) as file:
         table = pyarrow.csv.read_csv(
-            file,
+            file if content is None else pyarrow.BufferReader(content),
             # A block has to hold a whole row, and cells may be long.
             pyarrow.csv.ReadOptions(
                 skip_rows=skipped[0], column_names=numbers, skip_rows_after_names=skipped[1], block_size=2**23
@@ -150,7 +156,7 @@ def _read_csv(
             pyarrow.csv.ParseOptions(delimiter=separator, newlines_in_values=True),
             pyarrow.csv.ConvertOptions(
                 include_columns=[numbers[column] for column in sorted(set(columns))],
-                column_types=dict.fromkeys(numbers, pyarrow.large_binary()),
+                column_types=dict.fromkeys(numbers, kind or pyarrow.large_binary()),
             ),
         )
     return [table[numbers[column]] for column in columns]
@@ -253,6 +259,11 @@ def _sheet(path: Path) -> Grid:
     if _is_data(rows[0]):
         return unnamed
     return replace(_of_cells(path, tuple(rows[0]), [column[1:] for column in cells]), unnamed=unnamed)
+
+
+def _matlab(path: Path) -> Grid:
+    columns = matlab_columns(path)
+    return _of_cells(path, tuple(columns), list(columns.values()))
 
 
 def _parquet(path: Path) -> Grid:

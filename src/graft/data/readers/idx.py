@@ -8,11 +8,12 @@ import gzip
 import math
 import re
 import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from graft.data.dataset import TEST, WHOLE, Dataset, Images
+from graft.data.dataset import TEST, WHOLE, Dataset, Images, class_order
 from graft.data.readers.folder import file_stamp
 from graft.data.readers.split_names import split_in_name
 from graft.errors import DataError
@@ -92,14 +93,20 @@ def read_idx(path: Path) -> Dataset:
                 f"{len(images):,} in {pair['images'].name}: check that both files belong together"
             )
         arrays[split] = (images, labels)
-    numbers = sorted({int(label) for _, labels in arrays.values() for label in np.unique(labels)})
-    position = np.full(256, -1, dtype=np.int64)
-    position[numbers] = np.arange(len(numbers))
-    return Dataset(
-        folder.name,
-        tuple(str(number) for number in numbers),
-        {name: Images(pixels, np.arange(len(pixels)), position[labels]) for name, (pixels, labels) in arrays.items()},
+    return of_pixels(
+        folder.name, {name: (pixels, [*map(str, each.tolist())]) for name, (pixels, each) in arrays.items()}
     )
+
+
+def of_pixels(name: str, parts: Mapping[str, tuple[Pixels, Sequence[str]]], notes: Sequence[str] = ()) -> Dataset:
+    """A Dataset of images and the label of each by split."""
+    classes = class_order({word for _, words in parts.values() for word in words})
+    position = {word: number for number, word in enumerate(classes)}
+    splits = {
+        split: Images(pixels, np.arange(len(pixels)), np.array([position[word] for word in words], np.int64))
+        for split, (pixels, words) in parts.items()
+    }
+    return Dataset(name, classes, splits, tuple(notes))
 
 
 def read_pixels(path: Path) -> Pixels:

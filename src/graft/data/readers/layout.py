@@ -16,8 +16,15 @@ from graft.data.dataset import TRAIN, WHOLE
 from graft.data.readers.aside import NO_LABELS, UNLABELLED, WHOLE_SETS, Aside, Sorted, sort_folders
 from graft.data.readers.folder_tree import NO_IMAGE, Folder, Tree
 from graft.data.readers.split_names import fold_of, splits_of
+from graft.data.readers.uses import FEW_GROUPS, FEW_IMAGES
 from graft.errors import DataError
 
+# What images come from, and its number or letter.
+_ORIGIN = re.compile(
+    r"(?i)(patients?|subjects?|cases?|persons?|participants?|donors?|users?|writers?|animals?|sites?|sources?|cent(?:er"
+    r"|re)s?|hospitals?|clinics?|labs?|cameras?|cam|scanners?|devices?|sessions?|batch|plates?|slides?|stations?"
+    r"|locations?|visits?|videos?)?[ _-]*(?:id[ _-]*)?([a-z]?[ _-]*\d+|[a-z])"
+)
 # The part of the files in two folders that has to have the same names for them to be two forms of one set.
 _SAME_IMAGES = 0.9
 
@@ -181,10 +188,12 @@ def _read_folders_without_splits(layout: Layout, folders: Sequence[Folder], name
     _read_classes(layout, layout.root, folders, WHOLE)
     within = [sorted(each.name for each in layout.folders_in(folder)) for folder in folders]
     alike = len(folders) > 1 and len(within[0]) > 1 and all(each == within[0] for each in within)
-    if alike and not _are_folds(folders):
+    if alike and not (_are_folds(folders) or all(map(fold_of, within[0])) or _are_origins(layout, folders)):
         _refuse_forms(layout, folders, name)
-        layout.notes.append(
-            f"{name}: {_quoted(folders)} each hold {_quoted(within[0])}; the outer folders are read as the classes"
+        raise DataError(
+            f"expected one meaning of the folders in {name}, got {_quoted(folders)}, which each hold "
+            f"{_quoted(within[0])}: say which are the classes, --label-from {_level(folders[0])} for the outer, "
+            f"--label-from {_level(folders[0], 1)} for the inner folders"
         )
     if called:
         layout.notes.append(
@@ -243,6 +252,16 @@ def _read_classes(layout: Layout, parent: Folder, folders: Sequence[Folder], spl
             Place(each, split, each.name, fold_of(folder.name)) for folder in folders for each in inner[folder.name]
         ]
         return
+    if _are_origins(layout, folders):
+        # Few of them would divide the images into large parts.
+        many = len(folders) >= FEW_GROUPS or sum(each.all_images for each in folders) <= FEW_IMAGES * len(folders)
+        layout.notes.append(
+            f"{_quoted(folders)} are where images come from, not classes, since what they hold recurs: "
+            + ("no split divides one" if many else f"--group {_level(folders[0])} keeps each in one split")
+        )
+        origins = [(each, folder.name if many else None) for folder in folders for each in inner[folder.name]]
+        layout.places += [Place(each, split, each.name, origin) for each, origin in origins]
+        return
     layout.empty += [(split, each.name) for each in layout.empty_in(parent)]
     for folder in folders:
         folds = inner[folder.name]
@@ -254,6 +273,27 @@ def _read_classes(layout: Layout, parent: Folder, folders: Sequence[Folder], spl
 
 def _are_folds(folders: Sequence[Folder]) -> bool:
     return len(folders) > 1 and all(fold_of(folder.name) for folder in folders)
+
+
+def _are_origins(layout: Layout, folders: Sequence[Folder]) -> bool:
+    """Whether folders are patients, sites or the like, numbered or lettered, each with folders of the same classes."""
+    named = [_ORIGIN.fullmatch(folder.name) for folder in folders]
+    inner = [[each.name for each in layout.folders_in(folder)] for folder in folders]
+    whats = {(each[1] or "").lower() if each else None for each in named}
+    if len(folders) < 2 or len(whats) > 1 or None in whats or not all(inner) or any(map(splits_of, inner)):
+        return False
+    names = {name for each in inner for name in each}
+    if any(whats):
+        return 1 < len(names) < sum(map(len, inner))
+    # Numbers from 0 or 1 on may well be classes.
+    numbers = sorted(int(folder.name) for folder in folders if folder.name.isdecimal())
+    counted = numbers[:1] in ([0], [1]) and numbers[-1] - numbers[0] < 2 * len(numbers)
+    return len(numbers) == len(folders) and not counted and len(names) > 1 and all({*each} == names for each in inner)
+
+
+def _level(folder: Folder, below: int = 0) -> str:
+    """An expression for the name of the folders beside one, or of those in it."""
+    return f"'^{'[^/]+/' * (len(folder.path) - 1 + below)}([^/]+)/'"
 
 
 def _read_splits_of_classes(layout: Layout, folders: Sequence[Folder], name: str) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graft.data.readers.column_cells import ABOUT_IMAGES, NAMED_SHARE, Columns
+from graft.data.readers.column_cells import ABOUT_IMAGES, NAMED_SHARE, Columns, pixels_in
 from graft.data.readers.column_names import SPELLINGS, SYNONYMS, named, plain_name
 from graft.data.readers.finding_files import FileFinder
 from graft.data.readers.grid import Grid
@@ -50,6 +50,11 @@ def understand(
     import pyarrow
 
     reader = Columns(grid, finder, options)
+    if pixels_in(grid):
+        raise DataError(
+            f"expected paths of images in {grid.path.name}, got the pixels of images themselves: give it alone as "
+            "DATA, or with others such as it in a folder without images"
+        )
     path = _path(reader)
     if path is None:
         if grid.unnamed is not None and not _has_known_names(grid):
@@ -62,7 +67,7 @@ def understand(
     columns = {"path": reader.paths(path)}
     used = {"path": reader.shown(path)}
     if labelled:
-        columns["label"], used["label"] = _labels(reader, path)
+        columns["label"], used["label"] = labels(reader, path)
     elif len(grid.names) == 1:
         return Understood(pyarrow.table(columns))
     found = {"split": splits(reader), "group": groups(reader, group), "weight": weights(reader)}
@@ -88,13 +93,13 @@ def _path(columns: Columns) -> int | None:
     if (given := columns.given("path")) is not None:
         return given
     own, others = (named(columns.grid.names, names["path"]) for names in (SPELLINGS, SYNONYMS))
-    labels = named(columns.grid.names, SPELLINGS["label"])
+    of_labels = named(columns.grid.names, SPELLINGS["label"])
     for column in (*own, *others):
         if columns.found_share(column) >= NAMED_SHARE and (column in own or columns.mostly_distinct(column)):
             return column
     if own:
         return own[0]
-    rest = [column for column in range(len(columns.grid.names)) if column not in (*others, *labels)]
+    rest = [column for column in range(len(columns.grid.names)) if column not in (*others, *of_labels)]
     rest = [
         column
         for column in rest
@@ -110,8 +115,11 @@ def _path(columns: Columns) -> int | None:
     return next((column for column in others if columns.looks_like_paths(column)), None)
 
 
-def _labels(columns: Columns, path: int) -> tuple[pyarrow.ChunkedArray, str]:
-    """The label of each row, empty where there is none, and what it is from."""
+def labels(columns: Columns, path: int) -> tuple[pyarrow.ChunkedArray, str]:
+    """The label of each row, empty where there is none, and what it is from; -1 for no column of paths.
+
+    Raises DataError where there is no column of labels, and for cells with several.
+    """
     where = columns.grid.path.name
     if (pattern := columns.options.pattern) is not None:
         return _from_names(columns.paths(path), pattern), "the names of files"

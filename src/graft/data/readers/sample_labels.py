@@ -7,13 +7,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from graft.class_lists import in_order, read_list
 from graft.words import counted
 
 # Endings, keys and files, in the order in which they are tried.
 LABELS = (b"cls", b"json", b"txt")
 _LABEL_KEYS = ("label", "class", "cls")
 _LISTS = ("classes.txt", "classes.json", "labels.txt", "classnames.txt", "_info.json", "dataset_info.json")
-_LIST_KEYS = ("classes", "names", "class_names", "labels", "label_names")
 
 
 def label_of(labels: dict[bytes, bytes]) -> tuple[str, str]:
@@ -49,7 +49,7 @@ def names_of(words: list[str], root: Path) -> tuple[list[str], tuple[str, ...] |
     if all(word.isascii() and word.isdigit() for word in words):
         largest = max(map(int, words))
         for file in _LISTS:
-            listed = _list_in(root / file)
+            listed = in_order(read_list(root / file))
             if len(listed) > largest:
                 # Two classes may have the same name, as the cranes of ImageNet do.
                 often = Counter(listed)
@@ -59,20 +59,3 @@ def names_of(words: list[str], root: Path) -> tuple[list[str], tuple[str, ...] |
                 listing = counted(len(listed), "class", "classes")
                 notes.append(f"{file} lists {listing} but the labels go up to {largest}: it was not used")
     return words, None, notes
-
-
-def _list_in(file: Path) -> list[str]:
-    """The class names in a file, one per line or as JSON; none if there is no such file or it holds something else."""
-    try:
-        text = file.read_text("utf-8-sig")
-        if file.suffix == ".txt":
-            return [line.strip() for line in text.splitlines() if line.strip()]
-        value = json.loads(text)
-    except (OSError, ValueError, RecursionError):
-        return []
-    if isinstance(value, dict):
-        features = value.get("features")
-        label = features.get("label") if isinstance(features, dict) else None
-        places = [value, label] if isinstance(label, dict) else [value]
-        value = next((place[key] for place in places for key in _LIST_KEYS if isinstance(place.get(key), list)), [])
-    return [str(name) for name in value] if isinstance(value, list) else []

@@ -18,10 +18,11 @@ from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
+from graft.bombs import bomb_limit
 from graft.data.dataset import WHOLE, Dataset
 from graft.data.readers.archive_paths import Texts, name_without_ending, visible_path
 from graft.data.readers.columns import arrange_rows, first_three
-from graft.data.readers.expanding import Contents, bomb_limit, open_content
+from graft.data.readers.expanding import Contents, open_content
 from graft.data.readers.folder import file_stamp
 from graft.data.readers.sample_labels import LABELS, label_of, names_of
 from graft.data.readers.split_names import SPLIT_FOLDERS, split_in_name

@@ -15,10 +15,10 @@ from operator import attrgetter
 from pathlib import Path
 from threading import Lock
 
-from graft.data.readers.expanding import BOMB_RATIO, bomb_limit
-from graft.data.readers.name_encoding import check_encoding, encoding_of
+from graft.bombs import BOMB_RATIO, bomb_limit
 from graft.data.readers.tar_members import FILE, FOLDER, Member
 from graft.errors import DataError
+from graft.name_encoding import check_encoding, encoding_of
 from graft.words import counted
 
 # What zipfile raises for damaged files.

@@ -1,0 +1,77 @@
+"""Names of classes from a file beside the images, where folders and tables call classes by a number or a code."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from graft.class_lists import CODE, Listed, read_list
+from graft.data.class_naming import renamed, wordnet_words
+from graft.data.dataset import Dataset
+from graft.data.readers.finding_files import IMAGE_ENDING
+from graft.words import counted
+
+LISTS = (
+    r"(?i)((^|[/_ .-])(class(es|names)?|labels?|names?|categor(y|ies)|synsets?|words|id2label|labelmap|map(ping)?|index"
+    r"|descriptions?)([_ .-][^/]*)?\.(txt|[ct]sv|json|ya?ml)|\.names|(^|/|_)(data|config|info)\.(json|ya?ml))$"
+)
+
+
+def with_listed_names(dataset: Dataset, files: Iterable[Path]) -> Dataset:
+    """The dataset with classes called as one of some files names them, where it names each; notes say what was done.
+
+    A file that gives no numbers has to name as many classes as there are, from 0 or 1 on. Files that contradict each
+    other are not used.
+    """
+    if not dataset.classes or not all(map(CODE.fullmatch, dataset.classes)):
+        return dataset
+    known = {name: wordnet_words()[name] for name in dataset.classes if name in wordnet_words()}
+    fitting: dict[str, dict[str, str]] = {}
+    notes = []
+    for file in () if len(known) == len(dataset.classes) else files:
+        listed = read_list(file)
+        names = listed.values() if isinstance(listed, Mapping) else listed
+        if not any(re.search(r"[^\W\d]", name) for name in names) or any(re.search(IMAGE_ENDING, n) for n in names):
+            continue
+        found = {**_by_code(listed, dataset.classes), **known}
+        if len(found) == len(set(found.values())) == len(dataset.classes):
+            fitting[file.name] = found
+        elif isinstance(listed, Sequence) or any(_plain(name) in map(_plain, listed) for name in dataset.classes):
+            notes.append(
+                f"{file.name} was not used for the names of classes: it has {counted(len(listed), 'name')}, and the "
+                f"{counted(len(dataset.classes), 'class is', 'classes are')} {_span(dataset.classes)}"
+            )
+    if len({tuple(found.items()) for found in fitting.values()}) > 1:
+        notes.append(f"{' and '.join(fitting)} name the classes differently: neither was used")
+    elif fitting:
+        source, found = next(iter(fitting.items()))
+        shown = ", ".join(f"{name} is {found[name]!r}" for name in dataset.classes[:3])
+        more = ", …" if len(dataset.classes) > 3 else ""
+        return renamed(dataset, found, f"classes are called as {source} names them ({shown}{more})")
+    return renamed(dataset, {}, *notes)
+
+
+def _plain(code: str) -> str:
+    return str(int(code)) if code.isdigit() else code
+
+
+def _by_code(listed: Listed, classes: Sequence[str]) -> dict[str, str]:
+    """What each class is called, as far as that is listed; with no codes, only for all of as many classes."""
+    if isinstance(listed, Mapping):
+        known = {_plain(code): name for code, name in listed.items()}
+        of_classes = {name: known[_plain(name)].strip() for name in classes if _plain(name) in known}
+        # WordNet has all words for a thing, of which the first is the usual one if it means nothing else.
+        short = {
+            name: called.partition(",")[0] if name.startswith("n") else called for name, called in of_classes.items()
+        }
+        return short if len(set(short.values())) == len(short) else of_classes
+    numbers = sorted(int(name) for name in classes if name.isdigit())
+    start = numbers[0] if numbers else -1
+    if start not in (0, 1) or numbers != list(range(start, start + len(listed))) or len(numbers) < len(classes):
+        return {}
+    return {name: listed[int(name) - start].strip() for name in classes}
+
+
+def _span(classes: Sequence[str]) -> str:
+    return classes[0] if len(classes) == 1 else f"{classes[0]} to {classes[-1]}"

@@ -1,0 +1,166 @@
+"""Arrays and tables of pixels are read as they are published, alone or several together, and nothing in them is run."""
+
+import io
+import os
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.io import savemat
+
+from graft.array_files import load_arrays
+from graft.data.dataset import Dataset, counts
+from graft.data.opening import open_dataset
+from graft.data.table_options import TableOptions
+from graft.errors import DataError
+
+RAMP = np.add.outer(np.arange(28), np.arange(28)).astype(np.uint8)
+GREY = np.stack([RAMP + number for number in range(6)])
+COLOURS = np.stack([np.stack([RAMP[:16, :16] * each for each in (1, 3, 5)], axis=2) + number for number in range(6)])
+DIGITS = ["0", "1", "2", "0", "1", "2"]
+
+
+def table(images: np.ndarray, labels: list[str], header: bool = True, name: str = "pixel") -> str:
+    rows = images.reshape(len(images), -1)
+    first = ["label", *(f"{name}{number}" for number in range(rows.shape[1]))]
+    lines = [",".join([label, *map(str, row)]) for label, row in zip(labels, rows.tolist(), strict=True)]
+    return "\n".join([",".join(first)] * header + lines) + "\n"
+
+
+def understood(dataset: Dataset) -> dict[str, dict[str, int]]:
+    return {split: counts(images, dataset.classes) for split, images in dataset.splits.items()}
+
+
+def pixels(dataset: Dataset, split: str = "all") -> np.ndarray:
+    return np.stack([np.asarray(dataset.splits[split].read(index)) for index in range(len(dataset.splits[split]))])
+
+
+@pytest.mark.parametrize("header", [True, False])
+def test_a_row_of_pixels_is_an_image(tmp_path: Path, header: bool) -> None:
+    (tmp_path / "mnist.csv").write_text(table(GREY, DIGITS, header))
+    dataset = open_dataset(tmp_path / "mnist.csv")
+    assert understood(dataset) == {"all": {"0": 2, "1": 2, "2": 2}}
+    assert np.array_equal(pixels(dataset), GREY)
+    assert any("images of 28x28 from its pixels" in note for note in dataset.notes)
+
+
+@pytest.mark.parametrize("planes", [False, True])
+def test_colours_lie_together_or_in_planes_as_neighbours_are_alike(tmp_path: Path, planes: bool) -> None:
+    rows = COLOURS.transpose(0, 3, 1, 2) if planes else COLOURS
+    (tmp_path / "x.csv").write_text(table(rows, DIGITS, name="p"))
+    assert np.array_equal(pixels(open_dataset(tmp_path / "x.csv")), COLOURS)
+
+
+def test_a_column_of_pixels_in_splits(tmp_path: Path) -> None:
+    cells = [" ".join(map(str, each.ravel())) for each in GREY]
+    usage = ["Training"] * 3 + ["PublicTest"] * 2 + ["PrivateTest"]
+    rows = [f"{label},{cell},{use}" for label, cell, use in zip(DIGITS, cells, usage, strict=True)]
+    (tmp_path / "fer2013.csv").write_text("\n".join(["emotion,pixels,Usage", *rows]))
+    for path in (tmp_path, tmp_path / "fer2013.csv"):
+        dataset = open_dataset(path)
+        assert {split: len(images) for split, images in dataset.splits.items()} == {"train": 3, "val": 2, "test": 1}
+        assert np.array_equal(pixels(dataset, "val"), GREY[3:5])
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_tables_of_pixels_are_splits_by_name_and_one_without_labels_is_left_out(tmp_path: Path, kind: str) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "fashion_train.csv").write_text(table(GREY, DIGITS))
+    (data / "fashion_test.csv").write_text(table(GREY[:2], ["2", "0"]))
+    unlabelled = "\n".join(line.partition(",")[2] for line in table(GREY, DIGITS).splitlines())
+    (data / "extra.csv").write_text(unlabelled)
+    dataset = open_dataset(data if kind == "folder" else Path(shutil.make_archive(str(tmp_path / "p"), "zip", data)))
+    assert understood(dataset) == {"train": {"0": 2, "1": 2, "2": 2}, "test": {"0": 1, "1": 0, "2": 1}}
+    assert any("extra.csv was left out, since it has no labels" in note for note in dataset.notes)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda text: text.replace("\n1,1,", "\n1,999,"), "numbers from 0 to 255"),
+        (lambda text: text.replace("\n1,1,", "\n1,,"), "a number for every pixel"),
+        (lambda text: text.replace("\n1,1,", "\n1,grey,"), "grey"),
+        (lambda text: text.replace("\n1,1,", "\n1,1,1,"), "as many cells in every row"),
+    ],
+)
+def test_what_is_no_pixel_is_said(tmp_path: Path, change: Callable[[str], str], said: str) -> None:
+    (tmp_path / "x.csv").write_text(change(table(GREY, DIGITS)))
+    with pytest.raises(DataError, match=f"(?s)^expected .*{said}"):
+        open_dataset(tmp_path / "x.csv")
+
+
+def test_images_and_labels_may_lie_in_files_of_their_own(tmp_path: Path) -> None:
+    for split, images in (("train", GREY), ("test", GREY[:2])):
+        np.savez(tmp_path / f"k49-{split}-imgs.npz", images)
+        np.save(tmp_path / f"k49-{split}-labels.npy", np.arange(len(images)) % 2)
+    dataset = open_dataset(tmp_path)
+    assert understood(dataset) == {"train": {"0": 3, "1": 3}, "test": {"0": 1, "1": 1}}
+    with pytest.raises(DataError, match="give the folder of both"):
+        open_dataset(tmp_path / "k49-train-labels.npy")
+
+
+def test_matlab_has_the_number_of_images_last(tmp_path: Path) -> None:
+    for name, count in (("train_32x32.mat", 6), ("test_32x32.mat", 2)):
+        savemat(tmp_path / name, {"X": COLOURS[:count].transpose(1, 2, 3, 0), "y": np.arange(count)[:, None] % 2})
+    dataset = open_dataset(tmp_path)
+    assert understood(dataset) == {"train": {"0": 3, "1": 3}, "test": {"0": 1, "1": 1}}
+    assert np.array_equal(pixels(dataset, "train"), COLOURS)
+
+
+def test_lists_of_matlab_are_tables(tmp_path: Path) -> None:
+    records = np.zeros((1, 4), [("relative_im_path", "O"), ("class", "O"), ("test", "O")])
+    for number in range(4):
+        (tmp_path / "car_ims").mkdir(exist_ok=True)
+        (tmp_path / "car_ims" / f"{number}.jpg").write_bytes(b"x")
+        records[0, number] = (f"car_ims/{number}.jpg", 1 + number // 2, number % 2)
+    names = np.array([["Acura", "BMW"]], object)
+    savemat(tmp_path / "cars_annos.mat", {"annotations": records, "class_names": names})
+    for path in (tmp_path, tmp_path / "cars_annos.mat"):
+        found = {split: {"Acura": 1, "BMW": 1} for split in ("train", "test")}
+        assert understood(open_dataset(path)) == found
+
+
+def test_hdf5_is_read_and_its_links_are_not_followed(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "secret.h5", "w") as file:
+        file["y"] = np.ones(6)
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["train_set_x"], file["train_set_y"] = COLOURS, [0, 1, 0, 1, 0, 1]
+        file["list_classes"] = np.array([b"other", b"cat"])
+        file["elsewhere"] = h5py.ExternalLink("secret.h5", "y")
+    assert sorted(load_arrays(tmp_path / "x.h5")) == ["list_classes", "train_set_x", "train_set_y"]
+    assert understood(open_dataset(tmp_path / "x.h5")) == {"train": {"cat": 3, "other": 3}}
+
+
+class Hostile:
+    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
+        return os.system, ("touch was_run",)
+
+
+def test_hostile_files_run_nothing_and_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save(tmp_path / "x_train.npy", np.array([Hostile()], object), allow_pickle=True)
+    (tmp_path / "y.mat").write_bytes(pickle.dumps(Hostile()))
+    savemat(memory := io.BytesIO(), {"x": GREY})
+    (tmp_path / "cut.mat").write_bytes(memory.getvalue()[:200])
+    (tmp_path / "v73.mat").write_bytes(b"MATLAB 7.3 MAT-file".ljust(600))
+    for name in ("x_train.npy", "y.mat", "cut.mat", "v73.mat"):
+        with pytest.raises(DataError, match="expected arrays of numbers in"):
+            load_arrays(tmp_path / name)
+    assert not (tmp_path / "was_run").exists()
+
+
+def test_a_bomb_of_matlab_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("graft.bombs.BOMB_BYTES", 2**16)
+    savemat(tmp_path / "x.mat", {"x": np.zeros((1024, 1024))}, do_compression=True)
+    with pytest.raises(DataError, match="a bomb"):
+        load_arrays(tmp_path / "x.mat")
+
+
+def test_columns_of_a_table_of_pixels_are_chosen_by_options(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text(table(GREY, DIGITS).replace("label", "kind"))
+    assert len(open_dataset(tmp_path / "x.csv", table=TableOptions(label_column="kind"))) == 6
