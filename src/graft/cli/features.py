@@ -69,10 +69,10 @@ def features(
     debug: Debug = False,
 ) -> None:
     """Compute what a base makes of the images, once and by any number of processes, for later trainings or a file."""
+    from graft.features.table import write_vectors
     from graft.progress import reporting
     from graft.workflows.contact_sheet import check_outside
     from graft.workflows.features import features as compute
-    from graft.workflows.features import write_vectors
     from graft.workflows.prepare import BaseOptions, DataOptions
 
     if out is not None:
@@ -109,4 +109,4 @@ def features(
         show(Table("", ("split", "images", "each", "size", "from"), rows, texts=(0, 4)))
     summarise_skipped({name: why for split in told["splits"].values() for name, why in split["failed"].items()}, quiet)
     if out is not None:
-        note(f"{out} has {counted(write_vectors(found, out), 'row')}", quiet)
+        note(f"{out} has {counted(write_vectors(found.dataset, found.splits, out), 'row')}", quiet)

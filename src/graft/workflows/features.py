@@ -2,40 +2,37 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-import tempfile
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
-from itertools import islice
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from graft.data.dataset import Dataset
 from graft.data.splitting import with_validation
 from graft.data.table_options import TableOptions
-from graft.errors import DataError, GraftError, InputError
+from graft.errors import DataError, InputError
 from graft.features.cache import Activations
 from graft.features.engine import choose
 from graft.features.extraction import activation_bytes, extract, output_shape
-from graft.features.sharing import SHARE
-from graft.files import cache_budget, write_aside
+from graft.features.processes import asked_of_this, beside, sharing
+from graft.files import cache_budget
 from graft.given import text, whole_number
 from graft.progress import Reporter, reporting
 from graft.weights.packaged import DEFAULT_BASE
 from graft.words import counted
-from graft.workflows.prepare import BaseOptions, Data, Prepared, checked_base, checked_data, prepare
+from graft.workflows.prepare import (
+    BaseOptions,
+    Data,
+    DataOptions,
+    Prepared,
+    checked_base,
+    checked_data,
+    prepare,
+)
 
 MOST_PROCESSES = 256
-# Rows of a table that are made at a time.
-ROWS_PER_GROUP = 4096
 
 
 @dataclass(frozen=True)
@@ -130,7 +127,7 @@ def features(
             )
         told.note(f"activations take {size}, and as much again while several processes write them")
         if processes > 1 or share:
-            working.enter_context(_environment(SHARE, "1"))
+            working.enter_context(sharing())
         if processes > 1:
             asked = {
                 "data": asdict(options),
@@ -141,37 +138,11 @@ def features(
                 "precision": precision,
                 "seed": seed,
             }
-            working.enter_context(_beside(asked, processes, told))
+            working.enter_context(beside(f"{__name__}:work_beside", asked, processes, told))
         found = extract(trunk, dataset.splits, prepared.start.preprocessing, choice, reporter=told)
     return Features(
         prepared.source, prepared.start.name, cut, choice.precision, dataset, found, time.perf_counter() - started
     )
-
-
-def write_vectors(found: Features, out: Path) -> int:
-    """Write a row for each image to a Parquet file: split, path, label and features; how many rows. Raises OSError."""
-    import pyarrow
-    import pyarrow.parquet
-
-    schema = pyarrow.schema(
-        [
-            *((name, pyarrow.string()) for name in ("split", "path", "label")),
-            ("features", pyarrow.list_(pyarrow.float32())),
-        ]
-    )
-
-    def write(file: IO[bytes]) -> None:
-        with pyarrow.parquet.ParquetWriter(file, schema) as writer:
-            for split, activations in found.splits.items():
-                rows = iter(range(len(activations.indices)))
-                while group := [*islice(rows, ROWS_PER_GROUP)]:
-                    items = [found.dataset.item(split, int(activations.indices[row])) for row in group]
-                    values = activations.values[group[0] : group[-1] + 1].flatten(1).float().numpy()
-                    columns = [[split] * len(group), [item.name for item in items], [item.label for item in items]]
-                    writer.write_table(pyarrow.table([*columns, list(values)], schema=schema))
-
-    write_aside(out, write)
-    return sum(len(each.indices) for each in found.splits.values())
 
 
 def _as_trained(prepared: Prepared, seed: int) -> Dataset:
@@ -182,104 +153,12 @@ def _as_trained(prepared: Prepared, seed: int) -> Dataset:
         return prepared.dataset
 
 
-@contextmanager
-def _beside(asked: dict[str, Any], processes: int, reporter: Reporter) -> Iterator[None]:
-    """Other processes at the same work while the block runs, this one among them, each on its share of the cores."""
-    command = [sys.executable, "-c", f"from {__name__} import work_beside; work_beside()"]
-    environment = {**os.environ, SHARE: "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    with ExitStack() as ended:
-        cores = ended.enter_context(_on_some_cores(0, processes))
-        others = []
-        for number in range(1, processes):
-            said = ended.enter_context(tempfile.TemporaryFile())
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=said, stderr=said, env=environment)
-            assert process.stdin is not None
-            with suppress(OSError):
-                process.stdin.write(
-                    json.dumps({**asked, "cores": _share_of(cores, number, processes)}).encode() + b"\n"
-                )
-                process.stdin.flush()
-            others.append((process, said))
-        try:
-            yield
-        except BaseException:
-            for process, _ in others:
-                process.kill()
-            raise
-        finally:
-            for process, said in others:
-                # They have nothing left to do once the entries are there; what they are told of ends them as well.
-                assert process.stdin is not None
-                with suppress(OSError):
-                    process.stdin.close()
-                if process.wait():
-                    said.seek(0)
-                    lines = said.read().decode(errors="replace").strip().splitlines() or ["nothing"]
-                    reporter.note(
-                        f"one of the processes ended early, and the others did its part; it said: {lines[-1]}"
-                    )
-
-
 def work_beside() -> None:
-    """What a process does that `features` has started: read what is asked, and compute until all is there.
-
-    It ends when its stdin does, which the end of the process that started it brings about in any case.
-    """
-    asked = json.loads(sys.stdin.buffer.readline())
-    threading.Thread(target=_end_with_stdin, daemon=True).start()
-    with _on_cores(asked.pop("cores")):
+    """What each of the other processes does."""
+    with asked_of_this() as asked:
         data = {**asked.pop("data")}
-        options = {**data, "table": TableOptions(**data["table"])}
-        from graft.workflows.prepare import DataOptions
-
-        try:
-            features(DataOptions(**options), BaseOptions(**asked.pop("base")), share=True, quiet=True, **asked)
-        except GraftError as error:
-            sys.exit(str(error))
-    os._exit(0)
-
-
-def _end_with_stdin() -> None:
-    sys.stdin.buffer.read()
-    os._exit(0)
-
-
-@contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
-
-
-@contextmanager
-def _on_some_cores(number: int, processes: int) -> Iterator[list[int]]:
-    """Keep this thread, and those it starts, to its share of the cores; gives all of them, where the system tells."""
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    with _on_cores(_share_of(cores, number, processes)):
-        yield cores
-
-
-@contextmanager
-def _on_cores(cores: list[int]) -> Iterator[None]:
-    if not cores:
-        yield
-        return
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cores)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
-
-
-def _share_of(cores: list[int], number: int, processes: int) -> list[int]:
-    return cores[number::processes] or cores[number % len(cores) :][:1] if cores else []
+        options = DataOptions(**{**data, "table": TableOptions(**data["table"])})
+        features(options, BaseOptions(**asked.pop("base")), share=True, quiet=True, **asked)
 
 
 def _gibibytes(number: int) -> str:
