@@ -12,6 +12,8 @@ from PIL import Image
 
 from graft.images.letters import CYRILLIC, dejavu_fonts, render_letters
 from graft.models.network import Network
+from graft.progress import Reporter
+from graft.training import fitting
 from graft.training.recipe import Recipe
 from graft.weights.base import load_base, untrained_base
 from graft.weights.saved import load_model
@@ -210,3 +212,17 @@ def test_the_rate_that_was_announced_is_the_one_that_is_used(letters: Path, shar
     announced = json.loads((run.folder / "plan.json").read_text())["outlook"]["stages"][-1]["learning_rate"]
     used = json.loads((run.folder / "metrics.jsonl").read_text().splitlines()[-1])["learning_rate"]
     assert announced == used
+
+
+def test_a_head_on_more_than_memory_holds_is_the_same_and_what_it_takes_is_said(
+    letters: Path, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {"base": str(shared / "weights" / BASE), "level": "head", "audit": False}
+    notes: list[str] = []
+    monkeypatch.setattr(fitting, "more_crops", lambda task: ())
+    train(str(letters), **asked, out=tmp_path / "whole", quiet=True)
+    monkeypatch.setattr(fitting, "note_on_streaming", lambda *shape: f"in passes over {shape}")
+    train(str(letters), **asked, out=tmp_path / "passes", reporter=Reporter(note=notes.append))
+    whole, passes = (load_model(tmp_path / name / "model").network.state_dict() for name in ("whole", "passes"))
+    assert "in passes over (30, 64, 3)" in notes
+    torch.testing.assert_close(passes, whole, atol=1e-3, rtol=1e-3)
