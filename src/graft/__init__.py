@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from graft.workflows.explain import Explanations, explain
     from graft.workflows.explain_network import NetworkExplanation, explain_network
     from graft.workflows.export import Export, export
+    from graft.workflows.features import Features, features
     from graft.workflows.load import load
     from graft.workflows.prepare import BaseOptions, DataOptions
     from graft.workflows.report import report
@@ -62,6 +63,7 @@ _HOMES = {
     "Evaluation": "graft.workflows.evaluate",
     "Explanations": "graft.workflows.explain",
     "Export": "graft.workflows.export",
+    "Features": "graft.workflows.features",
     "FetchError": "graft.errors",
     "Finding": "graft.audit.findings",
     "GraftError": "graft.errors",
@@ -87,6 +89,7 @@ _HOMES = {
     "explain": "graft.workflows.explain",
     "explain_network": "graft.workflows.explain_network",
     "export": "graft.workflows.export",
+    "features": "graft.workflows.features",
     "list_models": "graft.models.catalog",
     "load": "graft.workflows.load",
     "report": "graft.workflows.report",
@@ -108,6 +111,7 @@ __all__ = [
     "Evaluation",
     "Explanations",
     "Export",
+    "Features",
     "FetchError",
     "Finding",
     "GraftError",
@@ -134,6 +138,7 @@ __all__ = [
     "explain",
     "explain_network",
     "export",
+    "features",
     "list_models",
     "load",
     "report",

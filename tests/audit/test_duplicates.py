@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from graft.audit import duplicates
+from graft.audit import duplicates, looking
 from graft.audit.duplicates import LIMITS, exact, near
 from graft.audit.looking import Looks, look
 from graft.data.dataset import Images
@@ -172,3 +172,31 @@ def test_damaged_pairs_are_found_anew_and_told(tmp_path: Path) -> None:
     notes: list[str] = []
     assert np.array_equal(near(looks_of(contents), tmp_path, Reporter(note=notes.append)), first)
     assert len(notes) == 1 and f"{kept} was damaged" in notes[0]
+
+
+def test_shards_change_nothing_but_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Ten images that are alike of each of six, so that each has more candidates than are kept.
+    random = np.random.default_rng(0)
+    grounds = random.normal(size=(6, 12, 12))
+    small = [grounds[number % 6] + 0.1 * random.normal(size=(12, 12)) for number in range(60)]
+    images = [np.kron(128 + 40 * each, np.ones((8, 8))).clip(0, 255).astype(np.uint8) for each in small]
+    looks = looks_of([*images, *(255 - (255 - image) // 2 for image in images[:10])])
+    thumbnails = duplicates._Thumbnails(looks.thumbnail, np.arange(len(looks)))
+    whole = duplicates._candidates(thumbnails)
+    monkeypatch.setattr(duplicates, "_SHARD", 7)
+    in_shards = duplicates._candidates(thumbnails)
+    assert len(whole.whole) > 100
+    for name, column in vars(whole).items():
+        np.testing.assert_array_equal(getattr(in_shards, name), column)
+
+
+def test_a_large_table_is_filled_in_a_file_and_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    contents: list[bytes | np.ndarray] = [np.full((9, 9), value, np.uint8) for value in range(0, 250, 25)]
+    images = Images(Encoded(contents), np.arange(10), np.zeros(10, np.int64))
+    expected = look(images)
+    monkeypatch.setattr(looking, "IN_MEMORY_BYTES", 0)
+    for _ in range(2):
+        found = look(images, tmp_path)
+        for name in ("digest", "thumbnail", "bright", "width"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    assert len(list(tmp_path.iterdir())) == 1

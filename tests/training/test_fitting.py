@@ -17,6 +17,7 @@ from graft.images.letters import CYRILLIC, dejavu_fonts, render_letters
 from graft.images.preprocessing import Preprocessing
 from graft.models.catalog import build
 from graft.models.network import Config, Network, Section
+from graft.progress import Reporter
 from graft.training import fitting
 from graft.training.examples import computed
 from graft.training.recipe import Recipe
@@ -243,3 +244,17 @@ def test_the_score_is_of_the_answers_where_features_are_computed_in_fewer_bits(
     found = evaluate(run.folder, letters, split="val", engine="torch", quiet=True)
     # Of the same letter in two fonts that are one, a run counts one.
     assert found.scores is not None and found.scores.top1 == (run.val.with_copies or run.val).top1
+
+
+def test_a_head_on_more_than_memory_holds_is_the_same_and_what_it_takes_is_said(
+    letters: Path, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {"base": str(shared / "weights" / BASE), "level": "head", "audit": False}
+    notes: list[str] = []
+    monkeypatch.setattr(fitting, "more_crops", lambda task: ())
+    train(str(letters), **asked, out=tmp_path / "whole", quiet=True)
+    monkeypatch.setattr(fitting, "note_on_streaming", lambda *shape: f"in passes over {shape}")
+    train(str(letters), **asked, out=tmp_path / "passes", reporter=Reporter(note=notes.append))
+    whole, passes = (load_model(tmp_path / name / "model").network.state_dict() for name in ("whole", "passes"))
+    assert "in passes over (30, 64, 3)" in notes
+    torch.testing.assert_close(passes, whole, atol=1e-3, rtol=1e-3)

@@ -8,6 +8,7 @@ from written_letters import write_letters
 
 from graft.errors import GraftError, InputError
 from graft.images.letters import CYRILLIC
+from graft.training import memory
 from graft.training.memory import Batching, as_memory_allows, free_memory, out_of_memory
 from graft.training.recipe import Recipe
 from graft.workflows.train import train
@@ -73,3 +74,16 @@ def test_free_memory_is_some_of_what_the_machine_has() -> None:
         pytest.skip("only Linux tells")
     total = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal"))
     assert 2**20 < free <= int(total.split()[1]) * 1024
+
+
+def test_a_head_is_solved_in_passes_where_memory_has_no_room_for_its_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert memory.note_on_streaming(1000, 1280, 10) is None
+    monkeypatch.setattr(memory, "free_memory", lambda: 8 * 2**30)
+    note = memory.note_on_streaming(5_000_000, 1280, 10)
+    assert note is not None and "would take 143.1 GiB of memory, of which 8.0 GiB are free" in note
+    assert note.endswith("in 1.2 GiB")
+    monkeypatch.setattr(memory, "free_memory", lambda: 2**30)
+    with pytest.raises(
+        InputError, match=r"expected .* of memory for a head of 10 classes on 5,000,000 images, got 1\.0"
+    ):
+        memory.note_on_streaming(5_000_000, 1280, 10)

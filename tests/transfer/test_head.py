@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from graft.errors import GraftError
-from graft.transfer.head import INVERSE_PENALTIES, _log_softmax, fit_head
+from graft.transfer.head import INVERSE_PENALTIES, fit_head, log_softmax
 
 
 def clouds(count: int, width: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -21,7 +21,7 @@ def objective(weight: np.ndarray, bias: np.ndarray, x: np.ndarray, labels: np.nd
     centre, x = x.mean(0, dtype=np.float64), x.astype(np.float64)
     scale = np.sqrt(np.mean((x - centre) ** 2))
     logits = x @ weight.T.astype(np.float64) + bias
-    losses = -_log_softmax(logits)[np.arange(len(labels)), labels]
+    losses = -log_softmax(logits)[np.arange(len(labels)), labels]
     return float(losses.sum() + np.square(weight.astype(np.float64) * scale).sum() / (2 * inverse_penalty))
 
 
@@ -50,7 +50,7 @@ def test_features_of_two_blocks_count_alike_whatever_the_scale_of_their_layers()
     one, other = (fit_head(each, labels, 4, blocks=(10, 20)) for each in (x, louder))
     assert one.inverse_penalty == other.inverse_penalty
     ours, theirs = (each @ head.weight.T + head.bias for each, head in ((x, one), (louder, other)))
-    np.testing.assert_allclose(_log_softmax(ours), _log_softmax(theirs), atol=2e-2)
+    np.testing.assert_allclose(log_softmax(ours), log_softmax(theirs), atol=2e-2)
 
 
 def test_the_head_on_standardised_features_is_the_optimum_that_scikit_learn_finds() -> None:
@@ -64,7 +64,7 @@ def test_the_head_on_standardised_features_is_the_optimum_that_scikit_learn_find
     z = ((x - x.mean(0)) / x.std(0)).astype(np.float64)
     reference = linear_model.LogisticRegression(C=head.inverse_penalty, tol=1e-10, max_iter=20_000).fit(z, labels)
     ours, theirs = x @ head.weight.T + head.bias, reference.decision_function(z)
-    np.testing.assert_allclose(np.exp(_log_softmax(ours)), np.exp(_log_softmax(theirs)), atol=2e-5)
+    np.testing.assert_allclose(np.exp(log_softmax(ours)), np.exp(log_softmax(theirs)), atol=2e-5)
 
 
 def test_a_feature_that_never_or_hardly_changes_is_not_blown_up() -> None:

@@ -46,6 +46,8 @@ ONE_SIZE = 0.9
 NUMBERS = 1
 
 _PAIRS = 64
+# Pairs whose images are in memory at a time, in 0.4 GiB at most.
+_AT_ONCE = 2048
 
 
 @dataclass(frozen=True)
@@ -113,22 +115,25 @@ def compare(images: Images, looks: Looks, pairs: np.ndarray, levels: Levels = ()
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(available_cores(), "confirm") as pool:
-        rows = np.unique(pairs)
-        squares = dict(
-            zip(rows.tolist(), pool.map(lambda row: _square(images, row, levels), rows.tolist()), strict=True)
-        )
 
-        def judge(start: int) -> np.ndarray:
-            block = pairs[start : start + _PAIRS]
-            there = [squares[int(first)] is not None and squares[int(second)] is not None for first, second in block]
-            values = np.full((3, len(block)), np.inf, np.float32)
-            if any(there):
-                block = block[there]
-                sides = [np.stack([squares[int(row)] for row in rows]) for rows in block.T]  # type: ignore[misc]
-                values[:, there] = _compare(sides[0], sides[1], looks.thumbnail[block])
-            return values
+        def compared(start: int) -> np.ndarray:
+            some = pairs[start : start + _AT_ONCE]
+            rows = np.unique(some).tolist()
+            squares = dict(zip(rows, pool.map(lambda row: _square(images, row, levels), rows), strict=True))
 
-        return Comparison(*np.concatenate([*pool.map(judge, range(0, len(pairs), _PAIRS)), np.empty((3, 0))], 1))
+            def judge(first: int) -> np.ndarray:
+                block = some[first : first + _PAIRS]
+                there = [squares[int(one)] is not None and squares[int(other)] is not None for one, other in block]
+                values = np.full((3, len(block)), np.inf, np.float32)
+                if any(there):
+                    block = block[there]
+                    sides = [np.stack([squares[int(row)] for row in rows]) for rows in block.T]  # type: ignore[misc]
+                    values[:, there] = _compare(sides[0], sides[1], looks.thumbnail[block])
+                return values
+
+            return np.concatenate([*pool.map(judge, range(0, len(some), _PAIRS))], 1)
+
+        return Comparison(*np.concatenate([*map(compared, range(0, len(pairs), _AT_ONCE)), np.empty((3, 0))], 1))
 
 
 def _square(images: Images, row: int, levels: Levels) -> np.ndarray | None:

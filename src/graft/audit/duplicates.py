@@ -68,6 +68,8 @@ _SAMPLE = 16384  # images that the components are computed from
 # Images, and pairs, computed at a time: few enough to stay in a core's cache.
 _ROWS = 2048
 _PAIRS = 128
+# Images whose pairs are looked for at a time: of 128 pairs each at most, in 0.3 GiB.
+_SHARD = 2**18
 
 
 def exact(looks: Looks) -> list[np.ndarray]:
@@ -121,11 +123,11 @@ def alike(looks: Looks, cache: Path | None = None, reporter: Reporter = NOBODY) 
 def _alike(looks: Looks, rows: np.ndarray) -> Alike:
     if len(rows) < 2:
         return Alike(np.empty((0, 2), dtype=np.int64), LIMITS[0])
-    thumbnails = looks.thumbnail[rows]
+    thumbnails = _Thumbnails(looks.thumbnail, rows)
     colour = looks.colour[rows]
     candidates = _candidates(thumbnails)
     tint = colour - colour.mean(1, keepdims=True)
-    alike = np.abs(tint[candidates.whole] - tint[candidates.part]).max(1) <= COLOUR_TOLERANCE
+    alike = np.abs(tint[candidates.whole] - tint[candidates.part]).max(1, initial=0) <= COLOUR_TOLERANCE
     candidates = candidates.take(alike)
     remainder = _remainder(candidates, thumbnails)
     limit = _limit(remainder, len(rows))
@@ -141,6 +143,20 @@ def _comparable(looks: Looks) -> np.ndarray:
     rows = np.sort(rows[first])
     contrast = [looks.thumbnail[rows[start : start + _ROWS]].std((1, 2)) for start in range(0, len(rows), _ROWS)]
     return rows[np.concatenate([*contrast, []]) >= LEAST_CONTRAST]
+
+
+@dataclass(frozen=True)
+class _Thumbnails:
+    """Those of some rows, read from where they are, which may be a file, only when they are asked for."""
+
+    every: np.ndarray
+    rows: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, chosen: np.ndarray | slice) -> np.ndarray:
+        return np.asarray(self.every[self.rows[chosen]])
 
 
 @dataclass(frozen=True)
@@ -163,35 +179,46 @@ class _Candidates:
         return _Candidates(*(np.concatenate(both) for both in columns))
 
 
-def _candidates(thumbnails: np.ndarray) -> _Candidates:
-    """The most alike among the pairs whose codes differ in few bits."""
+def _candidates(thumbnails: _Thumbnails) -> _Candidates:
+    """The most alike among the pairs whose codes differ in few bits.
+
+    Pairs are found for _SHARD images at a time, and of those the most alike are kept. Only a pair that is among the
+    most alike of its shard can be among the most alike of all, so that shards change nothing but the memory.
+    """
     mean, components = _components(thumbnails)
     codes = _codes(thumbnails, WINDOWS[0], mean, components)
-    count, own = len(codes), np.arange(len(codes))
+    count = len(codes)
     random = np.random.default_rng(0)
     orders = []
     for _ in range(ORDERS):
         bits = random.permutation(STEADY_COMPONENTS)[:32]
         keys = _keys(codes, bits)
         order = np.argsort(keys, kind="stable")
-        orders.append((bits, keys[order], order))
-    best = _Candidates(own[:0], own[:0], own[:0], np.empty(0, dtype=np.float32))
+        orders.append((bits, keys[order], order.astype(np.min_scalar_type(count))))
+    best = _Candidates(*(np.empty(0, kind) for kind in (np.int64, np.int64, np.int8, np.float32)))
     for number, window in enumerate(WINDOWS):
-        seen = _codes(thumbnails, window, mean, components)
-        pairs = []
-        for bits, keys, order in orders:
-            place = np.searchsorted(keys, _keys(seen, bits))
-            for step in range(-NEIGHBOURS, NEIGHBOURS):
-                other = order[(place + step).clip(0, count - 1)]
-                whole = np.flatnonzero((np.bitwise_count(seen ^ codes[other]) <= MOST_SIGNS) & (other != own))
-                pairs.append(whole * count + other[whole])
-        whole, part = np.divmod(np.unique(np.concatenate(pairs)), count)
-        found = _Candidates(whole, part, np.full(len(whole), number), _correlation(thumbnails, whole, part, window))
-        best = _most_alike(best.and_also(found.take(found.correlation >= LEAST_CORRELATION)), count)
+        for start in range(0, count, _SHARD):
+            shard = _Thumbnails(thumbnails.every, thumbnails.rows[start : start + _SHARD])
+            seen = _codes(shard, window, mean, components)
+            own = np.arange(start, start + len(shard))
+            pairs = np.empty(0, np.int64)
+            for bits, keys, order in orders:
+                place = np.searchsorted(keys, _keys(seen, bits))
+                found = [pairs]
+                for step in range(-NEIGHBOURS, NEIGHBOURS):
+                    other = order[(place + step).clip(0, count - 1)].astype(np.int64)
+                    near = (np.bitwise_count(seen ^ codes[other]) <= MOST_SIGNS) & (other != own)
+                    found.append(own[near] * count + other[near])
+                pairs = np.unique(np.concatenate(found))
+            whole, part = np.divmod(pairs, count)
+            likeness = _correlation(thumbnails, whole, part, window)
+            of_shard = _Candidates(whole, part, np.full(len(whole), number, np.int8), likeness)
+            best = best.and_also(_most_alike(of_shard.take(likeness >= LEAST_CORRELATION), count))
+        best = _most_alike(best, count)
     return best
 
 
-def _correlation(thumbnails: np.ndarray, whole: np.ndarray, part: np.ndarray, window: Window) -> np.ndarray:
+def _correlation(thumbnails: _Thumbnails, whole: np.ndarray, part: np.ndarray, window: Window) -> np.ndarray:
     """The correlation between the thumbnails of each pair, `whole` being seen through the window, float32 (P,)."""
     found = np.empty(len(whole), dtype=np.float32)
     for start in range(0, len(whole), _ROWS):
@@ -216,7 +243,7 @@ def _most_alike(candidates: _Candidates, count: int) -> _Candidates:
     return candidates.take(best[(_rank(lower) < MOST_CANDIDATES) | (_rank(higher) < MOST_CANDIDATES)])
 
 
-def _components(thumbnails: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _components(thumbnails: _Thumbnails) -> tuple[np.ndarray, np.ndarray]:
     """The mean of normalised thumbnails, float32 (D,), and their first principal components, float32 (D, 64).
 
     Few images have fewer components than that, and a mean that is nearly one of them. So smooth random images with a
@@ -234,7 +261,7 @@ def _components(thumbnails: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean.astype(np.float32), vectors[:, : -_BITS - 1 : -1].astype(np.float32)
 
 
-def _codes(thumbnails: np.ndarray, window: Window, mean: np.ndarray, components: np.ndarray) -> np.ndarray:
+def _codes(thumbnails: _Thumbnails, window: Window, mean: np.ndarray, components: np.ndarray) -> np.ndarray:
     """The signs of the components of each image seen through a window, uint64 (N,), the first in the highest bit."""
     codes = []
     for start in range(0, len(thumbnails), _ROWS):
@@ -281,7 +308,7 @@ def _limit(remainder: np.ndarray, images: int) -> float:
     return LIMITS[-1]
 
 
-def _remainder(candidates: _Candidates, thumbnails: np.ndarray) -> np.ndarray:
+def _remainder(candidates: _Candidates, thumbnails: _Thumbnails) -> np.ndarray:
     """The share of the variance of the detail of `part` that a fit from `whole` leaves, float32 (P,) in [0, 1]."""
     windows = np.array(WINDOWS, dtype=np.float32).reshape(-1, 4)
 

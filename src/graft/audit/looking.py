@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -38,6 +39,8 @@ ENDINGS = {
 NUMBERS = 3
 # Images per task of a thread.
 BLOCK = 32
+# A table of more is kept in a file while it is filled in, about a million images.
+IN_MEMORY_BYTES = 2**30
 
 _ROW = np.dtype(
     [
@@ -115,7 +118,7 @@ def look(images: Images, cache: Path | None = None, reporter: Reporter = NOBODY,
     if np.array_equal(before["stamp"], stamps):
         reporter.step("looking", len(before), len(before))
         return _looks(before, {})
-    table = np.zeros(len(images), dtype=_ROW)
+    table = _empty_table(len(images), cache)
     missing = _fill(table, stamps, before)
     reasons: dict[int, str] = {}
     seen = len(table) - len(missing)
@@ -133,8 +136,23 @@ def look(images: Images, cache: Path | None = None, reporter: Reporter = NOBODY,
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
         if path is not None:
-            keep(path, table[table["stamp"].any(1)].data, reporter)
+            known = table["stamp"].any(1)
+            keep(path, (table if known.all() else table[known]).data, reporter)
     return _looks(table, dict(sorted(reasons.items())))
+
+
+def _empty_table(count: int, cache: Path | None) -> np.ndarray:
+    """A table of zeros, in a file without a name where it is large and there is a place for one."""
+    if cache is None or count * _ROW.itemsize <= IN_MEMORY_BYTES:
+        return np.zeros(count, _ROW)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=cache) as file:
+            # Taken up now, as a disk that fills up later could only end the process.
+            os.posix_fallocate(file.fileno(), 0, count * _ROW.itemsize)
+            return np.memmap(file, _ROW, "r+", shape=(count,))
+    except (OSError, AttributeError):
+        return np.zeros(count, _ROW)
 
 
 def _looks(table: np.ndarray, reasons: dict[int, str]) -> Looks:

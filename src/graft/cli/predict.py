@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from graft.cli.output import Debug, EngineOption, Json, Overwrite, PrecisionOption, Quiet, Seed, check_new, note
+from graft.cli.output import Debug, Json, Overwrite, PrecisionOption, Quiet, Seed, check_new, note, print_json
 from graft.errors import GraftError, InputError
 from graft.words import counted
 
@@ -57,7 +58,15 @@ def predict(
     abstain: Annotated[
         bool, typer.Option("--abstain", help="Do not answer for images unlike those trained on.")
     ] = False,
-    engine: EngineOption = "auto",
+    engine: Annotated[
+        str, typer.Option(help="What computes: auto, torch, openvino, or ray for many processes, into a folder --out.")
+    ] = "auto",
+    address: Annotated[
+        str | None, typer.Option(help="With --engine ray: a cluster, such as 10.0.0.1:6379; by default this machine.")
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option(help="With --engine ray: actors, one core each; by default all cores.", min=1)
+    ] = None,
     precision: PrecisionOption = "auto",
     seed: Seed = 0,
     json: Json = False,
@@ -74,6 +83,25 @@ def predict(
     from graft.workflows import predict as work
 
     images = images or []
+    promises: dict[str, Any] = {
+        "error_budget": error_budget,
+        "sets": sets,
+        "sets_per_class": sets_per_class,
+        "abstain": abstain,
+    }
+    if engine == "ray":
+        refused: dict[str, object] = {
+            "--watch": watch,
+            "--tta": tta,
+            "--overwrite": overwrite or None,
+            "--format": format,
+        }
+        _refuse_with_ray([name for name, given in refused.items() if given is not None], images, out)
+        wanted_of_ray = {"top": top, "precision": precision, **promises}
+        _predict_on_ray(run, images, out, wanted_of_ray, processes, address, null, json, quiet)
+        return
+    if address is not None or processes is not None:
+        raise InputError(f"expected --engine ray with --address and --processes, got --engine {engine}: add it")
     if json and format not in (None, "json"):
         raise InputError(f"expected --json or --format, got both (--format {format}): leave one of them out")
     if bool(images) == (watch is not None):
@@ -101,9 +129,7 @@ def predict(
             "one view of each image, so leave --tta out"
         )
     classifier = load(run, engine=engine, precision=precision, singles=watch is not None)
-    rule = rule_for(
-        classifier.calibration, error_budget=error_budget, sets=sets, sets_per_class=sets_per_class, abstain=abstain
-    )
+    rule = rule_for(classifier.calibration, **promises)
     unsure = error_budget is not None or abstain
     asked = (unsure, unsure, sets is not None, abstain)
     more = tuple(name for name, told in zip(MORE, asked, strict=True) if told)
@@ -134,6 +160,47 @@ def predict(
         )
     if count.failed:
         note(f"{count.failed:,} of {counted(count.done, 'image')} could not be decoded; the output says why", quiet)
+
+
+def _refuse_with_ray(options: list[str], images: list[str], out: Path | None) -> None:
+    if options:
+        raise InputError(f"expected --engine ray without {options[0]}, got both: leave one of them out")
+    if not images or out is None:
+        missing = "images" if not images else "--out"
+        raise InputError(f"expected images and --out FOLDER with --engine ray, got no {missing}: name both")
+    if out.is_file():
+        raise InputError(f"expected a folder for --out with --engine ray, got the file {out}: name a folder")
+
+
+def _predict_on_ray(
+    run: str,
+    images: list[str],
+    out: Path | None,
+    asked: dict[str, Any],
+    processes: int | None,
+    address: str | None,
+    null: bool,
+    json: bool,
+    quiet: bool,
+) -> None:
+    """Parquet in parts; a call like an earlier one goes on with what that left."""
+    from graft.progress import reporting
+    from graft.serving.gathering import gather, read_names
+    from graft.serving.on_ray import predict_on_ray
+
+    assert out is not None
+    out = out.expanduser()
+    _check_outside(out, images)
+    with reporting(quiet=quiet) as reporter:
+        given = gather(images, read_names(sys.stdin.buffer, null))
+        done = predict_on_ray(run, given, out, asked, processes=processes, address=address, reporter=reporter)
+    if json:
+        print_json({"out": str(out), **asdict(done)})
+    if done.before:
+        note(f"{done.before:,} of {counted(done.rows, 'row')} were there before", quiet)
+    note(f"{out} has a row for each of {counted(done.rows, 'image')}", quiet)
+    if done.failed:
+        note(f"{done.failed:,} of {counted(done.rows, 'image')} could not be decoded; the output says why", quiet)
 
 
 def _gain(run: str, classifier: Classifier, views: Views) -> str:

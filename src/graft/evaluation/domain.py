@@ -8,6 +8,7 @@ distance with a shrunk covariance did with 0.76 to 0.97.
 
 from dataclasses import dataclass
 from math import ceil
+from typing import Protocol
 
 import numpy as np
 
@@ -32,7 +33,16 @@ class FittedDomain:
     n: int
 
 
-def fit_domain(features: np.ndarray, groups: np.ndarray | None = None, seed: int = 0) -> FittedDomain | None:
+class Rows(Protocol):
+    """An array (n, D), or what gives some of its rows without holding all of them."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __getitem__(self, rows: np.ndarray, /) -> np.ndarray: ...
+
+
+def fit_domain(features: Rows, groups: np.ndarray | None = None, seed: int = 0) -> FittedDomain | None:
     """The domain of images by their `features` (n, D) and `groups`, int (n,); None with too few of them."""
     count, width = features.shape
     most = min(MOST_IMAGES, max(10 * NEIGHBOURS, MOST_NUMBERS // max(width, 1)))

@@ -1,6 +1,6 @@
 """The trunk run once: images to activations at the cut, from the cache where they are there."""
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from math import prod
@@ -24,6 +24,7 @@ from graft.features.cache import (
 )
 from graft.features.engine import Choice, Engine, open_engine
 from graft.features.rows import kept_rows
+from graft.features.sharing import Work, compute_together, is_shared
 from graft.files import cache_budget, keep, keeping
 from graft.images.augmenting import View
 from graft.images.preprocessing import Preprocessing
@@ -148,6 +149,10 @@ def _compute(
     """
     precision = source.choice.precision
     needed = activation_bytes(len(source.images), engine.output_shape, precision)
+    if path is not None and len(source.images) and needed <= cache_budget() and is_shared(path):
+        together = _compute_together(engine, source, path, needed, reporter, tell)
+        if together is not None:
+            return together
     if needed > IN_MEMORY_BYTES and path is not None and needed <= cache_budget():
         return _compute_on_disk(engine, source, path, needed, reporter, tell)
     failures: dict[int, str] = {}
@@ -176,10 +181,40 @@ def _compute_on_disk(
                 rows += len(values)
             writer.finish(entry_facts((rows, *engine.output_shape), source.choice.precision, failures))
     except OSError as error:
-        raise GraftError(
-            f"expected room for {needed:,} bytes of activations in {path.parent}, got {error.strerror or error}: free "
-            "some, point GRAFT_CACHE at another disk, or lower GRAFT_CACHE_BYTES to train without keeping them"
-        ) from None
+        raise _no_room(needed, path, error) from None
+    return _just_written(path, reporter)
+
+
+def _compute_together(
+    engine: Engine, source: Source, path: Path, needed: int, reporter: Reporter, tell: Callable[[int], None]
+) -> Activations | None:
+    """The activations as many processes compute them; None where they cannot be kept and this one can do without."""
+    work = Work.of(path, len(source.images), engine.output_shape, source.choice.precision, BATCH)
+
+    def compute(ranges: Iterator[range]) -> Generator[tuple[Batch, Tensor], None, None]:
+        return _run(engine, source, lambda done: None, ranges)
+
+    try:
+        compute_together(work, compute, reporter, tell)
+    except OSError as error:
+        if needed > IN_MEMORY_BYTES:
+            raise _no_room(2 * needed, path, error) from None
+        reporter.note_once(
+            f"the cache in {path.parent} cannot be written ({error.strerror or error}), so this process computes alone "
+            "what others compute as well: make room there, or set GRAFT_CACHE to a folder that can be written"
+        )
+        return None
+    return _just_written(path, reporter)
+
+
+def _no_room(needed: int, path: Path, error: OSError) -> GraftError:
+    return GraftError(
+        f"expected room for {needed:,} bytes of activations in {path.parent}, got {error.strerror or error}: free "
+        "some, point GRAFT_CACHE at another disk, or lower GRAFT_CACHE_BYTES to train without keeping them"
+    )
+
+
+def _just_written(path: Path, reporter: Reporter) -> Activations:
     found = read_entry(path, reporter)
     if found is None:
         raise GraftError(
@@ -189,10 +224,15 @@ def _compute_on_disk(
     return replace(found, cached=False)
 
 
-def _run(engine: Engine, source: Source, tell: Callable[[int], None]) -> Generator[tuple[Batch, Tensor], None, None]:
-    """Every batch of images with its activations, all finite. Closing it frees threads that decode, and the engine."""
+def _run(
+    engine: Engine, source: Source, tell: Callable[[int], None], ranges: Iterable[range] | None = None
+) -> Generator[tuple[Batch, Tensor], None, None]:
+    """Every batch of images, or of those in ranges that come one after the other, with its activations, all finite.
+
+    Closing it frees threads that decode, and the engine.
+    """
     done = 0
-    decoding = batches(source.images, source.preprocessing, BATCH, view=source.view)
+    decoding = _decoded(source, [range(len(source.images))] if ranges is None else ranges)
     with closing(decoding), closing(engine.run(decoding)) as computed:
         for batch, values in computed:
             if not _is_finite(values):
@@ -200,6 +240,12 @@ def _run(engine: Engine, source: Source, tell: Callable[[int], None]) -> Generat
             yield batch, values
             done += len(batch.indices) + len(batch.failures)
             tell(done)
+
+
+def _decoded(source: Source, ranges: Iterable[range]) -> Generator[Batch, None, None]:
+    for each in ranges:
+        order = np.arange(each.start, each.stop)
+        yield from batches(source.images, source.preprocessing, BATCH, order=order, view=source.view)
 
 
 def _check_weights(section: Section) -> None:

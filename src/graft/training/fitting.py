@@ -20,11 +20,13 @@ from graft.seeding import seeded
 from graft.training.checks import check_all_finite, check_classes, skipped_of
 from graft.training.crowns import Examples, check_memory, examples_of, measure_crown, refit_crown
 from graft.training.examples import computed, frozen_features, more_crops
-from graft.training.heads import put_head, solve_head_on_crops
+from graft.training.heads import put_head, solve_head_on_crops, solve_stored_head
+from graft.training.memory import note_on_streaming
 from graft.training.notes import notes_on_baseline
 from graft.training.task import Task, Trained, sample
 from graft.transfer.class_names.matching import note_on_others
 from graft.transfer.levels import Plan, head_kind
+from graft.transfer.streamed_head import StoredRows
 from graft.weights.saved import class_logits
 
 
@@ -137,16 +139,21 @@ def _fit_head(task: Task, plan: Plan, fitted_on: tuple[str, ...]) -> Trained:
     labels = {name: dataset.splits[name].labels[found[name].indices] for name in dataset.splits}
     check_classes(dataset, labels)
     extracted = time.perf_counter()
-    features = {name: activations.values.float().numpy() for name, activations in found.items()}
-    rows = [np.concatenate([features[name] for name in fitted_on])]
+    stored = {name: StoredRows((activations.values,)) for name, activations in found.items()}
+    rows = [StoredRows(tuple(found[name].values for name in fitted_on))]
     for crop in crops:
-        rows.append(np.concatenate([features[f"{name} with a crop of {crop:.2f}"] for name in fitted_on]))
+        rows.append(StoredRows(tuple(found[f"{name} with a crop of {crop:.2f}"].values for name in fitted_on)))
     shown = together([dataset.splits[name].take(found[name].indices) for name in fitted_on])
-    head = solve_head_on_crops(task, np.stack(rows), shown, kind)
+    note = note_on_streaming(*rows[0].shape, len(dataset.classes)) if not crops else None
+    if note is None:
+        head = solve_head_on_crops(task, np.stack([each.read() for each in rows]), shown, kind)
+    else:
+        task.reporter.note_once(note)
+        head = solve_stored_head(task, rows[0], shown, kind)
     put_head(network, head, kind)
     known = head.logits.argmax(1) == head.labels
     temperature = fit_temperature(head.logits, head.labels)
-    logits = {name: features[name] @ head.weight.T + head.bias for name in held_out}
+    logits = {name: stored[name].logits(head.weight, head.bias) for name in held_out}
     skipped = skipped_of(dataset.splits, {name: found[name] for name in dataset.splits})
     seconds = (extracted - started, time.perf_counter() - extracted)
     return Trained(

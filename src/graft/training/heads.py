@@ -7,6 +7,7 @@ from graft.data.dataset import Images
 from graft.models.network import HeadKind, Network
 from graft.training.task import Task
 from graft.transfer.head import HeadFit, fit_head, held_out_loss
+from graft.transfer.streamed_head import StoredRows, fit_streamed_head
 
 
 def solve_head(task: Task, features: np.ndarray, shown: Images, kind: HeadKind = "last") -> HeadFit:
@@ -30,6 +31,15 @@ def solve_head_on_crops(task: Task, features: np.ndarray, shown: Images, kind: H
         return alone
     every = solve_head(task, features, shown, kind)
     return min(every, alone, key=held_out_loss)
+
+
+def solve_stored_head(task: Task, features: StoredRows, shown: Images, kind: HeadKind = "last") -> HeadFit:
+    """The same on features that stay where they are kept, for what memory cannot hold."""
+    seen, labels = np.unique(shown.labels, return_inverse=True)
+    blocks = task.base.network.head_blocks(kind) if kind == "stages" else None
+    return fit_streamed_head(
+        features, labels, len(seen), task.seed, shown.groups, shown.weights, blocks, reporter=task.reporter
+    )
 
 
 def put_head(network: Network, head: HeadFit, kind: HeadKind = "last") -> None:

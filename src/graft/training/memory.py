@@ -19,6 +19,7 @@ from graft.features.extraction import BATCH
 from graft.images.preprocessing import Preprocessing
 from graft.models.network import Network
 from graft.training.recipe import ResolvedRecipe
+from graft.transfer.streamed_head import bytes_in_memory, bytes_streamed
 from graft.words import counted
 
 # What torch says of memory that has run out, where it has no exception of its own for it.
@@ -70,6 +71,26 @@ def check_step_fits(
             f"{counted(batch_size, 'image')} that takes about {_gib(needed)}: lower --batch-size or --image-size, or "
             "choose a level that keeps more of the base"
         )
+
+
+def note_on_streaming(count: int, width: int, classes: int) -> str | None:
+    """What is told of a head on features (count, width) that is to be solved in passes; None where memory holds them.
+
+    Raises InputError where there is no room for that either.
+    """
+    needed, free = bytes_in_memory(count, width), free_memory()
+    if free is None or needed <= free:
+        return None
+    streamed = bytes_streamed(count, width, classes)
+    if streamed > free:
+        raise InputError(
+            f"expected {_gib(streamed)} of memory for a head of {counted(classes, 'class', 'classes')} on "
+            f"{counted(count, 'image')}, got {_gib(free)} that are free: close other programs, or train on fewer images"
+        )
+    return (
+        f"features of {counted(count, 'image')} and their head would take {_gib(needed)} of memory, of which "
+        f"{_gib(free)} are free: the head is solved in passes over the cache, in {_gib(streamed)}"
+    )
 
 
 def free_memory() -> int | None:

@@ -5,7 +5,7 @@ fewer images than features the problem is first turned into the span of the imag
 cost: the optimum lies in that span.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,7 +49,7 @@ class HeadFit:
 
 
 @dataclass(frozen=True)
-class _Examples:
+class Examples:
     """What a head is fitted on: coordinates (N, r), labels int (N,) of so many classes, and what each loss counts."""
 
     x: np.ndarray
@@ -57,8 +57,8 @@ class _Examples:
     weights: np.ndarray
     classes: int
 
-    def take(self, rows: np.ndarray) -> "_Examples":
-        return _Examples(self.x[rows], self.labels[rows], self.weights[rows], self.classes)
+    def take(self, rows: np.ndarray) -> "Examples":
+        return Examples(self.x[rows], self.labels[rows], self.weights[rows], self.classes)
 
 
 def fit_head(
@@ -82,28 +82,29 @@ def fit_head(
     """
     from threadpoolctl import threadpool_limits
 
-    _check_finite(features, "features to fit a head on")
+    check_finite(features, "features to fit a head on")
     # Thousands of products too small to share: on a busy machine threads that wait for each other made them 30 times
     # slower, on an idle one they gained nothing.
     with threadpool_limits(1 if features.size <= ONE_THREAD_UP_TO else None):
         x, centre, scale = _centred(features, blocks)
         x, basis = _onto_principal_axes(x)
         counting = np.ones(len(labels)) if weights is None else np.tile(weights / weights.mean(), views)
-        examples = _Examples(x, labels, counting, classes)
-        chosen, logits, rows = _choose_penalty(examples, seed, views, groups)
-        solution, gradient = _solve(examples, chosen)
+        examples = Examples(x, labels, counting, classes)
+        rows, fold = rows_to_choose_on(labels, len(labels) // views, seed, groups)
+        chosen, logits = choose_penalty(examples, rows, fold, views)
+        solution, gradient = solve(examples, chosen)
         weight = solution[:-1].T @ basis / scale
         bias = solution[-1] - weight @ centre
     with np.errstate(over="ignore"):
         weight, bias = weight.astype(np.float32), bias.astype(np.float32)
-    _check_finite(np.column_stack([weight, bias]), "weights and biases of the head")
+    check_finite(np.column_stack([weight, bias]), "weights and biases of the head")
     return HeadFit(weight, bias, chosen, logits, labels[rows], gradient, rows)
 
 
 def held_out_loss(head: HeadFit) -> float:
     """Mean log loss on the images that the penalty was chosen on, each by a head that had not seen it."""
     return (
-        float(-_log_softmax(head.logits)[np.arange(len(head.labels)), head.labels].mean()) if len(head.labels) else 0.0
+        float(-log_softmax(head.logits)[np.arange(len(head.labels)), head.labels].mean()) if len(head.labels) else 0.0
     )
 
 
@@ -120,17 +121,17 @@ def held_out_logits(
     with threadpool_limits(1):
         # To tell who is unlikely, single precision is enough, and twice as fast.
         x, _ = _onto_principal_axes(_centred(features)[0].astype(np.float32))
-        examples = _Examples(x, labels, np.ones(len(labels)), classes)
+        examples = Examples(x, labels, np.ones(len(labels)), classes)
         for number in np.unique(fold):
             out, kept = fold == number, np.flatnonzero(fold != number)
             if len(kept) > most:
                 kept = kept[np.linspace(0, len(kept) - 1, most).astype(int)]
-            solution, _ = _solve(examples.take(kept), inverse_penalty, tolerance=1e-3)
+            solution, _ = solve(examples.take(kept), inverse_penalty, tolerance=1e-3)
             logits[out] = x[out] @ solution[:-1] + solution[-1]
     return logits
 
 
-def _check_finite(values: np.ndarray, what: str) -> None:
+def check_finite(values: np.ndarray, what: str) -> None:
     """Raise GraftError unless every row of `values` (N, D) is finite."""
     wrong = int((~np.isfinite(values).all(1)).sum())
     if wrong:
@@ -143,20 +144,27 @@ def _check_finite(values: np.ndarray, what: str) -> None:
 def _centred(features: np.ndarray, blocks: Sequence[int] | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Features (N, D) less their mean (D,) and over their scale, so that their mean square is one; mean and scale.
 
-    The scale is one number (1,), or with `blocks` one for each feature (D,): its deviation, but at least
-    `LEAST_DEVIATION` of that of its block. Then the mean square is one at most.
+    For the scale see `scale_of`.
     """
     kind = np.float64 if features.size <= DOUBLE_UP_TO else np.float32
     centre = features.mean(0, dtype=np.float64)
     x = (features - centre).astype(kind)
-    squares = np.mean(np.square(x), 0, dtype=np.float64)
+    scale = scale_of(np.asarray(np.mean(np.square(x), 0, dtype=np.float64)), blocks)
+    return (x / scale).astype(kind), centre, scale
+
+
+def scale_of(squares: np.ndarray, blocks: Sequence[int] | None = None) -> np.ndarray:
+    """What centred features are divided by, from the mean square (D,) of each.
+
+    One number (1,), or with `blocks` one for each feature (D,): its deviation, but at least `LEAST_DEVIATION` of that
+    of its block. Then the mean square is one at most.
+    """
     scale = np.sqrt(squares.mean(keepdims=True))
     if blocks is not None:
         of_block = np.split(squares, np.cumsum(blocks)[:-1])
         least = np.repeat([LEAST_DEVIATION * np.sqrt(each.mean()) for each in of_block], blocks)
         scale = np.maximum(np.sqrt(squares), least)
-    scale = np.where(scale > 0, scale, 1.0)
-    return (x / scale).astype(kind), centre, scale
+    return np.asarray(np.where(scale > 0, scale, 1.0))
 
 
 def _onto_principal_axes(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -175,15 +183,11 @@ def _onto_principal_axes(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return x @ axes, axes.T
 
 
-def _choose_penalty(
-    examples: _Examples, seed: int, views: int, groups: np.ndarray | None
-) -> tuple[float, np.ndarray, np.ndarray]:
-    """The candidate with the least held-out log loss, the held-out logits it gave, and the rows that these are of.
-
-    Candidates are tried from the strongest penalty on, until the loss has risen twice in a row.
-    """
-    random, labels, classes = np.random.default_rng(seed), examples.labels, examples.classes
-    count = len(labels) // views
+def rows_to_choose_on(
+    labels: np.ndarray, count: int, seed: int, groups: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows among `count` images that the penalty is chosen on, int64 (n,), and the fold of each, int64 (n,)."""
+    random = np.random.default_rng(seed)
     rows = random.permutation(count)
     rows = rows[np.argsort(labels[rows], kind="stable")]
     if count > IMAGES_TO_CHOOSE_ON:
@@ -194,6 +198,15 @@ def _choose_penalty(
         _, first, group = np.unique(groups[rows], return_index=True, return_inverse=True)
         # All go where the first of them went; where all images are one group there is nothing else to hold out.
         fold = fold[first][group] if len(first) > 1 else fold
+    return rows, fold
+
+
+def choose_penalty(examples: Examples, rows: np.ndarray, fold: np.ndarray, views: int = 1) -> tuple[float, np.ndarray]:
+    """The candidate with the least held-out log loss over `rows` in folds, and the held-out logits that it gave.
+
+    Candidates are tried from the strongest penalty on, until the loss has risen twice in a row.
+    """
+    labels, classes, count = examples.labels, examples.classes, len(examples.labels) // views
     starts: dict[int, np.ndarray | None] = dict.fromkeys(np.unique(fold).tolist())
     best, least, risen = INVERSE_PENALTIES[0], np.inf, 0
     best_logits = np.zeros((len(rows), classes))
@@ -202,51 +215,72 @@ def _choose_penalty(
         for number, start in starts.items():
             out, kept = rows[fold == number], rows[fold != number]
             kept = (kept + count * np.arange(views)[:, None]).ravel()
-            solution, _ = _solve(examples.take(kept), inverse_penalty, start, tolerance=1e-3)
+            solution, _ = solve(examples.take(kept), inverse_penalty, start, tolerance=1e-3)
             logits[fold == number] = examples.x[out] @ solution[:-1] + solution[-1]
             starts[number] = solution
-        loss = -(examples.weights[rows] * _log_softmax(logits)[np.arange(len(rows)), labels[rows]]).mean()
+        loss = -(examples.weights[rows] * log_softmax(logits)[np.arange(len(rows)), labels[rows]]).mean()
         risen = 0 if loss < least else risen + 1
         if loss < least:
             best, least, best_logits = inverse_penalty, loss, logits
         if risen == 2:
             break
-    return best, best_logits, rows
+    return best, best_logits
 
 
-def _solve(
-    examples: _Examples, inverse_penalty: float, start: np.ndarray | None = None, tolerance: float = 1e-6
+def solve(
+    examples: Examples, inverse_penalty: float, start: np.ndarray | None = None, tolerance: float = 1e-6
 ) -> tuple[np.ndarray, float]:
     """Minimise the weighted mean log loss + |W|^2 / (2 inverse_penalty N), from `start` (r + 1, classes), bias last.
 
-    L-BFGS in variables scaled by a bound on the curvature along each axis, half the mean square of the coordinates
-    plus the penalty (Böhning 1992, "Multinomial logistic regression algorithm"), which makes the problem round.
     Returns the solution and the largest slope left there.
+    """
+    x, weights, classes = examples.x, examples.weights, examples.classes
+    count = len(x)
+    targets = np.zeros((count, classes))
+    targets[np.arange(count), examples.labels] = 1
+
+    def loss_and_gradient(solution: np.ndarray) -> tuple[float, np.ndarray]:
+        log_probabilities = log_softmax(x @ solution[:-1].astype(x.dtype) + solution[-1])
+        loss = -(weights @ (log_probabilities * targets).sum(1)) / count
+        error = weights[:, None] * (np.exp(log_probabilities) - targets) / count
+        return float(loss), np.vstack([x.T @ error.astype(x.dtype), error.sum(0)])
+
+    squares = np.einsum("nr,nr->r", x, x) / count
+    return minimise(loss_and_gradient, squares, 1 / (inverse_penalty * count), classes, start, tolerance)
+
+
+def minimise(
+    loss_and_gradient: Callable[[np.ndarray], tuple[float, np.ndarray]],
+    squares: np.ndarray,
+    penalty: float,
+    classes: int,
+    start: np.ndarray | None,
+    tolerance: float,
+) -> tuple[np.ndarray, float]:
+    """The solution (r + 1, classes), bias last, with the least mean log loss + penalty |W|^2 / 2, and its slope.
+
+    `loss_and_gradient` gives the first term and its gradient (r + 1, classes); `squares` (r,) are the mean squares of
+    the coordinates. L-BFGS in variables scaled by a bound on the curvature along each axis, half the mean square of the
+    coordinates plus the penalty (Böhning 1992, "Multinomial logistic regression algorithm"), which makes the problem
+    round.
     """
     from scipy.optimize import minimize
 
-    x, labels, weights, classes = examples.x, examples.labels, examples.weights, examples.classes
-    count, width = x.shape
-    targets = np.zeros((count, classes))
-    targets[np.arange(count), labels] = 1
-    penalty = 1 / (inverse_penalty * count)
-    curvature = np.append(np.einsum("nr,nr->r", x, x) / (2 * count) + penalty, 0.5)
-    scale = 1 / np.sqrt(curvature)[:, None]
+    shape = (len(squares) + 1, classes)
+    scale = 1 / np.sqrt(np.append(squares / 2 + penalty, 0.5))[:, None]
 
-    def loss_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        solution = flat.reshape(width + 1, classes) * scale
-        log_probabilities = _log_softmax(x @ solution[:-1].astype(x.dtype) + solution[-1])
-        loss = -(weights @ (log_probabilities * targets).sum(1)) / count + penalty / 2 * np.square(solution[:-1]).sum()
-        error = weights[:, None] * (np.exp(log_probabilities) - targets) / count
-        gradient = np.vstack([x.T @ error.astype(x.dtype) + penalty * solution[:-1], error.sum(0)])
-        return float(loss), (gradient * scale).ravel()
+    def scaled(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        solution = flat.reshape(shape) * scale
+        loss, gradient = loss_and_gradient(solution)
+        gradient[:-1] += penalty * solution[:-1]
+        return loss + penalty / 2 * float(np.square(solution[:-1]).sum()), (gradient * scale).ravel()
 
-    first = np.zeros((width + 1, classes)) if start is None else start / scale
+    first = np.zeros(shape) if start is None else start / scale
     options = {"maxiter": 500, "gtol": tolerance, "ftol": 1e-13, "maxcor": 20}
-    found = minimize(loss_and_gradient, first.ravel(), jac=True, method="L-BFGS-B", options=options)
-    return found.x.reshape(width + 1, classes) * scale, float(np.abs(found.jac).max())
+    found = minimize(scaled, first.ravel(), jac=True, method="L-BFGS-B", options=options)
+    return found.x.reshape(shape) * scale, float(np.abs(found.jac).max())
 
 
-def _log_softmax(logits: np.ndarray) -> np.ndarray:
+def log_softmax(logits: np.ndarray) -> np.ndarray:
     shifted = logits - logits.max(1, keepdims=True)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(1, keepdims=True)))

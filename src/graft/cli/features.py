@@ -1,0 +1,112 @@
+"""graft features"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from graft.cli.output import (
+    ArchOption,
+    AuditOption,
+    Debug,
+    EngineOption,
+    GroupOption,
+    ImageSizeOption,
+    Json,
+    Overwrite,
+    PrecisionOption,
+    Quiet,
+    ResizeOption,
+    Seed,
+    SplitFileOption,
+    check_new,
+    note,
+    print_json,
+    show,
+    summarise_skipped,
+)
+from graft.cli.tables import NOTHING_SAID, reads_tables
+from graft.data.table_options import TableOptions
+from graft.progress import Table
+from graft.weights.packaged import DEFAULT_BASE
+from graft.words import counted
+
+
+@reads_tables
+def features(
+    data: Annotated[str, typer.Argument(help="Labelled images, as for graft train.")],
+    base: Annotated[str, typer.Option(help="As for graft train: the network that computes them.")] = DEFAULT_BASE,
+    arch: ArchOption = None,
+    cut: Annotated[
+        str | None,
+        typer.Option(
+            help="The last stage that runs, as `graft models NAME` lists them; by default the one before the head."
+        ),
+    ] = None,
+    processes: Annotated[int, typer.Option(help="Processes that share the images and the cores.")] = 1,
+    share: Annotated[
+        bool,
+        typer.Option(
+            "--share",
+            help="Share the images with other calls like this one, here or on machines that see the same GRAFT_CACHE.",
+        ),
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Write them to this Parquet file as well, a row per image.")] = None,
+    overwrite: Overwrite = False,
+    image_size: ImageSizeOption = None,
+    resize: ResizeOption = None,
+    engine: EngineOption = "auto",
+    precision: PrecisionOption = "auto",
+    group: GroupOption = None,
+    split_file: SplitFileOption = None,
+    table: TableOptions = NOTHING_SAID,
+    audit: AuditOption = True,
+    seed: Seed = 0,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Compute what a base makes of the images, once and by any number of processes, for later trainings or a file."""
+    from graft.features.table import write_vectors
+    from graft.progress import reporting
+    from graft.workflows.contact_sheet import check_outside
+    from graft.workflows.features import features as compute
+    from graft.workflows.prepare import BaseOptions, DataOptions
+
+    if out is not None:
+        out = out.expanduser()
+        check_outside(out, Path(data), "--out", ".parquet")
+        check_new(out, "--out", overwrite)
+    with reporting(quiet=quiet) as reporter:
+        found = compute(
+            DataOptions(data, group, split_file, table),
+            BaseOptions(base, arch, image_size=image_size, resize_mode=resize),  # type: ignore[arg-type]  # refused there
+            cut=cut,
+            processes=processes,
+            share=share,
+            audit=audit,
+            engine=engine,
+            precision=precision,
+            seed=seed,
+            reporter=reporter,
+        )
+    told = found.to_dict()
+    if json:
+        print_json(told)
+    else:
+        rows = tuple(
+            (
+                name,
+                f"{split['images']:,}",
+                " × ".join(map(str, split["shape"])),
+                f"{split['bytes'] / 2**20:,.1f} MiB",
+                "cache" if split["cached"] else "computed",
+            )
+            for name, split in told["splits"].items()
+        )
+        show(Table("", ("split", "images", "each", "size", "from"), rows, texts=(0, 4)))
+    summarise_skipped({name: why for split in told["splits"].values() for name, why in split["failed"].items()}, quiet)
+    if out is not None:
+        note(f"{out} has {counted(write_vectors(found.dataset, found.splits, out), 'row')}", quiet)

@@ -1,0 +1,352 @@
+"""Predictions by the processes of a Ray cluster, or of this machine under Ray, written as Parquet in parts.
+
+The images are numbered and dealt out in parts of fixed size. Actors, each with a classifier of its own, answer them; an
+actor has at most two parts before it, so that nothing piles up. This process writes each part to a file of its number,
+aside and then renamed, as soon as it is answered. So a folder never holds half a part or one twice, a part whose actor
+died is given to another, and a job that was interrupted goes on with the parts that are not there.
+
+Ray's own data sets would carry rows between machines to write them, and tell nothing of which rows a folder has.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any, Protocol
+
+from graft.data.dataset import Images
+from graft.errors import GraftError, InputError
+from graft.files import remove_abandoned, write_json
+from graft.names import plain
+from graft.progress import NOBODY, Reporter
+from graft.serving.gathering import Entry, Gathered
+from graft.serving.job import Job
+from graft.serving.prediction import Prediction
+from graft.serving.writing import MORE, write_predictions
+from graft.weights.model_files import files_digest, folder_digest, model_folder
+from graft.words import counted
+
+# Images in a part: enough that handing them over costs nothing, few enough that a dead actor costs little.
+PART = 512
+# Parts that an actor has before it, and times that a part is given out before the work is given up.
+BEFORE_EACH, MOST_TRIES = 2, 4
+# Seconds until an address counts as one where nobody answers.
+PATIENCE = 10
+JOB_FILE = "job.json"
+
+
+class Hands(Protocol):
+    """Those who answer parts: each takes one, and says later that it is done or that it is gone."""
+
+    @property
+    def count(self) -> int: ...
+
+    def give(self, part: int, entries: list[Entry]) -> None: ...
+
+    def finished(self) -> tuple[int, list[Prediction] | None]:
+        """Wait for any part: its number and its predictions, None where whoever had it is gone. Raises GraftError."""
+        ...
+
+
+@dataclass(frozen=True)
+class Done:
+    """Rows in the folder, those of images that could not be decoded, and those that were there before."""
+
+    rows: int
+    failed: int
+    before: int
+
+
+def predict_in_parts(
+    entries: Iterable[Entry], hands: Hands, out: Path, job: Job, top: int, more: Sequence[str], reporter: Reporter
+) -> Done:
+    """Have all images answered by `hands`, and write a row for each to the folder `out`, whose finished parts stand.
+
+    Raises GraftError where a part's hands die again and again, and for what cannot be written.
+    """
+    numbered = enumerate(_parts(iter(entries)))
+    there = _begin(out, job)
+    waiting: dict[int, tuple[list[Entry], int]] = {}
+    rows = failed = before = 0
+
+    def tell() -> None:
+        reporter.step("images", rows, rows + sum(len(part) for part, _ in waiting.values()))
+
+    while True:
+        while len(waiting) < BEFORE_EACH * hands.count and (following := next(numbered, None)) is not None:
+            number, part = following
+            if number in there:
+                rows, before, failed = rows + len(part), before + len(part), failed + _check_part(there[number], part)
+                continue
+            waiting[number] = (part, 1)
+            hands.give(number, part)
+        if not waiting:
+            break
+        number, answers = hands.finished()
+        part, tries = waiting.pop(number)
+        if answers is None:
+            if tries == MOST_TRIES:
+                raise GraftError(
+                    f"expected an actor that answers the images from {part[0].path!r} on, got {tries} that died over "
+                    "them: see Ray's logs, and leave out what they died of; the parts that are done stay"
+                )
+            reporter.note(f"an actor died; the {counted(len(part), 'image')} it had are given to another")
+            waiting[number] = (part, tries + 1)
+            hands.give(number, part)
+            continue
+        if [answer.path for answer in answers] != [plain(entry.path) for entry in part]:
+            raise GraftError(
+                f"expected an answer for each of {counted(len(part), 'image')}, got {len(answers)} others: this is a "
+                "bug in graft, please report it"
+            )
+        write_predictions(iter(answers), "parquet", _path(out, number), top, more)
+        rows, failed = rows + len(part), failed + sum(answer.error is not None for answer in answers)
+        tell()
+    return Done(rows, failed, before)
+
+
+def _parts(entries: Iterator[Entry]) -> Iterator[list[Entry]]:
+    while part := [*islice(entries, PART)]:
+        yield part
+
+
+def _path(out: Path, number: int) -> Path:
+    return out / f"part-{number:06}.parquet"
+
+
+def _begin(out: Path, job: Job) -> dict[int, Path]:
+    """The finished parts of the job in its folder, by number; the folder is made where need be. Raises InputError."""
+    wanted = {**asdict(job), "part": PART}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if (out / JOB_FILE).exists():
+            begun = json.loads((out / JOB_FILE).read_bytes())
+            if begun != json.loads(json.dumps(wanted)):
+                raise InputError(
+                    f"expected the job that {out} was begun with, got another model or other options: call it as "
+                    "before, or give another --out"
+                )
+        elif any(out.iterdir()):
+            raise InputError(f"expected a new or empty folder for --out, got {out} with other files: give another")
+        else:
+            write_json(out / JOB_FILE, wanted)
+        remove_abandoned(out)
+    except ValueError:
+        raise InputError(f"expected a job in {out / JOB_FILE}, got something else: give another --out") from None
+    except OSError as error:
+        raise GraftError(f"expected to write to {out}, got {error.strerror or error}: give another --out") from None
+    names = {path: re.fullmatch(r"part-(\d{6,})\.parquet", path.name) for path in out.iterdir()}
+    return {int(match[1]): path for path, match in names.items() if match}
+
+
+def _check_part(path: Path, part: list[Entry]) -> int:
+    """How many images of a finished part could not be decoded. Raises InputError where it is about others."""
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.read_table(path, columns=["path", "error"])
+    except (OSError, ValueError) as error:
+        raise InputError(f"expected predictions in {path}, got something else ({error}): remove it") from None
+    if table.column("path").to_pylist() != [plain(entry.path) for entry in part]:
+        raise InputError(
+            f"expected predictions of the images that the job began with in {path}, got others: give the same images "
+            "in the same order, or another --out"
+        )
+    return len(table) - table.column("error").null_count
+
+
+class RayHands:
+    """Actors of Ray, each with a classifier of its own; one that dies is followed by another."""
+
+    def __init__(self, count: int, start: Callable[[int], Any]) -> None:
+        """`start` begins an actor, the first, the second and so on."""
+        self._actors = [start(number) for number in range(count)]
+        self._start = start
+        self._busy = [0] * count
+        self._given: dict[Any, tuple[int, int]] = {}
+        # What many parts come from is handed over once.
+        self._stored: dict[int, tuple[Images, Any]] = {}
+
+    @property
+    def count(self) -> int:
+        return len(self._actors)
+
+    @property
+    def actors(self) -> Sequence[Any]:
+        return self._actors
+
+    def give(self, part: int, entries: list[Entry]) -> None:
+        least = self._busy.index(min(self._busy))
+        self._busy[least] += 1
+        self._given[self._actors[least].answer.remote(self._handed_over(entries))] = (part, least)
+
+    def _handed_over(self, entries: list[Entry]) -> list[tuple[Any, list[int]]]:
+        """Entries as images, or where Ray has stored them, with the numbers of those that are meant."""
+        import ray
+
+        found: list[tuple[Any, list[int]]] = []
+        for images, some in groupby(entries, lambda entry: entry.images):
+            if len(images) > PART and id(images) not in self._stored:
+                try:
+                    self._stored[id(images)] = (images, ray.put(images))
+                except (TypeError, ValueError, AttributeError) as error:
+                    raise InputError(
+                        "expected images that other processes can open as well, such as a folder, a table or Parquet, "
+                        f"got others ({error}): unpack them first"
+                    ) from None
+            found.append((self._stored.get(id(images), (None, images))[1], [entry.index for entry in some]))
+        return found
+
+    def finished(self) -> tuple[int, list[Prediction] | None]:
+        import ray
+
+        ready, _ = ray.wait([*self._given], num_returns=1)
+        part, number = self._given.pop(ready[0])
+        self._busy[number] -= 1
+        try:
+            return part, ray.get(ready[0])
+        except ray.exceptions.RayActorError:
+            # Of the parts that it had, the first to be told of replaces it.
+            with suppress(ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
+                ray.get(self._actors[number].ready.remote(), timeout=PATIENCE)
+                return part, None
+            self._actors[number] = self._start(number)
+            return part, None
+        except ray.exceptions.RayTaskError as error:
+            cause = error.cause
+            raise cause if isinstance(cause, GraftError) else GraftError(f"an actor failed: {cause}") from None
+
+
+@contextmanager
+def ray_hands(run: str | Path, asked: dict[str, Any], processes: int | None, address: str | None) -> Iterator[Any]:
+    """Actors with the classifier of `run`, as `graft.serving.predictor.load` takes it, on all cores that Ray has.
+
+    Without `address` Ray runs on this machine alone, for the time of the block, and sends nothing anywhere. Raises
+    InputError where Ray is not installed or nobody answers at the address.
+    """
+    # Read as Ray is imported. Nothing is told to anybody, and no page is served.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    try:
+        import ray
+    except ImportError:
+        raise InputError(
+            "expected Ray for --engine ray, got none installed: pip install 'graft-vision[scale]'"
+        ) from None
+    if ray.is_initialized():
+        raise InputError("expected to start Ray, got a process that uses it already: call ray.shutdown() first")
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if address is None:
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            _node_ip_address="127.0.0.1",
+            num_cpus=processes,
+            **quiet,
+        )
+    else:
+        _check_answers(address)
+        try:
+            ray.init(address=address, **quiet)
+        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+            raise _nobody(address, str(error).splitlines()[0]) from None
+    try:
+        count = processes or max(1, int(ray.cluster_resources().get("CPU", 1)))
+        made = ray.remote(num_cpus=1, max_restarts=0)(_Actor)
+        yield RayHands(count, lambda number: made.remote(str(run), asked, number if address is None else None))
+    finally:
+        ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """Raises InputError where nobody takes a connection; Ray itself would try for a minute."""
+    import socket
+
+    match = re.fullmatch(r"(?:ray://)?\[?([^\]]+?)\]?:(\d{1,5})", address)
+    if match is None:
+        if address == "auto":
+            return
+        raise InputError(
+            f"expected an address such as 10.0.0.1:6379 or auto for --address, got {address!r}: correct it"
+        )
+    try:
+        with socket.create_connection((match[1], int(match[2])), timeout=PATIENCE / 2):
+            pass
+    except (OSError, OverflowError) as error:
+        raise _nobody(address, str(error)) from None
+
+
+def _nobody(address: str, reason: str) -> InputError:
+    return InputError(
+        f"expected a Ray cluster at {address}, got no answer ({reason}): start one with `ray start --head`, correct "
+        "--address, or leave it out to use this machine"
+    )
+
+
+class _Actor:
+    """A classifier in a process of its own."""
+
+    def __init__(self, run: str, asked: dict[str, Any], core: int | None) -> None:
+        """With `core`, on that of this machine's alone: libraries that know nothing of Ray would take them all."""
+        from graft.serving.abstaining import rule_for
+        from graft.serving.predictor import load
+
+        if core is not None and hasattr(os, "sched_setaffinity"):
+            cores = sorted(os.sched_getaffinity(0))
+            os.sched_setaffinity(0, {cores[core % len(cores)]})
+        promises = {name: value for name, value in asked.items() if name not in ("top", "precision")}
+        self._top = min(asked["top"], sys.maxsize)
+        self._classifier = load(run, precision=asked["precision"])
+        self._rule = rule_for(self._classifier.calibration, **promises)
+        self._stored: dict[Any, Images] = {}
+
+    def ready(self) -> int:
+        return os.getpid()
+
+    def answer(self, handed_over: list[tuple[Any, list[int]]]) -> list[Prediction]:
+        entries = [
+            Entry(images, index) for place, some in handed_over for images in [self._at(place)] for index in some
+        ]
+        return [*self._classifier.stream(entries, self._top, self._rule)]
+
+    def _at(self, place: Any) -> Images:
+        import ray
+
+        if not isinstance(place, ray.ObjectRef):
+            return place  # type: ignore[no-any-return]
+        if place not in self._stored:
+            self._stored[place] = ray.get(place)
+        return self._stored[place]
+
+
+def predict_on_ray(
+    run: str | Path,
+    images: Gathered,
+    out: Path,
+    asked: dict[str, Any],
+    *,
+    processes: int | None = None,
+    address: str | None = None,
+    reporter: Reporter = NOBODY,
+) -> Done:
+    """A row for each of the images in the folder `out`, by Ray here or at an address; what is there stands.
+
+    `asked` are `top`, `precision` and the promises of `graft.serving.abstaining.rule_for`. Raises InputError and
+    GraftError.
+    """
+    place = Path(run).expanduser()
+    made_of = folder_digest(model_folder(place)) if place.is_dir() else files_digest((place, place.with_suffix(".bin")))
+    promises = {name: value for name, value in asked.items() if name not in ("top", "precision")}
+    job = Job(made_of, f"ray {asked['precision']}", asked["top"], "", json.dumps(promises, sort_keys=True))
+    unsure = promises.get("error_budget") is not None or promises.get("abstain", False)
+    told = (unsure, unsure, promises.get("sets") is not None, promises.get("abstain", False))
+    more = [name for name, is_told in zip(MORE, told, strict=True) if is_told]
+    with ray_hands(place.absolute(), asked, processes, address) as hands:
+        return predict_in_parts(images, hands, out, job, asked["top"], more, reporter)

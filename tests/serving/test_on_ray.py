@@ -1,0 +1,133 @@
+"""Predictions in parts: one row for each image whatever dies, and a job that goes on with what is there."""
+
+from collections import deque
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+
+from graft.data.dataset import Images
+from graft.errors import GraftError, InputError
+from graft.progress import Reporter
+from graft.serving import on_ray
+from graft.serving.gathering import Entry
+from graft.serving.job import Job
+from graft.serving.on_ray import Done, predict_in_parts
+from graft.serving.prediction import Prediction
+
+JOB = Job("digest", "ray auto", 1, "", "{}")
+
+
+class Named:
+    """Images of which only the names are asked for."""
+
+    def __len__(self) -> int:
+        return 50
+
+    def name(self, row: int) -> str:
+        return f"{row}.jpg"
+
+    key = stamp = name
+
+    def read(self, row: int) -> bytes:
+        raise OSError
+
+
+class Fake:
+    """Hands that answer the latest part first, and die over some."""
+
+    count = 2
+
+    def __init__(self, deaths: int = 0, stop_after: int = 99) -> None:
+        self.deaths, self.stop_after = deaths, stop_after
+        self.given: deque[tuple[int, list[Entry]]] = deque()
+        self.answered: list[int] = []
+        self.most = 0
+
+    def give(self, part: int, entries: list[Entry]) -> None:
+        self.given.append((part, entries))
+        self.most = max(self.most, len(self.given))
+
+    def finished(self) -> tuple[int, list[Prediction] | None]:
+        part, entries = self.given.pop()
+        if self.deaths:
+            self.deaths -= 1
+            return part, None
+        if len(self.answered) == self.stop_after:
+            raise KeyboardInterrupt
+        self.answered.append(part)
+        return part, [answer(entry) for entry in entries]
+
+
+def answer(entry: Entry) -> Prediction:
+    if entry.index % 10 == 3:
+        return Prediction(entry.path, None, None, (), "no image")
+    return Prediction(entry.path, "ants", 0.9, (("ants", 0.9),))
+
+
+@pytest.fixture
+def entries(monkeypatch: pytest.MonkeyPatch) -> list[Entry]:
+    monkeypatch.setattr(on_ray, "PART", 8)
+    images = Images(Named(), np.arange(50), np.full(50, -1))
+    return [Entry(images, index) for index in range(50)]
+
+
+def predict(entries: list[Entry], hands: Fake, out: Path, job: Job = JOB, notes: list[str] | None = None) -> Done:
+    reporter = Reporter(note=(notes if notes is not None else []).append)
+    return predict_in_parts(entries, hands, out, job, 1, (), reporter)
+
+
+def rows(out: Path) -> list[dict]:
+    return [row for path in sorted(out.glob("*.parquet")) for row in pyarrow.parquet.read_table(path).to_pylist()]
+
+
+def test_every_image_has_one_row_in_order_though_hands_die(entries: list[Entry], tmp_path: Path) -> None:
+    hands, notes = Fake(deaths=3), list[str]()
+    assert predict(entries, hands, tmp_path / "out", notes=notes) == Done(50, 5, 0)
+    found = rows(tmp_path / "out")
+    assert [row["path"] for row in found] == [f"{number}.jpg" for number in range(50)]
+    assert [row["label"] for row in found] == [None if number % 10 == 3 else "ants" for number in range(50)]
+    assert found[3]["error"] == "no image" and len(notes) == 3
+    assert hands.most == 4 and sorted(hands.answered) == list(range(7))
+
+
+def test_a_part_that_kills_again_and_again_ends_the_job_and_what_is_done_stays(
+    entries: list[Entry], tmp_path: Path
+) -> None:
+    with pytest.raises(
+        GraftError, match=r"expected an actor that answers the images from '\d+\.jpg' on, got 4 that died"
+    ):
+        predict(entries, Fake(deaths=99), tmp_path / "out")
+
+
+def test_an_interrupted_job_goes_on_with_the_parts_that_are_not_there(entries: list[Entry], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        predict(entries, Fake(stop_after=3), out)
+    before = {path: path.read_bytes() for path in out.glob("*.parquet")}
+    hands = Fake()
+    assert predict(entries, hands, out) == Done(50, 5, sum(len(rows_of(path)) for path in before))
+    assert len(hands.answered) == 4 and all(path.read_bytes() == content for path, content in before.items())
+    assert len(rows(out)) == 50
+    with pytest.raises(InputError, match="expected predictions of the images that the job began with"):
+        predict(entries[1:], Fake(), out)
+    with pytest.raises(InputError, match=r"expected the job that .* was begun with, got another model"):
+        predict(entries, Fake(), out, Job("another", "ray auto", 1, "", "{}"))
+
+
+def rows_of(path: Path) -> list[dict]:
+    return pyarrow.parquet.read_table(path).to_pylist()
+
+
+def test_a_folder_with_other_files_is_left_alone(entries: list[Entry], tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(InputError, match="expected a new or empty folder for --out"):
+        predict(entries, Fake(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "ray://127.0.0.1:1"])
+def test_an_address_where_nobody_answers_is_one_sentence_at_once(address: str) -> None:
+    with pytest.raises(InputError, match=r"expected (a Ray cluster at|an address such as)"):
+        on_ray._check_answers(address)
