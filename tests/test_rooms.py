@@ -12,7 +12,7 @@ SOURCE = Path(graft.__file__).parent
 PACKAGE = "graft"
 
 # The table of the design, section 4, as it stands, by level. A room imports itself freely.
-GROUND = ("errors", "files", "given", "html", "names", "progress", "seeding", "words")
+GROUND = ("errors", "files", "given", "html", "names", "progress", "seeding", "stratification", "words")
 LEVELS: tuple[dict[str, tuple[str, ...]], ...] = (
     {"images": (), "models": (), "accounting": (), "evaluation": ()},
     {"data": ("images",), "weights": ("models", "images")},
@@ -54,6 +54,7 @@ ALLOWED: dict[str, set[str]] = {
     "names": set(),
     "progress": set(),
     "seeding": set(),
+    "stratification": set(),
     "words": set(),
     "__init__": {"accounting", "audit", "models", "progress", "serving", "training", "transfer", "weights"}
     | {"data", "explanation", "workflows"},

@@ -19,7 +19,7 @@ from graft.seeding import seeded
 from graft.training.checks import check_all_finite, check_classes, skipped_of
 from graft.training.crowns import Examples, check_memory, examples_of, measure_crown, refit_crown
 from graft.training.examples import computed, frozen_features, more_crops
-from graft.training.heads import put_head, solve_head_on_crops
+from graft.training.heads import put_head, solve_head_on_crops, targets_of, thresholds_of
 from graft.training.notes import notes_on_baseline
 from graft.training.task import Task, Trained, sample
 from graft.transfer.class_names.matching import note_on_others
@@ -65,7 +65,7 @@ def measure(task: Task, plan: Plan, folder: Path | None = None) -> Measured:
             examples = examples_of(task, plan)
             trained = measure_crown(task, plan, examples, folder)
     check_all_finite(task, plan, trained)
-    doubts = notes_on_baseline(trained.logits[VAL], trained.labels[VAL])
+    doubts = notes_on_baseline(trained.logits[VAL], trained.labels[VAL]) if trained.thresholds is None else ()
     return Measured(
         replace(trained, notes=(*trained.notes, *(f"level {plan.level}: {doubt}" for doubt in doubts))), examples
     )
@@ -89,6 +89,8 @@ def refit(task: Task, plan: Plan, measured: Measured, folder: Path | None = None
         training_seconds=before.training_seconds + trained.training_seconds,
         history=before.history,
         notes=before.notes,
+        # Those that the figures are of.
+        thresholds=before.thresholds,
     )
 
 
@@ -119,7 +121,7 @@ def _fit_head(task: Task, plan: Plan, fitted_on: tuple[str, ...]) -> Trained:
     images = {**dataset.splits, **{view: dataset.splits[name] for view, (name, _) in views.items()}}
     of_view = {view: crop for view, (_, crop) in views.items()}
     found = computed(task, network.before_head(kind), images, "features", of_view)
-    labels = {name: dataset.splits[name].labels[found[name].indices] for name in dataset.splits}
+    labels = {name: targets_of(dataset, dataset.splits[name].take(found[name].indices)) for name in dataset.splits}
     check_classes(dataset, labels)
     extracted = time.perf_counter()
     features = {name: activations.values.float().numpy() for name, activations in found.items()}
@@ -129,8 +131,9 @@ def _fit_head(task: Task, plan: Plan, fitted_on: tuple[str, ...]) -> Trained:
     shown = together([dataset.splits[name].take(found[name].indices) for name in fitted_on])
     head = solve_head_on_crops(task, np.stack(rows), shown, kind)
     put_head(network, head, kind)
-    known = head.logits.argmax(1) == head.labels
-    temperature = fit_temperature(head.logits, head.labels)
+    several = dataset.label_sets is not None
+    known = None if several else head.logits.argmax(1) == head.labels
+    temperature = 1.0 if several else fit_temperature(head.logits, head.labels)
     held_out = [name for name in dataset.splits if name not in fitted_on]
     logits = {name: features[name] @ head.weight.T + head.bias for name in held_out}
     skipped = skipped_of(dataset.splits, {name: found[name] for name in dataset.splits})
@@ -145,4 +148,5 @@ def _fit_head(task: Task, plan: Plan, fitted_on: tuple[str, ...]) -> Trained:
         folds=tuple(shown.key(row) for row in head.rows.tolist()),
         held_out=(head.logits, head.labels) if len(head.labels) else None,
         domain=fit_domain(rows[0], shown.groups, task.seed),
+        thresholds=thresholds_of(task, head.logits, head.labels),
     )

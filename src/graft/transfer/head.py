@@ -82,12 +82,12 @@ def fit_head(
     """
     from threadpoolctl import threadpool_limits
 
-    _check_finite(features, "features to fit a head on")
+    check_finite(features, "features to fit a head on")
     # Thousands of products too small to share: on a busy machine threads that wait for each other made them 30 times
     # slower, on an idle one they gained nothing.
     with threadpool_limits(1 if features.size <= ONE_THREAD_UP_TO else None):
-        x, centre, scale = _centred(features, blocks)
-        x, basis = _onto_principal_axes(x)
+        x, centre, scale = centred(features, blocks)
+        x, basis = onto_principal_axes(x)
         counting = np.ones(len(labels)) if weights is None else np.tile(weights / weights.mean(), views)
         examples = _Examples(x, labels, counting, classes)
         chosen, logits, rows = _choose_penalty(examples, seed, views, groups)
@@ -96,7 +96,7 @@ def fit_head(
         bias = solution[-1] - weight @ centre
     with np.errstate(over="ignore"):
         weight, bias = weight.astype(np.float32), bias.astype(np.float32)
-    _check_finite(np.column_stack([weight, bias]), "weights and biases of the head")
+    check_finite(np.column_stack([weight, bias]), "weights and biases of the head")
     return HeadFit(weight, bias, chosen, logits, labels[rows], gradient, rows)
 
 
@@ -119,7 +119,7 @@ def held_out_logits(
     logits = np.zeros((len(labels), classes))
     with threadpool_limits(1):
         # To tell who is unlikely, single precision is enough, and twice as fast.
-        x, _ = _onto_principal_axes(_centred(features)[0].astype(np.float32))
+        x, _ = onto_principal_axes(centred(features)[0].astype(np.float32))
         examples = _Examples(x, labels, np.ones(len(labels)), classes)
         for number in np.unique(fold):
             out, kept = fold == number, np.flatnonzero(fold != number)
@@ -130,7 +130,7 @@ def held_out_logits(
     return logits
 
 
-def _check_finite(values: np.ndarray, what: str) -> None:
+def check_finite(values: np.ndarray, what: str) -> None:
     """Raise GraftError unless every row of `values` (N, D) is finite."""
     wrong = int((~np.isfinite(values).all(1)).sum())
     if wrong:
@@ -140,7 +140,7 @@ def _check_finite(values: np.ndarray, what: str) -> None:
         )
 
 
-def _centred(features: np.ndarray, blocks: Sequence[int] | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def centred(features: np.ndarray, blocks: Sequence[int] | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Features (N, D) less their mean (D,) and over their scale, so that their mean square is one; mean and scale.
 
     The scale is one number (1,), or with `blocks` one for each feature (D,): its deviation, but at least
@@ -159,7 +159,7 @@ def _centred(features: np.ndarray, blocks: Sequence[int] | None = None) -> tuple
     return (x / scale).astype(kind), centre, scale
 
 
-def _onto_principal_axes(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def onto_principal_axes(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Coordinates of the rows (N, r) on the axes (r, D) along which they vary; r is at most N and at most D.
 
     The penalty does not see the rotation, and no optimum has a part off these axes.

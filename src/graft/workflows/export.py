@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from graft.data.content import unreadable
-from graft.data.dataset import TRAIN, VAL, Images
+from graft.data.dataset import TRAIN, VAL, Dataset, Images
+from graft.data.table_options import TableOptions
 from graft.errors import DataError, GraftError, ImageError, InputError, did_you_mean
 from graft.export.facts import Facts
 from graft.export.gate import TOLERANCES, Agreement, check_accuracy, check_agreement
@@ -28,6 +29,7 @@ from graft.progress import Reporter, reporting
 from graft.serving.exported import whole_pixels
 from graft.serving.predictor import Classifier
 from graft.training.task import sample
+from graft.weights.model_files import gives_several_labels, refuse_several_labels
 from graft.weights.saved import ARGUMENTS_FILE, TENSORS_FILE, SavedModel, load_model, model_folder
 from graft.words import counted
 from graft.workflows.own_images import images_of_run
@@ -122,6 +124,8 @@ def export(
             raise InputError(f"expected a new file, got {near(each)}, which exists: give another --out, or --overwrite")
     with reporting(reporter, quiet) as told:
         saved = load_model(model)
+        if precision != "fp32":
+            refuse_several_labels(saved.thresholds is not None, f"--precision {precision}")
         if saved.preprocessing.channels not in (1, 3):
             raise InputError(
                 f"expected a network of grey or color images to export, got one of {saved.preprocessing.channels} "
@@ -221,19 +225,22 @@ def _to_check_on(folder: Path, check: str | Path | None, file: Path, classes: tu
     """
     if check is not None:
         given = path(check, "--check")
-        dataset = open_images(DataOptions(given))
+        several = TableOptions(multi_label=gives_several_labels(folder))
+        dataset = open_images(DataOptions(given, table=several))
         check_outside_images(file.parent, Path(given), dataset)
         images = max(dataset.splits.values(), key=len)
-        return str(given), sample(_named(images, dataset.classes, classes), 0, MOST_IMAGES)
+        return str(given), sample(_named(images, dataset, classes), 0, MOST_IMAGES)
     source, dataset, images = images_of_run(folder, "to check the export on", "give some with --check")
     check_outside_images(file.parent, Path(source), dataset)
-    return f"{source}, {VAL}", sample(_named(images, dataset.classes, classes), 0, MOST_IMAGES)
+    return f"{source}, {VAL}", sample(_named(images, dataset, classes), 0, MOST_IMAGES)
 
 
-def _named(images: Images, names: tuple[str, ...], classes: tuple[str, ...]) -> Images:
-    """With labels that index `classes` rather than `names`; -1 for what is none of them."""
+def _named(images: Images, dataset: Dataset, classes: tuple[str, ...]) -> Images:
+    """With labels that index `classes` rather than those of the dataset; -1 for what is none of them, or several."""
+    if dataset.label_sets is not None:
+        return replace(images, labels=np.full(len(images), -1))
     numbers = {name: number for number, name in enumerate(classes)}
-    table = np.array([*(numbers.get(name, -1) for name in names), -1], dtype=np.int64)
+    table = np.array([*(numbers.get(name, -1) for name in dataset.classes), -1], dtype=np.int64)
     return replace(images, labels=table[images.labels])
 
 
