@@ -1,6 +1,6 @@
 """Several labels per image on mosaics of CIFAR-10: graft's levels beside scikit-learn's one-vs-rest regression.
 
-    python benchmarks/multi_label.py SHARED [--train 1200] [--test 600] [--levels head,head:stages,frozen:0.4]
+    python benchmarks/multi_label.py SHARED [--train 1000] [--test 500] [--levels head,head:stages,frozen:0.4]
 
 A mosaic is a 2 by 2 grid of four images of CIFAR-10, 64 px in all, and its labels are the classes among them: one to
 four of ten. Every level is trained as a user would train it, on a table with a cell of labels for each image, and
@@ -91,9 +91,9 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("shared", type=Path)
-    parser.add_argument("--train", type=int, default=1200)
-    parser.add_argument("--test", type=int, default=600)
-    parser.add_argument("--base", default="mobilenet_v1_025")
+    parser.add_argument("--train", type=int, default=1000)
+    parser.add_argument("--test", type=int, default=500)
+    parser.add_argument("--base", default="efficientnet_lite0")
     parser.add_argument("--image-size", type=int, default=128)
     parser.add_argument("--levels", default="head,head:stages,frozen:0.4")
     given = parser.parse_args()
