@@ -5,7 +5,8 @@
 A task is a set of images with a number of images per class, a base and an image size. Its training images are drawn by
 the seed, and so are its test images where the set holds out none itself: one half of 300 cells can favour a method by
 five points that the other half does not. They are written as files, a folder per class, and every contestant is a fresh
-process on them, timed from start to exit: `graft train` as it is by default, `peers/plain.py` and `peers/expert.py`.
+process on them, timed from start to exit: `graft train` as it is by default, `peers/plain.py`, `peers/expert.py` and
+`peers/fastai_tune.py`, which `--fastai PYTHON` runs where fastai is installed.
 None sees the test images before it scores them. Existing lines are not run again, so an interrupted benchmark can
 continue.
 """
@@ -35,6 +36,8 @@ BASES = {
     "mobilenet_v2": "mobilenet_v2_imagenet.safetensors",
 }
 CONTESTANTS = ("auto", "plain", "expert")
+# The scripts of contestants that are not graft, and whether what they draw depends on a seed.
+SCRIPTS = {"plain": ("plain.py", True), "expert": ("expert.py", False), "fastai": ("fastai_tune.py", True)}
 # Where a set holds out no images itself, so much of every class is; and of large ones, so many images per class.
 TEST_SHARE, TEST_PER_CLASS = 0.5, 100
 # What draws the images that are held out, with the seed of a run where the set holds out none itself.
@@ -135,16 +138,17 @@ def write_files(names: tuple[str, ...], images: Images, folder: Path) -> None:
 
 
 def command(contestant: str, task: Task, data: Path, base: Path, seed: int, out: Path) -> list[str]:
-    given = [str(data), "--base", str(base), "--seed", str(seed)]
-    if contestant in ("plain", "expert"):
-        given = given if contestant == "plain" else given[:-2]
-        return [str(PEERS / f"{contestant}.py"), *given, "--size", str(task.size), "--split", TEST]
-    level, *recipe = contestant.split()
-    options = ["--level", level, *recipe, "--image-size", str(task.size), "--out", str(out), "--json"]
-    return ["-m", "graft", "train", *given, *options]
+    given = [str(data), "--base", str(base)]
+    name, *others = contestant.split()
+    if name in SCRIPTS:
+        script, seeded = SCRIPTS[name]
+        given += [*(["--seed", str(seed)] if seeded else []), *others, "--size", str(task.size), "--split", TEST]
+        return [str(PEERS / script), *given]
+    given += ["--seed", str(seed), "--image-size", str(task.size), "--level", name, *others]
+    return ["-m", "graft", "train", *given, "--out", str(out), "--json"]
 
 
-def run(contestant: str, task: Task, seed: int, shared: Path) -> dict[str, Any]:
+def run(contestant: str, task: Task, seed: int, shared: Path, python: str = sys.executable) -> dict[str, Any]:
     """The line of one process: test accuracy, what it promised, whole-process seconds."""
     base = (shared / "weights" / BASES[task.base]).resolve()
     with TemporaryDirectory(prefix="graft-accuracy-") as name:
@@ -155,7 +159,7 @@ def run(contestant: str, task: Task, seed: int, shared: Path) -> dict[str, Any]:
         environment = os.environ | {"GRAFT_CACHE": str(folder / "cache")}
         arguments = command(contestant, task, folder / "data", base, seed, folder / "run")
         started = time.perf_counter()
-        finished = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, env=environment)
+        finished = subprocess.run([python, *arguments], capture_output=True, text=True, env=environment)
         seconds = time.perf_counter() - started
         if finished.returncode:
             raise SystemExit(f"{contestant} failed on {task.name}:\n{finished.stderr[-4000:]}")
@@ -180,8 +184,11 @@ def main() -> None:
     parser.add_argument("--tasks", default="", help="only tasks whose name contains this")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument(
-        "--contestants", default=",".join(CONTESTANTS), help="auto or a level, with options of a recipe: plain, expert"
+        "--contestants",
+        default=",".join(CONTESTANTS),
+        help="plain, expert, fastai, auto or a level, with their options",
     )
+    parser.add_argument("--fastai", default=sys.executable, help="a Python that has fastai beside torch")
     given = parser.parse_args()
     lines = [json.loads(row) for row in given.out.read_text().splitlines()] if given.out.is_file() else []
     done = {(line["task"], line["seed"], line["contestant"]) for line in lines}
@@ -190,7 +197,8 @@ def main() -> None:
             for contestant in given.contestants.split(","):
                 if given.tasks not in task.name or (task.name, seed, contestant) in done:
                     continue
-                line = run(contestant, task, seed, given.shared.resolve())
+                python = given.fastai if contestant.startswith("fastai") else sys.executable
+                line = run(contestant, task, seed, given.shared.resolve(), python)
                 with given.out.open("a") as file:
                     file.write(json.dumps(line) + "\n")
                 shown = f"{line['test']:.3f} in {line['seconds']:.1f} s {line.get('level', '')}"

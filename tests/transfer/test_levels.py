@@ -1,6 +1,7 @@
 """Levels become cuts."""
 
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -12,7 +13,9 @@ from graft.models.network import Network
 from graft.transfer.levels import check_level, plan_level, weight_layers
 
 
+@cache
 def network(name: str) -> Network:
+    """A network of the catalogue without weights, which no test here changes."""
     with torch.device("meta"):
         return build(replace(default_config(name), auxiliary=False))
 
