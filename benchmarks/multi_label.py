@@ -97,7 +97,7 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=128)
     parser.add_argument("--levels", default="head,head:stages,frozen:0.4")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as place, tempfile.TemporaryDirectory() as runs:
         table = write_mosaics(given.shared, Path(place), given.train, given.test)
         train, labels, test, of_test = features_of(table, given.base, given.image_size)
         started = time.perf_counter()
@@ -110,7 +110,7 @@ def main() -> None:
                 given.base,
                 level,
                 image_size=given.image_size,
-                out=Path(place) / f"run-{level.replace(':', '-')}",
+                out=Path(runs) / f"run-{level.replace(':', '-')}",
                 quiet=True,
             )
             found = run.to_dict()["test"]

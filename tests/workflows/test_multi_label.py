@@ -149,7 +149,7 @@ def test_commands_know_it_and_what_does_not_says_so(run: graft.Run, table: Path,
     assert row["label"] == "|".join(json.loads(told.stdout)["labels"])
     assert "mean average precision" in command("evaluate", run.folder, table, "--quiet").stdout
     assert "mean average precision" in command("report", run.folder).stdout.lower()
-    audited = command("audit", table, "--multi-label", "--json", "--quiet")
+    audited = command("audit", table, "--multi-label", "--no-features", "--json", "--quiet")
     assert set(json.loads(audited.stdout)["classes"]) == set(LETTERS)
     refused = {
         "one label for each image": ("train", table, "--out", tmp_path / "no"),

@@ -190,11 +190,12 @@ def _open(path: Path, group: str | None, options: TableOptions | None) -> tuple[
                 "name it with --label-column"
             )
         table = opened.read(columns=[schema.names[place] for place in set(found.values())])
-        names = {role: schema.names[place] for role, place in found.items()}
-        texts = {role: as_text(table[name], f"the column {name!r} of {path.name}") for role, name in names.items()}
+        rest = {role: schema.names[place] for role, place in found.items()}
         # Not as text, since a number may index a list of classes.
-        texts["label"] = table[names["label"]]
-        classes = _declared_classes(schema, names["label"])
+        label = rest.pop("label")
+        texts = {role: as_text(table[name], f"the column {name!r} of {path.name}") for role, name in rest.items()}
+        texts["label"] = table[label]
+        classes = _declared_classes(schema, label)
         return _File(path, opened.metadata, column, classes), pyarrow.table(texts)
 
 
