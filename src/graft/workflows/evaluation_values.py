@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from graft.data.dataset import Images
+from graft.evaluation.label_scores import LabelScores
 from graft.evaluation.scores import Scores, score
 from graft.evaluation.slices import Slice
 from graft.features.engine import Choice
@@ -38,6 +39,9 @@ class Evaluation:
     promises: Promises | None = None
     slices: tuple[Slice, ...] | None = None
     unlike: Detection | None = None
+    # Of a classifier of several labels, in place of `scores` and `seen`.
+    labels: LabelScores | None = None
+    labels_seen: LabelScores | None = None
 
     def __repr__(self) -> str:
         top1 = None if self.scores is None else round(self.scores.top1, 3)

@@ -21,9 +21,6 @@ class LabelEvaluation(Evaluation):
     There is no `scores`, and no promise is looked at; all else is as in `Evaluation`.
     """
 
-    labels: LabelScores | None = None
-    labels_seen: LabelScores | None = None
-
     def __repr__(self) -> str:
         return f"LabelEvaluation({self.model!r}, {self.data!r}, split={self.split!r}, labels={self.labels!r})"
 
