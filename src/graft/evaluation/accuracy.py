@@ -14,7 +14,8 @@ class Accuracy:
     """Top-1 on `n` images of a split with Wilson's 95 % interval; None where `n` is too few to measure anything.
 
     Images that have copies among those trained on are not counted; `with_copies` is the figure that counts them, which
-    is optimistic, and None where there are none. Where images have several labels it is a `LabelFigures`, without top-1.
+    is optimistic, and None where there are none. Where images have several labels it is a `LabelFigures`, without a
+    top-1.
     """
 
     top1: float | None
