@@ -14,7 +14,7 @@ PACKAGE = "graft"
 # The table of the design, section 4, as it stands, by level. A room imports itself freely.
 GROUND = (
     *("array_files", "bombs", "class_lists", "errors", "files", "given", "html", "name_encoding", "names", "progress"),
-    *("seeding", "words"),
+    *("seeding", "stratification", "words"),
 )
 LEVELS: tuple[dict[str, tuple[str, ...]], ...] = (
     {"images": (), "models": (), "accounting": (), "evaluation": ()},
@@ -68,6 +68,7 @@ ALLOWED: dict[str, set[str]] = {
     "names": set(),
     "progress": set(),
     "seeding": set(),
+    "stratification": set(),
     "words": set(),
     "__init__": {"accounting", "audit", "models", "progress", "serving", "training", "transfer", "weights"}
     | {"data", "explanation", "workflows"},

@@ -67,13 +67,13 @@ def of_groups(kind: str, severity: Severity, message: str, whole: Images, groups
 
 def class_counts(dataset: Dataset) -> dict[str, int]:
     """Images per class through all splits, by name."""
-    return counts(together(dataset.splits.values()), dataset.classes)
+    return counts(together(dataset.splits.values()), dataset.classes, dataset.label_sets)
 
 
 def class_findings(dataset: Dataset) -> Iterator[Finding]:
     """Classes that are rare, tiny, or missing from a split."""
     trained = dataset.splits.get(TRAIN)
-    sizes = class_counts(dataset) if trained is None else counts(trained, dataset.classes)
+    sizes = class_counts(dataset) if trained is None else counts(trained, dataset.classes, dataset.label_sets)
     where = "" if trained is None else f" in {TRAIN}"
     present = {name: count for name, count in sizes.items() if count}
     if len(present) > 1:
@@ -95,7 +95,8 @@ def class_findings(dataset: Dataset) -> Iterator[Finding]:
             "images, merge such classes or leave them out",
         )
     for split, images in dataset.splits.items():
-        missing = [name for name, count in counts(images, dataset.classes).items() if not count]
+        sizes = counts(images, dataset.classes, dataset.label_sets)
+        missing = [name for name, count in sizes.items() if not count]
         if missing and len(images):
             yield Finding(
                 "missing_class",

@@ -40,7 +40,7 @@ def write_manifest(dataset: Dataset, file: IO[str]) -> None:
             images.rows.tolist(), images.labels.tolist(), groups, weights, strict=True
         ):
             cells = {"split": name, "group": group, "weight": f"{weight:g}"}
-            word = dataset.classes[label] if label >= 0 else ""
+            word = dataset.label_name(label) if label >= 0 else ""
             path = plain(file_of(images.source, row))
             writer.writerow([path, word, *(cells[each] for each in cells if columns[each])])
 

@@ -26,6 +26,7 @@ from graft.names import plain
 from graft.words import counted
 
 if TYPE_CHECKING:
+    from graft.evaluation.label_scores import LabelScores
     from graft.evaluation.scores import Scores
     from graft.workflows.promises import Promises
 
@@ -78,6 +79,7 @@ def evaluate(
         return
     from graft.data.dataset import WHOLE
     from graft.progress import reporting
+    from graft.workflows.evaluate import LabelEvaluation
     from graft.workflows.evaluate import evaluate as run_evaluation
     from graft.workflows.prepare import DataOptions
     from graft.workflows.robustness import evaluate_robustness
@@ -99,7 +101,7 @@ def evaluate(
         for sentence in found.notes:
             reporter.note(sentence)
         held = None
-        if robustness and found.scores is not None:
+        if robustness and (found.scores is not None or isinstance(found, LabelEvaluation)):
             held = evaluate_robustness(found, time_limit=robustness_time, reporter=reporter)
     summarise_skipped(found.skipped, quiet)
     if json:
@@ -107,7 +109,9 @@ def evaluate(
         return
     # Of data without splits all images are taken: not to be mistaken for the level of that name.
     split = "all images" if found.split == WHOLE else found.split
-    if found.scores is not None:
+    if isinstance(found, LabelEvaluation) and found.labels is not None:
+        _print_labels(split, found.labels)
+    elif found.scores is not None:
         _print(split, found.scores)
     else:
         say(f"{split}: not measured, since the classifier was trained on all of its images")
@@ -133,6 +137,10 @@ def evaluate(
         for name, mean in held.by_corruption().items():
             rows = [f"{row.top1:.0%}" for row in held.rows if row.corruption == name]
             say(f"  {name}: {mean:.1%} (by severity {', '.join(rows)})")
+    if isinstance(found, LabelEvaluation) and found.labels_seen is not None:
+        figure = found.labels_seen.mean_average_precision
+        shown = "not measured" if figure is None else f"mean average precision {figure:.1%}"
+        say(f"trained on: {shown} of {counted(found.labels_seen.n, 'image')} (optimistic)")
     if found.seen is not None:
         say(f"trained on: {found.seen.top1:.1%} of {counted(found.seen.n, 'image')} (optimistic)")
 
@@ -185,6 +193,26 @@ def _print_promises(promises: Promises) -> None:
             say(f"error budget {row['budget']:.0%}: {row['wrong']:,} wrong of {row['answered']:,} answered")
     for row in promises.sets:
         say(f"sets of {row['coverage']:.0%}: hold the right class in {row['held']:.1%}, {row['mean_size']:.2f} classes")
+
+
+def _print_labels(split: str, scores: LabelScores) -> None:
+    figure, interval = scores.mean_average_precision, scores.mean_average_precision_ci95
+    if figure is None or interval is None:
+        say(f"{split}: no label is there on some of {counted(scores.n, 'image')} and not on others")
+    else:
+        say(
+            f"{split}: mean average precision {figure:.1%} of {counted(scores.n, 'image')} (95 % interval "
+            f"{interval[0]:.1%} to {interval[1]:.1%}); an order by chance gets {scores.baseline or 0.0:.1%}"
+        )
+    say(f"micro F1 {scores.micro_f1:.3f}, macro F1 {scores.macro_f1:.3f}; all labels correct for {scores.exact:.1%}")
+    for row in sorted(scores.classes, key=lambda row: (row.average_precision is None, row.average_precision or 0.0))[
+        :20
+    ]:
+        cells = ["–" if each is None else f"{each:.1%}" for each in (row.average_precision, row.precision, row.recall)]
+        say(
+            f"  {row.name}: average precision {cells[0]} (n={row.n:,}), from {row.threshold:.2f} on precision "
+            f"{cells[1]}, recall {cells[2]}"
+        )
 
 
 def _print(split: str, scores: Scores) -> None:

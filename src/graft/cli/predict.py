@@ -75,7 +75,6 @@ def predict(
 ) -> None:
     """Classify images, in the order given; one that cannot be decoded gets an error in its place."""
     from graft.progress import reporting
-    from graft.serving.abstaining import rule_for
     from graft.serving.gathering import STDIN, gather, read_names
     from graft.serving.predictor import load
     from graft.serving.several_views import Views
@@ -129,7 +128,7 @@ def predict(
             "one view of each image, so leave --tta out"
         )
     classifier = load(run, engine=engine, precision=precision, singles=watch is not None)
-    rule = rule_for(classifier.calibration, **promises)
+    rule = classifier.rule(**promises)
     unsure = error_budget is not None or abstain
     asked = (unsure, unsure, sets is not None, abstain)
     more = tuple(name for name, told in zip(MORE, asked, strict=True) if told)

@@ -31,7 +31,8 @@ def report(
     debug: Debug = False,
 ) -> None:
     """Write the page of a run again, or set two runs side by side on one."""
-    from graft.evaluation.report.values import Report
+    from graft.evaluation.report.label_page import LabelReport
+    from graft.evaluation.report.values import Beside, Report
     from graft.workflows.report import report as run_report
 
     made = run_report(
@@ -46,8 +47,11 @@ def report(
     if json:
         print_json(made.to_dict())
     else:
-        reports = [made.values] if isinstance(made.values, Report) else [made.values.one, made.values.other]
-        for each in reports:
+        reports = [made.values.one, made.values.other] if isinstance(made.values, Beside) else []
+        if isinstance(made.values, LabelReport):
+            for said in made.values.sentences:
+                say(said)
+        for each in [made.values] if isinstance(made.values, Report) else reports:
             if each is not made.values:
                 say(f"{each.title}:")
             for sentence in each.verdict.sentences:

@@ -26,6 +26,7 @@ HELP = {
     "label_from": "A regular expression with one group, which is the label in the path of an image; or folder, for "
     "that of its folder in spite of a table.",
     "encoding": "How names in a zip are written that does not say it, such as gbk or cp932.",
+    "multi_label": "An image may have several labels: in a cell, in columns of 0 and 1, or in a row for each.",
 }
 
 
@@ -34,7 +35,7 @@ def reads_tables(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def with_options(*arguments: Any, **given: Any) -> None:
-        table = TableOptions(**{field: given.pop(field, None) for field in HELP})
+        table = TableOptions(**{field: given.pop(field, _default(field)) for field in HELP})
         command(*arguments, **given, table=table)
 
     signature, parameters = inspect.signature(command, eval_str=True), []
@@ -49,6 +50,11 @@ def reads_tables(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _parameter(field: str, text: str) -> inspect.Parameter:
-    option = typer.Option(option_name(field), help=text, rich_help_panel=PANEL)
-    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    return inspect.Parameter(field, kind, default=None, annotation=Annotated[str | None, option])
+    option: Any = typer.Option(option_name(field), help=text, rich_help_panel=PANEL)
+    kind, default = inspect.Parameter.POSITIONAL_OR_KEYWORD, _default(field)
+    annotation = Annotated[bool, option] if default is False else Annotated[str | None, option]
+    return inspect.Parameter(field, kind, default=default, annotation=annotation)
+
+
+def _default(field: str) -> Any:
+    return getattr(NOTHING_SAID, field)

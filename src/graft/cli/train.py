@@ -228,7 +228,10 @@ def train(
     for name, accuracy in (("val", run.val), ("test", run.test)):
         if accuracy is not None:
             say(f"{name:5} {accuracy}")
-    say(f"majority-class baseline: {run.majority:.1%}")
+    if run.multi_label:
+        say(f"baseline, an order by chance: {run.to_dict()['baseline']['mean_average_precision'] or 0.0:.1%}")
+    else:
+        say(f"majority-class baseline: {run.majority:.1%}")
     seconds = run.seconds
     say(
         f"{counted(run.images, 'image')}, level {run.level}, cut {run.cut}, {seconds['total']:.1f} s "

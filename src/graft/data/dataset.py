@@ -53,6 +53,8 @@ class Item:
 class Images:
     """Some rows of a source, in order, with a label for each: int64 (N,), an index into the classes, -1 for none.
 
+    Where images have several labels, it is an index into the `label_sets` of their dataset.
+
     Images with the same number in `groups`, int64 (N,), belong to one patient, video or burst, which no split may
     divide; with None, each image is on its own. `weights`, float32 (N,), say how much each image counts in training;
     with None, all count the same. Once the images have been looked over, `digests`, uint64 (N, 2), are those of their
@@ -165,6 +167,9 @@ class Dataset:
 
     `notes` are sentences to read before training. `left_out` maps the names of what is in the data but in no split to
     the reason. From `open_dataset` on, all names are written as `graft.names` says.
+
+    Where images have several labels each, `label_sets` are the different sets of them, each as indices into the
+    classes, and the labels of images are indices into the sets; it is None where images have one label each.
     """
 
     name: str
@@ -172,18 +177,26 @@ class Dataset:
     splits: Mapping[str, Images]
     notes: tuple[str, ...] = field(default=())
     left_out: Mapping[str, str] = field(default_factory=dict)
+    label_sets: tuple[tuple[int, ...], ...] | None = None
 
     @classmethod
     def from_folder(
-        cls, path: str | Path, *, group: str | None = None, split_file: str | Path | None = None
+        cls,
+        path: str | Path,
+        *,
+        group: str | None = None,
+        split_file: str | Path | None = None,
+        multi_label: bool = False,
     ) -> "Dataset":
         """The images at `path`, a folder per class or anything else that `graft train` takes; nothing is decoded.
 
-        `group` and `split_file` are those of `graft.DataOptions`. Raises DataError for what cannot be read.
+        `group` and `split_file` are those of `graft.DataOptions`. With `multi_label`, an image may have several labels,
+        or none. Raises DataError for what cannot be read.
         """
         from graft.data.opening import open_dataset
+        from graft.data.table_options import TableOptions
 
-        return open_dataset(path, group, split_file)
+        return open_dataset(path, group, split_file, TableOptions(multi_label=multi_label))
 
     @classmethod
     def from_table(
@@ -193,37 +206,55 @@ class Dataset:
         *,
         group: str | None = None,
         split_file: str | Path | None = None,
+        multi_label: bool = False,
     ) -> "Dataset":
         """The images that a table names (CSV, TSV, JSON, spreadsheets, Parquet), a row for each.
 
-        `table` says what its columns do not say themselves. Raises DataError for what is no table of images.
+        `table` says what its columns do not say themselves. With `multi_label`, an image may have several labels: in
+        a cell, in columns of 0 and 1, or in a row for each. Raises DataError for what is no table of images.
         """
         from graft.data.opening import open_dataset
+        from graft.data.table_options import TableOptions
 
-        return open_dataset(path, group, split_file, table)
+        table = TableOptions() if table is None else table
+        return open_dataset(path, group, split_file, replace(table, multi_label=multi_label or table.multi_label))
 
     @classmethod
-    def from_arrays(cls, images: Any, labels: Any, *, name: str = "images") -> "Dataset":
+    def from_arrays(
+        cls,
+        images: Any,
+        labels: Any,
+        *,
+        name: str = "images",
+        multi_label: bool = False,
+        classes: Sequence[str] | None = None,
+    ) -> "Dataset":
         """Images and a label, text or whole number, for each.
 
         `images` is a list or an array (N, H, W), (N, H, W, 3), or a tensor (N, 3, H, W); in a list each is a path, an
         address, the bytes of a file, an open file (which is read at once), an image of PIL, an array (H, W),
         (H, W, 3) or (H, W, 4), or a tensor (3, H, W), of uint8 or of floats from 0 to 1. They are not copied. A
-        generator is gone through once, as a note says. `name` is what runs and pages call the data. Raises DataError
-        that names the first image or label that cannot be one.
+        generator is gone through once, as a note says. `name` is what runs and pages call the data.
+
+        With `multi_label`, the labels of an image are a list of them, which may be empty, or a row of a matrix (N, C)
+        of 0 and 1, whose columns `classes` names. Raises DataError that names the first image or label that cannot be
+        one.
         """
         from graft.data.handed_over import from_arrays
 
-        return from_arrays(images, labels, name=name)
+        return from_arrays(images, labels, name=name, multi_label=multi_label, classes=classes)
 
     @classmethod
-    def from_frame(cls, frame: Any, path: str = "path", label: str = "label", **options: Any) -> "Dataset":
+    def from_frame(
+        cls, frame: Any, path: str = "path", label: str | Sequence[str] = "label", **options: Any
+    ) -> "Dataset":
         """The rows of a data frame, of pandas or any other whose columns are found by name.
 
         `path` and `label` are its columns of images (paths, or any kind that `from_arrays` takes) and of labels. The
         options `split`, `group` and `weight` name further columns, `root` is the folder that paths start from, by
         default the working folder, and `name` what the data are called. Rows without a path, a file or a label are left
-        out by name. Raises DataError for a column that is not there.
+        out by name. With `multi_label=True`, a cell of labels holds a list of them or a text that names several, or
+        `label` lists columns of 0 and 1. Raises DataError for a column that is not there.
         """
         from graft.data.handed_over import from_frame
 
@@ -266,7 +297,22 @@ class Dataset:
 
     def item(self, split: str, index: int) -> Item:
         label = int(self.splits[split].labels[index])
-        return Item(self.splits[split].name(index), self.classes[label] if label >= 0 else None)
+        return Item(self.splits[split].name(index), self.label_name(label) if label >= 0 else None)
+
+    def label_name(self, label: int) -> str:
+        """What label number `label`, as in `Images.labels`, is called: a class, or the classes of a set, as in a|b."""
+        if self.label_sets is None:
+            return self.classes[label]
+        return "|".join(self.classes[index] for index in self.label_sets[label])
+
+    def label_matrix(self, labels: np.ndarray) -> np.ndarray:
+        """Which classes the `labels`, int (N,), stand for, float32 (N, C) of 0 and 1."""
+        sets = [(index,) for index in range(len(self.classes))] if self.label_sets is None else self.label_sets
+        table = np.zeros((len(sets) + 1, len(self.classes)), np.float32)
+        for number, of_set in enumerate(sets):
+            table[number, list(of_set)] = 1
+        # The last row is what -1 indexes.
+        return table[labels]
 
     def __len__(self) -> int:
         return sum(len(images) for images in self.splits.values())
@@ -278,10 +324,22 @@ def class_order(names: set[str]) -> tuple[str, ...]:
     return tuple(sorted(names, key=lambda name: (int(name) if numbers else 0, name)))
 
 
-def counts(images: Images, classes: tuple[str, ...]) -> dict[str, int]:
+def counts(
+    images: Images, classes: tuple[str, ...], label_sets: tuple[tuple[int, ...], ...] | None = None
+) -> dict[str, int]:
     """The number of images of each class, by name, in the order of the classes."""
-    labels = images.labels[images.labels >= 0]
-    return dict(zip(classes, np.bincount(labels, minlength=len(classes)).tolist(), strict=True))
+    sizes = np.bincount(images.labels[images.labels >= 0], minlength=len(label_sets or classes))
+    if label_sets is not None:
+        of_set, sizes = sizes, np.zeros(len(classes), np.int64)
+        for number, of_classes in enumerate(label_sets):
+            sizes[list(of_classes)] += of_set[number]
+    return dict(zip(classes, sizes.tolist(), strict=True))
+
+
+def used_classes(dataset: Dataset, parts: Iterable[Images]) -> set[int]:
+    """The classes that images of some parts have, as indices."""
+    labels = {int(label) for images in parts for label in np.unique(images.labels) if label >= 0}
+    return labels if dataset.label_sets is None else {each for label in labels for each in dataset.label_sets[label]}
 
 
 def relabel(dataset: Dataset, classes: tuple[str, ...]) -> Dataset:
@@ -290,13 +348,19 @@ def relabel(dataset: Dataset, classes: tuple[str, ...]) -> Dataset:
     Raises DataError when a class that has images is not among them.
     """
     known = {name: index for index, name in enumerate(classes)}
-    used = {int(label) for images in dataset.splits.values() for label in np.unique(images.labels) if label >= 0}
+    used = used_classes(dataset, dataset.splits.values())
     strangers = [dataset.classes[label] for label in sorted(used) if dataset.classes[label] not in known]
     if strangers:
         raise DataError(
             f"expected images of the {counted(len(classes), 'class', 'classes')} {_some(classes)}, got "
             f"{_some(strangers)} as well in {dataset.name}: rename the class, leave it out, or train on it"
         )
+    if dataset.label_sets is not None:
+        sets = tuple(
+            tuple(sorted(known[dataset.classes[index]] for index in of_set if dataset.classes[index] in known))
+            for of_set in dataset.label_sets
+        )
+        return replace(dataset, classes=classes, label_sets=sets)
     # The last entry is what -1 indexes: an image without a label stays without.
     table = np.array([*(known.get(name, -1) for name in dataset.classes), -1], dtype=np.int64)
     splits = {name: replace(images, labels=table[images.labels]) for name, images in dataset.splits.items()}

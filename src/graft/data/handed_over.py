@@ -13,10 +13,12 @@ import numpy as np
 
 from graft.data.content import content_digest, digest_text
 from graft.data.dataset import WHOLE, Dataset, Images, class_order
+from graft.data.label_sets import as_cell
 from graft.data.opening import finished
 from graft.data.readers.columns import arrange_rows, as_text
 from graft.data.readers.folder import Files
 from graft.data.readers.remote import Addresses, is_address
+from graft.data.readers.several_labels import together_by_path
 from graft.data.readers.table import arrange_table
 from graft.data.unlabelled import one_image
 from graft.errors import DataError, ImageError
@@ -71,9 +73,18 @@ class HandedOver:
             return f"unreadable {self.before + row}"
 
 
-def from_arrays(images: Any, labels: Any, *, name: str = NAME) -> Dataset:
+def from_arrays(
+    images: Any,
+    labels: Any,
+    *,
+    name: str = NAME,
+    multi_label: bool = False,
+    classes: Sequence[str] | None = None,
+) -> Dataset:
     """See `Dataset.from_arrays`."""
-    labels, notes = texts_of(labels), []
+    labels, notes = cells_of(labels, classes) if multi_label else texts_of(labels), []
+    if classes is not None and not multi_label:
+        raise DataError("expected classes with multi_label=True, got them without: labels are the names themselves")
     if not isinstance(images, Sized):
         if not isinstance(images, Iterable) or isinstance(images, str | bytes) or is_open_file(images):
             raise DataError(f"expected several images, each {ACCEPTED}, got {named(images)}: give a list of them")
@@ -90,27 +101,34 @@ def from_arrays(images: Any, labels: Any, *, name: str = NAME) -> Dataset:
         )
     if not things:
         raise DataError("expected images and labels, got none: give some")
-    classes = class_order(set(labels))
-    position = {label: number for number, label in enumerate(classes)}
+    distinct = class_order(set(labels))
+    position = {label: number for number, label in enumerate(distinct)}
     numbers = np.array([position[label] for label in labels], np.int64)
     whole = Images(_source(things), np.arange(len(things)), numbers)
-    return finished(Dataset(name, classes, {WHOLE: whole}, tuple(notes)))
+    return finished(Dataset(name, distinct, {WHOLE: whole}, tuple(notes)), multi_label=multi_label)
 
 
 def from_frame(
     frame: Any,
     path: str = "path",
-    label: str = "label",
+    label: str | Sequence[str] = "label",
     *,
     split: str | None = None,
     group: str | None = None,
     weight: str | None = None,
     root: str | Path = "",
     name: str = NAME,
+    multi_label: bool = False,
 ) -> Dataset:
     """See `Dataset.from_frame`."""
-    roles = {"path": path, "label": label, "split": split, "group": group, "weight": weight}
+    roles: dict[str, Any] = {"path": path, "label": label, "split": split, "group": group, "weight": weight}
+    if multi_label:
+        del roles["label"]
     columns = {role: _column(frame, column) for role, column in roles.items() if column is not None}
+    if multi_label and isinstance(label, str):
+        columns["label"] = cells_of(_column(frame, label), None)
+    elif multi_label:
+        columns["label"] = cells_of(np.array([_column(frame, column) for column in label]).T, list(label))
     things = columns.pop("path")
     table = _text_table(columns, name)
     if all(thing is None or isinstance(thing, str | os.PathLike | float) for thing in things):
@@ -118,8 +136,10 @@ def from_frame(
 
         paths = [os.fsencode(thing) if isinstance(thing, str | os.PathLike) else b"" for thing in things]
         table = table.add_column(0, "path", pyarrow.chunked_array([pyarrow.array(paths, pyarrow.large_binary())]))
-        return finished(arrange_table(name, Path(root).expanduser().absolute(), table))
-    return finished(arrange_rows(name, HandedOver(_things(things)), table))
+        if multi_label:
+            table = together_by_path(table)
+        return finished(arrange_table(name, Path(root).expanduser().absolute(), table), multi_label=multi_label)
+    return finished(arrange_rows(name, HandedOver(_things(things)), table), multi_label=multi_label)
 
 
 def from_torch(dataset: Any, *, name: str | None = None) -> Dataset:
@@ -202,6 +222,48 @@ def texts_of(labels: Any) -> list[str]:
             f"{'' if shape is None else f' of shape {tuple(shape)}'}: give one label for each image"
         )
     return [_label(label, number) for number, label in enumerate(labels)]
+
+
+def cells_of(labels: Any, classes: Sequence[str] | None) -> list[str]:
+    """The labels of each image as a cell, from lists of them or a matrix (N, C) of 0 and 1 whose columns are `classes`.
+
+    Raises DataError for anything else.
+    """
+    if is_tensor(labels):
+        labels = labels.detach().cpu().numpy()
+    if hasattr(labels, "to_numpy") and getattr(labels, "ndim", 1) == 2:
+        classes = [str(name) for name in labels.columns] if classes is None else classes
+        labels = labels.to_numpy()
+    if isinstance(labels, np.ndarray) and labels.ndim == 2:
+        names = [str(number) for number in range(labels.shape[1])] if classes is None else list(classes)
+        if len(names) != labels.shape[1]:
+            raise DataError(f"expected a class for each of {labels.shape[1]} columns, got {len(names)}: name each once")
+        wrong = ~np.isin(labels, (0, 1))
+        if wrong.any():
+            row, column = np.argwhere(wrong)[0].tolist()
+            raise DataError(
+                f"expected 0 or 1 for each class of each image, got {labels[row, column]} for {names[column]!r} of "
+                f"image {row}: correct it"
+            )
+        return [as_cell(names[column] for column in np.flatnonzero(row == 1)) for row in labels]
+    if classes is not None:
+        raise DataError("expected a matrix of 0 and 1 with classes, got lists of labels: leave the classes out")
+    if isinstance(labels, str | bytes | Mapping | Set) or not isinstance(labels, Iterable):
+        raise DataError(
+            f"expected a list of labels for each image, or a matrix (N, C) of 0 and 1, got {named(labels)}: give one"
+        )
+    return [_cell(each, number) for number, each in enumerate(labels)]
+
+
+def _cell(labels: Any, number: int) -> str:
+    if is_tensor(labels) or isinstance(labels, np.ndarray):
+        labels = labels.tolist()
+    if labels is None or (isinstance(labels, float) and labels != labels) or labels == "":
+        return as_cell(())
+    if isinstance(labels, list | tuple | set | frozenset):
+        found = sorted(labels, key=str) if isinstance(labels, set | frozenset) else labels
+        return as_cell(_label(label, number) for label in found)
+    return _label(labels, number)
 
 
 def _label(label: Any, number: int) -> str:

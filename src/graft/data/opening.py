@@ -8,6 +8,7 @@ from pathlib import Path
 from graft.data.class_naming import with_usual_names
 from graft.data.dataset import Dataset
 from graft.data.grouping import by_path, straddling
+from graft.data.label_sets import with_label_sets
 from graft.data.readers.archive import is_archive
 from graft.data.readers.arrays import FILES as ARRAYS
 from graft.data.readers.arrays import NoArraysError, read_arrays
@@ -57,7 +58,7 @@ def open_dataset(
     """
     options = TableOptions() if table is None else checked_table(table)
     if str(path).startswith(PREFIX):
-        return _finish(read_hub_dataset(str(path), group, options), group, split)
+        return finished(read_hub_dataset(str(path), group, options), group, split, options.multi_label)
     path = Path(path)
     # `~nobody` has no home and may well be a folder of that name.
     with suppress(RuntimeError):
@@ -70,8 +71,8 @@ def open_dataset(
         # The paths in a table that is a link start from the link.
         place = path.resolve() if path.is_dir() else path.absolute()
         if split is not None and names_list(split) and (path.is_dir() or is_archive(path)):
-            return _finish(_open(place, group, options, str(split)), group, None)
-        return _finish(_open(place, group, options, None), group, split)
+            return finished(_open(place, group, options, str(split)), group, None, options.multi_label)
+        return finished(_open(place, group, options, None), group, split, options.multi_label)
     except OSError as error:
         raise DataError(
             f"expected images that can be read, got {str(path)!r} ({error.strerror or error}): check the path and "
@@ -141,8 +142,15 @@ def _lists_of_classes(place: Place) -> list[str]:
     return sorted(found, key=lambda name: (name.count("/"), name))[:_MOST_LISTS]
 
 
-def finished(dataset: Dataset, group: str | None = None, split: str | Path | None = None) -> Dataset:
-    """A dataset that came through another door, with all that `open_dataset` adds to one; see there."""
+def finished(
+    dataset: Dataset, group: str | None = None, split: str | Path | None = None, multi_label: bool = False
+) -> Dataset:
+    """A dataset that came through another door, with all that `open_dataset` adds to one; see there.
+
+    With `multi_label`, its classes are read as sets of labels, unless that was done before.
+    """
+    if multi_label and dataset.label_sets is None:
+        dataset = with_label_sets(dataset)
     return _finish(dataset, group, split)
 
 
@@ -158,7 +166,7 @@ def _finish(dataset: Dataset, group: str | None, split: str | Path | None) -> Da
 
     Names are written as `graft.names` says. Raises DataError for two classes that are then called the same.
     """
-    dataset = _written(with_usual_names(dataset))
+    dataset = _written(with_usual_names(dataset) if dataset.label_sets is None else dataset)
     if group is not None and all(images.groups is None for images in dataset.splits.values()):
         dataset = by_path(dataset, group)
     if split is not None and str(split) != NO_COLUMN:

@@ -25,7 +25,7 @@ def show(dataset: Dataset, images: int, split: str | None, seed: int) -> Shown:
         whole = together(parts)
         for index in _in_turn(whole.labels, images, seed):
             label = int(whole.labels[index])
-            shown.append((_small(whole, index), dataset.classes[label] if label >= 0 else whole.name(index)))
+            shown.append((_small(whole, index), dataset.label_name(label) if label >= 0 else whole.name(index)))
     text = "".join(f"<p>{escaped(line)}</p>" for line in (*lines, *dataset.notes))
     return Shown(f"{text}{gallery(shown)}", "\n".join(lines))
 

@@ -40,7 +40,7 @@ def write_split(dataset: Dataset, file: IO[str]) -> None:
             writer.writerow(
                 {
                     "path": images.key(index),
-                    "label": dataset.classes[label] if label >= 0 else "",
+                    "label": dataset.label_name(label) if label >= 0 else "",
                     "split": name,
                     "group": "" if images.groups is None else images.groups[index],
                     "digest": "" if images.digests is None else digest_text(images.digests[index]),

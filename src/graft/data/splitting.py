@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from graft.data.dataset import TEST, TRAIN, VAL, WHOLE, Dataset, Images
+from graft.data.dataset import TEST, TRAIN, VAL, WHOLE, Dataset, Images, counts, used_classes
 from graft.errors import DataError
+from graft.stratification import held_out_part
 from graft.words import counted
 
 VAL_FRACTION = 0.2
@@ -25,14 +26,16 @@ def with_validation(dataset: Dataset, seed: int = 0, fraction: float = VAL_FRACT
     dataset = replace(dataset, splits=splits)
     _refuse_unknown_labels(dataset)
     dataset = _only_trained_classes(dataset)
-    if len(dataset.classes) < 2:
+    if dataset.label_sets is not None:
+        dataset = _varied(dataset)
+    elif len(dataset.classes) < 2:
         raise DataError(
             f"expected two classes or more, got only {dataset.classes[0]!r} in {dataset.name}: add images of another"
         )
     notes = [*dataset.notes, *_single_images(dataset)]
     splits = dict(dataset.splits)
     if VAL not in splits or not len(splits[VAL]):
-        splits[TRAIN], splits[VAL] = carve(splits[TRAIN], len(dataset.classes), fraction, seed)
+        splits[TRAIN], splits[VAL] = carve_from(dataset, splits[TRAIN], fraction, seed)
         if not len(splits[VAL]):
             alone = len(splits[TRAIN]) == len(dataset.classes)
             raise DataError(
@@ -40,11 +43,12 @@ def with_validation(dataset: Dataset, seed: int = 0, fraction: float = VAL_FRACT
                 f"validation, got {'only one image of each class' if alone else 'one group of images for each class'} "
                 f"in {dataset.name}: add images or a folder 'val'"
             )
+        by = "class" if dataset.label_sets is None else "label"
         notes.append(
             f"no val split: {len(splits[VAL]):,} of {len(splits[TRAIN]) + len(splits[VAL]):,} images were set aside "
-            f"for it, stratified by class, seed {seed}{'' if splits[TRAIN].groups is None else ', groups kept whole'}"
+            f"for it, stratified by {by}, seed {seed}{'' if splits[TRAIN].groups is None else ', groups kept whole'}"
         )
-    notes += _missing(dataset.classes, splits)
+    notes += _missing(replace(dataset, splits=splits))
     left_out = dict(dataset.left_out)
     for name, images in splits.items():
         if name not in (TRAIN, VAL, TEST) and len(images):
@@ -54,6 +58,14 @@ def with_validation(dataset: Dataset, seed: int = 0, fraction: float = VAL_FRACT
     order = [name for name in (TRAIN, VAL, TEST) if name in splits and len(splits[name])]
     splits = {name: splits[name] for name in order}
     return replace(dataset, splits=splits, notes=tuple(notes), left_out=left_out)
+
+
+def carve_from(dataset: Dataset, images: Images, fraction: float, seed: int) -> tuple[Images, Images]:
+    """`carve` for images of this dataset, by their classes or, where they have several, by all of them."""
+    if dataset.label_sets is None:
+        return carve(images, len(dataset.classes), fraction, seed)
+    out = held_out_part(dataset.label_matrix(images.labels), fraction, seed, images.groups)
+    return images.take(np.flatnonzero(~out)), images.take(np.flatnonzero(out))
 
 
 def carve(images: Images, classes: int, fraction: float, seed: int) -> tuple[Images, Images]:
@@ -144,9 +156,9 @@ def stratified_folds(labels: np.ndarray, folds: int, seed: int, groups: np.ndarr
 
 
 def _refuse_unknown_labels(dataset: Dataset) -> None:
-    trained = set(np.unique(dataset.splits[TRAIN].labels).tolist())
+    trained = used_classes(dataset, [dataset.splits[TRAIN]])
     for name, images in dataset.splits.items():
-        strangers = [dataset.classes[label] for label in np.unique(images.labels) if label not in trained]
+        strangers = [dataset.classes[label] for label in sorted(used_classes(dataset, [images]) - trained)]
         if strangers:
             shown = ", ".join(repr(label) for label in strangers[:6])
             raise DataError(
@@ -156,33 +168,52 @@ def _refuse_unknown_labels(dataset: Dataset) -> None:
 
 
 def _only_trained_classes(dataset: Dataset) -> Dataset:
-    used = np.unique(dataset.splits[TRAIN].labels)
+    used = sorted(used_classes(dataset, [dataset.splits[TRAIN]]))
     if len(used) == len(dataset.classes):
         return dataset
     table = np.full(len(dataset.classes), -1, dtype=np.int64)
     table[used] = np.arange(len(used))
-    splits = {name: replace(images, labels=table[images.labels]) for name, images in dataset.splits.items()}
+    splits, sets = dict(dataset.splits), dataset.label_sets
+    if sets is None:
+        splits = {name: replace(images, labels=table[images.labels]) for name, images in splits.items()}
+    else:
+        sets = tuple(tuple(each for each in table[list(of_set)].tolist() if each >= 0) for of_set in sets)
     dropped = [name for index, name in enumerate(dataset.classes) if table[index] < 0]
     note = (
         f"{counted(len(dropped), 'declared class has', 'declared classes have')} no images to train on and cannot be "
         f"learned: {', '.join(dropped[:6])}"
     )
     classes = tuple(dataset.classes[label] for label in used)
-    return replace(dataset, classes=classes, splits=splits, notes=(*dataset.notes, note))
+    return replace(dataset, classes=classes, splits=splits, notes=(*dataset.notes, note), label_sets=sets)
+
+
+def _varied(dataset: Dataset) -> Dataset:
+    """The dataset with a note on labels that all images to train on have. Raises DataError where nothing varies."""
+    matrix = dataset.label_matrix(dataset.splits[TRAIN].labels)
+    always = [name for name, share in zip(dataset.classes, matrix.mean(0), strict=True) if share == 1]
+    if len(always) == len(dataset.classes):
+        raise DataError(
+            f"expected labels that some images of {dataset.name} have and others have not, got "
+            f"{', '.join(map(repr, always[:6])) or 'none'} for every one: add other images"
+        )
+    if not always:
+        return dataset
+    note = f"every image to train on is labelled {', '.join(map(repr, always[:6]))}: nothing is learned of that"
+    return replace(dataset, notes=(*dataset.notes, note))
 
 
 def _single_images(dataset: Dataset) -> list[str]:
-    sizes = np.bincount(dataset.splits[TRAIN].labels, minlength=len(dataset.classes))
-    single = [name for name, size in zip(dataset.classes, sizes, strict=True) if size == 1]
+    sizes = counts(dataset.splits[TRAIN], dataset.classes, dataset.label_sets)
+    single = [name for name, size in sizes.items() if size == 1]
     return [f"only one image to train on: {', '.join(repr(name) for name in single)}"] if single else []
 
 
-def _missing(classes: tuple[str, ...], splits: dict[str, Images]) -> list[str]:
-    notes = []
+def _missing(dataset: Dataset) -> list[str]:
+    notes, splits = [], dataset.splits
     for name in (VAL, TEST):
         if name in splits and len(splits[name]):
-            present = set(np.unique(splits[name].labels).tolist())
-            absent = [label for index, label in enumerate(classes) if index not in present]
+            present = used_classes(dataset, [splits[name]])
+            absent = [label for index, label in enumerate(dataset.classes) if index not in present]
             if absent:
                 shown = ", ".join(repr(label) for label in absent[:6])
                 notes.append(f"{name} has no images of {shown}: its scores say nothing about that")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from graft.errors import InputError
-from graft.given import path, text
+from graft.given import path, text, truth
 
 # For --label-from: the folder that an image lies in is its class, whatever tables lie beside.
 FOLDER = "folder"
@@ -23,7 +23,7 @@ class TableOptions:
     stands for no column. `image_dir` is the folder that paths start from, `suffix` the ending of the files that are
     images, such as `.bmp`. `label_from` is a regular expression whose first group, found in the path of an image, is
     its label, or `folder`, by which folders tell the labels even where a table lies beside them. `encoding` is that of
-    names in a zip that does not say it.
+    names in a zip that does not say it. With `multi_label`, an image may have several labels, or none.
     """
 
     path_column: str | None = None
@@ -35,6 +35,7 @@ class TableOptions:
     suffix: str | None = None
     label_from: str | None = None
     encoding: str | None = None
+    multi_label: bool = False
 
     def column(self, role: str) -> str | None:
         """The name that was given for the column with a role, or None."""
@@ -54,8 +55,9 @@ def option_name(field: str) -> str:
 
 def refuse_columns(options: TableOptions, path: Path) -> None:
     """Raise InputError for options about a table, where there is none."""
-    given = [option_name(each.name) for each in fields(options) if getattr(options, each.name) is not None]
-    if given and options != TableOptions(label_from=options.label_from):
+    columns = replace(options, multi_label=False)
+    given = [option_name(each.name) for each in fields(columns) if getattr(columns, each.name) not in (None, False)]
+    if given and columns != TableOptions(label_from=options.label_from):
         raise InputError(
             f"expected a table of images with {' and '.join(given)}, got {path}, which is read without one: leave "
             f"{'it' if len(given) == 1 else 'them'} out, or give the table"
@@ -67,12 +69,14 @@ def checked_table(options: TableOptions) -> TableOptions:
     values: dict[str, str | None] = {}
     for each in fields(TableOptions):
         value = getattr(options, each.name)
+        if each.name == "multi_label":
+            continue
         check = path if each.name == "image_dir" else text
         values[each.name] = None if value is None else check(value, option_name(each.name))
     if (suffix := values["suffix"]) is not None:
         values["suffix"] = suffix if suffix.startswith(".") or not suffix else f".{suffix}"
     _check_expression(values["label_from"])
-    return TableOptions(**values)
+    return TableOptions(**values, multi_label=truth(options.multi_label, "--multi-label"))
 
 
 def _check_expression(rule: str | None) -> None:

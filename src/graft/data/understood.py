@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from graft.data.dataset import WHOLE, Dataset
+from graft.data.dataset import WHOLE, Dataset, counts
 from graft.words import counted
 
 _SHOWN = 10
@@ -17,12 +15,13 @@ def understood(dataset: Dataset) -> tuple[str, str]:
         for split, images in dataset.splits.items()
     ]
     left_out = f"; {counted(len(dataset.left_out), 'file')} left out" if dataset.left_out else ""
-    labels = np.concatenate([np.zeros(0, np.int64), *(images.labels for images in dataset.splits.values())])
-    sizes = np.bincount(labels[labels >= 0], minlength=len(dataset.classes)).tolist()
-    shown = [f"{name} {size:,}" for name, size in list(zip(dataset.classes, sizes, strict=True))[:_SHOWN]]
+    parts_counted = [counts(images, dataset.classes, dataset.label_sets) for images in dataset.splits.values()]
+    sizes = {name: sum(each[name] for each in parts_counted) for name in dataset.classes}
+    shown = [f"{name} {size:,}" for name, size in list(sizes.items())[:_SHOWN]]
+    several = "" if dataset.label_sets is None else " in several at once"
     more = len(dataset.classes) - _SHOWN
     return (
         f"{dataset.name}: {', '.join(parts) or 'no images'}{left_out}",
-        f"{counted(len(dataset.classes), 'class', 'classes')}: {', '.join(shown)}"
+        f"{counted(len(dataset.classes), 'class', 'classes')}{several}: {', '.join(shown)}"
         f"{f', and {more:,} more' if more > 0 else ''}",
     )

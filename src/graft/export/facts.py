@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 KEY = "graft"
 # Raised when a reader of today could misread what a writer of tomorrow exports.
 FORMAT = 1
+# That of classifiers which give an image several labels.
+FORMAT_OF_SEVERAL = 2
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Facts:
     # What `calibration.json` says beside the temperature; files of earlier versions say nothing.
     calibration: dict[str, Any] = field(default_factory=dict)
     precision: str = "fp32"
+    # Of one that gives an image several labels: from which probability on it gives each.
+    thresholds: tuple[float, ...] | None = None
 
     @classmethod
     def of(cls, saved: SavedModel, version: str) -> Facts:
@@ -41,7 +45,7 @@ class Facts:
         named = {"architecture": saved.network.config.architecture, **saved.facts}
         kept = ("architecture", "base", "level", "cut", "images")
         return cls(
-            FORMAT,
+            FORMAT if saved.thresholds is None else FORMAT_OF_SEVERAL,
             version,
             saved.classes,
             saved.preprocessing.to_dict(),
@@ -49,10 +53,14 @@ class Facts:
             tensors_digest(tensors),
             {name: named[name] for name in kept if name in named},
             {} if saved.calibration is None else replace(saved.calibration, domain=None).to_dict(),
+            thresholds=saved.thresholds,
         )
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), ensure_ascii=False)
+        values = asdict(self)
+        if self.thresholds is None:
+            del values["thresholds"]
+        return json.dumps(values, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str | None, file: str) -> Facts:
@@ -60,9 +68,17 @@ class Facts:
         try:
             values = json.loads(text or "null")
             classes = tuple(values["classes"])
-            if values["format"] != FORMAT or not all(isinstance(name, str) for name in classes):
+            several = values.get("thresholds") is not None
+            if values["format"] != (FORMAT_OF_SEVERAL if several else FORMAT) or not all(
+                isinstance(name, str) for name in classes
+            ):
                 raise ValueError
-            return cls(**{**values, "classes": classes})
+            thresholds = None
+            if several:
+                thresholds = tuple(float(each) for each in values["thresholds"])
+                if len(thresholds) != len(classes):
+                    raise ValueError
+            return cls(**{**values, "classes": classes, "thresholds": thresholds})
         except (ValueError, TypeError, KeyError):
             raise WeightsError(
                 f"expected a file that `graft export` of this version wrote, got {file} without its class names and "

@@ -24,7 +24,7 @@ class FromPixels(nn.Module):
     """uint8 (N, H, W, 3), RGB, to probabilities float32 (N, classes). Images of one batch have the same size.
 
     Resized as by `graft.images.resizing.to_square`, up to one level of 255 in a few pixels; then normalised, the
-    network, the temperature, and softmax.
+    network, the temperature, and softmax; of several labels the sigmoid of each.
     """
 
     scale: Tensor
@@ -40,6 +40,7 @@ class FromPixels(nn.Module):
         self.parts = nn.ModuleList(network.get_submodule(part) for stage in network.stages for part in stage.parts)
         self._network = (network,)
         self.preprocessing, self.temperature = saved.preprocessing, saved.temperature
+        self.multi_label = saved.thresholds is not None
         mean, std = (torch.tensor(each)[:, None, None] for each in (saved.preprocessing.mean, saved.preprocessing.std))
         self.register_buffer("scale", 1 / (255 * std))
         self.register_buffer("shift", mean / std)
@@ -68,7 +69,7 @@ class FromPixels(nn.Module):
         if self.shares is not None:
             largest = logits.amax(1, keepdim=True)
             logits = ((logits - largest).exp() @ self.shares).log()
-        return torch.softmax(logits / self.temperature, 1)
+        return torch.sigmoid(logits) if self.multi_label else torch.softmax(logits / self.temperature, 1)
 
 
 class PoolAsProducts(nn.Module):

@@ -1,6 +1,7 @@
 """Mixing pairs of examples: mixup and CutMix, on a batch and its labels.
 
-Both draw one share for the whole batch and pair it with a shuffled copy of itself, as the authors' code does. Their
+Both draw one share for the whole batch and pair it with a shuffled copy of itself, as the authors' code does. Labels
+may also be targets (N, classes) already, as where an image has several labels. Their
 targets are probabilities, which `torch.nn.functional.cross_entropy` takes in place of labels.
 """
 
@@ -74,6 +75,6 @@ def _span(length: int, share: float, middle: float) -> slice:
 
 
 def _mix_targets(labels: Tensor, partners: Tensor, classes: int, kept: float) -> Tensor:
-    """Probabilities float32 (N, classes): `kept` for the example's own class, the rest for its partner's."""
-    own = F.one_hot(labels, classes).float()
+    """Probabilities float32 (N, classes): `kept` for the example's own class or classes, the rest for its partner's."""
+    own = labels if labels.is_floating_point() else F.one_hot(labels, classes).float()
     return torch.lerp(own[partners], own, kept)

@@ -18,7 +18,7 @@ from graft.images.levels import Levels
 from graft.images.preprocessing import Preprocessing
 from graft.serving.abstaining import Rule
 from graft.serving.handed import Given
-from graft.serving.prediction import Prediction, obeying
+from graft.serving.prediction import Prediction, labelled, obeying
 from graft.serving.predictor import Classifier
 from graft.weights.calibration import Calibration
 
@@ -64,6 +64,10 @@ class ExportedClassifier(Classifier):
         return self.facts.classes
 
     @property
+    def thresholds(self) -> tuple[float, ...] | None:
+        return self.facts.thresholds
+
+    @property
     def calibration(self) -> Calibration | None:
         return self._calibration
 
@@ -82,6 +86,9 @@ class ExportedClassifier(Classifier):
                     yield Prediction(given.name(row), None, None, (), str(pixels))
                     continue
                 probabilities = self._exported.run(pixels[None])[0]
+                if self.thresholds is not None:
+                    yield labelled(given.name(row), probabilities, self.classes, self.thresholds, top)
+                    continue
                 order = np.argsort(-probabilities, kind="stable")[:top]
                 likeliest = tuple((self.classes[index], float(probabilities[index])) for index in order)
                 yield obeying(rule, Prediction(given.name(row), *likeliest[0], likeliest), probabilities, self.classes)

@@ -178,8 +178,8 @@ def _row(line: bytes) -> Prediction:
     row = json.loads(line)
     if not isinstance(row["path"], str) or set(row) != {field.name for field in fields(Prediction)}:
         raise ValueError
-    members = None if row["set"] is None else tuple(row["set"])
-    return Prediction(**{**row, "top": tuple((str(name), float(p)) for name, p in row["top"]), "set": members})
+    several = {name: None if row[name] is None else tuple(row[name]) for name in ("set", "labels")}
+    return Prediction(**{**row, "top": tuple((str(name), float(p)) for name, p in row["top"]), **several})
 
 
 def _values(begun: dict[str, Any], job: Job, names: list[str]) -> str:

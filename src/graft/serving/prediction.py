@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +20,9 @@ class Prediction:
     answer, as it was asked to, `abstained` says why and there is no `label`, but still the `probability` of the
     likeliest class. `set` holds the classes of a conformal set, likeliest first, and `distance` how far off the
     training images are; None where they were not asked for.
+
+    A classifier of several labels gives all whose probability reaches their threshold, likeliest first, in `labels`;
+    `label` joins them, as in a|b, and is empty where there is none, and `probability` is that of the likeliest class.
     """
 
     path: str
@@ -29,6 +33,7 @@ class Prediction:
     abstained: str | None = None
     set: tuple[str, ...] | None = None
     distance: float | None = None
+    labels: tuple[str, ...] | None = None
 
     @property
     def likeliest(self) -> str | None:
@@ -40,12 +45,16 @@ class Prediction:
             return f"Prediction({self.path!r}, error={self.error!r})"
         if self.abstained is not None:
             return f"Prediction({self.path!r}, abstained={self.abstained!r})"
+        if self.labels is not None:
+            return f"Prediction({self.path!r}, labels={self.labels!r})"
         return f"Prediction({self.path!r}, {self.label!r}, {self.probability or 0.0:.3f})"
 
     def to_dict(self) -> dict[str, Any]:
         """A line of `graft predict --format jsonl`."""
         if self.error is not None:
             return {"path": self.path, "error": self.error}
+        if self.labels is not None:
+            return {"path": self.path, "labels": list(self.labels), "top": [list(pair) for pair in self.top]}
         return {
             "path": self.path,
             "label": self.label,
@@ -64,12 +73,22 @@ class Predictions(list[Prediction]):
         rows = [
             (
                 each.path,
-                each.error or each.label or each.abstained,
+                each.error or each.label or each.abstained or "no label",
                 "" if each.probability is None else f"{each.probability:.1%}",
             )
             for each in self
         ]
         return table(("image", "label", "probability"), rows)
+
+
+def labelled(
+    path: str, probabilities: np.ndarray, classes: tuple[str, ...], thresholds: Sequence[float], top: int
+) -> Prediction:
+    """The labels of an image by their probabilities (classes,), each of which is given from its threshold on."""
+    order = np.argsort(-probabilities, kind="stable").tolist()
+    labels = tuple(classes[index] for index in order if probabilities[index] >= thresholds[index])
+    likeliest = tuple((classes[index], float(probabilities[index])) for index in order[:top])
+    return Prediction(path, "|".join(labels), likeliest[0][1], likeliest, labels=labels)
 
 
 def obeying(

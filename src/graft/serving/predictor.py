@@ -24,7 +24,7 @@ from graft.html import Shown, gallery
 from graft.images.thumbnails import thumbnail
 from graft.serving.abstaining import NO_RULE, Rule, rule_for
 from graft.serving.handed import Given, one_by_one
-from graft.serving.prediction import Prediction, Predictions, obeying
+from graft.serving.prediction import Prediction, Predictions, labelled, obeying
 from graft.weights.model_files import model_folder
 
 if TYPE_CHECKING:
@@ -91,6 +91,16 @@ class Classifier:
         return self.saved.temperature
 
     @property
+    def thresholds(self) -> tuple[float, ...] | None:
+        """From which probability on each label is given, where an image may have several; None where it has one."""
+        return self.saved.thresholds
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image may be given several labels, or none."""
+        return self.thresholds is not None
+
+    @property
     def facts(self) -> Facts:
         """What an export would say of itself."""
         from graft.export.facts import Facts
@@ -138,14 +148,25 @@ class Classifier:
         With an `error_budget`, such as 0.02 or "2%", answers are only given from a confidence on with which no more of
         them are wrong, with 95 % confidence. `sets` such as "90%" adds to each the classes among which the right one is
         with this chance, with `sets_per_class` in every class. With `abstain`, images unlike those trained on have no
-        answer either. Raises InputError for what is no image, and for a promise that the classifier cannot make.
+        answer either. A classifier of several labels makes no such promise, and says all `labels` of an image. Raises
+        InputError for what is no image, and for a promise that the classifier cannot make.
         """
         asked = {"error_budget": error_budget, "sets": sets, "sets_per_class": sets_per_class, "abstain": abstain}
-        return Predictions(self.stream(images, top, rule_for(self.calibration, **asked)))  # type: ignore[arg-type]
+        return Predictions(self.stream(images, top, self.rule(**asked)))  # type: ignore[arg-type]
+
+    def rule(self, **asked: Any) -> Rule:
+        """When it does not answer, as `rule_for` has it. Raises InputError for what it cannot promise."""
+        if self.multi_label and any(value not in (None, False) for value in asked.values()):
+            raise InputError(
+                "expected a classifier of one label for --error-budget, --sets and --abstain, got one of several, "
+                "which promises nothing of them: leave them out; labels are given from their thresholds on"
+            )
+        return rule_for(self.calibration, **asked)
 
     def predict_proba(self, images: Any) -> np.ndarray:
         """Probabilities, float64 (N, classes), of the N images that `predict` takes, in the order of `classes`.
 
+        Those of a classifier of several labels are each on their own, and do not add up to one.
         Raises ImageError that names the first image that cannot be read.
         """
         found = np.empty((0, len(self.classes)))
@@ -239,7 +260,11 @@ class Classifier:
     ) -> dict[int, Prediction]:
         """The predictions for a batch by the index of the image, from logits (n, outputs)."""
         answers: dict[int, Prediction] = {}
-        if len(logits):
+        if len(logits) and self.thresholds is not None:
+            likely = label_probabilities(logits)
+            for row, index in enumerate(batch.indices.tolist()):
+                answers[index] = labelled(given.name(index), likely[row], self.classes, self.thresholds, top)
+        elif len(logits):
             probabilities = class_probabilities(logits, self.outputs, self.temperature)
             order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
             values = np.take_along_axis(probabilities, order, 1).tolist()
@@ -266,6 +291,11 @@ class Classifier:
                 if self._opened is not None and not features:
                     self._opened(self, opened)
             return self._engines[process, features]
+
+
+def label_probabilities(logits: np.ndarray) -> np.ndarray:
+    """Probabilities of labels, each on its own, float64 (n, classes), from logits float64 (n, classes)."""
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * logits)))
 
 
 def class_probabilities(logits: np.ndarray, outputs: Outputs | None, temperature: float) -> np.ndarray:

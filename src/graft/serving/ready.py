@@ -76,18 +76,20 @@ class Note:
     threads: int
     singles: bool
     keys: dict[int, str]
+    thresholds: tuple[float, ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "facts": self.facts.to_json()}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Note:
-        outputs = values["outputs"]
+        outputs, thresholds = values["outputs"], values.get("thresholds")
         return cls(
             **{
                 **values,
                 "facts": Facts.from_json(values["facts"], "the cache"),
                 "outputs": None if outputs is None else tuple(map(tuple, outputs)),
+                "thresholds": None if thresholds is None else tuple(thresholds),
                 "keys": {int(size): str(key) for size, key in values["keys"].items()},
             }
         )
@@ -134,7 +136,7 @@ def keep_ready(asked: Asked, place: Path, classifier: Classifier, engine: Engine
         return
     choice = classifier.choice
     how = (choice.precision, choice.reason, choice.threads, choice.singles)
-    note = Note(classifier.facts, classifier.saved.outputs, *how, engine.keys)
+    note = Note(classifier.facts, classifier.saved.outputs, *how, engine.keys, classifier.thresholds)
     # Nobody is told where the cache cannot be written: the engine, which is kept there too, has said so.
     keep(place, b"", NOBODY, json.loads(json.dumps(note.to_json())))
 
@@ -185,6 +187,10 @@ class ReadyClassifier(Classifier):
     @property
     def outputs(self) -> tuple[tuple[int, ...], ...] | None:
         return self._note.outputs
+
+    @property
+    def thresholds(self) -> tuple[float, ...] | None:
+        return self._note.thresholds
 
     @property
     def temperature(self) -> float:

@@ -20,7 +20,7 @@ from graft.images.decoding import decode
 from graft.images.preprocessing import Preprocessing
 from graft.serving.exported import ExportedClassifier
 from graft.serving.gathering import Entry
-from graft.serving.prediction import Prediction
+from graft.serving.prediction import Prediction, labelled
 from graft.serving.predictor import Classifier
 
 FLIP, CROPS = "flip", "crops"
@@ -102,16 +102,18 @@ def predict_in_views(classifier: Classifier, entries: Iterable[Entry], views: Vi
     for answer in every.stream(exploded(), len(classifier.classes)):
         answers.append(answer)
         if len(answers) == len(views):
-            yield _mean(answers, classifier.classes, top)
+            yield _mean(answers, classifier, top)
             answers = []
 
 
-def _mean(answers: list[Prediction], classes: tuple[str, ...], top: int) -> Prediction:
+def _mean(answers: list[Prediction], classifier: Classifier, top: int) -> Prediction:
     failed = next((answer for answer in answers if answer.error is not None), None)
     if failed is not None:
         return failed
-    of_views = [dict(answer.top) for answer in answers]
+    classes, of_views = classifier.classes, [dict(answer.top) for answer in answers]
     means = np.array([[probabilities[name] for name in classes] for probabilities in of_views]).mean(0)
+    if classifier.thresholds is not None:
+        return labelled(answers[0].path, means, classes, classifier.thresholds, top)
     likeliest = tuple((classes[index], float(means[index])) for index in np.argsort(-means, kind="stable")[:top])
     return replace(answers[0], label=likeliest[0][0], probability=likeliest[0][1], top=likeliest)
 

@@ -54,9 +54,11 @@ def load(options: dict[str, Any]) -> tuple[Classifier, dict[str, Any]]:
 
     from graft.serving.exported import ExportedClassifier
     from graft.serving.predictor import load as load_classifier
+    from graft.weights.model_files import refuse_several_labels
 
     asked = {"engine": options["engine"], "precision": options["precision"]}
     classifier = load_classifier(options["run"], **asked, singles=True)
+    refuse_several_labels(classifier.multi_label, "the service")
     # The first predictions take longer than all others; no client is to wait for them.
     for count in (1, 8):
         classifier.predict(np.zeros((count, 32, 32, 3), np.uint8))

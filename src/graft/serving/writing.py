@@ -114,6 +114,7 @@ def _as_written(prediction: Prediction) -> Prediction:
         label=None if prediction.label is None else plain(prediction.label),
         top=tuple((plain(name), probability) for name, probability in prediction.top),
         set=None if prediction.set is None else tuple(map(plain, prediction.set)),
+        labels=None if prediction.labels is None else tuple(map(plain, prediction.labels)),
         error=None if prediction.error is None else readable(prediction.error),
     )
 
@@ -124,6 +125,7 @@ def _write_table(predictions: Iterator[Prediction], file: IO[str], top: int, mor
             file.write(f"{prediction.path}  error: {prediction.error}\n")
         else:
             names = "  ".join(f"{name} {probability:.1%}" for name, probability in prediction.top)
+            names = names if prediction.labels is None else f"{prediction.label or 'no label'}  ({names})"
             names = names if prediction.set is None else f"{names}  set: {', '.join(prediction.set)}"
             names = names if prediction.abstained is None else f"no answer, {prediction.abstained}  ({names})"
             file.write(f"{prediction.path}  {names}\n")

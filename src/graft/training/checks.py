@@ -31,7 +31,8 @@ def _check_finite(what: str, values: np.ndarray, task: Task, plan: Plan) -> None
 
 def check_classes(dataset: Dataset, labels: dict[str, np.ndarray]) -> None:
     """Refuse a training in which unreadable images left a class, or the whole of val, empty."""
-    present = set(np.unique(labels[TRAIN]).tolist())
+    trained = labels[TRAIN]
+    present = set(np.unique(trained) if trained.ndim == 1 else np.flatnonzero(trained.any(0)))
     gone = [name for index, name in enumerate(dataset.classes) if index not in present]
     if gone:
         raise DataError(

@@ -21,9 +21,9 @@ from graft.models.network import INPUT, Section
 from graft.training.checkpoint import CheckpointFile
 from graft.training.checks import check_classes
 from graft.training.examples import crown_inputs, frozen_features
-from graft.training.heads import put_head, solve_head
+from graft.training.heads import put_head, solve_head, targets_of, thresholds_of
 from graft.training.history import Epoch
-from graft.training.inputs import Inputs, SomeInputs
+from graft.training.inputs import Inputs, SomeInputs, with_targets
 from graft.training.learning_rate_range import RATE_RANGE_FILE, RateRange, find_learning_rate
 from graft.training.loop import Watcher, crown_logits, fit_crown
 from graft.training.memory import check_step_fits
@@ -67,13 +67,15 @@ def examples_of(task: Task, plan: Plan) -> Examples:
     order = np.argsort(whole.rows, kind="stable")
     whole, of_train = whole.take(order), order < len(splits[TRAIN])
     every, failures = crown_inputs(task, plan.cut, TRAIN, whole, task.recipe.epochs)
+    every = with_targets(every, task.dataset)
     skipped = {whole.name(index): reason for index, reason in failures.items()}
     readable = np.setdiff1d(np.arange(len(whole)), np.fromiter(failures, dtype=np.int64, count=len(failures)))
     rows = np.flatnonzero(of_train[readable])
     held_out: dict[str, Inputs] = {}
     for name, images in splits.items():
         if name != TRAIN:
-            held_out[name], failures = crown_inputs(task, plan.cut, name, images, task.recipe.epochs)
+            of_split, failures = crown_inputs(task, plan.cut, name, images, task.recipe.epochs)
+            held_out[name] = with_targets(of_split, task.dataset)
             skipped |= {images.name(index): reason for index, reason in failures.items()}
     train = every if len(rows) == len(readable) else SomeInputs(every, rows)
     examples = Examples(train, every, held_out, skipped, time.perf_counter() - started)
@@ -111,13 +113,14 @@ def measure_crown(task: Task, plan: Plan, examples: Examples, folder: Path | Non
     return Trained(
         logits,
         examples.labels,
-        fit_temperature(logits[VAL], examples.labels[VAL]),
+        fit_temperature(logits[VAL], examples.labels[VAL]) if task.dataset.label_sets is None else 1.0,
         examples.skipped,
         feature_seconds=examples.seconds,
         training_seconds=time.perf_counter() - started,
         history=fit.history,
         notes=tuple(f"level {plan.level}: {doubt}" for doubt in notes_on_curve(fit.history, fit.kept, recipe)),
         domain=_domain_of(task, plan, examples, precision),
+        thresholds=thresholds_of(task, logits[VAL], examples.labels[VAL]),
     )
 
 
@@ -150,7 +153,16 @@ def refit_crown(task: Task, plan: Plan, examples: Examples, before: Trained, fol
     if domain is not None and before.domain is not None:
         # How far off unseen images are was measured before val was trained on.
         domain = replace(domain, threshold=before.domain.threshold, n=before.domain.n)
-    return Trained(logits, examples.labels, before.temperature, examples.skipped, 0.0, seconds, domain=domain)
+    return Trained(
+        logits,
+        examples.labels,
+        before.temperature,
+        examples.skipped,
+        0.0,
+        seconds,
+        domain=domain,
+        thresholds=before.thresholds,
+    )
 
 
 def follow_fits(task: Task, plan: Plan) -> dict[str, Any]:
@@ -221,7 +233,7 @@ def _start_head(task: Task, plan: Plan, fitted_on: tuple[str, ...]) -> None:
         return
     features, shown = zip(*(frozen_features(task, dataset.splits[name]) for name in fitted_on), strict=True)
     every = together(shown)
-    check_classes(dataset, {TRAIN: every.labels})
+    check_classes(dataset, {TRAIN: targets_of(dataset, every)})
     put_head(network, solve_head(task, np.concatenate(features, axis=1), every))
 
 
@@ -244,11 +256,11 @@ def _watcher(task: Task, folder: Path | None, step: str = "epochs") -> Watcher:
 
     def epoch(history: tuple[Epoch, ...]) -> None:
         if folder is not None:
-            lines = "".join(json.dumps(asdict(epoch)) + "\n" for epoch in history)
+            lines = "".join(json.dumps(epoch.row()) + "\n" for epoch in history)
             write_aside(folder / METRICS_FILE, lambda file: file.write(lines.encode()))
-            task.reporter.row(asdict(history[-1]))
+            task.reporter.row(history[-1].row())
         latest = history[-1]
-        scores = f"loss {latest.val_loss:.3f}, val {latest.val_top1:.1%}" if latest.val_top1 is not None else ""
+        scores = f"loss {latest.val_loss:.3f}, val {latest.score:.1%}" if latest.score is not None else ""
         task.reporter.step(step, latest.epoch, task.recipe.epochs, scores)
 
     return Watcher(epoch, lambda done, total: task.reporter.step("training", done, total))

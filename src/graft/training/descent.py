@@ -43,6 +43,8 @@ class GradientDescent:
         self.train, self.recipe, self.seed, self.device, self.precision = train, recipe, seed, device, precision
         self.steps_per_epoch = -(-len(train.labels) // (batching.batch_size * batching.batches_per_step))
         self._batching = batching
+        # Labels that are a matrix are several for each image.
+        self._several = train.labels.ndim == 2
         self._class_weights = weights_of_classes(train.labels, recipe.class_weights, device)
         self._generator = torch.Generator()
 
@@ -112,15 +114,21 @@ class GradientDescent:
         self.optimizer.step()
 
     def _loss(self, x: Tensor, y: Tensor) -> Tensor:
-        return loss_of(self.crown, x, y, self.recipe.label_smoothing, self._class_weights)
+        return loss_of(self.crown, x, y, self.recipe.label_smoothing, self._class_weights, self._several)
 
 
 def loss_of(
-    crown: nn.Module, x: Tensor, y: Tensor, label_smoothing: float = 0.0, class_weights: Tensor | None = None
+    crown: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    label_smoothing: float = 0.0,
+    class_weights: Tensor | None = None,
+    several: bool = False,
 ) -> Tensor:
     """Cross-entropy of the logits, and that of each auxiliary classifier by its weight, on average over the images.
 
-    Labels are classes, int64 (n,), or parts of classes, float32 (n, classes).
+    Labels are classes, int64 (n,), or parts of classes, float32 (n, classes). With `several` labels for each image it
+    is the binary cross-entropy of each, summed over the labels; smoothing then draws each halfway to 1/2.
 
     `class_weights` (classes,) is how much an image of each class counts. Label smoothing: Szegedy et al. 2015, arXiv
     1512.00567, section 7.
@@ -130,6 +138,9 @@ def loss_of(
         if not len(y):
             # A process may have no part in a batch, and yet a part in the pass; the mean of nothing is no number.
             return logits.sum()
+        if several:
+            targets = y * (1 - label_smoothing) + label_smoothing / 2
+            return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(1).mean()
         if class_weights is None:
             return F.cross_entropy(logits, y, label_smoothing=label_smoothing)
         # Not torch's own weights: it divides by their sum over the batch, so that batches would not add up.

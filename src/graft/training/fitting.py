@@ -20,7 +20,7 @@ from graft.seeding import seeded
 from graft.training.checks import check_all_finite, check_classes, skipped_of
 from graft.training.crowns import Examples, check_memory, examples_of, measure_crown, refit_crown
 from graft.training.examples import computed, frozen_features, more_crops
-from graft.training.heads import put_head, solve_head_on_crops, solve_stored_head
+from graft.training.heads import put_head, solve_head_on_crops, solve_stored_head, targets_of, thresholds_of
 from graft.training.memory import note_on_streaming
 from graft.training.notes import notes_on_baseline
 from graft.training.task import Task, Trained, sample
@@ -68,7 +68,7 @@ def measure(task: Task, plan: Plan, folder: Path | None = None) -> Measured:
             examples = examples_of(task, plan)
             trained = measure_crown(task, plan, examples, folder)
     check_all_finite(task, plan, trained)
-    doubts = notes_on_baseline(trained.logits[VAL], trained.labels[VAL])
+    doubts = notes_on_baseline(trained.logits[VAL], trained.labels[VAL]) if trained.thresholds is None else ()
     return Measured(
         replace(trained, notes=(*trained.notes, *(f"level {plan.level}: {doubt}" for doubt in doubts))), examples
     )
@@ -92,6 +92,8 @@ def refit(task: Task, plan: Plan, measured: Measured, folder: Path | None = None
         training_seconds=before.training_seconds + trained.training_seconds,
         history=before.history,
         notes=before.notes,
+        # Those that the figures are of.
+        thresholds=before.thresholds,
     )
 
 
@@ -136,7 +138,7 @@ def _fit_head(task: Task, plan: Plan, fitted_on: tuple[str, ...]) -> Trained:
         # What is held out is seen as the saved classifier will see it: its score is that of the answers.
         found = computed(task, before_head, images, "features", of_view)
         found |= computed(answering, before_head, judged, "features of what is held out") if judged else {}
-    labels = {name: dataset.splits[name].labels[found[name].indices] for name in dataset.splits}
+    labels = {name: targets_of(dataset, dataset.splits[name].take(found[name].indices)) for name in dataset.splits}
     check_classes(dataset, labels)
     extracted = time.perf_counter()
     stored = {name: StoredRows((activations.values,)) for name, activations in found.items()}
@@ -151,8 +153,9 @@ def _fit_head(task: Task, plan: Plan, fitted_on: tuple[str, ...]) -> Trained:
         task.reporter.note_once(note)
         head = solve_stored_head(task, rows[0], shown, kind)
     put_head(network, head, kind)
-    known = head.logits.argmax(1) == head.labels
-    temperature = fit_temperature(head.logits, head.labels)
+    several = dataset.label_sets is not None
+    known = None if several else head.logits.argmax(1) == head.labels
+    temperature = 1.0 if several else fit_temperature(head.logits, head.labels)
     logits = {name: stored[name].logits(head.weight, head.bias) for name in held_out}
     skipped = skipped_of(dataset.splits, {name: found[name] for name in dataset.splits})
     seconds = (extracted - started, time.perf_counter() - extracted)
@@ -166,4 +169,5 @@ def _fit_head(task: Task, plan: Plan, fitted_on: tuple[str, ...]) -> Trained:
         folds=tuple(shown.key(row) for row in head.rows.tolist()),
         held_out=(head.logits, head.labels) if len(head.labels) else None,
         domain=fit_domain(rows[0], shown.groups, task.seed),
+        thresholds=thresholds_of(task, head.logits, head.labels),
     )

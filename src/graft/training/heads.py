@@ -3,16 +3,37 @@
 import numpy as np
 import torch
 
-from graft.data.dataset import Images
+from graft.data.dataset import Dataset, Images
+from graft.evaluation.label_scores import best_thresholds, sigmoid
 from graft.models.network import HeadKind, Network
 from graft.training.task import Task
 from graft.transfer.head import HeadFit, fit_head, held_out_loss
+from graft.transfer.label_head import fit_label_head, log_loss_of_labels
 from graft.transfer.streamed_head import StoredRows, fit_streamed_head
+
+
+def targets_of(dataset: Dataset, shown: Images) -> np.ndarray:
+    """Labels as a level is trained on: int64 (n,), or float32 (n, C) of 0 and 1 where images have several."""
+    return shown.labels if dataset.label_sets is None else dataset.label_matrix(shown.labels)
+
+
+def thresholds_of(task: Task, logits: np.ndarray, labels: np.ndarray) -> np.ndarray | None:
+    """From which probability on each label is answered, float64 (C,): where its F1 is highest on these answers.
+
+    None where images have one label.
+    """
+    if task.dataset.label_sets is None:
+        return None
+    return best_thresholds(sigmoid(logits), labels)
 
 
 def solve_head(task: Task, features: np.ndarray, shown: Images, kind: HeadKind = "last") -> HeadFit:
     """The head of this kind on features (views, n, D) of n images, for the classes that are among them, in order."""
     views, _, width = features.shape
+    if task.dataset.label_sets is not None:
+        matrix = np.tile(targets_of(task.dataset, shown), (views, 1))
+        own = task.base.network.head_blocks(kind) if kind == "stages" else None
+        return fit_label_head(features.reshape(-1, width), matrix, task.seed, views, shown.groups, shown.weights, own)
     seen, labels = np.unique(shown.labels, return_inverse=True)
     blocks = task.base.network.head_blocks(kind) if kind == "stages" else None
     every_label = np.tile(labels, views)
@@ -30,7 +51,13 @@ def solve_head_on_crops(task: Task, features: np.ndarray, shown: Images, kind: H
     if len(features) == 1:
         return alone
     every = solve_head(task, features, shown, kind)
-    return min(every, alone, key=held_out_loss)
+    return min(every, alone, key=_loss)
+
+
+def _loss(head: HeadFit) -> float:
+    if head.labels.ndim == 1 or not len(head.labels):
+        return held_out_loss(head)
+    return float(log_loss_of_labels(head.logits, head.labels).sum(1).mean())
 
 
 def solve_stored_head(task: Task, features: StoredRows, shown: Images, kind: HeadKind = "last") -> HeadFit:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from graft.data.dataset import Images
+from graft.data.dataset import Dataset, Images
 from graft.data.loading import batches
 from graft.images.augmenting import STRENGTHS, Augmentation, View
 from graft.images.preprocessing import Preprocessing, normalise
@@ -17,7 +17,8 @@ from graft.images.preprocessing import Preprocessing, normalise
 class Inputs(Protocol):
     """Examples in a fixed order: `labels` int64 (n,), and batches of the crown's input in any order asked for.
 
-    `weights` say how much each counts, float32 (n,); None: all the same.
+    `weights` say how much each counts, float32 (n,); None: all the same. Where images have several labels, `labels`
+    and those of batches are float32 (n, C) of 0 and 1.
     """
 
     @property
@@ -119,6 +120,33 @@ class SomeInputs:
 
     def batches(self, order: np.ndarray, batch_size: int, epoch: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         return self.inputs.batches(self.rows[order], batch_size, epoch)
+
+
+@dataclass(frozen=True)
+class SetInputs:
+    """Other inputs, whose labels are indices into sets of labels, with the rows of `table` (S, C) in their place."""
+
+    inputs: Inputs
+    table: np.ndarray
+
+    @property
+    def labels(self) -> np.ndarray:
+        return self.table[self.inputs.labels]
+
+    @property
+    def weights(self) -> np.ndarray | None:
+        return self.inputs.weights
+
+    def batches(self, order: np.ndarray, batch_size: int, epoch: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        table = torch.from_numpy(self.table)
+        return ((x, table[y]) for x, y in self.inputs.batches(order, batch_size, epoch))
+
+
+def with_targets(inputs: Inputs, dataset: Dataset) -> Inputs:
+    """The inputs, made of images of `dataset`, with labels as a crown is trained on."""
+    if dataset.label_sets is None:
+        return inputs
+    return SetInputs(inputs, dataset.label_matrix(np.arange(len(dataset.label_sets))))
 
 
 def view_of(augmentation: Augmentation, seed: int, number: int) -> View | None:

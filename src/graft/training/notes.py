@@ -42,4 +42,5 @@ def notes_on_baseline(logits: np.ndarray, labels: np.ndarray) -> Iterator[str]:
 
 
 def _scores(epoch: Epoch) -> str:
-    return f"val loss {epoch.val_loss:.3f} and accuracy {epoch.val_top1:.1%}"
+    of = "accuracy" if epoch.val_mean_average_precision is None else "mean average precision"
+    return f"val loss {epoch.val_loss:.3f} and {of} {epoch.score:.1%}"

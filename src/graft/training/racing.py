@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from graft.data.dataset import TRAIN, VAL, together
-from graft.data.splitting import VAL_FRACTION, carve
+from graft.data.splitting import VAL_FRACTION, carve_from
 from graft.errors import InputError
 from graft.training.fitting import Measured, measure
 from graft.training.outlook import outlook
@@ -30,7 +30,7 @@ def for_the_race(task: Task, own_val: bool) -> Task:
     if own_val and len(splits[TRAIN]) <= MOST_IMAGES:
         return task
     images = sample(splits[TRAIN], task.seed, MOST_IMAGES)
-    train, val = carve(images, len(task.dataset.classes), VAL_FRACTION, task.seed)
+    train, val = carve_from(task.dataset, images, VAL_FRACTION, task.seed)
     if not len(val):
         return task
     return replace(task, dataset=replace(task.dataset, splits={TRAIN: train, VAL: val}), refit=False)
@@ -90,5 +90,5 @@ def _repeats(task: Task) -> int:
 def _set_aside_anew(task: Task, number: int) -> Task:
     splits = task.dataset.splits
     whole = together([splits[TRAIN], splits[VAL]])
-    train, val = carve(whole, len(task.dataset.classes), VAL_FRACTION, task.seed + number)
+    train, val = carve_from(task.dataset, whole, VAL_FRACTION, task.seed + number)
     return replace(task, dataset=replace(task.dataset, splits={TRAIN: train, VAL: val}))

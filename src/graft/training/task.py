@@ -49,6 +49,9 @@ class Task:
     def of(cls, dataset: Dataset, base: Base, choice: Choice, recipe: Recipe, **others: Any) -> "Task":
         """The task in which `recipe` is resolved for this base and as many images as the dataset has to train on."""
         parameters, images = body_parameter_count(base.network), len(dataset.splits[TRAIN])
+        if dataset.label_sets is not None and recipe.label_smoothing is None:
+            # Each label is a question of its own, which few images answer with yes.
+            recipe = replace(recipe, label_smoothing=0.0)
         resolved = recipe.resolve(base.pretrained, parameters=parameters, images=images)
         return cls(dataset, base, choice, resolved, recipe, **others)
 
@@ -78,7 +81,8 @@ class Trained:
     `cross_validated`, bool (n,), says of a head which training images it knows in folds that it was not fitted on, in
     an order that is the same for all heads of a task. `held_out` are logits and labels of images that no weights saw,
     where these are not those of val, `folds` their keys, and `domain` what the images trained on are like to the
-    network.
+    network. Where images have several labels, labels are float32 (n, classes) of 0 and 1, and `thresholds`, float64
+    (classes,), say from which probability on each is answered.
     """
 
     logits: dict[str, np.ndarray]
@@ -95,6 +99,7 @@ class Trained:
     held_out: tuple[np.ndarray, np.ndarray] | None = None
     folds: tuple[str, ...] = ()
     domain: FittedDomain | None = None
+    thresholds: np.ndarray | None = None
 
 
 def sample(images: Images, seed: int, most: int) -> Images:

@@ -86,8 +86,8 @@ def fit_head(
     # Thousands of products too small to share: on a busy machine threads that wait for each other made them 30 times
     # slower, on an idle one they gained nothing.
     with threadpool_limits(1 if features.size <= ONE_THREAD_UP_TO else None):
-        x, centre, scale = _centred(features, blocks)
-        x, basis = _onto_principal_axes(x)
+        x, centre, scale = centred(features, blocks)
+        x, basis = onto_principal_axes(x)
         counting = np.ones(len(labels)) if weights is None else np.tile(weights / weights.mean(), views)
         examples = Examples(x, labels, counting, classes)
         rows, fold = rows_to_choose_on(labels, len(labels) // views, seed, groups)
@@ -120,7 +120,7 @@ def held_out_logits(
     logits = np.zeros((len(labels), classes))
     with threadpool_limits(1):
         # To tell who is unlikely, single precision is enough, and twice as fast.
-        x, _ = _onto_principal_axes(_centred(features)[0].astype(np.float32))
+        x, _ = onto_principal_axes(centred(features)[0].astype(np.float32))
         examples = Examples(x, labels, np.ones(len(labels)), classes)
         for number in np.unique(fold):
             out, kept = fold == number, np.flatnonzero(fold != number)
@@ -141,7 +141,7 @@ def check_finite(values: np.ndarray, what: str) -> None:
         )
 
 
-def _centred(features: np.ndarray, blocks: Sequence[int] | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def centred(features: np.ndarray, blocks: Sequence[int] | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Features (N, D) less their mean (D,) and over their scale, so that their mean square is one; mean and scale.
 
     For the scale see `scale_of`.
@@ -167,7 +167,7 @@ def scale_of(squares: np.ndarray, blocks: Sequence[int] | None = None) -> np.nda
     return np.asarray(np.where(scale > 0, scale, 1.0))
 
 
-def _onto_principal_axes(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def onto_principal_axes(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Coordinates of the rows (N, r) on the axes (r, D) along which they vary; r is at most N and at most D.
 
     The penalty does not see the rotation, and no optimum has a part off these axes.

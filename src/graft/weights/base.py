@@ -17,7 +17,7 @@ from graft.weights.matching import Match, fill, identify
 from graft.weights.metadata import read_classes, stated_classes, stated_temperature, with_numbers, with_preprocessing
 from graft.weights.packaged import Packaged, find_packaged
 from graft.weights.published_folder import folder_metadata, weights_of_folder
-from graft.weights.saved import Outputs, load_model, model_folder
+from graft.weights.saved import Outputs, load_model, model_folder, thresholds_in
 
 BUNDLED = Path(__file__).resolve().parents[1] / "bundled"
 BUNDLED_BASES = ("latin_letters",)
@@ -44,6 +44,8 @@ class Base:
     notes: tuple[str, ...] = ()
     outputs: Outputs | None = None
     temperature: float = 1.0
+    # Of one that gives an image several labels: from which probability on it gives each.
+    thresholds: tuple[float, ...] | None = None
 
 
 def load_base(
@@ -167,7 +169,7 @@ def _read_file(path: Path, named: Architecture | None) -> WeightFile:
 def _from_saved(folder: Path, name: str) -> Base:
     saved = load_model(folder)
     base = Base(name, saved.network, saved.preprocessing, saved.classes, has_head=True, pretrained=True)
-    return replace(base, outputs=saved.outputs, temperature=saved.temperature)
+    return replace(base, outputs=saved.outputs, temperature=saved.temperature, thresholds=saved.thresholds)
 
 
 def _from_file(name: str, file: WeightFile, found: Match, classes: tuple[str, ...] | None, *, published: bool) -> Base:
@@ -209,9 +211,8 @@ def _from_file(name: str, file: WeightFile, found: Match, classes: tuple[str, ..
         )
     preprocessing = with_preprocessing(architecture.preprocessing, metadata, config.channels)
     temperature = stated_temperature(metadata) if found.has_head else 1.0
-    return Base(
-        name, network.eval(), preprocessing, classes, found.has_head, True, tuple(notes), temperature=temperature
-    )
+    base = Base(name, network.eval(), preprocessing, classes, found.has_head, True, tuple(notes))
+    return replace(base, temperature=temperature, thresholds=thresholds_in(metadata, config.classes))
 
 
 def _usual_classes(architecture: Architecture, outputs: int) -> tuple[str, ...] | None:

@@ -80,6 +80,11 @@ def _facts(facts: dict[str, Any]) -> dict[str, str]:
     shown: dict[str, str] = {name: str(facts[name]) for name in ("base", "level", "cut", "data") if name in facts}
     for split in ("val", "test"):
         found = facts.get(split)
+        if isinstance(found, dict) and found.get("mean_average_precision") is not None:
+            low, high = found["mean_average_precision_ci95"]
+            figure = f"{found['mean_average_precision']:.1%} of {found.get('n', 0):,} images ({low:.1%} to {high:.1%})"
+            shown[f"mean average precision on {split}"] = figure
+            shown[f"F1 on {split}"] = f"micro {found['micro_f1']:.3f}, macro {found['macro_f1']:.3f}"
         if isinstance(found, dict) and found.get("top1") is not None:
             interval = found.get("top1_ci95")
             within = f" ({interval[0]:.1%} to {interval[1]:.1%})" if interval else ""
@@ -101,6 +106,12 @@ def _classes(model: SavedModel) -> str:
 
 
 def _limits(model: SavedModel) -> str:
+    if model.thresholds is not None:
+        return (
+            f"It knows these {counted(len(model.classes), 'label', 'labels')} and nothing else: an image is given each "
+            "whose probability reaches the threshold in calibration.json, so none, one or several. Figures are of "
+            "images such as those it was trained on, and say nothing about others.\n"
+        )
     return (
         f"It knows these {counted(len(model.classes), 'class', 'classes')} and nothing else: any image is given one of "
         "them. Figures are of images such as those it was trained on, and say nothing about others; probabilities are "

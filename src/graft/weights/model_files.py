@@ -11,9 +11,11 @@ README.md            a card for people
 What is here reads none of the tensors and imports no torch.
 """
 
+import json
 import mmap
 import shlex
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from xxhash import xxh3_128
@@ -65,6 +67,23 @@ def replaced(folder: Path) -> Path:
 def is_on_hub(path: Path) -> bool:
     """Whether a run is named as one on the Hub. A folder called like that goes first."""
     return str(path).startswith(HUB) and not path.exists()
+
+
+def gives_several_labels(run: str | Path) -> bool:
+    """Whether a run folder, or its model folder, is that of a classifier that gives an image several labels."""
+    for candidate in (Path(run).expanduser(), Path(run).expanduser() / "model"):
+        with suppress(OSError, ValueError, AttributeError, RecursionError):
+            return json.loads((candidate / CONFIG_FILE).read_text(encoding="utf-8")).get("multi_label") is True
+    return False
+
+
+def refuse_several_labels(several: bool, what: str) -> None:
+    """Raise InputError for a classifier of several labels where `what` knows those of one alone."""
+    if several:
+        raise InputError(
+            f"expected a classifier of one label for {what}, got one that gives an image several: `graft predict`, "
+            "`graft evaluate`, `graft report` and `graft export` know these"
+        )
 
 
 def model_folder(path: Path) -> Path:

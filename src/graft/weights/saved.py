@@ -45,15 +45,20 @@ __all__ = [
     "model_folder",
     "save_model",
 ]
+# Where the metadata of the tensors say from which probability on each label is given, and so that there are several.
+THRESHOLDS = "graft.thresholds"
 # Which file says what the metadata of the tensors says as well.
 STATED_IN = {
     **dict.fromkeys(("architecture", "padding", "bn_eps", "graft.network", "graft.outputs", "format"), CONFIG_FILE),
     **dict.fromkeys(("input_size", "mean", "std", "resize_mode", "crop_fraction", "graft.levels"), PREPROCESSING_FILE),
     **dict.fromkeys(("classes", "graft.classes"), LABELS_FILE),
     "graft.temperature": CALIBRATION_FILE,
+    THRESHOLDS: CALIBRATION_FILE,
 }
 # Raised when a reader of today could misread what a writer of tomorrow saves.
 FORMAT = 1
+# That of models which give an image several labels: earlier versions would take their logits for those of one.
+FORMAT_OF_SEVERAL = 2
 
 # For every class the network's outputs that count for it; no output counts for two, and some may count for none.
 Outputs = tuple[tuple[int, ...], ...]
@@ -76,6 +81,9 @@ class SavedModel:
     calibration: Calibration | None = None
     # Name, images, recall and precision of classes, for the card alone.
     by_class: tuple[tuple[str, int, float | None, float | None], ...] = ()
+    # Of one that gives an image several labels: from which probability on it gives each. Probabilities are then those
+    # of labels, each by the sigmoid of its logit.
+    thresholds: tuple[float, ...] | None = None
 
 
 def class_logits(logits: Tensor, outputs: Outputs | None) -> Tensor:
@@ -113,6 +121,8 @@ def _write_files(folder: Path, model: SavedModel) -> None:
     config = {"graft": FORMAT, "network": _numbers(model.network.config), **model.facts}
     if model.outputs is not None:
         config["outputs"] = model.outputs
+    if model.thresholds is not None:
+        config |= {"graft": FORMAT_OF_SEVERAL, "multi_label": True}
     tensors = {
         name: tensor.float().contiguous() if tensor.is_floating_point() else tensor.contiguous()
         for name, tensor in model.network.state_dict().items()
@@ -124,6 +134,8 @@ def _write_files(folder: Path, model: SavedModel) -> None:
     write_json(folder / LABELS_FILE, list(model.classes))
     write_json(folder / PREPROCESSING_FILE, model.preprocessing.to_dict())
     promised = {} if model.calibration is None else model.calibration.to_dict()
+    if model.thresholds is not None:
+        promised["thresholds"] = list(model.thresholds)
     write_json(folder / CALIBRATION_FILE, {"temperature": model.temperature, **promised})
     if model.calibration is not None and model.calibration.domain is not None:
         bank = {"bank": torch.from_numpy(model.calibration.domain.bank)}
@@ -158,9 +170,10 @@ def _refuse_what_is_not_finite(tensors: dict[str, Tensor]) -> None:
 def load_model(folder: Path) -> SavedModel:
     """The network in evaluation mode and what travels with it. Raises WeightsError for a folder that does not fit."""
     config = _read(folder / CONFIG_FILE, dict)
-    if config.get("graft") != FORMAT:
+    if config.get("graft") not in (FORMAT, FORMAT_OF_SEVERAL):
         raise WeightsError(
-            f"expected a model saved in format {FORMAT}, got {config.get('graft')!r} in {folder}: "
+            f"expected a model saved in format {FORMAT} or {FORMAT_OF_SEVERAL}, got {config.get('graft')!r} in "
+            f"{folder}: "
             "use the version of graft that saved it, or save it again"
         )
     labels = _read(folder / LABELS_FILE, list)
@@ -200,9 +213,13 @@ def load_model(folder: Path) -> SavedModel:
             f"{found.config.channels}: restore the file that was saved with the model"
         )
     fill(network, file.tensors, found, str(folder / TENSORS_FILE))
-    facts = {name: value for name, value in config.items() if name not in ("graft", "network", "outputs")}
+    own = ("graft", "network", "outputs", "multi_label")
+    facts = {name: value for name, value in config.items() if name not in own}
+    thresholds = _thresholds(folder, file.metadata, config.get("multi_label", False), len(labels))
     temperature, calibration = _temperature(folder, file.metadata), read_calibration(folder, len(labels))
-    model = SavedModel(network.eval(), preprocessing, tuple(labels), temperature, facts, outputs, calibration)
+    model = SavedModel(
+        network.eval(), preprocessing, tuple(labels), temperature, facts, outputs, calibration, (), thresholds
+    )
     _check_against(file.metadata, model, folder)
     return model
 
@@ -252,6 +269,7 @@ def _metadata(model: SavedModel) -> dict[str, str]:
         "graft.network": json.dumps(_numbers(config)),
         "graft.outputs": json.dumps(model.outputs),
         "graft.temperature": repr(float(model.temperature)),
+        **({} if model.thresholds is None else {THRESHOLDS: json.dumps(model.thresholds)}),
     }
 
 
@@ -310,6 +328,42 @@ def _temperature(folder: Path, metadata: dict[str, str]) -> float:
             "file that was saved with the model"
         )
     return float(value)
+
+
+def _thresholds(folder: Path, metadata: dict[str, str], multi_label: object, labels: int) -> tuple[float, ...] | None:
+    """From which probability on each label is given; None of a model that gives one.
+
+    Raises WeightsError where the files do not agree on which of the two it is.
+    """
+    if multi_label is not (THRESHOLDS in metadata):
+        raise WeightsError(
+            f"expected in {folder / CONFIG_FILE} the multi_label that {TENSORS_FILE} was saved with, got "
+            f"{str(multi_label)[:40]}: restore the file that was saved with the model"
+        )
+    if not multi_label:
+        return None
+    found = thresholds_in(metadata, labels)
+    if (folder / CALIBRATION_FILE).exists():
+        found = checked_thresholds(_read(folder / CALIBRATION_FILE, dict).get("thresholds"), labels)
+    if found is None:
+        raise WeightsError(
+            f"expected a threshold from 0 to 1 for each of {labels} labels in {folder / CALIBRATION_FILE}, got "
+            "something else: restore the file that was saved with the model"
+        )
+    return found
+
+
+def thresholds_in(metadata: dict[str, str], labels: int) -> tuple[float, ...] | None:
+    """Those in the metadata of tensors, None where there are none."""
+    with suppress(ValueError):
+        return checked_thresholds(json.loads(metadata.get(THRESHOLDS, "null")), labels)
+    return None
+
+
+def checked_thresholds(values: Any, labels: int) -> tuple[float, ...] | None:
+    """A number from 0 to 1 for each label, or None for anything else."""
+    numbers = isinstance(values, list) and all(type(each) in (int, float) and 0 <= each <= 1 for each in values)
+    return tuple(map(float, values)) if numbers and len(values) == labels else None
 
 
 def read_calibration(folder: Path, classes: int) -> Calibration | None:

@@ -47,11 +47,16 @@ def audit(
             choose(engine, precision),
             splittable=False,
             base_optional=True,
+            multi_label=True,
             seed=seed,
             reporter=told,
         )
         findings = prepared.findings
         suspects: tuple[Suspect, ...] = ()
+        if prepared.dataset.label_sets is not None:
+            note = "likely wrong labels and outliers are not looked for where images have several labels"
+            notes = (*prepared.dataset.notes, note)
+            prepared = replace(prepared, base=None, dataset=replace(prepared.dataset, notes=notes))
         if prepared.base is not None:
             judged = _as_large_as_needed(prepared, isinstance(base, BaseOptions) and base.image_size is not None)
             by_features, suspects = audit_features(prepared.dataset, *_features(prepared, judged, told), seed)

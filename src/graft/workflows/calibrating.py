@@ -23,7 +23,10 @@ def calibrate(task: Task, trained: Trained) -> Calibration | None:
     """By the cross-validated logits of a head, else by those of val without copies of training images.
 
     A temperature is one number, and a penalty or an epoch one of a few, chosen on the same images; that is not counted.
+    Where images have several labels nothing is promised.
     """
+    if trained.thresholds is not None:
+        return None
     if trained.held_out is not None:
         source, (logits, labels) = "cross-validated", trained.held_out
     else:

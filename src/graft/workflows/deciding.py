@@ -20,6 +20,7 @@ from graft.images.preprocessing import check_image_size, check_resize
 from graft.progress import Reporter
 from graft.seeding import check_seed
 from graft.training.fitting import Measured
+from graft.training.label_race import check_several_labels, race_by_labels
 from graft.training.mirroring import with_flips_tried
 from graft.training.outlook import outlook
 from graft.training.recipe import Recipe, check_recipe
@@ -119,6 +120,7 @@ def decide(
         audit=arguments.audit,
         scratch=arguments.level == "scratch",
         as_is=arguments.level == "as-is",
+        multi_label=True,
         seed=seed,
         reporter=reporter,
     )
@@ -126,6 +128,8 @@ def decide(
         check_outside_images(place, Path(arguments.data), prepared.dataset)
     start, findings = prepared.start, prepared.findings
     chosen = plan_level(arguments.level, start.network, start.pretrained)
+    if prepared.dataset.label_sets is not None:
+        check_several_labels(arguments.level, recipe)
     if arguments.strict:
         _refuse_unreadable(findings)
     own_val = not len(prepared.dataset.splits.get(VAL, ()))
@@ -158,6 +162,8 @@ def decide(
         measured = read_measured(before.folder)
         said = before.plan
         chosen = Plan(said["level"], said["cut"], tuple(said["reasons"]))
+    elif arguments.level == "auto" and start.pretrained and dataset.label_sets is not None:
+        chosen, measured = race_by_labels(task, own_val)
     elif arguments.level == "auto" and start.pretrained:
         advice, measured = decide_on(task, own_val=own_val)
         said, chosen = advice.to_dict(), advice.plan

@@ -1,123 +1,37 @@
 """A trained classifier, or a base with its own classes, against labelled images."""
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from graft.audit.slicing import slices_of
-from graft.data.dataset import TEST, VAL, WHOLE, Dataset, Images, counts, relabel
+from graft.data.dataset import TEST, VAL, WHOLE, Dataset, counts, relabel, used_classes
 from graft.errors import DataError, InputError, did_you_mean
 from graft.evaluation.calibration import softmax
-from graft.evaluation.scores import Scores, score
+from graft.evaluation.label_scores import sigmoid
 from graft.evaluation.slices import Slice
-from graft.features.engine import Choice, choose, for_answers
+from graft.features.engine import choose, for_answers
 from graft.features.extraction import extract
 from graft.given import path, text, truth
-from graft.html import escaped, table
 from graft.progress import Reporter, reporting
 from graft.training.task import sample
 from graft.transfer.class_names.matching import find_outputs, note_on_others
 from graft.weights.base import Base
 from graft.weights.calibration import Calibration
-from graft.weights.model_files import is_on_hub
+from graft.weights.model_files import gives_several_labels, is_on_hub
 from graft.weights.saved import class_logits, model_folder, read_calibration
 from graft.words import counted
-from graft.workflows.prepare import BaseOptions, Data, DataOptions, open_images, prepare
-from graft.workflows.promises import Detection, Promises, detection, kept
+from graft.workflows.evaluation_values import Answered, Evaluation
+from graft.workflows.label_evaluation import LabelEvaluation, check_options, check_same_kind, labels_of
+from graft.workflows.prepare import BaseOptions, Data, DataOptions, open_images, prepare, with_several_labels
+from graft.workflows.promises import Detection, detection, kept
 from graft.workflows.unseen import trained_on
 
+__all__ = ["Answered", "Evaluation", "LabelEvaluation", "answer", "evaluate"]
 # Of so many images on each side it is measured how well those unlike the training images are told from others.
 MOST_COMPARED = 1000
-
-
-@dataclass(frozen=True, repr=False)
-class Evaluation:
-    """Scores of a model on one split of labelled images; `skipped` maps undecodable ones to the reason.
-
-    `scores` are those of images that the model was not trained on, as far as that is known; None where there are none.
-    `trained_on` names the others, whose scores, `seen`, are optimistic. `promises` says what became of error budgets
-    and sets; `slices` and `unlike` are there where they were asked for.
-    """
-
-    model: str
-    data: str
-    split: str
-    scores: Scores | None
-    skipped: dict[str, str]
-    engine: str
-    seconds: float
-    notes: tuple[str, ...]
-    # The answers themselves, for whoever looks at them in another way.
-    answered: "Answered"
-    seen: Scores | None = None
-    trained_on: tuple[str, ...] = ()
-    promises: Promises | None = None
-    slices: tuple[Slice, ...] | None = None
-    unlike: Detection | None = None
-
-    def __repr__(self) -> str:
-        top1 = None if self.scores is None else round(self.scores.top1, 3)
-        n = 0 if self.scores is None else self.scores.n
-        return f"Evaluation({self.model!r}, {self.data!r}, split={self.split!r}, top1={top1}, n={n})"
-
-    def _repr_html_(self) -> str:
-        if self.scores is None:
-            return f"<p>{escaped(self)}</p>"
-        rows = [
-            (row.name, f"{row.n:,}", _percent(row.recall), _percent(row.precision))
-            for row in sorted(self.scores.classes, key=lambda row: row.recall or 0.0)
-            if row.n
-        ]
-        return f"<p>{escaped(self)}</p>{table(('class, worst first', 'images', 'recall', 'precision'), rows)}"
-
-    def to_dict(self) -> dict[str, Any]:
-        """As `graft evaluate --json` prints it."""
-        return {
-            "run": self.model,
-            "data": self.data,
-            "split": self.split,
-            **({"top1": None, "top1_ci95": None, "n": 0} if self.scores is None else self.scores.to_dict()),
-            "baseline": {"majority": None if self.scores is None else self.scores.majority},
-            **({"trained_on": self._trained_on()} if self.seen is not None else {}),
-            **({} if self.promises is None else {"promises": self.promises.to_dict()}),
-            **({} if self.slices is None else {"slices": [each.to_dict() for each in self.slices]}),
-            **({} if self.unlike is None else {"unlike": self.unlike.to_dict()}),
-            "skipped": self.skipped,
-            "engine": self.engine,
-            "seconds": {"total": self.seconds},
-            "notes": list(self.notes),
-        }
-
-    def _trained_on(self) -> dict[str, Any]:
-        assert self.seen is not None
-        return {"top1": self.seen.top1, "n": self.seen.n, "paths": list(self.trained_on)}
-
-
-@dataclass(frozen=True)
-class Answered:
-    """What a classifier said of the images of a split: probabilities (n, classes), and which it was trained on."""
-
-    base: Base
-    source: str
-    split: str
-    images: Images
-    probabilities: np.ndarray
-    seen: np.ndarray
-    skipped: dict[str, str]
-    choice: Choice
-    notes: tuple[str, ...]
-
-    @property
-    def right(self) -> np.ndarray:
-        return np.asarray(self.probabilities.argmax(1) == self.images.labels)
-
-    def of(self, chosen: np.ndarray) -> Scores:
-        """The scores of some of the images, bool (n,)."""
-        groups = None if self.images.groups is None else self.images.groups[chosen]
-        return score(self.probabilities[chosen], self.images.labels[chosen], self.base.classes or (), groups)
 
 
 def evaluate(
@@ -145,9 +59,15 @@ def evaluate(
     size, brightness, blur, folder and group are compared with the rest. Images at `unlike`, such as the classifier was
     not trained on, say how well it knows them for strange. Raises InputError
     and its kinds.
+
+    A classifier of several labels is given images of several, read so without being told, and gives a
+    `LabelEvaluation`.
     """
     started = time.perf_counter()
     run, known_only, slices = path(run, "RUN"), truth(known_only, "--known-only"), truth(slices, "--slices")
+    if several := gives_several_labels(run):
+        check_options(known_only=known_only, slices=slices, unlike=unlike, class_map=class_map, classes=classes_file)
+        data = with_several_labels(data)
     with reporting(reporter, quiet) as told:
         answered = answer(run, data, split, classes_file, class_map, known_only, engine, precision, told)
         seen, classes = answered.seen, answered.base.classes or ()
@@ -156,7 +76,7 @@ def evaluate(
         calibration = read_calibration(model_folder(folder), len(classes)) if saved else None
         unseen_images = answered.images.take(np.flatnonzero(~seen))
         parts: tuple[Slice, ...] | None = None
-        if slices and len(unseen_images):
+        if slices and not several and len(unseen_images):
             parts = slices_of(unseen_images, answered.right[~seen], answered.base.preprocessing.levels, told)
         strange = None if unlike is None else _strange(answered, calibration, path(unlike, "--unlike"), told)
     notes = answered.notes
@@ -164,6 +84,21 @@ def evaluate(
         where = "" if answered.split == WHOLE else f" in {answered.split}"
         what = f"{seen.sum():,} of {counted(len(seen), 'image')}{where} are among those that {run} was trained on"
         notes = (*notes, f"{what}: they are counted apart" if not seen.all() else f"{what}: nothing is measured")
+    if several:
+        return LabelEvaluation(
+            model=run,
+            data=answered.source,
+            split=answered.split,
+            scores=None,
+            skipped=answered.skipped,
+            engine=str(answered.choice),
+            seconds=time.perf_counter() - started,
+            notes=notes,
+            answered=answered,
+            trained_on=tuple(answered.images.name(int(row)) for row in np.flatnonzero(seen)),
+            labels=labels_of(answered, ~seen),
+            labels_seen=labels_of(answered, seen),
+        )
     promises = None
     if calibration is not None and not seen.all():
         promises = kept(calibration, answered.probabilities[~seen], answered.images.labels[~seen])
@@ -201,9 +136,17 @@ def answer(
     if split is not None:
         split = text(split, "--split")
     prepared = prepare(
-        data, base, choose(engine, precision), audit=False, splittable=False, as_is=True, reporter=reporter
+        data,
+        base,
+        choose(engine, precision),
+        audit=False,
+        splittable=False,
+        as_is=True,
+        multi_label=True,
+        reporter=reporter,
     )
     classifier = _classifier(prepared.start)
+    check_same_kind(classifier, prepared.dataset.label_sets is not None, prepared.dataset.name)
     dataset = _known_only(prepared.dataset, classifier) if known_only else prepared.dataset
     dataset, classifier = _in_the_same_classes(dataset, classifier, class_map)
     name = _choose_split(split, tuple(name for name, images in dataset.splits.items() if len(images)))
@@ -218,14 +161,19 @@ def answer(
     if classifier.outputs is not None:
         notes = (*notes, note_on_others(name, logits, classifier.outputs))
     shown = images.take(found.indices)
-    missing = [label for label, count in counts(shown, classifier.classes or ()).items() if not count]
+    sizes = counts(shown, classifier.classes or (), dataset.label_sets)
+    missing = [label for label, count in sizes.items() if not count]
     if missing:
         what = ", ".join(map(repr, missing[:6])) + (f", … ({len(missing)} in all)" if len(missing) > 6 else "")
         notes = (*notes, f"there are no images of {what}: nothing is said of {'it' if len(missing) == 1 else 'them'}")
-    probabilities = softmax(class_logits(logits, classifier.outputs).numpy(), classifier.temperature)
+    matrix = np.empty((0, 0))
+    if dataset.label_sets is None:
+        probabilities = softmax(class_logits(logits, classifier.outputs).numpy(), classifier.temperature)
+    else:
+        probabilities, matrix = sigmoid(logits.numpy()), dataset.label_matrix(shown.labels)
     skipped = {images.name(index): reason for index, reason in found.failures.items()}
     seen = trained_on(Path(run).expanduser(), shown)
-    return Answered(classifier, prepared.source, name, shown, probabilities, seen, skipped, choice, notes)
+    return Answered(classifier, prepared.source, name, shown, probabilities, seen, skipped, choice, notes, matrix)
 
 
 def _known_only(dataset: Dataset, base: Base) -> Dataset:
@@ -262,10 +210,6 @@ def _strange(answered: Answered, calibration: Calibration | None, unlike: str, r
     return detection(calibration.domain, near, far, unlike)
 
 
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1%}"
-
-
 def _classifier(base: Base) -> Base:
     """`base` if it has a head with names for its classes. Raises InputError."""
     if not base.has_head or base.classes is None:
@@ -280,9 +224,7 @@ def _classifier(base: Base) -> Base:
 def _in_the_same_classes(dataset: Dataset, base: Base, class_map: str | Path | None) -> tuple[Dataset, Base]:
     """Data and classifier with the same classes: the classifier's own, or where it is read in the data's, those."""
     own = base.classes or ()
-    present = {
-        label for each in dataset.splits.values() for label, count in counts(each, dataset.classes).items() if count
-    }
+    present = {dataset.classes[each] for each in used_classes(dataset, dataset.splits.values())}
     if class_map is not None or not (Path(base.name).expanduser().is_dir() or present <= set(own)):
         outputs, how_read = find_outputs(dataset.classes, own, base.outputs, class_map)
         base = replace(base, classes=dataset.classes, outputs=outputs, notes=(*base.notes, *how_read))

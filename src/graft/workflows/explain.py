@@ -29,7 +29,7 @@ from graft.given import path, text, truth, whole_number
 from graft.progress import Reporter, reporting
 from graft.seeding import check_seed
 from graft.serving.gathering import gather
-from graft.weights.model_files import is_on_hub
+from graft.weights.model_files import is_on_hub, refuse_several_labels
 from graft.weights.saved import ARGUMENTS_FILE, SavedModel, load_model, model_folder
 from graft.words import counted
 from graft.workflows.arguments import read_arguments
@@ -103,6 +103,7 @@ def explain(
     folder = place_for(home, out, given)
     with reporting(reporter, quiet) as told:
         saved = load_model(model)
+        refuse_several_labels(saved.thresholds is not None, "an explanation")
         if features is not None:
             check_stage(saved.network, text(features, "--features"))
         found = explain_images(

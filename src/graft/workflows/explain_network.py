@@ -24,6 +24,7 @@ from graft.progress import Reporter, reporting
 from graft.seeding import check_seed
 from graft.training.task import sample
 from graft.weights.base import Base
+from graft.weights.model_files import refuse_several_labels
 from graft.weights.saved import SavedModel, load_model
 from graft.words import counted
 from graft.workflows.arguments import read_arguments
@@ -90,6 +91,7 @@ def explain_network(
     home, model = home_of(path(run, "RUN"))
     with reporting(reporter, quiet) as told:
         saved = load_model(model)
+        refuse_several_labels(saved.thresholds is not None, "an explanation")
         stage = stages_with_maps(saved.network)[-1] if features is None else text(features, "--features")
         check_stage(saved.network, stage)
         if channels is not None:

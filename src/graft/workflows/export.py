@@ -26,7 +26,7 @@ from graft.progress import Reporter, reporting
 from graft.serving.exported import whole_pixels
 from graft.serving.predictor import Classifier
 from graft.training.task import sample
-from graft.weights.model_files import is_on_hub
+from graft.weights.model_files import is_on_hub, refuse_several_labels
 from graft.weights.saved import ARGUMENTS_FILE, TENSORS_FILE, SavedModel, load_model, model_folder
 from graft.words import counted
 from graft.workflows.export_check import Export, decoded, images_to_check_on
@@ -95,6 +95,8 @@ def export(
             raise InputError(f"expected a new file, got {near(each)}, which exists: give another --out, or --overwrite")
     with reporting(reporter, quiet) as told:
         saved = load_model(model)
+        if precision != "fp32":
+            refuse_several_labels(saved.thresholds is not None, f"--precision {precision}")
         if saved.preprocessing.channels not in (1, 3):
             raise InputError(
                 f"expected a network of grey or color images to export, got one of {saved.preprocessing.channels} "

@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 
 from graft.data.content import unreadable
-from graft.data.dataset import VAL, Images
+from graft.data.dataset import VAL, Dataset, Images
+from graft.data.table_options import TableOptions
 from graft.errors import DataError, ImageError
 from graft.export.gate import Agreement
 from graft.given import path
 from graft.images.levels import Levels
 from graft.serving.exported import whole_pixels
 from graft.training.task import sample
+from graft.weights.model_files import gives_several_labels
 from graft.workflows.own_images import images_of_run
 from graft.workflows.prepare import DataOptions, open_images
 from graft.workflows.run import check_outside_images, near
@@ -62,19 +64,22 @@ def images_to_check_on(
     """
     if check is not None:
         given = path(check, "--check")
-        dataset = open_images(DataOptions(given))
+        several = TableOptions(multi_label=gives_several_labels(folder))
+        dataset = open_images(DataOptions(given, table=several))
         check_outside_images(file.parent, Path(given), dataset)
         images = max(dataset.splits.values(), key=len)
-        return str(given), sample(_named(images, dataset.classes, classes), 0, MOST_IMAGES)
+        return str(given), sample(_named(images, dataset, classes), 0, MOST_IMAGES)
     source, dataset, images = images_of_run(folder, "to check the export on", "give some with --check")
     check_outside_images(file.parent, Path(source), dataset)
-    return f"{source}, {VAL}", sample(_named(images, dataset.classes, classes), 0, MOST_IMAGES)
+    return f"{source}, {VAL}", sample(_named(images, dataset, classes), 0, MOST_IMAGES)
 
 
-def _named(images: Images, names: tuple[str, ...], classes: tuple[str, ...]) -> Images:
-    """With labels that index `classes` rather than `names`; -1 for what is none of them."""
+def _named(images: Images, dataset: Dataset, classes: tuple[str, ...]) -> Images:
+    """With labels that index `classes` rather than those of the dataset; -1 for what is none of them, or several."""
+    if dataset.label_sets is not None:
+        return replace(images, labels=np.full(len(images), -1))
     numbers = {name: number for number, name in enumerate(classes)}
-    table = np.array([*(numbers.get(name, -1) for name in names), -1], dtype=np.int64)
+    table = np.array([*(numbers.get(name, -1) for name in dataset.classes), -1], dtype=np.int64)
     return replace(images, labels=table[images.labels])
 
 

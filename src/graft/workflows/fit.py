@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from graft.data.dataset import TRAIN, VAL, Dataset, Images, together
-from graft.errors import ImageError
+from graft.errors import ImageError, InputError
 from graft.evaluation.calibration import softmax
 from graft.features.determinism import repeatable
 from graft.features.engine import Choice
@@ -69,6 +69,8 @@ def fit(arguments: Arguments, images: Dataset, reporter: Reporter = NOBODY) -> F
 
     Raises what `graft.train` raises.
     """
+    if images.label_sets is not None:
+        raise InputError("expected one label for each image here, got several: use graft.train")
     arguments = checked(arguments)
     choice, started = choice_of(arguments), time.perf_counter()
     with seeded(arguments.seed), repeatable(choice):

@@ -47,6 +47,8 @@ class KeptAnswers:
     measures: dict[str, dict[str, np.ndarray]]
     # Keys of training images in their split, labels and logits of a head that had not seen them.
     folds: tuple[tuple[str, ...], np.ndarray, np.ndarray] | None = None
+    # Where images have several labels: from which probability on each is answered. Labels are then (n, classes).
+    thresholds: tuple[float, ...] | None = None
 
 
 def write_answers(folder: Path, kept: KeptAnswers) -> None:
@@ -61,6 +63,8 @@ def write_answers(folder: Path, kept: KeptAnswers) -> None:
         for measure, values in kept.measures.get(name, {}).items():
             tensors[f"measure.{measure}/{name}"] = values.astype(np.float32)
     facts = {"classes": kept.classes, "temperature": kept.temperature, "splits": list(kept.splits)}
+    if kept.thresholds is not None:
+        facts["thresholds"] = kept.thresholds
     if kept.folds is not None:
         keys, labels, logits = kept.folds
         tensors |= {"labels-of-folds": labels.astype(np.int64), "logits-of-folds": logits.astype(np.float32)}
@@ -99,6 +103,7 @@ def read_answers(folder: Path) -> KeptAnswers | None:
         folds = None
         if "folds" in facts:
             folds = (tuple(facts["folds"]), tensors["labels-of-folds"], tensors["logits-of-folds"])
-        return KeptAnswers(tuple(facts["classes"]), float(facts["temperature"]), splits, measures, folds)
+        thresholds = tuple(facts["thresholds"]) if "thresholds" in facts else None
+        return KeptAnswers(tuple(facts["classes"]), float(facts["temperature"]), splits, measures, folds, thresholds)
     except (SafetensorError, OSError, ValueError, KeyError, TypeError):
         return None

@@ -4,6 +4,8 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
+
 from graft.evaluation.domain import FittedDomain
 from graft.files import write_aside
 from graft.training.fitting import Measured
@@ -31,8 +33,9 @@ def write_measured(folder: Path, measured: Measured) -> None:
         "history": [asdict(epoch) for epoch in trained.history],
         "notes": trained.notes,
         "domain": trained.domain and {"threshold": trained.domain.threshold, "n": trained.domain.n},
+        "thresholds": None if trained.thresholds is None else trained.thresholds.tolist(),
     }
-    lines = "".join(json.dumps(asdict(epoch)) + "\n" for epoch in trained.history)
+    lines = "".join(json.dumps(epoch.row()) + "\n" for epoch in trained.history)
     if lines:
         write_aside(folder / METRICS_FILE, lambda file: file.write(lines.encode()))
     write_aside(folder / MEASURED_FILE, lambda file: write_tensors(file, tensors, {"facts": json.dumps(facts)}))
@@ -63,5 +66,6 @@ def read_measured(folder: Path) -> Measured | None:
             history=tuple(Epoch(**epoch) for epoch in facts["history"]),
             notes=tuple(facts["notes"]),
             domain=FittedDomain(parts["domain"]["bank"], **facts["domain"]) if facts.get("domain") else None,
+            thresholds=None if facts.get("thresholds") is None else np.array(facts["thresholds"]),
         )
     )

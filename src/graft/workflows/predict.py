@@ -311,6 +311,8 @@ def measured_gain(run: str | Path, classifier: Classifier, views: Views) -> Gain
     from graft.workflows.own_images import images_of_run
     from graft.workflows.run import was_refitted
 
+    if classifier.multi_label:
+        raise InputError("expected a classifier of one label to measure the gain with, got one of several")
     folder = model_folder(Path(run).expanduser()).parent
     trained_on = ", which it was trained on in the end" if was_refitted(folder) else ""
     source, dataset, images = images_of_run(folder, "to measure --tta on", "leave --tta out")

@@ -99,6 +99,7 @@ def prepare(
     as_is: bool = False,
     scratch: bool = False,
     base_optional: bool = False,
+    multi_label: bool = False,
     seed: int = 0,
     reporter: Reporter = NOBODY,
 ) -> Prepared:
@@ -109,7 +110,8 @@ def prepare(
     With `splittable`, data that cannot be trained on is refused before weights are loaded. With `scratch` the base
     starts at random, by `seed`. With `base_optional`, a base whose weights cannot be fetched is left out, which a note
     of the dataset says. Without `audit` no image is looked at. What is black and white in images deeper than 8 bits is
-    decided on the training images, as a note says, unless the base is a saved model that is used `as_is`. Raises
+    decided on the training images, as a note says, unless the base is a saved model that is used `as_is`. Images with
+    several labels each are refused without `multi_label`. Raises
     InputError and its kinds for what cannot be used, FetchError for weights that are not here.
     """
     seed, audit = check_seed(seed), truth(audit, "--audit")
@@ -117,6 +119,11 @@ def prepare(
     if base is not None:
         base = checked_base(base if isinstance(base, BaseOptions) else BaseOptions(base))
     dataset = open_images(options)
+    if dataset.label_sets is not None and not multi_label:
+        raise InputError(
+            f"expected images with one label each here, got {dataset.name}, which is read with several: train, "
+            "evaluate, predict and audit know these; leave --multi-label out for anything else"
+        )
     for line in understood(dataset):
         reporter.note(line)
     if splittable:
@@ -147,12 +154,13 @@ def open_images(data: Data) -> Dataset:
     """The labelled images alone, for what needs no base and no look at them. Raises DataError, InputError."""
     options = checked_data(data)
     if isinstance(options.path, Dataset):
-        if options.table != TableOptions():
+        several = options.table.multi_label
+        if options.table != TableOptions(multi_label=several):
             raise InputError(
                 "expected no options about a table with images that are handed over, got some: name the columns as in "
                 'Dataset.from_frame(frame, path="file", label="class")'
             )
-        return finished(options.path, options.group, options.split_file)
+        return finished(options.path, options.group, options.split_file, several)
     assert isinstance(options.path, str)
     return open_dataset(options.path, options.group, options.split_file, options.table)
 
@@ -181,7 +189,7 @@ def checked_data(data: Data) -> DataOptions:
     options = data if isinstance(data, DataOptions) else DataOptions(data)
     given = options.path
     if isinstance(given, tuple | list) and len(given) == 2 and not isinstance(given[0], str):
-        given = from_arrays(*given)
+        given = from_arrays(*given, multi_label=options.table.multi_label is True)
     elif not isinstance(given, Dataset):
         given = path(given, "the images")
     return DataOptions(
@@ -190,6 +198,12 @@ def checked_data(data: Data) -> DataOptions:
         None if options.split_file is None else path(options.split_file, "--split-file"),
         checked_table(options.table),
     )
+
+
+def with_several_labels(data: Data) -> DataOptions:
+    """The same data, read as images that may have several labels each."""
+    options = data if isinstance(data, DataOptions) else DataOptions(data)
+    return replace(options, table=replace(options.table, multi_label=True))
 
 
 def handed_over(options: DataOptions) -> Dataset | None:

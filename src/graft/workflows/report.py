@@ -12,8 +12,10 @@ import numpy as np
 from graft.data.dataset import TEST, VAL, Dataset, relabel
 from graft.data.split_file import read_labels
 from graft.errors import GraftError, InputError
+from graft.evaluation.label_figures import MeasuredLabels
 from graft.evaluation.mcnemar import Difference, compare_answers
 from graft.evaluation.report.beside import render_beside
+from graft.evaluation.report.label_page import LabelReport, render_label_report
 from graft.evaluation.report.page import render_report
 from graft.evaluation.report.values import Beside, Report
 from graft.explanation.evidence import Classifier, macs_of
@@ -28,6 +30,7 @@ from graft.workflows.arguments import read_arguments
 from graft.workflows.deciding import choice_of
 from graft.workflows.gathering import gather
 from graft.workflows.kept_answers import ANSWERS_FILE, KeptAnswers, read_answers
+from graft.workflows.label_gathering import gather_labels
 from graft.workflows.material import ROBUSTNESS_FILE, json_in, read_material, text_in
 from graft.workflows.prepare import DataOptions, open_images
 from graft.workflows.robustness import robustness as measure_robustness
@@ -42,7 +45,7 @@ class Written:
     """A page that was written, and the values that it shows: of one run, or of two side by side."""
 
     page: Path
-    values: Report | Beside
+    values: Report | LabelReport | Beside
 
     def to_dict(self) -> dict[str, Any]:
         return {"page": near(self.page), **self.values.to_dict()}
@@ -53,12 +56,20 @@ def write_report(
     kept: KeptAnswers,
     dataset: Dataset | None,
     levels: Levels = (),
-    measured: Mapping[str, Measured] | None = None,
+    measured: Mapping[str, Measured | MeasuredLabels] | None = None,
     page: Path | None = None,
     classifier: Classifier | None = None,
-) -> Report:
+) -> Report | LabelReport:
     """Write `report.html` and `report.json` into the folder of a run; without its `dataset` there are no thumbnails."""
-    report = gather(read_material(run.folder, run, kept, dataset, levels), measured, classifier)
+    report: Report | LabelReport
+    if kept.thresholds is not None:
+        report = gather_labels(read_material(run.folder, run, kept, dataset, levels))
+        text = render_label_report(report)
+        write_aside(page or run.folder / PAGE_FILE, lambda file: file.write(text.encode()))
+        write_json(run.folder / VALUES_FILE, report.to_dict())
+        return report
+    known = {name: each for name, each in (measured or {}).items() if isinstance(each, Measured)}
+    report = gather(read_material(run.folder, run, kept, dataset, levels), known, classifier)
     text = render_report(report)
     write_aside(page or run.folder / PAGE_FILE, lambda file: file.write(text.encode()))
     write_json(run.folder / VALUES_FILE, report.to_dict())
@@ -103,6 +114,11 @@ def report(
         report = write_report(found, kept, *_images(folder), page=page, classifier=_classifier(folder))
         return Written(page, report)
     second, of_second, kept_second = _kept(other)
+    if kept.thresholds is not None or kept_second.thresholds is not None:
+        raise InputError(
+            "expected two runs that give an image one label to set side by side, got one that gives several: evaluate "
+            "each on the same images, `graft evaluate RUN DATA`"
+        )
     page = _new(out, overwrite) if out is not None else folder / f"report-beside-{second.name}.html"
     reports = [
         gather(read_material(each.folder, each, answers, *_images(place)))

@@ -22,6 +22,7 @@ from graft.images.corrupting import CORRUPTIONS, SEVERITIES, corrupt
 from graft.progress import Reporter, reporting
 from graft.training.task import sample
 from graft.weights.base import Base
+from graft.weights.model_files import refuse_several_labels
 from graft.weights.saved import class_logits
 from graft.workflows.evaluate import Evaluation
 
@@ -85,6 +86,7 @@ def evaluate_robustness(
     Raises InputError for another time, DataError where it was trained on all of them.
     """
     limit, answered = seconds(time_limit, "--robustness-time"), found.answered
+    refuse_several_labels(answered.base.thresholds is not None, "--robustness")
     if answered.seen.all():
         raise DataError(
             f"expected images that {found.model} was not trained on, got none in {found.split}: give others"

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 from graft.data.dataset import TEST, VAL, Dataset
 from graft.data.readers.folder import folders_of
 from graft.errors import GraftError, InputError
+from graft.evaluation.accuracy import Accuracy as Accuracy
 from graft.files import LOCK_FILE, remove, unfinished_below
 from graft.html import escaped, table
 from graft.training.crowns import METRICS_FILE
 from graft.weights.saved import ARGUMENTS_FILE, model_folder
-from graft.words import counted
 
 if TYPE_CHECKING:
     from graft.workflows.run_chart import Chart
@@ -33,45 +33,6 @@ RESULT_FILE = "result.json"
 SPLIT_FILE = "split.csv"
 # Which job of several processes trains here, while it does: when it is started again, it goes on.
 JOB_FILE = ".job"
-
-
-@dataclass(frozen=True, repr=False)
-class Accuracy:
-    """Top-1 on `n` images of a split with Wilson's 95 % interval; None where `n` is too few to measure anything.
-
-    Images that have copies among those trained on are not counted; `with_copies` is the figure that counts them, which
-    is optimistic, and None where there are none.
-    """
-
-    top1: float | None
-    top1_ci95: tuple[float, float] | None
-    n: int
-    with_copies: "Accuracy | None" = None
-
-    def __repr__(self) -> str:
-        interval = self.top1_ci95 and tuple(round(bound, 3) for bound in self.top1_ci95)
-        copies = "" if self.with_copies is None else f", with_copies={self.with_copies!r}"
-        return f"Accuracy(top1={self.top1 and round(self.top1, 3)}, top1_ci95={interval}, n={self.n}{copies})"
-
-    def __str__(self) -> str:
-        """For people: `96.7% of 153 images (95 % interval 92.6% to 98.6%)`."""
-        if self.top1 is None or self.top1_ci95 is None:
-            text = f"not measured: {counted(self.n, 'image has', 'images have')} no copy among those trained on"
-        else:
-            low, high = self.top1_ci95
-            text = f"{self.top1:.1%} of {counted(self.n, 'image')} (95 % interval {low:.1%} to {high:.1%})"
-        if self.with_copies is None:
-            return text
-        return f"{text}; {self.with_copies.top1:.1%} of {self.with_copies.n:,}, copies counted, is optimistic"
-
-    def to_dict(self) -> dict[str, Any]:
-        values = {"top1": self.top1, "top1_ci95": self.top1_ci95 and list(self.top1_ci95), "n": self.n}
-        return values if self.with_copies is None else {**values, "with_copies": self.with_copies.to_dict()}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Accuracy":
-        interval, more = values["top1_ci95"], values.get("with_copies")
-        return cls(values["top1"], interval and tuple(interval), values["n"], more and cls.from_dict(more))
 
 
 @dataclass(frozen=True, repr=False)
@@ -101,16 +62,23 @@ class Run:
         rows = [
             ("level", f"{self.level}, cut {self.cut}"),
             *measured,
-            ("majority-class baseline", f"{self.majority:.1%}"),
+            (f"majority-{'set' if self.multi_label else 'class'} baseline", f"{self.majority:.1%}"),
         ]
         notes = "".join(f"<li>{escaped(note)}</li>" for note in self.notes)
         return f"{table((near(self.folder), self.base), rows)}<ul>{notes}</ul>"
 
     @property
+    def multi_label(self) -> bool:
+        """Whether it gives an image several labels: figures are then `LabelFigures`, and `majority` is the share of the
+        set of labels that most images of val have."""
+        return "mean_average_precision" in self.val.to_dict()
+
+    @property
     def logs(self) -> list[dict[str, Any]]:
         """The epochs of its training, a row for each: epoch, losses, val_top1, learning_rate and seconds.
 
-        Empty where no stage was trained in steps.
+        Where images have several labels, `val_mean_average_precision` stands in place of an accuracy. Empty where no
+        stage was trained in steps.
         """
         try:
             lines = (self.folder / METRICS_FILE).read_text(encoding="utf-8").splitlines()
@@ -129,6 +97,8 @@ class Run:
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         values = {"run": near(values.pop("folder")), **values, "classes": list(self.classes), "notes": list(self.notes)}
         values["baseline"] = {"majority": values.pop("majority")}
+        if self.multi_label:
+            values["baseline"]["mean_average_precision"] = self.val.to_dict()["baseline"]
         values |= {name: split.to_dict() for name, split in ((VAL, self.val), (TEST, self.test)) if split is not None}
         if self.test is None:
             del values[TEST]

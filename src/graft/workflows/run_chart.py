@@ -3,6 +3,7 @@
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from graft.files import write_aside
 from graft.workflows.run import Run
@@ -41,7 +42,8 @@ def chart_of(run: Run) -> Chart:
             left.plot(*zip(*known, strict=True), label=name.replace("_", " "))
         left.set_xlabel("epoch")
         left.legend()
-        known = [(row["epoch"], row["val_top1"]) for row in rows if row["val_top1"] is not None]
+        score = "val_mean_average_precision" if run.multi_label else "val_top1"
+        known = [(row["epoch"], row[score]) for row in rows if row.get(score) is not None]
         if known:
             right.plot(*zip(*known, strict=True), label="val")
         right.set_xlabel("epoch")
@@ -49,11 +51,16 @@ def chart_of(run: Run) -> Chart:
         right = figure.subplots()
     split = "val" if run.test is None else "test"
     measured = run.val if run.test is None else run.test
-    if measured.top1 is not None and measured.top1_ci95 is not None:
-        right.axhspan(*measured.top1_ci95, alpha=0.15, color="tab:green")
-        right.axhline(measured.top1, color="tab:green", label=f"{split} in the end, with its 95 % interval")
-    right.axhline(run.majority, color="tab:gray", linestyle=":", label="majority-class baseline")
-    right.set_ylabel("accuracy")
+    told: dict[str, Any] = measured.to_dict()
+    name = "mean_average_precision" if run.multi_label else "top1"
+    if told[name] is not None and told[f"{name}_ci95"] is not None:
+        right.axhspan(*told[f"{name}_ci95"], alpha=0.15, color="tab:green")
+        right.axhline(told[name], color="tab:green", label=f"{split} in the end, with its 95 % interval")
+    if not run.multi_label:
+        right.axhline(run.majority, color="tab:gray", linestyle=":", label="majority-class baseline")
+    elif told["baseline"] is not None:
+        right.axhline(told["baseline"], color="tab:gray", linestyle=":", label="an order by chance")
+    right.set_ylabel("mean average precision" if run.multi_label else "accuracy")
     right.set_ylim(0, 1)
     right.legend()
     figure.suptitle(f"{run.folder.name}: {run.level}")

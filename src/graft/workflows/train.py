@@ -39,7 +39,7 @@ from graft.workflows.deciding import Beginning, Decided, checked, choice_of, dec
 from graft.workflows.kept_answers import write_answers
 from graft.workflows.loggers.logger import Logger, Logging
 from graft.workflows.measured import write_measured
-from graft.workflows.prepare import Data, called, checked_data, handed_over
+from graft.workflows.prepare import Data, called, checked_data, handed_over, with_several_labels
 from graft.workflows.report import write_report
 from graft.workflows.run import (
     ARGUMENTS_FILE,
@@ -90,6 +90,7 @@ def train(
     contact_sheet: str | Path | None = None,
     checkpoint_every: float | str | None = None,
     logger: str | Logger | None = None,
+    multi_label: bool = False,
     reporter: Reporter | None = None,
     quiet: bool = False,
 ) -> Run:
@@ -139,6 +140,8 @@ def train(
         logger: Where a team keeps its experiments: `tensorboard`, `mlflow` or `wandb`, each an extra, gets parameters,
             metrics by epoch, the report and the model; or what has the methods of `graft.workflows.loggers`. One that
             cannot be reached is said once and costs the training nothing.
+        multi_label: Whether an image may have several labels, or none: in a cell of a table, in columns of 0 and 1, in
+            a row for each; of arrays, lists of labels or a matrix of 0 and 1. A `Dataset` says it itself.
         reporter: Who is told of progress, notes, tables and epochs, `graft.Reporter`. By default they are written to
             stderr.
         quiet: Whether nothing is written to stderr.
@@ -160,7 +163,7 @@ def train(
         base = file.base or base if base == DEFAULT_BASE else base
     recipe = check_recipe(recipe if recipe is not None else Recipe())
     recipe = replace(recipe, **{name: value for name, value in given.items() if value is not None})
-    options = checked_data(data)
+    options = checked_data(with_several_labels(data) if truth(multi_label, "--multi-label") else data)
     images = handed_over(options)
     # Images that were handed over lie nowhere: what they are called only names the run.
     source = (
@@ -352,7 +355,15 @@ def _finish(decided: Decided, trained: Trained, folder: Path, started: float) ->
     by_class = tuple((row.name, row.n, row.recall, row.precision) for row in (judged.unseen or judged.whole).classes)
     calibration = calibrate(task, trained)
     saved = SavedModel(
-        network, task.preprocessing, classes, trained.temperature, facts, trained.outputs, calibration, by_class
+        network,
+        task.preprocessing,
+        classes,
+        trained.temperature,
+        facts,
+        trained.outputs,
+        calibration,
+        by_class,
+        None if trained.thresholds is None else tuple(trained.thresholds.tolist()),
     )
     save_model(folder / "model", saved)
     write_json(folder / "audit.json", _audit(task.dataset, decided.findings, trained.skipped))
@@ -389,4 +400,5 @@ def _audit(dataset: Dataset, findings: tuple[Finding, ...], skipped: dict[str, s
     if skipped:
         message = f"{len(skipped)} image(s) could not be decoded and were left out"
         found.insert(0, {"kind": "unreadable", "severity": "error", "paths": list(skipped), "message": message})
-    return {"items": len(dataset), "classes": counts(dataset.splits[TRAIN], dataset.classes), "findings": found}
+    sizes = counts(dataset.splits[TRAIN], dataset.classes, dataset.label_sets)
+    return {"items": len(dataset), "classes": sizes, "findings": found}

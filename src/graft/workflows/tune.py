@@ -107,6 +107,8 @@ def tune(
             table=absolute_table(options.table),
         )
     )
+    if options.table.multi_label or (images is not None and images.label_sets is not None):
+        raise InputError("expected images with one label each for a search, got several: give --level to graft train")
     name = Path(arguments.data).name if images is None else arguments.data.replace("/", "-")
     place = (Path("runs") / f"{name}-tune" if out is None else Path(path(out, "--out"))).expanduser().absolute()
     choice = choice_of(arguments)

@@ -12,15 +12,15 @@ from graft.data.content import content_digests
 from graft.data.dataset import TRAIN, VAL, Dataset, Images
 from graft.data.grouping import copied
 from graft.data.split_file import read_digests
+from graft.evaluation.accuracy import FEWEST_TO_MEASURE, Accuracy
 from graft.evaluation.calibration import softmax
+from graft.evaluation.label_figures import MeasuredLabels, measure_labels
+from graft.evaluation.label_scores import sigmoid
 from graft.evaluation.scores import Scores, score
 from graft.training.task import Task, Trained
 from graft.words import counted
 from graft.workflows.kept_answers import KeptAnswers, KeptSplit
-from graft.workflows.run import ARGUMENTS_FILE, SPLIT_FILE, Accuracy, was_refitted
-
-# With fewer images that have no copy among those trained on, nothing is measured.
-FEWEST_TO_MEASURE = 10
+from graft.workflows.run import ARGUMENTS_FILE, SPLIT_FILE, was_refitted
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ def kept_answers(task: Task, trained: Trained, looks: Looks | None) -> KeptAnswe
     if trained.held_out is not None and trained.folds:
         logits, labels = trained.held_out
         folds = (trained.folds, labels, logits)
-    return KeptAnswers(task.dataset.classes, trained.temperature, splits, measures, folds)
+    thresholds = None if trained.thresholds is None else tuple(trained.thresholds.tolist())
+    return KeptAnswers(task.dataset.classes, trained.temperature, splits, measures, folds, thresholds)
 
 
 def _readable(task: Task, trained: Trained, name: str) -> np.ndarray:
@@ -77,12 +78,15 @@ def _measures(digests: np.ndarray, looks: Looks) -> dict[str, np.ndarray]:
     return measures_of(looks, rows)
 
 
-def measure_split(task: Task, trained: Trained, name: str) -> Measured:
+def measure_split(task: Task, trained: Trained, name: str) -> Measured | MeasuredLabels:
     """How well the images of a split were classified."""
     images, classes, labels = task.dataset.splits[name], task.dataset.classes, trained.labels[name]
-    probabilities = softmax(trained.logits[name], trained.temperature)
     images = images.take(_readable(task, trained, name))
-    return measure(probabilities, labels, classes, images.groups, ~copied(images, task.dataset.splits[TRAIN]))
+    unseen = ~copied(images, task.dataset.splits[TRAIN])
+    if trained.thresholds is not None:
+        probabilities = sigmoid(trained.logits[name])
+        return measure_labels(probabilities, labels, classes, trained.thresholds, images.groups, unseen)
+    return measure(softmax(trained.logits[name], trained.temperature), labels, classes, images.groups, unseen)
 
 
 def measure(

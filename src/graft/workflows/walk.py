@@ -26,6 +26,7 @@ from graft.models.network import HEAD, Network
 from graft.progress import NOBODY, Reporter
 from graft.weights.architectures import is_timm, resolve
 from graft.weights.base import Base, load_base, untrained_base
+from graft.weights.model_files import refuse_several_labels
 from graft.weights.saved import CONFIG_FILE, class_logits, model_folder
 from graft.workflows.run import short
 from graft.workflows.walked_stage import Output, Place, most_active, packed, show_stage
@@ -143,6 +144,7 @@ def _open(named: str, random: bool, seed: int, reporter: Reporter) -> _Opened:
         if is_name:
             raise FetchError(f"{error}; or walk through it with random weights, --random") from None
         raise
+    refuse_several_labels(base.thresholds is not None, "a walk")
     for each in base.notes:
         reporter.note(each)
     if not path.is_dir():

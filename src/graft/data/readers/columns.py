@@ -5,6 +5,7 @@ Shared by all sources that are tables: manifests, Parquet with embedded images, 
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -39,14 +40,29 @@ def as_text(column: pyarrow.ChunkedArray, where: str) -> pyarrow.ChunkedArray:
     return pyarrow.compute.utf8_trim_whitespace(text.fill_null(""))
 
 
-def names_of_labels(column: pyarrow.ChunkedArray, classes: Sequence[str] | None, name: str) -> pyarrow.ChunkedArray:
+def names_of_labels(
+    column: pyarrow.ChunkedArray, classes: Sequence[str] | None, name: str, multi_label: bool = False
+) -> pyarrow.ChunkedArray:
     """Labels as `as_text` gives them; with a list of `classes`, whole numbers become the names that they index.
 
-    -1 stands for no label, as in datasets on the Hugging Face Hub. Raises DataError for a number beyond the list.
+    -1 stands for no label, as in datasets on the Hugging Face Hub. With `multi_label`, cells may be lists of labels,
+    which become JSON. Raises DataError for a number beyond the list.
     """
     import pyarrow
     import pyarrow.compute
 
+    kind = column.type
+    if pyarrow.types.is_list(kind) or pyarrow.types.is_large_list(kind):
+        if not multi_label:
+            raise DataError(
+                f"expected one label for each image of {name}, got a column of {kind}: write one there, or train on "
+                "all of them with --multi-label"
+            )
+        whole = column.combine_chunks()
+        flat = names_of_labels(pyarrow.chunked_array([whole.flatten()]), classes, name).to_pylist()
+        lengths = pyarrow.compute.list_value_length(whole).fill_null(0).to_numpy()
+        cells = [json.dumps(flat[end - length : end]) for length, end in zip(lengths, np.cumsum(lengths), strict=True)]
+        return pyarrow.chunked_array([pyarrow.array(cells, pyarrow.large_string())])
     if classes is None or not pyarrow.types.is_integer(column.type):
         return as_text(column, f"the labels of {name}")
     numbers = column.cast(pyarrow.int64()).fill_null(-1).to_numpy()

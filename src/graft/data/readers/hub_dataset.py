@@ -111,25 +111,28 @@ def arrange_splits(address: str, splits: Any, group: str | None = None, options:
     import pyarrow
 
     sources, tables, declared = [], [], None
+    several = options is not None and options.multi_label
     for split, rows in splits.items():
         rows = rows.flatten_indices() if rows._indices is not None else rows
         image = _image_column(rows, address)
         found = find_columns(rows.column_names, group, options)
         label = rows.column_names[found["label"]] if "label" in found else _class_column(rows, address)
-        declared = declared or getattr(rows.features[label], "names", None)
+        feature = rows.features[label]
+        # Of a list, the names are those of what it holds.
+        declared = declared or getattr(getattr(feature, "feature", feature), "names", None)
         arrow = rows.data.table
         columns = {
             role: as_text(arrow[rows.column_names[place]], f"the column of the {role} of {address}")
             for role, place in found.items()
             if role not in ("path", "label", "split")
         }
-        columns["label"] = names_of_labels(arrow[label], declared, f"{address} ({split})")
+        columns["label"] = names_of_labels(arrow[label], declared, f"{address} ({split})", several)
         stamp = "|".join(file_stamp(Path(file["filename"])) for file in rows.cache_files) or rows._fingerprint
         sources.append(Cells(f"{address}/{split}", arrow[image], stamp))
         tables.append(pyarrow.table(columns))
     source = sources[0] if len(sources) == 1 else Several(sources)
     table = join_tables(tables, list(splits))
-    return arrange_rows(address, source, table, classes=tuple(declared) if declared else None)
+    return arrange_rows(address, source, table, classes=tuple(declared) if declared and not several else None)
 
 
 def _image_column(rows: Any, address: str) -> str:

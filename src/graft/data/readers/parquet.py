@@ -128,8 +128,11 @@ def read_parquet(path: Path, group: str | None = None, options: TableOptions | N
         return arrange_table(name, root, _joined(manifests, files, path))
     first = next((file.classes for file in embedded if file.classes), None)
     classes = tuple(dict.fromkeys(each for file in embedded for each in file.classes or ())) or None
-    tables = [_with_names(table, file.classes or first, file.path.name) for file, table in filter(None, opened)]
-    return arrange_rows(name, Rows(root, embedded), _joined(tables, files, path), classes=classes)
+    read, several = [each for each in opened if each], options is not None and options.multi_label
+    tables = [_with_names(table, file.classes or first, file.path.name, several) for file, table in read]
+    # The names in a list of classes are those of labels, not of sets of them.
+    named = None if several else classes
+    return arrange_rows(name, Rows(root, embedded), _joined(tables, files, path), classes=named)
 
 
 def read_embedded_images(path: Path) -> Rows | None:
@@ -187,11 +190,12 @@ def _open(path: Path, group: str | None, options: TableOptions | None) -> tuple[
                 "name it with --label-column"
             )
         table = opened.read(columns=[schema.names[place] for place in set(found.values())])
-        names = {role: schema.names[place] for role, place in found.items()}
-        texts = {role: as_text(table[name], f"the column {name!r} of {path.name}") for role, name in names.items()}
+        rest = {role: schema.names[place] for role, place in found.items()}
         # Not as text, since a number may index a list of classes.
-        texts["label"] = table[names["label"]]
-        classes = _declared_classes(schema, names["label"])
+        label = rest.pop("label")
+        texts = {role: as_text(table[name], f"the column {name!r} of {path.name}") for role, name in rest.items()}
+        texts["label"] = table[label]
+        classes = _declared_classes(schema, label)
         return _File(path, opened.metadata, column, classes), pyarrow.table(texts)
 
 
@@ -255,15 +259,17 @@ def _declared_classes(schema: pyarrow.Schema, label: str) -> list[str] | None:
         if b"classes" in metadata:
             names = json.loads(metadata[b"classes"])
         elif b"huggingface" in metadata:
-            names = json.loads(metadata[b"huggingface"])["info"]["features"][label]["names"]
+            feature = json.loads(metadata[b"huggingface"])["info"]["features"][label]
+            # Of a list, the names are those of what it holds.
+            names = feature.get("feature", feature)["names"]
         else:
             return None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
     return [str(name) for name in names] if isinstance(names, list) and names else None
 
 
-def _with_names(table: pyarrow.Table, classes: list[str] | None, name: str) -> pyarrow.Table:
-    """The same columns with labels as names."""
-    labels = names_of_labels(table["label"], classes, name)
+def _with_names(table: pyarrow.Table, classes: list[str] | None, name: str, several: bool) -> pyarrow.Table:
+    """The same columns with labels as names, or lists of `several`."""
+    labels = names_of_labels(table["label"], classes, name, several)
     return table.set_column(table.column_names.index("label"), "label", labels)

@@ -19,7 +19,7 @@ from graft.data.readers.column_names import SPELLINGS, SYNONYMS, named, plain_na
 from graft.data.readers.finding_files import FileFinder
 from graft.data.readers.grid import Grid
 from graft.data.readers.more_roles import groups, splits, weights
-from graft.data.readers.several_labels import labels_of_one_hot, one_hot_columns, single_labels
+from graft.data.readers.several_labels import labels_of_one_hot, one_hot_columns, single_labels, together_by_path
 from graft.data.readers.uses import numbers_in
 from graft.data.table_options import TableOptions
 from graft.errors import DataError
@@ -48,6 +48,7 @@ def understand(
     one in which several columns could be either, and for cells with several labels.
     """
     import pyarrow
+    import pyarrow.compute
 
     reader = Columns(grid, finder, options)
     if pixels_in(grid):
@@ -68,6 +69,10 @@ def understand(
     used = {"path": reader.shown(path)}
     if labelled:
         columns["label"], used["label"] = labels(reader, path)
+        if options.multi_label:
+            # A cell that says nothing is an image without a label.
+            blank = pyarrow.compute.equal(columns["label"], "")
+            columns["label"] = pyarrow.compute.if_else(blank, "[]", columns["label"])
     elif len(grid.names) == 1:
         return Understood(pyarrow.table(columns))
     found = {"split": splits(reader), "group": groups(reader, group), "weight": weights(reader)}
@@ -81,7 +86,8 @@ def understand(
     if any(plain_name(name) not in own for name in used.values()):
         what = ", ".join(f"{role} from {name}" for role, name in used.items())
         notes.insert(0, f"{grid.path.name}: {what}")
-    return Understood(pyarrow.table(columns), tuple(notes))
+    table = pyarrow.table(columns)
+    return Understood(together_by_path(table) if labelled and options.multi_label else table, tuple(notes))
 
 
 def _has_known_names(grid: Grid) -> bool:
@@ -136,7 +142,10 @@ def labels(columns: Columns, path: int) -> tuple[pyarrow.ChunkedArray, str]:
         if len(hot) > 1:
             names = [columns.grid.names[number] for number in hot]
             texts = [columns.text(number) for number in hot]
-            found = labels_of_one_hot(names, texts, columns.paths(path), where)
+            found = labels_of_one_hot(names, texts, columns.paths(path), where, columns.options.multi_label)
+            never = [name.strip() for name, text in zip(names, texts, strict=True) if not one_hot_columns([text])[1]]
+            if columns.options.multi_label and never:
+                columns.notes.append(f"no row says yes to {', '.join(map(repr, never[:6]))}: nothing can be learned")
             return found, f"the columns {', '.join(map(repr, names[:4]))}{', …' if len(names) > 4 else ''}"
         # A partition is no class, however few its words.
         about_splits = columns.about_splits()
@@ -153,6 +162,8 @@ def labels(columns: Columns, path: int) -> tuple[pyarrow.ChunkedArray, str]:
             columns.text(number)
         raise columns.nothing("label", "rename or add it, or name it with --label-column")
     columns.taken.add(column)
+    if columns.options.multi_label:
+        return columns.text(column), columns.shown(column)
     return single_labels(columns.text(column), f"{columns.shown(column)} of {where}"), columns.shown(column)
 
 
@@ -173,8 +184,10 @@ def _label_by_name(columns: Columns, path: int) -> int | None:
         words = [column for column in named(columns.grid.names, SYNONYMS["label"]) if column not in (path, *own)]
         # A number of a class beside its name.
         return _one_of(columns, [own[0], *(column for column in words if columns.say_the_same(own[0], column))])
-    synonyms = named(columns.grid.names, SYNONYMS["label"])
-    return _one_of(columns, [column for column in synonyms if column != path and columns.repeats(column)])
+    synonyms = [column for column in named(columns.grid.names, SYNONYMS["label"]) if column != path]
+    # Sets of labels need not repeat.
+    several = columns.options.multi_label and len(synonyms) == 1
+    return _one_of(columns, [column for column in synonyms if several or columns.repeats(column)])
 
 
 def _one_of(columns: Columns, among: Sequence[int]) -> int | None:

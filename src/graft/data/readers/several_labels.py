@@ -1,6 +1,6 @@
 """Cells and columns that give an image several labels: told from names of classes that just have several words.
 
-graft trains on one label for each image, so what would become a class of its own, such as "dog|cat", is refused.
+Unless several are asked for, what would become a class of its own, such as "dog|cat", is refused.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _SEPARATORS = ("|", ";", ",", " ")
 # Words that make up many more labels than there are of them are tags: so many labels for each word, and words in some.
 _LABELS_PER_WORD, _WORDS = 1.5, 3
+# Stands before a list, in JSON, of what several rows about one image say.
+SEVERAL_ROWS = "\x1e"
 TRUE, FALSE = ("1", "1.0", "true", "yes"), ("0", "0.0", "-1", "-1.0", "false", "no", "")
 
 
@@ -36,8 +38,8 @@ def single_labels(column: pyarrow.ChunkedArray, where: str) -> pyarrow.ChunkedAr
     if several:
         shown = ", ".join(repr(word[:60]) for word in several[:3]) + (", …" if len(several) > 3 else "")
         raise DataError(
-            f"expected one label for each image in {where}, got several in a cell ({shown}): keep one in each row, or "
-            "name another column with --label-column"
+            f"expected one label for each image in {where}, got several in a cell ({shown}): keep one in each row, "
+            "name another column with --label-column, or train on all of them with --multi-label"
         )
     if unwrapped == words:
         return column
@@ -47,8 +49,16 @@ def single_labels(column: pyarrow.ChunkedArray, where: str) -> pyarrow.ChunkedAr
 
 def _only_one(word: str) -> str | None:
     """The label in a list of one, or the word itself; None for a list of several."""
-    if not re.match(r"\s*[\[{(]", word):
+    names = listed(word)
+    if names is None:
         return word
+    return None if len(names) > 1 else "".join(names)
+
+
+def listed(word: str) -> list[str] | None:
+    """The labels in a list, as JSON or Python write one; None for a text that is none."""
+    if not re.match(r"\s*[\[{(]", word):
+        return None
     try:
         value = json.loads(word)
     except (ValueError, RecursionError):
@@ -58,11 +68,39 @@ def _only_one(word: str) -> str | None:
         value = [first or second for first, second in quoted] if quoted else word
     if isinstance(value, dict):
         value = next((each for each in value.values() if isinstance(each, list)), word)
-    if not isinstance(value, list):
-        return word
-    if len(value) > 1:
-        return None
-    return str(value[0]) if value else ""
+    return [str(each) for each in value if each is not None] if isinstance(value, list) else None
+
+
+def separator_of(words: Sequence[str]) -> str | None:
+    """What parts the labels in texts of which some have several; None where none has.
+
+    Commas are believed as bars and semicolons are, blanks only where the parts are labels of other texts, or tags.
+    """
+    present = next((each for each in _SEPARATORS[:-1] if any(each in word for word in words)), None)
+    return present or (" " if _composed(words) else None)
+
+
+def together_by_path(table: pyarrow.Table) -> pyarrow.Table:
+    """A table of `path` and `label`, and perhaps `split`, with a row for each image in place of one for each label."""
+    import pyarrow
+
+    keys = [table[role].to_pylist() for role in ("path", "split") if role in table.column_names]
+    rows: dict[tuple[object, ...], list[int]] = {}
+    for row, key in enumerate(zip(*keys, strict=True)):
+        rows.setdefault(key, []).append(row)
+    if len(rows) == len(table):
+        return table
+    labels = table["label"].to_pylist()
+    cells = [union_of_rows([labels[row] for row in of_image]) for of_image in rows.values()]
+    first = table.take(pyarrow.array([of_image[0] for of_image in rows.values()], pyarrow.int64()))
+    column = pyarrow.chunked_array([pyarrow.array(cells, pyarrow.large_string())])
+    return first.set_column(first.column_names.index("label"), "label", column)
+
+
+def union_of_rows(cells: Sequence[str]) -> str:
+    """What several rows about one image say together, as one cell."""
+    distinct = list(dict.fromkeys(cells))
+    return distinct[0] if len(distinct) == 1 else SEVERAL_ROWS + json.dumps(distinct, ensure_ascii=False)
 
 
 def _composed(words: Sequence[str]) -> list[str]:
@@ -103,15 +141,26 @@ def one_hot_columns(columns: Sequence[pyarrow.ChunkedArray]) -> tuple[list[int],
 
 
 def labels_of_one_hot(
-    names: Sequence[str], columns: Sequence[pyarrow.ChunkedArray], paths: pyarrow.ChunkedArray, where: str
+    names: Sequence[str],
+    columns: Sequence[pyarrow.ChunkedArray],
+    paths: pyarrow.ChunkedArray,
+    where: str,
+    multi_label: bool = False,
 ) -> pyarrow.ChunkedArray:
-    """The name of the column that says yes in each row, empty where none does. Raises DataError where two do."""
+    """The name of the column that says yes in each row, empty where none does; with `multi_label` a list of them.
+
+    Raises DataError where two do and one is expected.
+    """
     import pyarrow
     import pyarrow.compute
 
     yes = pyarrow.array(TRUE, pyarrow.large_string())
     lower = (pyarrow.compute.utf8_lower(pyarrow.compute.utf8_trim_whitespace(column)) for column in columns)
     table = np.stack([pyarrow.compute.is_in(column, value_set=yes).to_numpy() for column in lower], axis=1)
+    if multi_label:
+        stripped = np.array([name.strip() for name in names], object)
+        cells = [json.dumps(stripped[row].tolist(), ensure_ascii=False) for row in table]
+        return pyarrow.chunked_array([pyarrow.array(cells, pyarrow.large_string())])
     count = table.sum(axis=1)
     if (count > 1).any():
         rows = np.flatnonzero(count > 1)
@@ -122,7 +171,8 @@ def labels_of_one_hot(
         )
         raise DataError(
             f"expected one label for each image in {where}, got several in {len(rows):,} of {len(table):,} rows "
-            f"({shown}): keep one in each row, or name the column to learn with --label-column"
+            f"({shown}): keep one in each row, name the column to learn with --label-column, or train on all of them "
+            "with --multi-label"
         )
     words = pyarrow.array([*(name.strip() for name in names), ""], pyarrow.large_string())
     return pyarrow.chunked_array([words.take(pyarrow.array(np.where(count == 1, table.argmax(axis=1), len(names))))])

@@ -1,0 +1,66 @@
+"""Several labels for each image: from what a cell says to the set of its classes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from unicodedata import normalize
+
+import numpy as np
+
+from graft.data.dataset import Dataset, class_order
+from graft.data.readers.several_labels import SEVERAL_ROWS, listed, separator_of
+from graft.errors import DataError
+from graft.words import counted
+
+
+def with_label_sets(dataset: Dataset) -> Dataset:
+    """The dataset whose classes, as they were read, are sets of labels: lists as JSON or Python write them, or texts
+    with a separator.
+
+    Notes say how texts were parted, how many images have no label, and where no image has more than one. Raises
+    DataError where no image has a label.
+    """
+    found = [_parts(normalize("NFC", word)) for word in dataset.classes]
+    separator = separator_of([text for _, of_texts in found for text in of_texts])
+    words = []
+    for listed_ones, of_texts in found:
+        split = [part for text in of_texts for part in (text.split(separator) if separator else [text])]
+        words.append(dict.fromkeys(name for name in (part.strip() for part in (*listed_ones, *split)) if name))
+    names = [name for each in words for name in each]
+    if not names:
+        raise DataError(f"expected images with a label in {dataset.name}, got none: write labels, or leave them out")
+    # The order of a list of classes that came with the data is kept.
+    ordered = dataset.classes != class_order(set(dataset.classes)) and all(len(each) == 1 for each in words)
+    classes = tuple(dict.fromkeys(names)) if ordered else class_order(set(names))
+    place = {name: number for number, name in enumerate(classes)}
+    sets = [tuple(sorted(place[name] for name in each)) for each in words]
+    distinct = tuple(dict.fromkeys(sets))
+    number = {of_set: index for index, of_set in enumerate(distinct)}
+    # The last entry is what -1 indexes: an image of which nothing is known stays so.
+    table = np.array([*(number[of_set] for of_set in sets), -1], np.int64)
+    splits = {name: replace(images, labels=table[images.labels]) for name, images in dataset.splits.items()}
+    notes = [*dataset.notes]
+    if separator:
+        notes.append(f"labels are parted at {separator!r} where a cell has several")
+    if () in number:
+        without = sum(int((images.labels == number[()]).sum()) for images in splits.values())
+        notes.append(f"{counted(without, 'image has', 'images have')} no label, and counts for none of the classes")
+    if max(map(len, distinct)) == 1:
+        notes.append("no image has more than one label: a training without --multi-label is meant for such data")
+    return replace(dataset, classes=classes, splits=splits, notes=tuple(notes), label_sets=distinct)
+
+
+def _parts(word: str) -> tuple[list[str], list[str]]:
+    """The labels that a cell lists, and texts that may hold several."""
+    if word.startswith(SEVERAL_ROWS):
+        parts = [_parts(each) for each in json.loads(word.removeprefix(SEVERAL_ROWS))]
+        return [name for names, _ in parts for name in names], [text for _, texts in parts for text in texts]
+    names = listed(word)
+    return ([], [word]) if names is None else (names, [])
+
+
+def as_cell(labels: Iterable[object]) -> str:
+    """Labels of an image as the cell of a table."""
+    return json.dumps([str(label) for label in labels], ensure_ascii=False)

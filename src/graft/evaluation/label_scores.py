@@ -1,0 +1,220 @@
+"""Scores of a classifier that gives an image several labels: the ranking of images for each, and answers at thresholds.
+
+Takes arrays and returns values. Average precision asks for no threshold and F1 for one; neither asks that the
+probabilities of an image add up to one, which they do not.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from graft.evaluation.intervals import Interval, bootstrap_interval, wilson_interval
+from graft.evaluation.ranking import average_precision
+
+# A threshold is chosen on so many images of a label or more; with fewer it is this one.
+FEWEST_TO_CHOOSE_BY, USUAL_THRESHOLD = 3, 0.5
+
+
+@dataclass(frozen=True)
+class LabelScore:
+    """The scores of one label: its support `n`, and recall, precision and F1 of answers from `threshold` on.
+
+    They are None for a ratio over zero images. `average_precision` is None for a label that none of the images have, or
+    all; `baseline` is what an order by chance gets on average, the share of images that have the label.
+    """
+
+    name: str
+    n: int
+    threshold: float
+    baseline: float
+    average_precision: float | None
+    recall: float | None
+    precision: float | None
+    f1: float | None
+    recall_ci95: Interval | None = None
+    precision_ci95: Interval | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "n": self.n,
+            "threshold": self.threshold,
+            "average_precision": self.average_precision,
+            "baseline": self.baseline,
+            "recall": self.recall,
+            "recall_ci95": self.recall_ci95 and list(self.recall_ci95),
+            "precision": self.precision,
+            "precision_ci95": self.precision_ci95 and list(self.precision_ci95),
+            "f1": self.f1,
+        }
+
+
+@dataclass(frozen=True)
+class LabelScores:
+    """How well `n` images were given their labels.
+
+    `mean_average_precision` is over the labels that some of the images have and others have not, `baseline` that of an
+    order by chance; its interval resamples images, groups as a whole. `micro_f1` counts every label of every image,
+    `macro_f1` is the mean over the labels that an image has. `exact` is the share of images with all labels correct,
+    and `majority` that of the set of labels that most images have.
+    """
+
+    n: int
+    mean_average_precision: float | None
+    mean_average_precision_ci95: Interval | None
+    baseline: float | None
+    micro_f1: float
+    macro_f1: float
+    exact: float
+    majority: float
+    classes: tuple[LabelScore, ...]
+    groups: int | None = None
+
+    def __repr__(self) -> str:
+        figure = None if self.mean_average_precision is None else round(self.mean_average_precision, 3)
+        return f"LabelScores(mean_average_precision={figure}, n={self.n}, classes={len(self.classes)})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The scores as `--json` prints them."""
+        interval = self.mean_average_precision_ci95
+        return {
+            "mean_average_precision": self.mean_average_precision,
+            "mean_average_precision_ci95": interval and list(interval),
+            "micro_f1": self.micro_f1,
+            "macro_f1": self.macro_f1,
+            "exact": self.exact,
+            "n": self.n,
+            "groups": self.groups,
+            "classes": [row.to_dict() for row in self.classes],
+        }
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Probabilities of labels, float64 (N, C), each on its own, from their logits (N, C)."""
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * logits.astype(np.float64))))
+
+
+def mean_average_precision(figures: np.ndarray, matrix: np.ndarray) -> float | None:
+    """The mean over labels of average precision, for `figures` (N, C), such as logits, and `matrix` (N, C) of 0 and 1.
+
+    Labels that none or all of the images have do not count; None where there is no other.
+    """
+    found = [average_precision(figures[:, column], matrix[:, column] > 0) for column in _varied(matrix)]
+    return float(np.mean([value or 0.0 for value in found])) if found else None
+
+
+def best_thresholds(probabilities: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """The threshold of each label, float64 (C,), from which on its F1 is highest on these images.
+
+    It lies halfway to the next lower probability; of equally good ones the highest is taken. It is 0.5 for a label that
+    fewer than three of the images have, and one that all have.
+    """
+    thresholds = np.full(matrix.shape[1], USUAL_THRESHOLD)
+    for label in _varied(matrix):
+        positive = matrix[:, label] > 0
+        if positive.sum() < FEWEST_TO_CHOOSE_BY:
+            continue
+        order = np.argsort(-probabilities[:, label], kind="stable")
+        ranked = probabilities[order, label]
+        hits = np.cumsum(positive[order])
+        ends = np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), len(ranked) - 1)
+        best = ends[int(np.argmax(2 * hits[ends] / (ends + 1 + hits[-1])))]
+        lower = ranked[best + 1] if best + 1 < len(ranked) else 0.0
+        thresholds[label] = (ranked[best] + lower) / 2
+    return thresholds
+
+
+def score_labels(
+    probabilities: np.ndarray,
+    matrix: np.ndarray,
+    classes: tuple[str, ...],
+    thresholds: np.ndarray,
+    groups: np.ndarray | None = None,
+) -> LabelScores:
+    """Score `probabilities` (N, C) of labels against `matrix` (N, C) of 0 and 1; N is one or more.
+
+    A label is answered from its threshold, `thresholds` (C,), on. Images of one group, int (N,), are drawn together
+    for the interval. Raises ValueError for other shapes.
+    """
+    count, number = len(matrix), len(classes)
+    if not count or probabilities.shape != (count, number) or matrix.shape != (count, number):
+        raise ValueError(f"expected ({count}, {number}) probabilities and labels, got {probabilities.shape}")
+    actual, answered = matrix > 0, probabilities >= thresholds
+    rows = tuple(
+        _score_of(name, probabilities[:, index], actual[:, index], answered[:, index], float(thresholds[index]))
+        for index, name in enumerate(classes)
+    )
+    varied = _varied(matrix)
+    interval = None
+    if len(varied):
+        (drawn,) = bootstrap_interval(_resampled(probabilities[:, varied], actual[:, varied]), count, groups)
+        # An image that is drawn twice stands beside itself in the ranking, so resamples rank better than images do. The
+        # basic interval turns that round (Davison and Hinkley 1997, equation 5.6).
+        figure = mean_average_precision(probabilities, matrix) or 0.0
+        interval = (max(0.0, 2 * figure - drawn[1]), min(1.0, 2 * figure - drawn[0]))
+        if figure == 1:
+            # A bootstrap knows nothing of an error that was not seen.
+            interval = wilson_interval(count, count)
+    both = int((actual & answered).sum())
+    _, sizes = np.unique(actual, axis=0, return_counts=True)
+    return LabelScores(
+        n=count,
+        mean_average_precision=mean_average_precision(probabilities, matrix),
+        mean_average_precision_ci95=interval,
+        baseline=float(actual[:, varied].mean(0).mean()) if len(varied) else None,
+        micro_f1=2 * both / max(1, int(actual.sum() + answered.sum())),
+        macro_f1=float(np.mean([row.f1 or 0.0 for row in rows if row.n] or [0.0])),
+        exact=float((actual == answered).all(1).mean()),
+        majority=float(sizes.max() / count),
+        classes=rows,
+        groups=None if groups is None else len(np.unique(groups)),
+    )
+
+
+def _varied(matrix: np.ndarray) -> np.ndarray:
+    """The labels that some images have and others have not, int (c,)."""
+    share = (matrix > 0).mean(0)
+    return np.flatnonzero((share > 0) & (share < 1))
+
+
+def _score_of(name: str, figures: np.ndarray, actual: np.ndarray, answered: np.ndarray, threshold: float) -> LabelScore:
+    both, of_label, called = int((actual & answered).sum()), int(actual.sum()), int(answered.sum())
+    return LabelScore(
+        name,
+        of_label,
+        threshold,
+        float(actual.mean()),
+        average_precision(figures, actual) if 0 < of_label < len(actual) else None,
+        both / of_label if of_label else None,
+        both / called if called else None,
+        2 * both / (of_label + called) if of_label + called else None,
+        wilson_interval(both, of_label) if of_label else None,
+        wilson_interval(both, called) if called else None,
+    )
+
+
+def _resampled(figures: np.ndarray, actual: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """A statistic for the bootstrap: mean average precision of images that were drawn so often."""
+    order = np.argsort(-figures, axis=0, kind="stable")
+    ranked = np.take_along_axis(figures, order, 0)
+    hits = np.take_along_axis(actual, order, 0)
+    # Images of equal figures are passed at the same time: each counts with the precision at the last of them.
+    last = np.ones(ranked.shape, bool)
+    last[:-1] = ranked[1:] != ranked[:-1]
+    rows = np.where(last, np.arange(len(ranked))[:, None], len(ranked) - 1)
+    ends = np.minimum.accumulate(rows[::-1], 0)[::-1]
+
+    def statistic(drawn: np.ndarray) -> np.ndarray:
+        weight = drawn[order]
+        positive = weight * hits
+        true, all_passed = np.cumsum(positive, 0), np.cumsum(weight, 0)
+        precision = np.take_along_axis(true, ends, 0) / np.maximum(np.take_along_axis(all_passed, ends, 0), 1e-12)
+        total = true[-1]
+        present = total > 0
+        if not present.any():
+            return np.array([np.nan])
+        return np.array([((positive * precision).sum(0)[present] / total[present]).mean()])
+
+    return statistic

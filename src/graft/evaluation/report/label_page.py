@@ -1,0 +1,149 @@
+"""The page of a run that gives images several labels: its verdict, the labels one by one, and how it was made."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from graft.evaluation.label_scores import LabelScores
+from graft.evaluation.report.charts import line_chart
+from graft.evaluation.report.page import document
+from graft.evaluation.report.parts import charts, definitions, percent, scrolling, section, sentence, sentences
+from graft.words import counted
+
+# A label is told from chance when its average precision is so far above its share of the images.
+ABOVE_CHANCE = 0.05
+
+
+@dataclass(frozen=True)
+class LabelReport:
+    """What the page shows: scores by split, the first being the one to go by, and how the run came to them.
+
+    `optimistic` names the splits of which images are counted that have copies among those trained on.
+    """
+
+    title: str
+    base: str
+    level: str
+    cut: str
+    splits: dict[str, LabelScores]
+    optimistic: tuple[str, ...]
+    findings: tuple[dict[str, Any], ...]
+    notes: tuple[str, ...]
+    reasons: tuple[str, ...]
+    history: tuple[dict[str, Any], ...]
+    facts: tuple[tuple[str, str], ...]
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """The verdict in words."""
+        if not self.splits:
+            return ("Nothing was measured: too few images have no copy among those trained on.",)
+        name, scores = next(iter(self.splits.items()))
+        figure, interval = scores.mean_average_precision, scores.mean_average_precision_ci95
+        if figure is None or interval is None:
+            return (f"Nothing was measured on {name}: no label is there on some images and not on others.",)
+        said = [
+            f"Mean average precision on {name} is {figure:.1%} (95 % interval {interval[0]:.1%} to {interval[1]:.1%}, "
+            f"{counted(scores.n, 'image')}); an order by chance gets {scores.baseline or 0.0:.1%}.",
+            f"At the thresholds of the model, micro F1 is {scores.micro_f1:.3f} and macro F1 {scores.macro_f1:.3f}; "
+            f"all labels of an image are correct for {scores.exact:.1%} of them.",
+        ]
+        poor = [
+            row.name
+            for row in scores.classes
+            if row.average_precision is not None and row.average_precision < row.baseline + ABOVE_CHANCE
+        ]
+        if poor:
+            shown = ", ".join(map(repr, poor[:6])) + (", …" if len(poor) > 6 else "")
+            said.append(f"Hardly told from chance: {shown}. Check these labels, or add images that have them.")
+        unknown = [row.name for row in scores.classes if row.average_precision is None]
+        if unknown:
+            shown = ", ".join(map(repr, unknown[:6])) + (", …" if len(unknown) > 6 else "")
+            said.append(f"Not measured, as none or all of the images have the label: {shown}.")
+        return tuple(said)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "title": self.title,
+            "multi_label": True,
+            "verdict": {"sentences": list(self.sentences)},
+            "splits": {name: scores.to_dict() for name, scores in self.splits.items()},
+            "optimistic": list(self.optimistic),
+            "findings": list(self.findings),
+            "notes": list(self.notes),
+        }
+
+
+def render_label_report(report: LabelReport) -> str:
+    """The page; it opens offline, without scripts or requests, and all text is escaped."""
+    made = [
+        ("verdict", "Verdict", section("verdict", "Verdict", "".join(map(sentence, report.sentences)))),
+        ("labels", "Labels", _labels(report)),
+        ("curves", "Training", _curves(report)),
+        ("data", "Data", _data(report)),
+        ("decision", "Decision", _decision(report)),
+    ]
+    links = "".join(f'<li><a href="#{anchor}">{title}</a></li>' for anchor, title, body in made if body)
+    return document(report.title, links, "".join(body for _, _, body in made))
+
+
+def _labels(report: LabelReport) -> str:
+    tables = []
+    for name, scores in report.splits.items():
+        rows = [
+            (
+                row.name,
+                f"{row.n:,}",
+                percent(row.average_precision),
+                percent(row.baseline),
+                f"{row.threshold:.3f}",
+                percent(row.precision),
+                percent(row.recall),
+                "–" if row.f1 is None else f"{row.f1:.3f}",
+            )
+            for row in sorted(
+                scores.classes, key=lambda row: (row.average_precision is None, row.average_precision or 0.0)
+            )
+        ]
+        head = ("label", "images", "average precision", "by chance", "threshold", "precision", "recall", "F1")
+        of = f"{name}, counting copies of training images (optimistic)" if name in report.optimistic else name
+        tables.append(scrolling(f"Labels on {of}, the worst first", head, rows))
+    why = (
+        "Average precision asks how many of the images ranked above each one that has the label have it too, and needs "
+        "no threshold. Precision, recall and F1 are of answers from the threshold on, which was chosen for the highest "
+        "F1 on answers to images that were held out."
+    )
+    return section("labels", "Labels", *tables, sentence(why, "faint")) if tables else ""
+
+
+def _curves(report: LabelReport) -> str:
+    if len(report.history) < 2:
+        return ""
+    drawn = []
+    for keys, what in (
+        (("train_loss", "val_loss"), "loss"),
+        (("val_mean_average_precision",), "mean average precision"),
+    ):
+        lines = [
+            (
+                key.replace("_", " "),
+                [(float(row["epoch"]), float(row[key])) for row in report.history if row.get(key) is not None],
+            )
+            for key in keys
+        ]
+        lines = [(name, points) for name, points in lines if points]
+        if lines:
+            chart = line_chart(f"{what} by epoch", lines, "epoch", what, percent=(False, what != "loss"))
+            drawn.append((chart, f"{what} by epoch"))
+    return section("curves", "Training", charts(*drawn)) if drawn else ""
+
+
+def _data(report: LabelReport) -> str:
+    found = [f"{each.get('kind', '')}: {each.get('message', '')}".replace("_", " ") for each in report.findings]
+    return section("data", "Data", f"<ul>{sentences((*found, *report.notes))}</ul>") if found or report.notes else ""
+
+
+def _decision(report: LabelReport) -> str:
+    said = f"Level {report.level}, cut {report.cut}, of the base {report.base}, because:"
+    return section(
+        "decision", "Decision", sentence(said), f"<ul>{sentences(report.reasons)}</ul>", definitions(report.facts)
+    )

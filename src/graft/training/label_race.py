@@ -1,0 +1,85 @@
+"""Which level suits images with several labels: plausible ones are fitted, and compared by mean average precision."""
+
+import numpy as np
+
+from graft.data.dataset import VAL
+from graft.errors import InputError
+from graft.evaluation.label_scores import mean_average_precision
+from graft.training.fitting import Measured, measure
+from graft.training.racing import for_the_race
+from graft.training.recipe import Recipe
+from graft.training.task import Task
+from graft.transfer.advisor import CONTENDERS
+from graft.transfer.levels import Plan, plan_level
+
+# Of two levels whose figures differ by less than this, or by less than the standard error, the cheaper one is taken.
+TIE, RESAMPLES = 0.003, 200
+
+
+def check_several_labels(level: str, recipe: Recipe) -> None:
+    """Raise InputError for what has no meaning where an image may have several labels."""
+    if level == "as-is":
+        raise InputError(
+            "expected a level that is trained with --multi-label, got as-is, whose classifier gives one label: use "
+            "--level head"
+        )
+    for name, value in (("--class-weights", recipe.class_weights), ("--sampling", recipe.sampling)):
+        if value == "balanced":
+            raise InputError(
+                f"expected no balancing of classes with --multi-label, got {name} balanced: an image counts for "
+                "several labels at once, so leave it out; thresholds are chosen for each label"
+            )
+
+
+def race_by_labels(task: Task, own_val: bool) -> tuple[Plan, Measured | None]:
+    """The level to train at, with its reasons, and what it came to where it was measured as the task wants it.
+
+    The user's own val has no part in the choice: a part of train stands in for it. Raises what the first level raises;
+    another that there is no time or memory for is passed over.
+    """
+    tried_on = for_the_race(task, own_val)
+    found: dict[str, Measured] = {}
+    reasons = []
+    best = ""
+    for number, level in enumerate(CONTENDERS):
+        task.reporter.step("levels tried", number, len(CONTENDERS))
+        try:
+            found[level] = measure(tried_on.on_a_copy(), plan_level(level, task.base.network, True))
+        except InputError as error:
+            if not found:
+                raise
+            task.reporter.note(f"level {level} was not tried: {error}")
+            continue
+        figure = _figure(found[level])
+        said = (
+            f"{level}: mean average precision {figure:.1%} on {len(found[level].trained.logits[VAL]):,} images held out"
+        )
+        if best:
+            gain, error_of_gain = _gain(found[level], found[best])
+            said += f", {100 * gain:+.1f} points over {best} (standard error {100 * error_of_gain:.1f})"
+            if gain > max(TIE, error_of_gain):
+                best = level
+        else:
+            best = level
+        reasons.append(said)
+    task.reporter.step("levels tried", len(CONTENDERS), len(CONTENDERS))
+    reasons.append(f"a dearer level is taken where it gains more than its standard error: {best}")
+    plan = plan_level(best, task.base.network, True)
+    return Plan(plan.level, plan.cut, tuple(reasons)), found[best] if tried_on is task else None
+
+
+def _figure(measured: Measured) -> float:
+    return mean_average_precision(measured.trained.logits[VAL], measured.trained.labels[VAL]) or 0.0
+
+
+def _gain(measured: Measured, other: Measured) -> tuple[float, float]:
+    """The difference in mean average precision on the same images, and its standard error by bootstrap."""
+    matrix = measured.trained.labels[VAL]
+    of_both = [each.trained.logits[VAL] for each in (measured, other)]
+    random, drawn = np.random.default_rng(0), []
+    for _ in range(RESAMPLES):
+        rows = random.integers(0, len(matrix), len(matrix))
+        one, two = (mean_average_precision(logits[rows], matrix[rows]) for logits in of_both)
+        if one is not None and two is not None:
+            drawn.append(one - two)
+    return _figure(measured) - _figure(other), float(np.std(drawn)) if drawn else 1.0

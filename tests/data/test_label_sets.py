@@ -1,0 +1,142 @@
+"""Several labels for each image: read from cells, columns, rows, lists and matrices, and divided into splits."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from graft.data.dataset import TRAIN, VAL, WHOLE, Dataset
+from graft.data.opening import open_dataset
+from graft.data.splitting import with_validation
+from graft.data.table_options import TableOptions
+from graft.errors import DataError
+
+SEVERAL = TableOptions(multi_label=True)
+NAMES = [f"{letter}.png" for letter in "abcd"]
+# What all of the forms below say: of four images, the last has no label.
+MEANT = {"a.png": {"cat", "dog"}, "b.png": {"cat"}, "c.png": {"cat", "hot dog"}, "d.png": set()}
+
+
+def table(folder: Path, text: str, name: str = "x.csv") -> Path:
+    for image in NAMES:
+        (folder / image).write_bytes(b"image")
+    (folder / name).write_text(text)
+    return folder / name
+
+
+def said(dataset: Dataset) -> dict[str, set[str]]:
+    assert dataset.label_sets is not None
+    return {
+        Path(images.key(index)).name: {dataset.classes[each] for each in dataset.label_sets[label]}
+        for images in dataset.splits.values()
+        for index, label in enumerate(images.labels.tolist())
+    }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "path,label\na.png,cat|dog\nb.png,cat\nc.png,cat | hot dog\nd.png,\n",
+        "path,label\na.png,cat;dog\nb.png,cat\nc.png,hot dog;cat\nd.png,\n",
+        'path,label\na.png,"cat, dog"\nb.png,cat\nc.png,"cat, hot dog"\nd.png,""\n',
+        'path,label\na.png,"[""cat"", ""dog""]"\nb.png,"[""cat""]"\nc.png,"[""cat"", ""hot dog""]"\nd.png,[]\n',
+        "path,label\na.png,\"['dog', 'cat']\"\nb.png,['cat']\nc.png,\"['cat', 'hot dog']\"\nd.png,[]\n",
+        "filename,cat,dog,hot dog\na.png,1,1,0\nb.png,1,0,0\nc.png,1,0,1\nd.png,0,0,0\n",
+        "path,label\na.png,cat\na.png,dog\nb.png,cat\nc.png,hot dog\nc.png,cat\nd.png,\n",
+        "path,tags\na.png,cat|dog\nb.png,cat\nc.png,cat|hot dog|cat\nd.png,\n",
+    ],
+    ids=["bars", "semicolons", "commas", "json", "python", "one-hot", "rows", "synonym"],
+)
+def test_a_table_says_several_labels_in_any_of_the_usual_forms(text: str, tmp_path: Path) -> None:
+    dataset = open_dataset(table(tmp_path, text), table=SEVERAL)
+    assert said(dataset) == MEANT
+    assert dataset.classes == ("cat", "dog", "hot dog")
+    assert "1 image has no label, and counts for none of the classes" in dataset.notes
+    assert dataset.item(WHOLE, 0).label == "cat|dog"
+
+
+def test_records_of_json_and_a_folder_with_roboflows_table_are_read(tmp_path: Path) -> None:
+    records = [{"path": name, "label": sorted(labels)} for name, labels in MEANT.items()]
+    assert said(open_dataset(table(tmp_path, json.dumps(records), "x.json"), table=SEVERAL)) == MEANT
+    for split in ("train", "valid"):
+        (tmp_path / "set" / split).mkdir(parents=True)
+        table(tmp_path / "set" / split, "filename, cat, dog, hot dog\na.png,1,1,0\nb.png,1,0,0\n", "_classes.csv")
+    dataset = open_dataset(tmp_path / "set", table=SEVERAL)
+    assert set(dataset.splits) == {TRAIN, VAL}
+    assert said(dataset) == {name: MEANT[name] for name in ("a.png", "b.png")}
+
+
+def test_a_table_with_several_labels_is_refused_by_the_name_of_the_option_without_it(tmp_path: Path) -> None:
+    for text in (
+        "path,label\na.png,cat|dog\nb.png,cat\nc.png,dog\n",
+        "path,cat,dog\na.png,1,1\nb.png,0,1\nc.png,1,0\n",
+    ):
+        with pytest.raises(DataError, match="--multi-label"):
+            open_dataset(table(tmp_path, text))
+
+
+def test_arrays_frames_and_matrices_say_the_same() -> None:
+    pixels = np.zeros((4, 8, 8, 3), np.uint8)
+    lists = [sorted(labels) for labels in MEANT.values()]
+    matrix = np.array([[1, 1, 0], [1, 0, 0], [1, 0, 1], [0, 0, 0]])
+    classes = ("cat", "dog", "hot dog")
+    found = [
+        Dataset.from_arrays(pixels, lists, multi_label=True),
+        Dataset.from_arrays(pixels, matrix, multi_label=True, classes=classes),
+        Dataset.from_arrays(pixels, [set(each) for each in lists], multi_label=True),
+        Dataset.from_frame({"image": list(pixels), "tags": lists}, "image", "tags", multi_label=True),
+        Dataset.from_frame(
+            {"image": list(pixels), **{name: matrix[:, place] for place, name in enumerate(classes)}},
+            "image",
+            classes,
+            multi_label=True,
+        ),
+    ]
+    for dataset in found:
+        assert dataset.classes == classes
+        np.testing.assert_array_equal(dataset.label_matrix(dataset.splits[WHOLE].labels), matrix)
+    with pytest.raises(DataError, match="0 or 1 for each class of each image, got 2"):
+        Dataset.from_arrays(pixels, matrix * 2, multi_label=True)
+    with pytest.raises(DataError, match="images with a label"):
+        Dataset.from_arrays(pixels, [[], [], [], []], multi_label=True)
+
+
+def test_one_label_for_each_image_works_and_says_that_a_plain_training_is_meant_for_it(tmp_path: Path) -> None:
+    dataset = open_dataset(table(tmp_path, "path,label\na.png,cat\nb.png,dog\nc.png,cat\nd.png,dog\n"), table=SEVERAL)
+    assert dataset.label_sets == ((0,), (1,))
+    assert any("a training without --multi-label is meant for such data" in note for note in dataset.notes)
+
+
+def test_two_spellings_of_a_label_are_told(tmp_path: Path) -> None:
+    dataset = open_dataset(
+        table(tmp_path, "path,label\na.png,Cat|dog\nb.png,cat\nc.png,dog\nd.png,cat\n"), table=SEVERAL
+    )
+    assert any("'Cat' and 'cat'" in note for note in dataset.notes)
+
+
+def test_val_is_carved_by_labels_and_what_cannot_be_learned_is_told() -> None:
+    random = np.random.default_rng(0)
+    matrix = (random.random((60, 4)) < (0.5, 0.2, 0.1, 1.0)).astype(int)
+    groups = np.repeat(np.arange(30), 2)
+    pixels = np.zeros((60, 4, 4), np.uint8)
+    dataset = Dataset.from_arrays(pixels, matrix, multi_label=True)
+    whole = dataset.splits[WHOLE]
+    grouped = replace(dataset, splits={WHOLE: replace(whole, groups=groups)})
+    done = with_validation(grouped)
+    train, val = done.splits[TRAIN], done.splits[VAL]
+    assert not set(train.groups.tolist()) & set(val.groups.tolist())
+    for part in (train, val):
+        assert done.label_matrix(part.labels).any(0).all()
+    assert any(note.startswith("every image to train on is labelled '3'") for note in done.notes)
+    assert any("stratified by label" in note for note in done.notes)
+    alike = Dataset.from_arrays(pixels, np.ones((60, 2), int), multi_label=True)
+    with pytest.raises(DataError, match="some images of images have and others have not"):
+        with_validation(alike)
+
+
+def test_a_label_that_val_alone_has_is_refused_by_name(tmp_path: Path) -> None:
+    text = "path,label,split\na.png,cat|dog,train\nb.png,cat,train\nc.png,cat|bird,val\nd.png,,val\n"
+    with pytest.raises(DataError, match="'bird' as well"):
+        with_validation(open_dataset(table(tmp_path, text), table=SEVERAL))

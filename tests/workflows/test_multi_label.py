@@ -1,0 +1,187 @@
+"""Several labels for each image, from the table to every door of the run."""
+
+import csv
+import json
+import pickle
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from calling import graft as command
+from mosaics import LETTERS, write_mosaics
+
+import graft
+from graft.data.dataset import VAL
+from graft.errors import InputError, WeightsError
+from graft.evaluation.label_scores import mean_average_precision
+from graft.features.engine import choose
+from graft.features.extraction import extract
+from graft.training.recipe import Recipe
+from graft.transfer.label_head import fit_label_head
+from graft.weights.base import load_base
+
+OPTIONS = {"base": "latin_letters", "quiet": True, "multi_label": True, "refit": False}
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_mosaics(tmp_path_factory.mktemp("several") / "mosaics", 120)
+
+
+@pytest.fixture(scope="module")
+def run(table: Path, tmp_path_factory: pytest.TempPathFactory) -> graft.Run:
+    return graft.train(table, level="head", out=tmp_path_factory.mktemp("runs") / "head", **OPTIONS)
+
+
+def labels_of(table: Path) -> dict[str, set[str]]:
+    with table.open(newline="", encoding="utf-8") as file:
+        return {row["path"]: set(filter(None, row["label"].split("|"))) for row in csv.DictReader(file)}
+
+
+def test_a_run_tells_mean_average_precision_and_keeps_a_threshold_for_each_label(run: graft.Run) -> None:
+    assert run.multi_label
+    assert run.classes == LETTERS
+    assert run.val.top1 is None
+    assert run.val.mean_average_precision > run.val.baseline + 0.3
+    low, high = run.val.mean_average_precision_ci95
+    assert run.val.baseline < low < run.val.mean_average_precision <= high
+    told = json.loads((run.folder / "result.json").read_text())
+    assert told["val"]["mean_average_precision"] == run.val.mean_average_precision
+    assert told["baseline"]["mean_average_precision"] == run.val.baseline
+    assert len(json.loads((run.folder / "model" / "calibration.json").read_text())["thresholds"]) == len(LETTERS)
+    assert json.loads((run.folder / "model" / "config.json").read_text())["multi_label"] is True
+    page = (run.folder / "report.html").read_text()
+    assert all(word in page for word in (*LETTERS, "average precision", "threshold"))
+    assert "<script" not in page
+
+
+def test_predictions_are_the_labels_from_their_thresholds_on(run: graft.Run, table: Path) -> None:
+    classifier = graft.load(run.folder)
+    meant = labels_of(table)
+    names = sorted(meant)[:40]
+    found = classifier.predict([table.parent / name for name in names], top=2)
+    right = sum(len(set(each.labels) & meant[name]) for each, name in zip(found, names, strict=True))
+    assert right > 0.8 * sum(len(meant[name]) for name in names)
+    probabilities = classifier.predict_proba([table.parent / name for name in names])
+    assert np.ptp(probabilities.sum(1)) > 0.5
+    for each, row in zip(found, probabilities, strict=True):
+        given = {name for name, p, limit in zip(LETTERS, row, classifier.thresholds, strict=True) if p >= limit}
+        assert set(each.labels) == given
+        assert each.label == "|".join(each.labels)
+        assert len(each.top) == 2
+        assert each.to_dict().keys() == {"path", "labels", "top"}
+    again = pickle.loads(pickle.dumps(classifier)).predict(table.parent / names[0])
+    assert again[0].labels == found[0].labels
+    with pytest.raises(InputError, match="one label for --error-budget"):
+        classifier.predict(table.parent / names[0], sets="90%")
+
+
+def test_an_evaluation_reads_the_same_table_by_itself_and_agrees_with_the_run(run: graft.Run, table: Path) -> None:
+    options = graft.DataOptions(str(table), split_file=run.folder / "split.csv")
+    found = graft.evaluate(run.folder, options, split="val", quiet=True)
+    assert found.labels.mean_average_precision == pytest.approx(run.val.mean_average_precision, abs=0.02)
+    assert found.scores is None
+    assert found.to_dict()["n"] == run.val.n
+    assert re.search("mean_average_precision", repr(found))
+    with pytest.raises(InputError, match="no --slices for a classifier of several labels"):
+        graft.evaluate(run.folder, options, slices=True, quiet=True)
+    with pytest.raises(InputError, match="several labels for each"):
+        graft.evaluate("latin_letters", graft.DataOptions(str(table), table=graft.TableOptions(multi_label=True)))
+
+
+def test_lists_of_labels_in_memory_make_the_same_model(run: graft.Run, table: Path, tmp_path: Path) -> None:
+    meant = labels_of(table)
+    data = [str(table.parent / name) for name in meant], [sorted(labels) for labels in meant.values()]
+    other = graft.train(data, level="head", out=tmp_path / "lists", **OPTIONS)
+    one, two = (each.folder / "model" / "model.safetensors" for each in (run, other))
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_stages_are_trained_and_their_epochs_told_by_mean_average_precision(table: Path, tmp_path: Path) -> None:
+    # A dataset of such images says itself that they have several labels.
+    dataset = graft.Dataset.from_table(table, multi_label=True)
+    recipe = Recipe(epochs=3, mixup=0.2, cutmix=1.0, views=2)
+    options = {**OPTIONS, "multi_label": False, "refit": True}
+    run = graft.train(dataset, level="frozen:0.4", recipe=recipe, out=tmp_path / "run", **options)
+    assert [row["epoch"] for row in run.logs] == [0, 1, 2, 3]
+    assert all(row["val_top1"] is None and 0 < row["val_mean_average_precision"] <= 1 for row in run.logs)
+    assert run.val.mean_average_precision > run.val.baseline + 0.3
+    assert "mean average precision" in run.plot().svg
+    assert graft.load(run.folder).predict_proba(table.parent / "0000.png").shape == (1, len(LETTERS))
+
+
+def test_auto_takes_a_level_by_mean_average_precision_and_says_why(table: Path, tmp_path: Path) -> None:
+    run = graft.train(table, level="auto", recipe=Recipe(epochs=1, views=1), out=tmp_path / "run", **OPTIONS)
+    reasons = json.loads((run.folder / "plan.json").read_text())["reasons"]
+    assert [reason.split(":")[0] for reason in reasons[:3]] == ["head", "head", "frozen"]
+    assert all("mean average precision" in reason for reason in reasons[:3])
+    assert run.level in ("head", "head:stages", "frozen:0.4")
+
+
+def test_on_the_same_features_it_is_as_good_as_scikit_learns_one_vs_rest(table: Path) -> None:
+    linear = pytest.importorskip("sklearn.linear_model")
+    base, dataset = load_base("latin_letters"), graft.Dataset.from_table(table, multi_label=True)
+    images = dataset.splits["all"]
+    found = extract(base.network.before_head("last"), {VAL: images}, base.preprocessing, choose("torch", "float32"))
+    features, matrix = found[VAL].values.float().numpy(), dataset.label_matrix(images.labels)
+    train, test = slice(0, 80), slice(80, None)
+    fit = fit_label_head(features[train], matrix[train])
+    own = mean_average_precision(features[test] @ fit.weight.T + fit.bias, matrix[test])
+    scaled = (features - features[train].mean(0)) / features[train].std()
+    peers = [
+        linear.LogisticRegressionCV(Cs=[0.01, 0.1, 1.0], cv=3, scoring="neg_log_loss")
+        .fit(scaled[train], matrix[train, label])
+        .decision_function(scaled[test])
+        for label in range(len(LETTERS))
+    ]
+    assert own == pytest.approx(mean_average_precision(np.column_stack(peers), matrix[test]), abs=0.03)
+
+
+def test_commands_know_it_and_what_does_not_says_so(run: graft.Run, table: Path, tmp_path: Path) -> None:
+    image = table.parent / "0000.png"
+    told = command("predict", run.folder, image, "--format", "jsonl", "--quiet")
+    assert set(json.loads(told.stdout)["labels"]) <= set(LETTERS)
+    out = tmp_path / "rows.csv"
+    assert command("predict", run.folder, image, "--out", out, "--quiet").returncode == 0
+    (row,) = csv.DictReader(out.read_text(encoding="utf-8").splitlines())
+    assert row["label"] == "|".join(json.loads(told.stdout)["labels"])
+    assert "mean average precision" in command("evaluate", run.folder, table, "--quiet").stdout
+    assert "mean average precision" in command("report", run.folder).stdout.lower()
+    audited = command("audit", table, "--multi-label", "--no-features", "--json", "--quiet")
+    assert set(json.loads(audited.stdout)["classes"]) == set(LETTERS)
+    refused = {
+        "one label for each image": ("train", table, "--out", tmp_path / "no"),
+        "one label for an explanation": ("explain", run.folder, image),
+        "one label for a walk": ("walk", run.folder, image),
+        "expected images with one label each": ("compare", table, "--multi-label"),
+        "one label for --precision int8": ("export", run.folder, "--format", "openvino", "--precision", "int8"),
+        "one label for --robustness": ("evaluate", run.folder, table, "--robustness"),
+        "two runs that give an image one label": ("report", run.folder, run.folder),
+        "no balancing of classes": ("train", table, "--multi-label", "--sampling", "balanced"),
+        "got as-is": ("train", table, "--multi-label", "--level", "as-is", "--base", "latin_letters"),
+    }
+    for sentence, call in refused.items():
+        answer = command(*call, "--quiet", cwd=tmp_path)
+        assert answer.returncode == 2, (call, answer.stderr)
+        assert sentence in answer.stderr, (call, answer.stderr)
+
+
+def test_an_export_gives_the_same_labels(run: graft.Run, table: Path) -> None:
+    file = graft.export(run.folder, "onnx", quiet=True).file
+    images = [table.parent / f"{number:04}.png" for number in range(8)]
+    exported, own = graft.load(file).predict(images), graft.load(run.folder, engine="torch").predict(images)
+    assert [each.labels for each in exported] == [each.labels for each in own]
+
+
+def test_a_model_whose_files_disagree_on_what_it_gives_is_refused(run: graft.Run, tmp_path: Path) -> None:
+    folder = shutil.copytree(run.folder / "model", tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "multi_label": False}))
+    with pytest.raises(WeightsError, match="the multi_label that"):
+        _ = graft.load(folder).saved
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "calibration.json").write_text(json.dumps({"temperature": 1.0, "thresholds": [0.5]}))
+    with pytest.raises(WeightsError, match="a threshold from 0 to 1 for each of 4"):
+        _ = graft.load(folder).saved
