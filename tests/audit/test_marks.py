@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from graft.audit import mark_findings
+from graft.audit.auditing import look_over
 from graft.audit.marks import Mark, chosen_for_marks, find_marks, views_of
+from graft.data.dataset import Dataset
+from graft.images.preprocessing import Preprocessing
+from graft.progress import NOBODY
 
 LABELS = np.arange(120) % 3
 
@@ -86,3 +91,12 @@ def test_as_many_are_looked_at_of_every_class_that_has_enough() -> None:
     chosen = chosen_for_marks(labels)
     assert np.bincount(labels[chosen]).tolist() == [0, 120, 40] and len(set(chosen.tolist())) == len(chosen)
     assert not len(chosen_for_marks(np.zeros(50, np.int64)))
+
+
+def test_the_marks_of_images_that_have_not_changed_are_those_found_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = planted(0.6, (slice(70, 84), slice(40, 54)), (128, 128, 128))
+    dataset = Dataset.from_arrays(images, [f"class {label}" for label in LABELS.tolist()])
+    first = look_over(dataset, Preprocessing(32, (0.5,) * 3, (0.5,) * 3), NOBODY).findings
+    assert "class_mark" in {finding.kind for finding in first}
+    monkeypatch.setattr(mark_findings, "find_marks", lambda *_: pytest.fail("looked for again"))
+    assert look_over(dataset, Preprocessing(32, (0.5,) * 3, (0.5,) * 3), NOBODY).findings == first

@@ -123,7 +123,7 @@ def look_over(dataset: Dataset, preprocessing: Preprocessing, reporter: Reporter
     numbers = linked(alike_by_content(looks), copies.pairs)
     dataset = with_content(joined(dataset, copies.either), looks.digest, numbers)
     findings = audit_images(dataset, preprocessing, looks, copies)
-    marks = mark_findings(dataset, looks, reporter, preprocessing.levels)
+    marks = mark_findings(dataset, looks, reporter, preprocessing.levels, cache_folder() / LOOKS)
     return LookedOver(dataset, gravest_first(chain(findings, marks)), looks)
 
 

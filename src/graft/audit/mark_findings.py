@@ -1,7 +1,12 @@
 """What is told of marks in one class: where they are, how many images have them, and what to do."""
 
+import hashlib
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,25 +16,54 @@ from graft.audit.marks import FEWEST, Mark, chosen_for_marks, find_marks, views_
 from graft.data.dataset import Dataset, Images, together
 from graft.data.loading import available_cores
 from graft.errors import ImageError
+from graft.files import keep, read_kept
 from graft.images.levels import Levels
 from graft.progress import Reporter
 
+# Increased whenever the same images come to have other marks.
+NUMBERS = 1
 
-def mark_findings(dataset: Dataset, looks: Looks, reporter: Reporter, levels: Levels = ()) -> Iterator[Finding]:
-    """Classes of which many images have the same at the same place; of images that are copies one is looked at."""
+
+def mark_findings(
+    dataset: Dataset, looks: Looks, reporter: Reporter, levels: Levels = (), cache: Path | None = None
+) -> Iterator[Finding]:
+    """Classes of which many images have the same at the same place; of images that are copies one is looked at.
+
+    With `cache`, a folder, the marks of the same images under the same labels are kept.
+    """
     whole = together(dataset.splits.values())
     labels = np.where(looks.decoded, whole.labels, -1)
     copies = np.arange(len(whole)) if whole.copies is None else whole.copies
     once = np.unique(copies, return_index=True)[1]
     rows = once[chosen_for_marks(labels[once])]
-    images = _read(whole, rows, levels, reporter)
-    known = np.array([image is not None for image in images], dtype=bool)
-    rows, seen = rows[known], [image for image in images if image is not None]
-    # What has been changed or removed since it was looked at may leave a class too small.
-    if len(rows) < FEWEST or len(np.unique(labels[rows])) < 2:
-        return
-    for mark in find_marks(views_of(seen), labels[rows]):
+    if cache is None:
+        marks = _marks(whole, rows, labels[rows], levels, reporter)
+    else:
+        named = (looks.digest[rows].tobytes(), labels[rows].tobytes(), str((NUMBERS, *levels)).encode())
+        path = cache / f"marks-{hashlib.blake2b(b''.join(named)).hexdigest()[:20]}"
+        kept = read_kept(path, reporter)
+        if kept is not None:
+            marks = [_read_mark(each) for each in json.loads(bytes(kept.content))]
+        else:
+            marks = _marks(whole, rows, labels[rows], levels, reporter)
+            keep(path, json.dumps([{**asdict(mark), "rows": mark.rows.tolist()} for mark in marks]).encode(), reporter)
+    for mark in marks:
         yield of_images("class_mark", "warning", _said(mark, dataset.classes[mark.label]), whole, rows[mark.rows])
+
+
+def _read_mark(told: dict[str, Any]) -> Mark:
+    return Mark(**{**told, "rows": np.array(told["rows"], dtype=np.int64), "area": tuple(told["area"])})
+
+
+def _marks(whole: Images, rows: np.ndarray, labels: np.ndarray, levels: Levels, reporter: Reporter) -> list[Mark]:
+    """The marks of the images at `rows`; their own `rows` count through these."""
+    images = _read(whole, rows, levels, reporter)
+    known = np.array([number for number, image in enumerate(images) if image is not None], dtype=np.int64)
+    # What has been changed or removed since it was looked at may leave a class too small.
+    if len(known) < FEWEST or len(np.unique(labels[known])) < 2:
+        return []
+    found = find_marks(views_of([image for image in images if image is not None]), labels[known])
+    return [replace(mark, rows=known[mark.rows]) for mark in found]
 
 
 def _read(whole: Images, rows: np.ndarray, levels: Levels, reporter: Reporter) -> list[np.ndarray | None]:
