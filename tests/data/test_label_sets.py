@@ -53,7 +53,7 @@ def test_a_table_says_several_labels_in_any_of_the_usual_forms(text: str, tmp_pa
     dataset = open_dataset(table(tmp_path, text), table=SEVERAL)
     assert said(dataset) == MEANT
     assert dataset.classes == ("cat", "dog", "hot dog")
-    assert "1 image has no label, and counts for none of the classes" in dataset.notes
+    assert "1 image has no label: an example of none of the classes" in dataset.notes
     assert dataset.item(WHOLE, 0).label == "cat|dog"
 
 

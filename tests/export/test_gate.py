@@ -74,3 +74,13 @@ def test_another_precision_has_another_bound() -> None:
     with pytest.raises(GraftError, match=r"within 0\.001"):
         check_agreement(EXPECTED, found, CLASSES, CLASSES, (0.0, 0.0))
     assert check_agreement(EXPECTED, found, CLASSES, CLASSES, (0.0, 0.0), 0.1).n == 3
+
+
+def test_of_several_labels_all_that_reach_their_threshold_are_to_be_the_same():
+    classes, thresholds = ("a", "b", "c"), (0.5, 0.3, 0.9)
+    expected = np.array([[0.99999, 0.99998, 0.1], [0.2, 0.31, 0.95]])
+    # The likeliest is another, and the labels are the same.
+    near = expected + np.array([[-2e-5, 0, 0], [0, 0, 0]])
+    assert check_agreement(expected, near, classes, classes, (1.0, 1.0), thresholds=thresholds).same_labels == 2
+    with pytest.raises(GraftError, match="1 of 2 labels as the run gives them"):
+        check_agreement(expected, expected - [[0, 0, 0], [0, 0.02, 0]], classes, classes, (1, 1), 0.01, thresholds)

@@ -202,11 +202,11 @@ def test_truncated_tensors_are_refused(folder, length):
         load_model(folder)
 
 
-@pytest.mark.parametrize("format_", [2, "1", None])
+@pytest.mark.parametrize("format_", [3, "1", None])
 def test_another_format_is_refused_before_anything_else_is_read(folder, format_):
     change(folder / "config.json", graft=format_)
     (folder / "preprocessing.json").write_text('{"another": "layout"}')
-    with pytest.raises(WeightsError, match=f"format 1, got {format_!r}"):
+    with pytest.raises(WeightsError, match=f"format 1 or 2, got {format_!r}"):
         load_model(folder)
 
 

@@ -77,6 +77,10 @@ def test_by_default_it_lies_in_the_run_and_is_not_overwritten(run: Path) -> None
     with pytest.raises(InputError, match="--overwrite"):
         graft.export(run, quiet=True)
     assert graft.export(run, overwrite=True, quiet=True).file.read_bytes() == before
+    # What belongs to an export is no more overwritten than itself.
+    (run.parent / "mine.onnx.json").write_text("mine")
+    with pytest.raises(InputError, match=r"mine\.onnx\.json"):
+        graft.export(run, out=run.parent / "mine.onnx", quiet=True)
 
 
 def test_an_export_is_used_as_a_run_is(onnx: Path, run: Path, letters: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from written_letters import write_letters
 from graft.errors import InputError
 from graft.images.letters import CYRILLIC
 from graft.workflows.report import report
-from graft.workflows.run import Run
+from graft.workflows.run import Run, begun_by
 from graft.workflows.train import train
 
 LETTERS = CYRILLIC[:5]
@@ -193,3 +193,16 @@ def test_what_is_no_finished_run_is_refused(run: Run, tmp_path: Path) -> None:
     (older / "answers.safetensors").write_bytes(b"damaged")
     with pytest.raises(InputError, match="answers"):
         report(older)
+
+
+def test_an_edited_file_of_findings_or_robustness_is_as_good_as_none(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run.folder, folder)
+    (folder / "audit.json").write_text('{"findings": 5}')
+    (folder / "robustness.json").write_text('{"rows": [{"corruption": "noise"}], "by_corruption": {}}')
+    assert report(folder).page.is_file()
+    assert not values(folder)["findings"] and not values(folder).get("robustness")
+
+
+def test_a_run_that_is_resumed_was_begun_by_no_other_job(run: Run) -> None:
+    assert begun_by("a job", None, run.folder) is None

@@ -17,6 +17,7 @@ from written_letters import files, write_letters
 
 import graft
 from graft.errors import CutError, DataError, GraftError, InputError, Interrupted
+from graft.features import extraction
 from graft.images.letters import CYRILLIC, LATIN
 from graft.progress import Reporter
 from graft.training.recipe import Recipe
@@ -130,7 +131,7 @@ def test_a_second_run_on_the_same_images_computes_no_features(
     def refuse(*arguments: object) -> None:
         raise AssertionError("features were computed again")
 
-    monkeypatch.setattr("graft.features.extraction.open_engine", refuse)
+    monkeypatch.setattr(extraction, "open_engine", refuse)
     second = train(cyrillic, "latin_letters", "head", out=tmp_path / "two")
     assert second.val == first.val
     assert_same_tensors(first.folder / TENSOR_FILE, second.folder / TENSOR_FILE)

@@ -73,14 +73,14 @@ def evidence_of(
 
 def _evidence(classifier: Classifier, dataset: Dataset, images: Images, answers: Mapping[int, int]) -> Evidence:
     model, indices = classifier.model, list(answers)
-    shown = images.take(np.array(indices))
     affordable = len(indices) if not classifier.macs else max(FEWEST_MAPS, int(MOST_MACS / classifier.macs))
     maps = _maps(model, images, dict(list(answers.items())[:affordable]))
     names, splits = (TRAIN, VAL) if classifier.refitted else (TRAIN,), relabel(dataset, model.classes).splits
     training = {name: splits[name] for name in names if name in splits and len(splits[name])}
     rows = {name: _compared(classifier, images) for name, images in training.items()}
     compared = {name: images.take(rows[name]) for name, images in training.items()}
-    nearest = nearest_training_images(model, shown, compared, classifier.choice, count=NEAREST)
+    rows_shown = np.array(indices, dtype=np.int64)
+    nearest = nearest_training_images(model, images, compared, classifier.choice, rows=rows_shown, count=NEAREST)
     number, among = sum(map(len, training.values())), sum(map(len, compared.values()))
     return Evidence(
         maps,

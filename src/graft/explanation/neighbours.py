@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -14,7 +14,8 @@ from torch import Tensor
 from graft.data.dataset import Images
 from graft.explanation.model import Model
 from graft.features.engine import Choice
-from graft.features.extraction import extract
+from graft.features.extraction import extract, is_kept
+from graft.models.network import Section
 from graft.progress import NOBODY, Reporter
 
 # Training images compared at a time.
@@ -42,24 +43,27 @@ def nearest_training_images(
     training: Mapping[str, Images],
     choice: Choice,
     *,
+    rows: np.ndarray | None = None,
     count: int = 5,
     reporter: Reporter = NOBODY,
 ) -> list[tuple[Neighbour, ...]]:
-    """For each of `images`, the `count` images of `training` that are most alike to it, most alike first.
+    """For each of `images`, or of those at `rows` int64 (n,), the `count` of `training` most alike to it, in order.
 
     `training` has the images that the model was trained on, by the name of their split, with labels that index the
     model's classes. Likeness is the cosine of the vectors that the head classifies; over all stages, the mean of those
     of every stage's means and maxima. Features of training images are those of the activation cache where `choice` is
-    that of the training. An image that cannot be decoded has no neighbours, and is nobody's.
+    that of the training, and so are those of `images` where all are there. An image that cannot be decoded has no
+    neighbours, and is nobody's.
     """
     section = model.network.before_head(model.network.config.head)
     blocks = model.network.head_blocks(model.network.config.head)
-    own = extract(section, {"": images}, model.preprocessing, choice, use_cache=False)[""]
+    rows = np.arange(len(images)) if rows is None else rows
+    asked_about, own = _own(section, model, images, rows, choice)
     found = extract(
         section, training, model.preprocessing, choice, step="features of training images", reporter=reporter
     )
-    asked = _directions(own.values, blocks)
-    best: list[list[Neighbour]] = [[] for _ in own.indices]
+    asked = _directions(own, blocks)
+    best: list[list[Neighbour]] = [[] for _ in asked_about]
     for split, activations in found.items():
         for start in range(0, len(activations.indices), TOGETHER):
             likeness = asked @ _directions(activations.values[start : start + TOGETHER], blocks).T
@@ -71,10 +75,23 @@ def nearest_training_images(
                     for index, each in zip(indices, alike, strict=True)
                 ]
                 best[number] = sorted(best[number], key=lambda each: -each.likeness)[:count]
-    nearest: list[tuple[Neighbour, ...]] = [()] * len(images)
-    for index, each in zip(own.indices.tolist(), best, strict=True):
-        nearest[index] = tuple(each)
+    nearest: list[tuple[Neighbour, ...]] = [()] * len(rows)
+    for number, each in zip(asked_about, best, strict=True):
+        nearest[number] = tuple(each)
     return nearest
+
+
+def _own(section: Section, model: Model, images: Images, rows: np.ndarray, choice: Choice) -> tuple[list[int], Tensor]:
+    """Which of `rows` could be decoded, as numbers into them, and their features, float32 (n, D)."""
+    # A head is judged by the features of its answers, which may be finer than those that it is solved on.
+    for kept in (choice, replace(choice, precision="float32")):
+        if is_kept(section, images, model.preprocessing, kept):
+            whole = extract(section, {"": images}, model.preprocessing, kept)[""]
+            place = {index: at for at, index in enumerate(whole.indices.tolist())}
+            known = [number for number, row in enumerate(rows.tolist()) if row in place]
+            return known, whole.values[[place[row] for row in rows[known].tolist()]].float()
+    own = extract(section, {"": images.take(rows)}, model.preprocessing, choice, use_cache=False)[""]
+    return own.indices.tolist(), own.values.float()
 
 
 def _directions(features: Tensor, blocks: Sequence[int]) -> Tensor:

@@ -83,17 +83,22 @@ def check_agreement(
     found_classes: Sequence[str],
     seconds: tuple[float, float],
     tolerance: float = TOLERANCE,
+    thresholds: Sequence[float] | None = None,
 ) -> Agreement:
     """Compare probabilities (n, classes) of the run with those of the file, each in the order of its own classes.
 
-    `seconds` are those per image of the file and of the run. Raises GraftError where they do not agree to within
-    `tolerance`.
+    With `thresholds`, each class is a label that is given from its threshold on. `seconds` are those per image of the
+    file and of the run. Raises GraftError where they do not agree to within `tolerance`.
     """
     _check_form(expected, found, classes, found_classes)
     differences = np.abs(expected - found).max(1)
-    ordered = np.sort(expected, 1)
-    margin = ordered[:, -1] - ordered[:, -2] if expected.shape[1] > 1 else np.ones(len(expected))
-    same = expected.argmax(1) == found.argmax(1)
+    if thresholds is None:
+        ordered = np.sort(expected, 1)
+        margin = ordered[:, -1] - ordered[:, -2] if expected.shape[1] > 1 else np.ones(len(expected))
+        same = expected.argmax(1) == found.argmax(1)
+    else:
+        margin = np.abs(expected - thresholds).min(1)
+        same = ((expected >= thresholds) == (found >= thresholds)).all(1)
     wrong = (differences > tolerance) | (~same & (margin > tolerance))
     agreement = Agreement(len(expected), int(same.sum()), float(differences.max(initial=0.0)), *seconds)
     if wrong.any():

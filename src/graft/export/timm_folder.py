@@ -109,8 +109,16 @@ def timm_transform(model: TimmModel) -> Any:
     return create_transform(**resolve_data_config({}, pretrained_cfg=model.settings))
 
 
+def beside(place: Path) -> Path:
+    """Where it is told what the export at `place` was checked on."""
+    return place.with_name(f"{place.name}.json")
+
+
 def check_free(place: Path, overwrite: bool) -> None:
     """Refuse a place that is taken, and to replace a folder that holds anything but an export."""
+    told = beside(place)
+    if told.exists() and not overwrite:
+        raise InputError(f"expected a new file, got {str(told)!r}, which exists: give another --out, or --overwrite")
     if not place.exists():
         return
     if not place.is_dir() or any(each.name not in FILES for each in place.iterdir()):

@@ -21,8 +21,9 @@ class Prediction:
     likeliest class. `set` holds the classes of a conformal set, likeliest first, and `distance` how far off the
     training images are; None where they were not asked for.
 
-    A classifier of several labels gives all whose probability reaches their threshold, likeliest first, in `labels`;
-    `label` joins them, as in a|b, and is empty where there is none, and `probability` is that of the likeliest class.
+    A classifier of several labels gives all whose probability reaches their threshold, in the order of its classes, in
+    `labels`; `label` joins them, as in a|b, and is empty where there is none, and `probability` is that of the
+    likeliest class.
     """
 
     path: str
@@ -86,7 +87,8 @@ def labelled(
 ) -> Prediction:
     """The labels of an image by their probabilities (classes,), each of which is given from its threshold on."""
     order = np.argsort(-probabilities, kind="stable").tolist()
-    labels = tuple(classes[index] for index in order if probabilities[index] >= thresholds[index])
+    # In the order of the classes, so that a set of labels is written in one way.
+    labels = tuple(name for name, each, least in zip(classes, probabilities, thresholds, strict=True) if each >= least)
     likeliest = tuple((classes[index], float(probabilities[index])) for index in order[:top])
     return Prediction(path, "|".join(labels), likeliest[0][1], likeliest, labels=labels)
 

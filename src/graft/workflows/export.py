@@ -90,7 +90,8 @@ def export(
     file = folder / "export" / f"model{ending}" if out is None else Path(path(out, "--out")).expanduser().absolute()
     if file.suffix.lower() != ending:
         raise InputError(f"expected a name that ends in {ending} for --format {format}, got {file.name}: rename it")
-    for each in (file, file.with_suffix(WEIGHTS_BESIDE)) if format == "openvino" else (file,):
+    told_beside = file.with_name(f"{file.name}.json")
+    for each in (file, told_beside, *([file.with_suffix(WEIGHTS_BESIDE)] if format == "openvino" else [])):
         if each.exists() and not overwrite:
             raise InputError(f"expected a new file, got {near(each)}, which exists: give another --out, or --overwrite")
     with reporting(reporter, quiet) as told:
@@ -118,7 +119,8 @@ def export(
                 if precision == "int8":
                     agreement = check_accuracy(expected, found, labels, *classes, seconds)
                 else:
-                    agreement = check_agreement(expected, found, *classes, seconds, TOLERANCES[precision])
+                    within = TOLERANCES[precision]
+                    agreement = check_agreement(expected, found, *classes, seconds, within, saved.thresholds)
                 size = sum(each.stat().st_size for each in aside.iterdir())
                 # The file itself last: where it is, what belongs to it is there too.
                 for each in sorted(aside.iterdir(), key=lambda each: each.name == file.name):
@@ -137,7 +139,7 @@ def export(
                 precision,
                 (model / TENSORS_FILE).stat().st_size,
             )
-            write_json(file.with_name(f"{file.name}.json"), made.to_dict())
+            write_json(told_beside, made.to_dict())
         except OSError as error:
             raise GraftError(
                 f"expected to write {near(file)}, got {error.strerror or error}: free space there, let it be written "

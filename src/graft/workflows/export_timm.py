@@ -8,7 +8,7 @@ from pathlib import Path
 from graft.errors import GraftError
 from graft.export.answers import answering, labels_kept, timed
 from graft.export.gate import check_logits
-from graft.export.timm_folder import check_free, open_timm, put_in_place, write_timm
+from graft.export.timm_folder import beside, check_free, open_timm, put_in_place, write_timm
 from graft.files import write_json
 from graft.given import path
 from graft.progress import Reporter
@@ -60,7 +60,7 @@ def export_timm(
             shutil.rmtree(aside, ignore_errors=True)
         seconds_all, of_run = time.perf_counter() - started, (model / TENSORS_FILE).stat().st_size
         made = Export(folder, TIMM, place, size, saved.classes, checked_on, agreement, seconds_all, bytes_of_run=of_run)
-        write_json(place.with_name(f"{place.name}.json"), made.to_dict())
+        write_json(beside(place), made.to_dict())
     except OSError as error:
         raise GraftError(
             f"expected to write {near(place)}, got {error.strerror or error}: free space there, let it be written to, "

@@ -12,6 +12,9 @@ from graft.workflows.kept_answers import KeptAnswers
 from graft.workflows.run import PLAN_FILE, SPLIT_FILE, Run
 
 ROBUSTNESS_FILE = "robustness.json"
+# What the page takes of each finding, and of each corruption at each severity.
+_OF_FINDING = ("kind", "severity", "paths", "message")
+_OF_ROBUSTNESS = ("corruption", "severity", "top1", "calibration_error")
 
 
 @dataclass(frozen=True)
@@ -39,14 +42,25 @@ def read_material(folder: Path, run: Run, kept: KeptAnswers, dataset: Dataset | 
         folder,
         run,
         json_in(text_in(folder / PLAN_FILE)),
-        json_in(text_in(folder / "audit.json")),
+        _if_each(json_in(text_in(folder / "audit.json")), "findings", _OF_FINDING),
         tuple(row for line in lines if (row := json_in(line))),
         read_labels(folder / SPLIT_FILE),
         kept,
         dataset,
         levels,
-        json_in(text_in(folder / ROBUSTNESS_FILE)),
+        _robustness(json_in(text_in(folder / ROBUSTNESS_FILE))),
     )
+
+
+def _robustness(found: dict[str, Any]) -> dict[str, Any]:
+    return _if_each(found, "rows", _OF_ROBUSTNESS) if isinstance(found.get("by_corruption"), dict) else {}
+
+
+def _if_each(found: dict[str, Any], name: str, keys: tuple[str, ...]) -> dict[str, Any]:
+    """What was found, if under `name` is a list of what has these keys; a file that was edited is as good as none."""
+    rows = found.get(name)
+    whole = isinstance(rows, list) and all(isinstance(row, dict) and all(key in row for key in keys) for row in rows)
+    return found if whole else {}
 
 
 def text_in(path: Path) -> str:

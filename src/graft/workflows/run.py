@@ -167,8 +167,10 @@ def begun(out: Path | None, data: Path) -> Path:
 def begun_by(job: str, out: Path | None, data: Path) -> Path | None:
     """The folder that a `job` claimed before it was started again, where it had come so far.
 
-    One in which nothing can be gone on with is cleared away.
+    One in which nothing can be gone on with is cleared away. Where `data` is a run that is resumed, it claims no other.
     """
+    if (data / ARGUMENTS_FILE).is_file():
+        return None
     wanted = _wanted(out, data)
     for folder in [wanted] if out is not None else wanted.parent.glob(f"{glob.escape(wanted.name)}*"):
         with suppress(OSError):

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from graft import bombs
 from graft.data.dataset import Dataset
 from graft.data.readers import expanding
 from graft.data.readers.archive import is_archive, read_archive
@@ -270,7 +271,7 @@ def test_members_that_overlap_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("own_copies")
 def test_a_compressed_tar_that_is_a_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(expanding, "BOMB_BYTES", 2**20)
+    monkeypatch.setattr(bombs, "BOMB_BYTES", 2**20)
     with tarfile.open(tmp_path / "x.tar.gz", "w:gz") as archive:
         add(archive, "a/1", bytes(2**21))
     with pytest.raises(DataError, match=r"100 times the size of x\.tar\.gz"):

@@ -229,6 +229,12 @@ def _trusted(trust: Trust, main: Split | None) -> str:
                 f"Whether its probabilities mean what they say cannot be told from so few images: {means} (95 % "
                 f"interval {low:.1%} to {high:.1%})."
             )
+        if not low <= trust.confidence <= high:
+            way = "high" if trust.confidence > trust.accuracy else "low"
+            return (
+                f"Its probabilities may be too {way}: {means} (95 % interval {low:.1%} to {high:.1%}); more images "
+                "would tell."
+            )
     reachable = next((each for each in trust.budgets if each.at is not None), None)
     if reachable is None or reachable.at is None:
         return f"Its probabilities mean what they say: {means}."
