@@ -24,6 +24,9 @@ _COMPRESSED, _MATLAB_7_3 = 15, b"MATLAB 7.3"
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
     """The arrays in a file by their names. Raises DataError for what is no such file, cannot be read, or is a bomb."""
     loaders = {".npz": _npz, ".npy": _npy, ".mat": _mat}
+    if not path.is_file():
+        # A pipe or a device would never end.
+        raise DataError(f"expected a file of arrays, got {path.name}, which is none: replace or remove it")
     try:
         return loaders.get(path.suffix.lower(), _hdf5)(path)
     except DataError:

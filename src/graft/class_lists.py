@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 # What stands for a class without naming it: a number, or the ids of WordNet and Freebase.
 CODE = re.compile(r"\d+|n\d{8}|/m/\w+")
@@ -22,9 +23,17 @@ Listed = Mapping[str, str] | Sequence[str]
 
 
 def read_list(file: Path) -> Listed:
-    """The names of classes in a file, none if there is no such file or it holds something else."""
+    """The names of classes in a file, in NFC, none if there is no such file or it holds something else."""
+    listed = _listed(file)
+    if isinstance(listed, Mapping):
+        return {code: normalize("NFC", name) for code, name in listed.items()}
+    return [normalize("NFC", name) for name in listed]
+
+
+def _listed(file: Path) -> Listed:
     try:
-        if file.stat().st_size > _MOST_BYTES:
+        # A pipe or a device would never end.
+        if not file.is_file() or file.stat().st_size > _MOST_BYTES:
             return ()
         text = file.read_text("utf-8-sig")
         if file.suffix.lower() == ".json":

@@ -20,6 +20,7 @@ import re
 
 # Controls (C0, delete, C1), separators, embeddings, overrides and isolates, and the surrogates that stand for bytes.
 _NOT_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_LONGEST = 200
 _ESCAPE = re.compile(rb"\\x([0-9a-f]{2})")
 # How Python's quotes show a byte that is not UTF-8.
 _QUOTED_BYTE = re.compile(r"\\udc([89a-f][0-9a-f])")
@@ -28,6 +29,11 @@ _QUOTED_BYTE = re.compile(r"\\udc([89a-f][0-9a-f])")
 def plain(name: str) -> str:
     """A name as it is written: valid UTF-8 in one line."""
     return name if name.isprintable() else _NOT_TEXT.sub(_byte_by_byte, name)
+
+
+def shortened(name: str) -> str:
+    """A name as sentences show it: no more than 200 characters."""
+    return name if len(name) <= _LONGEST else f"{name[:_LONGEST]}…"
 
 
 def restored(written: str) -> str:

@@ -140,3 +140,29 @@ def test_a_label_that_val_alone_has_is_refused_by_name(tmp_path: Path) -> None:
     text = "path,label,split\na.png,cat|dog,train\nb.png,cat,train\nc.png,cat|bird,val\nd.png,,val\n"
     with pytest.raises(DataError, match="'bird' as well"):
         with_validation(open_dataset(table(tmp_path, text), table=SEVERAL))
+
+
+@pytest.mark.parametrize("cell", ["2", "nan"])
+def test_a_slip_in_a_column_of_yes_and_no_is_named(cell: str, tmp_path: Path) -> None:
+    rows = "a.png,1,1,0\nb.png,1,0,0\nc.png,0,0,1\nd.png,0,CELL,0\na.png,1,1,0\n".replace("CELL", cell)
+    with pytest.raises(DataError, match=f"'dog' of x.csv, .*got '{cell}' in row 3, .*d.png"):
+        open_dataset(table(tmp_path, f"path,cat,dog,hot dog\n{rows}"), table=SEVERAL)
+    two = "".join(f"{row.rpartition(',')[0]}\n" for row in rows.splitlines())
+    with pytest.raises(DataError, match="'dog' of x"):
+        open_dataset(table(tmp_path, f"path,cat,dog\n{two}"), table=SEVERAL)
+
+
+def test_cells_that_may_not_mean_no_are_counted(tmp_path: Path) -> None:
+    text = "path,cat,dog\na.png,1,1\nb.png,1,-1\nc.png,,1\nd.png,0,\n"
+    dataset = open_dataset(table(tmp_path, text), table=SEVERAL)
+    assert "3 cells are -1 or blank and count as no: 'cat' 1, 'dog' 2" in dataset.notes
+    plain = open_dataset(table(tmp_path, "path,cat,dog\na.png,1,1\nb.png,1,-1\nc.png,-1,1\n"), table=SEVERAL)
+    assert not any("count as no" in note for note in plain.notes)
+
+
+def test_a_class_that_two_columns_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="'cat' twice"):
+        open_dataset(table(tmp_path, "path,cat,cat,dog\na.png,1,0,1\nb.png,0,1,0\nc.png,0,0,1\n"), table=SEVERAL)
+    pixels, matrix = np.zeros((2, 8, 8), np.uint8), np.array([[1, 0, 1], [0, 1, 0]])
+    with pytest.raises(DataError, match="'a' twice"):
+        Dataset.from_arrays(pixels, matrix, multi_label=True, classes=["a", "a ", "b"])

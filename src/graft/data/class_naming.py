@@ -17,6 +17,7 @@ from unicodedata import normalize
 import numpy as np
 
 from graft.data.dataset import Dataset, class_order
+from graft.names import shortened
 from graft.words import counted
 
 _BUNDLED = Path(__file__).resolve().parents[1] / "bundled"
@@ -32,7 +33,7 @@ def with_usual_names(dataset: Dataset) -> Dataset:
         several = sorted({name for name in composed if composed.count(name) > 1})
         notes.append(
             f"{counted(len(several), 'class is', 'classes are')} spelled in two forms of Unicode, NFC and NFD, and was "
-            f"read as one class each: {', '.join(several[:3])}"
+            f"read as one class each: {', '.join(map(shortened, several[:3]))}"
         )
     if words:
         shown = ", ".join(f"{number} is {word!r}" for number, word in list(words.items())[:3])

@@ -18,7 +18,7 @@ from graft.data.opening import finished
 from graft.data.readers.columns import arrange_rows, as_text
 from graft.data.readers.folder import Files
 from graft.data.readers.remote import Addresses, is_address
-from graft.data.readers.several_labels import together_by_path
+from graft.data.readers.several_labels import refuse_twice, together_by_path
 from graft.data.readers.table import arrange_table
 from graft.data.unlabelled import one_image
 from graft.errors import DataError, ImageError
@@ -238,6 +238,7 @@ def cells_of(labels: Any, classes: Sequence[str] | None) -> list[str]:
         names = [str(number) for number in range(labels.shape[1])] if classes is None else list(classes)
         if len(names) != labels.shape[1]:
             raise DataError(f"expected a class for each of {labels.shape[1]} columns, got {len(names)}: name each once")
+        refuse_twice(names, "columns of labels")
         wrong = ~np.isin(labels, (0, 1))
         if wrong.any():
             row, column = np.argwhere(wrong)[0].tolist()
@@ -285,6 +286,8 @@ def _column(frame: Any, column: str) -> list[Any]:
             f"expected the column {column!r} in the frame, got {', '.join(map(repr, names)) or named(frame)}: name the "
             'columns as in Dataset.from_frame(frame, path="file", label="class")'
         )
+    if names.count(column) > 1:
+        raise DataError(f"expected one column {column!r} in the frame, got {names.count(column)}: rename the others")
     return list(frame[column])
 
 

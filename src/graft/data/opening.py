@@ -30,7 +30,7 @@ from graft.data.readers.unpacking import open_place
 from graft.data.split_file import split_as
 from graft.data.table_options import NO_COLUMN, TableOptions, checked_table, refuse_columns
 from graft.errors import DataError
-from graft.names import plain, readable
+from graft.names import plain, readable, shortened
 from graft.words import counted
 
 # So many files are looked at for the names of classes, so deep below the root.
@@ -164,8 +164,11 @@ def _holds_parquet(folder: Path) -> bool:
 def _finish(dataset: Dataset, group: str | None, split: str | Path | None) -> Dataset:
     """Add groups by path, unless a column gave them, the splits of a file, and notes on likely mistakes.
 
-    Names are written as `graft.names` says. Raises DataError for two classes that are then called the same.
+    Names are written as `graft.names` says. Raises DataError for two classes that are then called the same, and where
+    there is no image.
     """
+    if not any(map(len, dataset.splits.values())):
+        raise DataError(f"expected images with labels in {plain(dataset.name)}, got none: give some")
     dataset = _written(with_usual_names(dataset) if dataset.label_sets is None else dataset)
     if group is not None and all(images.groups is None for images in dataset.splits.values()):
         dataset = by_path(dataset, group)
@@ -179,7 +182,7 @@ def _finish(dataset: Dataset, group: str | None, split: str | Path | None) -> Da
     spellings: dict[str, list[str]] = {}
     for name in dataset.classes:
         spellings.setdefault(" ".join(name.split()).casefold(), []).append(name)
-    alike = [" and ".join(map(repr, names)) for names in spellings.values() if len(names) > 1]
+    alike = [" and ".join(repr(shortened(name)) for name in names) for names in spellings.values() if len(names) > 1]
     if alike:
         notes.append(
             f"{counted(len(alike), 'class is', 'classes are')} spelled in several ways that differ only in case or "

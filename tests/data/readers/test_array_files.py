@@ -82,8 +82,8 @@ def test_tables_of_pixels_are_splits_by_name_and_one_without_labels_is_left_out(
     ("change", "said"),
     [
         (lambda text: text.replace("\n1,1,", "\n1,999,"), "numbers from 0 to 255"),
-        (lambda text: text.replace("\n1,1,", "\n1,,"), "a number for every pixel"),
-        (lambda text: text.replace("\n1,1,", "\n1,grey,"), "grey"),
+        (lambda text: text.replace("\n1,1,", "\n1,,"), "a number for every pixel .*an empty cell in row 1, .*'pixel0'"),
+        (lambda text: text.replace("\n1,1,", "\n1,grey,"), "'grey' in row 1, .*'pixel0'"),
         (lambda text: text.replace("\n1,1,", "\n1,1,1,"), "as many cells in every row"),
     ],
 )
@@ -164,3 +164,23 @@ def test_a_bomb_of_matlab_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.Mo
 def test_columns_of_a_table_of_pixels_are_chosen_by_options(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text(table(GREY, DIGITS).replace("label", "kind"))
     assert len(open_dataset(tmp_path / "x.csv", table=TableOptions(label_column="kind"))) == 6
+
+
+@pytest.mark.parametrize("blank", [0, 4])
+def test_a_blank_cell_of_pixels_is_named_by_its_row(tmp_path: Path, blank: int) -> None:
+    cells = ["" if row == blank else " ".join(map(str, each.ravel())) for row, each in enumerate(GREY)]
+    rows = [f"{label},{cell}" for label, cell in zip(DIGITS, cells, strict=True)]
+    (tmp_path / "fer.csv").write_text("\n".join(["emotion,pixels", *rows]))
+    with pytest.raises(DataError, match=f"an empty cell in row {blank}, .*'pixels'"):
+        open_dataset(tmp_path / "fer.csv")
+
+
+def test_labels_that_are_no_number_and_arrays_of_nothing_are_refused(tmp_path: Path) -> None:
+    labels = np.array([1.0, 2.0, np.nan, 1.0, 2.0, 1.0])
+    for shape in (labels, labels[:, None]):
+        np.savez(tmp_path / "x.npz", images=GREY, labels=shape)
+        with pytest.raises(DataError, match="got nan for image 2"):
+            open_dataset(tmp_path / "x.npz")
+    np.savez(tmp_path / "x.npz", images=GREY[:0], labels=np.zeros(0, int))
+    with pytest.raises(DataError, match="images with labels in x, got none"):
+        open_dataset(tmp_path / "x.npz")

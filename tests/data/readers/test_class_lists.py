@@ -1,6 +1,7 @@
 """Classes that are numbers or codes are called as a file beside the images names them, if it fits without doubt."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import pytest
 
 from graft.data.dataset import Dataset, counts
 from graft.data.opening import open_dataset
+from graft.data.readers.grid import open_grid
+from graft.errors import DataError
 
 LINES = "cat\ndog\n"
 MAP = {"0": "cat", "1": "dog"}
@@ -68,7 +71,8 @@ def test_numbers_get_the_names_of_a_list(
     ("files", "said"),
     [
         ({"classes.txt": "cat\ndog\ncow\n"}, "classes.txt was not used for the names of classes: it has 3 names, and"),
-        ({"classes.txt": "cat\ncat\n"}, "it has 2 names"),
+        ({"classes.txt": "cat\ncat\n"}, "two classes would have one name, 'cat'"),
+        ({"classes.txt": "\u00e9\ne\u0301\n"}, "two classes would have one name, 'é'"),
         ({"cat_to_name.json": '{"1": "dog"}'}, "cat_to_name.json was not used"),
         ({"classes.txt": LINES, "names.txt": "dog\ncat\n"}, "classes.txt and names.txt name the classes differently"),
         ({"classes.txt": "3\n4\n"}, ""),
@@ -98,3 +102,29 @@ def test_ids_of_wordnet_that_graft_does_not_know_are_read_from_the_mapping(tmp_p
     coded = numbered(tmp_path / "coded", "a", **{"class-descriptions.csv": "/m/01,Person\n/m/02,Shoe\n", "b.jpg": "x"})
     (coded / "train.csv").write_text("path,label\na/a_0.jpg,/m/01\nb.jpg,/m/02\n")
     assert named(open_dataset(coded / "train.csv")) == {"Person": 1, "Shoe": 1}
+
+
+@pytest.mark.parametrize("name", ["classes.txt", "names.csv", "labels.json", "labels.mat"])
+def test_what_is_no_file_or_far_too_long_is_not_read(tmp_path: Path, name: str) -> None:
+    data = numbered(tmp_path, "0", "1")
+    os.mkfifo(data / name)
+    assert open_dataset(data).classes == ("0", "1")
+    (data / name).unlink()
+    (data / name).symlink_to("/dev/zero")
+    assert open_dataset(data).classes == ("0", "1")
+
+
+def test_a_row_that_never_ends_and_json_of_very_many_names_are_no_tables(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    (tmp_path / "list.txt").write_text("a.jpg " * 2**14)
+    with pytest.raises(DataError, match="rows of at most 65,536 bytes"):
+        open_grid(tmp_path / "list.txt", beginning=True)
+    (tmp_path / "x.json").write_text(json.dumps([{str(number): "x" for number in range(2**14 + 1)}]))
+    with pytest.raises(DataError, match="at most 16,384"):
+        open_grid(tmp_path / "x.json")
+
+
+def test_a_long_name_is_cut_in_notes(tmp_path: Path) -> None:
+    dataset = open_dataset(numbered(tmp_path, "0", "1", **{"classes.txt": f"{'a' * 5000}\nb\n"}))
+    assert dataset.classes == ("a" * 5000, "b")
+    assert max(map(len, dataset.notes)) < 400

@@ -92,7 +92,7 @@ def _pairs(arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[str, str]]:
 def _labels(array: np.ndarray, name: str, where: str) -> np.ndarray:
     """Labels, (N,)."""
     if array.ndim == 2 and 1 in array.shape:
-        return array.ravel()
+        return _labels(array.ravel(), name, where)
     if array.ndim == 2 and array.dtype.kind in "biuf" and np.isin(array, (0, 1)).all():
         several = np.flatnonzero(array.sum(axis=1) != 1)
         if len(several):
@@ -107,6 +107,12 @@ def _labels(array: np.ndarray, name: str, where: str) -> np.ndarray:
         raise DataError(
             f"expected labels of shape (N,) or (N, 1), or one-hot (N, K), in {name} of {where}, got {array.shape}: "
             "keep one label for each image"
+        )
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        wrong = np.flatnonzero(~np.isfinite(array))
+        raise DataError(
+            f"expected a label for each image in {name} of {where}, got {array.ravel()[wrong[0]]} for image "
+            f"{wrong[0]}, counted from 0, and {counted(len(wrong), 'such label')} in all: leave these images out"
         )
     return array.ravel()
 

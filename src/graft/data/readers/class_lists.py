@@ -10,6 +10,7 @@ from graft.class_lists import CODE, Listed, read_list
 from graft.data.class_naming import renamed, wordnet_words
 from graft.data.dataset import Dataset
 from graft.data.readers.finding_files import IMAGE_ENDING
+from graft.names import shortened
 from graft.words import counted
 
 LISTS = (
@@ -37,6 +38,12 @@ def with_listed_names(dataset: Dataset, files: Iterable[Path]) -> Dataset:
         found = {**_by_code(listed, dataset.classes), **known}
         if len(found) == len(set(found.values())) == len(dataset.classes):
             fitting[file.name] = found
+        elif len(found) == len(dataset.classes):
+            twice = next(name for number, name in enumerate(found.values()) if name in [*found.values()][:number])
+            notes.append(
+                f"{file.name} was not used for the names of classes: two classes would have one name, "
+                f"{shortened(twice)!r}"
+            )
         elif isinstance(listed, Sequence) or any(_plain(name) in map(_plain, listed) for name in dataset.classes):
             notes.append(
                 f"{file.name} was not used for the names of classes: it has {counted(len(listed), 'name')}, and the "
@@ -46,7 +53,7 @@ def with_listed_names(dataset: Dataset, files: Iterable[Path]) -> Dataset:
         notes.append(f"{' and '.join(fitting)} name the classes differently: neither was used")
     elif fitting:
         source, found = next(iter(fitting.items()))
-        shown = ", ".join(f"{name} is {found[name]!r}" for name in dataset.classes[:3])
+        shown = ", ".join(f"{name} is {shortened(found[name])!r}" for name in dataset.classes[:3])
         more = ", …" if len(dataset.classes) > 3 else ""
         return renamed(dataset, found, f"classes are called as {source} names them ({shown}{more})")
     return renamed(dataset, {}, *notes)

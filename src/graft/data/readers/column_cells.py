@@ -38,8 +38,9 @@ def pixels_in(grid: Grid) -> list[int]:
     if grid.path.suffix.lower() not in (".csv", ".tsv"):
         return []
     if grid.named and (one := named(grid.names, ("pixels", "pixel_values", "image_pixels"))):
-        cells = grid.column(one[0])
-        return one[:1] if len(cells) and side_of(len(re.findall(rb"\d+", cells[0].as_py() or b""))) else []
+        # An empty cell is refused where the pixels are read.
+        cell = next((cell for each in grid.column(one[0]) if (cell := each.as_py() or b"").strip()), b"")
+        return one[:1] if side_of(len(re.findall(rb"\d+", cell))) else []
     found = [number for number, name in enumerate(grid.names) if not grid.named or _PIXEL.fullmatch(name.strip())]
     if side_of(len(found)) or not side_of(len(found) - 1):
         return found if side_of(len(found)) else []

@@ -34,6 +34,8 @@ _SEPARATORS = (",", ";", "\t")
 _NO_ROW = r"#|//|(?i:sep=)"
 # As much of a list as is looked at to tell whether it names images.
 _FIRST_BYTES = 2**16
+# Longer first rows of text, and JSON with more columns, are no tables.
+_LONGEST_ROW, _MOST_COLUMNS = 2**23, 2**14
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,14 @@ def open_grid(path: Path, beginning: bool = False) -> Grid:
     ending = path.suffix.lower()
     openers = {".parquet": _parquet, ".json": _json, ".xlsx": _sheet, ".mat": _matlab}
     openers |= {".jsonl": _json_lines, ".ndjson": _json_lines}
+    if not path.is_file():
+        # A pipe or a device would never end.
+        raise DataError(f"expected a table in a file, got {path.name}, which is none: replace or remove it")
     with reading(path):
+        longest = _FIRST_BYTES if beginning else _LONGEST_ROW
+        with path.open("rb") as file:
+            if ending not in (".parquet", ".json", ".xlsx", ".mat") and len(file.readline(longest + 1)) > longest:
+                raise DataError(f"expected rows of at most {longest:,} bytes in {path.name}, got a longer one: part it")
         return _list(path, beginning) if ending in LIST_ENDINGS else openers.get(ending, _csv)(path)
 
 
@@ -165,8 +174,10 @@ def read_csv(
 def _list(path: Path, beginning: bool = False) -> Grid:
     """A list with an image in every line: its path and its label, or more, between blanks, tabs or commas."""
     with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
-        # The last line may be cut off.
-        some = file.readlines(_FIRST_BYTES) if beginning else file
+        # The last line may be cut off, and is as long as it likes.
+        some = file.read(_FIRST_BYTES).split("\n") if beginning else file
+        if isinstance(some, list) and len(some) > 1 and file.read(1):
+            some.pop()
         lines = [line.rstrip("\r\n") for line in some if line.strip()]
     comments = [line.lstrip("# ").split() for line in lines if line.startswith("#")]
     lines = [line for line in lines if not line.startswith("#")]
@@ -246,6 +257,10 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 def _json(path: Path) -> Grid:
     records = read_records(path)
     names = tuple(dict.fromkeys(name for record in records for name in record))
+    if len(names) > _MOST_COLUMNS:
+        raise DataError(
+            f"expected at most {_MOST_COLUMNS:,} columns in {path.name}, got {len(names):,}: write a record per image"
+        )
     grid = _of_cells(path, names, [[as_cell(record.get(name)) for record in records] for name in names])
     return replace(grid, named=not all(name.isdigit() or name == "split" for name in names))
 

@@ -15,6 +15,7 @@ from graft.data.readers.finding_files import FileFinder
 from graft.data.readers.grid import Grid, open_grid, read_csv
 from graft.data.readers.more_roles import splits
 from graft.data.readers.roles import labels
+from graft.data.readers.uses import numbers_in
 from graft.data.table_options import TableOptions
 from graft.errors import DataError
 from graft.images.numbers import square_images
@@ -70,12 +71,30 @@ def _numbers(grid: Grid, columns: Sequence[int]) -> np.ndarray:
     read = partial(grid.read, columns)
     if len(columns) == 1:
         cells = [re.sub(rb"[\[\](),\s]+", b" ", cell or b"").strip() for cell in grid.column(columns[0]).to_pylist()]
+        if b"" in cells:
+            raise _no_number(grid, "an empty cell", cells.index(b""), columns[0])
         width = cells[0].count(b" ") + 1
         read = partial(read_csv, grid.path, range(width), width, " ", (0, 0), content=b"\n".join(cells))
     try:
         found = read(kind=pyarrow.uint8())
     except DataError:
-        found = read(kind=pyarrow.float32())
+        try:
+            found = read(kind=pyarrow.float32())
+        except DataError:
+            found = [pyarrow.nulls(1)]
     if any(column.null_count for column in found):
-        raise DataError(f"expected a number for every pixel in {grid.path.name}, got an empty cell: correct it")
+        # Which is asked only now: as texts, all cells take long.
+        for number, texts in enumerate(read()):
+            wrong = np.flatnonzero(~np.isfinite(numbers_in(texts.cast(pyarrow.large_string(), safe=False))))
+            if len(wrong):
+                cell = texts[wrong[0]].as_py().decode(errors="replace")
+                own = columns[number if len(columns) > 1 else 0]
+                raise _no_number(grid, repr(cell[:60]) if cell.strip() else "an empty cell", int(wrong[0]), own)
     return np.stack([column.to_numpy() for column in found], axis=1)
+
+
+def _no_number(grid: Grid, got: str, row: int, column: int) -> DataError:
+    return DataError(
+        f"expected a number for every pixel in {grid.path.name}, got {got} in row {row}, counted from 0, of the column "
+        f"{grid.names[column].strip()!r}: correct it, or leave the row out"
+    )

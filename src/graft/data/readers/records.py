@@ -67,7 +67,8 @@ def _of_object(value: Record) -> list[Record] | None:
     found = next((value[name] for name in _LISTS if isinstance(value.get(name), list)), None)
     if found is not None:
         return _records(found)
-    if value and all(isinstance(each, str) for each in value.values()):
+    # Numbers alone are no paths, but name classes.
+    if any(not name.isdigit() for name in value) and all(isinstance(each, str) for each in value.values()):
         return [{"path": path, "label": label} for path, label in value.items()]
     return None
 

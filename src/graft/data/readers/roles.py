@@ -19,7 +19,15 @@ from graft.data.readers.column_names import SPELLINGS, SYNONYMS, named, plain_na
 from graft.data.readers.finding_files import FileFinder
 from graft.data.readers.grid import Grid
 from graft.data.readers.more_roles import groups, splits, weights
-from graft.data.readers.several_labels import labels_of_one_hot, one_hot_columns, single_labels, together_by_path
+from graft.data.readers.several_labels import (
+    first_slip,
+    labels_of_one_hot,
+    one_hot_columns,
+    refuse_twice,
+    single_labels,
+    taken_for_no,
+    together_by_path,
+)
 from graft.data.readers.uses import numbers_in
 from graft.data.table_options import TableOptions
 from graft.errors import DataError
@@ -138,10 +146,12 @@ def labels(columns: Columns, path: int) -> tuple[pyarrow.ChunkedArray, str]:
             *(each for role in ("split", "group", "weight") if (each := _claimed(columns, role)) is not None),
         ]
         rest = [number for number in range(len(columns.grid.names)) if number not in taken]
-        hot = _one_hot(columns, rest)
+        hot = _one_hot(columns, rest, path)
         if len(hot) > 1:
             names = [columns.grid.names[number] for number in hot]
             texts = [columns.text(number) for number in hot]
+            refuse_twice(names, f"columns of {where}")
+            columns.notes += taken_for_no(names, texts)
             found = labels_of_one_hot(names, texts, columns.paths(path), where, columns.options.multi_label)
             never = [name.strip() for name, text in zip(names, texts, strict=True) if not one_hot_columns([text])[1]]
             if columns.options.multi_label and never:
@@ -200,7 +210,8 @@ def _one_of(columns: Columns, among: Sequence[int]) -> int | None:
     return min(among, key=lambda column: bool(np.isfinite(numbers_in(columns.text(column))).any()))
 
 
-def _one_hot(columns: Columns, among: Sequence[int]) -> list[int]:
+def _one_hot(columns: Columns, among: Sequence[int], path: int) -> list[int]:
+    """The columns that say yes and no. Raises DataError for one of several that does but for a few cells."""
     about_splits = columns.about_splits()
     rest = [column for column in among if column not in about_splits]
     try:
@@ -208,6 +219,14 @@ def _one_hot(columns: Columns, among: Sequence[int]) -> list[int]:
     except DataError:
         return []
     hot, saying_yes = one_hot_columns(texts)
+    for number in range(len(rest)) if len(hot) > 1 or columns.options.multi_label else ():
+        if number not in hot and (row := first_slip(texts[number])) is not None:
+            of_image = f" ({columns.paths(path)[row].as_py().decode(errors='replace')})" if path >= 0 else ""
+            raise DataError(
+                f"expected 0 or 1 in the column {columns.shown(rest[number])} of {columns.grid.path.name}, as in nearly"
+                f" all of its rows, got {texts[number][row].as_py()!r} in row {row}, counted from 0{of_image}: correct "
+                "it, or remove the column if it is no class"
+            )
     # Counts may happen to be 0 and 1.
     return [rest[number] for number in hot] if len(hot) == len(rest) or saying_yes > 1 else []
 

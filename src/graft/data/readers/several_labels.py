@@ -10,10 +10,12 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+from unicodedata import normalize
 
 import numpy as np
 
 from graft.errors import DataError
+from graft.words import counted
 
 if TYPE_CHECKING:
     import pyarrow
@@ -24,6 +26,8 @@ _SEPARATORS = ("|", ";", ",", " ")
 _LABELS_PER_WORD, _WORDS = 1.5, 3
 # Stands before a list, in JSON, of what several rows about one image say.
 SEVERAL_ROWS = "\x1e"
+# Of the cells of a column that says yes and no, at most this share is a slip.
+_SLIPS = 0.2
 TRUE, FALSE = ("1", "1.0", "true", "yes"), ("0", "0.0", "-1", "-1.0", "false", "no", "")
 
 
@@ -138,6 +142,41 @@ def one_hot_columns(columns: Sequence[pyarrow.ChunkedArray]) -> tuple[list[int],
             found.append(number)
             saying_yes += not words.isdisjoint(TRUE)
     return found, saying_yes
+
+
+def first_slip(column: pyarrow.ChunkedArray) -> int | None:
+    """The first row of a column of text that says neither yes nor no, if few do not and the others say both."""
+    import pyarrow
+    import pyarrow.compute
+
+    lower = pyarrow.compute.utf8_lower(pyarrow.compute.utf8_trim_whitespace(column))
+    words = set(lower.unique().to_pylist()) - {""}
+    if words.isdisjoint(TRUE) or words.isdisjoint(FALSE):
+        return None
+    wrong = ~pyarrow.compute.is_in(lower, value_set=pyarrow.array([*TRUE, *FALSE], pyarrow.large_string())).to_numpy()
+    return int(wrong.argmax()) if 0 < wrong.sum() <= _SLIPS * len(wrong) else None
+
+
+def taken_for_no(names: Sequence[str], columns: Sequence[pyarrow.ChunkedArray]) -> list[str]:
+    """A note that counts cells that are -1 or blank by column, where others say no in so many words."""
+    counts = [Counter(word.strip().lower() for word in column.to_pylist()) for column in columns]
+    plain = any(each[word] for each in counts for word in ("0", "0.0", "false", "no"))
+    unsure = ("-1", "-1.0", "") if plain else ("",) if any(each["-1"] or each["-1.0"] for each in counts) else ()
+    found = {name.strip(): sum(each[word] for word in unsure) for name, each in zip(names, counts, strict=True)}
+    shown = [f"{name!r} {count:,}" for name, count in found.items() if count]
+    if not shown:
+        return []
+    by_column = ", ".join(shown[:6]) + (", …" if len(shown) > 6 else "")
+    cells = counted(sum(found.values()), "cell is", "cells are")
+    return [f"{cells} {'-1 or ' * plain}blank and {'counts' if cells.startswith('1 ') else 'count'} as no: {by_column}"]
+
+
+def refuse_twice(names: Sequence[str], where: str) -> None:
+    """Raise DataError for a class that two columns name, as it is written or as it looks."""
+    often = Counter(normalize("NFC", name).strip() for name in names)
+    twice = next((name for name, count in often.items() if count > 1), None)
+    if twice is not None:
+        raise DataError(f"expected a class of its own for each of the {where}, got {twice!r} twice: rename one of them")
 
 
 def labels_of_one_hot(
