@@ -186,8 +186,9 @@ def _cut_off(area: np.ndarray, place: str) -> bool:
 
 def _alike(images: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Where images uint8 (n, h, w, 3) agree with another, bool (n, h, w)."""
-    difference = np.maximum(images, other) - np.minimum(images, other)
-    return np.asarray((difference <= ALIKE).all(-1))
+    near = np.maximum(images, other) - np.minimum(images, other) <= ALIKE
+    # Thrice as fast as `all` over an axis of three.
+    return np.asarray(near[..., 0] & near[..., 1] & near[..., 2])
 
 
 def _has(images: np.ndarray, candidate: np.ndarray, area: np.ndarray) -> np.ndarray:

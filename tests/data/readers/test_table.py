@@ -380,7 +380,7 @@ def found_at(root: Path, path: str) -> str:
 
 def usable(root: Path, record: dict[str, str]) -> bool:
     return bool(
-        (root / found_at(root, record["path"])).exists()
+        (root / found_at(root, record["path"])).is_file()
         and trimmed(record["label"])
         and ("split" not in record or record["split"].strip())
     )
