@@ -53,7 +53,9 @@ def read_material(folder: Path, run: Run, kept: KeptAnswers, dataset: Dataset | 
 
 
 def _robustness(found: dict[str, Any]) -> dict[str, Any]:
-    return _if_each(found, "rows", _OF_ROBUSTNESS) if isinstance(found.get("by_corruption"), dict) else {}
+    figures = all(isinstance(found.get(name), int | float) for name in ("mean", "clean", "n"))
+    whole = figures and isinstance(found.get("by_corruption"), dict)
+    return _if_each(found, "rows", _OF_ROBUSTNESS) if whole else {}
 
 
 def _if_each(found: dict[str, Any], name: str, keys: tuple[str, ...]) -> dict[str, Any]:

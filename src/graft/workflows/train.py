@@ -12,12 +12,10 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from graft.audit.findings import Finding
-from graft.data.dataset import TEST, TRAIN, VAL, Dataset, counts
+from graft.data.dataset import Dataset
 from graft.data.split_file import write_split
 from graft.data.table_options import checked_table
 from graft.errors import DataError, GraftError, InputError, Interrupted
-from graft.explanation.evidence import Classifier, macs_of
 from graft.features.determinism import repeatable
 from graft.files import write_json, write_table_aside
 from graft.given import path, seconds, truth
@@ -28,19 +26,15 @@ from graft.training.fitting import fit_level, measure
 from graft.training.processes import Processes, joined
 from graft.training.recipe import Recipe, check_recipe
 from graft.training.recipe_file import read_recipe
-from graft.training.task import Trained
 from graft.weights.packaged import DEFAULT_BASE
-from graft.weights.saved import SavedModel, save_model
 from graft.words import program
 from graft.workflows.arguments import Arguments, absolute, absolute_table, gone_on_with, read_arguments, write_arguments
-from graft.workflows.calibrating import calibrate
 from graft.workflows.contact_sheet import check_png
 from graft.workflows.deciding import Beginning, Decided, checked, choice_of, decide
-from graft.workflows.kept_answers import write_answers
+from graft.workflows.finishing import finish
 from graft.workflows.loggers.logger import Logger, Logging
 from graft.workflows.measured import write_measured
 from graft.workflows.prepare import Data, called, checked_data, handed_over, with_several_labels
-from graft.workflows.report import write_report
 from graft.workflows.run import (
     ARGUMENTS_FILE,
     JOB_FILE,
@@ -55,10 +49,8 @@ from graft.workflows.run import (
     finished,
     locked,
     near,
-    short,
 )
 from graft.workflows.together import follow, share, tell_run
-from graft.workflows.unseen import kept_answers, measure_split
 
 
 def train(
@@ -331,74 +323,6 @@ def _carry_out(decided: Decided, folder: Path, arguments: Arguments, way: Way) -
     if trained.skipped and arguments.strict:
         name, reason = next(iter(trained.skipped.items()))
         raise DataError(f"expected every image to be readable with --strict, got {name}: {reason}")
-    run = _finish(decided, trained, folder, way.started)
+    run = finish(decided, trained, folder, way.started)
     (folder / JOB_FILE).unlink(missing_ok=True)
     return run
-
-
-def _finish(decided: Decided, trained: Trained, folder: Path, started: float) -> Run:
-    """Scores, then everything into the run folder, the result last: a folder with a result is complete."""
-    task, chosen, classes = decided.task, decided.plan, decided.task.dataset.classes
-    measured = {name: measure_split(task, trained, name) for name in trained.logits}
-    network = task.base.network.cpu().eval()
-    accuracies = {name: each.accuracy() for name, each in measured.items()}
-    base = short(task.base.name)
-    facts = {
-        "base": base,
-        "level": chosen.level,
-        "cut": chosen.cut,
-        # Not what the data are called: the same images make the same model, whichever way they came.
-        "images": len(task.dataset) - len(trained.skipped),
-        **{name: accuracy.to_dict() for name, accuracy in accuracies.items()},
-    }
-    judged = measured.get(TEST, measured[VAL])
-    by_class = tuple((row.name, row.n, row.recall, row.precision) for row in (judged.unseen or judged.whole).classes)
-    calibration = calibrate(task, trained)
-    saved = SavedModel(
-        network,
-        task.preprocessing,
-        classes,
-        trained.temperature,
-        facts,
-        trained.outputs,
-        calibration,
-        by_class,
-        None if trained.thresholds is None else tuple(trained.thresholds.tolist()),
-    )
-    save_model(folder / "model", saved)
-    write_json(folder / "audit.json", _audit(task.dataset, decided.findings, trained.skipped))
-    run = Run(
-        folder=folder,
-        base=base,
-        level=chosen.level,
-        cut=chosen.cut,
-        classes=classes,
-        val=accuracies[VAL],
-        test=accuracies.get(TEST),
-        majority=measured[VAL].whole.majority,
-        seconds={
-            "total": time.perf_counter() - started,
-            "features": trained.feature_seconds,
-            "training": trained.training_seconds,
-        },
-        images=len(task.dataset) - len(trained.skipped),
-        engine=str(task.choice),
-        skipped=trained.skipped,
-        notes=(*decided.notes, *trained.notes),
-    )
-    kept = kept_answers(task, trained, decided.looks)
-    write_answers(folder, kept)
-    classifier = Classifier(saved, task.choice, task.refit, macs_of(decided.said))
-    write_report(run, kept, task.dataset, task.preprocessing.levels, measured, classifier=classifier)
-    write_json(folder / RESULT_FILE, run.to_dict())
-    return run
-
-
-def _audit(dataset: Dataset, findings: tuple[Finding, ...], skipped: dict[str, str]) -> dict[str, Any]:
-    """As `graft audit --json` says it; what could not be decoded is what training skipped."""
-    found = [finding.to_dict() for finding in findings if finding.kind != "unreadable"]
-    if skipped:
-        message = f"{len(skipped)} image(s) could not be decoded and were left out"
-        found.insert(0, {"kind": "unreadable", "severity": "error", "paths": list(skipped), "message": message})
-    sizes = counts(dataset.splits[TRAIN], dataset.classes, dataset.label_sets)
-    return {"items": len(dataset), "classes": sizes, "findings": found}

@@ -1,6 +1,6 @@
 """The page of a run: one HTML file that opens offline, without scripts or requests; all text is escaped."""
 
-from graft.evaluation.report import sections
+from graft.evaluation.report import reliance, sections
 from graft.evaluation.report.style import STYLE
 from graft.evaluation.report.values import Report
 from graft.html import escaped
@@ -12,9 +12,9 @@ SECTIONS = (
     ("curves", "Training", sections.curves),
     ("classes", "Classes", sections.classes),
     ("images", "Mistakes", sections.images),
-    ("trust", "Calibration", sections.trust),
-    ("robustness", "Robustness", sections.robustness),
-    ("slices", "Slices", sections.slices),
+    ("trust", "Calibration", reliance.trust),
+    ("robustness", "Robustness", reliance.robustness),
+    ("slices", "Slices", reliance.slices),
     ("provenance", "Provenance", sections.provenance),
 )
 

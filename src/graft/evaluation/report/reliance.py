@@ -1,0 +1,134 @@
+"""The sections on how far answers can be relied on: calibration and doubt, corrupted images, parts of the images."""
+
+from graft.evaluation.report.charts import line_chart
+from graft.evaluation.report.parts import (
+    charts,
+    interval,
+    percent,
+    scrolling,
+    section,
+    sentence,
+)
+from graft.evaluation.report.values import Report
+from graft.words import counted
+
+# More classes than these are cut from tables and charts, the worst kept; `report.json` has all of them.
+CLASSES_IN_CONFUSION, CLASSES_IN_TABLE, CLASSES_IN_CHART, CLASSES_IN_COUNTS = 16, 60, 20, 60
+ROWS_OF_SKIPPED, ROWS_OF_RACE, ROWS_OF_SLICES = 50, 12, 40
+
+
+def trust(report: Report) -> str:
+    found = report.trust
+    if found is None or report.main is None:
+        return ""
+    scores = report.main.scores
+    blocks = scores.reliability.blocks
+    curve = [point for block in blocks for point in ((block.low, block.rate), (block.high, block.rate))]
+    error = f"calibration error {scores.calibration_error:.3f}"
+    drawn = [
+        (
+            line_chart(
+                f"how often answers are right at each confidence: {error}",
+                [("", curve)],
+                "stated probability",
+                "share that is right",
+                percent=(True, True),
+                band=scores.reliability.band,
+                diagonal=True,
+            ),
+            "How often answers are right (line) at each stated probability. The closer to the dotted diagonal, the "
+            "truer; inside the band, differences are within what chance gives.",
+        ),
+    ]
+    if len(found.risk_coverage) > 1:
+        points = [(coverage, risk) for coverage, risk, _ in found.risk_coverage]
+        drawn.append(
+            (
+                line_chart(
+                    f"share of wrong answers by share answered: {points[-1][1]:.1%} wrong when all are answered",
+                    [("", points)],
+                    "share of images answered, the surest first",
+                    "share that is wrong",
+                    percent=(True, True),
+                ),
+                "What is wrong among the answered, when the least sure are left to a person.",
+            )
+        )
+    parts = [
+        sentence(f"It states {found.confidence:.1%} on average and is right about {found.accuracy:.1%}; {error}."),
+        charts(*drawn),
+    ]
+    if found.budgets:
+        rows = [
+            (
+                f"{each.budget:.0%}",
+                "not reachable" if each.at is None else f"{each.at:.3f}",
+                "–" if each.at is None else percent(each.answered / each.n),
+                "–" if each.at is None else f"{each.wrong:,} of {each.answered:,}",
+                f"{each.needed:,} images needed at the least" if each.at is None else "",
+            )
+            for each in found.budgets
+        ]
+        label = "At most so much wrong among the answered, with 95 % confidence"
+        parts.append(
+            scrolling(label, ("wrong at most", "from probability", "answered", "wrong here", ""), rows, texts=(4,))
+        )
+    if found.sets:
+        rows_of_sets = [
+            (f"{coverage:.0%}", f"{threshold:.3f}", f"{mean:.2f}", f"{largest:,}")
+            for coverage, threshold, mean, largest in found.sets
+        ]
+        head = ("holds the right class", "classes from probability", "classes, mean", "classes, most")
+        parts.append(scrolling("Sets of classes in place of one answer", head, rows_of_sets))
+    return section("trust", "Calibration and doubt", *parts)
+
+
+def slices(report: Report) -> str:
+    if not report.slices:
+        return ""
+    rows = [
+        (
+            each.name,
+            f"{each.n:,}",
+            percent(each.top1),
+            interval(each.top1_ci95),
+            percent(each.expected),
+            "worse than chance explains" if each.flagged else "",
+        )
+        for each in sorted(report.slices, key=lambda each: (not each.flagged, each.top1))[:ROWS_OF_SLICES]
+    ]
+    head = ("images", "number", "accuracy", "95 % interval", "expected", "")
+    cut = f", {len(rows)} of {len(report.slices):,}" if len(rows) < len(report.slices) else ""
+    return section(
+        "slices",
+        "Slices",
+        sentence(
+            "Parts of the images by what they look like, and by folder and group where there are any. Expected is the "
+            "accuracy if each image were as hard as others of its class; flags are corrected for how many parts there "
+            "are."
+        ),
+        scrolling(f"Accuracy by slice{cut}", head, rows, texts=(5,)),
+    )
+
+
+def robustness(report: Report) -> str:
+    found = report.robustness
+    if not found:
+        return ""
+    severities = sorted({row["severity"] for row in found["rows"]})
+    by_place = {(row["corruption"], row["severity"]): row for row in found["rows"]}
+    rows = []
+    for name, mean in found["by_corruption"].items():
+        each = [by_place[name, severity] for severity in severities if (name, severity) in by_place]
+        error = sum(row["calibration_error"] for row in each) / len(each)
+        rows.append((name.replace("_", " "), percent(mean), *(f"{row['top1']:.0%}" for row in each), f"{error:.3f}"))
+    head = ("corruption", "mean accuracy", *(f"severity {severity}" for severity in severities), "calibration error")
+    return section(
+        "robustness",
+        "Robustness",
+        sentence(
+            f"Corrupted in {counted(len(rows), 'way')} at {len(severities)} severities, {found['mean']:.1%} of "
+            f"{counted(found['n'], 'image')} are right on average; as they are, {found['clean']:.1%}."
+        ),
+        scrolling("Accuracy by corruption, the worst first", head, rows),
+    )

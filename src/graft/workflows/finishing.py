@@ -1,0 +1,87 @@
+"""What a training leaves when it ends: its scores, its model folder, its answers and its page."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from graft.audit.findings import Finding
+from graft.data.dataset import TEST, TRAIN, VAL, Dataset, counts
+from graft.explanation.evidence import Classifier, macs_of
+from graft.files import write_json
+from graft.training.task import Trained
+from graft.weights.saved import SavedModel, save_model
+from graft.words import counted
+from graft.workflows.calibrating import calibrate
+from graft.workflows.deciding import Decided
+from graft.workflows.kept_answers import write_answers
+from graft.workflows.report import write_report
+from graft.workflows.run import RESULT_FILE, Run, short
+from graft.workflows.unseen import kept_answers, measure_split
+
+
+def finish(decided: Decided, trained: Trained, folder: Path, started: float) -> Run:
+    """Scores, then everything into the run folder, the result last: a folder with a result is complete."""
+    task, chosen, classes = decided.task, decided.plan, decided.task.dataset.classes
+    measured = {name: measure_split(task, trained, name) for name in trained.logits}
+    network = task.base.network.cpu().eval()
+    accuracies = {name: each.accuracy() for name, each in measured.items()}
+    base = short(task.base.name)
+    facts = {
+        "base": base,
+        "level": chosen.level,
+        "cut": chosen.cut,
+        # Not what the data are called: the same images make the same model, whichever way they came.
+        "images": len(task.dataset) - len(trained.skipped),
+        **{name: accuracy.to_dict() for name, accuracy in accuracies.items()},
+    }
+    judged = measured.get(TEST, measured[VAL])
+    by_class = tuple((row.name, row.n, row.recall, row.precision) for row in (judged.unseen or judged.whole).classes)
+    calibration = calibrate(task, trained)
+    saved = SavedModel(
+        network,
+        task.preprocessing,
+        classes,
+        trained.temperature,
+        facts,
+        trained.outputs,
+        calibration,
+        by_class,
+        None if trained.thresholds is None else tuple(trained.thresholds.tolist()),
+    )
+    save_model(folder / "model", saved)
+    write_json(folder / "audit.json", _audit(task.dataset, decided.findings, trained.skipped))
+    run = Run(
+        folder=folder,
+        base=base,
+        level=chosen.level,
+        cut=chosen.cut,
+        classes=classes,
+        val=accuracies[VAL],
+        test=accuracies.get(TEST),
+        majority=measured[VAL].whole.majority,
+        seconds={
+            "total": time.perf_counter() - started,
+            "features": trained.feature_seconds,
+            "training": trained.training_seconds,
+        },
+        images=len(task.dataset) - len(trained.skipped),
+        engine=str(task.choice),
+        skipped=trained.skipped,
+        notes=(*decided.notes, *trained.notes),
+    )
+    kept = kept_answers(task, trained, decided.looks)
+    write_answers(folder, kept)
+    classifier = Classifier(saved, task.choice, task.refit, macs_of(decided.said))
+    write_report(run, kept, task.dataset, task.preprocessing.levels, measured, classifier=classifier)
+    write_json(folder / RESULT_FILE, run.to_dict())
+    return run
+
+
+def _audit(dataset: Dataset, findings: tuple[Finding, ...], skipped: dict[str, str]) -> dict[str, Any]:
+    """As `graft audit --json` says it; what could not be decoded is what training skipped."""
+    found = [finding.to_dict() for finding in findings if finding.kind != "unreadable"]
+    if skipped:
+        message = f"{counted(len(skipped), 'image')} could not be decoded, and so left out"
+        found.insert(0, {"kind": "unreadable", "severity": "error", "paths": list(skipped), "message": message})
+    sizes = counts(dataset.splits[TRAIN], dataset.classes, dataset.label_sets)
+    return {"items": len(dataset), "classes": sizes, "findings": found}
