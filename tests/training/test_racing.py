@@ -23,7 +23,7 @@ from graft.transfer.race import winner
 from graft.weights.base import load_base
 from graft.workflows.advise import decide_on
 
-RULE = TextbookRule(3, "frozen:0.4", False, ())
+RULE = TextbookRule(3, "frozen:0.4", False, 20, ())
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,8 @@ def names(images: Images) -> set[str]:
 def test_every_level_enters_with_what_is_expected_of_it_and_what_it_costs(letters: Dataset) -> None:
     field = contestants(task_of(letters), RULE)
     assert tuple(each.level for each in field) == CONTENDERS
-    assert [(each.expected, each.deviation) for each in field] == [expected_gain(each, False) for each in CONTENDERS]
+    expected = [expected_gain(each, False, 20) for each in CONTENDERS]
+    assert [(each.expected, each.deviation) for each in field] == expected
     assert field[0].cost <= field[1].cost < field[2].cost
 
 
@@ -89,7 +90,7 @@ def test_a_level_too_expensive_is_left_untried_with_a_note_and_a_head_wins(
     monkeypatch.setattr("graft.transfer.advisor.EXPECTED_OF_TUNING", {True: (0.5, 0.01), False: (0.5, 0.01)})
     advice, measured = decide_on(task)
     assert advice.plan.level in ("head", "head:stages") and measured is not None
-    assert advice.race[-1].gain is None and advice.race[-1].expected == 0.5
+    assert advice.race[-1].gain is None and advice.race[-1].expected > 0.4
     notes = [note for note in told if note.startswith("level frozen:0.4 was not tried: expected a")]
     assert len(notes) == 1 and ("--time" if lacking == "time" else "memory") in notes[0]
 

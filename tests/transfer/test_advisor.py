@@ -112,11 +112,19 @@ def test_a_level_that_the_winner_cannot_be_told_from_is_named(network):
 def test_more_is_expected_of_training_where_images_are_unlike_the_bases_own(network):
     counts = {"a": 50, "b": 50}
     assert apply_textbook(evidence(0.02), counts).similar and not apply_textbook(evidence(0.4), counts).similar
-    assert expected_gain("head", True) == expected_gain("head", False) == (0.0, 0.0)
+    assert expected_gain("head", True, 20) == expected_gain("head", False, 20) == (0.0, 0.0)
     for level in ("head:stages", "frozen:0.4"):
-        assert expected_gain(level, similar=False)[0] > expected_gain(level, similar=True)[0] >= 0.0
-        assert all(expected_gain(level, similar)[1] > 0 for similar in (True, False))
-    assert expected_gain("frozen:0.4", similar=False)[0] > expected_gain("head:stages", similar=False)[0]
+        for number in (1, 20, 1000):
+            assert expected_gain(level, False, number)[0] > expected_gain(level, True, number)[0]
+            assert all(expected_gain(level, similar, number)[1] > 0 for similar in (True, False))
+    assert expected_gain("frozen:0.4", False, 20)[0] > expected_gain("head:stages", False, 20)[0]
+
+
+def test_of_similar_images_many_per_class_are_worth_training_on_and_a_few_are_not(network):
+    assert apply_textbook(evidence(0.02), {"a": 20, "b": 30, "c": 400}).per_class == 30
+    gains = [expected_gain("frozen:0.4", True, number)[0] for number in (1, 10, 40, 100, 100_000)]
+    assert gains == sorted(gains) and gains[1] < -0.02 and gains[2] == 0 and 0.01 < gains[3] <= gains[4] <= 0.02
+    assert expected_gain("head:stages", True, 1) == expected_gain("head:stages", True, 1000)
 
 
 def test_two_heads_and_a_level_that_trains_stages_are_tried_cheapest_first(network):

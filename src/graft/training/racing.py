@@ -43,7 +43,7 @@ def contestants(task: Task, rule: TextbookRule) -> list[Contestant]:
     for level in plausible(network):
         planned = plan_level(level, network, True)
         rows = outlook(network, planned, task.recipe, len(task.dataset.classes), images, task.input_shape).stages
-        expected = expected_gain(level, rule.similar)
+        expected = expected_gain(level, rule.similar, rule.per_class)
         found.append(Contestant(level, *expected, float(sum(row.total_macs for row in rows))))
     return found
 
