@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from graft.cli.process import keep_freed_memory
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -50,6 +52,12 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def memory_kept() -> None:
+    """As in the command: pages that were freed are taken again as they are, instead of being cleared each time."""
+    keep_freed_memory()
 
 
 # What takes longest, so that no worker is left alone with it in the end.
