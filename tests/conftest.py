@@ -1,5 +1,6 @@
 """Fixtures shared by all rooms."""
 
+import gc
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -60,8 +61,20 @@ def memory_kept() -> None:
     keep_freed_memory()
 
 
+def pytest_collection_finish() -> None:
+    """What is imported and collected by now lives to the end: the garbage collector need not look at it each time.
+
+    Nor often at what comes after: networks are many objects, and hardly any of them are in rings.
+    """
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
+
+
 # What takes longest, so that no worker is left alone with it in the end.
-LONGEST = ("workflows", "cli", "images/test_hostile.py", "serving", "training", "audit")
+LONGEST = (
+    *("models/test_network.py", "workflows", "models/test_outputs.py", "cli", "images/test_hostile.py", "serving"),
+    *("weights", "training", "audit", "features"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
