@@ -8,9 +8,10 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.installed
 	$(BIN)/graft demo $(if $(wildcard letters),,--images letters)
 
-# Two processes share the cores; threads of their own would wait for each other.
+# Two processes share the cores; threads of their own would wait for each other. Modules are compiled once, not in each
+# of the processes that tests start.
 test: $(VENV)/.installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # The textbook's claims, all of them, and the page of what was measured. `make lab QUICK=` runs the full forms.
 QUICK ?= --quick

@@ -1,5 +1,6 @@
 """Fixtures shared by all rooms."""
 
+import gc
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -7,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+
+from graft.cli.process import keep_freed_memory
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -52,8 +55,26 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def memory_kept() -> None:
+    """As in the command: pages that were freed are taken again as they are, instead of being cleared each time."""
+    keep_freed_memory()
+
+
+def pytest_collection_finish() -> None:
+    """What is imported and collected by now lives to the end: the garbage collector need not look at it each time.
+
+    Nor often at what comes after: networks are many objects, and hardly any of them are in rings.
+    """
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
+
+
 # What takes longest, so that no worker is left alone with it in the end.
-LONGEST = ("workflows", "cli", "images/test_hostile.py", "serving", "training", "audit")
+LONGEST = (
+    *("models/test_network.py", "workflows", "models/test_outputs.py", "cli", "images/test_hostile.py", "serving"),
+    *("weights", "training", "audit", "features"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

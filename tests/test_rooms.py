@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -102,12 +103,22 @@ def room_of(path: Path, source: Path = SOURCE) -> str:
     return path.relative_to(source).parts[0].removesuffix(".py")
 
 
+@cache
+def imports_and_calls(text: str) -> tuple[ast.Import | ast.ImportFrom | ast.Call, ...]:
+    return tuple(node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import | ast.ImportFrom | ast.Call))
+
+
+def called(function: ast.expr) -> str:
+    """The last word of what is called: `import_module` of `importlib.import_module`."""
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+
+
 def imported(text: str, module: str) -> Iterator[tuple[str, int]]:
     """Dotted names imported anywhere in a file, with their lines: in functions and under TYPE_CHECKING too.
 
     `module` is the dotted name of the package that the file is in, which relative imports start from.
     """
-    for node in ast.walk(ast.parse(text)):
+    for node in imports_and_calls(text):
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -117,7 +128,7 @@ def imported(text: str, module: str) -> Iterator[tuple[str, int]]:
                 base = ".".join([*parents[: len(parents) - node.level + 1], *filter(None, [base])])
             # `from graft import cli` imports a room as much as `import graft.cli`.
             yield from ((f"{base}.{alias.name}", node.lineno) for alias in node.names)
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
+        elif called(node.func).endswith(("import_module", "__import__")):
             for argument in node.args[:1]:
                 # The text of an f-string up to its first value is enough to tell the room.
                 first = argument.values[0] if isinstance(argument, ast.JoinedStr) and argument.values else argument

@@ -56,6 +56,7 @@ def test_every_architecture_of_the_catalogue_has_the_reference_counts(name: str,
 def test_stages_end_in_the_shapes_they_promise_and_add_up_to_the_network(name: str) -> None:
     network, table = network_of(name), account_of(name)
     rows = by_group(table, {stage.name: stage.parts for stage in network.stages})
+    assert table.macs == CATALOG[name].macs
     promised = [(stage.name, stage.channels, stage.stride) for stage in network.stages]
     assert [(row.name, row.output_shape[0], row.stride) for row in rows if row.name != NOT_RUN] == promised
     for column in ("params", "trainable_params", "macs", "activation_bytes"):

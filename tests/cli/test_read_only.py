@@ -20,11 +20,11 @@ def times(root: Path) -> dict[str, tuple[int, int, int, int]]:
 
 @pytest.fixture(scope="module")
 def photographs(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twenty photographs of each class and a file that is no image: in a folder, a zip, a tar and a manifest."""
+    """Ten photographs of each class and a file that is no image: in a folder, a zip, a tar and a manifest."""
     root = tmp_path_factory.mktemp("data") / "insects"
     for name in ("ants", "bees"):
         (root / "images" / name).mkdir(parents=True)
-        for path in sorted((shared / "datasets" / "ants_bees" / "train" / name).glob("*.jpg"))[:20]:
+        for path in sorted((shared / "datasets" / "ants_bees" / "train" / name).glob("*.jpg"))[:10]:
             shutil.copy(path, root / "images" / name)
     (root / "images" / "ants" / "broken.jpg").write_bytes(b"no image")
     for kind in ("zip", "gztar"):

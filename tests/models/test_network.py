@@ -3,16 +3,19 @@
 import copy
 import re
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cache
 
 import pytest
 import torch
+from repeating import repeating_draws
 from torch import Tensor, nn
 
+from graft.accounting.dry_run import DryRun
 from graft.errors import CutError, InputError
 from graft.models.catalog import CATALOG, build, default_config
 from graft.models.efficientnet import StochasticDepth
-from graft.models.network import Config, Network, Section, freeze, parameter_count, state_shapes
+from graft.models.network import Config, Network, PaddingRule, Section, freeze, parameter_count, state_shapes
 
 # Small enough for every test to be quick, large enough that the last map has several pixels for batch norm.
 SIDES = {
@@ -39,7 +42,8 @@ PADDED = re.compile("^(preact_)?resnet|^plain|^mobilenet|^efficientnet|^densenet
 
 def made(name: str) -> Network:
     torch.manual_seed(0)
-    network = build(default_config(name))
+    with repeating_draws():
+        network = build(default_config(name))
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             # As after training: statistics that are not those of a fresh layer.
@@ -59,15 +63,37 @@ def network(request: pytest.FixtureRequest) -> Iterator[Network]:
     yield made(request.param)
 
 
-@torch.no_grad()
-def test_trunk_and_crown_at_every_cut_give_what_the_network_gives(network):
+@dataclass(frozen=True)
+class Answers:
+    """What a network gives for an image `x`, asked for once."""
+
+    x: Tensor
+    maps: dict[str, Tensor]
+    pooled: Tensor
+    logits: Tensor
+
+
+@pytest.fixture(scope="module")
+def answers(network: Network) -> Answers:
     x = images(network.config.architecture)
-    logits = network(x)
+    with torch.no_grad():
+        return Answers(x, network.feature_maps(x), network.pooled(x), network(x))
+
+
+def sharing_tensors(network: Network) -> Network:
+    """Another network of the same tensors, which may be given another head."""
+    tensors = [*network.parameters(), *network.buffers()]
+    return copy.deepcopy(network, {id(tensor): tensor for tensor in tensors})
+
+
+@torch.no_grad()
+def test_trunk_and_crown_at_every_cut_give_what_the_network_gives(network, answers):
+    x, logits = answers.x, answers.logits
     assert logits.shape == (1, network.config.classes)
     assert logits.std() > 0
     assert network.cuts == ("input", *(stage.name for stage in network.stages))
     # The next test but one holds that these are what the trunk of each cut gives.
-    maps = {"input": x, **network.feature_maps(x), network.cuts[-1]: network.split(network.cuts[-1])[0](x)}
+    maps = {"input": x, **answers.maps, network.cuts[-1]: network.split(network.cuts[-1])[0](x)}
     for cut in some_cuts(network):
         assert torch.equal(network.split(cut)[1](maps[cut]), logits), cut
 
@@ -88,9 +114,8 @@ def test_a_cut_shares_parameters_and_tensor_names_with_the_network(network):
 
 
 @torch.no_grad()
-def test_feature_maps_have_the_declared_channels_and_strides(network):
-    x = images(network.config.architecture)
-    features = network.feature_maps(x)
+def test_feature_maps_have_the_declared_channels_and_strides(network, answers):
+    x, features = answers.x, answers.maps
     assert list(features) == [stage.name for stage in network.stages[:-1]]
     for stage in network.stages[:-1]:
         features_here = features[stage.name]
@@ -104,11 +129,12 @@ def test_feature_maps_have_the_declared_channels_and_strides(network):
         # No later stage has written into it.
         if stage.name in some_cuts(network):
             assert torch.equal(features_here, network.split(stage.name)[0](x))
-    assert torch.equal(network.head(network.pooled(x)), network(x))
-    assert network.pooled(x).shape == (1, network.head.in_features)
+    assert torch.equal(network.head(answers.pooled), answers.logits)
+    assert answers.pooled.shape == (1, network.head.in_features)
 
 
 def test_every_parameter_gets_a_gradient(network):
+    statistics = [buffer.clone() for buffer in network.buffers()]
     network.train()
     for module in network.modules():
         if isinstance(module, StochasticDepth):
@@ -119,12 +145,14 @@ def test_every_parameter_gets_a_gradient(network):
         targets = torch.tensor([0, 1])
         sum(nn.functional.cross_entropy(each, targets) for each in (logits, *others.values())).backward()
         without = [name for name, parameter in network.named_parameters() if parameter.grad is None]
-        zero = [name for name, parameter in network.named_parameters() if not parameter.grad.count_nonzero()]
         assert not without
-        assert not zero
-        assert all(parameter.grad.isfinite().all() for parameter in network.parameters())
+        ends = {name: torch.stack(parameter.grad.aminmax()) for name, parameter in network.named_parameters()}
+        assert not [name for name, least_and_most in ends.items() if not least_and_most.any()]
+        assert all(least_and_most.isfinite().all() for least_and_most in ends.values())
     finally:
         network.zero_grad(set_to_none=True)
+        for buffer, before in zip(network.buffers(), statistics, strict=True):
+            buffer.copy_(before)
         network.eval()
 
 
@@ -135,10 +163,10 @@ def test_the_head_is_the_layer_whose_outputs_are_the_classes(network):
 
 
 @torch.no_grad()
-def test_a_new_head_replaces_the_old_one_alone(network):
-    network = copy.deepcopy(network)
-    x = images(network.config.architecture)
-    before, pooled, old, config = state_shapes(network), network.pooled(x), network.head, network.config
+def test_a_new_head_replaces_the_old_one_alone(network, answers):
+    network = sharing_tensors(network)
+    x, pooled = answers.x, answers.pooled
+    before, old, config = state_shapes(network), network.head, network.config
     new = network.new_head(7)
     assert network.head is new is not old
     logits = network(x)
@@ -158,11 +186,10 @@ def test_a_new_head_replaces_the_old_one_alone(network):
 
 
 @torch.no_grad()
-def test_a_head_over_all_stages_sees_the_mean_and_maximum_of_every_map(network):
-    network = copy.deepcopy(network)
-    x = images(network.config.architecture)
-    usual, maps = (type(network.head), network.head.in_features), network.feature_maps(x).values()
-    expected = torch.cat([part for each in maps for part in summaries(each)], 1)
+def test_a_head_over_all_stages_sees_the_mean_and_maximum_of_every_map(network, answers):
+    network = sharing_tensors(network)
+    x, usual = answers.x, (type(network.head), network.head.in_features)
+    expected = torch.cat([part for each in answers.maps.values() for part in summaries(each)], 1)
     assert torch.equal(network.before_head("stages")(x), expected)
     assert sum(network.head_blocks("stages")) == expected.shape[1]
     head = network.new_head(3, "stages")
@@ -205,19 +232,25 @@ def test_a_cut_that_does_not_exist_is_refused_with_the_nearest():
         network.split("")
 
 
+@cache
+def padded(name: str, padding: PaddingRule) -> Network:
+    with repeating_draws():
+        return build(Config(name, classes=5, padding=padding)).eval()
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("side", [32, 97, 161])
 @pytest.mark.parametrize("padding", ["torch", "tensorflow"])
 @pytest.mark.parametrize("name", ["resnet20", "resnet18", "resnet50", "mobilenet_v1_025", "mobilenet_v2"])
 def test_images_of_another_size_give_logits_and_maps_of_the_declared_stride(name, padding, side):
-    network = build(Config(name, classes=5, padding=padding)).eval()
+    network = padded(name, padding)
     x = images(name, count=1, side=side)
     assert network(x).shape == (1, 5)
+    features = network.feature_maps(x)
     for stage in network.stages:
         if stage.stride:
-            features = network.split(stage.name)[0](x)
             # Halving rounds up every time, which is the same as rounding up once.
-            assert features.shape[-1] == -(-side // stage.stride), stage.name
+            assert features[stage.name].shape[-1] == -(-side // stage.stride), stage.name
 
 
 @torch.no_grad()
@@ -249,7 +282,7 @@ def test_the_smallest_image_runs_and_a_smaller_one_is_refused_with_its_size(netw
 def test_channels_and_classes_are_as_asked(name):
     row = CATALOG[name]
     other = 1 if row.input_size[0] == 3 else 3
-    with torch.device("meta"):
+    with torch.device("meta"), DryRun():
         network = build(replace(default_config(name), classes=4, channels=other)).eval()
         assert network(torch.zeros(1, other, *row.input_size[1:])).shape == (1, 4)
 

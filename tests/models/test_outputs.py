@@ -7,6 +7,7 @@ that a slip in either copy shows.
 import json
 import math
 import zlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from repeating import repeating_draws
 from torch import Tensor
 
 from graft.models.catalog import build, default_config
-from graft.models.network import Network
+from graft.models.network import Config, Network
 from graft.models.resnet import ZeroPadShortcut
 
 # The stored networks: an architecture, or one in another form after the dot.
@@ -32,11 +34,14 @@ STORED = (
 )
 
 
-def uniform(key: str, count: int) -> np.ndarray:
-    """`count` numbers in (-1, 1), float64: the finaliser of MurmurHash3 over the position, seeded by the text."""
-    numbers = np.empty(count)
-    for start in range(0, count, 1 << 18):
-        x = np.arange(start, min(count, start + (1 << 18)), dtype=np.uint32)
+def uniform(key: str, count: int, transformed: Callable[[np.ndarray], np.ndarray] | None = None) -> np.ndarray:
+    """`count` numbers in (-1, 1), float64: the finaliser of MurmurHash3 over the position, seeded by the text.
+
+    With `transformed` they are float32, what it makes of them block by block, so that no large array waits in memory.
+    """
+    numbers = np.empty(count, np.float64 if transformed is None else np.float32)
+    for start in range(0, count, 1 << 16):
+        x = np.arange(start, min(count, start + (1 << 16)), dtype=np.uint32)
         x *= np.uint32(0x9E3779B1)
         x += np.uint32(zlib.crc32(key.encode()))
         x ^= x >> np.uint32(16)
@@ -44,21 +49,23 @@ def uniform(key: str, count: int) -> np.ndarray:
         x ^= x >> np.uint32(13)
         x *= np.uint32(0xC2B2AE35)
         x ^= x >> np.uint32(16)
-        numbers[start : start + len(x)] = (2.0 * x + 1.0) / 2.0**32 - 1.0
+        block = (2.0 * x + 1.0) / 2.0**32 - 1.0
+        numbers[start : start + len(x)] = block if transformed is None else transformed(block)
     return numbers
 
 
 def tensor_for(key: str, shape: torch.Size, gain: float) -> Tensor:
     if key.endswith("num_batches_tracked"):
         return torch.zeros(shape, dtype=torch.int64)
-    numbers = uniform(key, math.prod(shape))
-    if len(shape) >= 2:
-        numbers *= gain * math.sqrt(3 / math.prod(shape[1:]))
-    elif key.endswith(("running_mean", "bias")):
-        numbers *= 0.1
-    else:
-        numbers = 1 + (0.75 if key.endswith("running_var") else 0.25) * numbers
-    return torch.from_numpy(numbers.astype(np.float32)).reshape(shape)
+
+    def transformed(numbers: np.ndarray) -> np.ndarray:
+        if len(shape) >= 2:
+            return numbers * (gain * math.sqrt(3 / math.prod(shape[1:])))
+        if key.endswith(("running_mean", "bias")):
+            return numbers * 0.1
+        return 1 + (0.75 if key.endswith("running_var") else 0.25) * numbers
+
+    return torch.from_numpy(uniform(key, math.prod(shape), transformed)).reshape(shape)
 
 
 def image(channels: int, height: int, width: int) -> Tensor:
@@ -147,12 +154,18 @@ def with_random_statistics(network: torch.nn.Module) -> None:
 
 
 @torch.no_grad()
-def agrees(ours: Network, theirs: torch.nn.Module, side: int) -> None:
+def agrees(config: Config, create: Callable[[], torch.nn.Module], side: int) -> None:
     """Under the other implementation's random weights, loaded strictly, in double precision."""
+    torch.manual_seed(5)
+    with repeating_draws():
+        theirs = create()
+    with torch.device("meta"):
+        ours = build(config)
     with_random_statistics(theirs)
-    ours.load_state_dict(theirs.state_dict(), strict=True)
+    theirs.eval().double()
+    ours.eval().load_state_dict(theirs.state_dict(), strict=True, assign=True)
     x = torch.randn(2, 3, side, side, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
-    expected, got = theirs.eval().double()(x), ours.eval().double()(x)
+    expected, got = theirs(x), ours(x)
     assert expected.std() > 0
     assert (got - expected).abs().max() <= 1e-5 * expected.std()
 
@@ -178,8 +191,7 @@ def agrees(ours: Network, theirs: torch.nn.Module, side: int) -> None:
 )
 def test_torchvision_agrees(name, side, options):
     torchvision = pytest.importorskip("torchvision")
-    torch.manual_seed(5)
-    agrees(build(default_config(name)), getattr(torchvision.models, name)(weights=None, **options), side)
+    agrees(default_config(name), lambda: getattr(torchvision.models, name)(weights=None, **options), side)
 
 
 @pytest.mark.parametrize(
@@ -197,13 +209,11 @@ def test_torchvision_agrees(name, side, options):
 )
 def test_timm_agrees(name, theirs, side):
     timm = pytest.importorskip("timm")
-    torch.manual_seed(5)
-    agrees(build(default_config(name)), timm.create_model(theirs, pretrained=False), side)
+    agrees(default_config(name), lambda: timm.create_model(theirs, pretrained=False), side)
 
 
 def test_timm_agrees_on_padding_by_tensorflows_rule():
     timm = pytest.importorskip("timm")
-    torch.manual_seed(5)
     config = replace(default_config("mobilenet_v1"), padding="tensorflow", batch_norm_eps=1e-3)
-    theirs = timm.create_model("mobilenetv1_100", pretrained=False, pad_type="same", bn_eps=1e-3)
-    agrees(build(config), theirs, side=97)
+    name, options = "mobilenetv1_100", {"pad_type": "same", "bn_eps": 1e-3}
+    agrees(config, lambda: timm.create_model(name, pretrained=False, **options), side=97)

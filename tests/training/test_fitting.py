@@ -132,7 +132,7 @@ def test_kept_and_recomputed_activations_train_the_same_weights(
     augment: str, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = tmp_path / "insects"
-    for split, count in (("train", 40), ("val", 10)):
+    for split, count in (("train", 20), ("val", 5)):
         for name in ("ants", "bees"):
             (data / split / name).mkdir(parents=True)
             for image in sorted((shared / "datasets" / "ants_bees" / split / name).glob("*.jpg"))[:count]:

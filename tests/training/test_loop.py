@@ -24,19 +24,29 @@ from graft.training.loop import CrownFit, Watcher, crown_logits, fit_crown
 from graft.training.recipe import Recipe, ResolvedRecipe
 from graft.training.time_budget import Budget
 
-PREPROCESSING = Preprocessing(size=32, mean=(0.5,), std=(0.5,), crop_fraction=1.0)
+PREPROCESSING = Preprocessing(size=16, mean=(0.5,), std=(0.5,), crop_fraction=1.0)
 RECIPE = Recipe(epochs=4, batch_size=16, learning_rate=2e-3).resolve()
 
 
-@pytest.fixture(scope="module")
-def letters() -> tuple[PixelInputs, PixelInputs]:
+def rendered(preprocessing: Preprocessing) -> tuple[PixelInputs, PixelInputs]:
     """Five Latin letters, twelve and six images of each."""
     splits = []
     for per_letter, seed in ((12, 0), (6, 1)):
         images, labels = render_letters(LATIN[:5], dejavu_fonts(), per_letter, seed)
-        pixels = torch.stack([to_square(each, PREPROCESSING) for each in images])
-        splits.append(PixelInputs((pixels,), labels, PREPROCESSING))
+        pixels = torch.stack([to_square(each, preprocessing) for each in images])
+        splits.append(PixelInputs((pixels,), labels, preprocessing))
     return splits[0], splits[1]
+
+
+@pytest.fixture(scope="module")
+def letters() -> tuple[PixelInputs, PixelInputs]:
+    return rendered(PREPROCESSING)
+
+
+@pytest.fixture(scope="module")
+def large_letters() -> tuple[PixelInputs, PixelInputs]:
+    """Large enough for LeNet."""
+    return rendered(replace(PREPROCESSING, size=32))
 
 
 def network(seed: int = 0) -> Network:
@@ -271,11 +281,11 @@ def test_smoothing_and_class_weights_change_the_loss_as_by_hand() -> None:
 
 
 @pytest.mark.parametrize("clip", [1e-3, 1e6])
-def test_clipping_bounds_the_norm_of_the_gradient(clip: float, letters: tuple[PixelInputs, PixelInputs]) -> None:
+def test_clipping_bounds_the_norm_of_the_gradient(clip: float, large_letters: tuple[PixelInputs, PixelInputs]) -> None:
     net = lenet()
     before = state(net)
     recipe = Recipe(1, 60, 0.01, weight_decay=0.0, optimizer="sgd", schedule="constant", clip_grad_norm=clip).resolve()
-    _, (_, after) = steps_of(net, letters, recipe)
+    _, (_, after) = steps_of(net, large_letters, recipe)
     # Nesterov's first step is 1.9 times the gradient.
     moved = torch.cat([(after[name] - before[name]).flatten() for name in before]).norm() / (1.9 * 0.01)
     if clip == 1e-3:
@@ -286,9 +296,9 @@ def test_clipping_bounds_the_norm_of_the_gradient(clip: float, letters: tuple[Pi
 
 @pytest.mark.parametrize("class_weights", ["none", "balanced"])
 def test_accumulated_batches_make_the_step_of_a_larger_one(
-    class_weights: str, letters: tuple[PixelInputs, PixelInputs]
+    class_weights: str, large_letters: tuple[PixelInputs, PixelInputs]
 ) -> None:
-    train, val = letters
+    train, val = large_letters
     # Uneven classes, and a last step of fewer images than the others.
     train = replace(train, views=(train.views[0][:54],), labels=train.labels[:54])
     results = []
@@ -304,14 +314,16 @@ def test_accumulated_batches_make_the_step_of_a_larger_one(
     assert not torch.equal(results[0]["c1.weight"], state(lenet())["c1.weight"])
 
 
-def test_training_stops_when_patience_is_at_an_end(letters: tuple[PixelInputs, PixelInputs], tmp_path: Path) -> None:
+def test_training_stops_when_patience_is_at_an_end(
+    large_letters: tuple[PixelInputs, PixelInputs], tmp_path: Path
+) -> None:
     # Nothing is learnt at such a rate, and nothing gets better.
     recipe = Recipe(30, 16, 5.0, optimizer="sgd", schedule="constant", clip_grad_norm=1.0, patience=2).resolve()
     checkpoint = tmp_path / "last.safetensors"
-    found, _ = steps_of(lenet(), letters, recipe, checkpoint=CheckpointFile(checkpoint))
+    found, _ = steps_of(lenet(), large_letters, recipe, checkpoint=CheckpointFile(checkpoint))
     best = max(found.history, key=lambda epoch: (epoch.val_top1, -epoch.val_loss))
     assert found.history[-1].epoch == best.epoch + 2 < 30
-    again, states = steps_of(lenet(), letters, recipe, checkpoint=CheckpointFile(checkpoint))
+    again, states = steps_of(lenet(), large_letters, recipe, checkpoint=CheckpointFile(checkpoint))
     assert again == found
     assert states == []
 
@@ -357,7 +369,7 @@ def test_every_stage_moves_at_the_rate_that_the_table_says(letters: tuple[PixelI
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd", "rmsprop"])
 def test_plateau_and_average_go_on_as_if_never_stopped(
-    optimizer: str, letters: tuple[PixelInputs, PixelInputs], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    optimizer: str, large_letters: tuple[PixelInputs, PixelInputs], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("graft.training.schedules.PLATEAU_EPOCHS", 1)
     monkeypatch.setattr("graft.training.checkpoint.SHARE_OF_TIME", 1.0)
@@ -365,7 +377,7 @@ def test_plateau_and_average_go_on_as_if_never_stopped(
         7, 16, 0.02, optimizer=optimizer, schedule="plateau", ema_decay=0.5, patience=5, layer_decay=0.8
     ).resolve()
     whole = lenet()
-    found, _ = steps_of(whole, letters, recipe)
+    found, _ = steps_of(whole, large_letters, recipe)
     assert found.history[-1].learning_rate < 0.02
     checkpoint = tmp_path / "last.safetensors"
 
@@ -378,10 +390,14 @@ def test_plateau_and_average_go_on_as_if_never_stopped(
 
     with pytest.raises(Stopped):
         fit_crown(
-            lenet().split("input")[1], *letters, recipe, checkpoint=CheckpointFile(checkpoint), watcher=Watcher(stop)
+            lenet().split("input")[1],
+            *large_letters,
+            recipe,
+            checkpoint=CheckpointFile(checkpoint),
+            watcher=Watcher(stop),
         )
     resumed = lenet(seed=99)
-    assert steps_of(resumed, letters, recipe, checkpoint=CheckpointFile(checkpoint))[0] == found
+    assert steps_of(resumed, large_letters, recipe, checkpoint=CheckpointFile(checkpoint))[0] == found
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name]), name
 
@@ -409,8 +425,8 @@ def test_no_optimizer_moves_what_is_frozen(optimizer: str, letters: tuple[PixelI
 
 
 @pytest.mark.parametrize("schedule", ["one-cycle", "step", "plateau", "constant", "lenet"])
-def test_every_schedule_learns(schedule: str, letters: tuple[PixelInputs, PixelInputs]) -> None:
-    found = fit_crown(lenet().split("input")[1], *letters, Recipe(12, 16, 3e-3, schedule=schedule).resolve())
+def test_every_schedule_learns(schedule: str, large_letters: tuple[PixelInputs, PixelInputs]) -> None:
+    found = fit_crown(lenet().split("input")[1], *large_letters, Recipe(12, 16, 3e-3, schedule=schedule).resolve())
     assert max(epoch.val_top1 for epoch in found.history) > 0.5
 
 
@@ -428,33 +444,33 @@ class Cramped(torch.nn.Module):
 
 
 def test_a_batch_that_memory_has_no_room_for_is_run_in_parts_that_make_the_same_step(
-    letters: tuple[PixelInputs, PixelInputs],
+    large_letters: tuple[PixelInputs, PixelInputs],
 ) -> None:
     recipe = Recipe(2, 32, 0.05, optimizer="sgd").resolve()
     cramped, roomy = Cramped(lenet()), lenet()
-    fit_crown(cramped, *letters, recipe)
-    fit_crown(roomy, *letters, replace(recipe, batch_size=8, accumulate_steps=4))
+    fit_crown(cramped, *large_letters, recipe)
+    fit_crown(roomy, *large_letters, replace(recipe, batch_size=8, accumulate_steps=4))
     start = state(lenet())
     for name, tensor in state(roomy).items():
         torch.testing.assert_close(state(cramped.net)[name], tensor, rtol=0, atol=1e-6)
     assert not torch.equal(state(roomy)["c1.weight"], start["c1.weight"])
 
 
-def test_other_errors_are_not_taken_for_a_lack_of_memory(letters: tuple[PixelInputs, PixelInputs]) -> None:
+def test_other_errors_are_not_taken_for_a_lack_of_memory(large_letters: tuple[PixelInputs, PixelInputs]) -> None:
     class Broken(Cramped):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             raise RuntimeError("shapes do not match")
 
     with pytest.raises(RuntimeError, match="shapes do not match"):
-        fit_crown(Broken(lenet()), *letters, Recipe(epochs=1).resolve())
+        fit_crown(Broken(lenet()), *large_letters, Recipe(epochs=1).resolve())
 
 
-def test_without_anything_held_out_the_last_epoch_is_kept(letters: tuple[PixelInputs, PixelInputs]) -> None:
+def test_without_anything_held_out_the_last_epoch_is_kept(large_letters: tuple[PixelInputs, PixelInputs]) -> None:
     with_val, without = lenet(), lenet()
-    found = fit_crown(without.split("input")[1], letters[0], None, RECIPE)
+    found = fit_crown(without.split("input")[1], large_letters[0], None, RECIPE)
     assert found.kept == RECIPE.epochs
     assert all(epoch.val_top1 is None for epoch in found.history)
-    states = steps_of(with_val, letters, RECIPE)[1]
+    states = steps_of(with_val, large_letters, RECIPE)[1]
     assert all(torch.equal(tensor, states[-1][name]) for name, tensor in state(without).items())
 
 

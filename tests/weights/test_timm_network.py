@@ -84,7 +84,7 @@ def published(folder: Path, name: str, classes: int = 4, **changes: object) -> n
 @pytest.mark.parametrize("name", list(CHAINS))
 def test_stages_give_what_the_whole_gives_and_every_cut_is_exact(name):
     network, model = made(name).eval(), theirs(name).eval()
-    x = torch.randn(2, 3, 96, 96)
+    x = torch.randn(2, 3, 64, 64)
     logits = network(x)
     assert largest_difference(logits, model(x)) <= (1e-5 if isinstance(network.head, PointwiseHead) else 0)
     names = [stage.name for stage in network.stages]
@@ -100,13 +100,13 @@ def test_stages_give_what_the_whole_gives_and_every_cut_is_exact(name):
 @pytest.mark.parametrize("name", list(CHAINS))
 def test_stages_say_their_channels_and_stride_and_leave_each_others_outputs_alone(name):
     network = made(name).eval()
-    x = torch.randn(1, 3, 96, 96)
+    x = torch.randn(1, 3, 64, 64)
     for stage in network.stages:
         given = x.clone()
         y = network.split(stage.name)[0](x)
         assert torch.equal(x, given)
         assert y.shape[1] == stage.channels
-        assert y.shape[2:] == ((96 // stage.stride,) * 2 if stage.stride else ())
+        assert y.shape[2:] == ((64 // stage.stride,) * 2 if stage.stride else ())
     maps = list(network.feature_maps(x).items())
     for name, values in maps:
         assert torch.equal(network.split(name)[0](x), values)

@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +32,20 @@ FORMS: dict[str, Callable[[np.ndarray], bytes]] = {
 }
 
 
+@cache
+def letters(each: int, seed: int) -> list[tuple[np.ndarray, str]]:
+    """So many images of each letter, uint8 (height, width), and which it is."""
+    images, labels = render_letters(LETTERS, dejavu_fonts(), each, seed)
+    return [(image[:, :, 0], LETTERS[label]) for image, label in zip(images, labels, strict=True)]
+
+
 def write(root: Path, form: Callable[[np.ndarray], bytes]) -> Path:
     """20 images of each letter to train on, 24 to validate with, under a name that is often wrong."""
     for split, each, seed in (("train", 20, 1), ("val", 24, 2)):
-        images, labels = render_letters(LETTERS, dejavu_fonts(), each, seed)
-        for index, (image, label) in enumerate(zip(images, labels, strict=True)):
-            folder = root / split / LETTERS[label]
+        for index, (image, letter) in enumerate(letters(each, seed)):
+            folder = root / split / letter
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / f"{index:04}.tif").write_bytes(form(image[:, :, 0]))
+            (folder / f"{index:04}.tif").write_bytes(form(image))
     return root
 
 

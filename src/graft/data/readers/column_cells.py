@@ -22,6 +22,8 @@ from graft.images.numbers import side_of
 if TYPE_CHECKING:
     import pyarrow
 
+# Read in one pass over a file where all may be needed.
+COLUMNS_AT_ONCE = 128
 # Cells that are looked up on disk to tell whether a column holds paths.
 _LOOKED_UP = 200
 # The share of them that has to be found, or looks like files, where the column has a name for paths.
@@ -64,6 +66,7 @@ class Columns:
     options: TableOptions
     notes: list[str] = field(default_factory=list)
     _texts: dict[int, pyarrow.ChunkedArray] = field(default_factory=dict)
+    _cells: dict[int, pyarrow.ChunkedArray] = field(default_factory=dict)
     taken: set[int] = field(default_factory=set)
 
     def shown(self, column: int) -> str:
@@ -87,7 +90,8 @@ class Columns:
     def text(self, column: int) -> pyarrow.ChunkedArray:
         if column not in self._texts:
             where = f"the column {self.shown(column)} of {self.grid.path.name}"
-            self._texts[column] = as_text(self.grid.column(column), where)
+            cells = self._cells[column] if column in self._cells else self.grid.column(column)
+            self._texts[column] = as_text(cells, where)
         return self._texts[column]
 
     def sure(self, column: int) -> pyarrow.ChunkedArray:
@@ -189,8 +193,23 @@ class Columns:
         fractions = sum(bool(re.fullmatch(r"-?\d*\.\d*[1-9]\d*", word)) for word in words)
         return 0 < len(words) <= max(3, len(text) / 2) and 2 * fractions <= len(words)
 
-    def says_only(self, column: int, words: frozenset[str]) -> bool:
-        """Whether all cells of a column are among some words, and not all the same."""
+    def first_that_says_only(self, columns: Sequence[int], words: frozenset[str]) -> int | None:
+        """The first of some columns whose cells are all among some words, and not all the same; None if there is none.
+
+        A table of pixels has hundreds of columns: a pass over the file reads many of them.
+        """
+        for start in range(0, len(columns), COLUMNS_AT_ONCE):
+            some = columns[start : start + COLUMNS_AT_ONCE]
+            # Where they cannot be read together, each says of itself that it cannot.
+            with suppress(DataError):
+                self._cells = dict(zip(some, self.grid.read(some), strict=True))
+            found = next((column for column in some if self._says_only(column, words)), None)
+            self._cells = {}
+            if found is not None:
+                return found
+        return None
+
+    def _says_only(self, column: int, words: frozenset[str]) -> bool:
         found = set(self.sure(column).unique().to_pylist()) - {""}
         return len(found) > 1 and found <= words
 

@@ -205,8 +205,8 @@ def _read(
     except DataError as error:
         columns = Columns(open_grid(file), finder, options)
         origins = named(columns.grid.names, (*SPELLINGS["group"], *SYNONYMS["group"]))
-        others = (number for number in range(len(columns.grid.names)) if number not in origins)
-        label = next((number for number in others if columns.says_only(number, known)), None)
+        others = [number for number in range(len(columns.grid.names)) if number not in origins]
+        label = columns.first_that_says_only(others, known)
         if label is not None and options.label_column is None:
             return _read(file, finder, group, replace(options, label_column=str(label + 1)), known)
         with_paths = understood_table(file, finder, options, group, labelled=False)
