@@ -97,7 +97,8 @@ def _ended(error: object, processes: int, max_restarts: int) -> GraftError:
 @contextmanager
 def taking_part() -> Iterator[None]:
     """Run the command as one of several processes: the others but the first say nothing, and `launch` speaks for it."""
-    from graft.training.processes import EndedByFirst, LostProcess, follows
+    from graft.training.joining import follows
+    from graft.training.processes import EndedByFirst, LostProcess
 
     try:
         yield

@@ -148,7 +148,7 @@ def train(
         launch(processes, max_restarts)
 
     from graft.progress import reporting
-    from graft.training.processes import follows
+    from graft.training.joining import follows
     from graft.training.recipe import Recipe
     from graft.training.recipe_file import read_recipe, settings_of, with_settings
     from graft.workflows.prepare import DataOptions

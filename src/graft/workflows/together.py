@@ -24,7 +24,7 @@ def share(processes: Processes, folder: Path, arguments: Arguments, decided: Dec
     """Of the first process: the same training with the others, where stages are trained in steps."""
     task, chosen = decided.task, decided.plan
     if processes.alone:
-        return decided
+        return replace(decided, task=replace(task, processes=processes))
     if chosen.cut in task.base.network.cuts[-2:]:
         task.reporter.note(
             f"level {chosen.level} trains no stage in steps: the first of {processes.count} processes does it alone"

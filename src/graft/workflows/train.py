@@ -23,7 +23,8 @@ from graft.images.preprocessing import ResizeMode
 from graft.progress import Reporter, reporting
 from graft.seeding import seeded
 from graft.training.fitting import fit_level, measure
-from graft.training.processes import Processes, joined
+from graft.training.joining import joined
+from graft.training.processes import Processes
 from graft.training.recipe import Recipe, check_recipe
 from graft.training.recipe_file import read_recipe
 from graft.weights.packaged import DEFAULT_BASE
