@@ -124,16 +124,19 @@ class Processes:
             block = torch.stack([row[first : first + columns] for row in rows]) if rows else like.new_empty(0, columns)
             # (rows, columns) to (process, row, column of its part).
             sent = pad(block, (0, each * self.count - columns)).view(len(rows), self.count, each).transpose(0, 1)
-            got, summed = like.new_empty(sum(counts), each), like.new_empty(each * self.count)
-            with self.exchange():
-                group = _group(self)
-                sizes = [count * each for count in counts]
-                group.all_to_all_single(
-                    got.view(-1), sent.contiguous().view(-1), sizes, [len(rows) * each] * self.count
-                )
-                group.all_gather_into_tensor(summed, _added(got))
+            got = like.new_empty(sum(counts), each)
+            self._exchange_parts(got, sent, [count * each for count in counts])
+            summed = like.new_empty(each * self.count)
+            self._exchange_parts(summed, _added(got).repeat(self.count), [each] * self.count)
             parts.append(summed[:columns])
         return torch.cat(parts)
+
+    def _exchange_parts(self, got: "Tensor", sent: "Tensor", sizes: Sequence[int]) -> None:
+        """Send each process its part of `sent`, and get from each, one after the other, so much as `sizes` says."""
+        with self.exchange():
+            _group(self).all_to_all_single(
+                got.view(-1), sent.contiguous().view(-1), list(sizes), [sent.numel() // self.count] * self.count
+            )
 
     def of_first(self, tensors: "dict[str, Tensor]", facts: Any = None) -> "tuple[dict[str, Tensor], Any]":
         """Tensors on the CPU by name, and what JSON has words for, as the first process has them."""
