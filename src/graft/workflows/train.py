@@ -193,6 +193,8 @@ def train(
     arguments, choice = checked(arguments), choice_of(arguments)
     every = math.inf if checkpoint_every is None else seconds(checkpoint_every, "--checkpoint-every")
     with reporting(reporter, quiet) as told, seeded(arguments.seed), joined() as processes:
+        if processes.job is not None:
+            arguments = replace(arguments, processes=processes.count)
         if not processes.first:
             return follow(processes, images, started)
         logging, run = Logging(logger, told), None
