@@ -1,6 +1,7 @@
 """`graft train --processes`: how the processes are started, and how the command ends when they do."""
 
 import json
+import logging
 import os
 import signal
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import Any
 import pytest
 from calling import graft
 
-from graft.cli.launching import OUTCOME
+from graft.cli.launching import ENDS, OUTCOME
+from graft.workflows.arguments import Arguments, gone_on_with, read_arguments, write_arguments
 
 
 class Agent:
@@ -60,7 +62,26 @@ def test_a_process_that_died_too_often_is_told_with_its_signal(agent: Agent) -> 
     agent.end = ChildFailedError("graft", {1: failure})
     done = graft("train", "letters", "--processes", 2, "--max-restarts", 1)
     assert done.returncode == 1
-    assert "got process 1 ended by signal SIGKILL after 1 restarts: go on with --resume" in done.stderr
+    assert "got process 1 ended by signal SIGKILL after 1 restart: go on with --resume" in done.stderr
+
+
+def test_each_restart_tells_which_process_died(agent: Agent, capsys: pytest.CaptureFixture[str]) -> None:
+    graft("train", "letters", "--processes", 3, "--max-restarts", 2)
+    for rank in (2, 0, 1):
+        logging.getLogger(ENDS).error("failed (exitcode: %s) local_rank: %s (pid: %s) of binary: %s", -9, rank, 7, "x")
+    told = "process {} ended by signal SIGKILL: all are started again and go on (restart {} of 2)\n"
+    # After the last restart, the end is told by the command itself.
+    assert capsys.readouterr().err == told.format(2, 1) + told.format(0, 2)
+
+
+def test_a_resumed_run_goes_on_with_as_many_processes_as_it_was_begun_with(agent: Agent, tmp_path: Path) -> None:
+    write_arguments(tmp_path, Arguments("letters", processes=3))
+    graft("train", tmp_path, "--resume")
+    assert agent.config.nproc_per_node == 3
+    graft("train", "letters", "--resume", "--out", tmp_path, "--processes", 2)
+    assert agent.config.nproc_per_node == 2
+    given = Arguments("letters", processes=2)
+    assert gone_on_with(read_arguments(tmp_path), given, tmp_path).processes == 3
 
 
 @pytest.mark.parametrize(

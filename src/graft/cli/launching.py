@@ -17,15 +17,29 @@ from typing import NoReturn
 import typer
 
 from graft.errors import GraftError, InputError
+from graft.words import counted
 
 # Where the first of the processes says how the command ended, so that no restart tries again what cannot be repaired.
 OUTCOME = "GRAFT_OUTCOME"
 MOST_PROCESSES, MOST_RESTARTS = 1024, 1000
+# Where torch's agent says which process has ended first.
+ENDS = "torch.distributed.elastic.multiprocessing.api"
 
 
 def launched() -> bool:
     """Whether this process is one of those that `launch` started."""
     return OUTCOME in os.environ
+
+
+def begun_with(data: str, out: str | None) -> int | None:
+    """How many processes the run to go on with was begun with; None where torchrun has started this one."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return None
+    from graft.workflows.arguments import read_arguments
+    from graft.workflows.run import begun
+
+    place = None if out is None else Path(out).expanduser().absolute()
+    return read_arguments(begun(place, Path(data).expanduser())).processes
 
 
 def launch(processes: int, max_restarts: int) -> NoReturn:
@@ -38,8 +52,11 @@ def launch(processes: int, max_restarts: int) -> NoReturn:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    # What it says of processes that end is said below, in a sentence.
+    # What it says of processes that end is said here, in a sentence.
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    watched = logging.getLogger(ENDS)
+    watched.handlers, watched.propagate = [_Restarts(max_restarts)], False
+    watched.setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory(prefix="graft-") as folder:
         outcome = Path(folder) / "outcome.json"
         os.environ[OUTCOME] = str(outcome)
@@ -82,22 +99,41 @@ def _check(processes: int, max_restarts: int) -> None:
             raise InputError(f"expected a number from {least} to {most:,} for {option}, got {value}: choose one")
 
 
+class _Restarts(logging.Handler):
+    """Tells which process has died, and that all are started again, so many times."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._most, self._done = most, 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not str(record.msg).startswith("failed (exitcode: %s) local_rank: %s") or self._done == self._most:
+            return
+        self._done += 1
+        code, rank = (int(str(each)) for each in tuple(record.args or ())[:2])
+        again = f"all are started again and go on (restart {self._done} of {self._most})"
+        print(f"process {rank} ended by {_how(code)}: {again}", file=sys.stderr)
+
+
+def _how(code: int) -> str:
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
 def _ended(error: object, processes: int, max_restarts: int) -> GraftError:
     failures = getattr(error, "failures", {})
     rank, failure = min(failures.items(), key=lambda each: each[1].timestamp)
-    code = failure.exitcode
-    how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-    times = f" after {max_restarts} restarts" if max_restarts else ""
+    times = f" after {counted(max_restarts, 'restart')}" if max_restarts else ""
     return GraftError(
-        f"expected {processes} processes to train to the end, got process {rank} ended by {how}{times}: go on with "
-        "--resume and the run's folder, with as many processes as you like"
+        f"expected {processes} processes to train to the end, got process {rank} ended by {_how(failure.exitcode)}"
+        f"{times}: go on with --resume and the run's folder, with as many processes as you like"
     )
 
 
 @contextmanager
 def taking_part() -> Iterator[None]:
     """Run the command as one of several processes: the others but the first say nothing, and `launch` speaks for it."""
-    from graft.training.processes import EndedByFirst, LostProcess, follows
+    from graft.training.joining import follows
+    from graft.training.processes import EndedByFirst, LostProcess
 
     try:
         yield

@@ -142,13 +142,15 @@ def train(
     """Turn labelled images into a classifier in a run folder."""
     from dataclasses import asdict
 
-    from graft.cli.launching import launch, launched, taking_part
+    from graft.cli.launching import begun_with, launch, launched, taking_part
 
-    if processes is not None and not launched():
-        launch(processes, max_restarts)
+    if not launched():
+        processes = begun_with(data, out) if resume and processes is None else processes
+        if processes is not None:
+            launch(processes, max_restarts)
 
     from graft.progress import reporting
-    from graft.training.processes import follows
+    from graft.training.joining import follows
     from graft.training.recipe import Recipe
     from graft.training.recipe_file import read_recipe, settings_of, with_settings
     from graft.workflows.prepare import DataOptions

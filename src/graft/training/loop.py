@@ -15,6 +15,7 @@ from graft.evaluation.label_scores import mean_average_precision
 from graft.features.engine import Precision
 from graft.seeding import seeded
 from graft.training.checkpoint import Checkpoint, CheckpointFile, TrainingState, Within, copy_state
+from graft.training.cores import Cores, own_cores
 from graft.training.descent import GradientDescent, placed
 from graft.training.history import Epoch, epoch_to_keep, rank
 from graft.training.inputs import Inputs
@@ -23,7 +24,7 @@ from graft.training.optimizer import Interpolation, moving_average
 from graft.training.processes import ALONE, Processes
 from graft.training.recipe import ResolvedRecipe
 from graft.training.schedules import learning_rate_at, stale_epochs
-from graft.training.shared_descent import SharedDescent
+from graft.training.shared_descent import SharedDescent, logits_together
 from graft.training.time_budget import STEPS_TO_JUDGE_BY, Budget, Clock, too_short
 from graft.training.training_mode import put_in_training_mode, training_mode
 from graft.transfer.label_head import log_loss_of_labels
@@ -74,7 +75,7 @@ def fit_crown(
     as if it had never stopped (unless it is short of time). The random state of the process is left as it was.
 
     With several `processes`, each is called with the same images and a crown of the same shape; recipe, weights, clock
-    and checkpoint are those of the first, and all end with the same crown, whatever their number.
+    and checkpoint are those of the first, and all end with the same crown, to the bit, whatever their number.
 
     Where memory runs out, the batch is halved and two of them make a step; not with several processes. Raises
     GraftError when the loss is no longer finite, InputError when the budget is too small for one epoch, TypeError for a
@@ -89,21 +90,21 @@ def fit_crown(
             "all machines read the same"
         )
     recipe = recipe if processes.alone else ResolvedRecipe(**said["recipe"])
-    judges = None if keep_last or val is None else len(val.labels)
+    judges, in_pieces = None if keep_last or val is None else len(val.labels), processes.in_pieces(device)
 
-    def attempt(batching: Batching) -> CrownFit:
+    def attempt(batching: Batching, cores: Cores | None) -> CrownFit:
         crown.load_state_dict(start)
-        if processes.alone:
+        if cores is None:
             descent = GradientDescent(crown, train, recipe, batching, seed, device, precision)
         else:
-            descent = SharedDescent(crown, train, recipe, batching, seed, device, precision, processes)
+            descent = SharedDescent(crown, train, recipe, batching, seed, device, precision, processes, cores)
         return _train(descent, val, budget, checkpoint, watcher, judges, processes)
 
-    if processes.alone:
-        return as_memory_allows(recipe, attempt)
+    if not in_pieces:
+        return as_memory_allows(recipe, partial(attempt, cores=None))
     # Memory that runs out in one process is an error: the others would go on with whole batches.
-    with processes.own_cores():
-        return attempt(Batching(recipe.batch_size, recipe.accumulate_steps))
+    with own_cores(processes, device) as cores:
+        return attempt(Batching(recipe.batch_size, recipe.accumulate_steps), cores)
 
 
 def _train(
@@ -134,7 +135,7 @@ def _train(
 
     def scored(epoch: int, train_loss: float | None, learning_rate: float) -> Epoch:
         judged.follow(crown if average is None else average.module)
-        loss, score = (None, None) if val is None else _score(judged.module, val, descent, processes)
+        loss, score = (None, None) if val is None else _score(judged.module, val, descent)
         if loss is not None and not math.isfinite(loss):
             raise _not_finite(f"val loss of {loss}", epoch, learning_rate)
         top1, precision = (None, score) if several else (score, None)
@@ -147,7 +148,10 @@ def _train(
     # Scoring takes as long after every epoch as it took before the first.
     clock = clock.within(budget, scoring=history[0].seconds)
     steps = recipe.epochs * steps_per_epoch
-    with seeded(descent.seed, descent.device), training_mode(crown, recipe, descent.example(), processes):
+    with (
+        seeded(descent.seed, descent.device),
+        training_mode(crown, recipe, descent.example(), processes.in_pieces(descent.device)),
+    ):
         for epoch in range(len(history), recipe.epochs + 1):
             scores = [rank(each) for each in history]
             if recipe.patience is not None and stale_epochs(scores) >= recipe.patience:
@@ -200,46 +204,27 @@ def _kept(history: Sequence[Epoch], judges: int | None) -> int:
 
 @torch.inference_mode()
 def crown_logits(
-    crown: nn.Module,
-    inputs: Inputs,
-    device: str = "cpu",
-    precision: Precision = "float32",
-    batch_size: int = 64,
-    rows: np.ndarray | None = None,
+    crown: nn.Module, inputs: Inputs, device: str = "cpu", precision: Precision = "float32", batch_size: int = 64
 ) -> np.ndarray:
-    """Logits float32 (n, classes) of all inputs in order, or of those at `rows` (n,), in evaluation mode."""
+    """Logits float32 (n, classes) of all inputs in order, in evaluation mode."""
     crown.eval()
-    everything = np.arange(len(inputs.labels)) if rows is None else rows
     with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bfloat16"):
+        everything = np.arange(len(inputs.labels))
         parts = [crown(placed(x, device)).float().cpu() for x, _ in inputs.batches(everything, batch_size)]
     return torch.cat(parts).numpy()
 
 
-def _score(crown: nn.Module, val: Inputs, descent: GradientDescent, processes: Processes) -> tuple[float, float]:
+def _score(crown: nn.Module, val: Inputs, descent: GradientDescent) -> tuple[float, float]:
     """Mean log loss and accuracy on `val`; where images have several labels, mean average precision."""
-    scored = crown_logits if processes.alone else partial(logits_together, processes)
-    found = scored(crown, val, descent.device, descent.precision)
+    if isinstance(descent, SharedDescent):
+        found = logits_together(descent, crown, val)
+    else:
+        found = crown_logits(crown, val, descent.device, descent.precision)
     if val.labels.ndim == 2:
         loss = float(log_loss_of_labels(found, val.labels).sum(1).mean())
         return loss, mean_average_precision(found, val.labels) or 0.0
     logits, labels = torch.from_numpy(found), torch.from_numpy(val.labels)
     return float(F.cross_entropy(logits, labels)), float((logits.argmax(1) == labels).float().mean())
-
-
-def logits_together(
-    processes: Processes, crown: nn.Module, inputs: Inputs, device: str, precision: Precision, batch_size: int = 64
-) -> np.ndarray:
-    """`crown_logits` by several processes, each with some whole batches, so that all get the bits that one would."""
-    count = len(inputs.labels)
-    own = np.flatnonzero(np.arange(count) // batch_size % processes.count == processes.rank)
-    found = torch.from_numpy(crown_logits(crown, inputs, device, precision, batch_size, own)) if len(own) else None
-    # The first has the first batch, so it can tell how many classes there are.
-    classes = int(processes.number_of_first(0 if found is None else found.shape[1]))
-    whole = torch.zeros(count, classes)
-    if found is not None:
-        whole[own] = found
-    processes.add(whole)
-    return whole.numpy()
 
 
 def _not_finite(loss: str, epoch: int, learning_rate: float) -> GraftError:

@@ -7,19 +7,14 @@ Alone, a process has no group, and torch.distributed is not imported.
 """
 
 import json
-import os
-import platform
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from graft.data.loading import available_cores
 from graft.errors import GraftError, InputError
-from graft.training.versions import refuse_other_versions, versions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,12 +23,10 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 0.02
 # How long one may be behind the others in a sum: the first writes checkpoints meanwhile.
 BEHIND = timedelta(minutes=30)
-# How long processes may take to start, one after the other: machines of a cluster are not ready at once.
-START_SECONDS = 600.0
-# How long one that cannot go on waits for the first to end, and to say why.
-TELLING_SECONDS = 30.0
-# Keys of the store: words of the first by number, why one failed, that the first has ended, versions by rank.
-WORD, ANSWERS, GO, FAILED, ENDED, VERSIONS = "word", "answers", "go", "failed", "ended", "versions"
+# Keys of the store: words of the first by number, why one failed, that the first has ended.
+WORD, ANSWERS, GO, FAILED, ENDED = "word", "answers", "go", "failed", "ended"
+# Columns of which a sum in order is taken at once, so that it takes little memory beside what is added up.
+COLUMNS = 2**20
 
 
 class LostProcess(GraftError):
@@ -65,6 +58,10 @@ class Processes:
     def alone(self) -> bool:
         return self.count == 1
 
+    def in_pieces(self, device: str) -> bool:
+        """Whether batches are cut into pieces, as whoever asks for processes wants, be it for one."""
+        return not self.alone or (self.job is not None and device == "cpu")
+
     def call(self, word: Mapping[str, Any]) -> None:
         """Of the first: tell the others what comes next."""
         if not self.alone:
@@ -92,7 +89,7 @@ class Processes:
 
     def _wait(self, until: Callable[[], bool]) -> None:
         # Not in the store itself, where a signal would have to wait as well.
-        with self._exchange():
+        with self.exchange():
             while not until():
                 if self.first:
                     self.raise_failure()
@@ -105,8 +102,41 @@ class Processes:
     def add(self, tensor: "Tensor") -> None:
         """Put the sum over all processes in the place of `tensor`, of which each has its own."""
         if not self.alone:
-            with self._exchange():
+            with self.exchange():
                 _group(self).all_reduce(tensor)
+
+    def sum_in_order(self, rows: "Sequence[Tensor]", counts: Sequence[int], like: "Tensor") -> "Tensor":
+        """The sum, shaped `like` (n,), of the rows (n,) of all processes, of which each has so many as `counts` says.
+
+        Those of the first come first, and all are added one after the other: the bits are those that one process with
+        all the rows would come to. Each process adds up a part of the columns, so little more is sent than in a sum
+        whose order is left open.
+        """
+        if self.alone:
+            return _added(rows)
+        import torch
+        from torch.nn.functional import pad
+
+        parts = []
+        for first in range(0, len(like), COLUMNS):
+            columns = min(COLUMNS, len(like) - first)
+            each = -(-columns // self.count)
+            block = torch.stack([row[first : first + columns] for row in rows]) if rows else like.new_empty(0, columns)
+            # (rows, columns) to (process, row, column of its part).
+            sent = pad(block, (0, each * self.count - columns)).view(len(rows), self.count, each).transpose(0, 1)
+            got = like.new_empty(sum(counts), each)
+            self._exchange_parts(got, sent, [count * each for count in counts])
+            summed = like.new_empty(each * self.count)
+            self._exchange_parts(summed, _added(got).repeat(self.count), [each] * self.count)
+            parts.append(summed[:columns])
+        return torch.cat(parts)
+
+    def _exchange_parts(self, got: "Tensor", sent: "Tensor", sizes: Sequence[int]) -> None:
+        """Send each process its part of `sent`, and get from each, one after the other, so much as `sizes` says."""
+        with self.exchange():
+            _group(self).all_to_all_single(
+                got.view(-1), sent.contiguous().view(-1), list(sizes), [sent.numel() // self.count] * self.count
+            )
 
     def of_first(self, tensors: "dict[str, Tensor]", facts: Any = None) -> "tuple[dict[str, Tensor], Any]":
         """Tensors on the CPU by name, and what JSON has words for, as the first process has them."""
@@ -130,24 +160,6 @@ class Processes:
 
         return float(self._broadcast(torch.tensor(number, dtype=torch.float64)))
 
-    @contextmanager
-    def own_cores(self) -> Iterator[None]:
-        """Within the block, torch computes on this process's part of the cores of its machine.
-
-        Outside it the first one works while others wait. What OMP_NUM_THREADS says is left as it is.
-        """
-        if self.alone or "OMP_NUM_THREADS" in os.environ:
-            yield
-            return
-        import torch
-
-        before = torch.get_num_threads()
-        torch.set_num_threads(max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", self.count))))
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)
-
     def _text(self, text: str) -> bytes:
         # Bytes, as torch's own way of sending objects unpickles what comes.
         import torch
@@ -157,12 +169,12 @@ class Processes:
         return self._broadcast(own if self.first else torch.empty(size, dtype=torch.uint8)).numpy().tobytes()
 
     def _broadcast(self, tensor: "Tensor") -> "Tensor":
-        with self._exchange():
+        with self.exchange():
             _group(self).broadcast(tensor, 0)
         return tensor
 
     @contextmanager
-    def _exchange(self) -> Iterator[None]:
+    def exchange(self) -> Iterator[None]:
         """Tell why, where the others cannot be reached within the block."""
         try:
             yield
@@ -186,108 +198,11 @@ class Processes:
 ALONE = Processes()
 
 
-@contextmanager
-def joined() -> Iterator[Processes]:
-    """This process among those that torchrun started together; alone where it started none.
-
-    Within the block, one of the others that fails tells the first why. Raises InputError in the first where another
-    has other versions of graft or its libraries.
-    """
-    count, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
-        yield ALONE
-        return
-    if count == 1:
-        yield Processes(job=_job())
-        return
-    from torch.distributed import PrefixStore, rendezvous
-
-    store, _, _ = next(rendezvous("env://", rank, count, timeout=timedelta(seconds=START_SECONDS)))
-    # The agent's store outlives a restart, and with it what was said before.
-    start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    processes = Processes(rank, count, _job(), PrefixStore(f"graft/{start}", store))
-    try:
-        yield from _of_many(processes)
-    finally:
-        _disconnect()
-
-
-def _of_many(processes: Processes) -> Iterator[Processes]:
-    store = processes.store
-    store.set(f"{VERSIONS}/{processes.rank}", json.dumps(versions()))
-    _use_own_gpu(processes)
-    if processes.first:
-        try:
-            _check_versions(processes)
-            yield processes
-        finally:
-            with suppress(RuntimeError):
-                store.set(ENDED, "")
-        return
-    # It holds nothing that could be lost, and must not wait for a sum to be done when it is told to stop.
-    before = {each: signal.signal(each, signal.SIG_DFL) for each in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield processes
-    except EndedByFirst:
-        raise
-    except Exception as error:
-        if not isinstance(error, LostProcess):
-            _tell(processes, error)
-        if _ended(processes):
-            raise EndedByFirst(str(error)) from error
-        raise
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-
-def follows() -> bool:
-    """Whether this process is one of several that torchrun started, and not the first."""
-    return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("RANK", 0)) > 0
-
-
-def _ended(processes: Processes) -> bool:
-    """Whether the first process has ended in good order, or does so before long."""
-    until = time.monotonic() + TELLING_SECONDS
-    with suppress(RuntimeError):
-        while time.monotonic() < until:
-            if processes.store.check([ENDED]):
-                return True
-            time.sleep(LOOK_SECONDS)
-    return False
-
-
-def _tell(processes: Processes, error: Exception) -> None:
-    """Let the first say why this one failed, which ends them all."""
-    store = processes.store
-    code = error.exit_code if isinstance(error, GraftError) else GraftError.exit_code
-    sentence = str(error) if isinstance(error, GraftError) else f"unexpected {type(error).__name__}: {error}"
-    with suppress(RuntimeError):
-        store.set(FAILED, json.dumps({"rank": processes.rank, "sentence": sentence, "code": code}))
-    # The first may be in a sum that this process has no part in any more.
-    _disconnect()
-
-
-def _check_versions(processes: Processes) -> None:
-    keys = [f"{VERSIONS}/{rank}" for rank in range(processes.count)]
-    with processes._exchange():
-        processes.store.wait(keys, timedelta(seconds=START_SECONDS))
-        refuse_other_versions([json.loads(processes.store.get(key)) for key in keys])
-
-
-def _use_own_gpu(processes: Processes) -> None:
-    """Let each process of a machine have a GPU of its own. Raises InputError where there are too few."""
-    import torch
-
-    if not torch.cuda.is_available():
-        return
-    own, there = int(os.environ.get("LOCAL_RANK", processes.rank)), torch.cuda.device_count()
-    if own >= there:
-        raise InputError(
-            f"expected at most a process for each of the {there} GPUs of this machine, got process {own + 1} on it: "
-            "lower --processes, or hide the GPUs with CUDA_VISIBLE_DEVICES= to train on processors"
-        )
-    torch.cuda.set_device(own)
+def _added(rows: "Sequence[Tensor] | Tensor") -> "Tensor":
+    whole = rows[0].clone()
+    for row in rows[1:]:
+        whole += row
+    return whole
 
 
 def _group(processes: Processes) -> Any:
@@ -304,24 +219,9 @@ def _group(processes: Processes) -> Any:
     return distributed
 
 
-def _disconnect() -> None:
+def disconnect() -> None:
     from torch import distributed
 
     if distributed.is_initialized():
         with suppress(RuntimeError):
             distributed.destroy_process_group()
-
-
-def _job() -> str:
-    """What the processes of one start have in common; torchrun without a rendezvous has no name for it."""
-    named = os.environ["TORCHELASTIC_RUN_ID"]
-    return named if named != "none" else f"{platform.node()}, process {os.getppid()}, {_started(os.getppid())}"
-
-
-def _started(process: int) -> str:
-    """When a process was started, where the system tells: numbers of processes are used again."""
-    try:
-        with open(f"/proc/{process}/stat", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
-            return file.read().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return ""

@@ -1,6 +1,6 @@
-"""What layers do that look beyond one image, where each process has a part of the batch only: dropout and batch norm.
+"""What layers do that look beyond one image, where a batch is computed in pieces: dropout and batch norm.
 
-Both do to the parts what they would do to the whole, so that the number of processes makes no difference.
+Both do to the pieces what they would do to the whole, whichever process has them.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -15,34 +15,37 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
-from graft.training.processes import Processes
+from graft.training.lockstep import PLACE, Place
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Which rows of a batch of `whole` a process has: so many from `first` on."""
+    """Which rows of a batch of `whole` a piece has: so many from `first` on."""
 
     first: int
     count: int
     whole: int
 
 
-def rows_of(rank: int, count: int, whole: int) -> Rows:
-    """The part of a batch of `whole` that process `rank` of `count` has.
+def rows_of(piece: int, pieces: int, whole: int) -> Rows:
+    """What piece number `piece` of so many has of a batch of `whole`.
 
-    Parts differ by one at most, the first ones are not smaller than the others, and no part is smaller than that of a
-    smaller batch: so a batch cut short, at the end of an epoch, leaves nobody with more than usual.
+    Pieces differ by one at most, the first ones are not smaller than the others, and none is smaller than that of a
+    smaller batch: so in a batch cut short, at the end of an epoch, no piece has more than usual.
     """
-    least, more = divmod(whole, count)
-    return Rows(rank * least + min(rank, more), least + (rank < more), whole)
+    least, more = divmod(whole, pieces)
+    return Rows(piece * least + min(piece, more), least + (piece < more), whole)
 
 
 class DropoutOfBatch(TorchFunctionMode):
-    """Within the block, dropout draws for the whole batch, as one process does, and uses what falls to these `rows`."""
+    """Within the block, dropout draws for the whole batch, as one process does, and uses what falls to these `rows`.
 
-    def __init__(self, rows: Rows) -> None:
+    With a `generator` of its own, each piece draws the same; None: that of the device.
+    """
+
+    def __init__(self, rows: Rows, generator: torch.Generator | None) -> None:
         super().__init__()
-        self._rows = rows
+        self._rows, self._generator = rows, generator
 
     def __torch_function__(
         self,
@@ -61,7 +64,7 @@ class DropoutOfBatch(TorchFunctionMode):
         like_batch = x.new_empty((self._rows.whole, *x.shape[1:]))
         if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
             like_batch = like_batch.contiguous(memory_format=torch.channels_last)
-        kept = like_batch.bernoulli_(1 - p).div_(1 - p)
+        kept = like_batch.bernoulli_(1 - p, generator=self._generator).div_(1 - p)
         return x * kept[self._rows.first : self._rows.first + len(x)]
 
 
@@ -72,15 +75,15 @@ def normalised_by_batch(crown: nn.Module, batch_norm: str) -> list[_BatchNorm]:
 
 
 @contextmanager
-def norms_shared(crown: nn.Module, batch_norm: str, processes: Processes) -> Iterator[None]:
-    """While the block trains `crown`, norms by the statistics of the batch take them over all processes.
+def norms_shared(crown: nn.Module, batch_norm: str) -> Iterator[None]:
+    """While the block trains `crown`, norms by the statistics of the batch take them over all its pieces.
 
     torch's own SyncBatchNorm does so on GPUs alone. Every process must take part in each forward and backward pass,
-    those with an empty part of the batch too.
+    those without a piece of the batch too: see `Lockstep`.
     """
     norms = normalised_by_batch(crown, batch_norm)
     for norm in norms:
-        norm.forward = partial(_normalised, norm, type(norm).forward, processes)  # type: ignore[method-assign]
+        norm.forward = partial(_normalised, norm, type(norm).forward)  # type: ignore[method-assign]
     try:
         yield
     finally:
@@ -89,39 +92,38 @@ def norms_shared(crown: nn.Module, batch_norm: str, processes: Processes) -> Ite
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over all processes; what follows from it is felt by all of them, so its gradient is their sum too."""
+    """The sum over all pieces; what follows from it is felt by all of them, so its gradient is their sum too."""
 
     @staticmethod
-    def forward(context: Any, own: Tensor, processes: Processes) -> Tensor:
-        context.processes = processes
-        whole = own.clone()
-        processes.add(whole)
-        return whole
+    def forward(context: Any, own: Tensor, place: Place) -> Tensor:
+        context.place = place
+        return place.sum(own)
 
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        whole = gradient.contiguous().clone()
-        context.processes.add(whole)
-        return whole, None
+        return context.place.sum(gradient.contiguous()), None
 
 
-def _normalised(norm: _BatchNorm, alone: Callable[..., Tensor], processes: Processes, x: Tensor) -> Tensor:
-    if not norm.training:
+def _normalised(norm: _BatchNorm, alone: Callable[..., Tensor], x: Tensor) -> Tensor:
+    place = PLACE.get()
+    if place is None or not norm.training:
         return alone(norm, x)
     values = x.float()
     axes = [axis for axis in range(x.ndim) if axis != 1]
     shape = [1, -1, *(1 for _ in axes[1:])]
-    # In each process one number more: how many values each channel has.
+    # Of each piece one number more: how many values each channel has.
     own = torch.cat([values.sum(axes), values.new_tensor([values.numel() / max(1, x.shape[1])])])
-    sums = _Sum.apply(own, processes)
+    sums = _Sum.apply(own, place)
     count = float(sums[-1].detach())
     if count == 1 and norm.running_mean is not None:
         # A single value has no variance: see `training_mode.single_values_normalised`.
         return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps)
     mean = sums[:-1] / count
     centred = values - mean.view(shape)
-    variance = _Sum.apply((centred**2).sum(axes), processes) / count
-    _follow(norm, mean.detach(), variance.detach() * count / max(count - 1, 1))
+    variance = _Sum.apply((centred**2).sum(axes), place) / count
+    if place.number == 0:
+        # All pieces have the same statistics, to be followed once.
+        _follow(norm, mean.detach(), variance.detach() * count / max(count - 1, 1))
     result = centred * (variance + norm.eps).rsqrt().view(shape)
     if norm.affine:
         result = result * norm.weight.view(shape) + norm.bias.view(shape)

@@ -9,25 +9,19 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from graft.training.folding import norms_folded
-from graft.training.processes import ALONE, Processes
 from graft.training.recipe import ResolvedRecipe
 from graft.training.shared_layers import norms_shared
 
 
 @contextmanager
-def training_mode(
-    crown: nn.Module, recipe: ResolvedRecipe, example: Tensor, processes: Processes = ALONE
-) -> Iterator[None]:
-    """While the block trains `crown`, its layers do what `recipe` says of them, in all `processes` together.
+def training_mode(crown: nn.Module, recipe: ResolvedRecipe, example: Tensor, in_pieces: bool = False) -> Iterator[None]:
+    """While the block trains `crown`, its layers do what `recipe` says of them, be a batch computed `in_pieces`.
 
     The head's inputs are dropped out, batch norm takes single values, and with stored statistics is folded: `example`
     is an input (1, …) of the crown, on its device.
     """
     folded = norms_folded(crown, example) if recipe.batch_norm == "stored" else nullcontext()
-    if processes.alone:
-        norms = single_values_normalised(crown)
-    else:
-        norms = norms_shared(crown, recipe.batch_norm, processes)
+    norms = norms_shared(crown, recipe.batch_norm) if in_pieces else single_values_normalised(crown)
     with drop_out(crown, recipe.dropout), norms, folded:
         yield
 

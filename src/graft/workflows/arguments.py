@@ -36,7 +36,8 @@ class Arguments:
     """What a training was asked for: `args.yaml`, and with `split.csv` all that going on with it takes.
 
     Paths are absolute, so that a run can be resumed from any folder. With `in_memory`, the images were handed over
-    themselves, and `data` is what they are called.
+    themselves, and `data` is what they are called. `processes` is how many train together, None where nothing
+    was said of it.
     """
 
     data: str
@@ -48,6 +49,7 @@ class Arguments:
     precision: str = "auto"
     deterministic: bool = False
     threads: int | None = None
+    processes: int | None = None
     arch: str | None = None
     classes_file: str | None = None
     class_map: str | None = None
@@ -128,6 +130,7 @@ def _read(written: str | bytes) -> str:
 def gone_on_with(before: Arguments, given: Arguments, folder: Path) -> Arguments:
     """The arguments that a run was begun with; another spelling of its data or its base, where given, takes effect.
 
+    It may be gone on with by another number of processes, which comes to the same.
     What was not given, and so is as by default, is not asked for. Raises InputError that names what differs.
     """
     if before.in_memory and not given.in_memory:
@@ -145,7 +148,7 @@ def gone_on_with(before: Arguments, given: Arguments, folder: Path) -> Arguments
     differing = [
         _begun_with(name, began[name])
         for name, value in asked.items()
-        if name not in ("data", "base") and value not in (usual[name], began[name])
+        if name not in ("data", "base", "processes") and value not in (usual[name], began[name])
     ]
     if differing:
         raise InputError(

@@ -15,6 +15,8 @@ from graft.features.determinism import repeatable
 from graft.progress import NOBODY
 from graft.training.crowns import follow_fits
 from graft.training.processes import Processes
+from graft.training.shared_descent import pieces_of
+from graft.words import counted
 from graft.workflows.arguments import Arguments
 from graft.workflows.deciding import Beginning, Decided, choice_of, decide
 from graft.workflows.run import Run, run_of
@@ -24,12 +26,18 @@ def share(processes: Processes, folder: Path, arguments: Arguments, decided: Dec
     """Of the first process: the same training with the others, where stages are trained in steps."""
     task, chosen = decided.task, decided.plan
     if processes.alone:
-        return decided
+        return replace(decided, task=replace(task, processes=processes))
     if chosen.cut in task.base.network.cuts[-2:]:
         task.reporter.note(
             f"level {chosen.level} trains no stage in steps: the first of {processes.count} processes does it alone"
         )
         return decided
+    pieces = pieces_of(task.recipe.batch_size, processes.count, task.choice.device)
+    if processes.count > pieces:
+        task.reporter.note(
+            f"a batch of {task.recipe.batch_size} is cut into {counted(pieces, 'piece')}: "
+            f"{processes.count - pieces} of {processes.count} processes get none and compute nothing"
+        )
     processes.call({"folder": str(folder), "arguments": arguments.to_dict(), "said": decided.said})
     processes.gather()
     split = StringIO(newline="")

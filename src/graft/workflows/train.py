@@ -23,7 +23,8 @@ from graft.images.preprocessing import ResizeMode
 from graft.progress import Reporter, reporting
 from graft.seeding import seeded
 from graft.training.fitting import fit_level, measure
-from graft.training.processes import Processes, joined
+from graft.training.joining import joined
+from graft.training.processes import Processes
 from graft.training.recipe import Recipe, check_recipe
 from graft.training.recipe_file import read_recipe
 from graft.weights.packaged import DEFAULT_BASE
@@ -192,6 +193,8 @@ def train(
     arguments, choice = checked(arguments), choice_of(arguments)
     every = math.inf if checkpoint_every is None else seconds(checkpoint_every, "--checkpoint-every")
     with reporting(reporter, quiet) as told, seeded(arguments.seed), joined() as processes:
+        if processes.job is not None:
+            arguments = replace(arguments, processes=processes.count)
         if not processes.first:
             return follow(processes, images, started)
         logging, run = Logging(logger, told), None
