@@ -123,7 +123,7 @@ def prepare(
     if dataset.label_sets is not None and not multi_label:
         raise InputError(
             f"expected images with one label each here, got {dataset.name}, which is read with several: train, "
-            "evaluate, predict and audit know these; leave --multi-label out for anything else"
+            "evaluate, predict, audit and features know these; leave --multi-label out for anything else"
         )
     for line in understood(dataset):
         reporter.note(line)
