@@ -1,12 +1,14 @@
 """How many images per second a service answers and how long one takes, beside a service as people write it.
 
-    python benchmarks/serving.py RUN IMAGES --base FILE [--seconds 10] [--rounds 3] [--requests 10000]
+    python benchmarks/serving.py RUN IMAGES --base FILE [--litserve PYTHON] [--seconds 10] [--rounds 3]
+        [--requests 10000]
 
 RUN is a run folder whose network is that of FILE, weights with torchvision's names; IMAGES is a folder of images. Asks
-`graft serve RUN` and `peers/fastapi_torch.py` in turn, with 32 clients that ask again as soon as they are answered,
-then at half the rate that this gave, with arrivals drawn at random. Beside them stands the rate of the same images in
-one stream, as `graft predict` computes them. In the end `--requests` requests tell how much memory the service has
-gained. Both services let threads wait asleep, without which a busy machine makes torch's many times slower.
+`graft serve RUN`, `peers/fastapi_torch.py` and, with a Python that has LitServe, `peers/litserve_torch.py` in turn,
+first one image at a time, then with 32 clients that ask again as soon as they are answered, then at half the rate that
+this gave, with arrivals drawn at random. Beside them stands the rate of the same images in one stream, as `graft
+predict` computes them. In the end `--requests` requests tell how much memory the service has gained.
+All services let threads wait asleep, without which a busy machine makes torch's many times slower.
 All traffic is on this machine's loopback, and bounded in count and time.
 """
 
@@ -15,13 +17,15 @@ import asyncio
 import json
 import os
 import random
+import signal
 import socket
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -30,7 +34,7 @@ CLIENTS = 32
 WARM = 500
 # In so many parts of the requests the memory is read again, as it grows at first and then no more.
 PARTS = 5
-PEER = Path(__file__).parent / "peers" / "fastapi_torch.py"
+PEERS = Path(__file__).parent / "peers"
 PEER_PORT = 18_642
 ENVIRONMENT = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
 OFFLINE = """
@@ -98,6 +102,16 @@ async def rate(url: str, field: str, images: list[bytes], seconds: float, reques
     return done / (time.perf_counter() - began)
 
 
+async def one_by_one(url: str, field: str, images: list[bytes], seconds: float) -> list[float]:
+    """Seconds that each answer takes where nobody else asks."""
+    client, found = Client(url, field), [time.perf_counter()]
+    while found[-1] - found[0] < seconds:
+        await client.ask(images[len(found) % len(images)])
+        found.append(time.perf_counter())
+    client.close()
+    return [after - before for before, after in pairwise(found)]
+
+
 async def latencies(url: str, field: str, images: list[bytes], per_second: float, seconds: float) -> list[float]:
     """Seconds from when a request was due to its answer, at `per_second` arrivals, sorted."""
     chance, found, free = random.Random(0), [], [Client(url, field) for _ in range(CLIENTS)]
@@ -123,7 +137,15 @@ async def latencies(url: str, field: str, images: list[bytes], per_second: float
 @contextmanager
 def served(command: list[str], port: int, ready: str) -> Iterator[subprocess.Popen]:
     """A service while the block runs, from when it has printed a line with `ready` in it and listens."""
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=ENVIRONMENT)
+    # In a session of its own, since some leave processes behind.
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=ENVIRONMENT,
+        start_new_session=True,
+    )
     try:
         assert process.stdout is not None
         while ready not in (line := process.stdout.readline()):
@@ -137,12 +159,17 @@ def served(command: list[str], port: int, ready: str) -> Iterator[subprocess.Pop
     finally:
         process.terminate()
         process.wait(60)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def processes(process: subprocess.Popen) -> list[int]:
-    """A process and its children."""
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    return [process.pid, *map(int, children)]
+    """A process and all that come from it."""
+    found = [process.pid]
+    for each in found:
+        for task in Path(f"/proc/{each}/task").iterdir():
+            found += map(int, (task / "children").read_text().split())
+    return found
 
 
 def memory(process: subprocess.Popen) -> int:
@@ -159,11 +186,13 @@ def processor_seconds(process: subprocess.Popen) -> float:
 
 def measured(process: subprocess.Popen, url: str, field: str, images: list[bytes], seconds: float) -> dict[str, float]:
     asyncio.run(rate(url, field, images, seconds / 4))
+    alone = asyncio.run(one_by_one(url, field, images, seconds / 4))
     used, began = processor_seconds(process), time.perf_counter()
     full = asyncio.run(rate(url, field, images, seconds))
     processor = (processor_seconds(process) - used) / (full * (time.perf_counter() - began))
     half = asyncio.run(latencies(url, field, images, full / 2, seconds))
-    return {"rate": full, "processor": processor, "p50": half[len(half) // 2], "p99": half[int(0.99 * len(half))]}
+    p50, p99 = half[len(half) // 2], half[int(0.99 * len(half))]
+    return {"rate": full, "processor": processor, "alone": statistics.median(alone), "p50": p50, "p99": p99}
 
 
 def main() -> None:
@@ -173,6 +202,7 @@ def main() -> None:
     parser.add_argument("run")
     parser.add_argument("images")
     parser.add_argument("--base")
+    parser.add_argument("--litserve", help="a Python that has litserve beside torch and torchvision")
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--rounds", type=int, default=3)
@@ -181,8 +211,10 @@ def main() -> None:
     images = [path.read_bytes() for path in sorted(Path(given.images).rglob("*")) if path.is_file()]
     port = PEER_PORT + 1
     graft = [sys.executable, "-m", "graft", "serve", given.run, "--port", str(port), "--precision", given.precision]
-    peer = [sys.executable, str(PEER), "--base", str(given.base), "--port", str(PEER_PORT)]
-    found: dict[str, list[dict[str, float]]] = {"graft serve": [], "FastAPI and torch": []}
+    peers = {"FastAPI and torch": (sys.executable, "fastapi_torch.py")} if given.base else {}
+    if given.litserve:
+        peers["LitServe and torch"] = (given.litserve, "litserve_torch.py")
+    found: dict[str, list[dict[str, float]]] = {"graft serve": [], **{name: [] for name in peers}}
     offline: list[tuple[float, ...]] = []
     for _ in range(given.rounds):
         script = [sys.executable, "-c", OFFLINE, given.run, given.images, given.precision, str(given.seconds)]
@@ -191,19 +223,21 @@ def main() -> None:
         with served(graft, port, "serving") as process:
             url = f"http://127.0.0.1:{port}"
             found["graft serve"].append(measured(process, url, "image", images, given.seconds))
-        if given.base:
-            with served(peer, PEER_PORT, "ready") as process:
+        for name, (python, script) in peers.items():
+            command = [python, str(PEERS / script), "--base", str(given.base), "--port", str(PEER_PORT)]
+            with served(command, PEER_PORT, "ready") as process:
                 url = f"http://127.0.0.1:{PEER_PORT}"
-                found["FastAPI and torch"].append(measured(process, url, "file", images, given.seconds))
+                found[name].append(measured(process, url, "file", images, given.seconds))
     stream, processor = (statistics.median(column) for column in zip(*offline, strict=True))
     print(f"{'one stream, as graft predict':30} {stream:7.1f} images/s, {1000 * processor:.0f} ms of processor each")
     for name, rounds in found.items():
         if rounds:
             middle = {key: statistics.median(each[key] for each in rounds) for key in rounds[0]}
             print(
-                f"{name:30} {middle['rate']:7.1f} images/s with {CLIENTS} clients, "
+                f"{name:30} {middle['rate']:7.1f} images/s ({middle['rate'] / stream:.2f}) with {CLIENTS} clients, "
                 f"{1000 * middle['processor']:.0f} ms of processor each; at half of that rate "
-                f"{1000 * middle['p50']:.0f} ms median, {1000 * middle['p99']:.0f} ms p99"
+                f"{1000 * middle['p50']:.0f} ms median, {1000 * middle['p99']:.0f} ms p99, where one alone takes "
+                f"{1000 * middle['alone']:.0f} ms"
             )
     print(json.dumps({"offline": offline, **found}), file=sys.stderr)
     if given.requests:

@@ -10,6 +10,8 @@ from PIL import Image
 import graft
 from graft.errors import DataError, ImageError
 from graft.images.letters import CYRILLIC, dejavu_fonts, render_letters
+from graft.training import fitting
+from graft.workflows import prepare
 
 sklearn = pytest.importorskip("sklearn", reason="needs graft-vision[sklearn]")
 
@@ -20,7 +22,7 @@ from sklearn.pipeline import make_pipeline  # noqa: E402
 from sklearn.preprocessing import FunctionTransformer  # noqa: E402
 from sklearn.utils.estimator_checks import check_estimator  # noqa: E402
 
-from graft.sklearn import FEATURES, GraftClassifier  # noqa: E402
+from graft.sklearn import BASES, FEATURES, GraftClassifier  # noqa: E402
 
 LETTERS = {"base": "latin_letters", "level": "head", "engine": "torch", "precision": "float32"}
 
@@ -75,6 +77,32 @@ def test_what_it_says_is_what_its_saved_model_says(letters: tuple, tmp_path: Pat
         assert found == pytest.approx(loaded.predict_proba(images), abs=1e-5)
         assert found.dtype == np.float64 and found.shape == (40, 4) and fitted.classes_.tolist() == sorted(set(labels))
     assert fitted.score(images, labels) == np.mean(fitted.predict(images) == labels)
+
+
+def test_it_answers_as_what_the_workflow_trains_on_the_same_images(letters: tuple, tmp_path: Path) -> None:
+    images, labels = letters
+    fitted = GraftClassifier(**LETTERS).fit(images, labels)
+    run = graft.train((images, labels), **LETTERS, audit=False, out=tmp_path / "run", quiet=True)
+    loaded = graft.load(run.folder, engine="torch", precision="float32")
+    assert fitted.predict_proba(images) == pytest.approx(loaded.predict_proba(images), abs=1e-5)
+
+
+def test_folds_read_the_base_once_and_solve_a_head_once_each(letters: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+    images, labels = letters
+    done = {"bases": 0, "heads": 0}
+
+    def counted(what: str, work):
+        def counting(*args, **kwargs):
+            done[what] += 1
+            return work(*args, **kwargs)
+
+        return counting
+
+    monkeypatch.setattr(BASES, "_bases", {})
+    monkeypatch.setattr(prepare, "load_base", counted("bases", prepare.load_base))
+    monkeypatch.setattr(fitting, "put_head", counted("heads", fitting.put_head))
+    cross_val_score(GraftClassifier(**LETTERS), images, labels, cv=3, error_score="raise")
+    assert done == {"bases": 1, "heads": 3}
 
 
 def test_classes_are_those_of_y_in_their_order_and_type(letters: tuple) -> None:

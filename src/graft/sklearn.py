@@ -8,8 +8,8 @@ Needs the extra `sklearn`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sized
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator, Sized
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from graft.errors import InputError
 from graft.features.rows import KeptRows, keeping_rows
 from graft.names import plain
 from graft.progress import NOBODY, reporting
+from graft.weights.kept import KeptBases, keeping_bases
 from graft.weights.packaged import DEFAULT_BASE
 from graft.weights.saved import save_model
 from graft.workflows.arguments import Arguments, absolute
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 # What all estimators of this process have seen: folds and grids ask for the same images again and again.
 FEATURES = KeptRows()
+BASES = KeptBases()
 
 
 class GraftClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -155,9 +157,11 @@ class GraftClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         save_model(place / "model", self.fitted_.saved)
         return place
 
-    def _kept(self) -> AbstractContextManager[None]:
-        """What others computed was in other batches, so that the last bits of it may differ."""
-        return nullcontext() if self.deterministic else keeping_rows(FEATURES)
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        # What others computed was in other batches, so that the last bits of it may differ.
+        with keeping_bases(BASES), nullcontext() if self.deterministic else keeping_rows(FEATURES):
+            yield
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -22,3 +22,11 @@ def counted(number: int, one: str, plural: str | None = None) -> str:
     `counted(1, "image is", "images are")` is `"1 image is"`.
     """
     return f"{number:,} {one if number == 1 else plural or f'{one}s'}"
+
+
+def in_bytes(number: int) -> str:
+    """A size in the unit that suits it: `"930 B"`, `"13.4 kB"`."""
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if number >= size:
+            return f"{number / size:.1f} {unit}"
+    return f"{number} B"

@@ -46,6 +46,14 @@ def test_every_form_of_an_image_is_the_same_image(form: str) -> None:
     assert (found == PIXELS).all() and found.dtype == np.uint8
 
 
+def test_what_is_printed_of_images_is_one_line_of_counts_and_names() -> None:
+    dataset = graft.Dataset.from_arrays([PIXELS] * 7, ["b", "a", "f", "c", "d", "e", "e"])
+    assert repr(dataset) == "Dataset('images', 7 images (all 7), 6 classes: 'a', 'b', 'c', 'd' and 2 more)"
+    assert repr(dataset.splits["all"]) == "Images(7 of HandedOver)"
+    several = graft.Dataset.from_arrays([PIXELS] * 2, [["a", "b"], []], multi_label=True)
+    assert "2 images (all 2), several labels each, 2 classes: 'a', 'b'" in repr(several)
+
+
 def test_transparent_pixels_lie_over_white_as_in_files() -> None:
     seen_through = np.dstack([PIXELS, np.arange(63, dtype=np.uint8).reshape(9, 7) * 4])
     assert (as_read(seen_through) == decode(file_of(seen_through))).all()

@@ -11,10 +11,11 @@ from PIL import Image
 from torch import nn
 
 from graft.errors import InputError
+from graft.export import timm_folder
 from graft.export.timm_folder import TimmModel, open_timm, timm_transform, write_timm
 from graft.images.preprocessing import Preprocessing, normalise
 from graft.images.resizing import to_square
-from graft.models.catalog import build
+from graft.models.catalog import CATALOG, build
 from graft.models.network import Config, Network
 from graft.weights.architectures import resolve
 from graft.weights.base import load_base
@@ -140,6 +141,20 @@ def test_what_timm_does_not_have_is_said_in_one_sentence(
     with pytest.raises(InputError, match=words) as caught:
         write_timm(tmp_path, model)
     assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
+
+
+def test_networks_that_timm_lacks_are_those_that_the_guide_lists() -> None:
+    lacking = set()
+    for name in CATALOG:
+        try:
+            timm_folder._called(resolve(name).config)
+        except InputError:
+            lacking.add(name)
+    families = ("lenet", "alexnet", "googlenet", "plain")
+    listed = {name for name in CATALOG if name.startswith(families)}
+    of_cifar = {f"{kind}resnet{depth}" for kind in ("", "preact_") for depth in (20, 32, 44, 56, 110)}
+    narrow = {f"mobilenet_v1_{width}" for width in ("075", "050", "025")}
+    assert lacking == listed | of_cifar | narrow | {"vgg11_lrn", "vgg16_c"}
 
 
 def test_networks_of_timms_own_go_back_to_it(tmp_path: Path) -> None:

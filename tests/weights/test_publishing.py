@@ -1,6 +1,7 @@
 """A model is sent to the Hub whole, says nothing of this machine, and comes back as a base and as a run."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from graft.images.preprocessing import Preprocessing
 from graft.models.catalog import build
 from graft.models.network import Config
 from graft.weights.base import load_base
+from graft.weights.card import stated_licence
 from graft.weights.publishing import push
 from graft.weights.saved import SavedModel, load_model, save_model
 
@@ -63,6 +65,22 @@ def test_a_dry_run_lists_names_and_sizes_and_asks_nobody(
     assert sizes["model.safetensors"] == (model / "model.safetensors").stat().st_size
     assert said["bytes"] == sum(sizes.values())
     assert not server.requests and not hub.asked
+
+
+def test_sizes_are_told_in_units_that_show_them_and_the_licence_or_what_to_set(model: Path, hub: HubStandIn) -> None:
+    asked = ["push", str(model), NAME, "--dry-run"]
+    done = CliRunner().invoke(app, asked)
+    assert f"{(model / 'labels.json').stat().st_size} B  labels.json" in done.stdout and "0.000" not in done.stdout
+    assert "licence of the base: not known; set `license:`" in " ".join(done.stderr.split())
+    card = model / "README.md"
+    card.write_text(card.read_text().replace("license: unknown", "license: cc-by-4.0"))
+    done = CliRunner().invoke(app, asked)
+    assert "licence of the base: cc-by-4.0" in done.stdout and "not known" not in done.stderr
+    for base, licence in (("efficientnet_lite0", "apache-2.0"), ("latin_letters", "apache-2.0"), ("x", None)):
+        saved = load_model(model)
+        save_model(model, replace(saved, facts={**saved.facts, "base": base}))
+        assert push(str(model), NAME, dry_run=True).to_dict()["licence"] == licence
+    assert stated_licence("no metadata\n\nlicense: mit\n") is None
 
 
 def test_what_was_pushed_comes_back_as_a_base_and_as_a_run(model: Path, hub: HubStandIn, tmp_path: Path) -> None:

@@ -280,6 +280,18 @@ def for_timm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return model
 
 
+def test_a_network_that_timm_lacks_is_refused_before_images_are_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("timm", reason="needs graft-vision[timm]")
+    network = build(Config("mobilenet_v1_025", 4))
+    saved = SavedModel(network, Preprocessing(64, (0.5,) * 3, (0.5,) * 3), tuple(LATIN[:4]), facts={"base": "x"})
+    save_model(tmp_path / "model", saved)
+    monkeypatch.setattr(export_timm, "images_to_check_on", lambda *_: pytest.fail("images were looked for"))
+    with pytest.raises(InputError, match="mobilenet_v1_025, which it lacks: choose"):
+        graft.export(tmp_path / "model", "timm", quiet=True)
+
+
 def test_a_folder_of_timms_is_kept_where_its_network_gives_the_logits(
     for_timm: Path, letters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 from calling import graft as command
 from mosaics import LETTERS, write_mosaics
@@ -151,6 +152,12 @@ def test_commands_know_it_and_what_does_not_says_so(run: graft.Run, table: Path,
     assert "mean average precision" in command("report", run.folder).stdout.lower()
     audited = command("audit", table, "--multi-label", "--no-features", "--json", "--quiet")
     assert set(json.loads(audited.stdout)["classes"]) == set(LETTERS)
+    computed = tmp_path / "features.parquet"
+    options = ("--base", "latin_letters", "--no-audit", "--quiet")
+    assert command("features", table, "--multi-label", *options, "--out", computed).returncode == 0
+    cells = pyarrow.parquet.read_table(computed, columns=["path", "label"]).to_pylist()
+    found = {Path(row["path"]).name: set(filter(None, row["label"].split("|"))) for row in cells}
+    assert found == {Path(path).name: names for path, names in labels_of(table).items()}
     refused = {
         "one label for each image": ("train", table, "--out", tmp_path / "no"),
         "one label for an explanation": ("explain", run.folder, image),

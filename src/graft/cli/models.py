@@ -24,6 +24,7 @@ from graft.models.catalog import CATALOG, Entry, entry
 from graft.progress import Table
 from graft.weights.packaged import DEFAULT_BASE, PACKAGED
 from graft.weights.torchvision_catalog import TORCHVISION
+from graft.words import in_bytes
 
 if TYPE_CHECKING:
     from graft.accounting.counting import Account, Group
@@ -242,7 +243,7 @@ def _print_stages(stages: tuple[Group, ...], network: Network, cut: str | None) 
     rows = []
     frozen = network.cuts[1 : network.cuts.index(cut) + 1] if cut else ()
     for stage in stages:
-        costs = f"{stage.params:,}", f"{stage.macs:,}", _bytes(stage.activation_bytes)
+        costs = f"{stage.params:,}", f"{stage.macs:,}", in_bytes(stage.activation_bytes)
         state = ("frozen" if stage.name in frozen else "trains",) if cut else ()
         stride, sees = str(stage.stride or ""), f"{stage.receptive_field:,} px" if stage.receptive_field else ""
         rows.append((stage.name, _shape(stage.output_shape), stride, *costs, sees, *state))
@@ -255,13 +256,13 @@ def _print_totals(
 ) -> None:
     size = _shape(table.input_shape)
     say(f"{name} at {size}: {table.params:,} parameters, {table.macs:,} multiply-adds (twice as many FLOPs)")
-    say(f"activations {_bytes(table.activation_bytes)}, of which a forward pass holds {_bytes(forward)} at once")
+    say(f"activations {in_bytes(table.activation_bytes)}, of which a forward pass holds {in_bytes(forward)} at once")
     if step is not None:
         say(f"cut {cut}: {table.trainable_params:,} parameters train")
         say(
-            f"a training step of {batch_size} with AdamW holds {_bytes(step.peak('adamw'))} at once: "
-            f"{_bytes(step.parameters)} of weights, {_bytes(step.optimizer_state('adamw'))} of AdamW's, "
-            f"{_bytes(step.working)} of activations and gradients"
+            f"a training step of {batch_size} with AdamW holds {in_bytes(step.peak('adamw'))} at once: "
+            f"{in_bytes(step.parameters)} of weights, {in_bytes(step.optimizer_state('adamw'))} of AdamW's, "
+            f"{in_bytes(step.working)} of activations and gradients"
         )
 
 
@@ -274,10 +275,3 @@ def _quantity(count: int) -> str:
         if count >= size:
             return f"{count / size:.2f} {unit}"
     return str(count)
-
-
-def _bytes(count: int) -> str:
-    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count} B"

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from graft.cli.output import Debug, Json, Quiet, Seed, print_json, say
-from graft.words import counted
+from graft.words import counted, in_bytes
 
 
 def push(
@@ -34,7 +34,9 @@ def push(
         print_json(done.to_dict())
         return
     for name, size in done.sizes.items():
-        say(f"{size / 1e6:>9.3f} MB  {name}")
-    what = f"{counted(len(done.files), 'file')}, {sum(done.sizes.values()) / 1e6:.1f} MB"
+        say(f"{in_bytes(size):>9}  {name}")
+    what = f"{counted(len(done.files), 'file')}, {in_bytes(sum(done.sizes.values()))}"
+    if done.licence is not None:
+        say(f"licence of the base: {done.licence}")
     where = f"{done.address}{', private' if private else ''}"
     say(f"would send {what}, to {where}" if dry_run else f"sent {what}, to {where}: graft predict hf:{done.repository}")

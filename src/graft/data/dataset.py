@@ -14,6 +14,8 @@ from graft.words import counted
 if TYPE_CHECKING:
     from graft.data.table_options import TableOptions
 
+# Classes that a dataset names where it is printed.
+MOST_SHOWN = 4
 TRAIN, VAL, TEST = "train", "val", "test"
 # The name of the only split of a source that names none.
 WHOLE = "all"
@@ -49,7 +51,7 @@ class Item:
     label: str | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Images:
     """Some rows of a source, in order, with a label for each: int64 (N,), an index into the classes, -1 for none.
 
@@ -72,6 +74,9 @@ class Images:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def __repr__(self) -> str:
+        return f"Images({len(self):,} of {type(self.source).__name__})"
 
     def name(self, index: int) -> str:
         """What messages call an image, written as `graft.names` says."""
@@ -161,7 +166,7 @@ def group_numbers(parts: Iterable[Images]) -> np.ndarray:
     return np.concatenate(found)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """Classes by name and images by split.
 
@@ -290,6 +295,16 @@ class Dataset:
         from graft.data.showing import show
 
         return show(self, images, split, seed)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(map(repr, self.classes[:MOST_SHOWN]))
+        more = f" and {len(self.classes) - MOST_SHOWN:,} more" if len(self.classes) > MOST_SHOWN else ""
+        sizes = ", ".join(f"{name} {len(images):,}" for name, images in self.splits.items())
+        several = ", several labels each" if self.label_sets is not None else ""
+        return (
+            f"Dataset({self.name!r}, {counted(len(self), 'image')} ({sizes}){several}, "
+            f"{counted(len(self.classes), 'class', 'classes')}: {shown}{more})"
+        )
 
     def _repr_html_(self) -> str:
         html: str = self.show(6).html

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graft.data.content import content_digests, unreadable
+from graft.data.content import unreadable
 from graft.errors import ImageError
 from graft.images.decoding import decode, decode_with_facts, reduction
 from graft.images.squares import square
@@ -128,7 +128,7 @@ def decoded_once(images: Images) -> Images:
     """The same images, which keep what is decoded of them as long as they are there."""
     if isinstance(images.source, DecodedOnce):
         return images
-    return replace(images, source=DecodedOnce(images.source), digests=content_digests(images))
+    return replace(images, source=DecodedOnce(images.source))
 
 
 def load_image(images: Images, index: int, preprocessing: Preprocessing, view: View | None = None) -> Tensor:

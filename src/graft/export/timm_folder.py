@@ -48,8 +48,11 @@ class TimmModel:
     settings: dict[str, Any]
 
 
-def write_timm(folder: Path, saved: SavedModel) -> None:
-    """Write the two files of `saved` into `folder`. Raises InputError for a network that timm cannot build."""
+def name_for_timm(saved: SavedModel) -> tuple[str, dict[str, Any]]:
+    """What timm calls the network of `saved`, and what else it has to be told to build it.
+
+    Computes nothing. Raises InputError for a network that timm cannot build.
+    """
     network = saved.network
     if network.config.head != "last":
         raise InputError(
@@ -66,7 +69,12 @@ def write_timm(folder: Path, saved: SavedModel) -> None:
             "expected one output of the network for each class for --format timm, got classes that several count for: "
             f"{INSTEAD}"
         )
-    name, arguments = _called(network.config)
+    return _called(network.config)
+
+
+def write_timm(folder: Path, saved: SavedModel) -> None:
+    """Write the two files of `saved` into `folder`. Raises InputError for a network that timm cannot build."""
+    network, (name, arguments) = saved.network, name_for_timm(saved)
     ours = _tensors(saved)
     # Those of the head come first: so many outputs does timm's get.
     classes = len(ours[f"{network.head_name}.weight"])

@@ -72,9 +72,13 @@ def extract(
     total, before = sum(len(images) for images in splits.values()), 0
     engine: Engine | None = None
     own, results = preprocessing, {}
+    digests: dict[Preprocessing, str] = {}
+    stamps: dict[int, tuple[str, ...]] = {}
     for name, images in splits.items():
         preprocessing = replace(own, crop_fraction=(crops or {}).get(name, own.crop_fraction))
-        digest = section_digest(section, preprocessing, choice.precision, choice.arithmetic)
+        if preprocessing not in digests:
+            digests[preprocessing] = section_digest(section, preprocessing, choice.precision, choice.arithmetic)
+        digest = digests[preprocessing]
         view = (views or {}).get(name)
         path = entry_path(digest if view is None else f"{digest} {view}", images) if use_cache else None
         rows = kept_rows() if view is None else None
@@ -97,7 +101,12 @@ def extract(
                     engine = open_engine(choice, section, preprocessing, reporter)
                 return _compute(engine, Source(section, images, preprocessing, choice, view), path, reporter, tell)
 
-            found = compute(images, path) if rows is None else rows.completed(digest, images, compute)
+            if rows is None:
+                found = compute(images, path)
+            else:
+                if id(images) not in stamps:
+                    stamps[id(images)] = tuple(images.stamps())
+                found = rows.completed(digest, images, stamps[id(images)], compute)
         before += len(images)
         reporter.step(step, before, total)
         results[name] = found

@@ -5,7 +5,7 @@ What is kept on disk belongs to a list of images as a whole; folds and searches 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import Lock
@@ -35,9 +35,11 @@ class KeptRows:
     def __reduce__(self) -> tuple[type[KeptRows], tuple[int]]:
         return KeptRows, (self.room,)
 
-    def completed(self, section: str, images: Images, compute: Callable[[Images], Activations]) -> Activations:
-        """The activations of all images, of which `compute` makes those that are not kept."""
-        keys = [(section, stamp) for stamp in images.stamps()]
+    def completed(
+        self, section: str, images: Images, stamps: Sequence[str], compute: Callable[[Images], Activations]
+    ) -> Activations:
+        """The activations of all images, known by their `stamps`, of which `compute` makes those that are not kept."""
+        keys = [(section, stamp) for stamp in stamps]
         with self._lock:
             known = {key: self._rows[key] for key in keys if key in self._rows}
         missing = [index for index, key in enumerate(keys) if key not in known]

@@ -18,6 +18,7 @@ ROWS_PER_GROUP = 4096
 def write_vectors(dataset: Dataset, splits: Mapping[str, Activations], out: Path) -> int:
     """Write a row for each image of the splits to a Parquet file: split, path, label and features; how many rows.
 
+    Of images with several labels each these stand in one cell, with bars between, and none is an empty text.
     Raises OSError.
     """
     import pyarrow

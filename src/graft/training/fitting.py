@@ -55,6 +55,17 @@ def fit_level(task: Task, plan: Plan, folder: Path | None = None, measured: Meas
     return trained
 
 
+def fit_unmeasured(task: Task, plan: Plan, measured: Measured | None = None) -> Trained:
+    """As `fit_level`, for whoever scores the classifier: the same one, and no figures where these cost a fit of their
+    own, as those of a solved head do."""
+    if not task.refit or plan.cut != task.base.network.cuts[-2]:
+        return fit_level(task, plan, None, measured)
+    with seeded(task.seed, task.choice.device):
+        trained = _fit_head(task, plan, task.to_train_on)
+    check_all_finite(task, plan, trained)
+    return trained
+
+
 def measure(task: Task, plan: Plan, folder: Path | None = None) -> Measured:
     """Train the base's network on train, in place, and score it on the other splits; see `fit_level`."""
     examples = None

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 # More classes than this are cut from the card; labels.json names all.
 MOST_CLASSES = 100
+# The bases that are part of graft, and its own licence.
+BUNDLED, BUNDLED_UNDER = ("latin_letters",), "Apache-2.0"
+UNKNOWN = "unknown"
+_STATED = re.compile(r"---\n(?:(?!---).*\n)*?license:[ \t]*(?P<licence>\S+)[ \t]*\n")
 # What Markdown or the HTML in it would take for its own.
 _MARKUP = re.compile(r"[&<>|`*]|\](?=[(\[])")
 
@@ -39,7 +43,7 @@ def model_card(model: SavedModel) -> str:
         _limits(model),
         "## Licence\n",
         f"The base {_text(base)} is published under {licence}.\n"
-        if licence != "unknown"
+        if licence is not None
         else f"That of the base{f' {_text(base)}' if base else ''}, which graft does not know: see where its weights "
         "came from.\n",
         "## Use\n",
@@ -49,7 +53,7 @@ def model_card(model: SavedModel) -> str:
     return "\n".join(parts)
 
 
-def _metadata(model: SavedModel, licence: str) -> str:
+def _metadata(model: SavedModel, licence: str | None) -> str:
     import yaml
 
     facts = model.facts
@@ -66,7 +70,7 @@ def _metadata(model: SavedModel, licence: str) -> str:
     values: dict[str, Any] = {
         "library_name": "graft",
         "pipeline_tag": "image-classification",
-        "license": licence.lower(),
+        "license": (licence or UNKNOWN).lower(),
         "tags": ["image-classification", "transfer-learning", model.network.config.architecture],
     }
     if base.startswith("hf:"):
@@ -119,8 +123,16 @@ def _limits(model: SavedModel) -> str:
     )
 
 
-def _licence(base: str) -> str:
-    return PACKAGED[base].licence if base in PACKAGED else "unknown"
+def _licence(base: str) -> str | None:
+    """That of the weights which were started from, None where it is not known."""
+    return PACKAGED[base].licence if base in PACKAGED else BUNDLED_UNDER if base in BUNDLED else None
+
+
+def stated_licence(card: str) -> str | None:
+    """The licence in the metadata of a card, None where it states none or that it is not known."""
+    found = _STATED.match(card)
+    licence = found["licence"].strip("'\"") if found else UNKNOWN
+    return None if licence.lower() == UNKNOWN else licence
 
 
 def _percent(value: float | None) -> str:

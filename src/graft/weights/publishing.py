@@ -11,6 +11,7 @@ from typing import Any
 
 from graft.errors import FetchError, GraftError, InputError
 from graft.progress import NOBODY, Reporter
+from graft.weights.card import stated_licence
 from graft.weights.hub import HUB_ADDRESS, repository_name
 from graft.weights.model_files import (
     CALIBRATION_FILE,
@@ -45,6 +46,8 @@ class Push:
     private: bool
     dry_run: bool
     files: dict[str, bytes | Path]
+    # As the card says it, None where it does not.
+    licence: str | None = None
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -61,6 +64,7 @@ class Push:
             "address": self.address,
             "private": self.private,
             "dry_run": self.dry_run,
+            "licence": self.licence,
             "bytes": sum(self.sizes.values()),
             "files": [{"name": name, "bytes": size} for name, size in self.sizes.items()],
         }
@@ -80,7 +84,15 @@ def push(
     if revision is not None:
         raise InputError(f"expected a repository as owner/name to push to, got {repository!r}: leave @{revision} out")
     endpoint = (os.environ.get("HF_ENDPOINT") or HUB_ADDRESS).rstrip("/")
-    found = Push(name, f"{endpoint}/{name}", private, dry_run, _files(model_folder(Path(run).expanduser()), name))
+    folder = model_folder(Path(run).expanduser())
+    files = _files(folder, name)
+    licence = stated_licence((folder / CARD_FILE).read_text(encoding="utf-8"))
+    found = Push(name, f"{endpoint}/{name}", private, dry_run, files, licence)
+    if licence is None:
+        reporter.note(
+            f"licence of the base: not known; set `license:` at the head of {folder / CARD_FILE} to one that allows to "
+            "publish what was made of its weights, such as apache-2.0"
+        )
     if not dry_run:
         _send(found, endpoint, reporter)
     return found

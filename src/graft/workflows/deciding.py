@@ -172,15 +172,17 @@ def decide(
         notes.append(f"recipe options are ignored at --level {chosen.level}: no stage is trained in steps")
     said = {**chosen.to_dict(), **said, "base": digest, "flip": task.recipe.flip, "refit": task.refit}
     said |= {"stamps": stamps}
-    return _announced(Decided(task, chosen, findings, tuple(notes), said, measured, prepared.looks))
+    return _announced(Decided(task, chosen, findings, tuple(notes), said, measured, prepared.looks), writes)
 
 
-def _announced(decided: Decided) -> Decided:
-    """Say what is going to be done, by stage, and whatever should be read before it is."""
-    task, chosen = decided.task, decided.plan
-    classes, images = len(task.dataset.classes), len(task.dataset.splits[TRAIN])
-    expected = outlook(task.base.network, chosen, task.recipe, classes, images, task.input_shape)
-    task.reporter.table(expected.table())
+def _announced(decided: Decided, writes: bool) -> Decided:
+    """Say what is going to be done, by stage where a run is written, and whatever should be read before it is."""
+    task, chosen, said = decided.task, decided.plan, decided.said
+    if writes:
+        classes, images = len(task.dataset.classes), len(task.dataset.splits[TRAIN])
+        expected = outlook(task.base.network, chosen, task.recipe, classes, images, task.input_shape)
+        task.reporter.table(expected.table())
+        said = {**said, "outlook": expected.to_dict()}
     for sentence in (
         *decided.notes,
         *(f"{each.kind.replace('_', ' ')}: {each.message}" for each in decided.findings if each.severity != "info"),
@@ -189,7 +191,7 @@ def _announced(decided: Decided) -> Decided:
         f"engine {task.choice}",
     ):
         task.reporter.note(sentence)
-    return replace(decided, said={**decided.said, "outlook": expected.to_dict()})
+    return replace(decided, said=said)
 
 
 def _check_unchanged(

@@ -8,7 +8,7 @@ from pathlib import Path
 from graft.errors import GraftError
 from graft.export.answers import answering, labels_kept, timed
 from graft.export.gate import check_logits
-from graft.export.timm_folder import beside, check_free, open_timm, put_in_place, write_timm
+from graft.export.timm_folder import beside, check_free, name_for_timm, open_timm, put_in_place, write_timm
 from graft.files import write_json
 from graft.given import path
 from graft.progress import Reporter
@@ -32,6 +32,8 @@ def export_timm(
     place = folder / "export" / TIMM if out is None else Path(path(out, "--out")).expanduser().absolute()
     check_free(place, overwrite)
     saved = load_model(model)
+    # What timm lacks is said before images are looked for.
+    name_for_timm(saved)
     checked_on, images = images_to_check_on(folder, check, place, saved.classes)
     shown, _ = decoded(images, saved.preprocessing.levels)
     reporter.note(f"checking on {counted(len(shown), 'image')} of {checked_on}")

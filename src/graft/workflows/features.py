@@ -111,7 +111,9 @@ def features(
     told_base = checked_base(base if isinstance(base, BaseOptions) else BaseOptions(base))
     with reporting(reporter, quiet) as told, ExitStack() as working:
         choice = choose(engine, precision)
-        prepared = prepare(options, told_base, choice, audit=audit, splittable=False, seed=seed, reporter=told)
+        prepared = prepare(
+            options, told_base, choice, audit=audit, splittable=False, multi_label=True, seed=seed, reporter=told
+        )
         dataset = _as_trained(prepared, seed)
         network = prepared.start.network
         cut = cut or network.cuts[-2]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from graft.data.dataset import TRAIN, VAL, Dataset, Images, together
+from graft.data.dataset import TRAIN, Dataset, Images, together
 from graft.errors import ImageError, InputError
 from graft.evaluation.calibration import softmax
 from graft.features.determinism import repeatable
@@ -15,7 +15,7 @@ from graft.progress import NOBODY, Reporter
 from graft.seeding import seeded
 from graft.serving.predictor import Classifier
 from graft.training.examples import frozen_features
-from graft.training.fitting import fit_level
+from graft.training.fitting import fit_unmeasured
 from graft.training.recipe import Recipe
 from graft.training.task import Task
 from graft.transfer.levels import Plan, head_kind
@@ -27,16 +27,13 @@ from graft.workflows.deciding import checked, choice_of, decide
 
 @dataclass(frozen=True)
 class Fitted:
-    """A classifier that was trained in memory, and what it takes to ask it; `base` is its network as one to start from.
-
-    `val` is its accuracy on the images that were set aside while it was measured.
-    """
+    """A classifier that was trained in memory, and what it takes to ask it; `base` is its network as one to start
+    from."""
 
     saved: SavedModel
     choice: Choice
     plan: Plan
     base: Base
-    val: float
     notes: tuple[str, ...]
 
     def classifier(self) -> Classifier:
@@ -65,7 +62,8 @@ class Fitted:
 
 
 def fit(arguments: Arguments, images: Dataset, reporter: Reporter = NOBODY) -> Fitted:
-    """Train on `images` as `graft.train` does with these arguments, but for the run folder and what stands in it.
+    """Train on `images` as `graft.train` does with these arguments, but for the run folder and what stands in it,
+    figures among them.
 
     Raises what `graft.train` raises.
     """
@@ -76,10 +74,9 @@ def fit(arguments: Arguments, images: Dataset, reporter: Reporter = NOBODY) -> F
     with seeded(arguments.seed), repeatable(choice):
         decided = decide(arguments, images, None, reporter, started, writes=False)
         task = decided.task
-        trained = fit_level(task, decided.plan, None, decided.measured)
+        trained = fit_unmeasured(task, decided.plan, decided.measured)
     network = task.base.network.cpu().eval()
     facts = {"base": task.base.name, "level": decided.plan.level, "cut": decided.plan.cut}
     saved = SavedModel(network, task.preprocessing, task.dataset.classes, trained.temperature, facts, trained.outputs)
-    right = trained.logits[VAL].argmax(1) == trained.labels[VAL]
     notes = (*decided.notes, *trained.notes)
-    return Fitted(saved, choice, decided.plan, task.base, float(right.mean()), notes)
+    return Fitted(saved, choice, decided.plan, task.base, notes)

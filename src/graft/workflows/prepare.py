@@ -25,6 +25,7 @@ from graft.seeding import check_seed, seeded
 from graft.training.memory import check_images_fit
 from graft.weights.architectures import resolve
 from graft.weights.base import Base, load_base, untrained_base
+from graft.weights.kept import kept_bases
 from graft.weights.packaged import DEFAULT_BASE
 
 
@@ -122,7 +123,7 @@ def prepare(
     if dataset.label_sets is not None and not multi_label:
         raise InputError(
             f"expected images with one label each here, got {dataset.name}, which is read with several: train, "
-            "evaluate, predict and audit know these; leave --multi-label out for anything else"
+            "evaluate, predict, audit and features know these; leave --multi-label out for anything else"
         )
     for line in understood(dataset):
         reporter.note(line)
@@ -245,8 +246,14 @@ def load_start(
         start = untrained_base(options.name, architecture=options.arch, seed=seed)
     else:
         names = None if options.classes_file is None else Path(options.classes_file)
-        with seeded(seed):
-            start = load_base(options.name, architecture=options.arch, classes_file=names, reporter=reporter)
+
+        def load() -> Base:
+            with seeded(seed):
+                return load_base(options.name, architecture=options.arch, classes_file=names, reporter=reporter)
+
+        # Class names of a file of their own are read again: files of these are small, and may change.
+        kept = kept_bases() if names is None else None
+        start = load() if kept is None else kept.loaded(options.name, (options.arch, seed), load)
     start = replace(start, preprocessing=with_choices(start.preprocessing, options.image_size, options.resize_mode))
     if options.image_size is not None:
         check_images_fit(start.network, start.preprocessing, precision)
