@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from graft.words import counted
+
 # What a budget holds with, unless another confidence is asked for.
 CONFIDENCE = 0.95
 
@@ -50,6 +52,13 @@ class Threshold:
 def images_needed(budget: float, confidence: float = CONFIDENCE) -> int:
     """How many images without an error show that less than `budget` is wrong: (1 - budget)^n <= 1 - confidence."""
     return ceil(log(1 - confidence) / log1p(-budget))
+
+
+def why_unreachable(count: int, needed: int) -> str:
+    """Why `count` images show no budget to be kept that takes `needed` without an error."""
+    if count < needed:
+        return f"it takes {needed:,} images without an error, and there are {count:,}"
+    return f"too many of the surest answers are wrong for {counted(count, 'image')} to show it"
 
 
 def find_threshold(

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from graft.words import counted
+
 # Quantile of the normal distribution for a 95 % interval.
 Z95 = 1.959963984540054
 RESAMPLES, FEWEST_RESAMPLES = 1000, 200
@@ -12,6 +14,12 @@ RESAMPLES, FEWEST_RESAMPLES = 1000, 200
 MOST_DRAWN = 50_000_000
 
 Interval = tuple[float, float]
+
+
+def interval_in_words(ends: Interval, groups: int | None = None) -> str:
+    """`95 % interval 92.6% to 98.6%`, and over how many groups where these are what was counted."""
+    over = "" if groups is None else f" over {counted(groups, 'group')}"
+    return f"95 % interval {ends[0]:.1%} to {ends[1]:.1%}{over}"
 
 
 def wilson_interval(right: float, count: float) -> Interval:

@@ -153,10 +153,11 @@ def score_labels(
         # An image that is drawn twice stands beside itself in the ranking, so resamples rank better than images do. The
         # basic interval turns that round (Davison and Hinkley 1997, equation 5.6).
         figure = mean_average_precision(probabilities, matrix) or 0.0
-        interval = (max(0.0, 2 * figure - drawn[1]), min(1.0, 2 * figure - drawn[0]))
-        if figure == 1:
-            # A bootstrap knows nothing of an error that was not seen.
-            interval = wilson_interval(count, count)
+        # A bootstrap knows nothing of an error that was not seen: what no error in so many images leaves open is left
+        # open of a ranking with few errors, too.
+        units = count if groups is None else len(np.unique(groups))
+        low = min(2 * figure - drawn[1], wilson_interval(units, units)[0])
+        interval = (max(0.0, low), min(1.0, 2 * figure - drawn[0]))
     both = int((actual & answered).sum())
     _, sizes = np.unique(actual, axis=0, return_counts=True)
     return LabelScores(

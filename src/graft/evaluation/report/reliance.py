@@ -1,5 +1,6 @@
 """The sections on how far answers can be relied on: calibration and doubt, corrupted images, parts of the images."""
 
+from graft.evaluation.error_budget import why_unreachable
 from graft.evaluation.report.charts import line_chart
 from graft.evaluation.report.parts import (
     charts,
@@ -65,7 +66,7 @@ def trust(report: Report) -> str:
                 "not reachable" if each.at is None else f"{each.at:.3f}",
                 "–" if each.at is None else percent(each.answered / each.n),
                 "–" if each.at is None else f"{each.wrong:,} of {each.answered:,}",
-                f"{each.needed:,} images needed at the least" if each.at is None else "",
+                why_unreachable(each.n, each.needed) if each.at is None else "",
             )
             for each in found.budgets
         ]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from graft.evaluation.answers import Answers
-from graft.evaluation.intervals import chance_of_so_few, wilson_interval
+from graft.evaluation.intervals import chance_of_so_few, interval_in_words, wilson_interval
 from graft.evaluation.report.values import Alarm, Finding, Pair, Report, Severity, Split, Trust, Verdict
 from graft.evaluation.slices import Slice
 from graft.words import counted
@@ -177,12 +177,11 @@ def decide(report: Report, alarms: Sequence[Alarm]) -> Verdict:
             ["Nothing can be said of how good it is: too few images have no copy among those trained on."],
         )
     else:
-        low, high = main.scores.top1_ci95
-        beats = bool(low > main.scores.majority)
+        beats = bool(main.scores.top1_ci95[0] > main.scores.majority)
         usable = beats and not any(each.kind in BLOCKING for each in ranked)
         said = [
             f"Of {counted(main.scores.n, 'image')} of {main.name} that it was not trained on, it gets "
-            f"{main.scores.top1:.1%} right (95 % interval {low:.1%} to {high:.1%}).",
+            f"{main.scores.top1:.1%} right ({interval_in_words(main.scores.top1_ci95, main.scores.groups)}).",
             _against(report, main),
         ]
     said.append(_to_fix(report, ranked))
@@ -223,16 +222,16 @@ def _trusted(trust: Trust, main: Split | None) -> str:
     if trust.off:
         return f"Do not take its probabilities at their word: {means}."
     if main is not None:
-        low, high = main.scores.top1_ci95
+        (low, high), groups = main.scores.top1_ci95, main.scores.groups
         if high - low > 2 * TOO_WIDE:
             return (
-                f"Whether its probabilities mean what they say cannot be told from so few images: {means} (95 % "
-                f"interval {low:.1%} to {high:.1%})."
+                f"Whether its probabilities mean what they say cannot be told from so few "
+                f"{'images' if groups is None else 'groups'}: {means} ({interval_in_words((low, high), groups)})."
             )
         if not low <= trust.confidence <= high:
             way = "high" if trust.confidence > trust.accuracy else "low"
             return (
-                f"Its probabilities may be too {way}: {means} (95 % interval {low:.1%} to {high:.1%}); more images "
+                f"Its probabilities may be too {way}: {means} ({interval_in_words((low, high), groups)}); more images "
                 "would tell."
             )
     reachable = next((each for each in trust.budgets if each.at is not None), None)
