@@ -4,6 +4,7 @@ from graft.evaluation.report.charts import interval_chart, line_chart
 from graft.evaluation.report.page import document
 from graft.evaluation.report.parts import charts, interval, percent, scrolling, section, sentence, sheet, shortened
 from graft.evaluation.report.values import Beside, Report
+from graft.words import counted
 
 # Classes whose recalls are compared, those that differ most first.
 MOST_CLASSES = 40
