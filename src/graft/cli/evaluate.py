@@ -173,11 +173,8 @@ def _evaluate_two(
     if json:
         print_json(found.to_dict())
         return
-    from graft.evaluation.intervals import interval_in_words
-
     for name, scores in zip(found.models, found.scores, strict=True):
-        interval = interval_in_words(scores.top1_ci95, scores.groups)
-        say(f"{plain(name)}: {scores.top1:.1%} of {counted(scores.n, 'image')} ({interval})")
+        say(f"{plain(name)}: {scores.top1:.1%} of {counted(scores.n, 'image')} ({scores.interval})")
     difference = found.difference
     low, high = (100 * bound for bound in difference.ci95)
     over = "" if difference.groups is None else f" over {counted(difference.groups, 'group')}"
@@ -200,15 +197,13 @@ def _print_promises(promises: Promises) -> None:
 
 
 def _print_labels(split: str, scores: LabelScores) -> None:
-    from graft.evaluation.intervals import interval_in_words
-
-    figure, interval = scores.mean_average_precision, scores.mean_average_precision_ci95
-    if figure is None or interval is None:
+    figure = scores.mean_average_precision
+    if figure is None:
         say(f"{split}: no label is there on some of {counted(scores.n, 'image')} and not on others")
     else:
         say(
             f"{split}: mean average precision {figure:.1%} of {counted(scores.n, 'image')} "
-            f"({interval_in_words(interval, scores.groups)}); an order by chance gets {scores.baseline or 0.0:.1%}"
+            f"({scores.interval}); an order by chance gets {scores.baseline or 0.0:.1%}"
         )
     say(f"micro F1 {scores.micro_f1:.3f}, macro F1 {scores.macro_f1:.3f}; all labels correct for {scores.exact:.1%}")
     for row in sorted(scores.classes, key=lambda row: (row.average_precision is None, row.average_precision or 0.0))[
@@ -222,10 +217,7 @@ def _print_labels(split: str, scores: LabelScores) -> None:
 
 
 def _print(split: str, scores: Scores) -> None:
-    from graft.evaluation.intervals import interval_in_words
-
-    interval = interval_in_words(scores.top1_ci95, scores.groups)
-    say(f"{split}: {scores.top1:.1%} of {counted(scores.n, 'image')} ({interval})")
+    say(f"{split}: {scores.top1:.1%} of {counted(scores.n, 'image')} ({scores.interval})")
     more = "" if scores.top5 is None else f"; top-5 {scores.top5:.1%}"
     say(f"balanced accuracy {scores.balanced_accuracy:.1%}, macro F1 {scores.macro.f1:.3f}{more}")
     say(f"majority-class baseline: {scores.majority:.1%}; calibration error {scores.calibration_error:.3f}")

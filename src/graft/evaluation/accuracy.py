@@ -35,7 +35,7 @@ class Accuracy:
         if self.top1 is None or self.top1_ci95 is None:
             text = f"not measured: {counted(self.n, 'image has', 'images have')} no copy among those trained on"
         else:
-            interval = interval_in_words(self.top1_ci95, self.groups)
+            interval = interval_in_words(self.top1_ci95, self.n, self.groups)
             text = f"{self.top1:.1%} of {counted(self.n, 'image')} ({interval})"
         if self.with_copies is None:
             return text

@@ -13,12 +13,19 @@ RESAMPLES, FEWEST_RESAMPLES = 1000, 200
 # Of more images in all resamples together, there are fewer of these: with a million images the interval is narrow.
 MOST_DRAWN = 50_000_000
 
+# With more groups than this part of the images, it makes no difference that they are counted.
+HARDLY_GROUPED = 0.95
+
 Interval = tuple[float, float]
 
 
-def interval_in_words(ends: Interval, groups: int | None = None) -> str:
-    """`95 % interval 92.6% to 98.6%`, and over how many groups where these are what was counted."""
-    over = "" if groups is None else f" over {counted(groups, 'group')}"
+def interval_in_words(ends: Interval, count: int, groups: int | None = None) -> str:
+    """`95 % interval 92.6% to 98.6%`, and over how many groups where these, not the `count` images, were counted.
+
+    Where nearly every image is a group of its own, as with a few copies, the interval is that of images, and it says
+    nothing of groups.
+    """
+    over = "" if groups is None or groups > HARDLY_GROUPED * count else f" over {counted(groups, 'group')}"
     return f"95 % interval {ends[0]:.1%} to {ends[1]:.1%}{over}"
 
 

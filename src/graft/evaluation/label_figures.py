@@ -40,7 +40,7 @@ class LabelFigures(Accuracy):
         """For people: `mean average precision 81.2% of 153 images (95 % interval 78.0% to 84.1%), micro F1 0.75`."""
         if self.mean_average_precision is None or self.mean_average_precision_ci95 is None:
             return f"not measured: {counted(self.n, 'image')} without a copy among those trained on"
-        interval = interval_in_words(self.mean_average_precision_ci95, self.groups)
+        interval = interval_in_words(self.mean_average_precision_ci95, self.n, self.groups)
         return (
             f"mean average precision {self.mean_average_precision:.1%} of {counted(self.n, 'image')} "
             f"({interval}), micro F1 {self.micro_f1:.3f}, macro F1 {self.macro_f1:.3f}"

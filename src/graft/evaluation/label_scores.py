@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from graft.evaluation.intervals import Interval, bootstrap_interval, wilson_interval
+from graft.evaluation.intervals import Interval, bootstrap_interval, interval_in_words, wilson_interval
 from graft.evaluation.ranking import average_precision
 
 # A threshold is chosen on so many images of a label or more; with fewer it is this one.
@@ -71,6 +71,12 @@ class LabelScores:
     majority: float
     classes: tuple[LabelScore, ...]
     groups: int | None = None
+
+    @property
+    def interval(self) -> str:
+        """That of `mean_average_precision` in words, with the number of groups; nothing where it has none."""
+        ends = self.mean_average_precision_ci95
+        return "" if ends is None else interval_in_words(ends, self.n, self.groups)
 
     def __repr__(self) -> str:
         figure = None if self.mean_average_precision is None else round(self.mean_average_precision, 3)

@@ -14,6 +14,7 @@ from graft.evaluation.intervals import (
     bootstrap_interval,
     effective_count,
     f1_interval,
+    interval_in_words,
     mean_interval,
     wilson_interval,
 )
@@ -107,6 +108,11 @@ class Scores:
     brier: Brier | None
     reliability: Reliability
     groups: int | None = None
+
+    @property
+    def interval(self) -> str:
+        """That of `top1` in words, with the number of groups."""
+        return interval_in_words(self.top1_ci95, self.n, self.groups)
 
     @property
     def balanced_accuracy(self) -> float:

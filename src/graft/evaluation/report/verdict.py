@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from graft.evaluation.answers import Answers
-from graft.evaluation.intervals import chance_of_so_few, interval_in_words, wilson_interval
+from graft.evaluation.intervals import chance_of_so_few, wilson_interval
 from graft.evaluation.report.values import Alarm, Finding, Pair, Report, Severity, Split, Trust, Verdict
 from graft.evaluation.slices import Slice
 from graft.words import counted
@@ -181,7 +181,7 @@ def decide(report: Report, alarms: Sequence[Alarm]) -> Verdict:
         usable = beats and not any(each.kind in BLOCKING for each in ranked)
         said = [
             f"Of {counted(main.scores.n, 'image')} of {main.name} that it was not trained on, it gets "
-            f"{main.scores.top1:.1%} right ({interval_in_words(main.scores.top1_ci95, main.scores.groups)}).",
+            f"{main.scores.top1:.1%} right ({main.scores.interval}).",
             _against(report, main),
         ]
     said.append(_to_fix(report, ranked))
@@ -222,18 +222,15 @@ def _trusted(trust: Trust, main: Split | None) -> str:
     if trust.off:
         return f"Do not take its probabilities at their word: {means}."
     if main is not None:
-        (low, high), groups = main.scores.top1_ci95, main.scores.groups
+        low, high = main.scores.top1_ci95
         if high - low > 2 * TOO_WIDE:
             return (
                 f"Whether its probabilities mean what they say cannot be told from so few "
-                f"{'images' if groups is None else 'groups'}: {means} ({interval_in_words((low, high), groups)})."
+                f"{'images' if main.scores.groups is None else 'groups'}: {means} ({main.scores.interval})."
             )
         if not low <= trust.confidence <= high:
             way = "high" if trust.confidence > trust.accuracy else "low"
-            return (
-                f"Its probabilities may be too {way}: {means} ({interval_in_words((low, high), groups)}); more images "
-                "would tell."
-            )
+            return f"Its probabilities may be too {way}: {means} ({main.scores.interval}); more images would tell."
     reachable = next((each for each in trust.budgets if each.at is not None), None)
     if reachable is None or reachable.at is None:
         return f"Its probabilities mean what they say: {means}."
