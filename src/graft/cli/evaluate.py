@@ -189,7 +189,8 @@ def _print_promises(promises: Promises) -> None:
     for row in promises.budgets:
         if not row["reachable"]:
             reason = why_unreachable(row["held_out"], row["needed"])
-            say(f"error budget {row['budget']:.0%}: not reachable with held-out images: {reason}")
+            held_out = counted(row["held_out"], "held-out image")
+            say(f"error budget {row['budget']:.0%}: not reachable with {held_out}: {reason}")
         else:
             say(f"error budget {row['budget']:.0%}: {row['wrong']:,} wrong of {row['answered']:,} answered")
     for row in promises.sets:

@@ -15,8 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from graft.words import counted
-
 # What a budget holds with, unless another confidence is asked for.
 CONFIDENCE = 0.95
 
@@ -55,10 +53,8 @@ def images_needed(budget: float, confidence: float = CONFIDENCE) -> int:
 
 
 def why_unreachable(count: int, needed: int) -> str:
-    """Why `count` images show no budget to be kept that takes `needed` without an error."""
-    if count < needed:
-        return f"it takes {needed:,} images without an error, and there are {count:,}"
-    return f"too many of the surest answers are wrong for {counted(count, 'image')} to show it"
+    """Why `count` images do not show a budget to be kept that takes `needed` without an error."""
+    return f"it takes {needed:,} without an error" if count < needed else "too many of the surest answers are wrong"
 
 
 def find_threshold(

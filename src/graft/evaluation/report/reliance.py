@@ -66,7 +66,7 @@ def trust(report: Report) -> str:
                 "not reachable" if each.at is None else f"{each.at:.3f}",
                 "–" if each.at is None else percent(each.answered / each.n),
                 "–" if each.at is None else f"{each.wrong:,} of {each.answered:,}",
-                why_unreachable(each.n, each.needed) if each.at is None else "",
+                f"with {counted(each.n, 'image')}: {why_unreachable(each.n, each.needed)}" if each.at is None else "",
             )
             for each in found.budgets
         ]
