@@ -228,7 +228,9 @@ def _trusted(trust: Trust, main: Split | None) -> str:
                 f"Whether its probabilities mean what they say cannot be told from so few "
                 f"{'images' if main.scores.groups is None else 'groups'}: {means} ({main.scores.interval})."
             )
-        if not low <= trust.confidence <= high:
+        # An interval that is near what is stated from end to end says that it is true enough.
+        far = max(abs(low - trust.confidence), abs(high - trust.confidence)) >= MISCALIBRATED
+        if far and not low <= trust.confidence <= high:
             way = "high" if trust.confidence > trust.accuracy else "low"
             return f"Its probabilities may be too {way}: {means} ({main.scores.interval}); more images would tell."
     reachable = next((each for each in trust.budgets if each.at is not None), None)
