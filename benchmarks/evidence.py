@@ -21,7 +21,7 @@ import numpy as np
 from graft.evaluation.calibration import fit_temperature, softmax
 from graft.evaluation.conformal import class_thresholds, set_threshold
 from graft.evaluation.error_budget import find_threshold, images_needed
-from graft.evaluation.intervals import effective_count, f1_interval, wilson_interval
+from graft.evaluation.intervals import effective_count, f1_interval, mean_interval, wilson_interval
 from graft.evaluation.mcnemar import compare_answers, mcnemar
 from graft.evaluation.reliability import expected_calibration_error
 from graft.evaluation.scores import score
@@ -58,6 +58,9 @@ def intervals(random: np.random.Generator) -> None:
         for count in (60, 300):
             found = [_means_covered(random, count)[column] for _ in range(400)]
             print(f"{name} of 3 unequal classes, {count} images: {np.mean(found):.1%}")
+    for classes, count, rate in ((3, 60, 0.9), (5, 300, 0.9), (10, 300, 0.9), (20, 300, 0.8), (10, 60, 0.9)):
+        found = [_mean_covered(random, classes, count, rate) for _ in range(TIMES)]
+        print(f"balanced accuracy of {classes} equal classes, {count} images, {rate:.0%} right: {np.mean(found):.1%}")
     found = [_f1_covered(random, 200) for _ in range(TIMES)]
     print(f"F1 of a class, 200 images: {np.mean(found):.1%}")
     for count, agreeing in ((50, 0.8), (200, 0.9), (1000, 0.97)):
@@ -215,6 +218,13 @@ def _means_covered(random: np.random.Generator, count: int) -> tuple[bool, bool]
     found = score(np.eye(3)[answers], labels, ("a", "b", "c"))
     (low, high), (least, most) = found.balanced_accuracy_ci95, found.macro_f1_ci95
     return low <= np.diag(ANSWERS).mean() <= high, least <= _true_f1().mean() <= most
+
+
+def _mean_covered(random: np.random.Generator, classes: int, count: int, rate: float) -> bool:
+    counts = random.multinomial(count, np.full(classes, 1 / classes))
+    counts = counts[counts > 0]
+    low, high = mean_interval(random.binomial(counts, rate).tolist(), counts.tolist())
+    return bool(low <= rate <= high)
 
 
 def _f1_covered(random: np.random.Generator, count: int) -> bool:

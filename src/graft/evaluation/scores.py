@@ -233,10 +233,9 @@ def _intervals_of_means(
     """
     balanced, macro_f1 = bootstrap_interval(_resampled_means(labels, answers, len(rows)), len(labels), groups)
     if groups is None:
-        present = [row for row in rows if row.recall is not None and row.recall_ci95 is not None]
-        balanced = mean_interval(
-            [row.recall or 0.0 for row in present], [row.recall_ci95 or (0.0, 1.0) for row in present]
-        )
+        of_class = np.bincount(labels, minlength=len(rows))
+        both = np.bincount(labels[labels == answers], minlength=len(rows))
+        balanced = mean_interval(both[of_class > 0].tolist(), of_class[of_class > 0].tolist())
         if macro_f1[0] == macro_f1[1]:
             macro_f1 = balanced
     return balanced, macro_f1
