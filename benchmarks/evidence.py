@@ -6,9 +6,10 @@ known. It needs no data and takes about three minutes on one core.
 
     python benchmarks/evidence.py temperature RUN...
 
-does what is said of the temperature on the answers of runs that were trained before, each made over-confident by
-dividing the temperature of its logits by four: fitted on one half of what was held out, measured on the other, over 20
-ways to halve it.
+says what the temperature does to the calibration error of runs that were trained before: as they are, and each made
+over-confident by dividing the temperature of its logits by four. It is fitted on val and measured on test; without a
+test split, on one half of val and on the other, over 20 ways to halve it. Beside it stands the error that answers
+which mean what they say would have on so many images.
 """
 
 import sys
@@ -20,7 +21,7 @@ import numpy as np
 from graft.evaluation.calibration import fit_temperature, softmax
 from graft.evaluation.conformal import class_thresholds, set_threshold
 from graft.evaluation.error_budget import find_threshold, images_needed
-from graft.evaluation.intervals import effective_count, f1_interval, wilson_interval
+from graft.evaluation.intervals import effective_count, f1_interval, mean_interval, wilson_interval
 from graft.evaluation.mcnemar import compare_answers, mcnemar
 from graft.evaluation.reliability import expected_calibration_error
 from graft.evaluation.scores import score
@@ -28,6 +29,8 @@ from graft.evaluation.slices import compare_slices, ends_of, parts_by
 from graft.workflows.kept_answers import read_answers
 
 TIMES, SLICED = 2000, 300
+# Of the temperature: how much sharper answers are made, ways to halve val, and simulations of calibrated answers.
+SHARPENED, HALVINGS, DRAWN = 4, 20, 200
 
 
 def main() -> None:
@@ -55,6 +58,9 @@ def intervals(random: np.random.Generator) -> None:
         for count in (60, 300):
             found = [_means_covered(random, count)[column] for _ in range(400)]
             print(f"{name} of 3 unequal classes, {count} images: {np.mean(found):.1%}")
+    for classes, count, rate in ((3, 60, 0.9), (5, 300, 0.9), (10, 300, 0.9), (20, 300, 0.8), (10, 60, 0.9)):
+        found = [_mean_covered(random, classes, count, rate) for _ in range(TIMES)]
+        print(f"balanced accuracy of {classes} equal classes, {count} images, {rate:.0%} right: {np.mean(found):.1%}")
     found = [_f1_covered(random, 200) for _ in range(TIMES)]
     print(f"F1 of a class, 200 images: {np.mean(found):.1%}")
     for count, agreeing in ((50, 0.8), (200, 0.9), (1000, 0.97)):
@@ -145,21 +151,40 @@ def slices(random: np.random.Generator) -> None:
 
 
 def temperature_of(folder: Path, random: np.random.Generator) -> str:
+    """By the temperature of the run on test, where there is one; and made over-confident, by one fitted anew."""
     kept = read_answers(folder)
     if kept is None:
         return "no run of this version of graft"
-    parts = [(each.logits[each.unseen], each.labels[each.unseen]) for each in kept.splits.values()]
-    logits, labels = (np.concatenate(each) for each in zip(*parts, strict=True))
-    sure = logits.astype(np.float64) / kept.temperature * 4
-    before, after = [], []
-    for _ in range(20):
-        order = random.permutation(len(labels))
-        fitted, measured = order[: len(order) // 2], order[len(order) // 2 :]
-        temperature = fit_temperature(sure[fitted], labels[fitted])
-        for values, divisor in ((before, 1.0), (after, temperature)):
-            values.append(expected_calibration_error(softmax(sure[measured], divisor), labels[measured]))
-    lowered = 1 - np.mean(after) / np.mean(before)
-    return f"{len(labels)} images, ECE {np.mean(before):.3f} to {np.mean(after):.3f}, lowered by {lowered:.0%}"
+    parts = {name: (each.logits[each.unseen], each.labels[each.unseen]) for name, each in kept.splits.items()}
+    logits, labels = parts.get("test") or parts["val"]
+    said = [f"{len(labels)} images, temperature {kept.temperature:.2f}"]
+    if "test" in parts:
+        said.append(_lowered("as trained", [(logits, labels, kept.temperature)], random))
+    of_val, labels_of_val = parts["val"]
+    rows = []
+    for _ in range(1 if "test" in parts else HALVINGS):
+        measured = np.arange(len(labels))
+        if "test" not in parts:
+            order = random.permutation(len(labels))
+            of_val, labels_of_val, measured = logits[order[::2]], labels[order[::2]], order[1::2]
+        sharp = SHARPENED / kept.temperature
+        rows.append((logits[measured] * sharp, labels[measured], fit_temperature(of_val * sharp, labels_of_val)))
+    said.append(_lowered("made over-confident", rows, random))
+    return "; ".join(said)
+
+
+def _lowered(what: str, rows: list[tuple[np.ndarray, np.ndarray, float]], random: np.random.Generator) -> str:
+    """ECE of logits and labels without and with a temperature, and that of answers which mean what they say."""
+    before, after, floor = [], [], []
+    for logits, labels, temperature in rows:
+        stated = softmax(logits, temperature)
+        before.append(expected_calibration_error(softmax(logits), labels))
+        after.append(expected_calibration_error(stated, labels))
+        for _ in range(max(1, DRAWN // len(rows))):
+            drawn = (stated.cumsum(1) < random.random((len(labels), 1))).sum(1).clip(max=stated.shape[1] - 1)
+            floor.append(expected_calibration_error(stated, drawn))
+    one, other, least = (float(np.mean(each)) for each in (before, after, floor))
+    return f"{what} ECE {one:.3f} to {other:.3f}, lowered by {1 - other / one:.0%} (by chance alone {least:.3f})"
 
 
 def _covered(right: np.ndarray, count: int, rate: float) -> float:
@@ -193,6 +218,13 @@ def _means_covered(random: np.random.Generator, count: int) -> tuple[bool, bool]
     found = score(np.eye(3)[answers], labels, ("a", "b", "c"))
     (low, high), (least, most) = found.balanced_accuracy_ci95, found.macro_f1_ci95
     return low <= np.diag(ANSWERS).mean() <= high, least <= _true_f1().mean() <= most
+
+
+def _mean_covered(random: np.random.Generator, classes: int, count: int, rate: float) -> bool:
+    counts = random.multinomial(count, np.full(classes, 1 / classes))
+    counts = counts[counts > 0]
+    low, high = mean_interval(random.binomial(counts, rate).tolist(), counts.tolist())
+    return bool(low <= rate <= high)
 
 
 def _f1_covered(random: np.random.Generator, count: int) -> bool:

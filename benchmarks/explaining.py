@@ -2,13 +2,14 @@
 
     python benchmarks/explaining.py networks
     python benchmarks/explaining.py faithful DATA --base FILE
-    python benchmarks/explaining.py pointing DATA --base FILE
+    python benchmarks/explaining.py pointing DATA --base FILE [--level stages:3]
 
 `networks` makes maps on each architecture of the catalogue and one of timm's, all parameters frozen, with a head over
 the last and over all stages. `faithful` trains a head on DATA (train/ and val/), compares deletion in the order of the
 maps with random order on 50 images of val, and does the same once the weights are randomised. `pointing` plants a
-coloured square in one class of DATA, trains a head on that, and counts the maps whose maximum lies in the square. Each
-prints one JSON document.
+coloured square in one class of DATA, trains at --level on that, and counts the maps of held-out images whose maximum
+lies in the square: of all, and of those whose answer rests on it, since without it the class is another. Each prints
+one JSON document.
 """
 
 import argparse
@@ -28,8 +29,8 @@ from graft.data.dataset import VAL, Images
 from graft.data.opening import open_dataset
 from graft.data.unlabelled import open_images
 from graft.explanation.class_maps import exact_maps, gradient_maps, resized
-from graft.explanation.explaining import MapOptions, explain_images
-from graft.explanation.model import Model
+from graft.explanation.explaining import MapOptions, decoded, explain_images
+from graft.explanation.model import Model, answers_of
 from graft.explanation.randomisation import cascaded
 from graft.features.engine import choose, for_answers
 from graft.images.preprocessing import Preprocessing
@@ -47,6 +48,8 @@ IMAGES = 50
 IMAGES_OF_RISE = 10
 # Of planted images, and of the square in them, px; the maximum may be off by half a position of the map.
 SIDE, SQUARE, COLOUR = 256, 48, (230, 0, 230)
+# How a level that trains stages learns the square: no augmentation hides it, and the start does not hold it back.
+TUNED = graft.Recipe(epochs=6, augment="none", label_smoothing=0.0, start_share=0.0, learning_rate=1e-3)
 
 
 def networks() -> dict[str, object]:
@@ -129,31 +132,86 @@ def engine_of(model: Model) -> tuple[str, str]:
     return choice.engine, choice.precision
 
 
-def pointing(data: Path, base: str) -> dict[str, object]:
+def pointing(data: Path, base: str, level: str) -> dict[str, object]:
     """With the classes that DATA has, and with classes drawn at random, which nothing but the square tells apart."""
     return {
         "square": SQUARE / SIDE,
-        "classes at random": on_planted(data, base, at_random=True),
-        "own classes": on_planted(data, base, at_random=False),
+        "classes at random": on_planted(data, base, level, at_random=True),
+        "own classes": on_planted(data, base, level, at_random=False),
     }
 
 
-def on_planted(data: Path, base: str, at_random: bool) -> dict[str, object]:
+def on_planted(data: Path, base: str, level: str, at_random: bool) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as folder:
         squares = plant(data, Path(folder) / "planted", at_random)
-        run = graft.train(Path(folder) / "planted", base, "head", out=Path(folder) / "run", refit=False)
+        recipe = None if level.startswith("head") else TUNED
+        run = graft.train(
+            *(Path(folder) / "planted", base, level),
+            image_size=224,
+            recipe=recipe,
+            out=Path(folder) / "run",
+            audit=False,
+            refit=False,
+        )
         saved = load_model(run.folder / "model")
         first = sorted({path.parent for path in squares})[0]
         images = open_images(first)
+        places = [squares[Path(images.name(row))] for row in range(len(images))]
+        rests = rest_on(saved, images, places)
+        last = [stage.name for stage in saved.network.stages if stage.stride is not None]
+        # The last map of twice the positions, and the last of all.
+        finer = next(name for name in reversed(last) if stride_of(saved, name) < stride_of(saved, last[-1]))
         found = {}
-        for method in ("auto", "rise"):
-            options = MapOptions(method, test=False, of_class=first.name)
+        for title, options in (
+            ("auto", MapOptions("auto", test=False, of_class=first.name)),
+            (f"grad-cam, {finer}", MapOptions("grad-cam", finer, first.name, test=False)),
+            ("rise", MapOptions("rise", test=False, of_class=first.name)),
+        ):
             answers = answers_on(saved, *engine_of(saved))
-            shown = images.take(np.arange(IMAGES_OF_RISE)) if method == "rise" else images
-            explained = explain_images(saved, shown, options, answers=answers).explanations
-            hits = [inside(each.map.values, squares[Path(each.path)], saved.preprocessing) for each in explained]
-            found[method] = {"images": len(hits), "hits": sum(hits), "share": sum(hits) / len(hits)}
+            shown = images.take(np.arange(IMAGES_OF_RISE)) if title == "rise" else images
+            explained = explain_images(saved, shown, options, answers=answers)
+            hits = np.array(
+                [
+                    inside(each.map.values, places[row], saved.preprocessing)
+                    for each, row in zip(explained.explanations, explained.rows, strict=True)
+                ]
+            )
+            of_these = rests[explained.rows]
+            found[title] = {
+                "images": len(hits),
+                "share": float(hits.mean()),
+                "rest on the square": int(of_these.sum()),
+                "share of these": float(hits[of_these].mean()) if of_these.any() else None,
+            }
     return {"val": run.val.to_dict(), **found}
+
+
+def stride_of(model: SavedModel, stage: str) -> int:
+    return next(each.stride or 0 for each in model.network.stages if each.name == stage)
+
+
+def rest_on(model: SavedModel, images: Images, places: list[tuple[int, int]]) -> np.ndarray:
+    """Which images are given their class, and another once their square has the mean colour, bool (n,)."""
+    index = model.classes.index(Path(images.name(0)).parent.name)
+    pixels, rows, _ = decoded(model, images)
+    covered = pixels.clone()
+    for own, row in zip(covered, rows, strict=True):
+        top, left, bottom, right = as_seen(places[row], model.preprocessing)
+        own[:, top:bottom, left:right] = own.float().mean((1, 2)).round().to(torch.uint8)[:, None, None]
+    answers = answers_of(model)
+    with_it, without = (answers(each).argmax(1).numpy() == index for each in (pixels, covered))
+    found = np.zeros(len(images), dtype=bool)
+    found[rows] = with_it & ~without
+    return found
+
+
+def as_seen(square: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int, int, int]:
+    """Top, left, bottom and right of a square in the pixels that the network sees."""
+    kept = round(preprocessing.crop_fraction * SIDE)
+    scale, start = preprocessing.size / kept, (SIDE - kept) // 2
+    low = [max(0, round((at - start) * scale)) for at in square]
+    high = [round((at + SQUARE - start) * scale) for at in square]
+    return low[0], low[1], high[0], high[1]
 
 
 def plant(data: Path, to: Path, at_random: bool) -> dict[Path, tuple[int, int]]:
@@ -179,14 +237,10 @@ def plant(data: Path, to: Path, at_random: bool) -> dict[Path, tuple[int, int]]:
 def inside(values: np.ndarray, square: tuple[int, int], preprocessing: Preprocessing) -> bool:
     """Whether the maximum of a map lies in the square, off by half a position at most."""
     size = preprocessing.size
-    kept = round(preprocessing.crop_fraction * SIDE)
-    scale, start = size / kept, (SIDE - kept) // 2
     off = size / max(values.shape) / 2
-    where = np.unravel_index(resized(values, size).argmax(), (size, size))
-    return all(
-        (low - start) * scale - off <= at < (low + SQUARE - start) * scale + off
-        for at, low in zip(where, square, strict=True)
-    )
+    top, left, bottom, right = as_seen(square, preprocessing)
+    row, column = np.unravel_index(resized(values, size).argmax(), (size, size))
+    return bool(top - off <= row < bottom + off and left - off <= column < right + off)
 
 
 def main() -> None:
@@ -194,11 +248,14 @@ def main() -> None:
     arguments.add_argument("part", choices=("networks", "faithful", "pointing"))
     arguments.add_argument("data", type=Path, nargs="?")
     arguments.add_argument("--base", default="efficientnet_lite0")
+    arguments.add_argument("--level", default="head", help="of pointing")
     given = arguments.parse_args()
     if given.part == "networks":
         found = networks()
+    elif given.part == "faithful":
+        found = faithful(given.data, given.base)
     else:
-        found = (faithful if given.part == "faithful" else pointing)(given.data, given.base)
+        found = pointing(given.data, given.base, given.level)
     print(json.dumps(found, indent=2))
 
 

@@ -19,12 +19,22 @@ def test_f1_of_all_and_of_none() -> None:
 
 
 def test_a_mean_of_rates_that_are_all_one_is_not_certain() -> None:
-    low, high = mean_interval([1.0, 1.0], [wilson_interval(10, 10)] * 2)
+    low, high = mean_interval([10, 10], [10, 10])
     assert high == 1 and wilson_interval(10, 10)[0] < low < 1
 
 
 def test_a_mean_of_one_rate_has_its_interval() -> None:
-    assert mean_interval([0.7], [(0.5, 0.8)]) == pytest.approx((0.5, 0.8))
+    assert mean_interval([7], [10]) == pytest.approx(wilson_interval(7, 10))
+
+
+def test_the_mean_of_many_classes_is_covered_as_often_as_that_of_few() -> None:
+    random = np.random.default_rng(0)
+    for classes, rate in ((2, 0.9), (10, 0.9), (20, 0.8)):
+        covered = 0
+        for _ in range(600):
+            low, high = mean_interval(random.binomial([300 // classes] * classes, rate), [300 // classes] * classes)
+            covered += low <= rate <= high
+        assert 0.93 <= covered / 600 <= 0.985, (classes, covered)
 
 
 def test_images_of_a_group_that_are_all_alike_are_worth_one() -> None:

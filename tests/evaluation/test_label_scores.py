@@ -37,6 +37,18 @@ def test_images_of_one_group_are_worth_less_than_as_many_of_their_own() -> None:
     assert grouped.groups == 60
 
 
+def test_no_ranking_has_a_narrower_interval_than_a_perfect_one() -> None:
+    def interval(mistakes: int, groups: np.ndarray | None = None) -> tuple[float, float]:
+        likely = ACTUAL[:100, :2].copy()
+        likely[:mistakes] = 0.5
+        return score_labels(likely, ACTUAL[:100, :2], CLASSES[:2], np.full(2, 0.5), groups).mean_average_precision_ci95
+
+    perfect, nearly, worse = (interval(mistakes) for mistakes in (0, 1, 20))
+    assert perfect[1] == 1 and nearly[0] <= perfect[0] and worse[0] < nearly[0]
+    # What is unseen is unseen of ten groups, not of a hundred images.
+    assert interval(0, np.arange(100) // 10)[0] == pytest.approx(0.7225, abs=1e-3)
+
+
 def test_no_other_threshold_has_a_higher_f1() -> None:
     def f1(label: int, threshold: float) -> float:
         answered, actual = LIKELY[:, label] >= threshold, ACTUAL[:, label] > 0

@@ -8,7 +8,7 @@ from scipy.stats import binomtest, fisher_exact
 
 from graft.evaluation.conformal import class_thresholds, images_for_sets, in_set, set_threshold
 from graft.evaluation.domain import NEIGHBOURS, fit_domain
-from graft.evaluation.error_budget import find_threshold, images_needed, risk_coverage
+from graft.evaluation.error_budget import find_threshold, images_needed, risk_coverage, why_unreachable
 from graft.evaluation.mcnemar import compare_answers, mcnemar
 from graft.evaluation.reliability import reliability
 from graft.evaluation.slices import chance_of_so_many, compare_slices, ends_of, holm, parts_by
@@ -25,6 +25,14 @@ def test_a_budget_is_broken_in_few_of_many_simulations() -> None:
             reached += 1
             broken += above[min(np.searchsorted(reference, found.at), len(reference) - 1)] > 0.05
     assert broken / 500 <= 0.05 and reached / 500 > 0.9
+
+
+def test_a_budget_that_is_not_reachable_says_whether_images_are_few_or_errors_many() -> None:
+    assert why_unreachable(80, images_needed(0.02)) == "it takes 149 without an error"
+    # Far more images than would do without errors: their number is not the reason.
+    found = find_threshold(np.linspace(1, 0.5, 400), np.arange(400) % 3 > 0, 0.02)
+    assert found.at is None
+    assert why_unreachable(found.n, found.needed) == "too many of the surest answers are wrong"
 
 
 def test_without_an_error_the_least_number_of_images_is_enough_and_one_less_is_not() -> None:

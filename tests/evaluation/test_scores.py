@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from graft.evaluation.intervals import Z95, wilson_interval
+from graft.evaluation.accuracy import Accuracy
+from graft.evaluation.intervals import Z95, interval_in_words, wilson_interval
 from graft.evaluation.reliability import expected_calibration_error
 from graft.evaluation.scores import score
 
@@ -121,6 +122,17 @@ def test_scores_count_every_image_once(seed: int, count: int, classes: int) -> N
     assert found.top1 == pytest.approx((probabilities.argmax(1) == labels).mean())
     assert [row.n for row in found.classes] == np.bincount(labels, minlength=classes).tolist()
     assert 0 <= found.calibration_error <= 1
+
+
+def test_an_interval_says_over_how_many_groups_it_is() -> None:
+    assert interval_in_words((0.5, 0.75), 100) == "95 % interval 50.0% to 75.0%"
+    assert interval_in_words((0.5, 0.75), 100, 12) == "95 % interval 50.0% to 75.0% over 12 groups"
+    # With a copy or two, images are counted all the same.
+    assert interval_in_words((0.5, 0.75), 100, 99) == "95 % interval 50.0% to 75.0%"
+    labels, groups = np.arange(40) % 2, np.arange(40) // 4
+    found = score(np.eye(2)[labels], labels, ("a", "b"), groups)
+    assert found.interval.endswith("over 10 groups")
+    assert str(Accuracy(found.top1, found.top1_ci95, found.n, groups=found.groups)).endswith("over 10 groups)")
 
 
 def test_scores_print_on_one_short_line() -> None:

@@ -95,9 +95,18 @@ def test_a_leak_near_copies_a_rare_class_and_a_square_in_one_class_are_named(let
             image.paste((230, 40, 200), (3, 3, 11, 11)) if image.mode == "RGB" else image.paste(128, (3, 3, 11, 11))
             image.save(path)
     run = trained(data, tmp_path / "run")
-    assert {"leak between splits", "rare class", "a mark in one class"} <= set(titles(run.folder))
-    kinds = {finding["kind"] for finding in values(run.folder)["findings"]}
-    assert kinds & {"near_duplicates", "exact_duplicates", "look_alikes"}
+    named = {"leak between splits", "near copies", "rare class", "a mark in one class"}
+    assert named <= set(titles(run.folder))
+    assert all(title in values(run.folder)["verdict"]["sentences"][2] for title in named)
+
+
+def test_a_dark_subgroup_that_fails_and_over_confidence_are_named(letters: Path, tmp_path: Path) -> None:
+    data = planted(letters, tmp_path)
+    for path in (path for split in ("val", "test") for path in sorted((data / split).rglob("*.png"))[::6]):
+        with Image.open(path) as image:
+            image.point(lambda level: round(0.06 * level)).save(path)
+    run = trained(data, tmp_path / "run")
+    assert titles(run.folder) == ["it fails on the darkest 25%", "over-confidence"]
 
 
 def test_a_corrupted_test_split_is_named(letters: Path, tmp_path: Path) -> None:
@@ -136,6 +145,9 @@ def test_robustness_is_measured_when_asked_for_and_stays_in_the_run(run: Run, tm
     assert found["split"] == "test" and 20 <= found["n"] <= run.test.n and len(found["by_corruption"]) >= 11
     report(folder)
     assert values(folder)["robustness"] == found and 'id="robustness"' in (folder / "report.html").read_text()
+    with patch("graft.workflows.report._measure_robustness"):
+        told = graft("report", folder, "--robustness").stdout
+    assert f"corrupted: {found['mean']:.1%} of {found['n']} images" in told and "  noise: " in told
     both = graft("report", folder, folder, "--robustness")
     assert both.returncode == 2 and "expected one run with --robustness" in both.stderr
 

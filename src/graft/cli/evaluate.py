@@ -17,6 +17,7 @@ from graft.cli.output import (
     Seed,
     print_json,
     say,
+    say_robustness,
     summarise_skipped,
 )
 from graft.cli.tables import NOTHING_SAID, reads_tables
@@ -133,10 +134,7 @@ def evaluate(
         known = "" if strange.detected is None else f"; {strange.detected:.1%} of them are known for strange"
         say(f"images of {plain(strange.unlike)} are told from these with an area of {strange.roc_area:.3f}{known}")
     if held is not None:
-        say(f"corrupted: {held.mean:.1%} of {counted(held.n, 'image')}, as they are {held.clean:.1%}; worst first")
-        for name, mean in held.by_corruption().items():
-            rows = [f"{row.top1:.0%}" for row in held.rows if row.corruption == name]
-            say(f"  {name}: {mean:.1%} (by severity {', '.join(rows)})")
+        say_robustness(held.to_dict())
     if isinstance(found, LabelEvaluation) and found.labels_seen is not None:
         figure = found.labels_seen.mean_average_precision
         shown = "not measured" if figure is None else f"mean average precision {figure:.1%}"
@@ -176,19 +174,23 @@ def _evaluate_two(
         print_json(found.to_dict())
         return
     for name, scores in zip(found.models, found.scores, strict=True):
-        low, high = scores.top1_ci95
-        say(f"{plain(name)}: {scores.top1:.1%} of {counted(scores.n, 'image')} (95 % interval {low:.1%} to {high:.1%})")
+        say(f"{plain(name)}: {scores.top1:.1%} of {counted(scores.n, 'image')} ({scores.interval})")
     difference = found.difference
     low, high = (100 * bound for bound in difference.ci95)
-    say(f"difference {100 * difference.difference:+.1f} points (95 % interval {low:+.1f} to {high:+.1f})")
+    over = "" if difference.groups is None else f" over {counted(difference.groups, 'group')}"
+    say(f"difference {100 * difference.difference:+.1f} points (95 % interval {low:+.1f} to {high:+.1f}{over})")
     chance = "" if difference.p_value is None else f"; McNemar's exact test p = {difference.p_value:.2g}"
     say(f"only the first is right on {difference.first:,}, only the second on {difference.second:,}{chance}")
 
 
 def _print_promises(promises: Promises) -> None:
+    from graft.evaluation.error_budget import why_unreachable
+
     for row in promises.budgets:
         if not row["reachable"]:
-            say(f"error budget {row['budget']:.0%}: not reachable with {counted(row['held_out'], 'held-out image')}")
+            reason = why_unreachable(row["held_out"], row["needed"])
+            held_out = counted(row["held_out"], "held-out image")
+            say(f"error budget {row['budget']:.0%}: not reachable with {held_out}: {reason}")
         else:
             say(f"error budget {row['budget']:.0%}: {row['wrong']:,} wrong of {row['answered']:,} answered")
     for row in promises.sets:
@@ -196,13 +198,13 @@ def _print_promises(promises: Promises) -> None:
 
 
 def _print_labels(split: str, scores: LabelScores) -> None:
-    figure, interval = scores.mean_average_precision, scores.mean_average_precision_ci95
-    if figure is None or interval is None:
+    figure = scores.mean_average_precision
+    if figure is None:
         say(f"{split}: no label is there on some of {counted(scores.n, 'image')} and not on others")
     else:
         say(
-            f"{split}: mean average precision {figure:.1%} of {counted(scores.n, 'image')} (95 % interval "
-            f"{interval[0]:.1%} to {interval[1]:.1%}); an order by chance gets {scores.baseline or 0.0:.1%}"
+            f"{split}: mean average precision {figure:.1%} of {counted(scores.n, 'image')} "
+            f"({scores.interval}); an order by chance gets {scores.baseline or 0.0:.1%}"
         )
     say(f"micro F1 {scores.micro_f1:.3f}, macro F1 {scores.macro_f1:.3f}; all labels correct for {scores.exact:.1%}")
     for row in sorted(scores.classes, key=lambda row: (row.average_precision is None, row.average_precision or 0.0))[
@@ -216,8 +218,7 @@ def _print_labels(split: str, scores: LabelScores) -> None:
 
 
 def _print(split: str, scores: Scores) -> None:
-    low, high = scores.top1_ci95
-    say(f"{split}: {scores.top1:.1%} of {counted(scores.n, 'image')} (95 % interval {low:.1%} to {high:.1%})")
+    say(f"{split}: {scores.top1:.1%} of {counted(scores.n, 'image')} ({scores.interval})")
     more = "" if scores.top5 is None else f"; top-5 {scores.top5:.1%}"
     say(f"balanced accuracy {scores.balanced_accuracy:.1%}, macro F1 {scores.macro.f1:.3f}{more}")
     say(f"majority-class baseline: {scores.majority:.1%}; calibration error {scores.calibration_error:.3f}")

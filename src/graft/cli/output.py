@@ -87,6 +87,14 @@ def say_page(page: Path, before: str = "") -> None:
     sys.stdout.write(f"{readable(before)}{shown}\n")
 
 
+def say_robustness(held: dict[str, Any]) -> None:
+    """How a classifier holds on corrupted images, from the values of `Robustness.to_dict`."""
+    say(f"corrupted: {held['mean']:.1%} of {counted(held['n'], 'image')}, as they are {held['clean']:.1%}; worst first")
+    for name, mean in held["by_corruption"].items():
+        rows = [f"{row['top1']:.0%}" for row in held["rows"] if row["corruption"] == name]
+        say(f"  {name}: {mean:.1%} (by severity {', '.join(rows)})")
+
+
 def open_page(page: Path, quiet: bool = False) -> None:
     """Open a page in the browser of whoever calls, if there is one."""
     import webbrowser

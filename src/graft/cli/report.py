@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-from graft.cli.output import Debug, Json, OpenOption, Overwrite, Quiet, Seed, open_page, print_json, say, say_page
+from graft.cli.output import (
+    Debug,
+    Json,
+    OpenOption,
+    Overwrite,
+    Quiet,
+    Seed,
+    open_page,
+    print_json,
+    say,
+    say_page,
+    say_robustness,
+)
 
 
 def report(
@@ -56,6 +68,8 @@ def report(
                 say(f"{each.title}:")
             for sentence in each.verdict.sentences:
                 say(sentence)
+            if robustness:
+                say_robustness(each.robustness)
         say_page(made.page)
     if open_it:
         open_page(made.page, quiet)

@@ -1,8 +1,9 @@
 """How many of the images of a split were classified correctly, as a run keeps and tells it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from graft.evaluation.intervals import interval_in_words
 from graft.words import counted
 
 # With fewer images that have no copy among those trained on, nothing is measured.
@@ -14,14 +15,15 @@ class Accuracy:
     """Top-1 on `n` images of a split with Wilson's 95 % interval; None where `n` is too few to measure anything.
 
     Images that have copies among those trained on are not counted; `with_copies` is the figure that counts them, which
-    is optimistic, and None where there are none. Where images have several labels it is a `LabelFigures`, without a
-    top-1.
+    is optimistic, and None where there are none. Where images come in `groups`, so many, the interval is over these.
+    Where images have several labels it is a `LabelFigures`, without a top-1.
     """
 
     top1: float | None
     top1_ci95: tuple[float, float] | None
     n: int
     with_copies: "Accuracy | None" = None
+    groups: int | None = field(default=None, kw_only=True)
 
     def __repr__(self) -> str:
         interval = self.top1_ci95 and tuple(round(bound, 3) for bound in self.top1_ci95)
@@ -33,14 +35,19 @@ class Accuracy:
         if self.top1 is None or self.top1_ci95 is None:
             text = f"not measured: {counted(self.n, 'image has', 'images have')} no copy among those trained on"
         else:
-            low, high = self.top1_ci95
-            text = f"{self.top1:.1%} of {counted(self.n, 'image')} (95 % interval {low:.1%} to {high:.1%})"
+            interval = interval_in_words(self.top1_ci95, self.n, self.groups)
+            text = f"{self.top1:.1%} of {counted(self.n, 'image')} ({interval})"
         if self.with_copies is None:
             return text
         return f"{text}; {self.with_copies.top1:.1%} of {self.with_copies.n:,}, copies counted, is optimistic"
 
     def to_dict(self) -> dict[str, Any]:
-        values = {"top1": self.top1, "top1_ci95": self.top1_ci95 and list(self.top1_ci95), "n": self.n}
+        values: dict[str, Any] = {
+            "top1": self.top1,
+            "top1_ci95": self.top1_ci95 and list(self.top1_ci95),
+            "n": self.n,
+            **({} if self.groups is None else {"groups": self.groups}),
+        }
         return values if self.with_copies is None else {**values, "with_copies": self.with_copies.to_dict()}
 
     @classmethod
@@ -50,4 +57,5 @@ class Accuracy:
 
             return LabelFigures.from_dict(values)
         interval, more = values["top1_ci95"], values.get("with_copies")
-        return cls(values["top1"], interval and tuple(interval), values["n"], more and cls.from_dict(more))
+        own = (values["top1"], interval and tuple(interval), values["n"], more and cls.from_dict(more))
+        return cls(*own, groups=values.get("groups"))

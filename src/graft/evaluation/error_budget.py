@@ -52,6 +52,11 @@ def images_needed(budget: float, confidence: float = CONFIDENCE) -> int:
     return ceil(log(1 - confidence) / log1p(-budget))
 
 
+def why_unreachable(count: int, needed: int) -> str:
+    """Why `count` images do not show a budget to be kept that takes `needed` without an error."""
+    return f"it takes {needed:,} without an error" if count < needed else "too many of the surest answers are wrong"
+
+
 def find_threshold(
     confidences: np.ndarray, right: np.ndarray, budget: float, confidence: float = CONFIDENCE
 ) -> Threshold:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from graft.evaluation.accuracy import FEWEST_TO_MEASURE, Accuracy
+from graft.evaluation.intervals import interval_in_words
 from graft.evaluation.label_scores import LabelScores, score_labels
 from graft.words import counted
 
@@ -29,7 +30,7 @@ class LabelFigures(Accuracy):
     @classmethod
     def of(cls, scores: LabelScores, with_copies: LabelFigures | None = None) -> LabelFigures:
         figures = (scores.mean_average_precision, scores.mean_average_precision_ci95, scores.micro_f1, scores.macro_f1)
-        return cls(None, None, scores.n, with_copies, *figures, scores.baseline)
+        return cls(None, None, scores.n, with_copies, *figures, scores.baseline, groups=scores.groups)
 
     def __repr__(self) -> str:
         figure = None if self.mean_average_precision is None else round(self.mean_average_precision, 3)
@@ -39,10 +40,10 @@ class LabelFigures(Accuracy):
         """For people: `mean average precision 81.2% of 153 images (95 % interval 78.0% to 84.1%), micro F1 0.75`."""
         if self.mean_average_precision is None or self.mean_average_precision_ci95 is None:
             return f"not measured: {counted(self.n, 'image')} without a copy among those trained on"
-        low, high = self.mean_average_precision_ci95
+        interval = interval_in_words(self.mean_average_precision_ci95, self.n, self.groups)
         return (
             f"mean average precision {self.mean_average_precision:.1%} of {counted(self.n, 'image')} "
-            f"(95 % interval {low:.1%} to {high:.1%}), micro F1 {self.micro_f1:.3f}, macro F1 {self.macro_f1:.3f}"
+            f"({interval}), micro F1 {self.micro_f1:.3f}, macro F1 {self.macro_f1:.3f}"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -54,6 +55,7 @@ class LabelFigures(Accuracy):
             "macro_f1": self.macro_f1,
             "baseline": self.baseline,
             "n": self.n,
+            **({} if self.groups is None else {"groups": self.groups}),
         }
         return values if self.with_copies is None else {**values, "with_copies": self.with_copies.to_dict()}
 

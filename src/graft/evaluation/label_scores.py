@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from graft.evaluation.intervals import Interval, bootstrap_interval, wilson_interval
+from graft.evaluation.intervals import Interval, bootstrap_interval, interval_in_words, wilson_interval
 from graft.evaluation.ranking import average_precision
 
 # A threshold is chosen on so many images of a label or more; with fewer it is this one.
@@ -71,6 +71,12 @@ class LabelScores:
     majority: float
     classes: tuple[LabelScore, ...]
     groups: int | None = None
+
+    @property
+    def interval(self) -> str:
+        """That of `mean_average_precision` in words, with the number of groups; nothing where it has none."""
+        ends = self.mean_average_precision_ci95
+        return "" if ends is None else interval_in_words(ends, self.n, self.groups)
 
     def __repr__(self) -> str:
         figure = None if self.mean_average_precision is None else round(self.mean_average_precision, 3)
@@ -153,10 +159,11 @@ def score_labels(
         # An image that is drawn twice stands beside itself in the ranking, so resamples rank better than images do. The
         # basic interval turns that round (Davison and Hinkley 1997, equation 5.6).
         figure = mean_average_precision(probabilities, matrix) or 0.0
-        interval = (max(0.0, 2 * figure - drawn[1]), min(1.0, 2 * figure - drawn[0]))
-        if figure == 1:
-            # A bootstrap knows nothing of an error that was not seen.
-            interval = wilson_interval(count, count)
+        # A bootstrap knows nothing of an error that was not seen: what no error in so many images leaves open is left
+        # open of a ranking with few errors, too.
+        units = count if groups is None else len(np.unique(groups))
+        low = min(2 * figure - drawn[1], wilson_interval(units, units)[0])
+        interval = (max(0.0, low), min(1.0, 2 * figure - drawn[0]))
     both = int((actual & answered).sum())
     _, sizes = np.unique(actual, axis=0, return_counts=True)
     return LabelScores(

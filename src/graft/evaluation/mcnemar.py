@@ -14,7 +14,8 @@ class Difference:
     """The accuracy of the first classifier minus that of the second on `n` images, with its 95 % interval.
 
     `first` and `second` count the images that only this one classified correctly. `p_value` is that of McNemar's exact
-    test; None for images in groups, which are not independent. Then the interval is that of a bootstrap of the groups.
+    test; None for images in `groups`, so many, which are not independent. Then the interval is that of a bootstrap of
+    the groups.
     """
 
     n: int
@@ -23,6 +24,7 @@ class Difference:
     first: int
     second: int
     p_value: float | None
+    groups: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -32,6 +34,7 @@ class Difference:
             "only_first_right": self.first,
             "only_second_right": self.second,
             "p_value": self.p_value,
+            **({} if self.groups is None else {"groups": self.groups}),
         }
 
 
@@ -49,10 +52,11 @@ def compare_answers(right: np.ndarray, other: np.ndarray, groups: np.ndarray | N
     """How the answers `right` compare with `other`, both bool (N,), on the same N images, one or more."""
     first, second = int((right & ~other).sum()), int((~right & other).sum())
     count, difference = len(right), (first - second) / len(right)
-    if groups is not None and len(np.unique(groups)) < count:
+    number = count if groups is None else len(np.unique(groups))
+    if groups is not None and number < count:
         gain = right.astype(np.float64) - other
         (interval,) = bootstrap_interval(lambda drawn: np.array([drawn @ gain / drawn.sum()]), count, groups)
-        return Difference(count, difference, interval, first, second, None)
+        return Difference(count, difference, interval, first, second, None, number)
     # Newcombe's interval for paired rates: unlike a bootstrap it does not say that a difference of 0 is certain.
     found = paired_difference(right, other, np.arange(count), np.zeros(count, dtype=np.int64))
     assert found.ci95 is not None

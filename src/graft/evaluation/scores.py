@@ -14,6 +14,7 @@ from graft.evaluation.intervals import (
     bootstrap_interval,
     effective_count,
     f1_interval,
+    interval_in_words,
     mean_interval,
     wilson_interval,
 )
@@ -107,6 +108,11 @@ class Scores:
     brier: Brier | None
     reliability: Reliability
     groups: int | None = None
+
+    @property
+    def interval(self) -> str:
+        """That of `top1` in words, with the number of groups."""
+        return interval_in_words(self.top1_ci95, self.n, self.groups)
 
     @property
     def balanced_accuracy(self) -> float:
@@ -227,10 +233,9 @@ def _intervals_of_means(
     """
     balanced, macro_f1 = bootstrap_interval(_resampled_means(labels, answers, len(rows)), len(labels), groups)
     if groups is None:
-        present = [row for row in rows if row.recall is not None and row.recall_ci95 is not None]
-        balanced = mean_interval(
-            [row.recall or 0.0 for row in present], [row.recall_ci95 or (0.0, 1.0) for row in present]
-        )
+        of_class = np.bincount(labels, minlength=len(rows))
+        both = np.bincount(labels[labels == answers], minlength=len(rows))
+        balanced = mean_interval(both[of_class > 0].tolist(), of_class[of_class > 0].tolist())
         if macro_f1[0] == macro_f1[1]:
             macro_f1 = balanced
     return balanced, macro_f1

@@ -83,9 +83,16 @@ def _threshold(calibration: Calibration, asked: float) -> float:
         return row.threshold
     least = calibration.least_reachable()
     instead = "give more images to train on" if least is None else f"{100 * least:.3g}% is reachable"
+    reason = ""
+    if row is not None:
+        reason = (
+            f" (it takes {row.needed:,} without an error)"
+            if row.too_few
+            else " (too many of the surest answers are wrong)"
+        )
     raise InputError(
         f"expected an error budget that held-out images show to be kept, got {100 * asked:.3g}%, which is not "
-        f"reachable with {calibration.n:,} images: {instead}"
+        f"reachable with {calibration.n:,} images{reason}: {instead}"
     )
 
 

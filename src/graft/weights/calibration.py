@@ -26,6 +26,11 @@ class ErrorBudget:
     wrong: int
     needed: int
 
+    @property
+    def too_few(self) -> bool:
+        """Whether so few images could not show it without an error among them; else it is errors that forbid it."""
+        return self.n < self.needed
+
 
 @dataclass(frozen=True)
 class Sets:

@@ -92,8 +92,8 @@ def gather(
         *split_damage(material),
         *split_alarms(*_unlike(splits)),
         *label_alarms(material, answers, album),
-        *trust_alarms(trust),
         *slice_alarms(sliced),
+        *trust_alarms(trust),
     ]
     return replace(report, verdict=decide(report, alarms))
 

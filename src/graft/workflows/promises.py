@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from graft.evaluation.conformal import in_set
+from graft.evaluation.error_budget import images_needed
 from graft.evaluation.intervals import wilson_interval
 from graft.evaluation.ranking import roc_area
 from graft.weights.calibration import Calibration, Domain
@@ -31,7 +32,8 @@ def kept(calibration: Calibration, probabilities: np.ndarray, labels: np.ndarray
     for asked in SHOWN_BUDGETS:
         row = calibration.budget(asked)
         if row is None or row.threshold is None:
-            budgets.append({"budget": asked, "reachable": False, "held_out": calibration.n})
+            needed = images_needed(asked, calibration.confidence)
+            budgets.append({"budget": asked, "reachable": False, "held_out": calibration.n, "needed": needed})
             continue
         answered = confidences >= row.threshold
         number, wrong = int(answered.sum()), int((~right[answered]).sum())

@@ -35,12 +35,16 @@ class Measured:
     unseen_count: int
 
     def accuracy(self) -> Accuracy:
-        whole = Accuracy(self.whole.top1, self.whole.top1_ci95, self.whole.n)
+        whole = _accuracy(self.whole)
         if self.unseen is self.whole:
             return whole
         if self.unseen is None:
             return Accuracy(None, None, self.unseen_count, whole)
-        return Accuracy(self.unseen.top1, self.unseen.top1_ci95, self.unseen.n, whole)
+        return _accuracy(self.unseen, whole)
+
+
+def _accuracy(scores: Scores, with_copies: Accuracy | None = None) -> Accuracy:
+    return Accuracy(scores.top1, scores.top1_ci95, scores.n, with_copies, groups=scores.groups)
 
 
 def kept_answers(task: Task, trained: Trained, looks: Looks | None) -> KeptAnswers:

@@ -8,9 +8,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from made import EVIL, report
 
+from graft.evaluation.error_budget import find_threshold
 from graft.evaluation.mcnemar import Difference
 from graft.evaluation.report.beside import render_beside
 from graft.evaluation.report.page import SECTIONS, render_report
@@ -80,6 +82,16 @@ def test_the_page_loads_nothing() -> None:
     sources = [value for _, name, value in Page(text).values if name in ("src", "href")]
     assert all(value.startswith(("data:image/jpeg;base64,", "#")) for value in sources)
     assert "http:" not in text and "https:" not in text and "url(" not in text
+
+
+def test_budgets_that_are_out_of_reach_say_why_once_for_each_reason() -> None:
+    made = report()
+    budgets = tuple(
+        find_threshold(np.linspace(1, 0.5, 100), np.arange(100) % 3 > 0, each) for each in (0.01, 0.02, 0.1)
+    )
+    text = Page(render_report(replace(made, trust=replace(made.trust, budgets=budgets)))).text
+    assert text.count("At most 1% wrong cannot be shown with 100 images: it takes 299 without an error.") == 1
+    assert "At most 10% wrong cannot be shown with 100 images: too many of the surest answers are wrong." in text
 
 
 def test_sections_are_there_only_for_what_was_measured() -> None:

@@ -62,6 +62,19 @@ def test_of_few_images_it_is_not_said_what_probabilities_mean() -> None:
     assert said.startswith("Whether its probabilities mean what they say cannot be told") and "95 % interval" in said
 
 
+def test_probabilities_a_point_off_mean_what_they_say_where_many_images_tell() -> None:
+    made, labels = report(), np.arange(6000) % 3
+    scores = score(np.eye(3)[np.where(np.arange(6000) % 10, labels, (labels + 1) % 3)], labels, made.classes)
+    assert scores.top1 == pytest.approx(0.9)
+    near, off = (
+        decide(replace(made, splits=(Split("test", scores),), trust=Trust(stated, 0.9, False)), []).sentences[3]
+        for stated in (0.89, 0.875)
+    )
+    assert near.startswith("Its probabilities mean what they say") and off.startswith(
+        "Its probabilities may be too low"
+    )
+
+
 def test_the_chance_of_so_few_is_the_hypergeometric_one() -> None:
     from scipy.stats import hypergeom
 

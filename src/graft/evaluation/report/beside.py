@@ -4,6 +4,7 @@ from graft.evaluation.report.charts import interval_chart, line_chart
 from graft.evaluation.report.page import document
 from graft.evaluation.report.parts import charts, interval, percent, scrolling, section, sentence, sheet, shortened
 from graft.evaluation.report.values import Beside, Report
+from graft.words import counted
 
 # Classes whose recalls are compared, those that differ most first.
 MOST_CLASSES = 40
@@ -43,10 +44,11 @@ def _difference(beside: Beside) -> str:
         return sentence(f"Their answers are not compared image by image: {beside.reason}.")
     low, high = found.ci95
     sure = "the difference is more than chance explains" if not low <= 0 <= high else "chance can explain that"
+    over = "" if found.groups is None else f" over {counted(found.groups, 'group')}"
     test = "" if found.p_value is None else f"; McNemar's exact test gives {found.p_value:.2g}"
     return sentence(
         f"On the {found.n:,} images that both were measured on, {named(beside.one)} gets "
-        f"{100 * found.difference:+.1f} points (95 % interval {100 * low:+.1f} to {100 * high:+.1f}) against "
+        f"{100 * found.difference:+.1f} points (95 % interval {100 * low:+.1f} to {100 * high:+.1f}{over}) against "
         f"{named(beside.other)}: {found.first:,} images are right with the first alone and {found.second:,} with the "
         f"second alone; {sure}{test}."
     )

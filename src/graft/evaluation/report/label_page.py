@@ -38,11 +38,11 @@ class LabelReport:
         if not self.splits:
             return ("Nothing was measured: too few images have no copy among those trained on.",)
         name, scores = next(iter(self.splits.items()))
-        figure, interval = scores.mean_average_precision, scores.mean_average_precision_ci95
-        if figure is None or interval is None:
+        figure = scores.mean_average_precision
+        if figure is None:
             return (f"Nothing was measured on {name}: no label is there on some images and not on others.",)
         said = [
-            f"Mean average precision on {name} is {figure:.1%} (95 % interval {interval[0]:.1%} to {interval[1]:.1%}, "
+            f"Mean average precision on {name} is {figure:.1%} ({scores.interval}, "
             f"{counted(scores.n, 'image')}); an order by chance gets {scores.baseline or 0.0:.1%}.",
             f"At the thresholds of the model, micro F1 is {scores.micro_f1:.3f} and macro F1 {scores.macro_f1:.3f}; "
             f"all labels of an image are correct for {scores.exact:.1%} of them.",

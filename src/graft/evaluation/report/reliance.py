@@ -1,5 +1,8 @@
 """The sections on how far answers can be relied on: calibration and doubt, corrupted images, parts of the images."""
 
+from collections.abc import Iterator, Sequence
+
+from graft.evaluation.error_budget import Threshold, why_unreachable
 from graft.evaluation.report.charts import line_chart
 from graft.evaluation.report.parts import (
     charts,
@@ -65,22 +68,31 @@ def trust(report: Report) -> str:
                 "not reachable" if each.at is None else f"{each.at:.3f}",
                 "–" if each.at is None else percent(each.answered / each.n),
                 "–" if each.at is None else f"{each.wrong:,} of {each.answered:,}",
-                f"{each.needed:,} images needed at the least" if each.at is None else "",
             )
             for each in found.budgets
         ]
         label = "At most so much wrong among the answered, with 95 % confidence"
-        parts.append(
-            scrolling(label, ("wrong at most", "from probability", "answered", "wrong here", ""), rows, texts=(4,))
-        )
+        head = ("wrong at most", "from probability", "answered", "wrong here")
+        parts += [scrolling(label, head, rows), *map(sentence, _out_of_reach(found.budgets))]
     if found.sets:
         rows_of_sets = [
             (f"{coverage:.0%}", f"{threshold:.3f}", f"{mean:.2f}", f"{largest:,}")
             for coverage, threshold, mean, largest in found.sets
         ]
-        head = ("holds the right class", "classes from probability", "classes, mean", "classes, most")
-        parts.append(scrolling("Sets of classes in place of one answer", head, rows_of_sets))
+        of_sets = ("holds the right class", "classes from probability", "classes, mean", "classes, most")
+        parts.append(scrolling("Sets of classes in place of one answer", of_sets, rows_of_sets))
     return section("trust", "Calibration and doubt", *parts)
+
+
+def _out_of_reach(budgets: Sequence[Threshold]) -> Iterator[str]:
+    """Why budgets are not reachable, a sentence for each reason."""
+    by_reason: dict[str, list[str]] = {}
+    for each in budgets:
+        if each.at is None:
+            reason = f"with {counted(each.n, 'image')}: {why_unreachable(each.n, each.needed)}"
+            by_reason.setdefault(reason, []).append(f"{each.budget:.0%}")
+    for reason, shares in by_reason.items():
+        yield f"At most {' or '.join(shares)} wrong cannot be shown {reason}."
 
 
 def slices(report: Report) -> str:

@@ -177,12 +177,11 @@ def decide(report: Report, alarms: Sequence[Alarm]) -> Verdict:
             ["Nothing can be said of how good it is: too few images have no copy among those trained on."],
         )
     else:
-        low, high = main.scores.top1_ci95
-        beats = bool(low > main.scores.majority)
+        beats = bool(main.scores.top1_ci95[0] > main.scores.majority)
         usable = beats and not any(each.kind in BLOCKING for each in ranked)
         said = [
             f"Of {counted(main.scores.n, 'image')} of {main.name} that it was not trained on, it gets "
-            f"{main.scores.top1:.1%} right (95 % interval {low:.1%} to {high:.1%}).",
+            f"{main.scores.top1:.1%} right ({main.scores.interval}).",
             _against(report, main),
         ]
     said.append(_to_fix(report, ranked))
@@ -226,15 +225,14 @@ def _trusted(trust: Trust, main: Split | None) -> str:
         low, high = main.scores.top1_ci95
         if high - low > 2 * TOO_WIDE:
             return (
-                f"Whether its probabilities mean what they say cannot be told from so few images: {means} (95 % "
-                f"interval {low:.1%} to {high:.1%})."
+                f"Whether its probabilities mean what they say cannot be told from so few "
+                f"{'images' if main.scores.groups is None else 'groups'}: {means} ({main.scores.interval})."
             )
-        if not low <= trust.confidence <= high:
+        # An interval that is near what is stated from end to end says that it is true enough.
+        far = max(abs(low - trust.confidence), abs(high - trust.confidence)) >= MISCALIBRATED
+        if far and not low <= trust.confidence <= high:
             way = "high" if trust.confidence > trust.accuracy else "low"
-            return (
-                f"Its probabilities may be too {way}: {means} (95 % interval {low:.1%} to {high:.1%}); more images "
-                "would tell."
-            )
+            return f"Its probabilities may be too {way}: {means} ({main.scores.interval}); more images would tell."
     reachable = next((each for each in trust.budgets if each.at is not None), None)
     if reachable is None or reachable.at is None:
         return f"Its probabilities mean what they say: {means}."
