@@ -110,21 +110,22 @@ class FileFinder:
 
         if self.place is None or not self.place.packed:
             return exist_below(self.root, paths)
-        return np.array(pyarrow.compute.is_in(paths, value_set=self._all_files))
+        return np.array(pyarrow.compute.is_in(paths, value_set=self.all_files))
 
     def source(self, paths: pyarrow.LargeBinaryArray) -> Source:
         """The images at paths below the root."""
         return Files(self.root, paths) if self.place is None else self.place.source_of(self.root, paths)
 
     @cached_property
-    def _all_files(self) -> pyarrow.LargeBinaryArray:
+    def all_files(self) -> pyarrow.LargeBinaryArray:
+        """The paths of all files below the root."""
         return list_folder(self.root).files if self.place is None else self.place.files_below(self.root)
 
     @cached_property
     def _files(self) -> pyarrow.LargeBinaryArray:
         import pyarrow.compute
 
-        files = self._all_files
+        files = self.all_files
         if self.suffix is not None:
             files = files.filter(pyarrow.compute.match_substring_regex(files, f"(?i){re.escape(self.suffix)}$"))
         return files
