@@ -184,11 +184,11 @@ def _read_all(
         if others := [file.name for file in files if file not in joined.files]:
             notes.append(f"{first_three(others)} {'was' if len(others) == 1 else 'were'} not used beside {joined.name}")
         files = []
-        found.append(_placed(replace(joined, split=split, beside=beside), start, place))
+        found.append(_placed(replace(joined, split=split, beside=beside), finder.root, place))
     for pair in join_lines(files, finder):
         files = [file for file in files if file not in pair.files]
         own = pair.split if split == WHOLE else split
-        found.append(_placed(replace(pair, split=own, beside=beside), start, place))
+        found.append(_placed(replace(pair, split=own, beside=beside), finder.root, place))
     for file in files:
         finder = FileFinder(start, options, file.stem, place)
         try:
