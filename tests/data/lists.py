@@ -192,6 +192,21 @@ LISTS = [
         notes=("label from image_class_labels.txt, split from train_test_split.txt, names from classes.txt",),
     ),
     PublishedTable(
+        "CUB-200, a blank in the name of a file",
+        ("a b.jpg", *FOUR[1:]),
+        {**CUB, "images.txt": NUMBERED.format("a b.jpg", *FOUR[1:])},
+        {
+            "train": {"b.jpg": "001.Albatross", "c.jpg": "002.Finch"},
+            "test": {"a b.jpg": "001.Albatross", "d.jpg": "002.Finch"},
+        },
+    ),
+    PublishedTable(
+        "Food-101, a blank in the name of a file",
+        (*CLASS_FOLDERS, "images/dog/dog 2.jpg"),
+        {"meta/train.txt": TRAIN, "meta/test.txt": f"{TEST}dog/dog 2\n"},
+        {**DIVIDED, "test": {**DIVIDED["test"], "images/dog/dog 2.jpg": "dog"}},
+    ),
+    PublishedTable(
         "CUB-200, with numbers as names",
         ("1.jpg", "2.jpg", "3.jpg", "4.jpg"),
         {**CUB, "images.txt": NUMBERED.format("1.jpg", "2.jpg", "3.jpg", "4.jpg")},
