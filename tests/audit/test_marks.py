@@ -8,7 +8,7 @@ from PIL import Image
 
 from graft.audit import mark_findings
 from graft.audit.auditing import look_over
-from graft.audit.marks import Mark, chosen_for_marks, find_marks, views_of
+from graft.audit.marks import Mark, chosen_for_marks, find_marks, laid_together, seen
 from graft.data.dataset import Dataset
 from graft.images.preprocessing import Preprocessing
 from graft.progress import NOBODY
@@ -26,7 +26,7 @@ def scenes(seed: int, widths: Sequence[int] = (96,) * len(LABELS)) -> list[np.nd
 
 
 def found(images: list[np.ndarray]) -> tuple[Mark, ...]:
-    return find_marks(views_of(images), LABELS)
+    return find_marks(laid_together([seen(image) for image in images]), LABELS)
 
 
 def planted(share: float, where: tuple[slice, slice], colour: tuple[int, int, int]) -> list[np.ndarray]:

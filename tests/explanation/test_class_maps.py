@@ -38,6 +38,17 @@ def test_an_exact_map_adds_up_to_the_log_odds_of_the_class(head):
         assert odds == pytest.approx(float(own - torch.stack(others).logsumexp(0)), abs=1e-3)
 
 
+@pytest.mark.parametrize("head", ["last", "stages"])
+def test_in_half_the_precision_a_map_shows_the_same(head):
+    model = of_catalogue(POOLED, 128, head)
+    pixels = images(model)
+    for exact, quick in zip(
+        exact_maps(model, pixels, [0, 2]), exact_maps(model, pixels, [0, 2], "bfloat16"), strict=True
+    ):
+        assert np.corrcoef(exact.values.ravel(), quick.values.ravel())[0, 1] > 0.97
+        assert quick.constant == pytest.approx(exact.constant, abs=0.05)
+
+
 def test_a_position_adds_what_its_map_says():
     """Taking one position out of the last map changes the difference of two logits by its value."""
     model = replace(of_catalogue(POOLED, 128), temperature=1.0)

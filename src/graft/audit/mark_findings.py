@@ -12,7 +12,7 @@ import numpy as np
 
 from graft.audit.findings import Finding, of_images
 from graft.audit.looking import Looks, upright_rgb
-from graft.audit.marks import FEWEST, Mark, chosen_for_marks, find_marks, views_of
+from graft.audit.marks import FEWEST, Mark, Seen, chosen_for_marks, find_marks, laid_together, seen
 from graft.data.dataset import Dataset, Images, together
 from graft.data.loading import available_cores
 from graft.errors import ImageError
@@ -62,18 +62,18 @@ def _marks(whole: Images, rows: np.ndarray, labels: np.ndarray, levels: Levels, 
     # What has been changed or removed since it was looked at may leave a class too small.
     if len(known) < FEWEST or len(np.unique(labels[known])) < 2:
         return []
-    found = find_marks(views_of([image for image in images if image is not None]), labels[known])
+    found = find_marks(laid_together([image for image in images if image is not None]), labels[known])
     return [replace(mark, rows=known[mark.rows]) for mark in found]
 
 
-def _read(whole: Images, rows: np.ndarray, levels: Levels, reporter: Reporter) -> list[np.ndarray | None]:
-    def read(row: int) -> np.ndarray | None:
+def _read(whole: Images, rows: np.ndarray, levels: Levels, reporter: Reporter) -> list[Seen | None]:
+    def read(row: int) -> Seen | None:
         try:
-            return upright_rgb(whole.read(row), levels)
+            return seen(upright_rgb(whole.read(row), levels))
         except (ImageError, OSError):
             return None
 
-    images = []
+    images: list[Seen | None] = []
     with ThreadPoolExecutor(available_cores(), thread_name_prefix="marks") as pool:
         for done, image in enumerate(pool.map(read, rows.tolist()), start=1):
             images.append(image)

@@ -70,25 +70,31 @@ def chosen_for_marks(labels: np.ndarray, seed: int = 0) -> np.ndarray:
     return np.sort(np.concatenate(chosen)) if len(chosen) > 1 else np.empty(0, np.int64)
 
 
-def views_of(images: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    """Images, uint8 (H, W, 3) of any size, as they are laid on each other, by what is seen of them.
+@dataclass(frozen=True)
+class Seen:
+    """An image as it is laid on others: `proportion` is its width by its height, `views` uint8 (h, w, 3) by place."""
 
-    The whole of each, whatever its proportions (""), and where these differ, its corners in its own proportions, since
-    a mark is as far from a corner in every image.
-    """
-    views = {"": np.stack([_resized(image, SIDE, SIDE) for image in images])}
-    proportions = [image.shape[1] / image.shape[0] for image in images]
-    if max(proportions) <= SAME_PROPORTIONS * min(proportions):
-        return views
-    half = SIDE // 2
-    corners: dict[str, list[np.ndarray]] = {name: [] for name in CORNERS}
-    for image in images:
-        scale = SIDE / max(image.shape[:2])
-        small = _resized(image, *(max(half, round(length * scale)) for length in image.shape[:2]))
-        for name, (vertical, horizontal) in CORNERS.items():
-            rows = small[:half] if vertical == "top" else small[-half:]
-            corners[name].append(rows[:, :half] if horizontal == "left" else rows[:, -half:])
-    return views | {name: np.stack(parts) for name, parts in corners.items()}
+    proportion: float
+    views: dict[str, np.ndarray]
+
+
+def seen(image: np.ndarray) -> Seen:
+    """An image, uint8 (H, W, 3) of any size: the whole of it, whatever its proportions (""), and its corners in its own
+    proportions, since a mark is as far from a corner in every image."""
+    half, scale = SIDE // 2, SIDE / max(image.shape[:2])
+    small = _resized(image, *(max(half, round(length * scale)) for length in image.shape[:2]))
+    views = {"": _resized(image, SIDE, SIDE)}
+    for name, (vertical, horizontal) in CORNERS.items():
+        rows = small[:half] if vertical == "top" else small[-half:]
+        views[name] = rows[:, :half] if horizontal == "left" else rows[:, -half:]
+    return Seen(image.shape[1] / image.shape[0], views)
+
+
+def laid_together(images: Sequence[Seen]) -> dict[str, np.ndarray]:
+    """The views of n images by place, uint8 (n, h, w, 3): corners only where the images differ in proportions."""
+    proportions = [image.proportion for image in images]
+    places = [""] if max(proportions) <= SAME_PROPORTIONS * min(proportions) else ["", *CORNERS]
+    return {place: np.stack([image.views[place] for image in images]) for place in places}
 
 
 def _resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -158,16 +164,18 @@ def _areas(
     stack: np.ndarray, candidate: int, own: np.ndarray, half: np.ndarray, place: str
 ) -> Iterator[tuple[np.ndarray, float]]:
     """Connected areas, bool (h, w), in which images of the class agree with the candidate and hardly any others do."""
-    from scipy.ndimage import label as connected
-
     mine, others = np.flatnonzero(own & half), np.flatnonzero(~own & half)
     mine, others = mine[mine != candidate], others[:: -(-len(others) // OTHERS)]
     share = _alike(stack[mine], stack[candidate]).mean(0)
     of_others = _alike(stack[others], stack[candidate]).mean(0)
     told = (share >= SHARE) & (of_others <= OF_OTHERS * share)
+    least = max(4, LEAST_AREA * told.size)
+    if np.count_nonzero(told) < least:
+        return
+    from scipy.ndimage import label as connected
+
     pieces, number = connected(told, np.ones((3, 3)))
     sizes = np.bincount(pieces.ravel(), minlength=number + 1)
-    least = max(4, LEAST_AREA * told.size)
     for piece in np.argsort(-sizes[1:])[:4] + 1:
         area = pieces == piece
         if least <= sizes[piece] <= LARGEST_AREA * told.size and not _cut_off(area, place):

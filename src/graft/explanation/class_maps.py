@@ -22,6 +22,7 @@ from torch import Tensor
 
 from graft.errors import InputError, did_you_mean
 from graft.explanation.model import Model, as_input, class_scores, log_odds
+from graft.features.engine import Precision
 from graft.models.network import Network, Section, Stage, mean_and_maximum
 
 Method = Literal["exact", "grad-cam", "rise"]
@@ -29,7 +30,7 @@ Method = Literal["exact", "grad-cam", "rise"]
 # A map with fewer positions along a side says too little about where: an earlier stage is looked at.
 LEAST_SIDE = 4
 # How far, as a part of all that was added up, the sum over positions may be from what the network computed.
-TOLERANCE = 1e-4
+TOLERANCES = {"float32": 1e-4, "bfloat16": 1e-2}
 
 
 @dataclass(frozen=True)
@@ -46,27 +47,31 @@ class ClassMap:
     constant: float | None = None
 
 
-def exact_maps(model: Model, pixels: Tensor, classes: Sequence[int]) -> list[ClassMap] | None:
+def exact_maps(
+    model: Model, pixels: Tensor, classes: Sequence[int], precision: Precision = "float32"
+) -> list[ClassMap] | None:
     """For each image, uint8 (n, C, size, size), the map of one of the `classes`, an index each; None where the head
     does not classify a mean over positions, or that has fewer than LEAST_SIDE of them along a side.
 
-    The first is found by comparing, on these images, the sum over positions with what the network computed.
+    The first is found by comparing, on these images, the sum over positions with what the network computed. With
+    `precision` "bfloat16" the maps of the network are computed in that, which is enough to be looked at.
     """
     network = model.network
     with torch.inference_mode(False), torch.no_grad():
         x = as_input(model, pixels)
-        outputs = network.feature_maps(x)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            outputs = {name: each.to(x.dtype) for name, each in network.feature_maps(x).items()}
         logits = Section(network, network.stages[-1:])(_vector(network, outputs))
     if min(_last_map(outputs).shape[-2:]) < LEAST_SIDE:
         return None
     odds, slope = _slope_of_odds(model, logits, classes)
-    parts = _parts(network, outputs, slope @ network.head.weight.detach())
+    parts = _parts(network, outputs, slope @ network.head.weight.detach(), TOLERANCES[precision])
     if parts is None:
         return None
     bias = network.head.bias
     found = sum(part.sum((1, 2)) for part in parts) + (0 if bias is None else slope @ bias.detach())
     added = sum(part.abs().sum((1, 2)) for part in parts) + slope.abs().sum(1)
-    if ((found - (slope * logits).sum(1)).abs() > TOLERANCE * added).any():
+    if ((found - (slope * logits).sum(1)).abs() > TOLERANCES[precision] * added).any():
         return None
     finest = max((part.shape[-2:] for part in parts), key=lambda shape: shape[0] * shape[1])
     values = torch.stack([_finer(part, finest) for part in parts]).sum(0)
@@ -128,7 +133,7 @@ def _vector(network: Network, outputs: dict[str, Tensor]) -> Tensor:
     return list(outputs.values())[-1]
 
 
-def _parts(network: Network, outputs: dict[str, Tensor], slope: Tensor) -> list[Tensor] | None:
+def _parts(network: Network, outputs: dict[str, Tensor], slope: Tensor, tolerance: float) -> list[Tensor] | None:
     """What every position of every map that the head sees adds to the log-odds, (n, h, w) each.
 
     `slope` (n, D) is that of the vector which the head classifies. None where a vector is no mean of the last map.
@@ -143,7 +148,9 @@ def _parts(network: Network, outputs: dict[str, Tensor], slope: Tensor) -> list[
         if output.ndim == 4:
             parts += [_of_mean(output, next(pieces)), _of_maximum(output, next(pieces))]
             continue
-        if output.shape != last.shape[:2] or not torch.allclose(output, last.mean((2, 3)), rtol=1e-3, atol=1e-4):
+        if output.shape != last.shape[:2] or not torch.allclose(
+            output, last.mean((2, 3)), rtol=10 * tolerance, atol=tolerance
+        ):
             return None
         parts.append(_of_mean(last, next(pieces)))
     return parts

@@ -13,7 +13,7 @@ from graft.explanation.explaining import as_rgb, decoded
 from graft.explanation.model import BATCH, Model
 from graft.explanation.neighbours import Neighbour, nearest_training_images
 from graft.explanation.overlay import overlay, thumbnail
-from graft.features.engine import Choice
+from graft.features.engine import Choice, Precision, processor_has_bfloat16
 from graft.features.extraction import is_kept
 
 # Training images beside each image, and of how many they are the nearest where their features are not kept.
@@ -95,11 +95,12 @@ def _evidence(classifier: Classifier, dataset: Dataset, images: Images, answers:
 def _maps(model: Model, images: Images, answers: Mapping[int, int]) -> dict[int, np.ndarray]:
     """By index, the map of each answer laid over the image: exact where the head allows it, else Grad-CAM."""
     indices, found = np.array(list(answers)), {}
+    precision: Precision = "bfloat16" if processor_has_bfloat16() else "float32"
     pixels, rows, _ = decoded(model, images.take(indices))
     for start in range(0, len(pixels), BATCH):
         part, own = pixels[start : start + BATCH], indices[rows[start : start + BATCH]].tolist()
         of = [answers[index] for index in own]
-        maps = exact_maps(model, part, of) or gradient_maps(model, part, of)
+        maps = exact_maps(model, part, of, precision) or gradient_maps(model, part, of)
         for index, each, seen in zip(own, maps, as_rgb(part), strict=True):
             found[index] = thumbnail(overlay(seen, each))
     return found

@@ -54,7 +54,9 @@ def answers_of(model: Model) -> Answers:
 def as_input(model: Seeing, pixels: Tensor) -> Tensor:
     """Pixels, uint8 (n, C, size, size), as the network takes them, float32 on its device."""
     like = next(model.network.parameters(), torch.empty(0))
-    return normalise(pixels.to(like.device), model.preprocessing).to(like.dtype)
+    normalised = normalise(pixels.to(like.device), model.preprocessing).to(like.dtype)
+    # Channel by channel, depthwise convolutions take twice as long.
+    return normalised.to(memory_format=torch.channels_last)
 
 
 def class_scores(model: Model, logits: Tensor) -> Tensor:

@@ -120,7 +120,7 @@ def fit_streamed_head(
 
     rows, fold = rows_to_choose_on(labels, count, seed, groups)
     chosen, logits = choose_penalty(examples(rows), np.arange(len(rows)), fold)
-    penalty = 1 / (chosen * count)
+    penalties = np.full(classes, 1 / (chosen * count))
     part = np.sort(np.random.default_rng(seed).permutation(count)[: max(1, PART // len(centre))])
     # The same weight against the penalty as all images have.
     start, _ = solve(examples(part), chosen * count / len(part), tolerance=1e-4)
@@ -144,7 +144,7 @@ def fit_streamed_head(
             reporter.step("head", which.stop, count, f"pass {passes}")
         return loss / count, np.vstack([axes.T @ (gradient / scale[:, None]), errors])
 
-    solution, slope = minimise(loss_and_gradient, spread, penalty, classes, start, 1e-6)
+    solution, slope = minimise(loss_and_gradient, spread, penalties, start, 1e-6)
     weight = solution[:-1].T @ axes.T / scale
     bias = solution[-1] - weight @ centre
     with np.errstate(over="ignore"):

@@ -20,6 +20,7 @@ import numpy as np
 from graft.class_lists import CODE, read_list
 from graft.data.class_naming import renamed
 from graft.data.dataset import TRAIN, WHOLE, Dataset
+from graft.data.readers.arrow import as_numpy
 from graft.data.readers.aside import SYSTEM
 from graft.data.readers.class_lists import LISTS
 from graft.data.readers.column_cells import Columns
@@ -306,8 +307,8 @@ def _with_strangers(dataset: Dataset, place: Place, located: pyarrow.LargeBinary
     known = np.zeros(len(place.listing.files), bool)
     rows = place.rows(located)
     known[rows[rows >= 0]] = True
-    others = pyarrow.compute.match_substring_regex(place.listing.files, NO_IMAGE).to_numpy(zero_copy_only=False)
-    names = [place.source.name(row) for row in np.flatnonzero(~known & ~others.astype(bool)).tolist()]
+    others = as_numpy(pyarrow.compute.match_substring_regex(place.listing.files, NO_IMAGE))
+    names = [place.source.name(row) for row in np.flatnonzero(~known & ~others).tolist()]
     names = [name for name in names if name not in dataset.left_out]
     if not names:
         return dataset

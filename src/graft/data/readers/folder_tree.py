@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from graft.data.readers.arrow import as_numpy
+
 if TYPE_CHECKING:
     import pyarrow
 
@@ -71,9 +73,8 @@ def grow(files: pyarrow.LargeBinaryArray, empty: Iterable[tuple[str, ...]] = ())
     import pyarrow.compute
 
     parents = pyarrow.compute.replace_substring_regex(files, r"(?s)/?[^/]*$", "").dictionary_encode()
-    numbers = parents.indices.to_numpy().astype(np.int64)
-    others = pyarrow.compute.match_substring_regex(files, NO_IMAGE)
-    no_image = np.asarray(others.to_numpy(zero_copy_only=False), bool)
+    numbers = as_numpy(parents.indices).astype(np.int64)
+    no_image = as_numpy(pyarrow.compute.match_substring_regex(files, NO_IMAGE))
     held = np.bincount(numbers, minlength=len(parents.dictionary)).tolist()
     without = np.bincount(numbers[no_image], minlength=len(parents.dictionary)).tolist()
     root = Folder(())

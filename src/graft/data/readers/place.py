@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graft.data.dataset import Source
+from graft.data.readers.arrow import as_numpy
 from graft.data.readers.folder import Files
 from graft.data.readers.folder_tree import Tree, grow
 from graft.data.readers.on_disk import below
@@ -67,7 +68,7 @@ class Place:
         import pyarrow.compute
 
         found = pyarrow.compute.index_in(paths, value_set=self.listing.files)
-        return found.fill_null(-1).to_numpy().astype("int64")
+        return as_numpy(found.fill_null(-1)).astype("int64")
 
     def source_of(self, folder: Path, paths: pyarrow.LargeBinaryArray) -> Source:
         """The images at some paths below a folder, whether they exist or not."""

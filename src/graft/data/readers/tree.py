@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graft.data.dataset import TEST, TRAIN, VAL, WHOLE, Dataset, Images, Source, class_order
+from graft.data.readers.arrow import as_numpy
 from graft.data.readers.aside import NO_LABELS
 from graft.data.readers.folder_tree import NO_IMAGE, Folder, grow
 from graft.data.readers.layout import Layout, understand
@@ -121,7 +122,7 @@ def arrange(listing: Listing, source: Source, keep_folds: bool = True) -> Datase
             )
             left_out |= found
         split = np.where(rows, -1, split)
-    order = pyarrow.compute.sort_indices(listing.files).to_numpy().astype(np.int64)
+    order = as_numpy(pyarrow.compute.sort_indices(listing.files)).astype(np.int64)
     images = {}
     for number, name in enumerate(splits):
         rows = order[split[order] == number]
@@ -136,19 +137,18 @@ def _masks(files: pyarrow.LargeBinaryArray) -> np.ndarray:
     import pyarrow.compute
 
     found = np.zeros(len(files), bool)
-    named = pyarrow.compute.match_substring_regex(files, _MASK).to_numpy(zero_copy_only=False).astype(bool)
+    named = as_numpy(pyarrow.compute.match_substring_regex(files, _MASK))
     if named.any():
         stems = pyarrow.compute.replace_substring_regex(files, r"(?s)\.[^./]*$", "")
         of_images = pyarrow.compute.replace_substring_regex(files.filter(pyarrow.array(named)), _MASK, "")
-        found[named] = pyarrow.compute.is_in(of_images, value_set=stems).to_numpy(zero_copy_only=False)
+        found[named] = as_numpy(pyarrow.compute.is_in(of_images, value_set=stems))
     return found
 
 
 def _no_images(files: pyarrow.LargeBinaryArray) -> np.ndarray:
     import pyarrow.compute
 
-    named = pyarrow.compute.match_substring_regex(files, NO_IMAGE)
-    return np.asarray(named.to_numpy(zero_copy_only=False), bool)
+    return as_numpy(pyarrow.compute.match_substring_regex(files, NO_IMAGE))
 
 
 def _numbers(folders: Iterable[Folder]) -> list[int]:

@@ -20,6 +20,7 @@ import numpy as np
 from graft.data.dataset import Several, Source
 from graft.data.readers.archive import Members, is_archive, list_archive
 from graft.data.readers.archive_paths import name_without_ending
+from graft.data.readers.arrow import as_numpy
 from graft.data.readers.expanding import copy_of, keep_copy
 from graft.data.readers.folder import Files, list_folder
 from graft.data.readers.folder_tree import NO_IMAGE
@@ -70,7 +71,7 @@ def _unpacked(path: Path, listing: Listing, source: Source, encoding: str | None
 
     files = listing.files
     no_images = pyarrow.compute.match_substring_regex(files, NO_IMAGE)
-    packed = np.flatnonzero(pyarrow.compute.match_substring_regex(files, _ARCHIVE).to_numpy(zero_copy_only=False))
+    packed = np.flatnonzero(as_numpy(pyarrow.compute.match_substring_regex(files, _ARCHIVE)))
     if not depth or not len(packed) or not pyarrow.compute.all(no_images).as_py():
         return listing, source
     sources, paths, listings = [source], [files], [listing]

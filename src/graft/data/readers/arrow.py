@@ -1,0 +1,33 @@
+"""Columns of pyarrow as arrays of numpy.
+
+`to_numpy` of pyarrow imports pandas wherever that is installed, which takes longer than to list ten thousand files; a
+column of numbers without gaps is a buffer that numpy reads as it is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pyarrow
+
+
+def as_numpy(column: pyarrow.Array) -> np.ndarray:
+    """The values of a column (N,) of integers, floats or booleans, none of them null, in numpy's type of that name.
+
+    Raises ValueError for a column with nulls.
+    """
+    import pyarrow
+
+    if column.null_count:
+        raise ValueError(f"expected a column without nulls, got {column.null_count}: fill them first")
+    truth = pyarrow.types.is_boolean(column.type)
+    # Eight booleans share a byte.
+    whole = column.cast(pyarrow.uint8()) if truth else column
+    _, values = whole.buffers()
+    if not len(whole) or values is None:
+        return np.empty(0, bool if truth else whole.type.to_pandas_dtype())
+    found = np.frombuffer(values, whole.type.to_pandas_dtype())[whole.offset : whole.offset + len(whole)]
+    return found.astype(bool) if truth else found
