@@ -230,7 +230,14 @@ def main() -> None:
     if given.json:
         print(json.dumps({"machine": machine(load), "rows": rows, "slow": slow}))
     else:
-        table = Table("layout", "images", "ratio", "processor s", "opening s", title=machine(load))
+        table = Table(
+            "layout",
+            "images",
+            "ratio",
+            "processor s",
+            "opening s",
+            title="Audits without a network, beside a folder per class",
+        )
         for row in rows:
             table.add_row(
                 row["layout"],

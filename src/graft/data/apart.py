@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +21,7 @@ from graft.data.readers.split_names import SPLIT_FOLDERS
 from graft.data.readers.table import arrange_table, starting_from, understood_table
 from graft.data.table_options import TableOptions
 from graft.errors import DataError, InputError
+from graft.given import expanded
 
 if TYPE_CHECKING:
     import pyarrow
@@ -30,13 +30,6 @@ if TYPE_CHECKING:
 
 # Of files with these endings no row is an image by itself.
 _TABLES = {*ENDINGS, *LIST_ENDINGS} - {".parquet", ".mat"}
-
-
-def expanded(path: str | Path) -> Path:
-    """A path below the home that it names. `~nobody` has none, and may well be a folder of that name."""
-    with suppress(RuntimeError):
-        return Path(path).expanduser()
-    return Path(path)
 
 
 def check_apart(path: str | Path, apart: Mapping[str, str | Path]) -> None:

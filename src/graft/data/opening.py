@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
-from graft.data.apart import check_apart, expanded, join_apart, read_tables_apart
+from graft.data.apart import check_apart, join_apart, read_tables_apart
 from graft.data.class_naming import with_usual_names
 from graft.data.dataset import TEST, VAL, Dataset
 from graft.data.grouping import by_path, straddling
@@ -33,6 +33,7 @@ from graft.data.readers.unpacking import open_place
 from graft.data.split_file import split_as
 from graft.data.table_options import NO_COLUMN, TableOptions, checked_table, refuse_columns
 from graft.errors import DataError
+from graft.given import expanded
 from graft.names import plain, readable, shortened
 from graft.words import counted
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graft.array_files import load_arrays
+from graft.array_files import vectors
 from graft.data.dataset import TEST, TRAIN, VAL, WHOLE
 from graft.data.readers.column_names import known_names
 from graft.data.readers.finding_files import IMAGE_ENDING, FileFinder
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _LABELS = re.compile(r"(?i)class|label|categor|species|breed|target|(^|_)y($|_)")
 # The share of the lines of a list that lead to files, and lines that are looked up to tell.
 _MOST, _LOOKED_UP = 0.9, 200
-_MOST_BYTES, _MOST_OF_NUMBERS = 2**27, 2**24
+_MOST_BYTES = 2**27
 # The last number in the name of a file, and what the parts of a data set are called in names of arrays.
 _NUMBER = rf"(\d+){IMAGE_ENDING[4:]}"
 _PARTS = (("tr", TRAIN), ("val", VAL), ("t(e)?st", TEST))
@@ -120,7 +120,7 @@ def labels_by_number(files: Sequence[Path], finder: FileFinder) -> Found | None:
     Vectors of numbers called as splits (`trnid`, `valid`, `tstid`) divide them. None where there is no such vector, or
     no such files.
     """
-    arrays = dict(_vectors(files))
+    arrays = {name: (file, vector) for file in files for name, vector in vectors(file).items()}
     labels = {name: vector for name, (_, vector) in arrays.items() if _LABELS.search(name)}
     if len(labels) != 1:
         return None
@@ -144,23 +144,6 @@ def labels_by_number(files: Sequence[Path], finder: FileFinder) -> Found | None:
         found.there,
         (f"labels are those of the numbers in the names of files: {shown}{divided}", *found.notes),
     )
-
-
-def _vectors(files: Sequence[Path]) -> Iterator[tuple[str, tuple[Path, np.ndarray]]]:
-    """The vectors of whole numbers in MATLAB files, int64, by their names."""
-    for file in files:
-        if file.suffix.lower() != ".mat" or file.stat().st_size > _MOST_OF_NUMBERS:
-            # Larger ones hold images.
-            continue
-        try:
-            arrays = load_arrays(file)
-        except DataError:
-            continue
-        for name, array in arrays.items():
-            if array.ndim in (1, 2) and max(array.shape, default=0) == array.size > 1 and array.dtype.kind in "iuf":
-                numbers = array.ravel()
-                if np.isfinite(numbers).all() and (numbers == np.rint(numbers)).all():
-                    yield name, (file, numbers.astype(np.int64))
 
 
 def _by_number(finder: FileFinder) -> dict[int, str]:
