@@ -19,6 +19,8 @@ from graft.errors import DataError
 ENDINGS = (".npz", ".npy", ".mat", ".h5", ".hdf5")
 # The kind of a part of a MATLAB file that is compressed, and how a file begins that is HDF5 inside.
 _COMPRESSED, _MATLAB_7_3 = 15, b"MATLAB 7.3"
+# Larger files hold more than numbers of images.
+_MOST_OF_NUMBERS = 2**24
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -101,6 +103,23 @@ def _hdf5(path: Path) -> dict[str, np.ndarray]:
         if sum(each.nbytes for each in found) > bomb_limit(path):
             raise bomb(path)
         return {each.name.strip("/"): np.asarray(each[()]) for each in found}
+
+
+def vectors(path: Path) -> dict[str, np.ndarray]:
+    """The vectors of whole numbers in a MATLAB file, int64 (N,), by their names; none of a large one."""
+    if path.suffix.lower() != ".mat" or path.stat().st_size > _MOST_OF_NUMBERS:
+        return {}
+    try:
+        arrays = load_arrays(path)
+    except DataError:
+        return {}
+    numbers = {
+        name: array.ravel()
+        for name, array in arrays.items()
+        if array.dtype.kind in "iuf" and max(array.shape, default=0) == array.size > 1
+    }
+    whole = {name: array for name, array in numbers.items() if np.isfinite(array).all()}
+    return {name: array.astype(np.int64) for name, array in whole.items() if (array == np.rint(array)).all()}
 
 
 def matlab_columns(path: Path) -> dict[str, list[str]]:

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 from unicodedata import normalize
 
+from graft.array_files import matlab_columns
+
 # What stands for a class without naming it: a number, or the ids of WordNet and Freebase.
 CODE = re.compile(r"\d+|n\d{8}|/m/\w+")
 _KEYS = ("id2label", "names", "classes", "class_names", "labels", "label_names", "categories", "features", "label")
@@ -35,6 +37,9 @@ def _listed(file: Path) -> Listed:
         # A pipe or a device would never end.
         if not file.is_file() or file.stat().st_size > _MOST_BYTES:
             return ()
+        if file.suffix.lower() == ".mat":
+            (names,) = matlab_columns(file).values()
+            return names
         text = file.read_text("utf-8-sig")
         if file.suffix.lower() == ".json":
             return _in_value(json.loads(text))

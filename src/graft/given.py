@@ -8,7 +8,9 @@ ground floor, since every room has a door of its own for what callers give.
 import math
 import os
 import re
+from contextlib import suppress
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any
 
 from graft.errors import InputError
@@ -54,6 +56,13 @@ def path(value: Any, option: str) -> str:
     if not isinstance(found, str) or "\0" in found:
         raise InputError(f"expected a path or a name for {option}, got {value!r}: give it as a text or a Path")
     return str(found)
+
+
+def expanded(given: str | Path) -> Path:
+    """A path below the home that it names. `~nobody` has none, and may well be a folder of that name."""
+    with suppress(RuntimeError):
+        return Path(given).expanduser()
+    return Path(given)
 
 
 def share(value: Any, option: str) -> float:

@@ -103,3 +103,15 @@ def test_labels_that_are_likely_wrong_are_named(shared: Path, tmp_path: Path) ->
     suspects = [Path(suspect["path"]).name for suspect in found["suspects"]]
     assert sum(name.startswith("wrong") for name in suspects[:6]) >= 2
     assert found["suspects"][0].keys() == {"path", "label", "confidence", "suggested"}
+
+
+def test_splits_that_are_given_apart_are_compared(photographs: Path, tmp_path: Path) -> None:
+    others = tmp_path / "others"
+    shutil.copytree(photographs / "bees", others / "bees")
+    for path in sorted((others / "bees").iterdir())[2:]:
+        path.unlink()
+    done = graft("audit", str(photographs), "--val", str(others), "--no-features", "--json", "--quiet")
+    leaks = [each for each in json.loads(done.stdout)["findings"] if each["kind"] == "split_leakage"]
+    assert done.returncode == 0 and any("others" in path for each in leaks for path in each["paths"])
+    refused = graft("audit", str(photographs), "--val", str(others), "--out", str(others / "page.html"))
+    assert refused.returncode == 2 and "inside" in refused.stderr

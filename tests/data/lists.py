@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
+from scipy.io import savemat
 from tables import BELOW, FOUR, IDS, LINES, PETS, PublishedTable, rows
 
 from graft.data.table_options import TableOptions
@@ -40,7 +44,142 @@ PET_LISTS = {
     "annotations/trimaps/beagle_1.png": b"x",
 }
 
+
+def matlab(**arrays: object) -> Callable[[Path], None]:
+    """A file of MATLAB with these arrays, lists of text as cells."""
+
+    def write(path: Path) -> None:
+        cells = {name: np.array([*each, None], object)[:-1, None] for name, each in arrays.items() if _is_text(each)}
+        savemat(path, {**{name: np.array([each]) for name, each in arrays.items() if name not in cells}, **cells})
+
+    return write
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, tuple) and all(isinstance(each, str) for each in value)
+
+
+def annotated(*rows: tuple[str, int]) -> np.ndarray:
+    """Stanford's struct of cars: a record for each image, its fields in cells."""
+    found = np.empty(len(rows), [("bbox_x1", object), ("class", object), ("fname", object)])
+    for number, (name, label) in enumerate(rows):
+        found[number] = (30, label, name)
+    return found
+
+
+TRAIN_AB, TEST_CD = ("train", "a", "b"), ("test", "c", "d")
+FLOWERS = tuple(f"jpg/image_0000{number}.jpg" for number in range(1, 7))
+DOG_FOLDERS = ("n02085620-Chihuahua", "n02085782-Japanese_spaniel")
+DOGS = tuple(f"Images/{name}/{name[:9]}_{number}.jpg" for name in DOG_FOLDERS for number in (1, 2))
+DOG_NAMES = ("Chihuahua", "Chihuahua", "Japanese spaniel", "Japanese spaniel")
+SIGNS = tuple(f"Final_Training/Images/0000{number}/00000_00000.ppm" for number in (0, 1))
+SIGN_ROWS = "Filename;Width;Height;Roi.X1;ClassId"
+SIGN_TABLES = {
+    f"Final_Training/Images/0000{number}/GT-0000{number}.csv": rows(SIGN_ROWS, f"00000_00000.ppm;29;30;5;{number}")
+    for number in (0, 1)
+}
+SIGN_TEST = ("Final_Test/Images/00000.ppm", "Final_Test/Images/00001.ppm")
+
 LISTS = [
+    # Paths and labels in files of their own
+    PublishedTable(
+        "paths and labels line by line",
+        FOUR,
+        {"images.txt": "".join(f"{name}\n" for name in FOUR), "labels.txt": "sea lion\ncat\nsea lion\ncat\n"},
+        {"all": dict(zip(FOUR, ("sea lion", "cat", "sea lion", "cat"), strict=True))},
+        notes=("images.txt: paths, line by line with the labels in labels.txt",),
+    ),
+    PublishedTable(
+        "paths and labels line by line for each split, with a line of names above",
+        IDS,
+        {
+            **{f"lists/{split}_images.txt": f"path\n{one}\n{two}\n" for split, one, two in (TRAIN_AB, TEST_CD)},
+            **{f"lists/{split}_labels.txt": "label\ncat\ndog\n" for split in ("train", "test")},
+        },
+        {"train": {IDS[0]: "cat", IDS[1]: "dog"}, "test": {IDS[2]: "cat", IDS[3]: "dog"}},
+    ),
+    PublishedTable(
+        "two lists of labels line by line",
+        FOUR,
+        {
+            "images.txt": "".join(f"{name}\n" for name in FOUR),
+            **{f"{kind}_labels.txt": "0\n1\n0\n1\n" for kind in ("fine", "coarse")},
+        },
+        said=r"one list of the labels of images\.txt, got coarse_labels\.txt and fine_labels\.txt",
+    ),
+    PublishedTable(
+        "a list of labels that has a line less",
+        FOUR,
+        {"images.txt": "".join(f"{name}\n" for name in FOUR), "labels.txt": "0\n1\n0\n"},
+        said=r"a column 'label' .* in images\.txt",
+    ),
+    PublishedTable(
+        "Flowers-102",
+        FLOWERS,
+        {
+            "imagelabels.mat": matlab(labels=[7, 7, 7, 9, 9, 9]),
+            "setid.mat": matlab(trnid=[1, 4], valid=[5, 2], tstid=[3, 6]),
+        },
+        {
+            "train": {FLOWERS[0]: "7", FLOWERS[3]: "9"},
+            "val": {FLOWERS[1]: "7", FLOWERS[4]: "9"},
+            "test": {FLOWERS[2]: "7", FLOWERS[5]: "9"},
+        },
+        notes=("labels are those of the numbers in the names of files: jpg/image_00001.jpg has the first of labels",),
+    ),
+    PublishedTable(
+        "Flowers-102, an image gone",
+        FLOWERS[1:],
+        {"imagelabels.mat": matlab(labels=[7, 7, 7, 9, 9, 9])},
+        said=r"in imagelabels\.mat",
+    ),
+    PublishedTable(
+        "Stanford's dogs",
+        DOGS,
+        {f"Annotation/{path[7:-4]}": "x" for path in DOGS},
+        {"all": dict(zip(DOGS, DOG_NAMES, strict=True))},
+        notes=("2 classes named by WordNet ids are called what they name",),
+    ),
+    PublishedTable(
+        "Stanford's dogs with their lists",
+        DOGS,
+        {
+            "train_list.mat": matlab(file_list=(DOGS[0][7:], DOGS[2][7:]), labels=[1, 2]),
+            "test_list.mat": matlab(file_list=(DOGS[1][7:], DOGS[3][7:]), labels=[1, 2]),
+        },
+        {"train": {DOGS[0]: "Chihuahua", DOGS[2]: DOG_NAMES[2]}, "test": {DOGS[1]: "Chihuahua", DOGS[3]: DOG_NAMES[2]}},
+        notes=("classes are called as the folders that test_list.mat numbers",),
+    ),
+    PublishedTable(
+        "Stanford's cars",
+        tuple(f"cars_{split}/0000{number}.jpg" for split in ("train", "test") for number in (1, 2)),
+        {
+            "devkit/cars_train_annos.mat": matlab(annotations=annotated(("00001.jpg", 2), ("00002.jpg", 1))),
+            "devkit/cars_test_annos_withlabels.mat": matlab(annotations=annotated(("00001.jpg", 1), ("00002.jpg", 2))),
+            "devkit/cars_meta.mat": matlab(class_names=("Acura RL", "Audi S4")),
+        },
+        {
+            "train": {"cars_train/00001.jpg": "Audi S4", "cars_train/00002.jpg": "Acura RL"},
+            "test": {"cars_test/00001.jpg": "Acura RL", "cars_test/00002.jpg": "Audi S4"},
+        },
+        notes=("classes are called as cars_meta.mat names them",),
+    ),
+    *(
+        PublishedTable(
+            f"traffic signs, the table of the test images in {where or 'the folder'}",
+            (*SIGNS, *SIGN_TEST),
+            {
+                **SIGN_TABLES,
+                f"{where}GT-final_test.csv": rows(SIGN_ROWS, "00000.ppm;29;30;5;1", "00001.ppm;29;30;5;0"),
+            },
+            {
+                "train": {SIGNS[0]: "00000", SIGNS[1]: "00001"},
+                "test": {SIGN_TEST[0]: "00001", SIGN_TEST[1]: "00000"},
+            },
+            notes=(r"labels of test are those of GT-final_test\.csv",),
+        )
+        for where in ("", "Final_Test/Images/")
+    ),
     # Joined by number
     PublishedTable(
         "CUB-200, flat",
@@ -51,6 +190,21 @@ LISTS = [
             "test": {FLAT[0]: "001.Albatross", FLAT[3]: "002.Finch"},
         },
         notes=("label from image_class_labels.txt, split from train_test_split.txt, names from classes.txt",),
+    ),
+    PublishedTable(
+        "CUB-200, a blank in the name of a file",
+        ("a b.jpg", *FOUR[1:]),
+        {**CUB, "images.txt": NUMBERED.format("a b.jpg", *FOUR[1:])},
+        {
+            "train": {"b.jpg": "001.Albatross", "c.jpg": "002.Finch"},
+            "test": {"a b.jpg": "001.Albatross", "d.jpg": "002.Finch"},
+        },
+    ),
+    PublishedTable(
+        "Food-101, a blank in the name of a file",
+        (*CLASS_FOLDERS, "images/dog/dog 2.jpg"),
+        {"meta/train.txt": TRAIN, "meta/test.txt": f"{TEST}dog/dog 2\n"},
+        {**DIVIDED, "test": {**DIVIDED["test"], "images/dog/dog 2.jpg": "dog"}},
     ),
     PublishedTable(
         "CUB-200, with numbers as names",
@@ -180,7 +334,8 @@ LISTS = [
             "splits/train.txt": "cat/cat_1.jpg 0\ndog/dog_1.jpg 1\n",
             "splits/test.txt": "cat/cat_2.jpg 0\ndog/dog_2.jpg 1\n",
         },
-        {split: {path: str(int(label == "dog")) for path, label in own.items()} for split, own in DIVIDED.items()},
+        DIVIDED,
+        notes=("classes are called as the folders that .*txt numbers",),
     ),
     # Images of another split that a table labels
     PublishedTable(

@@ -32,6 +32,21 @@ KINDS = [
 ]
 
 
+@pytest.mark.parametrize("given", ["thumbs", "lists/../thumbs", "/thumbs/"])
+def test_a_folder_of_images_may_lie_in_the_archive(tmp_path: Path, given: str) -> None:
+    for name in ("images/a.jpg", "images/b.jpg", "thumbs/a.jpg", "thumbs/b.jpg"):
+        (tmp_path / "x" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "x" / name).write_bytes(name.encode())
+    (tmp_path / "x" / "lists").mkdir()
+    (tmp_path / "x" / "lists" / "labels.csv").write_text("file,label\na.jpg,cat\nb.jpg,dog\n")
+    packed = Path(shutil.make_archive(str(tmp_path / "packed"), "zip", tmp_path / "x"))
+    dataset = open_dataset(packed, table=TableOptions(image_dir=given))
+    assert labelled(dataset) == {"all": {"thumbs/a.jpg": "cat", "thumbs/b.jpg": "dog"}}
+    assert bytes(dataset.splits["all"].read(1)) == b"thumbs/b.jpg"
+    with pytest.raises(DataError, match=r"a folder of images for --image-dir, got 'photos'"):
+        open_dataset(packed, table=TableOptions(image_dir="photos"))
+
+
 @pytest.mark.parametrize(("table", "kind"), KINDS, ids=[f"{table.name}, {kind}" for table, kind in KINDS])
 def test_a_published_table_is_understood_or_refused(table: PublishedTable, kind: str, tmp_path: Path) -> None:
     data = build(table, tmp_path / "data")

@@ -1,12 +1,13 @@
 """Finding what is wrong with labelled images before anything is trained on them."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
 import numpy as np
 
+from graft.audit.chains import KeptTogether, kept_together
 from graft.audit.confirming import confirmed
 from graft.audit.copy_findings import alike_by_content, copy_findings
 from graft.audit.duplicates import alike, exact
@@ -30,6 +31,7 @@ from graft.files import LOOKS, cache_folder
 from graft.html import table
 from graft.images.levels import Levels
 from graft.images.preprocessing import Preprocessing
+from graft.names import shortened
 from graft.progress import Reporter
 from graft.transfer.head import held_out_logits
 from graft.words import counted
@@ -120,11 +122,38 @@ def look_over(dataset: Dataset, preprocessing: Preprocessing, reporter: Reporter
     """
     looks = look_at(dataset, reporter, preprocessing.levels)
     copies = find_copies(dataset, looks, reporter, preprocessing.levels)
-    numbers = linked(alike_by_content(looks), copies.pairs)
-    dataset = with_content(joined(dataset, copies.either), looks.digest, numbers)
-    findings = audit_images(dataset, preprocessing, looks, copies)
+    same = alike_by_content(looks)
+    kept = kept_together(together(dataset.splits.values()).labels, same, copies.pairs, copies.look_alikes)
+    dataset = with_content(joined(dataset, kept.either), looks.digest, linked(same, kept.copies))
+    dataset = replace(dataset, notes=(*dataset.notes, *_divided_nevertheless(dataset, kept)))
+    findings = audit_images(dataset, preprocessing, looks, copies, kept)
     marks = mark_findings(dataset, looks, reporter, preprocessing.levels, cache_folder() / LOOKS)
     return LookedOver(dataset, gravest_first(chain(findings, marks)), looks)
+
+
+def _divided_nevertheless(dataset: Dataset, kept: KeptTogether) -> Iterator[str]:
+    """What there is to say of classes whose images look so much alike that some are in different splits."""
+    if len(kept.copied):
+        yield (
+            f"all images of {_named(dataset, kept.copied)} look like copies of each other, so they are divided like "
+            "others: scores on val are optimistic if they are; --group keeps those together that it matches, --val "
+            "FILE gives others to measure on"
+        )
+    if len(kept.parted):
+        yield (
+            f"look-alikes of {_named(dataset, kept.parted)} would take more than half of the class into one split, so "
+            "they are divided like others: --group keeps those together that it matches"
+        )
+    if len(kept.held):
+        yield (
+            f"more than half of the images of {_named(dataset, kept.held)} look like copies of each other and stay in "
+            "one split, so few may be left to measure on: --no-audit divides them like others"
+        )
+
+
+def _named(dataset: Dataset, labels: np.ndarray) -> str:
+    names = [repr(shortened(dataset.label_name(label))) for label in labels.tolist()]
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
 
 
 def look_at(dataset: Dataset, reporter: Reporter, levels: Levels = ()) -> Looks:
@@ -156,13 +185,15 @@ def find_copies(dataset: Dataset, looks: Looks, reporter: Reporter, levels: Leve
     return Copies(np.concatenate([*of_copies, found.pairs[same]]), found.pairs[~same])
 
 
-def audit_images(dataset: Dataset, preprocessing: Preprocessing, looks: Looks, copies: Copies) -> tuple[Finding, ...]:
-    """What can be found without a network, the most serious first."""
+def audit_images(
+    dataset: Dataset, preprocessing: Preprocessing, looks: Looks, copies: Copies, kept: KeptTogether | None = None
+) -> tuple[Finding, ...]:
+    """What can be found without a network, the most serious first; `kept` says which copies are in one split."""
     whole = together(dataset.splits.values())
     return gravest_first(
         chain(
             image_findings(whole, looks, preprocessing),
-            copy_findings(dataset, looks, copies.pairs, copies.look_alikes),
+            copy_findings(dataset, looks, copies.pairs, copies.look_alikes, kept),
             class_findings(dataset),
             left_out(dataset),
         )

@@ -13,6 +13,7 @@ from graft.data.dataset import Dataset, together
 from graft.words import counted
 
 if TYPE_CHECKING:
+    from graft.audit.chains import KeptTogether
     from graft.audit.looking import Looks
 
 
@@ -25,12 +26,18 @@ def alike_by_content(looks: Looks) -> np.ndarray:
 
 
 def copy_findings(
-    dataset: Dataset, looks: Looks, pairs: np.ndarray, look_alikes: np.ndarray | None = None
+    dataset: Dataset,
+    looks: Looks,
+    pairs: np.ndarray,
+    look_alikes: np.ndarray | None = None,
+    kept: KeptTogether | None = None,
 ) -> Iterator[Finding]:
     """Exact and near copies, those in two splits, and those with two labels.
 
-    `pairs` are rows of images that are copies, `look_alikes` of those that only look so, int64 (P, 2).
+    `pairs` are rows of images that are copies, `look_alikes` of those that only look so, int64 (P, 2). `kept` says
+    which of them are in one split; without it, all are.
     """
+    some_copied, some_parted = (False, False) if kept is None else (len(kept.copied) > 0, len(kept.parted) > 0)
     whole = together(dataset.splits.values())
     same = alike_by_content(looks)
     exact_groups = _of_equal(same, same, apart=False)
@@ -49,8 +56,8 @@ def copy_findings(
             "near_duplicates",
             "warning",
             f"{counted(_members(near_groups), 'image')} in {counted(len(near_groups), 'group')} look the same but "
-            "for size, compression, cropping or brightness: graft keeps each group in one split; check whether all are "
-            "wanted",
+            "for size, compression, cropping or brightness: graft keeps each group in one split"
+            f"{', but for classes that have nothing else' * some_copied}; check whether all are wanted",
             whole,
             near_groups,
         )
@@ -72,7 +79,8 @@ def copy_findings(
             "look_alikes",
             "info",
             f"{counted(len(look_alikes), 'pair')} of images look like copies at a glance and differ in a part or in "
-            "colour, or by no more than different images here do: not counted as copies, but kept in one split",
+            "colour, or by no more than different images here do: not counted as copies, but kept in one split"
+            f"{' where that is not more than half of a class' * some_parted}",
             whole,
             _around(look_alikes, alone),
         )

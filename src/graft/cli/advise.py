@@ -20,6 +20,8 @@ from graft.cli.output import (
     ResizeOption,
     Seed,
     SplitFileOption,
+    TestOption,
+    ValOption,
     print_json,
     say,
     show,
@@ -49,6 +51,8 @@ def advise(
     plot: Annotated[Path | None, typer.Option(help="Write a PNG chart of shift, probe and race.")] = None,
     group: GroupOption = None,
     split_file: SplitFileOption = None,
+    val: ValOption = None,
+    test: TestOption = None,
     table: TableOptions = NOTHING_SAID,
     audit: AuditOption = True,
     seed: Seed = 0,
@@ -64,10 +68,10 @@ def advise(
     from graft.workflows.prepare import BaseOptions, DataOptions
 
     if plot is not None:
-        check_png(plot, Path(data), "--plot")
+        check_png(plot, (data, val, test), "--plot")
     with reporting(quiet=quiet) as reporter:
         found = advise_bases(
-            DataOptions(data, group, split_file, table),
+            DataOptions(data, group, split_file, table, val, test),
             [
                 BaseOptions(name.strip(), arch, image_size=image_size, resize_mode=resize)  # type: ignore[arg-type]
                 for name in base.split(",")

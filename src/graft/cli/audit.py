@@ -23,6 +23,8 @@ from graft.cli.output import (
     ResizeOption,
     Seed,
     SplitFileOption,
+    TestOption,
+    ValOption,
     check_new,
     note,
     print_json,
@@ -53,6 +55,8 @@ def audit(
     resize: ResizeOption = None,
     group: GroupOption = None,
     split_file: SplitFileOption = None,
+    val: ValOption = None,
+    test: TestOption = None,
     table: TableOptions = NOTHING_SAID,
     features: Annotated[bool, typer.Option(help="Whether to look for likely wrong labels and outliers.")] = True,
     out: Annotated[Path | None, typer.Option(help="Write an HTML page with the images of every finding.")] = None,
@@ -87,12 +91,12 @@ def audit(
         (fix_split, "--fix-split", ".csv"),
     ):
         if path is not None:
-            check_outside(path, Path(data), option, ending)
+            check_outside(path, (data, val, test), option, ending)
             check_new(path, option, overwrite)
     check_kinds(drop or ())
     with reporting(quiet=quiet) as reporter:
         found = look_into(
-            DataOptions(data, group, split_file, table),
+            DataOptions(data, group, split_file, table, val, test),
             BaseOptions(base, arch, image_size=image_size, resize_mode=resize),  # type: ignore[arg-type]  # refused there
             with_features=features,
             engine=engine,

@@ -21,6 +21,8 @@ from graft.cli.output import (
     ResizeOption,
     Seed,
     SplitFileOption,
+    TestOption,
+    ValOption,
     print_json,
     say,
     show,
@@ -60,6 +62,8 @@ def compare(
     plot: Annotated[Path | None, typer.Option(help="Write a PNG chart of the curves.")] = None,
     group: GroupOption = None,
     split_file: SplitFileOption = None,
+    val: ValOption = None,
+    test: TestOption = None,
     table: TableOptions = NOTHING_SAID,
     audit: AuditOption = True,
     seed: Seed = 0,
@@ -76,10 +80,10 @@ def compare(
     from graft.workflows.prepare import BaseOptions, DataOptions
 
     if plot is not None:
-        check_png(plot, Path(data), "--plot")
+        check_png(plot, (data, val, test), "--plot")
     with reporting(quiet=quiet) as reporter:
         found = run_comparison(
-            DataOptions(data, group, split_file, table),
+            DataOptions(data, group, split_file, table, val, test),
             BaseOptions(base, arch, image_size=image_size, resize_mode=resize),  # type: ignore[arg-type]  # refused there
             levels,
             seeds,

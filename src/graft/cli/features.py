@@ -21,6 +21,8 @@ from graft.cli.output import (
     ResizeOption,
     Seed,
     SplitFileOption,
+    TestOption,
+    ValOption,
     check_new,
     note,
     print_json,
@@ -61,6 +63,8 @@ def features(
     precision: PrecisionOption = "auto",
     group: GroupOption = None,
     split_file: SplitFileOption = None,
+    val: ValOption = None,
+    test: TestOption = None,
     table: TableOptions = NOTHING_SAID,
     audit: AuditOption = True,
     seed: Seed = 0,
@@ -77,11 +81,11 @@ def features(
 
     if out is not None:
         out = out.expanduser()
-        check_outside(out, Path(data), "--out", ".parquet")
+        check_outside(out, (data, val, test), "--out", ".parquet")
         check_new(out, "--out", overwrite)
     with reporting(quiet=quiet) as reporter:
         found = compute(
-            DataOptions(data, group, split_file, table),
+            DataOptions(data, group, split_file, table, val, test),
             BaseOptions(base, arch, image_size=image_size, resize_mode=resize),  # type: ignore[arg-type]  # refused there
             cut=cut,
             processes=processes,

@@ -57,6 +57,10 @@ SplitFileOption = Annotated[
     str | None,
     typer.Option("--split-file", help="The split.csv of a run, a list of DATA (labels/train1.txt), or none."),
 ]
+ValOption = Annotated[
+    str | None, typer.Option("--val", help="The images of val, of any kind as DATA is, where DATA does not hold them.")
+]
+TestOption = Annotated[str | None, typer.Option("--test", help="The images of test, likewise.")]
 AuditOption = Annotated[
     bool, typer.Option("--audit/--no-audit", help="Check all images first, and keep copies of an image in one split.")
 ]

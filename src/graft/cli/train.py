@@ -24,6 +24,8 @@ from graft.cli.output import (
     ResizeOption,
     Seed,
     SplitFileOption,
+    TestOption,
+    ValOption,
     open_page,
     print_json,
     say,
@@ -125,6 +127,8 @@ def train(
     cutmix: Annotated[float, _in_recipe("Alpha of CutMix, which swaps patches of pairs; usually 1, 0 is off.")] = 0.0,
     group: GroupOption = None,
     split_file: SplitFileOption = None,
+    val: ValOption = None,
+    test: TestOption = None,
     table: TableOptions = NOTHING_SAID,
     audit: AuditOption = True,
     refit: Annotated[
@@ -193,7 +197,7 @@ def train(
     quiet = quiet or follows()
     with reporting(quiet=quiet) as reporter, taking_part():
         run = run_training(
-            DataOptions(data, group, split_file, table),
+            DataOptions(data, group, split_file, table, val, test),
             base,
             level,
             out=out,

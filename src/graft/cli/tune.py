@@ -16,6 +16,8 @@ from graft.cli.output import (
     Quiet,
     Seed,
     SplitFileOption,
+    TestOption,
+    ValOption,
     print_json,
     say,
     show,
@@ -46,6 +48,8 @@ def tune(
     precision: PrecisionOption = "auto",
     group: GroupOption = None,
     split_file: SplitFileOption = None,
+    val: ValOption = None,
+    test: TestOption = None,
     table: TableOptions = NOTHING_SAID,
     seed: Seed = 0,
     json: Json = False,
@@ -59,7 +63,7 @@ def tune(
     from graft.workflows.tune import tune as run_search
 
     found = run_search(
-        DataOptions(data, group, split_file, table),
+        DataOptions(data, group, split_file, table, val, test),
         base,
         trials=trials,
         time_limit=time,

@@ -21,7 +21,8 @@ from graft.names import shortened
 from graft.words import counted
 
 _BUNDLED = Path(__file__).resolve().parents[1] / "bundled"
-_WORDNET_ID = re.compile(r"n\d{8}")
+# Alone, or before the name as in the folders of Stanford's dogs: `n02085620-Chihuahua`.
+_WORDNET_ID = re.compile(r"(n\d{8})(?:-(.+))?")
 
 
 def with_usual_names(dataset: Dataset) -> Dataset:
@@ -67,7 +68,8 @@ def wordnet_words() -> dict[str, str]:
 
 
 def _words(names: list[str]) -> dict[str, str]:
-    """What classes that are all called by WordNet ids are, as far as that is known."""
-    if not names or not all(map(_WORDNET_ID.fullmatch, names)):
-        return {}
-    return {name: wordnet_words()[name] for name in names if name in wordnet_words()}
+    """What classes that are all called by WordNet ids are, as far as that is known, or as it stands behind the id."""
+    found = [_WORDNET_ID.fullmatch(name) for name in names]
+    words = {each[0]: wordnet_words().get(each[1], each[2] or "") for each in found if each is not None}
+    words = {name: word for name, word in words.items() if word}
+    return words if len(words) == len({*words.values()}) and all(found) else {}

@@ -1,12 +1,15 @@
 """Opening labelled images of any kind: DATA is one argument, recognised by what it is."""
 
 import re
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
+from graft.data.apart import check_apart, join_apart, read_tables_apart
 from graft.data.class_naming import with_usual_names
-from graft.data.dataset import Dataset
+from graft.data.dataset import TEST, VAL, Dataset
 from graft.data.grouping import by_path, straddling
 from graft.data.label_sets import with_label_sets
 from graft.data.readers.archive import is_archive
@@ -30,6 +33,7 @@ from graft.data.readers.unpacking import open_place
 from graft.data.split_file import split_as
 from graft.data.table_options import NO_COLUMN, TableOptions, checked_table, refuse_columns
 from graft.errors import DataError
+from graft.given import expanded
 from graft.names import plain, readable, shortened
 from graft.words import counted
 
@@ -42,6 +46,8 @@ def open_dataset(
     group: str | None = None,
     split: str | Path | None = None,
     table: TableOptions | None = None,
+    val: str | Path | None = None,
+    test: str | Path | None = None,
 ) -> Dataset:
     """The images and labels at `path`, in their splits, or in one called `all` if there are none.
 
@@ -53,17 +59,63 @@ def open_dataset(
     `table` says what the columns of a manifest, or names of files, do not say themselves. `group` says which images
     belong together: the name of a column of the table, or a rule about paths as in `grouping.by_path`. `split` is a
     file, written with every run, that says which image is in which split, one of the lists that lie beside the images
-    and say so (`labels/train1.txt`, from the data on), or `none`, by which such lists are not used. Raises DataError
+    and say so (`labels/train1.txt`, from the data on), or `none`, by which such lists are not used. `val` and
+    `test` are where the images of these splits are, of any kind too, where the data do not hold them. Raises DataError
     for anything else, InputError for a group that matches nothing or an option that is wrong in itself.
     """
     options = TableOptions() if table is None else checked_table(table)
-    if str(path).startswith(PREFIX):
-        return finished(read_hub_dataset(str(path), group, options), group, split, options.multi_label)
-    path = Path(path)
-    # `~nobody` has no home and may well be a folder of that name.
-    with suppress(RuntimeError):
-        path = path.expanduser()
-    try:
+    apart = {name: given for name, given in ((VAL, val), (TEST, test)) if given is not None}
+    with ExitStack() as places, _readable(path):
+        whole = _open_apart(path, apart, group, options, split, places)
+        dataset = with_listed_names(whole.dataset, whole.lists)
+        return finished(dataset, group, None if whole.divided else split, options.multi_label)
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """What was read, the files that may name its classes, and whether what says its splits was used already."""
+
+    dataset: Dataset
+    lists: Iterable[Path] = ()
+    divided: bool = False
+
+
+def _open_apart(
+    path: str | Path,
+    apart: Mapping[str, str | Path],
+    group: str | None,
+    options: TableOptions,
+    split: str | Path | None,
+    places: ExitStack,
+) -> _Opened:
+    """What is at a path, with the splits whose images are given apart."""
+    if not apart:
+        return _open(path, group, options, split, places)
+    check_apart(path, apart)
+    tables = read_tables_apart(path, apart, group, options)
+    if tables is not None:
+        return _Opened(tables, _lists_beside(expanded(path)))
+    whole = _open(path, group, options, split, places)
+    parts = {name: _open(given, group, options, None, places) for name, given in apart.items()}
+    dataset = join_apart(
+        whole.dataset,
+        {
+            # As messages are to call them.
+            name: replace(part.dataset, name=expanded(apart[name]).name)
+            for name, part in parts.items()
+        },
+    )
+    return replace(whole, dataset=dataset, lists=chain(whole.lists, *(part.lists for part in parts.values())))
+
+
+def _open(
+    given: str | Path, group: str | None, options: TableOptions, split: str | Path | None, places: ExitStack
+) -> _Opened:
+    """What is at a path as it was read, before names and groups are made of it; archives stay open with `places`."""
+    if str(given).startswith(PREFIX):
+        return _Opened(read_hub_dataset(str(given), group, options))
+    path = expanded(given)
+    with _readable(path):
         if not path.exists():
             raise DataError(
                 f"expected a folder or file of images, got {str(path)!r}, which does not exist: check the path"
@@ -71,8 +123,15 @@ def open_dataset(
         # The paths in a table that is a link start from the link.
         place = path.resolve() if path.is_dir() else path.absolute()
         if split is not None and names_list(split) and (path.is_dir() or is_archive(path)):
-            return finished(_open(place, group, options, str(split)), group, None, options.multi_label)
-        return finished(_open(place, group, options, None), group, split, options.multi_label)
+            return replace(_read(place, group, options, str(split), places), divided=True)
+        return _read(place, group, options, None, places)
+
+
+@contextmanager
+def _readable(path: str | Path) -> Iterator[None]:
+    """Say of what the system refuses to read where that is."""
+    try:
+        yield
     except OSError as error:
         raise DataError(
             f"expected images that can be read, got {str(path)!r} ({error.strerror or error}): check the path and "
@@ -80,37 +139,35 @@ def open_dataset(
         ) from None
 
 
-def _open(path: Path, group: str | None, options: TableOptions, split: str | None) -> Dataset:
+def _read(path: Path, group: str | None, options: TableOptions, split: str | None, places: ExitStack) -> _Opened:
     if options.pattern is not None and not is_table(path):
-        with open_place(path, options.encoding) as place:
-            return read_named_files(place, options.pattern)
+        return _Opened(read_named_files(places.enter_context(open_place(path, options.encoding)), options.pattern))
     if path.is_file() and re.search(ARRAYS, path.name):
         try:
-            return read_arrays([path], path.name, options)
+            return _Opened(read_arrays([path], path.name, options))
         except NoArraysError:
             if path.suffix.lower() not in ENDINGS:
                 raise
     if path.suffix.lower() == SHEETS and path.is_file():
-        return read_table(path, group, options)
+        return _Opened(read_table(path, group, options))
     for is_kind, read in ((is_idx, read_idx), (is_tar_shards, read_tar_shards)):
         if is_kind(path):
             refuse_columns(options, path)
-            return read(path)
+            return _Opened(read(path))
     if path.is_dir():
         if is_saved_dataset(path):
-            return read_saved_dataset(path, group, options)
+            return _Opened(read_saved_dataset(path, group, options))
         if _holds_parquet(path):
-            return read_parquet(path, group, options)
+            return _Opened(read_parquet(path, group, options))
     if path.is_dir() or is_archive(path):
-        with open_place(path, options.encoding) as place:
-            dataset = _read_place(place, group, options, split)
-            return with_listed_names(dataset, (place.file(name) for name in _lists_of_classes(place)))
+        place = places.enter_context(open_place(path, options.encoding))
+        dataset = _read_place(place, group, options, split)
+        return _Opened(dataset, (place.file(name) for name in _lists_of_classes(place)))
     if path.suffix.lower() == ".parquet":
-        return read_parquet(path, group, options)
+        return _Opened(read_parquet(path, group, options))
     if path.suffix.lower() in (*ENDINGS, *LIST_ENDINGS):
         try:
-            beside = (file for file in sorted(path.parent.iterdir()) if re.search(LISTS, file.name) and file != path)
-            return with_listed_names(read_table(path, group, options), beside)
+            return _Opened(read_table(path, group, options), _lists_beside(path))
         except DataError:
             # Asked last: a text file has to be read to be told from a list.
             if is_table(path):
@@ -121,6 +178,11 @@ def _open(path: Path, group: str | None, options: TableOptions, split: str | Non
         ".h5), IDX files or hf:owner/dataset, got the file "
         f"{str(path)!r}: give the folder or the table that names the images"
     )
+
+
+def _lists_beside(path: Path) -> Iterable[Path]:
+    """Files beside a table that may name the classes."""
+    return (file for file in sorted(path.parent.iterdir()) if re.search(LISTS, file.name) and file != path)
 
 
 def _read_place(place: Place, group: str | None, options: TableOptions, split: str | None) -> Dataset:

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from graft.data.dataset import Dataset
 from graft.data.table_options import TableOptions
 from graft.errors import InputError
 from graft.files import write_aside
@@ -16,10 +17,11 @@ from graft.names import plain, restored
 from graft.training.recipe import Recipe
 from graft.weights.packaged import DEFAULT_BASE
 from graft.weights.saved import ARGUMENTS_FILE
+from graft.workflows.prepare import Data, DataOptions
 from graft.workflows.run import near
 
 # Those among the arguments, which are written as `graft.names` says.
-PATHS = ("data", "base", "classes_file", "class_map", "split_file", "image_dir")
+PATHS = ("data", "val", "test", "base", "classes_file", "class_map", "split_file", "image_dir")
 # Where the command line calls an argument otherwise.
 OPTIONS = {"learning_rate": "lr", "find_learning_rate": "find-lr", "classes_file": "classes", "time_limit": "time"}
 
@@ -55,6 +57,8 @@ class Arguments:
     class_map: str | None = None
     group: str | None = None
     split_file: str | None = None
+    val: str | None = None
+    test: str | None = None
     audit: bool = True
     refit: bool = True
     strict: bool = False
@@ -78,6 +82,17 @@ class Arguments:
             parts[part] = kind(**{name: value for name, value in values.items() if name in own})
             values = {name: value for name, value in values.items() if name not in own}
         return cls(**values, **parts)
+
+
+def images_of(arguments: Arguments, split_file: str | Path | None, handed_over: Dataset | None = None) -> DataOptions:
+    """Where the images of a training are, or those that were handed over, in the splits of a file if there is one."""
+    data = arguments.data if handed_over is None else handed_over
+    return DataOptions(data, arguments.group, split_file, arguments.table, arguments.val, arguments.test)
+
+
+def absolute_apart(given: Data | None, option: str) -> str | None:
+    """The path of a split that was given apart, from the root on."""
+    return None if given is None else absolute(given, option)  # type: ignore[arg-type]  # refused there
 
 
 def absolute(named: str | Path, option: str) -> str:
@@ -139,16 +154,17 @@ def gone_on_with(before: Arguments, given: Arguments, folder: Path) -> Arguments
             f"hand the same over again, graft.train(images, out={str(folder)!r}, resume=True)"
         )
     default = Arguments(data=before.data, in_memory=given.in_memory)
+    movable = ["data", "base", *(name for name in ("val", "test") if getattr(before, name) is not None)]
     moved = {
         name: getattr(given, name)
-        for name in ("data", "base")
+        for name in movable
         if getattr(given, name) not in (getattr(default, name), str(folder))
     }
     began, asked, usual = before.to_dict(), given.to_dict(), default.to_dict()
     differing = [
         _begun_with(name, began[name])
         for name, value in asked.items()
-        if name not in ("data", "base", "processes") and value not in (usual[name], began[name])
+        if name not in (*movable, "processes") and value not in (usual[name], began[name])
     ]
     if differing:
         raise InputError(

@@ -1,5 +1,6 @@
 """What a training is going to show its network, to look at before it begins."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,18 +17,21 @@ from graft.training.recipe import ResolvedRecipe
 IMAGES, VIEWS = 8, 6
 
 
-def check_png(path: Path, data: Path, option: str) -> None:
+def check_png(path: Path, data: Sequence[str | Path | None], option: str) -> None:
     """Refuse a place for an image that it cannot or may not be written to. Raises InputError that names the option."""
     check_outside(path, data, option, ".png")
 
 
-def check_outside(path: Path, data: Path, option: str, ending: str) -> None:
-    """Refuse a file without this ending, or in place of or inside the data. Raises InputError that names the option."""
+def check_outside(path: Path, data: Sequence[str | Path | None], option: str, ending: str) -> None:
+    """Refuse a file without this ending, or in place of or inside any of the data.
+
+    Raises InputError that names the option.
+    """
     if path.suffix.lower() != ending or path.is_dir():
         raise InputError(f"expected the name of a {ending} file for {option}, got {str(path)!r}: name one")
-    data = data.expanduser()
-    if path.resolve() == data.resolve() or (data.is_dir() and path.resolve().is_relative_to(data.resolve())):
-        raise InputError(f"expected {option} outside the images, got {str(path)!r}, inside {data}: give another")
+    for each in (Path(given).expanduser() for given in data if given is not None):
+        if path.resolve() == each.resolve() or (each.is_dir() and path.resolve().is_relative_to(each.resolve())):
+            raise InputError(f"expected {option} outside the images, got {str(path)!r}, inside {each}: give another")
 
 
 def write_contact_sheet(

@@ -30,10 +30,10 @@ from graft.transfer.levels import Plan, check_level, plan_level
 from graft.weights.base import Base, with_usual_head
 from graft.words import counted
 from graft.workflows.advise import decide_on
-from graft.workflows.arguments import Arguments
+from graft.workflows.arguments import Arguments, images_of
 from graft.workflows.contact_sheet import write_contact_sheet
 from graft.workflows.measured import read_measured
-from graft.workflows.prepare import BaseOptions, DataOptions, prepare
+from graft.workflows.prepare import BaseOptions, prepare
 from graft.workflows.run import SPLIT_FILE, check_outside_images, near
 from graft.workflows.unseen import leakage
 
@@ -112,9 +112,7 @@ def decide(
     """
     seed, recipe = arguments.seed, arguments.recipe
     prepared = prepare(
-        DataOptions(
-            arguments.data if images is None else images, arguments.group, arguments.split_file, arguments.table
-        ),
+        images_of(arguments, arguments.split_file, images),
         BaseOptions(arguments.base, arguments.arch, arguments.classes_file, arguments.image_size, arguments.resize),
         choice_of(arguments),
         audit=arguments.audit,
@@ -125,7 +123,8 @@ def decide(
         reporter=reporter,
     )
     if before is None and writes:
-        check_outside_images(place, Path(arguments.data), prepared.dataset)
+        apart = [Path(each) for each in (arguments.val, arguments.test) if each is not None]
+        check_outside_images(place, Path(arguments.data), prepared.dataset, apart)
     start, findings = prepared.start, prepared.findings
     chosen = plan_level(arguments.level, start.network, start.pretrained)
     if prepared.dataset.label_sets is not None:

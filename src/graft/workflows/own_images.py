@@ -5,8 +5,8 @@ from pathlib import Path
 from graft.data.dataset import TRAIN, VAL, Dataset, Images, relabel
 from graft.errors import DataError, InputError
 from graft.weights.saved import ARGUMENTS_FILE
-from graft.workflows.arguments import read_arguments
-from graft.workflows.prepare import DataOptions, open_images
+from graft.workflows.arguments import images_of, read_arguments
+from graft.workflows.prepare import open_images
 from graft.workflows.run import SPLIT_FILE, near, was_refitted
 
 
@@ -41,7 +41,7 @@ def _data_of_run(folder: Path, purpose: str, instead: str) -> tuple[str, Dataset
             f"{instead}"
         )
     try:
-        dataset = open_images(DataOptions(arguments.data, arguments.group, folder / SPLIT_FILE, arguments.table))
+        dataset = open_images(images_of(arguments, folder / SPLIT_FILE))
     except InputError as error:
         raise DataError(f"expected the images of the run {purpose}, got none ({error}): {instead}") from None
     return arguments.data, dataset

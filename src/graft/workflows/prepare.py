@@ -7,7 +7,8 @@ from typing import Any
 from graft.audit.auditing import look_over
 from graft.audit.findings import Finding, left_out
 from graft.audit.looking import Looks
-from graft.data.dataset import Dataset
+from graft.data.apart import join_apart
+from graft.data.dataset import TEST, VAL, Dataset
 from graft.data.depths import levels_of, note_on_levels, note_on_strange_levels
 from graft.data.handed_over import from_arrays
 from graft.data.opening import finished, open_dataset
@@ -37,13 +38,16 @@ class DataOptions:
     as `Dataset.from_arrays` takes them. `group` says which images belong together, so that no split
     divides them: `folder`, a column of the manifest, or a regular expression on paths. `split_file` says which image
     is in which split, as `split.csv` of a run does. `table` says what the columns of a table, or the names of files, do
-    not say themselves.
+    not say themselves. `val` and `test` are the images of these splits where `path` does not hold them: any source too,
+    or handed over as the others are.
     """
 
     path: str | Path | Dataset | tuple[Any, Any]
     group: str | None = None
     split_file: str | Path | None = None
     table: TableOptions = field(default_factory=TableOptions)
+    val: str | Path | Dataset | tuple[Any, Any] | None = None
+    test: str | Path | Dataset | tuple[Any, Any] | None = None
 
 
 # What every workflow takes for its images.
@@ -163,7 +167,8 @@ def open_images(data: Data) -> Dataset:
             )
         return finished(options.path, options.group, options.split_file, several)
     assert isinstance(options.path, str)
-    return open_dataset(options.path, options.group, options.split_file, options.table)
+    apart = {name: given for name, given in _apart(options).items() if isinstance(given, str)}
+    return open_dataset(options.path, options.group, options.split_file, options.table, **apart)
 
 
 def _with_levels(dataset: Dataset, preprocessing: Preprocessing, as_saved: bool) -> tuple[Dataset, Preprocessing]:
@@ -183,22 +188,42 @@ def _with_levels(dataset: Dataset, preprocessing: Preprocessing, as_saved: bool)
 
 
 def checked_data(data: Data) -> DataOptions:
-    """The same in Python's own values, images and labels as a Dataset.
+    """The same in Python's own values, images and labels as one Dataset with all splits.
 
     Raises InputError for what is no path, no text and no images, before anything is opened.
     """
     options = data if isinstance(data, DataOptions) else DataOptions(data)
-    given = options.path
-    if isinstance(given, tuple | list) and len(given) == 2 and not isinstance(given[0], str):
-        given = from_arrays(*given, multi_label=options.table.multi_label is True)
-    elif not isinstance(given, Dataset):
-        given = path(given, "the images")
+    several = options.table.multi_label is True
+    given = _images_or_path(options.path, "the images", several)
+    apart = {split: _images_or_path(each, f"--{split}", several) for split, each in _apart(options).items()}
+    for split, each in apart.items():
+        if isinstance(each, Dataset) != isinstance(given, Dataset):
+            one, other = ("images", "a path") if isinstance(given, Dataset) else ("a path", "images")
+            raise InputError(
+                f"expected {one} for {split} as for the images to train on, got {other}: give all by path, or hand all "
+                "over, a path as Dataset.from_folder(path)"
+            )
+    if isinstance(given, Dataset):
+        given = join_apart(given, {split: each for split, each in apart.items() if isinstance(each, Dataset)})
+        apart = {}
     return DataOptions(
         given,
         None if options.group is None else text(options.group, "--group"),
         None if options.split_file is None else path(options.split_file, "--split-file"),
         checked_table(options.table),
+        **apart,
     )
+
+
+def _apart(options: DataOptions) -> dict[str, Any]:
+    """What was given for splits apart from the others, by split."""
+    return {split: each for split, each in ((VAL, options.val), (TEST, options.test)) if each is not None}
+
+
+def _images_or_path(given: Any, option: str, multi_label: bool) -> str | Dataset:
+    if isinstance(given, tuple | list) and len(given) == 2 and not isinstance(given[0], str):
+        return from_arrays(*given, multi_label=multi_label)
+    return given if isinstance(given, Dataset) else path(given, option)
 
 
 def with_several_labels(data: Data) -> DataOptions:

@@ -26,13 +26,13 @@ from graft.images.levels import Levels
 from graft.images.preprocessing import Preprocessing
 from graft.progress import Reporter, reporting
 from graft.weights.saved import ARGUMENTS_FILE, load_model
-from graft.workflows.arguments import read_arguments
+from graft.workflows.arguments import images_of, read_arguments
 from graft.workflows.deciding import choice_of
 from graft.workflows.gathering import gather
 from graft.workflows.kept_answers import ANSWERS_FILE, KeptAnswers, read_answers
 from graft.workflows.label_gathering import gather_labels
 from graft.workflows.material import ROBUSTNESS_FILE, json_in, read_material, text_in
-from graft.workflows.prepare import DataOptions, open_images
+from graft.workflows.prepare import open_images
 from graft.workflows.robustness import robustness as measure_robustness
 from graft.workflows.run import PLAN_FILE, SPLIT_FILE, Run, finished, near, was_refitted
 from graft.workflows.unseen import Measured
@@ -218,7 +218,7 @@ def _images(folder: Path) -> tuple[Dataset | None, Levels]:
     """The images of the run in `folder` and how deep ones are read; None where they are not as they were."""
     try:
         arguments = read_arguments(folder)
-        dataset = open_images(DataOptions(arguments.data, arguments.group, folder / SPLIT_FILE, arguments.table))
+        dataset = open_images(images_of(arguments, folder / SPLIT_FILE))
         text = (folder / "model" / "preprocessing.json").read_text(encoding="utf-8")
         return dataset, Preprocessing.from_dict(json.loads(text)).levels
     except (InputError, OSError, ValueError):

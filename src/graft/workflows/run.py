@@ -10,7 +10,7 @@ checkpoints/    resumable state: tensors and JSON, no pickle
 import glob
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -252,8 +252,10 @@ def _wanted(out: Path | None, data: Path) -> Path:
     return wanted
 
 
-def check_outside_images(out: Path | None, data: Path, dataset: Dataset) -> None:
+def check_outside_images(out: Path | None, data: Path, dataset: Dataset, apart: Sequence[Path] = ()) -> None:
     """Refuse a place for the run among images that are files of their own, such as those that a manifest names.
+
+    `apart` are further data, those of other splits.
 
     Raises InputError for one inside a folder that images lie in, or inside the folder that has all of them below it
     where that lies below the manifest's own.
@@ -265,6 +267,7 @@ def check_outside_images(out: Path | None, data: Path, dataset: Dataset) -> None
     above = Path(os.path.commonpath(folders))
     if above != beside and above.is_relative_to(beside):
         folders.add(str(above))
+    folders |= {str(each.resolve()) for each in apart if each.is_dir()}
     holding = next((each for each in (wanted, *wanted.parents) if str(each) in folders), None)
     if holding is not None:
         raise InputError(

@@ -29,13 +29,21 @@ from graft.training.recipe import Recipe, check_recipe
 from graft.training.recipe_file import read_recipe
 from graft.weights.packaged import DEFAULT_BASE
 from graft.words import program
-from graft.workflows.arguments import Arguments, absolute, absolute_table, gone_on_with, read_arguments, write_arguments
+from graft.workflows.arguments import (
+    Arguments,
+    absolute,
+    absolute_apart,
+    absolute_table,
+    gone_on_with,
+    read_arguments,
+    write_arguments,
+)
 from graft.workflows.contact_sheet import check_png
 from graft.workflows.deciding import Beginning, Decided, checked, choice_of, decide
 from graft.workflows.finishing import finish
 from graft.workflows.loggers.logger import Logger, Logging
 from graft.workflows.measured import write_measured
-from graft.workflows.prepare import Data, called, checked_data, handed_over, with_several_labels
+from graft.workflows.prepare import Data, DataOptions, called, checked_data, handed_over, with_several_labels
 from graft.workflows.run import (
     ARGUMENTS_FILE,
     JOB_FILE,
@@ -83,6 +91,8 @@ def train(
     contact_sheet: str | Path | None = None,
     checkpoint_every: float | str | None = None,
     logger: str | Logger | None = None,
+    val: str | Path | Dataset | tuple[Any, Any] | None = None,
+    test: str | Path | Dataset | tuple[Any, Any] | None = None,
     multi_label: bool = False,
     reporter: Reporter | None = None,
     quiet: bool = False,
@@ -133,6 +143,9 @@ def train(
         logger: Where a team keeps its experiments: `tensorboard`, `mlflow` or `wandb`, each an extra, gets parameters,
             metrics by epoch, the report and the model; or what has the methods of `graft.workflows.loggers`. One that
             cannot be reached is said once and costs the training nothing.
+        val: The images of val, where `data` does not hold them: of any kind that `data` may be, by path as it or handed
+            over as it. Classes are matched by name.
+        test: The images of test, likewise.
         multi_label: Whether an image may have several labels, or none: in a cell of a table, in columns of 0 and 1, in
             a row for each; of arrays, lists of labels or a matrix of 0 and 1. A `Dataset` says it itself.
         reporter: Who is told of progress, notes, tables and epochs, `graft.Reporter`. By default they are written to
@@ -156,7 +169,9 @@ def train(
         base = file.base or base if base == DEFAULT_BASE else base
     recipe = check_recipe(recipe if recipe is not None else Recipe())
     recipe = replace(recipe, **{name: value for name, value in given.items() if value is not None})
-    options = checked_data(with_several_labels(data) if truth(multi_label, "--multi-label") else data)
+    asked = data if isinstance(data, DataOptions) else DataOptions(data)
+    asked = replace(asked, val=asked.val if val is None else val, test=asked.test if test is None else test)
+    options = checked_data(with_several_labels(asked) if truth(multi_label, "--multi-label") else asked)
     images = handed_over(options)
     # Images that were handed over lie nowhere: what they are called only names the run.
     source = (
@@ -186,10 +201,12 @@ def train(
         in_memory=images is not None,
         recipe=recipe,
         table=absolute_table(checked_table(options.table)),
+        val=absolute_apart(options.val, "--val"),
+        test=absolute_apart(options.test, "--test"),
     )
     sheet = None if contact_sheet is None else Path(path(contact_sheet, "--contact-sheet")).expanduser()
     if sheet is not None:
-        check_png(sheet, source, "--contact-sheet")
+        check_png(sheet, (source, arguments.val, arguments.test), "--contact-sheet")
     arguments, choice = checked(arguments), choice_of(arguments)
     every = math.inf if checkpoint_every is None else seconds(checkpoint_every, "--checkpoint-every")
     with reporting(reporter, quiet) as told, seeded(arguments.seed), joined() as processes:

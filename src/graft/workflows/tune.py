@@ -38,7 +38,7 @@ from graft.training.tuning import (
 from graft.transfer.levels import Plan, check_level, plan_level
 from graft.weights.packaged import DEFAULT_BASE
 from graft.words import counted, program
-from graft.workflows.arguments import Arguments, absolute, absolute_table
+from graft.workflows.arguments import Arguments, absolute, absolute_apart, absolute_table
 from graft.workflows.deciding import Decided, checked, choice_of, decide
 from graft.workflows.prepare import Data, called, checked_data, handed_over
 from graft.workflows.run import locked, near
@@ -105,6 +105,8 @@ def tune(
             in_memory=images is not None,
             recipe=with_settings(Recipe(), settings),
             table=absolute_table(options.table),
+            val=absolute_apart(options.val, "--val"),
+            test=absolute_apart(options.test, "--test"),
         )
     )
     if options.table.multi_label or (images is not None and images.label_sets is not None):

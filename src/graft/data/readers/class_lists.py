@@ -15,7 +15,8 @@ from graft.words import counted
 
 LISTS = (
     r"(?i)((^|[/_ .-])(class(es|names)?|labels?|names?|categor(y|ies)|synsets?|words|id2label|labelmap|map(ping)?|index"
-    r"|descriptions?)([_ .-][^/]*)?\.(txt|[ct]sv|json|ya?ml)|\.names|(^|/|_)(data|config|info)\.(json|ya?ml))$"
+    r"|descriptions?)([_ .-][^/]*)?\.(txt|[ct]sv|json|ya?ml)|\.names|(^|/|_)(data|config|info)\.(json|ya?ml)"
+    r"|(^|/|_)(meta|names)\.mat)$"
 )
 
 

@@ -67,8 +67,9 @@ class FileFinder:
         Raises DataError for an image folder that does not exist.
         """
         options = TableOptions() if options is None else options
-        self.root = root if options.image_dir is None else _image_dir(options.image_dir, root)
-        self.place = place if place is not None and options.image_dir is None else None
+        within = None if place is None or options.image_dir is None else _within(options.image_dir, root, place)
+        self.root = root if options.image_dir is None else within or _image_dir(options.image_dir, root)
+        self.place = place if options.image_dir is None or within is not None else None
         self.name = self.root.name if place is None or self.root != place.root else place.listing.name
         self.suffix = options.suffix
         self.split = split_in_name(stem)
@@ -110,21 +111,22 @@ class FileFinder:
 
         if self.place is None or not self.place.packed:
             return exist_below(self.root, paths)
-        return np.array(pyarrow.compute.is_in(paths, value_set=self._all_files))
+        return np.array(pyarrow.compute.is_in(paths, value_set=self.all_files))
 
     def source(self, paths: pyarrow.LargeBinaryArray) -> Source:
         """The images at paths below the root."""
         return Files(self.root, paths) if self.place is None else self.place.source_of(self.root, paths)
 
     @cached_property
-    def _all_files(self) -> pyarrow.LargeBinaryArray:
+    def all_files(self) -> pyarrow.LargeBinaryArray:
+        """The paths of all files below the root."""
         return list_folder(self.root).files if self.place is None else self.place.files_below(self.root)
 
     @cached_property
     def _files(self) -> pyarrow.LargeBinaryArray:
         import pyarrow.compute
 
-        files = self._all_files
+        files = self.all_files
         if self.suffix is not None:
             files = files.filter(pyarrow.compute.match_substring_regex(files, f"(?i){re.escape(self.suffix)}$"))
         return files
@@ -258,6 +260,17 @@ class FileFinder:
         except (OSError, ImageError):
             return False
         return len(np.unique(pixels.reshape(-1, 3), axis=0)) <= _MASK_COLOURS
+
+
+def _within(given: str, root: Path, place: Place) -> Path | None:
+    """A folder of an archive, from the archive or from the table's folder on, None where it has no such folder."""
+    if not place.packed:
+        return None
+    for start in (place.root, root):
+        folder = Path(os.path.normpath(start / given.strip("/")))
+        if folder.is_relative_to(place.root) and place.tree.reaches(folder.relative_to(place.root).parts):
+            return folder
+    return None
 
 
 def _image_dir(given: str, root: Path) -> Path:

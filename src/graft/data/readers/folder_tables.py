@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graft.class_lists import read_list
+from graft.class_lists import CODE, read_list
+from graft.data.class_naming import renamed
 from graft.data.dataset import TRAIN, WHOLE, Dataset
 from graft.data.readers.arrow import as_numpy
 from graft.data.readers.aside import SYSTEM
@@ -30,9 +31,10 @@ from graft.data.readers.folder_tree import NO_IMAGE, Folder
 from graft.data.readers.found_table import Found
 from graft.data.readers.grid import ENDINGS, LIST_ENDINGS, open_grid
 from graft.data.readers.joined_lists import join_lists
+from graft.data.readers.line_lists import join_lines, labels_by_number
 from graft.data.readers.place import Place
 from graft.data.readers.split_lists import divide, label_others
-from graft.data.readers.split_names import SPLIT_FOLDERS, is_part, split_in_name
+from graft.data.readers.split_names import SPLIT_FOLDERS, is_part, split_in_name, splits_of
 from graft.data.readers.table import arrange_table, names_images, starting_from, understood_table
 from graft.data.readers.tree import NoClassesError, arrange
 from graft.data.table_options import FOLDER, TableOptions, refuse_columns
@@ -111,15 +113,13 @@ def _where_tables_are(place: Place) -> Iterator[_Where]:
             break
         chain.append(holding[0])
 
-    def tables(folders: Sequence[Folder], splits: bool = False) -> _Where:
-        named = [
-            (each, SPLIT_FOLDERS[each.name.lower()] if splits else WHOLE, sorted(by_folder.get(each.path, ())))
-            for each in folders
-        ]
+    def tables(folders: Sequence[Folder], split: str = WHOLE) -> _Where:
+        named = [(each, split, sorted(by_folder.get(each.path, ()))) for each in folders]
         return [(each, split, names) for each, split, names in named if 0 < len(names) <= _MOST_TABLES]
 
     yield tables(chain)
-    yield tables([each for each in inner if each.name.lower() in SPLIT_FOLDERS], splits=True)
+    splits = splits_of(each.name for each in inner)
+    yield [found for each in inner if each.name in splits for found in tables(_alone(each), splits[each.name])]
     beside = [each for folder in chain for each in folder.folders.values() if each not in chain]
     found = []
     while beside:
@@ -128,6 +128,17 @@ def _where_tables_are(place: Place) -> Iterator[_Where]:
             found.append(folder)
             beside += [each for each in folder.folders.values() if len(folder.path) < _DEPTH]
     yield tables(found)
+
+
+def _alone(folder: Folder) -> list[Folder]:
+    """A folder, and those that are the only one with images in the one before, which has none itself."""
+    found = [folder]
+    while not found[-1].images:
+        inner = [each for each in found[-1].folders.values() if each.all_images]
+        if len(inner) != 1:
+            break
+        found.append(inner[0])
+    return found
 
 
 def _class_folders(place: Place) -> set[str]:
@@ -167,13 +178,18 @@ def _read_all(
             files.append(place.file(name))
         except OSError as error:
             notes.append(f"{Path(name).name} was not used, since it cannot be read ({error})")
-    joined = join_lists(files, FileFinder(start, options, place=place), options)
+    finder = FileFinder(start, options, place=place)
+    joined = join_lists(files, finder, options) or labels_by_number(files, finder)
     found = []
     if joined is not None:
         if others := [file.name for file in files if file not in joined.files]:
             notes.append(f"{first_three(others)} {'was' if len(others) == 1 else 'were'} not used beside {joined.name}")
         files = []
-        found.append(_placed(replace(joined, split=split, beside=beside), start, place))
+        found.append(_placed(replace(joined, split=split, beside=beside), finder.root, place))
+    for pair in join_lines(files, finder):
+        files = [file for file in files if file not in pair.files]
+        own = pair.split if split == WHOLE else split
+        found.append(_placed(replace(pair, split=own, beside=beside), finder.root, place))
     for file in files:
         finder = FileFinder(start, options, file.stem, place)
         try:
@@ -247,7 +263,7 @@ def _decide(place: Place, found: list[Found], notes: list[str], options: TableOp
             f"one that is meant as DATA, as in {chosen[0].files[0]}, or --label-from folder where folders are classes"
         )
     notes += [f"{each.name} was not used beside {chosen[0].name}" for each in found if each not in chosen]
-    folders, names_of_folders = _against_folders(chosen)
+    folders, names_of_folders, called = _against_folders(chosen)
     by_table = by_split or any("split" in each.table.column_names for each in chosen)
     said_again = chosen[0].beside and names_of_folders >= set().union(*(each.labels() for each in chosen))
     if not by_table and (folders == _SAME or said_again):
@@ -268,6 +284,8 @@ def _decide(place: Place, found: list[Found], notes: list[str], options: TableOp
     finder = FileFinder(root, replace(options, image_dir=None), place=place)
     name = chosen[0].files[0].stem if len(chosen) == 1 else place.listing.name
     dataset = arrange_table(name, finder, table, notes)
+    if folders == _SAME and all(map(CODE.fullmatch, dataset.classes)) and not all(map(CODE.fullmatch, called.values())):
+        dataset = renamed(dataset, called, f"classes are called as the folders that {chosen[0].name} numbers")
     return replace(_with_strangers(dataset, place, table["path"].combine_chunks()), name=place.listing.name)
 
 
@@ -306,8 +324,8 @@ def _with_strangers(dataset: Dataset, place: Place, located: pyarrow.LargeBinary
 _NOTHING, _SAME, _NESTED, _OTHER = range(4)
 
 
-def _against_folders(found: list[Found]) -> tuple[int, set[str]]:
-    """How they compare, and the names of the folders."""
+def _against_folders(found: list[Found]) -> tuple[int, set[str], dict[str, str]]:
+    """How they compare, the names of the folders, and the folder of each label where they tell the same."""
     import pyarrow
     import pyarrow.compute
 
@@ -318,11 +336,14 @@ def _against_folders(found: list[Found]) -> tuple[int, set[str]]:
     names = [os.fsdecode(each.as_py()) for each in parents.dictionary]
     telling = {name for name in names if name and split_in_name(name) == WHOLE}
     if len(telling) < 2:
-        return _NOTHING, telling
+        return _NOTHING, telling, {}
     one = parents.indices.to_numpy().astype(np.int64)
-    other = labels.dictionary_encode().indices.to_numpy().astype(np.int64)
-    pairs, kinds, words = len(np.unique(one * (other.max() + 1) + other)), one.max() + 1, other.max() + 1
+    encoded = labels.dictionary_encode()
+    other = encoded.indices.to_numpy().astype(np.int64)
+    both = np.unique(one * (other.max() + 1) + other)
+    pairs, kinds, words = len(both), one.max() + 1, other.max() + 1
     if pairs == kinds == words:
-        return _SAME, telling
+        of_label = encoded.dictionary.to_pylist()
+        return _SAME, telling, {of_label[pair % words]: names[pair // words] for pair in both.tolist()}
     # Parts: each label is in one folder, or each folder has one label.
-    return (_NESTED if pairs in (kinds, words) and words > 1 else _OTHER), telling
+    return (_NESTED if pairs in (kinds, words) and words > 1 else _OTHER), telling, {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -59,6 +59,13 @@ class Tree:
     root: Folder
     folder_of_file: np.ndarray
     names_in: Callable[[Folder], list[str]]
+
+    def reaches(self, parts: Sequence[str]) -> bool:
+        """Whether there is a folder at a path."""
+        folder: Folder | None = self.root
+        for name in parts:
+            folder = None if folder is None else folder.folders.get(name)
+        return folder is not None
 
 
 def grow(files: pyarrow.LargeBinaryArray, empty: Iterable[tuple[str, ...]] = ()) -> Tree:

@@ -186,8 +186,15 @@ def _list(path: Path, beginning: bool = False) -> Grid:
     rows = [line.split() for line in lines]
     if any(len(row) != len(rows[0]) for row in rows):
         first = {row[0] for row in rows}
-        if len(first) == len(rows) and not any(re.search(IMAGE_ENDING, cell) for row in rows for cell in row[1:]):
-            # The label has blanks in it.
+        ended = [re.search(IMAGE_ENDING, row[-1]) is not None for row in rows]
+        numbered = len(first) == len(rows) and all(map(str.isdecimal, first)) and all(ended)
+        if 2 * sum(len(row) == 1 for row in rows) > len(rows):
+            # Paths alone, some with blanks in them.
+            rows = [[line] for line in lines]
+        elif numbered or (
+            len(first) == len(rows) and not any(re.search(IMAGE_ENDING, cell) for row in rows for cell in row[1:])
+        ):
+            # What comes after a number, or the label, has blanks in it.
             rows = [line.split(None, 1) for line in lines]
         else:
             # A path may have blanks in it; a label comes last.

@@ -7,9 +7,9 @@ neither is taken: the error names both, and the option that decides.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,10 +41,14 @@ _UNNAMED_SHARE = 0.9
 
 @dataclass(frozen=True)
 class Understood:
-    """The columns of a table by their roles: `path` as large_binary, the others as `columns.as_text` gives them."""
+    """The columns of a table by their roles: `path` as large_binary, the others as `columns.as_text` gives them.
+
+    `used` says which column each of them is, as messages call it.
+    """
 
     table: pyarrow.Table
     notes: tuple[str, ...] = ()
+    used: Mapping[str, str] = field(default_factory=dict)
 
 
 def understand(
@@ -95,7 +99,7 @@ def understand(
         what = ", ".join(f"{role} from {name}" for role, name in used.items())
         notes.insert(0, f"{grid.path.name}: {what}")
     table = pyarrow.table(columns)
-    return Understood(together_by_path(table) if labelled and options.multi_label else table, tuple(notes))
+    return Understood(together_by_path(table) if labelled and options.multi_label else table, tuple(notes), used)
 
 
 def _has_known_names(grid: Grid) -> bool:

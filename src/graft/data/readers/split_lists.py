@@ -129,6 +129,10 @@ def label_others(place: Place, folders: Dataset, tables: Sequence[Found]) -> Dat
     """
 
     classes = {name: number for number, name in enumerate(folders.classes)}
+    if all(map(str.isdecimal, classes)):
+        # `00007` in a folder's name is 7 in a table.
+        plain = {str(int(name)): number for name, number in classes.items()}
+        classes = {**plain, **classes} if len(plain) == len(classes) else classes
     used = np.zeros(len(place.listing.files), bool)
     for images in folders.splits.values():
         used[images.rows] = True

@@ -1,0 +1,170 @@
+"""Paths and labels in files of their own: `images.txt` and `labels.txt`, line by line, or such a pair for each split.
+
+And labels by the numbers in the names of files: Flowers-102's `imagelabels.mat` and `setid.mat` beside
+`image_00001.jpg`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from graft.array_files import vectors
+from graft.data.dataset import TEST, TRAIN, VAL, WHOLE
+from graft.data.readers.column_names import known_names
+from graft.data.readers.finding_files import IMAGE_ENDING, FileFinder
+from graft.data.readers.found_table import Found
+from graft.data.readers.grid import LIST_ENDINGS
+from graft.data.readers.split_names import split_in_name
+from graft.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow
+
+_LABELS = re.compile(r"(?i)class|label|categor|species|breed|target|(^|_)y($|_)")
+# The share of the lines of a list that lead to files, and lines that are looked up to tell.
+_MOST, _LOOKED_UP = 0.9, 200
+_MOST_BYTES = 2**27
+# The last number in the name of a file, and what the parts of a data set are called in names of arrays.
+_NUMBER = rf"(\d+){IMAGE_ENDING[4:]}"
+_PARTS = (("tr", TRAIN), ("val", VAL), ("t(e)?st", TEST))
+
+
+def join_lines(files: Sequence[Path], finder: FileFinder) -> list[Found]:
+    """Lists of paths with the lists of labels that have as many lines, one pair or one for each split.
+
+    Raises DataError where two lists could be the labels of one.
+    """
+    plain = [file for file in files if file.suffix.lower() in (*LIST_ENDINGS, ".csv")]
+    if not any(_LABELS.search(file.stem) for file in plain) or len(plain) < 2:
+        return []
+    lists = dict(_lists_of_one(plain))
+    found = []
+    for base, lines in lists.items():
+        if _LABELS.search(base.stem) or not _lead_to_files(lines, finder):
+            continue
+        others = {
+            file: own
+            for file, own in lists.items()
+            if _LABELS.search(file.stem) and split_in_name(file.stem) == split_in_name(base.stem)
+        }
+        others = {file: own for file, own in others.items() if len(own) == len(lines) and _repeats(own)}
+        if len(others) > 1:
+            raise DataError(
+                f"expected one list of the labels of {base.name}, got {' and '.join(file.name for file in others)}: "
+                "give a table of paths and labels as DATA, or move one of them elsewhere"
+            )
+        for file, labels in others.items():
+            start = bool(known_names(lines[:1])) and bool(known_names(labels[:1]))
+            found.append(_found((base, file), lines[start:], labels[start:], finder))
+    return found
+
+
+def _lists_of_one(files: Sequence[Path]) -> Iterator[tuple[Path, list[str]]]:
+    """The lines of each list whose first line is one cell."""
+    for file in files:
+        if not file.is_file() or file.stat().st_size > _MOST_BYTES:
+            continue
+        with file.open(encoding="utf-8-sig", errors="surrogateescape") as opened:
+            first = opened.readline(2**16)
+            if any(separator in first for separator in ",;\t") or first.startswith("#"):
+                continue
+            lines = [line.strip() for line in (first, *opened)]
+        while lines and not lines[-1]:
+            lines.pop()
+        if len(lines) > 1 and all(lines):
+            yield file, lines
+
+
+def _lead_to_files(lines: Sequence[str], finder: FileFinder) -> bool:
+    lines = lines[bool(known_names(lines[:1])) :]
+    chosen = np.unique(np.linspace(0, len(lines) - 1, _LOOKED_UP).astype(int)).tolist()
+    return float(finder.locate(_cells([lines[row] for row in chosen])).there.mean()) >= _MOST
+
+
+def _repeats(words: Sequence[str]) -> bool:
+    """Whether there are few distinct ones, as of labels: a list of the names of classes has each once."""
+    return 1 < len({*words}) <= max(3, len(words) / 2)
+
+
+def _cells(words: Sequence[str]) -> pyarrow.LargeBinaryArray:
+    import pyarrow
+
+    return pyarrow.array(map(os.fsencode, words), pyarrow.large_binary())
+
+
+def _found(
+    files: tuple[Path, ...], paths: Sequence[str], labels: Sequence[str], finder: FileFinder, splits: Sequence[str] = ()
+) -> Found:
+    import pyarrow
+
+    located = finder.locate(_cells(paths))
+    texts = pyarrow.array([os.fsencode(label).decode(errors="replace") for label in labels], pyarrow.large_string())
+    columns = {"path": located.paths, "label": texts}
+    if splits:
+        columns["split"] = pyarrow.array(splits, pyarrow.large_string())
+    note = f"{files[0].name}: paths, line by line with the labels in {files[1].name}" if not splits else ""
+    table = pyarrow.table({name: pyarrow.chunked_array([column]) for name, column in columns.items()})
+    split = WHOLE if splits else split_in_name(files[0].stem)
+    return Found(files, table, located.there, (*filter(None, [note]), *located.notes), split)
+
+
+def labels_by_number(files: Sequence[Path], finder: FileFinder) -> Found | None:
+    """The images whose files are numbered from 1 on, with the labels that a vector in a MATLAB file gives by number.
+
+    Vectors of numbers called as splits (`trnid`, `valid`, `tstid`) divide them. None where there is no such vector, or
+    no such files.
+    """
+    arrays = {name: (file, vector) for file in files for name, vector in vectors(file).items()}
+    labels = {name: vector for name, (_, vector) in arrays.items() if _LABELS.search(name)}
+    if len(labels) != 1:
+        return None
+    name, vector = next(iter(labels.items()))
+    numbered = _by_number(finder)
+    if {*numbered} != {*range(1, len(vector) + 1)}:
+        return None
+    splits = _splits(arrays, len(vector))
+    used = (arrays[name][0], *dict.fromkeys(file for file, _ in (arrays[each] for each in splits)))
+    of_number = np.full(len(vector), "" if splits else WHOLE, dtype=object)
+    for each, split in splits.items():
+        of_number[arrays[each][1] - 1] = split
+    keys = [numbered[number] for number in range(1, len(vector) + 1)]
+    found = _found(used, keys, [str(label) for label in vector.tolist()], finder, of_number.tolist())
+    shown = f"{keys[0]} has the first of {name} in {used[0].name}"
+    divided = f", and splits are {', '.join(splits)} in {used[-1].name}" if splits else ""
+    table = found.table if splits else found.table.drop_columns("split")
+    return Found(
+        tuple(dict.fromkeys(used)),
+        table,
+        found.there,
+        (f"labels are those of the numbers in the names of files: {shown}{divided}", *found.notes),
+    )
+
+
+def _by_number(finder: FileFinder) -> dict[int, str]:
+    """The images below the finder's root by the last numbers in their names, none where two have one number."""
+    found: dict[int, str] = {}
+    for path in finder.all_files:
+        name = os.fsdecode(path.as_py())
+        number = re.search(_NUMBER, name, re.IGNORECASE)
+        if number is not None and found.setdefault(int(number[1]), name) != name:
+            return {}
+    return found
+
+
+def _splits(arrays: Mapping[str, tuple[Path, np.ndarray]], count: int) -> dict[str, str]:
+    """The vectors that divide numbers from 1 to `count` into splits, with the split of each; none if they do not."""
+    found = {
+        name: split
+        for name in arrays
+        for start, split in _PARTS
+        if re.match(rf"(?i){start}[a-z]*[_ ]?(id|idx|ind|set|index)?", name) and not _LABELS.search(name)
+    }
+    numbers = np.concatenate([np.zeros(0, np.int64), *(arrays[name][1] for name in found)])
+    fitting = len({*found.values()}) == len(found) and len(np.unique(numbers)) == len(numbers)
+    return found if found and fitting and 1 <= numbers.min() <= numbers.max() <= count else {}
