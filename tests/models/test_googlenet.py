@@ -181,7 +181,8 @@ def test_a_fresh_network_without_batch_norm_keeps_the_spread_of_its_input():
 def test_torchvision_agrees(auxiliary):
     models = pytest.importorskip("torchvision").models
     torch.manual_seed(5)
-    agrees(made("googlenet", auxiliary, 1000), models.googlenet(aux_logits=auxiliary, init_weights=False), side=96)
+    config = replace(default_config("googlenet"), auxiliary=auxiliary)
+    agrees(config, lambda: models.googlenet(aux_logits=auxiliary, init_weights=False), side=96)
 
 
 @pytest.mark.parametrize("name", BOTH)

@@ -102,7 +102,8 @@ def test_the_auxiliary_loss_trains_every_parameter_whatever_the_size(side):
 def test_torchvision_agrees(auxiliary):
     models = pytest.importorskip("torchvision").models
     torch.manual_seed(5)
-    agrees(made(auxiliary, 1000), models.inception_v3(aux_logits=auxiliary, init_weights=False), side=96)
+    config = replace(default_config("inception_v3"), auxiliary=auxiliary)
+    agrees(config, lambda: models.inception_v3(aux_logits=auxiliary, init_weights=False), side=96)
 
 
 def test_a_new_head_replaces_the_last_layer_of_the_auxiliary_classifier_too():

@@ -182,10 +182,10 @@ def test_a_random_start_alone_needs_no_weights(letters: Path) -> None:
 
 
 def test_the_curves_go_into_a_png_outside_the_images(letters: Path, tmp_path: Path) -> None:
-    check_png(tmp_path / "curves.png", letters, "--plot")
+    check_png(tmp_path / "curves.png", [letters], "--plot")
     for wrong in (letters / "curves.png", tmp_path / "curves.pdf", tmp_path / "curves"):
         with pytest.raises(InputError, match="--plot"):
-            check_png(wrong, letters, "--plot")
+            check_png(wrong, [letters], "--plot")
 
 
 # What follows is made up: 100 images, three seeds.

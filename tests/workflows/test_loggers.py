@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,10 @@ def test_weights_and_biases_works_offline(letters: Path, tmp_path: Path, monkeyp
     graft.train(letters, out=tmp_path / "run", logger="wandb", reporter=reporter, **OPTIONS)
     assert not [note for note in said if "logger" in note]
     (written,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    # Another process writes it, and may still be at it.
+    until = time.monotonic() + 20
+    while b"val_top1" not in written.read_bytes() and time.monotonic() < until:
+        time.sleep(0.1)
     assert b"val_top1" in written.read_bytes()
 
 

@@ -16,6 +16,7 @@ from typing import NoReturn
 
 import typer
 
+from graft.cli.output import note
 from graft.errors import GraftError, InputError
 from graft.words import counted
 
@@ -112,7 +113,7 @@ class _Restarts(logging.Handler):
         self._done += 1
         code, rank = (int(str(each)) for each in tuple(record.args or ())[:2])
         again = f"all are started again and go on (restart {self._done} of {self._most})"
-        print(f"process {rank} ended by {_how(code)}: {again}", file=sys.stderr)
+        note(f"process {rank} ended by {_how(code)}: {again}")
 
 
 def _how(code: int) -> str:
