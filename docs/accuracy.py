@@ -51,7 +51,8 @@ printed for its val images held its test accuracy in {held} of {promised} runs.
   points over the last three fifths, which is all that the race tries, for time.
 - Since these runs the race expects less of training stages on a few images like the base's own (`docs/recipe.md`). Of
   the races recorded here, 2 of {promised} would end otherwise: ten textures per class, seed 0, with the head (.699 in
-  place of .631), and 20 per class, seed 0, with the head over all stages. The rule was made with these textures in view.
+  place of .631), and 20 per class, seed 0, with the head over all stages. The rule was made with these textures in
+  view.
 - fastai is among the contestants of the benchmark (`--contestants fastai`) and has not run on these tasks: with one
   epoch for all layers on 600 small photographs it got .546 where the head has .597. The regret of the advisor has not
   been recorded again with these recipes.

@@ -117,8 +117,8 @@ points on one task is chance.
   to five points worse, and with the halves exchanged they gained nothing: half of 300 cells is no evidence. A trial on
   the training images would have refused them, so graft has `--batch-norm` with `stored` and `batch` and no more.
 - **A larger share of the start, on images like the base's own.** Half of the start in the weights that are kept, in
-  place of a fifth, MobileNet 0.25, from 40 % on, seeds 0 and 1: textures (10 per class) -1.5 and +1.2, textures (40) +0.1
-  and -0.5, ants and bees +0.6 and +2.0; +0.3 over six pairs, which is nothing yet.
+  place of a fifth, MobileNet 0.25, from 40 % on, seeds 0 and 1: textures (10 per class) -1.5 and +1.2, textures (40)
+  +0.1 and -0.5, ants and bees +0.6 and +2.0; +0.3 over six pairs, which is nothing yet.
 - **Few images like the base's own.** On the same six, training from 40 % on against the head: -6.8 and +2.0 with 10
   textures per class, -1.1 and +2.8 with 40, +2.6 and +1.9 on ants and bees (97). Where it loses, it loses with a
   tenth of the way already (.699 for the head, .689 at the start, .664, .639 with a quarter, .631 as it is), and with
