@@ -1,11 +1,12 @@
-"""Columns of pyarrow as arrays of numpy.
+"""Columns of pyarrow from and to Python by their buffers.
 
-`to_numpy` of pyarrow imports pandas wherever that is installed, which takes longer than to list ten thousand files; a
-column of numbers without gaps is a buffer that numpy reads as it is.
+`pyarrow.array` and `to_numpy` import pandas wherever that is installed, which takes longer than to list ten thousand
+files.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,3 +32,13 @@ def as_numpy(column: pyarrow.Array) -> np.ndarray:
         return np.empty(0, bool if truth else whole.type.to_pandas_dtype())
     found = np.frombuffer(values, whole.type.to_pandas_dtype())[whole.offset : whole.offset + len(whole)]
     return found.astype(bool) if truth else found
+
+
+def binary_array(values: Iterable[bytes]) -> pyarrow.LargeBinaryArray:
+    """large_binary (N,)."""
+    import pyarrow
+
+    values = list(values)
+    offsets = np.cumsum([0, *map(len, values)], dtype=np.int64)
+    buffers = [None, pyarrow.py_buffer(offsets), pyarrow.py_buffer(b"".join(values))]
+    return pyarrow.LargeBinaryArray.from_buffers(pyarrow.large_binary(), len(values), buffers)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graft.data.dataset import Dataset, Several, Source
+from graft.data.readers.arrow import binary_array
 from graft.data.readers.tree import Listing, arrange
 from graft.errors import DataError
 
@@ -100,17 +101,6 @@ def file_stamp(path: Path) -> str:
     except (OSError, ValueError):
         return "missing"
     return f"{status.st_ino}:{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}"
-
-
-def binary_array(values: Iterable[bytes]) -> pyarrow.LargeBinaryArray:
-    """large_binary (N,), by its buffers: `pyarrow.array` imports pandas, which takes half a second, where it is."""
-    import numpy as np
-    import pyarrow
-
-    values = list(values)
-    offsets = np.cumsum([0, *map(len, values)], dtype=np.int64)
-    buffers = [None, pyarrow.py_buffer(offsets), pyarrow.py_buffer(b"".join(values))]
-    return pyarrow.LargeBinaryArray.from_buffers(pyarrow.large_binary(), len(values), buffers)
 
 
 def read_folder(root: Path, keep_folds: bool = True) -> Dataset:

@@ -4,20 +4,12 @@ from collections.abc import Iterator, Sequence
 
 from graft.evaluation.error_budget import Threshold, why_unreachable
 from graft.evaluation.report.charts import line_chart
-from graft.evaluation.report.parts import (
-    charts,
-    interval,
-    percent,
-    scrolling,
-    section,
-    sentence,
-)
+from graft.evaluation.report.parts import charts, interval, percent, scrolling, section, sentence
 from graft.evaluation.report.values import Report
 from graft.words import counted
 
-# More classes than these are cut from tables and charts, the worst kept; `report.json` has all of them.
-CLASSES_IN_CONFUSION, CLASSES_IN_TABLE, CLASSES_IN_CHART, CLASSES_IN_COUNTS = 16, 60, 20, 60
-ROWS_OF_SKIPPED, ROWS_OF_RACE, ROWS_OF_SLICES = 50, 12, 40
+# More parts of the images than these are cut from the table; `report.json` has all of them.
+ROWS_OF_SLICES = 40
 
 
 def trust(report: Report) -> str:

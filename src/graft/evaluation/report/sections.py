@@ -22,7 +22,7 @@ from graft.words import counted
 
 # More classes than these are cut from tables and charts, the worst kept; `report.json` has all of them.
 CLASSES_IN_CONFUSION, CLASSES_IN_TABLE, CLASSES_IN_CHART, CLASSES_IN_COUNTS = 16, 60, 20, 60
-ROWS_OF_SKIPPED, ROWS_OF_RACE, ROWS_OF_SLICES = 50, 12, 40
+ROWS_OF_SKIPPED, ROWS_OF_RACE = 50, 12
 
 
 def verdict(report: Report) -> str:
