@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layouts import LAYOUTS, Layout, files_of
 
 from graft.data.dataset import Dataset, counts
 from graft.data.opening import open_dataset
 from graft.errors import DataError
+from layouts import LAYOUTS, Layout, files_of
 
 
 def plant(root: Path, files: Mapping[str, bytes]) -> Path:
