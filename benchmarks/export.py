@@ -59,7 +59,7 @@ def model_of(name: str) -> SavedModel:
     with torch.no_grad():
         logits = network(noise)
     # Random weights may make logits of thousands, or of next to nothing, in whose probabilities no difference shows.
-    spread = float((logits - logits.mean(1, keepdim=True)).std().clamp(1e-6, 1e6))
+    spread = float((logits - logits.mean(1, keepdim=True)).std().clamp(1e-30, 1e30))
     return SavedModel(network, preprocessing, tuple("abcde"), temperature=spread)
 
 

@@ -103,13 +103,6 @@ def fit_head(
     return HeadFit(weight, bias, chosen, logits, labels[rows], gradient, rows)
 
 
-def held_out_loss(head: HeadFit) -> float:
-    """Mean log loss on the images that the penalty was chosen on, each by a head that had not seen it."""
-    return (
-        float(-log_softmax(head.logits)[np.arange(len(head.labels)), head.labels].mean()) if len(head.labels) else 0.0
-    )
-
-
 def held_out_logits(
     features: np.ndarray, labels: np.ndarray, classes: int, fold: np.ndarray, inverse_penalty: float, most: int
 ) -> np.ndarray:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from graft.progress import NOBODY, Reporter
 from graft.transfer.head import (
+    DOUBLE_UP_TO,
     Examples,
     HeadFit,
     check_finite,
@@ -125,21 +126,23 @@ def fit_streamed_head(
     # The same weight against the penalty as all images have.
     start, _ = solve(examples(part), chosen * count / len(part), tolerance=1e-4)
     passes = 0
+    # As where it fits in memory: rounded, the loss of few images is too rough to find the optimum by.
+    kind = np.float64 if count * len(centre) <= DOUBLE_UP_TO else np.float32
 
     def loss_and_gradient(solution: np.ndarray) -> tuple[float, np.ndarray]:
         nonlocal passes
         passes += 1
-        of_features = (axes @ solution[:-1] / scale[:, None]).astype(np.float32)
+        of_features = (axes @ solution[:-1] / scale[:, None]).astype(kind)
         loss, gradient, errors = 0.0, np.zeros((len(centre), classes)), np.zeros(classes)
         for which, block in features.blocks():
-            x = block - centre.astype(np.float32)
+            x = block - centre.astype(kind)
             log_probabilities = log_softmax((x @ of_features) + solution[-1])
             own, row = labels[which], np.arange(len(x))
             loss -= float(counting[which] @ log_probabilities[row, own])
             error = np.exp(log_probabilities, out=log_probabilities)
             error[row, own] -= 1
             error *= counting[which, None] / count
-            gradient += x.T @ error.astype(np.float32)
+            gradient += x.T @ error.astype(kind)
             errors += error.sum(0)
             reporter.step("head", which.stop, count, f"pass {passes}")
         return loss / count, np.vstack([axes.T @ (gradient / scale[:, None]), errors])

@@ -1,0 +1,51 @@
+"""Which crops a head is solved on, by what their folds say."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from graft.data.dataset import TRAIN
+from graft.data.handed_over import from_arrays
+from graft.features.engine import choose
+from graft.training.heads import solve_head, solve_head_on_crops
+from graft.training.recipe import Recipe
+from graft.training.task import Task
+from graft.weights.base import load_base
+
+COUNT, WIDTH = 60, 16
+RANDOM = np.random.default_rng(0)
+LABELS = np.arange(COUNT) % 3
+FEATURES = (RANDOM.normal(size=(3, WIDTH))[LABELS] + RANDOM.normal(size=(COUNT, WIDTH))).astype(np.float32)
+NOISE = np.random.default_rng(1).normal(size=(4, COUNT, WIDTH))
+
+
+@pytest.fixture(scope="module")
+def task() -> Task:
+    """Of images that are not looked at: only their labels count here."""
+    pixels, names = RANDOM.integers(0, 256, (COUNT, 8, 8)).astype(np.uint8), [f"class {each}" for each in LABELS]
+    dataset = from_arrays(pixels, names)
+    dataset = replace(dataset, splits={TRAIN: dataset.splits["all"]})
+    return Task.of(dataset, load_base("latin_letters"), choose("torch", "float32"), Recipe())
+
+
+@pytest.mark.parametrize(
+    ("other", "all_of_them"),
+    [
+        # The same objects in another light: the folds know them worse with it, but by less than they can tell.
+        (FEATURES + NOISE[2], True),
+        # The same, and the folds know them better.
+        (FEATURES + NOISE[1], True),
+        # In each image an object of another class.
+        (np.roll(FEATURES, 1, axis=0), False),
+    ],
+)
+def test_all_crops_count_unless_the_first_alone_is_known_to_do_better(
+    other: np.ndarray, all_of_them: bool, task: Task
+) -> None:
+    crops = np.stack([FEATURES, other.astype(np.float32)])
+    shown = task.dataset.splits[TRAIN]
+    head = solve_head_on_crops(task, crops, shown)
+    expected = solve_head(task, crops if all_of_them else crops[:1], shown)
+    np.testing.assert_array_equal(head.weight, expected.weight)
+    assert not np.array_equal(head.weight, solve_head(task, crops[:1] if all_of_them else crops, shown).weight)
