@@ -296,4 +296,4 @@ def test_six_workflows_begin_with_the_one_prologue():
     for path in (SOURCE / "workflows").glob("*.py"):
         names = {name.rpartition(".")[2] for name, _ in imported(path.read_text(encoding="utf-8"), PACKAGE)}
         # The demo has images and a base of its own, a walk one image and no data set.
-        assert path.stem in ("prepare", "demo", "walk") or not names & opening, path.stem
+        assert path.stem in ("prepare", "ahead", "demo", "walk") or not names & opening, path.stem

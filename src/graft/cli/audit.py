@@ -77,13 +77,16 @@ def audit(
     debug: Debug = False,
 ) -> None:
     """Find what is wrong with labelled images before training; the images are not touched."""
-    from graft.audit.contact_sheets import audit_page
-    from graft.audit.fix_list import check_kinds, without_faults, write_manifest, write_split_file
-    from graft.files import write_aside, write_table_aside
-    from graft.progress import reporting
-    from graft.workflows.audit import audit as look_into
-    from graft.workflows.contact_sheet import check_outside
-    from graft.workflows.prepare import BaseOptions, DataOptions
+    from graft.workflows.ahead import looking_ahead
+
+    with looking_ahead(data, group, split_file, table, val, test):
+        from graft.audit.contact_sheets import audit_page
+        from graft.audit.fix_list import check_kinds, without_faults, write_manifest, write_split_file
+        from graft.files import write_aside, write_table_aside
+        from graft.progress import reporting
+        from graft.workflows.audit import audit as look_into
+        from graft.workflows.contact_sheet import check_outside
+        from graft.workflows.prepare import BaseOptions, DataOptions
 
     for path, option, ending in (
         (out, "--out", ".html"),

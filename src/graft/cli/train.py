@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -153,14 +154,17 @@ def train(
         if processes is not None:
             launch(processes, max_restarts)
 
-    from graft.progress import reporting
-    from graft.training.joining import follows
-    from graft.training.recipe import Recipe
-    from graft.training.recipe_file import read_recipe, settings_of, with_settings
-    from graft.workflows.prepare import DataOptions
-    from graft.workflows.report import PAGE_FILE, verdict_of
-    from graft.workflows.run import near
-    from graft.workflows.train import train as run_training
+    from graft.workflows.ahead import looking_ahead
+
+    with looking_ahead(data, group, split_file, table, val, test) if audit and not resume else nullcontext():
+        from graft.progress import reporting
+        from graft.training.joining import follows
+        from graft.training.recipe import Recipe
+        from graft.training.recipe_file import read_recipe, settings_of, with_settings
+        from graft.workflows.prepare import DataOptions
+        from graft.workflows.report import PAGE_FILE, verdict_of
+        from graft.workflows.run import near
+        from graft.workflows.train import train as run_training
 
     recipe = Recipe(
         epochs=epochs,

@@ -1,0 +1,86 @@
+"""A first look at the images in another process, while this one imports what computes.
+
+Importing torch keeps one core busy for seconds, and the audit, with which every training begins, needs none of it. What
+the other process has seen is in the cache, where the audit finds it; what it has not seen is looked at as ever.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from graft.data.loading import available_cores
+from graft.data.table_options import TableOptions
+
+# Of more images, copies and marks are not looked for ahead: that could take longer than the imports.
+FEW = 5_000
+
+
+@contextmanager
+def looking_ahead(
+    data: str,
+    group: str | None = None,
+    split: str | None = None,
+    table: TableOptions | None = None,
+    val: str | None = None,
+    test: str | None = None,
+) -> Iterator[None]:
+    """Look at the images in the folder `data` while the block is carried out; arguments as for `open_dataset`.
+
+    Only where there is something to gain: in a command that has yet to import torch, on a second core, and as one
+    process, not as one of torchrun's. Whatever is not in folders is left alone, as two processes would unpack or fetch
+    it at once. Nothing is said here: what cannot be read the audit will name.
+    """
+    places = [Path(each).expanduser() for each in (data, val, test) if each is not None]
+    gains = "torch" not in sys.modules and "TORCHELASTIC_RUN_ID" not in os.environ and available_cores() > 1
+    if not (gains and hasattr(os, "fork") and all(place.is_dir() for place in places)):
+        yield
+        return
+    waiting = os.getpid()
+    looker = os.fork()
+    if not looker:
+        _look(waiting, data, group, split, table, val, test)
+    try:
+        yield
+    finally:
+        os.kill(looker, signal.SIGTERM)
+        os.waitpid(looker, 0)
+
+
+def _look(waiting: int, data: str, *options: object) -> NoReturn:
+    """Fill the cache until there is nothing left to see, or the process that waits has come so far or is gone."""
+
+    def go_on(name: str, done: int, total: int, text: str = "") -> None:
+        if os.getppid() != waiting:
+            raise KeyboardInterrupt
+
+    try:
+        signal.signal(signal.SIGTERM, _stop)
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for stream in range(3):
+            os.dup2(nowhere, stream)
+        from graft.audit.auditing import look_at, look_over
+        from graft.data.depths import levels_of
+        from graft.data.opening import open_dataset
+        from graft.images.preprocessing import Preprocessing
+        from graft.progress import Reporter
+
+        dataset = open_dataset(data, *options)  # type: ignore[arg-type]
+        levels, _ = levels_of(dataset)
+        reporter = Reporter(step=go_on)
+        look_at(dataset, reporter, levels)
+        if len(dataset) <= FEW:
+            # The rest takes less than a second, and would be lost if it were stopped.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            look_over(dataset, Preprocessing(1, (0.0,) * 3, (1.0,) * 3, levels=levels), reporter)
+    finally:
+        os._exit(0)
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    # What has been seen is kept when looking is interrupted.
+    raise KeyboardInterrupt
