@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from graft.data.dataset import Dataset
@@ -48,6 +50,64 @@ def test_a_table_for_each_split_with_its_images_in_a_folder_of_their_own(data: P
     }
     assert [bytes(dataset.splits["val"].read(row)) for row in (0, 1)] == [b"b/1.jpg", b"b/2.jpg"]
     assert any("1 group has images in both train and val" in note for note in dataset.notes)
+
+
+def table(rows: str, path: Path, embedded: bool) -> Path:
+    """A table of text as Parquet at `path`, with paths or with the bytes of the images."""
+    names, *cells = [row.split(",") for row in rows.split()]
+    columns = dict(zip(names, map(list, zip(*cells, strict=True)), strict=True))
+    if embedded:
+        columns["image"] = [{"bytes": each.encode(), "path": each} for each in columns.pop("path")]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["CSV and Parquet", "embedded", "folders with tables", "handed over", "folders"])
+def test_a_patient_in_two_of_them_is_one_group_whatever_they_are(data: Path, kind: str) -> None:
+    train, val = data / "train.csv", data / "b" / "val.csv"
+    if kind == "CSV and Parquet":
+        val = table(VAL, data / "b" / "val.parquet", embedded=False)
+    elif kind == "embedded":
+        train, val = table(TRAIN, data / "train.parquet", True), table(VAL, data / "val.parquet", True)
+    elif kind == "folders with tables":
+        shutil.move(data / "train.csv", data / "a" / "train.csv")
+        train, val = data / "a", data / "b"
+    elif kind == "folders":
+        for split, patients in (("x", "pqr"), ("y", "qs")):
+            write(data, {f"{split}/patient_{each}/{name}/1.jpg": "" for each in patients for name in ("cat", "dog")})
+        train, val = data / "x", data / "y"
+    group = None if kind == "folders" else "patient"
+    if kind == "handed over":
+        dataset = open_images(
+            DataOptions(Dataset.from_table(train, group=group), val=Dataset.from_table(val, group=group))
+        )
+    else:
+        dataset = open_images(DataOptions(train, group, val=val))
+    groups = {split: set(own.groups.tolist()) for split, own in dataset.splits.items() if own.groups is not None}
+    assert len(groups["train"]) == 3 and len(groups["val"]) == 2 and len(groups["train"] & groups["val"]) == 1
+    assert any("1 group has images in both train and val" in note for note in dataset.notes)
+
+
+def test_groups_that_one_of_them_divides_stay_what_they_are(data: Path) -> None:
+    write(
+        data, {"train.csv": "path,label,patient,split\na/1.jpg,cat,p,train\na/2.jpg,dog,q,train\na/3.jpg,cat,q,val\n"}
+    )
+    dataset = open_dataset(data / "train.csv", group="patient", test=data / "folders")
+    assert any("1 group has images in both train and val" in note for note in dataset.notes)
+    assert any("images of test come without groups: each is one of its own" in note for note in dataset.notes)
+    groups = dataset.splits["test"].groups
+    assert groups is not None and len({*groups.tolist()}) == 4
+
+
+def test_a_split_of_which_nothing_is_left_is_refused_rather_than_carved(data: Path) -> None:
+    for text, told in ((VAL.replace("dog", "").replace("cat", ""), "none of 2"), ("path,label\n8.jpg,cat\n", "8.jpg")):
+        write(data, {"b/val.csv": text})
+        with pytest.raises(DataError, match=told):
+            open_dataset(data / "train.csv", val=data / "b" / "val.csv")
+    write(data, {"train.csv": "path,label\na/8.jpg,cat\n", "b/val.csv": VAL})
+    with pytest.raises(DataError, match=r"that train names .* none of 1"):
+        open_dataset(data / "train.csv", val=data / "b" / "val.csv")
 
 
 def test_a_small_table_is_read_as_the_first_one_is(data: Path) -> None:
@@ -118,6 +178,21 @@ def test_images_that_are_handed_over_are_so_for_all_splits(data: Path) -> None:
     assert dataset.splits["val"].labels.tolist() == [1, 1]
     with pytest.raises(InputError, match=r"expected images for val .*, got a path"):
         open_images(DataOptions((pixels, ["cat", "dog"]), val=data / "folders"))
+
+
+def test_several_labels_for_each_image_are_matched_by_name(data: Path) -> None:
+    pixels = np.zeros((3, 4, 4, 3), np.uint8)
+    several = TableOptions(multi_label=True)
+    options = DataOptions((pixels, [["a"], ["b"], ["a", "b"]]), val=(pixels, [["b", "c"], ["a"], []]), table=several)
+    assert [*labelled(open_images(options))["val"].values()] == ["b|c", "a", ""]
+    one_each = Dataset.from_arrays(pixels, ["c", "b", "a"])
+    dataset = open_images(DataOptions((pixels, [["a"], ["b"], ["a", "b"]]), test=one_each, table=several))
+    assert [*labelled(dataset)["test"].values()] == ["c", "b", "a"]
+
+
+def test_splits_are_in_the_order_of_every_list_of_their_images(data: Path) -> None:
+    write(data, {f"whole/{split}/{name}/1.jpg": "" for split in ("train", "test") for name in ("cat", "dog")})
+    assert [*open_dataset(data / "whole", val=data / "folders").splits] == ["train", "val", "test"]
 
 
 def test_a_run_knows_where_its_splits_are_again(data: Path) -> None:

@@ -1,24 +1,25 @@
 """Splits that are given apart from each other: `train.csv --val val.csv --test test.csv`, folders, archives, anything.
 
-Of tables the rows are joined, so that a patient in two of them is one group; of anything else the images are.
+Of tables of text the rows are joined, of anything else the images are. A patient in two of them is one group, whatever
+they are, and classes and labels are matched by name.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graft.data.dataset import TRAIN, WHOLE, Dataset, Images, class_order, group_numbers
+from graft.data.dataset import TEST, TRAIN, VAL, WHOLE, Dataset, Images, class_order, group_numbers
 from graft.data.readers.columns import join_tables
 from graft.data.readers.finding_files import FileFinder
 from graft.data.readers.grid import ENDINGS, LIST_ENDINGS, open_grid
 from graft.data.readers.split_names import SPLIT_FOLDERS
-from graft.data.readers.table import arrange_table, starting_from, understood_table
+from graft.data.readers.table import arrange_table, read_table, starting_from, understood_table
 from graft.data.table_options import TableOptions
 from graft.errors import DataError, InputError
 from graft.given import expanded
@@ -76,8 +77,16 @@ def read_tables_apart(
         column = tables[number].column_names.index("path")
         found = tables[number].set_column(column, "path", located.paths)
         tables[number] = starting_from(found, Path(os.path.relpath(finder.root, finders[0].root)))
+    splits = [TRAIN, *apart]
+    if ungrouped := [split for split, each in zip(splits, tables, strict=True) if "group" not in each.column_names]:
+        notes += [note_on_ungrouped(ungrouped)] * (len(ungrouped) < len(splits))
     root = FileFinder(finders[0].root)
-    return arrange_table(files[0].stem, root, join_tables(tables, [TRAIN, *apart]), list(dict.fromkeys(notes)))
+    dataset = arrange_table(files[0].stem, root, join_tables(tables, splits), list(dict.fromkeys(notes)))
+    for file, split, own in zip(files, splits, [_splits_in(tables[0]), *([WHOLE] for _ in apart)], strict=True):
+        if own == [WHOLE] and split not in dataset.splits:
+            # Nothing is left of it: what is wrong is said of it alone, rather than some other images taken instead.
+            read_table(file, group, options)
+    return dataset
 
 
 def _as_in(first: Understood, file: Path, options: TableOptions) -> TableOptions:
@@ -127,10 +136,9 @@ def check_one_split(name: str, own: Iterable[str], split: str) -> None:
 
 
 def join_apart(whole: Dataset, apart: Mapping[str, Dataset]) -> Dataset:
-    """`whole` with the images of each of `apart` as the split of that name, classes matched by name.
+    """`whole` with the images of each of `apart` as the split of that name, classes, labels and groups by name.
 
-    Groups by columns are told apart, as their names are not known any more. Raises DataError for splits that either has
-    and should not.
+    Raises DataError for splits that either has and should not.
     """
     if not apart:
         return whole
@@ -142,27 +150,72 @@ def join_apart(whole: Dataset, apart: Mapping[str, Dataset]) -> Dataset:
         parts[split] = (part, next(iter(part.splits.values())))
         notes += [note for note in part.notes if note not in notes]
         left_out |= part.left_out
-    grouped = [images for _, images in parts.values() if images.groups is not None]
-    if len(grouped) > 1:
-        notes.append(
-            "groups are those within each of the data that are given apart; tables of CSV are compared in this as well"
-        )
+    # As every list of their images has them.
+    parts = {split: parts[split] for split in sorted(parts, key=_place)}
     names = class_order({name for each, _ in parts.values() for name in each.classes})
     if whole.classes != class_order(set(whole.classes)):
         names = (*whole.classes, *(name for name in names if name not in whole.classes))
-    images_of = {split: _labelled(each, images, names) for split, (each, images) in parts.items()}
-    if grouped:
-        start = 0
-        for split, images in images_of.items():
-            numbers = group_numbers([images]) + start
-            start = int(numbers.max(initial=start)) + 1
-            images_of[split] = replace(images, groups=numbers)
-    return replace(whole, classes=names, splits=images_of, notes=tuple(notes), left_out=left_out)
+    label_sets, labels = _labels(parts, names)
+    group_names, groups = _groups(parts)
+    if ungrouped := [split for split, (_, images) in parts.items() if groups and images.groups is None]:
+        notes.append(note_on_ungrouped(ungrouped))
+    images_of = {
+        split: replace(images, labels=labels[split], groups=groups.get(split)) for split, (_, images) in parts.items()
+    }
+    return replace(
+        whole,
+        classes=names,
+        splits=images_of,
+        notes=tuple(notes),
+        left_out=left_out,
+        label_sets=label_sets,
+        group_names=group_names,
+    )
 
 
-def _labelled(dataset: Dataset, images: Images, names: tuple[str, ...]) -> Images:
-    """Images with labels that index `names`."""
+def note_on_ungrouped(splits: Sequence[str]) -> str:
+    return f"images of {' and '.join(splits)} come without groups: each is one of its own"
+
+
+def _place(split: str) -> int:
+    order = (TRAIN, VAL, TEST)
+    return order.index(split) if split in order else len(order)
+
+
+_Parts = Mapping[str, tuple[Dataset, Images]]
+
+
+def _labels(parts: _Parts, names: tuple[str, ...]) -> tuple[tuple[tuple[int, ...], ...] | None, dict[str, np.ndarray]]:
+    """The sets of labels of all parts, None where images have one each, and the labels of each split, int64 (N,)."""
     position = {name: number for number, name in enumerate(names)}
-    # The last entry is what -1 indexes.
-    table = np.array([*(position[name] for name in dataset.classes), -1], np.int64)
-    return replace(images, labels=table[images.labels])
+    # Where only some were read as sets, the classes of the others are sets of one.
+    several = any(dataset.label_sets is not None for dataset, _ in parts.values())
+    numbers: dict[tuple[int, ...], int] = {} if several else {(number,): number for number in position.values()}
+    found = {}
+    for split, (dataset, images) in parts.items():
+        sets = [(index,) for index in range(len(dataset.classes))] if dataset.label_sets is None else dataset.label_sets
+        own = [tuple(sorted(position[dataset.classes[index]] for index in of_set)) for of_set in sets]
+        # The last entry is what -1 indexes.
+        table = np.array([*(numbers.setdefault(of_set, len(numbers)) for of_set in own), -1], np.int64)
+        found[split] = table[images.labels]
+    return tuple(numbers) if several else None, found
+
+
+def _groups(parts: _Parts) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
+    """The names of the groups of all parts, and the group of each image by split, int64 (N,); empty without groups."""
+    if all(images.groups is None for _, images in parts.values()):
+        return (), {}
+    numbers: dict[tuple[int, int] | str, int] = {}
+    found, alone = {}, 0
+    for split, (dataset, images) in parts.items():
+        own = group_numbers([images])
+        each, number = np.unique(own, return_inverse=True)
+        names = dataset.group_names
+        keys: list[tuple[int, int] | str] = []
+        for group in each.tolist():
+            # Without groups, or without a name, it is this dataset's, or this image's, alone.
+            alone += 1
+            called = names[group] if images.groups is not None and group < len(names) else ""
+            keys.append(called or ((id(dataset), group) if images.groups is not None else (0, alone)))
+        found[split] = np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)[number]
+    return tuple(key if isinstance(key, str) else "" for key in numbers), found

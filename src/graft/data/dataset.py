@@ -175,6 +175,9 @@ class Dataset:
 
     Where images have several labels each, `label_sets` are the different sets of them, each as indices into the
     classes, and the labels of images are indices into the sets; it is None where images have one label each.
+
+    `group_names` are what the data call the groups of images, by number; one without a name, or beyond them, is known
+    here alone.
     """
 
     name: str
@@ -183,6 +186,7 @@ class Dataset:
     notes: tuple[str, ...] = field(default=())
     left_out: Mapping[str, str] = field(default_factory=dict)
     label_sets: tuple[tuple[int, ...], ...] | None = None
+    group_names: tuple[str, ...] = ()
 
     @classmethod
     def from_folder(

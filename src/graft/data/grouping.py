@@ -36,7 +36,8 @@ def by_path(dataset: Dataset, rule: str) -> Dataset:
         for index in range(len(images)):
             group = _group_of(images.key(index), expression)
             alone += group is None
-            groups[index] = numbers.setdefault(f"alone {alone}" if group is None else f"group {group}", len(numbers))
+            # No path has a zero byte in it.
+            groups[index] = numbers.setdefault(f"\0{alone}" if group is None else group, len(numbers))
         splits[name] = replace(images, groups=groups)
     if alone == len(dataset):
         raise InputError(
@@ -44,12 +45,15 @@ def by_path(dataset: Dataset, rule: str) -> Dataset:
             f"got {rule!r}, which matches none of {len(dataset):,}: correct it or leave it out"
         )
     notes = (f"--group matches {len(dataset) - alone:,} of {len(dataset):,} paths; each other image is on its own",)
-    return replace(dataset, splits=splits, notes=dataset.notes + (notes if alone else ()))
+    names = tuple("" if name.startswith("\0") else name for name in numbers)
+    return replace(dataset, splits=splits, notes=dataset.notes + (notes if alone else ()), group_names=names)
 
 
 def joined(dataset: Dataset, pairs: np.ndarray) -> Dataset:
     """The dataset with the groups of each pair of images merged; int64 (P, 2), counted through all splits."""
-    return _with_columns(dataset, groups=linked(_numbered(dataset), pairs)) if len(pairs) else dataset
+    if not len(pairs):
+        return dataset
+    return replace(_with_columns(dataset, groups=linked(_numbered(dataset), pairs)), group_names=())
 
 
 def with_content(dataset: Dataset, digests: np.ndarray, copies: np.ndarray) -> Dataset:

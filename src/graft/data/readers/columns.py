@@ -146,7 +146,7 @@ def arrange_rows(
             f"expected a label among the {counted(len(order), 'class', 'classes')} of {name}, got "
             f"{words[numbers[strangers[0]]]!r} in row {strangers[0]}: correct the label or the list of classes"
         )
-    groups = _groups(table["group"]) if "group" in table.column_names else None
+    group_names, groups = _groups(table["group"]) if "group" in table.column_names else ((), None)
     weights = _weights(table["weight"], rows, name) if "weight" in table.column_names else None
     images = {}
     for number, own in enumerate(splits):
@@ -159,7 +159,7 @@ def arrange_rows(
                 None if groups is None else groups[chosen],
                 None if weights is None else weights[chosen],
             )
-    return Dataset(name, order, images, tuple(notes), left_out)
+    return Dataset(name, order, images, tuple(notes), left_out, group_names=group_names)
 
 
 def first_three(names: Sequence[str]) -> str:
@@ -240,10 +240,11 @@ def _forgive(left_out: dict[str, str], source: Source, paths: pyarrow.ChunkedArr
             left_out.pop(source.name(row), None)
 
 
-def _groups(column: pyarrow.ChunkedArray) -> np.ndarray:
-    """The number of each row's group, int64 (N,); a row that names none gets one of its own."""
+def _groups(column: pyarrow.ChunkedArray) -> tuple[tuple[str, ...], np.ndarray]:
+    """The names of groups, and the number of each row's, int64 (N,); a row that names none gets one of its own."""
     words, numbers = _encode(column)
-    return np.where(np.array([not word for word in words])[numbers], len(words) + np.arange(len(numbers)), numbers)
+    alone = np.array([not word for word in words], bool)[numbers]
+    return tuple(words), np.where(alone, len(words) + np.arange(len(numbers)), numbers)
 
 
 def _weights(column: pyarrow.ChunkedArray, rows: np.ndarray, name: str) -> np.ndarray:

@@ -129,7 +129,7 @@ def arrange(listing: Listing, source: Source, keep_folds: bool = True) -> Datase
         # An image in no fold is a group of its own.
         groups = np.where(fold[rows] < 0, len(folds) + rows, fold[rows]) if folds and keep_folds else None
         images[name] = Images(source, rows, label[rows], groups)
-    return Dataset(listing.name, classes, images, tuple(notes), left_out)
+    return Dataset(listing.name, classes, images, tuple(notes), left_out, group_names=tuple(folds))
 
 
 def _masks(files: pyarrow.LargeBinaryArray) -> np.ndarray:
