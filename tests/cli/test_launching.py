@@ -4,6 +4,9 @@ import json
 import logging
 import os
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +75,39 @@ def test_each_restart_tells_which_process_died(agent: Agent, capsys: pytest.Capt
     told = "process {} ended by signal SIGKILL: all are started again and go on (restart {} of 2)\n"
     # After the last restart, the end is told by the command itself.
     assert capsys.readouterr().err == told.format(2, 1) + told.format(0, 2)
+
+
+def test_nothing_of_what_the_agent_says_itself_gets_through(agent: Agent) -> None:
+    from torch.distributed.elastic.agent.server import api
+
+    api.logger.setLevel(logging.WARNING)
+    assert graft("train", "letters", "--processes", 2).returncode == 0
+    assert not api.logger.isEnabledFor(logging.WARNING)
+
+
+def test_a_process_ends_when_what_has_started_it_is_killed() -> None:
+    trained = "import sys, time; from graft.cli.launching import end_with; end_with(int(sys.argv[1])); time.sleep(60)"
+    agent = (
+        f"import os, subprocess, sys; child = [sys.executable, '-c', {trained!r}, str(os.getpid())]; "
+        "child = subprocess.Popen(child); print(child.pid, flush=True); child.wait()"
+    )
+    started = subprocess.Popen([sys.executable, "-c", agent], stdout=subprocess.PIPE)
+    assert started.stdout is not None
+    child = int(started.stdout.readline())
+    with started:
+        started.kill()
+    until = time.monotonic() + 30
+    while is_running(child) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not is_running(child)
+
+
+def is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_a_resumed_run_goes_on_with_as_many_processes_as_it_was_begun_with(agent: Agent, tmp_path: Path) -> None:

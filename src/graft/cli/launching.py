@@ -8,10 +8,12 @@ import os
 import signal
 import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 from typing import NoReturn
 
 import typer
@@ -22,9 +24,14 @@ from graft.words import counted
 
 # Where the first of the processes says how the command ended, so that no restart tries again what cannot be repaired.
 OUTCOME = "GRAFT_OUTCOME"
+# The number of the process that started it.
+LAUNCHER = "GRAFT_LAUNCHER"
 MOST_PROCESSES, MOST_RESTARTS = 1024, 1000
-# Where torch's agent says which process has ended first.
-ENDS = "torch.distributed.elastic.multiprocessing.api"
+# Where torch's agent says what it does, and which process has ended first.
+AGENT = "torch.distributed.elastic"
+ENDS = f"{AGENT}.multiprocessing.api"
+# How often a process looks whether what has started it is still there.
+LOOK_SECONDS = 1.0
 
 
 def launched() -> bool:
@@ -53,14 +60,16 @@ def launch(processes: int, max_restarts: int) -> NoReturn:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    # What it says of processes that end is said here, in a sentence.
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    # What it says of processes that end is said here, in a sentence. Each of its loggers has a level of its own.
+    for name in (AGENT, *logging.root.manager.loggerDict):
+        if name.startswith(AGENT):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     watched = logging.getLogger(ENDS)
     watched.handlers, watched.propagate = [_Restarts(max_restarts)], False
     watched.setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory(prefix="graft-") as folder:
         outcome = Path(folder) / "outcome.json"
-        os.environ[OUTCOME] = str(outcome)
+        os.environ |= {OUTCOME: str(outcome), LAUNCHER: str(os.getpid())}
         config = LaunchConfig(
             min_nodes=1,
             max_nodes=1,
@@ -82,7 +91,7 @@ def launch(processes: int, max_restarts: int) -> NoReturn:
             # The first has said how to go on.
             raise typer.Exit(128 + int(stop.sigval)) from None
         finally:
-            del os.environ[OUTCOME]
+            del os.environ[OUTCOME], os.environ[LAUNCHER]
         if outcome.is_file():
             told = json.loads(outcome.read_text(encoding="utf-8"))
             raise (InputError if told["code"] == InputError.exit_code else GraftError)(told["sentence"])
@@ -130,12 +139,25 @@ def _ended(error: object, processes: int, max_restarts: int) -> GraftError:
     )
 
 
+def end_with(parent: int) -> None:
+    """Stop this process, as SIGTERM does, when the one that has started it is gone: nobody else can stop it then."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(LOOK_SECONDS)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    Thread(target=watch, name="parent", daemon=True).start()
+
+
 @contextmanager
 def taking_part() -> Iterator[None]:
     """Run the command as one of several processes: the others but the first say nothing, and `launch` speaks for it."""
     from graft.training.joining import follows
     from graft.training.processes import EndedByFirst, LostProcess
 
+    if launched():
+        end_with(int(os.environ[LAUNCHER]))
     try:
         yield
     except EndedByFirst:
