@@ -14,8 +14,8 @@ PACKAGE = "graft"
 
 # The table of the design, section 4, as it stands, by level. A room imports itself freely.
 GROUND = (
-    *("array_files", "bombs", "class_lists", "errors", "files", "given", "html", "name_encoding", "names", "progress"),
-    *("seeding", "stratification", "words"),
+    *("array_files", "bombs", "class_lists", "errors", "files", "given", "html", "name_encoding", "names", "on_disk"),
+    *("progress", "seeding", "spreadsheet", "stratification", "words"),
 )
 LEVELS: tuple[dict[str, tuple[str, ...]], ...] = (
     {"images": (), "models": (), "accounting": (), "evaluation": ()},
@@ -67,8 +67,10 @@ ALLOWED: dict[str, set[str]] = {
     "html": set(),
     "name_encoding": set(),
     "names": set(),
+    "on_disk": set(),
     "progress": set(),
     "seeding": set(),
+    "spreadsheet": set(),
     "stratification": set(),
     "words": set(),
     "__init__": {"accounting", "audit", "models", "progress", "serving", "training", "transfer", "weights"}

@@ -80,6 +80,10 @@ SPLITS = (
     _split("flowers_train", "flowers_test"),
     _split("train-images-512", "test-images-512"),
     _split("1_train", "2_test"),
+    _split("Final_Training", "Final_Test"),
+    _split("Training", "Final_Test"),
+    _split("Training", "PublicTest", "val"),
+    _split("Training", "PrivateTest"),
     _split("训练集", "测试集"),
     Layout(
         "three splits of one set",

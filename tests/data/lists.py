@@ -111,7 +111,33 @@ LISTS = [
         "a list of labels that has a line less",
         FOUR,
         {"images.txt": "".join(f"{name}\n" for name in FOUR), "labels.txt": "0\n1\n0\n"},
-        said=r"a column 'label' .* in images\.txt",
+        said=r"a line in labels\.txt for each of 4 in images\.txt, got 3",
+    ),
+    PublishedTable(
+        "paths and labels line by line, one class in the test split",
+        IDS,
+        {
+            **{f"{split}_images.txt": f"{one}\n{two}\n" for split, one, two in (TRAIN_AB, TEST_CD)},
+            "train_labels.txt": "cat\ndog\n",
+            "test_labels.txt": "cat\ncat\n",
+        },
+        {"train": {IDS[0]: "cat", IDS[1]: "dog"}, "test": {IDS[2]: "cat", IDS[3]: "cat"}},
+    ),
+    PublishedTable(
+        "paths and labels line by line, a name above the labels, commas, and an image that is missing",
+        (*FOUR[:3], "b, d.jpg"),
+        {
+            "images.txt": "".join(f"{name}\n" for name in (*FOUR[:3], "gone.jpg", "b, d.jpg")),
+            "labels.txt": "label\nCat, tame\n\nCat, tame\nsea lion\nsea lion\n",
+        },
+        {"all": {FOUR[0]: "Cat, tame", FOUR[2]: "Cat, tame", "b, d.jpg": "sea lion"}},
+        notes=("1 of 5 rows of images left out: no label", "1 file that images names left out: no such file"),
+    ),
+    PublishedTable(
+        "labels line by line in another encoding than UTF-8",
+        FOUR,
+        {"images.txt": "".join(f"{name}\n" for name in FOUR), "labels.txt": "K\xe4fer\nb\nb\nb\n".encode("latin-1")},
+        said=r"text in UTF-8 in the labels of labels\.txt",
     ),
     PublishedTable(
         "Flowers-102",
@@ -128,10 +154,33 @@ LISTS = [
         notes=("labels are those of the numbers in the names of files: jpg/image_00001.jpg has the first of labels",),
     ),
     PublishedTable(
-        "Flowers-102, an image gone",
-        FLOWERS[1:],
+        "Flowers-102, images gone",
+        FLOWERS[1:3] + FLOWERS[4:],
+        {"imagelabels.mat": matlab(labels=[7, 7, 7, 9, 9, 9])},
+        {"all": {FLOWERS[1]: "7", FLOWERS[2]: "7", FLOWERS[4]: "9", FLOWERS[5]: "9"}},
+        notes=(r"image_00002\.jpg has number 2 of labels in imagelabels\.mat \(2 labels without a file\)",),
+    ),
+    PublishedTable(
+        "Flowers-102, the last image gone, or all numbered anew",
+        FLOWERS[:-1],
         {"imagelabels.mat": matlab(labels=[7, 7, 7, 9, 9, 9])},
         said=r"in imagelabels\.mat",
+    ),
+    PublishedTable(
+        "Flowers-102 with its segmentations",
+        FLOWERS,
+        {
+            "imagelabels.mat": matlab(labels=[7, 7, 7, 9, 9, 9]),
+            **{f"segmim/segmim_0000{number}.jpg": b"x" for number in range(1, 7)},
+        },
+        {"all": dict(zip(FLOWERS, "777999", strict=True))},
+        notes=("6 files in .* left out: no table names them",),
+    ),
+    PublishedTable(
+        "numbered files of which either may be the images",
+        tuple(f"{name}/{number}.jpg" for name in ("left", "right") for number in (1, 2, 3, 4)),
+        {"labels.mat": matlab(labels=[7, 7, 9, 9])},
+        said="one file for each number from 1 to 4 .*, such as left/1.jpg and right/1.jpg: say where .* --image-dir",
     ),
     PublishedTable(
         "Stanford's dogs",
@@ -164,6 +213,18 @@ LISTS = [
         },
         notes=("classes are called as cars_meta.mat names them",),
     ),
+    PublishedTable(
+        "Stanford's cars, the labels of the test images elsewhere than those to train on",
+        tuple(f"cars_{split}/0000{number}.jpg" for split in ("train", "test") for number in (1, 2)),
+        {
+            "devkit/cars_train_annos.mat": matlab(annotations=annotated(("00001.jpg", 2), ("00002.jpg", 1))),
+            "cars_test_annos_withlabels.mat": matlab(annotations=annotated(("00001.jpg", 1), ("00002.jpg", 2))),
+        },
+        {
+            "train": {"cars_train/00001.jpg": "2", "cars_train/00002.jpg": "1"},
+            "test": {"cars_test/00001.jpg": "1", "cars_test/00002.jpg": "2"},
+        },
+    ),
     *(
         PublishedTable(
             f"traffic signs, the table of the test images in {where or 'the folder'}",
@@ -177,8 +238,18 @@ LISTS = [
                 "test": {SIGN_TEST[0]: "00001", SIGN_TEST[1]: "00000"},
             },
             notes=(r"labels of test are those of GT-final_test\.csv",),
+            unsaid="left out.*GT-final_test|Final_Test.* left out",
         )
         for where in ("", "Final_Test/Images/")
+    ),
+    PublishedTable(
+        "traffic signs as torchvision has them",
+        tuple(f"x/GTSRB/{each}" for each in ("Training/00000/0.ppm", "Training/00001/1.ppm", *SIGN_TEST)),
+        {"x/GT-final_test.csv": rows(SIGN_ROWS, "00000.ppm;29;30;5;1", "00001.ppm;29;30;5;0")},
+        {
+            "train": {"x/GTSRB/Training/00000/0.ppm": "00000", "x/GTSRB/Training/00001/1.ppm": "00001"},
+            "test": {f"x/GTSRB/{SIGN_TEST[0]}": "00001", f"x/GTSRB/{SIGN_TEST[1]}": "00000"},
+        },
     ),
     # Joined by number
     PublishedTable(
@@ -190,6 +261,19 @@ LISTS = [
             "test": {FLAT[0]: "001.Albatross", FLAT[3]: "002.Finch"},
         },
         notes=("label from image_class_labels.txt, split from train_test_split.txt, names from classes.txt",),
+    ),
+    PublishedTable(
+        "CUB-200 with its segmentations beside it",
+        tuple(f"CUB_200_2011/{path}" for path in (*BIRDS, *FINCHES)),
+        {
+            **{f"CUB_200_2011/{name}": text for name, text in CUB.items()},
+            "CUB_200_2011/images.txt": NUMBERED.format(*(path[7:] for path in (*BIRDS, *FINCHES))),
+            **{f"segmentations/{path[7:-4]}.png": b"x" for path in (*BIRDS, *FINCHES)},
+        },
+        {
+            "train": {f"CUB_200_2011/{BIRDS[1]}": "001.Albatross", f"CUB_200_2011/{FINCHES[0]}": "002.Finch"},
+            "test": {f"CUB_200_2011/{BIRDS[0]}": "001.Albatross", f"CUB_200_2011/{FINCHES[1]}": "002.Finch"},
+        },
     ),
     PublishedTable(
         "CUB-200, a blank in the name of a file",

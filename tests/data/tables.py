@@ -21,7 +21,7 @@ class PublishedTable:
     """A table beside its images: either `understood`, the label of every image by its path by split, or `said`.
 
     `images` are empty but for their name; `files` are tables and what else lies there. `data` is what is opened, the
-    folder by default. `notes` are regular expressions, each of which a note must match.
+    folder by default. `notes` are regular expressions, each of which a note must match, and `unsaid` one that none may.
     """
 
     name: str
@@ -32,6 +32,7 @@ class PublishedTable:
     data: str = ""
     options: TableOptions = field(default_factory=TableOptions)
     notes: tuple[str, ...] = ()
+    unsaid: str = ""
 
 
 def build(table: PublishedTable, root: Path) -> Path:

@@ -61,6 +61,7 @@ def test_a_published_table_is_understood_or_refused(table: PublishedTable, kind:
     assert labelled(dataset) == table.understood
     for note in table.notes:
         assert any(re.search(note, each) for each in dataset.notes), dataset.notes
+    assert not table.unsaid or not any(re.search(table.unsaid, each) for each in dataset.notes), dataset.notes
 
 
 def test_there_are_many_tables_and_no_two_of_a_name() -> None:

@@ -26,7 +26,6 @@ from graft.data.readers.parquet import read_parquet
 from graft.data.readers.place import Place
 from graft.data.readers.split_lists import names_list
 from graft.data.readers.split_names import SPLIT_FOLDERS
-from graft.data.readers.spreadsheet import ENDING as SHEETS
 from graft.data.readers.table import is_table, read_table
 from graft.data.readers.tar_shards import is_tar_shards, read_tar_shards
 from graft.data.readers.unpacking import open_place
@@ -35,6 +34,7 @@ from graft.data.table_options import NO_COLUMN, TableOptions, checked_table, ref
 from graft.errors import DataError
 from graft.given import expanded
 from graft.names import plain, readable, shortened
+from graft.spreadsheet import ENDING as SHEETS
 from graft.words import counted
 
 # So many files are looked at for the names of classes, so deep below the root.

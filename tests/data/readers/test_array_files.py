@@ -184,3 +184,24 @@ def test_labels_that_are_no_number_and_arrays_of_nothing_are_refused(tmp_path: P
     np.savez(tmp_path / "x.npz", images=GREY[:0], labels=np.zeros(0, int))
     with pytest.raises(DataError, match="images with labels in x, got none"):
         open_dataset(tmp_path / "x.npz")
+
+
+def test_two_data_sets_in_one_folder_are_refused_by_name(tmp_path: Path) -> None:
+    for name, side in (("pathmnist", 4), ("pathmnist_64", 8)):
+        pixels = np.zeros((4, side, side, 3), np.uint8)
+        np.savez(tmp_path / f"{name}.npz", train_images=pixels, train_labels=np.array([[0], [1], [0], [1]]))
+    with pytest.raises(DataError, match=r"images of train in .*, got pathmnist_train_images and pathmnist_64_train_im"):
+        open_dataset(tmp_path)
+    assert len(open_dataset(tmp_path / "pathmnist.npz")) == 4
+    np.savez(tmp_path / "both.npz", x=pixels, fine_labels=np.arange(4), coarse_labels=np.arange(4) % 2)
+    with pytest.raises(DataError, match=r"one array of the labels in both\.npz, got fine_labels and coarse_labels"):
+        open_dataset(tmp_path / "both.npz")
+
+
+def test_a_matrix_of_labels_is_several_for_each_image(tmp_path: Path) -> None:
+    pixels, matrix = np.zeros((3, 4, 4), np.uint8), np.array([[1, 0, 1], [0, 0, 0], [0, 1, 0]])
+    np.savez(tmp_path / "chest.npz", train_images=pixels, train_labels=matrix)
+    with pytest.raises(DataError, match=r"one label for each image .* --multi-label"):
+        open_dataset(tmp_path / "chest.npz")
+    dataset = open_dataset(tmp_path / "chest.npz", table=TableOptions(multi_label=True))
+    assert dataset.label_matrix(dataset.splits["train"].labels).tolist() == matrix.tolist()

@@ -12,6 +12,7 @@ import numpy as np
 
 from graft.array_files import ENDINGS, load_arrays
 from graft.data.dataset import TEST, TRAIN, VAL, WHOLE, Dataset
+from graft.data.label_sets import as_cell
 from graft.data.readers.column_names import SPLIT_WORDS
 from graft.data.readers.folder import file_stamp
 from graft.data.readers.idx import Pixels, of_pixels
@@ -35,8 +36,10 @@ class NoArraysError(DataError):
 def read_arrays(files: Sequence[Path], name: str, options: TableOptions) -> Dataset:
     """A Dataset from pairs of arrays of images, (N, H, W) or (N, H, W, C), and labels, (N,), (N, 1) or one-hot (N, K).
 
-    Numbers are bytes, or what `as_bytes` takes them for by all of the files. Raises NoArraysError where there is no
-    pair, DataError for objects, which would have to be unpickled, for other shapes, and for images with several labels.
+    Numbers are bytes, or what `as_bytes` takes them for by all of the files. Where `options` say that images have
+    several labels, those of a matrix of 0 and 1 are the columns that are 1. Raises NoArraysError where there is no
+    pair, DataError for objects, which would have to be unpickled, for other shapes, for several pairs of one split, and
+    for images with several labels.
     """
     notes: list[str] = []
     arrays: dict[str, np.ndarray] = {}
@@ -47,7 +50,7 @@ def read_arrays(files: Sequence[Path], name: str, options: TableOptions) -> Data
         loaded = pixel_arrays(file, options, notes, alone=len(files) == 1) if table else load_arrays(file)
         own = file.stem if len(files) > 1 else ""
         arrays |= {f"{own}_{each}" if own and own != each else each: array for each, array in loaded.items()}
-    pairs = _pairs(arrays)
+    pairs = _pairs(arrays, name)
     if not pairs:
         shown = ", ".join(f"{each} {array.shape}" for each, array in list(arrays.items())[:6]) or "none"
         raise NoArraysError(
@@ -55,7 +58,10 @@ def read_arrays(files: Sequence[Path], name: str, options: TableOptions) -> Data
             f"y_train, got {shown}: name them so, or give the folder of both"
         )
     names = next((_as_text(array) for each, array in arrays.items() if each.endswith(_NAMES)), None)
-    labels = {split: _labels(arrays[each], each, name) for split, (_, each) in pairs.items()}
+    labels = {
+        split: _words(_labels(arrays[each], each, name, options.multi_label), names)
+        for split, (_, each) in pairs.items()
+    }
     oriented = {split: images_first(arrays[each], len(labels[split])) for split, (each, _) in pairs.items()}
     pixels, told = as_bytes(oriented, name)
     for split, (images, each) in pairs.items():
@@ -66,40 +72,57 @@ def read_arrays(files: Sequence[Path], name: str, options: TableOptions) -> Data
             )
     stamp = "|".join(map(file_stamp, files))
     parts = {
-        split: (Pixels(pixels[split], f"{name}/{images}", stamp), _words(labels[split], names))
-        for split, (images, _) in pairs.items()
+        split: (Pixels(pixels[split], f"{name}/{images}", stamp), labels[split]) for split, (images, _) in pairs.items()
     }
     return of_pixels(Path(name).stem, parts, (*notes, *told))
 
 
-def _pairs(arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[str, str]]:
-    """The names of the arrays of images and labels by split."""
-    found: dict[str, dict[str, str]] = {}
+def _pairs(arrays: Mapping[str, np.ndarray], where: str) -> dict[str, tuple[str, str]]:
+    """The names of the arrays of images and labels by split. Raises DataError where several could be either."""
+    images: dict[str, list[str]] = {}
+    labels: dict[str, list[str]] = {}
     for name, array in arrays.items():
         parts = re.split(r"[^a-z0-9]+", name.lower())
         split = next((SPLIT_WORDS[part] for part in parts if part in SPLIT_WORDS), WHOLE)
+        if name.endswith(_NAMES):
+            continue
         # The file of both may be called `train_data`.
-        images = {*parts} & {*_IMAGES} and not (array.ndim < 3 and {*parts} & {*_LABELS})
-        what = "images" if images else "labels" if {*parts} & {*_LABELS} else ""
-        if what and not name.endswith(_NAMES):
-            found.setdefault(split, {}).setdefault(what, name)
-    order = [split for split in (TRAIN, VAL, TEST, WHOLE) if found.get(split, {}).keys() == {"images", "labels"}]
+        if {*parts} & {*_IMAGES} and not (array.ndim < 3 and {*parts} & {*_LABELS}):
+            images.setdefault(split, []).append(name)
+        elif {*parts} & {*_LABELS}:
+            labels.setdefault(split, []).append(name)
+    order = [split for split in (TRAIN, VAL, TEST, WHOLE) if split in images and split in labels]
     if len(order) > 1 and WHOLE in order:
         order.remove(WHOLE)
-    return {split: (found[split]["images"], found[split]["labels"]) for split in order}
+    found = {}
+    for split in order:
+        own = images[split]
+        sizes = {size for each in own for size in arrays[each].shape}
+        fitting = [each for each in labels[split] if sizes & {*arrays[each].shape}] or labels[split][:1]
+        for what, several in (("images", own), ("labels", fitting)):
+            if len(several) > 1:
+                raise DataError(
+                    f"expected one array of the {what}{'' if split == WHOLE else f' of {split}'} in {where}, got "
+                    f"{' and '.join(several)}: give a file with one of them as DATA"
+                )
+        found[split] = own[0], fitting[0]
+    return found
 
 
-def _labels(array: np.ndarray, name: str, where: str) -> np.ndarray:
-    """Labels, (N,)."""
+def _labels(array: np.ndarray, name: str, where: str, multi_label: bool = False) -> np.ndarray:
+    """Labels, (N,), or with `multi_label` maybe a matrix of 0 and 1, (N, K)."""
     if array.ndim == 2 and 1 in array.shape:
         return _labels(array.ravel(), name, where)
     if array.ndim == 2 and array.dtype.kind in "biuf" and np.isin(array, (0, 1)).all():
+        if multi_label:
+            return array.astype(bool)
         several = np.flatnonzero(array.sum(axis=1) != 1)
         if len(several):
             row = array[several[0]].astype(int).tolist()
             raise DataError(
                 f"expected one label for each image in {name} of {where}, got {sum(row)} in row {several[0]} ({row}) "
-                f"and in {counted(len(several), 'row')} in all another number than one: keep those with one"
+                f"and in {counted(len(several), 'row')} in all another number than one: keep those with one, or train "
+                "on all of them with --multi-label"
             )
         found: np.ndarray = array.argmax(axis=1)
         return found
@@ -118,6 +141,9 @@ def _labels(array: np.ndarray, name: str, where: str) -> np.ndarray:
 
 
 def _words(labels: np.ndarray, names: list[str] | None) -> list[str]:
+    if labels.ndim == 2:
+        of_column = _words(np.arange(labels.shape[1]), names)
+        return [as_cell(of_column[column] for column in np.flatnonzero(row)) for row in labels]
     if labels.dtype.kind == "f" and np.equal(np.mod(labels, 1), 0).all():
         labels = labels.astype(np.int64)
     values = labels.tolist()

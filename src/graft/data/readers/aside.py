@@ -97,17 +97,42 @@ def _pairs(tree: Tree, folder: Folder, others: Sequence[Folder], parent: Folder)
     own = _stems([name for name in tree.names_in(folder) if not re.search(NO_IMAGE, name)])
     around = [_stems(tree.names_in(other)) for other in others]
     if parent.images:
-        around.append(_stems(tree.names_in(Folder(parent.path, parent.number))))
+        around.append(_stems(_own_names(tree, parent)))
     beside = set().union(*around)
     if not own or len(own & beside) < _MOST * len(own):
         return False
     alone = others[0] if len(others) == 1 else None
     if parent.images or (alone and (WHOLE_SETS.fullmatch(alone.name) or (folder.images and not alone.images))):
         return True
+    if alone and _same_in_another_format(tree, folder, alone):
+        return True
     # Images of several classes may be numbered from one in each, and masks with them.
     apart = sum(map(len, around)) == len(beside) and sum(bool(own & stems) for stems in around) > 1
     whole = sum(other.all_images for other in others)
     return len(others) > 1 and (apart or folder.all_files >= _MOST * whole)
+
+
+def _same_in_another_format(tree: Tree, folder: Folder, other: Folder) -> bool:
+    """Whether the folders in a folder are those in another, with the files of these in another format, as masks are.
+
+    Files that are numbered say nothing: two classes may have such ones in folders of the same names.
+    """
+
+    def files(of: Folder) -> set[tuple[str, str, str]]:
+        inner = [each for each in of.below() if each is not of and each.number >= 0]
+        named = [(each.name, *name.lower().rpartition(".")[::2]) for each in inner for name in _own_names(tree, each)]
+        return {each for each in named if re.search(r"[^\W\d]", each[1])}
+
+    own, others = files(folder), files(other)
+    if not own or {ending for *_, ending in own} & {ending for *_, ending in others}:
+        return False
+    known = {(within, stem) for within, stem, _ in others}
+    return sum((within, stem) in known for within, stem, _ in own) >= _MOST * len(own)
+
+
+def _own_names(tree: Tree, folder: Folder) -> list[str]:
+    """The names of the files that lie in a folder itself."""
+    return tree.names_in(Folder(folder.path, folder.number))
 
 
 def _repeats(folder: Folder, beside: Sequence[Folder]) -> bool:

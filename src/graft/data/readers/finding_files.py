@@ -17,13 +17,13 @@ import numpy as np
 
 from graft.data.dataset import WHOLE, Source
 from graft.data.readers.folder import Files, list_folder
-from graft.data.readers.on_disk import as_written, exist_below
 from graft.data.readers.place import Place
 from graft.data.readers.remote import SCHEME
 from graft.data.readers.split_names import split_in_name
 from graft.data.readers.tails import NONE, NUMBER, SEVERAL, Key, TailIndex, cleaned, folded, numbered
 from graft.data.table_options import TableOptions
 from graft.errors import DataError, ImageError
+from graft.on_disk import as_written, exist_below
 from graft.words import counted
 
 if TYPE_CHECKING:

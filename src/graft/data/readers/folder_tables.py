@@ -21,7 +21,7 @@ from graft.class_lists import CODE, read_list
 from graft.data.class_naming import renamed
 from graft.data.dataset import TRAIN, WHOLE, Dataset
 from graft.data.readers.arrow import as_numpy
-from graft.data.readers.aside import SYSTEM
+from graft.data.readers.aside import SYSTEM, sort_folders
 from graft.data.readers.class_lists import LISTS
 from graft.data.readers.column_cells import Columns
 from graft.data.readers.column_names import SPELLINGS, SYNONYMS, named
@@ -74,12 +74,12 @@ def read_place(place: Place, group: str | None, options: TableOptions, split: st
             each = _read_all(place, folder, of_split, names, group, (options, known), (notes, errors))
             lists += [table for table in each if not table.labelled]
             found += [table for table in each if table.labelled]
-        if found and options.label_from != FOLDER:
+        if any(map(_says_train, found)) and options.label_from != FOLDER:
             break
     errors += [each.error for each in lists if each.error is not None]
     dataset: Dataset | None = None
     if found and options.label_from != FOLDER:
-        if isinstance(folders, Dataset) and (more := label_others(place, folders, found)) is not None:
+        if isinstance(folders, Dataset) and (more := label_others(place, folders, found, group is None)) is not None:
             dataset = replace(more, notes=(*more.notes, *notes))
         else:
             dataset = _decide(place, found, notes, options)
@@ -92,6 +92,11 @@ def read_place(place: Place, group: str | None, options: TableOptions, split: st
             refuse_columns(replace(options, encoding=None) if place.packed else options, place.root)
         dataset = replace(folders, notes=(*folders.notes, *notes))
     return divide(place, dataset, lists, split)
+
+
+def _says_train(table: Found) -> bool:
+    """Whether a table may label images to train on: where none does, others further off may."""
+    return table.split in (WHOLE, TRAIN) or "split" in table.table.column_names
 
 
 _Where = list[tuple[Folder, str, list[str]]]
@@ -108,7 +113,8 @@ def _where_tables_are(place: Place) -> Iterator[_Where]:
     chain, inner = [place.tree.root], list[Folder]()
     while True:
         inner = [each for each in chain[-1].folders.values() if not SYSTEM.fullmatch(each.name)]
-        holding = [each for each in inner if each.all_images]
+        # Not masks and the like, which pair with the images by name.
+        holding = sort_folders(place.tree, chain[-1]).kept
         if len(holding) != 1 or chain[-1].images or split_in_name(holding[0].name) != WHOLE:
             break
         chain.append(holding[0])

@@ -20,8 +20,8 @@ from graft.array_files import matlab_columns
 from graft.data.readers.column_names import known_names
 from graft.data.readers.finding_files import IMAGE_ENDING
 from graft.data.readers.records import read_records
-from graft.data.readers.spreadsheet import read_sheet
 from graft.errors import DataError
+from graft.spreadsheet import read_sheet
 
 if TYPE_CHECKING:
     import pyarrow

@@ -14,24 +14,28 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graft.array_files import vectors
+from graft.array_files import matlab_columns, vectors
 from graft.data.dataset import TEST, TRAIN, VAL, WHOLE
 from graft.data.readers.column_names import known_names
+from graft.data.readers.columns import as_text
 from graft.data.readers.finding_files import IMAGE_ENDING, FileFinder
 from graft.data.readers.found_table import Found
 from graft.data.readers.grid import LIST_ENDINGS
 from graft.data.readers.split_names import split_in_name
 from graft.errors import DataError
+from graft.words import counted
 
 if TYPE_CHECKING:
     import pyarrow
 
 _LABELS = re.compile(r"(?i)class|label|categor|species|breed|target|(^|_)y($|_)")
-# The share of the lines of a list that lead to files, and lines that are looked up to tell.
-_MOST, _LOOKED_UP = 0.9, 200
+# The share of the lines of a list that lead to files, where some are missing, and lines that are looked up to tell.
+_MOST, _LOOKED_UP = 0.5, 200
 _MOST_BYTES = 2**27
 # The last number in the name of a file, and what the parts of a data set are called in names of arrays.
 _NUMBER = rf"(\d+){IMAGE_ENDING[4:]}"
+# What series of numbered images are called, where others are numbered beside them.
+_IMAGES = r"(?i)(^|[/_ -])(jpe?gs?|images?|imgs?|photos?|pictures?|pics?)[^/]*([/_ -]|\*$)"
 _PARTS = (("tr", TRAIN), ("val", VAL), ("t(e)?st", TEST))
 
 
@@ -48,48 +52,69 @@ def join_lines(files: Sequence[Path], finder: FileFinder) -> list[Found]:
     for base, lines in lists.items():
         if _LABELS.search(base.stem) or not _lead_to_files(lines, finder):
             continue
-        others = {
-            file: own
-            for file, own in lists.items()
-            if _LABELS.search(file.stem) and split_in_name(file.stem) == split_in_name(base.stem)
+        paths = _without_head(lines)
+        alike = {
+            file: _without_head(labels) if len(labels) != len(paths) else labels
+            for file, labels in lists.items()
+            if _LABELS.search(file.stem)
+            and split_in_name(file.stem) == split_in_name(base.stem)
+            and _are_labels(labels)
         }
-        others = {file: own for file, own in others.items() if len(own) == len(lines) and _repeats(own)}
+        others = {file: labels for file, labels in alike.items() if len(labels) == len(paths)}
         if len(others) > 1:
             raise DataError(
                 f"expected one list of the labels of {base.name}, got {' and '.join(file.name for file in others)}: "
                 "give a table of paths and labels as DATA, or move one of them elsewhere"
             )
+        of_other_length = [(file, labels) for file, labels in alike.items() if len({*labels}) < len(labels)]
+        if len(of_other_length) == 1 and not others:
+            file, labels = of_other_length[0]
+            raise DataError(
+                f"expected a line in {file.name} for each of {len(paths):,} in {base.name}, got {len(labels):,}: "
+                "correct them, or give a table of paths and labels as DATA"
+            )
         for file, labels in others.items():
-            start = bool(known_names(lines[:1])) and bool(known_names(labels[:1]))
-            found.append(_found((base, file), lines[start:], labels[start:], finder))
+            found.append(_found((base, file), paths, labels, finder))
     return found
 
 
 def _lists_of_one(files: Sequence[Path]) -> Iterator[tuple[Path, list[str]]]:
-    """The lines of each list whose first line is one cell."""
+    """The lines of each list that has one cell in each."""
     for file in files:
         if not file.is_file() or file.stat().st_size > _MOST_BYTES:
             continue
         with file.open(encoding="utf-8-sig", errors="surrogateescape") as opened:
             first = opened.readline(2**16)
-            if any(separator in first for separator in ",;\t") or first.startswith("#"):
+            if first.startswith("#") or (file.suffix.lower() == ".csv" and re.search("[,;\t].", first)):
                 continue
             lines = [line.strip() for line in (first, *opened)]
         while lines and not lines[-1]:
             lines.pop()
-        if len(lines) > 1 and all(lines):
+        if all(line.endswith(first.strip()[-1:]) for line in lines) and first.strip()[-1:] in (",", ";"):
+            # What follows the last separator of a row is empty.
+            lines = [line[:-1].rstrip() for line in lines]
+        # A blank line is an image without a label, or a label without an image.
+        if len(lines) > 1 and 2 * sum(map(bool, lines)) > len(lines):
             yield file, lines
 
 
+def _without_head(lines: Sequence[str]) -> Sequence[str]:
+    """Lines without the first where it is the name of a column."""
+    return lines[bool(known_names(lines[:1])) :]
+
+
 def _lead_to_files(lines: Sequence[str], finder: FileFinder) -> bool:
-    lines = lines[bool(known_names(lines[:1])) :]
+    lines = _without_head(lines)
     chosen = np.unique(np.linspace(0, len(lines) - 1, _LOOKED_UP).astype(int)).tolist()
-    return float(finder.locate(_cells([lines[row] for row in chosen])).there.mean()) >= _MOST
+    return bool(lines) and float(finder.locate(_cells([lines[row] for row in chosen])).there.mean()) >= _MOST
 
 
-def _repeats(words: Sequence[str]) -> bool:
-    """Whether there are few distinct ones, as of labels: a list of the names of classes has each once."""
-    return 1 < len({*words}) <= max(3, len(words) / 2)
+def _are_labels(lines: Sequence[str]) -> bool:
+    """Whether there are few distinct lines, maybe one in a split; a list of the names of classes has each once."""
+    words = _without_head(lines)
+    # A comma in prose has a blank after it; others part the cells of a table, as tabs do.
+    table = any(re.search(r"[;\t]|,(?! )", line) for line in words)
+    return not table and len({*words} - {""}) <= max(3, len(words) / 2)
 
 
 def _cells(words: Sequence[str]) -> pyarrow.LargeBinaryArray:
@@ -104,7 +129,8 @@ def _found(
     import pyarrow
 
     located = finder.locate(_cells(paths))
-    texts = pyarrow.array([os.fsencode(label).decode(errors="replace") for label in labels], pyarrow.large_string())
+    where = f"the labels of {files[-1].name}"
+    texts = as_text(pyarrow.chunked_array([_cells(labels)]), where).combine_chunks()
     columns = {"path": located.paths, "label": texts}
     if splits:
         columns["split"] = pyarrow.array(splits, pyarrow.large_string())
@@ -125,17 +151,22 @@ def labels_by_number(files: Sequence[Path], finder: FileFinder) -> Found | None:
     if len(labels) != 1:
         return None
     name, vector = next(iter(labels.items()))
-    numbered = _by_number(finder)
-    if {*numbered} != {*range(1, len(vector) + 1)}:
+    numbered = _by_number(finder, len(vector), arrays[name][0])
+    if numbered is None:
         return None
     splits = _splits(arrays, len(vector))
     used = (arrays[name][0], *dict.fromkeys(file for file, _ in (arrays[each] for each in splits)))
     of_number = np.full(len(vector), "" if splits else WHOLE, dtype=object)
     for each, split in splits.items():
         of_number[arrays[each][1] - 1] = split
-    keys = [numbered[number] for number in range(1, len(vector) + 1)]
-    found = _found(used, keys, [str(label) for label in vector.tolist()], finder, of_number.tolist())
-    shown = f"{keys[0]} has the first of {name} in {used[0].name}"
+    numbers = np.array(sorted(numbered))
+    keys = [numbered[number] for number in numbers.tolist()]
+    labels_there, splits_there = vector[numbers - 1], of_number[numbers - 1]
+    found = _found(used, keys, [str(label) for label in labels_there.tolist()], finder, splits_there.tolist())
+    place = "the first" if numbers[0] == 1 else f"number {numbers[0]:,}"
+    shown = f"{keys[0]} has {place} of {name} in {used[0].name}"
+    if len(numbers) < len(vector):
+        shown += f" ({counted(len(vector) - len(numbers), 'label')} without a file)"
     divided = f", and splits are {', '.join(splits)} in {used[-1].name}" if splits else ""
     table = found.table if splits else found.table.drop_columns("split")
     return Found(
@@ -146,15 +177,38 @@ def labels_by_number(files: Sequence[Path], finder: FileFinder) -> Found | None:
     )
 
 
-def _by_number(finder: FileFinder) -> dict[int, str]:
-    """The images below the finder's root by the last numbers in their names, none where two have one number."""
-    found: dict[int, str] = {}
+def _by_number(finder: FileFinder, count: int, file: Path) -> dict[int, str] | None:
+    """The images below the finder's root by the last numbers in their names, from 1 to `count`; None where they differ.
+
+    Some may be missing, but not all of the last ones: then all may have been numbered anew. Of several series, such as
+    of images and of what was made from them, the one that is called as images is meant. Raises DataError where none or
+    several are and the `file` of the labels names no images itself.
+    """
+    series: dict[str, dict[int, str]] = {}
     for path in finder.all_files:
         name = os.fsdecode(path.as_py())
         number = re.search(_NUMBER, name, re.IGNORECASE)
-        if number is not None and found.setdefault(int(number[1]), name) != name:
-            return {}
-    return found
+        if number is not None:
+            # What stands before the number, within its folder.
+            called = f"{name[: number.start()]}*"
+            if series.setdefault(called, {}).setdefault(int(number[1]), name) != name:
+                return None
+    fitting = {called: files for called, files in series.items() if _are_numbered(files, count)}
+    meant = [called for called in fitting if re.search(_IMAGES, called)] if len(fitting) > 1 else [*fitting]
+    if len(meant) > 1 and known_names([*matlab_columns(file)]):
+        return None
+    if len(meant) != 1 and fitting:
+        shown = " and ".join(sorted(next(iter(files.values())) for files in fitting.values())[:3])
+        raise DataError(
+            f"expected one file for each number from 1 to {count:,} below {finder.root}, got several, such as {shown}: "
+            "say where the images are with --image-dir"
+        )
+    return fitting[meant[0]] if meant else None
+
+
+def _are_numbered(files: Mapping[int, str], count: int) -> bool:
+    first, last = min(files), max(files)
+    return 1 <= first <= last <= count and 2 * len(files) >= count and (last == count or len(files) < last)
 
 
 def _splits(arrays: Mapping[str, tuple[Path, np.ndarray]], count: int) -> dict[str, str]:

@@ -12,8 +12,8 @@ from graft.data.dataset import Source
 from graft.data.readers.arrow import as_numpy
 from graft.data.readers.folder import Files
 from graft.data.readers.folder_tree import Tree, grow
-from graft.data.readers.on_disk import below
 from graft.data.readers.tree import Listing
+from graft.on_disk import below
 
 if TYPE_CHECKING:
     import numpy as np

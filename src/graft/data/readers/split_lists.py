@@ -21,6 +21,7 @@ from graft.data.readers.found_table import Found
 from graft.data.readers.grid import LIST_ENDINGS
 from graft.data.readers.place import Place
 from graft.data.readers.split_names import SPLIT_FOLDERS, split_in_name
+from graft.data.readers.tree import arrange
 from graft.data.table_options import NO_COLUMN
 from graft.errors import DataError
 from graft.words import counted
@@ -122,10 +123,11 @@ def names_list(split: str | Path) -> bool:
     return str(split) == NO_COLUMN or Path(split).suffix.lower() in LIST_ENDINGS
 
 
-def label_others(place: Place, folders: Dataset, tables: Sequence[Found]) -> Dataset | None:
+def label_others(place: Place, folders: Dataset, tables: Sequence[Found], keep_folds: bool = True) -> Dataset | None:
     """The dataset of folders with the images that tables label beside them; None where tables name its images too.
 
-    Raises DataError for labels that are no classes of the folders, and where the split is not said.
+    `folders` is what `arrange` makes of the place with `keep_folds`. Raises DataError for labels that are no classes of
+    the folders, and where the split is not said.
     """
 
     classes = {name: number for number, name in enumerate(folders.classes)}
@@ -154,8 +156,11 @@ def label_others(place: Place, folders: Dataset, tables: Sequence[Found]) -> Dat
         words = each.table["label"].combine_chunks().filter(each.there)
         labels = np.array([classes.get(word, -1) for word in words.to_pylist()], np.int64)
         parts[split] = Images(place.source, rows[labels >= 0], labels[labels >= 0])
-    known = np.concatenate([images.rows for images in parts.values()])
-    named = {place.source.name(int(row)) for row in known}
+    of_files = [place.rows(_path_column(place, each.files)) for each in tables]
+    known = np.concatenate([*(images.rows for images in parts.values()), *of_files])
+    told = np.zeros(len(place.listing.files), bool)
+    told[known[known >= 0]] = True
+    folders = arrange(place.listing, place.source, keep_folds, told)
     order = [name for name in (TRAIN, VAL, TEST) if name in {*folders.splits, *parts}]
     if WHOLE in folders.splits:
         # What the tables label is another split than what the folders hold.
@@ -166,8 +171,15 @@ def label_others(place: Place, folders: Dataset, tables: Sequence[Found]) -> Dat
         folders,
         splits={name: (of_folders | parts)[name] for name in order},
         notes=(*folders.notes, *notes, *(note for each in tables for note in each.notes)),
-        left_out={name: reason for name, reason in folders.left_out.items() if name not in named},
     )
+
+
+def _path_column(place: Place, files: Sequence[Path]) -> pyarrow.LargeBinaryArray:
+    """The paths of files from the place on."""
+    import pyarrow
+
+    paths = [os.fsencode(file.relative_to(place.root).as_posix()) for file in files]
+    return pyarrow.array(paths, pyarrow.large_binary())
 
 
 def _split_of(paths: pyarrow.LargeBinaryArray) -> str:

@@ -25,8 +25,8 @@ SPLIT_FOLDERS = {
 # Of folders only; in a column of a table, any word may be the name of a split.
 _WORDS_OF_FOLDERS = {
     **SPLIT_FOLDERS,
-    **dict.fromkeys(("validate", "dev", "development", "eval", "evaluation"), VAL),
-    **dict.fromkeys(("tests", "holdout", "pred", "predict", "prediction"), TEST),
+    **dict.fromkeys(("validate", "dev", "development", "eval", "evaluation", "publictest"), VAL),
+    **dict.fromkeys(("tests", "holdout", "pred", "predict", "prediction", "privatetest"), TEST),
     "训练集": TRAIN,
     "训练": TRAIN,
     "验证集": VAL,
@@ -36,7 +36,7 @@ _WORDS_OF_FOLDERS = {
 }
 # Words beside that of a split that leave its meaning as it is.
 _IDLE = re.compile(
-    r"data(sets?)?|sets?|images?|imgs?|photos?|pictures?|pics|files?|samples?|splits?|folder|dir|seg|part|\d+"
+    r"data(sets?)?|sets?|final|images?|imgs?|photos?|pictures?|pics|files?|samples?|splits?|folder|dir|seg|part|\d+"
 )
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+")
 # `trainset`, `valdata`, `testimages`.

@@ -18,11 +18,11 @@ from graft.data.readers.columns import arrange_rows, first_three
 from graft.data.readers.finding_files import FileFinder
 from graft.data.readers.folder import Files
 from graft.data.readers.grid import ENDINGS, LIST_ENDINGS, open_grid
-from graft.data.readers.on_disk import below
 from graft.data.readers.remote import SCHEME, Addresses
 from graft.data.readers.roles import Understood, understand
 from graft.data.table_options import TableOptions
 from graft.errors import DataError
+from graft.on_disk import below
 from graft.words import counted
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graft.data.readers.on_disk import tidy
+from graft.on_disk import tidy
 
 if TYPE_CHECKING:
     import pyarrow

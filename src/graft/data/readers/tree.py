@@ -54,10 +54,11 @@ class Listing:
     left_out: Mapping[str, str] = field(default_factory=dict)
 
 
-def arrange(listing: Listing, source: Source, keep_folds: bool = True) -> Dataset:
+def arrange(listing: Listing, source: Source, keep_folds: bool = True, used: np.ndarray | None = None) -> Dataset:
     """A Dataset from a tree; rows of `source` are those of `listing`. Images are in the order of their paths.
 
-    With `keep_folds`, folders of folds become groups. Raises DataError if no class holds a file, and for folders that
+    With `keep_folds`, folders of folds become groups. Of what is left out, files that are `used` otherwise, bool (N,),
+    are not told. Raises DataError if no class holds a file, and for folders that
     can be read in two ways.
     """
     import pyarrow.compute
@@ -83,8 +84,15 @@ def arrange(listing: Listing, source: Source, keep_folds: bool = True) -> Datase
         of_folder[_numbers([each.folder])] = -1
         reasons.setdefault(each.reason, []).append(each.folder)
     split, label, fold = of_folder[tree.folder_of_file].T
-    notes, left_out, untold = [*listing.notes, *layout.notes], dict(listing.left_out), split < 0
+    notes, left_out = [*listing.notes, *layout.notes], dict(listing.left_out)
+    used = np.zeros(len(split), bool) if used is None else used
+    untold = (split < 0) & ~used
     for reason, folders in reasons.items():
+        if used.any():
+            images = ~used & ~_no_images(listing.files)
+            folders = [each for each in folders if images[np.isin(tree.folder_of_file, _numbers([each]))].any()]
+        if not folders:
+            continue
         if len(folders) == 1:
             notes.append(f"{listing.name}: folder {_path(folders[0])!r} {reason} and was left out")
         else:

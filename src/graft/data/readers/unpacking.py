@@ -24,10 +24,10 @@ from graft.data.readers.arrow import as_numpy
 from graft.data.readers.expanding import copy_of, keep_copy
 from graft.data.readers.folder import Files, list_folder
 from graft.data.readers.folder_tree import NO_IMAGE
-from graft.data.readers.on_disk import below
 from graft.data.readers.place import Chosen, Place
 from graft.data.readers.tree import Listing
 from graft.errors import DataError, InputError
+from graft.on_disk import below
 
 if TYPE_CHECKING:
     pass
