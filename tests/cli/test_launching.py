@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from calling import graft
 
+from graft.cli import app
 from graft.cli.launching import ENDS, OUTCOME
 from graft.workflows.arguments import Arguments, gone_on_with, read_arguments, write_arguments
 
@@ -136,3 +137,21 @@ def test_a_wrong_call_is_one_sentence(options: tuple[Any, ...], sentence: str) -
 def test_torchrun_and_processes_are_one_too_many() -> None:
     done = graft("train", "letters", "--processes", 2, TORCHELASTIC_RUN_ID="one")
     assert done.returncode == 2 and "expected --processes or torchrun, got both" in done.stderr
+
+
+@pytest.mark.parametrize(("rank", "said"), [(0, "stopped; nothing was lost that was finished\n"), (1, "")])
+def test_of_processes_that_are_stopped_the_first_speaks_for_all(
+    rank: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(app, "_run", stopped)
+    monkeypatch.setattr(app, "prepare_streams", lambda: None)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    monkeypatch.setenv("RANK", str(rank))
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as end:
+        app.main()
+    signal.signal(signal.SIGTERM, before)
+    assert end.value.code == 130 and capsys.readouterr().err == said

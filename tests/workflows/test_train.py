@@ -528,3 +528,16 @@ def test_a_batch_of_one_image_trains(level: str, tmp_path: Path) -> None:
     run = train(data, "resnet20" if level == "all" else "latin_letters", "scratch" if level == "all" else level,
                 batch_size=1, epochs=1, out=tmp_path / "run", quiet=True)  # fmt: skip
     assert run.images == 8
+
+
+@pytest.mark.parametrize(
+    ("place", "sentence"), [("kept", "new or empty folder"), ("kept/note.txt/run", "the file .*note")]
+)
+def test_a_place_that_is_taken_is_refused_before_hours_of_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, sentence: str
+) -> None:
+    monkeypatch.setattr("graft.workflows.train.decide", lambda *_, **__: pytest.fail("the work was begun"))
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "note.txt").write_text("kept")
+    with pytest.raises(graft.GraftError, match=sentence):
+        graft.train(tmp_path / "images", out=tmp_path / place)

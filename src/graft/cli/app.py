@@ -121,7 +121,10 @@ def main() -> NoReturn:
         sys.exit(end.exit_code)
     except KeyboardInterrupt as stop:
         terminated = isinstance(stop, _Terminated) or isinstance(stop.__cause__, _Terminated)
-        sentence = str(stop) or "stopped; nothing was lost that was finished"
+        from graft.training.joining import follows
+
+        # Of several processes, the first speaks for all.
+        sentence = "" if follows() else str(stop) or "stopped; nothing was lost that was finished"
         _end(sentence, TERMINATED if terminated else INTERRUPTED, "")
     except BrokenPipeError:
         # Whoever read the output has seen enough. What is left of it must not fail again as the process ends.
@@ -201,5 +204,5 @@ def _explained(error: Exception) -> tuple[str, int]:
 
 def _end(sentence: str, code: int, kind: str = "error: ") -> NoReturn:
     with suppress(OSError):
-        print(f"{kind}{readable(sentence)}", file=sys.stderr)
+        print(f"{kind}{readable(sentence)}\n" * bool(sentence), end="", file=sys.stderr)
     sys.exit(code)

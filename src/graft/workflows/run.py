@@ -118,18 +118,31 @@ def near(folder: Path) -> str:
     return str(folder)
 
 
+def check_free(out: Path | None, data: Path) -> Path:
+    """Where the run is to be, by its absolute path. What is wrong with it is told before hours of work on it.
+
+    Raises InputError for a folder that holds something else, or that lies inside the data, and GraftError for one that
+    cannot be made.
+    """
+    wanted = _wanted(out, data)
+    if out is not None and wanted.exists() and (not wanted.is_dir() or any(wanted.iterdir())):
+        raise InputError(
+            f"expected a new or empty folder for --out, got {near(wanted)}, which holds something: give another, or "
+            "--resume the run in it"
+        )
+    above = next(each for each in (wanted, *wanted.parents) if each.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise _cannot_make(wanted, f"no permission to write in {above}" if above.is_dir() else f"the file {above}")
+    return wanted
+
+
 def claim(out: Path | None, data: Path) -> Path:
     """An empty folder for a run, by its absolute path; by default `runs/<data name>`, numbered when taken.
 
-    Raises InputError for a folder that holds something else, or that lies inside the data.
+    Raises InputError and GraftError as `check_free` does.
     """
-    wanted = _wanted(out, data)
+    wanted = check_free(out, data)
     if out is not None:
-        if wanted.exists() and (not wanted.is_dir() or any(wanted.iterdir())):
-            raise InputError(
-                f"expected a new or empty folder for --out, got {near(wanted)}, which holds something: give another, "
-                "or --resume the run in it"
-            )
         return _made(wanted, exists=True)
     number = 1
     while True:
@@ -281,8 +294,11 @@ def _made(folder: Path, exists: bool) -> Path:
     except FileExistsError:
         raise
     except OSError as error:
-        raise GraftError(
-            f"expected to make the run folder {near(folder)}, got {error.strerror or error}: give an --out that can be "
-            "written"
-        ) from None
+        raise _cannot_make(folder, error.strerror or str(error)) from None
     return folder
+
+
+def _cannot_make(folder: Path, reason: str) -> GraftError:
+    return GraftError(
+        f"expected to make the run folder {near(folder)}, got {reason}: give an --out that can be written"
+    )

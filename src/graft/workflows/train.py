@@ -53,6 +53,7 @@ from graft.workflows.run import (
     Run,
     begun,
     begun_by,
+    check_free,
     claim,
     clear_away,
     finished,
@@ -252,6 +253,7 @@ def _begin(
     """Train into a folder of its own, which is free again where nothing came of it that can be resumed."""
     folder: Path | None = None
     try:
+        check_free(place, source)
         decided = decide(arguments, images, sheet, way.logging.reporter, way.started, place=place)
         folder = claim(place, source)
         if way.processes.job is not None:
