@@ -14,8 +14,8 @@ PACKAGE = "graft"
 
 # The table of the design, section 4, as it stands, by level. A room imports itself freely.
 GROUND = (
-    *("array_files", "bombs", "class_lists", "errors", "files", "given", "html", "name_encoding", "names", "on_disk"),
-    *("progress", "seeding", "spreadsheet", "stratification", "words"),
+    *("archive_paths", "array_files", "bombs", "class_lists", "errors", "files", "given", "html", "name_encoding"),
+    *("names", "on_disk", "path_tails", "progress", "seeding", "spreadsheet", "stratification", "words"),
 )
 LEVELS: tuple[dict[str, tuple[str, ...]], ...] = (
     {"images": (), "models": (), "accounting": (), "evaluation": ()},
@@ -58,6 +58,7 @@ LEVELS: tuple[dict[str, tuple[str, ...]], ...] = (
 ALLOWED: dict[str, set[str]] = {
     **{room: set(others) for level in LEVELS for room, others in level.items()},
     # The ground floor, which all may import; the door names what is public, the command starts the command line.
+    "archive_paths": set(),
     "array_files": set(),
     "bombs": set(),
     "class_lists": set(),
@@ -68,6 +69,7 @@ ALLOWED: dict[str, set[str]] = {
     "name_encoding": set(),
     "names": set(),
     "on_disk": set(),
+    "path_tails": set(),
     "progress": set(),
     "seeding": set(),
     "spreadsheet": set(),

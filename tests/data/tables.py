@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -95,7 +96,7 @@ COCO = {
     "annotations": [{"image_id": number, "category_id": 1 + number % 2} for number in range(4)],
     "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
 }
-TASKS = [
+TASKS: list[dict[str, Any]] = [
     {
         "id": number,
         "data": {"image": f"/data/upload/1/0f3e5c2a-{name}"},
@@ -103,6 +104,14 @@ TASKS = [
     }
     for number, (name, label) in enumerate(PETS.items())
 ]
+
+
+def said_again(task: dict[str, Any], label: str) -> dict[str, Any]:
+    """A task that another has annotated as well."""
+    more = {"result": [{"type": "choices", "value": {"choices": [label]}}]}
+    return {**task, "annotations": [*task["annotations"], more]}
+
+
 EIGHT = tuple(f"{letter}.jpg" for letter in "abcdefgh")
 EIGHT_PETS = {name: ("cat", "dog")[number % 2] for number, name in enumerate(EIGHT)}
 
@@ -394,6 +403,15 @@ TABLES = [
         data="x.json",
     ),
     PublishedTable("label studio", FOUR, {"x.json": json.dumps(TASKS)}, {"all": PETS}, data="x.json"),
+    PublishedTable(
+        "label studio, two annotators who agree about one image and disagree about another",
+        FOUR,
+        {"x.json": json.dumps([said_again(TASKS[0], "dog"), said_again(TASKS[1], PETS[FOUR[1]]), *TASKS[2:]])},
+        {"all": PETS},
+        notes=(r"1 row of x contradicts the label of an earlier one, which was kept \(.*a\.jpg: 'cat' and 'dog'\)",),
+        unsaid="repeat",
+        data="x.json",
+    ),
     PublishedTable(
         "label studio's csv",
         FOUR,

@@ -18,6 +18,7 @@ from graft.data.dataset import TEST, TRAIN, VAL, WHOLE, Dataset, Images, class_o
 from graft.data.readers.columns import join_tables
 from graft.data.readers.finding_files import FileFinder
 from graft.data.readers.grid import ENDINGS, LIST_ENDINGS, open_grid
+from graft.data.readers.packed_tables import ending_of
 from graft.data.readers.split_names import SPLIT_FOLDERS
 from graft.data.readers.table import arrange_table, read_table, starting_from, understood_table
 from graft.data.table_options import TableOptions
@@ -54,7 +55,7 @@ def read_tables_apart(
     """
     # The paths in a table that is a link start from the link.
     files = [expanded(each).absolute() for each in (data, *apart.values())]
-    if any(file.suffix.lower() not in _TABLES or not file.is_file() for file in files):
+    if any(ending_of(file) not in _TABLES or not file.is_file() for file in files):
         return None
     finders = [FileFinder(file.parent, options, file.stem) for file in files]
     try:

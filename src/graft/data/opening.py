@@ -22,6 +22,7 @@ from graft.data.readers.folder_tables import read_place
 from graft.data.readers.grid import ENDINGS, LIST_ENDINGS
 from graft.data.readers.hub_dataset import PREFIX, is_saved_dataset, read_hub_dataset, read_saved_dataset
 from graft.data.readers.idx import is_idx, read_idx
+from graft.data.readers.packed_tables import PACKED
 from graft.data.readers.parquet import read_parquet
 from graft.data.readers.place import Place
 from graft.data.readers.split_lists import names_list
@@ -150,6 +151,8 @@ def _read(path: Path, group: str | None, options: TableOptions, split: str | Non
                 raise
     if path.suffix.lower() == SHEETS and path.is_file():
         return _Opened(read_table(path, group, options))
+    if path.suffix.lower() in PACKED and is_table(path):
+        return _Opened(read_table(path, group, options), _lists_beside(path))
     for is_kind, read in ((is_idx, read_idx), (is_tar_shards, read_tar_shards)):
         if is_kind(path):
             refuse_columns(options, path)
@@ -161,6 +164,9 @@ def _read(path: Path, group: str | None, options: TableOptions, split: str | Non
             return _Opened(read_parquet(path, group, options))
     if path.is_dir() or is_archive(path):
         place = places.enter_context(open_place(path, options.encoding))
+        if not place.packed and not place.tree.root.all_images and place.names(r"(?i)\.parquet$"):
+            # As the Hub keeps them: in a folder for each configuration, and in it maybe for each split.
+            return _Opened(read_parquet(path, group, options))
         dataset = _read_place(place, group, options, split)
         return _Opened(dataset, (place.file(name) for name in _lists_of_classes(place)))
     if path.suffix.lower() == ".parquet":

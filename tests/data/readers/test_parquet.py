@@ -238,6 +238,35 @@ def test_a_folder_of_manifests(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("plain_text/train-00000-of-00001", "plain_text/test-00000-of-00001"),
+        ("default/train/0000", "default/test/0000"),
+    ],
+)
+def test_folders_of_a_configuration_and_of_its_splits(tmp_path: Path, names: tuple[str, str]) -> None:
+    for name in names:
+        save(tmp_path / f"{name}.parquet", [0, 1], huggingface=HUGGINGFACE)
+    (tmp_path / "README.md").write_text("about it")
+    dataset = open_dataset(tmp_path)
+    assert dataset.classes == ("ant", "bee") and {name: len(images) for name, images in dataset.splits.items()} == {
+        "train": 2,
+        "test": 2,
+    }
+    save(tmp_path / "coarse" / "train-00000-of-00001.parquet", ["insect"])
+    with pytest.raises(DataError, match=r"of one data set, got some in 'coarse' and '(plain_text|default)': give the"):
+        open_dataset(tmp_path)
+
+
+def test_files_that_are_not_there_are_told_by_those_that_are(tmp_path: Path) -> None:
+    for number in (0, 2):
+        save(tmp_path / "data" / f"train-{number:05d}-of-00004.parquet", ["a", "b"])
+    assert open_dataset(tmp_path).notes == (
+        "2 of 4 files called data/train-…-of-00004 are not there, nor are the images in them",
+    )
+
+
 def test_embedded_images_beside_paths_are_refused(tmp_path: Path) -> None:
     save(tmp_path / "train.parquet", [0])
     pq.write_table(pa.table({"path": ["1.jpg"], "label": [7]}), tmp_path / "test.parquet")

@@ -1,11 +1,14 @@
 """Manifests: every row is in a split under its own label, or is named, or repeats another."""
 
 import csv
+import gzip
 import json
+import lzma
 import os
 import tempfile
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import pyarrow as pa
@@ -273,7 +276,7 @@ def test_a_weight_that_is_none_is_named_with_its_row(tmp_path: Path, weight: str
         (b"path,size,name\n1,7,a\n", r"a column 'label' \(or class.*--label-column"),
         (b"path,label\n1,a,b\n", "Expected 2 columns, got 3"),
         (b"path,label\n1,\xe9\n", "UTF-8"),
-        ("path,label\n1,a\n".encode("utf-16"), "UTF-8"),
+        ("path,label\n1,\n".encode("utf-16"), "got none of 1"),
         (b"path,lab\xe9l\n1,a\n", "UTF-8"),
         (b'path,label\n"1,a\n', "x.csv"),
         (b"path,label\n1,\n", "got none of 1"),
@@ -284,6 +287,45 @@ def test_what_is_no_table_of_images_is_one_sentence(tmp_path: Path, content: byt
     (tmp_path / "x.csv").write_bytes(content)
     with pytest.raises(DataError, match=told):
         open_dataset(tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize("place", ["alone", "beside its images"])
+@pytest.mark.parametrize("name", ["train.csv.gz", "train.csv.zip", "train.txt.xz", "train.csv"])
+def test_a_table_that_is_compressed_or_in_utf16_is_read_as_any_other(tmp_path: Path, name: str, place: str) -> None:
+    plant(tmp_path, "images/1.jpg", "images/2.jpg")
+    text = "path,label\nimages/1.jpg,käse\nimages/2.jpg,dog\n"
+    content = text.encode("utf-16" if name == "train.csv" else "utf-8")
+    if name.endswith(".zip"):
+        with ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr("train.csv", content)
+    else:
+        pack = {".gz": gzip.compress, ".xz": lzma.compress}.get(Path(name).suffix, bytes)
+        (tmp_path / name).write_bytes(pack(content))
+    dataset = open_dataset(tmp_path / name if place == "alone" else tmp_path)
+    assert {label for images in labelled(dataset).values() for _, label in images} == {"käse", "dog"}
+    if place != "alone" and name == "train.csv.gz":
+        # What was unpacked beside it is the same table.
+        (tmp_path / "train.csv").write_text(text)
+        assert len(open_dataset(tmp_path)) == 2
+
+
+@pytest.mark.parametrize(("name", "content"), [("x.csv.gz", b"\x1f\x8b\x08cut"), ("x.csv.zip", b"PK\3\4cut")])
+def test_a_compressed_table_that_is_damaged_is_one_sentence(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=name):
+        open_dataset(tmp_path / name)
+
+
+def test_whole_numbers_with_a_point_are_those_without(tmp_path: Path) -> None:
+    plant(tmp_path, *"1234")
+    rows = "path,label,size\n1,0.0,1.5\n2,,2.0\n3,1.0,3.0\n4,0.0,4.0\n"
+    dataset = open_dataset(table(tmp_path, rows), table=TableOptions(group_column="size"))
+    assert dataset.classes == ("0", "1") and dataset.group_names[0] == "1.5"
+
+
+def test_rows_may_end_in_a_separator_that_the_names_lack(tmp_path: Path) -> None:
+    plant(tmp_path, *"12")
+    assert labelled(read_table(table(tmp_path, "path;label\n1;a;\n2;b;\n"))) == {"all": [(b"1", "a"), (b"2", "b")]}
 
 
 @pytest.mark.parametrize("cell", ["x" * 3_000_000, '"' + "x\n" * 1_500_000 + '"'], ids=["one line", "many lines"])

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from graft.archive_paths import Texts, name_without_ending, visible_path
 from graft.data.dataset import Dataset
-from graft.data.readers.archive_paths import Texts, name_without_ending, visible_path
 from graft.data.readers.expanding import Contents
 from graft.data.readers.folder import file_stamp
 from graft.data.readers.tar_members import (

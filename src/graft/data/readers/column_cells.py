@@ -57,6 +57,16 @@ def _counts_up(column: pyarrow.ChunkedArray) -> bool:
     return len(numbers) == len(words) > 1 and numbers[0] in (0, 1) and numbers[-1] - numbers[0] == len(numbers) - 1
 
 
+def _without_points(column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
+    """Whole numbers as such where all cells are written with `.0`, as numbers are beside an empty cell in pandas."""
+    import pyarrow.compute
+
+    for some in (column[:100], column):
+        if not pyarrow.compute.all(pyarrow.compute.match_substring_regex(some, r"^(-?\d+\.0)?$")).as_py():
+            return column
+    return pyarrow.compute.replace_substring_regex(column, r"\.0$", "")
+
+
 @dataclass
 class Columns:
     """The columns of a table by their numbers; `taken` are those that have a role, `notes` what there is to say."""
@@ -91,7 +101,7 @@ class Columns:
         if column not in self._texts:
             where = f"the column {self.shown(column)} of {self.grid.path.name}"
             cells = self._cells[column] if column in self._cells else self.grid.column(column)
-            self._texts[column] = as_text(cells, where)
+            self._texts[column] = _without_points(as_text(cells, where))
         return self._texts[column]
 
     def sure(self, column: int) -> pyarrow.ChunkedArray:

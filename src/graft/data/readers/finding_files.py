@@ -20,10 +20,10 @@ from graft.data.readers.folder import Files, list_folder
 from graft.data.readers.place import Place
 from graft.data.readers.remote import SCHEME
 from graft.data.readers.split_names import split_in_name
-from graft.data.readers.tails import NONE, NUMBER, SEVERAL, Key, TailIndex, cleaned, folded, numbered
 from graft.data.table_options import TableOptions
 from graft.errors import DataError, ImageError
 from graft.on_disk import as_written, exist_below
+from graft.path_tails import NONE, NUMBER, SEVERAL, Key, TailIndex, cleaned, folded, numbered
 from graft.words import counted
 
 if TYPE_CHECKING:

@@ -32,6 +32,7 @@ from graft.data.readers.found_table import Found
 from graft.data.readers.grid import ENDINGS, LIST_ENDINGS, open_grid
 from graft.data.readers.joined_lists import join_lists
 from graft.data.readers.line_lists import join_lines, labels_by_number
+from graft.data.readers.packed_tables import PACKED, ending_of
 from graft.data.readers.place import Place
 from graft.data.readers.split_lists import divide, label_others
 from graft.data.readers.split_names import SPLIT_FOLDERS, is_part, split_in_name, splits_of
@@ -44,7 +45,7 @@ from graft.words import counted
 if TYPE_CHECKING:
     import pyarrow
 
-_TABLE = rf"(?i)({'|'.join(map(re.escape, sorted({*ENDINGS, *LIST_ENDINGS})))})$"
+_TABLE = rf"(?i)({'|'.join(map(re.escape, sorted({*ENDINGS, *LIST_ENDINGS})))})({'|'.join(map(re.escape, PACKED))})?$"
 # Tables that are forms for what is to be handed in, or made by programs that were asked about the images.
 _ANSWERS = r"(?i)submi|predict|results?\b|split\.csv$|audit"
 # Folders for what is told about images, even where masks lie in it too.
@@ -105,8 +106,12 @@ _Where = list[tuple[Folder, str, list[str]]]
 def _where_tables_are(place: Place) -> Iterator[_Where]:
     """Tables by folder: around all images, in folders of splits, and in folders without images of their own."""
     by_folder: dict[tuple[str, ...], list[str]] = {}
-    for name in place.names(_TABLE):
+    names = place.names(_TABLE)
+    unpacked = {*names}
+    for name in names:
         *above, _ = name.split("/")
+        if Path(name).suffix.lower() in PACKED and name.removesuffix(Path(name).suffix) in unpacked:
+            continue
         by_folder.setdefault(tuple(above), []).append(name)
     if not by_folder:
         return
@@ -199,7 +204,7 @@ def _read_all(
     for file in files:
         finder = FileFinder(start, options, file.stem, place)
         try:
-            if file.suffix.lower() in LIST_ENDINGS and not names_images(file, finder):
+            if ending_of(file) in LIST_ENDINGS and not names_images(file, finder):
                 continue
             each = _read(file, finder, group, options, known)
         except InputError as error:

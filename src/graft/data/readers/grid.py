@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from graft.array_files import matlab_columns
 from graft.data.readers.column_names import known_names
 from graft.data.readers.finding_files import IMAGE_ENDING
+from graft.data.readers.packed_tables import PACKED, ending_of, plain_table
 from graft.data.readers.records import read_records
 from graft.errors import DataError
 from graft.spreadsheet import read_sheet
@@ -60,18 +61,25 @@ class Grid:
 
 def open_grid(path: Path, beginning: bool = False) -> Grid:
     """The table in a file, or of a list the beginning, by the file's ending. Raises DataError if it is none."""
-    ending = path.suffix.lower()
+    ending, given = ending_of(path), path
     openers = {".parquet": _parquet, ".json": _json, ".xlsx": _sheet, ".mat": _matlab}
     openers |= {".jsonl": _json_lines, ".ndjson": _json_lines}
     if not path.is_file():
         # A pipe or a device would never end.
         raise DataError(f"expected a table in a file, got {path.name}, which is none: replace or remove it")
     with reading(path):
+        path = plain_table(path)
         longest = _FIRST_BYTES if beginning else _LONGEST_ROW
         with path.open("rb") as file:
             if ending not in (".parquet", ".json", ".xlsx", ".mat") and len(file.readline(longest + 1)) > longest:
                 raise DataError(f"expected rows of at most {longest:,} bytes in {path.name}, got a longer one: part it")
-        return _list(path, beginning) if ending in LIST_ENDINGS else openers.get(ending, _csv)(path)
+        grid = _list(path, beginning) if ending in LIST_ENDINGS else openers.get(ending, _csv)(path)
+    # As the user knows it; what is read is its content.
+    return grid if path == given else _called(grid, given.with_suffix("") if given.suffix.lower() in PACKED else given)
+
+
+def _called(grid: Grid, path: Path) -> Grid:
+    return replace(grid, path=path, unnamed=grid.unnamed and replace(grid.unnamed, path=path))
 
 
 @contextmanager
@@ -134,11 +142,24 @@ def _header(path: Path) -> tuple[list[str], str, int, bool]:
                     names = called
                     break
                 names, before = following, rows.line_num - 1
-            found.append((names, separator, before, not any(line.strip() for line in file)))
+            following = _next_row(rows)
+            if len(following) == len(names) + 1 and not following[-1].strip() and names:
+                # Rows end in a separator, and the names do not.
+                names = [*names, ""]
+            found.append((names, separator, before, not any(cell.strip() for cell in following)))
     if any("\ufffd" in name for name in found[0][0]) and not _is_data(found[0][0]):
         raise DataError(f"expected a table in UTF-8, got other bytes in the first row of {path}: save it as UTF-8")
     names, separator, before, is_empty = max(found, key=lambda each: (len(known_names(each[0])), len(each[0])))
     return names, separator, before, is_empty and not _is_data(names)
+
+
+def _next_row(rows: Iterator[list[str]]) -> list[str]:
+    """The cells of the next row that is not blank, none after the last."""
+    try:
+        return next((row for row in rows if row), [])
+    except csv.Error:
+        # A cell of pixels may be longer than this reader takes.
+        return ["pixels"]
 
 
 def read_csv(

@@ -16,6 +16,7 @@ from graft.data.readers.column_names import ABOUT_SPLITS
 from graft.data.readers.finding_files import FileFinder
 from graft.data.readers.found_table import Found
 from graft.data.readers.grid import LIST_ENDINGS, open_grid
+from graft.data.readers.packed_tables import ending_of
 from graft.data.readers.uses import as_splits
 from graft.data.table_options import TableOptions
 from graft.errors import DataError
@@ -81,7 +82,7 @@ def join_lists(files: Sequence[Path], finder: FileFinder, options: TableOptions)
 def _lists_of_two(files: Sequence[Path], finder: FileFinder, options: TableOptions):  # type: ignore[no-untyped-def]
     """Each list of two columns whose first cells are all different."""
     for file in files:
-        if file.suffix.lower() not in _ENDINGS:
+        if ending_of(file) not in _ENDINGS:
             continue
         try:
             if len(open_grid(file, beginning=True).names) != 2:

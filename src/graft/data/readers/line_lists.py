@@ -21,6 +21,7 @@ from graft.data.readers.columns import as_text
 from graft.data.readers.finding_files import IMAGE_ENDING, FileFinder
 from graft.data.readers.found_table import Found
 from graft.data.readers.grid import LIST_ENDINGS
+from graft.data.readers.packed_tables import ending_of, plain_table
 from graft.data.readers.split_names import split_in_name
 from graft.errors import DataError
 from graft.words import counted
@@ -44,7 +45,7 @@ def join_lines(files: Sequence[Path], finder: FileFinder) -> list[Found]:
 
     Raises DataError where two lists could be the labels of one.
     """
-    plain = [file for file in files if file.suffix.lower() in (*LIST_ENDINGS, ".csv")]
+    plain = [file for file in files if ending_of(file) in (*LIST_ENDINGS, ".csv")]
     if not any(_LABELS.search(file.stem) for file in plain) or len(plain) < 2:
         return []
     lists = dict(_lists_of_one(plain))
@@ -83,9 +84,9 @@ def _lists_of_one(files: Sequence[Path]) -> Iterator[tuple[Path, list[str]]]:
     for file in files:
         if not file.is_file() or file.stat().st_size > _MOST_BYTES:
             continue
-        with file.open(encoding="utf-8-sig", errors="surrogateescape") as opened:
+        with plain_table(file).open(encoding="utf-8-sig", errors="surrogateescape") as opened:
             first = opened.readline(2**16)
-            if first.startswith("#") or (file.suffix.lower() == ".csv" and re.search("[,;\t].", first)):
+            if first.startswith("#") or (ending_of(file) == ".csv" and re.search("[,;\t].", first)):
                 continue
             lines = [line.strip() for line in (first, *opened)]
         while lines and not lines[-1]:

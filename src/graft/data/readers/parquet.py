@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from graft.data.dataset import WHOLE, Dataset
 from graft.data.readers.column_names import find_columns
 from graft.data.readers.columns import arrange_rows, as_text, join_tables, names_of_labels
 from graft.data.readers.folder import file_stamp
-from graft.data.readers.split_names import split_in_name
+from graft.data.readers.split_names import is_part, split_in_name
 from graft.data.readers.table import arrange_table, read_columns, starting_from
 from graft.data.table_options import TableOptions
 from graft.errors import DataError
@@ -116,6 +117,7 @@ def read_parquet(path: Path, group: str | None = None, options: TableOptions | N
     if not files:
         raise DataError(f"expected Parquet files in {path}, got none: add them or give another folder")
     name, root = (path.stem, path.parent) if path.is_file() else (path.name, path)
+    notes = [] if path.is_file() else _missing_parts([file.relative_to(root) for file in files])
     opened = [_open(file, group, options) for file in files]
     embedded = [found[0] for found in opened if found]
     if 0 < len(embedded) < len(files):
@@ -125,14 +127,14 @@ def read_parquet(path: Path, group: str | None = None, options: TableOptions | N
         )
     if not embedded:
         manifests = [starting_from(read_columns(file, group, options), file.parent.relative_to(root)) for file in files]
-        return arrange_table(name, root, _joined(manifests, files, path))
+        return arrange_table(name, root, _joined(manifests, files, path), notes)
     first = next((file.classes for file in embedded if file.classes), None)
     classes = tuple(dict.fromkeys(each for file in embedded for each in file.classes or ())) or None
     read, several = [each for each in opened if each], options is not None and options.multi_label
     tables = [_with_names(table, file.classes or first, file.path.name, several) for file, table in read]
     # The names in a list of classes are those of labels, not of sets of them.
     named = None if several else classes
-    return arrange_rows(name, Rows(root, embedded), _joined(tables, files, path), classes=named)
+    return arrange_rows(name, Rows(root, embedded), _joined(tables, files, path), classes=named, notes=notes)
 
 
 def read_embedded_images(path: Path) -> Rows | None:
@@ -156,6 +158,30 @@ def read_embedded_images(path: Path) -> Rows | None:
 
 def _parquet_files(path: Path) -> list[Path]:
     return sorted(file for file in path.rglob("*.parquet") if file.is_file()) if path.is_dir() else [path]
+
+
+def _missing_parts(files: Sequence[Path]) -> list[str]:
+    """Notes on files that are not there, of those that say how many they are: `train-00000-of-00002.parquet`.
+
+    Raises DataError for several sets of images, as where a data set on the Hub has several configurations.
+    """
+    sets = {
+        tuple(part for part in file.parent.parts if split_in_name(part) == WHOLE and not is_part(part))
+        for file in files
+    }
+    if len(sets) > 1:
+        shown = " and ".join(repr("/".join(each) or ".") for each in sorted(sets)[:4])
+        raise DataError(f"expected Parquet files of one data set, got some in {shown}: give the folder of one")
+    numbers: dict[tuple[str, str], set[int]] = {}
+    for file in files:
+        if (part := re.fullmatch(r"(.*?)(\d+)-of-(\d+)(?:-\w+)?\.parquet", file.as_posix())) is not None:
+            numbers.setdefault((part[1], part[3]), set()).add(int(part[2]))
+    return [
+        f"{missing:,} of {int(count):,} files called {start}…-of-{count} {'is' if missing == 1 else 'are'} not there, "
+        "nor are the images in them"
+        for (start, count), found in numbers.items()
+        if (missing := int(count) - len(found)) > 0
+    ]
 
 
 def _joined(tables: list[pyarrow.Table], files: list[Path], path: Path) -> pyarrow.Table:

@@ -49,7 +49,7 @@ def _records(value: Any) -> list[Record] | None:
         value = [_record(each) for each in value]
     if not all(isinstance(each, dict) for each in value):
         return None
-    return [_label_studio(each) for each in value] if all(map(_is_task, value)) else value
+    return [each for task in value for each in _label_studio(task)] if all(map(_is_task, value)) else value
 
 
 def _of_object(value: Record) -> list[Record] | None:
@@ -96,13 +96,19 @@ def _is_task(record: Record) -> bool:
     return isinstance(record.get("data"), dict) and ("annotations" in record or "completions" in record)
 
 
-def _label_studio(task: Record) -> Record:
-    """A task as a record: its own data, and the choices of its first annotation that was not cancelled."""
+def _label_studio(task: Record) -> list[Record]:
+    """A task as records: its own data, and the choices of its annotations that were not cancelled, each once.
+
+    So annotators who disagree have a row each, and it is told that these contradict each other.
+    """
     done = [each for each in task.get("annotations") or task.get("completions") or () if isinstance(each, dict)]
-    results = next((each.get("result") or [] for each in done if not each.get("was_cancelled")), [])
-    values = [each["value"] for each in results if isinstance(each, dict) and isinstance(each.get("value"), dict)]
-    chosen = dict.fromkeys(str(choice) for value in values for choice in value.get("choices") or ())
-    return {**task["data"], "choice": _one_of(chosen)}
+    chosen: dict[tuple[str, ...], None] = {}
+    for results in (each.get("result") or [] for each in done if not each.get("was_cancelled")):
+        values = [each["value"] for each in results if isinstance(each, dict) and isinstance(each.get("value"), dict)]
+        choices = tuple(dict.fromkeys(str(choice) for value in values for choice in value.get("choices") or ()))
+        if choices:
+            chosen[choices] = None
+    return [{**task["data"], "choice": _one_of(choices)} for choices in chosen or [()]]
 
 
 def _one_of(labels: Iterable[str]) -> str | list[str] | None:

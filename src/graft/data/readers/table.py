@@ -18,6 +18,7 @@ from graft.data.readers.columns import arrange_rows, first_three
 from graft.data.readers.finding_files import FileFinder
 from graft.data.readers.folder import Files
 from graft.data.readers.grid import ENDINGS, LIST_ENDINGS, open_grid
+from graft.data.readers.packed_tables import ending_of
 from graft.data.readers.remote import SCHEME, Addresses
 from graft.data.readers.roles import Understood, understand
 from graft.data.table_options import TableOptions
@@ -31,9 +32,9 @@ if TYPE_CHECKING:
 
 def is_table(path: Path) -> bool:
     """Whether a file is a table, by its ending, and a list of text by what is in it."""
-    if path.suffix.lower() in ENDINGS:
+    if ending_of(path) in ENDINGS:
         return True
-    return path.suffix.lower() in LIST_ENDINGS and path.is_file() and names_images(path, FileFinder(path.parent))
+    return ending_of(path) in LIST_ENDINGS and path.is_file() and names_images(path, FileFinder(path.parent))
 
 
 def names_images(path: Path, finder: FileFinder) -> bool:

@@ -18,9 +18,9 @@ from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
+from graft.archive_paths import Texts, name_without_ending, visible_path
 from graft.bombs import bomb_limit
 from graft.data.dataset import WHOLE, Dataset
-from graft.data.readers.archive_paths import Texts, name_without_ending, visible_path
 from graft.data.readers.columns import arrange_rows, first_three
 from graft.data.readers.expanding import Contents, open_content
 from graft.data.readers.folder import file_stamp

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from graft.archive_paths import name_without_ending
 from graft.data.dataset import Several, Source
 from graft.data.readers.archive import Members, is_archive, list_archive
-from graft.data.readers.archive_paths import name_without_ending
 from graft.data.readers.arrow import as_numpy
 from graft.data.readers.expanding import copy_of, keep_copy
 from graft.data.readers.folder import Files, list_folder
