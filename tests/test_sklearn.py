@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import save_file
 
 import graft
 from graft.errors import DataError, ImageError
+from graft.features import engine
 from graft.images.letters import CYRILLIC, dejavu_fonts, render_letters
 from graft.training import fitting
 from graft.workflows import prepare
@@ -77,6 +79,22 @@ def test_what_it_says_is_what_its_saved_model_says(letters: tuple, tmp_path: Pat
         assert found == pytest.approx(loaded.predict_proba(images), abs=1e-5)
         assert found.dtype == np.float64 and found.shape == (40, 4) and fitted.classes_.tolist() == sorted(set(labels))
     assert fitted.score(images, labels) == np.mean(fitted.predict(images) == labels)
+
+
+@pytest.mark.parametrize("level", ["head", "stages:1"])
+def test_depthwise_networks_answer_as_finely_as_when_they_are_saved(
+    letters: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: str
+) -> None:
+    monkeypatch.setattr(engine, "processor_has_bfloat16", lambda: True)
+    images, labels = letters[0][::5], letters[1][::5]
+    network = graft.create("mobilenet_v1_025", classes=10, channels=1)
+    save_file(network.state_dict(), tmp_path / "base.safetensors")
+    fitted = GraftClassifier(
+        tmp_path / "base.safetensors", level, image_size=32, engine="torch", recipe=graft.Recipe(epochs=1)
+    ).fit(images, labels)
+    loaded = graft.load(fitted.save(tmp_path / "model"), engine="torch")
+    assert loaded.choice.precision == "float32"
+    assert fitted.predict_proba(images) == pytest.approx(loaded.predict_proba(images), abs=1e-5)
 
 
 def test_it_answers_as_what_the_workflow_trains_on_the_same_images(letters: tuple, tmp_path: Path) -> None:

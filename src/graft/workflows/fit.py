@@ -10,7 +10,7 @@ from graft.data.dataset import TRAIN, Dataset, Images, together
 from graft.errors import ImageError, InputError
 from graft.evaluation.calibration import softmax
 from graft.features.determinism import repeatable
-from graft.features.engine import Choice
+from graft.features.engine import Choice, for_answers
 from graft.progress import NOBODY, Reporter
 from graft.seeding import seeded
 from graft.serving.predictor import Classifier
@@ -27,8 +27,8 @@ from graft.workflows.deciding import checked, choice_of, decide
 
 @dataclass(frozen=True)
 class Fitted:
-    """A classifier that was trained in memory, and what it takes to ask it; `base` is its network as one to start
-    from."""
+    """A classifier that was trained in memory, and what it takes to ask it: `choice` computes its answers, as it would
+    those of the saved model, and `base` is its network as one to start from."""
 
     saved: SavedModel
     choice: Choice
@@ -79,4 +79,4 @@ def fit(arguments: Arguments, images: Dataset, reporter: Reporter = NOBODY) -> F
     facts = {"base": task.base.name, "level": decided.plan.level, "cut": decided.plan.cut}
     saved = SavedModel(network, task.preprocessing, task.dataset.classes, trained.temperature, facts, trained.outputs)
     notes = (*decided.notes, *trained.notes)
-    return Fitted(saved, choice, decided.plan, task.base, notes)
+    return Fitted(saved, for_answers(choice, network, arguments.precision), decided.plan, task.base, notes)
