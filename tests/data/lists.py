@@ -29,6 +29,7 @@ DIVIDED = {
     "test": {path: label for path, label in OF_FOLDERS.items() if "_2" in path},
 }
 TRAIN, TEST = "cat/cat_1\ndog/dog_1\n", "cat/cat_2\ndog/dog_2\n"
+DIVISIONS = (("train", TRAIN, 1), ("test", TEST, 1), ("train", TEST, 2), ("test", TRAIN, 2))
 PETS_LIST = "# of pets\n#Image CLASS-ID SPECIES BREED ID\n#ID: 1:3 Class ids\n"
 PET_IMAGES = tuple(f"images/{name}_{number}.jpg" for name in ("Abyssinian", "beagle", "pug") for number in (1, 2))
 PET_CELLS = (("Abyssinian", "1 1 1"), ("beagle", "2 2 1"), ("pug", "3 2 2"))
@@ -198,6 +199,22 @@ LISTS = [
         },
         {"train": {DOGS[0]: "Chihuahua", DOGS[2]: DOG_NAMES[2]}, "test": {DOGS[1]: "Chihuahua", DOGS[3]: DOG_NAMES[2]}},
         notes=("classes are called as the folders that test_list.mat numbers",),
+    ),
+    PublishedTable(
+        "Stanford's dogs with a list, some images gone",
+        DOGS[::2],
+        {"train_list.mat": matlab(file_list=tuple(path[7:] for path in DOGS), labels=[1, 1, 2, 2])},
+        {"train": dict(zip(DOGS[::2], DOG_NAMES[::2], strict=True))},
+        notes=("2 files that .* left out: no such file",),
+    ),
+    PublishedTable(
+        "two divisions into splits, and arrays that cannot be read",
+        CLASS_FOLDERS,
+        {
+            **{f"labels/{split}{number}.txt": lines for split, lines, number in DIVISIONS},
+            "imdb.mat": b"no file of MATLAB",
+        },
+        said="one division into splits, got 2, which are equally likely",
     ),
     PublishedTable(
         "Stanford's cars",

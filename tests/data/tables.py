@@ -124,6 +124,19 @@ def with_column(name: str, cells: str | list[str]) -> str:
 
 TABLES = [
     # Names of columns, and none
+    PublishedTable(
+        "numbers that files of two splits are called, of which one has all",
+        ("train/1.jpg", "train/2.jpg", "train/3.jpg", "test/1.jpg", "test/2.jpg"),
+        {"labels.csv": rows("id,label", "1,cat", "2,dog", "3,cat")},
+        {"train": {"train/1.jpg": "cat", "train/2.jpg": "dog", "train/3.jpg": "cat"}},
+        notes=("of files that have the same name in several splits, those of train are meant",),
+    ),
+    PublishedTable(
+        "numbers that files of two splits are called",
+        tuple(f"{split}/{number}.jpg" for split in ("train", "test") for number in (1, 2, 3)),
+        {"labels.csv": rows("id,label", "1,cat", "2,dog", "3,cat")},
+        said=r"one file for each cell of 'id' in labels\.csv .* several of the same name, as for '1': .*--image-dir",
+    ),
     PublishedTable("kaggle", IDS, {"labels.csv": rows("image_id,breed", *STEMS)}, {"all": BELOW}, notes=("'breed'",)),
     PublishedTable("blanks in names", FOUR, {"x.csv": rows("Image Path,Class Label", *LINES)}, {"all": PETS}),
     PublishedTable("headerless", FOUR, {"x.csv": rows("", *LINES)}, {"all": PETS}, data="x.csv", notes=("column 1",)),

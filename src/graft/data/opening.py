@@ -199,7 +199,8 @@ def _read_place(place: Place, group: str | None, options: TableOptions, split: s
         names = sorted(name for name in place.names(ARRAYS) if name.count("/") <= _DEPTH)
         if not names:
             raise
-        with suppress(NoArraysError):
+        # Where there are images, what is wrong with them is the reason.
+        with suppress(DataError if place.tree.root.all_images else NoArraysError):
             return read_arrays([place.file(name) for name in names], place.listing.name, options)
         raise
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,7 +13,7 @@ import numpy as np
 
 from graft.data.readers.column_names import ABOUT_SPLITS, SPELLINGS, SYNONYMS, given_column, is_no_column, named
 from graft.data.readers.columns import as_text
-from graft.data.readers.finding_files import IMAGE_ENDING, FileFinder
+from graft.data.readers.finding_files import IMAGE_ENDING, SAME_NAME, FileFinder
 from graft.data.readers.grid import Grid
 from graft.data.readers.remote import SCHEME
 from graft.data.table_options import TableOptions
@@ -159,6 +160,19 @@ class Columns:
         if about.mean() > NAMED_SHARE and len(self.grid.names) > 2 and not self.only_paths(column):
             return 0.0
         return float((there | addresses).mean())
+
+    def refuse_same_names(self, columns: Sequence[int]) -> None:
+        """Raise DataError for the first of some columns most of whose cells are names that several files have."""
+        for column in columns:
+            cells = self.sample(column)
+            same = [row for row, why in self.finder.locate(cells).reasons.items() if why == SAME_NAME]
+            if same and len(same) >= NAMED_SHARE * len(cells):
+                cell = os.fsdecode(cells[same[0]].as_py())
+                raise DataError(
+                    f"expected one file for each cell of {self.shown(column)} in {self.grid.path.name} below "
+                    f"{self.finder.root}, got several of the same name, as for {cell!r}: say where the images are with "
+                    "--image-dir"
+                )
 
     def only_paths(self, column: int) -> bool:
         """Whether no other column names files."""

@@ -25,8 +25,8 @@ SYNONYMS = {
     "path": (
         *("image_path", "img_path", "path_to_image", "image_file", "image_file_name", "image_filename", "image_name"),
         *("img_name", "img_file", "img", "image_id", "img_id", "isic_id", "images", "photo", "picture", "pic", "fname"),
-        *("files", "filenames", "filepaths", "file_path", "paths", "image_url", "url", "image_link", "external_id"),
-        *("photo_id", "sample_id", "data", "key", "id", "name", "uuid"),
+        *("files", "filenames", "filepaths", "file_list", "image_list", "file_path", "paths", "image_url", "url"),
+        *("image_link", "external_id", "photo_id", "sample_id", "data", "key", "id", "name", "uuid"),
     ),
     "label": (
         *("labels", "class_name", "class_label", "category_name", "label_name", "target_name", "classes", "categories"),

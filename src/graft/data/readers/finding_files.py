@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graft.data.dataset import WHOLE, Source
+from graft.data.dataset import TEST, TRAIN, VAL, WHOLE, Source
 from graft.data.readers.folder import Files, list_folder
 from graft.data.readers.place import Place
 from graft.data.readers.remote import SCHEME
@@ -39,6 +40,8 @@ IMAGE_ENDING = rf"(?i)\.({'|'.join(IMAGE_ENDINGS)})$"
 _ABOUT_IMAGES = r"(?i)(^|/)[^/]*(mask|segment|annotation|ground[ _-]?truth|thumb|overlay)[^/]*/"
 # Pairs of files that are looked at to tell masks from images, and the most colours that a mask has.
 _LOOKED_AT, _MASK_COLOURS = 6, 16
+_SPLITS = (TRAIN, VAL, TEST)
+SAME_NAME = "several files have that name"
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ class FileFinder:
         if not len(wanted) or 2 * len(wanted) < (named & ~addresses).sum():
             return Located(paths, there, {})
         files, found, notes = self._search(paths.take(wanted))
-        reasons = {int(row): "several files have that name" for row in wanted[found == SEVERAL].tolist()}
+        reasons = {int(row): SAME_NAME for row in wanted[found == SEVERAL].tolist()}
         taken = _lead_to_one_file(cells, paths, there, wanted, files, found)
         reasons |= {int(row): "several rows that differ lead to one file" for row in wanted[taken].tolist()}
         found[taken] = SEVERAL
@@ -133,15 +136,29 @@ class FileFinder:
 
     def _search(self, cells: pyarrow.LargeBinaryArray) -> tuple[pyarrow.LargeBinaryArray, np.ndarray, list[str]]:
         """Files, and for each cell the number of its file among them, int64 (N,), NONE or SEVERAL."""
+        cells = cleaned(cells)
+        ordinary = range(len(self._places) - len(_SPLITS))
+        found, notes = self._found(cells, ordinary)
+        if self.split == WHOLE and (found == SEVERAL).any():
+            # Files of one name in two splits: all cells together mean the split that alone has a file for each.
+            of_splits = {split: self._found(cells, [len(ordinary) + place]) for place, split in enumerate(_SPLITS)}
+            complete = [split for split, (own, _) in of_splits.items() if (own >= 0).all()]
+            if len(complete) == 1:
+                found, told = of_splits[complete[0]]
+                notes = [*told, f"of files that have the same name in several splits, those of {complete[0]} are meant"]
+        return self._files, found, notes
+
+    def _found(self, cells: pyarrow.LargeBinaryArray, places: Sequence[int]) -> tuple[np.ndarray, list[str]]:
+        """As `_search`, in some places by their numbers, one after the other."""
         import pyarrow.compute
 
-        files, cells = self._files, cleaned(cells)
+        files = self._files
         found = np.full(len(cells), NONE, np.int64)
         notes: list[str] = []
         # The files of images have endings; cells without any mean none of them by their whole name.
         dots = [pyarrow.compute.match_substring(each, ".") for each in (cells, files)]
         ended = pyarrow.compute.any(dots[0]).as_py() or not pyarrow.compute.all(dots[1]).as_py()
-        for place in range(len(self._places)):
+        for place in places:
             for key in (None, folded) if ended else ():
                 open_ = np.flatnonzero(found == NONE)
                 if len(open_):
@@ -150,7 +167,7 @@ class FileFinder:
             if len(open_):
                 found[open_], told = self._by_stem(cells.take(open_), place)
                 notes += told
-        return files, found, list(dict.fromkeys(notes))
+        return found, list(dict.fromkeys(notes))
 
     def _index(self, place: int, key: Key | None, stems: bool = False) -> TailIndex:
         """The files in a place by their paths, or by those without their ending if they are images."""
@@ -176,18 +193,19 @@ class FileFinder:
 
     @cached_property
     def _places(self) -> list[np.ndarray]:
-        """Which files to look among, bool (F,), the likeliest first."""
+        """Which files to look among, bool (F,), the likeliest first, and last those of each split alone."""
         import pyarrow.compute
 
         files = self._files
         about = pyarrow.compute.match_substring_regex(files, _ABOUT_IMAGES).to_numpy(zero_copy_only=False)
         places = [~about, np.ones(len(files), bool)]
-        if self.split != WHOLE:
-            above = pyarrow.compute.replace_substring_regex(files, "[^/]*$", "").dictionary_encode()
-            parts = [os.fsdecode(folder.as_py()).split("/") for folder in above.dictionary]
-            own = [any(split_in_name(part) == self.split for part in each) for each in parts]
-            places.insert(0, places[0] & np.array([*own, False])[above.indices.to_numpy()])
-        return places
+        above = pyarrow.compute.replace_substring_regex(files, "[^/]*$", "").dictionary_encode()
+        named = [{split_in_name(part) for part in os.fsdecode(each.as_py()).split("/")} for each in above.dictionary]
+        of_splits = {
+            split: places[0] & np.array([*(split in each for each in named), False])[above.indices.to_numpy()]
+            for split in _SPLITS
+        }
+        return [*([of_splits[self.split]] if self.split != WHOLE else []), *places, *of_splits.values()]
 
     def _by_stem(self, cells: pyarrow.LargeBinaryArray, place: int) -> tuple[np.ndarray, list[str]]:
         """As `TailIndex.match`, by names without their ending; files that are masks of others are no images."""

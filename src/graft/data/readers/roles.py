@@ -74,6 +74,7 @@ def understand(
             # What was taken for names may be the first image.
             with suppress(DataError):
                 return understand(grid.unnamed, finder, options, group, labelled)
+        reader.refuse_same_names(named(grid.names, (*SPELLINGS["path"], *SYNONYMS["path"])))
         raise reader.nothing("path", "rename or add it, or name it with --path-column")
     if grid.unnamed is not None and not _has_known_names(grid) and reader.is_file(grid.names[path]):
         return understand(grid.unnamed, finder, options, group, labelled)
