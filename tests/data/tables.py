@@ -106,6 +106,12 @@ TASKS: list[dict[str, Any]] = [
 ]
 
 
+def cvat(labels: Mapping[str, str], shape: str = "tag", more: str = "") -> str:
+    """An export of CVAT for images."""
+    images = (f'<image name="{name}"{more}><{shape} label="{label}"/></image>' for name, label in labels.items())
+    return f'<?xml version="1.0"?>\n<annotations><version>1.1</version>{"".join(images)}</annotations>'
+
+
 def said_again(task: dict[str, Any], label: str) -> dict[str, Any]:
     """A task that another has annotated as well."""
     more = {"result": [{"type": "choices", "value": {"choices": [label]}}]}
@@ -414,6 +420,17 @@ TABLES = [
         {"x.json": json.dumps({**COCO, "annotations": [{"image_id": 0, "category_id": each} for each in (1, 2)]})},
         said=r"several in a cell .*cat.*dog",
         data="x.json",
+    ),
+    PublishedTable("cvat", FOUR, {"annotations.xml": cvat(PETS)}, {"all": PETS}),
+    PublishedTable(
+        "cvat's shapes", FOUR, {"x.xml": cvat(PETS, "box", ' subset="Train"')}, {"train": PETS}, data="x.xml"
+    ),
+    PublishedTable(
+        "cvat with definitions of entities",
+        FOUR,
+        {"x.xml": '<!DOCTYPE a [<!ENTITY b "b">]>' + cvat(PETS)},
+        said=r"CVAT's annotations of images in x\.xml, got another file",
+        data="x.xml",
     ),
     PublishedTable("label studio", FOUR, {"x.json": json.dumps(TASKS)}, {"all": PETS}, data="x.json"),
     PublishedTable(

@@ -116,7 +116,7 @@ class Columns:
     def given(self, role: str) -> int | None:
         """The column that the user named for a role. Raises InputError if there is none of that name."""
         name = self.options.column(role)
-        return None if name is None else given_column(role, name, self.grid.names)
+        return None if name is None else given_column(role, name, self.grid.names, self.grid.path.name)
 
     def refused(self, role: str) -> bool:
         """Whether the user said that no column has this role."""

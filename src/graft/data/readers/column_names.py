@@ -110,7 +110,7 @@ def is_no_column(name: str, names: Sequence[str]) -> bool:
     return name.strip().lower() in ("", NO_COLUMN) and not named(names, [name])
 
 
-def given_column(role: str, name: str, names: Sequence[str]) -> int:
+def given_column(role: str, name: str, names: Sequence[str], table: str = "the table") -> int:
     """The column that the user named for a role, or numbered from 1. Raises InputError if there is none."""
     found = [number for number, each in enumerate(names) if each.strip() == name.strip()] or named(names, [name])
     if not found and name.isdigit() and 0 < int(name) <= len(names):
@@ -118,7 +118,7 @@ def given_column(role: str, name: str, names: Sequence[str]) -> int:
     if not found:
         shown = ", ".join(map(repr, names[:8])) + (", …" if len(names) > 8 else "")
         raise InputError(
-            f"expected a column of the table for --{role}-column, got {name!r}, which is none of {shown or 'none'}: "
+            f"expected a column of {table} for --{role}-column, got {name!r}, which is none of {shown or 'none'}: "
             "name one of these"
         )
     return found[0]

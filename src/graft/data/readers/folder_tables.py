@@ -45,7 +45,9 @@ from graft.words import counted
 if TYPE_CHECKING:
     import pyarrow
 
-_TABLE = rf"(?i)({'|'.join(map(re.escape, sorted({*ENDINGS, *LIST_ENDINGS})))})({'|'.join(map(re.escape, PACKED))})?$"
+# Other files of XML are about one image each.
+_IN_FOLDERS = "|".join(re.escape(each) for each in sorted({*ENDINGS, *LIST_ENDINGS} - {".xml"}))
+_TABLE = rf"(?i)(({_IN_FOLDERS})({'|'.join(map(re.escape, PACKED))})?|(^|/)annotations\.xml)$"
 # Tables that are forms for what is to be handed in, or made by programs that were asked about the images.
 _ANSWERS = r"(?i)submi|predict|results?\b|split\.csv$|audit"
 # Folders for what is told about images, even where masks lie in it too.

@@ -20,14 +20,14 @@ from graft.array_files import matlab_columns
 from graft.data.readers.column_names import known_names
 from graft.data.readers.finding_files import IMAGE_ENDING
 from graft.data.readers.packed_tables import PACKED, ending_of, plain_table
-from graft.data.readers.records import read_records
+from graft.data.readers.records import read_cvat, read_records
 from graft.errors import DataError
 from graft.spreadsheet import read_sheet
 
 if TYPE_CHECKING:
     import pyarrow
 
-ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".json", ".xlsx", ".mat")
+ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".json", ".xml", ".xlsx", ".mat")
 # These may hold anything, and are tables only if their lines name images.
 LIST_ENDINGS = (".txt", ".lst", ".list")
 _SEPARATORS = (",", ";", "\t")
@@ -62,7 +62,7 @@ class Grid:
 def open_grid(path: Path, beginning: bool = False) -> Grid:
     """The table in a file, or of a list the beginning, by the file's ending. Raises DataError if it is none."""
     ending, given = ending_of(path), path
-    openers = {".parquet": _parquet, ".json": _json, ".xlsx": _sheet, ".mat": _matlab}
+    openers = {".parquet": _parquet, ".json": _json, ".xml": _cvat, ".xlsx": _sheet, ".mat": _matlab}
     openers |= {".jsonl": _json_lines, ".ndjson": _json_lines}
     if not path.is_file():
         # A pipe or a device would never end.
@@ -71,7 +71,10 @@ def open_grid(path: Path, beginning: bool = False) -> Grid:
         path = plain_table(path)
         longest = _FIRST_BYTES if beginning else _LONGEST_ROW
         with path.open("rb") as file:
-            if ending not in (".parquet", ".json", ".xlsx", ".mat") and len(file.readline(longest + 1)) > longest:
+            if (
+                ending not in (".parquet", ".json", ".xml", ".xlsx", ".mat")
+                and len(file.readline(longest + 1)) > longest
+            ):
                 raise DataError(f"expected rows of at most {longest:,} bytes in {path.name}, got a longer one: part it")
         grid = _list(path, beginning) if ending in LIST_ENDINGS else openers.get(ending, _csv)(path)
     # As the user knows it; what is read is its content.
@@ -283,7 +286,14 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _json(path: Path) -> Grid:
-    records = read_records(path)
+    return _of_records(path, read_records(path))
+
+
+def _cvat(path: Path) -> Grid:
+    return _of_records(path, read_cvat(path))
+
+
+def _of_records(path: Path, records: Sequence[dict[str, Any]]) -> Grid:
     names = tuple(dict.fromkeys(name for record in records for name in record))
     if len(names) > _MOST_COLUMNS:
         raise DataError(

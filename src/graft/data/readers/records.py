@@ -1,4 +1,4 @@
-"""JSON files that name images: records, columns, COCO's annotations, and what Label Studio exports."""
+"""JSON files that name images: records, columns, COCO's annotations, what Label Studio exports; and CVAT's XML."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 from graft.data.readers.column_names import known_names
 from graft.data.readers.split_names import SPLIT_FOLDERS
@@ -37,6 +38,33 @@ def read_records(path: Path) -> list[Record]:
             f'expected records of images and labels in {path.name}, such as [{{"path": …, "label": …}}], COCO\'s '
             f"annotations or an export of Label Studio, got {_shape(value)}: write one record for each image"
         )
+    return records
+
+
+def read_cvat(path: Path) -> list[Record]:
+    """A record for each image of an export of CVAT for images: its name, its tags, else the labels of its shapes, and
+    its subset if images have any. Raises DataError for other files.
+    """
+    content = path.read_bytes() if path.stat().st_size <= _MOST_BYTES else b""
+    try:
+        # What defines entities may grow without end; CVAT defines none.
+        root = None if not content or b"<!" in content.replace(b"<!--", b"") else ElementTree.fromstring(content)
+    except ElementTree.ParseError:
+        root = None
+    images = [] if root is None or root.tag != "annotations" else root.findall("image")
+    if not images or not all(image.get("name") for image in images):
+        raise DataError(
+            f"expected CVAT's annotations of images in {path.name}, got another file, or one of more than "
+            f"{_MOST_BYTES:,} bytes: export them as CVAT for images, or as ImageNet"
+        )
+    which = "tag" if any(image.find("tag") is not None for image in images) else "*"
+    records: list[Record] = []
+    for image in images:
+        labels = dict.fromkeys(each.attrib["label"] for each in image.findall(which) if "label" in each.attrib)
+        records.append({"path": image.get("name"), "label": _one_of(labels)})
+    subsets = [image.get("subset") for image in images]
+    if all(subset and subset.lower() in SPLIT_FOLDERS for subset in subsets):
+        records = [{**record, "split": subset} for record, subset in zip(records, subsets, strict=True)]
     return records
 
 
