@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint lab clean
+.PHONY: demo test lint lab course clean
 
 # The main job on embedded data; offline once installed.
 demo: $(VENV)/.installed
@@ -19,6 +19,10 @@ lab: $(VENV)/.installed-dev
 	$(BIN)/graft lab all $(QUICK) --out docs/results
 	$(BIN)/python docs/textbook.py
 	$(BIN)/python docs/course.py
+
+# All ten lessons of the course in order, offline and in an empty home, and every quick form against what is recorded.
+course: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 GRAFT_LAB=all $(BIN)/pytest tests/docs/test_course.py tests/docs/test_textbook.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

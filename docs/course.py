@@ -158,7 +158,7 @@ def lesson(number: int, each: Lesson) -> str:
     found = recorded(RESULTS, each.experiment)
     if found is None:
         raise ValueError(f"expected an outcome of {each.experiment} in {RESULTS}, got none: record it")
-    stem, ending = (f"{each.experiment}-quick", " --quick") if found["quick"] else (each.experiment, "")
+    stem = f"{each.experiment}-quick" if found["quick"] else each.experiment
     with patch.dict(os.environ, {"COLUMNS": "100"}), redirect_stdout(io.StringIO()) as printed:
         tell(found)
     output = "\n".join(line.rstrip() for line in printed.getvalue().splitlines())
@@ -170,7 +170,7 @@ def lesson(number: int, each: Lesson) -> str:
 {textwrap.fill(each.text.replace(" × ", chr(160) + "×" + chr(160)), 120).replace(chr(160), " ")}
 
 ```console
-$ graft lab {each.experiment}{ending}
+$ {found["command"]}
 {output}
 ```
 

@@ -51,7 +51,7 @@ convolutions.""",
 `alexnet_2012` implements the two halves as groups. `alexnet` is the single tower of 2014 that libraries ship under
 this name. In both, an adaptive pool precedes the dense layers, which changes nothing at the usual size and allows other
 sizes, and the initialisation is that of He et al. 2015.""",
-        experiments=("normalisation", "overfitting"),
+        experiments=("towers", "normalisation", "overfitting"),
     ),
     Family(
         "vgg",
@@ -220,6 +220,7 @@ arithmetic of phones: ReLU6 for swish, no excitations, and both ends of the netw
         """\
 The scaling factors are those of the authors' code, since the paper does not print them. The momentum of batch norm up
 to B4 and in Lite is that of the public checkpoints.""",
+        experiments=("scaling",),
     ),
 )
 

@@ -154,9 +154,10 @@ SHOWN = (
 TEXT = """# The textbook, claim by claim
 
 `python docs/textbook.py` writes this page from `docs/results/`, where `graft lab NAME --out docs/results` keeps what it
-measured. Each `graft lab` runs from a fresh install, offline, on images that graft draws; most of what is recorded are
-the quick forms (`--quick`), which take seconds. An interval is of 95 %, over seeds. A claim is *held* where its whole
-interval lies on the predicted side, *did not hold* where all of it lies on the other, and *undecided* in between.
+measured. Each `graft lab` runs from a fresh install, offline, on images that graft draws; with `--data DATA` it takes a
+folder of MNIST's IDX files. Most of what is recorded are the quick forms (`--quick`). An interval is of 95 %, over
+seeds. A claim is *held* where its whole interval lies on the predicted side, *did not hold* where all of it lies on the
+other, and *undecided* in between.
 
 | claim | what the textbook says | command | measured | | figure |
 | --- | --- | --- | --- | --- | --- |
@@ -194,10 +195,10 @@ def row(name: str, found: dict[str, Any] | None) -> str:
     measured = "<br>".join(
         f"{each['name']}: {each['shown']}{_mark(each['verdict'])}" for each in found["measures"] if each["verdict"]
     )
-    stem, ending = (f"{name}-quick", " --quick") if found["quick"] else (name, "")
+    stem = f"{name}-quick" if found["quick"] else name
     verdict = found["verdict"] if found["verdict"] == "held" else f"**{found['verdict']}**"
     link = f"[figure](results/{stem}.svg)"
-    return f"| {numbers} | {found['claim']} | `graft lab {name}{ending}` | {measured} | {verdict} | {link} |\n"
+    return f"| {numbers} | {found['claim']} | `{found['command']}` | {measured} | {verdict} | {link} |\n"
 
 
 def _mark(verdict: str) -> str:

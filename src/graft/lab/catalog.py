@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graft.errors import InputError, did_you_mean
-from graft.lab import arithmetic, depth, learning, lenet, stages, transfer
+from graft.lab import arithmetic, depth, learning, lenet, scaling, stages, towers, transfer
 from graft.lab.experiment import Experiment
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -15,6 +15,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         arithmetic.INCEPTION,
         arithmetic.SEPARABLE,
         arithmetic.IDENTITY,
+        towers.TOWERS_OF_2012,
         learning.VARIANCE,
         learning.ACTIVATION,
         learning.NORMALISATION,
@@ -22,6 +23,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         depth.GRADIENTS,
         depth.JOINING,
         depth.DEGRADATION,
+        scaling.SCALING,
         lenet.LENET_1998,
         lenet.LENET_TODAY,
         stages.ALIKE,

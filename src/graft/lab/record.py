@@ -19,13 +19,27 @@ QUICK_ENDING = "-quick"
 
 @dataclass(frozen=True)
 class Record:
-    """An experiment that was run: the form and seed, what came of it, and how long it took in seconds."""
+    """An experiment that was run: the form and seed, what came of it, and how long it took in seconds.
+
+    `with_data` tells that it was run on images that the user named.
+    """
 
     experiment: Experiment
     quick: bool
     seed: int
     outcome: Outcome
     seconds: float
+    with_data: bool = False
+
+    @property
+    def command(self) -> str:
+        """What runs it again; DATA stands for what the experiment takes with `--data`."""
+        options = (
+            *((" --data DATA",) if self.with_data else ()),
+            *((" --quick",) if self.quick else ()),
+            *((f" --seed {self.seed}",) if self.seed else ()),
+        )
+        return f"graft lab {self.experiment.name}{''.join(options)}"
 
     def to_dict(self) -> dict[str, Any]:
         """As `graft lab NAME --json` prints it and `docs/results` keeps it."""
@@ -33,6 +47,7 @@ class Record:
             "name": self.experiment.name,
             "claims": list(self.experiment.claims),
             "claim": self.experiment.claim,
+            "command": self.command,
             "quick": self.quick,
             "seed": self.seed,
             **as_dict(self.outcome),
@@ -56,7 +71,8 @@ def perform(experiment: Experiment, conditions: Conditions) -> Record:
     started = time.perf_counter()
     with one_thread():
         outcome = experiment.run(conditions)
-    return Record(experiment, conditions.quick, conditions.seed, outcome, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    return Record(experiment, conditions.quick, conditions.seed, outcome, seconds, conditions.data is not None)
 
 
 def write(record: Record, folder: Path) -> tuple[Path, Path]:
