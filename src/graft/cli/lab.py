@@ -18,7 +18,7 @@ ALL = "all"
 def lab(
     name: Annotated[str | None, typer.Argument(help="An experiment, or all; without one they are listed.")] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="The short form: fewer seeds, images and steps, in 20 s or less.")
+        bool, typer.Option("--quick", help="The short form: fewer seeds, images and steps, in 90 s or less.")
     ] = False,
     out: Annotated[
         Path | None, typer.Option(help="A folder for NAME.json and the drawing NAME.svg; the list reads it, too.")

@@ -27,9 +27,9 @@ from graft.seeding import seeded
 # Of the textbook's table: rate and how many passes it lasts.
 RATES_1998 = ((0.0005, 2), (0.0002, 3), (0.00005, 4), (0.00001, 11))
 DAMPING, ESTIMATED_ON = 0.02, 500
-# The paper steps after each image. The gradients of so many are added up here, and the step is that of as many: of the
-# many images of MNIST, and of the few of the quick form.
-TOGETHER, TOGETHER_OF_FEW = 40, 10
+# The paper steps after each image. Here the gradients of so many are added up at the first rate, where those of 40
+# diverge, and at the smaller rates of so many more that a step is as long.
+TOGETHER = 10
 EPOCHS = 20
 EPOCHS_TODAY, BATCH, BATCH_OF_FEW, LEARNING_RATE, WEIGHT_DECAY = 5, 128, 32, 0.005, 0.01
 FEW = 10_000
@@ -44,7 +44,7 @@ def learn_1998(digits: Digits, seed: int, curve: list[float], epochs: int, told:
         for rate in rates:
             own_rates = [rate / (DAMPING + each) for each in _second_derivatives(network, digits.train)]
             network.train()
-            together = TOGETHER_OF_FEW if len(digits.train) < FEW else TOGETHER
+            together = round(TOGETHER * RATES_1998[0][0] / rate)
             for rows in torch.randperm(len(digits.train)).split(together):
                 network.zero_grad()
                 F.cross_entropy(network(digits.train[rows]), digits.train_labels[rows], reduction="sum").backward()
