@@ -113,6 +113,6 @@ SCALING = Experiment(
     ("N16",),
     "A network that grows in depth, width and resolution together does more with its work than one that grows in one.",
     run_scaling,
-    seconds=60,
+    seconds=90,
     full_seconds=900,
 )
