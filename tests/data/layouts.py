@@ -246,6 +246,12 @@ CLASSES = (
         "'patient_000', 'patient_001', 'patient_002' are where images come from, .*: no split divides one",
     ),
     Layout(
+        "kinds of classes",
+        ("a/abbey/*2", "a/airport/*2", "b/bakery/*2", "c/cafe/*2"),
+        {"all": {"a": 4, "b": 2, "c": 2}},
+        r"'a', 'b', 'c' are read as the classes, .*'abbey', 'airport', .*: --label-from .* makes these the classes",
+    ),
+    Layout(
         "patients of one class each, in splits",
         (
             *("train/Patient 1/cat/*3", "train/Patient 2/dog/*4", "train/Patient 3/cat/*5"),

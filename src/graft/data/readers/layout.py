@@ -269,6 +269,22 @@ def _read_classes(layout: Layout, parent: Folder, folders: Sequence[Folder], spl
             layout.places += [Place(each, split, folder.name, fold_of(each.name)) for each in folds]
         else:
             layout.places.append(Place(folder, split, folder.name))
+    _tell_of_parts(layout, folders)
+
+
+def _tell_of_parts(layout: Layout, folders: Sequence[Folder]) -> None:
+    """Say it where all images of classes lie in folders of their own, which may as well be the classes."""
+    inner = [layout.folders_in(folder) for folder in folders]
+    parts = [each for own in inner for each in own]
+    if len(folders) < 2 or not all(inner) or any(folder.images for folder in folders):
+        return
+    if len(parts) == len(folders) or all(fold_of(each.name) or _ORIGIN.fullmatch(each.name) for each in parts):
+        return
+    note = (
+        f"{_quoted(folders)} are read as the classes, with all images in their folders ({_quoted(parts, 3)}): "
+        f"--label-from {_level(folders[0], 1)} makes these the classes"
+    )
+    layout.notes += [] if note in layout.notes else [note]
 
 
 def _are_folds(folders: Sequence[Folder]) -> bool:
