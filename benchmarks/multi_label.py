@@ -6,7 +6,7 @@ A mosaic is a 2 by 2 grid of four images of CIFAR-10, 64 px in all, and its labe
 four of ten. Every level is trained as a user would train it, on a table with a cell of labels for each image, and
 measured on a test split that no weights saw. Beside it stands a logistic regression of scikit-learn for each label, on
 the same frozen features, with the penalty of each label chosen by its own cross-validation, by log loss or by average
-precision; and the order by chance.
+precision; graft's head on these features, each image in one crop as there; and the order by chance.
 """
 
 import argparse
@@ -95,7 +95,10 @@ def one_vs_rest(
 
 
 def main() -> None:
+    from sklearn.metrics import average_precision_score
+
     import graft
+    from graft.transfer.label_head import fit_label_head
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("shared", type=Path)
@@ -113,7 +116,10 @@ def main() -> None:
             started = time.perf_counter()
             peer = one_vs_rest(train, labels, test, of_test, scoring, penalties)
             print(f"one-vs-rest, {scoring:17} {peer:.3f}   {time.perf_counter() - started:.0f} s", flush=True)
-        for level in given.levels.split(","):
+        head = fit_label_head(train, labels)
+        same = average_precision_score(of_test.astype(int), test @ head.weight.T + head.bias, average="macro")
+        print(f"graft, the same features  {same:.3f}", flush=True)
+        for level in filter(None, given.levels.split(",")):
             run = graft.train(
                 graft.DataOptions(str(table), table=graft.TableOptions(multi_label=True)),
                 given.base,
