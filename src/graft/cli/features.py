@@ -72,7 +72,7 @@ def features(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Compute what a base makes of the images, once and by any number of processes, for later trainings or a file."""
+    """Compute what a base makes of the images, once and by any number of processes, for later runs or a file."""
     from graft.features.table import write_vectors
     from graft.progress import reporting
     from graft.workflows.contact_sheet import check_outside
