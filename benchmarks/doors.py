@@ -68,7 +68,7 @@ def folds(data: Path) -> dict[str, Any]:
     return found
 
 
-def tune(data: Path, trials: int) -> dict[str, Any]:
+def tune(data: Path, trials: int, base: str | None) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as place:
         os.environ["GRAFT_CACHE"] = str(Path(place) / "cache")
         images, labels = labelled(data / "train", data / "val")
@@ -79,7 +79,8 @@ def tune(data: Path, trials: int) -> dict[str, Any]:
         )
         table = Path(place) / f"{data.name}.csv"
         table.write_text(f"path,label,split\n{rows}")
-        took, found = timed(lambda: graft.tune(table, trials=trials, out=Path(place) / "search"))
+        chosen = {} if base is None else {"base": base}
+        took, found = timed(lambda: graft.tune(table, trials=trials, **chosen, out=Path(place) / "search"))
         return {**took, **found.to_dict()}
 
 
@@ -88,8 +89,9 @@ def main() -> None:
     asked.add_argument("what", choices=("folds", "tune"))
     asked.add_argument("data", type=Path)
     asked.add_argument("--trials", type=int, default=20)
+    asked.add_argument("--base", help="of the search; the default of graft without it")
     given = asked.parse_args()
-    found = folds(given.data) if given.what == "folds" else tune(given.data, given.trials)
+    found = folds(given.data) if given.what == "folds" else tune(given.data, given.trials, given.base)
     print(json.dumps(found, indent=2, default=str))
 
 

@@ -421,6 +421,27 @@ TABLES = [
         said=r"several in a cell .*cat.*dog",
         data="x.json",
     ),
+    PublishedTable(
+        "coco with a category that it does not define",
+        FOUR,
+        {"x.json": json.dumps({**COCO, "annotations": [{"image_id": 3, "category_id": 9}]})},
+        said=r"category_id among those of COCO's categories \(1, 2\), got 9 of image 3: ",
+        data="x.json",
+    ),
+    PublishedTable(
+        "boxes of ImageNet, as Kaggle has them",
+        IDS,
+        {
+            "LOC_val_solution.csv": rows(
+                "ImageId,PredictionString",
+                "a,n02121808 240 170 260 240 n02121808 1 2 3 4 ",
+                "b,n02084071 1 2 3 4",
+                "c,n02121808 1 2 3 4",
+                "d,n02084071 5.5 2 3 4 ",
+            )
+        },
+        {"val": {name: {"cat": "n02121808", "dog": "n02084071"}[label] for name, label in BELOW.items()}},
+    ),
     PublishedTable("cvat", FOUR, {"annotations.xml": cvat(PETS)}, {"all": PETS}),
     PublishedTable(
         "cvat's shapes", FOUR, {"x.xml": cvat(PETS, "box", ' subset="Train"')}, {"train": PETS}, data="x.xml"

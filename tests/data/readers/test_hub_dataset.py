@@ -11,6 +11,7 @@ from PIL import Image
 from graft.data.dataset import Dataset
 from graft.data.opening import open_dataset
 from graft.data.readers.hub_dataset import arrange_splits
+from graft.data.table_options import TableOptions
 from graft.errors import DataError, FetchError
 
 datasets = pytest.importorskip("datasets")
@@ -110,6 +111,19 @@ def test_columns_by_what_they_hold() -> None:
         "train": rows([0, 1], datasets.ClassLabel(names=["a", "b"])).rename_columns({"image": "img", "label": "fine"})
     }
     assert labelled(arrange_splits("x", splits)) == {"train": [(b"0", "a"), (b"1", "b")]}
+
+
+def test_labels_of_another_column_are_told_of_and_taken_by_name() -> None:
+    fine, coarse = datasets.ClassLabel(names=["a", "b"]), datasets.ClassLabel(names=["x", "y"])
+    split = rows([0, 1], fine, coarse=["0", "1"]).cast_column("coarse", coarse)
+    dataset = arrange_splits("pets", {"train": split, "test": split})
+    assert dataset.classes == ("a", "b")
+    said = "pets: label from label, not from coarse: if it should be, name it with --label-column"
+    assert [note for note in dataset.notes if "coarse" in note] == [said]
+    given = arrange_splits("pets", {"train": split}, options=TableOptions(label_column="coarse"))
+    assert given.classes == ("x", "y") and not [note for note in given.notes if "not from" in note]
+    with pytest.raises(DataError, match=r"one column of labels in pets, got fine, coarse: say which with --label-col"):
+        arrange_splits("pets", {"train": split.rename_column("label", "fine")})
 
 
 @pytest.mark.parametrize("missing", ["image", "label"])

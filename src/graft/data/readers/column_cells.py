@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Sequence
@@ -11,7 +12,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graft.data.readers.column_names import ABOUT_SPLITS, SPELLINGS, SYNONYMS, given_column, is_no_column, named
+from graft.data.readers.column_names import (
+    ABOUT_SPLITS,
+    SPELLINGS,
+    SYNONYMS,
+    given_column,
+    is_no_column,
+    named,
+    plain_name,
+)
 from graft.data.readers.columns import as_text
 from graft.data.readers.finding_files import IMAGE_ENDING, SAME_NAME, FileFinder
 from graft.data.readers.grid import Grid
@@ -34,6 +43,11 @@ ABOUT_IMAGES = r"(?i)mask|segment|annot|thumb"
 
 # What the columns of pixels are called: `pixel0`, `28x28`, `p3`, `12`.
 _PIXEL = re.compile(r"(?i)(pixels?|px|pix|p|x|f|features?|col|column|v|attr|att|var)?[ _.-]?\d+([x_]\d+)*(_?[rgb])?")
+
+# Kaggle's column of boxes: the label of each, and its corners.
+_PREDICTION_STRING = "predictionstring"
+_BOX = re.compile(r"(\S+)(?: +-?\d+(?:\.\d+)?){4}")
+_BOXES = re.compile(rf"\s*(?:{_BOX.pattern}\s*)+")
 
 
 def pixels_in(grid: Grid) -> list[int]:
@@ -66,6 +80,19 @@ def _without_points(column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
         if not pyarrow.compute.all(pyarrow.compute.match_substring_regex(some, r"^(-?\d+\.0)?$")).as_py():
             return column
     return pyarrow.compute.replace_substring_regex(column, r"\.0$", "")
+
+
+def _of_boxes(column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
+    """The labels alone where all cells are boxes as Kaggle writes those of ImageNet: `n01978287 240 170 260 240 …`."""
+    import pyarrow
+
+    encoded = column.combine_chunks().dictionary_encode()
+    boxes = [_BOX.findall(cell) if _BOXES.fullmatch(cell) else None for cell in encoded.dictionary.to_pylist()]
+    if not all(boxes):
+        return column
+    each = [list(dict.fromkeys(of_image)) for of_image in boxes if of_image]
+    cells = [names[0] if len(names) == 1 else json.dumps(names) for names in each]
+    return pyarrow.chunked_array([pyarrow.array(cells, pyarrow.large_string()).take(encoded.indices)])
 
 
 @dataclass
@@ -102,7 +129,9 @@ class Columns:
         if column not in self._texts:
             where = f"the column {self.shown(column)} of {self.grid.path.name}"
             cells = self._cells[column] if column in self._cells else self.grid.column(column)
-            self._texts[column] = _without_points(as_text(cells, where))
+            texts = _without_points(as_text(cells, where))
+            boxes = plain_name(self.grid.names[column]) == _PREDICTION_STRING
+            self._texts[column] = _of_boxes(texts) if boxes else texts
         return self._texts[column]
 
     def sure(self, column: int) -> pyarrow.ChunkedArray:

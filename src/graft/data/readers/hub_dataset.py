@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graft.data.dataset import WHOLE, Dataset, Several
-from graft.data.readers.column_names import find_columns
+from graft.data.readers.column_names import SPELLINGS, find_columns, named
 from graft.data.readers.columns import arrange_rows, as_text, join_tables, names_of_labels
 from graft.data.readers.folder import file_stamp, read_file
 from graft.data.table_options import TableOptions
@@ -111,12 +111,15 @@ def arrange_splits(address: str, splits: Any, group: str | None = None, options:
     import pyarrow
 
     sources, tables, declared = [], [], None
+    notes: dict[str, None] = {}
     several = options is not None and options.multi_label
     for split, rows in splits.items():
         rows = rows.flatten_indices() if rows._indices is not None else rows
         image = _image_column(rows, address)
         found = find_columns(rows.column_names, group, options)
         label = rows.column_names[found["label"]] if "label" in found else _class_column(rows, address)
+        if options is None or options.label_column is None:
+            notes |= dict.fromkeys(_labels_not_taken(rows, label, address))
         feature = rows.features[label]
         # Of a list, the names are those of what it holds.
         declared = declared or getattr(getattr(feature, "feature", feature), "names", None)
@@ -132,7 +135,8 @@ def arrange_splits(address: str, splits: Any, group: str | None = None, options:
         tables.append(pyarrow.table(columns))
     source = sources[0] if len(sources) == 1 else Several(sources)
     table = join_tables(tables, list(splits))
-    return arrange_rows(address, source, table, classes=tuple(declared) if declared and not several else None)
+    classes = tuple(declared) if declared and not several else None
+    return arrange_rows(address, source, table, classes=classes, notes=[*notes])
 
 
 def _image_column(rows: Any, address: str) -> str:
@@ -146,13 +150,35 @@ def _image_column(rows: Any, address: str) -> str:
     return "image" if "image" in columns else str(columns[0])
 
 
-def _class_column(rows: Any, address: str) -> str:
+def _class_columns(rows: Any) -> list[str]:
     import datasets
 
-    columns = [name for name, feature in rows.features.items() if isinstance(feature, datasets.ClassLabel)]
-    if len(columns) != 1:
+    return [str(name) for name, feature in rows.features.items() if isinstance(feature, datasets.ClassLabel)]
+
+
+def _class_column(rows: Any, address: str) -> str:
+    columns = _class_columns(rows)
+    if len(columns) > 1:
         raise DataError(
-            f"expected a column 'label' in {address}, got {', '.join(rows.column_names)}: give a dataset "
-            "with one label for each image"
+            f"expected one column of labels in {address}, got {', '.join(columns)}: say which with --label-column"
         )
-    return str(columns[0])
+    if not columns:
+        raise DataError(
+            f"expected a column 'label' in {address}, got {', '.join(rows.column_names)}: name the one of labels with "
+            "--label-column, or give a dataset with a label for each image"
+        )
+    return columns[0]
+
+
+def _labels_not_taken(rows: Any, taken: str, address: str) -> list[str]:
+    """A note where labels could have been those of another column: one of classes, or one that is named as such."""
+    likely = [
+        *_class_columns(rows),
+        *(rows.column_names[place] for place in named(rows.column_names, SPELLINGS["label"])),
+    ]
+    others = [name for name in dict.fromkeys(likely) if name != taken]
+    if not others:
+        return []
+    return [
+        f"{address}: label from {taken}, not from {' or '.join(others)}: if it should be, name it with --label-column"
+    ]

@@ -109,10 +109,17 @@ def _record(value: Any) -> Record:
 
 
 def _coco(value: Record) -> list[Record] | None:
-    """The file of each image with the categories of its annotations, each once."""
+    """The file of each image with the categories of its annotations, each once. Raises DataError for an unknown one."""
     try:
         names = {each["id"]: each["name"] for each in value["categories"]}
         found: dict[Any, dict[str, None]] = {each["id"]: {} for each in value["images"]}
+        unknown = next((each for each in value["annotations"] if each["category_id"] not in names), None)
+        if unknown is not None:
+            raise DataError(
+                f"expected each category_id among those of COCO's categories ({', '.join(map(str, list(names)[:6]))}"
+                f"{', …' if len(names) > 6 else ''}), got {unknown['category_id']} of image {unknown['image_id']}: "
+                "correct it, or add the category"
+            )
         for each in value["annotations"]:
             found.setdefault(each["image_id"], {})[str(names[each["category_id"]])] = None
         return [{"path": each["file_name"], "label": _one_of(found[each["id"]])} for each in value["images"]]
