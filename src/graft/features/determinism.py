@@ -29,17 +29,14 @@ def repeatable(choice: Choice) -> Iterator[None]:
 
     with ExitStack() as put_back:
         put_back.callback(torch.set_num_threads, torch.get_num_threads())
-        put_back.callback(
-            torch.use_deterministic_algorithms,
-            torch.are_deterministic_algorithms_enabled(),
-            warn_only=torch.is_deterministic_algorithms_warn_only_enabled(),
-        )
+        # Of the two ways to say it, the one that does not import PyTorch's compiler, which takes seconds.
+        put_back.callback(torch.set_deterministic_debug_mode, torch.get_deterministic_debug_mode())
         put_back.callback(setattr, torch.backends.cudnn, "benchmark", torch.backends.cudnn.benchmark)
         if CUBLAS_WORKSPACE not in os.environ:
             os.environ[CUBLAS_WORKSPACE] = WORKSPACE
             put_back.callback(os.environ.pop, CUBLAS_WORKSPACE)
         torch.set_num_threads(choice.threads)
-        torch.use_deterministic_algorithms(True)
+        torch.set_deterministic_debug_mode("error")
         torch.backends.cudnn.benchmark = False
         # Those of numpy and scipy too.
         put_back.enter_context(threadpool_limits(choice.threads))
