@@ -14,7 +14,7 @@ from graft.errors import InputError
 from graft.features import extraction
 from graft.images.letters import CYRILLIC
 from graft.training.recipe_file import read_recipe, settings_of, with_settings
-from graft.training.tuning import SPACE, Trial, propose
+from graft.training.tuning import SPACE, Trial, propose, searched_around
 
 pytest.importorskip("optuna", reason="needs graft-vision[tune]")
 
@@ -67,6 +67,8 @@ def test_the_best_recipe_trains_and_the_verdict_is_by_test(letters: Path, tmp_pa
         assert found.n == 12 and found.difference.value == pytest.approx(found.test[0] - found.test[1])
     written = yaml.safe_load(found.recipe.read_text())
     assert written["level"] == best.level and written["base"] == "latin_letters"
+    # What a trial says it tried is what a recipe takes.
+    assert best.settings.items() <= written.items()
     run = graft.train(letters, recipe=found.recipe, out=tmp_path / "run", quiet=True)
     assert (run.level, run.base) == (best.level, "latin_letters")
     assert json.loads(json.dumps(found.to_dict()))["best"]["number"] == best.number
@@ -103,11 +105,15 @@ def test_a_folder_of_another_search_or_of_something_else_is_refused(letters: Pat
 
 def test_what_is_tried_next_follows_from_the_trials_before() -> None:
     trials = [Trial(0, "auto", {}, 0.5, 1.0, 1.0), Trial(1, "head", {}, None, None, 1.0, "diverged")]
-    assert propose(trials, ("head", "stages:1"), SPACE, 0) == propose(trials, ("head", "stages:1"), SPACE, 0)
+    usual = graft.Recipe().resolve(pretrained=True)
+    searched = searched_around(usual, ("dropout",))
+    assert searched["learning_rate"].low < usual.learning_rate < searched["learning_rate"].high < 0.01
+    assert searched.keys() == SPACE.keys() - {"dropout"}
+    assert propose(trials, ("head", "stages:1"), searched, 0) == propose(trials, ("head", "stages:1"), searched, 0)
     for number in range(2, 30):
-        level, settings = propose(trials, ("head", "stages:1"), SPACE, 0)
+        level, settings = propose(trials, ("head", "stages:1"), searched, 0)
         assert bool(settings) == (level == "stages:1")
-        assert all(SPACE[name].low <= value <= SPACE[name].high for name, value in settings.items())
+        assert all(searched[name].low <= value <= searched[name].high for name, value in settings.items())
         top1 = 0.9 - abs(settings["label_smoothing"] - 0.05) if settings else 0.3
         trials.append(Trial(number, level, settings, top1, 1.0, 1.0))
     # What does well is looked for more often than at random.

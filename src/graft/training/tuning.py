@@ -1,7 +1,9 @@
 """A search over levels and recipes: what is searched, what its trials came to, and the file that remembers them."""
 
+from __future__ import annotations
+
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +12,7 @@ from graft.errors import InputError
 from graft.evaluation.paired import Estimate
 from graft.files import LOCK_FILE, write_aside
 from graft.html import table
+from graft.training.recipe import Recipe
 
 if TYPE_CHECKING:
     import optuna
@@ -31,6 +34,10 @@ class Range:
     log: bool = False
     of_usual: bool = False
 
+    def around(self, usual: float) -> Range:
+        """The same in absolute numbers, where `usual` is what is usual."""
+        return Range(self.low * usual, self.high * usual, self.log) if self.of_usual else self
+
 
 # Of what is not here, or is set, every trial has the same: augmentation too, so that trials share cached activations.
 SPACE = {
@@ -41,6 +48,11 @@ SPACE = {
     "start_share": Range(0.0, 0.6),
     "dropout": Range(0.0, 0.5),
 }
+
+
+def searched_around(usual: Recipe, settled: Collection[str]) -> dict[str, Range]:
+    """What is searched, in absolute numbers, around the `usual` recipe: all but what is `settled`."""
+    return {name: each.around(getattr(usual, name)) for name, each in SPACE.items() if name not in settled}
 
 
 @dataclass(frozen=True)
@@ -154,7 +166,7 @@ def propose(
     }
 
 
-def _distribution(range_: Range) -> "optuna.distributions.FloatDistribution":
+def _distribution(range_: Range) -> optuna.distributions.FloatDistribution:
     from optuna.distributions import FloatDistribution
 
     return FloatDistribution(range_.low, range_.high, log=range_.log)

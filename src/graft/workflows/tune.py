@@ -28,11 +28,12 @@ from graft.training.tuning import (
     BEST_FILE,
     DEFAULT_LEVELS,
     SOLVED,
-    SPACE,
+    Range,
     Trial,
     Tuning,
     propose,
     read_trials,
+    searched_around,
     write_trials,
 )
 from graft.transfer.levels import Plan, check_level, plan_level
@@ -116,11 +117,12 @@ def tune(
     choice = choice_of(arguments)
     with reporting(reporter, quiet) as told, seeded(arguments.seed), repeatable(choice):
         decided = decide(arguments, images, None, told, started, place=place)
-        question = _question(arguments, decided.task.dataset, among, settings)
+        searched = searched_around(decided.task.recipe, settings)
+        question = _question(arguments, decided.task.dataset, among, settings, searched)
         read_trials(place, question)
         place.mkdir(parents=True, exist_ok=True)
         with locked(place):
-            search = _Search(decided, among, settings, place, question, told)
+            search = _Search(decided, among, searched, place, question, told)
             done = search.run(read_trials(place, question), trials, None if limit is None else started + limit)
             return search.result(done, started, arguments.base)
 
@@ -132,14 +134,13 @@ class _Search:
         self,
         decided: Decided,
         levels: tuple[str, ...],
-        settings: Mapping[str, Any],
+        searched: dict[str, Range],
         folder: Path,
         question: dict[str, Any],
         reporter: Reporter,
     ) -> None:
         self.decided, self.levels, self.folder = decided, levels, folder
-        self.question, self.reporter = question, reporter
-        self.searched = {name: each for name, each in SPACE.items() if name not in settings}
+        self.question, self.reporter, self.searched = question, reporter, searched
         task = decided.task
         # What was found about mirror images is found for all, so that trials share the activations that are kept.
         self.task = replace(task, asked=replace(task.asked, flip=task.recipe.flip))
@@ -183,10 +184,7 @@ class _Search:
 
     def recipe(self, settings: Mapping[str, float]) -> Recipe:
         """That of a trial: what was set for all, and what it tries."""
-        usual = self.task.recipe
-        values: dict[str, Any] = {
-            name: getattr(usual, name) * value if SPACE[name].of_usual else value for name, value in settings.items()
-        }
+        values: dict[str, Any] = {**settings}
         return replace(self.task.asked, **values)
 
     def _task(self, settings: Mapping[str, float], with_test: bool) -> Task:
@@ -261,7 +259,11 @@ def _levels(levels: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def _question(
-    arguments: Arguments, dataset: Dataset, levels: tuple[str, ...], settings: Mapping[str, Any]
+    arguments: Arguments,
+    dataset: Dataset,
+    levels: tuple[str, ...],
+    settings: Mapping[str, Any],
+    searched: Mapping[str, Range],
 ) -> dict[str, Any]:
     """What a search is begun with, and goes on with."""
     rows = StringIO(newline="")
@@ -272,6 +274,7 @@ def _question(
         "base": arguments.base,
         "levels": list(levels),
         "settings": {name: value for name, value in settings.items()},
+        "searched": {name: [each.low, each.high] for name, each in searched.items()},
         "engine": str(choice_of(arguments)),
         "seed": arguments.seed,
     }
