@@ -1,8 +1,9 @@
-"""The same images, whichever way they come: by their path, as a Dataset, as (images, labels)."""
+"""The same images, whichever way they come: by their path, as a Dataset, as (images, labels), as a data frame."""
 
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from PIL import Image
@@ -31,14 +32,14 @@ def model_of(run: graft.Run) -> dict[str, bytes]:
 
 
 def test_the_same_images_make_the_same_model_whichever_way_they_come(letters: Path, tmp_path: Path) -> None:
-    pandas = pytest.importorskip("pandas")
     paths, labels = listed(letters)
     pixels = [np.asarray(Image.open(path)) for path in paths]
     doors = {
         "path": letters,
         "PIL": ([Image.open(path) for path in paths], labels),
         "floats": ([array / 255 for array in pixels], labels),
-        "frame": graft.Dataset.from_frame(pandas.DataFrame({"path": paths, "label": labels}), name="any"),
+        "frame with usual names": pd.DataFrame({"path": paths, "label": labels}),
+        "frame": graft.Dataset.from_frame(pd.DataFrame({"path": paths, "label": labels}), name="any"),
     }
     before, found = files(letters), {}
     for name, data in doors.items():
@@ -62,8 +63,23 @@ def test_every_workflow_takes_a_dataset_and_images_with_labels(letters: Path, tm
     compared = graft.compare(listed(letters), base, "head", 1, quiet=True)
     assert compared.levels[0].top1 == graft.compare(letters, base, "head", 1, quiet=True).levels[0].top1
     assert compared.data == "images"
+    frame = pd.DataFrame(dict(zip(("File", "class"), listed(letters), strict=True)))
+    assert graft.evaluate(run.folder, frame, quiet=True).seen.to_dict() == by_path.seen.to_dict()
     grouped = graft.DataOptions(dataset, group=r"/(\d+)\.png$")
     assert graft.train(grouped, out=tmp_path / "grouped", **OPTIONS).val.n
+
+
+def test_a_frame_says_its_splits_and_one_without_names_says_how_to_name_them(letters: Path, tmp_path: Path) -> None:
+    paths, labels = listed(letters)
+    frame = pd.DataFrame({"path": paths, "label": labels, "split": [*["train"] * 3, "val"] * (len(paths) // 4)})
+    run = graft.train(frame, out=tmp_path / "run", **OPTIONS)
+    assert run.val.n == len(paths) // 4
+    with pytest.raises(DataError, match=r"columns of images and of labels .* got 'a', 'b': name them as in graft\."):
+        graft.train(pd.DataFrame({"a": paths, "b": labels}), out=tmp_path / "other", **OPTIONS)
+    for odd, name in (({"a": paths}, "a dict"), (paths, "a list"), (None, "a NoneType"), (7, "an int")):
+        with pytest.raises(InputError, match=f"or a data frame for the images, got {name}: give one of these"):
+            graft.train(odd, out=tmp_path / "other", **OPTIONS)
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_cleaned_dataset_can_be_trained(letters: Path, tmp_path: Path) -> None:
@@ -101,7 +117,7 @@ def test_a_run_of_images_in_memory_says_that_no_path_resumes_it(
 def test_what_is_no_data_is_one_sentence(letters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for data in (5, None, ([], [], []), object()):
-        with pytest.raises(InputError, match=r"^expected a path or a name for the images, got .*: give it"):
+        with pytest.raises(InputError, match=r"^expected a path, .* or a data frame for the images, got a.*: give one"):
             graft.train(data, **OPTIONS)
     with pytest.raises(InputError, match="no options about a table"):
         graft.train(graft.DataOptions(listed(letters), table=graft.TableOptions(label_column="x")), **OPTIONS)

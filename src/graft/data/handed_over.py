@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set, Sized
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from graft.data.content import content_digest, digest_text
 from graft.data.dataset import WHOLE, Dataset, Images, class_order
 from graft.data.label_sets import as_cell
 from graft.data.opening import finished
+from graft.data.readers.column_names import find_columns
 from graft.data.readers.columns import arrange_rows, as_text
 from graft.data.readers.folder import Files
 from graft.data.readers.remote import Addresses, is_address
@@ -30,6 +31,16 @@ if TYPE_CHECKING:
 
 # What data without a name of their own are called.
 NAME = "images"
+
+
+@runtime_checkable
+class Frame(Protocol):
+    """A data frame, of pandas or any other whose columns are found by name."""
+
+    @property
+    def columns(self) -> Any: ...
+
+    def __getitem__(self, name: Any, /) -> Any: ...
 
 
 class HandedOver:
@@ -140,6 +151,23 @@ def from_frame(
             table = together_by_path(table)
         return finished(arrange_table(name, Path(root).expanduser().absolute(), table), multi_label=multi_label)
     return finished(arrange_rows(name, HandedOver(_things(things)), table), multi_label=multi_label)
+
+
+def from_named_columns(frame: Frame, *, multi_label: bool = False) -> Dataset:
+    """A data frame with columns called as those of a table: `path`, `label`, perhaps `split`, `group` and `weight`.
+
+    Raises DataError for one without the first two.
+    """
+    names = [str(name) for name in frame.columns]
+    roles = {role: names[place] for role, place in find_columns(names).items()}
+    missing = [role for role in ("path", "label") if role not in roles]
+    if missing:
+        raise DataError(
+            f"expected columns of images and of labels in the frame, such as 'path' and 'label', got "
+            f'{", ".join(map(repr, names)) or "none"}: name them as in graft.Dataset.from_frame(frame, path="file", '
+            'label="class")'
+        )
+    return from_frame(frame, **roles, multi_label=multi_label)
 
 
 def from_torch(dataset: Any, *, name: str | None = None) -> Dataset:

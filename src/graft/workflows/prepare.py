@@ -1,6 +1,7 @@
 """The one prologue: from what a user names to a dataset and a base that are ready to be worked on."""
 
 from dataclasses import dataclass, field, replace
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from graft.audit.looking import Looks
 from graft.data.apart import join_apart
 from graft.data.dataset import TEST, VAL, Dataset
 from graft.data.depths import levels_of, note_on_levels, note_on_strange_levels
-from graft.data.handed_over import from_arrays
+from graft.data.handed_over import Frame, from_arrays, from_named_columns
 from graft.data.opening import finished, open_dataset
 from graft.data.splitting import with_validation
 from graft.data.table_options import TableOptions, checked_table
@@ -19,6 +20,7 @@ from graft.errors import FetchError, InputError
 from graft.features.engine import Choice, Precision
 from graft.features.extraction import check_input_size
 from graft.given import path, text, truth
+from graft.images.handed_over import named
 from graft.images.levels import Levels
 from graft.images.preprocessing import Preprocessing, ResizeMode, check_image_size, check_resize, with_choices
 from graft.progress import NOBODY, Reporter
@@ -34,24 +36,24 @@ from graft.weights.packaged import DEFAULT_BASE
 class DataOptions:
     """Where labelled images are, and what is known of them beyond that.
 
-    `path` is any source that `graft.data.opening` knows, or the images themselves: a `Dataset`, or `(images, labels)`
-    as `Dataset.from_arrays` takes them. `group` says which images belong together, so that no split
-    divides them: `folder`, a column of the manifest, or a regular expression on paths. `split_file` says which image
-    is in which split, as `split.csv` of a run does. `table` says what the columns of a table, or the names of files, do
-    not say themselves. `val` and `test` are the images of these splits where `path` does not hold them: any source too,
-    or handed over as the others are.
+    `path` is any source that `graft.data.opening` knows, or the images themselves: a `Dataset`, `(images, labels)`
+    as `Dataset.from_arrays` takes them, or a data frame whose columns are called as those of a table. `group` says
+    which images belong together, so that no split divides them: `folder`, a column of the manifest, or a regular
+    expression on paths. `split_file` says which image is in which split, as `split.csv` of a run does. `table` says
+    what the columns of a table, or the names of files, do not say themselves. `val` and `test` are the images of these
+    splits where `path` does not hold them: any source too, or handed over as the others are.
     """
 
-    path: str | Path | Dataset | tuple[Any, Any]
+    path: str | Path | Dataset | tuple[Any, Any] | Frame
     group: str | None = None
     split_file: str | Path | None = None
     table: TableOptions = field(default_factory=TableOptions)
-    val: str | Path | Dataset | tuple[Any, Any] | None = None
-    test: str | Path | Dataset | tuple[Any, Any] | None = None
+    val: str | Path | Dataset | tuple[Any, Any] | Frame | None = None
+    test: str | Path | Dataset | tuple[Any, Any] | Frame | None = None
 
 
 # What every workflow takes for its images.
-Data = str | Path | Dataset | tuple[Any, Any] | DataOptions
+Data = str | Path | Dataset | tuple[Any, Any] | Frame | DataOptions
 
 
 @dataclass(frozen=True)
@@ -223,6 +225,13 @@ def _apart(options: DataOptions) -> dict[str, Any]:
 def _images_or_path(given: Any, option: str, multi_label: bool) -> str | Dataset:
     if isinstance(given, tuple | list) and len(given) == 2 and not isinstance(given[0], str):
         return from_arrays(*given, multi_label=multi_label)
+    if isinstance(given, Frame):
+        return from_named_columns(given, multi_label=multi_label)
+    if not isinstance(given, Dataset | str | PathLike):
+        raise InputError(
+            f"expected a path, a graft.Dataset, (images, labels) or a data frame for {option}, got {named(given)}: "
+            "give one of these"
+        )
     return given if isinstance(given, Dataset) else path(given, option)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from graft.data.dataset import Dataset
+from graft.data.handed_over import Frame
 from graft.data.split_file import write_split
 from graft.data.table_options import checked_table
 from graft.errors import DataError, GraftError, InputError, Interrupted
@@ -92,8 +93,8 @@ def train(
     contact_sheet: str | Path | None = None,
     checkpoint_every: float | str | None = None,
     logger: str | Logger | None = None,
-    val: str | Path | Dataset | tuple[Any, Any] | None = None,
-    test: str | Path | Dataset | tuple[Any, Any] | None = None,
+    val: str | Path | Dataset | tuple[Any, Any] | Frame | None = None,
+    test: str | Path | Dataset | tuple[Any, Any] | Frame | None = None,
     multi_label: bool = False,
     reporter: Reporter | None = None,
     quiet: bool = False,
@@ -105,9 +106,10 @@ def train(
 
     Args:
         data: A folder per class (below `train/ val/ test/` or not), a manifest (CSV, TSV, JSON lines, Parquet), an
-            archive, tar shards, IDX files or `hf:owner/name`; a `graft.Dataset`, or `(images, labels)` as
-            `Dataset.from_arrays` takes them; or `graft.DataOptions`, where there is more to say. It is only read. With
-            `resume`, a run folder will do.
+            archive, tar shards, IDX files or `hf:owner/name`; a `graft.Dataset`, `(images, labels)` as
+            `Dataset.from_arrays` takes them, or a data frame with columns `path` and `label`, and perhaps `split`,
+            `group` and `weight`; or `graft.DataOptions`, where there is more to say. It is only read. With `resume`, a
+            run folder will do.
         base: The network to start from: an architecture with published weights, a file of weights, a run,
             `hf:owner/name`, `timm:NAME` or `latin_letters`. The default's weights come with graft.
         level: How much of it is kept: `as-is`, `head`, `head:stages`, `stages:K`, `frozen:F`, `all`, `scratch`, or
