@@ -50,6 +50,8 @@ def test_what_is_printed_of_images_is_one_line_of_counts_and_names() -> None:
     dataset = graft.Dataset.from_arrays([PIXELS] * 7, ["b", "a", "f", "c", "d", "e", "e"])
     assert repr(dataset) == "Dataset('images', 7 images (all 7), 6 classes: 'a', 'b', 'c', 'd' and 2 more)"
     assert repr(dataset.splits["all"]) == "Images(7 of HandedOver)"
+    with pytest.raises(DataError, match=r"one label for image 0, got a list of 2: give one, or .* multi_label=True"):
+        graft.Dataset.from_arrays([PIXELS] * 2, [["a", "b"], []])
     several = graft.Dataset.from_arrays([PIXELS] * 2, [["a", "b"], []], multi_label=True)
     assert "2 images (all 2), several labels each, 2 classes: 'a', 'b'" in repr(several)
 

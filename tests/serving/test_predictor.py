@@ -184,6 +184,7 @@ def test_predictions_fit_on_a_line_and_are_a_table_in_notebooks(classifier: Clas
     found = classifier.predict([images[0][0], b"no image"])
     assert repr(found[0]) == f"Prediction({str(images[0][0])!r}, {found[0].label!r}, {found[0].probability:.3f})"
     assert repr(found[1]).startswith("Prediction('image 1', error=")
+    assert repr(classifier) == f"Classifier({len(LATIN)} classes: {LATIN[0]!r}, {LATIN[1]!r}, {LATIN[2]!r}, …)"
     shown = found._repr_html_()
     assert shown.count("<tr>") == 3 and f"{found[0].probability:.1%}" in shown
 

@@ -301,6 +301,11 @@ def _label(label: Any, number: int) -> str:
         value = int(value)
     if isinstance(value, str | int) and (text := str(value).strip()):
         return text
+    if isinstance(value, list | tuple | Set):
+        raise DataError(
+            f"expected one label for image {number}, got {named(value)} of {len(value)}: give one, or for several "
+            "graft.Dataset.from_arrays(images, labels, multi_label=True)"
+        )
     raise DataError(
         f"expected a text or a whole number as the label of image {number}, got {label!r}: give it one, or leave the "
         "image out"

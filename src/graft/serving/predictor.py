@@ -26,6 +26,7 @@ from graft.serving.abstaining import NO_RULE, Rule, rule_for
 from graft.serving.handed import Given, one_by_one
 from graft.serving.prediction import Prediction, Predictions, labelled, obeying
 from graft.weights.model_files import model_folder
+from graft.words import counted
 
 if TYPE_CHECKING:
     from graft.export.facts import Facts
@@ -73,6 +74,10 @@ class Classifier:
 
     def __reduce__(self) -> tuple[type[Classifier], tuple[SavedModel, Choice]]:
         return Classifier, (self.saved, self.choice)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(map(repr, self.classes[:3])) + (", …" if len(self.classes) > 3 else "")
+        return f"{type(self).__name__}({counted(len(self.classes), 'class', 'classes')}: {shown})"
 
     @property
     def classes(self) -> tuple[str, ...]:
