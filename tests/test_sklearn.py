@@ -97,6 +97,25 @@ def test_depthwise_networks_answer_as_finely_as_when_they_are_saved(
     assert fitted.predict_proba(images) == pytest.approx(loaded.predict_proba(images), abs=1e-5)
 
 
+def test_images_of_no_weight_count_for_nothing_and_a_column_of_labels_is_a_list(letters: tuple) -> None:
+    images, labels = letters
+    half = np.arange(40) % 2
+    wrong = np.where(half == 1, labels, "?")
+    with pytest.warns(Warning, match="column-vector"):
+        right = GraftClassifier(**LETTERS).fit(images[half == 1], labels[half == 1][:, None])
+    weighed = GraftClassifier(**LETTERS).fit(images, wrong, sample_weight=half)
+    assert np.mean(weighed.predict(images[half == 1]) == labels[half == 1]) > 0.8
+    assert right.classes_.tolist() == sorted(set(labels))
+    for weights, said in (([1.0], "a weight for each of 40"), ([*[1.0] * 39, -1.0], "got -1.0 for image 39")):
+        with pytest.raises(DataError, match=said):
+            GraftClassifier(**LETTERS).fit(images, labels, sample_weight=weights)
+
+
+def test_truths_among_numbers_are_refused(letters: tuple) -> None:
+    with pytest.raises(DataError, match="labels of one kind, got True and 1: give all as truths"):
+        GraftClassifier(**LETTERS).fit(letters[0], [True, 1] * 20)
+
+
 def test_it_answers_as_what_the_workflow_trains_on_the_same_images(letters: tuple, tmp_path: Path) -> None:
     images, labels = letters
     fitted = GraftClassifier(**LETTERS).fit(images, labels)

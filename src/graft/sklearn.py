@@ -28,7 +28,7 @@ from graft.workflows.fit import Fitted, fit
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin
-    from sklearn.utils.validation import check_is_fitted
+    from sklearn.utils.validation import check_is_fitted, column_or_1d
 except ImportError:
     raise InputError(
         "expected scikit-learn for graft.sklearn, got none installed: install graft-vision[sklearn]"
@@ -90,13 +90,18 @@ class GraftClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.seed = seed
         self.verbose = verbose
 
-    def fit(self, X: Any, y: Any) -> GraftClassifier:
-        """Train on images X (N,) and their labels y (N,). Raises `graft.InputError` and its kinds."""
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> GraftClassifier:
+        """Train on images X (N,) and their labels y (N,), of which `sample_weight` (N,) says how much each counts.
+
+        Raises `graft.InputError` and its kinds.
+        """
         from graft.training.recipe import Recipe
 
         # A generator is gone through once.
         X, y = (list(each) if isinstance(each, Iterable) and not isinstance(each, Sized) else each for each in (X, y))
-        dataset = from_arrays(X, y)
+        if getattr(y, "ndim", 1) == 2:
+            y = column_or_1d(y, warn=True)
+        dataset = from_arrays(X, y, weights=sample_weight)
         # The value that stands for each class in y, by the text that graft calls it.
         values = dict(zip(map(plain, texts_of(y)), y, strict=True))
         try:

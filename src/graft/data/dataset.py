@@ -237,6 +237,7 @@ class Dataset:
         name: str = "images",
         multi_label: bool = False,
         classes: Sequence[str] | None = None,
+        weights: Any = None,
     ) -> "Dataset":
         """Images and a label, text or whole number, for each.
 
@@ -246,12 +247,12 @@ class Dataset:
         generator is gone through once, as a note says. `name` is what runs and pages call the data.
 
         With `multi_label`, the labels of an image are a list of them, which may be empty, or a row of a matrix (N, C)
-        of 0 and 1, whose columns `classes` names. Raises DataError that names the first image or label that cannot be
-        one.
+        of 0 and 1, whose columns `classes` names. `weights` (N,), of 0 or more, say how much each image counts in
+        training. Raises DataError that names the first image, label or weight that cannot be one.
         """
         from graft.data.handed_over import from_arrays
 
-        return from_arrays(images, labels, name=name, multi_label=multi_label, classes=classes)
+        return from_arrays(images, labels, name=name, multi_label=multi_label, classes=classes, weights=weights)
 
     @classmethod
     def from_frame(

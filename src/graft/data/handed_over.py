@@ -23,6 +23,7 @@ from graft.data.readers.several_labels import refuse_twice, together_by_path
 from graft.data.readers.table import arrange_table
 from graft.data.unlabelled import one_image
 from graft.errors import DataError, ImageError
+from graft.given import native
 from graft.images.handed_over import ACCEPTED, as_read, is_open_file, is_tensor, named, taken_in
 from graft.words import counted
 
@@ -91,6 +92,7 @@ def from_arrays(
     name: str = NAME,
     multi_label: bool = False,
     classes: Sequence[str] | None = None,
+    weights: Any = None,
 ) -> Dataset:
     """See `Dataset.from_arrays`."""
     labels, notes = cells_of(labels, classes) if multi_label else texts_of(labels), []
@@ -115,7 +117,7 @@ def from_arrays(
     distinct = class_order(set(labels))
     position = {label: number for number, label in enumerate(distinct)}
     numbers = np.array([position[label] for label in labels], np.int64)
-    whole = Images(_source(things), np.arange(len(things)), numbers)
+    whole = Images(_source(things), np.arange(len(things)), numbers, weights=_weights(weights, len(things)))
     return finished(Dataset(name, distinct, {WHOLE: whole}, tuple(notes)), multi_label=multi_label)
 
 
@@ -236,6 +238,29 @@ def _without_tilde(path: str) -> str:
     return path
 
 
+def _weights(weights: Any, count: int) -> np.ndarray | None:
+    """How much each of `count` images counts, float32 (N,), None for all the same. Raises DataError."""
+    if weights is None:
+        return None
+    try:
+        found = np.asarray(weights, np.float64)
+    except (TypeError, ValueError):
+        raise DataError(f"expected a number as the weight of each image, got {named(weights)}: give numbers") from None
+    if found.shape != (count,):
+        raise DataError(
+            f"expected a weight for each of {counted(count, 'image')}, got shape {found.shape}: give one each"
+        )
+    with np.errstate(over="ignore"):
+        single = found.astype(np.float32)
+    wrong = ~(np.isfinite(single) & (single >= 0))
+    if wrong.any():
+        image = int(np.argmax(wrong))
+        raise DataError(
+            f"expected a weight of 0 or more for each image, got {found[image]} for image {image}: correct it"
+        )
+    return single
+
+
 def texts_of(labels: Any) -> list[str]:
     """The label of each image as a text. Raises DataError for what is no list of texts or whole numbers."""
     if is_tensor(labels):
@@ -249,7 +274,15 @@ def texts_of(labels: Any) -> list[str]:
             f"expected a label for each image, as a list of texts or whole numbers, got {named(labels)}"
             f"{'' if shape is None else f' of shape {tuple(shape)}'}: give one label for each image"
         )
-    return [_label(label, number) for number, label in enumerate(labels)]
+    texts = [_label(label, number) for number, label in enumerate(labels)]
+    truths = [isinstance(native(label), bool) for label in labels]
+    if len(set(truths)) > 1:
+        # Python takes True for 1: whether they are the same class cannot be told.
+        raise DataError(
+            f"expected labels of one kind, got {texts[truths.index(True)]} and {texts[truths.index(False)]}: give all "
+            "as truths, as numbers or as texts"
+        )
+    return texts
 
 
 def cells_of(labels: Any, classes: Sequence[str] | None) -> list[str]:
