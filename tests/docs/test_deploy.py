@@ -19,7 +19,7 @@ def decoded_without_graft(path: Path) -> np.ndarray:
     function = "def pixels" + script.split("def pixels", 1)[1].split("session = ", 1)[0]
     names: dict[str, Any] = {}
     exec("import numpy as np\nfrom PIL import Image, ImageOps\n" + function, names)
-    return names["pixels"](path)  # type: ignore[no-any-return]
+    return names["pixels"](path, {"preprocessing": {}})  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize("orientation", [UPRIGHT, TURNED])

@@ -6,6 +6,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from crafted import encode as encoded
+from crafted import scene
 
 from graft.errors import DataError, InputError
 from graft.serving.gathering import gather, read_names
@@ -70,6 +72,14 @@ def test_names_with_newlines_end_in_nul(monkeypatch: pytest.MonkeyPatch) -> None
         "two.jpg",
         "three.jpg",
     ]
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP"])
+def test_an_image_in_place_of_names_is_refused(kind: str) -> None:
+    with pytest.raises(InputError, match="an image itself"):
+        list(read_names(io.BytesIO(encoded(scene(), kind))))
+    assert list(read_names(io.BytesIO(b"GIF8.gif\nRIFF.webp"))) == ["GIF8.gif", "RIFF.webp"]
+    assert list(read_names(io.BytesIO(b"RIFF.gif\0a"), null=True)) == ["RIFF.gif", "a"]
 
 
 def test_lines_are_passed_on_as_they_come() -> None:

@@ -6,7 +6,7 @@ import shutil
 import socket
 import subprocess
 import time
-from base64 import b64encode
+from base64 import b64encode, encodebytes, urlsafe_b64encode
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -59,9 +59,12 @@ def test_raw_bytes_and_base64_are_the_same_image_as_a_file(client: "httpx.Client
     by_file = client.post("/predict?top=3", files={"image": ("a.png", PNG)}).json()["predictions"][0]
     raw = client.post("/predict?top=3", content=PNG, headers={"content-type": "image/png"}).json()["predictions"][0]
     text = b64encode(PNG).decode()
-    images = [{"base64": text, "name": "a.png"}, {"base64": f"data:image/png;base64,{text}"}]
+    in_lines, for_addresses = encodebytes(PNG).decode(), urlsafe_b64encode(PNG).decode().rstrip("=")
+    assert "\n" in in_lines and set("-_") & set(for_addresses)
+    images = [{"base64": text, "name": "a.png"}]
+    images += [{"base64": each} for each in (f"data:image/png;base64,{text}", in_lines, for_addresses)]
     by_text = client.post("/predict", json={"images": images, "top": 3}).json()["predictions"]
-    assert raw["top"] == by_file["top"] == by_text[0]["top"] == by_text[1]["top"]
+    assert all(each["top"] == by_file["top"] for each in (raw, *by_text))
     assert [raw["path"], by_text[0]["path"], by_text[1]["path"]] == ["image 0", "a.png", "image 1"]
 
 
@@ -238,6 +241,18 @@ def test_paths_and_methods_that_are_none_are_refused_in_a_sentence(client: "http
     assert client.post("/admin/reload").status_code == 403
     for path in ("/examples/0", "/examples/..%2f..%2fetc%2fpasswd", "/examples/-1", "/docs", "/redoc"):
         assert client.get(path).status_code == 404
+
+
+def test_heads_and_paths_with_a_last_slash_are_answered(client: "httpx.Client") -> None:
+    for path in ("/", "/v2/health/ready", "/metrics"):
+        answer = client.head(path)
+        assert answer.status_code == 200 and not answer.content and int(answer.headers["content-length"]) > 0
+    assert client.head("/predict").status_code == 405
+    answers = [client.post(path, files={"image": PNG}) for path in ("/predict", "/predict/")]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert answers[0].json()["predictions"] == answers[1].json()["predictions"]
+    assert client.get("/v2/").json() == client.get("/v2").json()
+    assert "expected a path" in client.post("/predict//", files={"image": PNG}).json()["error"]
 
 
 def test_examples_are_given_by_their_number(extra: None) -> None:

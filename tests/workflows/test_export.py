@@ -112,14 +112,30 @@ def test_onnxruntime_alone_answers_alike(onnx: Path, run: Path, letters: Path) -
     assert probabilities[2].max() == pytest.approx(expected.probability, abs=1e-4)
 
 
-def test_the_script_of_the_docs_needs_no_graft(onnx: Path, run: Path, letters: Path) -> None:
+def test_the_script_of_the_docs_needs_no_graft(run: Path, letters: Path, tmp_path: Path) -> None:
+    saved = load_model(run / "model")
+    # Of twelve bits in files of sixteen.
+    deeper = replace(saved.preprocessing, levels=(("uint16", 0.0, 4095.0),))
+    save_model(tmp_path / "model", replace(saved, preprocessing=deeper))
+    onnx = graft.export(tmp_path / "model", out=tmp_path / "deep.onnx", check=letters, quiet=True).file
     page = (Path(__file__).resolve().parents[2] / "docs" / "deploy.md").read_text()
     script = page.split("```python\n")[1].split("```")[0]
     assert "graft" not in script.replace('["graft"]', "")
     images = sorted(letters.rglob("*.*"))[:6]
+    grey = Image.open(images[0]).convert("L")
+    deep, clear = tmp_path / "deep.png", tmp_path / "clear.png"
+    Image.fromarray(np.asarray(grey).astype(np.uint16) * 16 + 15).save(deep)
+    # All of it is black, and what is seen is what is not transparent.
+    drawn = Image.new("RGBA", grey.size, "black")
+    drawn.putalpha(grey)
+    drawn.save(clear)
+    images += [deep, clear]
     finished = subprocess.run([sys.executable, "-c", script, onnx, *images], capture_output=True, text=True, check=True)
-    expected = graft.load(run, engine="torch", precision="float32").predict(images)
-    assert [line.split()[-2] for line in finished.stdout.splitlines()] == [each.label for each in expected]
+    expected = graft.load(tmp_path / "model", engine="torch", precision="float32").predict(images)
+    told = [line.split()[-2:] for line in finished.stdout.splitlines()]
+    assert [label for label, _ in told] == [each.label for each in expected]
+    stated = [float(share.rstrip("%")) / 100 for _, share in told]
+    assert stated == pytest.approx([each.probability for each in expected], abs=1e-3)
 
 
 def mirrored_colours(of: Callable[..., Tensor]) -> Callable[..., Tensor]:

@@ -1,5 +1,6 @@
 """A graph written in the form that a runtime reads; each with its facts inside."""
 
+import copy
 import logging
 import warnings
 from collections.abc import Callable, Iterator
@@ -63,6 +64,8 @@ def write_torch(graph: FromPixels, facts: Facts, path: Path) -> None:
     """An archive of `torch.export`, for `torch.export.load`; the facts are its extra file `graft`."""
     dimension = torch.export.Dim
     sizes = {0: dimension("images", min=1), 1: dimension("height", min=1), 2: dimension("width", min=1)}
+    # Its weights would else ask for gradients, and with them its answers, which NumPy then refuses to read.
+    graph = copy.deepcopy(graph).requires_grad_(False)
     with _recorded_quietly():
         program = torch.export.export(graph, (example(),), dynamic_shapes=(sizes,))
         torch.export.save(program, str(path), extra_files={KEY: facts.to_json()})

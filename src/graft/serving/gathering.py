@@ -17,9 +17,12 @@ from graft.data.readers.hub_dataset import PREFIX
 from graft.data.readers.remote import is_address
 from graft.data.unlabelled import one_image, open_images
 from graft.errors import InputError
+from graft.images.containers import JPEG, PNG
 
 # Bytes of stdin that are looked at together.
 BLOCK = 2**16
+# What JPEG, PNG, GIF and WebP begin with; a NUL is soon after, which no name has.
+_IMAGES = (JPEG, PNG[:4], b"GIF8", b"RIFF")
 STDIN = "-"
 
 
@@ -75,11 +78,17 @@ def gather(arguments: Sequence[str], lines: Iterable[str] = ()) -> Gathered:
 def read_names(file: IO[bytes], null: bool = False) -> Iterator[str]:
     """Names in a file, one per line, or with `null` each up to a NUL, as `find -print0` writes them.
 
-    Empty ones are passed over. Raises InputError for a file that cannot be read.
+    Empty ones are passed over. Raises InputError for a file that cannot be read, or that is an image itself.
     """
     separator, rest = b"\0" if null else b"\n", b""
+    begun = False
     try:
         while block := file.read1(BLOCK):  # type: ignore[attr-defined]
+            if not (begun or null) and block.startswith(_IMAGES) and b"\0" in block[:64]:
+                raise InputError(
+                    "expected the names of images on stdin, got an image itself: write it to a file, and name that"
+                )
+            begun = True
             *names, rest = (rest + block).split(separator)
             yield from (os.fsdecode(name) for name in _without_ends(names, null))
     except OSError as error:

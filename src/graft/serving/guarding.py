@@ -55,7 +55,7 @@ class Guard:
             return
         exchange = _Exchange(scope, receive, send)
         try:
-            await self._app(scope, exchange.receive, exchange.send)
+            await self._app(exchange.scope, exchange.receive, exchange.send)
         except Gone:
             exchange.status = CLIENT_GONE
         except Refusal as refusal:
@@ -77,7 +77,7 @@ class Guard:
             "request",
             extra={
                 "id": exchange.id,
-                "method": scope["method"],
+                "method": exchange.method,
                 "route": route,
                 "status": status,
                 "milliseconds": round(1000 * seconds, 1),
@@ -91,10 +91,11 @@ class _Exchange:
     """A request and its answer."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.scope, self._receive, self._send = scope, receive, send
+        self.scope, self._receive, self._send = _as_routed(scope), receive, send
+        self.method = scope["method"]
         self.began = time.monotonic()
         self.id = _id(scope)
-        scope.setdefault("state", {})["id"] = self.id
+        self.scope.setdefault("state", {})["id"] = self.id
         self.status = 0
         self.received = 0
         self._whole = False
@@ -132,6 +133,11 @@ class _Exchange:
                         return
             except TimeoutError:
                 return
+
+
+def _as_routed(scope: Scope) -> Scope:
+    """A request as the routes know it: HEAD is a GET, whose body the server leaves out."""
+    return {**scope, "method": "GET" if scope["method"] == "HEAD" else scope["method"]}
 
 
 def _has_body(scope: Scope) -> bool:
@@ -178,6 +184,8 @@ class Door:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._check(scope)
+        # Only behind the check, which opens paths to the letter.
+        scope["path"] = scope["path"].removesuffix("/") or "/"
         await self._app(scope, receive, send)
 
     def _check(self, scope: Scope) -> None:

@@ -29,6 +29,8 @@ WISHES = ("top", "error_budget", "explain")
 JSON_FIELDS, IMAGE_FIELDS = ("images", *WISHES), ("base64", "url", "name")
 TOP = 5
 MOST_NAME = 255
+# Of base64: the two letters that stand for others in addresses, and what ends lines, which counts for nothing.
+_TO_STANDARD = str.maketrans("-_", "+/", " \t\r\n")
 # Parts of a multipart body that are no files, and the bytes of each.
 MOST_FIELDS, MOST_FIELD_BYTES = 8, 100
 
@@ -325,11 +327,15 @@ async def _from_json(body: bytes, limits: Limits, fetch: Fetch, wanted: Wanted) 
 
 
 def from_base64(text: str, name: str) -> bytes:
-    """The bytes of a text in base64, with or without the beginning of a `data:` address. Raises Refusal."""
+    """The bytes of a text in base64, with or without the beginning of a `data:` address. Raises Refusal.
+
+    In lines, as `base64` and MIME write it, with the alphabet for addresses, and without padding it is read as well.
+    """
     if text.startswith("data:"):
         text = text.partition(",")[2]
+    text = text.translate(_TO_STANDARD).rstrip("=")
     try:
-        return b64decode(text, validate=True)
+        return b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
         raise Refusal(
             400, f"expected base64 for {name!r}, got something else ({error}): encode the bytes of the file"

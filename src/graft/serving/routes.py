@@ -48,6 +48,8 @@ def application(service: Service, metrics: Metrics, access: Access, examples: Se
         # Their pages load scripts from elsewhere.
         docs_url=None,
         redoc_url=None,
+        # The door takes a last slash away: an answer that only says where to ask again shows nothing in curl.
+        redirect_slashes=False,
     )
     metrics.watch(service)
     room = Room(serving.limits.held)
