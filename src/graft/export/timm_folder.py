@@ -54,6 +54,12 @@ def name_for_timm(saved: SavedModel) -> tuple[str, dict[str, Any]]:
     Computes nothing. Raises InputError for a network that timm cannot build.
     """
     network = saved.network
+    if saved.thresholds is not None:
+        # It has no place for thresholds, and who opens it takes a softmax.
+        raise InputError(
+            "expected a run of one label for each image for --format timm, got one of several, of which timm would "
+            f"make one: {INSTEAD}"
+        )
     if network.config.head != "last":
         raise InputError(
             f"expected a head over the last stage for --format timm, got one over {network.config.head}, which timm "
