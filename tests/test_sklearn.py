@@ -106,7 +106,8 @@ def test_images_of_no_weight_count_for_nothing_and_a_column_of_labels_is_a_list(
     weighed = GraftClassifier(**LETTERS).fit(images, wrong, sample_weight=half)
     assert np.mean(weighed.predict(images[half == 1]) == labels[half == 1]) > 0.8
     assert right.classes_.tolist() == sorted(set(labels))
-    for weights, said in (([1.0], "a weight for each of 40"), ([*[1.0] * 39, -1.0], "got -1.0 for image 39")):
+    refused = {"a weight for each of 40": [1.0], "got -1.0 for image 39": [*[1.0] * 39, -1.0], "above 0": [0.0] * 40}
+    for said, weights in refused.items():
         with pytest.raises(DataError, match=said):
             GraftClassifier(**LETTERS).fit(images, labels, sample_weight=weights)
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from graft.data.dataset import TRAIN, VAL, Dataset, Images
+from graft.errors import DataError
 from graft.evaluation.domain import FittedDomain
 from graft.features.engine import Choice
 from graft.images.preprocessing import Preprocessing
@@ -47,7 +48,16 @@ class Task:
 
     @classmethod
     def of(cls, dataset: Dataset, base: Base, choice: Choice, recipe: Recipe, **others: Any) -> "Task":
-        """The task in which `recipe` is resolved for this base and as many images as the dataset has to train on."""
+        """The task in which `recipe` is resolved for this base and as many images as the dataset has to train on.
+
+        Raises DataError where none of these images counts for anything.
+        """
+        weights = dataset.splits[TRAIN].weights
+        if weights is not None and not weights.any():
+            raise DataError(
+                f"expected weights above 0 of images to train on, got 0 for all {len(weights):,}: correct the weights, "
+                "or leave them out"
+            )
         parameters, images = body_parameter_count(base.network), len(dataset.splits[TRAIN])
         if dataset.label_sets is not None and recipe.label_smoothing is None:
             # Each label is a question of its own, which few images answer with yes.
