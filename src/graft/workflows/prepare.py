@@ -228,9 +228,10 @@ def _images_or_path(given: Any, option: str, multi_label: bool) -> str | Dataset
     if isinstance(given, Frame):
         return from_named_columns(given, multi_label=multi_label)
     if not isinstance(given, Dataset | str | PathLike):
+        came = repr(given) if given is None or isinstance(given, int | float) else named(given)
         raise InputError(
-            f"expected a path, a graft.Dataset, (images, labels) or a data frame for {option}, got {named(given)}: "
-            "give one of these"
+            f"expected a path, a graft.Dataset, (images, labels) or a data frame for {option}, got {came}: give one of "
+            "these"
         )
     return given if isinstance(given, Dataset) else path(given, option)
 
