@@ -6,14 +6,13 @@ import pytest
 
 from graft.data.opening import open_dataset
 from graft.errors import InputError
-from graft.images.letters import CYRILLIC
 from graft.workflows.demo import Demo, draw, run_demo, write_images
 
 
 def test_transfer_beats_a_random_start_by_more_than_the_spread(tmp_path) -> None:
-    # Two repeats in place of three, and a third of the letters, for time; the claim is the same.
-    demo = run_demo(seed=0, repeats=2, letters=CYRILLIC[:11])
-    assert (demo.letters, demo.test_images) == (11, 220)
+    # Two repeats instead of three, for time; the claim is the same.
+    demo = run_demo(seed=0, repeats=2)
+    assert demo.letters == 33
     assert demo.transfer_wins()
     assert "transfer is real" in demo.conclusion()
     draw(demo, str(tmp_path / "curves.png"))

@@ -312,9 +312,21 @@ def test_a_recipe_that_the_level_does_not_use_is_said_so(cyrillic: Path, tmp_pat
     assert "recipe options are ignored at --level head: no stage is trained in steps" in notes
 
 
-@pytest.mark.parametrize(("data", "base", "out"), [(3, "latin_letters", "r"), ("d", None, "r"), ("d", "b", "a\0b")])
-def test_what_is_no_path_is_refused_before_anything_is_opened(data, base, out) -> None:
-    with pytest.raises(InputError, match=r"expected a path( or a name|, a graft\.Dataset, .*) for"):
+@pytest.mark.parametrize(
+    ("data", "base", "out", "said"),
+    [
+        (
+            3,
+            "latin_letters",
+            "r",
+            r"a path, a graft\.Dataset, \(images, labels\) or a data frame for the images, got 3",
+        ),
+        ("d", None, "r", "a path or a name for --base, got None"),
+        ("d", "b", "a\0b", "a path or a name for --out, got 'a"),
+    ],
+)
+def test_what_is_no_path_is_refused_before_anything_is_opened(data, base, out, said) -> None:
+    with pytest.raises(InputError, match=f"expected {said}"):
         train(data, base, out=out)
 
 

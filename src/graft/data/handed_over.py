@@ -16,7 +16,7 @@ from graft.data.dataset import WHOLE, Dataset, Images, class_order
 from graft.data.label_sets import as_cell
 from graft.data.opening import finished
 from graft.data.readers.column_names import find_columns
-from graft.data.readers.columns import arrange_rows, as_text
+from graft.data.readers.columns import arrange_rows, as_text, as_weights
 from graft.data.readers.folder import Files
 from graft.data.readers.remote import Addresses, is_address
 from graft.data.readers.several_labels import refuse_twice, together_by_path
@@ -42,6 +42,10 @@ class Frame(Protocol):
     def columns(self) -> Any: ...
 
     def __getitem__(self, name: Any, /) -> Any: ...
+
+
+# Images with their labels: where they are, or as they are handed over.
+Given = str | Path | Dataset | tuple[Any, Any] | Frame
 
 
 class HandedOver:
@@ -250,11 +254,8 @@ def _weights(weights: Any, count: int) -> np.ndarray | None:
         raise DataError(
             f"expected a weight for each of {counted(count, 'image')}, got shape {found.shape}: give one each"
         )
-    with np.errstate(over="ignore"):
-        single = found.astype(np.float32)
-    wrong = ~(np.isfinite(single) & (single >= 0))
-    if wrong.any():
-        image = int(np.argmax(wrong))
+    single, image = as_weights(found)
+    if image is not None:
         raise DataError(
             f"expected a weight of 0 or more for each image, got {found[image]} for image {image}: correct it"
         )
@@ -274,6 +275,7 @@ def texts_of(labels: Any) -> list[str]:
             f"expected a label for each image, as a list of texts or whole numbers, got {named(labels)}"
             f"{'' if shape is None else f' of shape {tuple(shape)}'}: give one label for each image"
         )
+    labels = list(labels)
     texts = [_label(label, number) for number, label in enumerate(labels)]
     truths = [isinstance(native(label), bool) for label in labels]
     if len(set(truths)) > 1:

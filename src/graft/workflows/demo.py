@@ -6,7 +6,7 @@ random start, a new head on frozen features, and everything from the Latin start
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,17 +109,14 @@ def spread(values: list[float]) -> float:
 
 
 def run_demo(
-    seed: int = 0,
-    repeats: int = 3,
-    step: Callable[[str, int, int], None] = lambda name, done, total: None,
-    letters: Sequence[str] = CYRILLIC,
+    seed: int = 0, repeats: int = 3, step: Callable[[str, int, int], None] = lambda name, done, total: None
 ) -> Demo:
-    """Train every level `repeats` times on images of `letters` and test it on images of other distortions."""
+    """Train every level `repeats` times on the embedded data and test it on images of other distortions."""
     threads = torch.get_num_threads()
     # LeNet's steps are too small to share between threads, and one thread adds in one order: same seed, same figures.
     torch.set_num_threads(1)
     try:
-        return _run_demo(seed, repeats, step, letters)
+        return _run_demo(seed, repeats, step)
     finally:
         torch.set_num_threads(threads)
 
@@ -143,7 +140,7 @@ def write_images(folder: Path, seed: int = 0) -> int:
     return written
 
 
-def _run_demo(seed: int, repeats: int, step: Callable[[str, int, int], None], letters: Sequence[str]) -> Demo:
+def _run_demo(seed: int, repeats: int, step: Callable[[str, int, int], None]) -> Demo:
     started = time.perf_counter()
     curves: dict[str, list[tuple[float, ...]]] = {level: [] for level in LEVELS}
     done, total = 0, repeats * (1 + sum(recipe.epochs for recipe in RECIPES.values()))
@@ -152,10 +149,7 @@ def _run_demo(seed: int, repeats: int, step: Callable[[str, int, int], None], le
         start = load_base(BASE)
         # Seeds of training and test images never meet, and no repeat shares any with another.
         own = 1000 * seed + 2 * repeat
-        train, test = (
-            _inputs(start, letters, TRAIN_PER_LETTER, own),
-            _inputs(start, letters, TEST_PER_LETTER, own + 1),
-        )
+        train, test = _inputs(start, TRAIN_PER_LETTER, own), _inputs(start, TEST_PER_LETTER, own + 1)
         test_images = len(test.labels)
         for level in LEVELS:
             before = done
@@ -170,7 +164,7 @@ def _run_demo(seed: int, repeats: int, step: Callable[[str, int, int], None], le
             if level == "scratch":
                 network = untrained_base(start.network.config.architecture, seed=own).network
                 with seeded(own):
-                    network.new_head(len(letters))
+                    network.new_head(len(CYRILLIC))
             else:
                 network = start.network
             _, crown = network.split("input")
@@ -179,7 +173,7 @@ def _run_demo(seed: int, repeats: int, step: Callable[[str, int, int], None], le
             done += RECIPES[level].epochs
     step(f"{repeats} × {', '.join(LEVELS)}", total, total)
     kept = {level: tuple(values) for level, values in curves.items()}
-    return Demo(len(letters), TRAIN_PER_LETTER, test_images, kept, time.perf_counter() - started)
+    return Demo(len(CYRILLIC), TRAIN_PER_LETTER, test_images, kept, time.perf_counter() - started)
 
 
 def draw(demo: Demo, path: str) -> None:
@@ -209,8 +203,8 @@ def draw(demo: Demo, path: str) -> None:
     figure.savefig(path, dpi=120, format="png")
 
 
-def _inputs(base: Base, letters: Sequence[str], per_letter: int, seed: int) -> PixelInputs:
-    images, labels = render_letters(letters, dejavu_fonts(), per_letter, seed)
+def _inputs(base: Base, per_letter: int, seed: int) -> PixelInputs:
+    images, labels = render_letters(CYRILLIC, dejavu_fonts(), per_letter, seed)
     pixels = torch.stack([to_square(image, base.preprocessing) for image in images])
     return PixelInputs((pixels,), labels, base.preprocessing)
 
@@ -218,7 +212,7 @@ def _inputs(base: Base, letters: Sequence[str], per_letter: int, seed: int) -> P
 def _head_accuracy(base: Base, train: PixelInputs, test: PixelInputs) -> float:
     """Solve the head on frozen features, leave it in the base's network, and test it."""
     trunk, _ = base.network.split(base.network.cuts[-2])
-    head = fit_head(crown_logits(trunk, train), train.labels, int(train.labels.max()) + 1)
+    head = fit_head(crown_logits(trunk, train), train.labels, len(CYRILLIC))
     put_head(base.network, head)
     _, whole = base.network.split("input")
     return float((crown_logits(whole, test).argmax(1) == test.labels).mean())

@@ -11,7 +11,7 @@ from graft.audit.looking import Looks
 from graft.data.apart import join_apart
 from graft.data.dataset import TEST, VAL, Dataset
 from graft.data.depths import levels_of, note_on_levels, note_on_strange_levels
-from graft.data.handed_over import Frame, from_arrays, from_named_columns
+from graft.data.handed_over import Frame, Given, from_arrays, from_named_columns
 from graft.data.opening import finished, open_dataset
 from graft.data.splitting import with_validation
 from graft.data.table_options import TableOptions, checked_table
@@ -44,16 +44,16 @@ class DataOptions:
     splits where `path` does not hold them: any source too, or handed over as the others are.
     """
 
-    path: str | Path | Dataset | tuple[Any, Any] | Frame
+    path: Given
     group: str | None = None
     split_file: str | Path | None = None
     table: TableOptions = field(default_factory=TableOptions)
-    val: str | Path | Dataset | tuple[Any, Any] | Frame | None = None
-    test: str | Path | Dataset | tuple[Any, Any] | Frame | None = None
+    val: Given | None = None
+    test: Given | None = None
 
 
 # What every workflow takes for its images.
-Data = str | Path | Dataset | tuple[Any, Any] | Frame | DataOptions
+Data = Given | DataOptions
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from graft.data.dataset import Dataset
-from graft.data.handed_over import Frame
+from graft.data.handed_over import Given
 from graft.data.split_file import write_split
 from graft.data.table_options import checked_table
 from graft.errors import DataError, GraftError, InputError, Interrupted
@@ -93,8 +93,8 @@ def train(
     contact_sheet: str | Path | None = None,
     checkpoint_every: float | str | None = None,
     logger: str | Logger | None = None,
-    val: str | Path | Dataset | tuple[Any, Any] | Frame | None = None,
-    test: str | Path | Dataset | tuple[Any, Any] | Frame | None = None,
+    val: Given | None = None,
+    test: Given | None = None,
     multi_label: bool = False,
     reporter: Reporter | None = None,
     quiet: bool = False,

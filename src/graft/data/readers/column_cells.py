@@ -43,11 +43,9 @@ ABOUT_IMAGES = r"(?i)mask|segment|annot|thumb"
 
 # What the columns of pixels are called: `pixel0`, `28x28`, `p3`, `12`.
 _PIXEL = re.compile(r"(?i)(pixels?|px|pix|p|x|f|features?|col|column|v|attr|att|var)?[ _.-]?\d+([x_]\d+)*(_?[rgb])?")
-
-# Kaggle's column of boxes: the label of each, and its corners.
-_PREDICTION_STRING = "predictionstring"
-_BOX = re.compile(r"(\S+)(?: +-?\d+(?:\.\d+)?){4}")
-_BOXES = re.compile(rf"\s*(?:{_BOX.pattern}\s*)+")
+# Kaggle's column of boxes, and the numbers that follow the label of each.
+_PREDICTION_STRING, _CORNERS = "predictionstring", 4
+_NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 
 def pixels_in(grid: Grid) -> list[int]:
@@ -87,12 +85,20 @@ def _of_boxes(column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
     import pyarrow
 
     encoded = column.combine_chunks().dictionary_encode()
-    boxes = [_BOX.findall(cell) if _BOXES.fullmatch(cell) else None for cell in encoded.dictionary.to_pylist()]
-    if not all(boxes):
+    found = [_labels_of_boxes(cell) for cell in encoded.dictionary.to_pylist()]
+    if None in found:
         return column
-    each = [list(dict.fromkeys(of_image)) for of_image in boxes if of_image]
-    cells = [names[0] if len(names) == 1 else json.dumps(names) for names in each]
-    return pyarrow.chunked_array([pyarrow.array(cells, pyarrow.large_string()).take(encoded.indices)])
+    return pyarrow.chunked_array([pyarrow.array(found, pyarrow.large_string()).take(encoded.indices)])
+
+
+def _labels_of_boxes(cell: str) -> str | None:
+    """The label of the boxes in a cell, a list where they differ, empty of an empty cell; None for any other text."""
+    words = cell.split()
+    labels = list(dict.fromkeys(words[:: 1 + _CORNERS]))
+    numbers = [word for place, word in enumerate(words) if place % (1 + _CORNERS)]
+    if len(words) % (1 + _CORNERS) or not all(map(_NUMBER.fullmatch, numbers)):
+        return None
+    return json.dumps(labels) if len(labels) > 1 else "".join(labels)
 
 
 @dataclass

@@ -247,6 +247,14 @@ def _groups(column: pyarrow.ChunkedArray) -> tuple[tuple[str, ...], np.ndarray]:
     return tuple(words), np.where(alone, len(words) + np.arange(len(numbers)), numbers)
 
 
+def as_weights(numbers: np.ndarray) -> tuple[np.ndarray, int | None]:
+    """Numbers (N,) as weights, float32 (N,), and the place of the first that cannot be one: below 0, or not finite."""
+    with np.errstate(over="ignore"):
+        weights = numbers.astype(np.float32)
+    wrong = ~(np.isfinite(weights) & (weights >= 0))
+    return weights, int(np.argmax(wrong)) if wrong.any() else None
+
+
 def _weights(column: pyarrow.ChunkedArray, rows: np.ndarray, name: str) -> np.ndarray:
     """The weights of some rows, float32 (N,), 0 for the others."""
     import pyarrow
@@ -257,11 +265,8 @@ def _weights(column: pyarrow.ChunkedArray, rows: np.ndarray, name: str) -> np.nd
         given = texts.cast(pyarrow.float64()).to_numpy()
     except pyarrow.ArrowInvalid:
         given = np.array([_number(text) for text in texts.to_pylist()])
-    with np.errstate(over="ignore"):
-        weights[rows] = given
-    wrong = ~(np.isfinite(weights[rows]) & (weights[rows] >= 0))
-    if wrong.any():
-        row = int(np.argmax(wrong))
+    weights[rows], row = as_weights(given)
+    if row is not None:
         raise DataError(
             f"expected a weight of 0 or more in every row of {name}, got {texts[row].as_py()!r} in row {rows[row]}: "
             "correct it"
