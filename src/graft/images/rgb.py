@@ -47,11 +47,11 @@ def _rows(image: Image.Image, band: slice) -> Image.Image:
 def _convert(image: Image.Image) -> np.ndarray:
     if image.mode in ("P", "PA", "LA", "RGBA", "RGBa") or "transparency" in image.info:
         image = image if image.mode == "RGBA" else image.convert("RGBA")
-        least, most = image.getchannel("A").getextrema()
+        alpha = image.getchannel("A").histogram()  # how many pixels have each of 256 opacities
         # Most images with transparency have none, and those that hide everything need no look at what they hide.
-        if least < 255:
+        if any(alpha[:255]):
             canvas = Image.new("RGB", image.size, "white")
-            if most:
+            if any(alpha[1:]):
                 canvas.paste(image, mask=image)  # the same as `alpha_composite` in a third of the time
             image = canvas
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
