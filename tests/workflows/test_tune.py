@@ -109,15 +109,34 @@ def test_what_is_tried_next_follows_from_the_trials_before() -> None:
     searched = searched_around(usual, ("dropout",))
     assert searched["learning_rate"].low < usual.learning_rate < searched["learning_rate"].high < 0.01
     assert searched.keys() == SPACE.keys() - {"dropout"}
-    assert propose(trials, ("head", "stages:1"), searched, 0) == propose(trials, ("head", "stages:1"), searched, 0)
-    for number in range(2, 30):
-        level, settings = propose(trials, ("head", "stages:1"), searched, 0)
-        assert bool(settings) == (level == "stages:1")
+    levels = ("head", "stages:1", "all")
+    trials += [Trial(2, "stages:1", {}, 0.6, 1.0, 1.0), Trial(3, "all", {}, 0.5, 1.0, 1.0)]
+    assert propose(trials, levels, searched, 0) == propose(trials, levels, searched, 0)
+    for number in range(4, 30):
+        level, settings = propose(trials, levels, searched, 0)
+        assert level in ("stages:1", "all") and settings.keys() == searched.keys()
         assert all(searched[name].low <= value <= searched[name].high for name, value in settings.items())
-        top1 = 0.9 - abs(settings["label_smoothing"] - 0.05) if settings else 0.3
+        top1 = 0.9 - abs(settings["label_smoothing"] - 0.05) - 0.3 * (level == "all")
         trials.append(Trial(number, level, settings, top1, 1.0, 1.0))
     # What does well is looked for more often than at random.
     assert sum(each.level == "stages:1" for each in trials[10:]) > 12
+
+
+def test_every_level_is_tried_with_the_usual_recipe_and_heads_once(letters: Path, tmp_path: Path) -> None:
+    tried = [Trial(0, "all", {}, 0.5, 1.0, 1.0)]
+    levels, searched = ("head", "all", "stages:1"), searched_around(graft.Recipe().resolve(True), ())
+    assert propose(tried, levels, searched, 0) == ("head", {})
+    tried.append(Trial(1, "head", {}, None, None, 1.0, "diverged"))
+    assert propose(tried, levels, searched, 0) == ("stages:1", {})
+    tried.append(Trial(2, "stages:1", {}, 0.6, 1.0, 1.0))
+    level, settings = propose(tried, levels, searched, 0)
+    assert level != "head" and settings
+    assert propose(tried, ("head",), searched, 0) is None
+    notes: list[str] = []
+    told = graft.Reporter(note=notes.append)
+    heads = {**OPTIONS, "levels": "head", "quiet": False, "reporter": told}
+    found = graft.tune(letters, "latin_letters", trials=9, out=tmp_path / "heads", **heads)
+    assert len(found.trials) <= 2 and any("nothing is left to try" in each for each in notes)
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def tune(
     time: Annotated[str | None, typer.Option(help="No other trial begins after this long, such as 30m.")] = None,
     levels: Annotated[
         str, typer.Option(help="Levels to search among, separated by commas.")
-    ] = "head,head:stages,stages:1,stages:2",
+    ] = "head,head:stages,stages:1,frozen:0.4,all",
     settings: SetOption = None,
     out: Annotated[str | None, typer.Option(help="The folder of the search, which goes on with one in it.")] = None,
     engine: EngineOption = "auto",

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     import optuna
 
 TRIALS_FILE, QUESTION_FILE, BEST_FILE = "trials.jsonl", "tune.json", "best.yaml"
-# Levels whose head is solved take no recipe.
+# Levels whose head is solved take no recipe: one trial says all of each.
 SOLVED = ("head", "head:stages")
-DEFAULT_LEVELS = ("head", "head:stages", "stages:1", "stages:2")
+# A search has the time for all layers, which `auto` does not try.
+DEFAULT_LEVELS = ("head", "head:stages", "stages:1", "frozen:0.4", "all")
 # How many trials are drawn at random before those that were better are asked where to look.
 RANDOM_TRIALS = 6
 
@@ -137,11 +138,18 @@ class Tuning:
 
 def propose(
     trials: Sequence[Trial], levels: Sequence[str], searched: Mapping[str, Range], seed: int
-) -> tuple[str, dict[str, float]]:
+) -> tuple[str, dict[str, float]] | None:
     """The level and settings to try next: the same after the same trials, whenever it is asked.
 
-    By Optuna's tree-structured Parzen estimator (Bergstra et al. 2011, "Algorithms for Hyper-Parameter Optimization").
+    Every level is tried with the usual recipe first; None where no other takes one. The rest is proposed by Optuna's
+    tree-structured Parzen estimator (Bergstra et al. 2011, "Algorithms for Hyper-Parameter Optimization").
     """
+    untried = [level for level in levels if all(each.level != level for each in trials)]
+    if untried:
+        return untried[0], {}
+    trained = tuple(level for level in levels if level not in SOLVED)
+    if not trained:
+        return None
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -149,18 +157,16 @@ def propose(
     sampler = optuna.samplers.TPESampler(n_startup_trials=RANDOM_TRIALS, seed=seed * 100_003 + len(trials))
     study = optuna.create_study(direction="maximize", sampler=sampler)
     ranges = {name: _distribution(each) for name, each in searched.items()}
-    among = optuna.distributions.CategoricalDistribution(tuple(levels))
+    among = optuna.distributions.CategoricalDistribution(trained)
     for each in trials:
-        # What `auto` chose may be a level that is not searched.
-        if each.level in levels and each.top1 is not None:
+        # What `auto` chose may be a level that is not searched; the usual recipe has no settings to learn from.
+        if each.level in trained and each.top1 is not None:
             known: dict[str, Any] = {name: value for name, value in each.settings.items() if name in ranges}
             spaces = {"level": among, **{name: ranges[name] for name in known}}
             values = {"level": each.level, **known}
             study.add_trial(optuna.trial.create_trial(params=values, distributions=spaces, value=each.value))
     asked = study.ask()
-    level = str(asked.suggest_categorical("level", tuple(levels)))
-    if level in SOLVED:
-        return level, {}
+    level = str(asked.suggest_categorical("level", trained))
     return level, {
         name: float(asked.suggest_float(name, each.low, each.high, log=each.log)) for name, each in searched.items()
     }

@@ -152,7 +152,11 @@ class _Search:
         write_trials(self.folder, self.question, done)
         while len(done) < trials and (not done or deadline is None or time.perf_counter() < deadline):
             self.reporter.step("trials", len(done), trials)
-            done = [*done, self._trial(done)]
+            proposed = self._next(done)
+            if proposed is None:
+                self.reporter.note("nothing is left to try: levels whose head is solved take no recipe")
+                break
+            done = [*done, self._trial(len(done), *proposed)]
             write_trials(self.folder, self.question, done)
             latest = done[-1]
             came_to = latest.error if latest.top1 is None else f"val {latest.top1:.1%}"
@@ -160,14 +164,15 @@ class _Search:
         self.reporter.step("trials", len(done), max(trials, len(done)))
         return done
 
-    def _trial(self, done: Sequence[Trial]) -> Trial:
-        number, started = len(done), time.perf_counter()
+    def _next(self, done: Sequence[Trial]) -> tuple[str, dict[str, float]] | None:
         if not done:
-            level, settings = self.decided.plan.level, dict[str, float]()
-        else:
-            level, settings = propose(done, self.levels, self.searched, self.task.seed)
+            return self.decided.plan.level, {}
+        return propose(done, self.levels, self.searched, self.task.seed)
+
+    def _trial(self, number: int, level: str, settings: dict[str, float]) -> Trial:
+        started = time.perf_counter()
         try:
-            measured = self.decided.measured if not done else None
+            measured = self.decided.measured if number == 0 else None
             trained = (measured or measure(self._task(settings, with_test=False), self._plan(level))).trained
             logits, labels = trained.logits[VAL], trained.labels[VAL]
             top1 = float((logits.argmax(1) == labels).mean())
