@@ -66,7 +66,7 @@ despite its size: most of its parameters are in the first dense layer.""",
 All columns of the paper, and the variants with batch norm that libraries have. An adaptive pool precedes the dense
 layers, which changes nothing at 224 px and allows other sizes from 32 px. The deep columns are initialised as in He et
 al. 2015; the paper started them from a trained column A.""",
-        experiments=("stacked", "variance"),
+        experiments=("stacked", "kernels", "variance"),
     ),
     Family(
         "googlenet",
@@ -80,7 +80,7 @@ auxiliary classifiers halfway, used only in training, help the gradient to reach
         """\
 `googlenet_2014` is the network of the paper. `googlenet` is that of the public checkpoints: with batch norm, 3 × 3
 kernels where the paper has 5 × 5, a smaller last pool, and less dropout.""",
-        experiments=("pointwise", "inception"),
+        experiments=("pointwise", "inception", "reduction"),
     ),
     Family(
         "inception_v3",
@@ -183,7 +183,7 @@ the price of one point of accuracy. Two numbers, a factor on all widths and the 
 that there is a member of the family for every device.""",
         """\
 ReLU6, as in the authors' code; the paper says ReLU.""",
-        experiments=("separable",),
+        experiments=("separable", "separation"),
     ),
     Family(
         "mobilenet_v2",

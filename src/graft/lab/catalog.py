@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graft.errors import InputError, did_you_mean
-from graft.lab import arithmetic, depth, learning, lenet, scaling, stages, towers, transfer
+from graft.lab import arithmetic, depth, equal_cost, learning, lenet, scaling, stages, towers, transfer
 from graft.lab.experiment import Experiment
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -23,6 +23,9 @@ EXPERIMENTS: dict[str, Experiment] = {
         depth.GRADIENTS,
         depth.JOINING,
         depth.DEGRADATION,
+        equal_cost.KERNELS,
+        equal_cost.REDUCTION,
+        equal_cost.SEPARATION,
         scaling.SCALING,
         lenet.LENET_1998,
         lenet.LENET_TODAY,
