@@ -245,11 +245,11 @@ def _trusted(trust: Trust, main: Split | None) -> str:
 
 
 def _use(report: Report, usable: bool, alarms: Sequence[Alarm]) -> str:
-    of = f"images like those of {_name(report.data)}, of its {counted(len(report.classes), 'class', 'classes')}"
+    of = f"images like those of {_name(report.data)} ({counted(len(report.classes), 'class', 'classes')})"
     if usable and report.main is not None:
         low, _ = report.main.scores.top1_ci95
-        limit = "; see first to what is named above" if alarms else ""
-        return f"It may be used on {of}, where up to {1 - low:.0%} wrong answers can be borne{limit}."
+        limit = "; fix what is named above first" if alarms else ""
+        return f"It may be used on {of}, where up to {1 - low:.0%} wrong answers are acceptable{limit}."
     if report.main is None:
         return f"It should not be used before it is measured on new {of}."
     if report.main.scores.top1_ci95[0] <= report.main.scores.majority:
