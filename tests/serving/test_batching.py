@@ -47,6 +47,29 @@ def test_an_image_waits_for_others_no_longer_than_asked() -> None:
     asyncio.run(scenario())
 
 
+def test_where_images_go_singly_none_waits_and_many_go_together() -> None:
+    async def scenario() -> None:
+        queue = Queue(40)
+        queue.put(jobs(*"abc"))
+        began = time.monotonic()
+        assert [names(await queue.take(32, 5.0, singly=True)) for _ in range(3)] == ["a", "b", "c"]
+        assert time.monotonic() - began < 1
+        queue.put(jobs(*"abcdefghij"))
+        taken = [names(await queue.take(32, 5.0, singly=True)) for _ in range(3)]
+        assert taken == ["abcdefgh", "i", "j"]
+        # Of a batch that clients have left, nothing says how many go together the next time.
+        gone = jobs(*"ab")
+        queue.put(gone)
+        for job in gone:
+            job.answer.cancel()
+        taking = asyncio.create_task(queue.take(32, 5.0, singly=True))
+        await asyncio.sleep(0.01)
+        queue.put(jobs(*"abcdefgh"))
+        assert names(await taking) == "abcdefgh"
+
+    asyncio.run(scenario())
+
+
 def test_two_takers_do_not_split_what_comes() -> None:
     async def scenario() -> None:
         queue = Queue(10)

@@ -65,6 +65,16 @@ def usual(run: Path, precision: str = "float32") -> tuple[Classifier, list[objec
     return classifier, list(classifier.predict(IMAGES))
 
 
+def test_all_know_how_many_images_go_side_by_side_without_reading_the_network(cache: Path, run: Path) -> None:
+    alone = load(run, engine="openvino", precision="float32", singles=True)
+    assert alone.lanes >= 1
+    ready = open_ready(asked_of(run, singles=True))
+    assert isinstance(ready, ReadyClassifier) and ready.lanes == alone.lanes
+    assert ready._saved is None, "the network was read"
+    # Those that are compiled for eight gain by going together, and so do PyTorch's.
+    assert load(run, engine="openvino", precision="float32").lanes == load(run, engine="torch").lanes == 0
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_they_give_the_same_answers_to_the_bit(cache: Path, run: Path, precision: str) -> None:
     assert open_ready(asked_of(run, precision=precision)) is None

@@ -68,6 +68,8 @@ class Requests:
         self._compiled = compiled
         self.output_shape = tuple(int(size) for size in compiled[BATCH].output(0).shape)[1:]
         self._in_flight = int(compiled[BATCH].get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+        # How many single images are computed side by side; 0 where none go alone.
+        self.lanes = int(compiled[1].get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")) if 1 in compiled else 0
         # Not a list behind a lock: the garbage collector may end a forgotten run, which gives its requests back, in the
         # middle of any other call of the same thread, and a lock that the call holds would never be free.
         self._idle: dict[int, SimpleQueue[openvino.InferRequest]] = {size: SimpleQueue() for size in compiled}

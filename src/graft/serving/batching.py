@@ -15,6 +15,9 @@ from typing import Any
 LONGEST_RETRY = 60
 # How much one batch counts in the average rate.
 SHARE_OF_LATEST = 0.2
+# Where images go singly, so many that wait go together after all: as many as an engine on OpenVINO computes at once,
+# which takes no longer than six alone (`graft.features.openvino_requests`).
+TOGETHER = 8
 
 
 @dataclass(frozen=True)
@@ -89,23 +92,28 @@ class Queue:
             self._jobs.appendleft(job)
         self._arrived.set()
 
-    async def take(self, most: int, wait: float) -> list[Job]:
+    async def take(self, most: int, wait: float, singly: bool = False) -> list[Job]:
         """The next batch: up to `most` images, as soon as there are so many or the first has waited `wait` seconds.
 
-        An image that goes alone is a batch of its own. Those whose clients are gone are left out.
+        With `singly` images go at once, each alone while fewer than `TOGETHER` wait: an answer then waits for no other,
+        and no lane stands idle beside a batch. An image that goes alone is a batch of its own. Those whose clients are
+        gone are left out.
         """
         async with self._gathering:
             while True:
                 while not self._jobs:
                     self._arrived.clear()
                     await self._arrived.wait()
-                due = self._jobs[0].since + wait
-                while len(self._jobs) < most and (left := due - time.monotonic()) > 0:
+                full, until = most, wait
+                if singly:
+                    full, until = 1 if len(self._jobs) < TOGETHER else min(most, TOGETHER), 0.0
+                due = self._jobs[0].since + until
+                while len(self._jobs) < full and (left := due - time.monotonic()) > 0:
                     self._arrived.clear()
                     with suppress(TimeoutError):
                         async with asyncio.timeout(left):
                             await self._arrived.wait()
-                if batch := self._next(most):
+                if batch := self._next(full):
                     return batch
 
     def _next(self, most: int) -> list[Job]:

@@ -51,6 +51,10 @@ class ExportedClassifier(Classifier):
         return self._exported.facts
 
     @property
+    def lanes(self) -> int:
+        return 0  # its runtime takes any number of images together
+
+    @property
     def runtime(self) -> str:
         """What computes it, for people."""
         return "onnxruntime" if self._exported.path.suffix.lower() == ".onnx" else "openvino"

@@ -25,7 +25,7 @@ from graft.serving import framing
 from graft.serving.batching import Job, Queue
 from graft.serving.refusal import Refusal
 from graft.serving.settings import KEY_VARIABLE, Serving
-from graft.serving.worker import AHEAD
+from graft.serving.worker import under_way
 
 log = logging.getLogger("graft.serving")
 
@@ -54,6 +54,8 @@ class Model:
     engine: str
     input_size: int
     made_from: dict[str, str]
+    # How many images, each alone, a worker computes side by side; 0 where they gain by going together.
+    lanes: int = 0
     # Error budgets in rising order, each with the confidence from which on answers keep it; None: none is known.
     budgets: tuple[tuple[float, float | None], ...] = ()
 
@@ -273,7 +275,7 @@ class Pool:
 
     async def _feed(self, worker: Worker) -> None:
         """Hand batches to a worker until it ends."""
-        feeders = [asyncio.create_task(self._hand_over(worker)) for _ in range(AHEAD)]
+        feeders = [asyncio.create_task(self._hand_over(worker)) for _ in range(under_way(worker.model.lanes))]
         ended = asyncio.create_task(worker.ended.wait())
         try:
             await asyncio.wait({*feeders, ended}, return_when=asyncio.FIRST_COMPLETED)
@@ -288,7 +290,7 @@ class Pool:
     async def _hand_over(self, worker: Worker) -> None:
         serving = self.serving
         while not worker.ended.is_set():
-            jobs = await self.queue.take(serving.max_batch, serving.max_wait)
+            jobs = await self.queue.take(serving.max_batch, serving.max_wait, singly=worker.model.lanes > 0)
             async with self._tried_again_unless_answered(jobs):
                 began = time.monotonic()
                 try:

@@ -122,6 +122,11 @@ class Classifier:
         """What computes it, and in which precision."""
         return f"{self.choice.engine} {self.choice.precision} on {self.choice.device}"
 
+    @property
+    def lanes(self) -> int:
+        """How many images, each alone, the engine computes side by side; 0 where they gain by going together."""
+        return getattr(self._engine(), "lanes", 0)  # OpenVINO's alone has any
+
     def with_preprocessing(self, preprocessing: Preprocessing) -> Classifier:
         """One that cuts images out in another way, to the same size, with the same engine."""
         other = Classifier(replace(self.saved, preprocessing=preprocessing), self.choice)

@@ -196,6 +196,11 @@ class ReadyClassifier(Classifier):
     def temperature(self) -> float:
         return self._note.facts.temperature
 
+    @property
+    def lanes(self) -> int:
+        requests = self._ready_requests()
+        return super().lanes if requests is None else int(requests.lanes)
+
     def with_preprocessing(self, preprocessing: Preprocessing) -> Classifier:
         other = ReadyClassifier(self._asked, self._digest, self._note, self._calibration)
         other._preprocessing = preprocessing

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from graft.serving.predictor import Classifier
 
-# Batches under way at once: while one is computed, the next is decoded.
-AHEAD = 2
+# Batches under way at once beside those that are computed: while these are, the next is decoded.
+AHEAD = 1
 
 
 def main() -> None:
@@ -45,7 +45,7 @@ def main() -> None:
         _write(out, {"refused": readable(str(error)), "exit_code": error.exit_code})
         return
     _write(out, {"ready": about})
-    serve(classifier, options["pixels"], given, out)
+    serve(classifier, options["pixels"], given, out, under_way(about["lanes"]))
 
 
 def load(options: dict[str, Any]) -> tuple[Classifier, dict[str, Any]]:
@@ -70,6 +70,7 @@ def load(options: dict[str, Any]) -> tuple[Classifier, dict[str, Any]]:
         "engine": engine,
         "input_size": facts.preprocessing["size"],
         "budgets": _budgets(classifier),
+        "lanes": classifier.lanes,
         "made_from": {name: str(value) for name, value in facts.made_from.items()},
     }
     return classifier, about
@@ -81,8 +82,13 @@ def _budgets(classifier: Classifier) -> list[tuple[float, float | None]]:
     return [] if calibration is None else [(row.budget, row.threshold) for row in calibration.budgets]
 
 
-def serve(classifier: Classifier, most_pixels: int | None, given: IO[bytes], out: IO[bytes]) -> None:
-    """Answer each batch of `given` by its number, in whatever order they are done."""
+def under_way(lanes: int) -> int:
+    """How many batches a worker has at once, whose engine computes so many single images side by side."""
+    return max(1, lanes) + AHEAD
+
+
+def serve(classifier: Classifier, most_pixels: int | None, given: IO[bytes], out: IO[bytes], most: int = 2) -> None:
+    """Answer each batch of `given` by its number, in whatever order they are done, at most so many at once."""
     writing = Lock()
     numbers = {name: number for number, name in enumerate(classifier.classes)}
 
@@ -94,7 +100,7 @@ def serve(classifier: Classifier, most_pixels: int | None, given: IO[bytes], out
         with writing, suppress(BrokenPipeError):
             _write(out, {"batch": header["batch"], **reply})
 
-    with ThreadPoolExecutor(AHEAD, thread_name_prefix="batch") as pool:
+    with ThreadPoolExecutor(most, thread_name_prefix="batch") as pool:
         while (message := framing.read(given)) is not None:
             pool.submit(work, *message)
 
