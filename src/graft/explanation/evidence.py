@@ -10,7 +10,7 @@ from graft.data.dataset import TRAIN, VAL, Dataset, Images, relabel
 from graft.errors import GraftError
 from graft.explanation.class_maps import exact_maps, gradient_maps
 from graft.explanation.explaining import as_rgb, decoded
-from graft.explanation.model import BATCH, Model
+from graft.explanation.model import Model
 from graft.explanation.neighbours import Neighbour, nearest_training_images
 from graft.explanation.overlay import overlay, thumbnail
 from graft.features.engine import Choice, Precision, processor_has_bfloat16
@@ -20,6 +20,8 @@ from graft.features.extraction import is_kept
 NEAREST, MOST_COMPARED = 3, 500
 # Multiply-adds of all maps of a page, some two seconds of a core or two; so many images have one whatever it costs.
 MOST_MACS, FEWEST_MAPS = 1e11, 4
+# Images whose maps are made at a time: those of all stages of one take ten MiB and more.
+AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -97,8 +99,8 @@ def _maps(model: Model, images: Images, answers: Mapping[int, int]) -> dict[int,
     indices, found = np.array(list(answers)), {}
     precision: Precision = "bfloat16" if processor_has_bfloat16() else "float32"
     pixels, rows, _ = decoded(model, images.take(indices))
-    for start in range(0, len(pixels), BATCH):
-        part, own = pixels[start : start + BATCH], indices[rows[start : start + BATCH]].tolist()
+    for start in range(0, len(pixels), AT_ONCE):
+        part, own = pixels[start : start + AT_ONCE], indices[rows[start : start + AT_ONCE]].tolist()
         of = [answers[index] for index in own]
         maps = exact_maps(model, part, of, precision) or gradient_maps(model, part, of)
         for index, each, seen in zip(own, maps, as_rgb(part), strict=True):
