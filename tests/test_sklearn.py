@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import graft
-from graft.errors import DataError, ImageError
+from graft.errors import DataError, ImageError, WeightsError
 from graft.features import engine
 from graft.images.letters import CYRILLIC, dejavu_fonts, render_letters
 from graft.training import fitting
@@ -173,3 +173,13 @@ def test_what_it_cannot_take_is_one_sentence(letters: tuple) -> None:
         GraftClassifier(**LETTERS).fit(np.zeros((4, 7)), [0, 1, 0, 1])
     with pytest.raises(ImageError, match="got one that cannot, image 1"):
         GraftClassifier(**LETTERS).fit(images, labels).predict([Image.fromarray(images[0]), b"no image"])
+
+
+def test_the_architecture_of_a_file_can_be_said(letters: tuple, tmp_path: Path) -> None:
+    images, labels = letters[0][::5], letters[1][::5]
+    save_file(graft.create("lenet5", classes=10).state_dict(), tmp_path / "base.safetensors")
+    classifier = GraftClassifier(tmp_path / "base.safetensors", "head", arch="lenet5", engine="torch")
+    assert classifier.get_params()["arch"] == "lenet5"
+    assert classifier.fit(images, labels).fitted_.base.network.config.architecture == "lenet5"
+    with pytest.raises(WeightsError, match="resnet20"):
+        classifier.set_params(arch="resnet20").fit(images, labels)

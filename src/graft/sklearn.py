@@ -50,6 +50,7 @@ class GraftClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         level: How much of it is kept: `head`, `head:stages`, `stages:K`, `frozen:F`, `all`, `scratch`, or `auto`, which
             measures at every fit.
         recipe: How stages are trained, `graft.Recipe`; None is what suits the base and the images.
+        arch: The architecture of a base that is a file, where the file does not tell; see `graft models`.
         image_size: Side of the network's input in pixels; None is that of the weights.
         resize: How an image becomes square: `crop`, `letterbox` or `squash`; None is that of the weights.
         engine: What runs frozen layers: `auto`, `torch` or `openvino`.
@@ -71,6 +72,7 @@ class GraftClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         level: str = "auto",
         *,
         recipe: Recipe | None = None,
+        arch: str | None = None,
         image_size: int | None = None,
         resize: str | None = None,
         engine: str = "auto",
@@ -82,6 +84,7 @@ class GraftClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.base = base
         self.level = level
         self.recipe = recipe
+        self.arch = arch
         self.image_size = image_size
         self.resize = resize
         self.engine = engine
@@ -114,6 +117,7 @@ class GraftClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             data=dataset.name,
             base=absolute(self.base, "base"),
             level=self.level,
+            arch=self.arch,
             image_size=self.image_size,
             resize=self.resize,  # type: ignore[arg-type]
             engine=self.engine,

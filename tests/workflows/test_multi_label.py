@@ -148,6 +148,8 @@ def test_commands_know_it_and_what_does_not_says_so(run: graft.Run, table: Path,
     assert command("predict", run.folder, image, "--out", out, "--quiet").returncode == 0
     (row,) = csv.DictReader(out.read_text(encoding="utf-8").splitlines())
     assert row["label"] == "|".join(json.loads(told.stdout)["labels"])
+    # The probability is that of the likeliest, which is not the label where there are several or none.
+    assert [row["likeliest"], float(row["probability"])] == json.loads(told.stdout)["top"][0]
     assert "mean average precision" in command("evaluate", run.folder, table, "--quiet").stdout
     assert "mean average precision" in command("report", run.folder).stdout.lower()
     audited = command("audit", table, "--multi-label", "--no-features", "--json", "--quiet")

@@ -1,9 +1,11 @@
 """A search over levels and recipes."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from calling import graft as command
@@ -12,9 +14,12 @@ from written_letters import files, write_letters
 import graft
 from graft.errors import InputError
 from graft.features import extraction
+from graft.files import write_aside
 from graft.images.letters import CYRILLIC
+from graft.training.fitting import measure
 from graft.training.recipe_file import read_recipe, settings_of, with_settings
 from graft.training.tuning import SPACE, Trial, propose, searched_around
+from graft.workflows.deciding import decide
 
 pytest.importorskip("optuna", reason="needs graft-vision[tune]")
 
@@ -46,7 +51,8 @@ def test_a_search_that_was_stopped_goes_on_with_the_same_trials_and_no_second_ex
             raise KeyboardInterrupt
         return propose(done, *more)
 
-    with monkeypatch.context() as stopping, pytest.raises(KeyboardInterrupt):
+    said = "stopped; 3 trials are kept in .*, and the same call goes on with them"
+    with monkeypatch.context() as stopping, pytest.raises(KeyboardInterrupt, match=said):
         stopping.setattr("graft.workflows.tune.propose", stop_in_the_fourth)
         graft.tune(letters, "latin_letters", trials=5, out=tmp_path / "stopped", **OPTIONS)
     assert len((tmp_path / "stopped" / "trials.jsonl").read_text().splitlines()) == 3
@@ -94,13 +100,107 @@ def test_a_folder_of_another_search_or_of_something_else_is_refused(letters: Pat
     graft.tune(letters, "latin_letters", trials=1, out=tmp_path / "search", **OPTIONS)
     with pytest.raises(InputError, match=r"got another \(images, seed differ\)"):
         graft.tune(letters, "latin_letters", trials=1, out=tmp_path / "search", **{**OPTIONS, "seed": 2})
+    question = tmp_path / "search" / "tune.json"
+    began = question.read_text()
+    question.write_text(json.dumps({**json.loads(began), "weights": "others"}))
+    with pytest.raises(InputError, match=r"got another \(weights differ\)"):
+        graft.tune(letters, "latin_letters", trials=1, out=tmp_path / "search", **OPTIONS)
+    question.write_text("[]")
+    with pytest.raises(InputError, match="the trials of a search"):
+        graft.tune(letters, "latin_letters", trials=1, out=tmp_path / "search", **OPTIONS)
+    question.write_text(began)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "mine.txt").write_text("mine")
     with pytest.raises(InputError, match="which holds something"):
-        graft.tune(letters, "latin_letters", trials=1, out=tmp_path / "other", **OPTIONS)
+        # Before anything is looked at: the images are not there.
+        graft.tune(letters / "train", "no base", trials=1, out=tmp_path / "other", **OPTIONS)
     (tmp_path / "search" / "trials.jsonl").write_text("{")
     with pytest.raises(InputError, match="the trials of a search"):
         graft.tune(letters, "latin_letters", trials=1, out=tmp_path / "search", **OPTIONS)
+
+
+def test_what_a_killed_search_left_before_its_first_trial_is_no_obstacle(
+    letters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+
+    def die_at(file: Path, write: Any) -> None:
+        written.append(file.name)
+        if file.name == "trials.jsonl":
+            file.with_name(f".{file.name}.0123abcd.partial").write_text("{")
+            raise SystemExit(137)
+        write_aside(file, write)
+
+    with monkeypatch.context() as dying, pytest.raises(SystemExit):
+        dying.setattr("graft.training.tuning.write_aside", die_at)
+        graft.tune(letters, "latin_letters", trials=1, out=tmp_path / "search", **OPTIONS)
+    # Trials without the question that they answer would be those of any search.
+    assert written == ["tune.json", "trials.jsonl"]
+    (tmp_path / "search" / "tune.json").unlink()
+    found = graft.tune(letters, "latin_letters", trials=1, out=tmp_path / "search", **OPTIONS)
+    assert len(found.trials) == 1
+    assert {each.name for each in (tmp_path / "search").iterdir()} == {"tune.json", "trials.jsonl", "best.yaml"}
+
+
+def test_a_random_start_is_random_and_searched_around_what_suits_it(letters: Path, tmp_path: Path) -> None:
+    options = {**OPTIONS, "levels": "head,scratch", "out": tmp_path / "search"}
+    found = graft.tune(letters, "latin_letters", trials=4, **options)
+    usual, *others = (each for each in found.trials if each.level == "scratch")
+    assert not usual.settings and all("start_share" not in each.settings for each in others)
+    assert all(4e-4 <= each.settings["learning_rate"] <= 1e-2 for each in others)
+    alone = graft.tune(letters, "latin_letters", trials=1, **{**options, "levels": "scratch", "out": tmp_path / "one"})
+    run = graft.train(letters, recipe=alone.recipe, seed=1, engine="torch", out=tmp_path / "run", quiet=True)
+    assert run.level == "scratch"
+    # Two epochs from nothing know less than the base does, here as there.
+    assert alone.usual.top1 == usual.top1 == run.val.top1 < max(each.top1 for each in found.trials)
+
+
+def test_levels_that_are_one_are_tried_once(letters: Path, tmp_path: Path) -> None:
+    notes: list[str] = []
+    options = {**OPTIONS, "levels": "head,frozen:1,frozen:.8", "quiet": False}
+    told = graft.Reporter(note=notes.append)
+    found = graft.tune(letters, "latin_letters", trials=9, out=tmp_path / "search", reporter=told, **options)
+    assert len(found.trials) <= 2
+    assert "level frozen:1 is not tried: in latin_letters it is the same as head" in notes
+    assert set(notes) >= {each for each in found.notes if "not tried" in each or "nothing is left" in each} != set()
+
+
+def test_trials_that_fail_are_told_and_the_search_goes_on(
+    letters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing: set[str] = {"stages:1"}
+    monkeypatch.setattr(
+        "graft.workflows.tune.decide", lambda *given, **named: replace(decide(*given, **named), measured=None)
+    )
+
+    def fail(task: Any, plan: Any, *more: Any) -> Any:
+        if plan.level in failing:
+            raise InputError("expected room for a step, got none: take smaller batches")
+        return measure(task, plan, *more)
+
+    monkeypatch.setattr("graft.workflows.tune.measure", fail)
+    found = graft.tune(letters, "latin_letters", trials=2, out=tmp_path / "second", **OPTIONS)
+    assert [each.error is None for each in found.trials] == [True, False] and found.best == found.usual
+    failing.add("head")
+    # What the first is refused for is wrong with what was asked.
+    with pytest.raises(InputError, match="room for a step"):
+        graft.tune(letters, "latin_letters", trials=2, out=tmp_path / "input", **OPTIONS)
+    monkeypatch.setattr("graft.workflows.tune.InputError", OSError)
+    with pytest.raises(graft.GraftError, match="expected a trial that succeeds, got 2 that fail, the last with: expec"):
+        graft.tune(letters, "latin_letters", trials=2, out=tmp_path / "both", **OPTIONS)
+    failing.remove("stages:1")
+    found = graft.tune(letters, "latin_letters", trials=2, out=tmp_path / "first", **OPTIONS)
+    assert found.best.level == "stages:1" and found.test is None
+    assert "what graft train does anyway fails: expected room" in found.verdict
+
+
+def test_a_search_shows_its_verdict_in_a_notebook(letters: Path, tmp_path: Path) -> None:
+    settings = {"epochs": np.int64(2), "augment": "none", "learning_rate": np.float32(1e-3)}
+    options = {**OPTIONS, "settings": settings, "out": tmp_path / "search", "trials": 2}
+    found = graft.tune(letters, "latin_letters", **options)
+    assert found.verdict in found._repr_html_() and str(found.recipe) in found._repr_html_()
+    # Numbers of numpy are those of Python on the next day.
+    assert asked(graft.tune(letters, "latin_letters", **options).trials) == asked(found.trials)
 
 
 def test_what_is_tried_next_follows_from_the_trials_before() -> None:
@@ -109,11 +209,14 @@ def test_what_is_tried_next_follows_from_the_trials_before() -> None:
     searched = searched_around(usual, ("dropout",))
     assert searched["learning_rate"].low < usual.learning_rate < searched["learning_rate"].high < 0.01
     assert searched.keys() == SPACE.keys() - {"dropout"}
+    assert "start_share" not in searched_around(graft.Recipe(batch_norm="batch").resolve(pretrained=True), ())
+    assert "learning_rate" not in searched_around(graft.Recipe(find_learning_rate=True).resolve(pretrained=True), ())
     levels = ("head", "stages:1", "all")
+    by_level = {"head": {}, "stages:1": searched, "all": searched}
     trials += [Trial(2, "stages:1", {}, 0.6, 1.0, 1.0), Trial(3, "all", {}, 0.5, 1.0, 1.0)]
-    assert propose(trials, levels, searched, 0) == propose(trials, levels, searched, 0)
+    assert propose(trials, levels, by_level, 0) == propose(trials, levels, by_level, 0)
     for number in range(4, 30):
-        level, settings = propose(trials, levels, searched, 0)
+        level, settings = propose(trials, levels, by_level, 0)
         assert level in ("stages:1", "all") and settings.keys() == searched.keys()
         assert all(searched[name].low <= value <= searched[name].high for name, value in settings.items())
         top1 = 0.9 - abs(settings["label_smoothing"] - 0.05) - 0.3 * (level == "all")
@@ -124,7 +227,8 @@ def test_what_is_tried_next_follows_from_the_trials_before() -> None:
 
 def test_every_level_is_tried_with_the_usual_recipe_and_heads_once(letters: Path, tmp_path: Path) -> None:
     tried = [Trial(0, "all", {}, 0.5, 1.0, 1.0)]
-    levels, searched = ("head", "all", "stages:1"), searched_around(graft.Recipe().resolve(True), ())
+    levels, usual = ("head", "all", "stages:1"), searched_around(graft.Recipe().resolve(True), ())
+    searched = {"head": {}, "all": usual, "stages:1": usual}
     assert propose(tried, levels, searched, 0) == ("head", {})
     tried.append(Trial(1, "head", {}, None, None, 1.0, "diverged"))
     assert propose(tried, levels, searched, 0) == ("stages:1", {})
@@ -167,3 +271,11 @@ def test_what_is_set_is_a_field_and_a_value() -> None:
         with_settings(graft.Recipe(), {"epoch": 3})
     with pytest.raises(InputError, match="levels that are trained"):
         graft.tune("photos", levels="auto", quiet=True)
+    for levels in (None, 3, ["head", 1]):
+        with pytest.raises(InputError, match="expected a list of texts or one with commas"):
+            graft.tune("photos", levels=levels, quiet=True)
+    for settings in ("epochs=1", graft.Recipe(), ["epochs=1"], {1: 2}):
+        with pytest.raises(
+            InputError, match=r"expected (fields of a recipe and their values|a field of a recipe) in se"
+        ):
+            graft.tune("photos", settings=settings, quiet=True)

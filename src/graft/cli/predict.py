@@ -130,7 +130,8 @@ def predict(
     classifier = load(run, engine=engine, precision=precision, singles=watch is not None)
     rule = classifier.rule(**promises)
     unsure = error_budget is not None or abstain
-    asked = (unsure, unsure, sets is not None, abstain)
+    # Of several labels, or none, the probability is that of one, which has to be named.
+    asked = (unsure or classifier.multi_label, unsure, sets is not None, abstain)
     more = tuple(name for name, told in zip(MORE, asked, strict=True) if told)
     wanted = work.Wanted(chosen, out, min(top, len(classifier.classes)), views, rule, more)
     # Predictions that go to the terminal show themselves how far it is, and a bar would stand among them.

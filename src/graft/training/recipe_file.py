@@ -70,10 +70,15 @@ def settings_of(words: Iterable[str]) -> dict[str, Any]:
 
 def with_settings(recipe: Recipe, settings: Mapping[str, Any], where: str = "--set") -> Recipe:
     """The recipe with some fields set. Raises InputError for a field or a value that no recipe has."""
+    if not isinstance(settings, Mapping):
+        raise InputError(
+            f"expected fields of a recipe and their values in {where}, got {settings!r}: write them as in "
+            '{"epochs": 20}'
+        )
     for name in settings:
         if name not in FIELDS:
             raise InputError(
-                f"expected a field of a recipe in {where}, got {name!r}{did_you_mean(name, FIELDS)}: choose among "
+                f"expected a field of a recipe in {where}, got {name!r}{did_you_mean(str(name), FIELDS)}: choose among "
                 f"{', '.join(FIELDS)}"
             )
     # YAML reads 1e-4 as a text.

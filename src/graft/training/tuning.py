@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from graft.errors import InputError
 from graft.evaluation.paired import Estimate
-from graft.files import LOCK_FILE, write_aside
-from graft.html import table
-from graft.training.recipe import Recipe
+from graft.files import LOCK_FILE, unfinished_below, write_aside
+from graft.html import escaped, table
+from graft.training.comparison import SCRATCH
+from graft.training.recipe import ResolvedRecipe
 
 if TYPE_CHECKING:
     import optuna
 
 TRIALS_FILE, QUESTION_FILE, BEST_FILE = "trials.jsonl", "tune.json", "best.yaml"
-# Levels whose head is solved take no recipe: one trial says all of each.
-SOLVED = ("head", "head:stages")
 # A search has the time for all layers, which `auto` does not try.
 DEFAULT_LEVELS = ("head", "head:stages", "stages:1", "frozen:0.4", "all")
 # How many trials are drawn at random before those that were better are asked where to look.
@@ -51,9 +50,18 @@ SPACE = {
 }
 
 
-def searched_around(usual: Recipe, settled: Collection[str]) -> dict[str, Range]:
-    """What is searched, in absolute numbers, around the `usual` recipe: all but what is `settled`."""
-    return {name: each.around(getattr(usual, name)) for name, each in SPACE.items() if name not in settled}
+def searched_around(usual: ResolvedRecipe, settled: Collection[str]) -> dict[str, Range]:
+    """What is searched, in absolute numbers, around the `usual` recipe: all but what is `settled`.
+
+    Nor is a learning rate where a range test finds it, nor the share of a start that is none to come back to, as at
+    random or where batch norm has left the statistics of its weights.
+    """
+    others = {"learning_rate": usual.find_learning_rate, "start_share": usual.start_share == 0}
+    return {
+        name: each.around(getattr(usual, name))
+        for name, each in SPACE.items()
+        if name not in settled and not others.get(name, False)
+    }
 
 
 @dataclass(frozen=True)
@@ -104,6 +112,8 @@ class Tuning:
         """In a sentence, whether the search was worth it."""
         if self.best.number == self.usual.number:
             return "no trial was better than what graft train does anyway"
+        if self.usual.top1 is None:
+            return f"{self.best.top1 or 0.0:.1%} of val, where what graft train does anyway fails: {self.usual.error}"
         if self.difference is None or self.test is None:
             gain = 100 * ((self.best.top1 or 0.0) - (self.usual.top1 or 0.0))
             return f"{gain:+.1f} points on val, which it was chosen by, so optimistic; there is no test split to tell"
@@ -118,7 +128,9 @@ class Tuning:
             (each.number, each.level, "–" if each.top1 is None else f"{each.top1:.1%}", f"{each.seconds:.1f} s")
             for each in sorted(self.trials, key=lambda each: -each.value)
         ]
-        return table(("trial", "level", "val", "time"), rows)
+        said = f"trial {self.best.number}, {self.best.level}: {self.verdict}", f"recipe: {self.recipe}"
+        below = "".join(f"<li>{escaped(each)}</li>" for each in (*said, *self.notes))
+        return f"{table(('trial', 'level', 'val', 'time'), rows)}<ul>{below}</ul>"
 
     def to_dict(self) -> dict[str, Any]:
         """As `graft tune --json` prints it."""
@@ -137,17 +149,18 @@ class Tuning:
 
 
 def propose(
-    trials: Sequence[Trial], levels: Sequence[str], searched: Mapping[str, Range], seed: int
+    trials: Sequence[Trial], levels: Sequence[str], searched: Mapping[str, Mapping[str, Range]], seed: int
 ) -> tuple[str, dict[str, float]] | None:
     """The level and settings to try next: the same after the same trials, whenever it is asked.
 
-    Every level is tried with the usual recipe first; None where no other takes one. The rest is proposed by Optuna's
-    tree-structured Parzen estimator (Bergstra et al. 2011, "Algorithms for Hyper-Parameter Optimization").
+    Every level is tried with the usual recipe first; None where that says all, as nothing else of it is `searched`. The
+    rest is proposed by Optuna's tree-structured Parzen estimator (Bergstra et al. 2011, "Algorithms for Hyper-Parameter
+    Optimization").
     """
     untried = [level for level in levels if all(each.level != level for each in trials)]
     if untried:
         return untried[0], {}
-    trained = tuple(level for level in levels if level not in SOLVED)
+    trained = tuple(level for level in levels if searched[level])
     if not trained:
         return None
     import optuna
@@ -156,20 +169,27 @@ def propose(
     # A seed for each trial, so that one that was stopped needs no state of the sampler to go on.
     sampler = optuna.samplers.TPESampler(n_startup_trials=RANDOM_TRIALS, seed=seed * 100_003 + len(trials))
     study = optuna.create_study(direction="maximize", sampler=sampler)
-    ranges = {name: _distribution(each) for name, each in searched.items()}
     among = optuna.distributions.CategoricalDistribution(trained)
     for each in trials:
         # What `auto` chose may be a level that is not searched; the usual recipe has no settings to learn from.
         if each.level in trained and each.top1 is not None:
-            known: dict[str, Any] = {name: value for name, value in each.settings.items() if name in ranges}
-            spaces = {"level": among, **{name: ranges[name] for name in known}}
-            values = {"level": each.level, **known}
+            values: dict[str, Any] = {"level": each.level}
+            spaces: dict[str, Any] = {"level": among}
+            for name, value in each.settings.items():
+                values[_asked(name, each.level)] = value
+                spaces[_asked(name, each.level)] = _distribution(searched[each.level][name])
             study.add_trial(optuna.trial.create_trial(params=values, distributions=spaces, value=each.value))
     asked = study.ask()
     level = str(asked.suggest_categorical("level", trained))
     return level, {
-        name: float(asked.suggest_float(name, each.low, each.high, log=each.log)) for name, each in searched.items()
+        name: float(asked.suggest_float(_asked(name, level), each.low, each.high, log=each.log))
+        for name, each in searched[level].items()
     }
+
+
+def _asked(name: str, level: str) -> str:
+    """What Optuna knows a setting by: what suits a random start says nothing of the others."""
+    return f"{name} from {SCRATCH}" if level == SCRATCH else name
 
 
 def _distribution(range_: Range) -> optuna.distributions.FloatDistribution:
@@ -178,18 +198,25 @@ def _distribution(range_: Range) -> optuna.distributions.FloatDistribution:
     return FloatDistribution(range_.low, range_.high, log=range_.log)
 
 
+def check_search(folder: Path) -> None:
+    """Raises InputError for a folder that holds something else than a search, or what a killed one left of it."""
+    if (folder / QUESTION_FILE).is_file() or not folder.exists():
+        return
+    if not folder.is_dir() or {*folder.iterdir()} - {folder / LOCK_FILE, *unfinished_below(folder)}:
+        raise InputError(
+            f"expected a new or empty folder or one of a search for --out, got {folder}, which holds something else: "
+            "give another"
+        )
+
+
 def read_trials(folder: Path, question: dict[str, Any]) -> list[Trial]:
     """The trials so far of the search in `folder`; none for one that is new.
 
     Raises InputError for a folder that holds something else, or a search that was asked another question.
     """
+    check_search(folder)
     file = folder / QUESTION_FILE
     if not file.is_file():
-        if folder.exists() and (not folder.is_dir() or any(child.name != LOCK_FILE for child in folder.iterdir())):
-            raise InputError(
-                f"expected a new or empty folder or one of a search for --out, got {folder}, which holds something "
-                "else: give another"
-            )
         return []
     try:
         before = json.loads(file.read_text(encoding="utf-8"))
@@ -197,11 +224,11 @@ def read_trials(folder: Path, question: dict[str, Any]) -> list[Trial]:
             (folder / TRIALS_FILE).read_text(encoding="utf-8").splitlines() if (folder / TRIALS_FILE).exists() else []
         )
         found = [Trial(**json.loads(line)) for line in lines]
-    except (OSError, ValueError, TypeError):
+        differing = [name for name, value in question.items() if before.get(name) != value]
+    except (OSError, ValueError, TypeError, AttributeError):
         raise InputError(
             f"expected the trials of a search in {folder}, got something else: search again into another folder"
         ) from None
-    differing = [name for name, value in question.items() if before.get(name) != value]
     if differing:
         raise InputError(
             f"expected the search that {folder} was begun with, got another ({', '.join(differing)} differ): give what "
@@ -211,8 +238,9 @@ def read_trials(folder: Path, question: dict[str, Any]) -> list[Trial]:
 
 
 def write_trials(folder: Path, question: dict[str, Any], trials: Sequence[Trial]) -> None:
+    """Write what the search was asked, and then its trials: a folder of these alone would be that of no search."""
     folder.mkdir(parents=True, exist_ok=True)
-    lines = "".join(json.dumps(asdict(each)) + "\n" for each in trials)
-    write_aside(folder / TRIALS_FILE, lambda file: file.write(lines.encode()))
     text = json.dumps(question, indent=2)
     write_aside(folder / QUESTION_FILE, lambda file: file.write(text.encode()))
+    lines = "".join(json.dumps(asdict(each)) + "\n" for each in trials)
+    write_aside(folder / TRIALS_FILE, lambda file: file.write(lines.encode()))

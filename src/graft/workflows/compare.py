@@ -1,9 +1,8 @@
 """Levels side by side: the same images, seeds and epochs for each."""
 
-import copy
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,7 +11,6 @@ from graft.data.splitting import with_validation
 from graft.errors import CutError, InputError
 from graft.features.engine import choose
 from graft.given import whole_number
-from graft.images.levels import Levels
 from graft.models.network import HeadKind, body_parameter_count
 from graft.progress import Reporter, reporting
 from graft.seeding import check_seed
@@ -22,10 +20,11 @@ from graft.training.outlook import outlook
 from graft.training.recipe import Recipe, check_recipe
 from graft.training.task import Task, Trained
 from graft.transfer.levels import Plan, check_level, head_kind, plan_level
-from graft.weights.base import Base, with_usual_head
+from graft.weights.base import with_usual_head
 from graft.weights.packaged import DEFAULT_BASE
 from graft.words import counted
-from graft.workflows.prepare import BaseOptions, Data, Prepared, load_start, prepare
+from graft.workflows.prepare import BaseOptions, Data, Prepared, prepare
+from graft.workflows.starts import Starts
 
 DEFAULT_LEVELS = ("head", "stages:2", "all", SCRATCH)
 MOST_SEEDS = 1_000
@@ -64,7 +63,7 @@ def compare(
     with reporting(reporter, quiet) as told:
         random_only = set(levels) == {SCRATCH}
         prepared = prepare(data, base, choice, audit=audit, scratch=random_only, seed=seed, reporter=told)
-        starts = _Starts(
+        starts = Starts(
             base, None if random_only else with_usual_head(prepared.start), prepared.start.preprocessing.levels
         )
         return _compare(prepared, starts, levels, range(seed, seed + seeds), recipe, told, started)
@@ -72,7 +71,7 @@ def compare(
 
 def _compare(
     prepared: Prepared,
-    starts: "_Starts",
+    starts: Starts,
     levels: tuple[str, ...],
     seeds: range,
     recipe: Recipe,
@@ -127,21 +126,6 @@ def _compare(
         skipped=skipped,
         notes=tuple(told.notes),
     )
-
-
-@dataclass(frozen=True)
-class _Starts:
-    """What runs start from: the base, loaded once, or for `scratch` its architecture at random."""
-
-    base: str | BaseOptions
-    pretrained: Base | None
-    levels: Levels
-
-    def of(self, level: str, seed: int) -> Base:
-        if level == SCRATCH or self.pretrained is None:
-            start = load_start(self.base, scratch=True, seed=seed)
-            return replace(start, preprocessing=replace(start.preprocessing, levels=self.levels))
-        return replace(self.pretrained, network=copy.deepcopy(self.pretrained.network))
 
 
 class _Told:

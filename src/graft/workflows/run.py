@@ -130,10 +130,15 @@ def check_free(out: Path | None, data: Path) -> Path:
             f"expected a new or empty folder for --out, got {near(wanted)}, which holds something: give another, or "
             "--resume the run in it"
         )
+    check_makeable(wanted)
+    return wanted
+
+
+def check_makeable(wanted: Path) -> None:
+    """Raises GraftError for a folder that cannot be made or written to, before hours of work on what is to be in it."""
     above = next(each for each in (wanted, *wanted.parents) if each.exists())
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         raise _cannot_make(wanted, f"no permission to write in {above}" if above.is_dir() else f"the file {above}")
-    return wanted
 
 
 def claim(out: Path | None, data: Path) -> Path:

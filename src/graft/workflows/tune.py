@@ -1,8 +1,10 @@
 """The level and the recipe that suit these images best, by trying: trials on val, the verdict on test."""
 
 import hashlib
+import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from io import StringIO
@@ -11,15 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from graft.data.dataset import TEST, VAL, Dataset
+from graft.data.dataset import TEST, VAL
 from graft.data.split_file import write_split
 from graft.errors import GraftError, InputError
 from graft.evaluation.calibration import softmax
 from graft.evaluation.paired import Estimate, paired_difference
 from graft.features.determinism import repeatable
 from graft.given import path, seconds, whole_number
+from graft.names import plain
 from graft.progress import Reporter, reporting
 from graft.seeding import seeded
+from graft.training.comparison import SCRATCH
 from graft.training.fitting import fit_level, measure
 from graft.training.recipe import Recipe
 from graft.training.recipe_file import RecipeFile, with_settings, write_recipe
@@ -27,22 +31,24 @@ from graft.training.task import Task, Trained
 from graft.training.tuning import (
     BEST_FILE,
     DEFAULT_LEVELS,
-    SOLVED,
+    TRIALS_FILE,
     Range,
     Trial,
     Tuning,
+    check_search,
     propose,
     read_trials,
     searched_around,
     write_trials,
 )
-from graft.transfer.levels import Plan, check_level, plan_level
+from graft.transfer.levels import Plan, check_level, head_kind, plan_level
 from graft.weights.packaged import DEFAULT_BASE
 from graft.words import counted, program
 from graft.workflows.arguments import Arguments, absolute, absolute_apart, absolute_table
 from graft.workflows.deciding import Decided, checked, choice_of, decide
 from graft.workflows.prepare import Data, called, checked_data, handed_over
-from graft.workflows.run import locked, near
+from graft.workflows.run import check_makeable, clear_away, locked, near
+from graft.workflows.starts import Starts
 
 MOST_TRIALS = 100_000
 
@@ -91,20 +97,24 @@ def tune(
         raise InputError("expected Optuna for a search, got none installed: install graft-vision[tune]")
     trials = whole_number(trials, "--trials", 1, MOST_TRIALS, "20 to 100 is usual")
     limit = None if time_limit is None else seconds(time_limit, "--time")
-    among, settings = _levels(levels), dict(settings or {})
+    among = _levels(levels)
+    recipe = with_settings(Recipe(), {} if settings is None else settings, "settings")
+    # As the recipe has them: Python's own numbers, which can be written and compared with those of another day.
+    settings = {name: getattr(recipe, name) for name in settings or ()}
     options = checked_data(data)
     images = handed_over(options)
     arguments = checked(
         Arguments(
             data=absolute(Path(str(options.path)).expanduser(), "the images") if images is None else called(options),
             base=absolute(base, "--base"),
+            level=SCRATCH if among == (SCRATCH,) else "auto",
             engine=engine,
             precision=precision,
             group=options.group,
             split_file=None if options.split_file is None else absolute(options.split_file, "--split-file"),
             seed=seed,
             in_memory=images is not None,
-            recipe=with_settings(Recipe(), settings),
+            recipe=recipe,
             table=absolute_table(options.table),
             val=absolute_apart(options.val, "--val"),
             test=absolute_apart(options.test, "--test"),
@@ -114,17 +124,33 @@ def tune(
         raise InputError("expected images with one label each for a search, got several: give --level to graft train")
     name = Path(arguments.data).name if images is None else arguments.data.replace("/", "-")
     place = (Path("runs") / f"{name}-tune" if out is None else Path(path(out, "--out"))).expanduser().absolute()
+    check_search(place)
+    check_makeable(place)
     choice = choice_of(arguments)
-    with reporting(reporter, quiet) as told, seeded(arguments.seed), repeatable(choice):
+    with reporting(reporter, quiet) as told, seeded(arguments.seed), repeatable(choice), _kept_at(place):
         decided = decide(arguments, images, None, told, started, place=place)
-        searched = searched_around(decided.task.recipe, settings)
-        question = _question(arguments, decided.task.dataset, among, settings, searched)
-        read_trials(place, question)
+        search = _Search(decided, arguments, among, settings, place, told)
+        read_trials(place, search.question)
         place.mkdir(parents=True, exist_ok=True)
         with locked(place):
-            search = _Search(decided, among, searched, place, question, told)
-            done = search.run(read_trials(place, question), trials, None if limit is None else started + limit)
-            return search.result(done, started, arguments.base)
+            clear_away(place)
+            done = search.run(trials, None if limit is None else started + limit)
+            return search.result(done, started)
+
+
+@contextmanager
+def _kept_at(place: Path) -> Iterator[None]:
+    """Say of an interruption within the block what is kept of the search."""
+    try:
+        yield
+    except KeyboardInterrupt as interruption:
+        with suppress(OSError):
+            if count := len((place / TRIALS_FILE).read_bytes().splitlines()):
+                raise KeyboardInterrupt(
+                    f"stopped; {counted(count, 'trial is', 'trials are')} kept in {near(place)}, and the same call "
+                    "goes on with them"
+                ) from interruption
+        raise KeyboardInterrupt("stopped before the first trial was done: the same call begins again") from interruption
 
 
 class _Search:
@@ -133,28 +159,55 @@ class _Search:
     def __init__(
         self,
         decided: Decided,
+        arguments: Arguments,
         levels: tuple[str, ...],
-        searched: dict[str, Range],
+        settings: Mapping[str, Any],
         folder: Path,
-        question: dict[str, Any],
         reporter: Reporter,
     ) -> None:
-        self.decided, self.levels, self.folder = decided, levels, folder
-        self.question, self.reporter, self.searched = question, reporter, searched
-        task = decided.task
+        self.decided, self.base, self.folder, self.reporter = decided, arguments.base, folder, reporter
+        self.notes = list(decided.notes)
+        task, start = decided.task, decided.task.base
+        self.starts = Starts(self.base, start if start.pretrained else None, start.preprocessing.levels)
         # What was found about mirror images is found for all, so that trials share the activations that are kept.
         self.task = replace(task, asked=replace(task.asked, flip=task.recipe.flip))
-        for level in levels:
-            plan_level(level, task.base.network, task.base.pretrained)
+        self.levels = self._that_differ(levels)
+        self.searched = {level: self._searched(level, settings) for level in self.levels}
+        self.question = _question(arguments, decided, levels, settings, self.searched)
 
-    def run(self, done: list[Trial], trials: int, deadline: float | None) -> list[Trial]:
-        """All trials, those `done` before among them; what is finished is kept, whatever stops the next."""
+    def _note(self, sentence: str) -> None:
+        self.notes.append(sentence)
+        self.reporter.note(sentence)
+
+    def _that_differ(self, levels: tuple[str, ...]) -> tuple[str, ...]:
+        """The levels but those that cut this network where another does."""
+        found: dict[tuple[str, str, bool], str] = {}
+        for level in levels:
+            first = found.setdefault((self._plan(level).cut, head_kind(level), level == SCRATCH), level)
+            if first != level:
+                self._note(f"level {level} is not tried: in {self.task.base.name} it is the same as {first}")
+        return tuple(found.values())
+
+    def _searched(self, level: str, settings: Mapping[str, Any]) -> dict[str, Range]:
+        """What is searched of a level's recipe: nothing of a head that is solved."""
+        if self._solved(level):
+            return {}
+        # A random start takes another recipe than a pretrained one.
+        usual = self._task(level, {}, False) if level == SCRATCH else self.task
+        return searched_around(usual.recipe, settings)
+
+    def _solved(self, level: str) -> bool:
+        return self._plan(level).cut == self.task.base.network.cuts[-2]
+
+    def run(self, trials: int, deadline: float | None) -> list[Trial]:
+        """All trials, those done before among them; what is finished is kept, whatever stops the next."""
+        done = read_trials(self.folder, self.question)
         write_trials(self.folder, self.question, done)
         while len(done) < trials and (not done or deadline is None or time.perf_counter() < deadline):
             self.reporter.step("trials", len(done), trials)
             proposed = self._next(done)
             if proposed is None:
-                self.reporter.note("nothing is left to try: levels whose head is solved take no recipe")
+                self._note("nothing is left to try: levels whose head is solved take no recipe")
                 break
             done = [*done, self._trial(len(done), *proposed)]
             write_trials(self.folder, self.question, done)
@@ -173,14 +226,15 @@ class _Search:
         started = time.perf_counter()
         try:
             measured = self.decided.measured if number == 0 else None
-            trained = (measured or measure(self._task(settings, with_test=False), self._plan(level))).trained
+            trained = (measured or measure(self._task(level, settings, False), self._plan(level))).trained
             logits, labels = trained.logits[VAL], trained.labels[VAL]
             top1 = float((logits.argmax(1) == labels).mean())
             right = softmax(logits, trained.temperature)[np.arange(len(labels)), labels]
             loss = float(-np.log(np.maximum(right, 1e-12)).mean())
-        except InputError:
-            raise
         except GraftError as error:
+            # What the first cannot do with these images, or on this machine, is told as it is: the others may be able.
+            if number == 0 and isinstance(error, InputError):
+                raise
             return Trial(number, level, settings, None, None, time.perf_counter() - started, str(error))
         return Trial(number, level, settings, top1, loss, time.perf_counter() - started)
 
@@ -192,13 +246,13 @@ class _Search:
         values: dict[str, Any] = {**settings}
         return replace(self.task.asked, **values)
 
-    def _task(self, settings: Mapping[str, float], with_test: bool) -> Task:
-        task = self.task.on_a_copy()
+    def _task(self, level: str, settings: Mapping[str, float], with_test: bool) -> Task:
+        task = self.task
         splits = {name: images for name, images in task.dataset.splits.items() if with_test or name != TEST}
         return replace(
             Task.of(
                 replace(task.dataset, splits=splits),
-                task.base,
+                self.starts.of(level, task.seed),
                 task.choice,
                 self.recipe(settings),
                 seed=task.seed,
@@ -208,9 +262,14 @@ class _Search:
             refit=task.refit,
         )
 
-    def result(self, done: list[Trial], started: float, base: str) -> Tuning:
+    def result(self, done: list[Trial], started: float) -> Tuning:
         """The best trial, in a file, and what it is worth on test beside what is done without a search."""
         best, usual = max(done, key=lambda each: (each.value, -each.number)), done[0]
+        if best.top1 is None:
+            raise GraftError(
+                f"expected a trial that succeeds, got {counted(len(done), 'that fails', 'that fail')}, the last with: "
+                f"{done[-1].error}"
+            )
         difference, test, n = self._on_test(best, usual)
         tuning = Tuning(
             folder=self.folder,
@@ -222,23 +281,24 @@ class _Search:
             test=test,
             n=n,
             seconds=time.perf_counter() - started,
-            notes=self.decided.notes,
+            notes=tuple(self.notes),
         )
-        recipe = Recipe() if best.level in SOLVED else self.recipe(best.settings)
+        recipe = Recipe() if self._solved(best.level) else self.recipe(best.settings)
         heading = (
-            f"The best of {counted(len(done), 'trial')} of graft tune on {self.task.dataset.name}, by "
-            f"{best.top1 or 0.0:.1%} of val.",
+            f"The best of {counted(len(done), 'trial')} of graft tune on {plain(self.task.dataset.name)}, by "
+            f"{best.top1:.1%} of val.",
             f"{tuning.verdict[0].upper()}{tuning.verdict[1:]}.",
         )
-        write_recipe(tuning.recipe, RecipeFile(recipe, best.level, base), heading)
-        self.reporter.note(f"{near(tuning.recipe)}: {program()} train DATA --recipe {near(tuning.recipe)}")
+        write_recipe(tuning.recipe, RecipeFile(recipe, best.level, self.base), heading)
+        self.reporter.note(f"{near(tuning.recipe)}: {program()} train DATA --recipe {shlex.quote(near(tuning.recipe))}")
         return tuning
 
     def _on_test(self, best: Trial, usual: Trial) -> tuple[Estimate | None, tuple[float, float] | None, int]:
-        if TEST not in self.task.dataset.splits or best.number == usual.number:
+        if TEST not in self.task.dataset.splits or best.number == usual.number or usual.top1 is None:
             return None, None, 0
         right = [
-            self._right(fit_level(self._task(each.settings, True), self._plan(each.level))) for each in (best, usual)
+            self._right(fit_level(self._task(each.level, each.settings, True), self._plan(each.level)))
+            for each in (best, usual)
         ]
         images, n = np.arange(len(right[0])), len(right[0])
         difference = paired_difference(right[0], right[1], images, np.zeros(n, np.int64))
@@ -251,8 +311,10 @@ class _Search:
 
 
 def _levels(levels: str | Sequence[str]) -> tuple[str, ...]:
-    names = levels.split(",") if isinstance(levels, str) else list(levels)
-    found = tuple(dict.fromkeys(str(name).strip() for name in names if str(name).strip()))
+    names = levels.split(",") if isinstance(levels, str) else levels
+    if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"expected a list of texts or one with commas for --levels, got {levels!r}: write it so")
+    found = tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
     for level in found:
         check_level(level)
     if not found or {"auto", "as-is"} & set(found):
@@ -265,21 +327,24 @@ def _levels(levels: str | Sequence[str]) -> tuple[str, ...]:
 
 def _question(
     arguments: Arguments,
-    dataset: Dataset,
+    decided: Decided,
     levels: tuple[str, ...],
     settings: Mapping[str, Any],
-    searched: Mapping[str, Range],
+    searched: Mapping[str, Mapping[str, Range]],
 ) -> dict[str, Any]:
     """What a search is begun with, and goes on with."""
     rows = StringIO(newline="")
-    write_split(dataset, rows)
+    write_split(decided.task.dataset, rows)
     return {
-        "data": arguments.data,
+        "data": plain(arguments.data),
         "images": hashlib.blake2b(rows.getvalue().encode("utf-8", "surrogateescape"), digest_size=16).hexdigest(),
-        "base": arguments.base,
+        "base": plain(arguments.base),
+        "weights": decided.said["base"],
         "levels": list(levels),
         "settings": {name: value for name, value in settings.items()},
-        "searched": {name: [each.low, each.high] for name, each in searched.items()},
+        "searched": {
+            level: {name: [each.low, each.high] for name, each in ranges.items()} for level, ranges in searched.items()
+        },
         "engine": str(choice_of(arguments)),
         "seed": arguments.seed,
     }
