@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +11,8 @@ import numpy as np
 from graft.data.dataset import Images, Several, Source, together
 from graft.data.opening import open_dataset
 from graft.data.readers.archive import is_archive
-from graft.data.readers.arrow import as_numpy
 from graft.data.readers.folder import Files, list_folder
-from graft.data.readers.folder_tree import NO_IMAGE
+from graft.data.readers.folder_tree import are_no_images
 from graft.data.readers.hub_dataset import PREFIX
 from graft.data.readers.idx import is_idx, pixel_files, read_pixels
 from graft.data.readers.parquet import read_embedded_images
@@ -83,16 +81,9 @@ def one_image(place: str | Path) -> Images:
     return _all_of((Addresses if is_address(str(place)) else Files).of([place]))
 
 
-def may_be_image(path: str | Path) -> bool:
-    """Whether a file among images is one by its name, which need not end in anything."""
-    return re.search(NO_IMAGE, str(path)) is None
-
-
 def _of_files(place: Path, files: pyarrow.LargeBinaryArray, source: Source, reporter: Reporter) -> Images:
     """The images among the files of a place, large_binary (N,), which are the rows of `source`."""
-    import pyarrow.compute
-
-    others = as_numpy(pyarrow.compute.match_substring_regex(files, NO_IMAGE))
+    others = are_no_images(files)
     if others.any():
         shown = ", ".join(os.fsdecode(files[row].as_py()) for row in np.flatnonzero(others)[:3].tolist())
         named = f"{shown}{', …' if others.sum() > 3 else ''}"

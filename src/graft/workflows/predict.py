@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from graft.data.unlabelled import may_be_image, one_image
+from graft.data.unlabelled import one_image
+from graft.endings import is_no_image
 from graft.errors import DataError, GraftError, InputError
 from graft.names import plain
 from graft.progress import NOBODY, Reporter
@@ -231,9 +232,9 @@ def watch(
             for files in arriving:
                 new = [file for file in files if plain(str(file)) not in known]
                 for other in new:
-                    if not may_be_image(other):
+                    if is_no_image(other):
                         reporter.note(f"{other} is named as no image and was passed over")
-                entries = (Entry(one_image(image), 0) for image in new if may_be_image(image))
+                entries = (Entry(one_image(image), 0) for image in new if not is_no_image(image))
                 rows = _counted(_answers(classifier, entries, wanted), count)
                 write_predictions(rows, wanted.format, file, wanted.top, wanted.more, header=first)
                 first = False
