@@ -37,11 +37,17 @@ def read_pair(file: Path) -> Any:
     """
     from graft.features.openvino_import import core
 
-    graph, weights = file.read_bytes(), file.with_suffix(WEIGHTS_BESIDE).read_bytes()
+    beside = file.with_suffix(WEIGHTS_BESIDE)
+    if not beside.exists():
+        raise WeightsError(
+            f"expected {beside.name} beside {file.name}, as `graft export` writes them, got none: copy both, or "
+            "export the run again"
+        )
+    graph, weights = file.read_bytes(), beside.read_bytes()
     model = core().read_model(graph, weights)
     if model.has_rt_info([DIGEST]) and model.get_rt_info([DIGEST]).astype(str) != _digest(weights):
         raise WeightsError(
-            f"expected in {file.with_suffix(WEIGHTS_BESIDE).name} the weights that {file.name} was written with, got "
+            f"expected in {beside.name} the weights that {file.name} was written with, got "
             "others, as a copy or an export that was interrupted leaves them: copy both again, or export the run again"
         )
     return model
