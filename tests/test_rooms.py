@@ -14,8 +14,9 @@ PACKAGE = "graft"
 
 # The table of the design, section 4, as it stands, by level. A room imports itself freely.
 GROUND = (
-    *("archive_paths", "array_files", "bombs", "class_lists", "errors", "files", "given", "html", "name_encoding"),
-    *("names", "on_disk", "path_tails", "progress", "seeding", "spreadsheet", "stratification", "words"),
+    *("archive_paths", "array_files", "bombs", "class_lists", "endings", "errors", "files", "given", "html"),
+    *("name_encoding", "names", "on_disk", "path_tails", "progress", "seeding", "spreadsheet"),
+    *("stratification", "words"),
 )
 LEVELS: tuple[dict[str, tuple[str, ...]], ...] = (
     {"images": (), "models": (), "accounting": (), "evaluation": ()},
@@ -62,6 +63,7 @@ ALLOWED: dict[str, set[str]] = {
     "array_files": set(),
     "bombs": set(),
     "class_lists": set(),
+    "endings": set(),
     "errors": set(),
     "files": set(),
     "given": set(),

@@ -115,7 +115,8 @@ def test_a_watched_folder_has_a_row_for_what_is_there_and_what_arrives(run: str,
     def first(_: Path) -> Iterator[list[Path]]:
         yield arrive("00.png", "07.png")
         yield []
-        yield arrive("01.png")
+        (folder / "notes.txt").write_text("of May")
+        yield [*arrive("01.png"), folder / "notes.txt"]
         raise KeyboardInterrupt
 
     def second(_: Path) -> Iterator[list[Path]]:
@@ -128,6 +129,7 @@ def test_a_watched_folder_has_a_row_for_what_is_there_and_what_arrives(run: str,
         with patch.object(work.watch, "__kwdefaults__", {**work.watch.__kwdefaults__, "looks": looks}):
             done = graft("predict", run, "--watch", folder, "--out", out, *arguments)
         assert done.returncode == 130 and "stopped after" in done.stderr, done.stderr
+        assert "notes.txt is named as no image and was passed over" in done.stderr
         # As a process leaves it that was killed in the middle of a line.
         with out.open("a") as file:
             file.write('{"path": "ha')

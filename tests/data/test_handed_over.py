@@ -46,6 +46,18 @@ def test_every_form_of_an_image_is_the_same_image(form: str) -> None:
     assert (found == PIXELS).all() and found.dtype == np.uint8
 
 
+def test_labels_in_bytes_are_read_as_utf_8() -> None:
+    """As HDF5 and arrays of numpy keep texts."""
+    labels = np.array(["кот".encode(), b"dog", b"dog"])
+    for given in (labels, labels.tolist()):
+        assert graft.Dataset.from_arrays([PIXELS] * 3, given).classes == ("dog", "кот")
+    frame = {"path": [PIXELS] * 3, "label": labels.tolist()}
+    assert graft.Dataset.from_frame(frame).classes == ("dog", "кот")
+    assert graft.Dataset.from_arrays([PIXELS] * 2, [[b"a", b"b"], []], multi_label=True).classes == ("a", "b")
+    with pytest.raises(DataError, match=r"label of image 1, got b'\\xff'"):
+        graft.Dataset.from_arrays([PIXELS] * 2, [b"a", b"\xff"])
+
+
 def test_what_is_printed_of_images_is_one_line_of_counts_and_names() -> None:
     dataset = graft.Dataset.from_arrays([PIXELS] * 7, ["b", "a", "f", "c", "d", "e", "e"])
     assert repr(dataset) == "Dataset('images', 7 images (all 7), 6 classes: 'a', 'b', 'c', 'd' and 2 more)"

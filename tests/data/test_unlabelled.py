@@ -14,6 +14,7 @@ import pytest
 
 from graft.data.unlabelled import open_images
 from graft.errors import DataError
+from graft.progress import Reporter
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +48,32 @@ def test_a_folder_has_every_file_at_any_depth(folder: Path, photographs: list[Pa
     assert content(folder) == [photographs[number].read_bytes() for number in (0, 2, 1, 3)]
 
 
-def test_a_table_in_a_folder_of_images_is_a_file_like_others(folder: Path) -> None:
+@pytest.mark.parametrize("kind", ["folder", "zip", "tar"])
+def test_what_lies_among_images_and_is_named_as_no_image_is_passed_over_with_a_note(
+    folder: Path, kind: str, tmp_path: Path
+) -> None:
+    # A table may be anything, such as predictions for the images.
     pyarrow.parquet.write_table(pyarrow.table({"path": ["0.jpg"], "label": ["bee"]}), folder / "predictions.parquet")
-    (folder / "notes.csv").write_text("path\n0.jpg\n")
-    assert len(keys(folder)) == 6
+    (folder / "b" / "notes.txt").write_text("of May")
+    (folder / "README").write_text("bees")
+    # Names of images need not end in anything, and a broken one is told of in its place.
+    (folder / "scan0001").write_bytes((folder / "0.jpg").read_bytes())
+    (folder / "4.jpg").write_text("not an image")
+    place = folder if kind == "folder" else Path(shutil.make_archive(str(tmp_path / "packed"), kind, folder))
+    notes: list[str] = []
+    images = open_images(place, Reporter(note=notes.append))
+    names = {Path(images.key(index)).name for index in range(len(images))}
+    assert names == {"0.jpg", "1.jpg", "2.jpg", "3.jpg", "4.jpg", "scan0001"} and len(images) == 6
+    (note,) = notes
+    assert "3 files" in note and all(name in note for name in ("predictions.parquet", "notes.txt", "README")), note
+
+
+def test_a_place_of_other_files_only_is_refused_by_their_names(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("of May")
+    with pytest.raises(DataError, match=r"got 1 file named as something else \(notes\.txt\)"):
+        open_images(tmp_path)
+    # Named by itself, it is looked at.
+    assert len(open_images(tmp_path / "notes.txt")) == 1
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar", "gztar"])

@@ -1,5 +1,6 @@
 """A graph from pixels resizes, normalises and answers as graft does."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,8 @@ from PIL import Image
 
 from graft.export.facts import Facts
 from graft.export.graph import FromPixels, PoolAsProducts, to_squares
-from graft.export.recording import write_torch
-from graft.export.running import open_torch
+from graft.export.recording import write_onnx, write_torch
+from graft.export.running import open_exported, open_torch
 from graft.images.preprocessing import Preprocessing
 from graft.images.resizing import mean_colour, to_square
 from graft.models.catalog import build
@@ -54,6 +55,18 @@ def saved(outputs: tuple[tuple[int, ...], ...] | None = None) -> SavedModel:
     preprocessing = Preprocessing(64, (0.48, 0.45, 0.4), (0.23, 0.22, 0.22))
     classes = tuple("abcde"[: 5 if outputs is None else len(outputs)])
     return SavedModel(network, preprocessing, classes, temperature=1.7, outputs=outputs)
+
+
+@pytest.mark.parametrize(("ending", "write"), [(".onnx", write_onnx), (".pt2", write_torch)])
+def test_of_no_images_there_are_no_answers(
+    ending: str, write: Callable[[FromPixels, Facts, Path], None], tmp_path: Path
+) -> None:
+    model, file = saved(), tmp_path / f"a{ending}"
+    write(FromPixels(model), Facts.of(model, "0"), file)
+    run = (open_torch if ending == ".pt2" else open_exported)(file).run
+    assert run(np.zeros((0, 40, 50, 3), np.uint8)).shape == (0, 5)
+    pixels = np.stack([image(40, 50), image(40, 50)[::-1]])
+    np.testing.assert_allclose(run(pixels)[:1], run(pixels[:1]), atol=1e-6)
 
 
 @pytest.mark.parametrize("outputs", [None, ((0, 2), (4,))])

@@ -88,6 +88,41 @@ def test_images_that_are_dropped_or_pasted_get_bars(event: str, open_page: Any) 
 
 
 @needs_browser
+def test_a_folder_that_is_dropped_has_its_images_at_any_depth(open_page: Any, tmp_path: Path) -> None:
+    page = open_page()
+    for name in ("folder/b.png", "folder/a/c.png", "folder/.hidden.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(PNG)
+    (tmp_path / "folder" / "notes.txt").write_text("of May")
+    browser = page.context.new_cdp_session(page)
+
+    def drop(**data: Any) -> None:
+        for kind in ("dragEnter", "dragOver", "drop"):
+            event = {"type": kind, "x": 200, "y": 150, "data": {"items": [], "dragOperationsMask": 1, **data}}
+            browser.send("Input.dispatchDragEvent", event)
+
+    drop(files=[str(tmp_path / "folder")])
+    page.locator("#gallery .bars").nth(1).wait_for()
+    assert page.locator("#gallery h2").all_inner_texts() == ["folder/a/c.png", "folder/b.png"]
+    assert page.locator("#dropped").inner_text() == "1 other file was passed over."
+    # What is no file is told of, and nothing else happens.
+    drop(items=[{"mimeType": "text/plain", "data": "a.png"}])
+    page.get_by_text("There was no image among this").wait_for()
+    assert page.locator("#gallery li.card").count() == 2
+
+
+@needs_browser
+def test_maps_that_are_asked_for_later_come_to_images_that_have_an_answer(open_page: Any) -> None:
+    page = open_page()
+    page.set_input_files("#files", [chosen("a.png"), chosen("b.png")])
+    page.locator("#gallery .bars").nth(1).wait_for()
+    assert page.get_by_text("Orange speaks for").count() == 0
+    page.check("#explain")
+    page.get_by_text("Orange speaks for").nth(1).wait_for()
+    assert page.locator("#gallery li.card").count() == 2
+
+
+@needs_browser
 def test_several_images_are_a_gallery_and_a_table_to_copy(open_page: Any) -> None:
     page = open_page(permissions=["clipboard-read", "clipboard-write"])
     name = 'comma, "quote".png'

@@ -108,6 +108,13 @@ def test_what_was_pushed_comes_back_as_a_base_and_as_a_run(model: Path, hub: Hub
         graft.export(f"hf:{NAME}", quiet=True)
 
 
+def test_a_repository_that_holds_no_run_is_named_as_it_was_asked_for(model: Path, hub: HubStandIn) -> None:
+    push(str(model), NAME)
+    del hub.files["config.json"]
+    with pytest.raises(InputError, match=f"got 'hf:{NAME}', which holds no config.json .*--base"):
+        graft.load(f"hf:{NAME}")
+
+
 @pytest.mark.parametrize("file", ["README.md", "config.json"])
 def test_a_place_of_this_machine_is_not_told_to_others(file: str, model: Path, hub: HubStandIn, tmp_path: Path) -> None:
     text = (model / file).read_text()

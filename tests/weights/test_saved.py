@@ -210,6 +210,21 @@ def test_another_format_is_refused_before_anything_else_is_read(folder, format_)
         load_model(folder)
 
 
+def test_a_folder_of_another_tool_is_told_from_a_run_and_may_be_a_base(folder):
+    (folder / "config.json").write_text('{"architecture": "resnet18", "num_classes": 3}')
+    with pytest.raises(WeightsError, match=r"one of another tool .* as the base"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("ending", "able"), [(".onnx", "graft serve"), (".xml", "graft serve"), (".pt2", "torch.export")]
+)
+def test_an_exported_file_is_told_from_a_run(ending, able, tmp_path):
+    (tmp_path / f"a{ending}").touch()
+    with pytest.raises(InputError, match=f"an exported file, which .*{able}.*: name the run"):
+        model_folder(tmp_path / f"a{ending}")
+
+
 @pytest.mark.parametrize("labels", [["ant", "bee"], ["ant", "bee", "cat", "dog"], [], ["ant", "bee", 3]])
 def test_labels_that_do_not_fit_the_outputs_are_refused(folder, labels):
     (folder / "labels.json").write_text(json.dumps(labels))

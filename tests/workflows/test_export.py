@@ -117,7 +117,12 @@ def test_the_script_of_the_docs_needs_no_graft(run: Path, letters: Path, tmp_pat
     # Of twelve bits in files of sixteen.
     deeper = replace(saved.preprocessing, levels=(("uint16", 0.0, 4095.0),))
     save_model(tmp_path / "model", replace(saved, preprocessing=deeper))
-    onnx = graft.export(tmp_path / "model", out=tmp_path / "deep.onnx", check=letters, quiet=True).file
+    notes: list[str] = []
+    reporter = graft.Reporter(note=notes.append)
+    onnx = graft.export(tmp_path / "model", out=tmp_path / "deep.onnx", check=letters, reporter=reporter).file
+    # What the file leaves to its callers is said, and kept beside it.
+    assert any("uint16 from 0 (black) to 4,095 (white)" in note for note in notes)
+    assert json.loads((tmp_path / "deep.onnx.json").read_text())["levels"] == {"uint16": [0, 4095]}
     page = (Path(__file__).resolve().parents[2] / "docs" / "deploy.md").read_text()
     script = page.split("```python\n")[1].split("```")[0]
     assert "graft" not in script.replace('["graft"]', "")
@@ -207,6 +212,43 @@ def test_files_of_others_are_told_from_exports(name: str, tmp_path: Path) -> Non
     (tmp_path / name).write_bytes(b"\x08\x07 not a model")
     with pytest.raises(WeightsError, match="graft export"):
         graft.load(tmp_path / name)
+
+
+def test_weights_of_another_graph_are_not_run(run: Path, tmp_path: Path) -> None:
+    """What is left where an export over another was ended between its two files, or one of them was copied alone."""
+    one = graft.export(run, "openvino", out=tmp_path / "one.xml", quiet=True).file
+    other = graft.export(run, "openvino", precision="bf16", out=tmp_path / "other.xml", quiet=True).file
+    weights = one.with_suffix(".bin")
+    changed = bytearray(weights.read_bytes())
+    changed[len(changed) // 2] ^= 1
+    # Of the same length OpenVINO itself takes any.
+    for wrong in (bytes(changed), other.with_suffix(".bin").read_bytes()):
+        weights.write_bytes(wrong)
+        with pytest.raises(WeightsError, match=r"one\.bin|one\.xml"):
+            graft.load(one)
+    weights.unlink()
+    with pytest.raises(WeightsError, match=r"expected one\.bin beside one\.xml"):
+        graft.load(one)
+
+
+def test_an_export_ended_between_its_files_leaves_no_pair_that_answers(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graft.export(run, "openvino", out=tmp_path / "a.xml", quiet=True)
+    whole = Path.replace
+
+    def ended(self: Path, target: Path) -> Path:
+        if target.name == "a.xml":
+            raise KeyboardInterrupt
+        return whole(self, target)
+
+    monkeypatch.setattr(Path, "replace", ended)
+    with pytest.raises(KeyboardInterrupt):
+        graft.export(run, "openvino", precision="bf16", out=tmp_path / "a.xml", overwrite=True, quiet=True)
+    monkeypatch.undo()
+    assert {each.name for each in tmp_path.iterdir()} == {"a.xml", "a.bin"}
+    with pytest.raises(WeightsError):
+        graft.load(tmp_path / "a.xml")
 
 
 def test_a_full_disk_leaves_nothing_behind(

@@ -141,7 +141,7 @@ def predict(
         if watch is not None:
             work.watch(classifier, watch.expanduser(), wanted, resume=resume, overwrite=overwrite, reporter=reporter)
             return
-        given = gather(images, read_names(sys.stdin.buffer, null))
+        given = gather(images, read_names(sys.stdin.buffer, null), reporter)
         job = work.job_of(run, classifier, wanted)
         count = work.predict(classifier, given, wanted, job, resume=resume, overwrite=overwrite, reporter=reporter)
     if count.with_nul:
@@ -192,7 +192,7 @@ def _predict_on_ray(
     out = out.expanduser()
     _check_outside(out, images)
     with reporting(quiet=quiet) as reporter:
-        given = gather(images, read_names(sys.stdin.buffer, null))
+        given = gather(images, read_names(sys.stdin.buffer, null), reporter)
         done = predict_on_ray(run, given, out, asked, processes=processes, address=address, reporter=reporter)
     if json:
         print_json({"out": str(out), **asdict(done)})

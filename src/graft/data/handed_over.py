@@ -263,7 +263,10 @@ def _weights(weights: Any, count: int) -> np.ndarray | None:
 
 
 def texts_of(labels: Any) -> list[str]:
-    """The label of each image as a text. Raises DataError for what is no list of texts or whole numbers."""
+    """The label of each image as a text; bytes are read as UTF-8.
+
+    Raises DataError for what is no list of texts or whole numbers.
+    """
     if is_tensor(labels):
         labels = labels.detach().cpu().numpy()
     if isinstance(labels, np.ndarray) and labels.ndim == 2 and labels.shape[1] == 1:
@@ -332,6 +335,10 @@ def _cell(labels: Any, number: int) -> str:
 
 def _label(label: Any, number: int) -> str:
     value = label.item() if hasattr(label, "item") and getattr(label, "ndim", 0) == 0 else label
+    if isinstance(value, bytes):
+        # As HDF5 and arrays of numpy keep texts.
+        with suppress(UnicodeDecodeError):
+            value = value.decode()
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, str | int) and (text := str(value).strip()):

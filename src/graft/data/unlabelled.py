@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from graft.data.dataset import Images, Several, Source, together
 from graft.data.opening import open_dataset
 from graft.data.readers.archive import is_archive
 from graft.data.readers.folder import Files, list_folder
+from graft.data.readers.folder_tree import are_no_images
 from graft.data.readers.hub_dataset import PREFIX
 from graft.data.readers.idx import is_idx, pixel_files, read_pixels
 from graft.data.readers.parquet import read_embedded_images
@@ -19,14 +21,20 @@ from graft.data.readers.table import is_table, read_paths
 from graft.data.readers.tar_shards import is_tar_shards, read_tar_shards
 from graft.data.readers.unpacking import open_place
 from graft.errors import DataError
+from graft.progress import NOBODY, Reporter
+from graft.words import counted
+
+if TYPE_CHECKING:
+    import pyarrow
 
 
-def open_images(place: str | Path) -> Images:
+def open_images(place: str | Path, reporter: Reporter = NOBODY) -> Images:
     """All images at `place`, in the order that they have there and without labels.
 
-    `place` is an archive, a manifest, Parquet, WebDataset shards, IDX files, `hf:owner/dataset`, or a folder, of which
-    every file at any depth counts; any other file is an image itself, and so is an address (`https://…`, `s3://…`).
-    What lies in an archive or is named by a manifest has the path that it has there as its key, a file the path to it.
+    `place` is an archive, a manifest, Parquet, WebDataset shards, IDX files, `hf:owner/dataset`, or a folder; any other
+    file is an image itself, and so is an address (`https://…`, `s3://…`). Of a folder and of an archive every file at
+    any depth counts but those that are named as something else, such as `notes.txt`, which `reporter` is told of. What
+    lies in an archive or is named by a manifest has the path that it has there as its key, a file the path to it.
     Nothing is decoded. Raises DataError for what cannot be read, or holds no image.
     """
     if str(place).startswith(PREFIX):
@@ -35,7 +43,7 @@ def open_images(place: str | Path) -> Images:
         return one_image(place)
     path = Path(place)
     try:
-        found = _open(path)
+        found = _open(path, reporter)
     except OSError as error:
         raise DataError(
             f"expected images that can be read, got {str(path)!r} ({error.strerror or error}): check the path and "
@@ -46,7 +54,7 @@ def open_images(place: str | Path) -> Images:
     return found
 
 
-def _open(path: Path) -> Images:
+def _open(path: Path, reporter: Reporter) -> Images:
     if is_idx(path):
         return _all_of(Several([read_pixels(file) for file in pixel_files(path)]))
     if is_tar_shards(path):
@@ -54,10 +62,15 @@ def _open(path: Path) -> Images:
     if path.is_dir():
         # A table in a folder of images may be anything, such as predictions for them; one of images is the data.
         embedded = read_embedded_images(path) if any(path.glob("*.parquet")) else None
-        return _all_of(embedded or Files.of(path / os.fsdecode(file.as_py()) for file in list_folder(path).files))
+        if embedded is not None:
+            return _all_of(embedded)
+        listed = list_folder(path)
+        return _of_files(
+            path, listed.files, Files.of(path / os.fsdecode(file.as_py()) for file in listed.files), reporter
+        )
     if is_archive(path):
         with open_place(path) as place:
-            return _all_of(place.source)
+            return _of_files(path, place.listing.files, place.source, reporter)
     if path.suffix.lower() == ".parquet":
         return _all_of(read_embedded_images(path) or read_paths(path))
     return _all_of(read_paths(path) if is_table(path) else Files.of([path]))
@@ -66,6 +79,24 @@ def _open(path: Path) -> Images:
 def one_image(place: str | Path) -> Images:
     """The image in a file or at an address, whether it is there or not."""
     return _all_of((Addresses if is_address(str(place)) else Files).of([place]))
+
+
+def _of_files(place: Path, files: pyarrow.LargeBinaryArray, source: Source, reporter: Reporter) -> Images:
+    """The images among the files of a place, large_binary (N,), which are the rows of `source`."""
+    others = are_no_images(files)
+    if others.any():
+        shown = ", ".join(os.fsdecode(files[row].as_py()) for row in np.flatnonzero(others)[:3].tolist())
+        named = f"{shown}{', …' if others.sum() > 3 else ''}"
+        if others.all():
+            raise DataError(
+                f"expected images in {place}, got {counted(len(others), 'file')} named as something else ({named}): "
+                "check the path, or name the files themselves"
+            )
+        what = counted(
+            int(others.sum()), "file that is named as no image was", "files that are named as no images were"
+        )
+        reporter.note(f"{place}: {what} passed over ({named})")
+    return _all_of(source).take(np.flatnonzero(~others))
 
 
 def _all_of(source: Source) -> Images:

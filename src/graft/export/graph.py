@@ -111,7 +111,8 @@ def to_squares(image: Tensor, preprocessing: Preprocessing, around: Tensor) -> T
     is recorded of one image holds for any other.
     """
     pixels = image.float()
-    down, right = _positions(image[0, :, 0, 0]), _positions(image[0, 0, :, 0])
+    # Over all images, not of the first: there may be none.
+    down, right = _positions(pixels[:, :, 0, 0].sum(0)), _positions(pixels[:, 0, :, 0].sum(0))
     height, width = down[-1] + 1, right[-1] + 1
     size = preprocessing.size
     if preprocessing.resize_mode == "crop":

@@ -22,6 +22,7 @@ import numpy as np
 
 from graft.errors import GraftError, InputError
 from graft.export.graph import IMAGE
+from graft.export.openvino_pair import read_pair, save_pair
 
 ExportPrecision = Literal["fp32", "bf16", "int8"]
 PRECISIONS = get_args(ExportPrecision)
@@ -36,7 +37,7 @@ def to_bfloat16(file: Path) -> None:
     """Round the weights of the graph in `file` (.xml, and .bin beside it) to bfloat16, in place."""
     from graft.features.openvino_import import openvino, opset8
 
-    model = _read(file)
+    model = read_pair(file)
     kept = _before_network(model)
     for node in model.get_ordered_ops():
         if node.get_type_name() != "Constant" or node.get_element_type() != openvino.Type.f32:
@@ -51,7 +52,7 @@ def to_bfloat16(file: Path) -> None:
         widened.set_friendly_name(f"{node.get_friendly_name()}/widened")
         for taker in node.output(0).get_target_inputs():
             taker.replace_source_output(widened.output(0))
-    _write(model, file)
+    save_pair(model, file)
 
 
 def to_int8(file: Path, count: int, image: Numbered, progress: Callable[[int], None]) -> None:
@@ -120,7 +121,7 @@ def _before_network_of_onnx(model: Any) -> set[str]:
 def _openvino_to_int8(file: Path, count: int, image: Numbered, progress: Callable[[int], None]) -> None:
     """By NNCF."""
     nncf = _nncf()
-    model = _read(file)
+    model = read_pair(file)
 
     def shown(number: int) -> np.ndarray:
         progress(number + 1)
@@ -144,7 +145,7 @@ def _openvino_to_int8(file: Path, count: int, image: Numbered, progress: Callabl
         raise _cannot("NNCF", error) from error
     finally:
         nncf.set_log_level(before)
-    _write(quantised, file)
+    save_pair(quantised, file)
 
 
 def _cannot(package: str, error: Exception) -> GraftError:
@@ -174,19 +175,6 @@ def _nncf() -> Any:
             "expected the package nncf for --precision int8, got none: pip install 'graft-vision[int8]'"
         ) from None
     return nncf
-
-
-def _read(file: Path) -> Any:
-    from graft.features.openvino_import import core
-
-    # As bytes, so that the files are not mapped while they are written over.
-    return core().read_model(file.read_bytes(), file.with_suffix(".bin").read_bytes())
-
-
-def _write(model: Any, file: Path) -> None:
-    from graft.features.openvino_import import openvino
-
-    openvino.save_model(model, str(file), compress_to_fp16=False)
 
 
 def _before_network(model: Any) -> set[str]:

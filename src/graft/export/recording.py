@@ -14,13 +14,12 @@ from torch import Tensor
 from graft.errors import GraftError, InputError
 from graft.export.facts import KEY, Facts
 from graft.export.graph import IMAGE, PROBABILITIES, FromPixels
+from graft.export.openvino_pair import save_pair
 
 # Of the graphs that are written: two images, of a size that is neither square nor the network's.
 EXAMPLE = (2, 97, 131, 3)
 # With it every operation of the resizing and of all our networks is there, and runtimes of three years read it.
 OPSET = 18
-# What OpenVINO's weights end in, in a file beside that of the graph.
-WEIGHTS_BESIDE = ".bin"
 
 
 def write_onnx(graph: FromPixels, facts: Facts, path: Path) -> None:
@@ -57,13 +56,13 @@ def write_openvino(graph: FromPixels, facts: Facts, path: Path) -> None:
     model.input(0).set_names({IMAGE})
     model.output(0).set_names({PROBABILITIES})
     model.set_rt_info(facts.to_json(), KEY)
-    openvino.save_model(model, str(path), compress_to_fp16=False)
+    save_pair(model, path)
 
 
 def write_torch(graph: FromPixels, facts: Facts, path: Path) -> None:
     """An archive of `torch.export`, for `torch.export.load`; the facts are its extra file `graft`."""
     dimension = torch.export.Dim
-    sizes = {0: dimension("images", min=1), 1: dimension("height", min=1), 2: dimension("width", min=1)}
+    sizes = {0: dimension("images", min=0), 1: dimension("height", min=1), 2: dimension("width", min=1)}
     # Its weights would else ask for gradients, and with them its answers, which NumPy then refuses to read.
     graph = copy.deepcopy(graph).requires_grad_(False)
     with _recorded_quietly():

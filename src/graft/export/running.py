@@ -9,6 +9,7 @@ import numpy as np
 
 from graft.errors import InputError, WeightsError
 from graft.export.facts import KEY, Facts
+from graft.export.openvino_pair import read_pair
 
 # uint8 (N, H, W, 3) to float32 (N, classes).
 Runtime = Callable[[np.ndarray], np.ndarray]
@@ -59,12 +60,12 @@ def _open_openvino(path: Path) -> Exported:
     from graft.features.openvino_import import core
 
     try:
-        model = core().read_model(str(path))
+        model = read_pair(path)
         facts = Facts.from_json(
             str(model.get_rt_info([KEY]).astype(str)) if model.has_rt_info([KEY]) else None, path.name
         )
         compiled = core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    except RuntimeError as error:
+    except (OSError, RuntimeError) as error:
         raise _unreadable(path, error) from None
 
     def run(images: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ from graft.data.readers.remote import is_address
 from graft.data.unlabelled import one_image, open_images
 from graft.errors import InputError
 from graft.images.containers import JPEG, PNG
+from graft.progress import NOBODY, Reporter
 
 # Bytes of stdin that are looked at together.
 BLOCK = 2**16
@@ -61,17 +62,17 @@ class Gathered:
                 yield from (Entry(images, index) for index in range(len(images)))
 
 
-def gather(arguments: Sequence[str], lines: Iterable[str] = ()) -> Gathered:
+def gather(arguments: Sequence[str], lines: Iterable[str] = (), reporter: Reporter = NOBODY) -> Gathered:
     """The images that arguments name, each taken as what it is.
 
     An argument is an image, a folder (at any depth), a pattern such as `*.jpg`, an address, anything else that
     `open_images` knows, or `-` for paths and addresses in `lines`. Raises InputError for a path that does not exist, a
     pattern that nothing matches, and what cannot be read; a path in `lines` that does not exist is left to be told of
-    in its place.
+    in its place. `reporter` is told of files in folders that are passed over since their names are not those of images.
     """
     parts: list[Images | Iterable[str]] = []
     for argument in arguments:
-        parts += [lines] if argument == STDIN else map(open_images, _matches(argument))
+        parts += [lines] if argument == STDIN else [open_images(each, reporter) for each in _matches(argument)]
     return Gathered(parts)
 
 

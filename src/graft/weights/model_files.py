@@ -33,6 +33,8 @@ CARD_FILE = "README.md"
 HUB = "hf:"
 # Beside the model folder of a run, from before its training on.
 ARGUMENTS_FILE = "args.yaml"
+# What files end in that `graft export` writes of a run.
+EXPORTED = (".onnx", ".xml", ".pt2")
 
 
 def files_digest(files: Iterable[Path]) -> str:
@@ -91,6 +93,7 @@ def model_folder(path: Path) -> Path:
 
     Raises InputError for any other, and what `graft.weights.hub.fetch_from_hub` raises.
     """
+    named = str(path)
     if is_on_hub(path):
         from graft.weights.hub import fetch_from_hub
 
@@ -106,5 +109,14 @@ def model_folder(path: Path) -> Path:
             f"expected a run that was finished, got {str(path)!r}, which was interrupted before its model was saved: "
             f"`graft train --resume {shlex.quote(str(path))}` goes on with it"
         )
+    if path.suffix.lower() in EXPORTED and path.is_file():
+        able = (
+            "only torch.export.load opens" if path.suffix.lower() == ".pt2" else "`graft predict` and `graft serve` run"
+        )
+        raise InputError(
+            f"expected a run folder or its model folder, got {str(path)!r}, an exported file, which {able}: name "
+            "the run that it was exported from"
+        )
     what = "which does not exist" if not path.exists() else f"which holds no {CONFIG_FILE} and {TENSORS_FILE}"
-    raise InputError(f"expected a run folder or its model folder, got {str(path)!r}, {what}: check the path")
+    advice = "push a run there, or train with it as the base (--base)" if named.startswith(HUB) else "check the path"
+    raise InputError(f"expected a run folder or its model folder, got {named!r}, {what}: {advice}")

@@ -170,6 +170,11 @@ def _refuse_what_is_not_finite(tensors: dict[str, Tensor]) -> None:
 def load_model(folder: Path) -> SavedModel:
     """The network in evaluation mode and what travels with it. Raises WeightsError for a folder that does not fit."""
     config = _read(folder / CONFIG_FILE, dict)
+    if "graft" not in config:
+        raise WeightsError(
+            f"expected a model that graft saved, got one of another tool in {folder}: train with it as the base "
+            "(`graft train DATA --base`), and use that run"
+        )
     if config.get("graft") not in (FORMAT, FORMAT_OF_SEVERAL):
         raise WeightsError(
             f"expected a model saved in format {FORMAT} or {FORMAT_OF_SEVERAL}, got {config.get('graft')!r} in "

@@ -15,8 +15,9 @@ from graft.export.answers import timed
 from graft.export.facts import Facts
 from graft.export.gate import TOLERANCES, check_accuracy, check_agreement
 from graft.export.graph import FromPixels
+from graft.export.openvino_pair import WEIGHTS_BESIDE
 from graft.export.precision import IN_FEWER_BITS, PRECISIONS, to_bfloat16, to_int8
-from graft.export.recording import WEIGHTS_BESIDE, WRITERS
+from graft.export.recording import WRITERS
 from graft.export.running import Exported, open_exported, open_torch
 from graft.features.engine import choose
 from graft.files import write_json
@@ -29,7 +30,7 @@ from graft.training.task import sample
 from graft.weights.model_files import is_on_hub, refuse_several_labels
 from graft.weights.saved import ARGUMENTS_FILE, TENSORS_FILE, SavedModel, load_model, model_folder
 from graft.words import counted
-from graft.workflows.export_check import Export, decoded, images_to_check_on
+from graft.workflows.export_check import Export, decoded, images_to_check_on, note_levels
 from graft.workflows.export_timm import TIMM, export_timm
 from graft.workflows.own_images import images_of_run
 from graft.workflows.run import near
@@ -122,7 +123,9 @@ def export(
                     within = TOLERANCES[precision]
                     agreement = check_agreement(expected, found, *classes, seconds, within, saved.thresholds)
                 size = sum(each.stat().st_size for each in aside.iterdir())
-                # The file itself last: where it is, what belongs to it is there too.
+                # What was said of a file in its place goes first. The file itself comes last: where it is, what belongs
+                # to it is there too.
+                told_beside.unlink(missing_ok=True)
                 for each in sorted(aside.iterdir(), key=lambda each: each.name == file.name):
                     each.replace(file.with_name(each.name))
             finally:
@@ -138,6 +141,7 @@ def export(
                 time.perf_counter() - started,
                 precision,
                 (model / TENSORS_FILE).stat().st_size,
+                saved.preprocessing.levels,
             )
             write_json(told_beside, made.to_dict())
         except OSError as error:
@@ -145,6 +149,7 @@ def export(
                 f"expected to write {near(file)}, got {error.strerror or error}: free space there, let it be written "
                 "to, or give another --out"
             ) from error
+        note_levels(saved.preprocessing.levels, told)
     return made
 
 

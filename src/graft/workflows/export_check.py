@@ -12,7 +12,8 @@ from graft.data.table_options import TableOptions
 from graft.errors import DataError, ImageError
 from graft.export.gate import Agreement
 from graft.given import path
-from graft.images.levels import Levels
+from graft.images.levels import Levels, described
+from graft.progress import Reporter
 from graft.serving.exported import whole_pixels
 from graft.training.task import sample
 from graft.weights.model_files import gives_several_labels
@@ -38,6 +39,8 @@ class Export:
     seconds: float
     precision: str = "fp32"
     bytes_of_run: int = 0
+    # What is black and white in images deeper than 8 bits: the file takes 8, and whoever runs it has to bring them.
+    levels: Levels = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As `graft export --json` prints it, and as it is written beside the file."""
@@ -49,10 +52,20 @@ class Export:
             "bytes": self.bytes,
             "bytes_of_run": self.bytes_of_run,
             "classes": list(self.classes),
+            **({"levels": {kind: [low, high] for kind, low, high in self.levels}} if self.levels else {}),
             "checked_on": self.checked_on,
             "agreement": self.agreement.to_dict(),
             "seconds": {"total": self.seconds},
         }
+
+
+def note_levels(levels: Levels, reporter: Reporter) -> None:
+    """Tell whoever exports a run of deep images what the file leaves to its callers."""
+    if levels:
+        reporter.note(
+            f"the file takes 8 bits a sample: whoever runs it without graft has to bring them, {described(levels)} "
+            "(docs/deploy.md, Without graft)"
+        )
 
 
 def images_to_check_on(

@@ -14,7 +14,7 @@ from graft.given import path
 from graft.progress import Reporter
 from graft.weights.saved import TENSORS_FILE, class_logits, load_model
 from graft.words import counted
-from graft.workflows.export_check import Export, decoded, images_to_check_on
+from graft.workflows.export_check import Export, decoded, images_to_check_on, note_levels
 from graft.workflows.run import near
 
 TIMM = "timm"
@@ -61,13 +61,25 @@ def export_timm(
         finally:
             shutil.rmtree(aside, ignore_errors=True)
         seconds_all, of_run = time.perf_counter() - started, (model / TENSORS_FILE).stat().st_size
-        made = Export(folder, TIMM, place, size, saved.classes, checked_on, agreement, seconds_all, bytes_of_run=of_run)
+        made = Export(
+            folder,
+            TIMM,
+            place,
+            size,
+            saved.classes,
+            checked_on,
+            agreement,
+            seconds_all,
+            bytes_of_run=of_run,
+            levels=saved.preprocessing.levels,
+        )
         write_json(beside(place), made.to_dict())
     except OSError as error:
         raise GraftError(
             f"expected to write {near(place)}, got {error.strerror or error}: free space there, let it be written to, "
             "or give another --out"
         ) from error
+    note_levels(saved.preprocessing.levels, reporter)
     if saved.temperature != 1:
         reporter.note(
             f"the logits are the network's own: divided by the temperature, {saved.temperature:.4g}, they give its "

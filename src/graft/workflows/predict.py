@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from graft.data.unlabelled import one_image
+from graft.endings import is_no_image
 from graft.errors import DataError, GraftError, InputError
 from graft.names import plain
 from graft.progress import NOBODY, Reporter
@@ -211,8 +212,9 @@ def watch(
 ) -> Count:
     """Write a row for every image in the folder and for every one that arrives, as it does, until interrupted.
 
-    Rows are added to the file of `wanted`, after those that are there with `resume`: images that have one are passed
-    over. Raises InputError for a format that cannot be added to, GraftError for what cannot be written.
+    Files that are named as something else are passed over with a note. Rows are added to the file of `wanted`, after
+    those that are there with `resume`: images that have one are passed over. Raises InputError for a format that cannot
+    be added to, GraftError for what cannot be written.
     """
     if wanted.format not in ADDED_TO:
         raise InputError(
@@ -228,8 +230,11 @@ def watch(
         with nullcontext(wanted.stream) if out is None else _added_to(out, resume) as file:
             first = out is None or not out.stat().st_size
             for files in arriving:
-                new = (file for file in files if plain(str(file)) not in known)
-                entries = (Entry(one_image(file), 0) for file in new)
+                new = [file for file in files if plain(str(file)) not in known]
+                for other in new:
+                    if is_no_image(other):
+                        reporter.note(f"{other} is named as no image and was passed over")
+                entries = (Entry(one_image(image), 0) for image in new if not is_no_image(image))
                 rows = _counted(_answers(classifier, entries, wanted), count)
                 write_predictions(rows, wanted.format, file, wanted.top, wanted.more, header=first)
                 first = False

@@ -10,7 +10,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from graft.data.readers.folder_tree import NO_IMAGE, Folder, Tree
+from graft.data.readers.folder_tree import Folder, Tree
+from graft.endings import is_no_image
 
 SYSTEM = re.compile(
     r"(?i)__macosx|@eadir|[@#]recycle|#snapshot|\$recycle\.bin|system volume information|lost\+found|__pycache__"
@@ -94,7 +95,7 @@ def _is_output(tree: Tree, folder: Folder) -> bool:
 
 def _pairs(tree: Tree, folder: Folder, others: Sequence[Folder], parent: Folder) -> bool:
     """Whether the files of a folder are named after images beside it, rather than numbered as those of a class are."""
-    own = _stems([name for name in tree.names_in(folder) if not re.search(NO_IMAGE, name)])
+    own = _stems([name for name in tree.names_in(folder) if not is_no_image(name)])
     around = [_stems(tree.names_in(other)) for other in others]
     if parent.images:
         around.append(_stems(_own_names(tree, parent)))

@@ -9,7 +9,7 @@ from pathlib import Path
 from graft.class_lists import CODE, Listed, read_list
 from graft.data.class_naming import renamed, wordnet_words
 from graft.data.dataset import Dataset
-from graft.data.readers.finding_files import IMAGE_ENDING
+from graft.endings import IMAGE_ENDING
 from graft.names import shortened
 from graft.words import counted
 

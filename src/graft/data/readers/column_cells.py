@@ -22,10 +22,11 @@ from graft.data.readers.column_names import (
     plain_name,
 )
 from graft.data.readers.columns import as_text
-from graft.data.readers.finding_files import IMAGE_ENDING, SAME_NAME, FileFinder
+from graft.data.readers.finding_files import SAME_NAME, FileFinder
 from graft.data.readers.grid import Grid
 from graft.data.readers.remote import SCHEME
 from graft.data.table_options import TableOptions
+from graft.endings import IMAGE_ENDING
 from graft.errors import DataError
 from graft.images.numbers import side_of
 

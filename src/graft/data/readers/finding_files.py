@@ -22,6 +22,7 @@ from graft.data.readers.place import Place
 from graft.data.readers.remote import SCHEME
 from graft.data.readers.split_names import split_in_name
 from graft.data.table_options import TableOptions
+from graft.endings import IMAGE_ENDING
 from graft.errors import DataError, ImageError
 from graft.on_disk import as_written, exist_below
 from graft.path_tails import NONE, NUMBER, SEVERAL, Key, TailIndex, cleaned, folded, numbered
@@ -30,12 +31,6 @@ from graft.words import counted
 if TYPE_CHECKING:
     import pyarrow
 
-# Endings of files that are images.
-IMAGE_ENDINGS = (
-    *("jpg", "jpeg", "jpe", "jfif", "png", "bmp", "dib", "gif", "tif", "tiff", "webp", "ppm", "pgm", "pbm", "pnm"),
-    *("jp2", "j2k", "avif", "heic", "heif", "jxl", "dcm"),
-)
-IMAGE_ENDING = rf"(?i)\.({'|'.join(IMAGE_ENDINGS)})$"
 # Folders whose files are about images: of the same name, the one in another folder is meant.
 _ABOUT_IMAGES = r"(?i)(^|/)[^/]*(mask|segment|annotation|ground[ _-]?truth|thumb|overlay)[^/]*/"
 # Pairs of files that are looked at to tell masks from images, and the most colours that a mask has.

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 _OF_WINDOWS = ("thumbs.db", "ehthumbs.db", "desktop.ini")
 
 
+# What else may have the name of a file.
+_OTHER_KINDS = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"), (stat.S_ISCHR, "a device"))
+
+
 class Files:
     """Images in files of their own, at paths relative to a folder: bytes with `/`, large_binary (N,)."""
 
@@ -83,8 +87,11 @@ def read_file(path: Path) -> bytes:
     if stat.S_ISDIR(status.st_mode):
         raise OSError("expected a readable file, got a folder: name its files, or use `graft predict RUN FOLDER`")
     if not stat.S_ISREG(status.st_mode):
-        # A pipe or a device: reading it may never end.
-        raise OSError("expected a regular file, got something else of that name")
+        # Reading it may never end.
+        came = next((name for is_one, name in _OTHER_KINDS if is_one(status.st_mode)), "something else")
+        raise OSError(
+            f"expected a regular file, got {came}: write what it gives to a file (`cat > image.jpg`), and name that"
+        )
     if status.st_size > MAX_BYTES:
         raise OSError(f"expected an image of at most {MAX_BYTES:,} bytes, got {status.st_size:,}")
     return path.read_bytes()

@@ -20,14 +20,13 @@ import numpy as np
 from graft.class_lists import CODE, read_list
 from graft.data.class_naming import renamed
 from graft.data.dataset import TRAIN, WHOLE, Dataset
-from graft.data.readers.arrow import as_numpy
 from graft.data.readers.aside import SYSTEM, sort_folders
 from graft.data.readers.class_lists import LISTS
 from graft.data.readers.column_cells import Columns
 from graft.data.readers.column_names import SPELLINGS, SYNONYMS, named
 from graft.data.readers.columns import first_three, join_tables
-from graft.data.readers.finding_files import IMAGE_ENDING, FileFinder
-from graft.data.readers.folder_tree import NO_IMAGE, Folder
+from graft.data.readers.finding_files import FileFinder
+from graft.data.readers.folder_tree import Folder, are_no_images
 from graft.data.readers.found_table import Found
 from graft.data.readers.grid import ENDINGS, LIST_ENDINGS, open_grid
 from graft.data.readers.joined_lists import join_lists
@@ -39,6 +38,7 @@ from graft.data.readers.split_names import SPLIT_FOLDERS, is_part, split_in_name
 from graft.data.readers.table import arrange_table, names_images, starting_from, understood_table
 from graft.data.readers.tree import NoClassesError, arrange
 from graft.data.table_options import FOLDER, TableOptions, refuse_columns
+from graft.endings import IMAGE_ENDING
 from graft.errors import DataError, InputError
 from graft.words import counted
 
@@ -315,12 +315,11 @@ def _by_folder(table: pyarrow.Table) -> pyarrow.Table:
 
 def _with_strangers(dataset: Dataset, place: Place, located: pyarrow.LargeBinaryArray) -> Dataset:
     """The dataset with the images that no table names in `left_out`."""
-    import pyarrow.compute
 
     known = np.zeros(len(place.listing.files), bool)
     rows = place.rows(located)
     known[rows[rows >= 0]] = True
-    others = as_numpy(pyarrow.compute.match_substring_regex(place.listing.files, NO_IMAGE))
+    others = are_no_images(place.listing.files)
     names = [place.source.name(row) for row in np.flatnonzero(~known & ~others).tolist()]
     names = [name for name in names if name not in dataset.left_out]
     if not names:

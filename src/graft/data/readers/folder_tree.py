@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graft.data.readers.arrow import as_numpy
+from graft.endings import NO_IMAGE
 
 if TYPE_CHECKING:
     import pyarrow
 
-# Files that certainly are no images. Any other may be one, since names of images need not end in anything.
-NO_IMAGE = (
-    r"(?i)(\.(txt|names|[ct]sv|nd?json|jsonl?|xml|ya?ml|toml|ini|cfg|md|rst|html?|css|js|pdf|docx?|xlsx?|odt|rtf|pyc?|ipynb|sh"
-    r"|bat|m|r|c|cpp|h|log|lock|db|sqlite|lnk|url|zip|tar|t?gz|bz2|xz|7z|rar|parquet|arrow|feather|mat|pkl|pickle|npz|h5"
-    r"|hdf5|pth?|ckpt|safetensors|onnx|tflite|keras|pb|tfrecord|mp[34]|avi|mov|wav)|(^|/)(read_?me"
-    r"|licen[sc]e|copying|copyright|notice|authors|citation|changelog|contributing|makefile|dockerfile))$"
-)
+
+def are_no_images(files: pyarrow.LargeBinaryArray) -> np.ndarray:
+    """Which files, at paths with `/`, large_binary (N,), are named as something else than images: bool (N,)."""
+    import pyarrow.compute
+
+    return as_numpy(pyarrow.compute.match_substring_regex(files, NO_IMAGE))
 
 
 @dataclass(eq=False)
@@ -74,7 +74,7 @@ def grow(files: pyarrow.LargeBinaryArray, empty: Iterable[tuple[str, ...]] = ())
 
     parents = pyarrow.compute.replace_substring_regex(files, r"(?s)/?[^/]*$", "").dictionary_encode()
     numbers = as_numpy(parents.indices).astype(np.int64)
-    no_image = as_numpy(pyarrow.compute.match_substring_regex(files, NO_IMAGE))
+    no_image = are_no_images(files)
     held = np.bincount(numbers, minlength=len(parents.dictionary)).tolist()
     without = np.bincount(numbers[no_image], minlength=len(parents.dictionary)).tolist()
     root = Folder(())

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from graft.array_files import matlab_columns
 from graft.data.readers.column_names import known_names
-from graft.data.readers.finding_files import IMAGE_ENDING
 from graft.data.readers.packed_tables import PACKED, ending_of, plain_table
 from graft.data.readers.records import read_cvat, read_records
+from graft.endings import IMAGE_ENDING
 from graft.errors import DataError
 from graft.spreadsheet import read_sheet
 

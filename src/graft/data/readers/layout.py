@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 
 from graft.data.dataset import TRAIN, WHOLE
 from graft.data.readers.aside import NO_LABELS, UNLABELLED, WHOLE_SETS, Aside, Sorted, sort_folders
-from graft.data.readers.folder_tree import NO_IMAGE, Folder, Tree
+from graft.data.readers.folder_tree import Folder, Tree
 from graft.data.readers.split_names import fold_of, splits_of
 from graft.data.readers.uses import FEW_GROUPS, FEW_IMAGES
+from graft.endings import is_no_image
 from graft.errors import DataError
 
 # What images come from, and its number or letter.
@@ -205,7 +206,7 @@ def _read_folders_without_splits(layout: Layout, folders: Sequence[Folder], name
 def _refuse_forms(layout: Layout, folders: Sequence[Folder], name: str) -> None:
     """Raise DataError where two folders hold the same images in another form: then neither may be called a class."""
     names = [layout.tree.names_in(folder) for folder in folders]
-    stems = [{each.rpartition(".")[0] for each in own if not re.search(NO_IMAGE, each)} for own in names]
+    stems = [{each.rpartition(".")[0] for each in own if not is_no_image(each)} for own in names]
     for number, own in enumerate(stems):
         for other in stems[:number]:
             both = {stem for stem in own & other if not stem.isdecimal()}

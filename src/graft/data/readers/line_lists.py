@@ -18,11 +18,12 @@ from graft.array_files import matlab_columns, vectors
 from graft.data.dataset import TEST, TRAIN, VAL, WHOLE
 from graft.data.readers.column_names import known_names
 from graft.data.readers.columns import as_text
-from graft.data.readers.finding_files import IMAGE_ENDING, FileFinder
+from graft.data.readers.finding_files import FileFinder
 from graft.data.readers.found_table import Found
 from graft.data.readers.grid import LIST_ENDINGS
 from graft.data.readers.packed_tables import ending_of, plain_table
 from graft.data.readers.split_names import split_in_name
+from graft.endings import IMAGE_ENDING
 from graft.errors import DataError
 from graft.words import counted
 

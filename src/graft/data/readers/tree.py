@@ -17,7 +17,7 @@ import numpy as np
 from graft.data.dataset import TEST, TRAIN, VAL, WHOLE, Dataset, Images, Source, class_order
 from graft.data.readers.arrow import as_numpy
 from graft.data.readers.aside import NO_LABELS
-from graft.data.readers.folder_tree import NO_IMAGE, Folder, grow
+from graft.data.readers.folder_tree import Folder, are_no_images, grow
 from graft.data.readers.layout import Layout, understand
 from graft.errors import DataError
 from graft.words import counted
@@ -89,7 +89,7 @@ def arrange(listing: Listing, source: Source, keep_folds: bool = True, used: np.
     untold = (split < 0) & ~used
     for reason, folders in reasons.items():
         if used.any():
-            images = ~used & ~_no_images(listing.files)
+            images = ~used & ~are_no_images(listing.files)
             folders = [each for each in folders if images[np.isin(tree.folder_of_file, _numbers([each]))].any()]
         if not folders:
             continue
@@ -120,7 +120,7 @@ def arrange(listing: Listing, source: Source, keep_folds: bool = True, used: np.
     ]
     for rows, reason, one, many in (
         (_masks(listing.files), "it is named as the mask of an image beside it", *_NAMED_AS_MASKS),
-        (_no_images(listing.files), "its name is not that of an image", *_NAMED_AS_OTHERS),
+        (are_no_images(listing.files), "its name is not that of an image", *_NAMED_AS_OTHERS),
     ):
         if (rows & (split >= 0)).any():
             found = _named(source, rows & (split >= 0), reason)
@@ -151,12 +151,6 @@ def _masks(files: pyarrow.LargeBinaryArray) -> np.ndarray:
         of_images = pyarrow.compute.replace_substring_regex(files.filter(pyarrow.array(named)), _MASK, "")
         found[named] = as_numpy(pyarrow.compute.is_in(of_images, value_set=stems))
     return found
-
-
-def _no_images(files: pyarrow.LargeBinaryArray) -> np.ndarray:
-    import pyarrow.compute
-
-    return as_numpy(pyarrow.compute.match_substring_regex(files, NO_IMAGE))
 
 
 def _numbers(folders: Iterable[Folder]) -> list[int]:

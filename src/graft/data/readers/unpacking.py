@@ -23,7 +23,7 @@ from graft.data.readers.archive import Members, is_archive, list_archive
 from graft.data.readers.arrow import as_numpy
 from graft.data.readers.expanding import copy_of, keep_copy
 from graft.data.readers.folder import Files, list_folder
-from graft.data.readers.folder_tree import NO_IMAGE
+from graft.data.readers.folder_tree import are_no_images
 from graft.data.readers.place import Chosen, Place
 from graft.data.readers.tree import Listing
 from graft.errors import DataError, InputError
@@ -70,9 +70,8 @@ def _unpacked(path: Path, listing: Listing, source: Source, encoding: str | None
     import pyarrow.compute
 
     files = listing.files
-    no_images = pyarrow.compute.match_substring_regex(files, NO_IMAGE)
     packed = np.flatnonzero(as_numpy(pyarrow.compute.match_substring_regex(files, _ARCHIVE)))
-    if not depth or not len(packed) or not pyarrow.compute.all(no_images).as_py():
+    if not depth or not len(packed) or not are_no_images(files).all():
         return listing, source
     sources, paths, listings = [source], [files], [listing]
     gone = np.zeros(len(files), bool)

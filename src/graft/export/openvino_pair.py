@@ -1,0 +1,57 @@
+"""OpenVINO's two files, of which the graph knows its weights by a digest: they are written one after the other, and
+what ended a process in between would leave a graph with weights of another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graft.errors import WeightsError
+
+if TYPE_CHECKING:
+    import openvino
+
+# What weights end in, in a file beside that of the graph.
+WEIGHTS_BESIDE = ".bin"
+# The name under which the graph keeps the digest of that file.
+DIGEST = "graft_weights_file"
+
+
+def save_pair(model: openvino.Model, file: Path) -> None:
+    """Write `file`, which ends in .xml, and its weights beside it."""
+    from graft.features.openvino_import import openvino
+
+    openvino.save_model(model, str(file), compress_to_fp16=False)
+    # The weights are the same bytes both times: only the graph has more to say.
+    model.set_rt_info(_digest(file.with_suffix(WEIGHTS_BESIDE).read_bytes()), DIGEST)
+    openvino.save_model(model, str(file), compress_to_fp16=False)
+
+
+def read_pair(file: Path) -> Any:
+    """The model in `file` and the weights beside it; of earlier versions, whose graphs have no digest, unchecked.
+
+    Both are read before either is looked at, so that nothing which takes their place changes what was checked. Raises
+    OSError, RuntimeError for what OpenVINO refuses, and WeightsError for weights of another graph.
+    """
+    from graft.features.openvino_import import core
+
+    beside = file.with_suffix(WEIGHTS_BESIDE)
+    if not beside.exists():
+        raise WeightsError(
+            f"expected {beside.name} beside {file.name}, as `graft export` writes them, got none: copy both, or "
+            "export the run again"
+        )
+    graph, weights = file.read_bytes(), beside.read_bytes()
+    model = core().read_model(graph, weights)
+    if model.has_rt_info([DIGEST]) and model.get_rt_info([DIGEST]).astype(str) != _digest(weights):
+        raise WeightsError(
+            f"expected in {beside.name} the weights that {file.name} was written with, got "
+            "others, as a copy or an export that was interrupted leaves them: copy both again, or export the run again"
+        )
+    return model
+
+
+def _digest(weights: bytes) -> str:
+    return hashlib.blake2b(weights, digest_size=16).hexdigest()
