@@ -177,3 +177,13 @@ def test_the_comparison_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     open_small()
     monkeypatch.setattr(openvino_compiling, "_sample", None)
     open_small()
+
+
+def test_maps_of_depthwise_networks_stay_in_a_cores_caches_and_others_go_by_eights() -> None:
+    def of(name: str, size: int) -> int:
+        network = make_network(name).eval()
+        return openvino_compiling.images_per_request(network.split(network.cuts[-1])[0], preprocessing_of(name, size))
+
+    # 96 maps of 112 x 112 in float32 are 4.8 MB, and of 80 x 80 2.5 MB.
+    assert [of("mobilenet_v2", size) for size in (224, 160, 64)] == [1, 2, 8]
+    assert of("resnet18", 224) == 8

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from graft.errors import WeightsError
 
 if TYPE_CHECKING:
-    import openvino
+    from graft.features.openvino_import import openvino
 
 # What weights end in, in a file beside that of the graph.
 WEIGHTS_BESIDE = ".bin"

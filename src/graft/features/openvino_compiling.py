@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from graft.errors import GraftError, WeightsError
 from graft.features.cache import section_digest
-from graft.features.engine import Precision
+from graft.features.engine import Precision, has_depthwise
 from graft.features.openvino_functions import UnknownFunctionError
 from graft.features.openvino_graph import ConversionError, convert, record
 from graft.features.openvino_import import core, openvino
-from graft.features.openvino_requests import TYPES, read_compiled
+from graft.features.openvino_requests import BATCH, MOST_MAP_BYTES, TYPES, read_compiled
 from graft.files import COMPILED, cache_folder, keep
 from graft.images.preprocessing import Preprocessing, normalise
 from graft.models.network import Section
@@ -23,6 +23,36 @@ from graft.progress import NOBODY, Reporter
 # How far activations may be from PyTorch's in float32, as a part of their norm. Over 30 networks at several cuts the
 # largest error was 5e-6 in float32 and 0.05 in bfloat16, where PyTorch's own bfloat16 is as far off.
 TOLERANCES = {"float32": 1e-3, "bfloat16": 0.06}
+
+
+def images_per_request(section: Section, preprocessing: Preprocessing) -> int:
+    """How many images a request has in float32, a power of two: see MOST_MAP_BYTES."""
+    if not has_depthwise(section):
+        return BATCH
+    fitting = max(1, MOST_MAP_BYTES // max(1, _largest_map(section, preprocessing)))
+    return int(min(BATCH, 2 ** (fitting.bit_length() - 1)))
+
+
+def _largest_map(section: nn.Module, preprocessing: Preprocessing) -> int:
+    """Bytes of the largest output of a layer for one image in float32.
+
+    By computing one: tensors that have only shapes cost torch seconds of imports.
+    """
+    sizes = [0]
+
+    def look(module: nn.Module, given: Any, made: Any) -> None:
+        if isinstance(made, Tensor):
+            sizes.append(4 * made.numel())
+
+    hooks = [module.register_forward_hook(look) for module in section.modules()]
+    shape = (1, preprocessing.channels, preprocessing.size, preprocessing.size)
+    try:
+        with torch.inference_mode():
+            section.eval()(torch.zeros(shape))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return max(sizes)
 
 
 def compile_section(

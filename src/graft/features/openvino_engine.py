@@ -8,7 +8,7 @@ from torch import Tensor
 
 from graft.data.loading import Batch
 from graft.features.engine import Precision
-from graft.features.openvino_compiling import compile_section
+from graft.features.openvino_compiling import compile_section, images_per_request
 from graft.features.openvino_requests import BATCH, Requests, options_for
 from graft.images.preprocessing import Preprocessing
 from graft.models.network import Section
@@ -29,15 +29,17 @@ class OpenVINOEngine(Requests):
     ) -> None:
         """Compute with `threads` together on one request at a time, or as OpenVINO finds best.
 
-        With `singles`, a section for single images is compiled as well, with which an image alone takes an eighth of
-        the time. It may add up in another order than that for eight, which shows in the last bits of float32.
+        With `singles`, a section for single images is compiled as well, where they do not go one by one anyway: with
+        it, an image alone takes an eighth of the time. It may add up in another order than that for eight, which shows
+        in the last bits of float32.
         """
         self._bfloat16 = precision == "bfloat16"
         options = options_for(precision, threads)
         # Under which they are kept, by images per request.
         self.keys: dict[int, str] = {}
         compiled = {}
-        for size in (BATCH, 1) if singles else (BATCH,):
+        most = images_per_request(section, preprocessing) if precision == "float32" and threads is None else BATCH
+        for size in sorted({most, 1} if singles else {most}, reverse=True):
             self.keys[size], compiled[size] = compile_section(
                 section, preprocessing, precision, size, options, reporter
             )

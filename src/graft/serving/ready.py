@@ -39,7 +39,7 @@ from graft.weights.calibration import Calibration, Domain
 from graft.weights.model_files import CALIBRATION_FILE, DOMAIN_FILE, folder_digest
 
 # Raised when the same model comes to give other answers, or a note to say something else.
-FORMAT = 1
+FORMAT = 2
 # Sizes of images, and of what they are resized to, on which resizing without PyTorch is compared with PyTorch's.
 SIZES = ((375, 500, 224), (500, 333, 64), (32, 32, 224), (1, 1, 8), (1203, 17, 96), (750, 1000, 224))
 
