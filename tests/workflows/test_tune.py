@@ -18,7 +18,7 @@ from graft.files import write_aside
 from graft.images.letters import CYRILLIC
 from graft.training.fitting import measure
 from graft.training.recipe_file import read_recipe, settings_of, with_settings
-from graft.training.tuning import SPACE, Trial, propose, searched_around
+from graft.training.tuning import SPACE, Trial, best_of, propose, searched_around
 from graft.workflows.deciding import decide
 
 pytest.importorskip("optuna", reason="needs graft-vision[tune]")
@@ -223,6 +223,17 @@ def test_what_is_tried_next_follows_from_the_trials_before() -> None:
         trials.append(Trial(number, level, settings, top1, 1.0, 1.0))
     # What does well is looked for more often than at random.
     assert sum(each.level == "stages:1" for each in trials[10:]) > 12
+
+
+def test_of_equally_accurate_trials_the_cheapest_level_is_the_best() -> None:
+    stages = {"head": 1, "stages:1": 2, "all": 6}
+    dear, cheap = Trial(0, "all", {}, 0.9, 0.1, 1.0), Trial(1, "stages:1", {}, 0.9, 0.4, 1.0)
+    lower, failed = Trial(2, "stages:1", {}, 0.9, 0.3, 1.0), Trial(3, "head", {}, None, None, 1.0, "diverged")
+    less = Trial(4, "head", {}, 0.89, 0.1, 1.0)
+    assert best_of([dear, cheap, lower, failed, less], stages) is lower
+    assert best_of([dear, less], stages) is dear
+    assert best_of([cheap, Trial(5, "stages:1", {}, 0.9, 0.4, 1.0)], stages) is cheap
+    assert best_of([failed, less], stages) is less
 
 
 def test_every_level_is_tried_with_the_usual_recipe_and_heads_once(letters: Path, tmp_path: Path) -> None:

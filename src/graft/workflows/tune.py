@@ -35,6 +35,7 @@ from graft.training.tuning import (
     Range,
     Trial,
     Tuning,
+    best_of,
     check_search,
     propose,
     read_trials,
@@ -264,7 +265,9 @@ class _Search:
 
     def result(self, done: list[Trial], started: float) -> Tuning:
         """The best trial, in a file, and what it is worth on test beside what is done without a search."""
-        best, usual = max(done, key=lambda each: (each.value, -each.number)), done[0]
+        cuts = self.task.base.network.cuts
+        stages = {each.level: len(cuts) - cuts.index(self._plan(each.level).cut) for each in done}
+        best, usual = best_of(done, stages), done[0]
         if best.top1 is None:
             raise GraftError(
                 f"expected a trial that succeeds, got {counted(len(done), 'that fails', 'that fail')}, the last with: "
