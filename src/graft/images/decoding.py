@@ -253,7 +253,10 @@ def _decode_ordinary_jpeg(data: bytes, at_least: int | None) -> tuple[np.ndarray
         large = width * height > MAX_PIXELS and colours in ("YCbCr", "RGB", "Gray")
         _check_size(width, height, "JPEG", _most_of_jpeg(data) if large else MAX_PIXELS)
         check_scans(data, width, height)
-        if colours not in ("YCbCr", "RGB", "Gray"):
+        # A Huffman code has a bit at least for every block of 8 x 8 pixels: with fewer, most of the image is missing,
+        # which would show only after all of it was decoded.
+        cut_short = not large and 8 * len(data) < width * height // 64
+        if cut_short or colours not in ("YCbCr", "RGB", "Gray"):
             return None
         factor = reduction(min(width, height), at_least)
         while -(-width // factor) * -(-height // factor) > MAX_PIXELS:

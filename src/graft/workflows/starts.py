@@ -1,4 +1,4 @@
-"""What trainings at several levels start from: a base that is loaded once, or its architecture at random."""
+"""What training at several levels starts from: a base that is loaded once, or its architecture at random."""
 
 import copy
 from dataclasses import dataclass, replace
