@@ -10,7 +10,7 @@ from graft.seeding import LARGEST_SEED, check_seed, draw_from, seeded
 
 @pytest.mark.parametrize("seed", [-1, LARGEST_SEED + 1, int("9" * 23)])
 def test_a_seed_that_generators_do_not_take_is_refused_in_one_sentence(seed: int) -> None:
-    with pytest.raises(InputError, match=r"from 0 to 4,294,967,295 for --seed, got .*: choose another$"):
+    with pytest.raises(InputError, match=r"from 0 to 4,294,967,295 for `seed`, got .*: choose another$"):
         check_seed(seed)
 
 

@@ -1,11 +1,12 @@
-"""Messages count as a person would."""
+"""Messages count as a person would, and speak of options to who gives options, of arguments to who gives arguments."""
 
 import sys
 from pathlib import Path
 
 import pytest
 
-from graft.words import counted, program
+from graft.errors import InputError
+from graft.words import as_called, counted, program
 
 
 @pytest.mark.parametrize(
@@ -39,3 +40,32 @@ def test_a_command_that_the_shell_does_not_find_is_called_by_its_place(
     monkeypatch.setattr(sys, "argv", ["notebook.py"])
     monkeypatch.setenv("PATH", "")
     assert program() == "graft"
+
+
+SPOKEN = [
+    ("lower --image-size or --batch-size", "lower `image_size` or `batch_size`"),
+    ("expected --lr or --find-lr, got both (--lr 0.01)", "`learning_rate` or `find_learning_rate`, got both (`learn"),
+    ("recipe options are ignored at --level head: no stage", "are ignored at `level='head'`: no stage"),
+    ("use --level stages:1 or --level all.", "use `level='stages:1'` or `level='all'`."),
+    ("such as --sets 90%", "such as `sets='90%'`"),
+    ("assign them with --class-map FILE", "assign them with `class_map=FILE`"),
+    ("--no-audit divides them", "`audit=False` divides them"),
+    ("`graft train DATA --base FILE` goes on, or --base", "`graft train DATA --base FILE` goes on, or `base`"),
+    ("'/a/.venv/bin/graft' train --resume runs/a; or --out", "graft' train --resume runs/a; or `out`"),
+    ("pip install --no-deps x, or --base FILE", "pip install --no-deps x, or `base=FILE`"),
+    ("got 'photos/--level/a--base.jpg'", "got 'photos/--level/a--base.jpg'"),
+]
+
+
+@pytest.mark.parametrize(("options", "arguments"), SPOKEN)
+def test_a_program_that_imports_graft_reads_of_arguments_and_the_command_of_options(
+    options: str, arguments: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["/home/someone/notebook.py", "--level", "head"])
+    assert arguments in as_called(options)
+    assert arguments in str(InputError(options))
+    # A sentence that is told again within another, as of an error that caused it.
+    assert as_called(as_called(options)) == as_called(options)
+    for started in ("/usr/bin/graft", "C:/Scripts/graft.exe", "/site-packages/graft/__main__.py"):
+        monkeypatch.setattr(sys, "argv", [started, "train"])
+        assert str(InputError(options)) == options

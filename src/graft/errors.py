@@ -16,11 +16,16 @@ A message is one sentence in three parts: what was expected, what came, what to 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from graft.words import as_called
+
 
 class GraftError(Exception):
-    """The work failed for a reason that the message states."""
+    """The work failed for a reason that the message states, in arguments where graft is imported."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return as_called(super().__str__())
 
 
 class InputError(GraftError):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from graft.given import truth
 from graft.names import readable
+from graft.words import as_called
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -74,7 +75,7 @@ def reporting(reporter: Reporter | None = None, quiet: bool = False) -> Iterator
     console = Console(stderr=True)
     if not (console.is_terminal or console.is_jupyter):
         yield Reporter(
-            note=lambda sentence: print(readable(sentence), file=sys.stderr, flush=True),
+            note=lambda sentence: print(readable(as_called(sentence)), file=sys.stderr, flush=True),
             table=lambda table: console.print(drawn(table)),
         )
         return
@@ -90,7 +91,7 @@ def reporting(reporter: Reporter | None = None, quiet: bool = False) -> Iterator
     with Progress(*columns, console=console, transient=False) as progress:
         yield Reporter(
             _Bars(progress),
-            lambda sentence: console.print(readable(sentence), markup=False, highlight=False),
+            lambda sentence: console.print(readable(as_called(sentence)), markup=False, highlight=False),
             lambda table: console.print(drawn(table)),
         )
 

@@ -1,10 +1,64 @@
-"""How messages count ("1 image", "1,024 classes"), and what they call the command that is to be given next."""
+"""How messages count ("1 image", "1,024 classes"), and what they call a command and its options.
+
+Messages are written once, in options of the command line: "lower --image-size". A script or notebook that imports graft
+reads them in arguments: "lower `image_size`".
+"""
 
 import os
+import re
 import shlex
 import shutil
 import sys
 from pathlib import Path
+
+# Arguments that have another name than their option.
+ARGUMENTS = {
+    "class": "of_class",
+    "classes": "classes_file",
+    "find-lr": "find_learning_rate",
+    "lr": "learning_rate",
+    "race": "with_race",
+    "set": "settings",
+    "time": "time_limit",
+}
+COMMANDS = (
+    "advise|audit|cache|compare|demo|evaluate|explain|export|features|lab|models|predict|push|quiz|report|serve|train|"
+    "tune|walk"
+)
+# Words that options take, which are written in quotes as arguments.
+VALUES = (
+    r"head(?::stages)?|stages:\w+|frozen:[\d.]+|all|scratch|as-is|auto|timm:\w+|onnx|openvino|torch|timm|litert|ray|"
+    r"float32|bfloat16|int8|crop|letterbox|squash|folder|flip|crops|grad-cam|none|[a-z_]+\d\w*"
+)
+# A whole command, which stays what it is, or an option and its value: in quotes, a number, a NAME or one of the words.
+SPOKEN = re.compile(
+    rf"(?P<command>\b(?:graft'? (?:{COMMANDS})|pip install|ray start)\b[^`,;()]*)"
+    r"|`?(?<![\w/-])--(?P<option>[a-z][a-z-]*[a-z])"
+    rf"(?: (?:(?P<name>'[^'`]*'|[A-Z]{{2,}}\b|\d[\d.]*%?(?<!\.))|(?P<word>(?:{VALUES})(?![\w-]|:\w))))?`?"
+)
+
+
+def on_command_line() -> bool:
+    """Whether this process is the command, not a program that imports graft. Processes that it starts are as well."""
+    called = Path(sys.argv[0])
+    return called.name in ("graft", "graft.exe") or called.parts[-2:] == ("graft", "__main__.py")
+
+
+def as_called(sentence: str) -> str:
+    """The sentence in options where graft is a command, in arguments where it is imported."""
+    return sentence if on_command_line() else SPOKEN.sub(_in_arguments, sentence)
+
+
+def _in_arguments(spoken: re.Match[str]) -> str:
+    if spoken["command"]:
+        return spoken[0]
+    option = spoken["option"]
+    if option.startswith("no-"):
+        return f"`{option.removeprefix('no-').replace('-', '_')}=False`"
+    argument = ARGUMENTS.get(option, option.replace("-", "_"))
+    value = spoken["name"] or spoken["word"]
+    value = repr(value) if value and (spoken["word"] or value.endswith("%")) else value
+    return f"`{argument}={value}`" if value else f"`{argument}`"
 
 
 def program() -> str:

@@ -109,7 +109,7 @@ def test_data_without_splits_give_a_manifest_without(tmp_path: Path, folder: Pat
 def test_images_that_are_no_files_are_refused_and_a_split_file_is_offered(shared: Path, tmp_path: Path) -> None:
     data = open_dataset(shared / "datasets" / "mnist")
     some = Dataset(data.name, data.classes, {"all": data.splits["test"].take(np.arange(5))})
-    with pytest.raises(InputError, match="--fix-split"):
+    with pytest.raises(InputError, match="`fix_split=FILE`"):
         write_manifest(some, io.StringIO())
     with (tmp_path / "split.csv").open("w", newline="") as file:
         write_split_file(some, file)

@@ -230,7 +230,7 @@ CLASSES = (
     Layout(
         "classes of two kinds, either of which may be meant",
         tuple(f"{origin}/{name}/*1" for origin in ("sketch", "art") for name in TWO),
-        said=r"'art', 'sketch', which each hold 'cat', 'dog': .*'\^\(\[\^/\]\+\)/' for the outer, --label-from '\^\[",
+        said=r"'art', 'sketch', which each hold 'cat', 'dog': .*'\^\(\[\^/\]\+\)/'.? for the outer, .{1,2}label.from.'\^\[",
         refused=True,
     ),
     Layout(
@@ -249,7 +249,7 @@ CLASSES = (
         "kinds of classes",
         ("a/abbey/*2", "a/airport/*2", "b/bakery/*2", "c/cafe/*2"),
         {"all": {"a": 4, "b": 2, "c": 2}},
-        r"'a', 'b', 'c' are read as the classes, .*'abbey', 'airport', .*: --label-from .* makes these the classes",
+        r"'a', 'b', 'c' are read as the classes, .*'abbey', 'airport', .*: .{1,2}label.from .* makes these the classes",
     ),
     Layout(
         "patients of one class each, in splits",
@@ -279,7 +279,7 @@ CLASSES = (
             for name in TWO
             for n in (1, 2)
         ),
-        said="'colour', 'grey', which hold the same classes and files of the same names: .*--label-from",
+        said="'colour', 'grey', which hold the same classes and files of the same names: .*label.from",
         refused=True,
     ),
     Layout(

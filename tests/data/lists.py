@@ -181,7 +181,7 @@ LISTS = [
         "numbered files of which either may be the images",
         tuple(f"{name}/{number}.jpg" for name in ("left", "right") for number in (1, 2, 3, 4)),
         {"labels.mat": matlab(labels=[7, 7, 9, 9])},
-        said="one file for each number from 1 to 4 .*, such as left/1.jpg and right/1.jpg: say where .* --image-dir",
+        said="one file for each number from 1 to 4 .*, such as left/1.jpg and right/1.jpg: say where .*image.dir",
     ),
     PublishedTable(
         "Stanford's dogs",
@@ -344,7 +344,7 @@ LISTS = [
         "Oxford's pets",
         PET_IMAGES,
         PET_LISTS,
-        said=r"one column of labels in list\.txt, got column 2 and column 3 and column 4.*--label-column '2'",
+        said=r"one column of labels in list\.txt, got column 2 and column 3 and column 4.*label.column.'2'",
     ),
     PublishedTable(
         "Oxford's pets, the label named",
@@ -393,7 +393,7 @@ LISTS = [
             for number in (1, 2)
             for split, text, other in (("train", TRAIN, TEST), ("test", TEST, TRAIN))
         },
-        said=r"one division into splits, got 2.*--split-file labels/test1\.txt, or --split-file none",
+        said=r"one division into splits, got 2.*split.file.{1,2}labels/test1\.txt, or .{1,2}split.file.{1,2}none",
     ),
     PublishedTable(
         "a list of the images to test with",
@@ -420,7 +420,7 @@ LISTS = [
         "lists that name an image twice",
         CLASS_FOLDERS,
         {"train.txt": TRAIN, "test.txt": TEST + "cat/cat_1\n"},
-        said=r"each image in one of .*test\.txt.*--split-file none",
+        said=r"each image in one of .*test\.txt.*split.file.{1,2}none",
     ),
     PublishedTable(
         "a table of splits beside folders",
@@ -474,7 +474,7 @@ LISTS = [
         "a table of the test images with other classes",
         ("train/cat/1.jpg", "train/dog/2.jpg", "test/3.jpg", "test/4.jpg"),
         {"test.csv": rows("file,label", "3.jpg,1", "4.jpg,0")},
-        said=r"labels of test\.csv that are classes of the folders \(cat, dog\).*got '0'.*--label-from folder",
+        said=r"labels of test\.csv that are classes of the folders \(cat, dog\).*got '0'.*label.from.{1,2}folder",
     ),
     PublishedTable(
         "a table of the test images with other classes, left out",

@@ -141,7 +141,7 @@ TABLES = [
         "numbers that files of two splits are called",
         tuple(f"{split}/{number}.jpg" for split in ("train", "test") for number in (1, 2, 3)),
         {"labels.csv": rows("id,label", "1,cat", "2,dog", "3,cat")},
-        said=r"one file for each cell of 'id' in labels\.csv .* several of the same name, as for '1': .*--image-dir",
+        said=r"one file for each cell of 'id' in labels\.csv .* several of the same name, as for '1': .*image.dir",
     ),
     PublishedTable("kaggle", IDS, {"labels.csv": rows("image_id,breed", *STEMS)}, {"all": BELOW}, notes=("'breed'",)),
     PublishedTable("blanks in names", FOUR, {"x.csv": rows("Image Path,Class Label", *LINES)}, {"all": PETS}),
@@ -204,7 +204,7 @@ TABLES = [
         "two columns of labels",
         FOUR,
         {"x.csv": rows("img,species,breed", "a.jpg,cat,x", "b.jpg,dog,y", "c.jpg,cat,z", "d.jpg,dog,y")},
-        said=r"'species' and 'breed'|'breed' and 'species'.*--label-column",
+        said=r"'species' and 'breed'|'breed' and 'species'.*label.column",
     ),
     PublishedTable(
         "two columns of labels, one named",
@@ -225,14 +225,14 @@ TABLES = [
         "names that nobody knows, not said",
         FOUR,
         {"x.csv": rows("was,wer,wo", "a.jpg,cat,x", "b.jpg,dog,x", "c.jpg,cat,x", "d.jpg,dog,x")},
-        said="a column 'label'.*--label-column 'wer'",
+        said="a column 'label'.*label.column.'wer'",
         data="x.csv",
     ),
     PublishedTable(
         "a column that is not there",
         FOUR,
         {"x.csv": rows("path,label", *LINES)},
-        said=r"for --label-column, got 'kind', which is none of 'path', 'label'",
+        said=r"for .{1,2}label.column.?, got 'kind', which is none of 'path', 'label'",
         options=TableOptions(label_column="kind"),
         data="x.csv",
     ),
@@ -252,7 +252,7 @@ TABLES = [
             **CELLS,
             **{f"images/00{number}.png": photo(number, "PNG") for number in range(1, 5)},
         },
-        said=r"got .*001\.(bmp|png) and .*001\.(bmp|png).*--suffix",
+        said=r"got .*001\.(bmp|png) and .*001\.(bmp|png).*suffix",
     ),
     PublishedTable(
         "the ending is said",
@@ -301,7 +301,7 @@ TABLES = [
         "one name in two folders",
         ("x/1.jpg", "y/1.jpg"),
         {"x.csv": rows("path,label", "1.jpg,cat")},
-        said="several files have that name.*--image-dir",
+        said="several files have that name.*image.dir",
         data="x.csv",
     ),
     PublishedTable(
@@ -361,7 +361,7 @@ TABLES = [
         "a table and folders that are parts of each other",
         ("cat/a.jpg", "cat/b.jpg", "dog/c.jpg", "dog/d.jpg"),
         {"x.csv": rows("path,breed", "a.jpg,siam", "b.jpg,siam", "c.jpg,pug", "d.jpg,beagle")},
-        said=r"x\.csv.*folders \(cat, dog\).*--label-from folder",
+        said=r"x\.csv.*folders \(cat, dog\).*label.from.{1,2}folder",
     ),
     PublishedTable(
         "a table and folders, of which the folders are meant",
@@ -401,7 +401,7 @@ TABLES = [
         "options for a table where there is none",
         ("cat/a.jpg", "dog/c.jpg"),
         {},
-        said=r"a table of images with --label-column, got",
+        said=r"a table of images with .{1,2}label.column.?, got",
         options=TableOptions(label_column="size"),
     ),
     # Formats
@@ -573,13 +573,13 @@ TABLES = [
         {"x.csv": with_column("fold", "01230123")},
         {"all": EIGHT_PETS},
         data="x.csv",
-        notes=("'fold' was not used.*--split-column",),
+        notes=("'fold' was not used.*split.column",),
     ),
     PublishedTable(
         "folds taken for splits",
         EIGHT,
         {"x.csv": with_column("fold", "01230123")},
-        said=r"train, val and test.*'fold' of --split-column, got '0', '1'",
+        said=r"train, val and test.*'fold' of .{1,2}split.column.?, got '0', '1'",
         options=TableOptions(split_column="fold"),
         data="x.csv",
     ),
@@ -589,7 +589,7 @@ TABLES = [
         {"x.csv": with_column("weight", ["61", "70.5", "82", "55", "90", "48.5", "77", "66"])},
         {"all": EIGHT_PETS},
         data="x.csv",
-        notes=("'weight' was not used.*--weight-column",),
+        notes=("'weight' was not used.*weight.column",),
     ),
     PublishedTable(
         "halves of a trial",
@@ -597,7 +597,7 @@ TABLES = [
         {"x.csv": with_column("group", ["treatment"] * 4 + ["control"] * 4)},
         {"all": EIGHT_PETS},
         data="x.csv",
-        notes=("'group' was not used.*--group-column",),
+        notes=("'group' was not used.*group.column",),
     ),
     PublishedTable(
         "patients",
@@ -605,7 +605,7 @@ TABLES = [
         {"x.csv": with_column("patient_id", "11223344")},
         {"all": EIGHT_PETS},
         data="x.csv",
-        notes=("'patient_id' was not used.*--group-column 'patient_id'",),
+        notes=("'patient_id' was not used.*group.column.'patient_id'",),
     ),
     # Labels in the names of files
     PublishedTable(
@@ -635,7 +635,7 @@ TABLES = [
         "an expression that finds nothing",
         FOUR,
         {},
-        said=r"--label-from to find a label .* got none",
+        said=r"label.from.? to find a label .* got none",
         options=TableOptions(label_from=r"([0-9]+)\.jpg"),
     ),
 ]

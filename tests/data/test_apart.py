@@ -150,9 +150,9 @@ def test_a_list_of_names_beside_one_of_them_names_the_classes_of_all(data: Path)
 def test_a_split_that_is_there_twice_is_refused_with_both(data: Path) -> None:
     write(data, {"train.csv": "path,label,split\na/1.jpg,cat,train\na/2.jpg,dog,train\na/3.jpg,cat,val\n"})
     apart = data / "b" / "val.csv"
-    with pytest.raises(DataError, match=r"train\.csv or in val\.csv.*leave --val out.*--split-column none"):
+    with pytest.raises(DataError, match=r"train\.csv or in val\.csv.*leave `val` out.*`split_column='none'`"):
         open_dataset(data / "train.csv", val=apart)
-    with pytest.raises(DataError, match=r"one split for --val, got train\.csv, which has train and val itself"):
+    with pytest.raises(DataError, match=r"one split for `val`, got train\.csv, which has train and val itself"):
         open_dataset(data / "folders", val=data / "train.csv")
     whole = open_dataset(data / "train.csv", val=apart, table=TableOptions(split_column="none"))
     assert {name: len(images) for name, images in whole.splits.items()} == {"train": 3, "val": 2}
@@ -161,7 +161,7 @@ def test_a_split_that_is_there_twice_is_refused_with_both(data: Path) -> None:
 
 
 def test_one_file_for_two_splits_and_a_class_that_train_lacks_are_refused(data: Path) -> None:
-    with pytest.raises(InputError, match=r"other images for --test than for --val, got .*val\.csv"):
+    with pytest.raises(InputError, match=r"other images for `test` than for `val`, got .*val\.csv"):
         open_dataset(data / "train.csv", val=data / "b" / "val.csv", test=data / "a" / ".." / "b" / "val.csv")
     write(data, {"b/val.csv": VAL.replace("dog", "cow")})
     with pytest.raises(DataError, match="the classes of 'train' in 'val', got 'cow' as well"):
@@ -202,5 +202,5 @@ def test_a_run_knows_where_its_splits_are_again(data: Path) -> None:
     assert [*open_images(images_of(read_arguments(data), None)).splits] == ["train", "val"]
     moved = gone_on_with(arguments, Arguments(arguments.data, val=str(data / "folders")), data)
     assert moved.val == str(data / "folders")
-    with pytest.raises(InputError, match=r"no --test was given"):
+    with pytest.raises(InputError, match=r"no `test` was given"):
         gone_on_with(arguments, Arguments(arguments.data, test=str(data / "folders")), data)

@@ -73,7 +73,7 @@ def test_a_table_with_several_labels_is_refused_by_the_name_of_the_option_withou
         "path,label\na.png,cat|dog\nb.png,cat\nc.png,dog\n",
         "path,cat,dog\na.png,1,1\nb.png,0,1\nc.png,1,0\n",
     ):
-        with pytest.raises(DataError, match="--multi-label"):
+        with pytest.raises(DataError, match="`multi_label`"):
             open_dataset(table(tmp_path, text))
 
 

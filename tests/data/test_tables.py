@@ -43,7 +43,7 @@ def test_a_folder_of_images_may_lie_in_the_archive(tmp_path: Path, given: str) -
     dataset = open_dataset(packed, table=TableOptions(image_dir=given))
     assert labelled(dataset) == {"all": {"thumbs/a.jpg": "cat", "thumbs/b.jpg": "dog"}}
     assert bytes(dataset.splits["all"].read(1)) == b"thumbs/b.jpg"
-    with pytest.raises(DataError, match=r"a folder of images for --image-dir, got 'photos'"):
+    with pytest.raises(DataError, match=r"a folder of images for `image_dir`, got 'photos'"):
         open_dataset(packed, table=TableOptions(image_dir="photos"))
 
 
@@ -80,7 +80,7 @@ def test_blood_cells_as_published_and_never_their_masks(shared: Path, data: str)
 
 @pytest.mark.parametrize("rule", ["(a", "a", "(a)(b)"])
 def test_an_expression_for_labels_has_one_group(tmp_path: Path, rule: str) -> None:
-    with pytest.raises(InputError, match=r"one group.*--label-from"):
+    with pytest.raises(InputError, match=r"one group.*`label_from`"):
         open_dataset(tmp_path, table=TableOptions(label_from=rule))
 
 
@@ -153,7 +153,7 @@ def test_one_of_several_divisions_is_named_or_none_is(tmp_path: Path) -> None:
             "images/dog/dog_1.jpg",
         ]
         assert list(open_dataset(path, split="none").splits) == ["all"]
-        with pytest.raises(DataError, match=r"a list of images in .* for --split-file, got 'labels/train9\.txt'"):
+        with pytest.raises(DataError, match=r"a list of images in .* for `split_file`, got 'labels/train9\.txt'"):
             open_dataset(path, split="labels/train9.txt")
     assert list(open_dataset(data, split=data / "labels" / "train2.txt").splits) == ["train", "test"]
 

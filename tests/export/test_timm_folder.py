@@ -128,7 +128,7 @@ def test_classes_of_one_output_each_keep_theirs(tmp_path: Path) -> None:
         (Config("resnet18", 3, channels=5), None, "5 channels"),
         (Config("resnet18", 3, padding="tensorflow"), None, "TensorFlow's"),
         (Config("resnet50", 3, early_stride=True), None, "3 x 3"),
-        (Config("mobilenet_v3_small", 3, head="stages"), None, "--level head"),
+        (Config("mobilenet_v3_small", 3, head="stages"), None, "`level='head'`"),
         (Config("mobilenet_v3_small", 4), ((0, 1), (2,), (3,)), "one output"),
     ],
     ids=lambda each: each.architecture if isinstance(each, Config) else "",
@@ -145,7 +145,7 @@ def test_what_timm_does_not_have_is_said_in_one_sentence(
 
 def test_a_run_of_several_labels_is_refused_since_timm_would_make_one_of_them(tmp_path: Path) -> None:
     model = replace(saved(Config("mobilenet_v3_small", 3)), thresholds=(0.5, 0.4, 0.3))
-    with pytest.raises(InputError, match="one label for each image for --format timm, got one of several"):
+    with pytest.raises(InputError, match="one label for each image for `format='timm'`, got one of several"):
         write_timm(tmp_path, model)
     assert not list(tmp_path.iterdir())
 

@@ -111,7 +111,7 @@ def test_the_number_of_threads_is_told(threads: None) -> None:
     assert str(choose("torch", "float32", deterministic=True, threads=1)).endswith("cpu with 1 thread, deterministic")
 
 
-@pytest.mark.parametrize(("deterministic", "count", "came"), [(True, 0, "got 0"), (False, 2, "add --deterministic")])
+@pytest.mark.parametrize(("deterministic", "count", "came"), [(True, 0, "got 0"), (False, 2, "add `deterministic`")])
 def test_threads_go_with_determinism(deterministic: bool, count: int, came: str) -> None:
     with pytest.raises(InputError, match=came):
         choose("torch", deterministic=deterministic, threads=count)

@@ -76,7 +76,7 @@ def test_unknown_words_are_named(asked: str, precision: str, came: str) -> None:
 
 @pytest.mark.parametrize("threads", [0, -1, 10**6, 10**30, True, "2", 2.0])
 def test_a_number_of_threads_that_is_none_or_far_beyond_the_cores_is_refused(threads: object) -> None:
-    with pytest.raises(InputError, match=r"expected a whole number from 1 to .* for --threads"):
+    with pytest.raises(InputError, match=r"expected a whole number from 1 to .* for `threads`"):
         choose("torch", threads=threads, deterministic=True)  # type: ignore[arg-type]
     assert choose("torch", threads=64, deterministic=True).threads == 64
 

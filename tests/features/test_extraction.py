@@ -297,7 +297,7 @@ def test_activations_that_are_not_finite_are_refused_and_nothing_is_kept(
     for layer in (trunk.conv1, trunk.layer1[0].conv1):
         layer.weight.data.mul_(1e30)
     monkeypatch.setattr(extraction, "IN_MEMORY_BYTES", limit)
-    instead = "--precision float32" if precision == "bfloat16" else "another base"
+    instead = "`precision='float32'`" if precision == "bfloat16" else "another base"
     computed_by = f"torch {precision} on cpu with . threads?"
     says = rf"got NaN or infinity for painted 1 from {computed_by}: try {instead}, or leave the image out"
     with pytest.raises(GraftError, match=says):

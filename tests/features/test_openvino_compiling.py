@@ -140,7 +140,7 @@ def test_a_wrong_conversion_gives_way_to_the_converter(
 def test_a_network_of_which_nothing_agrees_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(FUNCTIONS, "relu", wrong_numbers)
     monkeypatch.setattr(openvino_compiling, "convert", openvino_compiling.record)
-    with pytest.raises(GraftError, match=r"is off by .* where 0.001 is allowed: use --engine torch"):
+    with pytest.raises(GraftError, match=r"is off by .* where 0.001 is allowed: use `engine='torch'`"):
         OpenVINOEngine(relu_trunk(), COLOUR, "float32")
     assert blobs() == []
 
@@ -152,7 +152,7 @@ def test_a_network_that_the_converter_fails_on_is_refused() -> None:
 
     trunk = relu_trunk()
     trunk._steps.append(("orthogonal", Orthogonal(), False))
-    with pytest.raises(GraftError, match=r"a conversion that failed \(.*\): use --engine torch"):
+    with pytest.raises(GraftError, match=r"a conversion that failed \(.*\): use `engine='torch'`"):
         OpenVINOEngine(trunk, COLOUR, "float32")
 
 

@@ -87,7 +87,7 @@ def test_the_full_form_is_what_is_read_where_both_are_kept(tmp_path):
 
 
 def test_data_that_an_experiment_does_not_take_is_refused(tmp_path):
-    with pytest.raises(InputError, match="expected no --data for pointwise"):
+    with pytest.raises(InputError, match="expected no `data` for pointwise"):
         perform(experiment("pointwise"), Conditions(data=tmp_path))
     with pytest.raises(InputError, match="does not exist"):
         perform(experiment("lenet-1998"), Conditions(data=tmp_path / "none"))

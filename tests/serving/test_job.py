@@ -65,7 +65,7 @@ def test_rows_that_are_there_are_neither_lost_nor_mixed_in_silence(tmp_path: Pat
     begin(out, 2)
     before = place_of(out).read_bytes()
     for job, images, resume, words in (
-        (JOB, IMAGES, False, "--resume or --overwrite"),
+        (JOB, IMAGES, False, "`resume` or `overwrite`"),
         (Job("other", JOB.engine, 2), IMAGES, True, "another model"),
         (Job("digest", "torch bfloat16 on cpu", 5), IMAGES, True, "another engine and top"),
         (JOB, IMAGES[1:], True, "got 'b.png' as image 1 in place of 'a.png'"),
@@ -101,7 +101,7 @@ def test_two_processes_do_not_work_on_one_file(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_told_of_and_the_rows_before_are_gone_on_with(tmp_path: Path, limited_files) -> None:
     out = tmp_path / "out.csv"
-    with limited_files(600), pytest.raises(GraftError, match="--resume"), unfinished(out, JOB, False, False) as kept:
+    with limited_files(600), pytest.raises(GraftError, match="`resume`"), unfinished(out, JOB, False, False) as kept:
         for image in IMAGES * 10:
             kept.add(row(image))
         list(kept.rows())

@@ -122,7 +122,7 @@ def rows_of(path: Path) -> list[dict]:
 
 def test_a_folder_with_other_files_is_left_alone(entries: list[Entry], tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(InputError, match="expected a new or empty folder for --out"):
+    with pytest.raises(InputError, match="expected a new or empty folder for `out`"):
         predict(entries, Fake(), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 

@@ -167,7 +167,7 @@ def test_the_rate_grows_with_the_time_where_there_is_little(
     found = find_learning_rate(crown, letters, recipe, seconds=4.0)
     assert 25 <= len(found.rates) <= 30
     assert found.rates[-1] > 0.5 * 1e-4
-    with pytest.raises(InputError, match=r"--time for 20 steps of --find-lr at least, got \d+ done"):
+    with pytest.raises(InputError, match=r"`time_limit` for 20 steps of `find_learning_rate` at least, got \d+ done"):
         find_learning_rate(crown, letters, recipe, seconds=1.0)
 
 
@@ -213,7 +213,9 @@ def test_a_resumed_run_goes_on_at_the_rate_it_was_begun_with(
 
 
 def test_a_rate_that_is_given_needs_no_finding(cyrillic: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"expected --lr or --find-lr, got both \(--lr 0.01\)"):
+    with pytest.raises(
+        InputError, match=r"expected `learning_rate` or `find_learning_rate`, got both \(`learning_rate=0.01`\)"
+    ):
         train_command(
             str(cyrillic),
             "latin_letters",

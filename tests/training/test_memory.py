@@ -32,7 +32,9 @@ def test_batches_are_halved_until_they_fit_and_steps_keep_their_size() -> None:
 
 def test_where_a_single_image_does_not_fit_it_is_said() -> None:
     tried: list[Batching] = []
-    with pytest.raises(GraftError, match="expected memory for a step on 1 image, got too little of it: lower --image"):
+    with pytest.raises(
+        GraftError, match="expected memory for a step on 1 image, got too little of it: lower `image_size`"
+    ):
         as_memory_allows(Recipe(batch_size=3).resolve(), too_large_for(0, tried))
     assert [each.batch_size for each in tried] == [3, 1]
 
@@ -62,7 +64,7 @@ def test_a_step_that_memory_has_no_room_for_is_refused(
     monkeypatch.setattr("graft.training.memory.free_memory", lambda: 20 * 2**20)
     settings = {"epochs": 1, "image_size": 64, "quiet": True}
     with pytest.raises(
-        InputError, match=r"got one on 12 images that takes about .* GiB: lower --batch-size or --image"
+        InputError, match=r"got one on 12 images that takes about .* GiB: lower `batch_size` or `image_size`"
     ):
         train(data, base, "all", out=tmp_path / "run", **settings)
     assert train(data, base, "all", out=tmp_path / "small", batch_size=1, **settings).val.n == 4

@@ -92,7 +92,7 @@ def test_a_level_too_expensive_is_left_untried_with_a_note_and_a_head_wins(
     assert advice.plan.level in ("head", "head:stages") and measured is not None
     assert advice.race[-1].gain is None and advice.race[-1].expected > 0.4
     notes = [note for note in told if note.startswith("level frozen:0.4 was not tried: expected a")]
-    assert len(notes) == 1 and ("--time" if lacking == "time" else "memory") in notes[0]
+    assert len(notes) == 1 and ("`time_limit`" if lacking == "time" else "memory") in notes[0]
 
 
 def test_the_users_own_val_has_no_part_in_the_choice(split_letters: Dataset) -> None:

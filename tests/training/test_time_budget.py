@@ -41,5 +41,7 @@ def test_an_epoch_that_will_not_fit_is_refused_with_what_it_takes(now: list[floa
     clock = Clock.start(limit=50.0)
     now[0] += 6
     clock.check_epoch_fits(1.0, share=0.11)
-    with pytest.raises(InputError, match=r"--time that leaves about 50 s for one epoch, got one that leaves 49 s"):
+    with pytest.raises(
+        InputError, match=r"`time_limit` that leaves about 50 s for one epoch, got one that leaves 49 s"
+    ):
         clock.check_epoch_fits(1.0, share=0.1)

@@ -94,7 +94,7 @@ def test_without_weights_auto_starts_from_scratch() -> None:
 def test_a_head_of_fixed_codes_cannot_be_all_that_trains():
     network = build(default_config("lenet5_1998"))
     for level in ("head", "auto"):
-        with pytest.raises(CutError, match="lenet5_1998 has nothing to train; use --level stages:1"):
+        with pytest.raises(CutError, match="lenet5_1998 has nothing to train; use `level='stages:1'`"):
             plan_level(level, network, pretrained=True)
     assert plan_level("stages:1", network, pretrained=True).cut == "stage3"
     assert plan_level("head:stages", network, pretrained=True).cut == "stage4"

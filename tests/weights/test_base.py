@@ -131,7 +131,7 @@ def test_a_width_that_is_none_is_as_if_not_stated(tmp_path, width):
 
 def test_weights_that_are_not_of_the_stated_architecture_name_the_one_they_fit(tmp_path):
     path = written(tmp_path, made("resnet20"))
-    with pytest.raises(WeightsError, match=r"a\.safetensors.*--arch resnet20"):
+    with pytest.raises(WeightsError, match=r"a\.safetensors.*`arch='resnet20'`"):
         load_base(path, architecture="resnet56")
 
 
@@ -229,7 +229,7 @@ def test_a_path_that_is_not_there_is_refused_without_a_guess(tmp_path):
 @pytest.mark.parametrize("name", ["lenet5", "resnet20", "mobilenet_v1"])
 def test_an_architecture_without_published_weights_says_so(name):
     with pytest.raises(
-        WeightsError, match=f"got '{name}', for which no file .* --base FILE --arch {name}, or .* --level scratch"
+        WeightsError, match=f"got '{name}', for which no file .* `base=FILE` `arch='{name}'`, or .* `level='scratch'`"
     ):
         load_base(name)
 

@@ -132,7 +132,7 @@ def test_without_network_or_cache_one_sentence_names_the_files_and_the_argument(
     with pytest.raises(FetchError) as caught:
         fetch_from_hub("someone/insects")
     assert is_one_sentence(caught.value)
-    for part in ("config.json", "model.safetensors", "--base FOLDER or FILE", f"{address}/someone/insects/tree/main"):
+    for part in ("config.json", "model.safetensors", "`base=FOLDER` or FILE", f"{address}/someone/insects/tree/main"):
         assert part in str(caught.value)
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "")
@@ -145,7 +145,7 @@ def test_a_repository_without_safetensors_is_refused_before_anything_is_download
     with pytest.raises(WeightsError, match=r"pytorch_model\.bin") as caught:
         fetch_from_hub("someone/insects")
     assert is_one_sentence(caught.value)
-    assert "model.safetensors" in str(caught.value) and "--base FILE" in str(caught.value)
+    assert "model.safetensors" in str(caught.value) and "`base=FILE`" in str(caught.value)
     assert server.requests == ["GET /api/models/someone/insects/revision/main"]
 
 

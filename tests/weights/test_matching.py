@@ -147,7 +147,7 @@ def test_the_stem_says_for_how_many_channels_the_network_is(channels):
 def test_weights_of_another_architecture_name_the_one_they_fit():
     tensors = made("resnet34").state_dict()
     found = matched(tensors, "resnet18")
-    with pytest.raises(WeightsError, match=r"resnet18.*those of resnet34: name .* \(--arch resnet34\)"):
+    with pytest.raises(WeightsError, match=r"resnet18.*those of resnet34: name .* \(`arch='resnet34'`\)"):
         fill(build(found.config), tensors, found, "a.pth")
 
 

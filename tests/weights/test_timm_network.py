@@ -263,7 +263,7 @@ def test_where_timm_publishes_weights(monkeypatch):
     assert resolve("timm:test_resnet").published == Download(address["url"], "0123abcd")
     for unknown in ("https://weights.invalid/net.pth", "https://weights.invalid/net-0123abcd.npz", None):
         address["url"] = unknown
-        with pytest.raises(WeightsError, match=r"--base FILE --arch timm:test_resnet.*--level scratch"):
+        with pytest.raises(WeightsError, match=r"`base=FILE` `arch='timm:test_resnet'`.*`level='scratch'`"):
             load_base("timm:test_resnet")
 
 

@@ -88,7 +88,7 @@ def test_a_name_without_weights_is_refused(shared: Path) -> None:
 
 
 def test_too_little_time_for_one_epoch_is_said_with_what_one_takes(letters: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="--time"):
+    with pytest.raises(InputError, match="`time_limit`"):
         train(letters, "latin_letters", "all", time_limit=0.5, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -151,10 +151,10 @@ def test_a_head_and_one_over_all_stages_are_two_levels_at_one_cut(letters: Path)
         ({"levels": ","}, InputError, "got none"),
         ({"levels": "head,all,stages:4"}, CutError, "'all' and 'stages:4', which both cut lenet5 at 'input'"),
         ({"levels": "stages:9"}, CutError, "stages"),
-        ({"seeds": 0}, InputError, "--seeds"),
-        ({"recipe": Recipe(epochs=0)}, InputError, "--epochs"),
-        ({"recipe": Recipe(batch_size=0)}, InputError, "--batch-size"),
-        ({"base": BaseOptions("latin_letters", image_size=3)}, InputError, "--image-size"),
+        ({"seeds": 0}, InputError, "`seeds`"),
+        ({"recipe": Recipe(epochs=0)}, InputError, "`epochs`"),
+        ({"recipe": Recipe(batch_size=0)}, InputError, "`batch_size`"),
+        ({"base": BaseOptions("latin_letters", image_size=3)}, InputError, "`image_size`"),
         ({"base": BaseOptions("latin_letters", image_size=20)}, InputError, "28 px or more for lenet5"),
         ({"recipe": Recipe(patience=2)}, InputError, "patience"),
         ({"base": "resnet20", "levels": "head,scratch"}, WeightsError, "resnet20"),
@@ -184,7 +184,7 @@ def test_a_random_start_alone_needs_no_weights(letters: Path) -> None:
 def test_the_curves_go_into_a_png_outside_the_images(letters: Path, tmp_path: Path) -> None:
     check_png(tmp_path / "curves.png", [letters], "--plot")
     for wrong in (letters / "curves.png", tmp_path / "curves.pdf", tmp_path / "curves"):
-        with pytest.raises(InputError, match="--plot"):
+        with pytest.raises(InputError, match="`plot`"):
             check_png(wrong, [letters], "--plot")
 
 

@@ -67,7 +67,7 @@ def test_fewer_images_make_a_smaller_sheet_and_none_an_error(letters: Path, tmp_
     assert all(np.array_equal(tile(sheet, row, 0), tile(sheet, row, 6)) for row in range(2))
     for file in (letters / "train").rglob("*.png"):
         file.write_bytes(b"no image")
-    with pytest.raises(DataError, match="expected readable images for --contact-sheet"):
+    with pytest.raises(DataError, match="expected readable images for `contact_sheet`"):
         write_contact_sheet(tmp_path / "none.png", images, PREPROCESSING, Recipe().resolve())
     assert not (tmp_path / "none.png").exists()
 
@@ -83,8 +83,8 @@ def test_a_training_writes_the_sheet_it_is_asked_for(letters: Path, tmp_path: Pa
 
 
 def test_a_sheet_is_refused_where_it_cannot_or_may_not_be(letters: Path, tmp_path: Path) -> None:
-    for wrong, words in ((tmp_path / "sheet.jpg", "a .png file for --contact-sheet"),
-                         (letters / "train" / "sheet.png", "--contact-sheet outside the images")):  # fmt: skip
+    for wrong, words in ((tmp_path / "sheet.jpg", "a .png file for `contact_sheet`"),
+                         (letters / "train" / "sheet.png", "`contact_sheet` outside the images")):  # fmt: skip
         with pytest.raises(InputError, match=words):
             train_command(str(letters), "latin_letters", "head", out=str(tmp_path / "run"), contact_sheet=wrong)
         assert not wrong.exists()

@@ -31,5 +31,5 @@ def test_the_images_written_are_a_data_set_of_the_letters_with_a_test_split(tmp_
     dataset = open_dataset(tmp_path / "letters")
     assert {name: len(images) for name, images in dataset.splits.items()} == {"train": 330, "test": 330}
     assert len(dataset.classes) == 33
-    with pytest.raises(InputError, match="new or empty folder for --images"):
+    with pytest.raises(InputError, match="new or empty folder for `images`"):
         write_images(tmp_path / "letters")

@@ -75,7 +75,7 @@ def test_by_default_it_lies_in_the_run_and_is_not_overwritten(run: Path) -> None
     made = graft.export(run, quiet=True)
     assert made.file == run / "export" / "model.onnx"
     before = made.file.read_bytes()
-    with pytest.raises(InputError, match="--overwrite"):
+    with pytest.raises(InputError, match="`overwrite`"):
         graft.export(run, quiet=True)
     assert graft.export(run, overwrite=True, quiet=True).file.read_bytes() == before
     # What belongs to an export is no more overwritten than itself.
@@ -181,9 +181,9 @@ def test_a_graph_of_other_weights_is_not_kept(run: Path, tmp_path: Path, monkeyp
 def test_other_images_serve_where_those_of_the_run_are_gone(run: Path, letters: Path, tmp_path: Path) -> None:
     away = letters.rename(letters.with_name("elsewhere"))
     try:
-        with pytest.raises(DataError, match="--check"):
+        with pytest.raises(DataError, match="`check`"):
             graft.export(run, out=tmp_path / "letters.onnx", quiet=True)
-        with pytest.raises(InputError, match="--check"):
+        with pytest.raises(InputError, match="`check`"):
             model = tmp_path / "alone"
             os.system(f"cp -r '{run / 'model'}' '{model}'")
             graft.export(model, out=tmp_path / "letters.onnx", quiet=True)
@@ -334,8 +334,8 @@ def test_eight_bits_that_lose_three_points_are_not_kept(
 
 def test_fewer_bits_are_of_openvino_and_onnx(run: Path, tmp_path: Path) -> None:
     for format, precision, words in (
-        ("torch", "int8", "--format openvino or onnx"),
-        ("onnx", "bf16", "--format openvino for"),
+        ("torch", "int8", "`format='openvino'` or onnx"),
+        ("onnx", "bf16", "`format='openvino'` for"),
         ("openvino", "fp16", "fp32, bf16, int8"),
     ):
         with pytest.raises(InputError, match=words):

@@ -75,7 +75,7 @@ def test_predictions_are_the_labels_from_their_thresholds_on(run: graft.Run, tab
         assert each.to_dict().keys() == {"path", "labels", "top"}
     again = pickle.loads(pickle.dumps(classifier)).predict(table.parent / names[0])
     assert again[0].labels == found[0].labels
-    with pytest.raises(InputError, match="one label for --error-budget"):
+    with pytest.raises(InputError, match="one label for `error_budget`"):
         classifier.predict(table.parent / names[0], sets="90%")
 
 
@@ -86,7 +86,7 @@ def test_an_evaluation_reads_the_same_table_by_itself_and_agrees_with_the_run(ru
     assert found.scores is None
     assert found.to_dict()["n"] == run.val.n
     assert re.search("mean_average_precision", repr(found))
-    with pytest.raises(InputError, match="no --slices for a classifier of several labels"):
+    with pytest.raises(InputError, match="no `slices` for a classifier of several labels"):
         graft.evaluate(run.folder, options, slices=True, quiet=True)
     with pytest.raises(InputError, match="several labels for each"):
         graft.evaluate("latin_letters", graft.DataOptions(str(table), table=graft.TableOptions(multi_label=True)))

@@ -98,7 +98,7 @@ def test_images_unlike_those_trained_on_have_no_answer(place: Path) -> None:
         ({"error_budget": "much"}, "a share such as 2%"),
         ({"error_budget": 0.001}, "not reachable with 160 images"),
         ({"sets": 0.9999}, "0.999 or less"),
-        ({"sets_per_class": True}, "--sets with"),
+        ({"sets_per_class": True}, "`sets` with"),
         ({"abstain": "yes"}, "True or False"),
     ],
 )

@@ -131,9 +131,11 @@ def test_a_damaged_beginning_is_one_sentence(interrupted: Path, damage: str) -> 
 
 
 def test_what_was_not_given_is_said_in_words(interrupted: Path) -> None:
-    with pytest.raises(InputError, match=r"no --patience was given"):
+    with pytest.raises(InputError, match=r"no `patience` was given"):
         train(interrupted, recipe=Recipe(patience=3), resume=True, quiet=True)
-    with pytest.raises(InputError, match=r"--no-audit was not given; --strict was not given; no --lr was given"):
+    with pytest.raises(
+        InputError, match=r"`audit=False` was not given; `strict` was not given; no `learning_rate` was given"
+    ):
         train(interrupted, audit=False, strict=True, learning_rate=0.01, resume=True, quiet=True)
 
 

@@ -63,7 +63,7 @@ def test_examples_are_small_images_of_val_of_all_classes_without_a_cameras_notes
 
 def test_examples_of_what_has_none_are_refused(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run / "model", tmp_path / "model")
-    with pytest.raises(InputError, match="leave --examples out"):
+    with pytest.raises(InputError, match="leave `examples` out"):
         serve(Serving(str(tmp_path)), examples=True)
     moved = run.parent / "data"
     moved.rename(run.parent / "elsewhere")

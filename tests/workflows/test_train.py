@@ -168,9 +168,9 @@ def test_as_is_reads_classes_as_the_class_map_says(tmp_path: Path) -> None:
     (data / "B").rename(data / "zwei")
     class_map = tmp_path / "map.json"
     class_map.write_text(json.dumps({"eins": ["A", "a"], "zwei": LATIN.index("B")}))
-    with pytest.raises(DataError, match=r"'eins'.*'zwei'.*--class-map FILE"):
+    with pytest.raises(DataError, match=r"'eins'.*'zwei'.*`class_map=FILE`"):
         train(data, "latin_letters", "as-is", out=tmp_path / "run")
-    with pytest.raises(InputError, match="--class-map with --level as-is alone"):
+    with pytest.raises(InputError, match="`class_map` with `level='as-is'` alone"):
         train(data, "latin_letters", "head", out=tmp_path / "run", class_map=class_map)
     assert not (tmp_path / "run").exists()
     run = train(data, "latin_letters", "as-is", out=tmp_path / "run", class_map=class_map)
@@ -201,7 +201,7 @@ def test_what_cannot_be_decoded_is_skipped_and_named(tmp_path: Path) -> None:
     assert run.images == 24
     audit = json.loads((run.folder / "audit.json").read_text())
     assert len(audit["findings"][0]["paths"]) == 3
-    with pytest.raises(DataError, match="--strict"):
+    with pytest.raises(DataError, match="`strict`"):
         train(data, "latin_letters", "head", out=tmp_path / "strict", strict=True)
     assert not (tmp_path / "strict").exists()
 
@@ -248,40 +248,40 @@ def test_nothing_is_written_among_the_images(cyrillic: Path, monkeypatch: pytest
     ("arguments", "word"),
     [
         ({"level": "heads"}, "level"),
-        ({"epochs": -1}, "--epochs"),
-        ({"batch_size": 0}, "--batch-size"),
-        ({"learning_rate": 0.0}, "--lr"),
-        ({"image_size": 2}, "--image-size"),
-        ({"image_size": 10**9}, "--image-size, got 1000000000"),
-        ({"image_size": "96"}, "--image-size, got '96'"),
-        ({"threads": 10**6, "deterministic": True}, "--threads, got 1000000"),
-        ({"threads": True, "deterministic": True}, "--threads, got True"),
-        ({"threads": "2", "deterministic": True}, "--threads, got '2'"),
-        ({"threads": 2}, "expected --deterministic"),
-        ({"seed": True}, "--seed, got True"),
-        ({"seed": "1"}, "--seed, got '1'"),
-        ({"seed": None}, "--seed, got None"),
-        ({"seed": 1.0}, "--seed, got 1.0"),
-        ({"time_limit": float("nan")}, "--time, got nan"),
-        ({"time_limit": float("inf")}, "--time, got inf"),
-        ({"time_limit": "soon"}, "--time, got 'soon'"),
-        ({"time_limit": True}, "--time, got True"),
-        ({"level": 3}, "--level, got 3"),
-        ({"arch": 3}, "--arch, got 3"),
-        ({"deterministic": "yes"}, "--deterministic, got 'yes'"),
-        ({"audit": "no"}, "--audit, got 'no'"),
-        ({"refit": 1}, "--refit, got 1"),
-        ({"strict": "no"}, "--strict, got 'no'"),
-        ({"resume": "no"}, "--resume, got 'no'"),
-        ({"quiet": "no"}, "--quiet, got 'no'"),
-        ({"find_learning_rate": "no"}, "--find-lr, got 'no'"),
-        ({"recipe": Recipe(flip="no")}, "--flip, got 'no'"),
+        ({"epochs": -1}, "`epochs`"),
+        ({"batch_size": 0}, "`batch_size`"),
+        ({"learning_rate": 0.0}, "`learning_rate`"),
+        ({"image_size": 2}, "`image_size`"),
+        ({"image_size": 10**9}, "`image_size`, got 1000000000"),
+        ({"image_size": "96"}, "`image_size`, got '96'"),
+        ({"threads": 10**6, "deterministic": True}, "`threads`, got 1000000"),
+        ({"threads": True, "deterministic": True}, "`threads`, got True"),
+        ({"threads": "2", "deterministic": True}, "`threads`, got '2'"),
+        ({"threads": 2}, "expected `deterministic`"),
+        ({"seed": True}, "`seed`, got True"),
+        ({"seed": "1"}, "`seed`, got '1'"),
+        ({"seed": None}, "`seed`, got None"),
+        ({"seed": 1.0}, "`seed`, got 1.0"),
+        ({"time_limit": float("nan")}, "`time_limit`, got nan"),
+        ({"time_limit": float("inf")}, "`time_limit`, got inf"),
+        ({"time_limit": "soon"}, "`time_limit`, got 'soon'"),
+        ({"time_limit": True}, "`time_limit`, got True"),
+        ({"level": 3}, "`level`, got 3"),
+        ({"arch": 3}, "`arch`, got 3"),
+        ({"deterministic": "yes"}, "`deterministic`, got 'yes'"),
+        ({"audit": "no"}, "`audit`, got 'no'"),
+        ({"refit": 1}, "`refit`, got 1"),
+        ({"strict": "no"}, "`strict`, got 'no'"),
+        ({"resume": "no"}, "`resume`, got 'no'"),
+        ({"quiet": "no"}, "`quiet`, got 'no'"),
+        ({"find_learning_rate": "no"}, "`find_learning_rate`, got 'no'"),
+        ({"recipe": Recipe(flip="no")}, "`flip`, got 'no'"),
         ({"recipe": {"epochs": 3}}, "graft.Recipe"),
-        ({"class_map": 3}, "--class-map, got 3"),
-        ({"classes_file": 3}, "--classes, got 3"),
-        ({"contact_sheet": 3}, "--contact-sheet, got 3"),
+        ({"class_map": 3}, "`class_map`, got 3"),
+        ({"classes_file": 3}, "`classes_file`, got 3"),
+        ({"contact_sheet": 3}, "`contact_sheet`, got 3"),
         ({"image_size": 20}, "28 px or more for lenet5, got 20 x 20"),
-        ({"resize": "stretch"}, "--resize"),
+        ({"resize": "stretch"}, "`resize`"),
         ({"engine": "tensorrt"}, "tensorrt"),
         ({"level": "stages:9"}, "stages"),
     ],
@@ -295,7 +295,7 @@ def test_a_wrong_argument_is_one_sentence_and_leaves_nothing(
 
 
 @pytest.mark.parametrize(
-    ("said", "word"), [({"group": 3}, "--group, got 3"), ({"split_file": 3}, "--split-file, got 3")]
+    ("said", "word"), [({"group": 3}, "`group`, got 3"), ({"split_file": 3}, "`split_file`, got 3")]
 )
 def test_so_is_what_is_said_of_the_data(said: dict, word: str, cyrillic: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=word):
@@ -321,8 +321,8 @@ def test_a_recipe_that_the_level_does_not_use_is_said_so(cyrillic: Path, tmp_pat
             "r",
             r"a path, a graft\.Dataset, \(images, labels\) or a data frame for the images, got 3",
         ),
-        ("d", None, "r", "a path or a name for --base, got None"),
-        ("d", "b", "a\0b", "a path or a name for --out, got 'a"),
+        ("d", None, "r", "a path or a name for `base`, got None"),
+        ("d", "b", "a\0b", "a path or a name for `out`, got 'a"),
     ],
 )
 def test_what_is_no_path_is_refused_before_anything_is_opened(data, base, out, said) -> None:
@@ -453,7 +453,7 @@ def test_a_killed_training_goes_on_with_resume_to_the_result_it_would_have_had(c
         process.send_signal(signal.SIGKILL)
     assert not (out / "result.json").exists()
     epochs_before = len((out / "metrics.jsonl").read_text().splitlines())
-    with pytest.raises(InputError, match="--resume"):
+    with pytest.raises(InputError, match="`resume`"):
         train(cyrillic, "latin_letters", "all", out=out, **settings)
     with pytest.raises(InputError, match="level was 'all'"):
         train(cyrillic, "latin_letters", "head", out=out, resume=True, **settings)

@@ -218,5 +218,5 @@ def test_weights_that_cannot_be_fetched_can_be_done_without(letter: Path, monkey
         raise FetchError("expected to fetch weights, got no network: try again")
 
     monkeypatch.setattr("graft.workflows.walk.load_base", unreachable)
-    with pytest.raises(FetchError, match="--random"):
+    with pytest.raises(FetchError, match="`random`"):
         walk(["resnet18"], str(letter))

@@ -201,7 +201,7 @@ def test_two_data_sets_in_one_folder_are_refused_by_name(tmp_path: Path) -> None
 def test_a_matrix_of_labels_is_several_for_each_image(tmp_path: Path) -> None:
     pixels, matrix = np.zeros((3, 4, 4), np.uint8), np.array([[1, 0, 1], [0, 0, 0], [0, 1, 0]])
     np.savez(tmp_path / "chest.npz", train_images=pixels, train_labels=matrix)
-    with pytest.raises(DataError, match=r"one label for each image .* --multi-label"):
+    with pytest.raises(DataError, match=r"one label for each image .* `multi_label`"):
         open_dataset(tmp_path / "chest.npz")
     dataset = open_dataset(tmp_path / "chest.npz", table=TableOptions(multi_label=True))
     assert dataset.label_matrix(dataset.splits["train"].labels).tolist() == matrix.tolist()

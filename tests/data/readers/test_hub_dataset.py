@@ -122,7 +122,7 @@ def test_labels_of_another_column_are_told_of_and_taken_by_name() -> None:
     assert [note for note in dataset.notes if "coarse" in note] == [said]
     given = arrange_splits("pets", {"train": split}, options=TableOptions(label_column="coarse"))
     assert given.classes == ("x", "y") and not [note for note in given.notes if "not from" in note]
-    with pytest.raises(DataError, match=r"one column of labels in pets, got fine, coarse: say which with --label-col"):
+    with pytest.raises(DataError, match=r"one column of labels in pets, got fine, coarse: say which with `label_col"):
         arrange_splits("pets", {"train": split.rename_column("label", "fine")})
 
 

@@ -64,7 +64,7 @@ def test_the_option_reaches_the_names_and_is_refused_where_it_means_nothing(tmp_
     assert by_name.classes == ("개", "고")
     (tmp_path / "folder" / "a").mkdir(parents=True)
     (tmp_path / "folder" / "a" / "1.jpg").write_bytes(b"x")
-    with pytest.raises(InputError, match="--encoding"):
+    with pytest.raises(InputError, match="`encoding`"):
         open_dataset(tmp_path / "folder", table=TableOptions(encoding="gbk"))
 
 

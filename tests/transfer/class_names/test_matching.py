@@ -50,7 +50,7 @@ def test_spelling_and_number_do_not_matter(name: str, base_class: str, how: str)
 
 @pytest.mark.parametrize("name", ["á", "a", "д", "bu", "hunde", "grasses of the plain", "", "-"])
 def test_what_merely_looks_alike_is_not_found(name: str) -> None:
-    with pytest.raises(DataError, match="--class-map FILE"):
+    with pytest.raises(DataError, match="`class_map=FILE`"):
         match_classes((name,), ("A", "bus", "Hund", "Д", "grass"))
 
 
@@ -72,7 +72,7 @@ def test_ants_and_bees_are_found_in_imagenet_with_synonyms_and_without(imagenet:
 def test_nine_classes_of_cifar_are_found_in_imagenet_and_deer_is_not(imagenet: tuple[str, ...]) -> None:
     cifar = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
     for names in (imagenet, SHORT_NAMES):
-        with pytest.raises(DataError, match=r"got 'deer'.*: assign .* with --class-map FILE") as error:
+        with pytest.raises(DataError, match=r"got 'deer'.*: assign .* with `class_map=FILE`") as error:
             match_classes(cifar, names)
         assert not any(repr(name) in str(error.value) for name in cifar if name != "deer")
         found = dict(zip(cifar, match_classes(cifar, names, {"deer": ("gazelle", 352)}), strict=True))
@@ -133,7 +133,7 @@ def test_what_two_classes_claim_goes_to_the_narrower_one(imagenet: tuple[str, ..
 def test_what_nothing_decides_is_an_error_that_names_both(
     classes: tuple[str, ...], named: tuple[str, str], imagenet: tuple[str, ...]
 ) -> None:
-    with pytest.raises(DataError, match=f"got {named[0]} and {named[1]} both for .*--class-map FILE"):
+    with pytest.raises(DataError, match=f"got {named[0]} and {named[1]} both for .*`class_map=FILE`"):
         match_classes(classes, imagenet)
 
 
