@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graft.errors import InputError, did_you_mean
-from graft.lab import arithmetic, depth, equal_cost, learning, lenet, scaling, stages, towers, transfer
+from graft.lab import arithmetic, crossing, depth, equal_cost, learning, lenet, scaling, stages, towers, transfer
 from graft.lab.experiment import Experiment
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -34,6 +34,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         transfer.FROZEN,
         transfer.LATIN,
         transfer.SCENARIOS,
+        crossing.CROSSING,
         transfer.GROUND,
     )
 }

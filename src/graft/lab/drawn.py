@@ -33,6 +33,11 @@ def draw(figure: Figure) -> bytes:
         axes.set_title(figure.title)
         if figure.logarithmic:
             axes.set_yscale("log")
+        if figure.logarithmic_x:
+            places = sorted({float(x) for series in figure.series for x in series.x})
+            axes.set_xscale("log")
+            axes.set_xticks(places, [f"{place:g}" for place in places])
+            axes.minorticks_off()
         axes.grid(alpha=0.25)
         if len(figure.series) > 1:
             axes.legend(frameon=False)

@@ -98,6 +98,8 @@ class Figure:
     y: str
     series: tuple[Series, ...]
     logarithmic: bool = False
+    # Of lines only, with ticks at the x of the series.
+    logarithmic_x: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,180 @@
+"""How many images it takes before a deep level is better than a head: accuracy by images of each class and by level.
+
+The base is `latin_letters`, as in `graft.lab.transfer`, whose `scenarios` compares levels at two numbers of images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean
+
+import torch
+from torch import Tensor
+
+from graft.lab.drawn_images import LETTERS, SIDE
+from graft.lab.experiment import Conditions, Experiment, Figure, Measure, Outcome, Series, Side, over_seeds
+from graft.lab.fitting import Steps, accuracy, fit
+from graft.lab.trained import Images, paired
+from graft.lab.transfer import ALL, CUTS, HEAD, MOST, cyrillic, started
+from graft.seeding import seeded
+
+LEVELS = (HEAD, MOST, ALL)
+# A head has few weights and a convex loss: at the rate of the others it would be far from its end, and lose for it.
+RATES = {HEAD: 0.01, MOST: 0.002, ALL: 0.002}
+CLASSES = 20
+# px along a side of a tile of the mosaic: smaller than a letter, wider than a stroke.
+TILE = 4
+# By level, the test accuracy of every seed at each number of images.
+Reached = Mapping[str, list[list[float]]]
+
+
+@dataclass(frozen=True)
+class Form:
+    """Images of each class to learn from, fewest first, and to test on; training steps; seeds."""
+
+    numbers: tuple[int, ...]
+    test: int
+    steps: int
+    seeds: int
+
+
+QUICK, FULL = Form((2, 10, 50), 20, 80, 4), Form((2, 5, 10, 20, 50, 100), 20, 160, 5)
+
+
+def mosaic(images: Tensor) -> Tensor:
+    """Images (N, 1, 28, 28) with their tiles in another order, the same for all: strokes remain, and letters do not."""
+    along = SIDE // TILE
+    with seeded(0):
+        order = torch.randperm(along * along)
+    # (N, 1, 28, 28) -> (N, rows, columns, TILE, TILE), a tile at each row and column
+    tiles = images.reshape(-1, along, TILE, along, TILE).transpose(2, 3)
+    moved = tiles.reshape(-1, along * along, TILE, TILE)[:, order].reshape(tiles.shape)
+    return moved.transpose(2, 3).reshape(images.shape)
+
+
+NEAR, FAR = "letters", "mosaics"
+CHANGES: dict[str, Callable[[Tensor], Tensor]] = {NEAR: lambda images: images, FAR: mosaic}
+
+
+def few_of(images: Images, number: int) -> Images:
+    """The first `number` images of each class: those of a smaller number are among those of a larger one."""
+    pixels, labels = images
+    rows = torch.cat([torch.nonzero(labels == label).flatten()[:number] for label in labels.unique()])
+    return pixels[rows], labels[rows]
+
+
+def reached(level: str, train: Images, test: Images, steps: int, seed: int) -> float:
+    """Test accuracy of the base after training at a level.
+
+    What is frozen answers the same at every step, so that it is asked once.
+    """
+    trunk, crown = started(level, CLASSES, seed).split(CUTS[level])
+    with torch.no_grad():
+        seen, tested = trunk(train[0]), trunk(test[0])
+    fit(crown, seen, train[1], Steps(steps, RATES[level], batch=32, optimizer="adam"), seed)
+    return accuracy(crown, tested, test[1])
+
+
+def crossing(differences: Sequence[Measure], numbers: Sequence[int]) -> int | None:
+    """The least number from which on, to the last, the interval of the difference is above 0; None for none.
+
+    `differences` are those of the deeper level less the head, one for each of `numbers`, which rise.
+    """
+    found = None
+    for number, difference in zip(reversed(numbers), reversed(differences), strict=True):
+        if difference.low <= 0:
+            break
+        found = number
+    return found
+
+
+def run_crossing(conditions: Conditions) -> Outcome:
+    """Three levels at several numbers of images: Cyrillic letters, and the same letters as mosaics. T6."""
+    form = QUICK if conditions.quick else FULL
+    seeds = conditions.seeds(form.seeds, form.seeds)
+    ends: dict[str, dict[str, list[list[float]]]] = {
+        task: {level: [[] for _ in form.numbers] for level in LEVELS} for task in CHANGES
+    }
+    for turn, seed in enumerate(seeds):
+        (images, labels), (others, other_labels) = cyrillic(form.numbers[-1], form.test, seed)
+        for task, change in CHANGES.items():
+            train, test = (change(images), labels), (change(others), other_labels)
+            for at, number in enumerate(form.numbers):
+                own = few_of(train, number)
+                for level in LEVELS:
+                    ends[task][level][at].append(reached(level, own, test, form.steps, seed))
+        conditions.reporter.step("seeds", turn + 1, len(seeds))
+    return outcome_of(ends, form)
+
+
+def outcome_of(ends: Mapping[str, Reached], form: Form) -> Outcome:
+    """What the accuracies of both tasks come to."""
+    few, many = form.numbers[0], form.numbers[-1]
+    each = {
+        (task, level): _differences(task, own, level, form.numbers)
+        for task, own in ends.items()
+        for level in (MOST, ALL)
+    }
+    told = []
+    for (task, level), differences in each.items():
+        found = crossing(differences, form.numbers)
+        told.append(f"{task}, {level}: " + (f"from {found} on" if found is not None else "not within these"))
+    over = {task: [paired(*pair) for pair in zip(own[ALL], own[HEAD], strict=True)] for task, own in ends.items()}
+    # Of each seed, the mean over the numbers of images.
+    gains = {task: [mean(values) for values in zip(*found, strict=True)] for task, found in over.items()}
+    return Outcome(
+        f"{CLASSES} Cyrillic letters from the Latin base, {few} to {many} images of each, and the same as mosaics of "
+        f"shuffled tiles; {form.steps} steps. A deeper level is better than head by more than chance: "
+        + "; ".join(told)
+        + ".",
+        (
+            *(measure for differences in each.values() for measure in differences),
+            over_seeds(
+                f"what more images add to all over head, {NEAR}",
+                paired(over[NEAR][-1], over[NEAR][0]),
+                "above",
+                percent=True,
+            ),
+            over_seeds("what mosaics add to all over head", paired(gains[FAR], gains[NEAR]), "above", percent=True),
+        ),
+        Figure(
+            "Few images against many, at three levels",
+            "images of each class",
+            "test accuracy, %",
+            tuple(
+                Series(
+                    f"{task}, {level}",
+                    tuple(map(float, form.numbers)),
+                    tuple(100 * mean(values) for values in found),
+                )
+                for task, own in ends.items()
+                for level, found in own.items()
+            ),
+            logarithmic_x=True,
+        ),
+        LETTERS,
+    )
+
+
+def _differences(task: str, own: Reached, level: str, numbers: Sequence[int]) -> list[Measure]:
+    """Of a level less head. The claim speaks of `all`: worse at few letters, better at many, of mosaics too."""
+    predicted: dict[int, Side] = {}
+    if level == ALL:
+        predicted = {numbers[-1]: "above"} if task == FAR else {numbers[0]: "below", numbers[-1]: "above"}
+    return [
+        over_seeds(
+            f"{task}, {number} of each: {level} less head", paired(deep, head), predicted.get(number), percent=True
+        )
+        for number, deep, head in zip(numbers, own[level], own[HEAD], strict=True)
+    ]
+
+
+CROSSING = Experiment(
+    "crossing",
+    ("T6",),
+    "From few images a head is better, from many deeper fine-tuning, and the less alike the data the sooner.",
+    run_crossing,
+    seconds=50,
+    full_seconds=300,
+)
