@@ -110,11 +110,15 @@ LESSONS = (
     ),
     Lesson(
         "Transfer, and where it ends",
-        "A network that knows Latin letters learns Cyrillic ones from five images of each. Scenes are another matter.",
+        "A network that knows Latin letters learns Cyrillic ones from five images of each. Of the same letters cut into "
+        "shuffled tiles it knows less.",
         "letters",
         (
             ("Where does transfer show first?", "At the start: after ten steps it is already ahead."),
-            ("Why does it not help with scenes?", "Their maps differ from those that letters need."),
+            (
+                "Why does it help less with mosaics?",
+                "They have strokes, which early maps know, but no letters, which late ones do.",
+            ),
             ("How do you see this on your own images?", "`graft compare DATA`."),
         ),
     ),

@@ -230,7 +230,7 @@ CLASSES = (
     Layout(
         "classes of two kinds, either of which may be meant",
         tuple(f"{origin}/{name}/*1" for origin in ("sketch", "art") for name in TWO),
-        said=r"'art', 'sketch', which each hold 'cat', 'dog': .*'\^\(\[\^/\]\+\)/'.? for the outer, .{1,2}label.from.'\^\[",
+        said=r"'art', 'sketch', which each hold 'cat', 'dog': .*'\^\(\[\^/\]\+\)/'.? for the outer, .*label.from.'\^\[",
         refused=True,
     ),
     Layout(

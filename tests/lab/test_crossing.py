@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from graft.lab import crossing
+from graft.lab.drawn_images import TILE, mosaic
 from graft.lab.experiment import Conditions, Measure
 from graft.lab.fitting import Steps, accuracy, fit
-from graft.lab.transfer import ALL, CUTS, HEAD, MOST, cyrillic, started
+from graft.lab.transfer import ALL, CLASSES, CUTS, HEAD, MOST, RATES, cyrillic, reached, started
 
 NUMBERS = (2, 10, 50)
 
@@ -41,10 +42,10 @@ def test_few_images_are_the_first_of_each_class_and_among_the_more():
 
 def test_a_mosaic_has_the_tiles_of_its_image_in_an_order_that_all_images_share():
     images = torch.arange(2.0 * 28 * 28).reshape(2, 1, 28, 28)
-    made = crossing.mosaic(images)
+    made = mosaic(images)
 
     def tiles(image: torch.Tensor) -> list[tuple[float, ...]]:
-        side = crossing.TILE
+        side = TILE
         cut = image[0].unfold(0, side, side).unfold(1, side, side).reshape(-1, side * side)
         return [tuple(each) for each in cut.tolist()]
 
@@ -56,9 +57,9 @@ def test_a_mosaic_has_the_tiles_of_its_image_in_an_order_that_all_images_share()
 @pytest.mark.parametrize("level", [HEAD, MOST, ALL])
 def test_asking_the_trunk_once_trains_what_the_whole_network_would(level):
     train, test = cyrillic(2, 2, 0)
-    network = started(level, crossing.CLASSES, 0)
-    fit(network, *train, Steps(6, crossing.RATES[level], batch=32, optimizer="adam"), 0)
-    assert crossing.reached(level, train, test, 6, 0) == pytest.approx(accuracy(network, *test), abs=0.026)
+    network = started(level, CLASSES, 0)
+    fit(network, *train, Steps(6, RATES[level], batch=32, optimizer="adam"), 0)
+    assert reached(level, train, test, 6, 0) == pytest.approx(accuracy(network, *test), abs=0.026)
     assert CUTS[level]
 
 

@@ -12,19 +12,12 @@ from statistics import mean
 import torch
 from torch import Tensor
 
-from graft.lab.drawn_images import LETTERS, SIDE
+from graft.lab.drawn_images import LETTERS, MOSAICS, mosaic
 from graft.lab.experiment import Conditions, Experiment, Figure, Measure, Outcome, Series, Side, over_seeds
-from graft.lab.fitting import Steps, accuracy, fit
 from graft.lab.trained import Images, paired
-from graft.lab.transfer import ALL, CUTS, HEAD, MOST, cyrillic, started
-from graft.seeding import seeded
+from graft.lab.transfer import ALL, CLASSES, HEAD, MOST, cyrillic, reached
 
 LEVELS = (HEAD, MOST, ALL)
-# A head has few weights and a convex loss: at the rate of the others it would be far from its end, and lose for it.
-RATES = {HEAD: 0.01, MOST: 0.002, ALL: 0.002}
-CLASSES = 20
-# px along a side of a tile of the mosaic: smaller than a letter, wider than a stroke.
-TILE = 4
 # By level, the test accuracy of every seed at each number of images.
 Reached = Mapping[str, list[list[float]]]
 
@@ -39,18 +32,7 @@ class Form:
     seeds: int
 
 
-QUICK, FULL = Form((2, 10, 50), 20, 80, 4), Form((2, 5, 10, 20, 50, 100), 20, 160, 5)
-
-
-def mosaic(images: Tensor) -> Tensor:
-    """Images (N, 1, 28, 28) with their tiles in another order, the same for all: strokes remain, and letters do not."""
-    along = SIDE // TILE
-    with seeded(0):
-        order = torch.randperm(along * along)
-    # (N, 1, 28, 28) -> (N, rows, columns, TILE, TILE), a tile at each row and column
-    tiles = images.reshape(-1, along, TILE, along, TILE).transpose(2, 3)
-    moved = tiles.reshape(-1, along * along, TILE, TILE)[:, order].reshape(tiles.shape)
-    return moved.transpose(2, 3).reshape(images.shape)
+QUICK, FULL = Form((2, 10, 50), 20, 80, 4), Form((2, 5, 10, 20, 50, 100), 20, 400, 5)
 
 
 NEAR, FAR = "letters", "mosaics"
@@ -62,18 +44,6 @@ def few_of(images: Images, number: int) -> Images:
     pixels, labels = images
     rows = torch.cat([torch.nonzero(labels == label).flatten()[:number] for label in labels.unique()])
     return pixels[rows], labels[rows]
-
-
-def reached(level: str, train: Images, test: Images, steps: int, seed: int) -> float:
-    """Test accuracy of the base after training at a level.
-
-    What is frozen answers the same at every step, so that it is asked once.
-    """
-    trunk, crown = started(level, CLASSES, seed).split(CUTS[level])
-    with torch.no_grad():
-        seen, tested = trunk(train[0]), trunk(test[0])
-    fit(crown, seen, train[1], Steps(steps, RATES[level], batch=32, optimizer="adam"), seed)
-    return accuracy(crown, tested, test[1])
 
 
 def crossing(differences: Sequence[Measure], numbers: Sequence[int]) -> int | None:
@@ -153,7 +123,7 @@ def outcome_of(ends: Mapping[str, Reached], form: Form) -> Outcome:
             ),
             logarithmic_x=True,
         ),
-        LETTERS,
+        f"{LETTERS}; {MOSAICS}",
     )
 
 
@@ -176,5 +146,5 @@ CROSSING = Experiment(
     "From few images a head is better, from many deeper fine-tuning, and the less alike the data the sooner.",
     run_crossing,
     seconds=50,
-    full_seconds=300,
+    full_seconds=600,
 )
