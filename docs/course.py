@@ -110,8 +110,8 @@ LESSONS = (
     ),
     Lesson(
         "Transfer, and where it ends",
-        "A network that knows Latin letters learns Cyrillic ones from five images of each. Of the same letters cut into "
-        "shuffled tiles it knows less.",
+        "A network that knows Latin letters learns Cyrillic ones from five images of each. Of the same letters cut "
+        "into shuffled tiles it knows less.",
         "letters",
         (
             ("Where does transfer show first?", "At the start: after ten steps it is already ahead."),
