@@ -38,15 +38,19 @@ SPOKEN = re.compile(
 )
 
 
-def on_command_line() -> bool:
-    """Whether this process is the command, not a program that imports graft. Processes that it starts are as well."""
-    called = Path(sys.argv[0])
-    return called.name in ("graft", "graft.exe") or called.parts[-2:] == ("graft", "__main__.py")
+# Whether this process is the command, and not a program that imports graft.
+_is_command = False
+
+
+def speak_in_options() -> None:
+    """Let messages speak of options from now on, as this process is the command."""
+    global _is_command
+    _is_command = True
 
 
 def as_called(sentence: str) -> str:
     """The sentence in options where graft is a command, in arguments where it is imported."""
-    return sentence if on_command_line() else SPOKEN.sub(_in_arguments, sentence)
+    return sentence if _is_command else SPOKEN.sub(_in_arguments, sentence)
 
 
 def _in_arguments(spoken: re.Match[str]) -> str:

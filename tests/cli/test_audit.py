@@ -74,9 +74,9 @@ def test_the_fix_list_names_the_others_and_opens_again(photographs: Path, tmp_pa
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"out": "{data}/audit.html"}, "expected --out outside the images"),
-        ({"fix_list": "{data}/ants/left.csv"}, "expected --fix-list outside the images"),
-        ({"out": "audit.pdf"}, "expected the name of a .html file for --out"),
+        ({"out": "{data}/audit.html"}, "expected `out` outside the images"),
+        ({"fix_list": "{data}/ants/left.csv"}, "expected `fix_list` outside the images"),
+        ({"out": "audit.pdf"}, "expected the name of a .html file for `out`"),
     ],
 )
 def test_a_place_that_may_not_be_written_to_is_refused(

@@ -35,6 +35,7 @@ from graft.cli import (
 from graft.cli.output import say
 from graft.errors import GraftError
 from graft.names import readable
+from graft.words import speak_in_options
 
 # As shells tell of a process that Ctrl-C or SIGTERM ended: 128 and the number of the signal.
 INTERRUPTED, TERMINATED = 130, 143
@@ -110,6 +111,7 @@ def main() -> NoReturn:
     What goes wrong becomes one sentence on stderr and an exit code, with the traceback above it under --debug.
     """
     prepare_streams()
+    speak_in_options()
     signal.signal(signal.SIGTERM, _terminate)
     try:
         try:
