@@ -25,7 +25,7 @@ def mixup(
     `generator` is on the CPU. Raises InputError unless alpha is above zero.
     """
     kept = _draw_share(alpha, generator)
-    partners = _pair(inputs, generator)
+    partners = _pair(len(inputs), generator)
     return torch.lerp(inputs[partners], inputs, kept), _mix_targets(labels, partners, classes, kept)
 
 
@@ -47,7 +47,7 @@ def cutmix(
     height, width = inputs.shape[2:]
     side = (1 - _draw_share(alpha, generator)) ** 0.5
     middle = torch.rand(2, generator=generator).tolist()
-    partners = _pair(inputs, generator)
+    partners = _pair(len(inputs), generator)
     rows, columns = _span(height, side, middle[0]), _span(width, side, middle[1])
     mixed = inputs.clone()
     mixed[:, :, rows, columns] = inputs[partners][:, :, rows, columns]
@@ -63,9 +63,9 @@ def _draw_share(alpha: float, generator: torch.Generator) -> float:
     return float(np.random.default_rng(seed).beta(alpha, alpha))
 
 
-def _pair(inputs: Tensor, generator: torch.Generator) -> Tensor:
-    """The example that each is mixed with, int64 (N,)."""
-    return torch.randperm(len(inputs), generator=generator).to(inputs.device)
+def _pair(count: int, generator: torch.Generator) -> Tensor:
+    """The example that each is mixed with, int64 (N,), on the CPU: labels may be there while inputs are on a device."""
+    return torch.randperm(count, generator=generator)
 
 
 def _span(length: int, share: float, middle: float) -> slice:
