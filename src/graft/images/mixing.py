@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from graft.errors import InputError
+from graft.sending import sent
 
 
 def mixup(
@@ -26,7 +27,8 @@ def mixup(
     """
     kept = _draw_share(alpha, generator)
     partners = _pair(len(inputs), generator)
-    return torch.lerp(inputs[partners], inputs, kept), _mix_targets(labels, partners, classes, kept)
+    others = inputs[sent(partners, inputs.device)]
+    return torch.lerp(others, inputs, kept), _mix_targets(labels, partners, classes, kept)
 
 
 def cutmix(
@@ -49,8 +51,8 @@ def cutmix(
     middle = torch.rand(2, generator=generator).tolist()
     partners = _pair(len(inputs), generator)
     rows, columns = _span(height, side, middle[0]), _span(width, side, middle[1])
-    mixed = inputs.clone()
-    mixed[:, :, rows, columns] = inputs[partners][:, :, rows, columns]
+    mixed, others = inputs.clone(), inputs[sent(partners, inputs.device)]
+    mixed[:, :, rows, columns] = others[:, :, rows, columns]
     pasted = (rows.stop - rows.start) * (columns.stop - columns.start)
     return mixed, _mix_targets(labels, partners, classes, 1 - pasted / (height * width))
 
