@@ -15,7 +15,7 @@ PACKAGE = "graft"
 # The table of the design, section 4, as it stands, by level. A room imports itself freely.
 GROUND = (
     *("archive_paths", "array_files", "bombs", "class_lists", "endings", "errors", "files", "given", "html"),
-    *("name_encoding", "names", "on_disk", "path_tails", "progress", "seeding", "spreadsheet"),
+    *("name_encoding", "names", "on_disk", "path_tails", "progress", "seeding", "sending", "spreadsheet"),
     *("stratification", "words"),
 )
 LEVELS: tuple[dict[str, tuple[str, ...]], ...] = (
@@ -74,6 +74,7 @@ ALLOWED: dict[str, set[str]] = {
     "path_tails": set(),
     "progress": set(),
     "seeding": set(),
+    "sending": set(),
     "spreadsheet": set(),
     "stratification": set(),
     "words": set(),

@@ -6,6 +6,7 @@ from trunks import in_batches, make_network, noise, plainly, preprocessing_of, r
 
 from graft.errors import GraftError
 from graft.features.torch_engine import TorchEngine
+from graft.sending import one_behind
 
 
 @pytest.mark.parametrize("name", ["lenet5", "resnet20", "mobilenet_v2"])
@@ -61,6 +62,19 @@ def test_an_image_gives_the_same_bits_in_any_company_of_the_same_size(precision:
     # In company of another size it is the same up to the order of additions.
     for values in made.values():
         assert relative_error(values, made[1]) < (1e-5 if precision == "float32" else 0.01)
+
+
+def test_what_is_waited_for_a_batch_later_is_the_same() -> None:
+    network, preprocessing = make_network("resnet20"), preprocessing_of("resnet20")
+    trunk, _ = network.split("stem")
+    engine = TorchEngine(trunk, preprocessing, "float32", "cpu")
+    pixels = noise(7, preprocessing)
+    at_once = list(engine.run(in_batches(pixels, [3, 0, 4])))
+    # As on a device, which computes a batch while the one before is looked at.
+    later = list(one_behind((batch, engine._begun(batch.pixels)) for batch in in_batches(pixels, [3, 0, 4])))
+    for (batch, values), (batch_later, values_later) in zip(at_once, later, strict=True):
+        assert batch.indices.tolist() == batch_later.indices.tolist()
+        assert torch.equal(values, values_later)
 
 
 def test_an_accelerator_that_the_parent_process_used_is_refused_after_a_fork(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,3 +106,12 @@ def test_no_alpha_and_no_images_are_refused() -> None:
         mixup(torch.randn(2, 3), torch.arange(2), 2, 0, seeded(0))
     with pytest.raises(InputError, match=r"shape \(N, C, H, W\) for CutMix, got \(2, 3\)"):
         cutmix(torch.randn(2, 3), torch.arange(2), 2, 1.0, seeded(0))
+
+
+@pytest.mark.parametrize("mix", [mixup, cutmix])
+def test_images_on_a_device_are_mixed_with_labels_on_the_cpu(mix) -> None:
+    images, labels = torch.rand(4, 3, 8, 8), torch.tensor([0, 1, 2, 0])
+    _, expected = mix(images, labels, 3, 0.4, torch.Generator().manual_seed(1))
+    there, targets = mix(images.to("meta"), labels, 3, 0.4, torch.Generator().manual_seed(1))
+    assert there.device.type == "meta" and there.shape == images.shape
+    assert torch.equal(targets, expected)

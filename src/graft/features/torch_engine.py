@@ -1,6 +1,6 @@
 """Frozen trunks on eager PyTorch: the reference, and the engine of accelerators."""
 
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from graft.features.engine import Precision
 from graft.images.preprocessing import Preprocessing, normalise
 from graft.models.network import Section
 from graft.models.placing import on_device
+from graft.sending import fetching, one_behind, sent
 
 
 class TorchEngine:
@@ -28,19 +29,25 @@ class TorchEngine:
         self._bfloat16 = precision == "bfloat16"
         self._layout = torch.channels_last if self._bfloat16 else torch.contiguous_format
         sample = torch.zeros((1, preprocessing.channels, preprocessing.size, preprocessing.size), dtype=torch.uint8)
-        self.output_shape = tuple(self._forward(sample).shape[1:])
+        self.output_shape = tuple(self._begun(sample)().shape[1:])
 
     def run(self, batches: Iterable[Batch]) -> Generator[tuple[Batch, Tensor], None, None]:
-        for batch in batches:
-            yield batch, self._forward(batch.pixels)
+        begun = ((batch, self._begun(batch.pixels)) for batch in batches)
+        if self._device.type == "cpu":
+            # What was begun is done here, and is handed on at once.
+            yield from ((batch, finish()) for batch, finish in begun)
+        else:
+            yield from one_behind(begun)
 
     @torch.inference_mode()
-    def _forward(self, pixels: Tensor) -> Tensor:
+    def _begun(self, pixels: Tensor) -> Callable[[], Tensor]:
+        """Compute the activations, or ask the device for them; what is returned waits for them and gives them."""
         if not len(pixels):
-            return torch.empty((0, *self.output_shape), dtype=torch.bfloat16 if self._bfloat16 else torch.float32)
+            nothing = torch.empty((0, *self.output_shape), dtype=torch.bfloat16 if self._bfloat16 else torch.float32)
+            return nothing.cpu
         self._section.eval()
-        x = normalise(pixels.to(self._device), self._preprocessing).contiguous(memory_format=self._layout)
+        x = normalise(sent(pixels, self._device), self._preprocessing).contiguous(memory_format=self._layout)
         # Without autocast's cache of weights, which all threads share, one that trains among them.
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16, cache_enabled=False):
             y = self._section(x)
-        return (y.bfloat16() if self._bfloat16 else y).contiguous().cpu()
+        return fetching((y.bfloat16() if self._bfloat16 else y).contiguous())

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from graft.errors import InputError
+from graft.sending import sent
 
 
 def mixup(
@@ -25,8 +26,9 @@ def mixup(
     `generator` is on the CPU. Raises InputError unless alpha is above zero.
     """
     kept = _draw_share(alpha, generator)
-    partners = _pair(inputs, generator)
-    return torch.lerp(inputs[partners], inputs, kept), _mix_targets(labels, partners, classes, kept)
+    partners = _pair(len(inputs), generator)
+    others = inputs[sent(partners, inputs.device)]
+    return torch.lerp(others, inputs, kept), _mix_targets(labels, partners, classes, kept)
 
 
 def cutmix(
@@ -47,10 +49,10 @@ def cutmix(
     height, width = inputs.shape[2:]
     side = (1 - _draw_share(alpha, generator)) ** 0.5
     middle = torch.rand(2, generator=generator).tolist()
-    partners = _pair(inputs, generator)
+    partners = _pair(len(inputs), generator)
     rows, columns = _span(height, side, middle[0]), _span(width, side, middle[1])
-    mixed = inputs.clone()
-    mixed[:, :, rows, columns] = inputs[partners][:, :, rows, columns]
+    mixed, others = inputs.clone(), inputs[sent(partners, inputs.device)]
+    mixed[:, :, rows, columns] = others[:, :, rows, columns]
     pasted = (rows.stop - rows.start) * (columns.stop - columns.start)
     return mixed, _mix_targets(labels, partners, classes, 1 - pasted / (height * width))
 
@@ -63,9 +65,9 @@ def _draw_share(alpha: float, generator: torch.Generator) -> float:
     return float(np.random.default_rng(seed).beta(alpha, alpha))
 
 
-def _pair(inputs: Tensor, generator: torch.Generator) -> Tensor:
-    """The example that each is mixed with, int64 (N,)."""
-    return torch.randperm(len(inputs), generator=generator).to(inputs.device)
+def _pair(count: int, generator: torch.Generator) -> Tensor:
+    """The example that each is mixed with, int64 (N,), on the CPU: labels may be there while inputs are on a device."""
+    return torch.randperm(count, generator=generator)
 
 
 def _span(length: int, share: float, middle: float) -> slice:

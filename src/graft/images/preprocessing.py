@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from graft.errors import InputError, WeightsError, did_you_mean
 from graft.given import whole_number
 from graft.images.levels import Levels
+from graft.sending import sent
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -111,10 +112,11 @@ def normalise(batch: Tensor, preprocessing: Preprocessing) -> Tensor:
             f"expected a batch of shape (N, {preprocessing.channels}, H, W), got {tuple(batch.shape)}: "
             "pass each image through `to_square` with the same preprocessing"
         )
-    mean = torch.tensor(preprocessing.mean, device=batch.device).view(-1, 1, 1)  # (C, 1, 1)
-    std = torch.tensor(preprocessing.std, device=batch.device).view(-1, 1, 1)
+    mean = torch.tensor(preprocessing.mean).view(-1, 1, 1)  # (C, 1, 1)
+    std = torch.tensor(preprocessing.std).view(-1, 1, 1)
+    scale, offset = sent(1 / (255 * std), batch.device), sent(mean / std, batch.device)
     # In place on a copy: what takes time here is memory, not arithmetic.
-    return batch.to(torch.float32, copy=True).mul_(1 / (255 * std)).sub_(mean / std)
+    return batch.to(torch.float32, copy=True).mul_(scale).sub_(offset)
 
 
 def _is_number(value: object) -> bool:

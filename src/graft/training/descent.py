@@ -12,6 +12,7 @@ from graft.features.engine import Precision
 from graft.images.mixing import cutmix, mixup
 from graft.models.network import Section
 from graft.seeding import draw_from
+from graft.sending import sent
 from graft.training.inputs import Inputs
 from graft.training.memory import Batching
 from graft.training.optimizer import build_optimizer, weights_of_classes
@@ -104,7 +105,7 @@ class GradientDescent:
     def _backward(self, x: Tensor, y: Tensor, share: float) -> Tensor:
         """Add this `share` of the gradient of the mean loss on a batch to what there is: that share of the loss."""
         with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            part = self._loss(placed(x, self.device), y.to(self.device)) * share
+            part = self._loss(placed(x, self.device), sent(y, self.device)) * share
         part.backward()
         return part.detach()
 
@@ -175,7 +176,7 @@ def mixed(
 def placed(x: Tensor, device: str) -> Tensor:
     """`x` on `device`; maps (n, C, H, W) in the layout channels last."""
     layout = torch.channels_last if x.ndim == 4 else torch.contiguous_format
-    return x.to(device, memory_format=layout)
+    return sent(x, device, layout)
 
 
 def shuffled(train: Inputs, sampling: str, seed: int, epoch: int) -> np.ndarray:

@@ -64,13 +64,13 @@ def crown_inputs(task: Task, cut: str, name: str, images: Images, epochs: int) -
     if cut == INPUT:
         readable, failures, pixels = _decode(task, name, images, views, keep=True)
         shown = images.take(readable)
-        return PixelInputs(pixels, shown.labels, task.preprocessing, shown.weights), failures
+        return PixelInputs(pixels, shown.labels, task.preprocessing, shown.weights, task.choice.device), failures
     named = {name if view is None else f"{name}, view {view.number}": view for view in views}
     found = computed(task, trunk, dict.fromkeys(named, images), f"activations of {name}", views=named)
     first = next(iter(found.values()))
     shown = images.take(first.indices)
     views_kept = tuple(each.values for each in found.values())
-    return ActivationInputs(views_kept, shown.labels, shown.weights), first.failures
+    return ActivationInputs(views_kept, shown.labels, shown.weights, task.choice.device), first.failures
 
 
 def _decode(

@@ -12,6 +12,7 @@ from graft.data.dataset import Dataset, Images
 from graft.data.loading import batches
 from graft.images.augmenting import STRENGTHS, Augmentation, View
 from graft.images.preprocessing import Preprocessing, normalise
+from graft.sending import sent
 
 
 class Inputs(Protocol):
@@ -37,11 +38,15 @@ class Inputs(Protocol):
 
 @dataclass(frozen=True)
 class ActivationInputs:
-    """Activations at the cut (n, …), float32 or bfloat16, in memory or mapped from disk; of every view in turn."""
+    """Activations at the cut (n, …), float32 or bfloat16, in memory or mapped from disk; of every view in turn.
+
+    Batches come to `device` as they are kept, and become float32 there.
+    """
 
     views: tuple[Tensor, ...]
     labels: np.ndarray
     weights: np.ndarray | None = None
+    device: str = "cpu"
 
     def batches(self, order: np.ndarray, batch_size: int, epoch: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         values, labels = _shown(self.views, epoch), torch.from_numpy(self.labels)
@@ -50,24 +55,25 @@ class ActivationInputs:
             rows = values[index]
             # Half the bytes to move while they are still bfloat16.
             layout = torch.channels_last if rows.ndim == 4 else torch.contiguous_format
-            yield rows.contiguous(memory_format=layout).float(), labels[index]
+            yield sent(rows.contiguous(memory_format=layout), self.device).float(), labels[index]
 
 
 @dataclass(frozen=True)
 class PixelInputs:
-    """Pixels uint8 (n, C, size, size) in memory, of every view in turn, normalised as they are used: the cut before the
-    first stage."""
+    """Pixels uint8 (n, C, size, size) in memory, of every view in turn, normalised as they are used, on `device`: the
+    cut before the first stage."""
 
     views: tuple[Tensor, ...]
     labels: np.ndarray
     preprocessing: Preprocessing
     weights: np.ndarray | None = None
+    device: str = "cpu"
 
     def batches(self, order: np.ndarray, batch_size: int, epoch: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         pixels, labels = _shown(self.views, epoch), torch.from_numpy(self.labels)
         for chosen in _groups(order, batch_size):
             index = torch.from_numpy(chosen)
-            yield normalise(pixels[index], self.preprocessing), labels[index]
+            yield normalise(sent(pixels[index], self.device), self.preprocessing), labels[index]
 
 
 @dataclass(frozen=True)
@@ -99,7 +105,7 @@ class ImageInputs:
         for batch in batches(self.images, self.preprocessing, batch_size, order=order, view=view):
             if len(batch.indices):
                 with torch.no_grad():
-                    values = self.trunk(normalise(batch.pixels.to(self.device), self.preprocessing))
+                    values = self.trunk(normalise(sent(batch.pixels, self.device), self.preprocessing))
                 yield values.float(), torch.from_numpy(self.labels[batch.indices])
 
 

@@ -20,7 +20,7 @@ from graft.training.descent import GradientDescent, placed
 from graft.training.history import Epoch, epoch_to_keep, rank
 from graft.training.inputs import Inputs
 from graft.training.memory import Batching, as_memory_allows
-from graft.training.optimizer import Interpolation, moving_average
+from graft.training.optimizer import Interpolation, MovingAverage
 from graft.training.processes import ALONE, Processes
 from graft.training.recipe import ResolvedRecipe
 from graft.training.schedules import learning_rate_at, stale_epochs
@@ -120,7 +120,7 @@ def _train(
     crown, recipe, steps_per_epoch = descent.crown, descent.recipe, descent.steps_per_epoch
     # Where a share of the start is kept, the start is worth averaging over as well.
     from_start = recipe.start_share > 0
-    average = moving_average(crown, recipe.ema_decay, from_start=from_start) if recipe.ema_decay else None
+    average = MovingAverage(crown, recipe.ema_decay, from_start=from_start) if recipe.ema_decay else None
     # What is scored and kept: the crown or the moving average of its weights, and a share of the start.
     judged = Interpolation(crown, recipe.start_share)
     modules = {"crown": crown} if average is None else {"crown": crown, "average": average}

@@ -1,7 +1,7 @@
 """What moves the weights: optimizers, parameter groups with learning rates by stage, class weights, averages."""
 
 import copy
-from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -97,16 +97,25 @@ class Interpolation:
         torch._foreach_lerp_(list(self._between.parameters()), list(self._start.parameters()), self._share)
 
 
-def moving_average(crown: nn.Module, decay: float, *, from_start: bool = False) -> AveragedModel:
-    """A copy of `crown` whose `update_parameters`, called after every step, moves it towards the crown.
+class MovingAverage(AveragedModel):
+    """A copy of a crown whose `update_parameters`, called after every step, moves it towards the crown.
 
     Weights and running statistics alike. Unless the average is to be taken `from_start`, early steps count more, so
     that a random start does not linger: after step k the decay is at most (1 + k) / (10 + k).
     """
 
+    def __init__(self, crown: nn.Module, decay: float, *, from_start: bool = False) -> None:
+        super().__init__(crown, use_buffers=True)
+        self._decay, self._from_start = decay, from_start
+        # The copy itself counts as the first, so that steps are counted from 1.
+        self.n_averaged += 1
+
     @torch.no_grad()
-    def move(averages: Sequence[Tensor], currents: Sequence[Tensor], step: Tensor | int) -> None:
-        weight = 1 - (decay if from_start else min(decay, (1 + int(step)) / (10 + int(step))))
+    def update_parameters(self, model: nn.Module) -> None:
+        # Not torch's own, which asks the device how many steps there were, and so waits for each of them.
+        step = 0 if self._from_start else int(self.n_averaged)
+        weight = 1 - (self._decay if self._from_start else min(self._decay, (1 + step) / (10 + step)))
+        averages, currents = (list(chain(each.parameters(), each.buffers())) for each in (self.module, model))
         pairs = list(zip(averages, currents, strict=True))
         moving = [pair for pair in pairs if pair[0].is_floating_point()]
         if moving:
@@ -114,8 +123,4 @@ def moving_average(crown: nn.Module, decay: float, *, from_start: bool = False) 
         for average, current in pairs:
             if not average.is_floating_point():
                 average.copy_(current)
-
-    averaged = AveragedModel(crown, multi_avg_fn=move, use_buffers=True)
-    # The first call only copies; from the second on torch counts the steps from 1.
-    averaged.update_parameters(crown)
-    return averaged
+        self.n_averaged += 1

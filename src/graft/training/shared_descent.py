@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from graft.features.engine import Precision
+from graft.sending import sent
 from graft.training.cores import Cores
 from graft.training.descent import GradientDescent, mixed, placed
 from graft.training.inputs import Inputs
@@ -181,7 +182,7 @@ class SharedDescent(GradientDescent):
         with lockstep.piece(number), DropoutOfBatch(piece.rows, generator):
             # Without its cache, which threads would share.
             with torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bfloat16", cache_enabled=False):
-                loss = self._loss(placed(x, self.device), y.to(self.device)) * (len(y) / whole)
+                loss = self._loss(placed(x, self.device), sent(y, self.device)) * (len(y) / whole)
             found = torch.autograd.grad(loss, self._trained, allow_unused=True)
         gradients = (
             torch.zeros_like(each) if gradient is None else gradient
