@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from graft.errors import InputError
-from graft.words import as_called, counted, program, speak_in_options
+from graft.words import as_called, counted, in_options, program
 
 
 @pytest.mark.parametrize(
@@ -59,12 +59,13 @@ SPOKEN = [
 
 @pytest.mark.parametrize(("options", "arguments"), SPOKEN)
 def test_a_program_that_imports_graft_reads_of_arguments_and_the_command_of_options(
-    options: str, arguments: str, monkeypatch: pytest.MonkeyPatch
+    options: str, arguments: str
 ) -> None:
     assert arguments in as_called(options)
     assert arguments in str(InputError(options))
     # A sentence that is told again within another, as of an error that caused it.
     assert as_called(as_called(options)) == as_called(options)
-    monkeypatch.setattr("graft.words._is_command", False)
-    speak_in_options()
-    assert str(InputError(options)) == options
+    error = InputError(options)
+    with in_options():
+        assert str(error) == options
+    assert arguments in str(error)

@@ -9,6 +9,8 @@ import re
 import shlex
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 # Arguments that have another name than their option.
@@ -42,10 +44,15 @@ SPOKEN = re.compile(
 _is_command = False
 
 
-def speak_in_options() -> None:
-    """Let messages speak of options from now on, as this process is the command."""
+@contextmanager
+def in_options() -> Iterator[None]:
+    """Messages speak of options within the block: this process is the command, or tells it what went wrong."""
     global _is_command
-    _is_command = True
+    before, _is_command = _is_command, True
+    try:
+        yield
+    finally:
+        _is_command = before
 
 
 def as_called(sentence: str) -> str:

@@ -35,7 +35,7 @@ from graft.cli import (
 from graft.cli.output import say
 from graft.errors import GraftError
 from graft.names import readable
-from graft.words import speak_in_options
+from graft.words import in_options
 
 # As shells tell of a process that Ctrl-C or SIGTERM ended: 128 and the number of the signal.
 INTERRUPTED, TERMINATED = 130, 143
@@ -105,13 +105,13 @@ def _root(
         context.get_help()
 
 
+@in_options()
 def main() -> NoReturn:
     """Run the command and exit.
 
     What goes wrong becomes one sentence on stderr and an exit code, with the traceback above it under --debug.
     """
     prepare_streams()
-    speak_in_options()
     signal.signal(signal.SIGTERM, _terminate)
     try:
         try:

@@ -15,7 +15,7 @@ from typing import Any
 from graft.errors import GraftError
 from graft.features.sharing import SHARE
 from graft.progress import Reporter
-from graft.words import speak_in_options
+from graft.words import in_options
 
 
 @contextmanager
@@ -81,15 +81,15 @@ def asked_of_this() -> Iterator[dict[str, Any]]:
 
     It ends when its stdin does, too, which the end of the process that started it brings about in any case.
     """
-    # Whoever started this one says it again, in words of its own.
-    speak_in_options()
     asked = json.loads(sys.stdin.buffer.readline())
     threading.Thread(target=_end_with_stdin, daemon=True).start()
     with _on_cores(asked.pop("cores")):
         try:
             yield asked
         except GraftError as error:
-            sys.exit(str(error))
+            # Whoever started this one says it again, in words of its own.
+            with in_options():
+                sys.exit(str(error))
     os._exit(0)
 
 

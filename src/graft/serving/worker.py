@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 from graft.errors import GraftError, ImageError
 from graft.names import plain, readable
 from graft.serving import framing
-from graft.words import speak_in_options
+from graft.words import in_options
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 AHEAD = 1
 
 
+# Whoever started this one says again what it says, in words of its own.
+@in_options()
 def main() -> None:
     """Load the model that the first argument describes, say so, and answer until stdin ends."""
     # A signal is for the service, which ends its workers when their last batch is answered.
@@ -37,8 +39,6 @@ def main() -> None:
     given, out = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     # What libraries print must not come between the answers.
     os.dup2(2, 1)
-    # Whoever started this one says it again, in words of its own.
-    speak_in_options()
     options = json.loads(sys.argv[1])
     if options["cores"]:
         os.sched_setaffinity(0, options["cores"])
