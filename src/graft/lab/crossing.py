@@ -146,5 +146,5 @@ CROSSING = Experiment(
     "From few images a head is better, from many deeper fine-tuning, and the less alike the data the sooner.",
     run_crossing,
     seconds=50,
-    full_seconds=600,
+    full_seconds=900,
 )
