@@ -39,3 +39,17 @@ def test_what_cannot_be_run_is_told_in_one_sentence(tmp_path):
     refused = graft("lab", "pointwise", "--quick", "--out", taken)
     assert refused.returncode == 2
     assert taken.read_text() == "mine"
+
+
+def test_what_a_folder_keeps_is_listed_only_if_it_is_what_was_recorded(tmp_path):
+    damaged = tmp_path / "frozen-quick.json"
+    for content in ("{bad", "[1]", '{"verdict": 3}'):
+        damaged.write_text(content)
+        refused = graft("lab", "--out", tmp_path)
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert "got something else in" in refused.stderr and "frozen-quick.json" in refused.stderr
+        assert damaged.read_text() == content
+    for missing in (tmp_path / "nosuch", damaged):
+        assert graft("lab", "--out", missing).returncode == 2
+    beneath = graft("lab", "pointwise", "--quick", "--out", damaged / "sub")
+    assert beneath.returncode == 2 and "for --out" in beneath.stderr

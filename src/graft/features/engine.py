@@ -99,8 +99,9 @@ def choose(
     InputError for what is not there, and for a number of threads that is none or far beyond the cores.
     """
     if engine not in ENGINES or precision not in PRECISIONS:
-        word, known = (engine, ENGINES) if engine not in ENGINES else (precision, PRECISIONS)
-        raise InputError(f"expected one of {', '.join(known)}, got {word!r}: choose one of them")
+        of_engine = engine not in ENGINES
+        option, word, known = ("engine", engine, ENGINES) if of_engine else ("precision", precision, PRECISIONS)
+        raise InputError(f"expected one of {', '.join(known)} for --{option}, got {word!r}: choose one of them")
     deterministic = truth(deterministic, "--deterministic")
     if threads is not None:
         most = max(MOST_THREADS, MOST_THREADS_PER_CORE * available_cores())

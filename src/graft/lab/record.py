@@ -79,8 +79,9 @@ def write(record: Record, folder: Path) -> tuple[Path, Path]:
     """Write the JSON and the SVG, both whole or not at all, in place of older ones; returns their paths."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
-        raise InputError(f"expected a folder for --out, got the file {folder}: give another") from None
+    except OSError as error:
+        reason = "which is a file" if isinstance(error, FileExistsError) else f"in which none can be ({error.strerror})"
+        raise InputError(f"expected a folder for --out, got {folder}, {reason}: give another") from None
     stem = record.experiment.name + (QUICK_ENDING if record.quick else "")
     figures, drawing = folder / f"{stem}.json", folder / f"{stem}.svg"
     text = json_text(record.to_dict()) + "\n"
@@ -91,10 +92,23 @@ def write(record: Record, folder: Path) -> tuple[Path, Path]:
 
 
 def recorded(folder: Path, name: str) -> dict[str, Any] | None:
-    """What a folder keeps of an experiment, of the full form where there is one; None if nothing."""
+    """What a folder keeps of an experiment, of the full form where there is one; None if nothing.
+
+    Raises InputError for a folder that is none, and for a file that is not what `write` wrote.
+    """
+    if not folder.is_dir():
+        raise InputError(f"expected a folder of recorded figures for --out, got {folder}, which is none: name another")
     for stem in (name, name + QUICK_ENDING):
         path = folder / f"{stem}.json"
         if path.is_file():
-            kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            try:
+                kept = json.loads(path.read_text(encoding="utf-8"))
+            except ValueError:
+                kept = None
+            if not isinstance(kept, dict) or not isinstance(kept.get("verdict"), str):
+                raise InputError(
+                    f"expected the figures of {name}, got something else in {path}: remove it, or run it again with "
+                    f"`graft lab {name} --out {folder}`"
+                )
             return kept
     return None
