@@ -94,6 +94,19 @@ def resize_and_crop(base: Base) -> transforms.Compose:
     )
 
 
+def augmented(base: Base) -> transforms.Compose:
+    """What practitioners train all layers with: a crop of at least half the area, flips, jittered colours."""
+    return transforms.Compose(
+        [
+            transforms.RandomResizedCrop(base.size, scale=(0.5, 1.0)),
+            transforms.RandomHorizontalFlip(),
+            transforms.ColorJitter(0.2, 0.2, 0.2),
+            transforms.ToTensor(),
+            transforms.Normalize(base.mean, base.std),
+        ]
+    )
+
+
 def open_folders(
     data: Path, train_transform: object, val_transform: object, split: str = "val"
 ) -> tuple[ImageFolder, ImageFolder]:

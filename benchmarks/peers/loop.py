@@ -17,11 +17,10 @@ from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
-from expert import Base, arguments, load_base, open_folders, resize_and_crop
+from expert import Base, arguments, augmented, load_base, open_folders, resize_and_crop
 from memory import most_memory
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from torchvision import transforms
 
 RATE, SMOOTHING, STAGES = 2e-4, 0.1, ("layer3", "layer4", "fc")
 
@@ -30,16 +29,7 @@ Batches = Iterable[tuple[Tensor, Tensor]]
 
 def torchvision_batches(given: object, base: Base) -> tuple[Batches, Batches, int]:
     """Batches to train on and to validate on, and how many classes there are."""
-    augmented = transforms.Compose(
-        [
-            transforms.RandomResizedCrop(base.size, scale=(0.5, 1.0)),
-            transforms.RandomHorizontalFlip(),
-            transforms.ColorJitter(0.2, 0.2, 0.2),
-            transforms.ToTensor(),
-            transforms.Normalize(base.mean, base.std),
-        ]
-    )
-    train, val = open_folders(given.data, augmented, resize_and_crop(base), given.split)
+    train, val = open_folders(given.data, augmented(base), resize_and_crop(base), given.split)
     how = {"num_workers": given.workers, "pin_memory": given.cuda, "persistent_workers": given.workers > 0}
     batches = DataLoader(train, given.batch_size, shuffle=True, drop_last=len(train) > given.batch_size, **how)
     return batches, DataLoader(val, given.batch_size, **how), len(train.classes)

@@ -12,10 +12,9 @@ from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
-from expert import arguments, load_base, open_folders, resize_and_crop
+from expert import arguments, augmented, load_base, open_folders, resize_and_crop
 from torch import nn
 from torch.utils.data import DataLoader
-from torchvision import transforms
 
 HEAD_EPOCHS, HEAD_RATE, RATE = 3, 1e-2, 1e-3
 
@@ -42,16 +41,7 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     base = load_base(given.base)
     base = base._replace(size=given.size or base.size)
-    augmented = transforms.Compose(
-        [
-            transforms.RandomResizedCrop(base.size, scale=(0.5, 1.0)),
-            transforms.RandomHorizontalFlip(),
-            transforms.ColorJitter(0.2, 0.2, 0.2),
-            transforms.ToTensor(),
-            transforms.Normalize(base.mean, base.std),
-        ]
-    )
-    folder, held_out = open_folders(given.data, augmented, resize_and_crop(base), given.split)
+    folder, held_out = open_folders(given.data, augmented(base), resize_and_crop(base), given.split)
     # A last batch of one image would have no statistics to normalise by.
     batches = DataLoader(folder, 32, shuffle=True, num_workers=2, drop_last=len(folder) > 32, persistent_workers=True)
     network = base.network

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
@@ -50,11 +49,10 @@ def fetching(x: Tensor) -> Callable[[], Tensor]:
 
 def one_behind(begun: Iterable[tuple[T, Callable[[], Tensor]]]) -> Iterator[tuple[T, Tensor]]:
     """What was begun and what it comes to, in order, each waited for once the next has been begun as well."""
-    waiting: deque[tuple[T, Callable[[], Tensor]]] = deque()
+    before: tuple[T, Callable[[], Tensor]] | None = None
     for each in begun:
-        waiting.append(each)
-        if len(waiting) > 1:
-            what, finish = waiting.popleft()
-            yield what, finish()
-    for what, finish in waiting:
-        yield what, finish()
+        if before is not None:
+            yield before[0], before[1]()
+        before = each
+    if before is not None:
+        yield before[0], before[1]()
