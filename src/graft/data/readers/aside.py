@@ -1,4 +1,4 @@
-"""Folders beside those of classes that are none: what a system, a training or an annotator put there.
+"""Folders beside those of classes that are none: what a system, a training run or an annotator put there.
 
 A name alone decides only where no class is called so (`__MACOSX`). Otherwise what is inside has to agree: `models` is
 left out for the weights in it, `masks` because its files pair by name with images. A class may be called either.
@@ -16,7 +16,7 @@ from graft.endings import is_no_image
 SYSTEM = re.compile(
     r"(?i)__macosx|@eadir|[@#]recycle|#snapshot|\$recycle\.bin|system volume information|lost\+found|__pycache__"
 )
-# What programs of training write, beside which images may lie: charts, examples, confusion matrices.
+# What training programs write, beside which images may lie: charts, examples, confusion matrices.
 _OUTPUTS = re.compile(
     r"(?i)(saved[ _-]?)?models?|runs?|checkpoints?|weights?|(lightning_)?logs?|outputs?|results?|experiments?|wandb"
     r"|mlruns|tensorboard"
