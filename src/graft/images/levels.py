@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 # About this many samples are converted at a time, by rows, so that intermediate arrays stay small.
-BAND_SAMPLES = 2**20
+BAND_SAMPLES = 2**18
 # Samples of an image that count towards quantiles, and the share at either end of all that may lie beyond the range.
 COUNTED, BEYOND = 4096, 0.001
 
