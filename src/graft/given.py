@@ -5,15 +5,74 @@ Numbers of numpy become Python's: nothing else can be written to YAML and JSON a
 ground floor, since every room has a door of its own for what callers give.
 """
 
+import inspect
 import math
 import os
 import re
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import fields
+from difflib import get_close_matches
+from functools import wraps
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from graft.errors import InputError
+from graft.words import ARGUMENTS
+
+P = ParamSpec("P")
+R = TypeVar("R")
+# What options and other libraries call an argument of graft's.
+OTHER_NAMES = ARGUMENTS | {
+    "bs": "batch_size",
+    "data_dir": "data",
+    "device": "engine",
+    "img_size": "image_size",
+    "imgsz": "image_size",
+    "model": "base",
+    "n_epochs": "epochs",
+    "output": "out",
+    "wd": "weight_decay",
+}
+# How a field of these is given to a function.
+GIVEN_AS = {
+    "BaseOptions": "base=graft.BaseOptions(NAME, {}=...)",
+    "DataOptions": "data=graft.DataOptions(PATH, {}=...)",
+    "MapOptions": "maps=graft.MapOptions({}=...)",
+    "Recipe": "recipe=graft.Recipe({}=...)",
+    "TableOptions": "data=graft.DataOptions(PATH, table=graft.TableOptions({}=...))",
+}
+
+
+def with_hints(*kinds: type) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """A decorator: the TypeError for an argument that the function does not have says where it belongs.
+
+    `kinds` are the dataclasses that arguments of the function take, whose fields may be meant.
+    """
+
+    def decorated(function: Callable[P, R]) -> Callable[P, R]:
+        own = inspect.signature(function).parameters
+        inner = {each.name: GIVEN_AS[kind.__name__] for kind in kinds for each in fields(kind)}
+
+        @wraps(function)
+        def called(*args: P.args, **kwargs: P.kwargs) -> R:
+            for name in kwargs:
+                if name not in own:
+                    raise TypeError(f"{function.__name__}() has no argument {name!r}: {_place(name, list(own), inner)}")
+            return function(*args, **kwargs)
+
+        return called
+
+    return decorated
+
+
+def _place(name: str, own: list[str], inner: dict[str, str]) -> str:
+    near = [OTHER_NAMES.get(name, name), *get_close_matches(name, [*own, *inner], 1, 0.7)]
+    found = next((each for each in near if each in own or each in inner), None)
+    if found is None:
+        return f"it takes {', '.join(own)}"
+    return f"did you mean {found}?" if found in own else f"give it as {inner[found].format(found)}"
 
 
 def native(value: Any) -> Any:

@@ -14,7 +14,7 @@ from graft.data.splitting import with_validation
 from graft.errors import DataError, InputError
 from graft.features.engine import choose
 from graft.features.extraction import activation_bytes, output_shape
-from graft.given import truth
+from graft.given import truth, with_hints
 from graft.images.preprocessing import normalise
 from graft.models.network import INPUT, freeze
 from graft.progress import Reporter, reporting
@@ -30,7 +30,7 @@ from graft.transfer.levels import Plan, head_kind
 from graft.transfer.race import Standing
 from graft.weights.base import with_usual_head
 from graft.weights.packaged import DEFAULT_BASE
-from graft.workflows.prepare import BaseOptions, Data, prepare
+from graft.workflows.prepare import DATA_KINDS, BaseOptions, Data, prepare
 
 # Images that are measured: enough to order domains and stages.
 SAMPLE = 256
@@ -48,6 +48,7 @@ class BaseAdvice:
         return {"base": self.base, **self.advice.to_dict()}
 
 
+@with_hints(Recipe, *DATA_KINDS, BaseOptions)
 def advise(
     data: Data,
     base: str | BaseOptions = DEFAULT_BASE,

@@ -10,17 +10,18 @@ from graft.audit.auditing import Audit, Suspect, audit_features, gravest_first
 from graft.audit.looking import Looks
 from graft.features.engine import choose
 from graft.features.extraction import check_input_size, extract
-from graft.given import truth
+from graft.given import truth, with_hints
 from graft.images.preprocessing import Preprocessing
 from graft.progress import Reporter, reporting
 from graft.weights.packaged import DEFAULT_BASE
-from graft.workflows.prepare import BaseOptions, Data, Prepared, prepare
+from graft.workflows.prepare import DATA_KINDS, BaseOptions, Data, Prepared, prepare
 
 # Images are enlarged so many times for the base to see them, and to this side at least, px. CIFAR-10's, of 32 px, are
 # then shown at 96 px: enough to find wrong labels by (docs/audit.md), in a fifth of the time of 224 px.
 ENLARGED, LEAST_SIZE = 3, 96
 
 
+@with_hints(*DATA_KINDS, BaseOptions)
 def audit(
     data: Data,
     base: str | BaseOptions = DEFAULT_BASE,

@@ -10,7 +10,7 @@ from graft.data.dataset import TEST, TRAIN, VAL, Dataset
 from graft.data.splitting import with_validation
 from graft.errors import CutError, InputError
 from graft.features.engine import choose
-from graft.given import whole_number
+from graft.given import whole_number, with_hints
 from graft.models.network import HeadKind, body_parameter_count
 from graft.progress import Reporter, reporting
 from graft.seeding import check_seed
@@ -23,13 +23,14 @@ from graft.transfer.levels import Plan, check_level, head_kind, plan_level
 from graft.weights.base import with_usual_head
 from graft.weights.packaged import DEFAULT_BASE
 from graft.words import counted
-from graft.workflows.prepare import BaseOptions, Data, Prepared, prepare
+from graft.workflows.prepare import DATA_KINDS, BaseOptions, Data, Prepared, prepare
 from graft.workflows.starts import Starts
 
 DEFAULT_LEVELS = ("head", "stages:2", "all", SCRATCH)
 MOST_SEEDS = 1_000
 
 
+@with_hints(Recipe, *DATA_KINDS, BaseOptions)
 def compare(
     data: Data,
     base: str | BaseOptions = DEFAULT_BASE,

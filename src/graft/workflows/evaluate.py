@@ -14,7 +14,7 @@ from graft.evaluation.label_scores import sigmoid
 from graft.evaluation.slices import Slice
 from graft.features.engine import choose, for_answers
 from graft.features.extraction import extract
-from graft.given import path, text, truth
+from graft.given import path, text, truth, with_hints
 from graft.progress import Reporter, reporting
 from graft.training.task import sample
 from graft.transfer.class_names.matching import find_outputs, note_on_others
@@ -25,7 +25,15 @@ from graft.weights.saved import class_logits, model_folder, read_calibration
 from graft.words import counted
 from graft.workflows.evaluation_values import Answered, Evaluation
 from graft.workflows.label_evaluation import LabelEvaluation, check_options, check_same_kind, labels_of
-from graft.workflows.prepare import BaseOptions, Data, DataOptions, open_images, prepare, with_several_labels
+from graft.workflows.prepare import (
+    DATA_KINDS,
+    BaseOptions,
+    Data,
+    DataOptions,
+    open_images,
+    prepare,
+    with_several_labels,
+)
 from graft.workflows.promises import Detection, detection, kept
 from graft.workflows.unseen import trained_on
 
@@ -34,6 +42,7 @@ __all__ = ["Answered", "Evaluation", "LabelEvaluation", "answer", "evaluate"]
 MOST_COMPARED = 1000
 
 
+@with_hints(*DATA_KINDS)
 def evaluate(
     run: str | Path,
     data: Data,

@@ -25,7 +25,7 @@ from graft.explanation.overlay import as_png, overlay, thumbnail
 from graft.explanation.page import Figure, explanation_section, maps_figure, render_page
 from graft.features.engine import choose, for_answers, open_engine
 from graft.files import write_aside, write_json
-from graft.given import path, text, truth, whole_number
+from graft.given import path, text, truth, whole_number, with_hints
 from graft.progress import Reporter, reporting
 from graft.seeding import check_seed
 from graft.serving.gathering import gather
@@ -73,6 +73,7 @@ class Explanations:
         }
 
 
+@with_hints(MapOptions)
 def explain(
     run: str | Path,
     images: str | Path | list[str] | list[Path],

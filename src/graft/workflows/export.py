@@ -21,7 +21,7 @@ from graft.export.recording import WRITERS
 from graft.export.running import Exported, open_exported, open_torch
 from graft.features.engine import choose
 from graft.files import write_json
-from graft.given import path
+from graft.given import path, with_hints
 from graft.images.levels import Levels
 from graft.progress import Reporter, reporting
 from graft.serving.exported import whole_pixels
@@ -40,6 +40,7 @@ FORMATS = (*WRITERS, TIMM)
 MOST_TO_QUANTISE = 300
 
 
+@with_hints()
 def export(
     run: str | Path,
     format: str = "onnx",

@@ -18,11 +18,12 @@ from graft.features.engine import choose
 from graft.features.extraction import activation_bytes, extract, output_shape
 from graft.features.processes import asked_of_this, beside, sharing
 from graft.files import cache_budget
-from graft.given import text, whole_number
+from graft.given import text, whole_number, with_hints
 from graft.progress import Reporter, reporting
 from graft.weights.packaged import DEFAULT_BASE
 from graft.words import counted
 from graft.workflows.prepare import (
+    DATA_KINDS,
     BaseOptions,
     Data,
     DataOptions,
@@ -78,6 +79,7 @@ class Features:
         }
 
 
+@with_hints(*DATA_KINDS, BaseOptions)
 def features(
     data: Data,
     base: str | BaseOptions = DEFAULT_BASE,

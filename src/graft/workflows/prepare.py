@@ -52,8 +52,9 @@ class DataOptions:
     test: Given | None = None
 
 
-# What every workflow takes for its images.
+# What every workflow takes for its images, and the kinds of it that have fields.
 Data = Given | DataOptions
+DATA_KINDS = (DataOptions, TableOptions)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from graft.evaluation.report.values import Beside, Report
 from graft.explanation.evidence import Classifier, macs_of
 from graft.features.engine import for_answers
 from graft.files import write_aside, write_json
-from graft.given import path, seconds, truth
+from graft.given import path, seconds, truth, with_hints
 from graft.images.levels import Levels
 from graft.images.preprocessing import Preprocessing
 from graft.progress import Reporter, reporting
@@ -85,6 +85,7 @@ def verdict_of(folder: Path) -> tuple[str, ...]:
     return tuple(map(str, said))
 
 
+@with_hints()
 def report(
     run: str | Path,
     other: str | Path | None = None,

@@ -19,7 +19,7 @@ from graft.data.table_options import checked_table
 from graft.errors import DataError, GraftError, InputError, Interrupted
 from graft.features.determinism import repeatable
 from graft.files import write_json, write_table_aside
-from graft.given import path, seconds, truth
+from graft.given import path, seconds, truth, with_hints
 from graft.images.preprocessing import ResizeMode
 from graft.progress import Reporter, reporting
 from graft.seeding import seeded
@@ -44,7 +44,15 @@ from graft.workflows.deciding import Beginning, Decided, checked, choice_of, dec
 from graft.workflows.finishing import finish
 from graft.workflows.loggers.logger import Logger, Logging
 from graft.workflows.measured import write_measured
-from graft.workflows.prepare import Data, DataOptions, called, checked_data, handed_over, with_several_labels
+from graft.workflows.prepare import (
+    DATA_KINDS,
+    Data,
+    DataOptions,
+    called,
+    checked_data,
+    handed_over,
+    with_several_labels,
+)
 from graft.workflows.run import (
     ARGUMENTS_FILE,
     JOB_FILE,
@@ -64,6 +72,7 @@ from graft.workflows.run import (
 from graft.workflows.together import follow, share, tell_run
 
 
+@with_hints(Recipe, *DATA_KINDS)
 def train(
     data: Data,
     base: str | Path = DEFAULT_BASE,

@@ -19,7 +19,7 @@ from graft.errors import GraftError, InputError
 from graft.evaluation.calibration import softmax
 from graft.evaluation.paired import Estimate, paired_difference
 from graft.features.determinism import repeatable
-from graft.given import path, seconds, whole_number
+from graft.given import path, seconds, whole_number, with_hints
 from graft.names import plain
 from graft.progress import Reporter, reporting
 from graft.seeding import seeded
@@ -47,13 +47,14 @@ from graft.weights.packaged import DEFAULT_BASE
 from graft.words import counted, program
 from graft.workflows.arguments import Arguments, absolute, absolute_apart, absolute_table
 from graft.workflows.deciding import Decided, checked, choice_of, decide
-from graft.workflows.prepare import Data, called, checked_data, handed_over
+from graft.workflows.prepare import DATA_KINDS, Data, called, checked_data, handed_over
 from graft.workflows.run import check_makeable, clear_away, locked, near
 from graft.workflows.starts import Starts
 
 MOST_TRIALS = 100_000
 
 
+@with_hints(*DATA_KINDS)
 def tune(
     data: Data,
     base: str | Path = DEFAULT_BASE,

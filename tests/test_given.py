@@ -1,0 +1,36 @@
+"""Arguments that a function of graft's does not have."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+import graft
+from graft.given import GIVEN_AS
+
+
+@pytest.mark.parametrize(
+    ("call", "name", "place"),
+    [
+        (graft.train, "lr", "did you mean learning_rate?"),
+        (graft.train, "epoch", "did you mean epochs?"),
+        (graft.train, "imgsz", "did you mean image_size?"),
+        (graft.train, "augment", "give it as recipe=graft.Recipe(augment=...)"),
+        (graft.compare, "lr", "give it as recipe=graft.Recipe(learning_rate=...)"),
+        (graft.train, "label_column", "data=graft.DataOptions(PATH, table=graft.TableOptions(label_column=...))"),
+        (graft.audit, "arch", "give it as base=graft.BaseOptions(NAME, arch=...)"),
+        (graft.load, "device", "did you mean engine?"),
+        (graft.load, "nothing_of_the_kind", "it takes run, engine, precision, singles"),
+    ],
+)
+def test_an_argument_that_is_not_there_is_told_with_its_place(call: Any, name: str, place: str) -> None:
+    with pytest.raises(TypeError, match=rf"{call.__name__}\(\) has no argument '{name}': ") as raised:
+        call("photos", **{name: 1})
+    assert str(raised.value).endswith(place)
+
+
+def test_what_such_a_message_advises_can_be_written() -> None:
+    for name in GIVEN_AS:
+        assert dataclasses.is_dataclass(getattr(graft, name))
+    options = graft.DataOptions("photos", table=graft.TableOptions(label_column="species"))
+    assert options.table.label_column == "species" and graft.Recipe(augment="none").augment == "none"
