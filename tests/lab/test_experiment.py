@@ -1,6 +1,7 @@
 """What makes a claim held, and what is kept of an outcome."""
 
 import json
+import re
 
 import pytest
 
@@ -57,6 +58,20 @@ def test_the_same_figure_gives_the_same_bytes_with_text_as_text(x):
     assert drawn == draw(figure)
     assert b">Title<" in drawn
     assert b"<script" not in drawn
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("lenet", "did you mean 'lenet-1998'?"),
+        ("T3", "a claim, which frozen measures"),
+        ("n2", "a claim: lenet-1998, lenet-today measure it"),
+        ("N99", "got 'N99': `graft lab`"),
+    ],
+)
+def test_a_name_that_is_none_is_told_with_what_may_be_meant(typed, told):
+    with pytest.raises(InputError, match=re.escape(told)):
+        experiment(typed)
 
 
 def test_every_experiment_is_named_once_and_speaks_of_claims():

@@ -75,7 +75,16 @@ def test_a_level_that_is_none_is_refused_with_the_ones_there_are(level: str) -> 
         check_level(level)
 
 
-@pytest.mark.parametrize(("typed", "meant"), [("head:stage", "head:stages"), ("hed", "head"), ("stage:2", "stages")])
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("head:stage", "head:stages"),
+        ("hed", "head"),
+        ("stage:2", "stages:2"),
+        ("frozen", "frozen:0.4"),
+        ("frozen:2", "frozen:0.4"),
+    ],
+)
 def test_a_level_spelled_wrong_suggests_the_right_one(typed: str, meant: str) -> None:
     with pytest.raises(CutError, match=f"did you mean '{meant}'"):
         check_level(typed)

@@ -52,9 +52,10 @@ def check_level(level: str) -> str:
     match = re.fullmatch(r"frozen:(\d*\.?\d+)", level)
     if match and 0 <= float(match[1]) <= 1:
         return level
+    spelled = [name.replace(":K", ":2").replace(":F", ":0.4") for name in LEVELS]
     raise CutError(
         f"expected a level, one of {', '.join(LEVELS)} (K from 1, F from 0 to 1), got {level!r}"
-        f"{did_you_mean(level, [name.removesuffix(':K').removesuffix(':F') for name in LEVELS])}: choose one of these"
+        f"{did_you_mean(level, spelled)}: choose one of these"
     )
 
 
