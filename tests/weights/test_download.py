@@ -4,9 +4,11 @@ import errno
 import hashlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -112,6 +114,20 @@ def test_a_server_that_stays_busy_is_told(server: Server) -> None:
     with pytest.raises(FetchError, match="503"):
         fetch(server.download())
     assert len(server.requests) == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems answer where nobody listens any more")
+def test_an_address_that_swallows_all_is_given_up_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "CONNECT_SECONDS", 0.3)
+    with ExitStack() as stack:
+        silent = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):  # once as many wait as may, the others are not answered
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(silent.getsockname())
+        monkeypatch.setattr(download.time, "sleep", lambda seconds: pytest.fail("it was going to ask again"))
+        with pytest.raises(FetchError, match="could not be downloaded from http"):
+            fetch(Download(f"http://127.0.0.1:{silent.getsockname()[1]}/net.pth", DIGEST))
 
 
 def test_a_server_that_falls_silent_is_given_up(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

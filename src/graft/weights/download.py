@@ -19,6 +19,8 @@ from graft.files import cache_folder, remove_abandoned, write_aside
 from graft.progress import NOBODY, Reporter
 
 TIMEOUT_SECONDS = 30.0
+# Until the other side answers at all: where packets are swallowed, nobody says that there is no network.
+CONNECT_SECONDS = 10.0
 # Before the second and the third attempt, when the first failed in a way that may pass.
 PAUSES_SECONDS = (0.5, 2.0)
 
@@ -119,11 +121,11 @@ def _receive(url: str, file: IO[bytes], download: Download, reporter: Reporter) 
 
 def _copy(url: str, file: IO[bytes], name: str, reporter: Reporter) -> None:
     """One attempt."""
-    from aiohttp import ClientConnectorError, ClientError, ClientPayloadError, ClientTimeout
+    from aiohttp import ClientConnectorError, ClientError, ClientPayloadError, ClientTimeout, ConnectionTimeoutError
     from fsspec.callbacks import Callback
     from fsspec.core import url_to_fs
 
-    timeout = ClientTimeout(total=None, sock_connect=TIMEOUT_SECONDS, sock_read=TIMEOUT_SECONDS)
+    timeout = ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=TIMEOUT_SECONDS)
     # Some servers refuse Python's own name.
     client = {"timeout": timeout, "trust_env": True, "headers": {"User-Agent": "graft-vision"}}
     options = {} if url.startswith("file:") else {"client_kwargs": client}
@@ -138,7 +140,8 @@ def _copy(url: str, file: IO[bytes], name: str, reporter: Reporter) -> None:
         if isinstance(error, ClientPayloadError):
             reason = f"the connection was cut after {came.value:,} of {came.size or 0:,} bytes"
         # Where there is no connection at all, asking again would only keep the user waiting.
-        passing = not isinstance(error, ClientConnectorError) and (status >= 500 or status == 429)
+        unreached = isinstance(error, ClientConnectorError | ConnectionTimeoutError)
+        passing = not unreached and (status >= 500 or status == 429)
         raise _LostError(reason, passing) from error
 
 
