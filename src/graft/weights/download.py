@@ -124,6 +124,7 @@ def _copy(url: str, file: IO[bytes], name: str, reporter: Reporter) -> None:
     from aiohttp import ClientConnectorError, ClientError, ClientPayloadError, ClientTimeout, ConnectionTimeoutError
     from fsspec.callbacks import Callback
     from fsspec.core import url_to_fs
+    from fsspec.exceptions import FSTimeoutError
 
     timeout = ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=TIMEOUT_SECONDS)
     # Some servers refuse Python's own name.
@@ -140,7 +141,10 @@ def _copy(url: str, file: IO[bytes], name: str, reporter: Reporter) -> None:
         if isinstance(error, ClientPayloadError):
             reason = f"the connection was cut after {came.value:,} of {came.size or 0:,} bytes"
         # Where there is no connection at all, asking again would only keep the user waiting.
-        unreached = isinstance(error, ClientConnectorError | ConnectionTimeoutError)
+        cause = (
+            error.__cause__ if isinstance(error, FSTimeoutError) else error
+        )  # fsspec has one for all that takes long
+        unreached = isinstance(cause, ClientConnectorError | ConnectionTimeoutError)
         passing = not unreached and (status >= 500 or status == 429)
         raise _LostError(reason, passing) from error
 
