@@ -152,9 +152,9 @@ def test_a_pretrained_start_gets_a_rate_by_its_size_and_epochs_by_its_images() -
     # A sixteenth of the size is twice the rate.
     rates = [recipe.resolve(True, parameters=size).learning_rate for size in (RATED_PARAMETERS // 16, 4 * 10**8)]
     assert rates == pytest.approx([2 * usual, usual / 2])
-    epochs = [recipe.resolve(True, images=count).epochs for count in (20, 640, 5_000_000)]
-    # 20 images are one step an epoch, 640 are twenty.
-    assert epochs == [MOST_EPOCHS_PRETRAINED, math.ceil(STEPS_PRETRAINED / 20), EPOCHS_PRETRAINED]
+    epochs = [recipe.resolve(True, images=count).epochs for count in (20, 320, 5_000_000)]
+    # 20 images are one step an epoch, 320 are ten.
+    assert epochs == [MOST_EPOCHS_PRETRAINED, math.ceil(STEPS_PRETRAINED / 10), EPOCHS_PRETRAINED]
     assert recipe.resolve(images=20).epochs == recipe.resolve().epochs == EPOCHS_RANDOM
 
 
