@@ -2,9 +2,7 @@
 
 Levels are compared with the head image by image, so images that are hard for both favour neither. Those that are held
 out from every level are few, and weak evidence alone: the measured gain is combined with the gain expected before.
-Heads are so cheap that each is cross-validated, so heads are compared on all the images. Another level may be compared
-with the head by way of a second one: where the two are right about the same images, the difference between them is
-known well from a few, and that between the heads from all.
+Heads are so cheap that each is cross-validated, so heads are compared on all the images.
 """
 
 from collections.abc import Mapping, Sequence
@@ -47,10 +45,10 @@ class Trial:
 class Standing:
     """The result of a level in the race.
 
-    `gain` is its accuracy minus the head's on the same `n_gain` images, or on these that over another head and on all
-    images that of the other, and `error` the standard error of that difference; both are None for a level that was not
-    tried. `accuracy` is that on `n` images. `expected` combines the measured gain with the one expected before the
-    race, and `deviation` is its standard deviation. `seconds` is the time that the trial took.
+    `gain` is its accuracy minus the head's on the same images, `n_gain` of them, and `error` the standard error of that
+    difference; both are None for a level that was not tried. `accuracy` is that on `n` images. `expected` combines the
+    measured gain with the one expected before the race, and `deviation` is its standard deviation. `seconds` is the
+    time that the trial took.
     """
 
     level: str
@@ -70,8 +68,8 @@ class Standing:
 
 def standings_of(contestants: Sequence[Contestant], trials: Mapping[str, Trial]) -> tuple[Standing, ...]:
     """How the contestants stand, of which the first is the head and was tried."""
-    head, *others = (trials[each.level] for each in contestants if each.level in trials)
-    return tuple(_standing(each, trials.get(each.level), head, others) for each in contestants)
+    head = trials[contestants[0].level]
+    return tuple(_standing(each, trials.get(each.level), head) for each in contestants)
 
 
 def winner(standings: Sequence[Standing]) -> Standing:
@@ -93,7 +91,7 @@ def paired_gain(right: np.ndarray, of_other: np.ndarray) -> tuple[float, float]:
     return gain, float(np.sqrt(better + worse + 1 - count * gain**2)) / count
 
 
-def _standing(each: Contestant, trial: Trial | None, head: Trial, others: Sequence[Trial]) -> Standing:
+def _standing(each: Contestant, trial: Trial | None, head: Trial) -> Standing:
     if trial is None:
         return Standing(each.level, 0, None, 0, None, None, each.expected, each.deviation, 0.0)
     right, of_head = trial.right, head.right
@@ -102,10 +100,6 @@ def _standing(each: Contestant, trial: Trial | None, head: Trial, others: Sequen
     if trial is head:
         return Standing(each.level, len(right), float(right.mean()), len(right), 0.0, 0.0, 0.0, 0.0, trial.seconds)
     gain, error = paired_gain(right, of_head)
-    if trial.once is None:
-        # The least uncertain way is chosen whatever it says, so that none is favoured.
-        ways = ((gain, error), *(_by_way_of(other, trial, head) for other in others))
-        gain, error = min(ways, key=lambda way: way[1])
     # The product of two normal distributions of the same gain: the measured one and the prior.
     measured, before = 1 / error**2, 1 / each.deviation**2
     expected = (measured * gain + before * each.expected) / (measured + before)
@@ -120,12 +114,3 @@ def _standing(each: Contestant, trial: Trial | None, head: Trial, others: Sequen
         deviation=(measured + before) ** -0.5,
         seconds=trial.seconds,
     )
-
-
-def _by_way_of(other: Trial, trial: Trial, head: Trial) -> tuple[float, float]:
-    """The gain over another head, and that head's own over the head on all images: both together, and the error."""
-    if other.once is None or head.once is None or len(other.once) != len(head.once):
-        return 0.0, float("inf")
-    over_other, error = paired_gain(trial.right, other.right)
-    of_other, error_of_other = paired_gain(other.once, head.once)
-    return over_other + of_other, float(np.hypot(error, error_of_other))
