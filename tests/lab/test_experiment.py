@@ -64,8 +64,8 @@ def test_the_same_figure_gives_the_same_bytes_with_text_as_text(x):
     ("typed", "told"),
     [
         ("lenet", "did you mean 'lenet-1998'?"),
-        ("T3", "a claim, which frozen measures"),
-        ("n2", "a claim: lenet-1998, lenet-today measure it"),
+        ("T3", "a claim, measured by frozen"),
+        ("n2", "a claim, measured by lenet-1998, lenet-today"),
         ("N99", "got 'N99': `graft lab`"),
     ],
 )

@@ -43,11 +43,7 @@ EXPERIMENTS: dict[str, Experiment] = {
 def experiment(name: str) -> Experiment:
     """The experiment of that name. Raises InputError, with the nearest name, where there is none."""
     if name not in EXPERIMENTS:
-        on_claim = [each.name for each in EXPERIMENTS.values() if name.upper() in each.claims]
-        meant = f" (a claim: {', '.join(on_claim)} measure it)" if on_claim[1:] else ""
-        meant = f" (a claim, which {on_claim[0]} measures)" if len(on_claim) == 1 else meant
-        raise InputError(
-            f"expected the name of an experiment, got {name!r}{meant or did_you_mean(name, EXPERIMENTS)}: `graft lab` "
-            "lists them all"
-        )
+        measuring = ", ".join(each.name for each in EXPERIMENTS.values() if name.upper() in each.claims)
+        meant = f" (a claim, measured by {measuring})" if measuring else did_you_mean(name, EXPERIMENTS)
+        raise InputError(f"expected the name of an experiment, got {name!r}{meant}: `graft lab` lists them all")
     return EXPERIMENTS[name]

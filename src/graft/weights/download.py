@@ -140,10 +140,9 @@ def _copy(url: str, file: IO[bytes], name: str, reporter: Reporter) -> None:
         reason, status = str(error) or "timed out", getattr(error, "status", 500)
         if isinstance(error, ClientPayloadError):
             reason = f"the connection was cut after {came.value:,} of {came.size or 0:,} bytes"
-        # Where there is no connection at all, asking again would only keep the user waiting.
-        cause = (
-            error.__cause__ if isinstance(error, FSTimeoutError) else error
-        )  # fsspec has one for all that takes long
+        # Where there is no connection at all, asking again would only keep the user waiting. fsspec has one error for
+        # all that takes long; what took long is its cause.
+        cause = error.__cause__ if isinstance(error, FSTimeoutError) else error
         unreached = isinstance(cause, ClientConnectorError | ConnectionTimeoutError)
         passing = not unreached and (status >= 500 or status == 429)
         raise _LostError(reason, passing) from error
