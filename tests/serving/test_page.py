@@ -184,7 +184,7 @@ def test_text_stands_out_in_light_and_dark(scheme: str, open_page: Any) -> None:
 @needs_browser
 def test_everything_is_reached_by_keyboard_and_has_a_name(open_page: Any) -> None:
     page = open_page()
-    # From here on the browser hands over the dialog; told just before the key, it may show its own when others are busy.
+    # From here on the browser hands over the dialog; told just before the key, it may show its own when busy.
     page.on("filechooser", lambda dialog: None)
     page.set_input_files("#files", chosen("a.png"))
     page.locator("#gallery .bars").wait_for()
