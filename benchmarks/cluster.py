@@ -15,6 +15,7 @@ import random
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -44,10 +45,11 @@ def actors(process: int) -> list[int]:
     """The processes of Ray's actors that come from `process`, directly or not."""
     found, every = [], [process]
     for each in every:
-        for task in Path(f"/proc/{each}/task").glob("*/children"):
-            every += map(int, task.read_text().split())
-        if b"_Actor" in Path(f"/proc/{each}/cmdline").read_bytes():
-            found.append(each)
+        with suppress(OSError):  # those that end meanwhile
+            for task in Path(f"/proc/{each}/task").glob("*/children"):
+                every += map(int, task.read_text().split())
+            if b"_Actor" in Path(f"/proc/{each}/cmdline").read_bytes():
+                found.append(each)
     return found
 
 
