@@ -51,7 +51,8 @@ def of_catalogue(name: str, side: int = SIDE, head: HeadKind = "last") -> SavedM
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.running_mean, -0.1, 0.1)
             nn.init.uniform_(module.running_var, 0.5, 1.5)
-    layer = network.new_head(3, head)
+    cuts = network.cuts
+    layer = network.new_head(3, f"stages:{cuts[len(cuts) // 2 - 1]}" if head == "middle" else head)
     nn.init.normal_(layer.weight)
     freeze(network)
     channels = network.config.channels

@@ -24,14 +24,14 @@ def orange_square(top: int, left: int, side: int = 16) -> torch.Tensor:
     return pixels
 
 
-@pytest.mark.parametrize("head", ["last", "stages"])
+@pytest.mark.parametrize("head", ["last", "stages", "middle"])
 def test_an_exact_map_adds_up_to_the_log_odds_of_the_class(head):
     model = of_catalogue(POOLED, 128, head)
     pixels = images(model)
     maps = exact_maps(model, pixels, [0, 2])
     scores = class_scores(model, answers_of(model)(pixels))
     for number, (found, odds) in enumerate(zip(maps, log_odds(scores, [0, 2]).tolist(), strict=True)):
-        assert found.method == "exact" and found.stage == ("stage5" if head == "last" else "all")
+        assert found.method == "exact" and found.stage == {"last": "stage5", "stages": "all"}.get(head, "after stage2")
         assert found.values.sum() + found.constant == pytest.approx(odds, abs=1e-3)
         others = [scores[number, other] for other in range(3) if other != (0, 2)[number]]
         own = scores[number, (0, 2)[number]]
@@ -75,7 +75,7 @@ def test_a_class_of_several_outputs_has_an_exact_map_too():
 
 
 def test_a_head_behind_dense_layers_has_no_exact_map():
-    for head in ("last", "stages"):
+    for head in ("last", "stages", "middle"):
         assert exact_maps(of_catalogue(DENSE, 28, head), images(of_catalogue(DENSE, 28)), [0, 1]) is None
 
 
@@ -87,7 +87,7 @@ def test_a_map_of_one_position_says_nothing_and_an_earlier_stage_is_looked_at():
 
 
 @pytest.mark.parametrize(("name", "side"), [(DENSE, 28), ("lenet5_1998", 32), ("mobilenet_v3_small", 64)])
-@pytest.mark.parametrize("head", ["last", "stages"])
+@pytest.mark.parametrize("head", ["last", "stages", "middle"])
 def test_frozen_networks_without_an_exact_map_have_gradients(name, side, head):
     model = of_catalogue(name, side, head)
     with torch.inference_mode():

@@ -28,7 +28,7 @@ def painted(rows: list[int], broken: tuple[int, ...] = ()) -> Images:
     return Images(Coloured(40, broken), np.array(rows), np.array(rows) % 3)
 
 
-@pytest.mark.parametrize("head", ["last", "stages"])
+@pytest.mark.parametrize("head", ["last", "stages", "stages:stage1"])
 def test_an_image_is_nearest_to_itself_and_then_as_its_features_say(head, monkeypatch):
     monkeypatch.setattr(neighbours, "TOGETHER", 7)
     model = of_catalogue("resnet20", 32, head)

@@ -104,10 +104,11 @@ def test_the_key_follows_all_that_decides_the_numbers() -> None:
 
 
 def test_the_key_follows_what_a_trunk_gathers() -> None:
-    # The same layers and weights; one hands on the last vector, the other those of all stages.
+    # The same layers and weights; one hands on the last vector, the others those of several stages.
     network = make_network("resnet20")
-    keys = {section_digest(network.before_head(kind), COLOUR, "float32", "torch") for kind in ("last", "stages")}
-    assert len(keys) == 2
+    kinds = ("last", "stages", "stages:stem", "stages:stage1")
+    keys = {section_digest(network.before_head(kind), COLOUR, "float32", "torch") for kind in kinds}
+    assert len(keys) == len(kinds)
 
 
 def test_the_key_follows_what_no_tensor_shows() -> None:

@@ -201,11 +201,37 @@ def test_a_head_over_all_stages_sees_the_mean_and_maximum_of_every_map(network, 
         trunk, crown = network.split(cut)
         assert torch.equal(crown(trunk(x)), logits), cut
     assert torch.equal(network.with_auxiliaries(x)[0], logits)
-    with pytest.raises(CutError, match=f"head is over all of them, got '{network.cuts[1]}'"):
+    with pytest.raises(CutError, match=f"which its head sees together .*, got '{network.cuts[1]}'"):
         network.split(network.cuts[1])
     back = network.new_head(3)
     assert (type(back), back.in_features, network.config.head) == (*usual, "last")
     assert network(x).shape == (1, 3)
+
+
+@torch.no_grad()
+def test_a_head_over_the_stages_after_a_cut_sees_these_alone(network, answers):
+    network, x = sharing_tensors(network), answers.x
+    after = network.cuts[(len(network.cuts) - 2) // 2]
+    kind, later = f"stages:{after}", network.cuts[network.cuts.index(after) + 1 : -1]
+    expected = torch.cat([part for name in later for part in summaries(answers.maps[name])], 1)
+    network.new_head(3, kind)
+    logits = network(x)
+    assert torch.equal(network.before_head(kind)(x), expected)
+    assert torch.equal(logits, network.head(expected)) and logits.shape == (1, 3)
+    trunk, crown = network.split(after)
+    assert not trunk.gathers and torch.equal(crown(trunk(x)), logits)
+    assert torch.equal(network.before_head(kind, after=after)(trunk(x)), expected)
+    whole, head = network.split(network.cuts[-2])
+    assert torch.equal(head(whole(x)), logits)
+    if len(later) > 1:
+        with pytest.raises(CutError, match=f"which its head sees together .*{after}, .*got '{later[0]}'"):
+            network.split(later[0])
+
+
+@pytest.mark.parametrize("kind", ["stages:stage9", "stages:pool", "stages:head", "all", "last:stem", ""])
+def test_a_head_over_what_is_not_there_is_refused(kind):
+    with pytest.raises(CutError, match=r"a head of resnet20 over last, stages or stages:CUT with one of input, stem, "):
+        made("resnet20").new_head(2, kind)
 
 
 def summaries(x: Tensor) -> tuple[Tensor, ...]:

@@ -23,6 +23,8 @@ FILES = ("config.json", "model.safetensors", "labels.json", "preprocessing.json"
 def made(name: str = "mobilenet_v1_025", channels: int = 3, head: HeadKind = "last") -> SavedModel:
     torch.manual_seed(0)
     auxiliary = CATALOG[name].auxiliary
+    cuts = build(Config(name, 2, channels, auxiliary=auxiliary)).cuts
+    head = f"stages:{cuts[len(cuts) // 2 - 1]}" if head == "middle" else head
     network = build(Config(name, len(CLASSES), channels, "tensorflow", 1e-3, auxiliary, head)).eval()
     preprocessing = Preprocessing(96, (0.5,) * channels, (0.25,) * channels, "letterbox", 0.9)
     return SavedModel(network, preprocessing, CLASSES, 1.5, {"base": "mobilenet_v1_025", "val": {"top1": 0.93}})
@@ -44,7 +46,7 @@ def change_network(folder: Path, **values: object) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("head", ["last", "stages"])
+@pytest.mark.parametrize("head", ["last", "stages", "middle"])
 @pytest.mark.parametrize(
     ("name", "channels"),
     [
@@ -127,7 +129,7 @@ def test_a_run_folder_and_its_model_folder_mean_the_same(folder):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("head", ["last", "stages"])
+@pytest.mark.parametrize("head", ["last", "stages", "middle"])
 def test_the_tensors_alone_are_a_base_that_knows_all_of_its_input(folder, tmp_path, head):
     save_model(folder, made(head=head))
     path = (folder / "model.safetensors").rename(tmp_path / "elsewhere.safetensors")
@@ -299,6 +301,12 @@ def test_a_head_over_other_stages_than_the_configuration_says_is_refused(folder)
     save_model(folder, made(head="stages"))
     change_network(folder, head="last")
     with pytest.raises(WeightsError, match=r"a head over the last stage in .* got one over all stages"):
+        load_model(folder)
+    change_network(folder, head="stages:stage2")
+    with pytest.raises(WeightsError, match=r"a head over the stages after stage2 in .* got one over all stages"):
+        load_model(folder)
+    change_network(folder, head="stages:stage9")
+    with pytest.raises(WeightsError, match=r"or stages:CUT with one of input, stem, .*got 'stages:stage9'.*restore"):
         load_model(folder)
 
 

@@ -21,9 +21,11 @@ from graft.features import extraction
 from graft.images.letters import CYRILLIC, LATIN
 from graft.progress import Reporter
 from graft.training.recipe import Recipe
+from graft.weights.base import load_base
 from graft.weights.saved import load_model
 from graft.workflows.arguments import read_arguments
 from graft.workflows.evaluate import evaluate
+from graft.workflows.export import export
 from graft.workflows.prepare import DataOptions
 from graft.workflows.train import train
 
@@ -89,6 +91,28 @@ def test_a_run_with_a_head_over_all_stages_is_a_base_for_every_level(cyrillic: P
         assert_same_tensors(here.folder / TENSOR_FILE, there.folder / TENSOR_FILE)
     scratch = train(cyrillic, str(first.folder), "scratch", out=tmp_path / "scratch", epochs=1)
     assert load_model(scratch.folder / "model").network.config.head == "last"
+
+
+def test_a_crown_whose_head_sees_several_stages_is_a_classifier_like_any_other(cyrillic: Path, tmp_path: Path) -> None:
+    run = train(cyrillic, "latin_letters", "stages:2", out=tmp_path / "run", recipe=Recipe(8, head="stages"))
+    model = load_model(run.folder / "model")
+    assert model.network.config.head == f"stages:{run.cut}" and run.val.top1 > 0.7
+    assert model.network.head.in_features == sum(model.network.head_blocks(f"stages:{run.cut}"))
+    base = load_base("latin_letters").network
+    names = [name for name, _ in base.split(run.cut)[0].named_parameters()]
+    tensors = model.network.state_dict()
+    assert names and all(torch.equal(tensors[name], base.state_dict()[name]) for name in names)
+    images = sorted((cyrillic / "val").glob("*/*.png"))
+    answers = graft.load(run.folder).predict(images)
+    assert np.mean([each.label == path.parent.name for each, path in zip(answers, images, strict=True)]) == (
+        pytest.approx(run.val.top1, abs=1.5 / len(images))
+    )
+    exported = export(run.folder, "openvino", out=tmp_path / "letters.xml", quiet=True)
+    again = graft.load(exported.file).predict(images)
+    assert [each.label for each in again] == [each.label for each in answers]
+    # As a base it has its stages to give, and a head of its own again.
+    next_run = train(cyrillic, str(run.folder), "head", out=tmp_path / "next")
+    assert load_model(next_run.folder / "model").network.config.head == "last"
 
 
 def test_an_interrupted_head_over_all_stages_comes_to_the_same_bytes(

@@ -123,6 +123,9 @@ def train(
     ] = None,
     batch_norm: Annotated[str | None, _in_recipe("Normalise by stored statistics or by those of the batch.")] = None,
     start_share: Annotated[float | None, _in_recipe("Share of the start in the weights that are kept.")] = None,
+    head: Annotated[
+        str | None, _in_recipe("What the head sees of the trained stages: last, or all stages; tried unless given.")
+    ] = None,
     views: Annotated[int | None, _in_recipe("Augmented views of each image that are cached and used in turn.")] = None,
     mixup: Annotated[float, _in_recipe("Alpha of mixup, which blends pairs of images; usually 0.2, 0 is off.")] = 0.0,
     cutmix: Annotated[float, _in_recipe("Alpha of CutMix, which swaps patches of pairs; usually 1, 0 is off.")] = 0.0,
@@ -186,6 +189,7 @@ def train(
         flip=flip,
         batch_norm=batch_norm,
         start_share=start_share,
+        head=head,
         views=views,
         mixup=mixup,
         cutmix=cutmix,

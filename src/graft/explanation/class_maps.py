@@ -23,7 +23,7 @@ from torch import Tensor
 from graft.errors import InputError, did_you_mean
 from graft.explanation.model import Model, as_input, class_scores, log_odds
 from graft.features.engine import Precision
-from graft.models.network import Network, Section, Stage, mean_and_maximum
+from graft.models.network import ALL_STAGES, LAST, Network, Section, mean_and_maximum
 
 Method = Literal["exact", "grad-cam", "rise"]
 
@@ -38,7 +38,8 @@ class ClassMap:
     """How much each position, `values` float32 (h, w), speaks for the class that is explained.
 
     The values of an "exact" map and the `constant` add up to the log-odds of the class; those of other methods, whose
-    constant is None, are in no unit. `stage` is the one looked at, or "all", or None where only answers were.
+    constant is None, are in no unit. `stage` is the one looked at, or "all" or "after …" where the head sees several,
+    or None where only answers were.
     """
 
     values: np.ndarray
@@ -76,7 +77,8 @@ def exact_maps(
     finest = max((part.shape[-2:] for part in parts), key=lambda shape: shape[0] * shape[1])
     values = torch.stack([_finer(part, finest) for part in parts]).sum(0)
     constants = odds - values.sum((1, 2))
-    stage = "all" if network.config.head == "stages" else list(outputs)[-2]
+    kind = network.config.head
+    stage = list(outputs)[-2] if kind == LAST else "all" if kind == ALL_STAGES else f"after {kind.partition(':')[2]}"
     return [
         ClassMap(own.float().cpu().numpy(), "exact", stage, float(constant))
         for own, constant in zip(values, constants, strict=True)
@@ -128,9 +130,10 @@ def _last_map(outputs: dict[str, Tensor]) -> Tensor:
 
 def _vector(network: Network, outputs: dict[str, Tensor]) -> Tensor:
     """What the head classifies, from the outputs of all stages before it."""
-    if network.config.head == "stages":
-        return torch.cat([mean_and_maximum(each) for each in outputs.values()], 1)
-    return list(outputs.values())[-1]
+    if network.config.head == LAST:
+        return list(outputs.values())[-1]
+    seen = (outputs[stage.name] for stage in network.gathered(network.config.head))
+    return torch.cat([mean_and_maximum(each) for each in seen], 1)
 
 
 def _parts(network: Network, outputs: dict[str, Tensor], slope: Tensor, tolerance: float) -> list[Tensor] | None:
@@ -139,12 +142,12 @@ def _parts(network: Network, outputs: dict[str, Tensor], slope: Tensor, toleranc
     `slope` (n, D) is that of the vector which the head classifies. None where a vector is no mean of the last map.
     """
     last = _last_map(outputs)
-    if network.config.head == "last":
+    if network.config.head == LAST:
         return [_of_mean(last, slope)] if last.shape[1] == slope.shape[1] else None
-    starts = np.cumsum([0, *network.head_blocks("stages")]).tolist()
+    starts = np.cumsum([0, *network.head_blocks(network.config.head)]).tolist()
     pieces = iter(slope[:, start:end] for start, end in pairwise(starts))
     parts = []
-    for output in outputs.values():
+    for output in (outputs[stage.name] for stage in network.gathered(network.config.head)):
         if output.ndim == 4:
             parts += [_of_mean(output, next(pieces)), _of_maximum(output, next(pieces))]
             continue
@@ -195,13 +198,12 @@ def _choose_stage(network: Network, outputs: dict[str, Tensor], asked: str | Non
 def _logits_from(network: Network, outputs: dict[str, Tensor], at: int, maps: Tensor) -> Tensor:
     """The logits, with `maps` as what the stage numbered `at` puts out."""
 
-    def section(stages: Sequence[Stage], gathers: bool = False) -> Section:
-        return Section(network, stages, gathers=gathers)
-
-    if network.config.head == "last":
+    gathered, later = network.gathered(network.config.head), network.stages[at + 1 : -1]
+    if not gathered:
         # A copy, since what comes next may write over its input.
-        return section(network.stages[at + 1 :])(maps.clone())
-    earlier = [mean_and_maximum(each) for each in list(outputs.values())[:at]]
-    later = network.stages[at + 1 : -1]
-    vectors = [*earlier, mean_and_maximum(maps), *([section(later, gathers=True)(maps.clone())] if later else [])]
-    return section(network.stages[-1:])(torch.cat(vectors, 1))
+        return Section(network, network.stages[at + 1 :])(maps.clone())
+    before = [stage for stage in gathered if stage not in later]
+    vectors = [mean_and_maximum(maps if stage is network.stages[at] else outputs[stage.name]) for stage in before]
+    if later:
+        vectors.append(Section(network, later, gathers=gathered)(maps.clone()))
+    return Section(network, network.stages[-1:])(torch.cat(vectors, 1))

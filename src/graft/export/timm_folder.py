@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from graft.errors import GraftError, InputError
 from graft.files import write_aside, write_json
 from graft.images.preprocessing import Preprocessing
-from graft.models.network import Config, Network
+from graft.models.network import LAST, Config, Network, said_of_head
 from graft.weights.architectures import TIMM_NAMES, is_timm, resolve
 from graft.weights.layouts import Rename
 from graft.weights.matching import match
@@ -60,10 +60,10 @@ def name_for_timm(saved: SavedModel) -> tuple[str, dict[str, Any]]:
             "expected a run of one label for each image for --format timm, got one of several, of which timm would "
             f"make one: {INSTEAD}"
         )
-    if network.config.head != "last":
+    if network.config.head != LAST:
         raise InputError(
-            f"expected a head over the last stage for --format timm, got one over {network.config.head}, which timm "
-            f"does not have: train a run with --level head, or {INSTEAD}"
+            f"expected a head over the last stage for --format timm, got one over {said_of_head(network.config.head)}, "
+            f"which timm does not have: train a run with --head last or --level head, or {INSTEAD}"
         )
     if network.config.channels not in (1, 3):
         raise InputError(

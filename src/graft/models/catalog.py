@@ -255,8 +255,8 @@ def build(config: Config) -> Network:
     network: Network = import_module(f"graft.models.{row.family}").build(replace(config, head="last"))
     network.input_size = (config.channels, *row.input_size[1:])
     network.smallest_input = row.smallest_input
-    if config.head == "stages":
-        network.new_head(config.classes, "stages")
+    if config.head != "last":
+        network.new_head(config.classes, config.head)
     return network
 
 

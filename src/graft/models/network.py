@@ -5,7 +5,7 @@ is a cut. A family file builds its layers under the tensor names of its referenc
 those layers. The rest follows from that list.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -16,7 +16,9 @@ from graft.errors import CutError, InputError, did_you_mean
 from graft.models.printing import as_table, in_brief
 
 PaddingRule = Literal["torch", "tensorflow"]
-HeadKind = Literal["last", "stages"]
+# What a head classifies: the vector of the `last` stage, those of all `stages`, or of all after a cut, `stages:CUT`.
+HeadKind = str
+LAST, ALL_STAGES = "last", "stages"
 
 # The cut before the first stage: the trunk is empty and everything trains.
 INPUT = "input"
@@ -30,7 +32,7 @@ class Config:
 
     `padding` says where the zeros of strided convolutions and pools go: evenly around the image ("torch"), or mostly at
     the bottom and right ("tensorflow"). `auxiliary` adds the classifiers beside the main path that GoogLeNet and
-    Inception v3 train with. `head` says what the head classifies: the vector of the last stage, or those of all stages
+    Inception v3 train with. `head` says what the head classifies: the vector of the last stage, or those of several
     (`Network.before_head`). `early_stride` is of ResNet's bottlenecks: one that halves the map does so in its first
     1 x 1 convolution, as in the paper and in Keras, not in its 3 x 3.
     """
@@ -41,7 +43,7 @@ class Config:
     padding: PaddingRule = "torch"
     batch_norm_eps: float = 1e-5
     auxiliary: bool = False
-    head: HeadKind = "last"
+    head: HeadKind = LAST
     early_stride: bool = False
 
 
@@ -73,18 +75,24 @@ class Auxiliary:
     weight: float
 
 
+def said_of_head(kind: HeadKind) -> str:
+    """What a head of this kind is over, in words."""
+    _, _, cut = kind.partition(":")
+    return "the last stage" if kind == LAST else f"the stages after {cut}" if cut else "all stages"
+
+
 class Section(nn.Module):
     """A run of consecutive stages as a module of its own: a trunk or a crown.
 
     It shares parameters with the network that it was cut from and keeps their tensor names, so a network's
     `state_dict()` is the union of its trunk's and its crown's. An auxiliary classifier belongs to the side that it is
-    attached to. One that `gathers` turns the stages before the head into one vector, (N, D).
+    attached to. One that has stages that it `gathers` turns what these put out into one vector, (N, D).
     """
 
-    def __init__(self, network: "Network", stages: Iterable[Stage], *, gathers: bool = False) -> None:
+    def __init__(self, network: "Network", stages: Iterable[Stage], *, gathers: Collection[Stage] = ()) -> None:
         super().__init__()
         self.stages = tuple(stages)
-        self._gathered = tuple(stage for stage in self.stages if gathers and stage.name != HEAD)
+        self._gathered = tuple(stage for stage in self.stages if stage in gathers)
         self._steps = [
             # A layer without parameters may be a part of several stages, so that its path alone ends none.
             (part, network.get_submodule(part), stage in self._gathered and position == len(stage.parts))
@@ -103,9 +111,9 @@ class Section(nn.Module):
         self.training = network.training
 
     @property
-    def gathers(self) -> bool:
-        """Whether it turns the stages before the head into one vector."""
-        return bool(self._gathered)
+    def gathers(self) -> tuple[Stage, ...]:
+        """The stages whose outputs it turns into one vector, if any."""
+        return self._gathered
 
     def forward(self, x: Tensor) -> Tensor:
         check_size(x, self._smallest_input, self._architecture)
@@ -126,7 +134,7 @@ class Section(nn.Module):
         return x, logits
 
     def _gather(self, vectors: list[Tensor], x: Tensor) -> Tensor:
-        """Keep what a head over all stages sees of a stage's output `x`; returns that, or after the last stage all."""
+        """Keep what a head over several stages sees of the output `x` of one; returns `x`, or after the last, all."""
         vectors.append(mean_and_maximum(x))
         return torch.cat(vectors, 1) if len(vectors) == len(self._gathered) else x
 
@@ -182,10 +190,10 @@ class Network(nn.Module):
     def pooled(self, x: Tensor) -> Tensor:
         """The vector that the head classifies, (N, D)."""
         check_size(x, self.smallest_input, self.config.architecture)
-        vectors = []
+        vectors, gathered = [], self.gathered(self.config.head)
         for stage in self.stages[:-1]:
             x = self._run(stage, x)
-            if self.config.head == "stages":
+            if stage in gathered:
                 vectors.append(mean_and_maximum(x))
         return torch.cat(vectors, 1) if vectors else x
 
@@ -211,11 +219,12 @@ class Network(nn.Module):
         """The paths of all layers that output the classes: the head, then the auxiliary classifiers' last layers."""
         return (self._classifier, *(each.classifier for each in self.auxiliaries))
 
-    def new_head(self, classes: int, kind: HeadKind = "last") -> nn.Linear:
+    def new_head(self, classes: int, kind: HeadKind = LAST) -> nn.Linear:
         """Replace the head by a fresh one with `classes` outputs and a random start, and return it.
 
         It classifies the vector of the last stage, as the architecture's own head does, or with `kind` "stages" those
-        of all stages. Auxiliary classifiers get new last layers too. Raises ValueError for less than one class.
+        of all stages, with "stages:CUT" those of all after a cut. Auxiliary classifiers get new last layers too. Raises
+        ValueError for less than one class, CutError for a cut that is not there.
         """
         if classes < 1:
             raise ValueError(f"expected a head to have 1 output or more, got {classes}: state a number of classes")
@@ -225,7 +234,7 @@ class Network(nn.Module):
             assert isinstance(old, nn.Linear)
             layer, width = type(old), old.in_features
             if path == self._classifier:
-                layer, width = own if kind == "last" else nn.Linear, sum(self.head_blocks(kind))
+                layer, width = own if kind == LAST else nn.Linear, sum(self.head_blocks(kind))
             new = layer(width, classes, device=old.weight.device, dtype=old.weight.dtype)
             new.train(old.training)
             parent, _, name = path.rpartition(".")
@@ -234,24 +243,41 @@ class Network(nn.Module):
         self._stages = (*self.stages[:-1], replace(self.stages[-1], channels=classes))
         return self.head
 
+    def gathered(self, kind: HeadKind) -> tuple[Stage, ...]:
+        """The stages whose outputs a head of this kind sees together, in order; none for one over the last stage.
+
+        Raises CutError for a cut that the network does not have, or that leaves no stage before the head.
+        """
+        if kind == LAST:
+            return ()
+        name, _, cut = kind.partition(":")
+        cut = cut or INPUT
+        if name != ALL_STAGES or cut not in self.cuts[:-2]:
+            raise CutError(
+                f"expected a head of {self.config.architecture} over {LAST}, {ALL_STAGES} or {ALL_STAGES}:CUT with one "
+                f"of {', '.join(self.cuts[:-2])}, got {kind!r}: choose one of these"
+            )
+        return self.stages[self.cuts.index(cut) : -1]
+
     def head_blocks(self, kind: HeadKind) -> tuple[int, ...]:
         """How many features of one sort follow one another in the vectors (N, D) that a head of this kind classifies.
 
-        Over all stages these are the means and the maxima of every stage; their sum is D.
+        Over several stages these are the means and the maxima of each; their sum is D.
         """
-        if kind == "last":
+        if kind == LAST:
             return (self._last_head[1],)
-        widths = [(stage.channels,) * (1 if stage.stride is None else 2) for stage in self.stages[:-1]]
+        widths = [(stage.channels,) * (1 if stage.stride is None else 2) for stage in self.gathered(kind)]
         return tuple(width for pair in widths for width in pair)
 
-    def before_head(self, kind: HeadKind) -> Section:
-        """All stages but the head, as a trunk from images to the vectors (N, D) that a head of this kind classifies.
+    def before_head(self, kind: HeadKind, after: str = INPUT) -> Section:
+        """The stages after a cut but for the head: from images, or what is there, to what a head of this kind sees.
 
-        For "last", the output of the last stage. For "stages", those of all stages in one pass and in their order: the
-        mean and then the maximum of each map over its pixels, and vectors as they are. Evci, Dumoulin, Larochelle and
-        Mozer 2022, "Head2Toe", arXiv 2201.03529, section 3.
+        For "last", the output of the last stage. For "stages", vectors (N, D) of all stages in one pass and in their
+        order: the mean and then the maximum of each map over its pixels, and vectors as they are. Evci, Dumoulin,
+        Larochelle and Mozer 2022, "Head2Toe", arXiv 2201.03529, section 3. For "stages:CUT", those of the stages after
+        that cut, which is `after` or a later one.
         """
-        return Section(self, self.stages[:-1], gathers=kind == "stages")
+        return Section(self, self.stages[self.cuts.index(after) : -1], gathers=self.gathered(kind))
 
     @property
     def cuts(self) -> tuple[str, ...]:
@@ -263,19 +289,20 @@ class Network(nn.Module):
 
         Both share parameters with this network, and `crown(trunk(x))` is its forward pass, operation for operation.
         Raises CutError, with the nearest name, for a cut that the network does not have, and for one between the stages
-        of a network whose head is over all of them.
+        that the head sees together.
         """
         if cut not in self.cuts:
             raise CutError(
                 f"expected a cut of {self.config.architecture} ({', '.join(self.cuts)}), got {cut!r}"
                 f"{did_you_mean(cut, self.cuts)}: choose one of them"
             )
-        at, gathers = self.cuts.index(cut), self.config.head == "stages"
-        if gathers and 0 < at < len(self.stages) - 1:
+        at, gathers = self.cuts.index(cut), self.gathered(self.config.head)
+        if gathers and self.stages.index(gathers[0]) < at < len(self.stages) - 1:
+            allowed = (*self.cuts[: self.stages.index(gathers[0]) + 1], *self.cuts[-2:])
             raise CutError(
-                f"expected a cut before or after all stages but the head ({INPUT}, {', '.join(self.cuts[-2:])}) of a "
-                f"network whose head is over all of them, got {cut!r}: choose one of these, or give it a usual head "
-                "first, `network.new_head(classes)`"
+                f"expected a cut of {self.config.architecture} that is not between the stages which its head sees "
+                f"together ({', '.join(allowed)}), got {cut!r}: choose one of these, or give it a usual head first, "
+                "`network.new_head(classes)`"
             )
         return Section(self, self.stages[:at], gathers=gathers), Section(self, self.stages[at:], gathers=gathers)
 

@@ -17,7 +17,7 @@ from graft.evaluation.domain import MOST_IMAGES, FittedDomain, fit_domain
 from graft.features.engine import Precision, precision_for
 from graft.features.extraction import output_shape
 from graft.files import write_aside, write_json
-from graft.models.network import INPUT, Section
+from graft.models.network import INPUT
 from graft.training.checkpoint import CheckpointFile
 from graft.training.checks import check_classes
 from graft.training.examples import crown_inputs, frozen_features
@@ -175,7 +175,7 @@ def follow_fits(task: Task, plan: Plan) -> dict[str, Any]:
         examples = examples or examples_of(task, plan)
         whole = word["fit"] == REFITTING_FILE
         # Its weights come from the first.
-        task.base.network.new_head(len(task.dataset.classes))
+        task.base.network.new_head(len(task.dataset.classes), plan.head)
         crown, precision = _crown(task, plan)
         task.processes.answer()
         fit_crown(
@@ -200,8 +200,7 @@ def _checkpoint(task: Task, folder: Path | None, name: str) -> CheckpointFile | 
 def _domain_of(task: Task, plan: Plan, examples: Examples, precision: Precision) -> FittedDomain | None:
     """What the images of val are like to the crown as it is now."""
     network, val = task.base.network, examples.held_out[VAL]
-    _, crown = network.split(plan.cut)
-    before_head = Section(network, crown.stages[:-1])
+    before_head = network.before_head(plan.head, after=plan.cut)
     rows = np.sort(np.random.default_rng(task.seed).permutation(len(val.labels))[:MOST_IMAGES])
     features = crown_logits(before_head, SomeInputs(val, rows), task.choice.device, precision)
     return fit_domain(features.reshape(len(rows), -1), seed=task.seed)
@@ -229,12 +228,12 @@ def _start_head(task: Task, plan: Plan, fitted_on: tuple[str, ...]) -> None:
     network, dataset = task.base.network, task.dataset
     solvable = any(True for _ in network.head.parameters())
     if not (task.base.pretrained and plan.level != "scratch" and solvable):
-        network.new_head(len(dataset.classes))
+        network.new_head(len(dataset.classes), plan.head)
         return
-    features, shown = zip(*(frozen_features(task, dataset.splits[name]) for name in fitted_on), strict=True)
+    features, shown = zip(*(frozen_features(task, dataset.splits[name], plan.head) for name in fitted_on), strict=True)
     every = together(shown)
     check_classes(dataset, {TRAIN: targets_of(dataset, every)})
-    put_head(network, solve_head(task, np.concatenate(features, axis=1), every))
+    put_head(network, solve_head(task, np.concatenate(features, axis=1), every, plan.head), plan.head)
 
 
 def _budget(task: Task, labels: Mapping[str, np.ndarray], last: bool = False) -> Budget | None:

@@ -15,7 +15,7 @@ from graft.features.extraction import activation_bytes, extract, output_shape
 from graft.features.rows import kept_rows
 from graft.files import cache_budget
 from graft.images.augmenting import STRENGTHS, View
-from graft.models.network import INPUT, HeadKind, Network, Section, freeze
+from graft.models.network import ALL_STAGES, INPUT, LAST, HeadKind, Network, Section, freeze
 from graft.models.placing import on_device
 from graft.training.inputs import ActivationInputs, ImageInputs, Inputs, PixelInputs, SomeInputs, view_of
 from graft.training.task import Task
@@ -95,7 +95,7 @@ def _decode(
 
 
 def frozen_features(
-    task: Task, images: Images, kind: HeadKind = "last", view: View | None = None
+    task: Task, images: Images, kind: HeadKind = LAST, view: View | None = None
 ) -> tuple[np.ndarray, Images]:
     """What a head of this kind classifies, float32 (1, n, D), of the images that can be decoded, and those images.
 
@@ -123,20 +123,26 @@ def computed(
     found = extract(
         trunk, splits, task.preprocessing, task.choice, crops=crops, views=views, step=step, reporter=task.reporter
     )
-    return {name: replace(each, values=last_stage(each.values, width)) for name, each in found.items()}
+    return {name: replace(each, values=last_stages(each.values, width)) for name, each in found.items()}
 
 
 def _of_all_stages(network: Network, trunk: Section) -> tuple[Section, int | None]:
-    """Where rows are kept, the trunk before a head over all stages in place of that before a head over the last.
+    """The trunk before a head over all stages in place of one whose vectors its vectors end in, and how many numbers
+    those are.
 
-    Its vectors end in the other's, so that both kinds of head share one pass; how many numbers those are comes with it.
+    So every head over the stages after a cut shares one pass with the others; and with one over the last, where rows
+    are kept.
     """
-    if kept_rows() is None or trunk.stages != network.stages[:-1] or trunk.gathers:
+    if trunk.stages != network.stages[:-1] or trunk.gathers == trunk.stages:
         return trunk, None
-    (width,) = network.head_blocks("last")
-    return (network.before_head("stages"), width) if network.stages[-2].stride is None else (trunk, None)
+    if trunk.gathers:
+        cut = network.cuts[network.stages.index(trunk.gathers[0])]
+        return network.before_head(ALL_STAGES), sum(network.head_blocks(f"{ALL_STAGES}:{cut}"))
+    if kept_rows() is None or network.stages[-2].stride is not None:
+        return trunk, None
+    return network.before_head(ALL_STAGES), sum(network.head_blocks(LAST))
 
 
-def last_stage(vectors: Tensor, width: int | None) -> Tensor:
-    """Of vectors (n, D) of all stages the `width` numbers of the last; without a width, all."""
+def last_stages(vectors: Tensor, width: int | None) -> Tensor:
+    """Of vectors (n, D) of all stages the `width` numbers that are last; without a width, all."""
     return vectors if width is None or vectors.ndim < 2 else vectors[:, -width:]

@@ -25,7 +25,7 @@ from graft.training.memory import note_on_streaming
 from graft.training.notes import notes_on_baseline
 from graft.training.task import Task, Trained, sample
 from graft.transfer.class_names.matching import note_on_others
-from graft.transfer.levels import Plan, head_kind
+from graft.transfer.levels import Plan
 from graft.transfer.streamed_head import StoredRows
 from graft.weights.saved import class_logits
 
@@ -134,7 +134,7 @@ def _as_answered(task: Task) -> Task:
 def _fit_head(task: Task, plan: Plan, fitted_on: tuple[str, ...]) -> Trained:
     """A new head on the frozen features of the stage before it, or of all stages, for the images of some splits."""
     started = time.perf_counter()
-    network, dataset, kind = task.base.network, task.dataset, head_kind(plan.level)
+    network, dataset, kind = task.base.network, task.dataset, plan.head
     crops = more_crops(task)
     views = {f"{name} with a crop of {crop:.2f}": (name, crop) for crop in crops for name in fitted_on}
     held_out = [name for name in dataset.splits if name not in fitted_on]

@@ -5,7 +5,7 @@ import torch
 
 from graft.data.dataset import Dataset, Images
 from graft.evaluation.label_scores import best_thresholds, sigmoid
-from graft.models.network import HeadKind, Network
+from graft.models.network import LAST, HeadKind, Network
 from graft.training.task import Task
 from graft.transfer.head import HeadFit, fit_head, log_softmax
 from graft.transfer.label_head import fit_label_head, log_loss_of_labels
@@ -27,22 +27,22 @@ def thresholds_of(task: Task, logits: np.ndarray, labels: np.ndarray) -> np.ndar
     return best_thresholds(sigmoid(logits), labels)
 
 
-def solve_head(task: Task, features: np.ndarray, shown: Images, kind: HeadKind = "last") -> HeadFit:
+def solve_head(task: Task, features: np.ndarray, shown: Images, kind: HeadKind = LAST) -> HeadFit:
     """The head of this kind on features (views, n, D) of n images, for the classes that are among them, in order."""
     views, _, width = features.shape
     if task.dataset.label_sets is not None:
         matrix = np.tile(targets_of(task.dataset, shown), (views, 1))
-        own = task.base.network.head_blocks(kind) if kind == "stages" else None
+        own = task.base.network.head_blocks(kind) if kind != LAST else None
         return fit_label_head(features.reshape(-1, width), matrix, task.seed, views, shown.groups, shown.weights, own)
     seen, labels = np.unique(shown.labels, return_inverse=True)
-    blocks = task.base.network.head_blocks(kind) if kind == "stages" else None
+    blocks = task.base.network.head_blocks(kind) if kind != LAST else None
     every_label = np.tile(labels, views)
     return fit_head(
         features.reshape(-1, width), every_label, len(seen), task.seed, views, shown.groups, shown.weights, blocks
     )
 
 
-def solve_head_on_crops(task: Task, features: np.ndarray, shown: Images, kind: HeadKind = "last") -> HeadFit:
+def solve_head_on_crops(task: Task, features: np.ndarray, shown: Images, kind: HeadKind = LAST) -> HeadFit:
     """The head on features (crops, n, D) of all crops, unless the first alone is known to do better.
 
     That is by more than a standard error of the log loss in the folds by which each chose its penalty, image by image
@@ -53,28 +53,28 @@ def solve_head_on_crops(task: Task, features: np.ndarray, shown: Images, kind: H
     if len(features) == 1:
         return alone
     every = solve_head(task, features, shown, kind)
-    lost = _losses(every) - _losses(alone)
+    lost = losses_of(every) - losses_of(alone)
     known_better = len(lost) > 1 and lost.mean() > lost.std(ddof=1) / np.sqrt(len(lost))
     return alone if known_better else every
 
 
-def _losses(head: HeadFit) -> np.ndarray:
+def losses_of(head: HeadFit) -> np.ndarray:
     """The log loss of every image that the penalty was chosen on, (n,), each by a head that had not seen it."""
     if head.labels.ndim > 1:
         return np.asarray(log_loss_of_labels(head.logits, head.labels).sum(1))
     return np.asarray(-log_softmax(head.logits)[np.arange(len(head.labels)), head.labels])
 
 
-def solve_stored_head(task: Task, features: StoredRows, shown: Images, kind: HeadKind = "last") -> HeadFit:
+def solve_stored_head(task: Task, features: StoredRows, shown: Images, kind: HeadKind = LAST) -> HeadFit:
     """The same on features that stay where they are kept, for what memory cannot hold."""
     seen, labels = np.unique(shown.labels, return_inverse=True)
-    blocks = task.base.network.head_blocks(kind) if kind == "stages" else None
+    blocks = task.base.network.head_blocks(kind) if kind != LAST else None
     return fit_streamed_head(
         features, labels, len(seen), task.seed, shown.groups, shown.weights, blocks, reporter=task.reporter
     )
 
 
-def put_head(network: Network, head: HeadFit, kind: HeadKind = "last") -> None:
+def put_head(network: Network, head: HeadFit, kind: HeadKind = LAST) -> None:
     """Give `network` a head of this kind with this weight and bias in place of the one it has."""
     layer = network.new_head(len(head.bias), kind)
     with torch.no_grad():

@@ -1,5 +1,7 @@
 """Which level suits images with several labels: plausible ones are fitted, and compared by mean average precision."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from graft.data.dataset import VAL
@@ -7,6 +9,7 @@ from graft.errors import InputError
 from graft.evaluation.label_scores import mean_average_precision
 from graft.training.fitting import Measured, measure
 from graft.training.racing import for_the_race
+from graft.training.reach import with_reach_tried
 from graft.training.recipe import Recipe
 from graft.training.task import Task
 from graft.transfer.advisor import CONTENDERS
@@ -44,7 +47,8 @@ def race_by_labels(task: Task, own_val: bool) -> tuple[Plan, Measured | None]:
     for number, level in enumerate(CONTENDERS):
         task.reporter.step("levels tried", number, len(CONTENDERS))
         try:
-            found[level] = measure(tried_on.on_a_copy(), plan_level(level, task.base.network, True))
+            plan = with_reach_tried(tried_on, plan_level(level, task.base.network, True))
+            found[level] = measure(tried_on.on_a_copy(), plan)
         except InputError as error:
             if not found:
                 raise
@@ -64,8 +68,8 @@ def race_by_labels(task: Task, own_val: bool) -> tuple[Plan, Measured | None]:
         reasons.append(said)
     task.reporter.step("levels tried", len(CONTENDERS), len(CONTENDERS))
     reasons.append(f"a dearer level is taken where it gains more than its standard error: {best}")
-    plan = plan_level(best, task.base.network, True)
-    return Plan(plan.level, plan.cut, tuple(reasons)), found[best] if tried_on is task else None
+    plan = with_reach_tried(task, plan_level(best, task.base.network, True))
+    return replace(plan, reasons=(*reasons, *plan.reasons[1:])), found[best] if tried_on is task else None
 
 
 def _figure(measured: Measured) -> float:

@@ -9,7 +9,7 @@ from graft.models.network import Network
 from graft.progress import Table
 from graft.training.optimizer import stage_shares
 from graft.training.recipe import ResolvedRecipe
-from graft.transfer.levels import Plan, head_kind
+from graft.transfer.levels import Plan
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def outlook(
     """
     network = without_data(network)
     if plan.level != "as-is":
-        network.new_head(classes, head_kind(plan.level))
+        network.new_head(classes, plan.head)
     costs = by_group(account(network, input_shape), {stage.name: stage.parts for stage in network.stages})
     _, crown = network.split(plan.cut)
     crown.requires_grad_(True)

@@ -10,6 +10,7 @@ from graft.data.splitting import VAL_FRACTION, carve_from
 from graft.errors import InputError
 from graft.training.fitting import Measured, measure
 from graft.training.outlook import outlook
+from graft.training.reach import with_reach_tried
 from graft.training.task import Task, sample
 from graft.transfer.advisor import TextbookRule, expected_gain, plausible
 from graft.transfer.levels import plan_level
@@ -58,8 +59,8 @@ def race(task: Task, field: list[Contestant]) -> tuple[tuple[Standing, ...], dic
     tasks = [task, *(_set_aside_anew(task, number) for number in range(1, _repeats(task)))]
     done, steps = 0, len(field) * len(tasks)
     for each in field:
-        plan = plan_level(each.level, task.base.network, True)
         started, right = time.perf_counter(), []
+        plan = with_reach_tried(task, plan_level(each.level, task.base.network, True))
         try:
             for part in tasks:
                 task.reporter.step("levels tried", done, steps)

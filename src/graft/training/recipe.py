@@ -55,6 +55,7 @@ SCHEDULES = ("cosine", "one-cycle", "step", "plateau", "constant", "lenet")
 CLASS_WEIGHTS = ("none", "balanced")
 SAMPLINGS = ("uniform", "balanced")
 BATCH_NORMS = ("stored", "batch")
+HEADS = ("last", "stages")
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,9 @@ class Recipe:
     `batch_norm` is what maps are normalised by: `stored`, the statistics that came with the weights, which the head at
     the start was solved with, or `batch`, those of the images in a batch. The weights that are kept are `start_share`
     of those at the start plus the rest of those at the end (WiSE-FT: Wortsman et al. 2022, arXiv 2109.01903).
+
+    `head` is what the new head sees of the stages that are trained: the `last`, or all `stages`, which other tools have
+    no place for; None means that both are tried on the frozen features first (`graft.training.reach`).
     """
 
     epochs: int | None = None
@@ -104,6 +108,7 @@ class Recipe:
     find_learning_rate: bool = False
     batch_norm: str | None = None
     start_share: float | None = None
+    head: str | None = None
 
     def resolve(
         self, pretrained: bool = False, *, parameters: int = RATED_PARAMETERS, images: int | None = None
@@ -173,6 +178,7 @@ CHOICES = {
     "sampling": SAMPLINGS,
     "augment": tuple(STRENGTHS),
     "batch_norm": BATCH_NORMS,
+    "head": HEADS,
 }
 
 

@@ -8,7 +8,7 @@ is expected of each level before the race comes from recorded training runs (doc
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import log10
 from statistics import median
 from typing import Any
@@ -165,7 +165,7 @@ def decide(
     rule = apply_textbook(evidence, counts)
     warning = _unsuited(evidence, counts)
     if not race:
-        chosen = Plan(rule.level, plan_level(rule.level, network, True).cut, (*rule.reasons, *_probed(evidence)))
+        chosen = replace(plan_level(rule.level, network, True), reasons=(*rule.reasons, *_probed(evidence)))
         return Advice(chosen, rule.scenario, rule.level, evidence, cost=cost, warning=warning)
     best, head = winner(race), race[0]
     reasons = (*rule.reasons, *_probed(evidence), *_raced(race, best))
@@ -173,7 +173,7 @@ def decide(
     accuracy = min(1.0, max(0.0, head.accuracy + best.expected))
     error = (best.deviation**2 + accuracy * (1 - accuracy) / max(1, head.n)) ** 0.5
     interval = (max(0.0, accuracy - 1.96 * error), min(1.0, accuracy + 1.96 * error))
-    chosen = Plan(best.level, plan_level(best.level, network, True).cut, reasons)
+    chosen = replace(plan_level(best.level, network, True), reasons=reasons)
     return Advice(chosen, rule.scenario, rule.level, evidence, tuple(race), accuracy, interval, cost, warning)
 
 

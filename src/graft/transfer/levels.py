@@ -19,7 +19,7 @@ from torch import nn
 
 from graft.errors import CutError, did_you_mean
 from graft.given import text
-from graft.models.network import HEAD, INPUT, HeadKind, Network
+from graft.models.network import ALL_STAGES, HEAD, INPUT, LAST, HeadKind, Network
 
 LEVELS = ("as-is", "head", "head:stages", "stages:K", "frozen:F", "all", "scratch", "auto")
 
@@ -28,18 +28,19 @@ LEVELS = ("as-is", "head", "head:stages", "stages:K", "frozen:F", "all", "scratc
 class Plan:
     """What is frozen and why: the level as the user spells it, its cut, and the reasons in words.
 
-    `cut` is the name of the last frozen stage, `input` if nothing is frozen.
+    `cut` is the name of the last frozen stage, `input` if nothing is frozen, and `head` what the new head sees.
     """
 
     level: str
     cut: str
     reasons: tuple[str, ...]
+    head: HeadKind = LAST
 
     def __repr__(self) -> str:
         return f"Plan(level={self.level!r}, cut={self.cut!r})"
 
     def to_dict(self) -> dict[str, Any]:
-        return {"level": self.level, "cut": self.cut, "reasons": list(self.reasons)}
+        return {"level": self.level, "cut": self.cut, "head": self.head, "reasons": list(self.reasons)}
 
 
 def check_level(level: str) -> str:
@@ -59,16 +60,11 @@ def check_level(level: str) -> str:
     )
 
 
-def head_kind(level: str) -> HeadKind:
-    """What the head of a level is over: the last stage, or all of them."""
-    return "stages" if level == "head:stages" else "last"
-
-
 def plan_level(level: str, network: Network, pretrained: bool) -> Plan:
     """The plan for a level: its cut in `network`, and why. Raises CutError if the network cannot serve the level."""
     check_level(level)
     chosen = _cut(level, network, pretrained)
-    solvable = head_kind(level) == "stages" or any(True for _ in network.head.parameters())
+    solvable = chosen.head == ALL_STAGES or any(True for _ in network.head.parameters())
     if chosen.cut == network.cuts[-2] and not solvable:
         raise CutError(
             f"expected a level that leaves something to train, got {level!r}: the head of "
@@ -88,7 +84,7 @@ def _cut(level: str, network: Network, pretrained: bool) -> Plan:
     if name == "as-is":
         return Plan(level, HEAD, reasons)
     if name == "head":
-        return Plan(level, network.cuts[-2], reasons)
+        return Plan(level, network.cuts[-2], reasons, ALL_STAGES if number == "stages" else LAST)
     if name == "stages":
         return Plan(level, _before_last_stages(network, int(number)), reasons)
     if name == "frozen":

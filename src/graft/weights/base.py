@@ -6,7 +6,7 @@ from pathlib import Path
 from graft.errors import WeightsError, did_you_mean
 from graft.images.preprocessing import Preprocessing
 from graft.models.catalog import CATALOG
-from graft.models.network import Network
+from graft.models.network import LAST, Network
 from graft.progress import NOBODY, Reporter
 from graft.seeding import seeded
 from graft.weights.architectures import Architecture, is_timm, resolve
@@ -100,7 +100,7 @@ def with_usual_head(base: Base) -> Base:
     """The base as a level that cuts between stages needs it: a head over all stages is replaced, in place, by a usual
     one with a random start. Any other base is returned as it is.
     """
-    if base.network.config.head == "last":
+    if base.network.config.head == LAST:
         return base
     with seeded(0):
         base.network.new_head(base.network.config.classes)

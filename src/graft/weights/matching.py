@@ -11,7 +11,7 @@ from torch import Tensor
 
 from graft.errors import InputError, WeightsError
 from graft.models.catalog import CATALOG
-from graft.models.network import Config, HeadKind, Network, state_shapes
+from graft.models.network import ALL_STAGES, LAST, Config, HeadKind, Network, state_shapes
 from graft.weights.architectures import TIMM, Architecture, at_width, resolve
 from graft.weights.file import WeightFile
 from graft.weights.layouts import Layout, Rename
@@ -257,12 +257,11 @@ def _fit(tensors: dict[str, Tensor], architecture: Architecture, config: Config,
     theirs = {rename(name): tensor.shape for name, tensor in tensors.items()}
     stem = next((name for name, shape in ours.items() if len(shape) == 4), "")
     channels = theirs[stem][1] if len(theirs.get(stem, ())) == 4 else config.channels
-    width = sum(network.head_blocks("stages"))
-    over_stages = {f"{head}.weight": torch.Size((1, width)), f"{head}.bias": torch.Size((1,))}
-    heads: dict[HeadKind, int] = {
-        "last": _classes_of_head(theirs, ours, head),
-        "stages": _classes_of_head(theirs, over_stages, head),
-    }
+    heads: dict[HeadKind, int] = {LAST: _classes_of_head(theirs, ours, head)}
+    for over_several in (ALL_STAGES, *(f"{ALL_STAGES}:{cut}" for cut in network.cuts[1:-2])):
+        width = sum(network.head_blocks(over_several))
+        shapes = {f"{head}.weight": torch.Size((1, width)), f"{head}.bias": torch.Size((1,))}
+        heads[over_several] = _classes_of_head(theirs, shapes, head)
     kind, classes = max(heads.items(), key=lambda each: each[1])
     expected = {name: shape for name, shape in ours.items() if not _is_free(name, network)}
     if stem in expected:

@@ -10,11 +10,11 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from graft.errors import GraftError, WeightsError
+from graft.errors import CutError, GraftError, WeightsError
 from graft.files import write_aside, write_json
 from graft.images.preprocessing import MOST_CHANNELS, Preprocessing
 from graft.models.catalog import CATALOG
-from graft.models.network import Config, HeadKind, Network, PaddingRule
+from graft.models.network import ALL_STAGES, LAST, Config, Network, PaddingRule, said_of_head
 from graft.weights.architectures import is_timm, resolve
 from graft.weights.calibration import Calibration
 from graft.weights.card import model_card
@@ -198,7 +198,13 @@ def load_model(folder: Path) -> SavedModel:
             "empty or occur twice): restore the file that was saved with the model"
         )
     architecture = resolve(network_config.architecture)
-    network = architecture.build(network_config)
+    try:
+        network = architecture.build(network_config)
+    except CutError as error:
+        raise WeightsError(
+            f"expected under 'network' in {folder / CONFIG_FILE} a network that there can be ({error}), got another: "
+            "restore the file that was saved with the model"
+        ) from None
     file = read_weights(folder / TENSORS_FILE)
     found = match(file.tensors, architecture, network_config)
     if not found.has_head or found.config.classes != network_config.classes:
@@ -207,10 +213,9 @@ def load_model(folder: Path) -> SavedModel:
             f"{found.config.classes if found.has_head else 'none'}: restore the file that was saved with the model"
         )
     if found.config.head != network_config.head:
-        over = {"last": "the last stage", "stages": "all stages"}
         raise WeightsError(
-            f"expected a head over {over[network_config.head]} in {folder / TENSORS_FILE}, got one over "
-            f"{over[found.config.head]}: restore the file that was saved with the model"
+            f"expected a head over {said_of_head(network_config.head)} in {folder / TENSORS_FILE}, got one over "
+            f"{said_of_head(found.config.head)}: restore the file that was saved with the model"
         )
     if found.config.channels != network_config.channels:
         raise WeightsError(
@@ -278,6 +283,11 @@ def _metadata(model: SavedModel) -> dict[str, str]:
     }
 
 
+def _is_head(value: Any) -> bool:
+    """Whether it is spelled as what a head sees; that its cut is one of the network's is seen when that is built."""
+    return isinstance(value, str) and (value in (LAST, ALL_STAGES) or value.startswith(f"{ALL_STAGES}:"))
+
+
 def _network_config(values: Any, folder: Path) -> Config:
     try:
         config = Config(**values)
@@ -286,7 +296,7 @@ def _network_config(values: Any, folder: Path) -> Config:
         if not whole or config.classes < 1 or not 1 <= config.channels <= MOST_CHANNELS:
             raise ValueError
         known = config.architecture in CATALOG or is_timm(str(config.architecture))
-        if not known or config.padding not in get_args(PaddingRule) or config.head not in get_args(HeadKind):
+        if not known or config.padding not in get_args(PaddingRule) or not _is_head(config.head):
             raise ValueError
         if type(config.early_stride) is not bool:
             raise ValueError

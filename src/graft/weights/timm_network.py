@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from graft.errors import InputError
 from graft.models.blocks import PointwiseHead
-from graft.models.network import HEAD, Config, Network, Stage
+from graft.models.network import HEAD, LAST, Config, Network, Stage
 from graft.weights.timm_catalog import PREFIX, installed_timm
 
 # Side, in pixels, of the image that is run to find the chain, where the network takes other sizes than its own.
@@ -174,8 +174,8 @@ def build_timm(config: Config, input_size: tuple[int, int, int]) -> Network:
     expected = forward.gave[0] if forward.gave else found
     if not found.is_meta and not (found - expected).abs().max() <= TOLERANCE * expected.abs().max():
         raise _refusal(config, "whose parts, run in order, give another result than the whole")
-    if config.head == "stages":
-        network.new_head(config.classes, "stages")
+    if config.head != LAST:
+        network.new_head(config.classes, config.head)
     return network.train()
 
 

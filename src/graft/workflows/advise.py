@@ -22,11 +22,12 @@ from graft.training.fitting import Measured
 from graft.training.memory import step_memory
 from graft.training.mirroring import with_flips_tried
 from graft.training.racing import contestants, for_the_race, race
+from graft.training.reach import with_reach_tried
 from graft.training.recipe import Recipe, check_recipe
 from graft.training.task import REFIT_UP_TO, Task, sample
 from graft.transfer.advisor import Advice, TrainingCost, apply_textbook, decide
 from graft.transfer.evidence import Evidence, gather_evidence
-from graft.transfer.levels import Plan, head_kind
+from graft.transfer.levels import Plan
 from graft.transfer.race import Standing
 from graft.weights.base import with_usual_head
 from graft.weights.packaged import DEFAULT_BASE
@@ -107,7 +108,7 @@ def decide_on(task: Task, with_race: bool = True, own_val: bool = True) -> tuple
     tried_on = for_the_race(task, own_val)
     standings, measured = race(tried_on, contestants(tried_on, apply_textbook(evidence, by_class)))
     advice = decide(network, evidence, by_class, standings)
-    advice = replace(advice, cost=_cost(task, advice.plan, standings))
+    advice = replace(advice, plan=with_reach_tried(task, advice.plan), cost=_cost(task, advice.plan, standings))
     return advice, measured[advice.plan.level] if tried_on is task else None
 
 
@@ -138,7 +139,7 @@ def _cost(task: Task, chosen: Plan, standings: Sequence[Standing]) -> TrainingCo
     crown.requires_grad_(True)
     memory = step_memory(trunk, crown, task.input_shape, task.recipe.batch_size)
     images = sum(len(split) for split in task.dataset.splits.values())
-    kept = network.before_head(head_kind(chosen.level)) if chosen.cut == network.cuts[-2] else trunk
+    kept = network.before_head(chosen.head) if chosen.cut == network.cuts[-2] else trunk
     row = (0,) if chosen.cut == INPUT else output_shape(kept, shape)
     seconds = next((each.seconds for each in standings if each.level == chosen.level), None)
     peak = memory.peak("adamw" if task.recipe.optimizer == "adamw" else "momentum")

@@ -16,10 +16,11 @@ from graft.progress import Reporter, reporting
 from graft.seeding import check_seed
 from graft.training.comparison import SCRATCH, Comparison, Training, summarise
 from graft.training.fitting import fit_level
-from graft.training.outlook import outlook
+from graft.training.outlook import Outlook, outlook
+from graft.training.reach import with_reach_tried
 from graft.training.recipe import Recipe, check_recipe
 from graft.training.task import Task, Trained
-from graft.transfer.levels import Plan, check_level, head_kind, plan_level
+from graft.transfer.levels import Plan, check_level, plan_level
 from graft.weights.base import with_usual_head
 from graft.weights.packaged import DEFAULT_BASE
 from graft.words import counted
@@ -88,9 +89,11 @@ def _compare(
     resolved = recipe.resolve(pretrained, parameters=body_parameter_count(first.network), images=images)
     recipe = replace(recipe, epochs=resolved.epochs)
     shape = (first.preprocessing.channels, first.preprocessing.size, first.preprocessing.size)
-    outlooks = {level: outlook(first.network, each, resolved, classes, images, shape) for level, each in plans.items()}
 
-    steps = {level: 1 + each.epochs for level, each in outlooks.items()}
+    def expected() -> dict[str, Outlook]:
+        return {level: outlook(first.network, each, resolved, classes, images, shape) for level, each in plans.items()}
+
+    steps = {level: 1 + each.epochs for level, each in expected().items()}
     told = _Told(
         reporter, f"{counted(len(levels), 'level')} × {counted(len(seeds), 'seed')}", len(seeds) * sum(steps.values())
     )
@@ -99,6 +102,11 @@ def _compare(
         budget += f"; a random start usually wants more, {Recipe().resolve().epochs} by default"
     for sentence in (*dataset.notes, *first.notes, f"engine {choice}", budget):
         told.note(sentence)
+    for level in levels:
+        # As the first seed finds it, so that all are of one network.
+        task = Task.of(dataset, starts.of(level, seeds[0]), choice, recipe, seed=seeds[0], reporter=told.reporter())
+        plans[level] = with_reach_tried(task, plans[level])
+    outlooks = expected()
     runs: dict[str, list[Training]] = {level: [] for level in levels}
     skipped: dict[str, str] = {}
     for number in seeds:
@@ -223,7 +231,7 @@ def _check_cuts(plans: Mapping[str, Plan], architecture: str) -> None:
     for level, each in plans.items():
         if level == SCRATCH:
             continue
-        one = (each.cut, head_kind(level))
+        one = (each.cut, each.head)
         if one in seen:
             raise CutError(
                 f"expected levels that differ for --levels, got {seen[one]!r} and {level!r}, which both cut "

@@ -23,6 +23,7 @@ from graft.training.fitting import Measured
 from graft.training.label_race import check_several_labels, race_by_labels
 from graft.training.mirroring import with_flips_tried
 from graft.training.outlook import outlook
+from graft.training.reach import with_reach_tried
 from graft.training.recipe import Recipe, check_recipe
 from graft.training.task import REFIT_UP_TO, Task
 from graft.transfer.class_names.matching import find_outputs
@@ -160,12 +161,16 @@ def decide(
     if before is not None:
         measured = read_measured(before.folder)
         said = before.plan
-        chosen = Plan(said["level"], said["cut"], tuple(said["reasons"]))
+        # An earlier version did not say what the head sees: what the level says.
+        usual = plan_level(said["level"], start.network, start.pretrained)
+        chosen = replace(usual, cut=said["cut"], reasons=tuple(said["reasons"]), head=said.get("head", usual.head))
     elif arguments.level == "auto" and start.pretrained and dataset.label_sets is not None:
         chosen, measured = race_by_labels(task, own_val)
     elif arguments.level == "auto" and start.pretrained:
         advice, measured = decide_on(task, own_val=own_val)
         said, chosen = advice.to_dict(), advice.plan
+    else:
+        chosen = with_reach_tried(task, chosen)
     notes = [*dataset.notes, *start.notes, *leakage(dataset), *([said["warning"]] if said.get("warning") else [])]
     if chosen.cut in start.network.cuts[-2:] and arguments.recipe != Recipe():
         notes.append(f"recipe options are ignored at --level {chosen.level}: no stage is trained in steps")

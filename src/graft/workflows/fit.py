@@ -18,7 +18,7 @@ from graft.training.examples import frozen_features
 from graft.training.fitting import fit_unmeasured
 from graft.training.recipe import Recipe
 from graft.training.task import Task
-from graft.transfer.levels import Plan, head_kind
+from graft.transfer.levels import Plan
 from graft.weights.base import Base
 from graft.weights.saved import SavedModel
 from graft.workflows.arguments import Arguments
@@ -44,7 +44,7 @@ class Fitted:
         whole = together(images.splits.values())
         if self.plan.level not in ("head", "head:stages"):
             return self.classifier().predict_proba(images)
-        features, shown = frozen_features(self._task(images), whole, head_kind(self.plan.level))
+        features, shown = frozen_features(self._task(images), whole, self.plan.head)
         if len(shown) < len(whole):
             seen = set(shown.rows.tolist())
             missing = next(index for index, row in enumerate(whole.rows.tolist()) if row not in seen)

@@ -25,6 +25,7 @@ from graft.progress import Reporter, reporting
 from graft.seeding import seeded
 from graft.training.comparison import SCRATCH
 from graft.training.fitting import fit_level, measure
+from graft.training.reach import with_reach_tried
 from graft.training.recipe import Recipe
 from graft.training.recipe_file import RecipeFile, with_settings, write_recipe
 from graft.training.task import Task, Trained
@@ -42,7 +43,7 @@ from graft.training.tuning import (
     searched_around,
     write_trials,
 )
-from graft.transfer.levels import Plan, check_level, head_kind, plan_level
+from graft.transfer.levels import Plan, check_level, plan_level
 from graft.weights.packaged import DEFAULT_BASE
 from graft.words import counted, program
 from graft.workflows.arguments import Arguments, absolute, absolute_apart, absolute_table
@@ -185,7 +186,7 @@ class _Search:
         """The levels but those that cut this network where another does."""
         found: dict[tuple[str, str, bool], str] = {}
         for level in levels:
-            first = found.setdefault((self._plan(level).cut, head_kind(level), level == SCRATCH), level)
+            first = found.setdefault((self._plan(level).cut, self._plan(level).head, level == SCRATCH), level)
             if first != level:
                 self._note(f"level {level} is not tried: in {self.task.base.name} it is the same as {first}")
         return tuple(found.values())
@@ -228,7 +229,8 @@ class _Search:
         started = time.perf_counter()
         try:
             measured = self.decided.measured if number == 0 else None
-            trained = (measured or measure(self._task(level, settings, False), self._plan(level))).trained
+            task = self._task(level, settings, False)
+            trained = (measured or measure(task, with_reach_tried(task, self._plan(level)))).trained
             logits, labels = trained.logits[VAL], trained.labels[VAL]
             top1 = float((logits.argmax(1) == labels).mean())
             right = softmax(logits, trained.temperature)[np.arange(len(labels)), labels]
@@ -300,10 +302,10 @@ class _Search:
     def _on_test(self, best: Trial, usual: Trial) -> tuple[Estimate | None, tuple[float, float] | None, int]:
         if TEST not in self.task.dataset.splits or best.number == usual.number or usual.top1 is None:
             return None, None, 0
-        right = [
-            self._right(fit_level(self._task(each.level, each.settings, True), self._plan(each.level)))
-            for each in (best, usual)
-        ]
+        right = []
+        for each in (best, usual):
+            task = self._task(each.level, each.settings, True)
+            right.append(self._right(fit_level(task, with_reach_tried(task, self._plan(each.level)))))
         images, n = np.arange(len(right[0])), len(right[0])
         difference = paired_difference(right[0], right[1], images, np.zeros(n, np.int64))
         return difference, (float(right[0].mean()), float(right[1].mean())), n

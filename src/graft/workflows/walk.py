@@ -22,7 +22,7 @@ from graft.images.map_sheet import as_uri
 from graft.images.preprocessing import Preprocessing, normalise
 from graft.images.resizing import to_square
 from graft.models.catalog import CATALOG
-from graft.models.network import HEAD, Network
+from graft.models.network import HEAD, LAST, Network
 from graft.progress import NOBODY, Reporter
 from graft.weights.architectures import is_timm, resolve
 from graft.weights.base import Base, load_base, untrained_base
@@ -221,7 +221,7 @@ def _walk(
     left, stages, x = room - len(uri) - FACTS, list[dict[str, Any]](), batch
     for number, stage in enumerate(network.stages):
         reporter.step(f"stages of {base.name}", number, len(network.stages))
-        before = network.pooled(batch) if stage.name == HEAD and network.config.head == "stages" else x
+        before = network.pooled(batch) if stage.name == HEAD and network.config.head != LAST else x
         output = Output(*record(network, lambda stage=stage, before=before: network._run(stage, before)))  # type: ignore[misc]
         order = most_active(output, by_value=stage.name == HEAD)
         if number < len(follow) and stage.name != HEAD:

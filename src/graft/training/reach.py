@@ -1,0 +1,106 @@
+"""Whether the new head of a crown sees its last stage or all of them: tried on the frozen features, not assumed.
+
+Stages that are trained begin with a head that was solved on the features of the base as it is. On images far from the
+base's own, a head over the means and maxima of all stages after the cut knows more than one over the last (Evci et al.
+2022, "Head2Toe", arXiv 2201.03529), and what is trained from there ends higher.
+
+A doubt counts against it, as with the last stage alone the network is one that other tools have too. In 14 pairs of
+runs (MobileNet 0.25, stages from 40 % on) the wider head was worth +1.5 points where the folds knew it better, on
+digits and sketches, from 0.0 to +2.5, and -0.4 elsewhere, from -5.4 on cells to +2.6 on ants and bees (docs/recipe.md).
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from graft.data.dataset import TRAIN
+from graft.models.network import ALL_STAGES, INPUT, LAST, HeadKind, Network
+from graft.training.examples import frozen_features
+from graft.training.heads import losses_of, solve_head
+from graft.training.task import Task
+from graft.transfer.levels import Plan
+from graft.words import counted
+
+# With more images the start decides less, and features of all stages take room.
+MOST_IMAGES = 5000
+# So many of them tell.
+ENOUGH = 1000
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How heads do on `n` training images in folds that they were not fitted on: over all stages after a cut, and over
+    the last one. `gain` is by how much the log loss of the first is smaller, and `error` its standard error."""
+
+    cut: str
+    accuracy: float
+    of_last: float
+    gain: float
+    error: float
+    n: int
+
+    @property
+    def wide(self) -> bool:
+        """Whether all stages are known to be better, by more than one standard error."""
+        return self.gain > self.error
+
+    def __str__(self) -> str:
+        after = "all stages" if self.cut == INPUT else f"all stages after {self.cut}"
+        verdict = f"the head sees {after}" if self.wide else "the head sees the last stage alone"
+        return (
+            f"{verdict}: over {after} it knows {self.accuracy:.1%} of {counted(self.n, 'held-out image')} before "
+            f"training, log loss {-self.gain:+.3f} (± {1.96 * self.error:.3f}) of that over the last, which knows "
+            f"{self.of_last:.1%}"
+        )
+
+
+def with_reach_tried(task: Task, plan: Plan) -> Plan:
+    """The plan; its head sees all stages of the crown where the recipe says so, or leaves it open and they are better.
+
+    A head that is solved at its own level, and a network without a head that learns, are left as they are.
+    """
+    network, asked = task.base.network, task.recipe.head
+    wide = _wide(network, plan.cut)
+    if wide is None or asked == LAST:
+        return plan
+    if asked == ALL_STAGES:
+        return replace(plan, head=wide)
+    images = task.dataset.splits[TRAIN]
+    if not task.base.pretrained or plan.level == "scratch" or len(images) > MOST_IMAGES:
+        return plan
+    tried = _try_reach(task, plan.cut, wide)
+    if tried is None:
+        return plan
+    return replace(plan, head=wide if tried.wide else LAST, reasons=(*plan.reasons, str(tried)))
+
+
+def _wide(network: Network, cut: str) -> HeadKind | None:
+    """The head over all stages after the cut; None where there is none, or the last stage is all there is."""
+    if cut in network.cuts[-2:] or not any(True for _ in network.head.parameters()):
+        return None
+    kind = ALL_STAGES if cut == INPUT else f"{ALL_STAGES}:{cut}"
+    return kind if len(network.head_blocks(kind)) > 1 else None
+
+
+def _try_reach(task: Task, cut: str, wide: HeadKind) -> Reach | None:
+    """What the folds make of both heads; None where there are too few images for any."""
+    heads = []
+    for kind in (wide, LAST):
+        # Of all images, as the head that training begins with has them.
+        features, shown = frozen_features(task, task.dataset.splits[TRAIN], kind)
+        rows = np.sort(np.random.default_rng(task.seed).permutation(len(shown))[:ENOUGH])
+        heads.append(solve_head(task, features[:, rows], shown.take(rows), kind))
+    lost, of_last = (losses_of(head) for head in heads)
+    if len(lost) < 2:
+        return None
+    gained = of_last - lost
+    right, right_of_last = (_right(head.logits, head.labels) for head in heads)
+    error = float(gained.std(ddof=1) / np.sqrt(len(gained)))
+    return Reach(cut, right, right_of_last, float(gained.mean()), error, len(gained))
+
+
+def _right(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The share of images, or of labels where an image may have several, that are answered right."""
+    if labels.ndim > 1:
+        return float(((logits > 0) == (labels > 0)).mean())
+    return float((logits.argmax(1) == labels).mean())
