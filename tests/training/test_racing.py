@@ -15,11 +15,12 @@ from graft.errors import DataError
 from graft.features.engine import choose
 from graft.images.letters import CYRILLIC
 from graft.progress import Reporter
-from graft.training.racing import contestants, for_the_race, race
+from graft.training.fitting import Measured
+from graft.training.racing import contestants, for_the_race, planned, race
 from graft.training.recipe import Recipe
 from graft.training.task import Task
 from graft.transfer.advisor import CONTENDERS, TextbookRule, expected_gain
-from graft.transfer.race import winner
+from graft.transfer.race import Standing, winner
 from graft.weights.base import load_base
 from graft.workflows.advise import decide_on
 
@@ -51,10 +52,17 @@ def names(images: Images) -> set[str]:
     return {images.name(index) for index in range(len(images))}
 
 
+def raced(task: Task) -> tuple[tuple[Standing, ...], dict[str, Measured]]:
+    plans = planned(task)
+    return race(task, plans, contestants(task, plans, RULE))
+
+
 def test_every_level_enters_with_what_is_expected_of_it_and_what_it_costs(letters: Dataset) -> None:
-    field = contestants(task_of(letters), RULE)
+    task = task_of(letters)
+    plans = planned(task)
+    field = contestants(task, plans, RULE)
     assert tuple(each.level for each in field) == CONTENDERS
-    expected = [expected_gain(each, False, 20) for each in CONTENDERS]
+    expected = [expected_gain(plans[each], False, 20) for each in CONTENDERS]
     assert [(each.expected, each.deviation) for each in field] == expected
     assert field[0].cost <= field[1].cost < field[2].cost
 
@@ -63,7 +71,7 @@ def test_heads_are_compared_on_all_images_and_levels_that_train_on_those_held_ou
     task = task_of(letters, refit=True)
     assert for_the_race(task, own_val=True) is task
     before = {name: tensor.clone() for name, tensor in task.base.network.state_dict().items()}
-    standings, measured = race(task, contestants(task, RULE))
+    standings, measured = raced(task)
     val, every = len(letters.splits[VAL]), len(letters)
     # Ten images of val are too few, so as many are set aside three more times.
     held_out = 4 * val
@@ -129,7 +137,7 @@ def test_images_that_cannot_be_used_end_the_race_in_a_sentence(tmp_path: Path) -
         (data / "broken" / f"{number}.png").write_bytes(b"\x89PNG")
     task = task_of(with_validation(open_dataset(data), 0))
     with pytest.raises(DataError, match="'broken'"):
-        race(task, contestants(task, RULE))
+        raced(task)
 
 
 def test_the_winner_is_fitted_as_it_was_tried(letters: Dataset) -> None:

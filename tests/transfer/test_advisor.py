@@ -2,6 +2,7 @@
 
 import html
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,8 +10,9 @@ import torch
 
 from graft.models.catalog import build, default_config
 from graft.models.network import Network
-from graft.transfer.advisor import TrainingCost, apply_textbook, decide, expected_gain, plausible
+from graft.transfer.advisor import TrainingCost, apply_textbook, decide, expected_gain, goes_beyond, plausible
 from graft.transfer.evidence import Evidence
+from graft.transfer.levels import Plan
 from graft.transfer.probe import StageProbe
 from graft.transfer.race import Standing
 from graft.transfer.shift import Shift, StageShift
@@ -109,27 +111,40 @@ def test_a_level_that_the_winner_cannot_be_told_from_is_named(network):
     assert reasons[-1] == "within the uncertainty of that: head:stages"
 
 
+HEAD, STAGES, TUNED = (
+    Plan("head", "pool", ()),
+    Plan("head:stages", "pool", (), "stages"),
+    Plan("frozen:0.4", "stage2", ()),
+)
+
+
+def test_training_that_begins_with_a_head_over_several_stages_is_expected_to_go_beyond_it():
+    wide = replace(TUNED, head="stages:stage2")
+    assert [goes_beyond(each) for each in (HEAD, STAGES, TUNED, wide)] == [None, None, None, "head:stages"]
+    expected = {expected_gain(wide, similar, number) for similar in (True, False) for number in (1, 20, 1000)}
+    assert len(expected) == 1 and expected.pop()[0] > 0
+
+
 def test_more_is_expected_of_training_where_images_are_unlike_the_bases_own(network):
     counts = {"a": 50, "b": 50}
     assert apply_textbook(evidence(0.02), counts).similar and not apply_textbook(evidence(0.4), counts).similar
-    assert expected_gain("head", True, 20) == expected_gain("head", False, 20) == (0.0, 0.0)
-    for level in ("head:stages", "frozen:0.4"):
+    assert expected_gain(HEAD, True, 20) == expected_gain(HEAD, False, 20) == (0.0, 0.0)
+    for plan in (STAGES, TUNED):
         for number in (1, 20, 1000):
-            assert expected_gain(level, False, number)[0] > expected_gain(level, True, number)[0]
-            assert all(expected_gain(level, similar, number)[1] > 0 for similar in (True, False))
-    assert expected_gain("frozen:0.4", False, 20)[0] > expected_gain("head:stages", False, 20)[0]
+            assert expected_gain(plan, False, number)[0] > expected_gain(plan, True, number)[0]
+            assert all(expected_gain(plan, similar, number)[1] > 0 for similar in (True, False))
+    assert expected_gain(TUNED, False, 20)[0] > expected_gain(STAGES, False, 20)[0]
 
 
 def test_of_similar_images_many_per_class_are_worth_training_on_and_a_few_are_not(network):
     assert apply_textbook(evidence(0.02), {"a": 20, "b": 30, "c": 400}).per_class == 30
-    gains = [expected_gain("frozen:0.4", True, number)[0] for number in (1, 10, 40, 100, 100_000)]
+    gains = [expected_gain(TUNED, True, number)[0] for number in (1, 10, 40, 100, 100_000)]
     assert gains == sorted(gains) and gains[1] < -0.02 and gains[2] == 0 and 0.01 < gains[3] <= gains[4] <= 0.02
-    assert expected_gain("head:stages", True, 1) == expected_gain("head:stages", True, 1000)
+    assert expected_gain(STAGES, True, 1) == expected_gain(STAGES, True, 1000)
 
 
 def test_two_heads_and_a_level_that_trains_stages_are_tried_cheapest_first(network):
-    cuts = plausible(network)
-    assert cuts == {"head": "pool", "head:stages": "pool", "frozen:0.4": "stage2"}
+    assert [replace(each, reasons=()) for each in plausible(network)] == [HEAD, STAGES, TUNED]
 
 
 def test_a_base_that_separates_nothing_is_warned_of(network):

@@ -1,5 +1,7 @@
 """How levels stand that were fitted and compared on images held out from them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -103,6 +105,29 @@ def test_a_gain_that_chance_makes_of_few_images_is_drawn_to_what_was_expected() 
     assert standings[1].gain == pytest.approx(0.05)
     assert -0.03 < standings[1].expected < 0
     assert winner(standings).level == "head"
+
+
+def test_a_level_that_goes_beyond_another_stands_on_what_that_one_gained() -> None:
+    field = (*CONTESTANTS[:2], Contestant("frozen:0.4", 0.03, 0.03, 60.0, beyond="head:stages"))
+    # Over 40 images held out the head over all stages has luck; over all 200 it gains ten points.
+    found = {
+        "head": Trial(right(30, 40), right(150, 200), 1.0),
+        "head:stages": Trial(right(39, 40), right(170, 200), 1.0),
+        "frozen:0.4": Trial(right(38, 40), None, 9.0),
+    }
+    standings = standings_of(field, found)
+    _, stages, crown = standings
+    gain, error = paired_gain(found["frozen:0.4"].right, found["head:stages"].right)
+    weights = np.array([1 / error**2, 1 / 0.03**2])
+    beyond = weights @ [gain, 0.03] / weights.sum()
+    assert gain < 0 < beyond
+    assert crown.expected == pytest.approx(stages.expected + beyond)
+    assert crown.deviation == pytest.approx(np.sqrt(stages.deviation**2 + 1 / weights.sum()))
+    # What was measured is told of the head, as of every level.
+    assert crown.gain == pytest.approx(8 / 40) and winner(standings).level == "frozen:0.4"
+    # Where the other was not tried, it is compared with the head.
+    alone = standings_of(field, {name: found[name] for name in ("head", "frozen:0.4")})
+    assert alone[2] == standings_of((*field[:2], replace(field[2], beyond=None)), found)[2]
 
 
 @pytest.mark.parametrize(("behind", "best"), [(0.9 * TIE, "head:stages"), (1.1 * TIE, "frozen:0.4")])

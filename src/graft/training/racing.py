@@ -1,6 +1,7 @@
 """The advisor's race: levels fitted as they would be in the end, compared on images that they were not fitted on."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -12,8 +13,8 @@ from graft.training.fitting import Measured, measure
 from graft.training.outlook import outlook
 from graft.training.reach import with_reach_tried
 from graft.training.task import Task, sample
-from graft.transfer.advisor import TextbookRule, expected_gain, plausible
-from graft.transfer.levels import plan_level
+from graft.transfer.advisor import TextbookRule, expected_gain, goes_beyond, plausible
+from graft.transfer.levels import Plan
 from graft.transfer.race import Contestant, Standing, Trial, standings_of
 
 # More images would change the order of levels no more, and cost more.
@@ -37,19 +38,25 @@ def for_the_race(task: Task, own_val: bool) -> Task:
     return replace(task, dataset=replace(task.dataset, splits={TRAIN: train, VAL: val}), refit=False)
 
 
-def contestants(task: Task, rule: TextbookRule) -> list[Contestant]:
+def planned(task: Task) -> dict[str, Plan]:
+    """Every level that is tried, with what its head sees."""
+    return {plan.level: with_reach_tried(task, plan) for plan in plausible(task.base.network)}
+
+
+def contestants(task: Task, plans: Mapping[str, Plan], rule: TextbookRule) -> list[Contestant]:
     """Every level that is tried with what is expected of it and the multiply-adds of its training."""
     network, images = task.base.network, len(task.dataset.splits[TRAIN])
     found = []
-    for level in plausible(network):
-        planned = plan_level(level, network, True)
-        rows = outlook(network, planned, task.recipe, len(task.dataset.classes), images, task.input_shape).stages
-        expected = expected_gain(level, rule.similar, rule.per_class)
-        found.append(Contestant(level, *expected, float(sum(row.total_macs for row in rows))))
+    for level, plan in plans.items():
+        rows = outlook(network, plan, task.recipe, len(task.dataset.classes), images, task.input_shape).stages
+        expected = expected_gain(plan, rule.similar, rule.per_class)
+        found.append(Contestant(level, *expected, float(sum(row.total_macs for row in rows)), goes_beyond(plan)))
     return found
 
 
-def race(task: Task, field: list[Contestant]) -> tuple[tuple[Standing, ...], dict[str, Measured]]:
+def race(
+    task: Task, plans: Mapping[str, Plan], field: list[Contestant]
+) -> tuple[tuple[Standing, ...], dict[str, Measured]]:
     """How the levels of `field` stand, the head first, and what each came to that there was time and memory for.
 
     Where few images are set aside, others are set aside as well, in turn, and levels are compared on all of them.
@@ -60,11 +67,10 @@ def race(task: Task, field: list[Contestant]) -> tuple[tuple[Standing, ...], dic
     done, steps = 0, len(field) * len(tasks)
     for each in field:
         started, right = time.perf_counter(), []
-        plan = with_reach_tried(task, plan_level(each.level, task.base.network, True))
         try:
             for part in tasks:
                 task.reporter.step("levels tried", done, steps)
-                found = measure(part.on_a_copy(), plan)
+                found = measure(part.on_a_copy(), plans[each.level])
                 right.append(found.trained.logits[VAL].argmax(1) == found.trained.labels[VAL])
                 measured.setdefault(each.level, found)
                 done += 1

@@ -6,7 +6,7 @@ Heads are so cheap that each is cross-validated, so heads are compared on all th
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,13 +19,15 @@ class Contestant:
     """A level that enters the race.
 
     `expected` is the gain over the head expected before the race and `deviation` its standard deviation, in accuracy.
-    `cost` is that of the full training, in any unit.
+    `cost` is that of the full training, in any unit. `beyond` is another level than the head, that of an earlier
+    contestant, which the gain is over: what this level's training begins with.
     """
 
     level: str
     expected: float
     deviation: float
     cost: float
+    beyond: str | None = None
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,8 @@ class Standing:
 
     `gain` is its accuracy minus the head's on the same images, `n_gain` of them, and `error` the standard error of that
     difference; both are None for a level that was not tried. `accuracy` is that on `n` images. `expected` combines the
-    measured gain with the one expected before the race, and `deviation` is its standard deviation. `seconds` is the
-    time that the trial took.
+    measured gain with the one expected before the race, and `deviation` is its standard deviation; of a level that goes
+    beyond another, it is the other's and what is gained over that. `seconds` is the time that the trial took.
     """
 
     level: str
@@ -69,7 +71,17 @@ class Standing:
 def standings_of(contestants: Sequence[Contestant], trials: Mapping[str, Trial]) -> tuple[Standing, ...]:
     """How the contestants stand, of which the first is the head and was tried."""
     head = trials[contestants[0].level]
-    return tuple(_standing(each, trials.get(each.level), head) for each in contestants)
+    found: dict[str, Standing] = {}
+    for each in contestants:
+        standing = _standing(each, trials.get(each.level), head)
+        if each.beyond is not None and each.beyond in trials and each.level in trials:
+            # Heads are known from all images, so what this level adds to one is all that few images have to tell.
+            below = found[each.beyond]
+            gained, deviation = _combined(each, *paired_gain(trials[each.level].right, trials[each.beyond].right))
+            deviation = (below.deviation**2 + deviation**2) ** 0.5
+            standing = replace(standing, expected=below.expected + gained, deviation=deviation)
+        found[each.level] = standing
+    return tuple(found.values())
 
 
 def winner(standings: Sequence[Standing]) -> Standing:
@@ -100,9 +112,7 @@ def _standing(each: Contestant, trial: Trial | None, head: Trial) -> Standing:
     if trial is head:
         return Standing(each.level, len(right), float(right.mean()), len(right), 0.0, 0.0, 0.0, 0.0, trial.seconds)
     gain, error = paired_gain(right, of_head)
-    # The product of two normal distributions of the same gain: the measured one and the prior.
-    measured, before = 1 / error**2, 1 / each.deviation**2
-    expected = (measured * gain + before * each.expected) / (measured + before)
+    expected, deviation = _combined(each, gain, error)
     return Standing(
         level=each.level,
         n=len(right),
@@ -111,6 +121,15 @@ def _standing(each: Contestant, trial: Trial | None, head: Trial) -> Standing:
         gain=gain,
         error=error,
         expected=expected,
-        deviation=(measured + before) ** -0.5,
+        deviation=deviation,
         seconds=trial.seconds,
     )
+
+
+def _combined(each: Contestant, gain: float, error: float) -> tuple[float, float]:
+    """The gain of a contestant and its standard deviation: what was measured, and what was expected before.
+
+    The product of two normal distributions of the same gain.
+    """
+    measured, before = 1 / error**2, 1 / each.deviation**2
+    return (measured * gain + before * each.expected) / (measured + before), (measured + before) ** -0.5

@@ -21,8 +21,7 @@ from graft.progress import Reporter, reporting
 from graft.training.fitting import Measured
 from graft.training.memory import step_memory
 from graft.training.mirroring import with_flips_tried
-from graft.training.racing import contestants, for_the_race, race
-from graft.training.reach import with_reach_tried
+from graft.training.racing import contestants, for_the_race, planned, race
 from graft.training.recipe import Recipe, check_recipe
 from graft.training.task import REFIT_UP_TO, Task, sample
 from graft.transfer.advisor import Advice, TrainingCost, apply_textbook, decide
@@ -106,9 +105,12 @@ def decide_on(task: Task, with_race: bool = True, own_val: bool = True) -> tuple
     if not (with_race and evidence.probe and solvable):
         return decide(network, evidence, by_class), None
     tried_on = for_the_race(task, own_val)
-    standings, measured = race(tried_on, contestants(tried_on, apply_textbook(evidence, by_class)))
+    plans = planned(tried_on)
+    standings, measured = race(tried_on, plans, contestants(tried_on, plans, apply_textbook(evidence, by_class)))
     advice = decide(network, evidence, by_class, standings)
-    advice = replace(advice, plan=with_reach_tried(task, advice.plan), cost=_cost(task, advice.plan, standings))
+    chosen = plans[advice.plan.level]
+    chosen = replace(chosen, reasons=(*advice.plan.reasons, *chosen.reasons[1:]))
+    advice = replace(advice, plan=chosen, cost=_cost(task, chosen, standings))
     return advice, measured[advice.plan.level] if tried_on is task else None
 
 
