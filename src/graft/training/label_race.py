@@ -41,14 +41,15 @@ def race_by_labels(task: Task, own_val: bool) -> tuple[Plan, Measured | None]:
     another that there is no time or memory for is passed over.
     """
     tried_on = for_the_race(task, own_val)
+    plans: dict[str, Plan] = {}
     found: dict[str, Measured] = {}
     reasons = []
     best = ""
     for number, level in enumerate(CONTENDERS):
         task.reporter.step("levels tried", number, len(CONTENDERS))
         try:
-            plan = with_reach_tried(tried_on, plan_level(level, task.base.network, True))
-            found[level] = measure(tried_on.on_a_copy(), plan)
+            plans[level] = with_reach_tried(tried_on, plan_level(level, task.base.network, True))
+            found[level] = measure(tried_on.on_a_copy(), plans[level])
         except InputError as error:
             if not found:
                 raise
@@ -68,7 +69,7 @@ def race_by_labels(task: Task, own_val: bool) -> tuple[Plan, Measured | None]:
         reasons.append(said)
     task.reporter.step("levels tried", len(CONTENDERS), len(CONTENDERS))
     reasons.append(f"a dearer level is taken where it gains more than its standard error: {best}")
-    plan = with_reach_tried(task, plan_level(best, task.base.network, True))
+    plan = plans[best]
     return replace(plan, reasons=(*reasons, *plan.reasons[1:])), found[best] if tried_on is task else None
 
 
