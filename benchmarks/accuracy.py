@@ -169,6 +169,7 @@ def run(contestant: str, task: Task, seed: int, shared: Path, python: str = sys.
         if "level" in printed:
             plan = json.loads((folder / "run" / "plan.json").read_text())
             line |= {"level": printed["level"], "val": printed[VAL], "seconds_of": printed["seconds"]}
+            line["expected"] = printed.get("expected")
             line["race"] = plan.get("evidence", {}).get("race", [])
             metrics = folder / "run" / "metrics.jsonl"
             if metrics.is_file():

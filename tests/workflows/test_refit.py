@@ -12,14 +12,18 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_score
 from written_letters import write_letters
 
 from graft.data.dataset import TEST, TRAIN, VAL, Dataset
 from graft.data.opening import open_dataset
 from graft.data.splitting import with_validation
+from graft.evaluation.intervals import wilson_interval
 from graft.features.engine import choose
 from graft.images.letters import CYRILLIC
 from graft.training import fitting
+from graft.training.examples import frozen_features
 from graft.training.fitting import fit_level, measure
 from graft.training.loop import CrownFit, crown_logits, fit_crown
 from graft.training.recipe import Recipe
@@ -27,7 +31,7 @@ from graft.training.task import Task
 from graft.transfer.levels import plan_level
 from graft.weights.base import load_base
 from graft.workflows.evaluate import evaluate
-from graft.workflows.run import was_refitted
+from graft.workflows.run import read_run, was_refitted
 from graft.workflows.train import train
 
 TENSOR_FILE = "model/model.safetensors"
@@ -143,6 +147,42 @@ def test_a_val_of_the_users_own_is_never_trained_on(tmp_path: Path) -> None:
     )
     assert not said(given.folder)["refit"] and not was_refitted(given.folder)
     assert (given.folder / TENSOR_FILE).read_bytes() == (other.folder / TENSOR_FILE).read_bytes()
+
+
+def test_all_images_tell_what_is_expected_of_a_head(letters: Path, tmp_path: Path) -> None:
+    run = train(letters, "latin_letters", "head", out=tmp_path / "run", quiet=True)
+    assert run.expected is not None and run.expected.n == run.images == 40 > run.val.n
+    # Each is answered by a head that it had no part in, as scikit-learn's folds would have it.
+    (images,) = open_dataset(letters).splits.values()
+    dataset = Dataset("letters", tuple(CYRILLIC[:4]), {TRAIN: images})
+    task = Task.of(dataset, load_base("latin_letters"), choose("torch", "float32"), Recipe())
+    features, shown = frozen_features(task, images)
+    folds = cross_val_score(LogisticRegression(max_iter=1000), features[0], shown.labels, cv=5)
+    assert abs(run.expected.top1 - folds.mean()) < 0.1
+    low, high = run.expected.top1_ci95
+    assert (low, high) == pytest.approx(wilson_interval(run.expected.top1 * 40, 40))
+    assert read_run(run.folder).expected == run.expected
+    verdict = json.loads((run.folder / "report.json").read_text())["verdict"]["sentences"]
+    assert str(run.expected) in verdict[0]
+
+
+def test_of_stages_the_levels_that_were_compared_tell_what_is_expected(
+    letters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("graft.transfer.advisor.winner", lambda race: race[-1])
+    run = train(letters, "latin_letters", "auto", out=tmp_path / "run", epochs=2, quiet=True)
+    assert run.level == "frozen:0.4" and run.expected is not None
+    plan = said(run.folder)
+    assert run.to_dict()["expected"] == {"top1": plan["accuracy"], "top1_ci95": plan["accuracy_ci95"], "n": 40}
+
+
+@pytest.mark.parametrize("refit", [False, True])
+def test_where_val_stays_apart_or_no_level_was_compared_val_alone_tells(
+    refit: bool, letters: Path, tmp_path: Path
+) -> None:
+    level = "all" if refit else "head"
+    run = train(letters, "latin_letters", level, out=tmp_path / "run", refit=refit, epochs=1, quiet=True)
+    assert run.expected is None and "expected" not in run.to_dict()
 
 
 def test_many_images_are_not_fitted_twice(letters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -242,6 +242,8 @@ def train(
     for name, accuracy in (("val", run.val), ("test", run.test)):
         if accuracy is not None:
             say(f"{name:5} {accuracy}")
+    if run.expected is not None:
+        say(f"expected {run.expected}")
     if run.multi_label:
         say(f"baseline, an order by chance: {run.to_dict()['baseline']['mean_average_precision'] or 0.0:.1%}")
     else:

@@ -1,9 +1,9 @@
-"""How many of the images of a split were classified correctly, as a run keeps and tells it."""
+"""How many of the images of a split were classified correctly, and what is expected of others, as a run tells it."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
-from graft.evaluation.intervals import interval_in_words
+from graft.evaluation.intervals import Interval, interval_in_words
 from graft.words import counted
 
 # With fewer images that have no copy among those trained on, nothing is measured.
@@ -59,3 +59,32 @@ class Accuracy:
         interval, more = values["top1_ci95"], values.get("with_copies")
         own = (values["top1"], interval and tuple(interval), values["n"], more and cls.from_dict(more))
         return cls(*own, groups=values.get("groups"))
+
+
+@dataclass(frozen=True, repr=False)
+class Expected:
+    """The top-1 expected on unseen images and its 95 % interval, by `n` images, each held out from what answered it.
+
+    Where graft sets val aside itself, that is a fifth of the images, and all of them tell more.
+    """
+
+    top1: float
+    top1_ci95: Interval
+    n: int
+
+    def __repr__(self) -> str:
+        low, high = self.top1_ci95
+        return f"Expected(top1={self.top1:.3f}, top1_ci95=({low:.3f}, {high:.3f}), n={self.n})"
+
+    def __str__(self) -> str:
+        """For people: `90.1% of unseen images (95 % interval 86.3% to 92.9%), by 330 images held out in turn`."""
+        interval = interval_in_words(self.top1_ci95, self.n)
+        return f"{self.top1:.1%} of unseen images ({interval}), by {counted(self.n, 'image')} held out in turn"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"top1": self.top1, "top1_ci95": list(self.top1_ci95), "n": self.n}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Expected":
+        low, high = values["top1_ci95"]
+        return cls(values["top1"], (low, high), values["n"])

@@ -6,6 +6,8 @@ from typing import Any
 
 from graft.audit.findings import Finding
 from graft.data.dataset import TEST, TRAIN, VAL, Dataset, counts
+from graft.evaluation.accuracy import Expected
+from graft.evaluation.intervals import wilson_interval
 from graft.explanation.evidence import Classifier, macs_of
 from graft.files import write_json
 from graft.training.task import Trained
@@ -68,6 +70,7 @@ def finish(decided: Decided, trained: Trained, folder: Path, started: float) -> 
         engine=str(task.choice),
         skipped=trained.skipped,
         notes=(*decided.notes, *trained.notes),
+        expected=_expected(decided, trained),
     )
     kept = kept_answers(task, trained, decided.looks)
     write_answers(folder, kept)
@@ -75,6 +78,20 @@ def finish(decided: Decided, trained: Trained, folder: Path, started: float) -> 
     write_report(run, kept, task.dataset, task.preprocessing.levels, measured, classifier=classifier)
     write_json(folder / RESULT_FILE, run.to_dict())
     return run
+
+
+def _expected(decided: Decided, trained: Trained) -> Expected | None:
+    """What is expected of unseen images, where val was set aside by graft itself: of a head from the folds of all its
+    images, of stages from the levels that were compared."""
+    if not decided.task.refit:
+        return None
+    right = trained.cross_validated
+    if right is not None and len(right):
+        return Expected(float(right.mean()), wilson_interval(int(right.sum()), len(right)), len(right))
+    race, interval = decided.said.get("evidence", {}).get("race", ()), decided.said.get("accuracy_ci95")
+    if not race or interval is None:
+        return None
+    return Expected(decided.said["accuracy"], (interval[0], interval[1]), race[0]["n"])
 
 
 def _audit(dataset: Dataset, findings: tuple[Finding, ...], skipped: dict[str, str]) -> dict[str, Any]:

@@ -71,6 +71,7 @@ def gather(
         verdict=Verdict((), False),
         plan=material.plan,
         frozen_head=_frozen_head(material),
+        expected=run.expected,
         findings=tuple(findings),
         skipped=run.skipped,
         notes=run.notes,

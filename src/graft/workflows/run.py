@@ -20,6 +20,7 @@ from graft.data.dataset import TEST, VAL, Dataset
 from graft.data.readers.folder import folders_of
 from graft.errors import GraftError, InputError
 from graft.evaluation.accuracy import Accuracy as Accuracy
+from graft.evaluation.accuracy import Expected as Expected
 from graft.files import LOCK_FILE, remove, unfinished_below
 from graft.html import escaped, table
 from graft.training.crowns import METRICS_FILE
@@ -37,7 +38,10 @@ JOB_FILE = ".job"
 
 @dataclass(frozen=True, repr=False)
 class Run:
-    """A finished training. `folder` is absolute; `skipped` maps images that could not be decoded to the reason."""
+    """A finished training. `folder` is absolute; `skipped` maps images that could not be decoded to the reason.
+
+    `expected` is the accuracy on unseen images where more than val tells it; None where nothing does.
+    """
 
     folder: Path
     base: str
@@ -52,6 +56,7 @@ class Run:
     engine: str
     skipped: dict[str, str]
     notes: tuple[str, ...]
+    expected: Expected | None = None
 
     def __repr__(self) -> str:
         measured = self.val if self.test is None else self.test
@@ -62,6 +67,7 @@ class Run:
         rows = [
             ("level", f"{self.level}, cut {self.cut}"),
             *measured,
+            *([] if self.expected is None else [("expected", self.expected)]),
             (f"majority-{'set' if self.multi_label else 'class'} baseline", f"{self.majority:.1%}"),
         ]
         notes = "".join(f"<li>{escaped(note)}</li>" for note in self.notes)
@@ -102,6 +108,10 @@ class Run:
         values |= {name: split.to_dict() for name, split in ((VAL, self.val), (TEST, self.test)) if split is not None}
         if self.test is None:
             del values[TEST]
+        if self.expected is None:
+            del values["expected"]
+        else:
+            values["expected"] = self.expected.to_dict()
         return values
 
 
@@ -257,6 +267,8 @@ def run_of(folder: Path, values: dict[str, Any]) -> Run:
         split = values.get(name)
         values[name] = Accuracy.from_dict(split) if split else None
     values |= {"classes": tuple(values["classes"]), "notes": tuple(values["notes"])}
+    if values.get("expected"):
+        values["expected"] = Expected.from_dict(values["expected"])
     return Run(**values)
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from graft.evaluation.accuracy import Expected
 from graft.evaluation.error_budget import Threshold
 from graft.evaluation.mcnemar import Difference
 from graft.evaluation.scores import Scores
@@ -156,6 +157,7 @@ class Report:
     verdict: Verdict
     plan: dict[str, Any] = field(default_factory=dict)
     frozen_head: float | None = None
+    expected: Expected | None = None
     findings: tuple[Finding, ...] = ()
     skipped: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -197,6 +199,7 @@ class Report:
                 "frozen_head": self.frozen_head,
             },
             "judged": None if self.main is None else self.main.title,
+            **({} if self.expected is None else {"expected": self.expected.to_dict()}),
             "splits": {each.title: each.scores.to_dict() for each in self.splits},
             "pairs": [each.to_dict() for each in self.pairs],
             "mistakes": [each.to_dict() for each in self.mistakes],

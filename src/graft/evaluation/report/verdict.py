@@ -36,6 +36,8 @@ MANY_COPIES = 0.02
 MISCALIBRATED, CHANCE_OFF = 0.03, 0.00135
 # Where that interval reaches further to either side, nothing is said of what they mean.
 TOO_WIDE = 0.1
+# What is expected from images held out in turn is told where they are so many times those of the split.
+TELLING_MORE = 2
 # Of more answers their number is as good as normally distributed.
 MOST_COUNTED = 1000
 # A gap between splits or groups is told when it has a chance of less than this.
@@ -181,7 +183,7 @@ def decide(report: Report, alarms: Sequence[Alarm]) -> Verdict:
         usable = beats and not any(each.kind in BLOCKING for each in ranked)
         said = [
             f"Of {counted(main.scores.n, 'image')} of {main.name} that it was not trained on, it gets "
-            f"{main.scores.top1:.1%} right ({main.scores.interval}).",
+            f"{main.scores.top1:.1%} right ({main.scores.interval}){_expected(report, main)}.",
             _against(report, main),
         ]
     said.append(_to_fix(report, ranked))
@@ -189,6 +191,13 @@ def decide(report: Report, alarms: Sequence[Alarm]) -> Verdict:
         said.append(_trusted(report.trust, main))
     said.append(_use(report, usable, ranked))
     return Verdict(tuple(said), usable, ranked)
+
+
+def _expected(report: Report, main: Split) -> str:
+    """What many more images than those of the split tell of how good it is."""
+    if report.expected is None or report.expected.n < TELLING_MORE * main.scores.n:
+        return ""
+    return f"; to be expected: {report.expected}"
 
 
 def _against(report: Report, main: Split) -> str:
