@@ -103,6 +103,19 @@ def test_a_level_too_expensive_is_left_untried_with_a_note_and_a_head_wins(
     assert len(notes) == 1 and ("`time_limit`" if lacking == "time" else "memory") in notes[0]
 
 
+def test_no_level_is_chosen_that_no_time_is_left_to_train_again(
+    letters: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("graft.transfer.advisor.winner", lambda race: race[-1])
+    task = task_of(letters, refit=True)
+    assert decide_on(task)[0].plan.level == "frozen:0.4"
+    # Time for the trials, whatever they take here, and none after them.
+    monkeypatch.setattr("graft.training.racing.SAVING_SECONDS", 1e6)
+    advice, _ = decide_on(replace(task, deadline=time.perf_counter() + 1e4))
+    assert advice.plan.level == "head:stages"
+    assert "no time is left to train frozen:0.4 once more" in advice.plan.reasons
+
+
 def test_the_users_own_val_has_no_part_in_the_choice(split_letters: Dataset) -> None:
     task = task_of(split_letters, refit=False)
     tried_on = for_the_race(task, own_val=False)

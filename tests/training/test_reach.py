@@ -53,7 +53,9 @@ def test_a_doubt_counts_against_several_stages() -> None:
     values = {"cut": "input", "accuracy": 0.9, "of_last": 0.8, "n": 40}
     assert reach.Reach(gain=0.02, error=0.019, **values).wide
     assert not reach.Reach(gain=0.02, error=0.02, **values).wide
-    assert "the head sees all stages: over all stages it knows" in str(reach.Reach(gain=0.2, error=0.01, **values))
+    said = str(reach.Reach(gain=0.2, error=0.01, **values))
+    assert "the head sees all stages: over all stages it knows 90.0% of 40 held-out images" in said
+    assert "90.0% of the labels of 40 held-out images" in str(reach.Reach(gain=0.2, error=0.01, several=True, **values))
 
 
 def test_what_the_recipe_says_is_not_tried(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,6 +105,24 @@ def test_a_head_that_nothing_beats_is_explained_with_what_the_others_gained(netw
     assert alone.plan.level == "head" and "only the head was tried" in alone.plan.reasons
 
 
+def test_a_level_that_there_is_no_time_for_is_passed_over_and_said(network):
+    standings = [standing("head", 0.0, 0.0), standing("head:stages", -0.06, -0.04), standing("frozen:0.4", 0.1, 0.08)]
+    chosen = decide(network, evidence(0.4), {"a": 50}, standings, too_long=["frozen:0.4"])
+    assert chosen.plan.level == "head" and chosen.accuracy == pytest.approx(0.7)
+    assert "no time is left to train frozen:0.4 once more" in chosen.plan.reasons
+    assert "no level is expected to beat the head" not in chosen.plan.reasons
+    assert any(reason.startswith("frozen:0.4 gained +10.0%") for reason in chosen.plan.reasons)
+
+
+def test_what_a_level_is_expected_to_add_is_said_of_the_one_that_it_begins_with(network):
+    beyond = replace(standing("frozen:0.4", -0.06, 0.058), beyond="head:stages")
+    standings = [standing("head", 0.0, 0.0), standing("head:stages", 0.062, 0.038), beyond]
+    reasons = decide(network, evidence(0.4), {"a": 50}, standings).plan.reasons
+    assert any(
+        "what it is expected to add to head:stages, which it begins with, that is +5.8%" in reason for reason in reasons
+    )
+
+
 def test_a_level_that_the_winner_cannot_be_told_from_is_named(network):
     standings = [standing("head", 0.0, 0.0), standing("head:stages", 0.06, 0.04), standing("frozen:0.4", 0.05, 0.05)]
     reasons = decide(network, evidence(0.4), {"a": 50}, standings).plan.reasons

@@ -124,6 +124,7 @@ def test_a_level_that_goes_beyond_another_stands_on_what_that_one_gained() -> No
     assert crown.expected == pytest.approx(stages.expected + beyond)
     assert crown.deviation == pytest.approx(np.sqrt(stages.deviation**2 + 1 / weights.sum()))
     # What was measured is told of the head, as of every level.
+    assert (stages.beyond, crown.beyond) == (None, "head:stages")
     assert crown.gain == pytest.approx(8 / 40) and winner(standings).level == "frozen:0.4"
     # Where the other was not tried, it is compared with the head.
     alone = standings_of(field, {name: found[name] for name in ("head", "frozen:0.4")})

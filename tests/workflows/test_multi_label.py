@@ -121,6 +121,19 @@ def test_auto_takes_a_level_by_mean_average_precision_and_says_why(table: Path, 
     assert run.level in ("head", "head:stages", "frozen:0.4")
 
 
+def test_auto_takes_no_level_that_no_time_is_left_to_train_again(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("graft.training.label_race._gain", lambda measured, other: (0.1, 0.0))
+    options = {"level": "auto", "recipe": Recipe(epochs=1, views=1), **OPTIONS}
+    assert graft.train(table, out=tmp_path / "in-time", **options).level == "frozen:0.4"
+    monkeypatch.setattr("graft.training.label_race.has_time", lambda task, plan, trial: plan.level.startswith("head"))
+    run = graft.train(table, out=tmp_path / "late", **options)
+    assert run.level == "head:stages"
+    reasons = json.loads((run.folder / "plan.json").read_text())["reasons"]
+    assert "no time is left to train frozen:0.4 once more" in reasons
+
+
 def test_on_the_same_features_it_is_as_good_as_scikit_learns_one_vs_rest(table: Path) -> None:
     linear = pytest.importorskip("sklearn.linear_model")
     base, dataset = load_base("latin_letters"), graft.Dataset.from_table(table, multi_label=True)

@@ -1,5 +1,6 @@
 """Going on with a run that was interrupted: everything it takes is in its folder."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -128,6 +129,35 @@ def test_a_damaged_beginning_is_one_sentence(interrupted: Path, damage: str) -> 
     (interrupted / damage).write_bytes(b"\xff: [")
     with pytest.raises(InputError, match=r"expected"):
         train(interrupted, resume=True, quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("head", None), ("head", 5), ("head", "stages:foo"), ("cut", None), ("cut", "nowhere")]
+)
+def test_a_plan_that_does_not_fit_the_network_is_one_sentence(interrupted: Path, field: str, value: object) -> None:
+    plan = json.loads((interrupted / "plan.json").read_text())
+    (interrupted / "plan.json").write_text(json.dumps({**plan, field: value}))
+    with pytest.raises(InputError, match=r"expected plan\.json in .* as graft wrote it, got one that does not fit"):
+        train(interrupted, resume=True, quiet=True)
+
+
+def test_a_checkpoint_of_other_layers_is_one_sentence(
+    letters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*arguments: object, **more: object) -> None:
+        raise KeyboardInterrupt
+
+    out = tmp_path / "run"
+    with monkeypatch.context() as stopping, pytest.raises(KeyboardInterrupt):
+        # Once the first of the two fits has been written.
+        stopping.setattr("graft.workflows.train.fit_level", stop)
+        stopping.setattr("graft.workflows.train.write_measured", stop)
+        train(letters, "latin_letters", "stages:2", out=out, epochs=1, recipe=Recipe(head="stages"), quiet=True)
+    assert list((out / "checkpoints").iterdir())
+    plan = json.loads((out / "plan.json").read_text())
+    (out / "plan.json").write_text(json.dumps({**plan, "head": "last"}))
+    with pytest.raises(GraftError, match="expected a checkpoint of the layers that are trained"):
+        train(out, resume=True, quiet=True)
 
 
 def test_what_was_not_given_is_said_in_words(interrupted: Path) -> None:

@@ -146,14 +146,20 @@ def read_checkpoint(path: Path, identity: dict[str, Any]) -> tuple[dict[str, Ten
 
 
 def restore(state: TrainingState, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-    """Put what was read from a checkpoint into `state`."""
+    """Put what was read from a checkpoint into `state`. Raises GraftError where it is of other layers."""
     parts: dict[str, dict[str, Tensor]] = {part: {} for part in ("kept", "optimizer", "within", "random")}
     parts |= {part: {} for part in state.modules}
     for name, tensor in tensors.items():
         part, _, rest = name.partition("/")
         parts[part][rest] = tensor
     for part, module in state.modules.items():
-        module.load_state_dict(parts[part])
+        try:
+            module.load_state_dict(parts[part])
+        except RuntimeError:
+            raise GraftError(
+                f"expected a checkpoint of the layers that are trained, got one of others ({part}): restore the files "
+                "of the run, or train into another folder"
+            ) from None
     values: dict[int, dict[str, Tensor]] = {}
     for name, tensor in parts["optimizer"].items():
         index, _, value = name.partition("/")

@@ -1,5 +1,6 @@
 """Which level suits images with several labels: plausible ones are fitted, and compared by mean average precision."""
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,7 @@ from graft.data.dataset import VAL
 from graft.errors import InputError
 from graft.evaluation.label_scores import mean_average_precision
 from graft.training.fitting import Measured, measure
-from graft.training.racing import for_the_race
+from graft.training.racing import for_the_race, has_time
 from graft.training.reach import with_reach_tried
 from graft.training.recipe import Recipe
 from graft.training.task import Task
@@ -43,10 +44,13 @@ def race_by_labels(task: Task, own_val: bool) -> tuple[Plan, Measured | None]:
     tried_on = for_the_race(task, own_val)
     plans: dict[str, Plan] = {}
     found: dict[str, Measured] = {}
+    seconds: dict[str, float] = {}
     reasons = []
-    best = ""
+    # Each is better than the one before.
+    leaders: list[str] = []
     for number, level in enumerate(CONTENDERS):
         task.reporter.step("levels tried", number, len(CONTENDERS))
+        started = time.perf_counter()
         try:
             plans[level] = with_reach_tried(tried_on, plan_level(level, task.base.network, True))
             found[level] = measure(tried_on.on_a_copy(), plans[level])
@@ -55,19 +59,21 @@ def race_by_labels(task: Task, own_val: bool) -> tuple[Plan, Measured | None]:
                 raise
             task.reporter.note(f"level {level} was not tried: {error}")
             continue
+        seconds[level] = time.perf_counter() - started
         figure = _figure(found[level])
         said = (
             f"{level}: mean average precision {figure:.1%} on {len(found[level].trained.logits[VAL]):,} images held out"
         )
-        if best:
-            gain, error_of_gain = _gain(found[level], found[best])
-            said += f", {100 * gain:+.1f} points over {best} (standard error {100 * error_of_gain:.1f})"
-            if gain > max(TIE, error_of_gain):
-                best = level
-        else:
-            best = level
+        if leaders:
+            gain, error_of_gain = _gain(found[level], found[leaders[-1]])
+            said += f", {100 * gain:+.1f} points over {leaders[-1]} (standard error {100 * error_of_gain:.1f})"
+        if not leaders or gain > max(TIE, error_of_gain):
+            leaders.append(level)
         reasons.append(said)
     task.reporter.step("levels tried", len(CONTENDERS), len(CONTENDERS))
+    while leaders[1:] and not has_time(task, plans[leaders[-1]], seconds[leaders[-1]]):
+        reasons.append(f"no time is left to train {leaders.pop()} once more")
+    best = leaders[-1]
     reasons.append(f"a dearer level is taken where it gains more than its standard error: {best}")
     plan = plans[best]
     return replace(plan, reasons=(*reasons, *plan.reasons[1:])), found[best] if tried_on is task else None

@@ -9,6 +9,7 @@ import numpy as np
 from graft.data.dataset import TRAIN, VAL, together
 from graft.data.splitting import VAL_FRACTION, carve_from
 from graft.errors import InputError
+from graft.training.crowns import SAVING_SECONDS
 from graft.training.fitting import Measured, measure
 from graft.training.outlook import outlook
 from graft.training.reach import with_reach_tried
@@ -19,6 +20,8 @@ from graft.transfer.race import Contestant, Standing, Trial, standings_of
 
 # More images would change the order of levels no more, and cost more.
 MOST_IMAGES = 4000
+# A level is trained once it was tried, where so much of the time of its trial is left.
+LEAST_OF_TRIAL = 0.5
 # Where fewer images are set aside than tell levels apart, this is done several times.
 ENOUGH_TO_COMPARE, MOST_REPEATS = 40, 4
 
@@ -85,6 +88,16 @@ def race(
         trials[each.level] = Trial(np.concatenate(right), once, time.perf_counter() - started)
     task.reporter.step("levels tried", steps, steps)
     return standings_of(field, trials), measured
+
+
+def has_time(task: Task, plan: Plan, trial: float) -> bool:
+    """Whether a level whose trial took so many seconds can still be trained: its epochs may be fewer, but not by much.
+
+    A head is solved in what is left of any time.
+    """
+    if task.deadline is None or plan.cut in task.base.network.cuts[-2:]:
+        return True
+    return task.deadline - time.perf_counter() - SAVING_SECONDS >= LEAST_OF_TRIAL * trial
 
 
 def _repeats(task: Task) -> int:

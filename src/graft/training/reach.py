@@ -30,7 +30,8 @@ ENOUGH = 1000
 @dataclass(frozen=True)
 class Reach:
     """How heads do on `n` training images in folds that they were not fitted on: over all stages after a cut, and over
-    the last one. `gain` is by how much the log loss of the first is smaller, and `error` its standard error."""
+    the last one. `gain` is by how much the log loss of the first is smaller, and `error` its standard error. Where an
+    image may have `several` labels, accuracies are shares of labels."""
 
     cut: str
     accuracy: float
@@ -38,6 +39,7 @@ class Reach:
     gain: float
     error: float
     n: int
+    several: bool = False
 
     @property
     def wide(self) -> bool:
@@ -47,8 +49,9 @@ class Reach:
     def __str__(self) -> str:
         after = "all stages" if self.cut == INPUT else f"all stages after {self.cut}"
         verdict = f"the head sees {after}" if self.wide else "the head sees the last stage alone"
+        of = f"{'the labels of ' if self.several else ''}{counted(self.n, 'held-out image')}"
         return (
-            f"{verdict}: over {after} it knows {self.accuracy:.1%} of {counted(self.n, 'held-out image')} before "
+            f"{verdict}: over {after} it knows {self.accuracy:.1%} of {of} before "
             f"training, log loss {-self.gain:+.3f} (± {1.96 * self.error:.3f}) of that over the last, which knows "
             f"{self.of_last:.1%}"
         )
@@ -96,7 +99,8 @@ def _try_reach(task: Task, cut: str, wide: HeadKind) -> Reach | None:
     gained = of_last - lost
     right, right_of_last = (_right(head.logits, head.labels) for head in heads)
     error = float(gained.std(ddof=1) / np.sqrt(len(gained)))
-    return Reach(cut, right, right_of_last, float(gained.mean()), error, len(gained))
+    several = task.dataset.label_sets is not None
+    return Reach(cut, right, right_of_last, float(gained.mean()), error, len(gained), several)
 
 
 def _right(logits: np.ndarray, labels: np.ndarray) -> float:

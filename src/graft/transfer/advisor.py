@@ -7,7 +7,7 @@ everything from the pretrained start (4). The rule names the scenario, and decid
 is expected of each level before the race comes from recorded training runs (docs/transfer.md).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import log10
 from statistics import median
@@ -170,18 +170,21 @@ def decide(
     counts: Mapping[str, int],
     race: Sequence[Standing] = (),
     cost: TrainingCost | None = None,
+    too_long: Collection[str] = (),
 ) -> Advice:
     """Decide on a level from measurements on the images, their number in each class (`counts`), and a race.
 
-    Without a race the textbook's rule decides. Raises CutError if the network has no cut for the level.
+    Without a race the textbook's rule decides. Levels that take `too_long` were tried, but are not chosen. Raises
+    CutError if the network has no cut for the level.
     """
     rule = apply_textbook(evidence, counts)
     warning = _unsuited(evidence, counts)
     if not race:
         chosen = replace(plan_level(rule.level, network, True), reasons=(*rule.reasons, *_probed(evidence)))
         return Advice(chosen, rule.scenario, rule.level, evidence, cost=cost, warning=warning)
-    best, head = winner(race), race[0]
+    best, head = winner([each for each in race if each.level not in too_long]), race[0]
     reasons = (*rule.reasons, *_probed(evidence), *_raced(race, best))
+    reasons += tuple(f"no time is left to train {level} once more" for level in too_long)
     assert head.accuracy is not None
     accuracy = min(1.0, max(0.0, head.accuracy + best.expected))
     error = (best.deviation**2 + accuracy * (1 - accuracy) / max(1, head.n)) ** 0.5
@@ -224,8 +227,10 @@ def _raced(race: Sequence[Standing], best: Standing) -> tuple[str, ...]:
     """Why the winner won the race, and which levels it cannot be told from."""
     others = [each for each in race if each.gain is not None and each is not best and each is not race[0]]
     reasons = [f"{best.level} {_tried(best)}"] if best is not race[0] else []
-    reasons += [f"{'but ' if best is race[0] else ''}{each.level} {_tried(each)}" for each in others]
-    if best is race[0]:
+    # A head may also be taken because there is no time for more.
+    unbeaten = best is race[0] is winner(race)
+    reasons += [f"{'but ' if unbeaten else ''}{each.level} {_tried(each)}" for each in others]
+    if unbeaten:
         reasons = ["no level is expected to beat the head", *reasons] if others else ["only the head was tried"]
     ties = [each.level for each in race if each is not best and abs(each.expected - best.expected) <= best.deviation]
     return (*reasons, f"within the uncertainty of that: {', '.join(ties)}") if ties else tuple(reasons)
@@ -233,10 +238,13 @@ def _raced(race: Sequence[Standing], best: Standing) -> tuple[str, ...]:
 
 def _tried(standing: Standing) -> str:
     """What the trial of a level gave, in words."""
+    expected = "the expectation before the race"
+    if standing.beyond is not None:
+        expected = f"what it is expected to add to {standing.beyond}, which it begins with"
     return (
         f"gained {standing.gain:+.1%} (± {1.96 * (standing.error or 0):.1%}) over the head on "
-        f"{counted(standing.n_gain, 'image')} that it was not fitted on; combined with the expectation before the "
-        f"race, that is {standing.expected:+.1%}"
+        f"{counted(standing.n_gain, 'image')} that it was not fitted on; combined with {expected}, that is "
+        f"{standing.expected:+.1%}"
     )
 
 

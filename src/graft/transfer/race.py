@@ -50,7 +50,7 @@ class Standing:
     `gain` is its accuracy minus the head's on the same images, `n_gain` of them, and `error` the standard error of that
     difference; both are None for a level that was not tried. `accuracy` is that on `n` images. `expected` combines the
     measured gain with the one expected before the race, and `deviation` is its standard deviation; of a level that goes
-    beyond another, it is the other's and what is gained over that. `seconds` is the time that the trial took.
+    `beyond` another, it is the other's and what is gained over that. `seconds` is the time that the trial took.
     """
 
     level: str
@@ -62,6 +62,7 @@ class Standing:
     expected: float
     deviation: float
     seconds: float
+    beyond: str | None = None
 
     def __repr__(self) -> str:
         measured = "" if self.gain is None else f", gain={self.gain:+.3f} on {self.n_gain} images"
@@ -79,7 +80,7 @@ def standings_of(contestants: Sequence[Contestant], trials: Mapping[str, Trial])
             below = found[each.beyond]
             gained, deviation = _combined(each, *paired_gain(trials[each.level].right, trials[each.beyond].right))
             deviation = (below.deviation**2 + deviation**2) ** 0.5
-            standing = replace(standing, expected=below.expected + gained, deviation=deviation)
+            standing = replace(standing, expected=below.expected + gained, deviation=deviation, beyond=each.beyond)
         found[each.level] = standing
     return tuple(found.values())
 

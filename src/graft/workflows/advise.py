@@ -21,7 +21,7 @@ from graft.progress import Reporter, reporting
 from graft.training.fitting import Measured
 from graft.training.memory import step_memory
 from graft.training.mirroring import with_flips_tried
-from graft.training.racing import contestants, for_the_race, planned, race
+from graft.training.racing import contestants, for_the_race, has_time, planned, race
 from graft.training.recipe import Recipe, check_recipe
 from graft.training.task import REFIT_UP_TO, Task, sample
 from graft.transfer.advisor import Advice, TrainingCost, apply_textbook, decide
@@ -107,7 +107,9 @@ def decide_on(task: Task, with_race: bool = True, own_val: bool = True) -> tuple
     tried_on = for_the_race(task, own_val)
     plans = planned(tried_on)
     standings, measured = race(tried_on, plans, contestants(tried_on, plans, apply_textbook(evidence, by_class)))
-    advice = decide(network, evidence, by_class, standings)
+    tried = {each.level: each.seconds for each in standings if each.gain is not None}
+    too_long = [level for level, seconds in tried.items() if not has_time(task, plans[level], seconds)]
+    advice = decide(network, evidence, by_class, standings, too_long=too_long)
     chosen = plans[advice.plan.level]
     chosen = replace(chosen, reasons=(*advice.plan.reasons, *chosen.reasons[1:]))
     advice = replace(advice, plan=chosen, cost=_cost(task, chosen, standings))

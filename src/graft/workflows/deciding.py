@@ -17,6 +17,7 @@ from graft.features.cache import section_digest
 from graft.features.engine import Choice, choose
 from graft.given import text, truth
 from graft.images.preprocessing import check_image_size, check_resize
+from graft.names import plain
 from graft.progress import Reporter
 from graft.seeding import check_seed
 from graft.training.fitting import Measured
@@ -35,7 +36,7 @@ from graft.workflows.arguments import Arguments, images_of
 from graft.workflows.contact_sheet import write_contact_sheet
 from graft.workflows.measured import read_measured
 from graft.workflows.prepare import BaseOptions, prepare
-from graft.workflows.run import SPLIT_FILE, check_outside_images, near
+from graft.workflows.run import PLAN_FILE, SPLIT_FILE, check_outside_images, near
 from graft.workflows.unseen import leakage
 
 
@@ -161,9 +162,7 @@ def decide(
     if before is not None:
         measured = read_measured(before.folder)
         said = before.plan
-        # An earlier version did not say what the head sees: what the level says.
-        usual = plan_level(said["level"], start.network, start.pretrained)
-        chosen = replace(usual, cut=said["cut"], reasons=tuple(said["reasons"]), head=said.get("head", usual.head))
+        chosen = _planned_before(before, start)
     elif arguments.level == "auto" and start.pretrained and dataset.label_sets is not None:
         chosen, measured = race_by_labels(task, own_val)
     elif arguments.level == "auto" and start.pretrained:
@@ -196,6 +195,23 @@ def _announced(decided: Decided, writes: bool) -> Decided:
     ):
         task.reporter.note(sentence)
     return replace(decided, said=said)
+
+
+def _planned_before(before: Beginning, start: Base) -> Plan:
+    """The plan that a run was begun with. Raises InputError where its file says what the network does not have."""
+    said, network = before.plan, start.network
+    try:
+        usual = plan_level(said["level"], network, start.pretrained)
+        # An earlier version did not say what the head sees: what the level says.
+        plan = replace(usual, cut=said["cut"], head=said.get("head", usual.head), reasons=tuple(said["reasons"]))
+        network.gathered(plan.head)
+        network.split(plan.cut)
+    except (InputError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise InputError(
+            f"expected {PLAN_FILE} in {near(before.folder)} as graft wrote it, got one that does not fit the network "
+            f"({plain(str(error))[:200]}): restore it, or train again into another folder"
+        ) from None
+    return plan
 
 
 def _check_unchanged(
