@@ -127,7 +127,7 @@ def test_auto_takes_no_level_that_no_time_is_left_to_train_again(
     monkeypatch.setattr("graft.training.label_race._gain", lambda measured, other: (0.1, 0.0))
     options = {"level": "auto", "recipe": Recipe(epochs=1, views=1), **OPTIONS}
     assert graft.train(table, out=tmp_path / "in-time", **options).level == "frozen:0.4"
-    monkeypatch.setattr("graft.training.label_race.has_time", lambda task, plan, trial: plan.level.startswith("head"))
+    monkeypatch.setattr("graft.training.label_race.has_time", lambda task, plan, found: plan.level.startswith("head"))
     run = graft.train(table, out=tmp_path / "late", **options)
     assert run.level == "head:stages"
     reasons = json.loads((run.folder / "plan.json").read_text())["reasons"]

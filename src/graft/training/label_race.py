@@ -1,6 +1,5 @@
 """Which level suits images with several labels: plausible ones are fitted, and compared by mean average precision."""
 
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -44,13 +43,11 @@ def race_by_labels(task: Task, own_val: bool) -> tuple[Plan, Measured | None]:
     tried_on = for_the_race(task, own_val)
     plans: dict[str, Plan] = {}
     found: dict[str, Measured] = {}
-    seconds: dict[str, float] = {}
     reasons = []
     # Each is better than the one before.
     leaders: list[str] = []
     for number, level in enumerate(CONTENDERS):
         task.reporter.step("levels tried", number, len(CONTENDERS))
-        started = time.perf_counter()
         try:
             plans[level] = with_reach_tried(tried_on, plan_level(level, task.base.network, True))
             found[level] = measure(tried_on.on_a_copy(), plans[level])
@@ -59,7 +56,6 @@ def race_by_labels(task: Task, own_val: bool) -> tuple[Plan, Measured | None]:
                 raise
             task.reporter.note(f"level {level} was not tried: {error}")
             continue
-        seconds[level] = time.perf_counter() - started
         figure = _figure(found[level])
         said = (
             f"{level}: mean average precision {figure:.1%} on {len(found[level].trained.logits[VAL]):,} images held out"
@@ -71,7 +67,7 @@ def race_by_labels(task: Task, own_val: bool) -> tuple[Plan, Measured | None]:
             leaders.append(level)
         reasons.append(said)
     task.reporter.step("levels tried", len(CONTENDERS), len(CONTENDERS))
-    while leaders[1:] and not has_time(task, plans[leaders[-1]], seconds[leaders[-1]]):
+    while leaders[1:] and not has_time(task, plans[leaders[-1]], found[leaders[-1]]):
         reasons.append(f"no time is left to train {leaders.pop()} once more")
     best = leaders[-1]
     reasons.append(f"a dearer level is taken where it gains more than its standard error: {best}")

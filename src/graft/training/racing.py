@@ -20,7 +20,7 @@ from graft.transfer.race import Contestant, Standing, Trial, standings_of
 
 # More images would change the order of levels no more, and cost more.
 MOST_IMAGES = 4000
-# A level is trained once it was tried, where so much of the time of its trial is left.
+# A level is trained once it was tried, where so much of the time is left that its trial was trained for.
 LEAST_OF_TRIAL = 0.5
 # Where fewer images are set aside than tell levels apart, this is done several times.
 ENOUGH_TO_COMPARE, MOST_REPEATS = 40, 4
@@ -90,14 +90,15 @@ def race(
     return standings_of(field, trials), measured
 
 
-def has_time(task: Task, plan: Plan, trial: float) -> bool:
-    """Whether a level whose trial took so many seconds can still be trained: its epochs may be fewer, but not by much.
+def has_time(task: Task, plan: Plan, measured: Measured) -> bool:
+    """Whether a level that was tried can still be trained: its epochs may be fewer, but not by much.
 
     A head is solved in what is left of any time.
     """
     if task.deadline is None or plan.cut in task.base.network.cuts[-2:]:
         return True
-    return task.deadline - time.perf_counter() - SAVING_SECONDS >= LEAST_OF_TRIAL * trial
+    left = task.deadline - time.perf_counter() - SAVING_SECONDS
+    return left >= LEAST_OF_TRIAL * measured.trained.training_seconds
 
 
 def _repeats(task: Task) -> int:

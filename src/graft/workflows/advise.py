@@ -107,8 +107,7 @@ def decide_on(task: Task, with_race: bool = True, own_val: bool = True) -> tuple
     tried_on = for_the_race(task, own_val)
     plans = planned(tried_on)
     standings, measured = race(tried_on, plans, contestants(tried_on, plans, apply_textbook(evidence, by_class)))
-    tried = {each.level: each.seconds for each in standings if each.gain is not None}
-    too_long = [level for level, seconds in tried.items() if not has_time(task, plans[level], seconds)]
+    too_long = [level for level, found in measured.items() if not has_time(task, plans[level], found)]
     advice = decide(network, evidence, by_class, standings, too_long=too_long)
     chosen = plans[advice.plan.level]
     chosen = replace(chosen, reasons=(*advice.plan.reasons, *chosen.reasons[1:]))
