@@ -33,6 +33,7 @@ PUBLIC = [
     "DataOptions",
     "Dataset",
     "Evaluation",
+    "Expected",
     "Explanations",
     "Export",
     "Features",

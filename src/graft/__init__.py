@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from graft.workflows.load import load
     from graft.workflows.prepare import BaseOptions, DataOptions
     from graft.workflows.report import report
-    from graft.workflows.run import Accuracy, Run
+    from graft.workflows.run import Accuracy, Expected, Run
     from graft.workflows.train import train
     from graft.workflows.tune import tune
 
@@ -61,6 +61,7 @@ _HOMES = {
     "DataOptions": "graft.workflows.prepare",
     "Dataset": "graft.data.dataset",
     "Evaluation": "graft.workflows.evaluate",
+    "Expected": "graft.workflows.run",
     "Explanations": "graft.workflows.explain",
     "Export": "graft.workflows.export",
     "Features": "graft.workflows.features",
@@ -109,6 +110,7 @@ __all__ = [
     "DataOptions",
     "Dataset",
     "Evaluation",
+    "Expected",
     "Explanations",
     "Export",
     "Features",
