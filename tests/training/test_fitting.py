@@ -2,6 +2,7 @@
 
 import copy
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -178,6 +179,54 @@ def test_kept_views_come_in_turn_and_differ(shared: Path, tmp_path: Path) -> Non
         assert not torch.equal(shown[0], shown[1])
         plain, _ = crown_inputs(task, chosen.cut, "val", images, epochs=5)
         assert not torch.equal(next(plain.batches(np.arange(8), 8))[0], shown[0])
+
+
+@pytest.mark.parametrize(
+    ("limit", "kept", "expected"),
+    [(None, 0, [32]), (40.0, 0, [1, 4, 5]), (40.0, 1, [1, 4, 6]), (4.0, 0, [1]), (1e6, 0, [1, 4, 16, 11])],
+)
+def test_as_many_views_are_made_as_a_part_of_the_time_allows(
+    limit: float | None, kept: int, expected: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A view takes a second, but for the first ones that are kept from before."""
+    from graft.training import examples
+
+    now = 100.0
+    monkeypatch.setattr(examples.time, "perf_counter", lambda: now)
+    parts = []
+    for part in examples._in_time(None if limit is None else now + limit, [None] * 32):
+        parts.append(len(part))
+        now += max(0, len(part) - (kept if len(parts) == 1 else 0))
+    assert parts == expected
+
+
+def test_in_a_limited_time_images_are_seen_in_fewer_views(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from graft.data.dataset import TRAIN
+    from graft.data.opening import open_dataset
+    from graft.features.engine import choose
+    from graft.training import examples
+    from graft.transfer.levels import plan_level
+
+    base = load_base(str(shared / "weights" / BASE))
+    dataset = open_dataset(shared / "datasets" / "ants_bees")
+    images = dataset.splits[TRAIN].take(np.arange(8))
+    task = Task.of(dataset, base, choose("torch", "float32"), Recipe(views=12))
+    cut = plan_level("stages:2", base.network, pretrained=True).cut
+    for where in ("input", cut):
+        every, _ = examples.crown_inputs(task, where, TRAIN, images, epochs=20)
+        monkeypatch.setattr(examples, "VIEWS_SHARE", 1e-9)
+        late = replace(task, deadline=time.perf_counter() + 1.0)
+        some, failures = examples.crown_inputs(late, where, TRAIN, images, epochs=20)
+        monkeypatch.setattr(examples, "VIEWS_SHARE", 1.0)
+        early, _ = examples.crown_inputs(
+            replace(task, deadline=time.perf_counter() + 1e5), where, TRAIN, images, epochs=20
+        )
+        given, _ = examples.crown_inputs(late, where, TRAIN, images, epochs=20, views=3)
+        assert failures == {}
+        assert [len(each.views) for each in (every, some, early, given)] == [12, 1, 12, 3]
+        for number in range(12):
+            assert torch.equal(every.views[number], early.views[number])
+        assert torch.equal(given.views[2], every.views[2])
 
 
 def test_a_head_over_all_stages_is_what_its_features_give_on_either_engine(shared: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What stands beside an image on the page of a run: where the evidence for its answer lies, and what it is like."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -28,7 +29,8 @@ AT_ONCE = 4
 class Classifier:
     """The classifier of a run, as it is saved, and the engine that the run was asked for.
 
-    `refitted` says that it was trained on val as well in the end.
+    `refitted` says that it was trained on val as well in the end. `until` is by when, on the clock of
+    time.perf_counter, looking into it has to end; None where there is time for all.
     """
 
     model: Model
@@ -36,6 +38,11 @@ class Classifier:
     refitted: bool
     # Multiply-adds of one image, 0 where they are not known.
     macs: float = 0.0
+    until: float | None = None
+
+    def has(self, seconds: float) -> bool:
+        """Whether there is time for what takes so many seconds."""
+        return self.until is None or time.perf_counter() + seconds <= self.until
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,11 @@ def evidence_of(
 def _evidence(classifier: Classifier, dataset: Dataset, images: Images, answers: Mapping[int, int]) -> Evidence:
     model, indices = classifier.model, list(answers)
     affordable = len(indices) if not classifier.macs else max(FEWEST_MAPS, int(MOST_MACS / classifier.macs))
-    maps = _maps(model, images, dict(list(answers.items())[:affordable]))
+    maps = _maps(classifier, images, dict(list(answers.items())[:affordable]))
+    if not classifier.has(0.0):
+        return Evidence(
+            maps, note="There was no time for all maps and the nearest training images: `graft report` makes them."
+        )
     names, splits = (TRAIN, VAL) if classifier.refitted else (TRAIN,), relabel(dataset, model.classes).splits
     training = {name: splits[name] for name in names if name in splits and len(splits[name])}
     rows = {name: _compared(classifier, images) for name, images in training.items()}
@@ -94,17 +105,27 @@ def _evidence(classifier: Classifier, dataset: Dataset, images: Images, answers:
     )
 
 
-def _maps(model: Model, images: Images, answers: Mapping[int, int]) -> dict[int, np.ndarray]:
-    """By index, the map of each answer laid over the image: exact where the head allows it, else Grad-CAM."""
-    indices, found = np.array(list(answers)), {}
+def _maps(classifier: Classifier, images: Images, answers: Mapping[int, int]) -> dict[int, np.ndarray]:
+    """By index, the map of each answer laid over the image: exact where the head allows it, else Grad-CAM.
+
+    As many as there is time for, where as many take as long as those before.
+    """
+    model, took = classifier.model, 0.0
+    indices, found = np.array(list(answers)), dict[int, np.ndarray]()
+    if not classifier.has(took):
+        return found
     precision: Precision = "bfloat16" if processor_has_bfloat16() else "float32"
     pixels, rows, _ = decoded(model, images.take(indices))
     for start in range(0, len(pixels), AT_ONCE):
+        if not classifier.has(took):
+            break
+        began = time.perf_counter()
         part, own = pixels[start : start + AT_ONCE], indices[rows[start : start + AT_ONCE]].tolist()
         of = [answers[index] for index in own]
         maps = exact_maps(model, part, of, precision) or gradient_maps(model, part, of)
         for index, each, seen in zip(own, maps, as_rgb(part), strict=True):
             found[index] = thumbnail(overlay(seen, each))
+        took = time.perf_counter() - began
     return found
 
 

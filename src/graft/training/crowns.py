@@ -44,10 +44,14 @@ MEASURING_FILE, REFITTING_FILE = "last.safetensors", "refit.safetensors"
 
 @dataclass(frozen=True)
 class Examples:
-    """What a crown is trained on: those of train, those of all splits that it may be trained on, those held out."""
+    """What a crown is trained on: those of train, those of all splits that it may be trained on, those held out.
+
+    Those trained on are in so many `views`, 0 where none is kept.
+    """
 
     train: Inputs
     every: Inputs
+    views: int
     held_out: dict[str, Inputs]
     skipped: dict[str, str]
     seconds: float
@@ -57,8 +61,8 @@ class Examples:
         return {TRAIN: self.train.labels, **{name: split.labels for name, split in self.held_out.items()}}
 
 
-def examples_of(task: Task, plan: Plan) -> Examples:
-    """What the crown of `plan` is trained on and measured on."""
+def examples_of(task: Task, plan: Plan, views: int | None = None) -> Examples:
+    """What the crown of `plan` is trained on and measured on, in so many views, or as many as there is time for."""
     started = time.perf_counter()
     splits = task.dataset.splits
     # Those that are trained on in the end are seen in the same views in every fit, whatever is set aside in it, so
@@ -66,7 +70,8 @@ def examples_of(task: Task, plan: Plan) -> Examples:
     whole = together([splits[name] for name in task.to_train_on])
     order = np.argsort(whole.rows, kind="stable")
     whole, of_train = whole.take(order), order < len(splits[TRAIN])
-    every, failures = crown_inputs(task, plan.cut, TRAIN, whole, task.recipe.epochs)
+    every, failures = crown_inputs(task, plan.cut, TRAIN, whole, task.recipe.epochs, views)
+    made = len(getattr(every, "views", ()))  # what is read again in every epoch has none
     every = with_targets(every, task.dataset)
     skipped = {whole.name(index): reason for index, reason in failures.items()}
     readable = np.setdiff1d(np.arange(len(whole)), np.fromiter(failures, dtype=np.int64, count=len(failures)))
@@ -78,7 +83,7 @@ def examples_of(task: Task, plan: Plan) -> Examples:
             held_out[name] = with_targets(of_split, task.dataset)
             skipped |= {images.name(index): reason for index, reason in failures.items()}
     train = every if len(rows) == len(readable) else SomeInputs(every, rows)
-    examples = Examples(train, every, held_out, skipped, time.perf_counter() - started)
+    examples = Examples(train, every, made, held_out, skipped, time.perf_counter() - started)
     check_classes(task.dataset, examples.labels)
     return examples
 
@@ -87,7 +92,7 @@ def measure_crown(task: Task, plan: Plan, examples: Examples, folder: Path | Non
     """Head first, then the crown: a pretrained base starts from the optimal head on its frozen features."""
     started = time.perf_counter()
     recipe, device = task.recipe, task.choice.device
-    task.processes.call({"fit": MEASURING_FILE})
+    task.processes.call({"fit": MEASURING_FILE, "views": examples.views})
     _start_head(task, plan, (TRAIN,))
     crown, precision = _crown(task, plan)
     if recipe.find_learning_rate:
@@ -127,7 +132,7 @@ def measure_crown(task: Task, plan: Plan, examples: Examples, folder: Path | Non
 def refit_crown(task: Task, plan: Plan, examples: Examples, before: Trained, folder: Path | None) -> Trained:
     started = time.perf_counter()
     recipe, device = task.recipe, task.choice.device
-    task.processes.call({"fit": REFITTING_FILE})
+    task.processes.call({"fit": REFITTING_FILE, "views": examples.views})
     _start_head(task, plan, task.to_train_on)
     crown, precision = _crown(task, plan)
     if recipe.find_learning_rate:
@@ -172,7 +177,7 @@ def follow_fits(task: Task, plan: Plan) -> dict[str, Any]:
     """
     examples: Examples | None = None
     while "fit" in (word := task.processes.called()):
-        examples = examples or examples_of(task, plan)
+        examples = examples or examples_of(task, plan, word["views"])
         whole = word["fit"] == REFITTING_FILE
         # Its weights come from the first.
         task.base.network.new_head(len(task.dataset.classes), plan.head)

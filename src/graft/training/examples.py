@@ -1,8 +1,10 @@
 """What is made of images before anything is trained: features for a head, activations or pixels for a crown."""
 
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 import torch
@@ -22,6 +24,9 @@ from graft.training.task import Task
 
 # Decoded images up to this size stay in memory between epochs.
 PIXELS_IN_MEMORY_BYTES = 2 * 2**30
+# The part of a limited time that making views of the images may take. With few images they would take longer than what
+# is then trained on them.
+VIEWS_SHARE = 0.25
 # With few images the head may see each at two more sizes as well, nearer by a fifth and the whole of the shorter side,
 # as long as that adds no more than so many. Whether it does is for the folds to say, set by set (`training.heads`).
 NEARER = 0.8
@@ -36,11 +41,13 @@ def more_crops(task: Task) -> tuple[float, ...]:
     return (NEARER * preprocessing.crop_fraction, 1.0) if few and room else ()
 
 
-def crown_inputs(task: Task, cut: str, name: str, images: Images, epochs: int) -> tuple[Inputs, dict[int, str]]:
+def crown_inputs(
+    task: Task, cut: str, name: str, images: Images, epochs: int, views: int | None = None
+) -> tuple[Inputs, dict[int, str]]:
     """What the crown after `cut` is trained on, and why some images are not among it.
 
-    Activations at the cut are kept, or pixels for a cut before everything, of as many views as there is room for. What
-    is too large to keep is read again in every epoch.
+    Activations at the cut are kept, or pixels for a cut before everything, of as many views as there is room and time
+    for, or of so many `views`. What is too large to keep is read again in every epoch.
     """
     trunk, _ = task.base.network.split(cut)
     freeze(trunk)
@@ -53,7 +60,8 @@ def crown_inputs(task: Task, cut: str, name: str, images: Images, epochs: int) -
         room = cache_budget()
         row_bytes = activation_bytes(1, output_shape(trunk, task.preprocessing), task.choice.precision)
     kept = min(wanted, room // max(1, row_bytes * len(images)))
-    views = [view_of(augmentation, task.seed, number) for number in range(1, kept + 1)]
+    kept = kept if views is None else min(kept, views)
+    wanted_views = [view_of(augmentation, task.seed, number) for number in range(1, kept + 1)]
     if not kept:
         what = "images are decoded" if cut == INPUT else "the trunk runs"
         task.reporter.note(f"there is no room to keep activations of {name}: {what} again in every epoch")
@@ -61,16 +69,42 @@ def crown_inputs(task: Task, cut: str, name: str, images: Images, epochs: int) -
         readable, failures, _ = _decode(task, name, images, [None], keep=False)
         inputs = ImageInputs(images, task.preprocessing, on_device(trunk, device), device, augmentation, task.seed)
         return SomeInputs(inputs, readable), failures
+    images = decoded_once(images) if kept > 1 else images
+    some = _in_time(None if views is not None else task.deadline, wanted_views)
     if cut == INPUT:
-        readable, failures, pixels = _decode(task, name, images, views, keep=True)
-        shown = images.take(readable)
+        parts = [_decode(task, name, images, each, keep=True) for each in some]
+        readable, failures, _ = parts[0]
+        pixels, shown = tuple(chain.from_iterable(part[2] for part in parts)), images.take(readable)
         return PixelInputs(pixels, shown.labels, task.preprocessing, shown.weights, task.choice.device), failures
-    named = {name if view is None else f"{name}, view {view.number}": view for view in views}
-    found = computed(task, trunk, dict.fromkeys(named, images), f"activations of {name}", views=named)
-    first = next(iter(found.values()))
-    shown = images.take(first.indices)
-    views_kept = tuple(each.values for each in found.values())
-    return ActivationInputs(views_kept, shown.labels, shown.weights, task.choice.device), first.failures
+    found: list[Activations] = []
+    for each in some:
+        named = {name if view is None else f"{name}, view {view.number}": view for view in each}
+        step = f"activations of {name}"
+        found += computed(task, trunk, dict.fromkeys(named, images), step, views=named).values()
+    shown = images.take(found[0].indices)
+    views_kept = tuple(each.values for each in found)
+    return ActivationInputs(views_kept, shown.labels, shown.weights, task.choice.device), found[0].failures
+
+
+def _in_time(deadline: float | None, views: Sequence[View | None]) -> Iterator[Sequence[View | None]]:
+    """The views in parts, of which the next comes while a part of the time until the `deadline` is left for it.
+
+    Each takes as long as the slowest before it. Parts grow, as the first views may be there already, and so take no
+    time.
+    """
+    if deadline is None:
+        yield views
+        return
+    began, done, slowest = time.perf_counter(), 0, 0.0
+    until, part = began + VIEWS_SHARE * (deadline - began), 1
+    while done < len(views):
+        started = time.perf_counter()
+        yield views[done : done + part]
+        now, done = time.perf_counter(), done + part
+        slowest = max(slowest, (now - started) / part)
+        part = min(4 * part, int((until - now) / max(slowest, 1e-9)))
+        if part < 1:
+            return
 
 
 def _decode(
@@ -79,7 +113,6 @@ def _decode(
     """Which images can be decoded, why others cannot, and the pixels of every view where they are to be kept."""
     failures: dict[int, str] = {}
     indices, kept, done = [np.empty(0, np.int64)], [], 0
-    images = decoded_once(images) if len(views) > 1 else images
     for number, view in enumerate(views):
         pixels = []
         for batch in batches(images, task.preprocessing, 32, view=view):

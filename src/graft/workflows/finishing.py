@@ -74,7 +74,7 @@ def finish(decided: Decided, trained: Trained, folder: Path, started: float) -> 
     )
     kept = kept_answers(task, trained, decided.looks)
     write_answers(folder, kept)
-    classifier = Classifier(saved, task.choice, task.refit, macs_of(decided.said))
+    classifier = Classifier(saved, task.choice, task.refit, macs_of(decided.said), until=task.deadline)
     write_report(run, kept, task.dataset, task.preprocessing.levels, measured, classifier=classifier)
     write_json(folder / RESULT_FILE, run.to_dict())
     return run
