@@ -50,8 +50,8 @@ kept was trained on that fifth too.
 - The runs of `auto` were recorded again when the head of trained stages came to see several stages, the race to let
   training begin where the head over all stages ends, and training to take 20 epochs at least (`docs/recipe.md`);
   those of the peers were not. Before, `auto` was 1.2 points worse on average over the same 25 runs, +0.1 from the
-  better peer; four runs on textures, whose peers have not run since, count among the intervals alone. 40 digits and
-  20 blood cells per class were seen when it was decided where the head sees several stages, and are marked for that.
+  better peer. 40 digits and 20 blood cells per class were seen when it was decided where the head sees several stages,
+  and are marked for that. Of the tasks with one seed, the peers have run on one alone.
 - Sketches and 1,000 small photographs are where the plain script is ahead: there training all layers gains up to two
   points over the last three fifths, which is all that the race tries, for time.
 - fastai is among the contestants of the benchmark (`--contestants fastai`) and has not run on these tasks: with one
