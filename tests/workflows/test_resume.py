@@ -21,6 +21,10 @@ from graft.workflows.run import Run, read_run
 from graft.workflows.train import train
 
 
+def stop(*arguments: object, **more: object) -> None:
+    raise KeyboardInterrupt
+
+
 @pytest.fixture
 def letters(tmp_path: Path) -> Path:
     return write_letters(tmp_path / "letters", CYRILLIC[:3], 8)
@@ -29,10 +33,6 @@ def letters(tmp_path: Path) -> Path:
 @pytest.fixture
 def interrupted(letters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a run that was stopped before its first step."""
-
-    def stop(*arguments: object, **more: object) -> None:
-        raise KeyboardInterrupt
-
     out, recipe = tmp_path / "run", Recipe(schedule="step", label_smoothing=0.1)
     with monkeypatch.context() as stopping, pytest.raises(KeyboardInterrupt):
         stopping.setattr("graft.workflows.train.measure", stop)
@@ -42,10 +42,6 @@ def interrupted(letters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def stop_before_training(monkeypatch: pytest.MonkeyPatch, *arguments: Any, **settings: Any) -> None:
     """Begin a run and stop it before anything is fitted."""
-
-    def stop(*arguments: object, **more: object) -> None:
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as stopping, pytest.raises(KeyboardInterrupt):
         stopping.setattr("graft.workflows.train._carry_out", stop)
         train(*arguments, **settings)
@@ -144,9 +140,6 @@ def test_a_plan_that_does_not_fit_the_network_is_one_sentence(interrupted: Path,
 def test_a_checkpoint_of_other_layers_is_one_sentence(
     letters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stop(*arguments: object, **more: object) -> None:
-        raise KeyboardInterrupt
-
     out = tmp_path / "run"
     with monkeypatch.context() as stopping, pytest.raises(KeyboardInterrupt):
         # Once the first of the two fits has been written.
