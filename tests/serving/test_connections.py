@@ -134,3 +134,39 @@ def test_idle_connections_keep_nobody_out() -> None:
         assert await answered(idle[-1])
 
     with_server(Limits(head_seconds=10, connections=100), scenario)
+
+
+def test_a_head_without_an_end_is_refused_while_it_comes() -> None:
+    async def scenario(open_one: Open) -> None:
+        reader, writer = await open_one()
+        writer.write(REQUEST[:-2])
+        sent = 0
+        for number in range(100):
+            writer.write(b"X-%d: " % number + b"x" * 10_000 + b"\r\n")
+            sent += 10_000
+            await asyncio.sleep(0.005)
+            if reader.at_eof() or writer.transport.is_closing():
+                break
+        assert sent < 500_000
+        # Behind a request that is still being answered there is nothing to say: it is closed.
+        reader, writer = await open_one()
+        writer.write(REQUEST.replace(b"/ ", b"/slow ", 1) + REQUEST[:-2])
+        began = time.monotonic()
+        for _ in range(20):
+            writer.write(b"X: " + b"x" * 10_000 + b"\r\n")
+            await asyncio.sleep(0.005)
+        await seconds_until_closed(reader)
+        assert time.monotonic() - began < 0.5
+
+    with_server(Limits(), scenario)
+
+
+def test_a_body_in_front_does_not_count_as_the_head_of_the_next_request() -> None:
+    async def scenario(open_one: Open) -> None:
+        reader, writer = await open_one()
+        body = b"x" * 300_000
+        writer.write(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 300000\r\n\r\n" + body + REQUEST[:9])
+        assert (await reader.readuntil(b"hi")).startswith(b"HTTP/1.1 200")
+        assert await answered((reader, writer), REQUEST[9:])
+
+    with_server(Limits(), scenario)

@@ -106,7 +106,8 @@ WRONG = {
         {"content": PNG, "headers": {"content-type": "application/x-www-form-urlencoded"}},
         "-F image=@FILE",
     ),
-    "text": (415, {"content": PNG, "headers": {"content-type": "text/plain\x7f"}}, "text/plain"),
+    "text": (415, {"content": PNG, "headers": {"content-type": "text/plain"}}, "text/plain"),
+    "control characters": (400, {"content": PNG, "headers": {"content-type": "image/png\x7f"}}, "control characters"),
     "compressed": (415, {"content": PNG, "headers": {"content-type": "image/png", "content-encoding": "gzip"}}, "gzip"),
     "empty": (400, {"content": b"", "headers": {"content-type": "image/png"}}, "got none"),
     "no boundary": (400, {"content": PNG, "headers": {"content-type": "multipart/form-data"}}, "boundary"),
@@ -401,7 +402,11 @@ def test_a_slow_body_is_given_up(stand_in: Served) -> None:
 
 def test_what_is_no_http_is_refused(stand_in: Served) -> None:
     assert raw(stand_in, b"\x16\x03\x01 hello\r\n\r\n").startswith(b"HTTP/1.1 400")
-    assert raw(stand_in, b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 100_000).startswith(b"HTTP/1.1 4")
+    assert raw(stand_in, b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 100_000).startswith(b"HTTP/1.1 431")
+    # As everything that is refused: with a sentence and an id.
+    head, _, body = raw(stand_in, b"GET / HTTP/1.1\r\nHost: a\r\nX: \x00\r\n\r\n").partition(b"\r\n\r\n")
+    told = json.loads(body)
+    assert told["error"].startswith("expected ") and f"x-request-id: {told['id']}".encode() in head
 
 
 class Elsewhere(BaseHTTPRequestHandler):

@@ -7,24 +7,31 @@ import asyncio
 import logging
 from contextlib import suppress
 
+from graft.serving.guarding import as_message
+from graft.serving.refusal import Refusal
 from graft.serving.settings import Limits
-from graft.serving.web import H11Protocol
+from graft.serving.web import HttpToolsProtocol
 
 log = logging.getLogger("graft.serving")
 
+# Bytes of a request's method, path and headers.
+MOST_HEAD = 2**16
+NO_REQUEST = "expected a request in HTTP/1.1, got what is none: see whether its headers hold control characters"
 # Files that are open beside the connections.
 OTHER_FILES = 200
 
 
-def connection_class(limits: Limits) -> type[H11Protocol]:
+def connection_class(limits: Limits) -> type[HttpToolsProtocol]:
     """The server's protocol with bounds on what has sent no request yet, which it does not have itself."""
     most = _allowed(limits.connections)
     # Those without a whole head, that which waits longest first.
     waiting: dict[Connection, asyncio.TimerHandle] = {}
 
-    class Connection(H11Protocol):
+    class Connection(HttpToolsProtocol):
         # Until when a client that lets its answer pile up has to read some of it.
         _reading: asyncio.TimerHandle | None = None
+        # Whether a head is not whole, whether it began in the data at hand, and its bytes.
+        _in_head, _began, _head_bytes = False, False, 0
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
@@ -35,12 +42,38 @@ def connection_class(limits: Limits) -> type[H11Protocol]:
                 oldest.transport.abort()
 
         def data_received(self, data: bytes) -> None:
+            self._began = False
             super().data_received(data)
+            busy = self.cycle is not None and not self.cycle.response_complete
+            # One that begins behind the body of another request is counted from the next data on.
+            if self._in_head and not (busy and self._began):
+                self._head_bytes += len(data)
+                if self._head_bytes > MOST_HEAD:
+                    self._refuse(Refusal(431, f"expected a head of at most {MOST_HEAD:,} bytes, got more: send fewer"))
             # After the head of a request it is the body's turn, or ours, which have bounds of their own.
-            if self.conn.their_state.__name__ != "IDLE":
+            if busy:
                 self._stop_waiting()
             elif self not in waiting and not self.transport.is_closing():
                 self._wait()
+
+        def on_message_begin(self) -> None:
+            super().on_message_begin()
+            self._in_head, self._head_bytes, self._began = True, 0, True
+
+        def on_headers_complete(self) -> None:
+            self._in_head = False
+            super().on_headers_complete()
+
+        def send_400_response(self, msg: str) -> None:
+            self._refuse(Refusal(400, NO_REQUEST))
+
+        def _refuse(self, refusal: Refusal) -> None:
+            """Answer what is no request, unless another answer is under way, and close."""
+            if self.cycle is not None and not self.cycle.response_complete:
+                self.transport.abort()
+            else:
+                self.transport.write(as_message(refusal))
+                self.transport.close()
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop_waiting()

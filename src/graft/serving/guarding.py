@@ -10,6 +10,7 @@ import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
+from http import HTTPStatus
 from typing import Any
 
 from graft.serving.metrics import Metrics
@@ -174,6 +175,16 @@ async def _refuse(send: Send, refusal: Refusal, id: str) -> None:
     pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": refusal.status, "headers": pairs})
     await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def as_message(refusal: Refusal) -> bytes:
+    """The answer to what is no request, whole and in bytes: such a thing never comes as far as the guard."""
+    id = uuid.uuid4().hex
+    body, headers = as_answer(refusal, id)
+    headers |= {"x-request-id": id, "connection": "close"}
+    pairs = [*((name.encode(), value.encode()) for name, value in headers.items()), *HEADERS, POLICY, UNSTORED]
+    lines = [f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}".encode()]
+    return b"\r\n".join([*lines, *(b": ".join(pair) for pair in pairs), b"", body])
 
 
 class Door:

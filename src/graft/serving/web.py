@@ -11,7 +11,7 @@ try:
     from starlette.exceptions import HTTPException
     from starlette.middleware.cors import CORSMiddleware
     from starlette.responses import JSONResponse, PlainTextResponse, Response
-    from uvicorn.protocols.http.h11_impl import H11Protocol
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 except ImportError as error:
     raise InputError(
         f"expected the packages that answer over HTTP, got none of {error.name}: pip install 'graft-vision[serve]'"
@@ -23,9 +23,9 @@ __all__ = [
     "Counter",
     "FastAPI",
     "Gauge",
-    "H11Protocol",
     "HTTPException",
     "Histogram",
+    "HttpToolsProtocol",
     "JSONResponse",
     "MultipartError",
     "MultipartParser",
