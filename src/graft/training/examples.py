@@ -17,7 +17,7 @@ from graft.features.extraction import activation_bytes, extract, output_shape
 from graft.features.rows import kept_rows
 from graft.files import cache_budget
 from graft.images.augmenting import STRENGTHS, View
-from graft.models.network import ALL_STAGES, INPUT, LAST, HeadKind, Network, Section, freeze
+from graft.models.network import ALL_STAGES, INPUT, LAST, HeadKind, Section, freeze
 from graft.models.placing import on_device
 from graft.training.inputs import ActivationInputs, ImageInputs, Inputs, PixelInputs, SomeInputs, view_of
 from graft.training.task import Task
@@ -151,7 +151,7 @@ def computed(
     seen = Counter(map(id, splits.values()))
     shared = {id(images): decoded_once(images) for images in splits.values() if seen[id(images)] > 1}
     splits = {name: shared.get(id(images), images) for name, images in splits.items()}
-    trunk, width = _of_all_stages(task.base.network, trunk)
+    trunk, width = _of_all_stages(task, trunk)
     trunk.eval()
     found = extract(
         trunk, splits, task.preprocessing, task.choice, crops=crops, views=views, step=step, reporter=task.reporter
@@ -159,19 +159,21 @@ def computed(
     return {name: replace(each, values=last_stages(each.values, width)) for name, each in found.items()}
 
 
-def _of_all_stages(network: Network, trunk: Section) -> tuple[Section, int | None]:
+def _of_all_stages(task: Task, trunk: Section) -> tuple[Section, int | None]:
     """The trunk before a head over all stages in place of one whose vectors its vectors end in, and how many numbers
     those are.
 
-    So every head over the stages after a cut shares one pass with the others; and with one over the last, where rows
-    are kept.
+    So every head over the stages after a cut shares one pass with the others; and with one over the last, where both
+    are compared or rows are kept.
     """
+    network = task.base.network
     if trunk.stages != network.stages[:-1] or trunk.gathers == trunk.stages:
         return trunk, None
     if trunk.gathers:
         cut = network.cuts[network.stages.index(trunk.gathers[0])]
         return network.before_head(ALL_STAGES), sum(network.head_blocks(f"{ALL_STAGES}:{cut}"))
-    if kept_rows() is None or network.stages[-2].stride is not None:
+    one_pass = task.several_heads or kept_rows() is not None
+    if not one_pass or network.stages[-2].stride is not None:
         return trunk, None
     return network.before_head(ALL_STAGES), sum(network.head_blocks(LAST))
 

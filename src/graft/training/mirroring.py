@@ -16,12 +16,10 @@ from graft.data.dataset import TRAIN
 from graft.data.splitting import stratified_folds
 from graft.images.augmenting import STRENGTHS, Augmentation, View
 from graft.training.examples import frozen_features
-from graft.training.task import Task, sample
+from graft.training.task import ENOUGH_TO_TELL, Task, sample
 from graft.transfer.probe import PROBE_FOLDS, held_out_answers
 from graft.transfer.race import paired_gain
 
-# So many images tell.
-MOST_IMAGES = 500
 MIRROR = Augmentation(flip=1.0)
 
 
@@ -62,7 +60,7 @@ def try_mirroring(task: Task) -> Mirroring | None:
     """What a probe on the frozen features makes of mirror images; None where no class has two images."""
     from threadpoolctl import threadpool_limits
 
-    images = sample(task.dataset.splits[TRAIN], task.seed, MOST_IMAGES)
+    images = sample(task.dataset.splits[TRAIN], task.seed, ENOUGH_TO_TELL)
     plain, shown = frozen_features(task, images)
     mirrored, _ = frozen_features(task, images, view=View(MIRROR, task.seed, 1))
     classes, labels = np.unique(shown.labels, return_inverse=True)

@@ -22,6 +22,8 @@ from graft.weights.saved import Outputs
 
 # Of more images, those that are set aside for val add little when they are trained on too, and it takes as long again.
 REFIT_UP_TO = 5000
+# So many images tell what a base makes of them: its stages, and mirror images.
+ENOUGH_TO_TELL = 500
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Task:
     # By when all is to be done, on the clock of time.perf_counter.
     deadline: float | None = None
     refit: bool = False
+    # Whether heads over the last stage and over all stages are compared, for which one pass is made.
+    several_heads: bool = False
     # Who takes part in the steps, and how often their state is kept in the middle of an epoch, in seconds.
     processes: Processes = ALONE
     checkpoint_every: float = math.inf

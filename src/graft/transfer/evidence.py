@@ -1,23 +1,21 @@
-"""The evidence of one pass over the target images: shift, probe and transferability of every stage of a base."""
+"""The evidence of the target images: shift, probe and transferability of every stage of a base."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from graft.errors import DataError
-from graft.models.network import Network
+from graft.models.network import ALL_STAGES, Network
 from graft.transfer.probe import StageProbe, probe
-from graft.transfer.shift import Shift, ShiftMeter
+from graft.transfer.shift import Shift
 from graft.transfer.transferability import StageTransferability, h_score, logme
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Measurements on `n` images, by stage; `notes` say what could not be measured, and why."""
+    """Measurements on `n` images, by stage, of which the shift takes fewer; `notes` say what could not be measured."""
 
     n: int
     shift: Shift
@@ -42,36 +40,31 @@ class Evidence:
 
 
 def gather_evidence(
-    network: Network, batches: Iterable[tuple[Tensor, np.ndarray, np.ndarray | None]], seed: int = 0
+    shift: Shift,
+    features: Mapping[str, np.ndarray],
+    labels: np.ndarray,
+    groups: np.ndarray | None = None,
+    seed: int = 0,
 ) -> Evidence:
-    """Measure `network` on `batches` of (images, labels, groups).
+    """What the `features` (N, D) of every stage, by name, tell beside the `shift`; labels and groups are int (N,).
 
-    Images are float (N, C, H, W), normalised as the weights expect, and on the network's device. Labels and groups are
-    int (N,); groups may be None. The network is left as it was. With too few images to probe, `probe` and
-    `transferability` are empty and a note says so. Raises ValueError if there are no images at all.
+    D may differ between stages. With too few images to probe, `probe` and `transferability` are empty and a note says
+    so.
     """
-    features: dict[str, list[np.ndarray]] = {}
-    labels: list[np.ndarray] = []
-    groups: list[np.ndarray] = []
-    with ShiftMeter(network).reading() as meter, torch.inference_mode():
-        for images, batch_labels, batch_groups in batches:
-            for stage, maps in network.feature_maps(images).items():
-                features.setdefault(stage, []).append(pool_maps(maps))
-            labels.append(batch_labels)
-            groups += [] if batch_groups is None else [batch_groups]
-    if not labels:
-        raise ValueError("expected images to measure, got none")
-    joined, targets = {stage: np.concatenate(parts) for stage, parts in features.items()}, np.concatenate(labels)
-    shift = meter.shift()
     notes = [shift.reason] if shift.reason else []
     try:
-        rows = probe(joined, targets, seed, groups=np.concatenate(groups) if groups else None)
+        rows = probe(features, labels, seed, groups=groups)
     except DataError as error:
-        return Evidence(len(targets), shift, (), (), (*notes, str(error)))
-    scores = (StageTransferability(stage, logme(x, targets), h_score(x, targets)) for stage, x in joined.items())
-    return Evidence(len(targets), shift, rows, tuple(scores), tuple(notes))
+        return Evidence(len(labels), shift, (), (), (*notes, str(error)))
+    scores = (StageTransferability(stage, logme(x, labels), h_score(x, labels)) for stage, x in features.items())
+    return Evidence(len(labels), shift, rows, tuple(scores), tuple(notes))
 
 
-def pool_maps(maps: Tensor) -> np.ndarray:
-    """Maps (N, C, H, W) averaged over their pixels, or vectors (N, C) unchanged, as float32 (N, C)."""
-    return (maps.mean((2, 3)) if maps.ndim == 4 else maps).float().cpu().numpy()
+def means_by_stage(network: Network, vectors: np.ndarray) -> dict[str, np.ndarray]:
+    """Of vectors (N, D) of all stages, as a head over them sees them, the mean of each stage's maps (N, channels)."""
+    found, start = {}, 0
+    for stage in network.gathered(ALL_STAGES):
+        found[stage.name] = vectors[:, start : start + stage.channels]
+        # The maxima follow the means; a stage without maps has but its vector.
+        start += stage.channels * (1 if stage.stride is None else 2)
+    return found

@@ -4,11 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from graft.data.dataset import TRAIN, VAL, counts
+from graft.data.dataset import TRAIN, VAL, Images, counts
 from graft.data.loading import batches
 from graft.data.splitting import with_validation
 from graft.errors import DataError, InputError
@@ -16,24 +14,26 @@ from graft.features.engine import choose
 from graft.features.extraction import activation_bytes, output_shape
 from graft.given import truth, with_hints
 from graft.images.preprocessing import normalise
-from graft.models.network import INPUT, freeze
+from graft.models.network import ALL_STAGES, INPUT, freeze
 from graft.progress import Reporter, reporting
+from graft.training.examples import frozen_features
 from graft.training.fitting import Measured
 from graft.training.memory import step_memory
 from graft.training.mirroring import with_flips_tried
 from graft.training.racing import contestants, for_the_race, has_time, planned, race
 from graft.training.recipe import Recipe, check_recipe
-from graft.training.task import REFIT_UP_TO, Task, sample
+from graft.training.task import ENOUGH_TO_TELL, REFIT_UP_TO, Task, sample
 from graft.transfer.advisor import Advice, TrainingCost, apply_textbook, decide
-from graft.transfer.evidence import Evidence, gather_evidence
+from graft.transfer.evidence import Evidence, gather_evidence, means_by_stage
 from graft.transfer.levels import Plan
 from graft.transfer.race import Standing
+from graft.transfer.shift import domain_shift
 from graft.weights.base import with_usual_head
 from graft.weights.packaged import DEFAULT_BASE
 from graft.workflows.prepare import DATA_KINDS, BaseOptions, Data, prepare
 
-# Images that are measured: enough to order domains and stages.
-SAMPLE = 256
+# Images whose shift is measured, in PyTorch: enough to order domains.
+ENOUGH_FOR_SHIFT = 64
 BATCH = 32
 
 
@@ -76,7 +76,8 @@ def advise(
         dataset = with_validation(prepared.dataset, seed)
         start = with_usual_head(prepared.start)
         task = Task.of(dataset, start, prepared.choice, recipe, seed=seed, reporter=told)
-        task = replace(task, refit=own_val and len(dataset.splits[TRAIN]) <= REFIT_UP_TO)
+        few = len(dataset.splits[TRAIN]) <= REFIT_UP_TO
+        task = replace(task, refit=own_val and few, several_heads=with_race)
         return advise_on(with_flips_tried(task), with_race, own_val)
 
 
@@ -116,22 +117,22 @@ def decide_on(task: Task, with_race: bool = True, own_val: bool = True) -> tuple
 
 
 def _measured(task: Task) -> Evidence:
-    images = sample(task.dataset.splits[TRAIN], task.seed, SAMPLE)
+    images = sample(task.dataset.splits[TRAIN], task.seed, ENOUGH_TO_TELL)
+    vectors, shown = frozen_features(task, images, ALL_STAGES)
+    if not len(shown):
+        raise DataError("expected readable images to measure, got none: replace the files")
+    network = task.base.network
+    shift = domain_shift(network, _normalised(task, sample(shown, task.seed, ENOUGH_FOR_SHIFT)))
+    return gather_evidence(shift, means_by_stage(network, vectors[0]), shown.labels, shown.groups, task.seed)
 
-    def normalised() -> Iterator[tuple[Tensor, np.ndarray, np.ndarray | None]]:
-        done = 0
-        for batch in batches(images, task.preprocessing, BATCH):
-            done += len(batch.indices) + len(batch.failures)
-            if len(batch.indices):
-                with torch.inference_mode():
-                    shown = images.take(batch.indices)
-                    yield normalise(batch.pixels, task.preprocessing), shown.labels, shown.groups
-            task.reporter.step("measuring", done, len(images))
 
-    try:
-        return gather_evidence(task.base.network, normalised(), task.seed)
-    except ValueError:
-        raise DataError("expected readable images to measure, got none: replace the files") from None
+def _normalised(task: Task, images: Images) -> Iterator[Tensor]:
+    done = 0
+    for batch in batches(images, task.preprocessing, BATCH):
+        done += len(batch.indices) + len(batch.failures)
+        if len(batch.indices):
+            yield normalise(batch.pixels, task.preprocessing)
+        task.reporter.step("measuring", done, len(images))
 
 
 def _cost(task: Task, chosen: Plan, standings: Sequence[Standing]) -> TrainingCost:

@@ -149,6 +149,7 @@ def decide(
     few = len(dataset.splits[TRAIN]) <= REFIT_UP_TO
     task = Task.of(dataset, start, prepared.choice, recipe, seed=seed, reporter=reporter, deadline=deadline)
     task = replace(task, refit=arguments.refit and own_val and few and arguments.level != "as-is")
+    task = replace(task, several_heads=arguments.level == "auto" and start.pretrained)
     if before is not None:
         # What a run was begun with stands, and need not be tried again.
         recipe = replace(task.recipe, flip=before.plan.get("flip", True))
