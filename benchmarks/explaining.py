@@ -35,7 +35,8 @@ from graft.explanation.randomisation import cascaded
 from graft.features.engine import choose, for_answers
 from graft.images.preprocessing import Preprocessing
 from graft.models.catalog import CATALOG, build, default_config
-from graft.models.network import HeadKind, freeze
+from graft.models.cuts import HeadKind
+from graft.models.network import freeze
 from graft.weights.creating import create
 from graft.weights.saved import SavedModel, load_model
 from graft.workflows.explain import answers_on

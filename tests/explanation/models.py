@@ -5,7 +5,8 @@ from torch import nn
 
 from graft.images.preprocessing import Preprocessing
 from graft.models.catalog import build, default_config
-from graft.models.network import Config, HeadKind, Network, Stage, freeze
+from graft.models.cuts import HeadKind
+from graft.models.network import Config, Network, Stage, freeze
 from graft.weights.saved import SavedModel
 
 # Small sides at which maps still have some positions.

@@ -13,7 +13,8 @@ from graft.errors import DataError
 from graft.images.letters import LATIN, dejavu_fonts, render_letters
 from graft.images.preprocessing import normalise
 from graft.models.catalog import build, default_config
-from graft.models.network import ALL_STAGES, Network
+from graft.models.cuts import ALL_STAGES
+from graft.models.network import Network
 from graft.transfer.evidence import Evidence, gather_evidence, means_by_stage
 from graft.transfer.probe import fit_ridge, held_out_answers, probe
 from graft.transfer.shift import domain_shift

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from graft.errors import GraftError, InputError, WeightsError
 from graft.images.preprocessing import Preprocessing
 from graft.models.catalog import CATALOG, build
-from graft.models.network import Config, HeadKind
+from graft.models.cuts import HeadKind
+from graft.models.network import Config
 from graft.weights.base import load_base
 from graft.weights.saved import SavedModel, class_logits, load_model, model_folder, save_model
 

@@ -23,7 +23,8 @@ from torch import Tensor
 from graft.errors import InputError, did_you_mean
 from graft.explanation.model import Model, as_input, class_scores, log_odds
 from graft.features.engine import Precision
-from graft.models.network import ALL_STAGES, LAST, Network, Section, mean_and_maximum
+from graft.models.cuts import INPUT, LAST, cut_before
+from graft.models.network import Network, Section, mean_and_maximum
 
 Method = Literal["exact", "grad-cam", "rise"]
 
@@ -77,8 +78,8 @@ def exact_maps(
     finest = max((part.shape[-2:] for part in parts), key=lambda shape: shape[0] * shape[1])
     values = torch.stack([_finer(part, finest) for part in parts]).sum(0)
     constants = odds - values.sum((1, 2))
-    kind = network.config.head
-    stage = list(outputs)[-2] if kind == LAST else "all" if kind == ALL_STAGES else f"after {kind.partition(':')[2]}"
+    cut = cut_before(network.config.head)
+    stage = list(outputs)[-2] if cut is None else "all" if cut == INPUT else f"after {cut}"
     return [
         ClassMap(own.float().cpu().numpy(), "exact", stage, float(constant))
         for own, constant in zip(values, constants, strict=True)

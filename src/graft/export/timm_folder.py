@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from graft.errors import GraftError, InputError
 from graft.files import write_aside, write_json
 from graft.images.preprocessing import Preprocessing
-from graft.models.network import LAST, Config, Network, said_of_head
+from graft.models.cuts import LAST, said_of_head
+from graft.models.network import Config, Network
 from graft.weights.architectures import TIMM_NAMES, is_timm, resolve
 from graft.weights.layouts import Rename
 from graft.weights.matching import match

@@ -13,17 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from graft.errors import CutError, InputError, did_you_mean
+from graft.models.cuts import ALL_STAGES, HEAD, INPUT, LAST, HeadKind, cut_before
 from graft.models.printing import as_table, in_brief
 
 PaddingRule = Literal["torch", "tensorflow"]
-# What a head classifies: the vector of the `last` stage, those of all `stages`, or of all after a cut, `stages:CUT`.
-HeadKind = str
-LAST, ALL_STAGES = "last", "stages"
-
-# The cut before the first stage: the trunk is empty and everything trains.
-INPUT = "input"
-# The last stage of every network; a cut after it leaves the crown empty.
-HEAD = "head"
 
 
 @dataclass(frozen=True)
@@ -73,12 +66,6 @@ class Auxiliary:
     after: str
     classifier: str
     weight: float
-
-
-def said_of_head(kind: HeadKind) -> str:
-    """What a head of this kind is over, in words."""
-    _, _, cut = kind.partition(":")
-    return "the last stage" if kind == LAST else f"the stages after {cut}" if cut else "all stages"
 
 
 class Section(nn.Module):
@@ -250,9 +237,8 @@ class Network(nn.Module):
         """
         if kind == LAST:
             return ()
-        name, _, cut = kind.partition(":")
-        cut = cut or INPUT
-        if name != ALL_STAGES or cut not in self.cuts[:-2]:
+        cut = cut_before(kind)
+        if cut not in self.cuts[:-2]:
             raise CutError(
                 f"expected a head of {self.config.architecture} over {LAST}, {ALL_STAGES} or {ALL_STAGES}:CUT with one "
                 f"of {', '.join(self.cuts[:-2])}, got {kind!r}: choose one of these"

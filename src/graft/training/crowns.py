@@ -17,7 +17,7 @@ from graft.evaluation.domain import MOST_IMAGES, FittedDomain, fit_domain
 from graft.features.engine import Precision, precision_for
 from graft.features.extraction import output_shape
 from graft.files import write_aside, write_json
-from graft.models.network import INPUT
+from graft.models.cuts import INPUT
 from graft.training.checkpoint import CheckpointFile
 from graft.training.checks import check_classes
 from graft.training.examples import crown_inputs, frozen_features

@@ -17,7 +17,8 @@ from graft.features.extraction import activation_bytes, extract, output_shape
 from graft.features.rows import kept_rows
 from graft.files import cache_budget
 from graft.images.augmenting import STRENGTHS, View
-from graft.models.network import ALL_STAGES, INPUT, LAST, HeadKind, Section, freeze
+from graft.models.cuts import ALL_STAGES, INPUT, LAST, HeadKind, head_over_all_after
+from graft.models.network import Section, freeze
 from graft.models.placing import on_device
 from graft.training.inputs import ActivationInputs, ImageInputs, Inputs, PixelInputs, SomeInputs, view_of
 from graft.training.task import Task
@@ -171,7 +172,7 @@ def _of_all_stages(task: Task, trunk: Section) -> tuple[Section, int | None]:
         return trunk, None
     if trunk.gathers:
         cut = network.cuts[network.stages.index(trunk.gathers[0])]
-        return network.before_head(ALL_STAGES), sum(network.head_blocks(f"{ALL_STAGES}:{cut}"))
+        return network.before_head(ALL_STAGES), sum(network.head_blocks(head_over_all_after(cut)))
     one_pass = task.several_heads or kept_rows() is not None
     if not one_pass or network.stages[-2].stride is not None:
         return trunk, None

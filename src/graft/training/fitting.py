@@ -15,7 +15,7 @@ from graft.data.dataset import TRAIN, VAL, together
 from graft.evaluation.calibration import fit_temperature
 from graft.evaluation.domain import MOST_IMAGES, fit_domain
 from graft.features.engine import precision_for
-from graft.models.network import HEAD
+from graft.models.cuts import HEAD
 from graft.seeding import seeded
 from graft.training.checks import check_all_finite, check_classes, skipped_of
 from graft.training.crowns import Examples, check_memory, examples_of, measure_crown, refit_crown

@@ -5,7 +5,8 @@ import torch
 
 from graft.data.dataset import Dataset, Images
 from graft.evaluation.label_scores import best_thresholds, sigmoid
-from graft.models.network import LAST, HeadKind, Network
+from graft.models.cuts import LAST, HeadKind
+from graft.models.network import Network
 from graft.training.task import Task
 from graft.transfer.head import HeadFit, fit_head, log_softmax
 from graft.transfer.label_head import fit_label_head, log_loss_of_labels

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from graft.models.network import HEAD, Section
+from graft.models.cuts import HEAD
+from graft.models.network import Section
 from graft.training.recipe import ResolvedRecipe
 
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from graft.data.dataset import TRAIN
-from graft.models.network import ALL_STAGES, INPUT, LAST, HeadKind, Network
+from graft.models.cuts import ALL_STAGES, INPUT, LAST, HeadKind, head_over_all_after
+from graft.models.network import Network
 from graft.training.examples import frozen_features
 from graft.training.heads import losses_of, solve_head
 from graft.training.task import Task
@@ -81,7 +82,7 @@ def _wide(network: Network, cut: str) -> HeadKind | None:
     """The head over all stages after the cut; None where there is none, or the last stage is all there is."""
     if cut in network.cuts[-2:] or not any(True for _ in network.head.parameters()):
         return None
-    kind = ALL_STAGES if cut == INPUT else f"{ALL_STAGES}:{cut}"
+    kind = head_over_all_after(cut)
     return kind if len(network.head_blocks(kind)) > 1 else None
 
 

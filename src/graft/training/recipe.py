@@ -11,6 +11,7 @@ from typing import Any
 from graft.errors import InputError, did_you_mean
 from graft.given import native, truth
 from graft.images.augmenting import STRENGTHS, Augmentation
+from graft.models.cuts import ALL_STAGES, LAST
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ SCHEDULES = ("cosine", "one-cycle", "step", "plateau", "constant", "lenet")
 CLASS_WEIGHTS = ("none", "balanced")
 SAMPLINGS = ("uniform", "balanced")
 BATCH_NORMS = ("stored", "batch")
-HEADS = ("last", "stages")
+HEADS = (LAST, ALL_STAGES)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from math import log10
 from statistics import median
 from typing import Any
 
-from graft.models.network import LAST, Network
+from graft.models.cuts import LAST
+from graft.models.network import Network
 from graft.transfer.evidence import Evidence
 from graft.transfer.levels import Plan, plan_level
 from graft.transfer.race import Standing, winner

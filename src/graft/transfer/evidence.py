@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from graft.errors import DataError
-from graft.models.network import ALL_STAGES, Network
+from graft.models.cuts import ALL_STAGES
+from graft.models.network import Network
 from graft.transfer.probe import StageProbe, probe
 from graft.transfer.shift import Shift
 from graft.transfer.transferability import StageTransferability, h_score, logme

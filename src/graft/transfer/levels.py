@@ -19,7 +19,8 @@ from torch import nn
 
 from graft.errors import CutError, did_you_mean
 from graft.given import text
-from graft.models.network import ALL_STAGES, HEAD, INPUT, LAST, HeadKind, Network
+from graft.models.cuts import ALL_STAGES, HEAD, INPUT, LAST, HeadKind
+from graft.models.network import Network
 
 LEVELS = ("as-is", "head", "head:stages", "stages:K", "frozen:F", "all", "scratch", "auto")
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from graft.errors import WeightsError, did_you_mean
 from graft.images.preprocessing import Preprocessing
 from graft.models.catalog import CATALOG
-from graft.models.network import LAST, Network
+from graft.models.cuts import LAST
+from graft.models.network import Network
 from graft.progress import NOBODY, Reporter
 from graft.seeding import seeded
 from graft.weights.architectures import Architecture, is_timm, resolve

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from graft.errors import InputError, WeightsError
 from graft.models.catalog import CATALOG
-from graft.models.network import ALL_STAGES, LAST, Config, HeadKind, Network, state_shapes
+from graft.models.cuts import LAST, HeadKind, head_over_all_after
+from graft.models.network import Config, Network, state_shapes
 from graft.weights.architectures import TIMM, Architecture, at_width, resolve
 from graft.weights.file import WeightFile
 from graft.weights.layouts import Layout, Rename
@@ -258,7 +259,7 @@ def _fit(tensors: dict[str, Tensor], architecture: Architecture, config: Config,
     stem = next((name for name, shape in ours.items() if len(shape) == 4), "")
     channels = theirs[stem][1] if len(theirs.get(stem, ())) == 4 else config.channels
     heads: dict[HeadKind, int] = {LAST: _classes_of_head(theirs, ours, head)}
-    for over_several in (ALL_STAGES, *(f"{ALL_STAGES}:{cut}" for cut in network.cuts[1:-2])):
+    for over_several in map(head_over_all_after, network.cuts[:-2]):
         width = sum(network.head_blocks(over_several))
         shapes = {f"{head}.weight": torch.Size((1, width)), f"{head}.bias": torch.Size((1,))}
         heads[over_several] = _classes_of_head(theirs, shapes, head)

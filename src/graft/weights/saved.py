@@ -14,7 +14,8 @@ from graft.errors import CutError, GraftError, WeightsError
 from graft.files import write_aside, write_json
 from graft.images.preprocessing import MOST_CHANNELS, Preprocessing
 from graft.models.catalog import CATALOG
-from graft.models.network import ALL_STAGES, LAST, Config, Network, PaddingRule, said_of_head
+from graft.models.cuts import LAST, cut_before, said_of_head
+from graft.models.network import Config, Network, PaddingRule
 from graft.weights.architectures import is_timm, resolve
 from graft.weights.calibration import Calibration
 from graft.weights.card import model_card
@@ -283,11 +284,6 @@ def _metadata(model: SavedModel) -> dict[str, str]:
     }
 
 
-def _is_head(value: Any) -> bool:
-    """Whether it is spelled as what a head sees; that its cut is one of the network's is seen when that is built."""
-    return isinstance(value, str) and (value in (LAST, ALL_STAGES) or value.startswith(f"{ALL_STAGES}:"))
-
-
 def _network_config(values: Any, folder: Path) -> Config:
     try:
         config = Config(**values)
@@ -296,7 +292,9 @@ def _network_config(values: Any, folder: Path) -> Config:
         if not whole or config.classes < 1 or not 1 <= config.channels <= MOST_CHANNELS:
             raise ValueError
         known = config.architecture in CATALOG or is_timm(str(config.architecture))
-        if not known or config.padding not in get_args(PaddingRule) or not _is_head(config.head):
+        # That its cut is one of the network's is seen when that is built.
+        head = isinstance(config.head, str) and (config.head == LAST or cut_before(config.head))
+        if not known or config.padding not in get_args(PaddingRule) or not head:
             raise ValueError
         if type(config.early_stride) is not bool:
             raise ValueError

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from graft.errors import InputError
 from graft.models.blocks import PointwiseHead
-from graft.models.network import HEAD, LAST, Config, Network, Stage
+from graft.models.cuts import HEAD, LAST
+from graft.models.network import Config, Network, Stage
 from graft.weights.timm_catalog import PREFIX, installed_timm
 
 # Side, in pixels, of the image that is run to find the chain, where the network takes other sizes than its own.

@@ -14,7 +14,8 @@ from graft.features.engine import choose
 from graft.features.extraction import activation_bytes, output_shape
 from graft.given import truth, with_hints
 from graft.images.preprocessing import normalise
-from graft.models.network import ALL_STAGES, INPUT, freeze
+from graft.models.cuts import ALL_STAGES, INPUT
+from graft.models.network import freeze
 from graft.progress import Reporter, reporting
 from graft.training.examples import frozen_features
 from graft.training.fitting import Measured

@@ -11,7 +11,8 @@ from graft.data.splitting import with_validation
 from graft.errors import CutError, InputError
 from graft.features.engine import choose
 from graft.given import whole_number, with_hints
-from graft.models.network import HeadKind, body_parameter_count
+from graft.models.cuts import HeadKind
+from graft.models.network import body_parameter_count
 from graft.progress import Reporter, reporting
 from graft.seeding import check_seed
 from graft.training.comparison import SCRATCH, Comparison, Training, summarise

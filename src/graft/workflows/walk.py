@@ -22,7 +22,8 @@ from graft.images.map_sheet import as_uri
 from graft.images.preprocessing import Preprocessing, normalise
 from graft.images.resizing import to_square
 from graft.models.catalog import CATALOG
-from graft.models.network import HEAD, LAST, Network
+from graft.models.cuts import HEAD, LAST
+from graft.models.network import Network
 from graft.progress import NOBODY, Reporter
 from graft.weights.architectures import is_timm, resolve
 from graft.weights.base import Base, load_base, untrained_base
