@@ -143,6 +143,24 @@ def test_of_many_images_some_are_raced(letters: Dataset, monkeypatch: pytest.Mon
     assert decide_on(task)[1] is None
 
 
+def test_a_limited_time_is_divided_between_the_trials_and_the_training_after_them(
+    split_letters: Dataset, letters: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def left(task: Task, own_val: bool) -> float:
+        now = time.perf_counter()
+        deadline = for_the_race(replace(task, deadline=now + 90.0), own_val).deadline
+        assert deadline is not None
+        return deadline - now
+
+    # Four fifths of the images are tried on, then all are trained on.
+    assert left(task_of(split_letters, refit=False), own_val=False) == pytest.approx(40, abs=1)
+    # Where the trial is the fit that is kept, a refit has its part of the time from elsewhere.
+    assert left(task_of(letters, refit=True), own_val=True) == pytest.approx(90, abs=1)
+    monkeypatch.setattr("graft.training.racing.MOST_IMAGES", 20)
+    assert 22 < left(task_of(letters, refit=True), own_val=True) < 25
+    assert for_the_race(task_of(letters, refit=True), own_val=True).deadline is None
+
+
 def test_images_that_cannot_be_used_end_the_race_in_a_sentence(tmp_path: Path) -> None:
     data = write_letters(tmp_path / "letters", CYRILLIC[:2], 6)
     (data / "broken").mkdir()

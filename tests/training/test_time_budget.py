@@ -5,7 +5,7 @@ import math
 import pytest
 
 from graft.errors import InputError
-from graft.training.time_budget import Budget, Clock
+from graft.training.time_budget import Budget, Clock, counted_from, work_began
 
 
 @pytest.fixture
@@ -45,3 +45,14 @@ def test_an_epoch_that_will_not_fit_is_refused_with_what_it_takes(now: list[floa
         InputError, match=r"`time_limit` that leaves about 50 s for one epoch, got one that leaves 49 s"
     ):
         clock.check_epoch_fits(1.0, share=0.1)
+
+
+def test_time_counts_from_now_unless_a_command_began_before(now: list[float]) -> None:
+    assert work_began() == 1000.0
+    with counted_from(990.0):
+        assert work_began() == 990.0
+        with counted_from(995.0):
+            assert work_began() == 995.0
+        assert work_began() == 990.0
+    now[0] += 5
+    assert work_began() == 1005.0

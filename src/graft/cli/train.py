@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from graft.cli import BEGAN
 from graft.cli.output import (
     ArchOption,
     AuditOption,
@@ -164,6 +165,7 @@ def train(
         from graft.training.joining import follows
         from graft.training.recipe import Recipe
         from graft.training.recipe_file import read_recipe, settings_of, with_settings
+        from graft.training.time_budget import counted_from
         from graft.workflows.prepare import DataOptions
         from graft.workflows.report import PAGE_FILE, verdict_of
         from graft.workflows.run import near
@@ -203,7 +205,7 @@ def train(
         base = found.base or base if base == DEFAULT_BASE else base
     recipe = with_settings(recipe, settings_of(settings or ()))
     quiet = quiet or follows()
-    with reporting(quiet=quiet) as reporter, taking_part():
+    with reporting(quiet=quiet) as reporter, taking_part(), counted_from(BEGAN):
         run = run_training(
             DataOptions(data, group, split_file, table, val, test),
             base,

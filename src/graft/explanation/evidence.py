@@ -83,14 +83,16 @@ def evidence_of(
 def _evidence(classifier: Classifier, dataset: Dataset, images: Images, answers: Mapping[int, int]) -> Evidence:
     model, indices = classifier.model, list(answers)
     affordable = len(indices) if not classifier.macs else max(FEWEST_MAPS, int(MOST_MACS / classifier.macs))
-    maps = _maps(classifier, images, dict(list(answers.items())[:affordable]))
-    if not classifier.has(0.0):
+    maps, seconds_each = _maps(classifier, images, dict(list(answers.items())[:affordable]))
+    names, splits = (TRAIN, VAL) if classifier.refitted else (TRAIN,), relabel(dataset, model.classes).splits
+    training = {name: splits[name] for name in names if name in splits and len(splits[name])}
+    kept = {name: _is_kept(classifier, images) for name, images in training.items()}
+    rows = {name: _compared(images, kept[name]) for name, images in training.items()}
+    to_compute = sum(len(rows[name]) for name in training if not kept[name])
+    if not classifier.has(seconds_each * to_compute):
         return Evidence(
             maps, note="There was no time for all maps and the nearest training images: `graft report` makes them."
         )
-    names, splits = (TRAIN, VAL) if classifier.refitted else (TRAIN,), relabel(dataset, model.classes).splits
-    training = {name: splits[name] for name in names if name in splits and len(splits[name])}
-    rows = {name: _compared(classifier, images) for name, images in training.items()}
     compared = {name: images.take(rows[name]) for name, images in training.items()}
     rows_shown = np.array(indices, dtype=np.int64)
     nearest = nearest_training_images(model, images, compared, classifier.choice, rows=rows_shown, count=NEAREST)
@@ -105,15 +107,15 @@ def _evidence(classifier: Classifier, dataset: Dataset, images: Images, answers:
     )
 
 
-def _maps(classifier: Classifier, images: Images, answers: Mapping[int, int]) -> dict[int, np.ndarray]:
+def _maps(classifier: Classifier, images: Images, answers: Mapping[int, int]) -> tuple[dict[int, np.ndarray], float]:
     """By index, the map of each answer laid over the image: exact where the head allows it, else Grad-CAM.
 
-    As many as there is time for, where as many take as long as those before.
+    As many as there is time for, where as many take as long as those before; beside them the seconds of each.
     """
     model, took = classifier.model, 0.0
     indices, found = np.array(list(answers)), dict[int, np.ndarray]()
     if not classifier.has(took):
-        return found
+        return found, took
     precision: Precision = "bfloat16" if processor_has_bfloat16() else "float32"
     pixels, rows, _ = decoded(model, images.take(indices))
     for start in range(0, len(pixels), AT_ONCE):
@@ -126,13 +128,19 @@ def _maps(classifier: Classifier, images: Images, answers: Mapping[int, int]) ->
         for index, each, seen in zip(own, maps, as_rgb(part), strict=True):
             found[index] = thumbnail(overlay(seen, each))
         took = time.perf_counter() - began
-    return found
+    return found, took / AT_ONCE
 
 
-def _compared(classifier: Classifier, images: Images) -> np.ndarray:
-    """Which of the training images are compared, int64 (n,): all whose features are kept, else some that are drawn."""
-    model, every = classifier.model, np.arange(len(images))
+def _is_kept(classifier: Classifier, images: Images) -> bool:
+    """Whether the features of training images are in the cache, so that none are computed."""
+    model = classifier.model
     section = model.network.before_head(model.network.config.head)
-    if len(images) <= MOST_COMPARED or is_kept(section, images, model.preprocessing, classifier.choice):
+    return is_kept(section, images, model.preprocessing, classifier.choice)
+
+
+def _compared(images: Images, kept: bool) -> np.ndarray:
+    """Which of the training images are compared, int64 (n,): all whose features are kept, else some that are drawn."""
+    every = np.arange(len(images))
+    if kept or len(images) <= MOST_COMPARED:
         return every
     return np.sort(np.random.default_rng(0).permutation(every)[:MOST_COMPARED])

@@ -22,6 +22,8 @@ from graft.transfer.race import Contestant, Standing, Trial, standings_of
 MOST_IMAGES = 4000
 # A level is trained once it was tried, where so much of the time is left that its trial was trained for.
 LEAST_OF_TRIAL = 0.5
+# Levels are tried for so much of a limited time at least, however few of the images they are tried on.
+LEAST_FOR_TRIALS = 0.25
 # Where fewer images are set aside than tell levels apart, this is done several times.
 ENOUGH_TO_COMPARE, MOST_REPEATS = 40, 4
 
@@ -38,7 +40,17 @@ def for_the_race(task: Task, own_val: bool) -> Task:
     train, val = carve_from(task.dataset, images, VAL_FRACTION, task.seed)
     if not len(val):
         return task
-    return replace(task, dataset=replace(task.dataset, splits={TRAIN: train, VAL: val}), refit=False)
+    dataset = replace(task.dataset, splits={TRAIN: train, VAL: val})
+    return replace(task, dataset=dataset, refit=False, deadline=_end_of_race(task, len(train)))
+
+
+def _end_of_race(task: Task, images: int) -> float | None:
+    """By when levels are to be tried on so many images, where what they come to there is not used again: the level
+    that is chosen is then trained on all of them, in time that grows with their number."""
+    if task.deadline is None:
+        return None
+    now, share = time.perf_counter(), images / (images + len(task.dataset.splits[TRAIN]))
+    return now + max(LEAST_FOR_TRIALS, share) * (task.deadline - now)
 
 
 def planned(task: Task) -> dict[str, Plan]:

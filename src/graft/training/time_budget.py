@@ -2,12 +2,36 @@
 
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 
 from graft.errors import InputError
 
 # Steps after which it is known whether an epoch fits into the time that is left.
 STEPS_TO_JUDGE_BY = 5
+
+_BEGAN: ContextVar[float | None] = ContextVar("when the work began that a limited time is for", default=None)
+
+
+@contextmanager
+def counted_from(moment: float) -> Iterator[None]:
+    """While the block runs, the time of what is started in it counts from a moment, on the clock of perf_counter.
+
+    Of a command that is its own start, seconds before anything that takes long is imported.
+    """
+    before = _BEGAN.set(moment)
+    try:
+        yield
+    finally:
+        _BEGAN.reset(before)
+
+
+def work_began() -> float:
+    """The moment from which the time of work that starts now counts: now, unless `counted_from` says otherwise."""
+    moment = _BEGAN.get()
+    return time.perf_counter() if moment is None else moment
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ import json
 import math
 import shlex
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -28,6 +27,7 @@ from graft.training.joining import joined
 from graft.training.processes import Processes
 from graft.training.recipe import Recipe, check_recipe
 from graft.training.recipe_file import read_recipe
+from graft.training.time_budget import work_began
 from graft.weights.packaged import DEFAULT_BASE
 from graft.words import program
 from graft.workflows.arguments import (
@@ -172,7 +172,7 @@ def train(
         FetchError: The weights are not on this machine and cannot be fetched.
         GraftError: The work failed, for the reason that it states.
     """
-    started = time.perf_counter()
+    started = work_began()
     given: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
     given |= {"find_learning_rate": truth(find_learning_rate, "--find-lr") or None}
     if isinstance(recipe, str | PathLike):
