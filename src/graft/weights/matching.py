@@ -1,6 +1,6 @@
 """Which architecture a checkpoint's tensors belong to, what of them does not fit, and filling a network with them."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -252,10 +252,18 @@ def _own_shapes(architecture: Architecture, config: Config) -> dict[str, torch.S
     return state_shapes(_without_data(architecture, config))
 
 
+@lru_cache(maxsize=256)
+def _body_shapes(architecture: Architecture, config: Config) -> dict[str, torch.Size]:
+    """Those of the tensors that have to be there, and have that shape."""
+    network = _without_data(architecture, config)
+    return {name: shape for name, shape in _own_shapes(architecture, config).items() if not _is_free(name, network)}
+
+
 def _fit(tensors: dict[str, Tensor], architecture: Architecture, config: Config, layout: Layout) -> Match:
     network = _without_data(architecture, config)
     ours, head, rename = _own_shapes(architecture, config), network.head_name, layout.renaming(network)
-    theirs = {rename(name): tensor.shape for name, tensor in tensors.items()}
+    renamed = {name: rename(name) for name in tensors}
+    theirs = {renamed[name]: tensor.shape for name, tensor in tensors.items()}
     stem = next((name for name, shape in ours.items() if len(shape) == 4), "")
     channels = theirs[stem][1] if len(theirs.get(stem, ())) == 4 else config.channels
     heads: dict[HeadKind, int] = {LAST: _classes_of_head(theirs, ours, head)}
@@ -264,24 +272,12 @@ def _fit(tensors: dict[str, Tensor], architecture: Architecture, config: Config,
         shapes = {f"{head}.weight": torch.Size((1, width)), f"{head}.bias": torch.Size((1,))}
         heads[over_several] = _classes_of_head(theirs, shapes, head)
     kind, classes = max(heads.items(), key=lambda each: each[1])
-    expected = {name: shape for name, shape in ours.items() if not _is_free(name, network)}
+    expected = _body_shapes(architecture, config)
     if stem in expected:
-        expected[stem] = torch.Size((expected[stem][0], channels, *expected[stem][2:]))
+        expected = expected | {stem: torch.Size((expected[stem][0], channels, *expected[stem][2:]))}
     fitting = sum(name in theirs and _same(theirs[name], shape) for name, shape in expected.items())
-    strangers = {name for name in theirs if not _is_free(name, network) and name not in ours}
-    # Beside a complete body, what is no part of it: in the head, or under a first word that no tensor of the body has.
-    # Convolutions there are no head or loss: they belong to a larger network than this one.
-    words = {name.partition(".")[0] for name in tensors if rename(name) in expected}
-    words |= {
-        name.partition(".")[0] for name, tensor in tensors.items() if rename(name) in strangers and tensor.ndim > 2
-    }
-    beside = [
-        name
-        for name in tensors
-        if rename(name) in strangers
-        and (rename(name).startswith(f"{head}.") or name.partition(".")[0] not in words)
-        and fitting == len(expected)
-    ]
+    strangers = {name for name in theirs.keys() - ours.keys() if not _is_free(name, network)}
+    beside = _beside(tensors, renamed, expected, strangers, head) if fitting == len(expected) else ()
     return Match(
         architecture=architecture,
         config=replace(
@@ -300,7 +296,26 @@ def _fit(tensors: dict[str, Tensor], architecture: Architecture, config: Config,
         expected=len(expected),
         strangers=len(strangers) - len(beside),
         tensors=tensors,
-        left_out=tuple(beside),
+        left_out=beside,
+    )
+
+
+def _beside(
+    tensors: dict[str, Tensor], renamed: dict[str, str], body: Collection[str], strangers: Collection[str], head: str
+) -> tuple[str, ...]:
+    """Beside a complete body, what is no part of it: in the head, or under a first word that no tensor of it has.
+
+    Convolutions there are no head or loss: they belong to a larger network than this one.
+    """
+    words = {
+        name.partition(".")[0]
+        for name, own in renamed.items()
+        if own in body or (own in strangers and tensors[name].ndim > 2)
+    }
+    return tuple(
+        name
+        for name, own in renamed.items()
+        if own in strangers and (own.startswith(f"{head}.") or name.partition(".")[0] not in words)
     )
 
 
