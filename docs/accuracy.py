@@ -48,7 +48,7 @@ kept was trained on that fifth too.
 - Most runs of the peers were on an H100 at first, and this page compared them with runs of `auto` on two x86 cores.
   There the plain script got .720 and .705 of the test images with 1,000 small photographs, here .680 and .683; of
   digits (10 per class) .778 and .793 there, .813 and .811 here. A single recipe comes out by two points differently on
-  another machine, up or down, so what is compared now ran on the same, but for tasks marked †.
+  another machine, up or down, so all that is compared now ran on the same.
 - The runs of `auto` were recorded again when the head of trained stages came to see several stages, the race to let
   training begin where the head over all stages ends, and training to take 20 epochs at least (`docs/recipe.md`).
   40 digits and 20 blood cells per class were seen when it was decided where the head sees several stages, and are
