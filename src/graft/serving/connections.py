@@ -44,7 +44,9 @@ def connection_class(limits: Limits) -> type[HttpToolsProtocol]:
         def data_received(self, data: bytes) -> None:
             self._began = False
             super().data_received(data)
-            busy = self.cycle is not None and not self.cycle.response_complete
+            if self.transport.is_closing():
+                return
+            busy = self._busy()
             # One that begins behind the body of another request is counted from the next data on.
             if self._in_head and not (busy and self._began):
                 self._head_bytes += len(data)
@@ -67,9 +69,13 @@ def connection_class(limits: Limits) -> type[HttpToolsProtocol]:
         def send_400_response(self, msg: str) -> None:
             self._refuse(Refusal(400, NO_REQUEST))
 
+        def _busy(self) -> bool:
+            """Whether a request has a whole head and not yet its whole answer."""
+            return self.cycle is not None and not self.cycle.response_complete
+
         def _refuse(self, refusal: Refusal) -> None:
             """Answer what is no request, unless another answer is under way, and close."""
-            if self.cycle is not None and not self.cycle.response_complete:
+            if self._busy():
                 self.transport.abort()
             else:
                 self.transport.write(as_message(refusal))
