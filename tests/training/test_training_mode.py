@@ -8,7 +8,7 @@ from torch import nn
 
 from graft.models.catalog import build
 from graft.models.network import Config
-from graft.training.training_mode import drop_out, put_in_training_mode, single_values_normalised
+from graft.training.training_mode import drop_out, inputs_left, put_in_training_mode, single_values_normalised
 
 
 @pytest.fixture
@@ -74,3 +74,20 @@ def test_stored_statistics_normalise_where_there_are_any_and_all_else_trains() -
     assert [module.training for module in crown] == [False, True, True]
     put_in_training_mode(crown, "batch")
     assert [module.training for module in crown] == [True, True, True]
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v1_025", "efficientnet_b0", "mobilenet_v3_small"])
+def test_activations_keep_the_inputs_that_gradients_need_and_gradients_are_the_same(name: str) -> None:
+    torch.manual_seed(0)
+    crown = build(Config(name, classes=3)).eval()
+    x = torch.randn(2, 3, 64, 64)
+
+    def gradients() -> list[torch.Tensor]:
+        return list(torch.autograd.grad(crown(x).logsumexp(1).sum(), list(crown.parameters())))
+
+    before = gradients()
+    with inputs_left(crown):
+        layers = [each for each in crown.modules() if isinstance(each, nn.ReLU6 | nn.SiLU | nn.Hardswish)]
+        assert layers and not any(each.inplace for each in layers)
+        within = gradients()
+    assert all(map(torch.equal, before, within)) and any(each.inplace for each in layers)
