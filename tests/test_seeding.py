@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from graft.errors import InputError
-from graft.seeding import LARGEST_SEED, check_seed, draw_from, seeded
+from graft.seeding import LARGEST_SEED, check_seed, draw_from, drawing_apart, generator, seeded
 
 
 @pytest.mark.parametrize("seed", [-1, LARGEST_SEED + 1, int("9" * 23)])
@@ -31,3 +31,13 @@ def test_a_block_draws_by_its_seed_and_leaves_the_generator_where_it_was() -> No
         assert torch.equal(torch.rand(3), expected)
         raise KeyError
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_drawing_apart_neither_draws_from_the_generator_of_the_process_nor_winds_it_back() -> None:
+    expected = torch.rand(3, generator=torch.Generator().manual_seed(7))
+    before = torch.get_rng_state()
+    with drawing_apart() as own, seeded(7):
+        assert generator() is own and torch.equal(torch.rand(3, generator=own), expected)
+        assert torch.equal(torch.get_rng_state(), before)
+        somebody_else = torch.rand(3)
+    assert not torch.equal(torch.rand(3), somebody_else) and generator() is torch.default_generator

@@ -116,7 +116,7 @@ def test_a_resumed_run_keeps_the_plan_it_was_begun_with(
     planned = json.loads((tmp_path / "run" / "plan.json").read_text())
     # The level was measured in the race: neither is done again.
     monkeypatch.setattr("graft.workflows.deciding.decide_on", stop)
-    monkeypatch.setattr("graft.workflows.train.measure", stop)
+    monkeypatch.setattr("graft.workflows.train.measure_each", stop)
     run = train(letters, "latin_letters", "auto", resume=True, **settings)
     assert run.level == planned["level"]
     assert json.loads((run.folder / "plan.json").read_text())["reasons"] == planned["reasons"]

@@ -264,7 +264,7 @@ def test_what_is_measured_again_is_only_what_was_not(
         stopping.setattr("graft.training.fitting.refit", stop)
         train(letters, "latin_letters", "stages:1", out=out, epochs=2, quiet=True)
     figures = (out / "checkpoints" / "measured.safetensors").read_bytes()
-    monkeypatch.setattr("graft.workflows.train.measure", stop)
+    monkeypatch.setattr("graft.workflows.train.measure_each", stop)
     monkeypatch.setattr("graft.workflows.deciding.with_flips_tried", stop)
     run = train(out, resume=True, quiet=True)
     assert (out / "checkpoints" / "measured.safetensors").read_bytes() == figures

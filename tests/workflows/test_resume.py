@@ -35,7 +35,7 @@ def interrupted(letters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """The folder of a run that was stopped before its first step."""
     out, recipe = tmp_path / "run", Recipe(schedule="step", label_smoothing=0.1)
     with monkeypatch.context() as stopping, pytest.raises(KeyboardInterrupt):
-        stopping.setattr("graft.workflows.train.measure", stop)
+        stopping.setattr("graft.workflows.train.measure_each", stop)
         train(letters, "latin_letters", "stages:1", out=out, epochs=1, seed=3, recipe=recipe, quiet=True)
     return out
 

@@ -12,6 +12,7 @@ import numpy as np
 from torch import nn
 
 from graft.data.dataset import TEST, TRAIN, VAL, together
+from graft.errors import InputError
 from graft.evaluation.calibration import fit_temperature
 from graft.evaluation.domain import MOST_IMAGES, FittedDomain, fit_domain
 from graft.features.engine import Precision, precision_for
@@ -28,6 +29,7 @@ from graft.training.learning_rate_range import RATE_RANGE_FILE, RateRange, find_
 from graft.training.loop import Watcher, crown_logits, fit_crown
 from graft.training.memory import check_step_fits
 from graft.training.notes import notes_on_curve
+from graft.training.recipe import ResolvedRecipe
 from graft.training.task import Task, Trained
 from graft.training.time_budget import Budget
 from graft.transfer.levels import Plan
@@ -46,11 +48,13 @@ MEASURING_FILE, REFITTING_FILE = "last.safetensors", "refit.safetensors"
 class Examples:
     """What a crown is trained on: those of train, those of all splits that it may be trained on, those held out.
 
-    Those trained on are in so many `views`, 0 where none is kept.
+    `readable`, int64 (n,), are those of all that could be read, in the order of their source. Those trained on are in
+    so many `views`, 0 where none is kept.
     """
 
     train: Inputs
     every: Inputs
+    readable: np.ndarray
     views: int
     held_out: dict[str, Inputs]
     skipped: dict[str, str]
@@ -61,8 +65,11 @@ class Examples:
         return {TRAIN: self.train.labels, **{name: split.labels for name, split in self.held_out.items()}}
 
 
-def examples_of(task: Task, plan: Plan, views: int | None = None) -> Examples:
-    """What the crown of `plan` is trained on and measured on, in so many views, or as many as there is time for."""
+def examples_of(task: Task, plan: Plan, views: int | None = None, like: Examples | None = None) -> Examples:
+    """What the crown of `plan` is trained on and measured on, in so many views, or as many as there is time for.
+
+    Examples `like` these have the same images, of which others are set aside.
+    """
     started = time.perf_counter()
     splits = task.dataset.splits
     # Those that are trained on in the end are seen in the same views in every fit, whatever is set aside in it, so
@@ -70,11 +77,14 @@ def examples_of(task: Task, plan: Plan, views: int | None = None) -> Examples:
     whole = together([splits[name] for name in task.to_train_on])
     order = np.argsort(whole.rows, kind="stable")
     whole, of_train = whole.take(order), order < len(splits[TRAIN])
-    every, failures = crown_inputs(task, plan.cut, TRAIN, whole, task.recipe.epochs, views)
-    made = len(getattr(every, "views", ()))  # what is read again in every epoch has none
-    every = with_targets(every, task.dataset)
-    skipped = {whole.name(index): reason for index, reason in failures.items()}
-    readable = np.setdiff1d(np.arange(len(whole)), np.fromiter(failures, dtype=np.int64, count=len(failures)))
+    if like is None:
+        every, failures = crown_inputs(task, plan.cut, TRAIN, whole, task.recipe.epochs, views)
+        made = len(getattr(every, "views", ()))  # what is read again in every epoch has none
+        every = with_targets(every, task.dataset)
+        skipped = {whole.name(index): reason for index, reason in failures.items()}
+        readable = np.setdiff1d(np.arange(len(whole)), np.fromiter(failures, dtype=np.int64, count=len(failures)))
+    else:
+        every, made, skipped, readable = like.every, like.views, dict(like.skipped), like.readable
     rows = np.flatnonzero(of_train[readable])
     held_out: dict[str, Inputs] = {}
     for name, images in splits.items():
@@ -83,29 +93,47 @@ def examples_of(task: Task, plan: Plan, views: int | None = None) -> Examples:
             held_out[name] = with_targets(of_split, task.dataset)
             skipped |= {images.name(index): reason for index, reason in failures.items()}
     train = every if len(rows) == len(readable) else SomeInputs(every, rows)
-    examples = Examples(train, every, made, held_out, skipped, time.perf_counter() - started)
+    examples = Examples(train, every, readable, made, held_out, skipped, time.perf_counter() - started)
     check_classes(task.dataset, examples.labels)
     return examples
 
 
-def measure_crown(task: Task, plan: Plan, examples: Examples, folder: Path | None) -> Trained:
-    """Head first, then the crown: a pretrained base starts from the optimal head on its frozen features."""
-    started = time.perf_counter()
-    recipe, device = task.recipe, task.choice.device
-    task.processes.call({"fit": MEASURING_FILE, "views": examples.views})
-    _start_head(task, plan, (TRAIN,))
+@dataclass(frozen=True)
+class Start:
+    """A crown with a head for the classes, about to be trained in `precision` by a recipe with a rate."""
+
+    crown: nn.Module
+    precision: Precision
+    recipe: ResolvedRecipe
+
+
+def start_crown(task: Task, plan: Plan, examples: Examples, folder: Path | None, whole: bool = False) -> Start:
+    """Head first: a pretrained base starts from the optimal one on its frozen features, those of the `whole` or train.
+
+    The network of `task` has it then.
+    """
+    task.processes.call({"fit": REFITTING_FILE if whole else MEASURING_FILE, "views": examples.views})
+    _start_head(task, plan, task.to_train_on if whole else (TRAIN,))
     crown, precision = _crown(task, plan)
+    recipe = task.recipe
     if recipe.find_learning_rate:
-        recipe = replace(recipe, learning_rate=_found_rate(task, crown, examples.train, precision, folder))
+        inputs = examples.every if whole else examples.train
+        recipe = replace(recipe, learning_rate=_found_rate(task, crown, inputs, precision, folder))
     task.processes.gather()
+    return Start(crown, precision, recipe)
+
+
+def measure_crown(task: Task, plan: Plan, examples: Examples, start: Start, folder: Path | None) -> Trained:
+    """Train the crown on train, and score it on what is held out."""
+    started, device = time.perf_counter(), task.choice.device
     fit = fit_crown(
-        crown,
+        start.crown,
         examples.train,
         examples.held_out[VAL],
-        recipe,
+        start.recipe,
         seed=task.seed,
         device=device,
-        precision=precision,
+        precision=start.precision,
         budget=_budget(task, examples.labels),
         checkpoint=_checkpoint(task, folder, MEASURING_FILE),
         watcher=_watcher(task, folder),
@@ -114,7 +142,7 @@ def measure_crown(task: Task, plan: Plan, examples: Examples, folder: Path | Non
         processes=task.processes,
     )
     held_out = {name: split for name, split in examples.held_out.items() if not task.refit or name == VAL}
-    logits = {name: crown_logits(crown, split, device, precision) for name, split in held_out.items()}
+    logits = {name: crown_logits(start.crown, split, device, start.precision) for name, split in held_out.items()}
     return Trained(
         logits,
         examples.labels,
@@ -123,51 +151,42 @@ def measure_crown(task: Task, plan: Plan, examples: Examples, folder: Path | Non
         feature_seconds=examples.seconds,
         training_seconds=time.perf_counter() - started,
         history=fit.history,
-        notes=tuple(f"level {plan.level}: {doubt}" for doubt in notes_on_curve(fit.history, fit.kept, recipe)),
-        domain=_domain_of(task, plan, examples, precision),
+        notes=tuple(f"level {plan.level}: {doubt}" for doubt in notes_on_curve(fit.history, fit.kept, start.recipe)),
+        domain=_domain_of(task, plan, examples, start.precision),
         thresholds=thresholds_of(task, logits[VAL], examples.labels[VAL]),
     )
 
 
-def refit_crown(task: Task, plan: Plan, examples: Examples, before: Trained, folder: Path | None) -> Trained:
-    started = time.perf_counter()
-    recipe, device = task.recipe, task.choice.device
-    task.processes.call({"fit": REFITTING_FILE, "views": examples.views})
-    _start_head(task, plan, task.to_train_on)
-    crown, precision = _crown(task, plan)
-    if recipe.find_learning_rate:
-        recipe = replace(recipe, learning_rate=_found_rate(task, crown, examples.every, precision, folder))
-    task.processes.gather()
+def refit_crown(task: Task, plan: Plan, examples: Examples, start: Start, folder: Path | None) -> Trained:
+    """Train the crown on all images; what only others can tell, as a temperature, is left to the measured fit."""
+    started, device = time.perf_counter(), task.choice.device
     fit_crown(
-        crown,
+        start.crown,
         examples.every,
         None,
-        recipe,
+        start.recipe,
         seed=task.seed,
         device=device,
-        precision=precision,
+        precision=start.precision,
         budget=_budget(task, examples.labels, last=True),
         checkpoint=_checkpoint(task, folder, REFITTING_FILE),
         watcher=_watcher(task, None, f"epochs on all {len(examples.every.labels):,} images"),
         processes=task.processes,
     )
     held_out = {name: split for name, split in examples.held_out.items() if name == TEST}
-    logits = {name: crown_logits(crown, split, device, precision) for name, split in held_out.items()}
+    logits = {name: crown_logits(start.crown, split, device, start.precision) for name, split in held_out.items()}
     seconds = time.perf_counter() - started
-    domain = _domain_of(task, plan, examples, precision)
+    domain = _domain_of(task, plan, examples, start.precision)
+    return Trained(logits, examples.labels, 1.0, examples.skipped, 0.0, seconds, domain=domain)
+
+
+def figures_of(before: Trained, refitted: Trained) -> Trained:
+    """What a crown that was trained on all images came to, with what was told by images it had not seen `before`."""
+    domain = refitted.domain
     if domain is not None and before.domain is not None:
         # How far off unseen images are was measured before val was trained on.
         domain = replace(domain, threshold=before.domain.threshold, n=before.domain.n)
-    return Trained(
-        logits,
-        examples.labels,
-        before.temperature,
-        examples.skipped,
-        0.0,
-        seconds,
-        domain=domain,
-        thresholds=before.thresholds,
-    )
+    return replace(refitted, temperature=before.temperature, domain=domain, thresholds=before.thresholds)
 
 
 def follow_fits(task: Task, plan: Plan) -> dict[str, Any]:
@@ -217,15 +236,25 @@ def _crown(task: Task, plan: Plan) -> tuple[nn.Module, Precision]:
     return crown, precision_for(crown, task.choice)
 
 
-def check_memory(task: Task, plan: Plan) -> None:
-    """Refuse a step that a processor has no memory for; on a GPU torch tells, and batches are halved."""
+def check_memory(task: Task, plan: Plan, at_once: int = 1) -> None:
+    """Refuse a step, of so many fits at once, that a processor has no memory for; on a GPU torch tells, and batches
+    are halved."""
     if task.choice.device != "cpu":
         return
     trunk, crown = task.base.network.split(plan.cut)
     crown.requires_grad_(True)
     shape = task.input_shape if plan.cut == INPUT else output_shape(trunk, task.preprocessing)
-    batch_size = min(task.recipe.batch_size, len(task.dataset.splits[TRAIN]))
+    batch_size = at_once * min(task.recipe.batch_size, len(task.dataset.splits[TRAIN]))
     check_step_fits(crown, shape, batch_size, task.recipe.optimizer, precision_for(crown, task.choice))
+
+
+def has_memory(task: Task, plan: Plan, at_once: int) -> bool:
+    """Whether there is memory for a step of so many fits at once."""
+    try:
+        check_memory(task, plan, at_once)
+    except InputError:
+        return False
+    return True
 
 
 def _start_head(task: Task, plan: Plan, fitted_on: tuple[str, ...]) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from graft.features.engine import Precision
 from graft.images.mixing import cutmix, mixup
 from graft.models.network import Section
-from graft.seeding import draw_from
+from graft.seeding import draw_from, generator
 from graft.sending import sent
 from graft.training.inputs import Inputs
 from graft.training.memory import Batching
@@ -76,11 +76,11 @@ class GradientDescent:
 
     def random_state(self) -> dict[str, Tensor]:
         """Where the generators of random numbers stand, uint8 (bytes,) by what each is for."""
-        state = {"cpu": torch.get_rng_state(), "mixing": self._generator.get_state()}
+        state = {"cpu": generator().get_state(), "mixing": self._generator.get_state()}
         return state if self.device == "cpu" else {**state, "device": torch.cuda.get_rng_state(self.device)}
 
     def _draw_on_from(self, random: dict[str, Tensor]) -> None:
-        torch.set_rng_state(random["cpu"])
+        generator().set_state(random["cpu"])
         self._generator.set_state(random["mixing"])
         if self.device != "cpu" and "device" in random:
             torch.cuda.set_rng_state(random["device"], self.device)

@@ -6,19 +6,36 @@ val first and then fitted again on all the images: the figures are those of the 
 """
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from graft.data.dataset import TRAIN, VAL, together
+from graft.errors import GraftError
 from graft.evaluation.calibration import fit_temperature
 from graft.evaluation.domain import MOST_IMAGES, fit_domain
 from graft.features.engine import precision_for
 from graft.models.cuts import HEAD
+from graft.models.network import Network
+from graft.progress import Reporter
 from graft.seeding import seeded
+from graft.training.beside import LANES, in_a_lane, lanes, refits_ahead, side_by_side
 from graft.training.checks import check_all_finite, check_classes, skipped_of
-from graft.training.crowns import Examples, check_memory, examples_of, measure_crown, refit_crown
+from graft.training.crowns import (
+    Examples,
+    Start,
+    check_memory,
+    examples_of,
+    figures_of,
+    has_memory,
+    measure_crown,
+    refit_crown,
+    start_crown,
+)
 from graft.training.examples import computed, frozen_features, more_crops
 from graft.training.heads import put_head, solve_head_on_crops, solve_stored_head, targets_of, thresholds_of
 from graft.training.memory import note_on_streaming
@@ -32,10 +49,20 @@ from graft.weights.saved import class_logits
 
 @dataclass(frozen=True)
 class Measured:
-    """A level fitted on train alone and scored on what is held out, with what a second fit can use again."""
+    """A level fitted on train alone and scored on what is held out, with what a second fit can use again, or what that
+    has come to already."""
 
     trained: Trained
     examples: Examples | None = None
+    ahead: "Refitted | None" = None
+
+
+@dataclass(frozen=True)
+class Refitted:
+    """A network fitted on all images, and what it came to."""
+
+    network: Network
+    trained: Trained
 
 
 def fit_level(task: Task, plan: Plan, folder: Path | None = None, measured: Measured | None = None) -> Trained:
@@ -47,7 +74,7 @@ def fit_level(task: Task, plan: Plan, folder: Path | None = None, measured: Meas
     GraftError where a loss, a weight or a score is not finite.
     """
     if task.refit:
-        trained = refit(task, plan, measured or measure(task.on_a_copy(), plan, folder), folder)
+        trained = refit(task, plan, measured or measure_each([task], plan, folder, ahead=True)[0], folder)
     else:
         trained = measure(task, plan, folder).trained
     for note in trained.notes:
@@ -77,7 +104,61 @@ def measure(task: Task, plan: Plan, folder: Path | None = None) -> Measured:
         else:
             check_memory(task, plan)
             examples = examples_of(task, plan)
-            trained = measure_crown(task, plan, examples, folder)
+            trained = measure_crown(task, plan, examples, start_crown(task, plan, examples, folder), folder)
+    return _measured(task, plan, trained, examples)
+
+
+def measure_each(tasks: Sequence[Task], plan: Plan, folder: Path | None = None, ahead: bool = False) -> list[Measured]:
+    """`measure`, on copies, of tasks that differ in what is set aside of the same images: side by side where they can
+    be, and beside them, `ahead` of its time, the fit on all images, where that takes the lane that they leave free."""
+    first = tasks[0]
+    _, crown = first.base.network.split(plan.cut)
+    solved = plan.level == "as-is" or plan.cut == first.base.network.cuts[-2]
+    ahead = ahead and not solved and refits_ahead(first, crown)
+    if solved or lanes(first, crown) == 1 or not (ahead or len(tasks) > 1):
+        return [measure(task.on_a_copy(), plan, folder) for task in tasks]
+    copies, found, jobs = [task.on_a_copy() for task in tasks], list[Examples](), list[Callable[[Reporter], Any]]()
+    for task in copies:
+        with seeded(task.seed):
+            check_memory(task, plan)
+            found.append(examples_of(task, plan, like=found[0] if found else None))
+            start = start_crown(task, plan, found[-1], folder)
+        jobs.append(partial(_measured_beside, task, plan, found[-1], start, folder))
+    # What is read again in every epoch, or fills memory, is trained one after the other.
+    at_once = LANES if found[0].views and has_memory(first, plan, LANES) else 1
+    whole = first.on_a_copy()
+    if ahead and at_once > 1:
+        with seeded(whole.seed):
+            start = start_crown(whole, plan, found[0], folder, whole=True)
+        jobs.append(partial(_refitted_beside, whole, plan, found[0], start, folder))
+    outcomes = side_by_side(jobs, first.reporter, at_once)
+    measured = [
+        _measured(task, plan, trained, examples)
+        for task, trained, examples in zip(copies, outcomes, found, strict=False)
+    ]
+    refitted = outcomes[len(tasks)] if len(outcomes) > len(tasks) else None
+    if refitted is not None:
+        measured[0] = replace(measured[0], ahead=Refitted(whole.base.network, refitted))
+    return measured
+
+
+def _measured_beside(
+    task: Task, plan: Plan, examples: Examples, start: Start, folder: Path | None, told: Reporter
+) -> Trained:
+    return measure_crown(replace(task, reporter=told), plan, examples, start, folder)
+
+
+def _refitted_beside(
+    task: Task, plan: Plan, examples: Examples, start: Start, folder: Path | None, told: Reporter
+) -> Trained | None:
+    """None where it fails: whether that matters shows when the fit on all images has its turn."""
+    try:
+        return refit_crown(replace(task, reporter=told), plan, examples, start, folder)
+    except GraftError:
+        return None
+
+
+def _measured(task: Task, plan: Plan, trained: Trained, examples: Examples | None) -> Measured:
     check_all_finite(task, plan, trained)
     doubts = notes_on_baseline(trained.logits[VAL], trained.labels[VAL]) if trained.thresholds is None else ()
     return Measured(
@@ -92,7 +173,7 @@ def refit(task: Task, plan: Plan, measured: Measured, folder: Path | None = None
         if plan.cut == task.base.network.cuts[-2]:
             trained = _fit_head(task, plan, task.to_train_on)
         else:
-            trained = refit_crown(task, plan, measured.examples or examples_of(task, plan), before, folder)
+            trained = figures_of(before, _refitted(task, plan, measured, folder))
     check_all_finite(task, plan, trained)
     return replace(
         trained,
@@ -106,6 +187,20 @@ def refit(task: Task, plan: Plan, measured: Measured, folder: Path | None = None
         # Those that the figures are of.
         thresholds=before.thresholds,
     )
+
+
+def _refitted(task: Task, plan: Plan, measured: Measured, folder: Path | None) -> Trained:
+    """What the fit on all images comes to: the same, to the bit, whether it was done ahead or is done now."""
+    network = task.base.network
+    if measured.ahead is not None:
+        network.new_head(len(task.dataset.classes), plan.head)
+        network.load_state_dict(measured.ahead.network.state_dict())
+        network.eval()
+        return measured.ahead.trained
+    examples = measured.examples or examples_of(task, plan)
+    start = start_crown(task, plan, examples, folder, whole=True)
+    fit = partial(refit_crown, task, plan, examples, start, folder)
+    return in_a_lane(fit) if refits_ahead(task, start.crown) else fit()
 
 
 def _fit_nothing(task: Task) -> Trained:

@@ -9,8 +9,9 @@ import numpy as np
 from graft.data.dataset import TRAIN, VAL, together
 from graft.data.splitting import VAL_FRACTION, carve_from
 from graft.errors import InputError
+from graft.training.beside import repeats
 from graft.training.crowns import SAVING_SECONDS
-from graft.training.fitting import Measured, measure
+from graft.training.fitting import Measured, measure_each
 from graft.training.outlook import outlook
 from graft.training.reach import with_reach_tried
 from graft.training.task import Task, sample
@@ -24,8 +25,6 @@ MOST_IMAGES = 4000
 LEAST_OF_TRIAL = 0.5
 # Levels are tried for so much of a limited time at least, however few of the images they are tried on.
 LEAST_FOR_TRIALS = 0.25
-# Where fewer images are set aside than tell levels apart, this is done several times.
-ENOUGH_TO_COMPARE, MOST_REPEATS = 40, 4
 
 
 def for_the_race(task: Task, own_val: bool) -> Task:
@@ -70,31 +69,32 @@ def contestants(task: Task, plans: Mapping[str, Plan], rule: TextbookRule) -> li
 
 
 def race(
-    task: Task, plans: Mapping[str, Plan], field: list[Contestant]
+    task: Task, plans: Mapping[str, Plan], field: list[Contestant], ahead: bool = False
 ) -> tuple[tuple[Standing, ...], dict[str, Measured]]:
     """How the levels of `field` stand, the head first, and what each came to that there was time and memory for.
 
-    Where few images are set aside, others are set aside as well, in turn, and levels are compared on all of them.
+    Where few images are set aside, others are set aside as well, and levels are compared on all of them. Stages may be
+    fitted on all images meanwhile, `ahead` of the choice.
     """
     measured: dict[str, Measured] = {}
     trials: dict[str, Trial] = {}
-    tasks = [task, *(_set_aside_anew(task, number) for number in range(1, _repeats(task)))]
-    done, steps = 0, len(field) * len(tasks)
+    tasks = [task, *(_set_aside_anew(task, number) for number in range(1, repeats(task)))]
+    done, steps = 0, len(field)
     for each in field:
-        started, right = time.perf_counter(), []
+        started = time.perf_counter()
         try:
-            for part in tasks:
-                task.reporter.step("levels tried", done, steps)
-                found = measure(part.on_a_copy(), plans[each.level])
-                right.append(found.trained.logits[VAL].argmax(1) == found.trained.labels[VAL])
-                measured.setdefault(each.level, found)
-                done += 1
+            task.reporter.step("levels tried", done, steps)
+            found = measure_each(tasks, plans[each.level], ahead=ahead)
+            right = [one.trained.logits[VAL].argmax(1) == one.trained.labels[VAL] for one in found]
+            measured[each.level] = found[0]
         except InputError as error:
             if each is field[0]:
                 # Time and memory are enough for a head: it is the images that cannot be used.
                 raise
             task.reporter.note(f"level {each.level} was not tried: {error}")
             continue
+        finally:
+            done += 1
         folds = measured[each.level].trained.cross_validated
         once = None if folds is None else np.concatenate([right[0], folds])
         trials[each.level] = Trial(np.concatenate(right), once, time.perf_counter() - started)
@@ -111,13 +111,6 @@ def has_time(task: Task, plan: Plan, measured: Measured) -> bool:
         return True
     left = task.deadline - time.perf_counter() - SAVING_SECONDS
     return left >= LEAST_OF_TRIAL * measured.trained.training_seconds
-
-
-def _repeats(task: Task) -> int:
-    """How often images are set aside: so that levels are compared on about `ENOUGH_TO_COMPARE`, where time is given."""
-    if task.deadline is not None or not task.refit:
-        return 1
-    return min(MOST_REPEATS, -(-ENOUGH_TO_COMPARE // len(task.dataset.splits[VAL])))
 
 
 def _set_aside_anew(task: Task, number: int) -> Task:

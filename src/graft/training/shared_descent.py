@@ -23,7 +23,7 @@ from graft.training.lockstep import Lockstep
 from graft.training.memory import Batching
 from graft.training.processes import Processes
 from graft.training.recipe import ResolvedRecipe
-from graft.training.shared_layers import DropoutOfBatch, Rows, normalised_by_batch, rows_of
+from graft.training.shared_layers import OwnDropout, Rows, normalised_by_batch, rows_of
 
 # Pieces of a batch: as many for each of 1, 2, 3, 4, 6 and 12 processes. On one core, steps of EfficientNet-Lite0 and
 # MobileNetV2 on 32 images of 224 px take as long in 12 pieces as in one, as maps of fewer images stay in the caches.
@@ -179,7 +179,7 @@ class SharedDescent(GradientDescent):
         """What a piece has of the gradients and facts of a step on `whole` images, float32 (n,)."""
         number, (piece, generator) = numbered
         x, y, kind = piece.x, piece.y, torch.device(self.device).type
-        with lockstep.piece(number), DropoutOfBatch(piece.rows, generator):
+        with lockstep.piece(number), OwnDropout(generator, piece.rows):
             # Without its cache, which threads would share.
             with torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bfloat16", cache_enabled=False):
                 loss = self._loss(placed(x, self.device), sent(y, self.device)) * (len(y) / whole)

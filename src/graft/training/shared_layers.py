@@ -37,15 +37,16 @@ def rows_of(piece: int, pieces: int, whole: int) -> Rows:
     return Rows(piece * least + min(piece, more), least + (piece < more), whole)
 
 
-class DropoutOfBatch(TorchFunctionMode):
-    """Within the block, dropout draws for the whole batch, as one process does, and uses what falls to these `rows`.
+class OwnDropout(TorchFunctionMode):
+    """Within the block, dropout draws from a `generator` of its own; None: that of the device.
 
-    With a `generator` of its own, each piece draws the same; None: that of the device.
+    With `rows` of a batch it draws for the whole of it, as one process does, and uses what falls to them: so each piece
+    draws the same.
     """
 
-    def __init__(self, rows: Rows, generator: torch.Generator | None) -> None:
+    def __init__(self, generator: torch.Generator | None, rows: Rows | None = None) -> None:
         super().__init__()
-        self._rows, self._generator = rows, generator
+        self._generator, self._rows = generator, rows
 
     def __torch_function__(
         self,
@@ -61,11 +62,12 @@ class DropoutOfBatch(TorchFunctionMode):
     def _drop(self, x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
         if not training or p == 0:
             return x
-        like_batch = x.new_empty((self._rows.whole, *x.shape[1:]))
+        rows = self._rows or Rows(0, len(x), len(x))
+        like_batch = x.new_empty((rows.whole, *x.shape[1:]))
         if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
             like_batch = like_batch.contiguous(memory_format=torch.channels_last)
         kept = like_batch.bernoulli_(1 - p, generator=self._generator).div_(1 - p)
-        return x * kept[self._rows.first : self._rows.first + len(x)]
+        return x * kept[rows.first : rows.first + len(x)]
 
 
 def normalised_by_batch(crown: nn.Module, batch_norm: str) -> list[_BatchNorm]:

@@ -99,8 +99,11 @@ def advise_on(task: Task, with_race: bool = True, own_val: bool = True) -> Advic
     return decide_on(task, with_race, own_val)[0]
 
 
-def decide_on(task: Task, with_race: bool = True, own_val: bool = True) -> tuple[Advice, Measured | None]:
-    """The advice, and what the chosen level came to where it was measured as the task wants it measured."""
+def decide_on(
+    task: Task, with_race: bool = True, own_val: bool = True, ahead: bool = False
+) -> tuple[Advice, Measured | None]:
+    """The advice, and what the chosen level came to where it was measured as the task wants it measured; `ahead` if it
+    is going to be trained."""
     evidence, by_class = _measured(task), counts(task.dataset.splits[TRAIN], task.dataset.classes)
     network = task.base.network
     solvable = any(True for _ in network.head.parameters())
@@ -108,7 +111,8 @@ def decide_on(task: Task, with_race: bool = True, own_val: bool = True) -> tuple
         return decide(network, evidence, by_class), None
     tried_on = for_the_race(task, own_val)
     plans = planned(tried_on)
-    standings, measured = race(tried_on, plans, contestants(tried_on, plans, apply_textbook(evidence, by_class)))
+    field = contestants(tried_on, plans, apply_textbook(evidence, by_class))
+    standings, measured = race(tried_on, plans, field, ahead)
     too_long = [level for level, found in measured.items() if not has_time(task, plans[level], found)]
     advice = decide(network, evidence, by_class, standings, too_long=too_long)
     chosen = plans[advice.plan.level]

@@ -167,7 +167,7 @@ def decide(
     elif arguments.level == "auto" and start.pretrained and dataset.label_sets is not None:
         chosen, measured = race_by_labels(task, own_val)
     elif arguments.level == "auto" and start.pretrained:
-        advice, measured = decide_on(task, own_val=own_val)
+        advice, measured = decide_on(task, own_val=own_val, ahead=True)
         said, chosen = advice.to_dict(), advice.plan
     else:
         chosen = with_reach_tried(task, chosen)

@@ -22,7 +22,7 @@ from graft.given import path, seconds, truth, with_hints
 from graft.images.preprocessing import ResizeMode
 from graft.progress import Reporter, reporting
 from graft.seeding import seeded
-from graft.training.fitting import fit_level, measure
+from graft.training.fitting import fit_level, measure_each
 from graft.training.joining import joined
 from graft.training.processes import Processes
 from graft.training.recipe import Recipe, check_recipe
@@ -349,7 +349,7 @@ def _carry_out(decided: Decided, folder: Path, arguments: Arguments, way: Way) -
     decided = share(way.processes, folder, arguments, decided)
     task, chosen, measured = decided.task, decided.plan, decided.measured
     if task.refit:
-        measured = measured or measure(task.on_a_copy(), chosen, folder)
+        measured = measured or measure_each([task], chosen, folder, ahead=True)[0]
         # From here on it is not measured again, however often what follows is interrupted.
         write_measured(folder, measured)
     trained = fit_level(task, chosen, folder, measured)
