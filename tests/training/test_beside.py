@@ -22,7 +22,7 @@ from graft.images.letters import CYRILLIC
 from graft.progress import Reporter
 from graft.seeding import draw_from, generator, seeded
 from graft.training import fitting
-from graft.training.beside import in_a_lane, lanes, refits_ahead, side_by_side
+from graft.training.beside import fits_at_once, in_a_lane, lanes, refits_ahead, side_by_side
 from graft.training.fitting import fit_level, measure_each, refit
 from graft.training.racing import race
 from graft.training.recipe import Recipe
@@ -144,6 +144,9 @@ def test_a_refit_ahead_is_to_the_bit_the_refit_that_has_its_turn(letters: Path) 
     assert same(weights(one.base.network), weights(other.base.network)) and not one.base.network.training
     assert not same(weights(one.base.network), weights(task.base.network))
     np.testing.assert_array_equal(ahead.logits[VAL], later.logits[VAL])
+    # What ran at once took no longer than the longer of the two.
+    took = measured.ahead.trained.training_seconds
+    assert ahead.training_seconds == pytest.approx(max(took, measured.trained.training_seconds))
     assert ahead.temperature == later.temperature == measured.trained.temperature
 
 
@@ -189,7 +192,8 @@ def test_a_refit_that_fails_ahead_of_its_time_fails_when_it_has_its_turn(
 def test_fits_wait_for_each_other_where_they_would_share_time_or_draws_or_have_one_core(letters: Path) -> None:
     task = task_of(letters)
     crown = task.base.network
-    assert lanes(task, crown) == 2 and lanes(replace(task, choice=replace(task.choice, device="cuda")), crown) == 1
+    assert fits_at_once(task, crown) == lanes(task, crown) == 2
+    assert lanes(replace(task, choice=replace(task.choice, device="cuda")), crown) == 1
     assert lanes(replace(task, deadline=time.perf_counter() + 60), crown) == 1
 
     class Stranger(nn.Module):
@@ -197,7 +201,7 @@ def test_fits_wait_for_each_other_where_they_would_share_time_or_draws_or_have_o
 
     assert lanes(task, nn.Sequential(crown, Stranger())) == 1
     torch.set_num_threads(1)
-    assert lanes(task, crown) == 1 and not refits_ahead(task, crown)
+    assert lanes(task, crown) == 1 and not refits_ahead(task, crown) and fits_at_once(task, crown) == 1
 
 
 def test_a_race_that_advises_only_trains_nothing_ahead(letters: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,6 +63,11 @@ def refits_ahead(task: Task, crown: nn.Module) -> bool:
     return not task.several_heads or (few and repeats(task) % LANES == 1)
 
 
+def fits_at_once(task: Task, crown: nn.Module) -> int:
+    """How many fits of `crown` run at once in all that the training comes to."""
+    return lanes(task, crown) if refits_ahead(task, crown) or (task.several_heads and repeats(task) > 1) else 1
+
+
 def in_a_lane(work: Callable[[], Outcome]) -> Outcome:
     """What `work` comes to, to the bit, where fits run side by side."""
     return side_by_side([lambda _: work()], Reporter())[0]

@@ -196,7 +196,8 @@ def _refitted(task: Task, plan: Plan, measured: Measured, folder: Path | None) -
         network.new_head(len(task.dataset.classes), plan.head)
         network.load_state_dict(measured.ahead.network.state_dict())
         network.eval()
-        return measured.ahead.trained
+        ahead, beside = measured.ahead.trained, measured.trained.training_seconds
+        return replace(ahead, training_seconds=max(0.0, ahead.training_seconds - beside))
     examples = measured.examples or examples_of(task, plan)
     start = start_crown(task, plan, examples, folder, whole=True)
     fit = partial(refit_crown, task, plan, examples, start, folder)

@@ -17,6 +17,7 @@ from graft.images.preprocessing import normalise
 from graft.models.cuts import ALL_STAGES, INPUT
 from graft.models.network import freeze
 from graft.progress import Reporter, reporting
+from graft.training.beside import fits_at_once
 from graft.training.examples import frozen_features
 from graft.training.fitting import Measured
 from graft.training.memory import step_memory
@@ -141,7 +142,7 @@ def _normalised(task: Task, images: Images) -> Iterator[Tensor]:
 
 
 def _cost(task: Task, chosen: Plan, standings: Sequence[Standing]) -> TrainingCost:
-    """What training the chosen level takes, judging by its trials."""
+    """What training the chosen level takes, judging by its trials; the memory of as many fits as run at once."""
     network, shape = task.base.network, task.preprocessing
     trunk, crown = network.split(chosen.cut)
     freeze(trunk)
@@ -152,4 +153,6 @@ def _cost(task: Task, chosen: Plan, standings: Sequence[Standing]) -> TrainingCo
     row = (0,) if chosen.cut == INPUT else output_shape(kept, shape)
     seconds = next((each.seconds for each in standings if each.level == chosen.level), None)
     peak = memory.peak("adamw" if task.recipe.optimizer == "adamw" else "momentum")
+    if chosen.cut not in network.cuts[-2:]:
+        peak *= fits_at_once(task, crown)
     return TrainingCost(seconds, peak, activation_bytes(images, row, task.choice.precision))
