@@ -100,16 +100,15 @@ def side_by_side(
             stop.set()
             raise
 
-    pool = ThreadPoolExecutor(LANES, "lane")
-    others = [pool.submit(copy_context().run, work, lane) for lane in range(1, min(at_once, len(jobs)))]
+    pool, others = ThreadPoolExecutor(LANES, "lane"), []
     try:
+        others += [pool.submit(copy_context().run, work, lane) for lane in range(1, min(at_once, len(jobs)))]
         done = [work(0)]
         done += [other.result() for other in others]
     except _StoppedError:
         pool.shutdown()
-        raise next(
-            error for other in others if not isinstance(error := other.exception(), _StoppedError | None)
-        ) from None
+        failed = (error for other in others if not isinstance(error := other.exception(), _StoppedError | None))
+        raise next(failed) from None
     finally:
         stop.set()
         pool.shutdown()
