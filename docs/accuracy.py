@@ -71,10 +71,10 @@ Advice, trials and the fit on all images are included. 250 small photographs on 
 11.7 points better. 560 sketches and 1,000 small photographs, where `plain` takes minutes longer, were not timed alone:
 beside other work they took 0.41 and 0.29 of its time, before fits ran side by side.
 
-Fits that do not wait for each other run side by side, each on
-half of the cores: the trials of a race, and where there is one trial, that and the fit on all images, which is done for
-nothing where the head is chosen. On a GPU graft loses its advantage of fewer layers: there a step costs what starting
-its kernels costs, and two fits of 400 steps are more steps than those of `plain`.
+Fits that do not wait for each other run side by side, each on half of the cores: the trials of a race, and where there
+is one trial, that and the fit on all images, which is done for nothing where the head is chosen. On a GPU graft loses
+its advantage of fewer layers: there a step costs what starting its kernels costs, and two fits of 400 steps are more
+steps than those of `plain`.
 """
 
 

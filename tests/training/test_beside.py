@@ -164,7 +164,7 @@ def test_what_is_measured_beside_a_refit_is_to_the_bit_what_is_measured_in_a_lan
 def test_what_is_set_aside_in_turn_is_measured_as_one_by_one(letters: Path) -> None:
     from graft.training.racing import _set_aside_anew
 
-    task = task_of(letters, several_heads=True)
+    task = task_of(letters, raced=True)
     parts = [task, _set_aside_anew(task, 1), _set_aside_anew(task, 2)]
     beside = measure_each(parts, plan_of(task), ahead=True)
     assert [each.ahead is not None for each in beside] == [False] * 3
@@ -196,6 +196,11 @@ def test_fits_wait_for_each_other_where_they_would_share_time_or_draws_or_have_o
     assert lanes(replace(task, choice=replace(task.choice, device="cuda")), crown) == 1
     assert lanes(replace(task, deadline=time.perf_counter() + 60), crown) == 1
 
+    for count in (1, 2):
+        # Batches are in pieces where processes are asked for, be it one: these draw, and take cores, for themselves.
+        asked = replace(task.processes, count=count, job="job")
+        assert lanes(replace(task, processes=asked), crown) == 1
+
     class Stranger(nn.Module):
         pass
 
@@ -206,7 +211,7 @@ def test_fits_wait_for_each_other_where_they_would_share_time_or_draws_or_have_o
 
 def test_a_race_that_advises_only_trains_nothing_ahead(letters: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("graft.training.beside.ENOUGH_TO_COMPARE", 1)
-    task = task_of(letters, several_heads=True)
+    task = task_of(letters, raced=True)
     plans = {level: plan_of(task, level) for level in ("head", "all")}
     field = [Contestant("head", 0.0, 0.1, 1.0), Contestant("all", 0.0, 0.1, 2.0)]
     for ahead in (False, True):

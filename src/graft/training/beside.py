@@ -48,7 +48,8 @@ def lanes(task: Task, crown: nn.Module) -> int:
     """How many fits of `crown` run at once: one on a GPU, in limited time, which they would have to share, with
     others that take part, and where layers may draw from the generator of the process."""
     known = all(type(module).__module__.startswith(KNOWN) for module in crown.modules())
-    alone = task.processes.alone and task.choice.device == "cpu" and task.deadline is None
+    device = task.choice.device
+    alone = device == "cpu" and task.deadline is None and not task.processes.in_pieces(device)
     return LANES if known and alone and torch.get_num_threads() >= LANES else 1
 
 
@@ -60,12 +61,12 @@ def refits_ahead(task: Task, crown: nn.Module) -> bool:
     if not task.refit or lanes(task, crown) == 1:
         return False
     few = sum(len(task.dataset.splits[name]) for name in task.to_train_on) <= MOST_AHEAD_IN_A_RACE
-    return not task.several_heads or (few and repeats(task) % LANES == 1)
+    return not task.raced or (few and repeats(task) % LANES == 1)
 
 
 def fits_at_once(task: Task, crown: nn.Module) -> int:
     """How many fits of `crown` run at once in all that the training comes to."""
-    return lanes(task, crown) if refits_ahead(task, crown) or (task.several_heads and repeats(task) > 1) else 1
+    return lanes(task, crown) if refits_ahead(task, crown) or (task.raced and repeats(task) > 1) else 1
 
 
 def in_a_lane(work: Callable[[], Outcome]) -> Outcome:

@@ -173,7 +173,7 @@ def _of_all_stages(task: Task, trunk: Section) -> tuple[Section, int | None]:
     if trunk.gathers:
         cut = network.cuts[network.stages.index(trunk.gathers[0])]
         return network.before_head(ALL_STAGES), sum(network.head_blocks(head_over_all_after(cut)))
-    one_pass = task.several_heads or kept_rows() is not None
+    one_pass = task.raced or kept_rows() is not None
     if not one_pass or network.stages[-2].stride is not None:
         return trunk, None
     return network.before_head(ALL_STAGES), sum(network.head_blocks(LAST))

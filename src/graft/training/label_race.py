@@ -7,7 +7,7 @@ import numpy as np
 from graft.data.dataset import VAL
 from graft.errors import InputError
 from graft.evaluation.label_scores import mean_average_precision
-from graft.training.fitting import Measured, measure
+from graft.training.fitting import Measured, measure_each
 from graft.training.racing import for_the_race, has_time
 from graft.training.reach import with_reach_tried
 from graft.training.recipe import Recipe
@@ -34,11 +34,11 @@ def check_several_labels(level: str, recipe: Recipe) -> None:
             )
 
 
-def race_by_labels(task: Task, own_val: bool) -> tuple[Plan, Measured | None]:
+def race_by_labels(task: Task, own_val: bool, ahead: bool = False) -> tuple[Plan, Measured | None]:
     """The level to train at, with its reasons, and what it came to where it was measured as the task wants it.
 
     The user's own val has no part in the choice: a part of train stands in for it. Raises what the first level raises;
-    another that there is no time or memory for is passed over.
+    another that there is no time or memory for is passed over. Stages may be fitted on all images meanwhile, `ahead`.
     """
     tried_on = for_the_race(task, own_val)
     plans: dict[str, Plan] = {}
@@ -50,7 +50,7 @@ def race_by_labels(task: Task, own_val: bool) -> tuple[Plan, Measured | None]:
         task.reporter.step("levels tried", number, len(CONTENDERS))
         try:
             plans[level] = with_reach_tried(tried_on, plan_level(level, task.base.network, True))
-            found[level] = measure(tried_on.on_a_copy(), plans[level])
+            found[level] = measure_each([tried_on], plans[level], ahead=ahead)[0]
         except InputError as error:
             if not found:
                 raise

@@ -44,8 +44,8 @@ class Task:
     # By when all is to be done, on the clock of time.perf_counter.
     deadline: float | None = None
     refit: bool = False
-    # Whether heads over the last stage and over all stages are compared, for which one pass is made.
-    several_heads: bool = False
+    # Whether levels are tried on it: heads over the last stage and over all stages are, for which one pass is made.
+    raced: bool = False
     # Who takes part in the steps, and how often their state is kept in the middle of an epoch, in seconds.
     processes: Processes = ALONE
     checkpoint_every: float = math.inf

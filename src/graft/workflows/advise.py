@@ -79,7 +79,7 @@ def advise(
         start = with_usual_head(prepared.start)
         task = Task.of(dataset, start, prepared.choice, recipe, seed=seed, reporter=told)
         few = len(dataset.splits[TRAIN]) <= REFIT_UP_TO
-        task = replace(task, refit=own_val and few, several_heads=with_race)
+        task = replace(task, refit=own_val and few, raced=with_race)
         return advise_on(with_flips_tried(task), with_race, own_val)
 
 

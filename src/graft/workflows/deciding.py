@@ -149,7 +149,7 @@ def decide(
     few = len(dataset.splits[TRAIN]) <= REFIT_UP_TO
     task = Task.of(dataset, start, prepared.choice, recipe, seed=seed, reporter=reporter, deadline=deadline)
     task = replace(task, refit=arguments.refit and own_val and few and arguments.level != "as-is")
-    task = replace(task, several_heads=arguments.level == "auto" and start.pretrained)
+    task = replace(task, raced=arguments.level == "auto" and start.pretrained)
     if before is not None:
         # What a run was begun with stands, and need not be tried again.
         recipe = replace(task.recipe, flip=before.plan.get("flip", True))
@@ -160,14 +160,16 @@ def decide(
         reporter.note(write_contact_sheet(sheet, dataset.splits[TRAIN], start.preprocessing, task.recipe, seed))
     said: dict[str, Any] = {}
     measured: Measured | None = None
+    # With processes, whose number may change before the end, the fit on all images is for all of them.
+    ahead = arguments.processes is None
     if before is not None:
         measured = read_measured(before.folder)
         said = before.plan
         chosen = _planned_before(before, start)
     elif arguments.level == "auto" and start.pretrained and dataset.label_sets is not None:
-        chosen, measured = race_by_labels(task, own_val)
+        chosen, measured = race_by_labels(task, own_val, ahead)
     elif arguments.level == "auto" and start.pretrained:
-        advice, measured = decide_on(task, own_val=own_val, ahead=True)
+        advice, measured = decide_on(task, own_val=own_val, ahead=ahead)
         said, chosen = advice.to_dict(), advice.plan
     else:
         chosen = with_reach_tried(task, chosen)
