@@ -18,6 +18,7 @@ import mmap
 import os
 import re
 import shutil
+import stat
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -108,10 +109,11 @@ def cache_entries(*kinds: str) -> Iterator[Entry]:
         for path in folder.iterdir() if folder.is_dir() else ():
             # Another process may remove it in between.
             with suppress(OSError):
+                own = path.stat()
                 # A folder's own time stands still while a file in it grows.
-                stats = [each.stat() for each in (path, *path.rglob("*"))]
-                size = sum(stat.st_size for stat in stats[1:] or stats)
-                yield Entry(kind, path, size, max(stat.st_mtime for stat in stats))
+                inside = [each.stat() for each in path.rglob("*")] if stat.S_ISDIR(own.st_mode) else []
+                size = sum(each.st_size for each in inside or [own])
+                yield Entry(kind, path, size, max(each.st_mtime for each in (own, *inside)))
 
 
 def make_room(needed: int) -> None:

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from graft.evaluation import intervals
 from graft.evaluation.intervals import (
+    Interval,
     bootstrap_interval,
     effective_count,
     f1_interval,
@@ -56,8 +58,8 @@ def test_the_bootstrap_draws_whole_groups() -> None:
     groups = np.array([7, 7, 7, 3, 3])
 
     def statistic(drawn: np.ndarray) -> np.ndarray:
-        assert len(set(drawn[:3])) == 1 and len(set(drawn[3:])) == 1
-        return np.array([drawn.sum()])
+        assert (drawn[:, 1:3] == drawn[:, :1]).all() and (drawn[:, 3] == drawn[:, 4]).all()
+        return drawn.sum(1, keepdims=True)
 
     ((low, high),) = bootstrap_interval(statistic, 5, groups)
     assert (low, high) == (4, 6)
@@ -65,7 +67,7 @@ def test_the_bootstrap_draws_whole_groups() -> None:
 
 def test_the_bootstrap_of_a_mean_is_as_wide_as_theory_says() -> None:
     values = np.random.default_rng(0).normal(size=400)
-    ((low, high),) = bootstrap_interval(lambda drawn: np.array([drawn @ values / drawn.sum()]), 400)
+    ((low, high),) = bootstrap_interval(lambda drawn: (drawn @ values / drawn.sum(1))[:, None], 400)
     assert high - low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.08)
     assert low < values.mean() < high
 
@@ -80,3 +82,15 @@ def test_accuracy_in_groups_is_covered() -> None:
         low, high = wilson_interval(right.mean() * worth, worth)
         covered += low <= 0.8 <= high
     assert 0.91 <= covered / 300 <= 0.99
+
+
+def test_the_bootstrap_draws_the_same_images_together_and_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    values, groups = np.random.default_rng(0).normal(size=90), np.arange(90) // 4
+
+    def interval(together: int) -> tuple[Interval, ...]:
+        monkeypatch.setattr(intervals, "DRAWN_TOGETHER", together)
+        return bootstrap_interval(lambda drawn: (drawn @ values / drawn.sum(1))[:, None], 90, groups)
+
+    one_by_one = interval(1)
+    for together in (1000, 2**20):
+        np.testing.assert_allclose(interval(together), one_by_one, rtol=1e-12)

@@ -12,6 +12,8 @@ Z95 = 1.959963984540054
 RESAMPLES, FEWEST_RESAMPLES = 1000, 200
 # Of more images in all resamples together, there are fewer of these: with a million images the interval is narrow.
 MOST_DRAWN = 50_000_000
+# So many are drawn at once, which take some times as many bytes.
+DRAWN_TOGETHER = 2**15
 
 # With more groups than this part of the images, it makes no difference that they are counted.
 HARDLY_GROUPED = 0.95
@@ -120,16 +122,26 @@ def bootstrap_interval(
 ) -> tuple[Interval, ...]:
     """The 95 % percentile intervals of a `statistic` over resamples of `count` images, groups drawn as a whole.
 
-    `statistic` is given how often each image was drawn, float64 (count,), and returns a vector of figures, where NaN
-    is what a resample does not determine. Efron and Tibshirani 1993, An Introduction to the Bootstrap, sections 13.3
-    and 8.
+    `statistic` is given how often each image was drawn in some resamples, float64 (resamples, count), and returns
+    figures (resamples, figures), where NaN is what a resample does not determine. Efron and Tibshirani 1993, An
+    Introduction to the Bootstrap, sections 13.3 and 8.
     """
     random = np.random.default_rng(seed)
     _, index = np.unique(np.arange(count) if groups is None else groups, return_inverse=True)
     number = int(index.max()) + 1
+    resamples, together = min(RESAMPLES, max(FEWEST_RESAMPLES, MOST_DRAWN // count)), max(1, DRAWN_TOGETHER // count)
     found = []
-    for _ in range(min(RESAMPLES, max(FEWEST_RESAMPLES, MOST_DRAWN // count))):
-        drawn = np.bincount(random.integers(0, number, number), minlength=number).astype(np.float64)
-        found.append(statistic(drawn[index]))
-    low, high = np.nanquantile(np.array(found), (0.025, 0.975), axis=0)
+    for done in range(0, resamples, together):
+        drawn = random.integers(0, number, (min(together, resamples - done), number))
+        often = np.array([np.bincount(each, minlength=number) for each in drawn], np.float64)
+        found.append(statistic(often[:, index]))
+    low, high = np.nanquantile(np.concatenate(found), (0.025, 0.975), axis=0)
     return tuple(zip(low.tolist(), high.tolist(), strict=True))
+
+
+def sums_by_kind(values: np.ndarray, kinds: np.ndarray, number: int) -> np.ndarray:
+    """The sums (R, number) in each row of `values` (R, N) over each of so many `kinds`, int (N,)."""
+    if len(values) == 1:
+        return np.bincount(kinds, values[0], number)[None]
+    place = np.arange(len(values))[:, None] * number + kinds
+    return np.bincount(place.ravel(), values.ravel(), len(values) * number).reshape(len(values), number)

@@ -4,6 +4,7 @@ Takes arrays and returns values. Average precision asks for no threshold and F1 
 probabilities of an image add up to one, which they do not.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -213,15 +214,13 @@ def _resampled(figures: np.ndarray, actual: np.ndarray) -> Callable[[np.ndarray]
     rows = np.where(last, np.arange(len(ranked))[:, None], len(ranked) - 1)
     ends = np.minimum.accumulate(rows[::-1], 0)[::-1]
 
-    def statistic(drawn: np.ndarray) -> np.ndarray:
+    def figure(drawn: np.ndarray) -> float:
         weight = drawn[order]
         positive = weight * hits
         true, all_passed = np.cumsum(positive, 0), np.cumsum(weight, 0)
         precision = np.take_along_axis(true, ends, 0) / np.maximum(np.take_along_axis(all_passed, ends, 0), 1e-12)
         total = true[-1]
         present = total > 0
-        if not present.any():
-            return np.array([np.nan])
-        return np.array([((positive * precision).sum(0)[present] / total[present]).mean()])
+        return float(((positive * precision).sum(0)[present] / total[present]).mean()) if present.any() else math.nan
 
-    return statistic
+    return lambda drawn: np.array([[figure(each)] for each in drawn])

@@ -55,7 +55,7 @@ def compare_answers(right: np.ndarray, other: np.ndarray, groups: np.ndarray | N
     number = count if groups is None else len(np.unique(groups))
     if groups is not None and number < count:
         gain = right.astype(np.float64) - other
-        (interval,) = bootstrap_interval(lambda drawn: np.array([drawn @ gain / drawn.sum()]), count, groups)
+        (interval,) = bootstrap_interval(lambda drawn: (drawn @ gain / drawn.sum(1))[:, None], count, groups)
         return Difference(count, difference, interval, first, second, None, number)
     # Newcombe's interval for paired rates: unlike a bootstrap it does not say that a difference of 0 is certain.
     found = paired_difference(right, other, np.arange(count), np.zeros(count, dtype=np.int64))

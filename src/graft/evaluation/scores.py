@@ -16,6 +16,7 @@ from graft.evaluation.intervals import (
     f1_interval,
     interval_in_words,
     mean_interval,
+    sums_by_kind,
     wilson_interval,
 )
 from graft.evaluation.ranking import areas, top_accuracy
@@ -246,11 +247,11 @@ def _resampled_means(labels: np.ndarray, answers: np.ndarray, number: int) -> Ca
     right = labels == answers
 
     def statistic(drawn: np.ndarray) -> np.ndarray:
-        both = np.bincount(labels[right], drawn[right], number)
-        of_class, called = np.bincount(labels, drawn, number), np.bincount(answers, drawn, number)
+        both = sums_by_kind(drawn[:, right], labels[right], number)
+        of_class, called = sums_by_kind(drawn, labels, number), sums_by_kind(drawn, answers, number)
         present = of_class > 0
-        recall, f1 = both[present] / of_class[present], 2 * both[present] / (of_class + called)[present]
-        return np.array([recall.mean(), f1.mean()])
+        recall, f1 = both / np.where(present, of_class, 1), 2 * both / np.where(present, of_class + called, 1)
+        return np.stack([np.mean(each, 1, where=present) for each in (recall, f1)], 1)
 
     return statistic
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from graft.errors import GraftError
+from graft.transfer.descent import descend
 from graft.words import counted
 
 # Candidates for the inverse penalty, strongest penalty first, so that each solution starts the next. It counts against
@@ -93,8 +94,8 @@ def fit_head(
         counting = np.ones(len(labels)) if weights is None else np.tile(weights / weights.mean(), views)
         examples = Examples(x, labels, counting, classes)
         rows, fold = rows_to_choose_on(labels, len(labels) // views, seed, groups)
-        chosen, logits = choose_penalty(examples, rows, fold, views)
-        solution, gradient = solve(examples, chosen)
+        chosen, logits, near = choose_penalty(examples, rows, fold, views)
+        solution, gradient = solve(examples, chosen, near)
         weight = solution[:-1].T @ basis / scale
         bias = solution[-1] - weight @ centre
     with np.errstate(over="ignore"):
@@ -196,10 +197,13 @@ def rows_to_choose_on(
     return rows, fold
 
 
-def choose_penalty(examples: Examples, rows: np.ndarray, fold: np.ndarray, views: int = 1) -> tuple[float, np.ndarray]:
+def choose_penalty(
+    examples: Examples, rows: np.ndarray, fold: np.ndarray, views: int = 1
+) -> tuple[float, np.ndarray, np.ndarray]:
     """The candidate with the least held-out log loss over `rows` in folds, and the held-out logits that it gave.
 
-    Candidates are tried from the strongest penalty on, until the loss has risen twice in a row.
+    Also the mean of its solutions (r + 1, classes), from which it is not far to that of all images. Candidates are
+    tried from the strongest penalty on, until the loss has risen twice in a row.
     """
     labels, classes, count = examples.labels, examples.classes, len(examples.labels) // views
     shown = examples.take((rows + count * np.arange(views)[:, None]).ravel())
@@ -210,7 +214,7 @@ def choose_penalty(examples: Examples, rows: np.ndarray, fold: np.ndarray, views
     parts = [numbers[start : start + together] for start in range(0, len(numbers), together)]
     starts: list[np.ndarray | None] = [None] * len(parts)
     best, least, risen = INVERSE_PENALTIES[0], np.inf, 0
-    best_logits = np.zeros((len(rows), classes))
+    best_logits, near = np.zeros((len(rows), classes)), np.zeros((shown.x.shape[1] + 1, classes))
     for inverse_penalty in INVERSE_PENALTIES:
         logits = np.zeros((len(rows), classes))
         for place, part in enumerate(parts):
@@ -223,9 +227,10 @@ def choose_penalty(examples: Examples, rows: np.ndarray, fold: np.ndarray, views
         risen = 0 if loss < least else risen + 1
         if loss < least:
             best, least, best_logits = inverse_penalty, loss, logits
+            near = np.concatenate([each for each in starts if each is not None]).mean(0)
         if risen == 2:
             break
-    return best, best_logits
+    return best, best_logits, near
 
 
 def solve(
@@ -259,13 +264,14 @@ def solve_folds(
 
     def loss_and_gradient(solution: np.ndarray) -> tuple[float, np.ndarray]:
         logits = x @ solution[:-1].astype(x.dtype) + solution[-1]
-        error = log_softmax(logits.reshape(count, folds, classes))
-        loss = -float((weights * error[number, :, examples.labels]).sum())
-        np.exp(error, out=error)
-        error[number, :, examples.labels] -= 1
-        error *= weights[:, :, None]
-        flat = error.reshape(count, folds * classes)
-        return loss, np.vstack([x.T @ flat.astype(x.dtype), flat.sum(0)])
+        share = logits.reshape(count, folds, classes)
+        share -= share.max(-1, keepdims=True)
+        of_label = share[number, :, examples.labels]
+        total = np.exp(share, out=share).sum(-1)
+        loss = float((weights * (np.log(total) - of_label)).sum())
+        share *= (weights / total)[:, :, None]
+        share[number, :, examples.labels] -= weights
+        return loss, np.vstack([x.T @ logits.astype(x.dtype), logits.sum(0)])
 
     squares = np.einsum("nr,nr->r", x, x) / count
     penalties = np.repeat(1 / (inverse_penalty * sizes), classes)
@@ -288,21 +294,20 @@ def minimise(
     curvature along each axis, half the mean square of the coordinates plus the penalty (Böhning 1992, "Multinomial
     logistic regression algorithm"), which makes the problem round.
     """
-    from scipy.optimize import minimize
-
     shape = (len(squares) + 1, len(penalties))
     scale = 1 / np.sqrt(np.vstack([squares[:, None] / 2 + penalties, np.full((1, len(penalties)), 0.5)]))
 
     def scaled(flat: np.ndarray) -> tuple[float, np.ndarray]:
         solution = flat.reshape(shape) * scale
         loss, gradient = loss_and_gradient(solution)
-        gradient[:-1] += penalties * solution[:-1]
-        return loss + float((penalties / 2 * np.square(solution[:-1])).sum()), (gradient * scale).ravel()
+        decay = penalties * solution[:-1]
+        gradient[:-1] += decay
+        gradient *= scale
+        return loss + float(np.vdot(decay, solution[:-1])) / 2, gradient.ravel()
 
     first = np.zeros(shape) if start is None else start / scale
-    options = {"maxiter": 500, "gtol": tolerance, "ftol": 1e-13, "maxcor": 20}
-    found = minimize(scaled, first.ravel(), jac=True, method="L-BFGS-B", options=options)
-    return found.x.reshape(shape) * scale, float(np.abs(found.jac).max())
+    found = descend(scaled, first.ravel(), tolerance)
+    return found.x.reshape(shape) * scale, float(np.abs(found.gradient).max())
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from graft.stratification import stratified_parts
+from graft.transfer.descent import descend
 from graft.transfer.head import (
     FOLDS,
     IMAGES_TO_CHOOSE_ON,
@@ -128,8 +129,6 @@ def _solve(
     coordinates plus the penalty, as in `graft.transfer.head`. Returns the solution, biases last, and the largest slope
     left there.
     """
-    from scipy.optimize import minimize
-
     (count, width), number = x.shape, targets.shape[1]
     penalties = 1 / (inverse_penalties * count)
     squares = np.einsum("nr,nr->r", x, x, dtype=np.float64) / (4 * count)
@@ -148,6 +147,5 @@ def _solve(
     first = np.zeros((width + 1, number)) if start is None else start / scale
     if not number:
         return first, 0.0
-    options = {"maxiter": 500, "gtol": tolerance, "ftol": 1e-13, "maxcor": 20}
-    found = minimize(loss_and_gradient, first.ravel(), jac=True, method="L-BFGS-B", options=options)
-    return found.x.reshape(width + 1, number) * scale, float(np.abs(found.jac).max())
+    found = descend(loss_and_gradient, first.ravel(), tolerance)
+    return found.x.reshape(width + 1, number) * scale, float(np.abs(found.gradient).max())

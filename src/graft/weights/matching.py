@@ -220,11 +220,11 @@ def fill(network: Network, tensors: dict[str, Tensor], found: Match, source: str
     """
     if not found.exact:
         raise WeightsError(_misfit(tensors, found, source) + _better_fit(tensors))
-    own = network.state_dict()
+    own, heads = network.state_dict(), network.head_names
     theirs = {found.rename(name): tensor for name, tensor in tensors.items()}
     for name, target in own.items():
-        if name in theirs and (found.has_head or not _is_free(name, network)):
-            if _is_free(name, network) and not _same(theirs[name].shape, target.shape):
+        if name in theirs and (found.has_head or not _is_free(name, heads)):
+            if _is_free(name, heads) and not _same(theirs[name].shape, target.shape):
                 continue
             if target.is_floating_point() and not theirs[name].is_floating_point():
                 raise WeightsError(
@@ -255,8 +255,8 @@ def _own_shapes(architecture: Architecture, config: Config) -> dict[str, torch.S
 @lru_cache(maxsize=256)
 def _body_shapes(architecture: Architecture, config: Config) -> dict[str, torch.Size]:
     """Those of the tensors that have to be there, and have that shape."""
-    network = _without_data(architecture, config)
-    return {name: shape for name, shape in _own_shapes(architecture, config).items() if not _is_free(name, network)}
+    heads = _without_data(architecture, config).head_names
+    return {name: shape for name, shape in _own_shapes(architecture, config).items() if not _is_free(name, heads)}
 
 
 def _fit(tensors: dict[str, Tensor], architecture: Architecture, config: Config, layout: Layout) -> Match:
@@ -276,7 +276,8 @@ def _fit(tensors: dict[str, Tensor], architecture: Architecture, config: Config,
     if stem in expected:
         expected = expected | {stem: torch.Size((expected[stem][0], channels, *expected[stem][2:]))}
     fitting = sum(name in theirs and _same(theirs[name], shape) for name, shape in expected.items())
-    strangers = {name for name in theirs.keys() - ours.keys() if not _is_free(name, network)}
+    replaced = network.head_names
+    strangers = {name for name in theirs.keys() - ours.keys() if not _is_free(name, replaced)}
     beside = _beside(tensors, renamed, expected, strangers, head) if fitting == len(expected) else ()
     return Match(
         architecture=architecture,
@@ -341,14 +342,14 @@ def _same(theirs: torch.Size, ours: torch.Size) -> bool:
 def _misfit(tensors: dict[str, Tensor], found: Match, source: str) -> str:
     """What does not fit, in both directions."""
     network = _without_data(found.architecture, found.config)
-    ours = state_shapes(network)
+    ours, heads = state_shapes(network), network.head_names
     theirs = {found.rename(name): tensor.shape for name, tensor in tensors.items()}
-    missing = [name for name in ours if name not in theirs and not _is_free(name, network)]
-    unexpected = [name for name in theirs if name not in ours and not _is_free(name, network)]
+    missing = [name for name in ours if name not in theirs and not _is_free(name, heads)]
+    unexpected = [name for name in theirs if name not in ours and not _is_free(name, heads)]
     reshaped = [
         f"{name} is {tuple(theirs[name])} for {tuple(ours[name])}"
         for name in ours
-        if name in theirs and not _same(theirs[name], ours[name]) and not _is_free(name, network)
+        if name in theirs and not _same(theirs[name], ours[name]) and not _is_free(name, heads)
     ]
     parts = [
         f"{len(names)} {what} ({_first_names(names)})"
@@ -374,6 +375,6 @@ def _better_fit(tensors: dict[str, Tensor]) -> str:
     return f"; the tensors are those of {name}: name that architecture instead (--arch {name})"
 
 
-def _is_free(name: str, network: Network) -> bool:
-    """Tensors that may be absent or of another size: the heads, which get replaced, and batch counters."""
-    return name.rpartition(".")[0] in network.head_names or name.endswith("num_batches_tracked")
+def _is_free(name: str, heads: tuple[str, ...]) -> bool:
+    """Tensors that may be absent or of another size: those of the `heads`, which get replaced, and batch counters."""
+    return name.rpartition(".")[0] in heads or name.endswith("num_batches_tracked")

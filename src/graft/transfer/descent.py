@@ -1,0 +1,110 @@
+"""The least value of a smooth convex function of very many variables: L-BFGS.
+
+SciPy's finds the same, and in a head of many classes takes longer for its own bookkeeping than the loss takes, because
+it also handles bounds on variables.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+# How many of the latest steps the curvature is known from.
+PAIRS = 20
+# A step is short enough when the function falls by this part of what its slope there promises.
+ENOUGH = 1e-4
+# What a sum of rounded numbers can be wrong by, as a part of it.
+ROUNDING = 1e-15
+# Steps after which it ends where it is.
+MOST_STEPS, MOST_TRIED = 500, 30
+
+
+@dataclass(frozen=True)
+class Lowest:
+    """The variables (n,) at which a function is least, and its gradient (n,) there."""
+
+    x: np.ndarray
+    gradient: np.ndarray
+
+
+def descend(
+    value_and_gradient: Callable[[np.ndarray], tuple[float, np.ndarray]],
+    start: np.ndarray,
+    tolerance: float,
+    least_fall: float = 1e-13,
+) -> Lowest:
+    """Minimise a convex function of variables (n,), float64, from `start`, scaled so that its curvature is about one.
+
+    Ends where no slope is above `tolerance`, or a step lets the value fall by less than `least_fall` of it. The first
+    step is the negative gradient, which is as long as a curvature of one allows. Nocedal 1980, "Updating quasi-Newton
+    matrices with limited storage", in the compact form of Byrd, Nocedal and Schnabel 1994, "Representations of
+    quasi-Newton matrices and their use in limited memory methods", equation 3.1.
+    """
+    x, curvature = start, Curvature(len(start))
+    value, gradient = value_and_gradient(x)
+    for _ in range(MOST_STEPS):
+        if np.abs(gradient).max(initial=0.0) <= tolerance:
+            break
+        direction = curvature.newton_step(gradient)
+        slope, length = float(gradient @ direction), 1.0
+        for _ in range(MOST_TRIED):
+            step = length * direction
+            new_value, new_gradient = value_and_gradient(x + step)
+            if new_value <= value + ENOUGH * length * slope + ROUNDING * abs(value):
+                break
+            # The lowest point of the parabola through both values, if that is a step, and a shorter one.
+            bend = new_value - value - length * slope
+            length *= min(0.5, max(0.1, -length * slope / (2 * bend))) if np.isfinite(bend) else 0.1
+        else:
+            break
+        fall = value - new_value
+        curvature.learn(step, new_gradient - gradient)
+        x, value, gradient = x + step, new_value, new_gradient
+        if fall <= least_fall * max(abs(value), 1.0):
+            break
+    return Lowest(x, gradient)
+
+
+@dataclass
+class Curvature:
+    """What the latest steps and the changes of the gradient (n,) along them tell of the inverse of the Hessian."""
+
+    n: int
+    steps: np.ndarray = field(init=False)
+    changes: np.ndarray = field(init=False)
+    # Products of steps with changes, and of changes with each other, by place.
+    crossed: np.ndarray = field(init=False)
+    squared: np.ndarray = field(init=False)
+    # Places from the oldest pair to the latest.
+    order: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.steps, self.changes = np.empty((PAIRS, self.n)), np.empty((PAIRS, self.n))
+        self.crossed, self.squared = np.zeros((PAIRS, PAIRS)), np.zeros((PAIRS, PAIRS))
+
+    def learn(self, step: np.ndarray, change: np.ndarray) -> None:
+        """Take in the latest step, unless rounding hides how the gradient changed along it."""
+        if not float(step @ change) > ROUNDING * float(change @ change):
+            return
+        place = self.order.pop(0) if len(self.order) == PAIRS else len(self.order)
+        self.order.append(place)
+        known = len(self.order)
+        self.steps[place], self.changes[place] = step, change
+        self.crossed[:known, place] = self.steps[:known] @ change
+        self.squared[:known, place] = self.squared[place, :known] = self.changes[:known] @ change
+
+    def newton_step(self, gradient: np.ndarray) -> np.ndarray:
+        """The negative gradient (n,) times the inverse of the Hessian, as far as it is known; it leads down."""
+        if not self.order:
+            return -gradient
+        known, places = len(self.order), np.ix_(self.order, self.order)
+        crossed, squared = self.crossed[places], self.squared[places]
+        unit = crossed[-1, -1] / squared[-1, -1]
+        upper, along = np.triu(crossed), np.diag(np.diag(crossed))
+        of_steps = (self.steps[:known] @ gradient)[self.order]
+        of_changes = (self.changes[:known] @ gradient)[self.order]
+        inner = np.linalg.solve(upper, of_steps)
+        outer = np.linalg.solve(upper.T, (along + unit * squared) @ inner - unit * of_changes)
+        by_place = np.empty((2, known))
+        by_place[:, self.order] = outer, unit * inner
+        return by_place[1] @ self.changes[:known] - by_place[0] @ self.steps[:known] - unit * gradient
