@@ -1,0 +1,83 @@
+"""Seconds to choose the penalty of a head and to solve it, by graft's descent and by SciPy's L-BFGS-B in its place.
+
+    python benchmarks/heads.py [--repeats 3]
+
+Features are drawn: classes are overlapping clouds, cut off at zero as after a ReLU. Both solve the same problems in
+turn on one thread, to the same slope; the objective that each ends with is compared, since the optimum is one.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from statistics import median
+
+import numpy as np
+
+from graft.transfer import head
+from graft.transfer.descent import Lowest, descend
+from graft.transfer.head import HeadFit, centred, fit_head, log_softmax
+
+# Images, features, classes: two classes of photographs, ten of small ones, and many.
+PROBLEMS = ((245, 1280, 2), (400, 256, 10), (430, 1280, 43), (1010, 256, 101), (1010, 1280, 101))
+
+
+def by_scipy(
+    value_and_gradient: Callable[[np.ndarray], tuple[float, np.ndarray]], start: np.ndarray, tolerance: float
+) -> Lowest:
+    from scipy.optimize import minimize
+
+    options = {"maxiter": 500, "gtol": tolerance, "ftol": 1e-13, "maxcor": 20}
+    found = minimize(value_and_gradient, start, jac=True, method="L-BFGS-B", options=options)
+    return Lowest(found.x, found.jac)
+
+
+def drawn(count: int, width: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Features (count, width) and labels (count,)."""
+    random = np.random.default_rng(0)
+    labels = np.sort(np.arange(count) % classes)
+    centres = random.normal(0, 1.6 / width**0.5, (classes, width))
+    return np.maximum(0, centres[labels] + random.normal(size=(count, width)) + 0.3).astype(np.float32), labels
+
+
+def objective(found: HeadFit, features: np.ndarray, labels: np.ndarray) -> float:
+    """What a head of this penalty is to make least, per image."""
+    _, _, scale = centred(features)
+    losses = -log_softmax(features @ found.weight.T.astype(float) + found.bias)[np.arange(len(labels)), labels]
+    weights = np.square(found.weight.astype(float) * scale).sum()
+    return float(losses.mean() + weights / (2 * found.inverse_penalty * len(labels)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Solving heads by graft's descent and by SciPy's.")
+    parser.add_argument("--repeats", type=int, default=3)
+    given = parser.parse_args()
+    print("| images | features | classes | SciPy's, s | graft's, s | graft's / SciPy's | penalty | objective, apart |")
+    print("|--:|--:|--:|--:|--:|--:|---|--:|")
+    for count, width, classes in PROBLEMS:
+        features, labels = drawn(count, width, classes)
+        taken: list[tuple[float, float]] = []
+        for _ in range(given.repeats):
+            found, seconds = [], []
+            for way in (by_scipy, descend):
+                head.descend = way  # type: ignore[assignment]
+                started = time.process_time()
+                found.append(fit_head(features, labels, classes))
+                seconds.append(time.process_time() - started)
+            taken.append((seconds[0], seconds[1]))
+        theirs, ours = found
+        same = theirs.inverse_penalty == ours.inverse_penalty
+        apart = abs(objective(ours, features, labels) - objective(theirs, features, labels)) if same else float("nan")
+        cells = (
+            f"{median(one for one, _ in taken):.2f}",
+            f"{median(other for _, other in taken):.2f}",
+            f"{median(other / one for one, other in taken):.2f}",
+            "the same" if same else f"{theirs.inverse_penalty:.2g}, {ours.inverse_penalty:.2g}",
+            f"{apart:.0e}",
+        )
+        print(f"| {count:,} | {width:,} | {classes} | {' | '.join(cells)} |")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
