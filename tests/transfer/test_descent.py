@@ -81,3 +81,17 @@ def test_it_ends_at_once_where_it_begins_at_the_lowest_point(size: int) -> None:
 
     assert descend(value_and_gradient, np.zeros(size), 1e-6).x.tolist() == [0.0] * size
     assert len(asked) == 1
+
+
+def test_where_rounding_hides_the_value_slopes_lead_on() -> None:
+    inner, asked = bowl(np.geomspace(0.05, 2, 40), np.random.default_rng(4).normal(size=40)), []
+
+    def value_and_gradient(x: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = inner(x)
+        asked.append(value)
+        # As of a sum of losses in single precision, which never comes near zero.
+        return float(np.float32(1 + value) + np.float32(1e-7) * (-1) ** len(asked)), gradient
+
+    found = descend(value_and_gradient, np.zeros(40), 1e-7)
+    assert np.abs(found.gradient).max() <= 1e-7
+    assert inner(found.x)[0] < 1e-12 and len(asked) < 80

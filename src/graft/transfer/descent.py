@@ -13,10 +13,10 @@ import numpy as np
 PAIRS = 20
 # A step is short enough when the function falls by this part of what its slope there promises.
 ENOUGH = 1e-4
-# What a sum of rounded numbers can be wrong by, as a part of it.
-ROUNDING = 1e-15
-# Steps after which it ends where it is.
-MOST_STEPS, MOST_TRIED = 500, 30
+# What the value of a sum in single precision can be wrong by, as a part of it.
+ROUNDING = 1e-6
+# Steps after which it ends where it is, those in a row that lead nowhere, and lengths tried of a step.
+MOST_STEPS, MOST_IDLE, MOST_TRIED = 500, 3, 20
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,12 @@ def descend(
 ) -> Lowest:
     """Minimise a convex function of variables (n,), float64, from `start`, scaled so that its curvature is about one.
 
-    Ends where no slope is above `tolerance`, or a step lets the value fall by less than `least_fall` of it. The first
-    step is the negative gradient, which is as long as a curvature of one allows. Nocedal 1980, "Updating quasi-Newton
-    matrices with limited storage", in the compact form of Byrd, Nocedal and Schnabel 1994, "Representations of
-    quasi-Newton matrices and their use in limited memory methods", equation 3.1.
+    Ends where no slope is above `tolerance`, or where for some steps neither the steepest nor the value, by
+    `least_fall` of it, falls any more. The first step is the negative gradient, which is as long as a curvature of one
+    allows. Nocedal 1980, "Updating quasi-Newton matrices with limited storage", in the compact form of Byrd, Nocedal
+    and Schnabel 1994, "Representations of quasi-Newton matrices and their use in limited memory methods", equation 3.1.
     """
-    x, curvature = start, Curvature(len(start))
+    x, curvature, idle = start, Curvature(len(start)), 0
     value, gradient = value_and_gradient(x)
     for _ in range(MOST_STEPS):
         if np.abs(gradient).max(initial=0.0) <= tolerance:
@@ -50,17 +50,23 @@ def descend(
         for _ in range(MOST_TRIED):
             step = length * direction
             new_value, new_gradient = value_and_gradient(x + step)
-            if new_value <= value + ENOUGH * length * slope + ROUNDING * abs(value):
+            if new_value <= value + ENOUGH * length * slope:
+                break
+            # The same of a parabola, told by slopes where rounding hides which value is lower: Hager and Zhang 2005, "A
+            # new conjugate gradient method with guaranteed descent and an efficient line search", equation 4.1.
+            if new_value <= value + ROUNDING * abs(value) and new_gradient @ direction <= (2 * ENOUGH - 1) * slope:
                 break
             # The lowest point of the parabola through both values, if that is a step, and a shorter one.
             bend = new_value - value - length * slope
             length *= min(0.5, max(0.1, -length * slope / (2 * bend))) if np.isfinite(bend) else 0.1
         else:
             break
-        fall = value - new_value
         curvature.learn(step, new_gradient - gradient)
+        lower = value - new_value > least_fall * max(abs(value), 1.0)
+        flatter = np.abs(new_gradient).max() < np.abs(gradient).max()
+        idle = 0 if lower or flatter else idle + 1
         x, value, gradient = x + step, new_value, new_gradient
-        if fall <= least_fall * max(abs(value), 1.0):
+        if idle == MOST_IDLE:
             break
     return Lowest(x, gradient)
 
@@ -84,7 +90,7 @@ class Curvature:
 
     def learn(self, step: np.ndarray, change: np.ndarray) -> None:
         """Take in the latest step, unless rounding hides how the gradient changed along it."""
-        if not float(step @ change) > ROUNDING * float(change @ change):
+        if not float(step @ change) > np.finfo(float).eps * float(change @ change):
             return
         place = self.order.pop(0) if len(self.order) == PAIRS else len(self.order)
         self.order.append(place)
