@@ -85,10 +85,8 @@ one that of the ratios.
 
 {seconds}
 
-Advice, trials and the fit on all images are included. 250 small photographs on MobileNetV2 took between 1.29 and 1.73
-times as long, with a classifier 11.7 points better. 560 sketches and 1,000 small photographs, where `plain` takes
-minutes longer, were not timed alone: beside other work they took 0.41 and 0.29 of its time, before fits ran side by
-side.
+Advice, trials and the fit on all images are included. These are all tasks of 200 images or more; single rounds differ:
+250 small photographs on MobileNetV2 took between 1.29 and 1.73 times as long, with a classifier 11.7 points better.
 
 Fits that do not wait for each other run side by side, each on half of the cores: the trials of a race, and where there
 is one trial, that and the fit on all images, which is done for nothing where the head is chosen. On a GPU graft loses
