@@ -94,8 +94,8 @@ def fit_head(
         counting = np.ones(len(labels)) if weights is None else np.tile(weights / weights.mean(), views)
         examples = Examples(x, labels, counting, classes)
         rows, fold = rows_to_choose_on(labels, len(labels) // views, seed, groups)
-        chosen, logits, near = choose_penalty(examples, rows, fold, views)
-        solution, gradient = solve(examples, chosen, near)
+        chosen, logits = choose_penalty(examples, rows, fold, views)
+        solution, gradient = solve(examples, chosen)
         weight = solution[:-1].T @ basis / scale
         bias = solution[-1] - weight @ centre
     with np.errstate(over="ignore"):
@@ -197,13 +197,10 @@ def rows_to_choose_on(
     return rows, fold
 
 
-def choose_penalty(
-    examples: Examples, rows: np.ndarray, fold: np.ndarray, views: int = 1
-) -> tuple[float, np.ndarray, np.ndarray]:
+def choose_penalty(examples: Examples, rows: np.ndarray, fold: np.ndarray, views: int = 1) -> tuple[float, np.ndarray]:
     """The candidate with the least held-out log loss over `rows` in folds, and the held-out logits that it gave.
 
-    Also the mean of its solutions (r + 1, classes), from which it is not far to that of all images. Candidates are
-    tried from the strongest penalty on, until the loss has risen twice in a row.
+    Candidates are tried from the strongest penalty on, until the loss has risen twice in a row.
     """
     labels, classes, count = examples.labels, examples.classes, len(examples.labels) // views
     shown = examples.take((rows + count * np.arange(views)[:, None]).ravel())
@@ -214,7 +211,7 @@ def choose_penalty(
     parts = [numbers[start : start + together] for start in range(0, len(numbers), together)]
     starts: list[np.ndarray | None] = [None] * len(parts)
     best, least, risen = INVERSE_PENALTIES[0], np.inf, 0
-    best_logits, near = np.zeros((len(rows), classes)), np.zeros((shown.x.shape[1] + 1, classes))
+    best_logits = np.zeros((len(rows), classes))
     for inverse_penalty in INVERSE_PENALTIES:
         logits = np.zeros((len(rows), classes))
         for place, part in enumerate(parts):
@@ -227,10 +224,9 @@ def choose_penalty(
         risen = 0 if loss < least else risen + 1
         if loss < least:
             best, least, best_logits = inverse_penalty, loss, logits
-            near = np.concatenate([each for each in starts if each is not None]).mean(0)
         if risen == 2:
             break
-    return best, best_logits, near
+    return best, best_logits
 
 
 def solve(

@@ -120,11 +120,11 @@ def fit_streamed_head(
         return Examples(x, labels[rows], counting[rows], classes)
 
     rows, fold = rows_to_choose_on(labels, count, seed, groups)
-    chosen, logits, near = choose_penalty(examples(rows), np.arange(len(rows)), fold)
+    chosen, logits = choose_penalty(examples(rows), np.arange(len(rows)), fold)
     penalties = np.full(classes, 1 / (chosen * count))
     part = np.sort(np.random.default_rng(seed).permutation(count)[: max(1, PART // len(centre))])
     # The same weight against the penalty as all images have.
-    start, _ = solve(examples(part), chosen * count / len(part), near, tolerance=1e-4)
+    start, _ = solve(examples(part), chosen * count / len(part), tolerance=1e-4)
     passes = 0
     # As where it fits in memory: rounded, the loss of few images is too rough to find the optimum by.
     kind = np.float64 if count * len(centre) <= DOUBLE_UP_TO else np.float32
