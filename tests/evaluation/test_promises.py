@@ -130,6 +130,27 @@ def test_groups_make_a_difference_less_certain() -> None:
     assert np.ptp(grouped.ci95) > 1.5 * np.ptp(alone.ci95)
 
 
+def test_a_few_groups_that_answer_alike_prove_no_difference() -> None:
+    same = np.ones(60, bool)
+    three = compare_answers(same, same, np.arange(60) % 3)
+    assert three.difference == 0 and three.ci95[0] < -0.3 and three.ci95[1] > 0.3
+    one = compare_answers(same, np.arange(60) > 1, np.zeros(60, int))
+    assert -1 <= one.ci95[0] < 0 < one.difference < one.ci95[1] <= 1
+
+
+@pytest.mark.parametrize(("number", "size"), [(5, 40), (20, 20), (100, 3)])
+def test_the_interval_of_a_difference_between_groups_holds(number: int, size: int) -> None:
+    random, groups, held = np.random.default_rng(0), np.repeat(np.arange(number), size), 0
+    for _ in range(400):
+        rate, shift = random.beta(8, 2, number), random.normal(0, 0.1, number)
+        drawn = random.random(number * size)
+        again = np.where(random.random(len(drawn)) < 0.7, drawn, random.random(len(drawn)))
+        found = compare_answers(drawn < rate[groups], again < np.clip(rate + shift, 0, 1)[groups], groups)
+        # What rates above 1 lose is 0.005 on average.
+        held += found.ci95[0] <= 0.005 <= found.ci95[1]
+    assert held >= 0.93 * 400
+
+
 def test_a_dark_part_that_fails_is_flagged_and_nothing_else() -> None:
     random = np.random.default_rng(0)
     brightness, size = random.random(400), random.random(400)
@@ -213,3 +234,11 @@ def test_a_domain_does_not_take_images_of_a_group_for_neighbours() -> None:
     assert alone is not None and grouped is not None and alone.threshold is not None and grouped.threshold is not None
     assert alone.threshold < 0.01 < grouped.threshold
     assert fit_domain(features[:5]) is None
+
+
+def test_images_that_all_are_one_group_tell_nothing_of_strangers() -> None:
+    features = np.random.default_rng(0).normal(size=(60, 30))
+    assert fit_domain(features, np.zeros(60, int)) is None
+    # Those of a large group have too few neighbours in others to be told from, those of the others have enough.
+    found = fit_domain(features, np.concatenate([np.zeros(56, int), np.arange(1, 5)]))
+    assert found is None

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from graft.evaluation.accuracy import Accuracy
-from graft.evaluation.intervals import Z95, interval_in_words, wilson_interval
+from graft.evaluation.intervals import Z95, accuracy_interval, interval_in_words, wilson_interval
 from graft.evaluation.reliability import expected_calibration_error
 from graft.evaluation.scores import score
 
@@ -138,3 +138,19 @@ def test_an_interval_says_over_how_many_groups_it_is() -> None:
 def test_scores_print_on_one_short_line() -> None:
     found = score(np.full((4, 2), 0.5), np.array([0, 0, 0, 1]), ("a", "b"))
     assert repr(found) == "Scores(top1=0.750 (0.301 to 0.954), n=4, classes=2)"
+
+
+def test_groups_without_an_error_are_certain_of_no_figure() -> None:
+    labels = np.arange(60) % 3
+    found = score(np.eye(3)[labels], labels, tuple("abc"), np.repeat(np.arange(6), 10))
+    assert found.top1_ci95[0] < 0.6 and found.worth is not None and found.worth < 6
+    assert found.balanced_accuracy_ci95 == found.macro_f1_ci95 == found.top1_ci95
+
+
+def test_the_interval_of_an_accuracy_holds_for_groups_that_differ() -> None:
+    random, groups, held = np.random.default_rng(0), np.repeat(np.arange(20), 40), [0, 0]
+    for _ in range(300):
+        right = random.random(800) < random.beta(4, 1, 20)[groups]
+        for which, (low, high) in enumerate((accuracy_interval(right, groups), accuracy_interval(right))):
+            held[which] += low <= 0.8 <= high
+    assert held[0] >= 0.91 * 300 and held[1] < 0.7 * 300

@@ -1,5 +1,6 @@
 """What becomes of a batch that memory has no room for."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,34 @@ def test_free_memory_is_some_of_what_the_machine_has() -> None:
         pytest.skip("only Linux tells")
     total = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal"))
     assert 2**20 < free <= int(total.split()[1]) * 1024
+
+
+def test_of_the_limit_of_a_container_what_is_in_use_is_not_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unlimited = free_memory()
+    if unlimited is None:
+        pytest.skip("only Linux tells")
+    for rows in (memory.CONTAINERS[:1], memory.CONTAINERS[1:]):
+        files = replace(rows[0], folder=tmp_path)
+        monkeypatch.setattr(memory, "CONTAINERS", (files,))
+        for file in tmp_path.iterdir():
+            file.unlink()
+        assert free_memory() == pytest.approx(unlimited, rel=0.2)
+        (tmp_path / files.limit).write_text("100000000\n")
+        assert free_memory() == 100_000_000
+        (tmp_path / files.in_use).write_text("70000000\n")
+        assert free_memory() == 30_000_000
+        # What was read from files goes as soon as there is need of its room, as in what the machine has.
+        (tmp_path / "memory.stat").write_text(
+            "anon 20000000\nhierarchical_memory_limit 100000000\n"
+            + "".join(f"{name} {size}\n" for name, size in zip(files.of_files, (30_000_000, 15_000_000), strict=True))
+        )
+        assert free_memory() == 75_000_000
+        (tmp_path / files.in_use).write_text("200000000\n")
+        assert free_memory() == 0
+        (tmp_path / files.limit).write_text("max\n")
+        assert free_memory() == pytest.approx(unlimited, rel=0.2)
 
 
 def test_a_head_is_solved_in_passes_where_memory_has_no_room_for_its_features(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from graft.evaluation.intervals import wilson_interval
 from graft.models.catalog import build, default_config
 from graft.models.network import Network
 from graft.transfer.advisor import TrainingCost, apply_textbook, decide, expected_gain, goes_beyond, plausible
@@ -127,6 +128,19 @@ def test_a_level_that_the_winner_cannot_be_told_from_is_named(network):
     standings = [standing("head", 0.0, 0.0), standing("head:stages", 0.06, 0.04), standing("frozen:0.4", 0.05, 0.05)]
     reasons = decide(network, evidence(0.4), {"a": 50}, standings).plan.reasons
     assert reasons[-1] == "within the uncertainty of that: head:stages"
+    # So it is where the head wins, whose own gain over itself is certain.
+    head = replace(standing("head", 0.0, 0.0), deviation=0.0)
+    standings = [head, standing("head:stages", -0.02, -0.06), standing("frozen:0.4", -0.01, -0.01)]
+    reasons = decide(network, evidence(0.02), {"a": 50}, standings).plan.reasons
+    assert reasons[-1] == "within the uncertainty of that: frozen:0.4"
+
+
+def test_a_head_that_is_always_right_is_not_certain_to_be(network):
+    head = replace(standing("head", 0.0, 0.0, n=20, accuracy=1.0), deviation=0.0)
+    advice = decide(network, evidence(0.02), {"a": 10, "b": 10}, [head])
+    assert advice.accuracy == 1 and advice.accuracy_ci95 == pytest.approx(wilson_interval(20, 20))
+    grouped = decide(network, evidence(0.02), {"a": 10, "b": 10}, [head], worth=4.0)
+    assert grouped.accuracy_ci95 == pytest.approx(wilson_interval(4, 4))
 
 
 HEAD, STAGES, TUNED = (

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from graft.errors import GraftError
-from graft.transfer.head import INVERSE_PENALTIES, fit_head, log_softmax
+from graft.transfer.head import INVERSE_PENALTIES, fit_head, log_softmax, rows_to_choose_on
 
 
 def clouds(count: int, width: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -154,3 +154,21 @@ def test_a_head_that_float32_has_no_numbers_for_is_refused() -> None:
     tiny = (x.astype(np.float64) * 1e-100, labels)
     with pytest.raises(GraftError, match="expected finite weights and biases of the head"):
         fit_head(*tiny, 3)
+
+
+@pytest.mark.parametrize(("sizes", "folds"), [((190, 10), 2), ((80, 10, 10), 3), ((40,) * 6, 5), ((3,) * 20, 5)])
+def test_a_few_groups_of_any_size_make_as_many_folds(sizes: tuple[int, ...], folds: int) -> None:
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    for seed in range(100):
+        labels = np.random.default_rng(seed).integers(0, 2, len(groups))
+        rows, fold = rows_to_choose_on(labels, len(labels), seed, groups)
+        assert sorted(rows) == list(range(len(labels))) and len(np.unique(fold)) == folds
+        assert all(len(np.unique(fold[groups[rows] == each])) == 1 for each in range(len(sizes)))
+
+
+def test_of_two_groups_each_tells_how_well_the_other_does() -> None:
+    # With both in one fold nothing was fitted, every penalty did as well, and the strongest was taken.
+    x = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32)
+    labels = (x[:, 0] > 0).astype(int)
+    found = fit_head(x, labels, 2, seed=2, groups=np.repeat([0, 1], [190, 10]))
+    assert (found.logits.argmax(1) == found.labels).mean() > 0.6 and np.abs(found.weight).max() > 1

@@ -48,3 +48,11 @@ def test_views_of_an_image_count_together_and_infinite_features_are_refused() ->
     assert len(several.rows) == len(X)
     with pytest.raises(GraftError, match="expected finite features"):
         fit_label_head(np.where(X > 3, np.inf, X), Y)
+
+
+def test_images_that_are_all_one_group_are_held_out_as_if_there_were_none() -> None:
+    x = np.random.default_rng(0).normal(size=(120, 6)).astype(np.float32)
+    matrix = (x[:, :3] > 0).astype(np.float32)
+    alone, one_group = (fit_label_head(x, matrix, groups=groups) for groups in (None, np.zeros(120, int)))
+    assert np.array_equal(alone.logits, one_group.logits) and np.array_equal(alone.weight, one_group.weight)
+    assert ((one_group.logits > 0) == one_group.labels).mean() > 0.9

@@ -148,3 +148,14 @@ def test_a_paired_gain_counts_only_images_that_differ() -> None:
     assert gain == pytest.approx(0.06)
     assert error == pytest.approx(np.sqrt(15 - 0.36) / 100)
     assert paired_gain(one, one)[1] == pytest.approx(0.01)
+
+
+def test_answers_for_one_image_held_out_again_are_not_new_evidence() -> None:
+    random = np.random.default_rng(0)
+    one, other = random.random(60) < 0.8, random.random(60) < 0.7
+    again = np.tile(np.arange(60), 4)
+    once, apart = paired_gain(one, other), paired_gain(np.tile(one, 4), np.tile(other, 4))
+    together = paired_gain(np.tile(one, 4), np.tile(other, 4), again)
+    assert once[0] == pytest.approx(apart[0]) == pytest.approx(together[0])
+    assert apart[1] < 0.55 * once[1] and together[1] == pytest.approx(once[1], rel=0.05)
+    assert paired_gain(one, other, np.arange(60)) == pytest.approx(once)

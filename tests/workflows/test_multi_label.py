@@ -19,6 +19,8 @@ from graft.errors import InputError, WeightsError
 from graft.evaluation.label_scores import mean_average_precision
 from graft.features.engine import choose
 from graft.features.extraction import extract
+from graft.progress import Reporter
+from graft.training import memory
 from graft.training.recipe import Recipe
 from graft.transfer.label_head import fit_label_head
 from graft.weights.base import load_base
@@ -207,3 +209,14 @@ def test_a_model_whose_files_disagree_on_what_it_gives_is_refused(run: graft.Run
     (folder / "calibration.json").write_text(json.dumps({"temperature": 1.0, "thresholds": [0.5]}))
     with pytest.raises(WeightsError, match="a threshold from 0 to 1 for each of 4"):
         _ = graft.load(folder).saved
+
+
+def test_more_images_than_memory_holds_are_refused_before_anything_is_computed(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "free_memory", lambda: 100_000)
+    steps: list[str] = []
+    reporter = Reporter(step=lambda name, done, total: steps.append(name))
+    with pytest.raises(InputError, match=r"of memory for a head for several labels on \d+ images, got 0.0 GiB"):
+        graft.train(table, level="head", out=tmp_path / "run", reporter=reporter, **OPTIONS)
+    assert "features" not in steps

@@ -137,6 +137,21 @@ def test_the_page_is_built_again_and_says_so_where_the_images_are_gone(letters: 
     assert values(folder) == kept
 
 
+def test_without_its_images_and_arguments_a_page_is_called_as_its_folder_and_a_bug_is_not_hidden(
+    run: Run, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(run.folder, tmp_path / "moved"))
+    with (
+        patch("graft.workflows.gathering.read_arguments", side_effect=RuntimeError("a bug")),
+        patch("graft.workflows.report._images", return_value=(None, ())),
+        pytest.raises(RuntimeError, match="a bug"),
+    ):
+        report(folder)
+    (folder / "args.yaml").unlink()
+    report(folder)
+    assert values(folder)["data"] == "moved"
+
+
 def test_robustness_is_measured_when_asked_for_and_stays_in_the_run(run: Run, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(run.folder, tmp_path / "run"))
     done = graft("report", folder, "--robustness", "--robustness-time", "1s", "--json", "--quiet")
@@ -159,6 +174,9 @@ def test_two_runs_stand_side_by_side(run: Run, letters: Path, tmp_path: Path) ->
     found = json.loads(done.stdout)
     assert found["difference"]["n"] == run.test.n
     assert found["difference"]["difference"] == pytest.approx(run.test.top1 - other.test.top1)
+    # On the same images `graft evaluate` says the same, of groups as of single ones.
+    again = graft("evaluate", run.folder, other.folder, letters, "--split", "test", "--json")
+    assert json.loads(again.stdout)["difference"] == found["difference"]
     assert graft("report", run.folder, other.folder, "--out", tmp_path / "two.html").returncode == 2
     smaller = trained(planted_smaller(letters, tmp_path), tmp_path / "smaller")
     page = (tmp_path / "two.html").read_text(encoding="utf-8")

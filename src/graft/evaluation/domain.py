@@ -43,7 +43,8 @@ class Rows(Protocol):
 
 
 def fit_domain(features: Rows, groups: np.ndarray | None = None, seed: int = 0) -> FittedDomain | None:
-    """The domain of images by their `features` (n, D) and `groups`, int (n,); None with too few of them."""
+    """The domain of images by their `features` (n, D) and `groups`, int (n,); None with too few of them, or of groups:
+    each image needs neighbours in others."""
     count, width = features.shape
     most = min(MOST_IMAGES, max(10 * NEIGHBOURS, MOST_NUMBERS // max(width, 1)))
     kept = np.sort(np.random.default_rng(seed).permutation(count)[:most])
@@ -53,8 +54,12 @@ def fit_domain(features: Rows, groups: np.ndarray | None = None, seed: int = 0) 
     bank = chosen / np.maximum(np.linalg.norm(chosen, axis=1, keepdims=True), 1e-12)
     group = kept if groups is None else groups[kept]
     near = bank @ bank.T
-    near[group[:, None] == group] = -1.0
-    distances = np.sort(1 - np.partition(near, -NEIGHBOURS, axis=1)[:, -NEIGHBOURS])
+    own = group[:, None] == group
+    known = len(kept) - own.sum(1) >= NEIGHBOURS
+    if known.sum() <= 2 * NEIGHBOURS:
+        return None
+    near[own] = -1.0
+    distances = np.sort(1 - np.partition(near[known], -NEIGHBOURS, axis=1)[:, -NEIGHBOURS])
     rank = ceil((len(distances) + 1) * KEPT)
     threshold = min(max(float(distances[rank - 1]), 0.0), 2.0) if rank <= len(distances) else None
     return FittedDomain(bank.astype(np.float16), threshold, len(distances))

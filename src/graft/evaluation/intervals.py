@@ -114,6 +114,15 @@ def effective_count(right: np.ndarray, groups: np.ndarray) -> float:
     return max(min(independent, count) * (Z95 / quantile) ** 2, 1.0)
 
 
+def accuracy_interval(right: np.ndarray, groups: np.ndarray | None = None) -> Interval:
+    """The 95 % interval of the accuracy of answers `right`, bool (N,), of images in groups int (N,): Wilson's of as
+    many independent images as they are worth."""
+    if groups is None or len(np.unique(groups)) == len(groups):
+        return wilson_interval(int(right.sum()), len(right))
+    worth = effective_count(right, groups)
+    return wilson_interval(float(right.mean()) * worth, worth)
+
+
 def bootstrap_interval(
     statistic: Callable[[np.ndarray], np.ndarray],
     count: int,

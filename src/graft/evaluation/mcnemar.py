@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from graft.evaluation.intervals import Interval, bootstrap_interval
-from graft.evaluation.paired import paired_difference
+from graft.evaluation.intervals import HARDLY_GROUPED, Interval
+from graft.evaluation.paired import grouped_difference, paired_difference
 
 
 @dataclass(frozen=True)
@@ -14,8 +14,7 @@ class Difference:
     """The accuracy of the first classifier minus that of the second on `n` images, with its 95 % interval.
 
     `first` and `second` count the images that only this one classified correctly. `p_value` is that of McNemar's exact
-    test; None for images in `groups`, so many, which are not independent. Then the interval is that of a bootstrap of
-    the groups.
+    test; None for images in `groups`, so many, which are not independent. Then the interval is that of groups.
     """
 
     n: int
@@ -49,14 +48,17 @@ def mcnemar(first: int, second: int) -> float:
 
 
 def compare_answers(right: np.ndarray, other: np.ndarray, groups: np.ndarray | None = None) -> Difference:
-    """How the answers `right` compare with `other`, both bool (N,), on the same N images, one or more."""
+    """How the answers `right` compare with `other`, both bool (N,), on the same N images, one or more.
+
+    Where nearly every image is a group of its own, as with a few copies, groups make no difference.
+    """
     first, second = int((right & ~other).sum()), int((~right & other).sum())
     count, difference = len(right), (first - second) / len(right)
     number = count if groups is None else len(np.unique(groups))
-    if groups is not None and number < count:
-        gain = right.astype(np.float64) - other
-        (interval,) = bootstrap_interval(lambda drawn: (drawn @ gain / drawn.sum(1))[:, None], count, groups)
-        return Difference(count, difference, interval, first, second, None, number)
+    if groups is not None and number <= HARDLY_GROUPED * count:
+        of_groups = grouped_difference(right, other, groups)
+        assert of_groups.ci95 is not None
+        return Difference(count, difference, of_groups.ci95, first, second, None, number)
     # Newcombe's interval for paired rates: unlike a bootstrap it does not say that a difference of 0 is certain.
     found = paired_difference(right, other, np.arange(count), np.zeros(count, dtype=np.int64))
     assert found.ci95 is not None

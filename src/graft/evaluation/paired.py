@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graft.evaluation.intervals import Z95, wilson_interval
+from graft.evaluation.intervals import Z95, accuracy_interval, effective_count, wilson_interval
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,29 @@ def paired_difference(right: np.ndarray, other: np.ndarray, images: np.ndarray, 
     if covariance > 0:
         covariance = max(covariance - 0.5 / len(np.unique(images)) ** 2, 0.0)
     scale = math.sqrt(of_first * of_second)
+    return _difference(first, second, min(max(covariance / scale, -1.0), 1.0) if scale else 0.0)
+
+
+def grouped_difference(right: np.ndarray, other: np.ndarray, groups: np.ndarray) -> Estimate:
+    """`paired_difference` with one seed, of images in groups int (N,), such as those of a patient, which are not
+    independent: the intervals that are joined are those of groups, and so is their correlation."""
+    one, two = right.astype(np.float64), other.astype(np.float64)
+    # Of one group nothing is known of how groups differ.
+    covariance, scale = 0.0, 0.0
+    number = len(np.unique(groups))
+    if number > 1:
+        of_first, of_second, of_both = (
+            _sum_of_squares(values - values.mean(), groups) / len(values) ** 2 * number / (number - 1)
+            for values in (one, two, one - two)
+        )
+        covariance, scale = (of_first + of_second - of_both) / 2, math.sqrt(of_first * of_second)
+    if covariance > 0:
+        # Half of one of the independent images that they are worth.
+        worth = min(effective_count(each, groups) for each in (right, other))
+        covariance = max(covariance - 0.5 / worth**2, 0.0)
     correlation = min(max(covariance / scale, -1.0), 1.0) if scale else 0.0
-    down, up = _margins(first)
-    other_down, other_up = _margins(second)
-    value = first.value - second.value
-    return Estimate(value, (value - _joined(down, other_up, correlation), value + _joined(up, other_down, correlation)))
+    first, second = (Estimate(float(each.mean()), accuracy_interval(each, groups)) for each in (right, other))
+    return _difference(first, second, correlation)
 
 
 def mean_over_seeds(values: np.ndarray, of_images: float = 0.0) -> Estimate:
@@ -130,6 +148,14 @@ def _accuracy(right: np.ndarray, images: np.ndarray, seeds: np.ndarray) -> tuple
         as_many = mean * (1 - mean) / variance.total
         count = min(as_many, len(right)) * (Z95 / variance.quantile()) ** 2
     return Estimate(mean, wilson_interval(mean * count, count)), variance.total
+
+
+def _difference(first: Estimate, second: Estimate, correlation: float) -> Estimate:
+    down, up = _margins(first)
+    other_down, other_up = _margins(second)
+    value = first.value - second.value
+    low, high = value - _joined(down, other_up, correlation), value + _joined(up, other_down, correlation)
+    return Estimate(value, (max(low, -1.0), min(high, 1.0)))
 
 
 def _margins(estimate: Estimate) -> tuple[float, float]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from graft.evaluation.intervals import (
     Interval,
+    accuracy_interval,
     bootstrap_interval,
     effective_count,
     f1_interval,
@@ -88,7 +89,8 @@ class Scores:
     `majority` is the baseline: the accuracy of always answering the majority class. `confusion` counts images, int
     (classes, classes), with a row for each label and a column for each prediction. `top5` is None with five classes or
     fewer. `macro` counts every class the same and `weighted` every image; the recall of `macro` is the balanced
-    accuracy. `roc_area` and `average_precision` are means over the classes. `groups` is their number, None without.
+    accuracy. `roc_area` and `average_precision` are means over the classes. `groups` is their number and `worth` that
+    of the independent images that theirs are worth, None without.
     """
 
     n: int
@@ -109,6 +111,7 @@ class Scores:
     brier: Brier | None
     reliability: Reliability
     groups: int | None = None
+    worth: float | None = None
 
     @property
     def interval(self) -> str:
@@ -172,11 +175,10 @@ def score(
     ]
     rows = tuple(_class_score(name, confusion, index, *ranks[index]) for index, name in enumerate(classes))
     balanced, macro_f1 = _intervals_of_means(labels, answers, rows, groups)
-    worth = count if groups is None else effective_count(right, groups)
     return Scores(
         n=count,
         top1=float(right.mean()),
-        top1_ci95=wilson_interval(right.sum() if groups is None else right.mean() * worth, worth),
+        top1_ci95=accuracy_interval(right, groups),
         log_loss=float(-np.log(np.clip(of_label, 1e-12, 1.0)).mean()),
         majority=float(confusion.sum(1).max() / count),
         calibration_error=expected_calibration_error(probabilities, labels),
@@ -192,6 +194,7 @@ def score(
         brier=brier_of_classes(probabilities, labels) if sortable else None,
         reliability=reliability(probabilities.max(1), right),
         groups=None if groups is None else len(np.unique(groups)),
+        worth=None if groups is None else effective_count(right, groups),
     )
 
 
@@ -230,16 +233,18 @@ def _intervals_of_means(
     """Those of balanced accuracy and macro F1.
 
     Recalls of independent images are independent, and their intervals are joined; all else is resampled. A bootstrap
-    knows nothing of an error that was not seen: where all answers are correct, macro F1 has the interval of recall.
+    knows nothing of an error that was not seen: where all answers are correct, macro F1 has the interval of recall, and
+    where images are in groups both have that of accuracy.
     """
     balanced, macro_f1 = bootstrap_interval(_resampled_means(labels, answers, len(rows)), len(labels), groups)
     if groups is None:
         of_class = np.bincount(labels, minlength=len(rows))
         both = np.bincount(labels[labels == answers], minlength=len(rows))
         balanced = mean_interval(both[of_class > 0].tolist(), of_class[of_class > 0].tolist())
-        if macro_f1[0] == macro_f1[1]:
-            macro_f1 = balanced
-    return balanced, macro_f1
+        return balanced, balanced if macro_f1[0] == macro_f1[1] else macro_f1
+    of_all = accuracy_interval(labels == answers, groups)
+    either = [of_all if low == high else (low, high) for low, high in (balanced, macro_f1)]
+    return either[0], either[1]
 
 
 def _resampled_means(labels: np.ndarray, answers: np.ndarray, number: int) -> Callable[[np.ndarray], np.ndarray]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from graft.data.dataset import TEST, TRAIN, VAL, together
+from graft.data.dataset import TEST, TRAIN, VAL, Images, together
 from graft.errors import InputError
 from graft.evaluation.calibration import fit_temperature
 from graft.evaluation.domain import MOST_IMAGES, FittedDomain, fit_domain
@@ -49,7 +49,8 @@ class Examples:
     """What a crown is trained on: those of train, those of all splits that it may be trained on, those held out.
 
     `readable`, int64 (n,), are those of all that could be read, in the order of their source. Those trained on are in
-    so many `views`, 0 where none is kept.
+    so many `views`, 0 where none is kept. `val_groups`, int (m,), are the groups of those of val, None where it has
+    none.
     """
 
     train: Inputs
@@ -59,6 +60,7 @@ class Examples:
     held_out: dict[str, Inputs]
     skipped: dict[str, str]
     seconds: float
+    val_groups: np.ndarray | None = None
 
     @property
     def labels(self) -> dict[str, np.ndarray]:
@@ -82,20 +84,28 @@ def examples_of(task: Task, plan: Plan, views: int | None = None, like: Examples
         made = len(getattr(every, "views", ()))  # what is read again in every epoch has none
         every = with_targets(every, task.dataset)
         skipped = {whole.name(index): reason for index, reason in failures.items()}
-        readable = np.setdiff1d(np.arange(len(whole)), np.fromiter(failures, dtype=np.int64, count=len(failures)))
+        readable = _readable(whole, failures)
     else:
         every, made, skipped, readable = like.every, like.views, dict(like.skipped), like.readable
     rows = np.flatnonzero(of_train[readable])
     held_out: dict[str, Inputs] = {}
+    val_groups = None
     for name, images in splits.items():
         if name != TRAIN:
             of_split, failures = crown_inputs(task, plan.cut, name, images, task.recipe.epochs)
             held_out[name] = with_targets(of_split, task.dataset)
+            if name == VAL and images.groups is not None:
+                val_groups = images.groups[_readable(images, failures)]
             skipped |= {images.name(index): reason for index, reason in failures.items()}
     train = every if len(rows) == len(readable) else SomeInputs(every, rows)
-    examples = Examples(train, every, readable, made, held_out, skipped, time.perf_counter() - started)
+    examples = Examples(train, every, readable, made, held_out, skipped, time.perf_counter() - started, val_groups)
     check_classes(task.dataset, examples.labels)
     return examples
+
+
+def _readable(images: Images, failures: Mapping[int, str]) -> np.ndarray:
+    """The indices of all images but those that failed, int64 (n,)."""
+    return np.setdiff1d(np.arange(len(images)), np.fromiter(failures, dtype=np.int64, count=len(failures)))
 
 
 @dataclass(frozen=True)
@@ -227,7 +237,8 @@ def _domain_of(task: Task, plan: Plan, examples: Examples, precision: Precision)
     before_head = network.before_head(plan.head, after=plan.cut)
     rows = np.sort(np.random.default_rng(task.seed).permutation(len(val.labels))[:MOST_IMAGES])
     features = crown_logits(before_head, SomeInputs(val, rows), task.choice.device, precision)
-    return fit_domain(features.reshape(len(rows), -1), seed=task.seed)
+    groups = None if examples.val_groups is None else examples.val_groups[rows]
+    return fit_domain(features.reshape(len(rows), -1), groups, task.seed)
 
 
 def _crown(task: Task, plan: Plan) -> tuple[nn.Module, Precision]:

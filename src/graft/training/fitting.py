@@ -38,7 +38,7 @@ from graft.training.crowns import (
 )
 from graft.training.examples import computed, frozen_features, more_crops
 from graft.training.heads import put_head, solve_head_on_crops, solve_stored_head, targets_of, thresholds_of
-from graft.training.memory import note_on_streaming
+from graft.training.memory import check_in_memory, note_on_streaming
 from graft.training.notes import notes_on_baseline
 from graft.training.task import Task, Trained, sample
 from graft.transfer.class_names.matching import note_on_others
@@ -238,6 +238,8 @@ def _fit_head(task: Task, plan: Plan, fitted_on: tuple[str, ...]) -> Trained:
     images |= {view: dataset.splits[name] for view, (name, _) in views.items()}
     of_view = {view: crop for view, (_, crop) in views.items()}
     judged = {name: dataset.splits[name] for name in held_out}
+    if dataset.label_sets is not None:
+        check_in_memory(sum(map(len, images.values())), sum(network.head_blocks(kind)))
     before_head, answering = network.before_head(kind), _as_answered(task)
     if answering.choice == task.choice:
         found = computed(task, before_head, {**images, **judged}, "features", of_view)
@@ -253,7 +255,8 @@ def _fit_head(task: Task, plan: Plan, fitted_on: tuple[str, ...]) -> Trained:
     for crop in crops:
         rows.append(StoredRows(tuple(found[f"{name} with a crop of {crop:.2f}"].values for name in fitted_on)))
     shown = together([dataset.splits[name].take(found[name].indices) for name in fitted_on])
-    note = note_on_streaming(*rows[0].shape, len(dataset.classes)) if not crops else None
+    streams = not crops and dataset.label_sets is None
+    note = note_on_streaming(*rows[0].shape, len(dataset.classes)) if streams else None
     if note is None:
         head = solve_head_on_crops(task, np.stack([each.read() for each in rows]), shown, kind)
     else:
@@ -274,6 +277,7 @@ def _fit_head(task: Task, plan: Plan, fitted_on: tuple[str, ...]) -> Trained:
         *seconds,
         cross_validated=known,
         folds=tuple(shown.key(row) for row in head.rows.tolist()),
+        fold_groups=None if shown.groups is None else shown.groups[head.rows],
         held_out=(head.logits, head.labels) if len(head.labels) else None,
         domain=fit_domain(rows[0], shown.groups, task.seed),
         thresholds=thresholds_of(task, head.logits, head.labels),

@@ -5,6 +5,7 @@ estimated first. On a GPU torch says that memory has run out, and the batch is h
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -29,6 +30,29 @@ OUT_OF_MEMORY = ("out of memory", "CUDNN_STATUS_NOT_SUPPORTED", "CUDNN_STATUS_AL
 SHARE = {"float32": 1.0, "bfloat16": 0.5}
 
 Outcome = TypeVar("Outcome")
+
+
+@dataclass(frozen=True)
+class Container:
+    """Where a container says how much memory it may take and has in use, and what of that `memory.stat` calls files
+    that were read."""
+
+    folder: Path
+    limit: str
+    in_use: str
+    of_files: tuple[str, str]
+
+
+# By the second version of cgroups, and by the first.
+CONTAINERS = (
+    Container(Path("/sys/fs/cgroup"), "memory.max", "memory.current", ("inactive_file", "active_file")),
+    Container(
+        Path("/sys/fs/cgroup/memory"),
+        "memory.limit_in_bytes",
+        "memory.usage_in_bytes",
+        ("total_inactive_file", "total_active_file"),
+    ),
+)
 
 
 def check_images_fit(network: Network, preprocessing: Preprocessing, precision: Precision = "float32") -> None:
@@ -93,6 +117,19 @@ def note_on_streaming(count: int, width: int, classes: int) -> str | None:
     )
 
 
+def check_in_memory(count: int, width: int) -> None:
+    """Raise InputError where memory does not hold features (count, width) and a head for several labels.
+
+    Such a head is not solved in passes, and it is known before the features are computed.
+    """
+    needed, free = bytes_in_memory(count, width), free_memory()
+    if free is not None and needed > free:
+        raise InputError(
+            f"expected {_gib(needed)} of memory for a head for several labels on {counted(count, 'image')}, got "
+            f"{_gib(free)} that are free: close other programs, or train on fewer images"
+        )
+
+
 def free_memory() -> int | None:
     """Bytes that this process may still take, where Linux tells; None elsewhere."""
     try:
@@ -100,13 +137,30 @@ def free_memory() -> int | None:
         free = int(facts["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):
         return None
-    for limit in (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")):
+    for container in CONTAINERS:
         try:
             # "max" where there is no limit.
-            free = min(free, int(limit.read_text()))
+            limit = int((container.folder / container.limit).read_text())
         except (OSError, ValueError):
             continue
+        free = min(free, max(0, limit - _in_use(container)))
     return free
+
+
+def _in_use(container: Container) -> int:
+    """Bytes that a container cannot give back; 0 where it does not say what it has in use.
+
+    Images that were read stay in memory until there is need of their room, those read twice as `active` files. As in
+    `MemAvailable`, neither kind counts.
+    """
+    try:
+        in_use = int((container.folder / container.in_use).read_text())
+    except (OSError, ValueError):
+        return 0
+    with suppress(OSError, ValueError):
+        facts = dict(line.split() for line in (container.folder / "memory.stat").read_text().splitlines())
+        in_use -= sum(int(facts.get(name, 0)) for name in container.of_files)
+    return max(0, in_use)
 
 
 def _gib(number: float) -> str:

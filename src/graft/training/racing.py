@@ -95,11 +95,34 @@ def race(
             continue
         finally:
             done += 1
-        folds = measured[each.level].trained.cross_validated
+        folds, units = measured[each.level].trained.cross_validated, list(map(_units, tasks, found))
         once = None if folds is None else np.concatenate([right[0], folds])
-        trials[each.level] = Trial(np.concatenate(right), once, time.perf_counter() - started)
+        trials[each.level] = Trial(
+            np.concatenate(right),
+            once,
+            time.perf_counter() - started,
+            np.concatenate(units),
+            None if folds is None else np.concatenate([units[0], _units_of_folds(found[0])]),
+        )
     task.reporter.step("levels tried", steps, steps)
     return standings_of(field, trials), measured
+
+
+def _units(task: Task, measured: Measured) -> np.ndarray:
+    """What is independent of the images of val that were scored, int (n,): each image, or its group."""
+    images = task.dataset.splits[VAL]
+    skipped = measured.trained.skipped
+    if skipped:
+        images = images.take(np.array([i for i in range(len(images)) if images.name(i) not in skipped], np.int64))
+    return images.rows if images.groups is None else images.groups
+
+
+def _units_of_folds(measured: Measured) -> np.ndarray:
+    """The same of the images that a head knows in folds, each once: numbers that no image of val has, but for groups,
+    of which none is in both."""
+    groups, known = measured.trained.fold_groups, measured.trained.cross_validated
+    assert known is not None
+    return -1 - np.arange(len(known)) if groups is None else groups
 
 
 def has_time(task: Task, plan: Plan, measured: Measured) -> bool:

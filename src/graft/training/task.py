@@ -94,9 +94,9 @@ class Trained:
 
     `cross_validated`, bool (n,), says of a head which training images it knows in folds that it was not fitted on, in
     an order that is the same for all heads of a task. `held_out` are logits and labels of images that no weights saw,
-    where these are not those of val, `folds` their keys, and `domain` what the images trained on are like to the
-    network. Where images have several labels, labels are float32 (n, classes) of 0 and 1, and `thresholds`, float64
-    (classes,), say from which probability on each is answered.
+    where these are not those of val, `folds` their keys and `fold_groups` their groups; `domain` is what the images
+    trained on are like to the network. Where images have several labels, labels are float32 (n, classes) of 0 and 1,
+    and `thresholds`, float64 (classes,), say from which probability on each is answered.
     """
 
     logits: dict[str, np.ndarray]
@@ -112,6 +112,7 @@ class Trained:
     cross_validated: np.ndarray | None = None
     held_out: tuple[np.ndarray, np.ndarray] | None = None
     folds: tuple[str, ...] = ()
+    fold_groups: np.ndarray | None = None
     domain: FittedDomain | None = None
     thresholds: np.ndarray | None = None
 

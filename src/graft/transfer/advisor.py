@@ -9,10 +9,11 @@ is expected of each level before the race comes from recorded training runs (doc
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from math import log10
+from math import hypot, log10
 from statistics import median
 from typing import Any
 
+from graft.evaluation.intervals import wilson_interval
 from graft.models.cuts import LAST
 from graft.models.network import Network
 from graft.transfer.evidence import Evidence
@@ -172,11 +173,13 @@ def decide(
     race: Sequence[Standing] = (),
     cost: TrainingCost | None = None,
     too_long: Collection[str] = (),
+    worth: float | None = None,
 ) -> Advice:
     """Decide on a level from measurements on the images, their number in each class (`counts`), and a race.
 
-    Without a race the textbook's rule decides. Levels that take `too_long` were tried, but are not chosen. Raises
-    CutError if the network has no cut for the level.
+    Without a race the textbook's rule decides. Levels that take `too_long` were tried, but are not chosen. The images
+    that the head's accuracy is of are `worth` so many independent ones; None: each is one. Raises CutError if the
+    network has no cut for the level.
     """
     rule = apply_textbook(evidence, counts)
     warning = _unsuited(evidence, counts)
@@ -188,8 +191,11 @@ def decide(
     reasons += tuple(f"no time is left to train {level} once more" for level in too_long)
     assert head.accuracy is not None
     accuracy = min(1.0, max(0.0, head.accuracy + best.expected))
-    error = (best.deviation**2 + accuracy * (1 - accuracy) / max(1, head.n)) ** 0.5
-    interval = (max(0.0, accuracy - 1.96 * error), min(1.0, accuracy + 1.96 * error))
+    # That of the head, whose margins and those of the gain are joined (Zou and Donner 2008).
+    number = max(1.0, worth or head.n)
+    low, high = wilson_interval(head.accuracy * number, number)
+    down, up = (hypot(margin, 1.96 * best.deviation) for margin in (head.accuracy - low, high - head.accuracy))
+    interval = (max(0.0, accuracy - down), min(1.0, accuracy + up))
     chosen = replace(plan_level(best.level, network, True), reasons=reasons)
     return Advice(chosen, rule.scenario, rule.level, evidence, tuple(race), accuracy, interval, cost, warning)
 
@@ -233,8 +239,14 @@ def _raced(race: Sequence[Standing], best: Standing) -> tuple[str, ...]:
     reasons += [f"{'but ' if unbeaten else ''}{each.level} {_tried(each)}" for each in others]
     if unbeaten:
         reasons = ["no level is expected to beat the head", *reasons] if others else ["only the head was tried"]
-    ties = [each.level for each in race if each is not best and abs(each.expected - best.expected) <= best.deviation]
+    tried = [each for each in race if each.gain is not None and each is not best]
+    ties = [each.level for each in tried if _within_uncertainty(each, best)]
     return (*reasons, f"within the uncertainty of that: {', '.join(ties)}") if ties else tuple(reasons)
+
+
+def _within_uncertainty(one: Standing, other: Standing) -> bool:
+    """Whether two levels cannot be told apart. What both have in common is the head, whose own deviation is 0."""
+    return abs(one.expected - other.expected) <= max(one.deviation, other.deviation)
 
 
 def _tried(standing: Standing) -> str:

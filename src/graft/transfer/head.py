@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from graft.data.splitting import stratified_folds
 from graft.errors import GraftError
 from graft.transfer.descent import descend
 from graft.words import counted
@@ -190,10 +191,12 @@ def rows_to_choose_on(
         rows = rows[np.linspace(0, count - 1, IMAGES_TO_CHOOSE_ON).astype(int)]
     # Images sorted by class and dealt out in turn: every fold has its share of every class.
     fold = np.arange(len(rows)) % min(FOLDS, len(rows))
-    if groups is not None:
-        _, first, group = np.unique(groups[rows], return_index=True, return_inverse=True)
-        # All go where the first of them went; where all images are one group there is nothing else to hold out.
-        fold = fold[first][group] if len(first) > 1 else fold
+    together = 0 if groups is None else len(np.unique(groups[rows]))
+    # Where all images are one group there is nothing else to hold out.
+    if groups is not None and together > 1:
+        fold = stratified_folds(labels[rows], min(FOLDS, together), seed, groups[rows])
+        only_ones = fold < 0
+        fold[only_ones] = np.arange(only_ones.sum()) % min(FOLDS, together)
     return rows, fold
 
 

@@ -89,7 +89,8 @@ def _choose_penalties(
     if count > IMAGES_TO_CHOOSE_ON:
         rows = np.sort(np.random.default_rng(seed).permutation(count)[:IMAGES_TO_CHOOSE_ON])
     number = min(FOLDS, len(rows))
-    of_rows = None if groups is None else groups[rows]
+    # Where all images are one group there is nothing else to hold out.
+    of_rows = None if groups is None or len(np.unique(groups[rows])) < 2 else groups[rows]
     fold = stratified_parts(targets[rows], np.full(number, 1 / number), seed, of_rows)
     labels = targets.shape[1]
     best, least, risen = np.full(labels, INVERSE_PENALTIES[0]), np.full(labels, np.inf), np.zeros(labels, int)

@@ -15,7 +15,7 @@ import numpy as np
 
 from graft.data.splitting import stratified_folds
 from graft.errors import DataError
-from graft.evaluation.intervals import wilson_interval
+from graft.evaluation.intervals import accuracy_interval
 
 PROBE_FOLDS = 5
 # Candidates for the penalty, in units of the mean squared length of the centred features.
@@ -67,8 +67,9 @@ def probe(
     # The matrices are small: synchronising threads would cost more than the products themselves.
     with threadpool_limits(1):
         for stage, values in features.items():
-            right = int((held_out_answers(values, labels, fold) == labels).sum())
-            rows.append(StageProbe(stage, right / count, wilson_interval(right, count), count))
+            right = (held_out_answers(values, labels, fold) == labels)[fold >= 0]
+            of_groups = None if groups is None else groups[fold >= 0]
+            rows.append(StageProbe(stage, float(right.mean()), accuracy_interval(right, of_groups), count))
     return tuple(rows)
 
 

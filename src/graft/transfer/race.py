@@ -35,12 +35,16 @@ class Trial:
     """A level that was tried: which of the images held out from all levels it classifies correctly, bool (n,).
 
     An image may be held out several times. `once`, bool (m,), says of a head the same of every image once, those that
-    it was fitted on in cross-validation; it is None for any other level.
+    it was fitted on in cross-validation; it is None for any other level. Answers for one image, or for images of one
+    group, are not independent: they have the same number in `units`, int (n,), and `units_once`, int (m,); None where
+    all are.
     """
 
     right: np.ndarray
     once: np.ndarray | None
     seconds: float
+    units: np.ndarray | None = None
+    units_once: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,9 @@ def standings_of(contestants: Sequence[Contestant], trials: Mapping[str, Trial])
         if each.beyond is not None and each.beyond in trials and each.level in trials:
             # Heads are known from all images, so what this level adds to one is all that few images have to tell.
             below = found[each.beyond]
-            gained, deviation = _combined(each, *paired_gain(trials[each.level].right, trials[each.beyond].right))
+            gained, deviation = _combined(
+                each, *paired_gain(trials[each.level].right, trials[each.beyond].right, trials[each.level].units)
+            )
             deviation = (below.deviation**2 + deviation**2) ** 0.5
             standing = replace(standing, expected=below.expected + gained, deviation=deviation, beyond=each.beyond)
         found[each.level] = standing
@@ -92,27 +98,30 @@ def winner(standings: Sequence[Standing]) -> Standing:
     return next(each for each in tried if each.expected >= highest - TIE)
 
 
-def paired_gain(right: np.ndarray, of_other: np.ndarray) -> tuple[float, float]:
+def paired_gain(right: np.ndarray, of_other: np.ndarray, units: np.ndarray | None = None) -> tuple[float, float]:
     """The difference in accuracy between two classifiers on the same images, bool (n,) each, and its standard error.
 
     Only the images that exactly one of the two classifies correctly carry information (McNemar 1947). One is added to
-    their number, so that the error is not zero when both agree on a few images.
+    their number, so that the error is not zero when both agree on a few images. Answers with the same number in
+    `units`, int (n,), vary together.
     """
-    count = len(right)
-    better, worse = int((right & ~of_other).sum()), int((~right & of_other).sum())
-    gain = (better - worse) / count
-    return gain, float(np.sqrt(better + worse + 1 - count * gain**2)) / count
+    difference = right.astype(np.float64) - of_other
+    gain = float(difference.mean())
+    rest = difference - gain
+    if units is not None:
+        rest = np.bincount(np.unique(units, return_inverse=True)[1], rest)
+    return gain, float(np.sqrt(np.square(rest).sum() + 1)) / len(right)
 
 
 def _standing(each: Contestant, trial: Trial | None, head: Trial) -> Standing:
     if trial is None:
         return Standing(each.level, 0, None, 0, None, None, each.expected, each.deviation, 0.0)
-    right, of_head = trial.right, head.right
+    right, of_head, units = trial.right, head.right, trial.units
     if trial.once is not None and head.once is not None and len(trial.once) == len(head.once):
-        right, of_head = trial.once, head.once
+        right, of_head, units = trial.once, head.once, trial.units_once
     if trial is head:
         return Standing(each.level, len(right), float(right.mean()), len(right), 0.0, 0.0, 0.0, 0.0, trial.seconds)
-    gain, error = paired_gain(right, of_head)
+    gain, error = paired_gain(right, of_head, units)
     expected, deviation = _combined(each, gain, error)
     return Standing(
         level=each.level,

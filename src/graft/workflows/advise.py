@@ -4,12 +4,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from graft.data.dataset import TRAIN, VAL, Images, counts
 from graft.data.loading import batches
 from graft.data.splitting import with_validation
 from graft.errors import DataError, InputError
+from graft.evaluation.intervals import effective_count
 from graft.features.engine import choose
 from graft.features.extraction import activation_bytes, output_shape
 from graft.given import truth, with_hints
@@ -115,11 +117,20 @@ def decide_on(
     field = contestants(tried_on, plans, apply_textbook(evidence, by_class))
     standings, measured = race(tried_on, plans, field, ahead)
     too_long = [level for level, found in measured.items() if not has_time(task, plans[level], found)]
-    advice = decide(network, evidence, by_class, standings, too_long=too_long)
+    worth = _worth(standings[0], measured[standings[0].level])
+    advice = decide(network, evidence, by_class, standings, too_long=too_long, worth=worth)
     chosen = plans[advice.plan.level]
     chosen = replace(chosen, reasons=(*advice.plan.reasons, *chosen.reasons[1:]))
     advice = replace(advice, plan=chosen, cost=_cost(task, chosen, standings))
     return advice, measured[advice.plan.level] if tried_on is task else None
+
+
+def _worth(head: Standing, measured: Measured) -> float:
+    """How many independent images those of the head's accuracy are worth, by those that it knows in folds."""
+    known, groups = measured.trained.cross_validated, measured.trained.fold_groups
+    if known is None or groups is None or len(np.unique(groups)) == len(groups):
+        return float(head.n)
+    return head.n * effective_count(known, groups) / len(known)
 
 
 def _measured(task: Task) -> Evidence:

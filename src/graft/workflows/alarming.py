@@ -47,7 +47,7 @@ def label_alarms(material: Material, answers: Mapping[str, Answers], album: Albu
     parts = [(name, each.take(each.unseen)) for name, each in answers.items()]
     if folds is not None and len(folds[0]):
         keys, labels, logits = folds
-        known = Answers(keys, labels, softmax(logits), np.ones(len(labels), bool))
+        known = Answers(keys, labels, softmax(logits, material.kept.temperature), np.ones(len(labels), bool))
         # Val is among the folds where it was trained on in the end.
         parts = [part for part in parts if part[0] != VAL or not material.plan.get("refit")] + [(TRAIN, known)]
     parts = [part for part in parts if len(part[1])]

@@ -7,7 +7,7 @@ from typing import Any
 from graft.audit.findings import Finding
 from graft.data.dataset import TEST, TRAIN, VAL, Dataset, counts
 from graft.evaluation.accuracy import Expected
-from graft.evaluation.intervals import wilson_interval
+from graft.evaluation.intervals import accuracy_interval
 from graft.explanation.evidence import Classifier, macs_of
 from graft.files import write_json
 from graft.training.task import Trained
@@ -87,7 +87,7 @@ def _expected(decided: Decided, trained: Trained) -> Expected | None:
         return None
     right = trained.cross_validated
     if right is not None and len(right):
-        return Expected(float(right.mean()), wilson_interval(int(right.sum()), len(right)), len(right))
+        return Expected(float(right.mean()), accuracy_interval(right, trained.fold_groups), len(right))
     race, interval = decided.said.get("evidence", {}).get("race", ()), decided.said.get("accuracy_ci95")
     if not race or interval is None:
         return None

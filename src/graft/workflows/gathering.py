@@ -6,6 +6,7 @@ from pathlib import Path
 
 from graft.audit.slicing import parts_of
 from graft.data.dataset import TEST, VAL
+from graft.errors import InputError
 from graft.evaluation.answers import Answers
 from graft.evaluation.conformal import in_set, set_threshold
 from graft.evaluation.error_budget import find_threshold, risk_coverage
@@ -56,7 +57,7 @@ def gather(
     alike = [(each.split, each.index) for found in evidence.nearest.values() for each in found]
     album.make([*chosen.places(), *finding_places(material, album), *alike])
     findings = with_images(findings, material, album)
-    trust = None if judged_on is None else _trust(judged_on, material.folder)
+    trust = None if judged_on is None else _trust(judged_on, material.kept, material.folder)
     sliced = () if judged_on is None else _slices(material, answers, judged_on)
     report = Report(
         title=f"{data}: level {run.level} of {run.base}",
@@ -134,9 +135,11 @@ def _unlike(splits: tuple[Split, ...]) -> tuple[Split | None, Split | None]:
     return by_name.get(TEST), by_name.get(VAL)
 
 
-def _trust(judged_on: tuple[str, Answers], folder: Path) -> Trust:
+def _trust(judged_on: tuple[str, Answers], kept: KeptAnswers, folder: Path) -> Trust:
     """How far probabilities can be relied on; thresholds are those that the model promises, as far as it does."""
-    _, answers = judged_on
+    name, answers = judged_on
+    split = kept.splits[name]
+    groups = None if split.groups is None else split.groups[split.unseen]
     confidences, right = answers.confidences, answers.right
     promised = json_in(text_in(folder / "model" / CALIBRATION_FILE))
     known = {row.get("budget"): row for row in promised.get("error_budgets", ()) if isinstance(row, dict)}
@@ -160,7 +163,7 @@ def _trust(judged_on: tuple[str, Answers], folder: Path) -> Trust:
     return Trust(
         float(confidences.mean()),
         float(right.mean()),
-        is_miscalibrated(confidences, right),
+        is_miscalibrated(confidences, right, groups),
         tuple(risk_coverage(confidences, right)),
         tuple(budgets),
         tuple(sets),
@@ -189,5 +192,5 @@ def _data_name(material: Material) -> str:
         return material.dataset.name
     try:
         return Path(read_arguments(material.folder).data).name
-    except Exception:
+    except InputError:
         return material.folder.name

@@ -168,12 +168,16 @@ def _compared(one: Path, kept: KeptAnswers, other: Path, kept_other: KeptAnswers
     shared = [key for key in right[0] if key in right[1]]
     if set(right[0]) != set(right[1]) or not shared:
         return None, f"their images in {name} differ ({len(shared):,} in common)"
-    first, second = (np.array([each[key] for key in shared]) for each in right)
-    return compare_answers(first, second), ""
+    first, second = (np.array([each[key][0] for key in shared]) for each in right)
+    together = np.array([right[0][key][1] for key in shared])
+    return compare_answers(first, second, None if kept.splits[name].groups is None else together), ""
 
 
-def _right_by_image(folder: Path, kept: KeptAnswers, name: str, classes: tuple[str, ...]) -> dict[Any, bool]:
-    """Whether each image of a split was classified correctly, by its key, its number among equal keys and its label."""
+def _right_by_image(
+    folder: Path, kept: KeptAnswers, name: str, classes: tuple[str, ...]
+) -> dict[Any, tuple[bool, int]]:
+    """Whether each image of a split was classified correctly, and its group, by its key, its number among equal keys
+    and its label."""
     rows = read_labels(folder / SPLIT_FILE).get(name, [])
     split = kept.splits[name]
     right = split.logits.argmax(1) == split.labels
@@ -182,9 +186,10 @@ def _right_by_image(folder: Path, kept: KeptAnswers, name: str, classes: tuple[s
     for key, label in rows:
         numbers.append((key, seen[key], label))
         seen[key] += 1
+    groups = split.rows if split.groups is None else split.groups
     return {
-        numbers[row]: bool(answer)
-        for row, answer, unseen in zip(split.rows.tolist(), right, split.unseen, strict=True)
+        numbers[row]: (bool(answer), group)
+        for row, answer, unseen, group in zip(split.rows.tolist(), right, split.unseen, groups.tolist(), strict=True)
         if unseen and row < len(numbers)
     }
 

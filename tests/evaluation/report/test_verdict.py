@@ -99,6 +99,23 @@ def test_a_split_that_is_unlike_the_rest_is_told_and_one_that_differs_by_chance_
     assert not list(split_alarms(other, other)) and not list(split_alarms(None, other))
 
 
+def test_neither_splits_nor_probabilities_are_blamed_for_what_groups_differ_by() -> None:
+    random, groups, blamed = np.random.default_rng(0), np.repeat(np.arange(10), 80), np.zeros((2, 2))
+    labels = np.arange(800) % 4
+    for _ in range(60):
+        right = [random.random(800) < random.beta(4, 1, 10)[groups] for _ in range(2)]
+        for which, of in enumerate((None, groups)):
+            one, other = (
+                Split(name, score(np.eye(4)[(labels + ~each) % 4], labels, tuple("abcd"), of))
+                for name, each in zip(("test", "val"), right, strict=True)
+            )
+            blamed[which] += (
+                len(list(split_alarms(one, other))),
+                is_miscalibrated(random.uniform(0.7, 0.9, 800), right[0], of),
+            )
+    assert (blamed[0] > 5).all() and (blamed[1] <= 1).all()
+
+
 def test_a_slice_is_flagged_for_failing_and_not_for_holding_a_hard_class() -> None:
     random = np.random.default_rng(0)
     labels = random.integers(0, 4, 400)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from graft.evaluation.answers import Answers
-from graft.evaluation.intervals import chance_of_so_few, wilson_interval
+from graft.evaluation.intervals import accuracy_interval, chance_of_so_few, effective_count, wilson_interval
 from graft.evaluation.report.values import Alarm, Finding, Pair, Report, Severity, Split, Trust, Verdict
 from graft.evaluation.slices import Slice
 from graft.words import counted
@@ -81,25 +81,28 @@ def contradictions(answers: Answers) -> Iterator[Contradiction]:
             yield Contradiction(label, int(answer), tuple(found.tolist()), len(surer))
 
 
-def is_miscalibrated(confidences: np.ndarray, right: np.ndarray) -> bool:
+def is_miscalibrated(confidences: np.ndarray, right: np.ndarray, groups: np.ndarray | None = None) -> bool:
     """Whether mean confidence and accuracy differ by much, and by more than chance explains.
 
     If the confidences were true, the number of right answers would be a sum of such chances. Its distribution is exact
-    for few answers, of which one wrong among sure ones is no proof, and normal for many (Spiegelhalter 1986).
+    for few answers, of which one wrong among sure ones is no proof, and normal for many (Spiegelhalter 1986), and for
+    images in groups, whose deviation is that of as many independent ones as they are worth.
     """
-    low, high = wilson_interval(int(right.sum()), len(right))
+    low, high = accuracy_interval(right, groups)
     stated = float(confidences.mean())
     if abs(stated - float(right.mean())) < MISCALIBRATED or low <= stated <= high:
         return False
-    return _chance_of_count(confidences, int(right.sum())) <= CHANCE_OFF
+    times = 1.0 if groups is None else len(right) / effective_count(right, groups)
+    return _chance_of_count(confidences, int(right.sum()), times) <= CHANCE_OFF
 
 
-def _chance_of_count(chances: np.ndarray, count: int) -> float:
-    """The chance of at most or at least `count` successes of independent `chances`, whichever is less."""
-    if len(chances) > MOST_COUNTED:
+def _chance_of_count(chances: np.ndarray, count: int, times: float = 1.0) -> float:
+    """The chance of at most or at least `count` successes of `chances`, whichever is less, where their number varies
+    by so many `times` what it does if they are independent."""
+    if len(chances) > MOST_COUNTED or times > 1:
         from scipy.special import ndtr
 
-        deviation = float(np.sqrt((chances * (1 - chances)).sum()))
+        deviation = float(np.sqrt(times * (chances * (1 - chances)).sum()))
         away = abs(float(chances.sum()) - count) - 0.5
         return float(ndtr(-away / deviation)) if deviation else 0.0
     known = np.ones(1)
@@ -128,11 +131,15 @@ def audit_alarms(findings: Sequence[Finding], images: int) -> Iterator[Alarm]:
 
 
 def split_alarms(one: Split | None, other: Split | None) -> Iterator[Alarm]:
-    """A test split on which the classifier is worse than on val, by more than chance explains."""
+    """A test split on which the classifier is worse than on val, by more than chance explains.
+
+    Images in groups count as so many independent ones as they are worth.
+    """
     if one is None or other is None:
         return
     low, high = one.scores, other.scores
-    chance = two_rates(round(low.top1 * low.n), low.n, round(high.top1 * high.n), high.n)
+    counts = [max(1, round(each.worth or each.n)) for each in (low, high)]
+    chance = two_rates(round(low.top1 * counts[0]), counts[0], round(high.top1 * counts[1]), counts[1])
     if chance < CHANCE:
         yield Alarm(
             "split_differs",
