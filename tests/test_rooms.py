@@ -16,7 +16,7 @@ PACKAGE = "graft"
 GROUND = (
     *("archive_paths", "array_files", "bombs", "class_lists", "endings", "errors", "files", "given", "html"),
     *("name_encoding", "names", "on_disk", "path_tails", "progress", "seeding", "sending", "spreadsheet"),
-    *("stratification", "words"),
+    *("stratification", "words", "yaml_text"),
 )
 LEVELS: tuple[dict[str, tuple[str, ...]], ...] = (
     {"images": (), "models": (), "accounting": (), "evaluation": ()},
@@ -78,6 +78,7 @@ ALLOWED: dict[str, set[str]] = {
     "spreadsheet": set(),
     "stratification": set(),
     "words": set(),
+    "yaml_text": set(),
     "__init__": {"accounting", "audit", "models", "progress", "serving", "training", "transfer", "weights"}
     | {"data", "explanation", "workflows"},
     # A door for scikit-learn.

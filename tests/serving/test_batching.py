@@ -107,11 +107,24 @@ def test_all_images_of_a_request_wait_or_none_and_the_refusal_says_for_how_long(
         with pytest.raises(Full) as refused:
             queue.put(jobs("d", "e"))
         assert len(queue) == 3 and refused.value.seconds == 1
-        queue.took(images=2, seconds=9.0)
+        queue.took(images=2, seconds=9.0, under_way=2)
         with pytest.raises(Full) as refused:
             queue.put(jobs("d", "e"))
         assert refused.value.seconds == 14
         queue.put(jobs("d"))
+
+    asyncio.run(scenario())
+
+
+def test_how_long_the_queue_takes_is_told_by_what_is_answered_side_by_side() -> None:
+    async def scenario() -> None:
+        queue = Queue(10)
+        queue.put(jobs(*"abcdefghij"))
+        assert queue.seconds_to_clear() == 1
+        # Ten at a time, of which one comes alone and nine together, take eight seconds.
+        for images in (1, 9, 1, 9):
+            queue.took(images, seconds=8.0, under_way=10)
+        assert queue.seconds_to_clear() == 8
 
     asyncio.run(scenario())
 

@@ -84,6 +84,22 @@ def test_an_image_that_ends_workers_takes_no_other_with_it() -> None:
     with_pool(scenario, max_batch=4)
 
 
+@pytest.mark.parametrize("options", [{}, {"workers": 2}, {"workers": 2, "max_batch": 8}])
+def test_how_long_those_that_wait_take_is_told_by_what_all_workers_answer_together(options: dict[str, Any]) -> None:
+    async def scenario(pool: Pool) -> None:
+        jobs = put(pool, *(f"slow {i}" for i in range(900)))
+        await asyncio.sleep(0.25)
+        began, before = time.monotonic(), len(pool.queue)
+        await asyncio.sleep(0.6)
+        seconds_for_one = (time.monotonic() - began) / (before - len(pool.queue))
+        told, due = pool.queue.seconds_to_clear(), len(pool.queue) * seconds_for_one
+        for job in jobs:
+            job.answer.cancel()
+        assert due / 2 < told < 2 * due
+
+    with_pool(scenario, **{"max_batch": 2, "limits": Limits(waiting=1000), **options})
+
+
 def test_a_killed_worker_is_seen_within_a_second_and_started_again() -> None:
     async def scenario(pool: Pool) -> None:
         jobs = put(pool, *(f"slow {i}" for i in range(6)))

@@ -158,6 +158,18 @@ def test_a_pretrained_start_gets_a_rate_by_its_size_and_epochs_by_its_images() -
     assert recipe.resolve(images=20).epochs == recipe.resolve().epochs == EPOCHS_RANDOM
 
 
+def test_as_many_steps_are_taken_however_many_batches_make_one() -> None:
+    alone, of_four = Recipe(), Recipe(accumulate_steps=4)
+    # 1,280 images are 40 batches, and with four batches to a step ten steps.
+    assert (alone.resolve(True, images=1_280).epochs, of_four.resolve(True, images=1_280).epochs) == (20, 40)
+    assert of_four.resolve(True, images=1_280) == replace(
+        Recipe(batch_size=128).resolve(True, images=1_280), batch_size=32, accumulate_steps=4
+    )
+    assert of_four.resolve(True, images=400).epochs == MOST_EPOCHS_PRETRAINED
+    # Of images whose number is not known there are many.
+    assert Recipe(accumulate_steps=100).resolve(True).epochs == EPOCHS_PRETRAINED
+
+
 def test_what_is_left_open_is_gentle_to_a_pretrained_network_and_plain_for_a_random_one() -> None:
     pretrained, random = Recipe().resolve(True), Recipe().resolve()
     assert (random.augment, random.label_smoothing, random.batch_norm, random.start_share) == ("none", 0.0, "batch", 0)

@@ -1,6 +1,7 @@
 """Going on with a run that was interrupted: everything it takes is in its folder."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from graft.images.letters import CYRILLIC
 from graft.training.recipe import Recipe
 from graft.weights.base import BUNDLED
 from graft.workflows.arguments import read_arguments
-from graft.workflows.run import Run, read_run
+from graft.workflows.run import Run, begun, read_run
 from graft.workflows.train import train
 
 
@@ -108,6 +109,20 @@ with locked(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """
+
+
+def test_the_run_to_go_on_with_is_the_newest_that_has_the_name_of_the_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number, name in enumerate(("photos", "photos-2", "photos-10", "photos-old", "photographs", "2024")):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "args.yaml").write_text("")
+        os.utime(tmp_path / "runs" / name / "args.yaml", (number, number))
+    assert begun(None, Path("photos")).name == "photos-10"
+    assert begun(None, Path("2024")).name == "2024"
+    with pytest.raises(InputError, match="expected a run to go on with in runs/birds, got none"):
+        begun(None, Path("birds"))
 
 
 def test_one_process_at_a_time_works_on_a_run_and_a_killed_one_holds_nothing(interrupted: Path) -> None:

@@ -236,6 +236,18 @@ def test_of_equally_accurate_trials_the_cheapest_level_is_the_best() -> None:
     assert best_of([failed, less], stages) is less
 
 
+def test_no_loss_outweighs_an_image_of_val() -> None:
+    accurate, surer = Trial(0, "head", {}, 0.9010, 2.5, 1.0), Trial(1, "head", {}, 0.9000, 0.4, 1.0)
+    assert accurate.value > surer.value and best_of([surer, accurate], {"head": 1}) is accurate
+    # One image in five million, and the highest loss beside none.
+    one_more, one_less = (Trial(0, "head", {}, top1, loss, 1.0) for top1, loss in ((1.0, 1e3), (1 - 2e-7, 0.0)))
+    assert one_more.value > one_less.value
+    # Among equals the lower loss, as long as losses differ at all.
+    for top1 in (0.0, 0.5, 1.0):
+        lower, higher = (Trial(0, "head", {}, top1, loss, 1.0) for loss in (0.40000, 0.40001))
+        assert lower.value > higher.value > Trial(2, "head", {}, None, None, 1.0, "diverged").value
+
+
 def test_every_level_is_tried_with_the_usual_recipe_and_heads_once(letters: Path, tmp_path: Path) -> None:
     tried = [Trial(0, "all", {}, 0.5, 1.0, 1.0)]
     levels, usual = ("head", "all", "stages:1"), searched_around(graft.Recipe().resolve(True), ())

@@ -40,6 +40,12 @@ from graft.weights.packaged import DEFAULT_BASE
 from graft.words import counted, program
 
 
+def _was_given(context: typer.Context, name: str) -> bool:
+    """Whether an option stands on the command line, be it with the value that it has by default."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 def _in_recipe(text: str, *names: str) -> Any:
     """An option of the panel on how stages are trained."""
     return typer.Option(*names, help=text, rich_help_panel="Recipe (for levels that train stages)")
@@ -147,6 +153,7 @@ def train(
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
+    context: typer.Context = None,  # type: ignore[assignment]  # typer gives it, by its type
 ) -> None:
     """Turn labelled images into a classifier in a run folder."""
     from dataclasses import asdict
@@ -198,11 +205,11 @@ def train(
         find_learning_rate=find_learning_rate,
     )
     if recipe_file is not None:
-        found, usual = read_recipe(recipe_file), asdict(Recipe())
-        own = {name: value for name, value in asdict(recipe).items() if value != usual[name]}
+        found = read_recipe(recipe_file)
+        own = {name: value for name, value in asdict(recipe).items() if _was_given(context, name)}
         recipe = with_settings(found.recipe, own)
-        level = found.level or level if level == "auto" else level
-        base = found.base or base if base == DEFAULT_BASE else base
+        level = level if _was_given(context, "level") else found.level or level
+        base = base if _was_given(context, "base") else found.base or base
     recipe = with_settings(recipe, settings_of(settings or ()))
     quiet = quiet or follows()
     with reporting(quiet=quiet) as reporter, taking_part(), counted_from(BEGAN):

@@ -1,8 +1,8 @@
 """Mixing pairs of examples: mixup and CutMix, on a batch and its labels.
 
-Both draw one share for the whole batch and pair it with a shuffled copy of itself, as the authors' code does. Labels
-may also be targets (N, classes) already, as where an image has several labels. Their
-targets are probabilities, which `torch.nn.functional.cross_entropy` takes in place of labels.
+Both draw one share for the whole batch and pair it with a shuffled copy of itself, as the authors' code does. Their
+targets are probabilities, which `torch.nn.functional.cross_entropy` takes in place of labels. The labels that they are
+given may be targets (N, classes) already, as where an image has several labels.
 """
 
 from __future__ import annotations

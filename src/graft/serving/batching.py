@@ -13,7 +13,7 @@ from typing import Any
 
 # Seconds after which a client that was turned away may ask again, at most.
 LONGEST_RETRY = 60
-# How much one batch counts in the average rate.
+# How much the latest batch counts in the average rate.
 SHARE_OF_LATEST = 0.2
 # Where images go singly, so many that wait go together after all: as many as an engine on OpenVINO computes at once,
 # which takes no longer than six alone (`graft.features.openvino_requests`).
@@ -65,7 +65,8 @@ class Queue:
         self._arrived = asyncio.Event()
         # One taker gathers at a time: two would split between them what could be one batch.
         self._gathering = asyncio.Lock()
-        self._seconds_per_image = 0.0
+        # Of the latest batches, summed over their images: how long each took, and how many were under way with it.
+        self._image_seconds, self._images_beside = 0.0, 0.0
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -126,12 +127,17 @@ class Queue:
                 batch.append(job)
         return batch
 
-    def took(self, images: int, seconds: float) -> None:
-        """Learn how long a batch took, to tell how long the queue is."""
-        latest = seconds / images
-        known = self._seconds_per_image or latest
-        self._seconds_per_image = known + SHARE_OF_LATEST * (latest - known)
+    def took(self, images: int, seconds: float, under_way: int) -> None:
+        """Learn how long a batch took, and how many images were under way with it, its own among them.
+
+        In the time that an image takes, so many are answered as are under way with it, on average over images (Little
+        1961, "A Proof for the Queuing Formula: L = λW"). So a batch counts by its images, in both averages.
+        """
+        before = 1 - SHARE_OF_LATEST
+        self._image_seconds = before * self._image_seconds + images * seconds
+        self._images_beside = before * self._images_beside + images * under_way
 
     def seconds_to_clear(self) -> int:
         """About how long it takes until those that wait now are answered, whole seconds, at least one."""
-        return max(1, min(LONGEST_RETRY, math.ceil(len(self._jobs) * self._seconds_per_image)))
+        seconds_per_image = self._image_seconds / max(1, self._images_beside)
+        return max(1, min(LONGEST_RETRY, math.ceil(len(self._jobs) * seconds_per_image)))

@@ -204,6 +204,7 @@ class Pool:
         self._observe = observe
         self._workers: dict[int, Worker] = {}
         self._keeping: list[asyncio.Task[None]] = []
+        # Images that workers have.
         self._under_way = 0
         self._model: Model | None = None
 
@@ -298,8 +299,9 @@ class Pool:
                 except GraftError as error:
                     self._failed(jobs, error)
                     continue
-                self.queue.took(len(jobs), time.monotonic() - began)
-                self._observe(len(jobs), time.monotonic() - began)
+                seconds = time.monotonic() - began
+                self.queue.took(len(jobs), seconds, self._under_way)
+                self._observe(len(jobs), seconds)
                 for job, answer in zip(jobs, answers, strict=True):
                     if not job.answer.done():
                         job.answer.set_result(answer)
@@ -307,11 +309,11 @@ class Pool:
     @asynccontextmanager
     async def _tried_again_unless_answered(self, jobs: list[Job]) -> Any:
         """Images that have no answer when the block is left, with whatever exception, wait again."""
-        self._under_way += 1
+        self._under_way += len(jobs)
         try:
             yield
         finally:
-            self._under_way -= 1
+            self._under_way -= len(jobs)
             again = []
             for job in jobs:
                 if job.answer.done():

@@ -139,12 +139,13 @@ class Recipe:
                 # Weights between two do not belong to the statistics of either end.
                 "start_share": 0.0 if self.batch_norm == "batch" else START_SHARE_PRETRAINED,
             }
-            steps_per_epoch = math.ceil((images or STEPS_PRETRAINED * self.batch_size) / self.batch_size)
+            images_per_step = self.batch_size * self.accumulate_steps
+            steps_per_epoch = math.ceil((images or STEPS_PRETRAINED * images_per_step) / images_per_step)
             enough = math.ceil(STEPS_PRETRAINED / steps_per_epoch)
             suitable["epochs"] = min(max(enough, EPOCHS_PRETRAINED), MOST_EPOCHS_PRETRAINED)
             epochs = suitable["epochs"] if self.epochs is None else self.epochs
-            steps = epochs * math.ceil(steps_per_epoch / self.accumulate_steps)
-            suitable["ema_decay"] = max(0.0, 1 - 1 / (AVERAGED_SHARE_PRETRAINED * max(steps, 1)))
+            steps = max(epochs * steps_per_epoch, 1)
+            suitable["ema_decay"] = max(0.0, 1 - 1 / (AVERAGED_SHARE_PRETRAINED * steps))
         return ResolvedRecipe(
             **{**suitable, **{name: value for name, value in asdict(self).items() if value is not None}}
         )

@@ -12,6 +12,7 @@ from graft.files import write_aside
 from graft.given import path as checked_path
 from graft.training.recipe import Recipe, check_recipe
 from graft.transfer.levels import check_level
+from graft.yaml_text import yaml_in
 
 FIELDS = tuple(each.name for each in fields(Recipe))
 
@@ -29,9 +30,9 @@ def read_recipe(file: str | Path) -> RecipeFile:
     """The recipe in a YAML file. Raises InputError for what is none, and for a key or a value that none has."""
     place = Path(checked_path(file, "--recipe")).expanduser()
     try:
-        values = yaml.safe_load(place.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
+        values = yaml_in(place.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "no YAML"
         raise InputError(f"expected a recipe in YAML for --recipe, got {place} ({reason}): check the file") from None
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise InputError(
@@ -60,8 +61,8 @@ def settings_of(words: Iterable[str]) -> dict[str, Any]:
     for word in words:
         key, equals, value = word.partition("=")
         try:
-            found[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError:
+            found[key.strip()] = yaml_in(value)
+        except ValueError:
             equals = ""
         if not equals or not key.strip():
             raise InputError(f"expected KEY=VALUE for --set, got {word!r}: write it as in --set epochs=20")

@@ -23,6 +23,9 @@ TRIALS_FILE, QUESTION_FILE, BEST_FILE = "trials.jsonl", "tune.json", "best.yaml"
 DEFAULT_LEVELS = ("head", "head:stages", "stages:1", "frozen:0.4", "all")
 # How many trials are drawn at random before those that were better are asked where to look.
 RANDOM_TRIALS = 6
+# What a loss weighs beside an accuracy, and the highest that counts: even that is a twentieth of one image in five
+# million, and losses that differ by 0.00001 still differ in a float64.
+LOSS_WEIGHT, HIGHEST_LOSS = 1e-10, 100.0
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ class Trial:
     @property
     def value(self) -> float:
         """Higher is better: accuracy, and among equals the lower loss."""
-        return -1.0 if self.top1 is None else self.top1 - 1e-3 * min(self.loss or 0.0, 100.0)
+        return -1.0 if self.top1 is None else self.top1 - LOSS_WEIGHT * min(self.loss or 0.0, HIGHEST_LOSS)
 
 
 def best_of(trials: Sequence[Trial], stages: Mapping[str, int]) -> Trial:

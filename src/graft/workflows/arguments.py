@@ -19,6 +19,7 @@ from graft.weights.packaged import DEFAULT_BASE
 from graft.weights.saved import ARGUMENTS_FILE
 from graft.workflows.prepare import Data, DataOptions
 from graft.workflows.run import near
+from graft.yaml_text import yaml_in
 
 # Those among the arguments, which are written as `graft.names` says.
 PATHS = ("data", "val", "test", "base", "classes_file", "class_map", "split_file", "image_dir")
@@ -122,10 +123,10 @@ def write_arguments(folder: Path, arguments: Arguments) -> None:
 def read_arguments(folder: Path) -> Arguments:
     """What the run in `folder` was begun with. Raises InputError for a file that is damaged, or of another version."""
     try:
-        values = yaml.safe_load((folder / ARGUMENTS_FILE).read_text(encoding="utf-8"))
+        values = yaml_in((folder / ARGUMENTS_FILE).read_text(encoding="utf-8"))
         paths = {name: _read(values[name]) for name in PATHS if values.get(name) is not None}
         return Arguments.from_dict({**values, **paths})
-    except (OSError, yaml.YAMLError, UnicodeDecodeError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError):
         raise InputError(
             f"expected the arguments of a run of this version of graft in {near(folder / ARGUMENTS_FILE)}, got "
             "something else: train again into another folder"

@@ -182,7 +182,11 @@ def begun(out: Path | None, data: Path) -> Path:
     candidates = [wanted]
     if out is None and wanted.parent.is_dir():
         prefix = f"{wanted.name}-"
-        candidates += [child for child in wanted.parent.iterdir() if child.name.removeprefix(prefix).isdigit()]
+        candidates += [
+            child
+            for child in wanted.parent.iterdir()
+            if child.name.startswith(prefix) and child.name.removeprefix(prefix).isdigit()
+        ]
     found = [child for child in candidates if (child / ARGUMENTS_FILE).is_file()]
     if not found:
         raise InputError(

@@ -1,0 +1,77 @@
+"""`graft train --recipe`: what a recipe file says, and what counts more."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from calling import graft
+
+from graft.errors import InputError
+from graft.training.recipe import Recipe
+from graft.weights.packaged import DEFAULT_BASE
+
+# What differs from the usual in every setting that has a value by default.
+FILE = """base: latin_letters
+level: stages:1
+batch_size: 64
+optimizer: sgd
+schedule: step
+layer_decay: 0.5
+class_weights: balanced
+accumulate_steps: 4
+sampling: balanced
+mixup: 0.2
+cutmix: 1.0
+epochs: 3
+"""
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the training is asked for, which is refused."""
+    found: dict[str, Any] = {}
+
+    def refuse(data: object, base: str, level: str, recipe: Recipe, **others: object) -> None:
+        found.update({**vars(recipe), "base": base, "level": level})
+        raise InputError("expected a training, got a test: train again")
+
+    monkeypatch.setattr("graft.workflows.train.train", refuse)
+    return found
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    (tmp_path / "recipe.yaml").write_text(FILE)
+    return tmp_path / "recipe.yaml"
+
+
+def test_what_is_not_given_is_as_the_recipe_file_says(asked: dict[str, Any], file: Path) -> None:
+    assert "got a test" in graft("train", "letters", "--no-audit", "--recipe", file).stderr
+    settings = {"batch_size": 64, "optimizer": "sgd", "mixup": 0.2, "epochs": 3, "base": "latin_letters"}
+    assert asked == asked | settings | {"level": "stages:1", "label_smoothing": None}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("base", DEFAULT_BASE),
+        ("level", "auto"),
+        ("batch_size", 32),
+        ("optimizer", "adamw"),
+        ("schedule", "cosine"),
+        ("layer_decay", 1.0),
+        ("class_weights", "none"),
+        ("accumulate_steps", 1),
+        ("sampling", "uniform"),
+        ("mixup", 0.0),
+        ("cutmix", 0.0),
+        ("epochs", 9),
+    ],
+)
+def test_an_option_that_is_given_counts_more_than_the_recipe_file_even_with_its_default(
+    name: str, value: Any, asked: dict[str, Any], file: Path
+) -> None:
+    graft("train", "letters", "--no-audit", "--recipe", file)
+    without = dict(asked)
+    graft("train", "letters", "--no-audit", "--recipe", file, f"--{name.replace('_', '-')}", value)
+    assert without[name] != value and asked == {**without, name: value}
