@@ -16,7 +16,7 @@ PACKAGE = "graft"
 GROUND = (
     *("archive_paths", "array_files", "bombs", "class_lists", "endings", "errors", "files", "given", "html"),
     *("name_encoding", "names", "on_disk", "path_tails", "progress", "seeding", "sending", "spreadsheet"),
-    *("stratification", "words", "yaml_text"),
+    *("stratification", "torch_modes", "words", "yaml_text"),
 )
 LEVELS: tuple[dict[str, tuple[str, ...]], ...] = (
     {"images": (), "models": (), "accounting": (), "evaluation": ()},
@@ -77,6 +77,7 @@ ALLOWED: dict[str, set[str]] = {
     "sending": set(),
     "spreadsheet": set(),
     "stratification": set(),
+    "torch_modes": set(),
     "words": set(),
     "yaml_text": set(),
     "__init__": {"accounting", "audit", "models", "progress", "serving", "training", "transfer", "weights"}

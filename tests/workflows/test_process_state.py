@@ -4,6 +4,8 @@ import ctypes
 import os
 import random
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from graft.images.letters import CYRILLIC
 from graft.training.recipe import Recipe
 from graft.workflows.advise import advise
 from graft.workflows.compare import compare
+from graft.workflows.load import load
 from graft.workflows.train import train
 
 RECIPE = Recipe(epochs=1, dropout=0.5, augment="light", mixup=0.2, find_learning_rate=True)
@@ -68,6 +71,37 @@ def test_so_do_advice_and_comparison(letters: Path) -> None:
     compare(letters, "latin_letters", ["stages:1", "scratch"], seeds=1, recipe=Recipe(epochs=1), seed=5, quiet=True)
     after = state()
     assert [name for name in before if before[name] != after[name]] == []
+
+
+@contextmanager
+def settings_of_a_caller() -> Iterator[None]:
+    """All that a program may have set for tensors of its own."""
+    torch.set_default_dtype(torch.float64)
+    torch.set_default_device("meta")
+    try:
+        with (
+            torch.inference_mode(),
+            torch.autocast("cpu", torch.bfloat16),
+            torch.autograd.set_detect_anomaly(True, check_nan=False),
+        ):
+            yield
+    finally:
+        torch.set_default_device(None)
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("level", ["head", "stages:1"])
+def test_what_a_program_has_set_for_its_own_tensors_does_not_matter(level: str, letters: Path, tmp_path: Path) -> None:
+    def answers(out: Path) -> np.ndarray:
+        run = train(letters, "latin_letters", level, out=out, recipe=Recipe(epochs=1), seed=5, quiet=True)
+        return load(run.folder, engine="torch").predict_proba(sorted(letters.rglob("*.png"))[:8])
+
+    usual = answers(tmp_path / "usual")
+    with settings_of_a_caller():
+        found = answers(tmp_path / "set")
+        assert torch.get_default_dtype() == torch.float64 and torch.get_default_device().type == "meta"
+        assert torch.is_inference_mode_enabled() and torch.is_autocast_enabled("cpu") and torch.is_anomaly_enabled()
+    assert np.array_equal(usual, found)
 
 
 def test_what_the_process_drew_before_does_not_matter(letters: Path, tmp_path: Path) -> None:

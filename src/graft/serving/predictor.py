@@ -25,6 +25,7 @@ from graft.images.thumbnails import thumbnail
 from graft.serving.abstaining import NO_RULE, Rule, rule_for
 from graft.serving.handed import Given, one_by_one
 from graft.serving.prediction import Prediction, Predictions, labelled, obeying
+from graft.torch_modes import in_own_modes
 from graft.weights.model_files import model_folder
 from graft.words import counted
 
@@ -138,6 +139,7 @@ class Classifier:
         """What the classifier promises of its answers, by images that no weights saw; None where nothing was kept."""
         return self.saved.calibration
 
+    @in_own_modes
     def predict(
         self,
         images: Any,
@@ -173,6 +175,7 @@ class Classifier:
             )
         return rule_for(self.calibration, **asked)
 
+    @in_own_modes
     def predict_proba(self, images: Any) -> np.ndarray:
         """Probabilities, float64 (N, classes), of the N images that `predict` takes, in the order of `classes`.
 

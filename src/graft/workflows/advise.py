@@ -19,6 +19,7 @@ from graft.images.preprocessing import normalise
 from graft.models.cuts import ALL_STAGES, INPUT
 from graft.models.network import freeze
 from graft.progress import Reporter, reporting
+from graft.torch_modes import in_own_modes
 from graft.training.beside import fits_at_once
 from graft.training.examples import frozen_features
 from graft.training.fitting import Measured
@@ -53,6 +54,7 @@ class BaseAdvice:
 
 
 @with_hints(Recipe, *DATA_KINDS, BaseOptions)
+@in_own_modes
 def advise(
     data: Data,
     base: str | BaseOptions = DEFAULT_BASE,

@@ -15,6 +15,7 @@ from graft.models.cuts import HeadKind
 from graft.models.network import body_parameter_count
 from graft.progress import Reporter, reporting
 from graft.seeding import check_seed
+from graft.torch_modes import in_own_modes
 from graft.training.comparison import SCRATCH, Comparison, Training, summarise
 from graft.training.fitting import fit_level
 from graft.training.outlook import Outlook, outlook
@@ -33,6 +34,7 @@ MOST_SEEDS = 1_000
 
 
 @with_hints(Recipe, *DATA_KINDS, BaseOptions)
+@in_own_modes
 def compare(
     data: Data,
     base: str | BaseOptions = DEFAULT_BASE,

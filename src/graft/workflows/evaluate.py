@@ -16,6 +16,7 @@ from graft.features.engine import choose, for_answers
 from graft.features.extraction import extract
 from graft.given import path, text, truth, with_hints
 from graft.progress import Reporter, reporting
+from graft.torch_modes import in_own_modes
 from graft.training.task import sample
 from graft.transfer.class_names.matching import find_outputs, note_on_others
 from graft.weights.base import Base
@@ -43,6 +44,7 @@ MOST_COMPARED = 1000
 
 
 @with_hints(*DATA_KINDS)
+@in_own_modes
 def evaluate(
     run: str | Path,
     data: Data,

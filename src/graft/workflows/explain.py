@@ -29,6 +29,7 @@ from graft.given import path, text, truth, whole_number, with_hints
 from graft.progress import Reporter, reporting
 from graft.seeding import check_seed
 from graft.serving.gathering import gather
+from graft.torch_modes import in_own_modes
 from graft.weights.model_files import is_on_hub, refuse_several_labels
 from graft.weights.saved import ARGUMENTS_FILE, SavedModel, load_model, model_folder
 from graft.words import counted
@@ -74,6 +75,7 @@ class Explanations:
 
 
 @with_hints(MapOptions)
+@in_own_modes
 def explain(
     run: str | Path,
     images: str | Path | list[str] | list[Path],

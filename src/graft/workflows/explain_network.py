@@ -22,6 +22,7 @@ from graft.files import write_aside, write_json
 from graft.given import path, text, whole_number
 from graft.progress import Reporter, reporting
 from graft.seeding import check_seed
+from graft.torch_modes import in_own_modes
 from graft.training.task import sample
 from graft.weights.base import Base
 from graft.weights.model_files import refuse_several_labels
@@ -68,6 +69,7 @@ class NetworkExplanation:
         }
 
 
+@in_own_modes
 def explain_network(
     run: str | Path,
     *,

@@ -26,6 +26,7 @@ from graft.images.levels import Levels
 from graft.progress import Reporter, reporting
 from graft.serving.exported import whole_pixels
 from graft.serving.predictor import Classifier
+from graft.torch_modes import in_own_modes
 from graft.training.task import sample
 from graft.weights.model_files import is_on_hub, refuse_several_labels
 from graft.weights.saved import ARGUMENTS_FILE, TENSORS_FILE, SavedModel, load_model, model_folder
@@ -41,6 +42,7 @@ MOST_TO_QUANTISE = 300
 
 
 @with_hints()
+@in_own_modes
 def export(
     run: str | Path,
     format: str = "onnx",

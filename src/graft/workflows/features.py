@@ -20,6 +20,7 @@ from graft.features.processes import asked_of_this, beside, sharing
 from graft.files import cache_budget
 from graft.given import text, whole_number, with_hints
 from graft.progress import Reporter, reporting
+from graft.torch_modes import in_own_modes
 from graft.weights.packaged import DEFAULT_BASE
 from graft.words import counted
 from graft.workflows.prepare import (
@@ -80,6 +81,7 @@ class Features:
 
 
 @with_hints(*DATA_KINDS, BaseOptions)
+@in_own_modes
 def features(
     data: Data,
     base: str | BaseOptions = DEFAULT_BASE,

@@ -14,6 +14,7 @@ from graft.features.engine import Choice, for_answers
 from graft.progress import NOBODY, Reporter
 from graft.seeding import seeded
 from graft.serving.predictor import Classifier
+from graft.torch_modes import in_own_modes
 from graft.training.examples import frozen_features
 from graft.training.fitting import fit_unmeasured
 from graft.training.recipe import Recipe
@@ -61,6 +62,7 @@ class Fitted:
         return Task.of(dataset, self.base, self.choice, Recipe())
 
 
+@in_own_modes
 def fit(arguments: Arguments, images: Dataset, reporter: Reporter = NOBODY) -> Fitted:
     """Train on `images` as `graft.train` does with these arguments, but for the run folder and what stands in it,
     figures among them.

@@ -8,9 +8,11 @@ from graft.export.running import is_exported
 from graft.given import with_hints
 from graft.serving.predictor import Classifier
 from graft.serving.predictor import load as load_classifier
+from graft.torch_modes import in_own_modes
 
 
 @with_hints()
+@in_own_modes
 def load(run: str | Path, *, engine: str = "auto", precision: str = "auto", singles: bool = False) -> Classifier:
     """The classifier in a run folder or its `model/`, or in a file that was exported from one (.onnx, .xml).
 

@@ -22,6 +22,7 @@ from graft.given import path, seconds, truth, with_hints
 from graft.images.preprocessing import ResizeMode
 from graft.progress import Reporter, reporting
 from graft.seeding import seeded
+from graft.torch_modes import in_own_modes
 from graft.training.fitting import fit_level, measure_each
 from graft.training.joining import joined
 from graft.training.processes import Processes
@@ -73,6 +74,7 @@ from graft.workflows.together import follow, share, tell_run
 
 
 @with_hints(Recipe, *DATA_KINDS)
+@in_own_modes
 def train(
     data: Data,
     base: str | Path = DEFAULT_BASE,

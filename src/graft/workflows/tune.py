@@ -23,6 +23,7 @@ from graft.given import path, seconds, whole_number, with_hints
 from graft.names import plain
 from graft.progress import Reporter, reporting
 from graft.seeding import seeded
+from graft.torch_modes import in_own_modes
 from graft.training.comparison import SCRATCH
 from graft.training.fitting import fit_level, measure
 from graft.training.reach import with_reach_tried
@@ -56,6 +57,7 @@ MOST_TRIALS = 100_000
 
 
 @with_hints(*DATA_KINDS)
+@in_own_modes
 def tune(
     data: Data,
     base: str | Path = DEFAULT_BASE,
