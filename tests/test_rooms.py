@@ -14,7 +14,7 @@ PACKAGE = "graft"
 
 # The table of the design, section 4, as it stands, by level. A room imports itself freely.
 GROUND = (
-    *("archive_paths", "array_files", "bombs", "class_lists", "endings", "errors", "files", "given", "html"),
+    *("archive_paths", "array_files", "bombs", "class_lists", "endings", "errors", "files", "forking", "given", "html"),
     *("name_encoding", "names", "on_disk", "path_tails", "progress", "seeding", "sending", "spreadsheet"),
     *("stratification", "torch_modes", "words", "yaml_text"),
 )
@@ -66,6 +66,7 @@ ALLOWED: dict[str, set[str]] = {
     "endings": set(),
     "errors": set(),
     "files": set(),
+    "forking": set(),
     "given": set(),
     "html": set(),
     "name_encoding": set(),

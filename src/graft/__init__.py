@@ -168,3 +168,5 @@ class _Door(ModuleType):
 
 
 sys.modules[__name__].__class__ = _Door
+# It keeps which process graft was imported in.
+import_module("graft.forking")

@@ -6,6 +6,8 @@ from contextlib import ExitStack, contextmanager
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
+from graft.forking import work_alone_when_forked
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -16,8 +18,9 @@ def own_modes() -> Iterator[None]:
     are placed elsewhere, in no lower precision than asked for, and not watched for anomalies.
 
     What the caller had set is put back; all of it but the default dtype is of this thread alone. Where PyTorch was not
-    imported yet, nothing can have been set, and it is not imported.
+    imported yet, nothing can have been set, and it is not imported. A process that was forked works alone from here on.
     """
+    work_alone_when_forked()
     torch = sys.modules.get("torch")
     if torch is None:
         yield

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field, replace
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from graft.data.loading import available_cores
 from graft.errors import InputError
+from graft.forking import work_alone_when_forked
 from graft.given import truth, whole_number
 from graft.progress import NOBODY, Reporter
 
@@ -32,9 +32,6 @@ MOST_THREADS_PER_CORE, MOST_THREADS = 8, 64
 
 # What drivers of accelerators put in /dev: of NVIDIA, of NVIDIA's small boards, of AMD, of Windows around Linux.
 DEVICES = ("nvidiactl", "nvidia0", "nvhost-gpu", "nvmap", "kfd", "dxg")
-
-# The process that read this file; any other that sees it was forked from it.
-_PROCESS = os.getpid()
 
 
 def _threads() -> int:
@@ -173,14 +170,6 @@ def open_engine(choice: Choice, section: Section, preprocessing: Preprocessing, 
     from graft.features.torch_engine import TorchEngine
 
     return TorchEngine(section, preprocessing, choice.precision, choice.device)
-
-
-def work_alone_when_forked() -> None:
-    """In a forked process, let PyTorch compute with one thread: it would wait for ever for the others of its parent."""
-    if os.getpid() != _PROCESS and "torch" in sys.modules:
-        import torch
-
-        torch.set_num_threads(1)
 
 
 def accelerator_is_possible() -> bool:

@@ -18,7 +18,8 @@ from graft.data.dataset import Images
 from graft.data.loading import batches
 from graft.errors import GraftError, ImageError, InputError
 from graft.export.running import is_exported
-from graft.features.engine import Choice, Engine, choose, for_answers, open_engine, work_alone_when_forked
+from graft.features.engine import Choice, Engine, choose, for_answers, open_engine
+from graft.forking import work_alone_when_forked
 from graft.given import path, whole_number
 from graft.html import Shown, gallery
 from graft.images.thumbnails import thumbnail

@@ -13,6 +13,7 @@ from graft.features.extraction import check_input_size, extract
 from graft.given import truth, with_hints
 from graft.images.preprocessing import Preprocessing
 from graft.progress import Reporter, reporting
+from graft.torch_modes import in_own_modes
 from graft.weights.packaged import DEFAULT_BASE
 from graft.workflows.prepare import DATA_KINDS, BaseOptions, Data, Prepared, prepare
 
@@ -22,6 +23,7 @@ ENLARGED, LEAST_SIZE = 3, 96
 
 
 @with_hints(*DATA_KINDS, BaseOptions)
+@in_own_modes
 def audit(
     data: Data,
     base: str | BaseOptions = DEFAULT_BASE,
