@@ -14,9 +14,9 @@ PACKAGE = "graft"
 
 # The table of the design, section 4, as it stands, by level. A room imports itself freely.
 GROUND = (
-    *("archive_paths", "array_files", "bombs", "class_lists", "endings", "errors", "files", "forking", "given", "html"),
-    *("name_encoding", "names", "on_disk", "path_tails", "progress", "seeding", "sending", "spreadsheet"),
-    *("stratification", "torch_modes", "words", "yaml_text"),
+    *("archive_paths", "array_files", "bombs", "class_lists", "endings", "errors", "expanding", "files", "forking"),
+    *("given", "html", "name_encoding", "names", "on_disk", "path_tails", "progress", "seeding", "sending"),
+    *("spreadsheet", "stratification", "tar_members", "torch_modes", "words", "yaml_text", "zip_members"),
 )
 LEVELS: tuple[dict[str, tuple[str, ...]], ...] = (
     {"images": (), "models": (), "accounting": (), "evaluation": ()},
@@ -65,6 +65,7 @@ ALLOWED: dict[str, set[str]] = {
     "class_lists": set(),
     "endings": set(),
     "errors": set(),
+    "expanding": set(),
     "files": set(),
     "forking": set(),
     "given": set(),
@@ -78,9 +79,11 @@ ALLOWED: dict[str, set[str]] = {
     "sending": set(),
     "spreadsheet": set(),
     "stratification": set(),
+    "tar_members": set(),
     "torch_modes": set(),
     "words": set(),
     "yaml_text": set(),
+    "zip_members": set(),
     "__init__": {"accounting", "audit", "models", "progress", "serving", "training", "transfer", "weights"}
     | {"data", "explanation", "workflows"},
     # A door for scikit-learn.

@@ -4,6 +4,8 @@ from pathlib import Path
 
 from graft.errors import DataError
 
+# No image has more bytes than this.
+MAX_BYTES = 256 * 2**20
 # Content of more than this and a hundred times its file is a bomb.
 BOMB_BYTES, BOMB_RATIO = 2**30, 100
 

@@ -20,6 +20,8 @@ from graft.array_files import matlab_columns
 CODE = re.compile(r"\d+|n\d{8}|/m/\w+")
 _KEYS = ("id2label", "names", "classes", "class_names", "labels", "label_names", "categories", "features", "label")
 _MOST_BYTES = 2**23
+# Of the number of a class.
+_MOST_DIGITS = 9
 # Names by the number or code of their class, or in the order of the numbers.
 Listed = Mapping[str, str] | Sequence[str]
 
@@ -53,7 +55,26 @@ def _listed(file: Path) -> Listed:
         return ()
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     pairs = [re.split(r"\s*[\t,;:=]\s*|\s+", line, maxsplit=1) for line in lines]
-    return _in_rows(pairs) if all(len(pair) == 2 and CODE.fullmatch(pair[0]) for pair in pairs) else lines
+    if all(len(pair) == 2 and CODE.fullmatch(pair[0]) for pair in pairs):
+        return _in_rows(pairs)
+    numbered = by_number_behind(lines)
+    # Other numbers may be part of the names: `Boeing 707`.
+    counted = sorted(map(int, numbered)) in ([*range(len(lines))], [*range(1, len(lines) + 1)])
+    return numbered if counted else lines
+
+
+def by_number_behind(lines: Sequence[str]) -> dict[str, str]:
+    """Names by the number that stands behind each, as in `airfield 0`; none unless every line has one of its own."""
+    numbered: dict[str, str] = {}
+    for line in map(str.strip, lines):
+        ahead = line.rstrip("0123456789")
+        number, name = line[len(ahead) :], ahead.rstrip()
+        name = name[:-1].rstrip() if name.endswith((",", ";", ":", "=")) else name
+        if name and name != ahead and 0 < len(number) <= _MOST_DIGITS:
+            numbered[str(int(number))] = name
+    # `type 1` and `type 2` are names as they stand, and `3 5` is none.
+    distinct = len(lines) == len(numbered) == len({*numbered.values()})
+    return numbered if distinct and not all(map(str.isdigit, numbered.values())) else {}
 
 
 def in_order(listed: Listed) -> list[str]:

@@ -111,3 +111,16 @@ def _list(folder: bytes) -> tuple[list[bytes], bool]:
         return [], False
     other = next((name.swapcase() for name in names if name.swapcase() != name), None)
     return names, other is None or other in names or not os.path.exists(os.path.join(folder, other))  # noqa: PTH110, PTH118
+
+
+def file_stamp(path: Path) -> str:
+    """The inode, size and times of a file: a text that changes when its content does.
+
+    The change time is included because unpacking and copying tools set back the modification time, the inode because
+    files of equal size may be written within one tick of the clock.
+    """
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return "missing"
+    return f"{status.st_ino}:{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}"

@@ -1,8 +1,9 @@
-"""Spreadsheets (`.xlsx`): the first sheet that has rows, through the package openpyxl."""
+"""Spreadsheets (`.xlsx`): the sheet that holds the table, through the package openpyxl."""
 
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ from graft.errors import DataError
 ENDING = ".xlsx"
 
 
-def read_sheet(path: Path) -> list[list[str]]:
-    """The rows of the first sheet that has any, as texts of the same number of cells; whole numbers have no point.
+def read_sheet(path: Path, fits: Callable[[list[list[str]]], bool] = bool) -> list[list[str]]:
+    """The rows of the first sheet that `fits`, or else of the first that has any, without those that are empty.
+
+    They are texts of the same number of cells; whole numbers have no point.
 
     Raises DataError for what is no spreadsheet, and where the package is missing.
     """
@@ -26,11 +29,21 @@ def read_sheet(path: Path) -> list[list[str]]:
     try:
         book = load_workbook(path, read_only=True, data_only=True)
         sheets = ([[_as_text(cell) for cell in row] for row in sheet.iter_rows(values_only=True)] for sheet in book)
-        rows = next((kept for sheet in sheets if (kept := [row for row in sheet if any(row)])), [])
+        rows: list[list[str]] = []
+        for sheet in sheets:
+            kept = _of_one_width([row for row in sheet if any(row)])
+            if kept and fits(kept):
+                rows = kept
+                break
+            rows = rows or kept
         book.close()
     except (zipfile.BadZipFile, KeyError, ValueError, OSError, SyntaxError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise DataError(f"expected a spreadsheet in {path} ({reason}): save it again, or as CSV") from None
+    return rows
+
+
+def _of_one_width(rows: list[list[str]]) -> list[list[str]]:
     width = max(map(len, rows), default=0)
     return [[*row, *[""] * (width - len(row))] for row in rows]
 

@@ -128,9 +128,19 @@ SPLITS = (
     ),
     Layout(
         "val as val and as evaluation",
-        ("train/a/*1", "val/a/*1", "eval/a/*1"),
+        ("train/a/*1", "val/a/*1", "eval/a/*1", "test/a/*1"),
         said="eval, val: merge those",
         refused=True,
+    ),
+    Layout(
+        "evaluation beside validation, as in Food-11",
+        ("training/cat/*1", "validation/cat/*1", "evaluation/cat/*1"),
+        {"train": {"cat": 1}, "val": {"cat": 1}, "test": {"cat": 1}},
+    ),
+    Layout(
+        "evaluation beside validation in every class",
+        tuple(f"{name}/{split}/*2" for name in TWO for split in ("training", "validation", "evaluation")),
+        {"train": TWO, "val": TWO, "test": TWO},
     ),
     Layout("only a test split", ("test/cat/*2", "test/dog/*2"), {"test": TWO}),
     Layout(
@@ -176,6 +186,11 @@ CLASSES = (
         {"all": {"freight_train": 1, "steam_train": 1}},
     ),
     Layout("classes called mask", ("mask/*2", "no_mask/*2"), {"all": {"mask": 2, "no_mask": 2}}),
+    Layout(
+        "splits in classes with a folder in each",
+        tuple(f"{name}/{split}/a/*2" for name in TWO for split in ("train", "test")),
+        BOTH,
+    ),
     Layout(
         "classes called mask, numbered alike",
         tuple(f"{name}/{number}.png" for name in ("mask", "no_mask", "wrong_mask") for number in (1, 2)),
@@ -307,6 +322,114 @@ CLASSES = (
     ),
 )
 
+SEVERAL = (
+    Layout(
+        "domains of the same classes, in a folder of their own",
+        tuple(f"{domain}/images/{name}/*1" for domain in ("amazon", "dslr") for name in TWO),
+        said=r"'amazon', 'dslr', which each hold 'cat', 'dog': .* the outer, .*label.from.'\^\[\^/\]\+/\[\^/\]\+/\(\[",
+        refused=True,
+    ),
+    Layout(
+        "domains of the same classes, with numbered files",
+        tuple(
+            f"{domain}/images/{name}/frame_000{n}.jpg" for domain in ("amazon", "dslr") for name in TWO for n in (1, 2)
+        ),
+        said="'amazon', 'dslr', which each hold 'cat', 'dog': say which are",
+        refused=True,
+    ),
+    Layout(
+        "domains of the same classes, at several depths",
+        tuple(f"{domain}/{name}/*1" for domain in ("amazon/images", "dslr") for name in TWO),
+        said=r"label.from.'\(\[\^/\]\+\)/\[\^/\]\+\$'.? for the inner",
+        refused=True,
+    ),
+    Layout(
+        "a repository with its data",
+        ("data/cat/*2", "data/dog/*2", "assets/*2", "README.md"),
+        said=r"got 'data' with folders of its own \('cat', 'dog'\) beside 'assets': give DATA/data as DATA",
+        refused=True,
+    ),
+    Layout(
+        "a repository with its data in folders",
+        ("data/raw/cat/*2", "data/raw/dog/*2", "docs/img/*2"),
+        said=r"beside 'docs': give DATA/data/raw as DATA",
+        refused=True,
+    ),
+    Layout(
+        "kinds of classes, one of them called as a split",
+        ("vehicles/train/steam/*1", "vehicles/train/diesel/*1", "vehicles/car/*1", "plants/fir/*1", "plants/oak/*1"),
+        {"all": {"plants": 2, "vehicles": 3}},
+        "'plants', 'vehicles' are read as the classes",
+    ),
+    Layout(
+        "a set of images and its copy, with a space in the name",
+        tuple(f"{path}/{split}/{name}/*1" for path in ("A 1", "a 1/A") for split in ("train", "val") for name in TWO),
+        said=r"'A 1', 'a 1', each with splits and .* as in 'DATA/A 1'$",
+        refused=True,
+    ),
+    Layout(
+        "files named after classes in one folder",
+        ("photos2/sun1.jpg", "photos2/sun20.jpg", "photos2/heavy_rain_1.jpg", "photos2/heavy_rain_2.jpg"),
+        {"all": {"photos2": 4}},
+        r"one class, 'photos2', .* as if after classes \('heavy_rain', 'sun'\): .*label.from.{1,2}'\(\?:\^",
+    ),
+    Layout(
+        "files named after classes by numbers",
+        ("faces/32_0_1.jpg", "faces/32_1_1.jpg", "faces/5_0_7.jpg", "faces/5_0_8.jpg"),
+        {"all": {"faces": 4}},
+        r"as if after classes \('32', '5'\): .*label.from",
+    ),
+    Layout(
+        "one class with folders in it beside another",
+        ("cat/*2", "dog/terrier/*1", "dog/poodle/*1"),
+        {"all": TWO},
+        r"'dog' is read as a class, with all images in its folders \('poodle', 'terrier'\): give DATA/dog as DATA",
+    ),
+    Layout(
+        "two sets of images, one of them with splits",
+        (
+            *(f"second/second/images/{split}/{name}/*1" for split in ("TRAIN", "TEST", "TEST_SIMPLE") for name in TWO),
+            *("second/second/labels.csv", "first/first/JPEGImages/*3", "first/first/Annotations/a.xml"),
+        ),
+        said=r"'second', with splits .* \('TEST', 'TRAIN'\), beside 'first': .* DATA/second/second/images",
+        refused=True,
+    ),
+    Layout(
+        "a set of images and its copy, with splits",
+        (
+            *(f"{path}/{split}/{name}/*1" for path in ("A/A", "a/a") for split in ("train", "valid") for name in TWO),
+            "test/test/*3",
+        ),
+        said=r"'A', 'a', each with splits and classes of its own: give the folder of one as DATA, as in DATA/A/A",
+        refused=True,
+    ),
+    Layout(
+        "a set of images and its copy, one of them in a folder",
+        tuple(f"{path}/{split}/{name}/*1" for path in ("A", "a/A") for split in ("train", "test") for name in TWO),
+        said=r"'A', 'a', each with splits .* DATA/A",
+        refused=True,
+    ),
+    Layout(
+        "a set of images and its copy, without splits",
+        tuple(f"{path}/{name}/{n}.jpg" for path in ("photos", "data/photos") for name in TWO for n in (1, 2)),
+        said="'data', 'photos', which hold the same classes and folders of the same name: give the folder of one",
+        refused=True,
+    ),
+    Layout(
+        "alphabets of numbered letters, in a folder",
+        tuple(f"background/{name}/letter{n}/0{n}_01.png" for name in ("Greek", "Hebrew") for n in (1, 2)),
+        said=r"'Greek', 'Hebrew', .*from.'\^\[\^/\]\+/\(\[\^/\]\+\)/'.? for the outer, .*/\[\^/\]\+\)/' for both",
+        refused=True,
+    ),
+    Layout(
+        "classes beside test images without classes",
+        ("signs/DATA/0/*2", "signs/DATA/1/*1", "signs/TEST/*3", "labels.txt"),
+        {"all": {"0": 2, "1": 1}},
+        r"'DATA' is what is trained on, with its folders \('0', '1'\) as the classes, since 'TEST' beside it has no",
+        4,
+    ),
+)
+
 WRAPPERS = (
     Layout("a wrapper", ("PetImages/cat/*2", "PetImages/dog/*2"), {"all": TWO}),
     Layout("wrappers", ("a/b/c/cat/*2", "a/b/c/dog/*2", "a/readme.txt"), {"all": TWO}, "outside any class", 1),
@@ -362,6 +485,21 @@ BESIDE = (
         {"all": {"cat": 2, "dog": 1}},
         "3 files named as masks of images",
         3,
+    ),
+    Layout(
+        "thumbnails among images",
+        (
+            *(f"{name}/{n}.jpg" for name in TWO for n in (1, 2)),
+            *("cat/thumbs/1.jpg", "cat/thumbs/2.jpg", "dog/Thumbnails/1_thumb.png", "dog/Thumbnails/2_thumb.png"),
+        ),
+        {"all": TWO},
+        "2 folders were left out, since each pairs by name with images, as thumbnails do",
+        4,
+    ),
+    Layout(
+        "classes called thumbs",
+        tuple(f"{name}/{n}.png" for name in ("thumb", "thumbs_up", "thumbs_down", "fist") for n in (1, 2)),
+        {"all": dict.fromkeys(("fist", "thumb", "thumbs_down", "thumbs_up"), 2)},
     ),
     Layout("images called masks", ("cat/1_mask.png", "cat/2_mask.png", "dog/3.jpg"), {"all": {"cat": 2, "dog": 1}}),
     Layout(
@@ -465,4 +603,4 @@ BESIDE = (
     ),
 )
 
-LAYOUTS = (*SPLITS, *CLASSES, *WRAPPERS, *BESIDE)
+LAYOUTS = (*SPLITS, *CLASSES, *SEVERAL, *WRAPPERS, *BESIDE)

@@ -78,6 +78,27 @@ def sheet(*rows: tuple[object, ...]) -> Callable[[Path], None]:
     return write
 
 
+def sheets(of_name: Mapping[str, list[tuple[object, ...]]]) -> Callable[[Path], None]:
+    """A spreadsheet with these rows in each of its sheets."""
+
+    def write(path: Path) -> None:
+        from openpyxl import Workbook
+
+        book = Workbook()
+        book.remove(book.active)
+        for name, cells in of_name.items():
+            page = book.create_sheet(name)
+            for row in cells:
+                page.append(row)
+        book.save(path)
+
+    return write
+
+
+def line_of(line: str, *more: str) -> tuple[object, ...]:
+    return (*line.split(","), *more)
+
+
 def rows(header: str, *cells: str) -> str:
     return "\n".join([header, *cells, ""]) if header else "\n".join([*cells, ""])
 
@@ -87,9 +108,13 @@ PETS = {"a.jpg": "cat", "b.jpg": "dog", "c.jpg": "cat", "d.jpg": "dog"}
 IDS = ("images/a.jpg", "images/b.jpg", "images/c.jpg", "images/d.jpg")
 BELOW = {f"images/{name}": label for name, label in PETS.items()}
 LINES = tuple(f"{name},{label}" for name, label in PETS.items())
+TWO_LABELS = ("a.jpg,cat,sun", "b.jpg,dog,sun", "c.jpg,cat,rain", "d.jpg,dog,rain")
+PARTED = ("night1/a.jpg", "night1/b.jpg", "dusk2/c.jpg", "dusk2/d.jpg")
+OF_PARTS = {path: PETS[path[-5:]] for path in PARTED}
 STEMS = tuple(f"{name[0]},{label}" for name, label in PETS.items())
 CELLS = {f"images/00{number}.bmp": photo(number) for number in range(1, 5)}
 MASKS = {f"images/00{number}.png": mask(number) for number in range(1, 5)}
+TRIMAPS = {f"annotations/trimaps/{name[0]}.png": mask(number) for number, name in enumerate(FOUR)}
 BLOOD = {f"images/00{number}.bmp": label for number, label in zip(range(1, 5), "1212", strict=True)}
 COCO = {
     "images": [{"id": number, "file_name": name} for number, name in enumerate(PETS)],
@@ -267,6 +292,30 @@ TABLES = [
         {"x.csv": rows("image_id,label", *LINES)},
         {"all": BELOW},
     ),
+    *(
+        PublishedTable(
+            f"trimaps beside their list, the images in another folder, {name}",
+            IDS,
+            {**TRIMAPS, "annotations/list.txt": rows("", *(line.replace(",", " ") for line in STEMS))},
+            said=r"only files that look like masks, such as 'trimaps/a\.png'.*image.dir.{1,2}/.*/data/images",
+            data=data,
+        )
+        for name, data in (("of a list", "annotations/list.txt"), ("of their folder", "annotations"))
+    ),
+    PublishedTable(
+        "trimaps beside their list, and where the images are",
+        IDS,
+        {**TRIMAPS, "annotations/list.txt": rows("", *(line.replace(",", " ") for line in STEMS))},
+        {"all": PETS},
+        data="annotations/list.txt",
+        options=TableOptions(image_dir="../images"),
+    ),
+    PublishedTable(
+        "trimaps and their list in a folder beside the images",
+        IDS,
+        {**TRIMAPS, "annotations/list.txt": rows("", *(line.replace(",", " ") for line in STEMS))},
+        {"all": BELOW},
+    ),
     PublishedTable("names below a folder", IDS, {"x.csv": rows("path,label", *LINES)}, {"all": BELOW}, data="x.csv"),
     PublishedTable(
         "other case",
@@ -317,6 +366,62 @@ TABLES = [
         {"metadata2.csv": rows("image_id,dx,age", "a,nv,1", "b,mel,2", "c,mel,3", "d,nv,4")},
         {"all": {"part_1/a.jpg": "nv", "part_1/b.jpg": "mel", "part_2/c.jpg": "mel", "part_2/d.jpg": "nv"}},
         notes=("labels are those of metadata2.csv, not the folders",),
+    ),
+    *(
+        PublishedTable(f"parts of a data set and a table {name}", PARTED, {file: content}, {"all": OF_PARTS})
+        for name, file, content in (
+            ("with bars", "x.csv", rows("path|label", *(line.replace(",", "|") for line in LINES))),
+            ("in .tab", "x.tab", rows("path\tlabel", *(line.replace(",", "\t") for line in LINES))),
+            ("without ending", "metadata", rows("image_id,dx,age", *(f"{line},5" for line in STEMS))),
+            ("without ending, a list", "labels", rows("", *(line.replace(",", " ") for line in LINES))),
+            ("in .txt with bars", "x.txt", rows("", *(line.replace(",", "|") for line in LINES))),
+        )
+    ),
+    PublishedTable("a list without ending", FOUR, {"x": rows("path,label", *LINES)}, {"all": PETS}, data="x"),
+    PublishedTable(
+        "bars within a cell",
+        FOUR,
+        {"x.csv": rows("", *(f"{line}|a|b" for line in LINES))},
+        {"all": {name: f"{label}|a|b" for name, label in PETS.items()}},
+        data="x.csv",
+    ),
+    *(
+        PublishedTable(
+            f"parts of a data set and a table {name}",
+            PARTED,
+            {"x.csv": content},
+            said=rf"{said}.*, or read the folders as classes with .{{1,2}}label.from.{{1,2}}folder",
+        )
+        for name, content, said in (
+            (
+                "of two labels",
+                rows("file,animal,sky", *TWO_LABELS),
+                "animal.*label.column.*animal",
+            ),
+            ("of several labels", rows("file,label", *LINES[:3], "d.jpg,cat|dog"), "several in a cell"),
+            ("that is ragged", rows("file,label", *LINES[:3], "d.jpg,dog,blurry"), "as many cells in every row"),
+        )
+    ),
+    PublishedTable(
+        "parts of a data set that are classes for all that a table of two labels says",
+        PARTED,
+        {"x.csv": rows("file,animal,sky", *TWO_LABELS)},
+        {"all": {path: path[:-6] for path in PARTED}},
+        options=TableOptions(label_from="folder"),
+    ),
+    *(
+        PublishedTable(
+            f"classes and a table {name}",
+            ("cat/a.jpg", "dog/b.jpg", "cat/c.jpg", "dog/d.jpg"),
+            {"x.csv": content},
+            {"all": {"cat/a.jpg": "cat", "dog/b.jpg": "dog", "cat/c.jpg": "cat", "dog/d.jpg": "dog"}},
+        )
+        for name, content in (
+            ("of two labels, one of them theirs", rows("file,animal,sky", *TWO_LABELS)),
+            ("of several labels, theirs among them", rows("file,tags", *LINES[:3], "d.jpg,dog|cat")),
+            ("of sizes", rows("file,width,height", "a.jpg,1,5", "b.jpg,2,6", "c.jpg,3,7", "d.jpg,4,8")),
+            ("of paths", rows("file,camera,sky", "cat/a.jpg,x,1", "dog/b.jpg,y,1", "cat/c.jpg,y,2", "dog/d.jpg,x,2")),
+        )
     ),
     # Several tables
     PublishedTable(
@@ -498,6 +603,59 @@ TABLES = [
     ),
     PublishedTable("a damaged spreadsheet", FOUR, {"x.xlsx": b"x"}, said="a spreadsheet in", data="x.xlsx"),
     PublishedTable("json of numbers", FOUR, {"x.json": "[1, 2]"}, said="records of images and labels", data="x.json"),
+    *(
+        PublishedTable(
+            f"a title above the names of columns, {name}",
+            FOUR,
+            {"x.csv": above + rows("file,label,sky", *(f"{line},sun" for line in LINES))},
+            {"all": PETS},
+            data="x.csv",
+        )
+        for name, above in (
+            ("in cells", "Pets 2024,,\n"),
+            ("alone", "Pets 2024\n"),
+            ("quoted", '"Pets, 2024",,\n'),
+            ("in two rows", "Pets 2024,,\nby me,,\n"),
+            ("and a blank row", "Pets 2024,,\n,,\n"),
+            ("and a blank line", "Pets 2024\n\n"),
+        )
+    ),
+    PublishedTable(
+        "a spreadsheet with a title",
+        FOUR,
+        {"x.xlsx": sheet(("Pets 2024",), (), ("file", "species", "sky"), *(line_of(each, "sun") for each in LINES))},
+        {"all": PETS},
+        data="x.xlsx",
+    ),
+    PublishedTable(
+        "a spreadsheet with its table in the second sheet",
+        FOUR,
+        {
+            "x.xlsx": sheets(
+                {
+                    "about": [("Pets",), ("made by", "me"), ("on", "Monday")],
+                    "data": [("file", "species"), *map(line_of, LINES)],
+                }
+            )
+        },
+        {"all": PETS},
+        data="x.xlsx",
+    ),
+    *(
+        PublishedTable(f"a row with {name}", FOUR, {"x.csv": content}, said=said, data="x.csv")
+        for name, content, said in (
+            (
+                "a separator in its last cell",
+                rows("file,label,says", *(f"{line},good" for line in LINES[:3]), "d.jpg,dog,good, but blurry"),
+                r"as in its first, 3, got 4 in line 5 \(d\.jpg,dog,good, .*: put ",
+            ),
+            (
+                "a cell less, below a title",
+                rows("Pets 2024", "file,label,says", *(f"{line},good" for line in LINES[:3]), "d.jpg,dog"),
+                r"as in its first, 3, got 2 in line 6 \(d\.jpg,dog\): write ",
+            ),
+        )
+    ),
     # Several labels
     PublishedTable(
         "one-hot columns",
@@ -573,7 +731,7 @@ TABLES = [
         {"x.csv": with_column("fold", "01230123")},
         {"all": EIGHT_PETS},
         data="x.csv",
-        notes=("'fold' was not used.*split.column",),
+        notes=("'fold' was not used.*--group-column 'fold'",),
     ),
     PublishedTable(
         "folds taken for splits",

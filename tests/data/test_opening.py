@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from graft.data.opening import open_dataset
+from graft.data.table_options import TableOptions
 from graft.errors import DataError, InputError
 
 
@@ -107,3 +108,40 @@ def test_nothing_is_written_beside_the_images(tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in [tmp_path, *tmp_path.rglob("*")]}
     open_dataset(tmp_path)
     assert before == {path: path.stat().st_mtime_ns for path in [tmp_path, *tmp_path.rglob("*")]}
+
+
+def test_a_path_that_leads_through_a_folder_above_is_read_as_the_straight_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, work = tmp_path / "pets", tmp_path / "pets" / "notebooks" / "inner"
+    work.mkdir(parents=True)
+    (root / "images").mkdir()
+    for number in range(4):
+        (root / "images" / f"{number}.jpg").write_bytes(b"x%d" % number)
+    for name, numbers in (("labels", "0123"), ("first", "01"), ("last", "23")):
+        lines = [f"{number},{'ab'[int(number) % 2]}\n" for number in numbers]
+        (root / f"{name}.csv").write_text("".join(["id,label\n", *lines]))
+    (tmp_path / "elsewhere").symlink_to(work)
+    (root / "loop").symlink_to(root)
+    monkeypatch.chdir(work)
+    straight = open_dataset(root / "labels.csv")
+    assert straight.notes
+    keys = [straight.splits["all"].key(row) for row in range(4)]
+    for given in (
+        *("../../labels.csv", "./../../labels.csv", "../inner/../../labels.csv"),
+        *(work / ".." / ".." / "labels.csv", tmp_path / "elsewhere" / ".." / ".." / "labels.csv"),
+    ):
+        dataset = open_dataset(given)
+        assert dataset.notes == straight.notes and [dataset.splits["all"].key(row) for row in range(4)] == keys
+    apart = open_dataset("../../first.csv", test="../../last.csv")
+    assert {name: len(images) for name, images in apart.splits.items()} == {"train": 2, "test": 2}
+    for given in ("../../images", "../../images/", "./../../images/../images"):
+        dataset = open_dataset("../../labels.csv", table=TableOptions(image_dir=given))
+        assert dataset.name == "labels" and len(dataset.splits["all"]) == 4 and "below images" in dataset.notes[-1]
+    for given in ("../..", "../../", "../../notebooks/.."):
+        table = TableOptions(image_dir="../../images", label_column="label")
+        with pytest.raises(DataError, match=r"expected one table of the images in pets"):
+            open_dataset(given, table=table)
+    (root / "first.csv").unlink()
+    (root / "last.csv").unlink()
+    assert "no table names" not in "".join(open_dataset("../..", table=TableOptions(image_dir="../../images")).notes)

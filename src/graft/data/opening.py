@@ -18,6 +18,7 @@ from graft.data.readers.arrays import NoArraysError, read_arrays
 from graft.data.readers.class_lists import LISTS, with_listed_names
 from graft.data.readers.columns import first_three
 from graft.data.readers.file_labels import read_named_files
+from graft.data.readers.folder import straight
 from graft.data.readers.folder_tables import read_place
 from graft.data.readers.grid import ENDINGS, LIST_ENDINGS
 from graft.data.readers.hub_dataset import PREFIX, is_saved_dataset, read_hub_dataset, read_saved_dataset
@@ -122,7 +123,7 @@ def _open(
                 f"expected a folder or file of images, got {str(path)!r}, which does not exist: check the path"
             )
         # The paths in a table that is a link start from the link.
-        place = path.resolve() if path.is_dir() else path.absolute()
+        place = path.resolve() if path.is_dir() else straight(path.absolute())
         if split is not None and names_list(split) and (path.is_dir() or is_archive(path)):
             return replace(_read(place, group, options, str(split), places), divided=True)
         return _read(place, group, options, None, places)
@@ -171,7 +172,7 @@ def _read(path: Path, group: str | None, options: TableOptions, split: str | Non
         return _Opened(dataset, (place.file(name) for name in _lists_of_classes(place)))
     if path.suffix.lower() == ".parquet":
         return _Opened(read_parquet(path, group, options))
-    if path.suffix.lower() in (*ENDINGS, *LIST_ENDINGS):
+    if path.suffix.lower() in (*ENDINGS, *LIST_ENDINGS) or (not path.suffix and is_table(path)):
         try:
             return _Opened(read_table(path, group, options), _lists_beside(path))
         except DataError:

@@ -22,7 +22,10 @@ def with_validation(dataset: Dataset, seed: int = 0, fraction: float = VAL_FRACT
     if WHOLE in splits:
         splits[TRAIN] = splits.pop(WHOLE)
     if TRAIN not in splits or not len(splits[TRAIN]):
-        raise DataError(f"expected images to train on in {dataset.name}, got {_sizes(dataset)}: add a folder 'train'")
+        raise DataError(
+            f"expected images to train on in {dataset.name}, got {_sizes(dataset)}: add a folder 'train' or a table "
+            "of it; where a column says the split, write train, val and test there, or use --split-column none"
+        )
     dataset = replace(dataset, splits=splits)
     _refuse_unknown_labels(dataset)
     dataset = _only_trained_classes(dataset)

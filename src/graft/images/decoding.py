@@ -17,6 +17,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageFile, JpegImagePlugin
 
+from graft.bombs import MAX_BYTES
 from graft.errors import ImageError
 from graft.images import png_samples
 from graft.images.containers import (
@@ -41,7 +42,6 @@ from graft.images.tiff_samples import read_form, read_samples
 MAX_PIXELS = 89_478_485  # the limit at which Pillow starts to warn; ~89 megapixels
 # A JPEG of more is decoded at reduced scale. In several scans, all its coefficients are in memory at once.
 MAX_REDUCED, MAX_REDUCED_IN_SCANS = 210_000_000, 112_000_000
-MAX_BYTES = 256 * 2**20
 
 # Raster formats that people keep photographs and scans in, by Pillow's names, each told by the first bytes of a file.
 # Opening any other kind is left to no library: to show EPS or WMF, Pillow may start another program.

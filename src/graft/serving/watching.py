@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from graft.data.readers.folder import file_stamp, files_below
+from graft.data.readers.folder import files_below
 from graft.errors import InputError
+from graft.on_disk import file_stamp
 
 # Seconds between two looks at a folder; a look may take a tenth of the time, so large folders are looked at less often.
 PAUSE, SHARE = 0.5, 0.1

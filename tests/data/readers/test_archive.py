@@ -15,14 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from graft import bombs
+from graft import bombs, expanding, zip_members
 from graft.data.dataset import Dataset
-from graft.data.readers import expanding
 from graft.data.readers.archive import is_archive, read_archive
 from graft.data.readers.folder import read_folder
 from graft.errors import DataError, GraftError
 from graft.files import EXPANDED, cache_folder, make_room
-from graft.images import decoding
 
 KINDS = ("zip", "tar", "tar.gz", "tar.bz2", "tar.xz")
 TREE = ("train/ants/2.jpg", "train/ants/10.jpg", "train/bees/1.jpg", "val/bees/é 猫.jpg", "val/ants/sub/1.jpg", "a.txt")
@@ -349,7 +347,8 @@ def test_damaged_and_unknown_members_of_a_zip_are_no_images(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("kind", ["zip", "tar.gz"])
 def test_a_member_that_is_too_large_is_not_read(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoding, "MAX_BYTES", 1000)
+    for where in (zip_members, expanding):
+        monkeypatch.setattr(where, "MAX_BYTES", 1000)
     path = tmp_path / f"x.{kind}"
     if kind == "zip":
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -40,6 +40,10 @@ def named(dataset: Dataset) -> dict[str, int]:
         ("obj.names", LINES, "01"),
         ("class_names.txt", "0 cat\n1 dog\n", "01"),
         ("labels.txt", "1: cat\n2: dog\n3: cow\n", "12"),
+        ("classes.txt", "dog 1\ncat 0\n", "01"),
+        ("classes.txt", "dog\t1\ncat\t0\n", "01"),
+        ("labels.txt", "dog, 2\ncow,3\ncat, 1\n", "12"),
+        ("classes.txt", "dog 07\ncow 05\ncat 3\n", "37"),
         ("names.csv", "id,name\n0,cat\n1,dog\n", "01"),
         ("names.csv", "name\ncat\ndog\n", "12"),
         ("label_names.csv", "SignName,ClassId\ncat,0\ndog,1\n", "01"),
@@ -84,6 +88,21 @@ def test_a_list_that_may_mean_something_else_is_not_used(tmp_path: Path, files: 
     dataset = open_dataset(numbered(tmp_path, "0", "1", **files))
     assert dataset.classes == ("0", "1")
     assert any(said in note for note in dataset.notes) or not said
+
+
+@pytest.mark.parametrize(
+    ("content", "classes"),
+    [
+        ("/b/beach 1\n/a/airfield 0\n", ("/a/airfield", "/b/beach")),
+        ("class 1\nclass 0\n", ("class 1", "class 0")),
+        ("Boeing 707\nAirbus 320\n", ("Boeing 707", "Airbus 320")),
+        ("dog 1\ncat\n", ("dog 1", "cat")),
+        ("no 1 choice: 1\nfirst aid 0\n", ("first aid", "no 1 choice")),
+    ],
+)
+def test_a_number_behind_each_name_is_that_of_its_class(tmp_path: Path, content: str, classes: tuple[str, str]) -> None:
+    dataset = open_dataset(numbered(tmp_path, "0", "1", **{"categories.txt": content}))
+    assert named(dataset) == dict(zip(classes, (1, 2), strict=True))
 
 
 def test_a_table_of_numbers_gets_names_too_and_words_stay(tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from graft.data.dataset import Dataset, counts, relabel
 from graft.data.opening import open_dataset
-from graft.data.readers.folder import Files, file_stamp, files_below, read_folder
+from graft.data.readers.folder import Files, files_below, list_folder, read_folder
 from graft.data.splitting import with_validation
 from graft.errors import DataError
+from graft.on_disk import file_stamp
 
 
 def plant(root: Path, *paths: str) -> Path:
@@ -247,3 +248,14 @@ def test_no_tree_of_folders_shifts_a_label_or_loses_a_file_silently(paths: list[
         # Files of one folder have one fate.
         assert not {path.parent for path in found} & {path.parent for path in left_out}
         assert bool(left_out) <= bool(dataset.notes)
+
+
+def test_a_folder_is_listed_by_any_path_that_leads_to_it(tmp_path: Path) -> None:
+    plant(tmp_path, "a/1.jpg", "b/2.jpg")
+    (tmp_path / "empty").mkdir()
+    for root in (tmp_path, tmp_path / "a" / "..", tmp_path / "a" / ".." / "b" / ".."):
+        listing = list_folder(root)
+        assert listing.name == tmp_path.name and listing.files.to_pylist() == [b"a/1.jpg", b"b/2.jpg"]
+    for root in (tmp_path / "empty", tmp_path / "a" / ".." / "empty"):
+        listing = list_folder(root)
+        assert listing.name == "empty" and listing.files.to_pylist() == []

@@ -274,7 +274,7 @@ def test_a_weight_that_is_none_is_named_with_its_row(tmp_path: Path, weight: str
         (b"path,label\n\n \n", "got none"),
         (b"size,label\n7,a\n", r"a column 'path' \(or image, .*got 'size', 'label'.*`path_column`"),
         (b"path,size,name\n1,7,a\n", r"a column 'label' \(or class.*`label_column="),
-        (b"path,label\n1,a,b\n", "Expected 2 columns, got 3"),
+        (b"path,label\n1,a,b\n", "as many cells in every row of x.csv as in its first, 2, got 3 in line 2"),
         (b"path,label\n1,\xe9\n", "UTF-8"),
         ("path,label\n1,\n".encode("utf-16"), "got none of 1"),
         (b"path,lab\xe9l\n1,a\n", "UTF-8"),

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from graft import expanding
 from graft.data.dataset import Dataset
 from graft.data.readers.folder import read_folder
 from graft.data.readers.tar_shards import is_tar_shards, read_tar_shards
 from graft.errors import DataError
-from graft.images import decoding
 
 
 def shard(path: Path, members: dict[str, bytes | str], form: int = tarfile.PAX_FORMAT) -> Path:
@@ -305,7 +305,7 @@ def test_long_names(tmp_path: Path, form: int) -> None:
 
 
 def test_an_image_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoding, "MAX_BYTES", 1000)
+    monkeypatch.setattr(expanding, "MAX_BYTES", 1000)
     images = read_tar_shards(shard(tmp_path / "x.tar", SIX | {"4.jpg": bytes(1001), "4.cls": "0"})).splits["all"]
     assert images.read(0) == b"one"
     with pytest.raises(OSError, match="at most 1,000 bytes"):

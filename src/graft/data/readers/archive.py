@@ -19,9 +19,11 @@ import numpy as np
 
 from graft.archive_paths import Texts, name_without_ending, visible_path
 from graft.data.dataset import Dataset
-from graft.data.readers.expanding import Contents
-from graft.data.readers.folder import file_stamp
-from graft.data.readers.tar_members import (
+from graft.data.readers.tree import Listing, arrange
+from graft.errors import DataError
+from graft.expanding import Contents
+from graft.on_disk import file_stamp
+from graft.tar_members import (
     FILE,
     FOLDER,
     HARD_LINK,
@@ -31,10 +33,8 @@ from graft.data.readers.tar_members import (
     looks_like_tar,
     members_of,
 )
-from graft.data.readers.tree import Listing, arrange
-from graft.data.readers.zip_members import Zip
-from graft.errors import DataError
 from graft.words import counted
+from graft.zip_members import Zip
 
 if TYPE_CHECKING:
     import pyarrow

@@ -14,12 +14,12 @@ from graft.array_files import ENDINGS, load_arrays
 from graft.data.dataset import TEST, TRAIN, VAL, WHOLE, Dataset
 from graft.data.label_sets import as_cell
 from graft.data.readers.column_names import SPLIT_WORDS
-from graft.data.readers.folder import file_stamp
 from graft.data.readers.idx import Pixels, of_pixels
 from graft.data.readers.pixel_tables import TABLES, pixel_arrays
 from graft.data.table_options import TableOptions, refuse_columns
 from graft.errors import DataError
 from graft.images.numbers import as_bytes, images_first
+from graft.on_disk import file_stamp
 from graft.words import counted
 
 FILES = rf"(?i)({'|'.join(map(re.escape, (*ENDINGS, *TABLES)))})$"

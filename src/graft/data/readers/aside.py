@@ -28,6 +28,7 @@ _SIDE = re.compile(
     r"masks?|annotations?|labels?|segmentations?|segs?|groundtruth|gt|truth|trimaps?|bbox(es)?|box(es)?|xmls?|contours?"
     r"|heatmaps?"
 )
+_THUMBNAILS = re.compile(r"(?i)thumb(nail)?s?")
 # Names of folders that hold all images rather than those of a class.
 WHOLE_SETS = re.compile(
     r"(?i)(jpeg)?images?|imgs?|photos?|pictures?|data|dataset|originals?|raw|rgb|jpe?gs?|pngs?|inputs?|all|unknown|none"
@@ -36,7 +37,9 @@ WHOLE_SETS = re.compile(
 UNLABELLED = re.compile(r"(?i)unlabell?ed([ _-]?(data|images))?|unsupervised|extra|no_label")
 # What CVAT calls the folder of images that nobody labelled yet.
 NO_LABEL = "no_label"
-_MASK_OF = re.compile(r"(?i)[ _.-]*(masks?|segmentation|seg|gt|ground_?truth|labels?|annotations?)?[ _.-]*\d?$")
+_MASK_OF = re.compile(
+    r"(?i)[ _.-]*(masks?|segmentation|seg|gt|ground_?truth|labels?|annotations?|thumb(nail)?s?)?[ _.-]*\d?$"
+)
 NO_LABELS = "has no folders of classes, so that its images have no labels"
 # The part of the files beside images that has to have the name of one.
 _MOST = 0.9
@@ -78,6 +81,11 @@ def sort_folders(tree: Tree, folder: Folder) -> Sorted:
         if _pairs(tree, child, others, folder):
             kept.remove(child)
             aside.append(Aside(child, "pairs by name with images, as masks and annotations do"))
+    for child in [child for child in kept if _THUMBNAILS.fullmatch(child.name)]:
+        # A class of thumbs has others beside it rather than images.
+        if _pairs(tree, child, [other for other in kept if other is not child], folder):
+            kept.remove(child)
+            aside.append(Aside(child, "pairs by name with images, as thumbnails do"))
     for child in [child for child in kept if UNLABELLED.fullmatch(child.name) and child.images]:
         of_classes = any(other.images for other in kept if other is not child)
         if len(kept) > 1 and (child.name.lower() == NO_LABEL or not of_classes):

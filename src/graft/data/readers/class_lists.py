@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from graft.class_lists import CODE, Listed, read_list
+from graft.class_lists import CODE, Listed, by_number_behind, read_list
 from graft.data.class_naming import renamed, wordnet_words
 from graft.data.dataset import Dataset
 from graft.endings import IMAGE_ENDING
@@ -74,6 +74,8 @@ def _by_code(listed: Listed, classes: Sequence[str]) -> dict[str, str]:
             name: called.partition(",")[0] if name.startswith("n") else called for name, called in of_classes.items()
         }
         return short if len(set(short.values())) == len(short) else of_classes
+    if {*map(_plain, classes)} <= by_number_behind(listed).keys():
+        return _by_code(by_number_behind(listed), classes)
     numbers = sorted(int(name) for name in classes if name.isdigit())
     start = numbers[0] if numbers else -1
     if start not in (0, 1) or numbers != list(range(start, start + len(listed))) or len(numbers) < len(classes):

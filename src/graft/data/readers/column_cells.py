@@ -25,6 +25,7 @@ from graft.data.readers.columns import as_text
 from graft.data.readers.finding_files import SAME_NAME, FileFinder
 from graft.data.readers.grid import Grid
 from graft.data.readers.remote import SCHEME
+from graft.data.readers.uses import are_words_of_splits, say_splits
 from graft.data.table_options import TableOptions
 from graft.endings import IMAGE_ENDING
 from graft.errors import DataError
@@ -102,6 +103,19 @@ def _labels_of_boxes(cell: str) -> str | None:
     return json.dumps(labels) if len(labels) > 1 else "".join(labels)
 
 
+def _of_words(grid: Grid) -> list[int]:
+    """The columns that can hold words: of Parquet not those of numbers and lists, which may be large."""
+    import pyarrow
+    import pyarrow.parquet
+
+    every = list(range(len(grid.names)))
+    if grid.path.suffix.lower() != ".parquet":
+        return every
+    kinds = pyarrow.parquet.read_schema(grid.path).types
+    words = (pyarrow.types.is_string, pyarrow.types.is_large_string, pyarrow.types.is_dictionary)
+    return [column for column in every if any(each(kinds[column]) for each in words)]
+
+
 @dataclass
 class Columns:
     """The columns of a table by their numbers; `taken` are those that have a role, `notes` what there is to say."""
@@ -113,6 +127,7 @@ class Columns:
     _texts: dict[int, pyarrow.ChunkedArray] = field(default_factory=dict)
     _cells: dict[int, pyarrow.ChunkedArray] = field(default_factory=dict)
     taken: set[int] = field(default_factory=set)
+    _saying_splits: list[int] | None = None
 
     def shown(self, column: int) -> str:
         name = self.grid.names[column]
@@ -233,6 +248,23 @@ class Columns:
         last = len(self.grid.names) - 1
         return [*found, last] if last == 1 and re.search(ABOUT_SPLITS, self.name_of(last)) else found
 
+    def saying_splits(self) -> list[int]:
+        """The columns whose cells are all words of splits, or empty, whatever they are called."""
+        if self._saying_splits is None:
+            self._saying_splits = [column for column in self._beginning_as_splits() if say_splits(self.sure(column))]
+        return self._saying_splits
+
+    def _beginning_as_splits(self) -> list[int]:
+        """The columns whose first cells are words of splits: no more is looked at of the others."""
+        among, found = _of_words(self.grid), []
+        for start in range(0, len(among), COLUMNS_AT_ONCE):
+            some = among[start : start + COLUMNS_AT_ONCE]
+            with suppress(DataError):
+                for column, cells in zip(some, self.grid.read(some), strict=True):
+                    with suppress(DataError):
+                        found += [column] * are_words_of_splits(as_text(cells[:_LOOKED_UP], self.shown(column)))
+        return found
+
     def mostly_distinct(self, column: int) -> bool:
         with suppress(DataError):
             return 2 * len(self.paths(column).unique()) > len(self.paths(column))
@@ -285,9 +317,10 @@ class Columns:
         pairs = len(np.unique(one * (other.max() + 1) + other))
         return bool(pairs == one.max() + 1 == other.max() + 1)
 
-    def say_unused(self, column: int, role: str, why: str) -> None:
+    def say_unused(self, column: int, role: str, why: str, advice: str = "") -> None:
         name = self.grid.names[column].strip()
-        self.notes.append(f"{self.shown(column)} was not used, since {why}: --{role}-column {name!r} uses it")
+        advice = advice or f"--{role}-column {name!r} uses it"
+        self.notes.append(f"{self.shown(column)} was not used, since {why}: {advice}")
 
     def has_company(self, column: int) -> bool:
         text = self.text(column)

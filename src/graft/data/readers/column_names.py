@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graft.data.dataset import TEST, TRAIN, VAL
+from graft.data.readers.split_names import EVALUATION
 from graft.data.table_options import NO_COLUMN, TableOptions
 from graft.errors import InputError
 
@@ -62,8 +63,8 @@ SYNONYMS = {
 ABOUT_SPLITS = r"(?i)split|partition|is_?(train|val|test)|train_?test"
 # What a cell of a column of splits may say.
 SPLIT_WORDS = {
-    **dict.fromkeys(("train", "training", "trn", "tr"), TRAIN),
-    **dict.fromkeys(("val", "valid", "validation", "dev", "development", "eval", "publictest"), VAL),
+    **dict.fromkeys(("train", "training", "trn", "tr", "entrainement", "entraînement", "apprentissage"), TRAIN),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "development", *EVALUATION, "publictest"), VAL),
     **dict.fromkeys(("test", "testing", "tst", "privatetest"), TEST),
 }
 # The splits that a true and a false cell stand for, by the word in the name of the column.

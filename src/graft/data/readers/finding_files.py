@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graft.data.dataset import TEST, TRAIN, VAL, WHOLE, Source
-from graft.data.readers.folder import Files, list_folder
+from graft.data.readers.aside import WHOLE_SETS
+from graft.data.readers.folder import Files, list_folder, straight
 from graft.data.readers.place import Place
 from graft.data.readers.remote import SCHEME
 from graft.data.readers.split_names import split_in_name
@@ -32,8 +33,11 @@ if TYPE_CHECKING:
     import pyarrow
 
 # Folders whose files are about images: of the same name, the one in another folder is meant.
-_ABOUT_IMAGES = r"(?i)(^|/)[^/]*(mask|segment|annotation|ground[ _-]?truth|thumb|overlay)[^/]*/"
-# Pairs of files that are looked at to tell masks from images, and the most colours that a mask has.
+_ABOUT_IMAGES = (
+    r"(?i)(^|/)([^/]*(mask|trimap|segment|annotation|ground[ _-]?truth|thumb|overlay|heat[ _-]?map)[^/]*"
+    r"|labels?|segs?|gt|truth|contours?|bbox(es)?)/"
+)
+# Files that are looked at to tell masks from images, and the most colours that a mask has.
 _LOOKED_AT, _MASK_COLOURS = 6, 16
 _SPLITS = (TRAIN, VAL, TEST)
 SAME_NAME = "several files have that name"
@@ -44,12 +48,14 @@ class Located:
     """For each cell the path of its file below the root, large_binary (N,), and whether it is there, bool (N,).
 
     `reasons` tell why a cell has no file where that is not just that there is none; `notes` tell how files were found.
+    `mask` is one of the files that were found where all of them look like masks, with no images of their names.
     """
 
     paths: pyarrow.LargeBinaryArray
     there: np.ndarray
     reasons: dict[int, str]
     notes: tuple[str, ...] = ()
+    mask: str = ""
 
 
 class FileFinder:
@@ -66,7 +72,7 @@ class FileFinder:
         """
         options = TableOptions() if options is None else options
         within = None if place is None or options.image_dir is None else _within(options.image_dir, root, place)
-        self.root = root if options.image_dir is None else within or _image_dir(options.image_dir, root)
+        self.root = straight(root if options.image_dir is None else within or _image_dir(options.image_dir, root))
         self.place = place if options.image_dir is None or within is not None else None
         self.name = self.root.name if place is None or self.root != place.root else place.listing.name
         self.suffix = options.suffix
@@ -101,7 +107,26 @@ class FileFinder:
                 os.fsdecode(each.as_py()) for each in (cells[int(wanted[first])], files[int(found[first])])
             )
             notes.append(f"{counted(int(hit.sum()), 'file')} found by name below {self.name} ({written} is {meant})")
-        return Located(paths, there, reasons, tuple(notes))
+        return Located(paths, there, reasons, tuple(notes), self._only_masks(found[hit]))
+
+    def _only_masks(self, rows: np.ndarray) -> str:
+        """The first of some files if all are where masks are kept and those looked at are masks, else nothing."""
+        about = ~self._places[-len(_SPLITS) - 2]
+        if not len(rows) or not about[rows].all():
+            return ""
+        looked_at = rows[np.unique(np.linspace(0, len(rows) - 1, _LOOKED_AT).astype(int))]
+        return os.fsdecode(self._files[int(rows[0])].as_py()) if all(map(self._is_mask, looked_at.tolist())) else ""
+
+    def refuse_masks(self, located: Located, name: str) -> None:
+        """Raise DataError where the files that a table was led to are masks alone; its images lie elsewhere."""
+        if not located.mask:
+            return
+        beside = [] if self.place is not None and self.place.packed else sorted(self.root.parent.glob("*"))
+        images = next((each for each in beside if each.is_dir() and WHOLE_SETS.fullmatch(each.name)), None)
+        raise DataError(
+            f"expected the images that {name} names below {self.root}, got only files that look like masks, such as "
+            f"{located.mask!r}: say where the images are with --image-dir{'' if images is None else f' {images}'}"
+        )
 
     def _exist(self, paths: pyarrow.LargeBinaryArray) -> np.ndarray:
         """Which paths below the root are files, bool (N,)."""

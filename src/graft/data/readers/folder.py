@@ -15,6 +15,7 @@ from graft.data.dataset import Dataset, Several, Source
 from graft.data.readers.arrow import binary_array
 from graft.data.readers.tree import Listing, arrange
 from graft.errors import DataError
+from graft.on_disk import file_stamp
 
 if TYPE_CHECKING:
     import pyarrow
@@ -97,19 +98,6 @@ def read_file(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def file_stamp(path: Path) -> str:
-    """The inode, size and times of a file: a text that changes when its content does.
-
-    The change time is included because unpacking and copying tools set back the modification time, the inode because
-    files of equal size may be written within one tick of the clock.
-    """
-    try:
-        status = path.stat()
-    except (OSError, ValueError):
-        return "missing"
-    return f"{status.st_ino}:{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}"
-
-
 def read_folder(root: Path, keep_folds: bool = True) -> Dataset:
     """A Dataset from a folder of folders, as `arrange` reads them. Raises DataError if no class holds a file."""
     listing = list_folder(root)
@@ -127,14 +115,23 @@ def list_folder(root: Path) -> Listing:
             raise DataError(f"expected a folder that can be read, got {root} ({error.strerror}): check its permissions")
         notes.append(f"folder {error.filename} cannot be read ({error.strerror}) and was left out")
 
-    prefix, chunks, folders = os.fsencode(root) + b"/", [], set()
+    prefix, chunks, folders = os.fsencode(root) + b"/", [binary_array([])], set()
     for folder, names in _walk(root, failed):
         below = os.fsencode(folder).removeprefix(prefix[:-1]).lstrip(b"/")
         paths = [(below + b"/" if below else b"") + os.fsencode(name) for name in names]
         chunks.append(binary_array(paths))
         if below and not names:
             folders.add(tuple(os.fsdecode(below).split("/")))
-    return Listing(root.name, pyarrow.concat_arrays(chunks), frozenset(folders), tuple(notes))
+    return Listing(straight(root).name, pyarrow.concat_arrays(chunks), frozenset(folders), tuple(notes))
+
+
+def straight(path: Path) -> Path:
+    """The same file or folder without `..`, by which neither its name nor what lies above or below it can be told.
+
+    Links that follow stay, since paths in a table that is a link start from the link.
+    """
+    turns = [number for number, part in enumerate(path.parts, 1) if part == ".."]
+    return Path(*path.parts[: turns[-1]]).resolve().joinpath(*path.parts[turns[-1] :]) if turns else path
 
 
 def files_below(folder: Path, failed: Callable[[OSError], None] | None = None) -> Iterator[Path]:
@@ -149,7 +146,7 @@ def files_below(folder: Path, failed: Callable[[OSError], None] | None = None) -
 def _walk(folder: Path, failed: Callable[[OSError], None] | None = None) -> Iterator[tuple[str, list[str]]]:
     """All folders at any depth with the names of their files, sorted, except hidden ones."""
     # A link to a folder above leads to images that are found elsewhere, perhaps under another class.
-    seen = {_identity(above) for above in folder.absolute().parents}
+    seen = {_identity(above) for above in straight(folder).absolute().parents}
     for parent, folders, files in os.walk(folder, onerror=failed, followlinks=True):
         identity = _identity(Path(parent))
         if identity in seen:

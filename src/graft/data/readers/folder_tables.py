@@ -20,9 +20,10 @@ import numpy as np
 from graft.class_lists import CODE, read_list
 from graft.data.class_naming import renamed
 from graft.data.dataset import TRAIN, WHOLE, Dataset
+from graft.data.readers.arrow import binary_array
 from graft.data.readers.aside import SYSTEM, sort_folders
 from graft.data.readers.class_lists import LISTS
-from graft.data.readers.column_cells import Columns
+from graft.data.readers.column_cells import COLUMNS_AT_ONCE, Columns
 from graft.data.readers.column_names import SPELLINGS, SYNONYMS, named
 from graft.data.readers.columns import first_three, join_tables
 from graft.data.readers.finding_files import FileFinder
@@ -31,15 +32,16 @@ from graft.data.readers.found_table import Found
 from graft.data.readers.grid import ENDINGS, LIST_ENDINGS, open_grid
 from graft.data.readers.joined_lists import join_lists
 from graft.data.readers.line_lists import join_lines, labels_by_number
-from graft.data.readers.packed_tables import PACKED, ending_of
+from graft.data.readers.packed_tables import PACKED, plain_table
 from graft.data.readers.place import Place
 from graft.data.readers.split_lists import divide, label_others
 from graft.data.readers.split_names import SPLIT_FOLDERS, is_part, split_in_name, splits_of
-from graft.data.readers.table import arrange_table, names_images, starting_from, understood_table
+from graft.data.readers.table import arrange_table, may_be_list, names_images, starting_from, understood_table
 from graft.data.readers.tree import NoClassesError, arrange
 from graft.data.table_options import FOLDER, TableOptions, refuse_columns
 from graft.endings import IMAGE_ENDING
 from graft.errors import DataError, InputError
+from graft.spreadsheet import read_sheet
 from graft.words import counted
 
 if TYPE_CHECKING:
@@ -52,6 +54,10 @@ _TABLE = rf"(?i)(({_IN_FOLDERS})({'|'.join(map(re.escape, PACKED))})?|(^|/)annot
 _ANSWERS = r"(?i)submi|predict|results?\b|split\.csv$|audit"
 # Folders for what is told about images, even where masks lie in it too.
 _ABOUT = re.compile(r"(?i)annotations?|labels?|meta([ _-]?data)?|splits?|lists?|tables?|csvs?|txts?|imagesets?|ann")
+# Names without ending, which a few tables in a folder may have, and more images.
+_UNENDED, _MOST_UNENDED = r"(^|/)[^./]+$", 3
+# A larger table is not looked through for names, and columns with other roles say no labels.
+_MOST_BYTES, _OTHER_ROLES = 2**27, ("split", "group", "weight")
 # More tables in one folder are about one image each; so deep below the images' folder they are looked for.
 _MOST_TABLES, _DEPTH = 60, 3
 
@@ -64,7 +70,7 @@ def read_place(place: Place, group: str | None, options: TableOptions, split: st
     different ones.
     """
     notes: list[str] = []
-    errors: list[InputError] = []
+    errors: dict[Path, InputError] = {}
     found: list[Found] = []
     lists: list[Found] = []
     try:
@@ -79,7 +85,8 @@ def read_place(place: Place, group: str | None, options: TableOptions, split: st
             found += [table for table in each if table.labelled]
         if any(map(_says_train, found)) and options.label_from != FOLDER:
             break
-    errors += [each.error for each in lists if each.error is not None]
+    refused = {**errors}
+    errors |= {each.files[0]: each.error for each in lists if each.error is not None}
     dataset: Dataset | None = None
     if found and options.label_from != FOLDER:
         if isinstance(folders, Dataset) and (more := label_others(place, folders, found, group is None)) is not None:
@@ -88,13 +95,71 @@ def read_place(place: Place, group: str | None, options: TableOptions, split: st
             dataset = _decide(place, found, notes, options)
     if dataset is None:
         if isinstance(folders, DataError):
-            raise errors[0] if errors and isinstance(folders, NoClassesError) else folders
+            raise next(iter(errors.values())) if errors and isinstance(folders, NoClassesError) else folders
         if errors and (len(folders.classes) < 2 or all(map(is_part, folders.classes))):
-            raise errors[0]
+            raise next(iter(errors.values()))
+        if options.label_from != FOLDER and (reason := _about_all(place, folders, refused, options)) is not None:
+            raise DataError(f"{reason.args[0]}, or read the folders as classes with --label-from folder")
         if not errors:
             refuse_columns(replace(options, encoding=None) if place.packed else options, place.root)
         dataset = replace(folders, notes=(*folders.notes, *notes))
     return divide(place, dataset, lists, split)
+
+
+def _about_all(
+    place: Place, folders: Dataset, errors: Mapping[Path, InputError], options: TableOptions
+) -> InputError | None:
+    """Why a table cannot be used that is about most of the images and names no folder of them, None if there is none.
+
+    The folders of such images are parts of a whole, rather than classes.
+    """
+    import pyarrow.compute
+
+    if not errors:
+        return None
+    files = place.listing.files.filter(pyarrow.compute.invert(pyarrow.array(are_no_images(place.listing.files))))
+    names = pyarrow.compute.replace_substring_regex(files, "(?s)^.*/", "")
+    counts = pyarrow.compute.value_counts(pyarrow.compute.replace_substring_regex(names, IMAGE_ENDING, ""))
+    # A name that several files have is that of none of them.
+    stems = {os.fsdecode(each["values"].as_py()).lower() for each in counts if each["counts"].as_py() == 1}
+    classes = {name.lower() for name in folders.classes}
+    alike = len({re.sub(r"\d+", "", name) for name in classes} - {""}) == 1
+    for file, error in errors.items():
+        cells = _words_in(file)
+        named = {re.sub(IMAGE_ENDING, "", re.split(r"[/\\]", cell)[-1]) for cell in cells}
+        within = set() if alike else {part for cell in cells for part in re.split(r"[/\\]", cell)[:-1]}
+        if 2 * len(stems & named) > len(files) and not classes & (cells | within) and _may_say_labels(file, options):
+            return error
+    return None
+
+
+def _words_in(file: Path) -> set[str]:
+    """The cells of a table of text, in lower case, however they are parted; none of one that is too large."""
+    # A pipe or a device would never end.
+    if not file.is_file():
+        return set()
+    try:
+        if file.suffix.lower() == ".xlsx":
+            return {cell.strip().lower() for row in read_sheet(file) for cell in row}
+        path = plain_table(file)
+        text = path.read_bytes() if path.stat().st_size <= _MOST_BYTES else b""
+    except (OSError, DataError):
+        return set()
+    parted = re.split(r"[,;|:\s]" if may_be_list(file) else r"[,;|:\t\r\n]", os.fsdecode(text))
+    return {cell.strip(" \"'[]{}").lower() for cell in parted}
+
+
+def _may_say_labels(file: Path, options: TableOptions) -> bool:
+    """Whether a column that is not called as something else could hold labels, or none can be read."""
+    try:
+        columns = Columns(open_grid(file), FileFinder(file.parent, options), options)
+        names = columns.grid.names
+        others = {*named(names, [each for role in _OTHER_ROLES for each in (*SPELLINGS[role], *SYNONYMS[role])])}
+        among = [number for number in range(min(len(names), COLUMNS_AT_ONCE)) if number not in others]
+        texts = {number: columns.text(number) for number in among}
+    except InputError:
+        return True
+    return any(columns.repeats(number) and len(text.unique()) > 1 for number, text in texts.items())
 
 
 def _says_train(table: Found) -> bool:
@@ -115,6 +180,12 @@ def _where_tables_are(place: Place) -> Iterator[_Where]:
         if Path(name).suffix.lower() in PACKED and name.removesuffix(Path(name).suffix) in unpacked:
             continue
         by_folder.setdefault(tuple(above), []).append(name)
+    unended: dict[tuple[str, ...], list[str]] = {}
+    for name in place.names(_UNENDED):
+        unended.setdefault(tuple(name.split("/")[:-1]), []).append(name)
+    for path, names in unended.items():
+        if len(names) <= _MOST_UNENDED:
+            by_folder.setdefault(path, []).extend(names)
     if not by_folder:
         return
     chain, inner = [place.tree.root], list[Folder]()
@@ -169,7 +240,7 @@ def _read_all(
     names: list[str],
     group: str | None,
     understanding: tuple[TableOptions, frozenset[str]],
-    told: tuple[list[str], list[InputError]],
+    told: tuple[list[str], dict[Path, InputError]],
 ) -> list[Found]:
     """The tables in a folder that say something of images."""
     (options, known), (notes, errors) = understanding, told
@@ -206,14 +277,14 @@ def _read_all(
     for file in files:
         finder = FileFinder(start, options, file.stem, place)
         try:
-            if ending_of(file) in LIST_ENDINGS and not names_images(file, finder):
+            if may_be_list(file) and not names_images(file, finder):
                 continue
             each = _read(file, finder, group, options, known)
         except InputError as error:
             listed = read_list(file) if re.search(LISTS, file.name) else ()
             # What names the classes by their numbers is no table of images.
             notes += [f"{file.name} was not used: {error}"] * (not listed)
-            errors += [error] * (not isinstance(listed, Mapping))
+            errors |= {} if isinstance(listed, Mapping) else {file: error}
             continue
         if each is not None:
             own = split_in_name(file.stem) if split == WHOLE else split
@@ -251,6 +322,7 @@ def _read(
             # Not just a table about something else.
             arrange_table(file.stem, finder, understood.table)
         return None
+    finder.refuse_masks(located, file.name)
     table = understood.table
     table = table.set_column(table.column_names.index("path"), "path", located.paths)
     return Found((file,), table, located.there, (*understood.notes, *located.notes), error=reason)
@@ -263,6 +335,8 @@ def _placed(found: Found, start: Path, place: Place) -> Found:
 
 
 def _decide(place: Place, found: list[Found], notes: list[str], options: TableOptions) -> Dataset | None:
+    import pyarrow
+
     root = place.root
     by_split = [each for each in found if each.split != WHOLE]
     chosen = by_split if len({each.split for each in by_split}) == len(by_split) > 0 else found
@@ -299,7 +373,9 @@ def _decide(place: Place, found: list[Found], notes: list[str], options: TableOp
     dataset = arrange_table(name, finder, table, notes)
     if folders == _SAME and all(map(CODE.fullmatch, dataset.classes)) and not all(map(CODE.fullmatch, called.values())):
         dataset = renamed(dataset, called, f"classes are called as the folders that {chosen[0].name} numbers")
-    return replace(_with_strangers(dataset, place, table["path"].combine_chunks()), name=place.listing.name)
+    tables = binary_array(os.fsencode(file.relative_to(root)) for each in chosen for file in each.files)
+    located = pyarrow.concat_arrays([table["path"].combine_chunks(), tables])
+    return replace(_with_strangers(dataset, place, located), name=place.listing.name)
 
 
 def _by_folder(table: pyarrow.Table) -> pyarrow.Table:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,12 +28,15 @@ from graft.spreadsheet import read_sheet
 if TYPE_CHECKING:
     import pyarrow
 
-ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".json", ".xml", ".xlsx", ".mat")
+ENDINGS = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".parquet", ".json", ".xml", ".xlsx", ".mat")
 # These may hold anything, and are tables only if their lines name images.
 LIST_ENDINGS = (".txt", ".lst", ".list")
-_SEPARATORS = (",", ";", "\t")
+# The last one may part the labels in a cell too, and counts where the others part nothing.
+_SEPARATORS = (",", ";", "\t", "|")
 # What may stand above the first row: comments, and what spreadsheets write for themselves.
 _NO_ROW = r"#|//|(?i:sep=)"
+# So many rows at most are a title above the names of columns.
+_MOST_TITLES = 5
 # As much of a list as is looked at to tell whether it names images.
 _FIRST_BYTES = 2**16
 # Longer first rows of text, and JSON with more columns, are no tables.
@@ -76,7 +80,8 @@ def open_grid(path: Path, beginning: bool = False) -> Grid:
                 and len(file.readline(longest + 1)) > longest
             ):
                 raise DataError(f"expected rows of at most {longest:,} bytes in {path.name}, got a longer one: part it")
-        grid = _list(path, beginning) if ending in LIST_ENDINGS else openers.get(ending, _csv)(path)
+        is_list = ending in LIST_ENDINGS or not given.suffix
+        grid = _list(path, beginning) if is_list else openers.get(ending, _csv)(path)
     # As the user knows it; what is read is its content.
     return grid if path == given else _called(grid, given.with_suffix("") if given.suffix.lower() in PACKED else given)
 
@@ -145,15 +150,35 @@ def _header(path: Path) -> tuple[list[str], str, int, bool]:
                     names = called
                     break
                 names, before = following, rows.line_num - 1
-            following = _next_row(rows)
+            above = [(names, before)]
+            while names and len(above) <= _MOST_TITLES and _filled(above[-1][0]) < 2:
+                above.append((_next_row(rows), rows.line_num - 1))
+            if number := _title_rows([row for row, _ in above]):
+                names, before = above[number]
+            following = above[number + 1][0] if number + 1 < len(above) else _next_row(rows)
             if len(following) == len(names) + 1 and not following[-1].strip() and names:
                 # Rows end in a separator, and the names do not.
                 names = [*names, ""]
             found.append((names, separator, before, not any(cell.strip() for cell in following)))
     if any("\ufffd" in name for name in found[0][0]) and not _is_data(found[0][0]):
         raise DataError(f"expected a table in UTF-8, got other bytes in the first row of {path}: save it as UTF-8")
-    names, separator, before, is_empty = max(found, key=lambda each: (len(known_names(each[0])), len(each[0])))
+    names, separator, before, is_empty = max(
+        found, key=lambda each: (len(known_names(each[0])), len(each[0]) > 1 and each[1] != "|", len(each[0]))
+    )
     return names, separator, before, is_empty and not _is_data(names)
+
+
+def _filled(row: Sequence[str]) -> int:
+    """How many cells of a row hold anything."""
+    return sum(bool(cell.strip()) for cell in row)
+
+
+def _title_rows(rows: Sequence[Sequence[str]]) -> int:
+    """How many rows are a title above the names of columns: each has one filled cell, and what follows are names."""
+    number = next((number for number, row in enumerate(rows[: _MOST_TITLES + 1]) if _filled(row) > 1), 0)
+    # A column may be called as its title is, and a cell as a column.
+    wanted = 2 if number and known_names(rows[0]) else 1
+    return number if len(known_names(rows[number])) >= wanted and not any(map(_is_number, rows[number])) else 0
 
 
 def _next_row(rows: Iterator[list[str]]) -> list[str]:
@@ -179,7 +204,7 @@ def read_csv(
     import pyarrow.csv
 
     numbers = [str(number) for number in range(width)]
-    with reading(path), pyarrow.OSFile(os.fsencode(path)) as file:
+    with reading(path), _naming_ragged(path, separator, skipped[0], width), pyarrow.OSFile(os.fsencode(path)) as file:
         table = pyarrow.csv.read_csv(
             file if content is None else pyarrow.BufferReader(content),
             # A block has to hold a whole row, and cells may be long.
@@ -195,6 +220,33 @@ def read_csv(
     return [table[numbers[column]] for column in columns]
 
 
+@contextmanager
+def _naming_ragged(path: Path, separator: str, before: int, width: int) -> Iterator[None]:
+    """Say which row it is that has not as many cells as the first."""
+    import pyarrow
+
+    try:
+        yield
+    except pyarrow.ArrowInvalid as error:
+        if re.search(r"Expected \d+ columns, got \d+", str(error)) is None:
+            raise
+        with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+            rows = csv.reader(islice(file, before, None), delimiter=separator)
+            found = next(((rows.line_num, row) for row in rows if row and len(row) != width), None)
+        if found is None:
+            raise
+        line, row = found
+        advice = (
+            f"put cells that have {separator!r} in them between double quotes"
+            if len(row) > width
+            else "write those that are missing"
+        )
+        raise DataError(
+            f"expected as many cells in every row of {path.name} as in its first, {width}, got {len(row)} in line "
+            f"{before + line} ({separator.join(row)[:80]}): {advice}"
+        ) from None
+
+
 def _list(path: Path, beginning: bool = False) -> Grid:
     """A list with an image in every line: its path and its label, or more, between blanks, tabs or commas."""
     with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
@@ -205,7 +257,9 @@ def _list(path: Path, beginning: bool = False) -> Grid:
         lines = [line.rstrip("\r\n") for line in some if line.strip()]
     comments = [line.lstrip("# ").split() for line in lines if line.startswith("#")]
     lines = [line for line in lines if not line.startswith("#")]
-    if not lines or any(separator in lines[0] for separator in _SEPARATORS):
+    if not lines or any(separator in lines[0] for separator in _SEPARATORS[:-1]):
+        return _csv(path)
+    if all(re.match(r"[^|\s]+\|", line) and line.count("|") == lines[0].count("|") for line in lines):
         return _csv(path)
     rows = [line.split() for line in lines]
     if any(len(row) != len(rows[0]) for row in rows):
@@ -304,14 +358,21 @@ def _of_records(path: Path, records: Sequence[dict[str, Any]]) -> Grid:
 
 
 def _sheet(path: Path) -> Grid:
-    rows = read_sheet(path)
+    rows = read_sheet(path, _may_name_images)
     if not rows:
         return _of_cells(path, (), [])
+    rows = rows[_title_rows(rows) :]
     cells = [list(column) for column in zip(*rows, strict=True)]
     unnamed = replace(_of_cells(path, _numbers(rows[0]), cells), named=False)
     if _is_data(rows[0]):
         return unnamed
     return replace(_of_cells(path, tuple(rows[0]), [column[1:] for column in cells]), unnamed=unnamed)
+
+
+def _may_name_images(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether some rows of a sheet are those of a table of images, by the names of its columns or its first cells."""
+    rows = rows[_title_rows(rows) :][: _MOST_TITLES + 1]
+    return len(known_names(rows[0])) > 1 or any(re.search(IMAGE_ENDING, cell.strip()) for row in rows for cell in row)
 
 
 def _matlab(path: Path) -> Grid:

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 from graft.data.dataset import WHOLE, Dataset, Several
 from graft.data.readers.column_names import SPELLINGS, find_columns, named
 from graft.data.readers.columns import arrange_rows, as_text, join_tables, names_of_labels
-from graft.data.readers.folder import file_stamp, read_file
+from graft.data.readers.folder import read_file
 from graft.data.table_options import TableOptions
 from graft.errors import DataError, FetchError
+from graft.on_disk import file_stamp
 
 if TYPE_CHECKING:
     import pyarrow

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from graft.data.dataset import TEST, WHOLE, Dataset, Images, class_order
-from graft.data.readers.folder import file_stamp
 from graft.data.readers.split_names import split_in_name
 from graft.errors import DataError
+from graft.on_disk import file_stamp
 from graft.words import counted
 
 _NAME = re.compile(r"^(?P<split>.*?)[-_.]?(?P<what>images|labels)[-_.]idx(?P<axes>\d)[-_.]ubyte(\.gz)?$")

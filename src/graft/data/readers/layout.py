@@ -9,6 +9,7 @@ as likely as each other, neither is chosen.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -28,6 +29,13 @@ _ORIGIN = re.compile(
 )
 # The part of the files in two folders that has to have the same names for them to be two forms of one set.
 _SAME_IMAGES = 0.9
+# Words in the name of a folder that is a data set rather than a class of one.
+_SET_OF_CLASSES = re.compile(r"data(sets?)?|images?|imgs?")
+# What a class may be called in the names of files: `cat.0.jpg`, `cloudy12.jpg`, `american_bulldog_7.jpg`; `32_0_1.jpg`.
+_CLASS_IN_NAME = (r"(?:^|/)([^\W\d_][^/\d]*?)[ _.-]?\d[^/]*$", r"(?:^|/)([^/_]+)_[^/]*$")
+
+# So many names of files are enough to see whether they name classes.
+_NAMES_ASKED = 10_000
 
 
 @dataclass(frozen=True)
@@ -82,9 +90,13 @@ def understand(tree: Tree, name: str) -> Layout:
         _read_classes(layout, layout.root, folds, TRAIN)
     elif splits := _splits_among(layout, folders, name):
         _read_splits(layout, splits)
-    elif not _read_splits_of_classes(layout, folders, name):
-        _read_folders_without_splits(layout, folders, name)
+    else:
+        _refuse_sets(layout, folders, name)
+        if not _read_splits_of_classes(layout, folders, name):
+            _read_folders_without_splits(layout, folders, name)
     _put_aside_within(layout)
+    if len({place.label for place in layout.places}) == 1:
+        _tell_of_names(layout)
     return layout
 
 
@@ -109,6 +121,13 @@ def _descend(layout: Layout, folder: Folder, known: Iterable[str] = ()) -> list[
         if len(inner) != 1 or inner[0].name in known or not _holds_folders(inner[0], layout.folders_in(inner[0])):
             return chain
         chain.append(inner[0])
+
+
+def _inside(layout: Layout, folder: Folder) -> Folder:
+    """The innermost of a folder and the single folders of folders in it, whatever they are called."""
+    while len(inner := layout.folders_in(folder)) == 1 and _holds_folders(inner[0], layout.folders_in(inner[0])):
+        folder = inner[0]
+    return folder
 
 
 def _without_flat_splits(layout: Layout, folders: tuple[Folder, ...]) -> tuple[Folder, ...]:
@@ -143,7 +162,7 @@ def _splits_among(layout: Layout, folders: Sequence[Folder], name: str) -> dict[
     named = splits_of(folder.name for folder in folders)
     holding = [folder for folder in nested if folder.name in named]
     if not holding:
-        return {}
+        return _beside_flat_splits(layout, folders, name)
     others = [folder for folder in folders if folder.name not in named]
     if others and (TRAIN not in {named[folder.name] for folder in holding} or len(set(named.values())) == 1):
         classes = {each.name for folder in holding for each in inner[folder.name]}
@@ -171,6 +190,24 @@ def _splits_among(layout: Layout, folders: Sequence[Folder], name: str) -> dict[
     return {folder.name: named[folder.name] for folder in folders if folder.name in named}
 
 
+def _beside_flat_splits(layout: Layout, folders: Sequence[Folder], name: str) -> dict[str, str]:
+    """The splits where one folder of folders lies beside images of `val` or `test` without classes, which are no class.
+
+    Then the one folder is what is trained on. Empty if the folders are others.
+    """
+    named = splits_of(folder.name for folder in folders)
+    rest = [folder for folder in folders if folder.name not in named]
+    flat = [folder for folder in folders if folder.name in named and not _divided(layout, folder)]
+    inner = layout.folders_in(_inside(layout, rest[0])) if len(rest) == 1 else ()
+    if len(inner) < 2 or rest[0].images or len(flat) < max(len(named), 1) or TRAIN in named.values():
+        return {}
+    layout.notes.append(
+        f"{name}: {_quoted(rest)} is what is trained on, with its folders ({_quoted(inner)}) as the classes, since "
+        f"{_quoted(flat)} beside it {'has' if len(flat) == 1 else 'have'} no folders of classes"
+    )
+    return {rest[0].name: WHOLE, **named}
+
+
 def _is_unlabelled(layout: Layout, folders: Sequence[Folder], above: str = "") -> bool:
     """Whether there is but one folder, of images, that is called after the whole rather than a class."""
     if len(folders) != 1 or layout.folders_in(folders[0]):
@@ -187,15 +224,21 @@ def _read_folders_without_splits(layout: Layout, folders: Sequence[Folder], name
         layout.aside += [Aside(folder, NO_LABELS) for folder in folders]
         return
     _read_classes(layout, layout.root, folders, WHOLE)
-    within = [sorted(each.name for each in layout.folders_in(folder)) for folder in folders]
+    # A folder of its own may lie around the classes of each, as in `amazon/images/mug`.
+    starts = [_inside(layout, folder) for folder in folders]
+    within = [sorted(each.name for each in layout.folders_in(start)) for start in starts]
     alike = len(folders) > 1 and len(within[0]) > 1 and all(each == within[0] for each in within)
     if alike and not (_are_folds(folders) or all(map(fold_of, within[0])) or _are_origins(layout, folders)):
-        _refuse_forms(layout, folders, name)
+        _refuse_forms(layout, folders, starts, name)
+        depths = {len(start.path) - len(layout.root.path) for start in starts}
+        inner = _level(folders[0], max(depths)) if len(depths) == 1 else "'([^/]+)/[^/]+$'"
+        both = f", {_level(folders[0]).replace(')', '/[^/]+)')} for both together" if depths == {1} else ""
         raise DataError(
             f"expected one meaning of the folders in {name}, got {_quoted(folders)}, which each hold "
             f"{_quoted(within[0])}: say which are the classes, --label-from {_level(folders[0])} for the outer, "
-            f"--label-from {_level(folders[0], 1)} for the inner folders"
+            f"--label-from {inner} for the inner folders{both}"
         )
+    _refuse_whole(layout, folders, name)
     if called:
         layout.notes.append(
             f"{name}: {_quoted(called)} {'holds' if len(called) == 1 else 'hold'} no folders of classes beside "
@@ -203,18 +246,73 @@ def _read_folders_without_splits(layout: Layout, folders: Sequence[Folder], name
         )
 
 
-def _refuse_forms(layout: Layout, folders: Sequence[Folder], name: str) -> None:
-    """Raise DataError where two folders hold the same images in another form: then neither may be called a class."""
+def _refuse_sets(layout: Layout, folders: Sequence[Folder], name: str) -> None:
+    """Raise DataError where folders beside each other hold splits of classes of their own: none of them is a class."""
+    starts = {folder: _inside(layout, folder) for folder in folders}
+    splits = {folder: _splits_of_classes_in(layout, start) for folder, start in starts.items()}
+    # One alone may be a kind of class, as in `vehicles/train/steam`.
+    sets = [folder for folder in folders if len({*splits[folder].values()}) > 1]
+    if not sets or len(folders) < 2 or _are_folds(folders):
+        return
+    beside = [folder for folder in folders if folder not in sets]
+    if len(sets) > 1:
+        got = f"{_quoted(sets)}, each with splits and classes of its own"
+        advice = f"give the folder of one as DATA, as in {_given(starts[sets[0]])}"
+    else:
+        got = f"{_quoted(sets)}, with splits and classes of its own ({_quoted([*splits[sets[0]]])}), beside "
+        got += _quoted(beside)
+        advice = f"give its folder as DATA, {_given(starts[sets[0]])}"
+    raise DataError(f"expected one set of images in {name}, got {got}: {advice}")
+
+
+def _splits_of_classes_in(layout: Layout, folder: Folder) -> dict[str, str]:
+    """The splits that folders in a folder are named after, of those that hold several folders themselves."""
+    inner = layout.folders_in(folder)
+    named = splits_of(each.name for each in inner)
+    several = [each for each in inner if len(layout.folders_in(_inside(layout, each))) > 1]
+    return {each.name: named[each.name] for each in several if each.name in named}
+
+
+def _refuse_whole(layout: Layout, folders: Sequence[Folder], name: str) -> None:
+    """Raise DataError where one folder, called as a whole data set, holds all folders of classes that there are."""
+    holding = _holding_alone(layout, folders)
+    if holding is None or not any(map(_SET_OF_CLASSES.fullmatch, re.split(r"[^a-z]+", holding.name.lower()))):
+        return
+    start = _inside(layout, holding)
+    raise DataError(
+        f"expected folders of classes in {name}, got {_quoted([holding])} with folders of its own "
+        f"({_quoted(layout.folders_in(start))}) beside {_quoted([each for each in folders if each is not holding])}: "
+        f"give {_given(start)} as DATA if these are the classes, or --label-from {_level(holding)} if "
+        f"{_quoted([holding])} is one"
+    )
+
+
+def _holding_alone(layout: Layout, folders: Sequence[Folder]) -> Folder | None:
+    """The only one of several folders that holds several folders of images, and no images itself, if there is one."""
+    holding = [folder for folder in folders if len(layout.folders_in(_inside(layout, folder))) > 1]
+    return holding[0] if len(holding) == 1 < len(folders) and not holding[0].images else None
+
+
+def _refuse_forms(layout: Layout, folders: Sequence[Folder], starts: Sequence[Folder], name: str) -> None:
+    """Raise DataError where two folders hold the same images in another form: then neither may be called a class.
+
+    `starts` are the folders around the classes in each.
+    """
     names = [layout.tree.names_in(folder) for folder in folders]
     stems = [{each.rpartition(".")[0] for each in own if not is_no_image(each)} for own in names]
+    called = {start.name.strip().lower() for start in starts}
+    # As where `photos` was unpacked again as `data/photos`.
+    copied = len(called) == 1 and any(start in folders for start in starts)
     for number, own in enumerate(stems):
         for other in stems[:number]:
-            both = {stem for stem in own & other if not stem.isdecimal()}
-            if len(both) >= _SAME_IMAGES * max(len(own), len(other)):
+            both = own & other
+            # Numbers recur in what has nothing else in common: `0002_03`, `frame_0001`.
+            numbered = len({re.sub(r"[\d_]", "", stem) for stem in both}) < 2
+            if copied or (not numbered and len(both) >= _SAME_IMAGES * max(len(own), len(other))):
                 raise DataError(
                     f"expected one set of images in {name}, got {_quoted(folders)}, which hold the same classes and "
-                    "files of the same names: give the folder of one, or --label-from '^([^/]+)/' if these folders are "
-                    "the classes"
+                    f"{'folders of the same name' if copied else 'files of the same names'}: give the folder of one, "
+                    f"or --label-from {_level(folders[0])} if these folders are the classes"
                 )
 
 
@@ -277,6 +375,13 @@ def _tell_of_parts(layout: Layout, folders: Sequence[Folder]) -> None:
     """Say it where all images of classes lie in folders of their own, which may as well be the classes."""
     inner = [layout.folders_in(folder) for folder in folders]
     parts = [each for own in inner for each in own]
+    holding = _holding_alone(layout, folders)
+    if not all(inner) and holding is not None and not _are_folds(layout.folders_in(holding)):
+        start = _inside(layout, holding)
+        layout.notes.append(
+            f"{_quoted([holding])} is read as a class, with all images in its folders "
+            f"({_quoted(layout.folders_in(start), 3)}): give {_given(start)} as DATA if these are the classes"
+        )
     if len(folders) < 2 or not all(inner) or any(folder.images for folder in folders):
         return
     if len(parts) == len(folders) or all(fold_of(each.name) or _ORIGIN.fullmatch(each.name) for each in parts):
@@ -286,6 +391,27 @@ def _tell_of_parts(layout: Layout, folders: Sequence[Folder]) -> None:
         f"--label-from {_level(folders[0], 1)} makes these the classes"
     )
     layout.notes += [] if note in layout.notes else [note]
+
+
+def _tell_of_names(layout: Layout) -> None:
+    """Say it where all images are of one class and their files are named as if after several."""
+    advice = from_names(layout, [place.folder for place in layout.places])
+    if advice:
+        label = layout.places[0].label
+        layout.notes.append(f"all images are of one class, {label!r}, and their files are called {advice}")
+
+
+def from_names(layout: Layout, folders: Sequence[Folder]) -> str:
+    """How the classes of the files in folders may be had from their names, empty if these tell none in any folder."""
+    for folder in folders:
+        names = [name for name in layout.tree.names_in(folder)[:_NAMES_ASKED] if not is_no_image(name)]
+        for pattern in _CLASS_IN_NAME:
+            found = [re.search(pattern, name) for name in names]
+            classes = sorted({each[1] for each in found if each is not None})
+            # Of a number or a date there are about as many as images.
+            if all(found) and 1 < len(classes) <= len(names) / 2:
+                return f"as if after classes ({_quoted(classes, 4)}): --label-from '{pattern}' takes these"
+    return ""
 
 
 def _are_folds(folders: Sequence[Folder]) -> bool:
@@ -306,6 +432,11 @@ def _are_origins(layout: Layout, folders: Sequence[Folder]) -> bool:
     numbers = sorted(int(folder.name) for folder in folders if folder.name.isdecimal())
     counted = numbers[:1] in ([0], [1]) and numbers[-1] - numbers[0] < 2 * len(numbers)
     return len(numbers) == len(folders) and not counted and len(names) > 1 and all({*each} == names for each in inner)
+
+
+def _given(folder: Folder) -> str:
+    """A folder as it is given on the command line, below that which was."""
+    return shlex.quote("/".join(("DATA", *folder.path)))
 
 
 def _level(folder: Folder, below: int = 0) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from graft.data.readers.column_cells import Columns
 from graft.data.readers.column_names import SPELLINGS, SYNONYMS, named, plain_name
-from graft.data.readers.uses import as_splits, can_be_groups, can_be_weights
+from graft.data.readers.uses import as_splits, can_be_groups, can_be_weights, numbers_in
 from graft.errors import DataError
 from graft.words import counted
 
@@ -41,8 +43,42 @@ def splits(columns: Columns) -> tuple[int, pyarrow.ChunkedArray] | None:
                 "--split-column says which"
             )
         elif found is None and plain_name(columns.grid.names[column]) not in ("dataset", "purpose", "phase", "set"):
-            columns.say_unused(column, "split", "its cells are not train, val and test")
-    return chosen
+            columns.say_unused(column, "split", "its cells are not train, val and test", _instead(columns, column))
+    return chosen or _split_by_cells(columns)
+
+
+def _instead(columns: Columns, column: int) -> str:
+    """What to do with a column of splits that says no splits, such as one of folds."""
+    name = columns.grid.names[column].strip()
+    numbered = bool(np.isfinite(numbers_in(columns.text(column))).all())
+    whole = f", or --group-column {name!r} keeps the images of each number in one split" * numbered
+    return f"write these there{whole}"
+
+
+def _split_by_cells(columns: Columns) -> tuple[int, pyarrow.ChunkedArray] | None:
+    """The split by a column of any name whose cells are all words of splits; none by several that differ."""
+    given = {columns.given(role) for role in ("label", "group", "weight") if not columns.refused(role)}
+    found: dict[int, pyarrow.ChunkedArray] = {}
+    for column in columns.saying_splits():
+        text = columns.text(column)
+        if column in columns.taken | given:
+            continue
+        if "" in text.unique().to_pylist():
+            columns.say_unused(column, "split", "some of its cells are empty")
+        elif (splits := as_splits(columns.name_of(column), text)) is not None:
+            found[column] = splits
+    first = next(iter(found), None)
+    if first is None:
+        return None
+    unlike = [column for column in found if found[column].combine_chunks() != found[first].combine_chunks()]
+    if unlike:
+        names = " and ".join(map(columns.shown, [first, *unlike]))
+        columns.notes.append(
+            f"{names} could be the split and were not used, since they differ: --split-column says which"
+        )
+        return None
+    columns.taken.add(first)
+    return first, found[first]
 
 
 def groups(columns: Columns, name: str | None) -> tuple[int, pyarrow.ChunkedArray] | None:

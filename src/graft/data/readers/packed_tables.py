@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import IO
 from zipfile import BadZipFile, ZipFile
 
-from graft.data.readers.expanding import DAMAGE, copy_of, keep_copy, open_content
 from graft.errors import DataError
+from graft.expanding import DAMAGE, copy_of, keep_copy, open_content
 
 PACKED = (".gz", ".bz2", ".xz", ".zip")
 _BLOCK = 2**20

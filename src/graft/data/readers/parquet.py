@@ -23,11 +23,11 @@ import numpy as np
 from graft.data.dataset import WHOLE, Dataset
 from graft.data.readers.column_names import find_columns
 from graft.data.readers.columns import arrange_rows, as_text, join_tables, names_of_labels
-from graft.data.readers.folder import file_stamp
 from graft.data.readers.split_names import is_part, split_in_name
 from graft.data.readers.table import arrange_table, read_columns, starting_from
 from graft.data.table_options import TableOptions
 from graft.errors import DataError
+from graft.on_disk import file_stamp
 
 if TYPE_CHECKING:
     import pyarrow

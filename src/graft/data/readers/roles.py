@@ -95,8 +95,8 @@ def understand(
             used[role] = reader.shown(number)
     notes = [*reader.notes]
     # What is called as graft calls it, and decides no weight and no group, needs no word.
-    own = {each for role in ("path", "label", "split") for each in map(plain_name, SPELLINGS[role])}
-    if any(plain_name(name) not in own for name in used.values()):
+    own = {role: {*map(plain_name, SPELLINGS[role])} for role in ("path", "label", "split")}
+    if any(plain_name(name) not in own.get(role, ()) for role, name in used.items()):
         what = ", ".join(f"{role} from {name}" for role, name in used.items())
         notes.insert(0, f"{grid.path.name}: {what}")
     table = pyarrow.table(columns)
@@ -163,7 +163,7 @@ def labels(columns: Columns, path: int) -> tuple[pyarrow.ChunkedArray, str]:
                 columns.notes.append(f"no row says yes to {', '.join(map(repr, never[:6]))}: nothing can be learned")
             return found, f"the columns {', '.join(map(repr, names[:4]))}{', …' if len(names) > 4 else ''}"
         # A partition is no class, however few its words.
-        about_splits = columns.about_splits()
+        about_splits = {*columns.about_splits(), *columns.saying_splits()}
         rest = [number for number in rest if number not in about_splits and columns.repeats(number)]
         # What is the same in all rows tells nothing apart.
         rest = [number for number in rest if len(columns.text(number).unique()) > 1 or len(columns.text(number)) < 2]
@@ -189,6 +189,8 @@ def _claimed(columns: Columns, role: str) -> int | None:
 
 def _label_by_name(columns: Columns, path: int) -> int | None:
     own = [column for column in named(columns.grid.names, SPELLINGS["label"]) if column != path]
+    if len(own) > 1:
+        own = [column for column in own if column not in columns.saying_splits()] or own
     if own:
         others = [column for column in own[1:] if not columns.say_the_same(own[0], column)]
         if others:
@@ -200,6 +202,8 @@ def _label_by_name(columns: Columns, path: int) -> int | None:
         # A number of a class beside its name.
         return _one_of(columns, [own[0], *(column for column in words if columns.say_the_same(own[0], column))])
     synonyms = [column for column in named(columns.grid.names, SYNONYMS["label"]) if column != path]
+    # A `type` that is train or test is no class.
+    synonyms = [column for column in synonyms if column not in columns.saying_splits()]
     # Sets of labels need not repeat.
     several = columns.options.multi_label and len(synonyms) == 1
     return _one_of(columns, [column for column in synonyms if several or columns.repeats(column)])
@@ -217,7 +221,7 @@ def _one_of(columns: Columns, among: Sequence[int]) -> int | None:
 
 def _one_hot(columns: Columns, among: Sequence[int], path: int) -> list[int]:
     """The columns that say yes and no. Raises DataError for one of several that does but for a few cells."""
-    about_splits = columns.about_splits()
+    about_splits = {*columns.about_splits(), *columns.saying_splits()}
     rest = [column for column in among if column not in about_splits]
     try:
         texts = [columns.text(column) for column in rest]

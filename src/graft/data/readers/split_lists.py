@@ -29,11 +29,13 @@ from graft.words import counted
 if TYPE_CHECKING:
     import pyarrow
 
+# The share of the lines of a list that are images with a label, where some are missing.
+LISTED_SHARE = 0.9
 _SPLIT_WORD = re.compile(rf"(?i){'|'.join(sorted(SPLIT_FOLDERS, key=len, reverse=True))}")
 
 
 def divide(place: Place, dataset: Dataset, lists: Sequence[Found], split: str | None) -> Dataset:
-    """The dataset in the splits of lists all of whose lines are its images, if it has no others.
+    """The dataset in the splits of lists nearly all of whose lines are its images, if it has no others.
 
     `split` is the path of a list of those that are meant, or `none`. Raises DataError where several divisions could be
     meant.
@@ -50,6 +52,11 @@ def divide(place: Place, dataset: Dataset, lists: Sequence[Found], split: str | 
         if named is None:
             notes.append(f"{each.name} was not used, since not all of its images have a label")
             continue
+        if strangers := _strangers(each, rows):
+            notes.append(
+                f"{counted(len(strangers), 'image')} that {each.name} names {'is' if len(strangers) == 1 else 'are'} "
+                f"not there, or without a label ({first_three(strangers)})"
+            )
         family = re.sub(r"[\W_]", "", _SPLIT_WORD.sub("", each.files[0].as_posix()))
         of_division.setdefault(family, []).append(each)
         before = divisions.setdefault(family, {})
@@ -86,11 +93,22 @@ def divide(place: Place, dataset: Dataset, lists: Sequence[Found], split: str | 
 
 
 def _named(found: Found, rows: Mapping[str, int]) -> dict[int, str] | None:
-    """The split that a list gives to each image by row, None where a line is no image with a label."""
-    keys = [rows.get(os.fsdecode(path.as_py()), -1) for path in found.table["path"].combine_chunks()]
+    """The split that a list gives to each image by row, None where too many lines are no image with a label."""
+    keys = [rows.get(name, -1) for name in _names(found)]
     column = found.table["split"].to_pylist() if "split" in found.table.column_names else [found.split] * len(keys)
-    meant = {key: SPLIT_FOLDERS.get(own.lower(), own) for key, own in zip(keys, column, strict=True)}
-    return None if -1 in meant or not meant.keys() or not set(meant.values()) <= {TRAIN, VAL, TEST} else meant
+    if sum(key >= 0 for key in keys) < LISTED_SHARE * len(keys):
+        return None
+    meant = {key: SPLIT_FOLDERS.get(own.lower(), own) for key, own in zip(keys, column, strict=True) if key >= 0}
+    return meant if meant and set(meant.values()) <= {TRAIN, VAL, TEST} else None
+
+
+def _strangers(found: Found, rows: Mapping[str, int]) -> list[str]:
+    """The names in a list that are no images with a label."""
+    return [name for name in _names(found) if name not in rows]
+
+
+def _names(found: Found) -> list[str]:
+    return [os.fsdecode(path.as_py()) for path in found.table["path"].combine_chunks()]
 
 
 def _chosen(
@@ -103,7 +121,7 @@ def _chosen(
                 return name
         raise DataError(
             f"expected a list of images in {place.listing.name} for --split-file, got {split!r}, which is none whose "
-            "lines are all images with labels: check its path, which starts from the data"
+            "lines are nearly all images with labels: check its path, which starts from the data"
         )
     # One division in several forms is one.
     distinct = [

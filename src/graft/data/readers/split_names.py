@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from graft.data.dataset import TEST, TRAIN, VAL, WHOLE
 
@@ -22,11 +22,14 @@ SPLIT_FOLDERS = {
     "testing": TEST,
     "trainval": TRAIN,
 }
+# Words for val that mean test where another word for val is there and none for test.
+EVALUATION = ("eval", "evaluation")
 # Of folders only; in a column of a table, any word may be the name of a split.
 _WORDS_OF_FOLDERS = {
     **SPLIT_FOLDERS,
-    **dict.fromkeys(("validate", "dev", "development", "eval", "evaluation", "publictest"), VAL),
-    **dict.fromkeys(("tests", "holdout", "pred", "predict", "prediction", "privatetest"), TEST),
+    **dict.fromkeys(("trn", "entrainement", "entraînement", "apprentissage"), TRAIN),
+    **dict.fromkeys(("validate", "dev", "development", *EVALUATION, "publictest"), VAL),
+    **dict.fromkeys(("tests", "tst", "holdout", "pred", "predict", "prediction", "privatetest"), TEST),
     "训练集": TRAIN,
     "训练": TRAIN,
     "验证集": VAL,
@@ -69,7 +72,14 @@ def splits_of(names: Iterable[str]) -> dict[str, str]:
     for called in alike.values():
         if len(set(called.values())) > 1:
             found |= called
-    return found
+    return found | evaluated(found, [name for name in found if _is_evaluation(name)])
+
+
+def evaluated(splits: Mapping[str, str], called: Iterable[str]) -> dict[str, str]:
+    """Of some splits, those `called` evaluation that are test: where others are val, and none is test."""
+    called = {*called}
+    others = {split for name, split in splits.items() if name not in called}
+    return dict.fromkeys(called, TEST) if VAL in others and TEST not in others else {}
 
 
 def fold_of(name: str) -> str | None:
@@ -86,6 +96,10 @@ def _parts(name: str) -> tuple[str, tuple[str, ...]]:
     meant = {_WORDS_OF_FOLDERS[word] for word in plain if word in _WORDS_OF_FOLDERS}
     rest = tuple(word for word in plain if word not in _WORDS_OF_FOLDERS and not _IDLE.fullmatch(word))
     return (meant.pop(), rest) if len(meant) == 1 else ("", rest)
+
+
+def _is_evaluation(name: str) -> bool:
+    return any(word.lower().startswith(EVALUATION) for word in _WORDS.findall(name))
 
 
 def _hold_out(name: str) -> str:

@@ -34,7 +34,12 @@ def is_table(path: Path) -> bool:
     """Whether a file is a table, by its ending, and a list of text by what is in it."""
     if ending_of(path) in ENDINGS:
         return True
-    return ending_of(path) in LIST_ENDINGS and path.is_file() and names_images(path, FileFinder(path.parent))
+    return may_be_list(path) and path.is_file() and names_images(path, FileFinder(path.parent))
+
+
+def may_be_list(path: Path) -> bool:
+    """Whether a file may be a table or anything else, by its ending or for want of one."""
+    return ending_of(path) in LIST_ENDINGS or not path.suffix
 
 
 def names_images(path: Path, finder: FileFinder) -> bool:
@@ -62,6 +67,7 @@ def arrange_table(name: str, root: Path | FileFinder, table: pyarrow.Table, note
 
     finder = root if isinstance(root, FileFinder) else FileFinder(root)
     located = finder.locate(table["path"].combine_chunks())
+    finder.refuse_masks(located, name)
     paths, there = located.paths, located.there.copy()
     addresses = _are_addresses(paths)
     source = Addresses(finder.root, paths) if addresses.any() else finder.source(paths)

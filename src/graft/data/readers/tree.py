@@ -32,7 +32,7 @@ _NAMED_AS_OTHERS = (
     "file in class folders that is named as no image",
     "files in class folders that are named as no images",
 )
-_TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
+_TABLES = (".csv", ".tsv", ".tab", ".jsonl", ".parquet")
 
 
 class NoClassesError(DataError):

@@ -21,12 +21,12 @@ from graft.archive_paths import name_without_ending
 from graft.data.dataset import Several, Source
 from graft.data.readers.archive import Members, is_archive, list_archive
 from graft.data.readers.arrow import as_numpy
-from graft.data.readers.expanding import copy_of, keep_copy
 from graft.data.readers.folder import Files, list_folder
 from graft.data.readers.folder_tree import are_no_images
 from graft.data.readers.place import Chosen, Place
 from graft.data.readers.tree import Listing
 from graft.errors import DataError, InputError
+from graft.expanding import copy_of, keep_copy
 from graft.on_disk import below
 
 if TYPE_CHECKING:

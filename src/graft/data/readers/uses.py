@@ -6,6 +6,7 @@ unless a user says so.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from graft.data.dataset import TEST, TRAIN, VAL
 from graft.data.readers.column_names import SPLIT_WORDS, TRUTHS, plain_name
 from graft.data.readers.several_labels import FALSE, TRUE
+from graft.data.readers.split_names import EVALUATION, evaluated
 
 if TYPE_CHECKING:
     import pyarrow
@@ -36,6 +38,9 @@ def as_splits(name: str, column: pyarrow.ChunkedArray, any_word: bool = False) -
     plain = plain_name(name)
     truths = min(((plain.find(word), meant) for word, meant in TRUTHS.items() if word in plain), default=(0, None))[1]
     meant: list[str | None] = [_split(word, truths) for word in words]
+    known = {word: split for word, split in zip(words, meant, strict=True) if split}
+    tested = evaluated(known, [word for word in known if _bare(word) in EVALUATION])
+    meant = [tested.get(word, split) for word, split in zip(words, meant, strict=True)]
     if "partition" in plain and set(words) == {"0", "1", "2"}:
         # As CelebA numbers them.
         meant = [(TRAIN, VAL, TEST)[int(word)] for word in words]
@@ -53,7 +58,24 @@ def _split(word: str, truths: tuple[str, str] | None) -> str | None:
         return truths[0]
     if truths is not None and word.lower() in FALSE:
         return truths[1]
-    return SPLIT_WORDS.get(plain_name(word))
+    return SPLIT_WORDS.get(_bare(word))
+
+
+def _bare(word: str) -> str:
+    """A word without case, punctuation and what leaves its meaning as it is: `train` for `1 - Training set`."""
+    return plain_name(re.sub(r"(?i)^\d+[\W_]+|[\W_]*(sets?|data|split|images?)$", "", word))
+
+
+def are_words_of_splits(column: pyarrow.ChunkedArray) -> bool:
+    """Whether the cells, large_string, are all words of splits or empty, and not all empty."""
+    words = {word.strip() for word in column.unique().to_pylist()} - {""}
+    return bool(words) and all(_bare(word) in SPLIT_WORDS for word in words)
+
+
+def say_splits(column: pyarrow.ChunkedArray) -> bool:
+    """Whether the cells, large_string, are all words of splits or empty, and train and another are among them."""
+    meant = {SPLIT_WORDS.get(_bare(word)) for word in column.unique().to_pylist() if word.strip()}
+    return None not in meant and TRAIN in meant and len(meant) > 1
 
 
 def can_be_groups(column: pyarrow.ChunkedArray) -> bool:

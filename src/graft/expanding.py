@@ -18,10 +18,10 @@ from pathlib import Path
 from threading import Lock
 from typing import IO, Any, cast
 
-from graft.bombs import bomb, bomb_limit
-from graft.data.readers.folder import file_stamp
+from graft.bombs import MAX_BYTES, bomb, bomb_limit
 from graft.errors import DataError, GraftError
 from graft.files import EXPANDED, cache_budget, cache_folder, make_room, write_aside
+from graft.on_disk import file_stamp
 
 _BLOCK = 256 * 2**10
 # What reading raises where a file is cut off or damaged.
@@ -85,8 +85,6 @@ class Contents:
 
     def read(self, file: int, start: int, size: int) -> bytes:
         """An image of `size` bytes. Raises OSError where they are too many or not all there."""
-        from graft.images.decoding import MAX_BYTES
-
         if size > MAX_BYTES:
             raise OSError(f"expected an image of at most {MAX_BYTES:,} bytes, got {size:,}")
         # Opened each time: there may be more files than may be open at once.

@@ -15,10 +15,10 @@ from operator import attrgetter
 from pathlib import Path
 from threading import Lock
 
-from graft.bombs import BOMB_RATIO, bomb_limit
-from graft.data.readers.tar_members import FILE, FOLDER, Member
+from graft.bombs import BOMB_RATIO, MAX_BYTES, bomb_limit
 from graft.errors import DataError
 from graft.name_encoding import check_encoding, encoding_of
+from graft.tar_members import FILE, FOLDER, Member
 from graft.words import counted
 
 # What zipfile raises for damaged files.
@@ -70,8 +70,6 @@ class Zip:
 
     def read(self, number: int) -> bytes:
         """The content of a member, never more than its stated size. Raises OSError."""
-        from graft.images.decoding import MAX_BYTES
-
         info = self._infos[number]
         if max(info.file_size, info.compress_size) > MAX_BYTES:
             raise OSError(f"expected an image of at most {MAX_BYTES:,} bytes, got {info.file_size:,}")

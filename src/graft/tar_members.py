@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from graft.data.readers.expanding import DAMAGE, open_content
+from graft.expanding import DAMAGE, open_content
 
 FILE, FOLDER, HARD_LINK, SYMBOLIC_LINK, OTHER = (
     "file",
