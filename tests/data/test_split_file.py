@@ -1,5 +1,6 @@
 """A split that was written is the split that comes back."""
 
+import csv
 import os
 from pathlib import Path
 
@@ -50,6 +51,20 @@ def test_labels_are_those_of_the_data(folder: Path, tmp_path: Path) -> None:
     path = written(with_validation(whole), tmp_path / "split.csv")
     path.write_bytes(path.read_bytes().replace(b",ants,", b",wasps,"))
     assert contents(split_as(whole, path)) == contents(with_validation(whole))
+
+
+def test_paths_may_stand_under_another_name_that_tables_have(folder: Path, tmp_path: Path) -> None:
+    whole, path = read_folder(folder), tmp_path / "mine.csv"
+    images = next(iter(whole.splits.values()))
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        csv.writer(file).writerows(
+            [("filename", "subset"), *((images.key(n), "val" if n else "train") for n in range(4))]
+        )
+    split = split_as(whole, path)
+    assert {name: len(images) for name, images in split.splits.items()} == {"train": 1, "val": 3}
+    path.write_text("name_of_it,split\nx,train\n")
+    with pytest.raises(DataError, match=r"'path' may be called .*filename.* as well"):
+        split_as(whole, path)
 
 
 def test_digits_of_two_files_can_be_split_anew(shared: Path, tmp_path: Path) -> None:

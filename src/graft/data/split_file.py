@@ -17,6 +17,7 @@ import numpy as np
 
 from graft.data.content import digest_text
 from graft.data.dataset import TEST, TRAIN, VAL, Dataset, together
+from graft.data.readers.column_names import SPELLINGS, SYNONYMS, named
 from graft.data.readers.split_names import SPLIT_FOLDERS
 from graft.errors import DataError
 from graft.names import plain
@@ -81,7 +82,7 @@ def split_as(dataset: Dataset, path: Path) -> Dataset:
         raise DataError(
             f"expected the images that {path.name} names in {dataset.name}, got none called {shown}"
             f"{', …' if len(missing) > 3 else ''} ({len(missing):,} of {len(split_of):,} missing): give the data that "
-            "the file was written for"
+            f"the file was written for, or paths from DATA on, such as {whole.key(0)!r}"
         )
     splits = np.array([split_of.get(key, "") for key in keys])
     left_out = {whole.name(row): f"{path.name} does not name it" for row in np.flatnonzero(splits == "").tolist()}
@@ -118,12 +119,14 @@ def _rows(path: Path) -> Iterator[dict[str, str]]:
     try:
         with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
             reader = csv.DictReader(file)
-            missing = [column for column in ("path", "split") if column not in (reader.fieldnames or ())]
-            if missing:
+            names = [*(reader.fieldnames or ())]
+            found = {role: named(names, (*SPELLINGS[role], *SYNONYMS[role])) for role in ("path", "split")}
+            if not all(found.values()):
                 raise DataError(
-                    f"expected the columns 'path' and 'split' in {path}, got {', '.join(reader.fieldnames or ())}: "
-                    "give a split.csv of a run, or write one like it"
+                    f"expected the columns 'path' and 'split' in {path}, got {', '.join(names)}: give a split.csv of a "
+                    f"run, or write one like it; 'path' may be called {', '.join(SPELLINGS['path'][1:])} as well"
                 )
-            yield from reader
+            called = {role: names[columns[0]] for role, columns in found.items()}
+            yield from ({**row, **{role: row[name] for role, name in called.items()}} for row in reader)
     except (OSError, csv.Error) as error:
         raise DataError(f"expected a split.csv of a run in {path}, got {error}: check the path") from None

@@ -34,7 +34,7 @@ from graft.data.readers.joined_lists import join_lists
 from graft.data.readers.line_lists import join_lines, labels_by_number
 from graft.data.readers.packed_tables import PACKED, plain_table
 from graft.data.readers.place import Place
-from graft.data.readers.split_lists import divide, label_others
+from graft.data.readers.split_lists import LISTED_SHARE, divide, label_others
 from graft.data.readers.split_names import SPLIT_FOLDERS, is_part, split_in_name, splits_of
 from graft.data.readers.table import arrange_table, may_be_list, names_images, starting_from, understood_table
 from graft.data.readers.tree import NoClassesError, arrange
@@ -51,7 +51,9 @@ if TYPE_CHECKING:
 _IN_FOLDERS = "|".join(re.escape(each) for each in sorted({*ENDINGS, *LIST_ENDINGS} - {".xml"}))
 _TABLE = rf"(?i)(({_IN_FOLDERS})({'|'.join(map(re.escape, PACKED))})?|(^|/)annotations\.xml)$"
 # Tables that are forms for what is to be handed in, or made by programs that were asked about the images.
-_ANSWERS = r"(?i)submi|predict|results?\b|split\.csv$|audit"
+_ANSWERS = r"(?i)submi|predict|results?\b|audit"
+# How graft itself begins the file that says the split of a run.
+_OF_A_RUN = ("split.csv", b"path,label,split")
 # Folders for what is told about images, even where masks lie in it too.
 _ABOUT = re.compile(r"(?i)annotations?|labels?|meta([ _-]?data)?|splits?|lists?|tables?|csvs?|txts?|imagesets?|ann")
 # Names without ending, which a few tables in a folder may have, and more images.
@@ -259,9 +261,15 @@ def _read_all(
             notes.append(f"{Path(name).name} was not used, since its name says that it is made from the images")
             continue
         try:
-            files.append(place.file(name))
+            file = place.file(name)
+            of_a_run = file.name == _OF_A_RUN[0] and _begins_with(file, _OF_A_RUN[1])
         except OSError as error:
             notes.append(f"{Path(name).name} was not used, since it cannot be read ({error})")
+            continue
+        if of_a_run:
+            notes.append(f"{file.name} was not used, since it is like that of a run: --split-file FILE uses it")
+        else:
+            files.append(file)
     finder = FileFinder(start, options, place=place)
     joined = join_lists(files, finder, options) or labels_by_number(files, finder)
     found = []
@@ -292,6 +300,14 @@ def _read_all(
     return found
 
 
+def _begins_with(file: Path, text: bytes) -> bool:
+    if not file.is_file():
+        # A pipe would never end.
+        return False
+    with file.open("rb") as opened:
+        return opened.read(len(text)) == text
+
+
 def _read(
     file: Path, finder: FileFinder, group: str | None, options: TableOptions, known: frozenset[str]
 ) -> Found | None:
@@ -313,7 +329,7 @@ def _read(
         if "split" not in with_paths.table.column_names and split_in_name(file.stem) == WHOLE:
             raise
         located = finder.locate(with_paths.table["path"].combine_chunks())
-        if not located.there.all():
+        if located.there.sum() < LISTED_SHARE * len(located.there):
             raise error
         understood, reason = with_paths, error
     located = finder.locate(understood.table["path"].combine_chunks())
