@@ -6,6 +6,7 @@ import json
 import lzma
 import os
 import tempfile
+import unicodedata
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -411,7 +412,8 @@ def write(path: Path, records: list[dict[str, str]]) -> Path:
 
 
 def trimmed(text: str) -> str:
-    return plain(text.strip())
+    """As a class is called: in the composed form of Unicode, whichever the table has."""
+    return unicodedata.normalize("NFC", plain(text.strip()))
 
 
 def found_at(root: Path, path: str) -> str:
