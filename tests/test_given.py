@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 import graft
+from graft.errors import InputError
 from graft.given import GIVEN_AS
+from graft.serving.handed import one_by_one
 
 
 @pytest.mark.parametrize(
@@ -34,3 +36,10 @@ def test_what_such_a_message_advises_can_be_written() -> None:
         assert dataclasses.is_dataclass(getattr(graft, name))
     options = graft.DataOptions("photos", table=graft.TableOptions(label_column="species"))
     assert options.table.label_column == "species" and graft.Recipe(augment="none").augment == "none"
+
+
+def test_an_empty_text_is_not_the_current_folder() -> None:
+    with pytest.raises(InputError, match="got an empty text"):
+        graft.train("", quiet=True)
+    with pytest.raises(InputError, match="expected an image or several, got an empty text"):
+        next(iter(one_by_one("")))

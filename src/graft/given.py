@@ -114,6 +114,9 @@ def path(value: Any, option: str) -> str:
     found = os.fspath(value) if isinstance(value, os.PathLike) else value
     if not isinstance(found, str) or "\0" in found:
         raise InputError(f"expected a path or a name for {option}, got {value!r}: give it as a text or a Path")
+    if not found:
+        # Of a variable that is not set; as a path it would be the whole current folder.
+        raise InputError(f"expected a path or a name for {option}, got an empty text: give one, or . for this folder")
     return str(found)
 
 

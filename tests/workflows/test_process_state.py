@@ -83,6 +83,7 @@ def settings_of_a_caller() -> Iterator[None]:
             torch.inference_mode(),
             torch.autocast("cpu", torch.bfloat16),
             torch.autograd.set_detect_anomaly(True, check_nan=False),
+            np.errstate(all="raise"),
         ):
             yield
     finally:

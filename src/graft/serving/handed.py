@@ -41,6 +41,8 @@ def one_by_one(images: Any) -> Iterator[Any]:
     A folder, an archive and a `Dataset` are all images that they hold, one array (n, H, W, 3) or tensor (n, 3, H, W) is
     n images, and anything that is an image itself is one. Raises InputError for what is none of these, at once.
     """
+    if isinstance(images, str) and not images:
+        raise InputError("expected an image or several, got an empty text: give a path, or . for the current folder")
     if isinstance(images, Dataset):
         images = together(images.splits.values()) if images.splits else ()
     elif isinstance(images, str | os.PathLike) and (place := os.fspath(images)) and _is_folder(place):

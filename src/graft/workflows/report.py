@@ -25,6 +25,7 @@ from graft.given import path, seconds, truth, with_hints
 from graft.images.levels import Levels
 from graft.images.preprocessing import Preprocessing
 from graft.progress import Reporter, reporting
+from graft.torch_modes import in_own_modes
 from graft.weights.saved import ARGUMENTS_FILE, load_model
 from graft.workflows.arguments import images_of, read_arguments
 from graft.workflows.deciding import choice_of
@@ -86,6 +87,7 @@ def verdict_of(folder: Path) -> tuple[str, ...]:
 
 
 @with_hints()
+@in_own_modes
 def report(
     run: str | Path,
     other: str | Path | None = None,
