@@ -10,7 +10,7 @@ import pytest
 from graft.data.dataset import Dataset
 from graft.data.opening import open_dataset
 from graft.data.readers.folder import read_folder
-from graft.data.split_file import split_as, write_split
+from graft.data.split_file import read_digests, split_as, write_split
 from graft.data.splitting import with_validation
 from graft.errors import DataError
 
@@ -44,6 +44,15 @@ def test_a_split_that_was_written_comes_back(folder: Path, tmp_path: Path) -> No
     again = with_validation(split_as(whole, written(split, tmp_path / "split.csv")), seed=99)
     assert contents(again) == contents(split)
     assert contents(with_validation(whole, seed=6)) != contents(split)
+
+
+def test_digests_that_are_cut_short_are_said_to_be(tmp_path: Path) -> None:
+    path = tmp_path / "split.csv"
+    path.write_text("path,label,split,group,digest\na.png,a,train,0,7e90\nb.png,b,train,1,cce\n")
+    with pytest.raises(DataError, match="cut short or edited, restore it"):
+        read_digests(path, "train")
+    path.write_text(path.read_text().replace("cce", "ccea"))
+    assert read_digests(path, "train") == {bytes.fromhex("7e90"), bytes.fromhex("ccea")}
 
 
 def test_labels_are_those_of_the_data(folder: Path, tmp_path: Path) -> None:

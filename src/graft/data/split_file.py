@@ -55,8 +55,14 @@ def read_digests(path: Path, split: str) -> frozenset[bytes] | None:
     Raises DataError for any other kind of file.
     """
     rows = _rows(path)
-    found = [bytes.fromhex(row["digest"]) for row in rows if row["split"] == split and row.get("digest")]
-    return frozenset(found) or None
+    digests = [row["digest"] for row in rows if row["split"] == split and row.get("digest")]
+    try:
+        return frozenset(map(bytes.fromhex, digests)) or None
+    except ValueError:
+        raise DataError(
+            f"expected digests of images in {path}, as a run wrote them, got something else: the file is cut short or "
+            "edited, restore it"
+        ) from None
 
 
 def read_labels(path: Path) -> dict[str, list[tuple[str, str]]]:
