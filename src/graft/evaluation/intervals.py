@@ -98,13 +98,16 @@ def effective_count(right: np.ndarray, groups: np.ndarray) -> float:
     """How many independent images the answers `right`, bool (N,), of groups int (N,) are worth; N at most, 1 at least.
 
     That many have the variance that the mean over the groups has. Korn and Graubard 1998, Survey Methodology 24(2),
-    section 2. With fewer than 31 groups it is lowered by Student's quantile over the normal one.
+    section 2. With fewer than 31 groups it is lowered by Student's quantile over the normal one. Where each image is a
+    group of its own it is N.
     """
     from scipy.special import stdtrit
 
     count, mean = len(right), float(right.mean())
     _, index = np.unique(groups, return_inverse=True)
     number = int(index.max()) + 1
+    if number == count:
+        return float(count)
     if number < 2:
         return 1.0
     between = np.square(np.bincount(index, right - mean)).sum() * number / (number - 1)
@@ -117,10 +120,9 @@ def effective_count(right: np.ndarray, groups: np.ndarray) -> float:
 def accuracy_interval(right: np.ndarray, groups: np.ndarray | None = None) -> Interval:
     """The 95 % interval of the accuracy of answers `right`, bool (N,), of images in groups int (N,): Wilson's of as
     many independent images as they are worth."""
-    if groups is None or len(np.unique(groups)) == len(groups):
-        return wilson_interval(int(right.sum()), len(right))
-    worth = effective_count(right, groups)
-    return wilson_interval(float(right.mean()) * worth, worth)
+    worth = len(right) if groups is None else effective_count(right, groups)
+    # Where they are worth as many as there are, no rounding of the rate may move a bound off 0 or 1.
+    return wilson_interval(int(right.sum()) if worth == len(right) else float(right.mean()) * worth, worth)
 
 
 def bootstrap_interval(

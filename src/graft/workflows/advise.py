@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from graft.data.dataset import TRAIN, VAL, Images, counts
@@ -130,7 +129,7 @@ def decide_on(
 def _worth(head: Standing, measured: Measured) -> float:
     """How many independent images those of the head's accuracy are worth, by those that it knows in folds."""
     known, groups = measured.trained.cross_validated, measured.trained.fold_groups
-    if known is None or groups is None or len(np.unique(groups)) == len(groups):
+    if known is None or groups is None:
         return float(head.n)
     return head.n * effective_count(known, groups) / len(known)
 

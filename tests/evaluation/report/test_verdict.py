@@ -7,7 +7,7 @@ import pytest
 from made import report
 
 from graft.evaluation.answers import Answers, most_doubtful, worst_mistakes, worst_pairs
-from graft.evaluation.intervals import chance_of_so_few
+from graft.evaluation.intervals import chance_of_so_few, effective_count
 from graft.evaluation.report.values import Alarm, Finding, Split, Trust
 from graft.evaluation.report.verdict import (
     audit_alarms,
@@ -52,6 +52,10 @@ def test_stated_probabilities_that_are_far_off_are_told_and_calibrated_ones_are_
     assert is_miscalibrated(np.minimum(confidences + 0.15, 1), right[0])
     # One wrong of a dozen sure answers proves nothing, however sure they were.
     assert not is_miscalibrated(np.full(12, 0.995), np.arange(12) > 0)
+    # Images that are groups of their own are judged by the exact distribution, as those without groups are.
+    sure, one_wrong = np.full(40, 0.9995), np.arange(40) > 0
+    assert effective_count(one_wrong, np.arange(40)) == 40
+    assert is_miscalibrated(sure, one_wrong, np.arange(40)) == is_miscalibrated(sure, one_wrong)
 
 
 def test_of_few_images_it_is_not_said_what_probabilities_mean() -> None:
