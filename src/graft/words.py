@@ -89,6 +89,12 @@ def counted(number: int, one: str, plural: str | None = None) -> str:
     return f"{number:,} {one if number == 1 else plural or f'{one}s'}"
 
 
+def independent(drawn: int, count: int) -> str:
+    """`20 groups of images`, where one of each was `drawn` from `count` images, or `158 images` where hardly any are in
+    a group with others."""
+    return counted(drawn, "image") if drawn > 0.95 * count else f"{counted(drawn, 'group')} of images"
+
+
 def in_bytes(number: int) -> str:
     """A size in the unit that suits it: `"930 B"`, `"13.4 kB"`."""
     for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):

@@ -45,6 +45,28 @@ def test_without_an_error_the_least_number_of_images_is_enough_and_one_less_is_n
     assert (short.at, short.n, short.needed) == (None, needed - 1, needed)
 
 
+@pytest.mark.parametrize(("number", "size"), [(300, 10), (60, 30)])
+def test_a_budget_over_groups_is_broken_in_few_of_many_simulations(number: int, size: int) -> None:
+    random, groups = np.random.default_rng(0), np.repeat(np.arange(number), size)
+    broken = {"groups": 0, "images": 0}
+    for _ in range(1000):
+        # Images of a group are easy or hard, and right or wrong, together; 5 % are wrong at any confidence.
+        rate, confidences = random.beta(0.95 * 0.5, 0.05 * 0.5, number), random.random(number * size)
+        right = random.random(number * size) < rate[groups]
+        for name, known in (("groups", groups), ("images", None)):
+            broken[name] += find_threshold(confidences, right, 0.0499, groups=known).at is not None
+    # What chance adds to 50 of 1,000 in one of 40 such tests.
+    assert broken["groups"] <= 50 + 14 < 100 < broken["images"]
+
+
+def test_groups_of_one_image_are_images() -> None:
+    random = np.random.default_rng(0)
+    confidences, groups = random.beta(6, 0.6, 1000), random.permutation(1000)
+    right = random.random(1000) < confidences
+    assert find_threshold(confidences, right, 0.05, groups=groups) == find_threshold(confidences, right, 0.05)
+    assert set_threshold(confidences, 0.9, groups) == set_threshold(confidences, 0.9)
+
+
 def test_images_as_sure_as_each_other_are_answered_together() -> None:
     confidences = np.repeat([0.99, 0.6], [300, 300])
     right = np.r_[np.ones(300, bool), np.arange(300) % 2 == 0]
@@ -86,6 +108,20 @@ def test_a_set_leaves_out_as_many_as_it_may_and_no_more(count: int, coverage: fl
         assert threshold == 0
     else:
         assert (left_out + 1) / (count + 1) <= 1 - coverage + 1e-9 < (left_out + 2) / (count + 1) + 1e-9
+
+
+@pytest.mark.parametrize("number", [12, 40])
+def test_sets_hold_the_right_class_of_an_image_of_a_new_group(number: int) -> None:
+    random, groups = np.random.default_rng(1), np.repeat(np.arange(number), 20)
+    held: dict[str, list[float]] = {"groups": [], "images": []}
+    for _ in range(2000):
+        scores = random.beta(random.uniform(0.5, 6, number + 20)[:, None], 1, (number + 20, 20))
+        known = scores[:number].ravel()
+        held["groups"].append((scores[number:] >= set_threshold(known, 0.9, groups)).mean())
+        held["images"].append((scores[number:] >= set_threshold(known, 0.9)).mean())
+    error = 1.96 * np.std(held["groups"]) / np.sqrt(2000)
+    assert np.mean(held["images"]) + error < 0.9 <= np.mean(held["groups"]) + error
+    assert np.mean(held["groups"]) <= 0.9 + 1 / (number + 1) + error
 
 
 def test_sets_per_class_hold_in_the_class_that_is_harder() -> None:

@@ -43,6 +43,37 @@ def test_after_a_refit_val_counts_as_trained_on(tmp_path: Path) -> None:
         assert found.notes[-1].endswith("nothing is measured")
 
 
+def test_a_run_that_did_not_look_its_images_over_reads_them_again(tmp_path: Path) -> None:
+    data = write_letters(tmp_path / "letters", CYRILLIC[:3], 10)
+    run = train(data, "latin_letters", "head", out=tmp_path / "run", quiet=True, refit=False, audit=False)
+    shutil.copytree(data, tmp_path / "copied")
+    for place in (data, tmp_path / "copied"):
+        found = evaluate(run.folder, place, quiet=True)
+        assert found.scores is not None and found.seen is not None
+        assert (found.scores.n, found.seen.n) == (run.val.n, 30 - run.val.n)
+    shutil.rmtree(data)
+    found = evaluate(run.folder, tmp_path / "copied", quiet=True)
+    assert found.scores is not None and found.scores.n == 30
+    assert "not known" in found.notes[-1] and "--no-audit" in found.notes[-1]
+
+
+def test_what_a_run_no_longer_says_of_its_images_is_told(tmp_path: Path) -> None:
+    data = write_letters(tmp_path / "letters", CYRILLIC[:3], 10)
+    run = train(data, "latin_letters", "head", out=tmp_path / "run", quiet=True)
+    (run.folder / "plan.json").unlink()
+    found = evaluate(run.folder, data, quiet=True)
+    assert found.scores is None and any("plan.json" in note for note in found.notes)
+    shutil.copytree(run.folder / "model", tmp_path / "alone" / "model")
+    (run.folder / "split.csv").unlink()
+    for model in (run.folder, run.folder / "model", tmp_path / "alone", tmp_path / "alone" / "model"):
+        found = evaluate(model, data, quiet=True)
+        assert found.scores is not None and found.scores.n == 30
+        assert "are not known" in found.notes[-1] and "too good" in found.notes[-1]
+    weights = tmp_path / "alone" / "model" / "model.safetensors"
+    found = evaluate(weights, data, classes_file=tmp_path / "alone" / "model" / "labels.json", quiet=True)
+    assert not any("not known" in note for note in found.notes)
+
+
 def test_with_none_unseen_nothing_is_measured(tmp_path: Path) -> None:
     data = tmp_path / "letters"
     write_letters(data / "train", CYRILLIC[:3], 6)

@@ -24,7 +24,7 @@ from graft.cli.tables import NOTHING_SAID, reads_tables
 from graft.data.table_options import TableOptions
 from graft.errors import InputError
 from graft.names import plain
-from graft.words import counted
+from graft.words import counted, independent
 
 if TYPE_CHECKING:
     from graft.evaluation.label_scores import LabelScores
@@ -188,9 +188,9 @@ def _print_promises(promises: Promises) -> None:
 
     for row in promises.budgets:
         if not row["reachable"]:
-            reason = why_unreachable(row["held_out"], row["needed"])
-            held_out = counted(row["held_out"], "held-out image")
-            say(f"error budget {row['budget']:.0%}: not reachable with {held_out}: {reason}")
+            reason = why_unreachable(row["independent"], row["needed"])
+            held_out = independent(row["independent"], row["held_out"])
+            say(f"error budget {row['budget']:.0%}: not reachable with {held_out} held out: {reason}")
         else:
             say(f"error budget {row['budget']:.0%}: {row['wrong']:,} wrong of {row['answered']:,} answered")
     for row in promises.sets:

@@ -9,23 +9,30 @@ from math import ceil
 import numpy as np
 
 
-def set_threshold(of_label: np.ndarray, coverage: float) -> float:
+def set_threshold(of_label: np.ndarray, coverage: float, groups: np.ndarray | None = None) -> float:
     """The probability from which on a class is in the set, by those that n images gave their labels, (n,).
 
     Over images and the draw of these n, the set then holds the right class with a chance between `coverage` and
-    `coverage` + 1 / (n + 1). It is 0, so that the set is all classes, where n is too small for that.
+    `coverage` + 1 / (n + 1). It is 0, so that the set is all classes, where n is too small for that. Images in
+    `groups`, int (n,), are as many of a new group more as there are in one on average: with groups of one size it is
+    groups that may be exchanged, and the lower bound holds. Dunn, Wasserman and Ramdas 2022, JASA 118(544), 2491-2502.
     """
+    count = len(of_label)
+    one_more = 1.0 if groups is None or not count else count / len(np.unique(groups))
     # The k-th smallest probability of a label, such that n - k + 1 of n + 1 are at or above it.
-    rank = len(of_label) + 1 - ceil((len(of_label) + 1) * coverage - 1e-9)
+    rank = count + 1 - ceil((count + one_more) * coverage - 1e-9)
     return float(np.partition(of_label, rank - 1)[rank - 1]) if rank >= 1 else 0.0
 
 
-def class_thresholds(of_label: np.ndarray, labels: np.ndarray, classes: int, coverage: float) -> np.ndarray:
+def class_thresholds(
+    of_label: np.ndarray, labels: np.ndarray, classes: int, coverage: float, groups: np.ndarray | None = None
+) -> np.ndarray:
     """A threshold for each class, float64 (classes,), by its own images: the chance then holds in every class.
 
     Vovk 2012, "Conditional validity of inductive conformal predictors", section 4.
     """
-    return np.array([set_threshold(of_label[labels == index], coverage) for index in range(classes)])
+    own = [labels == index for index in range(classes)]
+    return np.array([set_threshold(of_label[rows], coverage, None if groups is None else groups[rows]) for rows in own])
 
 
 def images_for_sets(coverage: float) -> int:

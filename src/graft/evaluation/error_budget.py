@@ -6,7 +6,8 @@ fixed sequence: Angelopoulos, Bates, Candès, Jordan and Lei 2021, "Learn then T
 error among the very surest must not end everything, so that there are several starts, at k of n / 2, n / 4, …, which
 share the chance of failing between them. Given a threshold, the images above it are independent, and those that are
 wrong among them are binomial: that holds for the threshold at the k-th surest image, and for the first at which the
-budget is exceeded.
+budget is exceeded. Of images in groups, such as those of one patient, which are not independent, one of each group is
+drawn: the budget then holds for an image of a new group.
 """
 
 from dataclasses import dataclass
@@ -23,8 +24,8 @@ CONFIDENCE = 0.95
 class Threshold:
     """Answers with a confidence of `at` or more keep the budget; `at` is None where no threshold is known to.
 
-    Of the `n` images that it was found on, `answered` had such a confidence and `wrong` of these were wrong. `needed`
-    is the least number of images on which the budget could be shown to hold.
+    Of the `n` images that it was found on, one of each group, `answered` had such a confidence and `wrong` of these
+    were wrong. `needed` is the least number of images on which the budget could be shown to hold.
     """
 
     budget: float
@@ -52,21 +53,35 @@ def images_needed(budget: float, confidence: float = CONFIDENCE) -> int:
     return ceil(log(1 - confidence) / log1p(-budget))
 
 
+def one_of_each(groups: np.ndarray) -> np.ndarray:
+    """A row of each group, int64 (groups,) in order, drawn by chance and always the same, by groups int (N,)."""
+    drawn = np.random.default_rng(0).permutation(len(groups))
+    _, first = np.unique(groups[drawn], return_index=True)
+    return np.sort(drawn[first])
+
+
 def why_unreachable(count: int, needed: int) -> str:
     """Why `count` images do not show a budget to be kept that takes `needed` without an error."""
     return f"it takes {needed:,} without an error" if count < needed else "too many of the surest answers are wrong"
 
 
 def find_threshold(
-    confidences: np.ndarray, right: np.ndarray, budget: float, confidence: float = CONFIDENCE
+    confidences: np.ndarray,
+    right: np.ndarray,
+    budget: float,
+    confidence: float = CONFIDENCE,
+    groups: np.ndarray | None = None,
 ) -> Threshold:
     """The threshold by images that no weights saw, with `confidences` (N,) in answers that are `right`, bool (N,).
 
     With the given `confidence`, at most the part `budget`, between 0 and 1, of the answers at or above it is wrong, as
-    long as images are independent and such as those here.
+    long as images, or where they are in `groups` int (N,) those, are independent and such as those here.
     """
     from scipy.special import bdtr
 
+    if groups is not None:
+        rows = one_of_each(groups)
+        confidences, right = confidences[rows], right[rows]
     count, needed = len(right), images_needed(budget, confidence)
     order = np.argsort(-confidences, kind="stable")
     ranked, wrong = confidences[order], np.cumsum(~right[order])

@@ -10,6 +10,7 @@ from xxhash import xxh3_64
 from graft.errors import InputError
 from graft.given import share, truth
 from graft.weights.calibration import Calibration, Domain
+from graft.words import independent
 
 # Why there is no answer, as every format writes it.
 UNSURE, UNLIKE = "unsure", "unlike the training images"
@@ -92,7 +93,7 @@ def _threshold(calibration: Calibration, asked: float) -> float:
         )
     raise InputError(
         f"expected an error budget that held-out images show to be kept, got {100 * asked:.3g}%, which is not "
-        f"reachable with {calibration.n:,} images{reason}: {instead}"
+        f"reachable with {independent(calibration.n if row is None else row.n, calibration.n)}{reason}: {instead}"
     )
 
 

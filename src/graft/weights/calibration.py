@@ -15,8 +15,9 @@ import numpy as np
 class ErrorBudget:
     """Answers with a confidence of `threshold` or more keep `budget`, the part that may be wrong.
 
-    It is None where no threshold is known to. Of `n` held-out images, `answered` had such a confidence and `wrong` of
-    these were wrong. It takes `needed` images at the least to show that the budget is kept.
+    It is None where no threshold is known to. Of `n` held-out images, one of each group where they are in groups,
+    `answered` had such a confidence and `wrong` of these were wrong. It takes `needed` images at the least to show that
+    the budget is kept.
     """
 
     budget: float

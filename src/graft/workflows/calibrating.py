@@ -28,20 +28,22 @@ def calibrate(task: Task, trained: Trained) -> Calibration | None:
     if trained.thresholds is not None:
         return None
     if trained.held_out is not None:
-        source, (logits, labels) = "cross-validated", trained.held_out
+        source, (logits, labels), groups = "cross-validated", trained.held_out, trained.fold_groups
     else:
         source, logits, labels = VAL, trained.logits[VAL], trained.labels[VAL]
         images = task.dataset.splits[VAL]
         readable = [index for index in range(len(images)) if images.name(index) not in trained.skipped]
-        unseen = ~copied(images.take(np.array(readable, dtype=np.int64)), task.dataset.splits[TRAIN])
+        images = images.take(np.array(readable, dtype=np.int64))
+        unseen = ~copied(images, task.dataset.splits[TRAIN])
         logits, labels = logits[unseen], labels[unseen]
+        groups = None if images.groups is None else images.groups[unseen]
     if len(labels) < FEWEST_TO_CALIBRATE:
         return None
     probabilities = softmax(logits, trained.temperature)
     # A threshold that is rounded down lets its own image pass.
     confidences, of_label = _rounded(probabilities.max(1)), _rounded(probabilities[np.arange(len(labels)), labels])
     right, classes = probabilities.argmax(1) == labels, len(task.dataset.classes)
-    budgets = [find_threshold(confidences, right, budget) for budget in BUDGETS]
+    budgets = [find_threshold(confidences, right, budget, groups=groups) for budget in BUDGETS]
     domain = trained.domain
     return Calibration(
         source,
@@ -51,8 +53,8 @@ def calibrate(task: Task, trained: Trained) -> Calibration | None:
         tuple(
             Sets(
                 coverage,
-                set_threshold(of_label, coverage),
-                tuple(class_thresholds(of_label, labels, classes, coverage).tolist()),
+                set_threshold(of_label, coverage, groups),
+                tuple(class_thresholds(of_label, labels, classes, coverage, groups).tolist()),
             )
             for coverage in COVERAGES
         ),

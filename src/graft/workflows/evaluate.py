@@ -112,7 +112,8 @@ def evaluate(
         )
     promises = None
     if calibration is not None and not seen.all():
-        promises = kept(calibration, answered.probabilities[~seen], answered.images.labels[~seen])
+        groups = unseen_images.groups
+        promises = kept(calibration, answered.probabilities[~seen], answered.images.labels[~seen], groups)
     return Evaluation(
         model=run,
         data=answered.source,
@@ -183,7 +184,9 @@ def answer(
     else:
         probabilities, matrix = sigmoid(logits.numpy()), dataset.label_matrix(shown.labels)
     skipped = {images.name(index): reason for index, reason in found.failures.items()}
-    seen = trained_on(Path(run).expanduser(), shown)
+    seen, unknown = trained_on(Path(run).expanduser(), classifier.classes or (), shown)
+    if unknown is not None:
+        notes = (*notes, unknown)
     return Answered(classifier, prepared.source, name, shown, probabilities, seen, skipped, choice, notes, matrix)
 
 

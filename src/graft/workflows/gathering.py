@@ -145,7 +145,7 @@ def _trust(judged_on: tuple[str, Answers], kept: KeptAnswers, folder: Path) -> T
     known = {row.get("budget"): row for row in promised.get("error_budgets", ()) if isinstance(row, dict)}
     budgets = []
     for budget in BUDGETS:
-        found = find_threshold(confidences, right, budget)
+        found = find_threshold(confidences, right, budget, groups=groups)
         if budget in known:
             # By the images that the promise rests on, which are others than those scored here.
             row = known[budget]
@@ -156,7 +156,7 @@ def _trust(judged_on: tuple[str, Answers], kept: KeptAnswers, folder: Path) -> T
     }
     sets = []
     for coverage in COVERAGES if answers.probabilities.shape[1] > 1 else ():
-        threshold = thresholds.get(coverage, set_threshold(answers.of_label, coverage))
+        threshold = thresholds.get(coverage, set_threshold(answers.of_label, coverage, groups))
         if threshold:
             sizes = in_set(answers.probabilities, threshold).sum(1)
             sets.append((coverage, float(threshold), float(sizes.mean()), int(sizes.max())))
@@ -167,6 +167,7 @@ def _trust(judged_on: tuple[str, Answers], kept: KeptAnswers, folder: Path) -> T
         tuple(risk_coverage(confidences, right)),
         tuple(budgets),
         tuple(sets),
+        int(promised["held_out"]["n"]) if known else len(right),
     )
 
 

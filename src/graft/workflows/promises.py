@@ -7,7 +7,7 @@ import numpy as np
 
 from graft.evaluation.conformal import in_set
 from graft.evaluation.error_budget import images_needed
-from graft.evaluation.intervals import wilson_interval
+from graft.evaluation.intervals import accuracy_interval
 from graft.evaluation.ranking import roc_area
 from graft.weights.calibration import Calibration, Domain
 
@@ -25,27 +25,32 @@ class Promises:
         return {"error_budgets": list(self.budgets), "sets": list(self.sets)}
 
 
-def kept(calibration: Calibration, probabilities: np.ndarray, labels: np.ndarray) -> Promises:
-    """By probabilities (n, classes) and labels int (n,) of images that the classifier has not seen."""
+def kept(
+    calibration: Calibration, probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray | None = None
+) -> Promises:
+    """By probabilities (n, classes), labels int (n,) and groups of images that the classifier has not seen."""
     confidences, right = probabilities.max(1), probabilities.argmax(1) == labels
     budgets: list[dict[str, Any]] = []
     for asked in SHOWN_BUDGETS:
         row = calibration.budget(asked)
         if row is None or row.threshold is None:
             needed = images_needed(asked, calibration.confidence)
-            budgets.append({"budget": asked, "reachable": False, "held_out": calibration.n, "needed": needed})
+            independent = calibration.n if row is None else row.n
+            known = {"held_out": calibration.n, "independent": independent, "needed": needed}
+            budgets.append({"budget": asked, "reachable": False, **known})
             continue
         answered = confidences >= row.threshold
-        number, wrong = int(answered.sum()), int((~right[answered]).sum())
+        number, wrong = int(answered.sum()), ~right[answered]
+        interval = accuracy_interval(wrong, None if groups is None else groups[answered]) if number else None
         budgets.append(
             {
                 "budget": asked,
                 "reachable": True,
                 "threshold": row.threshold,
                 "answered": number,
-                "wrong": wrong,
-                "wrong_share": wrong / number if number else None,
-                "wrong_share_ci95": list(wilson_interval(wrong, number)) if number else None,
+                "wrong": int(wrong.sum()),
+                "wrong_share": float(wrong.mean()) if number else None,
+                "wrong_share_ci95": None if interval is None else list(interval),
             }
         )
     sets = []
@@ -53,12 +58,12 @@ def kept(calibration: Calibration, probabilities: np.ndarray, labels: np.ndarray
         found = calibration.sets_of(asked)
         if found is not None:
             members = in_set(probabilities, found.threshold)
-            held = int(members[np.arange(len(labels)), labels].sum())
+            held = members[np.arange(len(labels)), labels]
             sets.append(
                 {
                     "coverage": asked,
-                    "held": held / len(labels),
-                    "held_ci95": list(wilson_interval(held, len(labels))),
+                    "held": float(held.mean()),
+                    "held_ci95": list(accuracy_interval(held, groups)),
                     "mean_size": float(members.sum(1).mean()),
                 }
             )

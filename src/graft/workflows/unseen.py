@@ -12,15 +12,18 @@ from graft.data.content import content_digests
 from graft.data.dataset import TRAIN, VAL, Dataset, Images
 from graft.data.grouping import copied
 from graft.data.split_file import read_digests
+from graft.errors import InputError
 from graft.evaluation.accuracy import FEWEST_TO_MEASURE, Accuracy
 from graft.evaluation.calibration import softmax
 from graft.evaluation.label_figures import MeasuredLabels, measure_labels
 from graft.evaluation.label_scores import sigmoid
 from graft.evaluation.scores import Scores, score
 from graft.training.task import Task, Trained
+from graft.weights.model_files import is_on_hub
 from graft.words import counted
 from graft.workflows.kept_answers import KeptAnswers, KeptSplit
-from graft.workflows.run import ARGUMENTS_FILE, SPLIT_FILE, was_refitted
+from graft.workflows.own_images import trained_images
+from graft.workflows.run import ARGUMENTS_FILE, PLAN_FILE, SPLIT_FILE, near, was_refitted
 
 
 @dataclass(frozen=True)
@@ -126,17 +129,37 @@ def leakage(dataset: Dataset) -> Iterator[str]:
             yield f"{what} and are not counted in its figures"
 
 
-def trained_on(run: Path, images: Images) -> np.ndarray:
-    """Which of `images` the classifier in `run` was trained on, by their content, bool (n,).
+def trained_on(run: Path, classes: tuple[str, ...], images: Images) -> tuple[np.ndarray, str | None]:
+    """Which of `images` the classifier in `run` was trained on, by their content, bool (n,), and what is not known.
 
-    Nothing is known of a model folder without its run, nor of a run whose images were not looked over.
+    Where the run did not look its own images over, they are read again. Of a model folder without its run, or with
+    `run` on the Hub, nothing is known. A run that does not say whether it was trained on val in the end counts as one
+    that was. A file of weights is not asked: whoever published it says what it has seen.
     """
-    folder = run if (run / SPLIT_FILE).is_file() else run.parent
-    if not run.is_dir() or not (folder / SPLIT_FILE).is_file() or not (folder / ARGUMENTS_FILE).is_file():
-        return np.zeros(len(images), dtype=bool)
-    known = read_digests(folder / SPLIT_FILE, TRAIN) or frozenset()
-    if was_refitted(folder):
-        known |= read_digests(folder / SPLIT_FILE, VAL) or frozenset()
-    if not known:
-        return np.zeros(len(images), dtype=bool)
-    return np.array([digest.tobytes() in known for digest in content_digests(images)], dtype=bool)
+    nothing = np.zeros(len(images), dtype=bool)
+    if not (run.is_dir() or is_on_hub(run)):
+        return nothing, None
+    folder = run if (run / ARGUMENTS_FILE).is_file() else run.absolute().parent
+    kept, told = folder / SPLIT_FILE, None
+    if not (folder / ARGUMENTS_FILE).is_file():
+        return nothing, _unknown(f"{run} is a model without its run")
+    if not kept.is_file():
+        return nothing, _unknown(f"{near(folder)} has no {SPLIT_FILE}")
+    names: tuple[str, ...] = (TRAIN, VAL)
+    if not (folder / PLAN_FILE).is_file():
+        told = f"{near(folder)} has no {PLAN_FILE}, which says whether val was trained on: it counts as if it was"
+    elif not was_refitted(folder):
+        names = (TRAIN,)
+    known = [read_digests(kept, name) or frozenset() for name in names]
+    if not any(known):
+        try:
+            own = trained_images(folder, classes, "that it was trained on", "")
+        except InputError:
+            return nothing, _unknown(f"{near(folder)} was trained with --no-audit, and its images are gone")
+        known = [frozenset(each.tobytes() for each in content_digests(part) if each.any()) for part in own.values()]
+    seen = [any(digest.tobytes() in part for part in known) for digest in content_digests(images)]
+    return np.array(seen, dtype=bool), told
+
+
+def _unknown(why: str) -> str:
+    return f"the images that it was trained on are not known ({why}): with some of them here, the figures are too good"

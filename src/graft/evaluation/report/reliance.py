@@ -6,7 +6,7 @@ from graft.evaluation.error_budget import Threshold, why_unreachable
 from graft.evaluation.report.charts import line_chart
 from graft.evaluation.report.parts import charts, interval, percent, scrolling, section, sentence
 from graft.evaluation.report.values import Report
-from graft.words import counted
+from graft.words import counted, independent
 
 # More parts of the images than these are cut from the table; `report.json` has all of them.
 ROWS_OF_SLICES = 40
@@ -65,7 +65,7 @@ def trust(report: Report) -> str:
         ]
         label = "At most so much wrong among the answered, with 95 % confidence"
         head = ("wrong at most", "from probability", "answered", "wrong here")
-        parts += [scrolling(label, head, rows), *map(sentence, _out_of_reach(found.budgets))]
+        parts += [scrolling(label, head, rows), *map(sentence, _out_of_reach(found.budgets, found.held_out))]
     if found.sets:
         rows_of_sets = [
             (f"{coverage:.0%}", f"{threshold:.3f}", f"{mean:.2f}", f"{largest:,}")
@@ -76,12 +76,12 @@ def trust(report: Report) -> str:
     return section("trust", "Calibration and doubt", *parts)
 
 
-def _out_of_reach(budgets: Sequence[Threshold]) -> Iterator[str]:
+def _out_of_reach(budgets: Sequence[Threshold], held_out: int) -> Iterator[str]:
     """Why budgets are not reachable, a sentence for each reason."""
     by_reason: dict[str, list[str]] = {}
     for each in budgets:
         if each.at is None:
-            reason = f"with {counted(each.n, 'image')}: {why_unreachable(each.n, each.needed)}"
+            reason = f"with {independent(each.n, held_out)}: {why_unreachable(each.n, each.needed)}"
             by_reason.setdefault(reason, []).append(f"{each.budget:.0%}")
     for reason, shares in by_reason.items():
         yield f"At most {' or '.join(shares)} wrong cannot be shown {reason}."

@@ -94,7 +94,8 @@ class Trust:
     """How far the probabilities can be relied on, by the images that the figures are of.
 
     `risk_coverage` are (coverage, risk, threshold), `budgets` the confidence from which so little is wrong, and `sets`
-    (coverage, threshold, mean size, largest) of the classes that hold the right one so often.
+    (coverage, threshold, mean size, largest) of the classes that hold the right one so often. `held_out` images are
+    what budgets rest on, as many as each of them says or one of each group.
     """
 
     confidence: float
@@ -103,6 +104,7 @@ class Trust:
     risk_coverage: tuple[tuple[float, float, float], ...] = ()
     budgets: tuple[Threshold, ...] = ()
     sets: tuple[tuple[float, float, float, int], ...] = ()
+    held_out: int = 0
 
     @property
     def over_confident(self) -> bool:
