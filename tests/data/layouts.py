@@ -60,6 +60,11 @@ def _split(train: str, test: str, meant: str = "test") -> Layout:
     return Layout(f"{train} and {test}", paths, {"train": TWO, meant: TWO})
 
 
+def _thumbnail(image: str, form: str) -> str:
+    folder, _, name = image.rpartition("/")
+    return f"{folder}/{form.format(name)}"
+
+
 SPLITS = (
     _split("train", "test"),
     _split("training_set", "test_set"),
@@ -603,4 +608,108 @@ BESIDE = (
     ),
 )
 
-LAYOUTS = (*SPLITS, *CLASSES, *SEVERAL, *WRAPPERS, *BESIDE)
+FOUR_NAMED = ("cat.0.jpg", "cat.1.jpg", "dog.0.jpg", "dog.1.jpg")
+NAMED = (
+    Layout("files named after classes", FOUR_NAMED, {"all": TWO}, r"named after \('cat' of cat\.0\.jpg, 'dog' of"),
+    Layout(
+        "names of other forms",
+        ("cat_001.jpg", "cat_002.jpg", "big dog-1.png", "big dog-2.png", "wolf (1).jpg", "wolf (2).jpg", "notes.txt"),
+        {"all": {"big dog": 2, "cat": 2, "wolf": 2}},
+        "'big dog' of big dog-1.png",
+        1,
+    ),
+    Layout(
+        "dogs and cats",
+        (*(f"data/train/{name}" for name in FOUR_NAMED), "data/test1/1.jpg", "data/test1/2.jpg"),
+        {"train": TWO},
+        "'cat' of cat.0.jpg",
+        2,
+    ),
+    Layout(
+        "names in both splits",
+        (*(f"{split}/images/{name}" for name in FOUR_NAMED for split in ("train", "test")),),
+        BOTH,
+        "'cat' of cat.0.jpg",
+    ),
+    *(
+        Layout(
+            f"files called {first} and {second}",
+            (*(f"{name}{number}.jpg" for name in (first, second) for number in ("0001", "0002")),),
+            said="put the images of each class in a folder named after it$",
+            refused=True,
+        )
+        for first, second in (
+            *(("IMG_", "DSC_"), ("photo_", "img_"), ("DSCF", "P101"), ("frame_", "Screenshot_"), ("train_", "test_")),
+            ("image_", "Screen Shot "),
+        )
+    ),
+    *(
+        Layout(
+            f"files called {first} and {second}, which may be classes",
+            (*(f"{name}{number}.jpg" for name in (first, second) for number in ("0001", "0002")),),
+            said=rf"its files are called as if after classes \('{first}', '{second}'\): .{{1,2}}label.from",
+            refused=True,
+        )
+        for first, second in (("cell", "mask"), ("left", "right"), ("patient", "user"), ("KODK", "SONY"), ("a", "b"))
+    ),
+    Layout(
+        "files named after classes but for one",
+        (*FOUR_NAMED, "logo.png"),
+        said=r"its files are called as if after classes \('cat', 'dog'\)",
+        refused=True,
+    ),
+    Layout("an image of a class", (*FOUR_NAMED[:3],), said="in a folder named after it$", refused=True),
+    Layout(
+        "names of a class that is not trained on",
+        (*(f"train/{name}" for name in FOUR_NAMED), "test/cow.1.jpg"),
+        said="5 images without labels",
+        refused=True,
+    ),
+    *(
+        Layout(
+            f"names in {first or 'the folder itself'} and {second}",
+            (*(f"{folder}{name}" for name in FOUR_NAMED for folder in (first, second)),),
+            said=r"images without labels .*as if after classes \('cat', 'dog'\): ",
+            refused=True,
+        )
+        for first, second in (("train/", "training/"), ("", "train/"), ("images/", ""))
+    ),
+)
+
+THUMBNAILS = (
+    *(
+        Layout(
+            f"thumbnails called {form.format('X')}",
+            (*(path for name in ("cat/1", "cat/2", "dog/1") for path in (f"{name}.jpg", _thumbnail(name, form))),),
+            {"all": {"cat": 2, "dog": 1}},
+            "3 files named as thumbnails of images beside them",
+            3,
+        )
+        for form in ("{}_thumb.png", "{}-Thumbnail.jpg", "{}_small.jpg", "{}-150x150.jpg", "thumb_{}.jpg", "tn-{}.jpg")
+    ),
+    Layout(
+        "names of thumbnails alone",
+        ("cat/1_thumb.jpg", "cat/thumb_2.jpg", "dog/1.jpg", "dog/2_small.jpg"),
+        {"all": TWO},
+    ),
+)
+
+WORDS = (
+    Layout(
+        "T, V and S",
+        ("T/cat/*2", "T/dog/*2", "V/cat/*1", "S/dog/*1"),
+        {"train": TWO, "val": {"cat": 1, "dog": 0}, "test": {"cat": 0, "dog": 1}},
+        "'V' is read as val",
+    ),
+    Layout(
+        "T and V", ("T/cat/*2", "T/dog/*2", "V/cat/*2", "V/dog/*2"), said="one meaning of the folders", refused=True
+    ),
+    Layout("classes T, V and S", ("T/*2", "V/*2", "S/*2"), {"all": {"S": 2, "T": 2, "V": 2}}),
+    Layout("kinds T, V and S", ("T/a/*2", "V/b/*2", "S/c/*2"), {"all": {"S": 2, "T": 2, "V": 2}}),
+    _split("entra\u00eenement", "test"),
+    _split("entrai\u0302nement", "test"),
+    _split("images_entrai\u0302nement", "images_test"),
+    _split("a. Training Set", "b. Testing Set"),
+)
+
+LAYOUTS = (*SPLITS, *CLASSES, *SEVERAL, *WRAPPERS, *BESIDE, *NAMED, *THUMBNAILS, *WORDS)

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tables import mask, photo
 
 from graft.data.dataset import Dataset
 from graft.data.opening import open_dataset
@@ -168,6 +169,18 @@ def test_one_file_for_two_splits_and_a_class_that_train_lacks_are_refused(data: 
         with_validation(open_dataset(data / "train.csv", val=data / "b" / "val.csv"))
     with pytest.raises(DataError, match=r"nothing\.csv', which does not exist"):
         open_dataset(data / "train.csv", val=data / "nothing.csv")
+
+
+@pytest.mark.parametrize("given", ["train", "val"])
+def test_masks_are_refused_for_images_in_each_of_several_tables(tmp_path: Path, given: str) -> None:
+    write(tmp_path, {f"{split}/labels.csv": "image_id,label\n1,cat\n2,dog\n" for split in ("train", "val")})
+    for split in ("train", "val"):
+        for number in (1, 2):
+            file = tmp_path / split / ("masks" if split == given else "images") / f"{number}.png"
+            file.parent.mkdir(exist_ok=True)
+            file.write_bytes(mask(number) if split == given else photo(number))
+    with pytest.raises(DataError, match=r"images that labels\.csv names below .*, got only files that look like masks"):
+        open_dataset(tmp_path / "train" / "labels.csv", val=tmp_path / "val" / "labels.csv")
 
 
 def test_images_that_are_handed_over_are_so_for_all_splits(data: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from exports import EXPORTS
 from lists import LISTS
 from tables import TABLES, PublishedTable, build
 
@@ -22,7 +23,7 @@ def labelled(dataset: Dataset) -> dict[str, dict[str, str | None]]:
     }
 
 
-ALL = [*TABLES, *LISTS]
+ALL = [*TABLES, *LISTS, *EXPORTS]
 # Where the folder is what is opened, an archive of it may be, except that options name folders on the disk.
 KINDS = [
     (table, kind)

@@ -74,6 +74,7 @@ def read_tables_apart(
             tables[number] = tables[number].drop_columns("split")
     for number, finder in enumerate(finders):
         located = finder.locate(tables[number]["path"].combine_chunks())
+        finder.refuse_masks(located, files[number].name)
         notes += located.notes
         column = tables[number].column_names.index("path")
         found = tables[number].set_column(column, "path", located.paths)

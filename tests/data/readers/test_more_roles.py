@@ -103,6 +103,13 @@ def test_folds_are_no_splits_and_the_advice_for_them_holds(tmp_path: Path) -> No
 
 
 def test_letters_for_splits_are_refused_with_what_to_do(tmp_path: Path) -> None:
-    path = table(tmp_path, split=("T", "T", "T", "T", "V", "V", "S", "S"))
+    path = table(tmp_path, split=("T", "T", "T", "T", "V", "V", "V", "V"))
     with pytest.raises(DataError, match=r"4 in 'T'.* write train, val and test there.*split.column"):
         with_validation(open_dataset(path))
+
+
+@pytest.mark.parametrize("name", ["split", "subset"])
+def test_letters_are_splits_where_each_stands_for_one(tmp_path: Path, name: str) -> None:
+    dataset = open_dataset(table(tmp_path, **{name: ("T", "T", "T", "T", "V", "V", "S", "S")}))
+    assert sizes(dataset) == SIZES
+    assert f"in {name!r} 'T' is read as train, 'V' is read as val, 'S' is read as test" in dataset.notes

@@ -38,7 +38,8 @@ def with_listed_names(dataset: Dataset, files: Iterable[Path]) -> Dataset:
             continue
         found = {**_by_code(listed, dataset.classes), **known}
         if len(found) == len(set(found.values())) == len(dataset.classes):
-            fitting[file.name] = found
+            if not _name_images(set(found.values()), dataset):
+                fitting[file.name] = found
         elif len(found) == len(dataset.classes):
             twice = next(name for number, name in enumerate(found.values()) if name in [*found.values()][:number])
             notes.append(
@@ -58,6 +59,12 @@ def with_listed_names(dataset: Dataset, files: Iterable[Path]) -> Dataset:
         more = ", …" if len(dataset.classes) > 3 else ""
         return renamed(dataset, found, f"classes are called as {source} names them ({shown}{more})")
     return renamed(dataset, {}, *notes)
+
+
+def _name_images(names: set[str], dataset: Dataset) -> bool:
+    """Whether one of some names is that of an image: then they are of a table of images."""
+    every = (images.key(row) for images in dataset.splits.values() for row in range(len(images)))
+    return any(re.sub(IMAGE_ENDING, "", key.rpartition("/")[2]) in names for key in every)
 
 
 def _plain(code: str) -> str:

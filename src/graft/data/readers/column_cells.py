@@ -22,7 +22,7 @@ from graft.data.readers.column_names import (
     plain_name,
 )
 from graft.data.readers.columns import as_text
-from graft.data.readers.finding_files import SAME_NAME, FileFinder
+from graft.data.readers.finding_files import SAME_NAME, FileFinder, Located
 from graft.data.readers.grid import Grid
 from graft.data.readers.remote import SCHEME
 from graft.data.readers.uses import are_words_of_splits, say_splits
@@ -41,6 +41,8 @@ _LOOKED_UP = 200
 # The share of them that has to be found, or looks like files, where the column has a name for paths.
 NAMED_SHARE = 0.5
 ABOUT_IMAGES = r"(?i)mask|segment|annot|thumb"
+# Of the columns called so, so many are asked whether they name other images than the one that was taken.
+_NAMING_IMAGES, _MOST_BESIDE = r"(?i)im(g|age)|photo|pic|file|path|left|right|fundus|view", 6
 
 
 # What the columns of pixels are called: `pixel0`, `28x28`, `p3`, `12`.
@@ -236,6 +238,33 @@ class Columns:
         cells = self.sample(column)
         ended = pyarrow.compute.match_substring_regex(cells, f"{IMAGE_ENDING}|{SCHEME}")
         return len(cells) > 0 and float(ended.to_numpy(zero_copy_only=False).mean()) >= NAMED_SHARE
+
+    def naming_other_images(self, column: int) -> list[int]:
+        """The other columns, of those called as what names images, that lead to other files in all rows."""
+        import pyarrow.compute
+
+        among = [number for number, name in enumerate(self.grid.names) if re.search(_NAMING_IMAGES, name)]
+        among = [number for number in among if not re.search(ABOUT_IMAGES, self.grid.names[number])]
+        among = [number for number in among if number != column][:_MOST_BESIDE]
+        own, found = self._beginning(column) if among else None, list[int]()
+        if own is None:
+            return found
+        for number in among:
+            # Where the first lead to files as they are written, so do these.
+            other = self._beginning(number, search=bool(own.notes))
+            if other is None or 2 * len(other.paths.unique()) <= len(other.paths):
+                continue
+            both = own.there & other.there
+            same = pyarrow.compute.equal(own.paths, other.paths).to_numpy(zero_copy_only=False)
+            if 2 * both.sum() > len(both) and not same[both].any():
+                found.append(number)
+        return found
+
+    def _beginning(self, column: int, search: bool = True) -> Located | None:
+        """The files that the first cells lead to, None of what can be no paths or leads to two files."""
+        with suppress(DataError):
+            return self.finder.locate(self.paths(column)[:_LOOKED_UP].combine_chunks(), search)
+        return None
 
     def name_of(self, column: int) -> str:
         """What a column is called; the second of a list of two without names as its file is."""

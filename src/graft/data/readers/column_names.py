@@ -35,7 +35,7 @@ SYNONYMS = {
         *("breed", "species", "diagnosis", "dx", "variety", "cultivar", "disease", "genus", "emotion", "condition"),
         *("ground_truth", "gt", "y", "tag", "tags", "annotation", "finding", "findings", "finding_labels", "type"),
         *("landmark_id", "product", "material", "style", "artist", "character", "cell_type", "kind"),
-        *("prediction_string",),
+        *("prediction_string", "diagnostic"),
     ),
     "split": (
         *("subset", "set", "fold", "usage", "partition", "phase", "dataset", "data_set", "data_split", "image_set"),

@@ -79,8 +79,11 @@ class FileFinder:
         self.split = split_in_name(stem)
         self._indices: dict[tuple[int, Key | None, bool], TailIndex] = {}
 
-    def locate(self, cells: pyarrow.LargeBinaryArray) -> Located:
-        """The file that each cell means, addresses as they are. Raises DataError where two files are equally likely."""
+    def locate(self, cells: pyarrow.LargeBinaryArray, search: bool = True) -> Located:
+        """The file that each cell means, addresses as they are; without `search` only as it is written.
+
+        Raises DataError where two files are equally likely.
+        """
         import pyarrow
         import pyarrow.compute
 
@@ -89,7 +92,7 @@ class FileFinder:
         addresses = pyarrow.compute.match_substring_regex(paths, SCHEME).to_numpy(zero_copy_only=False)
         wanted = np.flatnonzero(named & ~there & ~addresses)
         # Where most are found as they are written, the others are missing, and not to be taken for their namesakes.
-        if not len(wanted) or 2 * len(wanted) < (named & ~addresses).sum():
+        if not search or not len(wanted) or 2 * len(wanted) < (named & ~addresses).sum():
             return Located(paths, there, {})
         files, found, notes = self._search(paths.take(wanted))
         reasons = {int(row): SAME_NAME for row in wanted[found == SEVERAL].tolist()}

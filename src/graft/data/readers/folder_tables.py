@@ -1,9 +1,7 @@
 """Tables in a folder or archive of images: `labels.csv` beside `images/`, `train.csv` and `test.csv`, `meta/train.txt`.
 
-A table counts if its rows lead to images of the folder. Folders that mean the same classes as the table are read as a
-folder per class, and lists of images without labels divide them into splits. Where the folders have nothing to do with
-the labels, the table is taken, and a note says so; where they are parts of each other, such as a species and its
-breeds, the user is asked.
+A table counts if its rows lead to images of the folder, and `tables_or_folders` decides whether it or the folders say
+the classes. Lists of images without labels divide what has some into splits.
 """
 
 from __future__ import annotations
@@ -13,19 +11,15 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
-
-from graft.class_lists import CODE, read_list
-from graft.data.class_naming import renamed
+from graft.class_lists import read_list
 from graft.data.dataset import TRAIN, WHOLE, Dataset
-from graft.data.readers.arrow import binary_array
 from graft.data.readers.aside import SYSTEM, sort_folders
 from graft.data.readers.class_lists import LISTS
 from graft.data.readers.column_cells import COLUMNS_AT_ONCE, Columns
 from graft.data.readers.column_names import SPELLINGS, SYNONYMS, named
-from graft.data.readers.columns import first_three, join_tables
+from graft.data.readers.columns import first_three
+from graft.data.readers.file_labels import read_named_after_classes
 from graft.data.readers.finding_files import FileFinder
 from graft.data.readers.folder_tree import Folder, are_no_images
 from graft.data.readers.found_table import Found
@@ -35,17 +29,14 @@ from graft.data.readers.line_lists import join_lines, labels_by_number
 from graft.data.readers.packed_tables import PACKED, plain_table
 from graft.data.readers.place import Place
 from graft.data.readers.split_lists import LISTED_SHARE, divide, label_others
-from graft.data.readers.split_names import SPLIT_FOLDERS, is_part, split_in_name, splits_of
+from graft.data.readers.split_names import is_part, split_in_name, splits_of
 from graft.data.readers.table import arrange_table, may_be_list, names_images, starting_from, understood_table
+from graft.data.readers.tables_or_folders import decide
 from graft.data.readers.tree import NoClassesError, arrange
 from graft.data.table_options import FOLDER, TableOptions, refuse_columns
 from graft.endings import IMAGE_ENDING
 from graft.errors import DataError, InputError
 from graft.spreadsheet import read_sheet
-from graft.words import counted
-
-if TYPE_CHECKING:
-    import pyarrow
 
 # Other files of XML are about one image each.
 _IN_FOLDERS = "|".join(re.escape(each) for each in sorted({*ENDINGS, *LIST_ENDINGS} - {".xml"}))
@@ -94,10 +85,14 @@ def read_place(place: Place, group: str | None, options: TableOptions, split: st
         if isinstance(folders, Dataset) and (more := label_others(place, folders, found, group is None)) is not None:
             dataset = replace(more, notes=(*more.notes, *notes))
         else:
-            dataset = _decide(place, found, notes, options)
+            dataset = decide(place, found, notes, options)
     if dataset is None:
         if isinstance(folders, DataError):
-            raise next(iter(errors.values())) if errors and isinstance(folders, NoClassesError) else folders
+            by_names = isinstance(folders, NoClassesError) and not errors and options.label_from != FOLDER
+            named_files = read_named_after_classes(place) if by_names else None
+            if named_files is None:
+                raise next(iter(errors.values())) if errors and isinstance(folders, NoClassesError) else folders
+            folders = named_files
         if errors and (len(folders.classes) < 2 or all(map(is_part, folders.classes))):
             raise next(iter(errors.values()))
         if options.label_from != FOLDER and (reason := _about_all(place, folders, refused, options)) is not None:
@@ -227,14 +222,6 @@ def _alone(folder: Folder) -> list[Folder]:
     return found
 
 
-def _class_folders(place: Place) -> set[str]:
-    """The names of folders that may be classes: in the folder or below its splits."""
-    root = place.tree.root.folders.values()
-    above = [folder for folder in root if folder.name.lower() in SPLIT_FOLDERS]
-    children = [*root, *(child for folder in above for child in folder.folders.values())]
-    return {child.name for child in children if child.name.lower() not in SPLIT_FOLDERS and child.all_files}
-
-
 def _read_all(
     place: Place,
     folder: Folder,
@@ -348,106 +335,3 @@ def _placed(found: Found, start: Path, place: Place) -> Found:
     """A table with its paths from the place on."""
     folder = Path(os.path.relpath(start, place.root))
     return replace(found, table=starting_from(found.table, folder))
-
-
-def _decide(place: Place, found: list[Found], notes: list[str], options: TableOptions) -> Dataset | None:
-    import pyarrow
-
-    root = place.root
-    by_split = [each for each in found if each.split != WHOLE]
-    chosen = by_split if len({each.split for each in by_split}) == len(by_split) > 0 else found
-    if TRAIN not in {each.split for each in chosen} and len(chosen) < len(found):
-        chosen = found
-    whole = [each for each in chosen if each.split == WHOLE]
-    if len(whole) > 1 or len({each.split for each in chosen}) < len(chosen):
-        names = " and ".join(each.name for each in chosen)
-        raise DataError(
-            f"expected one table of the images in {place.listing.name}, or one for each split, got {names}: give the "
-            f"one that is meant as DATA, as in {chosen[0].files[0]}, or --label-from folder where folders are classes"
-        )
-    notes += [f"{each.name} was not used beside {chosen[0].name}" for each in found if each not in chosen]
-    folders, names_of_folders, called = _against_folders(chosen)
-    by_table = by_split or any("split" in each.table.column_names for each in chosen)
-    said_again = chosen[0].beside and names_of_folders >= set().union(*(each.labels() for each in chosen))
-    if not by_table and (folders == _SAME or said_again):
-        notes += [f"{each.name} was not used, since the folders tell the classes" for each in chosen if each.beside]
-        return None
-    if folders == _NESTED:
-        parents = first_three(sorted(_class_folders(place)))
-        raise DataError(
-            f"expected one meaning of {place.listing.name}, got labels in {chosen[0].name} and in folders ({parents}): "
-            f"give {chosen[0].files[0]} as DATA for the first, or --label-from folder for the second"
-        )
-    if folders == _OTHER:
-        notes.append(
-            f"labels are those of {chosen[0].name}, not the folders of the images: --label-from folder takes these"
-        )
-    notes[:0] = [note for each in chosen for note in each.notes]
-    table = _by_folder(join_tables([each.table for each in chosen], [each.split for each in chosen]))
-    finder = FileFinder(root, replace(options, image_dir=None), place=place)
-    name = chosen[0].files[0].stem if len(chosen) == 1 else place.listing.name
-    dataset = arrange_table(name, finder, table, notes)
-    if folders == _SAME and all(map(CODE.fullmatch, dataset.classes)) and not all(map(CODE.fullmatch, called.values())):
-        dataset = renamed(dataset, called, f"classes are called as the folders that {chosen[0].name} numbers")
-    tables = binary_array(os.fsencode(file.relative_to(root)) for each in chosen for file in each.files)
-    located = pyarrow.concat_arrays([table["path"].combine_chunks(), tables])
-    return replace(_with_strangers(dataset, place, located), name=place.listing.name)
-
-
-def _by_folder(table: pyarrow.Table) -> pyarrow.Table:
-    """With the outermost folder of each path as its split, if the table has no splits and all of these are some."""
-    import pyarrow.compute
-
-    if "split" in table.column_names:
-        return table
-    first = pyarrow.compute.replace_substring_regex(table["path"], "(?s)/.*$", "").combine_chunks()
-    names = {os.fsdecode(name.as_py()).lower() for name in first.unique()}
-    return table.append_column("split", first.cast(pyarrow.large_string())) if names <= SPLIT_FOLDERS.keys() else table
-
-
-def _with_strangers(dataset: Dataset, place: Place, located: pyarrow.LargeBinaryArray) -> Dataset:
-    """The dataset with the images that no table names in `left_out`."""
-
-    known = np.zeros(len(place.listing.files), bool)
-    rows = place.rows(located)
-    known[rows[rows >= 0]] = True
-    others = are_no_images(place.listing.files)
-    names = [place.source.name(row) for row in np.flatnonzero(~known & ~others).tolist()]
-    names = [name for name in names if name not in dataset.left_out]
-    if not names:
-        return dataset
-    note = (
-        f"{counted(len(names), 'file')} in {place.listing.name} left out: no table names "
-        f"{'it' if len(names) == 1 else 'them'} ({first_three(names)})"
-    )
-    left_out = {**dataset.left_out, **dict.fromkeys(names, "no table names it")}
-    return replace(dataset, notes=(*dataset.notes, note), left_out=left_out)
-
-
-# How the folders of the images compare with the labels in tables: they tell nothing, the same, parts, something else.
-_NOTHING, _SAME, _NESTED, _OTHER = range(4)
-
-
-def _against_folders(found: list[Found]) -> tuple[int, set[str], dict[str, str]]:
-    """How they compare, the names of the folders, and the folder of each label where they tell the same."""
-    import pyarrow
-    import pyarrow.compute
-
-    paths = pyarrow.concat_arrays([each.table["path"].combine_chunks().filter(each.there) for each in found])
-    labels = pyarrow.concat_arrays([each.table["label"].combine_chunks().filter(each.there) for each in found])
-    folders = pyarrow.compute.replace_substring_regex(paths, "(?s)[^/]*$", "")
-    parents = pyarrow.compute.replace_substring_regex(folders, r"(?s)^(.*/)?([^/]+)/$", r"\2").dictionary_encode()
-    names = [os.fsdecode(each.as_py()) for each in parents.dictionary]
-    telling = {name for name in names if name and split_in_name(name) == WHOLE}
-    if len(telling) < 2:
-        return _NOTHING, telling, {}
-    one = parents.indices.to_numpy().astype(np.int64)
-    encoded = labels.dictionary_encode()
-    other = encoded.indices.to_numpy().astype(np.int64)
-    both = np.unique(one * (other.max() + 1) + other)
-    pairs, kinds, words = len(both), one.max() + 1, other.max() + 1
-    if pairs == kinds == words:
-        of_label = encoded.dictionary.to_pylist()
-        return _SAME, telling, {of_label[pair % words]: names[pair // words] for pair in both.tolist()}
-    # Parts: each label is in one folder, or each folder has one label.
-    return (_NESTED if pairs in (kinds, words) and words > 1 else _OTHER), telling, {}

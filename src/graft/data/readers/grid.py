@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graft.array_files import matlab_columns
+from graft.data.readers.annotation_exports import VIA_COLUMNS, exported_records, via_rows
 from graft.data.readers.column_names import known_names
 from graft.data.readers.packed_tables import PACKED, ending_of, plain_table
 from graft.data.readers.records import read_cvat, read_records
@@ -28,7 +29,9 @@ from graft.spreadsheet import read_sheet
 if TYPE_CHECKING:
     import pyarrow
 
-ENDINGS = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".parquet", ".json", ".xml", ".xlsx", ".mat")
+# Spreadsheets that are not read: these are refused by name.
+_OTHER_SHEETS = (".xls", ".xlsb", ".ods")
+ENDINGS = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".parquet", ".json", ".xml", ".xlsx", ".mat", *_OTHER_SHEETS)
 # These may hold anything, and are tables only if their lines name images.
 LIST_ENDINGS = (".txt", ".lst", ".list")
 # The last one may part the labels in a cell too, and counts where the others part nothing.
@@ -71,6 +74,11 @@ def open_grid(path: Path, beginning: bool = False) -> Grid:
     if not path.is_file():
         # A pipe or a device would never end.
         raise DataError(f"expected a table in a file, got {path.name}, which is none: replace or remove it")
+    if ending in _OTHER_SHEETS:
+        raise DataError(
+            f"expected a spreadsheet as .xlsx or a table as .csv, got {path.name}, whose format is not read: save it "
+            "as one of these"
+        )
     with reading(path):
         path = plain_table(path)
         longest = _FIRST_BYTES if beginning else _LONGEST_ROW
@@ -81,9 +89,20 @@ def open_grid(path: Path, beginning: bool = False) -> Grid:
             ):
                 raise DataError(f"expected rows of at most {longest:,} bytes in {path.name}, got a longer one: part it")
         is_list = ending in LIST_ENDINGS or not given.suffix
-        grid = _list(path, beginning) if is_list else openers.get(ending, _csv)(path)
+        grid = _as_exported(_list(path, beginning) if is_list else openers.get(ending, _csv)(path))
     # As the user knows it; what is read is its content.
     return grid if path == given else _called(grid, given.with_suffix("") if given.suffix.lower() in PACKED else given)
+
+
+def _as_exported(grid: Grid) -> Grid:
+    """The table, or the records that it holds if an annotation program wrote it."""
+    records = None
+    if set(VIA_COLUMNS) <= set(grid.names):
+        cells = grid.read([grid.names.index(name) for name in VIA_COLUMNS])
+        records = via_rows(*([os.fsdecode(cell.as_py() or b"") for cell in column] for column in cells))
+    elif grid.path.suffix.lower() in (".jsonl", ".ndjson") and {"data_row", "projects"} <= set(grid.names):
+        records = exported_records(list(_lines(grid.path)))
+    return _of_records(grid.path, records) if records else grid
 
 
 def _called(grid: Grid, path: Path) -> Grid:

@@ -8,6 +8,7 @@ import numpy as np
 
 from graft.data.readers.column_cells import Columns
 from graft.data.readers.column_names import SPELLINGS, SYNONYMS, named, plain_name
+from graft.data.readers.split_names import splits_by_letter
 from graft.data.readers.uses import as_splits, can_be_groups, can_be_weights, numbers_in
 from graft.errors import DataError
 from graft.words import counted
@@ -35,6 +36,9 @@ def splits(columns: Columns) -> tuple[int, pyarrow.ChunkedArray] | None:
         if column in columns.taken:
             continue
         found = as_splits(columns.name_of(column), columns.text(column), any_word=column in own)
+        if letters := splits_by_letter(filter(None, columns.text(column).unique().to_pylist())):
+            meant = ", ".join(f"{word!r} is read as {split}" for word, split in letters.items())
+            columns.notes.append(f"in {columns.shown(column)} {meant}")
         if found is not None and chosen is None:
             chosen = column, found
         elif found is not None and chosen is not None and found.combine_chunks() != chosen[1].combine_chunks():

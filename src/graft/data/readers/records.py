@@ -1,18 +1,17 @@
-"""JSON files that name images: records, columns, COCO's annotations, what Label Studio exports; and CVAT's XML."""
+"""JSON files that name images: records, columns, COCO's annotations, what other programs export; and CVAT's XML."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from graft.data.readers.annotation_exports import Record, exported_records, one_of
 from graft.data.readers.column_names import known_names
 from graft.data.readers.split_names import SPLIT_FOLDERS
 from graft.errors import DataError
 
-Record = dict[str, Any]
 # JSON has to be in memory as a whole, and takes several times its bytes there.
 _MOST_BYTES = 2**28
 # Where a list of records may lie in an object, and what an entry of COCO's may be called.
@@ -32,11 +31,12 @@ def read_records(path: Path) -> list[Record]:
         value = json.loads(path.read_text(encoding="utf-8-sig"), parse_int=str, parse_float=str)
     except (ValueError, RecursionError) as error:
         raise DataError(f"expected JSON in UTF-8, got {path} ({error}): correct it or save it again") from None
-    records = _records(value)
+    records = exported_records(value) or _records(value)
     if records is None:
         raise DataError(
             f'expected records of images and labels in {path.name}, such as [{{"path": …, "label": …}}], COCO\'s '
-            f"annotations or an export of Label Studio, got {_shape(value)}: write one record for each image"
+            f"annotations or an export of Label Studio, Labelbox, VIA or CreateML, got {_shape(value)}: write one "
+            "record for each image"
         )
     return records
 
@@ -61,7 +61,7 @@ def read_cvat(path: Path) -> list[Record]:
     records: list[Record] = []
     for image in images:
         labels = dict.fromkeys(each.attrib["label"] for each in image.findall(which) if "label" in each.attrib)
-        records.append({"path": image.get("name"), "label": _one_of(labels)})
+        records.append({"path": image.get("name"), "label": one_of(labels)})
     subsets = [image.get("subset") for image in images]
     if all(subset and subset.lower() in SPLIT_FOLDERS for subset in subsets):
         records = [{**record, "split": subset} for record, subset in zip(records, subsets, strict=True)]
@@ -122,7 +122,7 @@ def _coco(value: Record) -> list[Record] | None:
             )
         for each in value["annotations"]:
             found.setdefault(each["image_id"], {})[str(names[each["category_id"]])] = None
-        return [{"path": each["file_name"], "label": _one_of(found[each["id"]])} for each in value["images"]]
+        return [{"path": each["file_name"], "label": one_of(found[each["id"]])} for each in value["images"]]
     except (KeyError, TypeError):
         return None
 
@@ -143,13 +143,7 @@ def _label_studio(task: Record) -> list[Record]:
         choices = tuple(dict.fromkeys(str(choice) for value in values for choice in value.get("choices") or ()))
         if choices:
             chosen[choices] = None
-    return [{**task["data"], "choice": _one_of(choices)} for choices in chosen or [()]]
-
-
-def _one_of(labels: Iterable[str]) -> str | list[str] | None:
-    """The only label, none, or all of them."""
-    found = list(labels)
-    return found if len(found) > 1 else next(iter(found), None)
+    return [{**task["data"], "choice": one_of(choices)} for choices in chosen or [()]]
 
 
 def _shape(value: Any) -> str:

@@ -74,8 +74,11 @@ def understand(
             # What was taken for names may be the first image.
             with suppress(DataError):
                 return understand(grid.unnamed, finder, options, group, labelled)
-        reader.refuse_same_names(named(grid.names, (*SPELLINGS["path"], *SYNONYMS["path"])))
-        raise reader.nothing("path", "rename or add it, or name it with --path-column")
+        called = named(grid.names, (*SPELLINGS["path"], *SYNONYMS["path"]))
+        reader.refuse_same_names(called)
+        likely = [f"; if {reader.shown(each)} names them" for each in called if reader.mostly_distinct(each)]
+        advice = f"{likely[0]}, say with --image-dir where the images are" if likely else ""
+        raise reader.nothing("path", f"rename or add it, or name it with --path-column{advice}")
     if grid.unnamed is not None and not _has_known_names(grid) and reader.is_file(grid.names[path]):
         return understand(grid.unnamed, finder, options, group, labelled)
     columns = {"path": reader.paths(path)}
@@ -115,6 +118,13 @@ def _path(columns: Columns) -> int | None:
     of_labels = named(columns.grid.names, SPELLINGS["label"])
     for column in (*own, *others):
         if columns.found_share(column) >= NAMED_SHARE and (column in own or columns.mostly_distinct(column)):
+            if beside := columns.naming_other_images(column):
+                if column not in own:
+                    raise columns.either("path", [column, *beside])
+                columns.notes.append(
+                    f"images are those in {columns.shown(column)}, and others are in "
+                    f"{' and '.join(map(columns.shown, beside))}: --path-column says which"
+                )
             return column
     if own:
         return own[0]
@@ -216,7 +226,15 @@ def _one_of(columns: Columns, among: Sequence[int]) -> int | None:
     unlike = [column for column in among[1:] if not columns.say_the_same(among[0], column)]
     if unlike:
         raise columns.either("label", [among[0], *unlike])
-    return min(among, key=lambda column: bool(np.isfinite(numbers_in(columns.text(column))).any()))
+    return min(among, key=lambda column: _in_numbers(columns.text(column)))
+
+
+def _in_numbers(column: pyarrow.ChunkedArray) -> bool:
+    """Whether labels are numbers, or lists of them such as `[0, 1, 0]`."""
+    import pyarrow.compute
+
+    lists = pyarrow.compute.match_substring_regex(column, r"^\[[\d., ]*\]$")
+    return bool(np.isfinite(numbers_in(column)).any() or pyarrow.compute.all(lists).as_py())
 
 
 def _one_hot(columns: Columns, among: Sequence[int], path: int) -> list[int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from unicodedata import normalize
 
 from graft.data.dataset import TEST, TRAIN, VAL, WHOLE
 
@@ -37,14 +38,24 @@ _WORDS_OF_FOLDERS = {
     "测试集": TEST,
     "测试": TEST,
 }
+# Letters that mean splits where all of them stand beside each other and no other word does.
+_LETTERS = {"t": TRAIN, "v": VAL, "s": TEST}
 # Words beside that of a split that leave its meaning as it is.
 _IDLE = re.compile(
     r"data(sets?)?|sets?|final|images?|imgs?|photos?|pictures?|pics|files?|samples?|splits?|folder|dir|seg|part|\d+"
 )
-_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+")
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-zà-ÿ]+|\d+|[^\W\d_a-zA-Zà-ÿ]+")
 # `trainset`, `valdata`, `testimages`.
 _JOINED = re.compile(rf"({'|'.join(sorted(_WORDS_OF_FOLDERS, key=len, reverse=True))})(set|data|images?|imgs?|folder)")
+# `a. Training Set` and `b) test`.
+_LETTERED = re.compile(r"^\s*[a-zA-Z]\s*[.)]\s*")
 _FOLD = re.compile(r"(?:k|cv|cross[ _-]?val(?:idation)?)?[ _-]*fold[ _-]*(\d+)(?:[ _-]*of[ _-]*\d+)?", re.IGNORECASE)
+
+
+def splits_by_letter(words: Iterable[str]) -> dict[str, str]:
+    """The splits that T, V and S are of, if some words are these three; without one of them, none is sure."""
+    meant = {word: _LETTERS.get(word.strip().lower(), "") for word in words}
+    return meant if sorted(meant.values()) == sorted(_LETTERS.values()) else {}
 
 
 def split_in_name(name: str) -> str:
@@ -90,6 +101,8 @@ def fold_of(name: str) -> str | None:
 
 def _parts(name: str) -> tuple[str, tuple[str, ...]]:
     """The split in a name, empty for none or several, and the words that are neither that nor idle."""
+    # As a Mac writes it, `î` is an `i` and an accent.
+    name = _LETTERED.sub("", normalize("NFC", name))
     parts = [name] if name.lower() in _WORDS_OF_FOLDERS else _WORDS.findall(_hold_out(name))
     words = [_JOINED.fullmatch(word) or word for word in map(str.lower, parts)]
     plain = [word if isinstance(word, str) else word[1] for word in words]

@@ -1,6 +1,6 @@
 """A Dataset from a tree of images, wherever it is kept: `ants/1.jpg`, or `train/ants/1.jpg` with a folder per split.
 
-What folders stand for is read in `layout`. In a folder of a class every file counts as an image whatever its
+What folders stand for is read in `folder_meanings`. In a folder of a class every file counts as an image whatever its
 extension, since extensions lie; one that cannot be decoded is skipped and named later. What is in no class is left out
 by name.
 """
@@ -17,8 +17,10 @@ import numpy as np
 from graft.data.dataset import TEST, TRAIN, VAL, WHOLE, Dataset, Images, Source, class_order
 from graft.data.readers.arrow import as_numpy
 from graft.data.readers.aside import NO_LABELS
+from graft.data.readers.folder_meanings import understand
 from graft.data.readers.folder_tree import Folder, are_no_images, grow
-from graft.data.readers.layout import Layout, understand
+from graft.data.readers.layout import Layout
+from graft.data.readers.layout_advice import from_names
 from graft.errors import DataError
 from graft.words import counted
 
@@ -27,7 +29,14 @@ if TYPE_CHECKING:
 
 # The end of `1_mask.png`, beside `1.png`.
 _MASK = r"(?i)[ _.-]+(masks?|segmentation)[ _-]?\d*\.[^./]*$"
+# The end of `1_thumb.jpg` and of WordPress's `1-150x150.jpg`, and the beginning of `thumb_1.jpg`, beside `1.jpg`.
+_SMALLER = r"(?i)([ _.-]+(thumb(nail)?s?|tn|small|preview)|-\d+x\d+)\.[^./]*$"
+_SMALLER_AHEAD = r"(?i)(^|/)(thumb(nail)?s?|tn|small|preview)[ _.-]+([^/]*)\.[^./]*$"
 _NAMED_AS_MASKS = "file named as the mask of an image beside it", "files named as masks of images beside them"
+_NAMED_AS_SMALLER = (
+    "file named as the thumbnail of an image beside it",
+    "files named as thumbnails of images beside them",
+)
 _NAMED_AS_OTHERS = (
     "file in class folders that is named as no image",
     "files in class folders that are named as no images",
@@ -68,7 +77,8 @@ def arrange(listing: Listing, source: Source, keep_folds: bool = True, used: np.
     if not layout.places:
         raise NoClassesError(
             f"expected a folder per class with images in it, got {_what_is_there(layout, listing.name)}: "
-            f"put the images of each class in a folder named after it{_or_the_table(layout, listing)}"
+            f"put the images of each class in a folder named after it{_or_by_names(layout)}"
+            f"{_or_the_table(layout, listing)}"
         )
     classes = class_order({place.label for place in layout.places})
     splits = [split for split in (WHOLE, TRAIN, VAL, TEST) if any(place.split == split for place in layout.places)]
@@ -118,8 +128,10 @@ def arrange(listing: Listing, source: Source, keep_folds: bool = True, used: np.
         f"{listing.name if within == WHOLE else within}: class folder {name!r} is empty and was left out"
         for within, name in sorted(layout.empty)
     ]
+    smaller = _beside(listing.files, _SMALLER) | _beside(listing.files, _SMALLER_AHEAD, r"\1\4")
     for rows, reason, one, many in (
-        (_masks(listing.files), "it is named as the mask of an image beside it", *_NAMED_AS_MASKS),
+        (_beside(listing.files, _MASK), "it is named as the mask of an image beside it", *_NAMED_AS_MASKS),
+        (smaller, "it is named as the thumbnail of an image beside it", *_NAMED_AS_SMALLER),
         (are_no_images(listing.files), "its name is not that of an image", *_NAMED_AS_OTHERS),
     ):
         if (rows & (split >= 0)).any():
@@ -140,15 +152,18 @@ def arrange(listing: Listing, source: Source, keep_folds: bool = True, used: np.
     return Dataset(listing.name, classes, images, tuple(notes), left_out, group_names=tuple(folds))
 
 
-def _masks(files: pyarrow.LargeBinaryArray) -> np.ndarray:
-    """Which files are called as others in their folder with the word for a mask behind, bool (N,)."""
+def _beside(files: pyarrow.LargeBinaryArray, of_another: str, rest: str = "") -> np.ndarray:
+    """Which files are called as others in their folder but for what an expression matches, bool (N,).
+
+    `rest` is what is left of that in the name of the other.
+    """
     import pyarrow.compute
 
     found = np.zeros(len(files), bool)
-    named = as_numpy(pyarrow.compute.match_substring_regex(files, _MASK))
+    named = as_numpy(pyarrow.compute.match_substring_regex(files, of_another))
     if named.any():
         stems = pyarrow.compute.replace_substring_regex(files, r"(?s)\.[^./]*$", "")
-        of_images = pyarrow.compute.replace_substring_regex(files.filter(pyarrow.array(named)), _MASK, "")
+        of_images = pyarrow.compute.replace_substring_regex(files.filter(pyarrow.array(named)), of_another, rest)
         found[named] = as_numpy(pyarrow.compute.is_in(of_images, value_set=stems))
     return found
 
@@ -180,6 +195,13 @@ def _what_is_there(layout: Layout, name: str) -> str:
         return f"{counted(count, 'image')} without labels in {_some(unlabelled)} of {name}"
     found = f"{counted(len(root.folders), 'folder')} without images and {counted(root.files, 'file')}"
     return f"{found} in {name}"
+
+
+def _or_by_names(layout: Layout) -> str:
+    """Where files that are in no class are called as if after some, how that is read."""
+    unlabelled = [each.folder for each in layout.aside if each.reason == NO_LABELS]
+    called = from_names(layout, unlabelled or [layout.tree.root])
+    return called and f"; its files are called {called}"
 
 
 def _or_the_table(layout: Layout, listing: Listing) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from graft.data.dataset import TEST, TRAIN, VAL
 from graft.data.readers.column_names import SPLIT_WORDS, TRUTHS, plain_name
 from graft.data.readers.several_labels import FALSE, TRUE
-from graft.data.readers.split_names import EVALUATION, evaluated
+from graft.data.readers.split_names import EVALUATION, evaluated, splits_by_letter
 
 if TYPE_CHECKING:
     import pyarrow
@@ -44,6 +44,8 @@ def as_splits(name: str, column: pyarrow.ChunkedArray, any_word: bool = False) -
     if "partition" in plain and set(words) == {"0", "1", "2"}:
         # As CelebA numbers them.
         meant = [(TRAIN, VAL, TEST)[int(word)] for word in words]
+    if letters := splits_by_letter(filter(None, words)):
+        meant = [letters.get(word, "") for word in words]
     if any_word and not all(word.replace(".", "").isdigit() for word in words if word):
         meant = [word if split is None else split for word, split in zip(words, meant, strict=True)]
     if None in meant or not (any_word or any(meant)):

@@ -1,0 +1,144 @@
+"""What annotation programs export, as records of images: CreateML, Labelbox and the VGG Image Annotator (VIA).
+
+What was said of an image as a whole is its label, in a column called as the question was; where nothing was, the names
+of its boxes are, each once. So an image with boxes of two classes has two labels, as with COCO.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from graft.errors import DataError
+
+Record = dict[str, Any]
+# The columns of VIA's CSV.
+VIA_COLUMNS = ("filename", "file_attributes", "region_attributes")
+
+
+def exported_records(value: Any) -> list[Record] | None:
+    """The records in a value of JSON that one of the programs exports, None for any other.
+
+    Raises DataError for an export that is known and cannot be read.
+    """
+    if isinstance(value, dict):
+        if {"project", "config", "attribute", "file", "metadata"} <= value.keys():
+            raise DataError(
+                "expected annotations of images as VIA 2 writes them, got a project of VIA 3: write a table with the "
+                "path and label of each image"
+            )
+        metadata = value.get("_via_img_metadata", value)
+        value = [*metadata.values()] if isinstance(metadata, dict) else []
+    every = value if isinstance(value, list) else []
+    for keys, read in _KINDS if every and all(isinstance(each, dict) for each in every) else ():
+        if all(keys <= each.keys() for each in every):
+            # What looks like an export may be none further in.
+            with suppress(AttributeError, LookupError, TypeError, ValueError):
+                return read(every)
+    return None
+
+
+def one_of(labels: Iterable[str]) -> str | list[str] | None:
+    """The only label, none, or all of them, each once."""
+    found = list(dict.fromkeys(labels))
+    return found if len(found) > 1 else next(iter(found), None)
+
+
+def _createml(value: Sequence[Record]) -> list[Record]:
+    path = next(key for key in ("image", "imagefilename") if key in value[0])
+    (boxes,) = {key for each in value for key in ("annotations", "annotation") if key in each}
+    return [{"path": each[path], "label": one_of(str(box["label"]) for box in each.get(boxes, ()))} for each in value]
+
+
+def _via(images: Sequence[Record]) -> list[Record]:
+    rows = []
+    for image in images:
+        regions = image["regions"]
+        regions = [*regions.values()] if isinstance(regions, dict) else regions or []
+        of_regions = [each["region_attributes"] for each in regions if isinstance(each.get("region_attributes"), dict)]
+        rows.append((str(image["filename"]), image.get("file_attributes") or {}, of_regions))
+    return _with_questions(rows)
+
+
+def via_rows(names: Sequence[str], of_images: Sequence[str], of_shapes: Sequence[str]) -> list[Record]:
+    """The records in the columns of VIA's CSV, a row for each region. Raises DataError for cells that are no JSON."""
+    of_files: dict[str, Record] = {}
+    of_regions: dict[str, list[Record]] = {}
+    for name, of_file, of_region in zip(names, of_images, of_shapes, strict=True):
+        try:
+            whole, region = json.loads(of_file or "{}"), json.loads(of_region or "{}")
+        except (ValueError, RecursionError):
+            raise DataError(
+                f"expected attributes in JSON in VIA's table, got {(of_file + of_region)[:60]!r} of {name}: export it "
+                "again"
+            ) from None
+        of_files.setdefault(name, whole if isinstance(whole, dict) else {})
+        of_regions.setdefault(name, []).append(region if isinstance(region, dict) else {})
+    return _with_questions([(name, whole, of_regions[name]) for name, whole in of_files.items()])
+
+
+def _labelbox(value: Sequence[Record]) -> list[Record]:
+    rows = []
+    for each in value:
+        row = each["data_row"]
+        name = row.get("external_id") or row.get("global_key") or row.get("row_data") or ""
+        done = [label for project in each["projects"].values() for label in project.get("labels") or ()]
+        for said in [label.get("annotations") or {} for label in done] or [{}]:
+            rows.append((str(name), *_said(said, "name")))
+    return _with_questions(rows)
+
+
+def _labelbox_before(value: Sequence[Record]) -> list[Record]:
+    # Of what was skipped, the label is a word; where all are words, the records are of another program.
+    said = [each["Label"] if isinstance(each["Label"], dict) else {} for each in value]
+    if not any(said):
+        raise LookupError("no annotations")
+    return _with_questions(
+        [(str(each["External ID"]), *_said(own, "title")) for each, own in zip(value, said, strict=True)]
+    )
+
+
+def _said(annotations: Record, name: str) -> tuple[Record, list[Record]]:
+    """The answers to questions about an image, and the classes of its objects."""
+    answers: Record = {}
+    for each in annotations.get("classifications") or ():
+        found = next((each[key] for key in each if key.startswith(("answer", "radio", "checklist", "text"))), None)
+        found = found if isinstance(found, list) else [found]
+        texts = [str(one.get(name) or one.get("content") or "") if isinstance(one, dict) else one for one in found]
+        answers[str(each.get(name) or "label")] = one_of(text for text in texts if text)
+    return answers, [{"label": each.get(name)} for each in annotations.get("objects") or ()]
+
+
+def _with_questions(rows: Sequence[tuple[str, Record, list[Record]]]) -> list[Record]:
+    """Records of a path, of what was said of the whole image, and where nothing is of any, of its regions."""
+    of_images = [(name, {question: _answers(said) for question, said in whole.items()}) for name, whole, _ in rows]
+    if not any(answers for _, said in of_images for answers in said.values()):
+        questions = [dict.fromkeys(key for region in regions for key in region) for *_, regions in rows]
+        of_images = [
+            (name, {key: [text for region in regions for text in _answers(region.get(key))] for key in keys})
+            for (name, _, regions), keys in zip(rows, questions, strict=True)
+        ]
+    used = dict.fromkeys(key for _, said in of_images for key, answers in said.items() if answers)
+    records = [{"path": name, **{key: one_of(said.get(key, ())) for key in used}} for name, said in of_images]
+    # Several people may have said the same.
+    return list({json.dumps(each): each for each in records}.values())
+
+
+def _answers(said: Any) -> list[str]:
+    """What was said: a text, what is true of several, or several texts."""
+    if isinstance(said, dict):
+        return [str(name) for name, meant in said.items() if meant is True or meant == "true"]
+    found = said if isinstance(said, list) else [said]
+    return [str(each).strip() for each in found if each is not None and str(each).strip()]
+
+
+# What each image has in an export, and how that is read.
+_KINDS: list[tuple[set[str], Callable[[Sequence[Record]], list[Record]]]] = [
+    ({"filename", "regions"}, _via),
+    ({"data_row", "projects"}, _labelbox),
+    ({"Label", "External ID"}, _labelbox_before),
+    ({"image"}, _createml),
+    ({"imagefilename"}, _createml),
+]
