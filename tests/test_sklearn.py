@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import save_file
 
 import graft
-from graft.errors import DataError, ImageError, WeightsError
+from graft.errors import DataError, ImageError, InputError, WeightsError
 from graft.features import engine
 from graft.images.letters import CYRILLIC, dejavu_fonts, render_letters
 from graft.training import fitting
@@ -115,6 +116,49 @@ def test_images_of_no_weight_count_for_nothing_and_a_column_of_labels_is_a_list(
 def test_truths_among_numbers_are_refused(letters: tuple) -> None:
     with pytest.raises(DataError, match="labels of one kind, got True and 1: give all as truths"):
         GraftClassifier(**LETTERS).fit(letters[0], [True, 1] * 20)
+
+
+@pytest.mark.parametrize(
+    "pair", [("a", 1), (1, "a"), ("1", 1), (b"a", "b"), (np.str_("a"), np.int64(1))], ids=lambda pair: repr(pair)
+)
+@pytest.mark.parametrize("kind", [list, lambda labels: np.array(labels, dtype=object)], ids=["list", "array"])
+def test_texts_among_numbers_are_refused_before_anything_is_fitted(letters: tuple, pair: tuple, kind) -> None:
+    with pytest.raises(DataError, match=r"expected labels of one kind, got .* and .*: give all of them as texts"):
+        GraftClassifier(**LETTERS).fit(letters[0], kind([*pair] * 20))
+
+
+def test_labels_may_be_a_tensor(letters: tuple) -> None:
+    images, labels = letters
+    numbers = torch.from_numpy(np.unique(labels, return_inverse=True)[1])
+    for given in (numbers, list(numbers)):
+        fitted = GraftClassifier(**LETTERS).fit(images, given)
+        assert fitted.classes_.tolist() == [0, 1, 2, 3] and fitted.predict(images[:1]).dtype.kind == "i"
+
+
+def test_one_image_is_not_taken_for_its_rows_or_its_letters(letters: tuple, tmp_path: Path) -> None:
+    images, labels = letters
+    fitted = GraftClassifier(**LETTERS).fit(images, labels)
+    colour = np.dstack([images[0]] * 3)
+    path = tmp_path / "a.png"
+    Image.fromarray(images[0]).save(path)
+    with path.open("rb") as file:
+        for one in (colour, colour[:, :, :1], str(path), path, path.read_bytes(), Image.fromarray(colour), file):
+            asked = (
+                lambda one=one: fitted.predict(one),
+                lambda one=one: fitted.predict_proba(one),
+                lambda one=one: fitted.score(one, labels[:1]),
+                lambda one=one: GraftClassifier(**LETTERS).fit(one, labels[: len(colour)]),
+            )
+            for call in asked:
+                with pytest.raises(InputError, match=r"expected a sequence of images, got one, .*: wrap it in a list"):
+                    call()
+        assert fitted.predict([colour, str(path), path, file]).tolist() == fitted.predict(images[:1]).tolist() * 4
+    # Three images of one channel are three, and a frame has columns, not images.
+    assert len(fitted.predict(images[:3])) == 3
+    frame = pytest.importorskip("pandas").DataFrame({"path": [str(path)]})
+    with pytest.raises(InputError, match="got a DataFrame: give one column"):
+        fitted.predict(frame)
+    assert len(fitted.predict(frame["path"])) == 1
 
 
 def test_it_answers_as_what_the_workflow_trains_on_the_same_images(letters: tuple, tmp_path: Path) -> None:

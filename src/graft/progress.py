@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -60,6 +60,30 @@ class Reporter:
 NOBODY = Reporter()
 
 
+class Stderr:
+    """stderr as it is now, for what is told beside a result.
+
+    On a full disk, in a pipe that nobody reads, on a terminal that is gone nothing is told any more, and the work goes
+    on: it is done for its result.
+    """
+
+    def __init__(self) -> None:
+        self._stream = sys.stderr
+
+    def write(self, text: str) -> int:
+        # A program without a console has no stderr at all; a closed one raises ValueError.
+        with suppress(OSError, ValueError, AttributeError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError, AttributeError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 @contextmanager
 def reporting(reporter: Reporter | None = None, quiet: bool = False) -> Iterator[Reporter]:
     """`reporter`, or where there is none one that writes to stderr while the block runs.
@@ -72,10 +96,11 @@ def reporting(reporter: Reporter | None = None, quiet: bool = False) -> Iterator
         return
     from rich.console import Console
 
-    console = Console(stderr=True)
+    stderr: Any = Stderr()
+    console = Console(file=stderr)
     if not (console.is_terminal or console.is_jupyter):
         yield Reporter(
-            note=lambda sentence: print(readable(as_called(sentence)), file=sys.stderr, flush=True),
+            note=lambda sentence: print(readable(as_called(sentence)), file=stderr, flush=True),
             table=lambda table: console.print(drawn(table)),
         )
         return

@@ -8,16 +8,20 @@ Needs the extra `sklearn`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
-from graft.data.handed_over import from_arrays, texts_of
-from graft.errors import InputError
+from graft.data.handed_over import Frame, from_arrays, texts_of
+from graft.errors import DataError, InputError
 from graft.features.rows import KeptRows, keeping_rows
+from graft.given import native
+from graft.images.handed_over import is_open_file, is_tensor, named
 from graft.names import plain
 from graft.progress import NOBODY, reporting
 from graft.weights.kept import KeptBases, keeping_bases
@@ -40,6 +44,42 @@ if TYPE_CHECKING:
 # What all estimators of this process have seen: folds and grids ask for the same images again and again.
 FEATURES = KeptRows()
 BASES = KeptBases()
+
+
+def _several(X: Any) -> Any:
+    """X as what has a length and is gone through any number of times.
+
+    Raises InputError for a single image, whose rows or letters would be taken for images, and for a data frame.
+    """
+    if isinstance(X, Frame):
+        raise InputError(
+            f"expected a sequence of images, got {named(X)}: give one column of it, such as that of the paths"
+        )
+    array = isinstance(X, np.ndarray) or is_tensor(X)
+    # A tensor (3, H, W) may be three images of one channel, as folds of an array (N, H, W) are.
+    alone = array and (X.ndim == 0 or (X.ndim == 3 and X.shape[-1] in (1, 3, 4)))
+    kinds = (str, bytes, bytearray, memoryview, os.PathLike, Image.Image)
+    if alone or isinstance(X, kinds) or is_open_file(X):
+        shape = f" of shape {tuple(X.shape)}" if array else ""
+        raise InputError(f"expected a sequence of images, got one, {named(X)}{shape}: wrap it in a list")
+    # A generator is gone through once.
+    return list(X) if isinstance(X, Iterable) and not isinstance(X, Sized) else X
+
+
+def _of_one_kind(labels: Iterable[Any]) -> list[Any]:
+    """Labels as they are, or those of tensors as numbers. Raises DataError for texts among numbers, and among bytes.
+
+    numpy would make texts of all of them, which are no labels that were given.
+    """
+    found = [label.item() if is_tensor(label) else label for label in labels]
+    kinds = [next((kind for kind in (str, bytes) if isinstance(label, kind)), int) for label in found]
+    other = next((place for place, kind in enumerate(kinds) if kind is not kinds[0]), None)
+    if other is not None:
+        raise DataError(
+            f"expected labels of one kind, got {native(found[0])!r} and {native(found[other])!r}: give all of them as "
+            "texts, or all as numbers"
+        )
+    return found
 
 
 class GraftClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -100,19 +140,17 @@ class GraftClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         from graft.training.recipe import Recipe
 
+        X = _several(X)
         # A generator is gone through once.
-        X, y = (list(each) if isinstance(each, Iterable) and not isinstance(each, Sized) else each for each in (X, y))
+        y = list(y) if isinstance(y, Iterable) and not isinstance(y, Sized) else y
+        if is_tensor(y):
+            y = y.detach().cpu().numpy()
         if getattr(y, "ndim", 1) == 2:
             y = column_or_1d(y, warn=True)
         dataset = from_arrays(X, y, weights=sample_weight)
         # The value that stands for each class in y, by the text that graft calls it.
-        values = dict(zip(map(plain, texts_of(y)), y, strict=True))
-        try:
-            classes = np.unique(np.asarray(list(values.values())))
-        except TypeError:
-            raise InputError(
-                "expected labels that have an order, got texts among numbers: give all of them as texts"
-            ) from None
+        values = dict(zip(map(plain, texts_of(y)), _of_one_kind(y), strict=True))
+        classes = np.unique(np.asarray(list(values.values())))
         arguments = Arguments(
             data=dataset.name,
             base=absolute(self.base, "base"),
@@ -142,13 +180,12 @@ class GraftClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Probabilities, float64 (N, C), in the order of `classes_`. Raises `graft.ImageError`, and sklearn's
         NotFittedError before `fit`."""
         check_is_fitted(self, "fitted_")
-        if hasattr(X, "__len__") and not len(X):
+        images = _several(X)
+        if isinstance(images, Sized) and not len(images):
             return np.empty((0, len(self.classes_)))
-        if not isinstance(X, Iterable):
-            from_arrays(X, ["?"])  # says what it is
-        images = list(X)
         with self._kept():
-            found = self.fitted_.probabilities(from_arrays(images, ["?"] * len(images)))
+            count = len(images) if isinstance(images, Sized) else 1  # what is no sequence is refused by its kind
+            found = self.fitted_.probabilities(from_arrays(images, ["?"] * count))
         probabilities: np.ndarray = found[:, self._place]
         return probabilities
 

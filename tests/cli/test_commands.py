@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -216,3 +218,40 @@ def test_output_into_a_closed_pipe_ends_quietly(run: Path, letters: Path) -> Non
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
     assert len(done.stdout.splitlines()) == 1
     assert "Traceback" not in done.stderr
+
+
+def _emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("model.safetensors", _emptied),
+        ("model.safetensors", _cut_short),
+        ("model.safetensors", Path.unlink),
+        ("config.json", _emptied),
+        ("labels.json", Path.unlink),
+        ("labels.json", lambda path: path.write_text(json.dumps([*map(str, range(43))]))),
+        ("preprocessing.json", _emptied),
+        ("calibration.json", _emptied),
+    ],
+)
+def test_a_model_whose_files_are_damaged_is_refused_in_a_sentence(
+    name: str, damage: Callable[[Path], object], latin_run: str, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(latin_run, tmp_path / "run"))
+    Image.new("L", (32, 32)).save(tmp_path / "image.png")
+    damage(run / "model" / name)
+    out = tmp_path / "out"
+    for call in (
+        ("export", run, "--out", out / "a.onnx"),
+        ("explain", run, tmp_path / "image.png", "--out", out / "b"),
+    ):
+        done = graft(*call)
+        assert done.returncode == 2 and done.stderr.startswith("error: expected ") and done.stderr.count("\n") == 1
+    assert not out.exists()

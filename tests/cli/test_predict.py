@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pyarrow.parquet
 import pytest
+from calling import graft
 from PIL import Image
 
 from graft.cli.app import main
@@ -47,6 +48,14 @@ def predict(run: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
 def in_a_process(*arguments: object, stdin: bytes = b"", **variables: str) -> subprocess.CompletedProcess[bytes]:
     command = [sys.executable, "-m", "graft", "predict", *map(str, arguments)]
     return subprocess.run(command, input=stdin, capture_output=True, check=False, env={**os.environ, **variables})
+
+
+def test_a_name_of_an_unknown_kind_on_stdin_has_an_error_in_its_place(run: str, letters: Path) -> None:
+    names = f"{letters / '00.png'}\nnowhere://a/b.png\n{letters / '01.png'}\n"
+    done = graft("predict", run, "-", "--format", "jsonl", stdin=names)
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0 and [row["path"] for row in rows] == names.splitlines()
+    assert "expected addresses such as" in rows[1]["error"] and not any("error" in row for row in rows[::2])
 
 
 def test_the_ending_of_the_file_is_its_format(predict, letters: Path, tmp_path: Path) -> None:

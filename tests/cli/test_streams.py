@@ -1,5 +1,7 @@
 """Streams that are closed, full or no longer read, and signals: a sentence and an exit code, never a traceback."""
 
+import errno
+import io
 import os
 import signal
 import subprocess
@@ -8,6 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
+from written_letters import write_letters
+
+from graft.cli.app import main
+from graft.images.letters import LATIN
 
 GRAFT = f"{sys.executable} -m graft"
 
@@ -20,6 +26,58 @@ def test_a_full_disk_behind_stdout_is_an_error_in_one_sentence() -> None:
     done = shell(f"{GRAFT} models --json > /dev/full")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.count("\n") == 1 and "No space left on device" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def letters(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_letters(tmp_path_factory.mktemp("data") / "letters", LATIN[:2], 8)
+
+
+COMMANDS = {
+    "train": lambda run, letters, out: ("train", letters, "--base", "latin_letters", "--level", "head", "--out", out),
+    "predict": lambda run, letters, out: ("predict", run, letters, letters / "none.png"),
+    "evaluate": lambda run, letters, out: ("evaluate", run, letters),
+    "audit": lambda run, letters, out: ("audit", letters),
+}
+
+
+@pytest.mark.parametrize("unwritable", ["full", "unread", "closed"])
+@pytest.mark.parametrize("name", COMMANDS)
+def test_what_cannot_be_told_on_stderr_costs_nothing_of_the_result(
+    name: str, unwritable: str, latin_run: str, letters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A file that is no image: predictions are noted to lack one, and it is passed over elsewhere.
+    (letters / "none.png").write_bytes(b"no image")
+    monkeypatch.setattr("sys.argv", ["graft", *map(str, COMMANDS[name](latin_run, letters, tmp_path / "run"))])
+    result = io.TextIOWrapper(io.BytesIO(), "utf-8")
+    monkeypatch.setattr("sys.stdout", result)
+    monkeypatch.setattr("sys.stderr", Unwritable(unwritable))
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code in (0, None)
+    assert result.buffer.getvalue()
+    assert name != "train" or (tmp_path / "run" / "result.json").is_file()
+
+
+class Unwritable(io.StringIO):
+    """A stream on a full disk, into a pipe that nobody reads, or that was closed."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+
+    def write(self, text: str) -> int:
+        if self.how == "closed":
+            raise ValueError("I/O operation on closed file")
+        raise OSError(errno.ENOSPC if self.how == "full" else errno.EPIPE, "No space left on device")
+
+
+def test_a_training_whose_result_cannot_be_printed_says_that_it_is_kept(letters: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    done = shell(f"{GRAFT} train {letters} --base latin_letters --level head --out {out} --quiet > /dev/full")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "expected to write the result to stdout, got No space left" in done.stderr and "is there" in done.stderr
+    assert (out / "result.json").is_file()
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 from calling import graft
+from written_letters import write_letters
 
 from graft.errors import InputError
+from graft.images.letters import LATIN
 from graft.training.recipe import Recipe
 from graft.weights.packaged import DEFAULT_BASE
 
@@ -75,3 +77,21 @@ def test_an_option_that_is_given_counts_more_than_the_recipe_file_even_with_its_
     without = dict(asked)
     graft("train", "letters", "--no-audit", "--recipe", file, f"--{name.replace('_', '-')}", value)
     assert without[name] != value and asked == {**without, name: value}
+
+
+def test_an_option_that_a_run_was_not_begun_with_is_refused_though_it_is_as_by_default(tmp_path: Path) -> None:
+    letters, out = write_letters(tmp_path / "letters", LATIN[:2], 8), tmp_path / "run"
+    begun = ("train", letters, "--base", "latin_letters", "--level", "head", "--batch-size", 16, "--no-audit")
+    assert graft(*begun, "--out", out).returncode == 0
+    given = {
+        ("--level", "auto"): "level was 'head'",
+        ("--batch-size", "32"): "batch_size was 16",
+        ("--set", "batch_size=32"): "batch_size was 16",
+        ("--audit",): "--no-audit was given",
+        ("--time", "5m"): "no --time was given",
+    }
+    for option, said in given.items():
+        done = graft("train", "--resume", out, *option)
+        assert done.returncode == 2 and f"got others ({said})" in done.stderr
+    same = ("--level", "head", "--batch-size", "16", "--no-audit", "--seed", "0", "--engine", "auto", "--refit")
+    assert "is finished already" in graft("train", "--resume", out, *same).stderr

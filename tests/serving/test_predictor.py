@@ -2,6 +2,7 @@
 
 import csv
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -268,6 +269,106 @@ def test_an_image_of_pil_that_cannot_be_read_carries_an_error_in_its_place(
         found = classifier.predict([opened, closed, Image.open(images[1][0])])
     assert [each.error is None for each in found] == [False, False, True]
     assert all(str(each.error).startswith("expected ") for each in found[:2])
+
+
+class PathOfItsOwn:
+    """A path of a caller's own kind, which gives none."""
+
+    def __fspath__(self) -> str:
+        raise RuntimeError("no path today")
+
+
+class ArrayOfItsOwn:
+    """What numpy would make an array of, and cannot."""
+
+    def __array__(self, *arguments: object, **options: object) -> np.ndarray:
+        raise RuntimeError("no array today")
+
+
+def _released() -> memoryview:
+    view = memoryview(b"bytes")
+    view.release()
+    return view
+
+
+def _ragged() -> torch.Tensor:
+    """Tensors of several shapes as one, which torch warns of."""
+    with warnings.catch_warnings(action="ignore"):
+        return torch.nested.nested_tensor([torch.zeros(3, 8, 8), torch.zeros(3, 9, 9)])
+
+
+def _closed() -> Image.Image:
+    image = Image.new("L", (4, 4))
+    image.close()
+    return image
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        torch.zeros(3, 8, 8).to_sparse(),
+        torch.zeros(3, 8, 8, device="meta"),
+        _ragged(),
+        torch.zeros(3, 8, 8, dtype=torch.complex64).conj(),
+        np.ma.masked_array(np.zeros((8, 8), np.uint8), mask=np.eye(8)),
+        np.zeros((0, 8, 3), np.uint8),
+        torch.zeros(3, 0, 8),
+        Image.new("RGB", (0, 8)),
+        _closed(),
+        _released(),
+        ArrayOfItsOwn(),
+        PathOfItsOwn(),
+        "a\ud800.png",
+        Path("a\udfff.png"),
+        "http://127.0.0.1:9/\ud800.png",
+        "nowhere://a/b.png",
+    ],
+    ids=lambda odd: type(odd).__name__,
+)
+def test_one_odd_image_has_an_error_in_its_place_and_ends_nothing(
+    odd: object, classifier: Classifier, images: list
+) -> None:
+    found = classifier.predict([images[0][0], odd, images[1][0]])
+    assert [each.error is None for each in found] == [True, False, True]
+    error = str(found[1].error)
+    assert error.startswith("expected ") and ", got " in error and "\n" not in error
+    # Alone it is one answer as well, or where it is nothing at all a sentence; of several tensors, one for each.
+    try:
+        alone = classifier.predict(odd)
+    except InputError as refused:
+        assert ", got " in str(refused)
+    else:
+        assert len(alone) == 1 or getattr(odd, "is_nested", False)
+
+
+@pytest.mark.filterwarnings("ignore:the matrix subclass")
+def test_values_are_what_they_stand_for(classifier: Classifier, images: list) -> None:
+    pixels = np.array(Image.open(images[4][0]).convert("L"))
+    values = torch.from_numpy(pixels / 255).float()
+    negated = torch.complex(torch.zeros_like(values), -values).conj().imag
+    assert negated.is_neg()
+    forms = [pixels, negated, np.matrix(pixels), np.ma.masked_array(pixels, mask=np.zeros_like(pixels))]
+    found = classifier.predict(forms)
+    assert [each.error for each in found] == [None] * 4 and len({each.top for each in found}) == 1
+
+
+def test_an_array_of_paths_is_a_list_of_paths(classifier: Classifier, images: list) -> None:
+    paths = [str(path) for path, _ in images[:3]]
+    expected = classifier.predict(paths)
+    for kind in (str, object, np.dtypes.StringDType()):
+        found = classifier.predict(np.array(paths, dtype=kind))
+        assert found == expected and {type(each.path) for each in found} == {str}
+    assert classifier.predict(np.array([], dtype=str)) == []
+    assert classifier.predict(np.array([Path(path) for path in paths])) == expected
+
+
+def test_what_has_names_for_its_images_is_refused_whole(classifier: Classifier, images: list) -> None:
+    pandas = pytest.importorskip("pandas")
+    paths = [str(path) for path, _ in images[:2]]
+    for given in (dict(enumerate(paths)), pandas.DataFrame({"path": paths})):
+        with pytest.raises(InputError, match=r"got a (dict|DataFrame): give its values, or its column of paths"):
+            classifier.predict(given)
+    assert classifier.predict(pandas.Series(paths)) == classifier.predict(paths)
 
 
 def test_one_image_of_pil_may_be_given_many_times(classifier: Classifier, tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from calling import graft
+from safetensors.torch import save_file
 from written_letters import write_letters
 
 from graft.errors import InputError, WeightsError
@@ -157,6 +159,27 @@ def test_a_damaged_calibration_is_named(place: Path, tmp_path: Path, change: dic
     (model / "calibration.json").write_text(json.dumps({**kept, **change}))
     with pytest.raises(WeightsError, match=r"calibration\.json"):
         load(model)
+
+
+@pytest.mark.parametrize(
+    "change", [{"error_budgets": 7}, {"sets": "x"}, {"error_budgets": [{"budget": 0.02}]}], ids=str
+)
+def test_a_page_is_made_where_the_promises_cannot_be_read(place: Path, tmp_path: Path, change: dict) -> None:
+    run = Path(shutil.copytree(place / "run", tmp_path / "run"))
+    kept = json.loads((run / "model" / "calibration.json").read_text())
+    (run / "model" / "calibration.json").write_text(json.dumps({**kept, **change}))
+    done = graft("report", run)
+    assert (done.returncode, "unexpected" in done.stderr) == (0, False)
+
+
+def test_kept_features_of_another_network_are_refused(place: Path, tmp_path: Path) -> None:
+    model = Path(shutil.copytree(place / "run" / "model", tmp_path / "model"))
+    save_file({"bank": torch.ones(160, 7, dtype=torch.float16)}, model / "domain.safetensors")
+    image = next((place / "new").rglob("*.png"))
+    classifier = load(model)
+    assert classifier.predict(image)[0].label
+    with pytest.raises(WeightsError, match=r"features of each image in domain\.safetensors, .* got 7: restore"):
+        classifier.predict(image, abstain=True)
 
 
 def test_the_command_writes_what_was_asked_for_and_nothing_else(place: Path) -> None:

@@ -5,6 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,11 @@ from written_letters import write_letters
 import graft
 from graft.errors import DataError, GraftError, InputError, WeightsError
 from graft.files import remove
-from graft.images.letters import CYRILLIC
+from graft.images.letters import CYRILLIC, LATIN
 from graft.training.recipe import Recipe
-from graft.weights.base import BUNDLED
-from graft.workflows.arguments import read_arguments
+from graft.weights.base import BUNDLED, load_base
+from graft.weights.saved import SavedModel, save_model
+from graft.workflows.arguments import read_arguments, stated, write_arguments
 from graft.workflows.run import Run, begun, read_run
 from graft.workflows.train import train
 
@@ -94,6 +97,38 @@ def test_what_is_given_must_not_differ(interrupted: Path) -> None:
         train(interrupted, seed=4, recipe=Recipe(schedule="plateau"), resume=True, quiet=True)
     with pytest.raises(InputError, match="level was 'stages:1'"):
         train(interrupted, level="head", resume=True, quiet=True)
+
+
+def test_what_stands_in_the_call_must_not_differ_though_it_is_as_by_default(interrupted: Path) -> None:
+    def resumed(names: set[str], **given: Any) -> None:
+        with stated(names):
+            stop_before_training(pytest.MonkeyPatch(), interrupted, resume=True, quiet=True, **given)
+
+    # Nothing of it stands in the call, so nothing of it is asked for.
+    resumed(set())
+    resumed({"seed", "level", "schedule"}, seed=3, level="stages:1", recipe=Recipe(schedule="step"))
+    for name, said in (("seed", "seed was 3"), ("level", "level was 'stages:1'"), ("schedule", "schedule was 'step'")):
+        with pytest.raises(InputError, match=f"got others .{said}.: leave"):
+            resumed({name})
+    with pytest.raises(WeightsError, match=r"the weights that .*run was begun with"):
+        resumed({"base"})
+    arguments = replace(read_arguments(interrupted), audit=False)
+    write_arguments(interrupted, arguments)
+    with pytest.raises(InputError, match=r"got others .`audit=False` was given.: leave"):
+        resumed({"audit"})
+
+
+def test_a_finished_run_names_what_it_was_begun_with_where_others_are_given(interrupted: Path, tmp_path: Path) -> None:
+    train(interrupted, resume=True, quiet=True)
+    notes: list[str] = []
+    other = tmp_path / "other.safetensors"
+    shutil.copy(BUNDLED / "latin_letters.safetensors", other)
+    train(interrupted, other, resume=True, reporter=graft.Reporter(note=notes.append))
+    train(interrupted, resume=True, reporter=graft.Reporter(note=notes.append))
+    assert [note.partition("; ")[2] for note in notes] == [
+        "this is its result, of the base latin_letters",
+        "this is its result",
+    ]
 
 
 def test_a_finished_run_is_told_again(interrupted: Path) -> None:
@@ -185,6 +220,41 @@ def test_a_finished_run_is_one_with_its_model(interrupted: Path, gone: str) -> N
     assert train(interrupted, resume=True, quiet=True).val == run.val
     assert (interrupted / "model" / "model.safetensors").read_bytes() == was
     assert graft.load(interrupted).classes == run.classes
+
+
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def of_another_run(path: Path) -> None:
+    base = load_base("latin_letters")
+    save_model(path, SavedModel(base.network, base.preprocessing, LATIN))
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("model/model.safetensors", lambda path: path.write_bytes(b"")),
+        ("model/model.safetensors", cut_short),
+        ("model/labels.json", lambda path: path.write_text("[]")),
+        ("model/config.json", lambda path: path.write_text("")),
+        ("model", of_another_run),
+        ("result.json", lambda path: path.write_text("")),
+        ("result.json", lambda path: path.write_text("[" * 100_000)),
+    ],
+    ids=["no tensors", "cut short", "no labels", "no config", "another model", "no result", "a deep result"],
+)
+def test_a_finished_run_whose_files_are_damaged_is_made_again_and_says_so(
+    name: str, damage: Callable[[Path], object], interrupted: Path
+) -> None:
+    run = train(interrupted, resume=True, quiet=True)
+    was = (interrupted / "model" / "model.safetensors").read_bytes()
+    damage(interrupted / name)
+    notes: list[str] = []
+    assert train(interrupted, resume=True, reporter=graft.Reporter(note=notes.append)).val == run.val
+    assert (interrupted / "model" / "model.safetensors").read_bytes() == was
+    assert any("made again: expected" in note or "finished again" in note for note in notes)
+    assert not any("is finished already" in note for note in notes)
 
 
 def test_other_images_are_refused_where_none_was_looked_at(

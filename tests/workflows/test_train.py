@@ -23,7 +23,7 @@ from graft.progress import Reporter
 from graft.training.recipe import Recipe
 from graft.weights.base import load_base
 from graft.weights.saved import load_model
-from graft.workflows.arguments import read_arguments
+from graft.workflows.arguments import Arguments, read_arguments
 from graft.workflows.evaluate import evaluate
 from graft.workflows.export import export
 from graft.workflows.prepare import DataOptions
@@ -577,3 +577,21 @@ def test_a_place_that_is_taken_is_refused_before_hours_of_work(
     (tmp_path / "kept" / "note.txt").write_text("kept")
     with pytest.raises(graft.GraftError, match=sentence):
         graft.train(tmp_path / "images", out=tmp_path / place)
+
+
+def test_the_base_and_level_of_a_recipe_file_count_where_those_given_are_the_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def begin(place: object, source: object, arguments: Arguments, *others: object) -> None:
+        asked.append((arguments.base, arguments.level))
+        raise InputError("expected a training, got a test: train again")
+
+    monkeypatch.setattr("graft.workflows.train._begin", begin)
+    (tmp_path / "recipe.yaml").write_text("base: latin_letters\nlevel: stages:1\n")
+    for given in ({}, {"level": "auto"}, {"level": "head"}, {"base": "lenet5"}):
+        with pytest.raises(InputError, match="got a test"):
+            graft.train(tmp_path, recipe=tmp_path / "recipe.yaml", quiet=True, **given)
+    both = ("latin_letters", "stages:1")
+    assert asked == [both, both, ("latin_letters", "head"), ("lenet5", "stages:1")]

@@ -32,7 +32,7 @@ from graft.cli import (
     tune,
     walk,
 )
-from graft.cli.output import say
+from graft.cli.output import say, writing_result
 from graft.errors import GraftError
 from graft.names import readable
 from graft.words import in_options
@@ -118,7 +118,8 @@ def main() -> NoReturn:
             _run()
         finally:
             # What the library keeps back is written now, while a full disk can still be told of.
-            sys.stdout.flush()
+            with writing_result():
+                sys.stdout.flush()
     except typer.Exit as end:
         sys.exit(end.exit_code)
     except KeyboardInterrupt as stop:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from graft.errors import InputError
+from graft.errors import GraftError, InputError
 from graft.files import json_text
 from graft.names import readable
-from graft.progress import Table, drawn
+from graft.progress import Stderr, Table, drawn
 from graft.words import counted
 
 if TYPE_CHECKING:
@@ -77,9 +78,24 @@ def check_new(path: Path, option: str, overwrite: bool) -> None:
         )
 
 
+@contextmanager
+def writing_result() -> Iterator[None]:
+    """Raise GraftError within the block where stdout cannot be written, but BrokenPipeError where nobody reads it."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise GraftError(
+            f"expected to write the result to stdout, got {error.strerror or error}: make room there; what is kept in "
+            "files is there"
+        ) from None
+
+
 def say(sentence: str = "") -> None:
     """A line of a result. This and the functions below are all that prints: names come out as `graft.names` says."""
-    sys.stdout.write(f"{readable(sentence)}\n")
+    with writing_result():
+        sys.stdout.write(f"{readable(sentence)}\n")
 
 
 def say_page(page: Path, before: str = "") -> None:
@@ -88,7 +104,8 @@ def say_page(page: Path, before: str = "") -> None:
     if sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb":
         # OSC 8; terminals that do not know it show the path alone.
         shown = f"\x1b]8;;{page.absolute().as_uri()}\x1b\\{shown}\x1b]8;;\x1b\\"
-    sys.stdout.write(f"{readable(before)}{shown}\n")
+    with writing_result():
+        sys.stdout.write(f"{readable(before)}{shown}\n")
 
 
 def say_robustness(held: dict[str, Any]) -> None:
@@ -113,17 +130,19 @@ def show(table: Table | RichTable) -> None:
     """A table of a result, where need be in the 80 letters of a narrow terminal."""
     from rich.console import Console
 
-    Console().print(drawn(table) if isinstance(table, Table) else table)
+    with writing_result():
+        Console().print(drawn(table) if isinstance(table, Table) else table)
 
 
 def print_json(value: Any) -> None:
-    sys.stdout.write(f"{json_text(value)}\n")
+    with writing_result():
+        sys.stdout.write(f"{json_text(value)}\n")
 
 
 def note(sentence: str, quiet: bool = False) -> None:
-    """A line on stderr beside the result."""
+    """A line on stderr beside the result, if it can be written there."""
     if not quiet:
-        print(readable(sentence), file=sys.stderr, flush=True)
+        print(readable(sentence), file=Stderr(), flush=True)
 
 
 def summarise_skipped(skipped: dict[str, str], quiet: bool) -> None:

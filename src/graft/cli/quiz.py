@@ -10,6 +10,7 @@ import typer
 
 from graft.cli.output import Debug, Json, Overwrite, Quiet, Seed, check_new, note, print_json, say
 from graft.errors import InputError
+from graft.progress import Stderr
 from graft.words import counted
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def _ask(question: Question, place: str, json: bool, quiet: bool) -> Answered | 
     for letter, choice in zip(LETTERS, question.choices, strict=False):
         tell(f"  {letter}  {choice}")
     while True:
-        prompt = sys.stderr if json else sys.stdout
+        prompt = Stderr() if json else sys.stdout
         if not (json and quiet):
             prompt.write(f"{question.asked_for()}{_unit(question)}: ")
             prompt.flush()

@@ -39,11 +39,14 @@ from graft.data.table_options import TableOptions
 from graft.weights.packaged import DEFAULT_BASE
 from graft.words import counted, program
 
+# What arguments of a run are called whose options are called otherwise here.
+CALLED = {"classes": "classes_file", "time": "time_limit"}
 
-def _was_given(context: typer.Context, name: str) -> bool:
-    """Whether an option stands on the command line, be it with the value that it has by default."""
-    source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
+
+def _given_outright(context: typer.Context | None) -> set[str]:
+    """The parameters whose options stand on the command line; none where no command line was read."""
+    sources = {} if context is None else {name: context.get_parameter_source(name) for name in context.params}
+    return {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
 
 
 def _in_recipe(text: str, *names: str) -> Any:
@@ -173,6 +176,7 @@ def train(
         from graft.training.recipe import Recipe
         from graft.training.recipe_file import read_recipe, settings_of, with_settings
         from graft.training.time_budget import counted_from
+        from graft.workflows.arguments import stated
         from graft.workflows.prepare import DataOptions
         from graft.workflows.report import PAGE_FILE, verdict_of
         from graft.workflows.run import near
@@ -204,15 +208,17 @@ def train(
         cutmix=cutmix,
         find_learning_rate=find_learning_rate,
     )
+    given = _given_outright(context)
     if recipe_file is not None:
         found = read_recipe(recipe_file)
-        own = {name: value for name, value in asdict(recipe).items() if _was_given(context, name)}
-        recipe = with_settings(found.recipe, own)
-        level = level if _was_given(context, "level") else found.level or level
-        base = base if _was_given(context, "base") else found.base or base
-    recipe = with_settings(recipe, settings_of(settings or ()))
+        recipe = with_settings(found.recipe, {name: value for name, value in asdict(recipe).items() if name in given})
+        level = level if "level" in given else found.level or level
+        base = base if "base" in given else found.base or base
+    set_apart = settings_of(settings or ())
+    recipe = with_settings(recipe, set_apart)
     quiet = quiet or follows()
-    with reporting(quiet=quiet) as reporter, taking_part(), counted_from(BEGAN):
+    outright = {CALLED.get(name, name) for name in given} | set(set_apart)
+    with reporting(quiet=quiet) as reporter, taking_part(), counted_from(BEGAN), stated(outright):
         run = run_training(
             DataOptions(data, group, split_file, table, val, test),
             base,

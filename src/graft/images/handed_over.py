@@ -26,16 +26,30 @@ def as_read(thing: Any) -> bytes | np.ndarray:
     `thing` is bytes, an image of PIL, an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), or a tensor (C, H, W), of
     uint8 or of floats from 0 to 1, which become the nearest of 255 steps. Transparency is laid over white. Images of
     PIL deeper than 8 bits become a file, so that what is black and white in them is decided as for files. Raises
-    ImageError for anything else.
+    ImageError for anything else, and nothing else whatever the thing itself raises.
     """
+    try:
+        return _as_read(thing)
+    except ImageError:
+        raise
+    except Exception as error:
+        # A sparse tensor, one without data, a released block of memory, a kind of the caller's own.
+        raise ImageError(
+            f"expected an image that gives its values, got {named(thing)} that does not ({said_by(error)}): make an "
+            "array or a tensor of its pixels, or give its path"
+        ) from None
+
+
+def _as_read(thing: Any) -> bytes | np.ndarray:
     if isinstance(thing, bytes | bytearray | memoryview):
         return bytes(thing)
     if isinstance(thing, Image.Image):
         return _of_pil(thing)
     if is_tensor(thing):
-        return _of_array(_channels_last(thing), "tensor (3, H, W)")
+        return _of_array(_channels_last(thing), "a tensor (3, H, W)")
     if isinstance(thing, np.ndarray):
-        return _of_array(thing, "array (H, W), (H, W, 3) or (H, W, 4)")
+        # A matrix of numpy keeps its two axes whatever is asked of it: an array alone does as arrays do.
+        return _of_array(np.asarray(_without_mask(thing)), "an array (H, W), (H, W, 3) or (H, W, 4)")
     raise ImageError(f"expected {ACCEPTED}, got {named(thing)}: give one of these")
 
 
@@ -44,9 +58,9 @@ def taken_in(thing: Any) -> Any:
 
     Raises ImageError for a file that cannot be read, or that was opened as text.
     """
-    if not is_open_file(thing):
-        return thing
     try:
+        if not is_open_file(thing):
+            return thing
         data = thing.read()
     except Exception as error:  # an object that reads may raise anything
         reason = str(error) or type(error).__name__
@@ -73,11 +87,29 @@ def named(thing: object) -> str:
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
+def said_by(error: Exception) -> str:
+    """The kind of an error that a thing of the caller's raised, and the first line of what it says."""
+    return ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
+
+
+def _without_mask(array: np.ndarray) -> np.ndarray:
+    """An array of which nothing is masked, without its mask. Raises ImageError for any other."""
+    if not isinstance(array, np.ma.MaskedArray):
+        return array
+    hidden = int(np.ma.count_masked(array))
+    if hidden:
+        raise ImageError(
+            f"expected every value of an image, got a masked array of shape {array.shape} that hides {hidden:,} of "
+            "them: fill them in, such as with array.filled(0)"
+        )
+    return array.data
+
+
 def _of_array(array: np.ndarray, wanted: str) -> np.ndarray:
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)) or not array.size:
         first = array.ndim == 3 and array.shape[0] in (1, 3, 4)
         raise ImageError(
-            f"expected an image as an {wanted} of uint8, or of floats from 0 to 1, got {array.dtype} of shape "
+            f"expected an image as {wanted} of uint8, or of floats from 0 to 1, got {array.dtype} of shape "
             f"{array.shape}: {'put the channels last' if first else 'convert it first'}"
         )
     if array.dtype.kind == "f":
@@ -98,7 +130,8 @@ def _of_array(array: np.ndarray, wanted: str) -> np.ndarray:
 
 
 def _channels_last(tensor: Any) -> np.ndarray:
-    values = tensor.detach().cpu()
+    # What complex arithmetic left to be negated or conjugated is done now: numpy knows no such thing.
+    values = tensor.detach().cpu().resolve_conj().resolve_neg()
     if values.is_floating_point():
         values = values.float()
     array: np.ndarray = values.numpy()
@@ -109,6 +142,8 @@ def _channels_last(tensor: Any) -> np.ndarray:
 
 
 def _of_pil(image: Image.Image) -> bytes | np.ndarray:
+    if not all(image.size):
+        raise ImageError(f"expected an image of PIL with pixels, got {image.width} x {image.height}: leave it out")
     try:
         image.load()
         upright = ImageOps.exif_transpose(image)

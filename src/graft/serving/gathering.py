@@ -13,10 +13,11 @@ from typing import IO
 import numpy as np
 
 from graft.data.dataset import Images
+from graft.data.handed_over import HandedOver
 from graft.data.readers.hub_dataset import PREFIX
 from graft.data.readers.remote import is_address
 from graft.data.unlabelled import one_image, open_images
-from graft.errors import InputError
+from graft.errors import ImageError, InputError
 from graft.images.containers import JPEG, PNG
 from graft.progress import NOBODY, Reporter
 
@@ -58,8 +59,30 @@ class Gathered:
 
     def __iter__(self) -> Iterator[Entry]:
         for part in self.parts:
-            for images in [part] if isinstance(part, Images) else map(one_image, part):
+            for images in [part] if isinstance(part, Images) else map(_of_line, part):
                 yield from (Entry(images, index) for index in range(len(images)))
+
+
+class _Refused(HandedOver):
+    """A name of an image that nothing here reads, such as an address of an unknown kind, and what is said of it."""
+
+    def __init__(self, named: str, error: ImageError) -> None:
+        super().__init__([error])
+        self._named = named
+
+    def name(self, row: int) -> str:
+        return self._named
+
+    key = name
+
+
+def _of_line(line: str) -> Images:
+    """The image that a line names; one that cannot be read is told of in its place."""
+    try:
+        return one_image(line)
+    except InputError as error:
+        refused = _Refused(line, ImageError(str(error)))
+        return Images(refused, np.zeros(1, np.int64), np.full(1, -1, np.int64))
 
 
 def gather(arguments: Sequence[str], lines: Iterable[str] = (), reporter: Reporter = NOBODY) -> Gathered:
@@ -67,8 +90,9 @@ def gather(arguments: Sequence[str], lines: Iterable[str] = (), reporter: Report
 
     An argument is an image, a folder (at any depth), a pattern such as `*.jpg`, an address, anything else that
     `open_images` knows, or `-` for paths and addresses in `lines`. Raises InputError for a path that does not exist, a
-    pattern that nothing matches, and what cannot be read; a path in `lines` that does not exist is left to be told of
-    in its place. `reporter` is told of files in folders that are passed over since their names are not those of images.
+    pattern that nothing matches, and what cannot be read; what does not exist or cannot be read in `lines` is left to
+    be told of in its place. `reporter` is told of files in folders that are passed over since their names are not those
+    of images.
     """
     parts: list[Images | Iterable[str]] = []
     for argument in arguments:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,14 @@ import numpy as np
 from PIL import Image
 
 from graft.data.dataset import Dataset, Images, together
-from graft.data.handed_over import HandedOver
+from graft.data.handed_over import Frame, HandedOver
 from graft.data.unlabelled import open_images
 from graft.errors import ImageError, InputError
-from graft.images.handed_over import ACCEPTED, is_open_file, is_tensor, named, taken_in
+from graft.images.handed_over import ACCEPTED, is_open_file, is_tensor, named, said_by, taken_in
 from graft.serving.gathering import Entry
+
+# Kinds of numpy's arrays whose elements are things, not values of pixels: objects, texts, bytes.
+LISTED = "OUST"
 
 
 class Given(HandedOver):
@@ -28,8 +31,20 @@ class Given(HandedOver):
     key = name
 
     def read(self, row: int) -> bytes | np.ndarray:
+        """Raises OSError, ImageError: one image that cannot be had ends nothing."""
         thing = self.things[row]
-        return thing.read() if isinstance(thing, Entry) else super().read(row)
+        try:
+            if isinstance(thing, str):
+                os.fsencode(thing)
+            return thing.read() if isinstance(thing, Entry) else super().read(row)
+        except UnicodeEncodeError:
+            raise ImageError(
+                f"expected a path that a file can have, got {thing!r} with a lone surrogate in it, which none has: "
+                "correct it"
+            ) from None
+        except InputError as error:
+            # An address of a kind that nothing here reads.
+            raise ImageError(str(error)) from None
 
     def stamp(self, row: int) -> str:
         return str(row)
@@ -39,42 +54,68 @@ def one_by_one(images: Any) -> Iterator[Any]:
     """What `predict` was given, as images one by one; open files are read as they come.
 
     A folder, an archive and a `Dataset` are all images that they hold, one array (n, H, W, 3) or tensor (n, 3, H, W) is
-    n images, and anything that is an image itself is one. Raises InputError for what is none of these, at once.
+    n images, an array (n,) of paths is n paths, and anything that is an image itself is one. Raises InputError for what
+    is none of these, at once.
     """
     if isinstance(images, str) and not images:
         raise InputError("expected an image or several, got an empty text: give a path, or . for the current folder")
+    if isinstance(images, Mapping | Frame):
+        raise InputError(
+            f"expected {ACCEPTED}, or several of these, got {named(images)}: give its values, or its column of paths, "
+            "as a list"
+        )
     if isinstance(images, Dataset):
         images = together(images.splits.values()) if images.splits else ()
-    elif isinstance(images, str | os.PathLike) and (place := os.fspath(images)) and _is_folder(place):
-        images = open_images(Path(place).expanduser())
+    elif isinstance(images, str | os.PathLike) and _is_folder(images):
+        images = open_images(Path(os.fsdecode(images)).expanduser())
     elif _is_one(images):
         images = [images]
     if isinstance(images, Images):
         return (Entry(images, index) for index in range(len(images)))
     if not isinstance(images, Iterable):
         raise InputError(f"expected {ACCEPTED}, or several of these, got {named(images)}: give one or several")
-    return map(_taken_in, images)
+    try:
+        return map(_taken_in, images)
+    except (TypeError, RuntimeError) as error:
+        # A tensor of torch says of itself that it can be gone through, and may be of a form that cannot.
+        raise InputError(
+            f"expected {ACCEPTED}, or several of these, got {named(images)} that cannot be gone through "
+            f"({said_by(error)}): give a list of images"
+        ) from None
 
 
-def _is_folder(place: str | bytes) -> bool:
+def _is_folder(place: str | os.PathLike[Any]) -> bool:
     try:
         return Path(os.fsdecode(place)).expanduser().is_dir()
-    except (OSError, ValueError, RuntimeError):
+    except Exception:  # a path of the caller's own kind may raise anything; what is wrong is said in its place
         return False
 
 
 def _is_one(images: Any) -> bool:
+    if isinstance(images, np.ndarray) and images.ndim == 1 and images.dtype.kind in LISTED:
+        return False
     if isinstance(images, np.ndarray) or is_tensor(images):
-        # What has no axis of channels, last or by mistake first, is as many images (H, W).
-        greys = images.ndim == 3 and images.shape[-1] > 5 and images.shape[0] not in (1, 3, 4)
+        try:
+            # What has no axis of channels, last or by mistake first, is as many images (H, W).
+            greys = images.ndim == 3 and images.shape[-1] > 5 and images.shape[0] not in (1, 3, 4)
+        except RuntimeError:
+            return True  # a tensor of tensors of several shapes, which is told of in its place
         return bool(images.ndim != 4) and not greys
     kinds = (str, bytes, bytearray, memoryview, os.PathLike, Image.Image)
     return isinstance(images, kinds) or is_open_file(images)
 
 
 def _taken_in(thing: Any) -> Any:
-    """The image, or in its place what is wrong with an open file."""
+    """The image, a path as a text, or in its place what is wrong with an open file or with a path."""
     try:
-        return thing if isinstance(thing, Entry) else taken_in(thing)
+        taken = thing if isinstance(thing, Entry) else taken_in(thing)
+        if isinstance(taken, os.PathLike):
+            return os.fsdecode(taken)
+        # A text of numpy is one of Python's, which answers are named by.
+        return str(taken) if isinstance(taken, str) else taken
     except ImageError as error:
         return error
+    except Exception as error:  # a path of the caller's own kind may raise anything
+        return ImageError(
+            f"expected the path of an image, got {named(thing)} that gives none ({said_by(error)}): name a file"
+        )

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from graft.errors import WeightsError
+
 
 @dataclass(frozen=True)
 class ErrorBudget:
@@ -60,7 +62,15 @@ class Domain:
     n: int
 
     def distances(self, features: np.ndarray) -> np.ndarray:
-        """How far off the images of `features` (n, D) are, float32 (n,), from 0 to 2: one minus the cosine."""
+        """How far off the images of `features` (n, D) are, float32 (n,), from 0 to 2: one minus the cosine.
+
+        Raises WeightsError for features of another network than those that were kept.
+        """
+        if features.shape[1] != self.bank.shape[1]:
+            raise WeightsError(
+                f"expected {features.shape[1]:,} features of each image in domain.safetensors, as the network has, got "
+                f"{self.bank.shape[1]:,}: restore the file that was saved with the model"
+            )
         features = features.astype(np.float32)
         unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
         near = np.partition(unit @ self.bank.astype(np.float32).T, -self.neighbours, axis=1)

@@ -1,6 +1,9 @@
 """What a training was asked for, and `args.yaml`, where a run keeps it."""
 
 import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -23,10 +26,14 @@ from graft.yaml_text import yaml_in
 
 # Those among the arguments, which are written as `graft.names` says.
 PATHS = ("data", "val", "test", "base", "classes_file", "class_map", "split_file", "image_dir")
+# Those that may have another name when a run is gone on with, where it was begun with any.
+MOVABLE = ("data", "base", "val", "test")
 # Where the command line calls an argument otherwise.
 OPTIONS = {"learning_rate": "lr", "find_learning_rate": "find-lr", "classes_file": "classes", "time_limit": "time"}
 
 
+# The names of arguments that stand in the call itself, as far as that is known.
+_STATED: ContextVar[frozenset[str]] = ContextVar("stated", default=frozenset())
 # Stands above the arguments of a run whose images have no path.
 IN_MEMORY = """# The images were handed over in Python, so this run cannot be resumed from a path, and neither can what
 # needs its images find them again. It goes on where they are handed over again:
@@ -143,29 +150,43 @@ def _read(written: str | bytes) -> str:
     return os.fsdecode(written) if isinstance(written, bytes) else restored(written)
 
 
+@contextmanager
+def stated(names: Iterable[str]) -> Iterator[None]:
+    """Within the block, arguments of these names stand in the call itself, be it with the values they have by default.
+
+    A command line knows that. In Python a default that is given cannot be told from one that is not.
+    """
+    token = _STATED.set(frozenset(names))
+    try:
+        yield
+    finally:
+        _STATED.reset(token)
+
+
 def gone_on_with(before: Arguments, given: Arguments, folder: Path) -> Arguments:
     """The arguments that a run was begun with; another spelling of its data or its base, where given, takes effect.
 
     It may be gone on with by another number of processes, which comes to the same.
-    What was not given, and so is as by default, is not asked for. Raises InputError that names what differs.
+    What was not given, and so is as by default, is not asked for, but what is `stated` is. Raises InputError that names
+    what differs.
     """
     if before.in_memory and not given.in_memory:
         raise InputError(
             f"expected a run that was begun with a path, got {near(folder)}, whose images were handed over in Python: "
             f"hand the same over again, graft.train(images, out={str(folder)!r}, resume=True)"
         )
-    default = Arguments(data=before.data, in_memory=given.in_memory)
-    movable = ["data", "base", *(name for name in ("val", "test") if getattr(before, name) is not None)]
+    default, outright = Arguments(data=before.data, in_memory=given.in_memory), _STATED.get()
+    movable = [name for name in MOVABLE if getattr(before, name) is not None]
     moved = {
         name: getattr(given, name)
         for name in movable
-        if getattr(given, name) not in (getattr(default, name), str(folder))
+        if getattr(given, name) != str(folder) and (getattr(given, name) != getattr(default, name) or name in outright)
     }
     began, asked, usual = before.to_dict(), given.to_dict(), default.to_dict()
     differing = [
-        _begun_with(name, began[name])
+        _begun_with(name, began[name], usual[name])
         for name, value in asked.items()
-        if name not in (*movable, "processes") and value not in (usual[name], began[name])
+        if name not in (*movable, "processes") and value != began[name] and (value != usual[name] or name in outright)
     ]
     if differing:
         raise InputError(
@@ -175,13 +196,12 @@ def gone_on_with(before: Arguments, given: Arguments, folder: Path) -> Arguments
     return replace(before, **moved)
 
 
-def _begun_with(name: str, value: Any) -> str:
+def _begun_with(name: str, value: Any, usual: Any) -> str:
     """An argument of a run in words: `seed was 3`, `no --epochs was given`, `--strict was not given`."""
     option = OPTIONS.get(name, name).replace("_", "-")
     if value is None:
         return f"no --{option} was given"
-    if value is False:
-        return f"--{option} was not given" if name != "flip" else "--no-flip was given"
-    if value is True:
-        return f"--no-{option} was not given" if name != "flip" else "--flip was given"
-    return f"{name} was {value!r}"
+    if not isinstance(value, bool):
+        return f"{name} was {value!r}"
+    flag, other = (f"--{option}", f"--no-{option}") if value else (f"--no-{option}", f"--{option}")
+    return f"{other} was not given" if value is usual else f"{flag} was given"

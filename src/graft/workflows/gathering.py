@@ -21,6 +21,7 @@ from graft.evaluation.report.verdict import (
 )
 from graft.evaluation.slices import Slice, compare_slices
 from graft.explanation.evidence import Classifier, evidence_of
+from graft.weights.calibration import Calibration
 from graft.weights.model_files import CALIBRATION_FILE
 from graft.workflows.alarming import label_alarms, split_damage
 from graft.workflows.arguments import read_arguments
@@ -141,19 +142,17 @@ def _trust(judged_on: tuple[str, Answers], kept: KeptAnswers, folder: Path) -> T
     split = kept.splits[name]
     groups = None if split.groups is None else split.groups[split.unseen]
     confidences, right = answers.confidences, answers.right
-    promised = json_in(text_in(folder / "model" / CALIBRATION_FILE))
-    known = {row.get("budget"): row for row in promised.get("error_budgets", ()) if isinstance(row, dict)}
+    promised = _promised(folder, len(kept.classes))
+    known = {} if promised is None else {row.budget: row for row in promised.budgets}
     budgets = []
     for budget in BUDGETS:
         found = find_threshold(confidences, right, budget, groups=groups)
         if budget in known:
             # By the images that the promise rests on, which are others than those scored here.
             row = known[budget]
-            found = replace(found, at=row.get("threshold"), **{name: row[name] for name in RESTS_ON})
+            found = replace(found, at=row.threshold, **{name: getattr(row, name) for name in RESTS_ON})
         budgets.append(found)
-    thresholds = {
-        row.get("coverage"): row.get("threshold") for row in promised.get("sets", ()) if isinstance(row, dict)
-    }
+    thresholds = {} if promised is None else {row.coverage: row.threshold for row in promised.sets}
     sets = []
     for coverage in COVERAGES if answers.probabilities.shape[1] > 1 else ():
         threshold = thresholds.get(coverage, set_threshold(answers.of_label, coverage, groups))
@@ -167,8 +166,16 @@ def _trust(judged_on: tuple[str, Answers], kept: KeptAnswers, folder: Path) -> T
         tuple(risk_coverage(confidences, right)),
         tuple(budgets),
         tuple(sets),
-        int(promised["held_out"]["n"]) if known else len(right),
+        len(right) if promised is None else promised.n,
     )
+
+
+def _promised(folder: Path, classes: int) -> Calibration | None:
+    """What the model of a run promises; None where its file is gone, damaged or of another model."""
+    try:
+        return Calibration.from_dict(json_in(text_in(folder / "model" / CALIBRATION_FILE)), classes)
+    except ValueError:
+        return None
 
 
 def _slices(material: Material, answers: Mapping[str, Answers], judged_on: tuple[str, Answers]) -> tuple[Slice, ...]:

@@ -75,6 +75,6 @@ def text_in(path: Path) -> str:
 def json_in(text: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

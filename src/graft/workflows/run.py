@@ -21,10 +21,11 @@ from graft.data.readers.folder import folders_of
 from graft.errors import GraftError, InputError
 from graft.evaluation.accuracy import Accuracy as Accuracy
 from graft.evaluation.accuracy import Expected as Expected
-from graft.files import LOCK_FILE, remove, unfinished_below
+from graft.files import LOCK_FILE, json_text, remove, unfinished_below
 from graft.html import escaped, table
+from graft.names import plain
 from graft.training.crowns import METRICS_FILE
-from graft.weights.saved import ARGUMENTS_FILE, model_folder
+from graft.weights.saved import ARGUMENTS_FILE, load_model, model_folder
 
 if TYPE_CHECKING:
     from graft.workflows.run_chart import Chart
@@ -248,8 +249,21 @@ def finished(folder: Path) -> Run | None:
     try:
         model_folder(folder)
         return read_run(folder)
-    except (InputError, OSError, ValueError, LookupError, TypeError, AttributeError):
+    except (InputError, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
+
+
+def fault_of_model(run: Run) -> str | None:
+    """What is wrong with the model of a finished run, whose files are read for that; None where nothing is."""
+    try:
+        saved = load_model(model_folder(run.folder))
+    except InputError as error:
+        return str(error)
+    said = json.loads(json_text(run.to_dict()))
+    own = {name: saved.facts[name] for name in ("base", "level", "cut", "images", VAL, TEST) if name in saved.facts}
+    if list(map(plain, saved.classes)) != said["classes"] or any(said.get(name) != own[name] for name in own):
+        return f"expected the model of this run in {near(run.folder / 'model')}, got that of another"
+    return None
 
 
 def clear_away(folder: Path) -> None:

@@ -32,6 +32,7 @@ from graft.training.time_budget import work_began
 from graft.weights.packaged import DEFAULT_BASE
 from graft.words import program
 from graft.workflows.arguments import (
+    MOVABLE,
     Arguments,
     absolute,
     absolute_apart,
@@ -66,6 +67,7 @@ from graft.workflows.run import (
     check_free,
     claim,
     clear_away,
+    fault_of_model,
     finished,
     locked,
     near,
@@ -130,8 +132,10 @@ def train(
         batch_size: Images per batch, in place of the recipe's 32.
         learning_rate: Peak learning rate of the head, in place of the recipe's. By default what suits the optimizer and
             the size of the network.
-        recipe: How stages are trained, `graft.Recipe`, or a YAML file of one such as `graft.tune` writes, whose base
-            and level count where none are given. A head alone is solved and needs none.
+        recipe: How stages are trained, `graft.Recipe`, or a YAML file of one such as `graft.tune` writes. A head alone
+            is solved and needs none. The base and the level that a file names count wherever those given here are the
+            default ones: `level="auto"` given outright cannot be told from none. Take the level out of the file to have
+            it measured. On the command line an option that is given counts more than the file, whatever it says.
         image_size: Side of the network's input in pixels. By default that of the weights.
         resize: How an image becomes square: `crop`, `letterbox` or `squash`. By default that of the weights.
         engine: What runs frozen layers: `auto`, `torch` or `openvino`.
@@ -147,7 +151,8 @@ def train(
             part is set aside and measured on first, and the figures are those. Not for more than 5,000 images.
         seed: Decides everything random.
         strict: Whether an image that cannot be decoded is an error. By default it is skipped and named.
-        resume: Go on with a run that was interrupted. Nothing needs to be repeated; what is given must not differ.
+        resume: Go on with a run that was interrupted, or have the result of a finished one. Nothing needs to be
+            repeated; what is given must not differ, but what is given as it is by default counts as not given.
         time_limit: Seconds that the whole may take, or a text such as 90s, 10m or 2h; the schedule runs through in the
             time there is.
         find_learning_rate: Whether stages are trained at the rate that a range test suggests.
@@ -291,12 +296,23 @@ def _begin(
 def _go_on(folder: Path, given: Arguments, images: Dataset | None, way: Way) -> Run:
     """Train on in the folder of a run that was interrupted, or tell its result where it is finished."""
     with locked(folder):
-        arguments = gone_on_with(read_arguments(folder), given, folder)
+        begun_with = read_arguments(folder)
+        arguments = gone_on_with(begun_with, given, folder)
         clear_away(folder)
         run = finished(folder)
-        if run is not None:
-            way.logging.reporter.note(f"{near(folder)} is finished already; this is its result")
+        fault = None if run is None else fault_of_model(run)
+        if run is not None and fault is None:
+            # Whether another name of images or of a base is that of others is not looked at: nothing is done with them.
+            names = [name for name in MOVABLE if getattr(arguments, name) != getattr(begun_with, name)]
+            of = "".join(f", of the {name} {getattr(begun_with, name)}" for name in names)
+            way.logging.reporter.note(f"{near(folder)} is finished already; this is its result{of}")
             return run
+        if fault is not None:
+            way.logging.reporter.note(f"the model in {near(folder)} cannot be used, so it is made again: {fault}")
+        elif (folder / RESULT_FILE).exists():
+            way.logging.reporter.note(
+                f"the result or the model in {near(folder)} is gone or damaged, so the run is finished again"
+            )
         (folder / RESULT_FILE).unlink(missing_ok=True)
         with repeatable(choice_of(arguments)), _resumable(folder):
             decided = decide(arguments, images, None, way.logging.reporter, way.started, _read_beginning(folder))
