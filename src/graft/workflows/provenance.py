@@ -1,6 +1,7 @@
 """What a run was made with: the command, versions, and the machine."""
 
 import platform
+import shlex
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,6 +16,9 @@ from graft.workflows.arguments import OPTIONS, Arguments, read_arguments
 from graft.workflows.material import Material
 from graft.workflows.run import near
 
+# Recipe fields without an option of their own.
+SET_ALONE = ("warmup",)
+
 
 def facts_of(material: Material) -> dict[str, Any]:
     """What the run was made with."""
@@ -22,7 +26,8 @@ def facts_of(material: Material) -> dict[str, Any]:
     facts: dict[str, Any] = {"folder": near(run.folder)}
     if (material.folder / ARGUMENTS_FILE).is_file():
         arguments = read_arguments(material.folder)
-        facts |= {"command": command_of(arguments), "seed": arguments.seed}
+        command = command_of(arguments)
+        facts |= {**({} if command is None else {"command": command}), "seed": arguments.seed}
     facts |= {
         "images": run.images,
         "engine": run.engine,
@@ -40,12 +45,17 @@ def facts_of(material: Material) -> dict[str, Any]:
     return facts
 
 
-def command_of(arguments: Arguments) -> str:
-    """The command that asks for the same; names of files without the folders above them."""
+def command_of(arguments: Arguments) -> str | None:
+    """The command that asks for the same, with file names but no folders; None for images that were in memory."""
+    if arguments.in_memory:
+        return None
     usual = Arguments(arguments.data).to_dict()
     words = ["graft", "train", Path(arguments.data).name]
     for name, value in arguments.to_dict().items():
         if name == "data" or value == usual.get(name) or value is None:
+            continue
+        if name in SET_ALONE:
+            words += ["--set", f"{name}={value}"]
             continue
         flag = OPTIONS.get(name, name).replace("_", "-")
         if isinstance(value, bool):
@@ -53,4 +63,4 @@ def command_of(arguments: Arguments) -> str:
         else:
             shown = Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
             words += [f"--{flag}", str(shown)]
-    return " ".join(words)
+    return shlex.join(words)
