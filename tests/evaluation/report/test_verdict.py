@@ -63,7 +63,7 @@ def test_of_few_images_it_is_not_said_what_probabilities_mean() -> None:
     half = score(np.eye(3)[labels * (np.arange(24) < 12)], labels, made.classes)
     made = replace(made, splits=(Split("val", half),))
     said = decide(made, []).sentences[3]
-    assert said.startswith("Whether its probabilities mean what they say cannot be told") and "95 % interval" in said
+    assert said.startswith("There are too few images to judge its probabilities") and "95 % interval" in said
 
 
 def test_probabilities_a_point_off_mean_what_they_say_where_many_images_tell() -> None:
@@ -74,9 +74,7 @@ def test_probabilities_a_point_off_mean_what_they_say_where_many_images_tell() -
         decide(replace(made, splits=(Split("test", scores),), trust=Trust(stated, 0.9, False)), []).sentences[3]
         for stated in (0.89, 0.875)
     )
-    assert near.startswith("Its probabilities mean what they say") and off.startswith(
-        "Its probabilities may be too low"
-    )
+    assert near.startswith("Its probabilities can be trusted") and off.startswith("Its probabilities may be too low")
 
 
 def test_the_chance_of_so_few_is_the_hypergeometric_one() -> None:
@@ -145,14 +143,14 @@ def test_the_verdict_says_in_five_sentences_how_good_against_what_what_to_fix_an
     made = report()
     said = decide(made, [])
     assert len(said.sentences) == 5 and said.usable
-    assert "95 % interval" in said.sentences[0] and "a head on the frozen base 50.0%" in said.sentences[1]
+    assert "95 % interval" in said.sentences[0] and "a head on the frozen base scores 50.0%" in said.sentences[1]
     alarm = Alarm("split_differs", "error", "test is not like the rest", "…")
     stopped = decide(made, [Alarm("tiny_class", "warning", "rare class", "…"), alarm])
     assert not stopped.usable and stopped.sentences[2].startswith(
         "Fix first: test is not like the rest, then rare class"
     )
     off = decide(replace(made, trust=Trust(0.97, 0.8, True)), [])
-    assert off.sentences[3].startswith("Do not take its probabilities at their word")
+    assert off.sentences[3].startswith("Do not trust its probabilities")
     unmeasured = decide(replace(made, splits=(), judged=None, trust=None), [])
     assert not unmeasured.usable and "Nothing can be said" in unmeasured.sentences[0]
 

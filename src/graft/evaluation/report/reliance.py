@@ -50,7 +50,7 @@ def trust(report: Report) -> str:
             )
         )
     parts = [
-        sentence(f"It states {found.confidence:.1%} on average and is right about {found.accuracy:.1%}; {error}."),
+        sentence(f"Mean confidence is {found.confidence:.1%}, accuracy {found.accuracy:.1%}; {error}."),
         charts(*drawn),
     ]
     if found.budgets:

@@ -9,7 +9,7 @@ from graft.evaluation.answers import Answers
 from graft.evaluation.intervals import accuracy_interval, chance_of_so_few, effective_count, wilson_interval
 from graft.evaluation.report.values import Alarm, Finding, Pair, Report, Severity, Split, Trust, Verdict
 from graft.evaluation.slices import Slice
-from graft.words import counted
+from graft.words import counted, independent
 
 # Findings of the audit that make figures doubtful, and what they are called in a few words.
 ALARMING: dict[str, str] = {
@@ -145,8 +145,8 @@ def split_alarms(one: Split | None, other: Split | None) -> Iterator[Alarm]:
             "split_differs",
             "error",
             f"{one.name} is not like the rest",
-            f"{low.top1:.1%} of {counted(low.n, 'image')} in {one.name} are right, but {high.top1:.1%} of "
-            f"{high.n:,} in {other.name}: see whether the images or labels of {one.name} are damaged, or come from "
+            f"Accuracy is {low.top1:.1%} on {counted(low.n, 'image')} of {one.name}, but {high.top1:.1%} on "
+            f"{high.n:,} of {other.name}: check whether the images or labels of {one.name} are damaged or come from "
             "elsewhere.",
         )
 
@@ -158,8 +158,7 @@ def trust_alarms(trust: Trust | None) -> Iterator[Alarm]:
             word.replace("-", "_"),
             "warning",
             word,
-            f"Its probabilities cannot be taken at their word: it states {trust.confidence:.1%} on average and is "
-            f"right about {trust.accuracy:.1%}.",
+            f"Its probabilities cannot be trusted: {_stated(trust)}.",
         )
 
 
@@ -170,8 +169,8 @@ def slice_alarms(slices: Sequence[Slice]) -> Iterator[Alarm]:
                 "failing_slice",
                 "warning",
                 f"it fails on {each.name}",
-                f"{each.top1:.1%} of {counted(each.n, 'image')}, {each.name}, are right; of the same classes "
-                f"{each.expected:.1%} would be: add such images to train, or do not use it on them.",
+                f"Accuracy is {each.top1:.1%} on {counted(each.n, 'image')}, {each.name}, where {each.expected:.1%} is "
+                "expected of their classes: add such images to train, or do not use it on them.",
             )
 
 
@@ -183,14 +182,14 @@ def decide(report: Report, alarms: Sequence[Alarm]) -> Verdict:
     if main is None:
         usable, said = (
             False,
-            ["Nothing can be said of how good it is: too few images have no copy among those trained on."],
+            ["Its accuracy is not measured: too few images have no copy among those it was trained on."],
         )
     else:
         beats = bool(main.scores.top1_ci95[0] > main.scores.majority)
         usable = beats and not any(each.kind in BLOCKING for each in ranked)
         said = [
-            f"Of {counted(main.scores.n, 'image')} of {main.name} that it was not trained on, it gets "
-            f"{main.scores.top1:.1%} right ({main.scores.interval}){_expected(report, main)}.",
+            f"Accuracy is {main.scores.top1:.1%} on {counted(main.scores.n, 'image')} of {main.name} that it was not "
+            f"trained on ({main.scores.interval}){_expected(report, main)}.",
             _against(report, main),
         ]
     said.append(_to_fix(report, ranked))
@@ -204,19 +203,19 @@ def _expected(report: Report, main: Split) -> str:
     """What many more images than those of the split tell of how good it is."""
     if report.expected is None or report.expected.n < TELLING_MORE * main.scores.n:
         return ""
-    return f"; to be expected: {report.expected}"
+    return f"; expect {report.expected}"
 
 
 def _against(report: Report, main: Split) -> str:
     scores = main.scores
-    guess = f"lways answering {_name(report.majority_class)} would get {scores.majority:.1%} right"
-    doubt = "" if scores.top1_ci95[0] > scores.majority else "It is not shown to be better than guessing: a"
+    guess = f"lways answering {_name(report.majority_class)} would score {scores.majority:.1%}"
+    doubt = "" if scores.top1_ci95[0] > scores.majority else "It has not been shown to beat guessing: a"
     guess = f"{doubt or 'A'}{guess}"
     if report.level.startswith("head"):
         return f"{guess}; this classifier is a head on the frozen base, the cheapest level."
     if report.frozen_head is None:
-        return f"{guess}; what a head on the frozen base gets was not measured."
-    return f"{guess}, and a head on the frozen base {report.frozen_head:.1%} of val."
+        return f"{guess}; a head on the frozen base was not measured."
+    return f"{guess}, and a head on the frozen base scores {report.frozen_head:.1%} on val."
 
 
 def _to_fix(report: Report, alarms: Sequence[Alarm]) -> str:
@@ -225,8 +224,8 @@ def _to_fix(report: Report, alarms: Sequence[Alarm]) -> str:
         return f"Fix first: {alarms[0].title}{more}."
     worst = max(report.pairs, key=lambda pair: pair.count, default=None)
     if worst is None:
-        return "There is nothing to fix that was looked for."
-    return f"There is nothing to fix that was looked for; its most frequent mistake is {_mistake(worst)}."
+        return "No fault was found among those checked for."
+    return f"No fault was found among those checked for; its most frequent mistake is {_mistake(worst)}."
 
 
 def _mistake(pair: Pair) -> str:
@@ -234,43 +233,47 @@ def _mistake(pair: Pair) -> str:
 
 
 def _trusted(trust: Trust, main: Split | None) -> str:
-    means = f"it states {trust.confidence:.1%} on average and is right about {trust.accuracy:.1%}"
+    means = _stated(trust)
     if trust.off:
-        return f"Do not take its probabilities at their word: {means}."
+        return f"Do not trust its probabilities: {means}."
     if main is not None:
         low, high = main.scores.top1_ci95
         if high - low > 2 * TOO_WIDE:
-            return (
-                f"Whether its probabilities mean what they say cannot be told from so few "
-                f"{'images' if main.scores.groups is None else 'groups'}: {means} ({main.scores.interval})."
-            )
+            few = "images" if main.scores.groups is None else "groups"
+            return f"There are too few {few} to judge its probabilities: {means} ({main.scores.interval})."
         # An interval that is near what is stated from end to end says that it is true enough.
         far = max(abs(low - trust.confidence), abs(high - trust.confidence)) >= MISCALIBRATED
         if far and not low <= trust.confidence <= high:
             way = "high" if trust.confidence > trust.accuracy else "low"
-            return f"Its probabilities may be too {way}: {means} ({main.scores.interval}); more images would tell."
+            return (
+                f"Its probabilities may be too {way}: {means} ({main.scores.interval}); more images would tell."
+            )
     reachable = next((each for each in trust.budgets if each.at is not None), None)
     if reachable is None or reachable.at is None:
-        return f"Its probabilities mean what they say: {means}."
+        return f"Its probabilities can be trusted: {means}."
     share = reachable.answered / reachable.n
-    which = "its answers" if share == 1 else f"its answers of {reachable.at:.1%} and more ({share:.0%} of all)"
+    which = "its answers" if share == 1 else f"its answers at {reachable.at:.1%} or more ({share:.0%} of all)"
     return (
-        f"Its probabilities mean what they say: {means}. By {counted(reachable.n, 'image')} that no weights saw, at "
-        f"most {reachable.budget:.0%} of {which} are wrong, with 95 % confidence."
+        f"Its probabilities can be trusted: {means}. With 95 % confidence, at most {reachable.budget:.0%} of {which} "
+        f"are wrong, judging by {independent(reachable.n, trust.held_out)} held out."
     )
+
+
+def _stated(trust: Trust) -> str:
+    return f"mean confidence is {trust.confidence:.1%}, accuracy {trust.accuracy:.1%}"
 
 
 def _use(report: Report, usable: bool, alarms: Sequence[Alarm]) -> str:
     of = f"images like those of {_name(report.data)} ({counted(len(report.classes), 'class', 'classes')})"
     if usable and report.main is not None:
         low, _ = report.main.scores.top1_ci95
-        limit = "; fix what is named above first" if alarms else ""
-        return f"It may be used on {of}, where up to {1 - low:.0%} wrong answers are acceptable{limit}."
+        limit = "; fix the above first" if alarms else ""
+        return f"It may be used on {of} if up to {1 - low:.0%} wrong answers are acceptable{limit}."
     if report.main is None:
-        return f"It should not be used before it is measured on new {of}."
+        return f"Do not use it before it has been measured on new {of}."
     if report.main.scores.top1_ci95[0] <= report.main.scores.majority:
-        return "It should not be used: add images, or try another level or base."
-    return f"It should not be used, not even on {of}, before that is fixed: its figures cannot be relied on."
+        return "Do not use it: add images, or try another level or base."
+    return f"Do not use it, even on {of}, until that is fixed: its figures cannot be relied on."
 
 
 def _name(name: str, most: int = 40) -> str:
