@@ -36,13 +36,13 @@ class Claim:
 
 def _network(*names: str) -> Callable[[], str]:
     return lambda: "; ".join(
-        f"{name} {CATALOG[name].params:,} parameters, {CATALOG[name].macs:,} multiply-adds" for name in names
+        f"{name}: {CATALOG[name].params:,} parameters, {CATALOG[name].macs:,} multiply-adds" for name in names
     )
 
 
 def _published() -> str:
     shown = [row for row in CATALOG.values() if row.published and row.published.top1_error is not None]
-    return f"{len(shown)} of {len(CATALOG)} networks with a published top-1 error"
+    return f"{len(shown)} of {len(CATALOG)} networks have a published top-1 error"
 
 
 def _rates() -> str:
@@ -53,7 +53,7 @@ def _rates() -> str:
 def _worked() -> str:
     rows = [example for own in EXAMPLES.values() for example in own]
     agree = sum(example.verdict == "agrees" for example in rows)
-    return f"{agree} of the textbook's {len(rows)} worked figures agree, the others are told with the right one"
+    return f"{agree} of the textbook's {len(rows)} worked figures agree; the right one is given for the others"
 
 
 # What the catalogue, the accounting and a command show.
@@ -102,7 +102,7 @@ SHOWN = (
     ),
     Claim(
         "N17",
-        "Accuracy against size and operations, in one chart.",
+        "One chart shows accuracy against size and operations.",
         "graft models --plot chart.svg",
         _published,
         f"{ARCHITECTURES}#at-a-glance",
@@ -116,37 +116,37 @@ SHOWN = (
     ),
     Claim(
         "T5",
-        "Pretrained layers are fine-tuned at a smaller rate.",
+        "Pretrained layers are fine-tuned at a lower learning rate.",
         "graft train DATA --level all",
         _rates,
         "recipe.md",
     ),
     Claim(
         "T11",
-        "A base of many breeds tells dogs from cats as it is.",
+        "A base that knows many breeds can tell dogs from cats as it is.",
         "graft train DATA --level as-is",
-        lambda: "not recorded: graft carries no photographs of them",
+        lambda: "not recorded: graft carries no photographs of dogs and cats",
         GUIDE,
     ),
     Claim(
         "T13",
-        "Images in production differ from those of training.",
+        "Images in production differ from the training images.",
         "graft evaluate RUN DATA --robustness",
         lambda: "accuracy under twelve corruptions, on your images",
         GUIDE,
     ),
     Claim(
         "T14",
-        "A pretrained network is architecture and weights, easily kept.",
+        "A pretrained network consists of an architecture and weights, and is easily kept.",
         "graft train DATA",
         lambda: "a folder `model/` with weights, classes and preprocessing",
         GUIDE,
     ),
     Claim(
         "T15",
-        "Weights, feature maps and activation maps can be looked at.",
+        "Weights, feature maps and activation maps can be inspected.",
         "graft walk lenet5 IMAGE --random",
-        lambda: "numbers equal to the network's to four digits",
+        lambda: "its numbers equal the network's to four digits",
         f"{GUIDE}#a-walk-through-a-network",
     ),
 )
@@ -154,16 +154,18 @@ SHOWN = (
 TEXT = """# The textbook, claim by claim
 
 `python docs/textbook.py` writes this page from `docs/results/`, where `graft lab NAME --out docs/results` keeps what it
-measured. Each `graft lab` runs from a fresh install, offline, on images that graft draws; with `--data DATA` it takes a
-folder of MNIST's IDX files. Most of what is recorded are the quick forms (`--quick`). An interval is of 95 %, over
-seeds. A claim is *held* where its whole interval lies on the predicted side, *did not hold* where all of it lies on the
-other, and *undecided* in between.
+measured. Every `graft lab` command runs offline, from a fresh install, on images that graft draws; with `--data DATA`,
+the experiments on LeNet-5 take a folder of MNIST's IDX files instead. Most records are of the quick forms (`--quick`).
+
+Intervals are at 95 %, over seeds. A claim *held* if its whole interval lies on the predicted side, *did not hold* if
+the whole interval lies on the other side, and is *undecided* otherwise.
 
 | claim | what the textbook says | command | measured | | figure |
 | --- | --- | --- | --- | --- | --- |
 {experiments}
-{held} of {count} recorded experiments held, {failed} did not, {undecided} are undecided. These claims are shown by a
-command rather than an experiment:
+Of {count} recorded experiments, {held} held, {failed} did not hold, and {undecided} are undecided.
+
+The following claims are shown by a command rather than by an experiment:
 
 | claim | what the textbook says | command | figure | more |
 | --- | --- | --- | --- | --- |

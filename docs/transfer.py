@@ -125,13 +125,14 @@ def page(outcomes: list[Outcome], bases: dict[str, dict[str, str]]) -> str:
             f"| {each.task} | {each.level_of[each.textbook[0]]} | {each.regret(each.textbook):.1f} | {chosen} | "
             f"{each.regret(each.advised):.1f} | {each.deciding:.0f} | {share:.0%} |"
         )
-    lines += [REGRETS, "| always | mean regret | worst |", "|---|--:|--:|"]
+    lines += [REGRETS, "| choice | mean regret | worst |", "|---|--:|--:|"]
     lines += [f"| {who} | {mean(values):.2f} | {max(values):.2f} |" for who, values in regrets.items()]
     lines.append("")
     lines.append(
         f"The advisor's regret is {mean(mine):.2f} points on average (bound: 0.7) and {max(mine):.2f} at worst "
-        f"(bound: 3); the next best is {nearest} with {others[nearest]:.2f}. Deciding took {total:.0%} of the time of "
-        f"training all levels (bound: 25 %), between {min(shares):.0%} and {max(shares):.0%} by task."
+        f"(bound: 3). The next best is\n{nearest}, with {others[nearest]:.2f} on average.\n\n"
+        f"Deciding took {100 * total:.0f} % of the time of training all levels (bound: 25 %), between "
+        f"{100 * min(shares):.0f} and {100 * max(shares):.0f} % by task.\n"
     )
     short = [
         failure
@@ -139,54 +140,61 @@ def page(outcomes: list[Outcome], bases: dict[str, dict[str, str]]) -> str:
             (mean(mine) <= 0.7, f"the mean regret, {mean(mine):.2f}, is above 0.7"),
             (max(mine) <= 3, f"the worst regret, {max(mine):.2f}, is above 3"),
             (mean(mine) < others[nearest], f"always taking {nearest} has no more regret ({others[nearest]:.2f})"),
-            (total <= 0.25, f"deciding takes {total:.0%} of the time"),
+            (total <= 0.25, f"deciding takes {100 * total:.0f} % of the time"),
         )
         if not holds
     ]
-    lines.append(f"Bounds that are missed: {'; '.join(short) or 'none'}.")
+    lines.append(f"Bounds missed: {'; '.join(short) or 'none'}.")
     lines.append(NOTES)
     return "\n".join(lines)
 
 
 INTRODUCTION = """# How much of a network to keep: recorded training runs
 
-These runs were made before two changes, and are kept for what they say of cuts and of the textbook's rule: levels that
-train stages now train better ([recipe.md](recipe.md)), and the advisor now fits a few levels as they would be fitted in
-the end, where here it trained all of them for a part of their epochs.
+These runs are kept for what they say about cuts and about the textbook's rule. They were made before two changes:
 
-What `--level auto` gives today, beside what one would run instead, is in [accuracy.md](accuracy.md).
+- Levels that train stages now train better ([recipe.md](recipe.md)).
+- The advisor now fits a few levels exactly as a final run would. In these runs it trained all levels for part of their
+  epochs.
+
+For what `--level auto` gives today, compared with what you would run instead, see [accuracy.md](accuracy.md).
 
 `python docs/transfer.py` writes this page from `docs/transfer_runs.jsonl`, which `benchmarks/regret.py` records. There
-are {tasks} tasks with {seeds} seeds each. A task is a set of images with a number of images per class (`all`: every
-image in the set), a base, and an image size in pixels. The seed draws the images, a fifth of which are held out for
-validation, and seeds the training. Every level is trained to the end with the default recipe (AdamW, cosine, no
-augmentation; 10 to 30 epochs) and scored on test images that played no part in any choice: 200 per class, the same for
-all seeds, or as many as the set has (153 photographs of ants and bees, 240 sketches). The bases are ResNet-20 from
-CIFAR-10, and MobileNet 0.25 and MobileNetV2 from ImageNet.
+are {tasks} tasks with {seeds} seeds each.
 
-`shift` is the domain shift by batch-norm statistics, in nats per channel; below 0.1 the images count as similar to the
-base's own. The scenarios are the textbook's: few and similar (1), many and similar (2), few and different (3), many and
-different (4), where many means 1,000 images per class or more. Accuracy is in points of top-1, as a mean over seeds;
-levels with the same cut have the same figure.
+- **Tasks.** A task is a set of images with a number of images per class (`all`: every image in the set), a base, and an
+  image size in pixels. The bases are ResNet-20 from CIFAR-10, and MobileNet 0.25 and MobileNetV2 from ImageNet.
+- **Seeds.** The seed draws the images, a fifth of which are held out for validation, and seeds the training.
+- **Training.** Every level is trained to the end with the default recipe of that time (AdamW, cosine, no augmentation;
+  10 to 30 epochs).
+- **Testing.** Every level is scored on test images that played no part in any choice: 200 per class, the same for all
+  seeds, or as many as the set has (153 photographs of ants and bees, 240 sketches).
+
+In the table, `shift` is the domain shift by batch-norm statistics, in nats per channel; below 0.1, the images count as
+similar to the base's own. `scenario` is the textbook's: few and similar images (1), many and similar (2), few and
+different (3), or many and different (4), where many means 1,000 images per class or more. Accuracy is top-1 in percent,
+averaged over seeds. Levels with the same cut have the same figure.
 """
 CHOICES = """
-The choices of the textbook's rule and of the advisor, and their regret: how far the choice is below the best level of
-the task, in points of top-1, as a mean over seeds. `deciding` is everything that the advisor does: measuring, features,
-head and race.
+The next table shows what the textbook's rule and the advisor chose, and the regret of each choice: how far it falls
+below the best level of the task, in points of top-1, averaged over seeds. `deciding` covers everything that the advisor
+does: measuring, features, head and race.
 """
 REGRETS = """
-Regret over all tasks, in points of top-1:
+Over all tasks, these are the regrets in points of top-1:
 """
 NOTES = """
-Limits of these figures:
+## How far these figures go
 
-- The best level of a task is the best of up to six means over three seeds, so its accuracy is optimistic, and every
-  regret is too high. On 153 or 240 test images, one image is 0.65 or 0.42 points.
-- What the advisor expected of levels before a race, and how long its trials were, was set with these runs in view.
-- On the photographs of ants and bees, cross-validation on the training images preferred deeper levels that the test
-  images did not confirm, and vice versa: those figures hold for 153 images.
-- The seconds of training were measured while other programs ran on the same two cores, the seconds of deciding with two
-  tasks side by side, so their ratio is rough.
+- **Regrets are too high.** The best level of a task is the best of up to six means over three seeds, so its accuracy is
+  optimistic.
+- **Test images are few.** One image is 0.65 points on 153 test images, and 0.42 points on 240.
+- **The advisor was tuned on these runs.** What it expected of levels before a race, and how long its trials were, was
+  set with these runs in view.
+- **Ants and bees.** Cross-validation on the training images preferred deeper levels that the test images did not
+  confirm, and vice versa. The figures for these photographs hold for 153 images.
+- **Times are rough.** The seconds of training were measured while other programs ran on the same two cores, and the
+  seconds of deciding with two tasks side by side, so their ratio is only approximate.
 """
 
 

@@ -1,10 +1,10 @@
-"""graft: how much of a pretrained CNN to keep, measured, and no more work than that.
+"""graft: measure how much of a pretrained CNN to keep, and do no more work than that.
 
     run = graft.train("photos/")
     classifier = graft.load("runs/photos")
     classifier.predict(["a.jpg"])
 
-The names below are all there is. Each is imported when it is first used, so `import graft` costs nothing.
+The names below are the whole public API. Each is imported on first use, so `import graft` costs nothing.
 """
 
 import sys
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Every public name and the module that it is from.
+# Every public name and the module that defines it.
 _HOMES = {
     "Accuracy": "graft.workflows.run",
     "Advice": "graft.transfer.advisor",
@@ -160,7 +160,7 @@ def __dir__() -> list[str]:
 
 
 class _Door(ModuleType):
-    """`graft.audit` is the function, although a room has the same name, which its import would put in its place."""
+    """The package's own class: `graft.audit` stays the function when the room of that name is imported."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not (name in _HOMES and isinstance(value, ModuleType)):
@@ -168,5 +168,5 @@ class _Door(ModuleType):
 
 
 sys.modules[__name__].__class__ = _Door
-# It keeps which process graft was imported in.
+# Imported now because it records which process graft was imported in.
 import_module("graft.forking")

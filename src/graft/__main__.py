@@ -1,4 +1,4 @@
-"""The command `graft`."""
+"""Entry point of the command `graft`."""
 
 import os
 import sys
@@ -8,10 +8,10 @@ from graft.cli.process import prepare_process
 
 
 def run() -> None:
-    """Run the command and leave at once.
+    """Run the command and exit at once.
 
-    Everything is written and closed by then; taking the libraries apart object by object, as Python does at its end,
-    would add two thirds of a second to every command.
+    Everything is written and closed by then. Python's own shutdown, which takes libraries apart object by object, would
+    add two thirds of a second to every command.
     """
     prepare_process()
     code: object = 0
@@ -25,7 +25,7 @@ def run() -> None:
         sys.stdout.flush()
         sys.stderr.flush()
     except (OSError, ValueError):
-        # Whoever read the output is gone.
+        # The reader of the output is gone.
         code = code or 0
     os._exit(code if isinstance(code, int) else int(code is not None))
 

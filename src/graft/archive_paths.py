@@ -1,4 +1,4 @@
-"""Paths in an archive: which may be followed, and which are hidden."""
+"""Paths inside archives: which are safe to extract, and which are hidden."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     import pyarrow
 
 _ENDING = re.compile(r"\.(zip|tar|tgz|tbz2?|txz|tar\.(gz|bz2|xz))$", re.IGNORECASE)
-# Most names have nothing of this; in those that have, the three below are looked for.
+# A quick filter: most names match none of this, and only the rest are checked for the three patterns below.
 _UNUSUAL = re.compile(rb"^(?:[./\\]|.:|__MACOSX)|[/\\](?:[./\\]|__MACOSX|$)|(?i:(?:s\.db|p\.ini)$)")
 _UNSAFE = re.compile(rb"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)")
 _HIDDEN = re.compile(rb"(^|/)(\.|__MACOSX(/|$)|(?i:((eh)?thumbs\.db|desktop\.ini)$))")
-# Components without meaning: `./` and a doubled slash.
+# Meaningless components: `./` and doubled slashes.
 _IDLE = re.compile(rb"(^|/)(?:\.?/)+")
 
 
 class Texts:
-    """A growing column of byte strings, without a Python object for each."""
+    """A growing column of byte strings that needs no Python object per string."""
 
     def __init__(self) -> None:
         self._bytes, self._ends = bytearray(), array("q", [0])
@@ -42,12 +42,12 @@ class Texts:
 
 
 def name_without_ending(path: Path) -> str:
-    """`photos` of `photos.tar.gz`."""
+    """Return the name without its endings: `photos` for `photos.tar.gz`."""
     return _ENDING.sub("", path.name) or path.name
 
 
 def visible_path(name: bytes, archive: str) -> bytes | None:
-    """The path of a member without meaningless components, None for a hidden one.
+    """Return a member's path without meaningless components, or None if it is hidden.
 
     Raises DataError for a name that leads out of the archive.
     """

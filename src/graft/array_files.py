@@ -1,6 +1,6 @@
-"""Arrays by name in files of numpy (`.npz`, `.npy`), MATLAB (`.mat`) and HDF5 (`.h5`). Nothing in them is run.
+"""Named arrays from files of NumPy (`.npz`, `.npy`), MATLAB (`.mat`) and HDF5 (`.h5`), read without executing anything.
 
-What numpy would unpickle is refused, MATLAB's objects and functions come as data, and links of HDF5 are not followed.
+Pickled NumPy objects are refused, MATLAB objects and functions are read as plain data, and HDF5 links are not followed.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from graft.bombs import bomb, bomb_limit
 from graft.errors import DataError
 
 ENDINGS = (".npz", ".npy", ".mat", ".h5", ".hdf5")
-# The kind of a part of a MATLAB file that is compressed, and how a file begins that is HDF5 inside.
+# The MATLAB element type for compressed data, and the header of a MATLAB file that is HDF5 inside.
 _COMPRESSED, _MATLAB_7_3 = 15, b"MATLAB 7.3"
-# Larger files hold more than numbers of images.
+# Larger files hold more than image numbers.
 _MOST_OF_NUMBERS = 2**24
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays in a file by their names. Raises DataError for what is no such file, cannot be read, or is a bomb."""
+    """Return the arrays in a file by name. Raises DataError for an unsupported or unreadable file, and for a bomb."""
     loaders = {".npz": _npz, ".npy": _npy, ".mat": _mat}
     if not path.is_file():
-        # A pipe or a device would never end.
+        # Reading a pipe or a device would never end.
         raise DataError(f"expected a file of arrays, got {path.name}, which is none: replace or remove it")
     try:
         return loaders.get(path.suffix.lower(), _hdf5)(path)
     except DataError:
         raise
-    except Exception as error:  # zip, zlib and the readers of arrays have errors of their own
+    except Exception as error:  # zip, zlib and the array readers raise errors of their own
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise DataError(
             f"expected arrays of numbers in {path.name}, got what cannot be read or would have to be unpickled "
@@ -59,7 +59,7 @@ def _mat(path: Path) -> dict[str, np.ndarray]:
     with path.open("rb") as file:
         beginning = file.read(len(_MATLAB_7_3))
     if beginning == _MATLAB_7_3:
-        # There the axes come in the opposite order.
+        # MATLAB 7.3 stores the axes in the opposite order.
         return {name: array.T for name, array in _hdf5(path).items()}
     if beginning.startswith(b"MATLAB 5"):
         _refuse_bomb(path)
@@ -68,7 +68,7 @@ def _mat(path: Path) -> dict[str, np.ndarray]:
 
 
 def _refuse_bomb(path: Path) -> None:
-    """Raise DataError if what is compressed in a MATLAB file is far larger than that."""
+    """Raise DataError if the compressed parts of a MATLAB file expand beyond the bomb limit."""
     size, most = 0, bomb_limit(path)
     with path.open("rb") as file:
         file.seek(126)
@@ -97,7 +97,7 @@ def _hdf5(path: Path) -> dict[str, np.ndarray]:
             ", and it is not installed: pip install 'graft-vision[hdf5]', or save the arrays with numpy.savez"
         ) from None
     with h5py.File(path, "r") as file:
-        # Links, virtual and external data may lead to other files of this machine.
+        # Links, virtual data sets and external data may lead to other files on this machine.
         own = [file[name] for name in file if isinstance(file.get(name, getlink=True), h5py.HardLink)]
         found = [each for each in own if isinstance(each, h5py.Dataset) and not each.external and not each.is_virtual]
         if sum(each.nbytes for each in found) > bomb_limit(path):
@@ -106,7 +106,7 @@ def _hdf5(path: Path) -> dict[str, np.ndarray]:
 
 
 def vectors(path: Path) -> dict[str, np.ndarray]:
-    """The vectors of whole numbers in a MATLAB file, int64 (N,), by their names; none of a large one."""
+    """Return the integer vectors in a MATLAB file by name, int64 (N,); empty for a large file."""
     if path.suffix.lower() != ".mat" or path.stat().st_size > _MOST_OF_NUMBERS:
         return {}
     try:
@@ -123,9 +123,9 @@ def vectors(path: Path) -> dict[str, np.ndarray]:
 
 
 def matlab_columns(path: Path) -> dict[str, list[str]]:
-    """Lists in a MATLAB file, as Stanford's cars and dogs have: columns of as many cells, the longest, by their names.
+    """Return the lists in a MATLAB file by name, as in Stanford's Cars and Dogs: the longest columns of equal length.
 
-    Numbers from 1 on are what a list of names beside them says. Raises DataError for a file that cannot be read.
+    One-based class numbers are replaced by the names listed beside them. Raises DataError for an unreadable file.
     """
     found: dict[str, list[str]] = {}
     for name, value in load_arrays(path).items():

@@ -1,17 +1,17 @@
-"""Files that unpack to far more than they are: refused by how far. A module of the ground floor, for all formats."""
+"""Decompression bombs: files that expand far beyond their size are refused. A ground-floor module for all formats."""
 
 from pathlib import Path
 
 from graft.errors import DataError
 
-# No image has more bytes than this.
+# No image is larger than this.
 MAX_BYTES = 256 * 2**20
-# Content of more than this and a hundred times its file is a bomb.
+# A file is a bomb if its content exceeds both this size and a hundred times the file's own.
 BOMB_BYTES, BOMB_RATIO = 2**30, 100
 
 
 def bomb_limit(path: Path) -> int:
-    """Bytes of content beyond which a compressed file is a bomb."""
+    """Return the content size in bytes beyond which a compressed file counts as a bomb."""
     return max(BOMB_BYTES, BOMB_RATIO * path.stat().st_size)
 
 

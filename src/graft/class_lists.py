@@ -1,7 +1,7 @@
-"""Lists of the names of classes, in any form that people keep them in: lines, tables, JSON, YAML.
+"""Lists of class names in any common form: lines, tables, JSON, YAML.
 
 `classes.txt`, `obj.names`, `names.csv`, `cat_to_name.json`, `id2label`, YOLO's `data.yaml`, `LOC_synset_mapping.txt`. A
-module of the ground floor, since images come with such lists and weights do.
+ground-floor module, since both images and weights come with such lists.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from unicodedata import normalize
 
 from graft.array_files import matlab_columns
 
-# What stands for a class without naming it: a number, or the ids of WordNet and Freebase.
+# An identifier that stands for a class without naming it: a number, or a WordNet or Freebase id.
 CODE = re.compile(r"\d+|n\d{8}|/m/\w+")
 _KEYS = ("id2label", "names", "classes", "class_names", "labels", "label_names", "categories", "features", "label")
 _MOST_BYTES = 2**23
-# Of the number of a class.
+# The most digits of a class number.
 _MOST_DIGITS = 9
-# Names by the number or code of their class, or in the order of the numbers.
+# Names by the number or code of their class, or in numeric order.
 Listed = Mapping[str, str] | Sequence[str]
 
 
 def read_list(file: Path) -> Listed:
-    """The names of classes in a file, in NFC, none if there is no such file or it holds something else."""
+    """Return the class names in a file, in NFC; empty if the file is missing or holds something else."""
     listed = _listed(file)
     if isinstance(listed, Mapping):
         return {code: normalize("NFC", name) for code, name in listed.items()}
@@ -36,7 +36,7 @@ def read_list(file: Path) -> Listed:
 
 def _listed(file: Path) -> Listed:
     try:
-        # A pipe or a device would never end.
+        # Reading a pipe or a device would never end.
         if not file.is_file() or file.stat().st_size > _MOST_BYTES:
             return ()
         if file.suffix.lower() == ".mat":
@@ -51,7 +51,7 @@ def _listed(file: Path) -> Listed:
             return _in_value(yaml.safe_load(text))
         if file.suffix.lower() in (".csv", ".tsv"):
             return _in_rows(list(csv.reader(text.splitlines(), delimiter=",\t"[file.suffix.lower() == ".tsv"])))
-    except Exception:  # whatever a file that is no list makes its parser raise, it is no list
+    except Exception:  # whatever error a parser raises, the file is not a list
         return ()
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     pairs = [re.split(r"\s*[\t,;:=]\s*|\s+", line, maxsplit=1) for line in lines]
@@ -64,7 +64,7 @@ def _listed(file: Path) -> Listed:
 
 
 def by_number_behind(lines: Sequence[str]) -> dict[str, str]:
-    """Names by the number that stands behind each, as in `airfield 0`; none unless every line has one of its own."""
+    """Return names by the number after each, as in `airfield 0`; empty unless each line has a number of its own."""
     numbered: dict[str, str] = {}
     for line in map(str.strip, lines):
         ahead = line.rstrip("0123456789")
@@ -72,13 +72,13 @@ def by_number_behind(lines: Sequence[str]) -> dict[str, str]:
         name = name[:-1].rstrip() if name.endswith((",", ";", ":", "=")) else name
         if name and name != ahead and 0 < len(number) <= _MOST_DIGITS:
             numbered[str(int(number))] = name
-    # `type 1` and `type 2` are names as they stand, and `3 5` is none.
+    # `type 1` and `type 2` are whole names, and `3 5` is not a name.
     distinct = len(lines) == len(numbered) == len({*numbered.values()})
     return numbered if distinct and not all(map(str.isdigit, numbered.values())) else {}
 
 
 def in_order(listed: Listed) -> list[str]:
-    """The names by their numbers from 0 on, none if a number is missing."""
+    """Return the names ordered by their numbers from 0; empty if a number is missing."""
     if not isinstance(listed, Mapping):
         return list(listed)
     numbered = {int(code): name for code, name in listed.items() if code.isdigit()}
@@ -86,7 +86,7 @@ def in_order(listed: Listed) -> list[str]:
 
 
 def _in_value(value: Any) -> Listed:
-    """The names in a value of JSON or YAML, which may lie in it under a usual key."""
+    """Return the names in a JSON or YAML value, which may hold them under a customary key."""
     if isinstance(value, list):
         if all(isinstance(each, dict) and {"id", "name"} <= each.keys() for each in value):
             return {str(each["id"]): str(each["name"]) for each in value}
@@ -98,13 +98,13 @@ def _in_value(value: Any) -> Listed:
             return inner
     if value and all(isinstance(each, int) for each in value.values()):
         return {str(number): str(name) for name, number in value.items()}
-    # Keras' index of ImageNet has the id before the name.
+    # Keras' ImageNet index puts the id before the name.
     last = {str(key): each[-1] if isinstance(each, list) and each else each for key, each in value.items()}
     return last if all(map(CODE.fullmatch, last)) and all(isinstance(each, str) for each in last.values()) else ()
 
 
 def _in_rows(rows: Sequence[Sequence[str]]) -> Listed:
-    """The names in a table, of which one column has a different code in each row, or which has no other column."""
+    """Return the names in a table with one column of distinct codes, or with a single column."""
     rows = [[cell.strip() for cell in row] for row in rows if any(row)]
     if not rows or any(len(row) != len(rows[0]) for row in rows):
         return ()

@@ -1,4 +1,4 @@
-"""Everything graft raises on purpose.
+"""Exceptions that graft raises on purpose.
 
     GraftError            the work failed                          exit code 1
     ├── InputError        the call or what it was given is wrong   exit code 2
@@ -20,7 +20,7 @@ from graft.words import as_called
 
 
 class GraftError(Exception):
-    """The work failed for a reason that the message states, in arguments where graft is imported."""
+    """The work failed for the reason given in the message, which names arguments where graft is imported."""
 
     exit_code = 1
 
@@ -29,7 +29,7 @@ class GraftError(Exception):
 
 
 class InputError(GraftError):
-    """The call, or something it named, is wrong."""
+    """The call, or something that it names, is wrong."""
 
     exit_code = 2
 
@@ -43,7 +43,7 @@ class WeightsError(InputError):
 
 
 class CutError(InputError):
-    """A stage, cut or level that the network does not have."""
+    """The network has no such stage, cut or level."""
 
 
 class ImageError(GraftError):
@@ -51,11 +51,11 @@ class ImageError(GraftError):
 
 
 class FetchError(GraftError):
-    """Something that is not on this machine could not be fetched."""
+    """A resource that is not on this machine could not be fetched."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """The user stopped the work; the command `go_on` goes on with it, if anything can."""
+    """The user stopped the work; the command `go_on` resumes it, if anything can."""
 
     def __init__(self, go_on: str | None) -> None:
         nothing = "stopped before the run was begun: there is nothing to resume, so run the same command again"
@@ -63,7 +63,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 def did_you_mean(word: str, known: Iterable[str], most: int = 1) -> str:
-    """`" (did you mean 'resnet18'?)"` for a near miss of up to `most` words among `known`, else an empty string."""
+    """Return `" (did you mean 'resnet18'?)"` for up to `most` near misses among `known`, else an empty string."""
     near = [repr(each) for each in get_close_matches(word, list(known), n=most, cutoff=0.6)]
     if not near:
         return ""

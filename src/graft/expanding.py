@@ -1,7 +1,7 @@
-"""Tar files that are compressed as a whole, by gzip, bzip2 or xz: expanded once into the cache, a plain tar.
+"""Tar files compressed as a whole by gzip, bzip2 or xz: each is expanded once into the cache as a plain tar.
 
-What is compressed can only be read forward, and training reads images in any order. The copies count in the cache's
-budget; one that had to make room is made again when it is next read.
+Compressed content can only be read forwards, and training reads images in any order. The copies count towards the
+cache's budget; an evicted copy is made again on the next read.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from graft.files import EXPANDED, cache_budget, cache_folder, make_room, write_a
 from graft.on_disk import file_stamp
 
 _BLOCK = 256 * 2**10
-# What reading raises where a file is cut off or damaged.
+# What reading a truncated or damaged file raises.
 DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError)
 
 _OPENERS: dict[bytes, Callable[[Path], Any]] = {
@@ -35,21 +35,24 @@ _OPENERS: dict[bytes, Callable[[Path], Any]] = {
 
 
 def open_content(path: Path) -> IO[bytes]:
-    """The content of a file without its compression, to be read forward. Raises OSError, later those in DAMAGE."""
+    """Open a file's decompressed content for reading forwards. Raises OSError; reads raise any of DAMAGE."""
     opener = _opener(path)
     return path.open("rb") if opener is None else cast(IO[bytes], opener(path))
 
 
 def is_compressed(path: Path) -> bool:
-    """Whether a file is compressed, by how it begins. Raises OSError."""
+    """Return whether a file is compressed, judged by its first bytes. Raises OSError."""
     return _opener(path) is not None
 
 
 class Contents:
-    """Files, plain or compressed, of which several threads read images."""
+    """Plain or compressed files from which several threads read images."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        """Raises DataError for a bomb or content that the cache has no room for, GraftError for a failure to write."""
+        """Expand compressed files.
+
+        Raises DataError for a bomb or content too large for the cache, GraftError if writing fails.
+        """
         self.paths = paths
         self._copies = {number: copy_of(path) for number, path in enumerate(paths) if is_compressed(path)}
         self._lock = Lock()
@@ -58,13 +61,13 @@ class Contents:
             with self.open(number) as opened:
                 room -= os.fstat(opened.fileno()).st_size
             with suppress(OSError):
-                # What was used longest ago makes room first.
+                # The least recently used copy is evicted first.
                 os.utime(self._copies[number])
             if room < 0:
                 raise _no_room(paths[number])
 
     def open(self, file: int) -> IO[bytes]:
-        """A file without its compression. Raises OSError."""
+        """Open a file, or its expanded copy. Raises OSError."""
         copy = self._copies.get(file)
         if copy is None:
             return self.paths[file].open("rb")
@@ -76,7 +79,7 @@ class Contents:
             return copy.open("rb")
 
     def blocks(self, file: int, start: int, size: int) -> Iterator[bytes]:
-        """A part of a file, block by block. Raises OSError."""
+        """Yield a part of a file, block by block. Raises OSError."""
         with self.open(file) as opened:
             opened.seek(start)
             while size > 0 and (block := opened.read(min(size, _BLOCK))):
@@ -84,10 +87,10 @@ class Contents:
                 yield block
 
     def read(self, file: int, start: int, size: int) -> bytes:
-        """An image of `size` bytes. Raises OSError where they are too many or not all there."""
+        """Read an image of `size` bytes. Raises OSError where there are too many bytes, or too few."""
         if size > MAX_BYTES:
             raise OSError(f"expected an image of at most {MAX_BYTES:,} bytes, got {size:,}")
-        # Opened each time: there may be more files than may be open at once.
+        # Opened on each read: there may be more files than may be open at once.
         with self.open(file) as opened:
             opened.seek(start)
             data = opened.read(size)
@@ -97,7 +100,7 @@ class Contents:
 
 
 def copy_of(path: Path, inner: str = "") -> Path:
-    """Where the content of a file, or of a file in it, lies in the cache, under another name once it has changed."""
+    """Return the path in the cache of the content of a file, or of a file inside it; the path changes with the file."""
     known = f"{path.resolve()}:{file_stamp(path)}:{inner}" if inner else f"{path.resolve()}:{file_stamp(path)}"
     return cache_folder() / EXPANDED / f"{hashlib.blake2b(os.fsencode(known), digest_size=16).hexdigest()}.tar"
 
@@ -108,9 +111,9 @@ def _expand(path: Path, copy: Path) -> None:
 
 
 def keep_copy(path: Path, copy: Path, blocks: Iterator[bytes]) -> None:
-    """Write what is in a file to its copy in the cache.
+    """Write the content of a file to its copy in the cache.
 
-    Raises DataError for a bomb or content that the cache has no room for, GraftError for a failure to write.
+    Raises DataError for a bomb or content too large for the cache, GraftError if writing fails.
     """
     most, room = bomb_limit(path), cache_budget()
 
@@ -133,7 +136,7 @@ def keep_copy(path: Path, copy: Path, blocks: Iterator[bytes]) -> None:
 
 
 def _whole_blocks(content: Any) -> Iterator[bytes]:
-    """The content up to where it is damaged, which whoever reads the tar file notices."""
+    """Yield the content up to any damage, which the reader of the tar file then notices."""
     with suppress(*DAMAGE):
         while block := content.read1(_BLOCK):
             yield block

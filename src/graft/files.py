@@ -1,12 +1,12 @@
-"""Files that are written whole or not at all, and the cache folder with its budget.
+"""Atomic file writes, and the cache folder with its budget.
 
-The folder is `GRAFT_CACHE`, else `graft` in `XDG_CACHE_HOME` or `~/.cache`; the budget is `GRAFT_CACHE_BYTES`, else
-20 GiB or a fifth of the disk, whichever is less. Activations, compiled sections, what the audit saw of images and
-expanded archives lie in it, each kind in a folder of its own, and share the budget: what was used longest ago goes
-first.
+The folder is `GRAFT_CACHE`, else `graft` in `XDG_CACHE_HOME` or `~/.cache`; the budget is `GRAFT_CACHE_BYTES`, else 20
+GiB or a fifth of the disk, whichever is less. It holds activations, compiled sections, the audit's measurements of
+images and expanded archives. Each kind has a folder of its own, and all share the budget: the least recently used entry
+goes first.
 
-What is kept is its content, then facts about it in JSON and their length, then a digest of all that. A file that a
-disk, a copy or another program has changed is noticed when it is read, and what it held is computed again.
+A cache file holds its content, then facts about it in JSON and their length, then a digest of everything before. A file
+altered by the disk, a copy or another program is detected when it is read, and its content is computed again.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ KINDS = (ACTIVATIONS, COMPILED, LOOKS, EXPANDED)
 LOCK_FILE = ".lock"
 # An unfinished file older than this belongs to a process that is gone.
 ABANDONED_AFTER_SECONDS = 24 * 3600
-# XXH3 of 128 bits: it guards against accidents, at 14 times the speed of blake2b.
+# 128-bit XXH3: it guards against accidents, at 14 times the speed of blake2b.
 DIGEST_BYTES = 16
 LENGTH_BYTES = 8
 
 
 def cache_folder() -> Path:
-    """Where graft keeps what it can compute again."""
+    """Return the folder for whatever graft can compute again."""
     if os.environ.get("GRAFT_CACHE"):
         return Path(os.environ["GRAFT_CACHE"]).expanduser()
     home = os.environ.get("XDG_CACHE_HOME")
@@ -62,7 +62,7 @@ def cache_folder() -> Path:
 
 
 def cache_budget() -> int:
-    """Bytes that the cache may take."""
+    """Return the number of bytes that the cache may take."""
     stated = os.environ.get("GRAFT_CACHE_BYTES")
     if stated:
         return number_of_bytes(stated)
@@ -73,12 +73,12 @@ def cache_budget() -> int:
             folder = folder.parent
         return min(most, shutil.disk_usage(folder).total // 5)
     except OSError:
-        # A folder that may not even be looked at. Whoever writes to it is told.
+        # The folder may not even be inspected. Whoever writes to it gets the error.
         return most
 
 
 def number_of_bytes(text: str) -> int:
-    """Bytes in a text such as 500000, 10MB, 10 MiB or 1.5G. Raises InputError."""
+    """Parse a size in bytes such as 500000, 10MB, 10 MiB or 1.5G. Raises InputError."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", text.strip().lower())
     if match is None:
         raise InputError(
@@ -90,7 +90,7 @@ def number_of_bytes(text: str) -> int:
 
 @dataclass(frozen=True)
 class Entry:
-    """A file of the cache, or a folder that an older version kept: its size, and when it was last used (Unix time)."""
+    """A cache file, or a folder kept by an older version: its size, and when it was last used (Unix time)."""
 
     kind: str
     path: Path
@@ -103,21 +103,21 @@ class Entry:
 
 
 def cache_entries(*kinds: str) -> Iterator[Entry]:
-    """All that is in the folders of these kinds, unfinished files too."""
+    """Yield everything in the folders of these kinds, unfinished files included."""
     for kind in kinds:
         folder = cache_folder() / kind
         for path in folder.iterdir() if folder.is_dir() else ():
-            # Another process may remove it in between.
+            # Another process may remove it meanwhile.
             with suppress(OSError):
                 own = path.stat()
-                # A folder's own time stands still while a file in it grows.
+                # A folder's own modification time does not change while a file in it grows.
                 inside = [each.stat() for each in path.rglob("*")] if stat.S_ISDIR(own.st_mode) else []
                 size = sum(each.st_size for each in inside or [own])
                 yield Entry(kind, path, size, max(each.st_mtime for each in (own, *inside)))
 
 
 def make_room(needed: int) -> None:
-    """Remove what was used longest ago until `needed` bytes fit in the budget, and what killed processes left."""
+    """Remove leftovers of killed processes, then least recently used entries until `needed` bytes fit in the budget."""
     budget, total, finished = cache_budget(), 0, []
     for entry in cache_entries(*KINDS):
         if entry.finished:
@@ -133,7 +133,7 @@ def make_room(needed: int) -> None:
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Remove what `write_aside` left unfinished in a folder, in processes that are gone."""
+    """Remove the unfinished files that `write_aside` left in a folder when its process died."""
     for unfinished in folder.glob(".*.partial"):
         with suppress(OSError):
             if time.time() - unfinished.stat().st_mtime > ABANDONED_AFTER_SECONDS:
@@ -141,28 +141,28 @@ def remove_abandoned(folder: Path) -> None:
 
 
 def unfinished_below(folder: Path) -> list[Path]:
-    """Files and folders that were being written aside in a folder or below it, by processes under way or gone."""
+    """Return the files and folders in or below a folder that are being written aside, by live processes or dead."""
     return list(folder.rglob(".*.partial"))
 
 
 def remove(path: Path) -> None:
-    """Take a file or folder of the cache away, if that can be done."""
+    """Remove a file or folder of the cache if possible."""
     with suppress(OSError):
         path.unlink() if path.is_file() else shutil.rmtree(path)
 
 
 @dataclass(frozen=True)
 class Kept:
-    """A file of the cache as it was written: its content, mapped from disk to be read only, and the facts about it."""
+    """A cache file as it was written: its content, memory-mapped read-only, and the facts about it."""
 
     content: memoryview
     facts: dict[str, Any]
 
 
 def read_kept(path: Path, reporter: Reporter) -> Kept | None:
-    """What was kept at `path`; None where nothing is, or something damaged, of which `reporter` is told.
+    """Read the entry at `path`; None if there is none, or if it is damaged, which `reporter` is told.
 
-    All of it is read once, to compare the digest: at 5 GB a second where it is in memory, else as fast as the disk.
+    The whole file is read once to compare the digest: at 5 GB a second from memory, else at the speed of the disk.
     """
     try:
         if path.is_dir():
@@ -175,14 +175,14 @@ def read_kept(path: Path, reporter: Reporter) -> Kept | None:
         remove(path)
         reporter.note(f"{path} was damaged and is removed: what the cache held there is computed again")
         return None
-    # Used now, so removed late; a cache that only others may write to is as good to read.
+    # Marks the entry as just used, so that it is removed late; a cache that is read-only for this user works as well.
     with suppress(OSError):
         os.utime(path)
     return kept
 
 
 def _checked(data: memoryview) -> Kept:
-    """Raises ValueError unless the data are those that were written."""
+    """Parse an entry. Raises ValueError unless the data are those that were written."""
     facts_end = len(data) - DIGEST_BYTES - LENGTH_BYTES
     if facts_end < 0 or xxh3_128(data[:-DIGEST_BYTES]).digest() != data[-DIGEST_BYTES:]:
         raise ValueError("not what was written")
@@ -191,7 +191,7 @@ def _checked(data: memoryview) -> Kept:
 
 
 class KeptWriter:
-    """A file of the cache being written: its content in pieces, then the facts about it, which end it."""
+    """A cache file being written: its content in pieces, then the facts about it, which complete it."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -210,7 +210,7 @@ class KeptWriter:
 
 @contextmanager
 def keeping(path: Path, expected_bytes: int) -> Iterator[KeptWriter]:
-    """Write a file of the cache; it is there when the block ends well, and nothing is when it does not.
+    """Write a cache file that appears when the block succeeds; if the block fails, nothing is left.
 
     Raises OSError.
     """
@@ -222,7 +222,7 @@ def keeping(path: Path, expected_bytes: int) -> Iterator[KeptWriter]:
 
 
 def keep(path: Path, content: ReadableBuffer, reporter: Reporter, facts: dict[str, Any] | None = None) -> None:
-    """Keep `content` for the next run if the budget allows; where it cannot be written, `reporter` is told once."""
+    """Keep `content` for the next run if the budget allows; a failed write is reported once to `reporter`."""
     size = memoryview(content).nbytes
     if size > cache_budget():
         return
@@ -239,7 +239,7 @@ def keep(path: Path, content: ReadableBuffer, reporter: Reporter, facts: dict[st
 
 @contextmanager
 def opened_aside(path: Path) -> Iterator[IO[bytes]]:
-    """A file under another name, renamed to `path` when the block ends well and removed when it does not.
+    """Open a temporary file that is renamed to `path` when the block succeeds and removed when it fails.
 
     Raises OSError with the name of the file.
     """
@@ -251,7 +251,7 @@ def opened_aside(path: Path) -> Iterator[IO[bytes]]:
             flush(file)
         aside.replace(path)
     except OSError as error:
-        # Writing to a full disk tells no name, and the other one is nobody's business.
+        # A write to a full disk reports no name, and the temporary name would mean nothing to the user.
         if error.filename in (None, str(aside)):
             error.filename, error.filename2 = str(path), None
         raise
@@ -261,13 +261,13 @@ def opened_aside(path: Path) -> Iterator[IO[bytes]]:
 
 
 def write_aside(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Write a file under another name and rename it when it is complete. Raises OSError."""
+    """Write a file under a temporary name and rename it once complete. Raises OSError."""
     with opened_aside(path) as file:
         write(file)
 
 
 def write_table_aside(path: Path, write: Callable[[IO[str]], Any]) -> None:
-    """The same for a file of CSV. Raises OSError."""
+    """Write a CSV file the same way. Raises OSError."""
 
     def encoded(file: IO[bytes]) -> None:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="")
@@ -284,12 +284,12 @@ def flush(file: IO[Any]) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Indented JSON, written aside and renamed."""
+    """Write indented JSON under a temporary name and rename it once complete."""
     write_aside(path, lambda file: file.write(f"{json_text(value)}\n".encode()))
 
 
 def json_text(value: Any, indent: int | None = 2) -> str:
-    """JSON, with texts as `graft.names` writes them; a number that is not finite is null."""
+    """Return `value` as JSON, with strings written as `graft.names` does; non-finite numbers become null."""
     return json.dumps(_for_json(value), indent=indent, ensure_ascii=False, allow_nan=False)
 
 

@@ -1,23 +1,25 @@
-"""Work in a process that was forked from one which has used PyTorch already."""
+"""Work in a process forked from one that has already used PyTorch."""
 
 import os
 import sys
 
 
 def _began_forked() -> bool:
-    """Whether `multiprocessing` forked this process before graft was imported; one that it started anew says so in its
-    command line."""
+    """Return whether `multiprocessing` forked this process before graft was imported.
+
+    A process that it spawned anew says so in its command line.
+    """
     multiprocessing = sys.modules.get("multiprocessing")
     started = any(word.startswith(("--multiprocessing-fork", "from multiprocessing.")) for word in sys.orig_argv)
     return multiprocessing is not None and multiprocessing.parent_process() is not None and not started
 
 
-# The process that graft was imported in, and whether that had a parent with threads of PyTorch.
+# The process that imported graft, and whether its parent had PyTorch threads.
 PROCESS, BEGAN_FORKED = os.getpid(), "torch" in sys.modules and _began_forked()
 
 
 def work_alone_when_forked() -> None:
-    """In a forked process, let PyTorch compute with one thread: it would wait for ever for the others of its parent."""
+    """In a forked process, limit PyTorch to one thread: it would wait forever for threads that only its parent has."""
     if (BEGAN_FORKED or os.getpid() != PROCESS) and "torch" in sys.modules:
         import torch
 

@@ -1,8 +1,8 @@
-"""What a caller gives, as Python's own values, or one sentence that says what was expected in its place.
+"""Validation of what callers pass: values become Python's own, or one sentence says what was expected instead.
 
-Numbers of numpy become Python's: nothing else can be written to YAML and JSON and read again. A truth is no number,
-`1.0` is no whole one and `"no"` is no truth, since what is taken for something else shows hours later. A module of the
-ground floor, since every room has a door of its own for what callers give.
+NumPy numbers become Python's, the only ones that YAML and JSON can write and read back. A boolean is not a number,
+`1.0` is not an integer and `"no"` is not a boolean: a value mistaken for another would only show hours later. A
+ground-floor module, since every room checks what its callers pass.
 """
 
 import inspect
@@ -23,7 +23,7 @@ from graft.words import ARGUMENTS
 
 P = ParamSpec("P")
 R = TypeVar("R")
-# What options and other libraries call an argument of graft's.
+# What command-line options and other libraries call graft's arguments.
 OTHER_NAMES = ARGUMENTS | {
     "bs": "batch_size",
     "data_dir": "data",
@@ -35,7 +35,7 @@ OTHER_NAMES = ARGUMENTS | {
     "output": "out",
     "wd": "weight_decay",
 }
-# How a field of these is given to a function.
+# How to pass a field of these classes to a function.
 GIVEN_AS = {
     "BaseOptions": "base=graft.BaseOptions(NAME, {}=...)",
     "DataOptions": "data=graft.DataOptions(PATH, {}=...)",
@@ -46,9 +46,9 @@ GIVEN_AS = {
 
 
 def with_hints(*kinds: type) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """A decorator: the TypeError for an argument that the function does not have says where it belongs.
+    """Return a decorator whose TypeError for an unknown argument says where the argument belongs.
 
-    `kinds` are the dataclasses that arguments of the function take, whose fields may be meant.
+    `kinds` are the dataclasses that the function's arguments take; the unknown name may be one of their fields.
     """
 
     def decorated(function: Callable[P, R]) -> Callable[P, R]:
@@ -76,7 +76,7 @@ def _place(name: str, own: list[str], inner: dict[str, str]) -> str:
 
 
 def native(value: Any) -> Any:
-    """A number, truth or text of numpy as Python's own; anything else as it is."""
+    """Convert a NumPy number, boolean or string to Python's own; return anything else unchanged."""
     if isinstance(value, bool) or getattr(getattr(value, "dtype", None), "kind", "") == "b":
         return bool(value) if getattr(value, "ndim", 0) == 0 else value
     if isinstance(value, Integral):
@@ -87,7 +87,7 @@ def native(value: Any) -> Any:
 
 
 def whole_number(value: Any, option: str, least: int, most: int, advice: str) -> int:
-    """A whole number within these limits. Raises InputError that names the option."""
+    """Return an integer within these limits. Raises InputError that names the option."""
     found = native(value)
     if not isinstance(found, int) or isinstance(found, bool) or not least <= found <= most:
         raise InputError(f"expected a whole number from {least:,} to {most:,} for {option}, got {value!r}: {advice}")
@@ -95,7 +95,7 @@ def whole_number(value: Any, option: str, least: int, most: int, advice: str) ->
 
 
 def truth(value: Any, option: str) -> bool:
-    """True or False. Raises InputError that names the option."""
+    """Return True or False. Raises InputError that names the option."""
     found = native(value)
     if not isinstance(found, bool):
         raise InputError(f"expected True or False for {option}, got {value!r}: give one of them")
@@ -103,32 +103,32 @@ def truth(value: Any, option: str) -> bool:
 
 
 def text(value: Any, option: str) -> str:
-    """A text. Raises InputError that names the option."""
+    """Return a string. Raises InputError that names the option."""
     if not isinstance(value, str):
         raise InputError(f"expected a text for {option}, got {value!r}: put it in quotes")
     return str(value)
 
 
 def path(value: Any, option: str) -> str:
-    """A path, or the name of something, as a text. Raises InputError that names the option."""
+    """Return a path, or the name of something, as a string. Raises InputError that names the option."""
     found = os.fspath(value) if isinstance(value, os.PathLike) else value
     if not isinstance(found, str) or "\0" in found:
         raise InputError(f"expected a path or a name for {option}, got {value!r}: give it as a text or a Path")
     if not found:
-        # Of a variable that is not set; as a path it would be the whole current folder.
+        # Usually an unset shell variable; as a path it would mean the whole current folder.
         raise InputError(f"expected a path or a name for {option}, got an empty text: give one, or . for this folder")
     return str(found)
 
 
 def expanded(given: str | Path) -> Path:
-    """A path below the home that it names. `~nobody` has none, and may well be a folder of that name."""
+    """Return a path with its home folder expanded. `~nobody` has no home, and may well be a folder of that name."""
     with suppress(RuntimeError):
         return Path(given).expanduser()
     return Path(given)
 
 
 def share(value: Any, option: str) -> float:
-    """A part of a whole between 0 and 1, as a number or as in 2% or 0.02. Raises InputError that names the option."""
+    """Return a share between 0 and 1, given as a number, 2% or 0.02. Raises InputError that names the option."""
     found = native(value)
     if isinstance(found, str) and (match := re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*(%|)", found.strip())):
         found = float(match[1]) / (100 if match[2] else 1)
@@ -138,7 +138,7 @@ def share(value: Any, option: str) -> float:
 
 
 def seconds(value: Any, option: str) -> float:
-    """Seconds, as a number or as in 90s, 10m, 2h, 5ms or 90. Raises InputError that names the option."""
+    """Return seconds, given as a number or as in 90s, 10m, 2h, 5ms or 90. Raises InputError that names the option."""
     found = native(value)
     if isinstance(found, str) and (match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|)", found.strip())):
         found = float(match[1]) * {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600}[match[2]]

@@ -1,4 +1,4 @@
-"""HTML that several rooms write: escaped text, tables of it, and images with a line below each."""
+"""HTML shared by several rooms: escaped text, tables, and captioned images."""
 
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
@@ -10,19 +10,19 @@ from graft.names import readable
 
 
 def escaped(value: object) -> str:
-    """`value` as text that is safe inside an element and a quoted attribute, as `graft.names` writes names."""
+    """Return `value` as text safe inside an element and a quoted attribute, with names as `graft.names` writes them."""
     return escape(readable(str(value)))
 
 
 def table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
-    """A table, every cell escaped; the first column has the names of the rows, the others figures, aligned right."""
+    """Return a table with every cell escaped: row names in the first column, right-aligned figures in the others."""
     lines = [_row("th", head), *(_row("td", row) for row in rows)]
     return f"<table>{''.join(lines)}</table>"
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What a notebook shows in place of a value; elsewhere its `text` is printed, and `save` writes it as a page."""
+    """A value that a notebook shows as HTML; elsewhere its `text` is printed, and `save` writes it as a page."""
 
     html: str
     text: str
@@ -34,7 +34,7 @@ class Shown:
         return self.html
 
     def save(self, path: str | Path) -> Path:
-        """Write it as a page of its own, atomically. Raises OSError."""
+        """Write the value as a page of its own, atomically. Raises OSError."""
         from graft.files import write_aside
 
         place = Path(path).expanduser()
@@ -44,7 +44,7 @@ class Shown:
 
 
 def gallery(images: Iterable[tuple[bytes | None, str]]) -> str:
-    """Images, each a PNG and the line below it, side by side; without a PNG, the line alone."""
+    """Return images side by side, each a PNG and its caption; without a PNG, the caption alone."""
     parts = []
     for png, line in images:
         source = "" if png is None else f"data:image/png;base64,{b64encode(png).decode()}"

@@ -1,8 +1,9 @@
-"""Names of members of a zip that does not say how they are written: which encoding makes words of them.
+"""Which encoding makes words of a zip's member names, where the zip does not say.
 
-Zip files know UTF-8 and code page 437; programs on Windows write the code page of their country and say neither. All
-names of an archive have one encoding, so it is judged by all of them: double-byte ones by how common and usual their
-characters are, the others by whether letters stand where letters belong. What is read so is always told.
+Zip files know UTF-8 and code page 437; programs on Windows write their country's code page and declare neither. All
+names of an archive share one encoding, so all of them are judged together: double-byte encodings by how common and
+usual the decoded characters are, the others by whether letters stand where letters belong. The user is always told of a
+guessed encoding.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ from collections.abc import Sequence
 
 from graft.errors import InputError
 
-# Pairs of bytes for the characters that most text is made of: kana and the first level of kanji and hanzi, Hangul.
+# Byte pairs of the characters that most text consists of: kana and the first level of kanji and hanzi, Hangul.
 _COMMON = {
     "cp932": re.compile(rb"[\x82\x83][\x40-\xf1]|[\x88-\x97][\x40-\x7e\x80-\xfc]|\x81[\x40-\xac]"),
     "gbk": re.compile(rb"[\xb0-\xd7][\xa1-\xfe]|[\xa1\xa3][\xa1-\xfe]"),
     "big5": re.compile(rb"[\xa4-\xc6][\x40-\x7e\xa1-\xfe]|\xa1[\x40-\x7e]"),
     "cp949": re.compile(rb"[\xb0-\xc8][\xa1-\xfe]|\xa1[\xa1-\xfe]"),
 }
-# Of these, what names of things are made of: the four encodings share most pairs of bytes, but not what these mean.
+# The common characters that occur in names of things: the four encodings share most byte pairs, but not their meaning.
 _USUAL = frozenset(
     "的一是不了人在有他这为大来以个中上们到说国和地也子时道出要于就下得可年生自会后能对事其里所去行过家十用发天作方成多日三小二无同"
     "经法当起与好看学进种分心前面定主公全两明动物植猫狗犬鸟鱼马牛羊猪鸡鸭鹅虎狮熊象猴兔鼠蛇龙龟蛙虫蝶蜂蚁花草树木叶果菜苹香蕉"
@@ -42,14 +43,14 @@ _SURE, _MARGIN = 0.7, 0.1
 
 
 def encoding_of(names: Sequence[bytes]) -> tuple[str, bool]:
-    """The encoding of names that are not UTF-8, and whether no other fits about as well."""
+    """Return the encoding of names that are not UTF-8, and whether no other fits about as well."""
     ranked = sorted(((_fit(names, encoding), encoding) for encoding in (*_COMMON, *_LETTERS)), reverse=True)
     (best, encoding), (second, _) = ranked[:2]
     return (encoding, best >= _SURE and best - second > _MARGIN) if best > 0 else ("cp437", False)
 
 
 def check_encoding(encoding: str) -> str:
-    """The same. Raises InputError if there is no such encoding of text."""
+    """Return the name of an encoding. Raises InputError if there is no such text encoding."""
     try:
         b"a".decode(encoding)
     except (LookupError, ValueError):
@@ -61,7 +62,7 @@ def check_encoding(encoding: str) -> str:
 
 
 def _fit(names: Sequence[bytes], encoding: str) -> float:
-    """How well an encoding fits, from 0 to 1: the part of what is not ASCII that is common in it."""
+    """Return how well an encoding fits, from 0 to 1: the share of non-ASCII characters that are common in it."""
     try:
         texts = [name.decode(encoding) for name in names]
     except UnicodeDecodeError:
@@ -72,9 +73,9 @@ def _fit(names: Sequence[bytes], encoding: str) -> float:
         fit = letters / max(len(foreign), 1)
         runs = [len(run) for name in names for run in _HIGH.findall(name)]
         if encoding in ("cp437", "cp1252"):
-            # Between letters of English, those of Western languages are single ones.
+            # In Western languages, non-ASCII letters come singly or in pairs.
             return fit * sum(run for run in runs if run < 3) / max(sum(runs), 1)
-        # Words of Cyrillic are long, and begin with what is a capital or are small throughout.
+        # Cyrillic words are long, and are capitalised, all capitals or all lower case.
         words = re.findall("[А-Яа-яЁё]+", " ".join(texts))
         usual = sum(len(word) for word in words if len(word) > 1 and (word[1:].islower() or word.isupper()))
         return fit * usual / max(sum(map(len, words)), 1)

@@ -1,18 +1,18 @@
 r"""How graft writes a name that need not be text.
 
 Names of files, folders and classes come from whoever made the data: a file system takes any bytes, and tables, archives
-and EXIF any characters. In all that graft prints or writes, be it a terminal, JSON, CSV, Parquet, YAML or a page, they
-follow one rule. These are written byte by byte as `\xHH`, the bytes of their UTF-8 where they have one:
+and EXIF any characters. Whatever graft prints or writes, be it a terminal, JSON, CSV, Parquet, YAML or a page, follows
+one rule. The following are written byte by byte as `\xHH`, using the bytes of their UTF-8 where they have one:
 
 - bytes that are not UTF-8: the folder b"caf\xe9" is the class `caf\xe9`;
 - control characters, so that a name neither breaks a line nor colours a terminal: `a\x0ab.jpg`, `\x1b[31m.jpg`;
 - line and paragraph separators, and marks that reverse the text around them.
 
-Everything else stays as it is, backslashes too, so that what was written is not changed by writing it again.
-`restored` finds the file again.
+Everything else stays as it is, backslashes included, so writing a written name again does not change it. `restored`
+finds the file again.
 
-A module of the ground floor, since readers, pages, saved models, progress and the command line all write names, and one
-rule has one home.
+A ground-floor module: readers, pages, saved models, progress and the command line all write names, and one rule has one
+home.
 """
 
 import os
@@ -22,27 +22,27 @@ import re
 _NOT_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _LONGEST = 200
 _ESCAPE = re.compile(rb"\\x([0-9a-f]{2})")
-# How Python's quotes show a byte that is not UTF-8.
+# How Python's repr shows a byte that is not UTF-8.
 _QUOTED_BYTE = re.compile(r"\\udc([89a-f][0-9a-f])")
 
 
 def plain(name: str) -> str:
-    """A name as it is written: valid UTF-8 in one line."""
+    """Return a name as graft writes it: valid UTF-8 on one line."""
     return name if name.isprintable() else _NOT_TEXT.sub(_byte_by_byte, name)
 
 
 def shortened(name: str) -> str:
-    """A name as sentences show it: no more than 200 characters."""
+    """Return a name as sentences show it: at most 200 characters."""
     return name if len(name) <= _LONGEST else f"{name[:_LONGEST]}…"
 
 
 def restored(written: str) -> str:
-    """The name that was written so, as the file system has it."""
+    """Return the name as the file system has it, from its written form."""
     return os.fsdecode(_ESCAPE.sub(lambda found: bytes.fromhex(found[1].decode()), os.fsencode(written)))
 
 
 def readable(sentence: str) -> str:
-    """A sentence in which names stand, in Python's quotes or without, as it is written."""
+    """Return a sentence as graft writes it, including the names in it, whether or not they are in Python's quotes."""
     return plain(_QUOTED_BYTE.sub(r"\\x\1", sentence))
 
 

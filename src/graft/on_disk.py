@@ -1,4 +1,4 @@
-"""Whether files exist, for a million paths at once: a folder that many lie in is listed, not asked about each."""
+"""Whether files exist, for a million paths at once: a folder with many of them is listed, not queried per file."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from graft.names import restored
 if TYPE_CHECKING:
     import pyarrow
 
-# Asking the system about one file takes about as long as listing ten, so a folder with fewer rows is not listed.
+# One query takes about as long as listing ten files, so a folder with fewer rows is not listed.
 _WORTH_LISTING = 100
 
 
 def as_written(
     paths: pyarrow.LargeBinaryArray, exist: Callable[[pyarrow.LargeBinaryArray], np.ndarray]
 ) -> tuple[pyarrow.LargeBinaryArray, np.ndarray]:
-    """Paths as the files that `exist` are spelled, and which of them do, bool (N,).
+    """Return paths as the files that `exist` finds are spelled, and which paths have a file, bool (N,).
 
     A path without a file is tried again as `graft.names` writes names that are not text, and then without surrounding
     spaces and with slashes in place of backslashes.
@@ -62,7 +62,7 @@ def tidy(paths: pyarrow.LargeBinaryArray) -> pyarrow.LargeBinaryArray:
 
 
 def below(folder: bytes, names: pyarrow.LargeBinaryArray) -> pyarrow.LargeBinaryArray:
-    """Names with a folder, which ends in a slash, put before them."""
+    """Prefix names with a folder, which ends in a slash."""
     import pyarrow
     import pyarrow.compute
 
@@ -71,11 +71,11 @@ def below(folder: bytes, names: pyarrow.LargeBinaryArray) -> pyarrow.LargeBinary
 
 
 def exist_below(root: Path, paths: pyarrow.LargeBinaryArray) -> np.ndarray:
-    """Which paths below `root` exist, bool (N,)."""
+    """Return which paths below `root` exist, bool (N,)."""
     import pyarrow
     import pyarrow.compute
 
-    # With os.path: as a Path, each of a million files would take three times as long.
+    # os.path rather than Path, which would take three times as long for a million files.
     start = os.fsencode(root)
     folders = pyarrow.compute.replace_substring_regex(paths, "[^/]*$", "").dictionary_encode()
     of_row = folders.indices.to_numpy()
@@ -93,14 +93,14 @@ def exist_below(root: Path, paths: pyarrow.LargeBinaryArray) -> np.ndarray:
 
 
 def _is_there(path: bytes) -> bool:
-    # The name of a class may be that of its folder, which is no image.
+    # A class name may equal its folder's name, and a folder is not an image.
     return os.path.exists(path) and not os.path.isdir(path)  # noqa: PTH110, PTH112
 
 
 def _list(folder: bytes) -> tuple[list[bytes], bool]:
-    """The names of files in a folder, and whether a file that is not among them certainly does not exist.
+    """Return the names of files in a folder, and whether any file not among them certainly does not exist.
 
-    It may exist if the folder cannot be listed, or if its disk ignores the case of names.
+    Such a file may exist if the folder cannot be listed, or if its disk ignores case.
     """
     try:
         with os.scandir(folder) as entries:
@@ -114,10 +114,10 @@ def _list(folder: bytes) -> tuple[list[bytes], bool]:
 
 
 def file_stamp(path: Path) -> str:
-    """The inode, size and times of a file: a text that changes when its content does.
+    """Return the inode, size and times of a file as a string that changes when the content does.
 
-    The change time is included because unpacking and copying tools set back the modification time, the inode because
-    files of equal size may be written within one tick of the clock.
+    The change time is included because unpacking and copying tools set back the modification time; the inode, because
+    files of equal size may be written within one clock tick.
     """
     try:
         status = path.stat()

@@ -1,4 +1,4 @@
-"""Paths by their last parts, whatever machine they were written on: `C:\\data\\Cats\\1.jpg` is `cats/1.jpg` here."""
+"""Paths matched by their last parts, whichever machine wrote them: `C:\\data\\Cats\\1.jpg` matches `cats/1.jpg`."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from graft.on_disk import tidy
 if TYPE_CHECKING:
     import pyarrow
 
-# In place of the number of a file: no file is meant, or several are.
+# In place of a file's number: no file matches, or several do.
 NONE, SEVERAL = -1, -2
-# A number as a name, with the zeros before and the point after it that are no part of it.
+# A number as a name; leading zeros and a trailing `.0` are not part of it.
 NUMBER = r"(^|/)0*([0-9]+)(\.0)?$"
 _PERCENT = re.compile(rb"%([0-9A-Fa-f]{2})")
-# Another spelling of names, by which they are compared.
+# Maps names to the spelling by which they are compared.
 Key = Callable[["pyarrow.LargeBinaryArray"], "pyarrow.LargeBinaryArray"]
 
 
 def cleaned(cells: pyarrow.LargeBinaryArray) -> pyarrow.LargeBinaryArray:
-    """Cells as paths with slashes, without what addresses add: `file://`, `%20`, `?d=`."""
+    """Return cells as paths with slashes, without URL parts: `file://`, `%20`, `?d=`."""
     import pyarrow
     import pyarrow.compute
 
@@ -39,12 +39,12 @@ def cleaned(cells: pyarrow.LargeBinaryArray) -> pyarrow.LargeBinaryArray:
 
 
 def folded(names: pyarrow.LargeBinaryArray) -> pyarrow.LargeBinaryArray:
-    """Names in one case and one spelling of Unicode, `.jpeg` as `.jpg`, without what Label Studio puts before them."""
+    """Return names in one case and Unicode normal form, `.jpeg` as `.jpg`, without Label Studio's prefix."""
     import pyarrow
     import pyarrow.compute
 
     plain = pyarrow.compute.match_substring_regex(names, r"^[\x00-\x7f]*$")
-    # What is no UTF-8 is all right here: only letters of ASCII change.
+    # Bytes that are not UTF-8 do no harm: only ASCII letters change.
     lower = pyarrow.compute.ascii_lower(names.cast(pyarrow.large_string(), safe=False)).cast(pyarrow.large_binary())
     if not pyarrow.compute.all(plain).as_py():
         others = names.filter(pyarrow.compute.invert(plain))
@@ -56,16 +56,16 @@ def folded(names: pyarrow.LargeBinaryArray) -> pyarrow.LargeBinaryArray:
 
 
 def numbered(names: pyarrow.LargeBinaryArray) -> pyarrow.LargeBinaryArray:
-    """Names that are numbers without leading zeros and without the point that a spreadsheet gives them."""
+    """Return names, numeric ones without leading zeros and without the decimal point that a spreadsheet adds."""
     import pyarrow.compute
 
     return pyarrow.compute.replace_substring_regex(names, NUMBER, r"\1\2")
 
 
 class TailIndex:
-    """Paths of files by their tails: the last part, the last two, and so on; each length is made when it is asked for.
+    """File paths indexed by their tails: the last part, the last two, and so on; each length is indexed on demand.
 
-    `numbers`, int64 (F,), are what the files are called in answers.
+    `numbers`, int64 (F,), are the numbers that answers use for the files.
     """
 
     def __init__(self, files: pyarrow.LargeBinaryArray, numbers: np.ndarray, key: Key | None) -> None:
@@ -75,7 +75,7 @@ class TailIndex:
         self._tails: dict[int, tuple[pyarrow.LargeBinaryArray, np.ndarray, np.ndarray]] = {}
 
     def match(self, cells: pyarrow.LargeBinaryArray) -> np.ndarray:
-        """For each cell the file that shares the longest tail of its path, int64 (N,), NONE or SEVERAL."""
+        """Return for each cell the file that shares the longest tail with it, int64 (N,), or NONE or SEVERAL."""
         import pyarrow.compute
 
         found = np.full(len(cells), NONE, np.int64)
@@ -89,7 +89,7 @@ class TailIndex:
             code = pyarrow.compute.index_in(_tails(cells.take(rows), length), value_set=tails).fill_null(-1).to_numpy()
             count = np.where(code >= 0, many[code], 0)
             found[rows[count == 1]] = of_tail[code[count == 1]]
-            # A longer tail that no file has leaves those that share the shorter one.
+            # Where no file has the longer tail, the matches for the shorter one stand.
             longer = parts[rows] > length
             found[rows[(count == 0) & (length > 1)]] = SEVERAL
             found[rows[(count > 1) & ~longer]] = SEVERAL
@@ -97,7 +97,7 @@ class TailIndex:
         return found
 
     def _of_length(self, length: int) -> tuple[pyarrow.LargeBinaryArray, np.ndarray, np.ndarray]:
-        """The distinct tails, the number of files that have each, int64, and one of these, int64."""
+        """Return the distinct tails, the number of files with each, int64, and one of those files, int64."""
         if length not in self._tails:
             encoded = _tails(self.files, length).dictionary_encode()
             codes = encoded.indices.to_numpy()
@@ -108,7 +108,7 @@ class TailIndex:
 
 
 def _tails(paths: pyarrow.LargeBinaryArray, length: int) -> pyarrow.LargeBinaryArray:
-    """The last `length` parts of paths. By bytes: an expression takes ten times as long."""
+    """Return the last `length` parts of paths. Works on bytes: a regular expression takes ten times as long."""
     import pyarrow
 
     if not len(paths) or paths.buffers()[2] is None:

@@ -1,4 +1,4 @@
-"""Who is told how the work goes: how much of a step is done, a sentence, a table. Free of any other room's types."""
+"""Progress reports: how much of a step is done, a sentence, a table. Independent of any other room's types."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Table:
-    """Text in rows and columns; the columns numbered in `texts` hold words, the others figures."""
+    """Text in rows and columns; columns numbered in `texts` hold words, the others figures."""
 
     title: str
     columns: tuple[str, ...]
@@ -29,7 +29,7 @@ class Table:
 
 
 class Step(Protocol):
-    """Told that `done` of `total` parts of the step `name` are done; `text` says how it goes."""
+    """Called when `done` of `total` parts of the step `name` are done; `text` adds a comment."""
 
     def __call__(self, name: str, done: int, total: int, text: str = "") -> None: ...
 
@@ -39,7 +39,7 @@ def _no_step(name: str, done: int, total: int, text: str = "") -> None: ...
 
 @dataclass(frozen=True)
 class Reporter:
-    """Functions that are told of progress, of sentences, of tables, and of each epoch as a row of `Run.logs`.
+    """Callbacks for progress, sentences, tables, and each epoch as a row of `Run.logs`.
 
     By default nobody is told.
     """
@@ -51,7 +51,7 @@ class Reporter:
     _said: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def note_once(self, sentence: str) -> None:
-        """Note a sentence that several steps come to say, the first time."""
+        """Note a sentence the first time only, since several steps may repeat it."""
         if sentence not in self._said:
             self._said.add(sentence)
             self.note(sentence)
@@ -61,10 +61,10 @@ NOBODY = Reporter()
 
 
 class Stderr:
-    """stderr as it is now, for what is told beside a result.
+    """The current stderr, for messages beside a result.
 
-    On a full disk, in a pipe that nobody reads, on a terminal that is gone nothing is told any more, and the work goes
-    on: it is done for its result.
+    On a full disk, a pipe without a reader or a lost terminal, messages are dropped and the work goes on: its result is
+    what counts.
     """
 
     def __init__(self) -> None:
@@ -86,10 +86,10 @@ class Stderr:
 
 @contextmanager
 def reporting(reporter: Reporter | None = None, quiet: bool = False) -> Iterator[Reporter]:
-    """`reporter`, or where there is none one that writes to stderr while the block runs.
+    """Yield `reporter`, or if None one that writes to stderr while the block runs.
 
-    On a terminal and in a notebook steps are progress bars with the time left; elsewhere only notes and tables are
-    written. With `quiet` nothing is. All of it is written as `graft.names` says.
+    On a terminal and in a notebook, steps are progress bars with the time left; elsewhere only notes and tables are
+    written. With `quiet`, nothing is. Names are written as in `graft.names`.
     """
     if truth(quiet, "--quiet") or reporter is not None:
         yield reporter or Reporter()
@@ -135,11 +135,11 @@ class _Bars:
 
 
 def drawn(table: Table) -> RichTable:
-    """The table for a terminal: figures at the right and whole, words folded where it is too narrow for them."""
+    """Return the table for a terminal: figures right-aligned and never broken, words folded where space is short."""
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    # One blank between many columns, so that 80 letters hold them.
+    # With many columns a single space separates them, so that they fit 80 characters.
     close = len(table.columns) > 6
     shown = RichTable(
         title=table.title or None, box=None, pad_edge=False, collapse_padding=close, show_footer=bool(table.footer)

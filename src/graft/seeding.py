@@ -1,4 +1,4 @@
-"""Random numbers by seed, without a trace in the generators that the rest of the process draws from."""
+"""Seeded random numbers that leave no trace in the generators that the rest of the process draws from."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ from graft.given import whole_number
 if TYPE_CHECKING:
     import torch
 
-# Small enough that numpy and torch take it, and what is derived from it: a seed of every epoch.
+# Small enough that numpy and torch accept it, and the seeds derived from it for every epoch as well.
 LARGEST_SEED = 2**32 - 1
 
-# What is drawn from in place of torch's own generator of the CPU, where several threads would draw from that.
+# Replaces torch's own CPU generator where several threads would draw from that one.
 _OWN: ContextVar[torch.Generator | None] = ContextVar("own generator", default=None)
 
 
 def check_seed(seed: int) -> int:
-    """`seed` as Python's own number. Raises InputError for one that is negative or too large, and for anything else."""
+    """Return `seed` as a Python int. Raises InputError if it is negative, too large, or anything else."""
     return whole_number(seed, "--seed", 0, LARGEST_SEED, "choose another")
 
 
 @contextmanager
 def seeded(seed: int, device: str = "cpu") -> Iterator[None]:
-    """While the block runs, torch's own generators of the CPU and of `device` start from `seed`.
+    """Seed torch's own generators of the CPU and of `device` for the duration of the block.
 
-    Afterwards they go on from where they stood before. Within `drawing_apart` it is the generator of that.
+    Afterwards they continue from their earlier state. Within `drawing_apart`, its generator is seeded in place of the
+    CPU's.
     """
     import torch
 
@@ -42,9 +43,9 @@ def seeded(seed: int, device: str = "cpu") -> Iterator[None]:
 
 
 def draw_from(seed: int, device: str = "cpu") -> None:
-    """Start torch's own generators of the CPU and of `device` from `seed`; for use within `seeded`.
+    """Seed torch's own generators of the CPU and of `device`; for use within `seeded`.
 
-    Unlike `torch.manual_seed`, which reaches every other device too, even those that are not in use yet.
+    `torch.manual_seed`, by contrast, seeds every other device too, even those not in use yet.
     """
     import torch
 
@@ -56,9 +57,9 @@ def draw_from(seed: int, device: str = "cpu") -> None:
 
 @contextmanager
 def drawing_apart() -> Iterator[torch.Generator]:
-    """Within the block, what is seeded is a generator of this thread alone: whoever draws in the block has to use it.
+    """Within the block, seed a generator of this thread alone, which all code in the block has to draw from.
 
-    Seeded alike, it gives what torch's own of the CPU gives.
+    With the same seed, it gives the numbers that torch's own CPU generator gives.
     """
     import torch
 
@@ -71,7 +72,7 @@ def drawing_apart() -> Iterator[torch.Generator]:
 
 
 def generator() -> torch.Generator:
-    """What `seeded` has seeded for the CPU."""
+    """Return the CPU generator that `seeded` has seeded."""
     import torch
 
     return _OWN.get() or torch.default_generator

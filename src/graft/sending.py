@@ -1,4 +1,4 @@
-"""Tensors on their way to the device that computes, and back, while it is at other work."""
+"""Asynchronous copies of tensors to the computing device and back, while it does other work."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ T = TypeVar("T")
 
 
 def sent(x: Tensor, device: str | torch.device, memory_format: torch.memory_format | None = None) -> Tensor:
-    """`x` on `device`, in `memory_format` if there is one; on a GPU without waiting for what that has yet to compute.
+    """Return `x` on `device`, in `memory_format` if given; a copy to a GPU does not wait for its pending work.
 
-    A plain copy to a GPU waits until all before it is done, so that nobody prepares the next batch meanwhile. One from
-    memory that is pinned, which the system cannot move, is queued like any computation. PyTorch gives such memory to
-    nobody else before the copy is done.
+    A plain copy to a GPU waits for everything before it, so the next batch cannot be prepared meanwhile. A copy from
+    pinned memory, which the system cannot move, is queued like any computation. PyTorch does not reuse such memory
+    until the copy is done.
     """
     import torch
 
@@ -29,26 +29,26 @@ def sent(x: Tensor, device: str | torch.device, memory_format: torch.memory_form
 
 
 def fetching(x: Tensor) -> Callable[[], Tensor]:
-    """Begin to bring `x` to the CPU; what is returned waits for it, and only for what was queued before it."""
+    """Start copying `x` to the CPU; the returned function waits for the copy, and only for work queued before it."""
     import torch
 
     if x.device.type != "cuda":
         return x.cpu
-    # To memory that is pinned, as PyTorch takes it for a copy that nobody waits for.
+    # Into pinned memory, which PyTorch requires for an asynchronous copy.
     there = x.to("cpu", non_blocking=True)
     done = torch.cuda.Event()
     done.record(torch.cuda.current_stream(x.device))
 
     def fetched() -> Tensor:
         done.synchronize()
-        # In common memory: whoever collects many would pin all of it.
+        # Into pageable memory: a caller that collects many results would otherwise pin all of them.
         return there.clone()
 
     return fetched
 
 
 def one_behind(begun: Iterable[tuple[T, Callable[[], Tensor]]]) -> Iterator[tuple[T, Tensor]]:
-    """What was begun and what it comes to, in order, each waited for once the next has been begun as well."""
+    """Yield each item and its result in order, waiting for one only after the next has been started."""
     before: tuple[T, Callable[[], Tensor]] | None = None
     for each in begun:
         if before is not None:

@@ -1,4 +1,4 @@
-"""graft inside scikit-learn: an estimator of images, for `cross_val_score`, `GridSearchCV` and pipelines.
+"""graft inside scikit-learn: an image classifier for `cross_val_score`, `GridSearchCV` and pipelines.
 
     from graft.sklearn import GraftClassifier
     cross_val_score(GraftClassifier(level="head"), images, labels, cv=10)
@@ -41,15 +41,15 @@ except ImportError:
 if TYPE_CHECKING:
     from graft.training.recipe import Recipe
 
-# What all estimators of this process have seen: folds and grids ask for the same images again and again.
+# Shared by all estimators of this process: folds and grids ask for the same images again and again.
 FEATURES = KeptRows()
 BASES = KeptBases()
 
 
 def _several(X: Any) -> Any:
-    """X as what has a length and is gone through any number of times.
+    """Return X as a sized object that can be iterated repeatedly.
 
-    Raises InputError for a single image, whose rows or letters would be taken for images, and for a data frame.
+    Raises InputError for a data frame, and for a single image, whose rows or letters would be taken for images.
     """
     if isinstance(X, Frame):
         raise InputError(
@@ -62,14 +62,15 @@ def _several(X: Any) -> Any:
     if alone or isinstance(X, kinds) or is_open_file(X):
         shape = f" of shape {tuple(X.shape)}" if array else ""
         raise InputError(f"expected a sequence of images, got one, {named(X)}{shape}: wrap it in a list")
-    # A generator is gone through once.
+    # A generator can be iterated only once.
     return list(X) if isinstance(X, Iterable) and not isinstance(X, Sized) else X
 
 
 def _of_one_kind(labels: Iterable[Any]) -> list[Any]:
-    """Labels as they are, or those of tensors as numbers. Raises DataError for texts among numbers, and among bytes.
+    """Return the labels unchanged, or those of tensors as numbers. Raises DataError if strings are mixed with numbers
+    or bytes.
 
-    numpy would make texts of all of them, which are no labels that were given.
+    numpy would turn them all into strings, which are not the labels that were given.
     """
     found = [label.item() if is_tensor(label) else label for label in labels]
     kinds = [next((kind for kind in (str, bytes) if isinstance(label, kind)), int) for label in found]
@@ -83,27 +84,28 @@ def _of_one_kind(labels: Iterable[Any]) -> list[Any]:
 
 
 class GraftClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """A classifier of images, trained as `graft.train` does.
+    """Image classifier trained as `graft.train` does.
 
     Args:
         base: The network to start from, as for `graft.train`.
-        level: How much of it is kept: `head`, `head:stages`, `stages:K`, `frozen:F`, `all`, `scratch`, or `auto`, which
-            measures at every fit.
-        recipe: How stages are trained, `graft.Recipe`; None is what suits the base and the images.
-        arch: The architecture of a base that is a file, where the file does not tell; see `graft models`.
-        image_size: Side of the network's input in pixels; None is that of the weights.
-        resize: How an image becomes square: `crop`, `letterbox` or `squash`; None is that of the weights.
+        level: How much of the base to keep: `head`, `head:stages`, `stages:K`, `frozen:F`, `all`, `scratch`, or `auto`,
+            which measures at every fit.
+        recipe: How stages are trained, a `graft.Recipe`. None chooses what suits the base and the images.
+        arch: The architecture of a base that is a file, if the file does not name it; see `graft models`.
+        image_size: Side of the network's input in pixels. None uses that of the weights.
+        resize: How an image becomes square: `crop`, `letterbox` or `squash`. None uses that of the weights.
         engine: What runs frozen layers: `auto`, `torch` or `openvino`.
-        precision: Its numbers: `auto`, `float32` or `bfloat16`.
-        deterministic: Whether the same fit makes the same model to the bit on another day.
-        seed: Decides everything random.
-        verbose: Whether progress and notes are written to stderr.
+        precision: Number format of the engine: `auto`, `float32` or `bfloat16`.
+        deterministic: Whether the same fit must give a bit-identical model on another day.
+        seed: Determines everything random.
+        verbose: Whether to write progress and notes to stderr.
 
-    `X` is a sequence of N images of any kind that `graft.Dataset.from_arrays` takes; scikit-learn takes folds from
-    lists and from arrays alike. Copies of an image are not looked for: that is for `graft.audit`, before folds are
-    made. What a frozen network makes of an image is kept in memory by its content, so that ten folds cost one pass.
+    `X` is a sequence of N images of any kind that `graft.Dataset.from_arrays` takes; scikit-learn can take folds from
+    lists and arrays alike. Copies of an image are not looked for: run `graft.audit` before making folds. The output of
+    a frozen network is kept in memory by image content, so ten folds cost one pass.
 
-    After `fit`: `classes_` (C,), `n_features_in_` is not set, `fitted_` holds the network, `level_` the level.
+    After `fit`, `classes_` has shape (C,), `fitted_` holds the network and `level_` the level; `n_features_in_` is not
+    set.
     """
 
     def __init__(
@@ -134,21 +136,21 @@ class GraftClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.verbose = verbose
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> GraftClassifier:
-        """Train on images X (N,) and their labels y (N,), of which `sample_weight` (N,) says how much each counts.
+        """Train on images X (N,) and their labels y (N,); `sample_weight` (N,) says how much each image counts.
 
-        Raises `graft.InputError` and its kinds.
+        Raises `graft.InputError` and its subclasses.
         """
         from graft.training.recipe import Recipe
 
         X = _several(X)
-        # A generator is gone through once.
+        # A generator can be iterated only once.
         y = list(y) if isinstance(y, Iterable) and not isinstance(y, Sized) else y
         if is_tensor(y):
             y = y.detach().cpu().numpy()
         if getattr(y, "ndim", 1) == 2:
             y = column_or_1d(y, warn=True)
         dataset = from_arrays(X, y, weights=sample_weight)
-        # The value that stands for each class in y, by the text that graft calls it.
+        # Maps the string by which graft knows a class to the value that stands for it in y.
         values = dict(zip(map(plain, texts_of(y)), _of_one_kind(y), strict=True))
         classes = np.unique(np.asarray(list(values.values())))
         arguments = Arguments(
@@ -170,33 +172,35 @@ class GraftClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             self.fitted_: Fitted = fit(arguments, dataset, told)
         self.classes_ = classes
         self.level_ = self.fitted_.plan.level
-        # Where the network has each class: it orders them as text, or as numbers.
+        # The network orders classes as strings or as numbers, so look up the position of each.
         known = {plain(name): number for number, name in enumerate(self.fitted_.saved.classes)}
         place = {value: known[text] for text, value in values.items()}
         self._place = np.array([place[value] for value in classes.tolist()])
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Probabilities, float64 (N, C), in the order of `classes_`. Raises `graft.ImageError`, and sklearn's
-        NotFittedError before `fit`."""
+        """Return class probabilities, float64 (N, C), in the order of `classes_`.
+
+        Raises `graft.ImageError`, and sklearn's NotFittedError before `fit`.
+        """
         check_is_fitted(self, "fitted_")
         images = _several(X)
         if isinstance(images, Sized) and not len(images):
             return np.empty((0, len(self.classes_)))
         with self._kept():
-            count = len(images) if isinstance(images, Sized) else 1  # what is no sequence is refused by its kind
+            count = len(images) if isinstance(images, Sized) else 1  # anything but a sequence is refused by its type
             found = self.fitted_.probabilities(from_arrays(images, ["?"] * count))
         probabilities: np.ndarray = found[:, self._place]
         return probabilities
 
     def predict(self, X: Any) -> np.ndarray:
-        """The likeliest class of each image, (N,), as in y. Raises what `predict_proba` does."""
+        """Return the most likely class of each image, (N,), with values as in y. Raises what `predict_proba` does."""
         check_is_fitted(self, "fitted_")
         likeliest: np.ndarray = self.classes_[self.predict_proba(X).argmax(1)]
         return likeliest
 
     def save(self, folder: str | Path) -> Path:
-        """Write the model folder `folder`/model, which `graft.load` and `graft predict` take. Returns `folder`."""
+        """Write the model folder `folder`/model, which `graft.load` and `graft predict` take, and return `folder`."""
         check_is_fitted(self, "fitted_")
         place = Path(folder).expanduser()
         place.mkdir(parents=True, exist_ok=True)
@@ -205,7 +209,7 @@ class GraftClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     @contextmanager
     def _kept(self) -> Iterator[None]:
-        # What others computed was in other batches, so that the last bits of it may differ.
+        # Other estimators computed their rows in other batches, so the last bits may differ.
         with keeping_bases(BASES), nullcontext() if self.deterministic else keeping_rows(FEATURES):
             yield
 

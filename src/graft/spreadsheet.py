@@ -1,4 +1,4 @@
-"""Spreadsheets (`.xlsx`): the sheet that holds the table, through the package openpyxl."""
+"""Spreadsheets (`.xlsx`): the sheet that holds the table, read with the package openpyxl."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ ENDING = ".xlsx"
 
 
 def read_sheet(path: Path, fits: Callable[[list[list[str]]], bool] = bool) -> list[list[str]]:
-    """The rows of the first sheet that `fits`, or else of the first that has any, without those that are empty.
+    """Return the non-empty rows of the first sheet that `fits`, or else of the first that has any.
 
-    They are texts of the same number of cells; whole numbers have no point.
+    Rows are strings, equally many in each; integers have no decimal point.
 
-    Raises DataError for what is no spreadsheet, and where the package is missing.
+    Raises DataError for a file that is not a spreadsheet, or where the package is missing.
     """
     try:
         from openpyxl import load_workbook

@@ -1,4 +1,4 @@
-"""Parts of images with several labels, in which every label has its share: iterative stratification.
+"""Iterative stratification: split multi-label images into parts in which every label has its share.
 
 Sechidis, Tsoumakas and Vlahavas 2011, "On the Stratification of Multi-label Data", ECML PKDD, algorithm 1.
 """
@@ -7,11 +7,11 @@ import numpy as np
 
 
 def stratified_parts(matrix: np.ndarray, shares: np.ndarray, seed: int, groups: np.ndarray | None = None) -> np.ndarray:
-    """The part of each image, int64 (N,), for images with the labels `matrix` (N, C) of 0 and 1.
+    """Assign each image with labels `matrix` (N, C) of 0 and 1 to a part, int64 (N,).
 
-    Part k is to have `shares[k]` of the images and of those of each label; the shares add up to one. The label with
-    the fewest images left is dealt out first, each image to the part that wants most of it, among equals to the one
-    that wants most images, and then by chance. Images of one group, int (N,), go together.
+    Part k should receive `shares[k]` of the images and of each label's images; the shares add up to one. The label with
+    the fewest images left is dealt out first. Each image goes to the part that wants most of that label; ties go to the
+    part that wants most images, and then to chance. Images of one group, int (N,), stay together.
     """
     random = np.random.default_rng(seed)
     unit = np.arange(len(matrix)) if groups is None else np.unique(groups, return_inverse=True)[1]
@@ -22,7 +22,7 @@ def stratified_parts(matrix: np.ndarray, shares: np.ndarray, seed: int, groups: 
     wanted = np.outer(shares, holds.sum(0))
     room = shares * len(matrix)
     part = np.full(number, -1, np.int64)
-    # Large groups first: what is left can still make up for them.
+    # Large groups first: the remaining images can still make up for them.
     order = random.permutation(number)
     order = order[np.argsort(-size[order], kind="stable")]
     left = holds.sum(0)
@@ -46,9 +46,9 @@ def stratified_parts(matrix: np.ndarray, shares: np.ndarray, seed: int, groups: 
 
 
 def held_out_part(matrix: np.ndarray, fraction: float, seed: int, groups: np.ndarray | None = None) -> np.ndarray:
-    """Which images to hold out, bool (N,): about `fraction` of all and of those of each label.
+    """Return which images to hold out, bool (N,): about `fraction` of all images and of each label's.
 
-    As far as groups allow, a label of two images or more has one on either side, and none is on the held-out side
+    As far as groups allow, a label of two images or more has one on either side, and no label is on the held-out side
     alone.
     """
     out = stratified_parts(matrix, np.array([1 - fraction, fraction]), seed, groups) == 1
@@ -58,7 +58,7 @@ def held_out_part(matrix: np.ndarray, fraction: float, seed: int, groups: np.nda
     size = np.bincount(unit, minlength=len(holds))
     side = np.zeros(len(holds), bool)
     side[unit] = out
-    # Trained on first: a label that is held out alone cannot be learned.
+    # The training side first: a label that is only held out cannot be learned.
     for to_out in (False, True):
         for label in np.argsort(holds.sum(0), kind="stable").tolist():
             of_label = holds[:, label] > 0

@@ -1,7 +1,7 @@
-"""The members of a tar file, in order, through Python's tarfile.
+"""The members of a tar file in order, read through Python's tarfile.
 
-That stops silently at a header that makes no sense, and keeps an object for each member. So it is asked for one member
-at a time, and what follows the last one is checked.
+tarfile stops silently at a malformed header, and keeps an object for each member. So it is asked for one member at a
+time, and the bytes after the last one are checked.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ FILE, FOLDER, HARD_LINK, SYMBOLIC_LINK, OTHER = (
     "neither file nor folder",
 )
 _KINDS = {tarfile.DIRTYPE: FOLDER, tarfile.LNKTYPE: HARD_LINK, tarfile.SYMTYPE: SYMBOLIC_LINK}
-# tarfile lets through what senseless numbers and texts lead to, such as an offset that no file has.
+# Nonsensical numbers and texts, such as an impossible offset, raise errors that tarfile lets through.
 _NONSENSE = (tarfile.TarError, ValueError, OverflowError, RecursionError, *DAMAGE)
-# More than any name, extended header or label has.
+# Longer than any name, extended header or label.
 MOST_TEXT_BYTES = 2**20
 
 
 class Member(NamedTuple):
-    """An entry of an archive: its kind, the place of its content, a link's target, and the content if asked for."""
+    """An archive entry: its kind, the place of its content, a link's target, and the content if asked for."""
 
     name: bytes
     kind: str
@@ -40,7 +40,7 @@ class Member(NamedTuple):
 
 
 class BrokenTarError(Exception):
-    """A tar file ends early or stops making sense: the reason, and the member if that is known."""
+    """A tar file ends early or becomes malformed: the reason, and the member if known."""
 
     def __init__(self, reason: str, member: bytes | None = None) -> None:
         super().__init__(reason)
@@ -48,13 +48,13 @@ class BrokenTarError(Exception):
         self.member = member
 
     def note(self, name: str, consequence: str) -> str:
-        """A sentence for the user about the file of that name."""
+        """Return a sentence for the user about the file of that name."""
         inside = "" if self.member is None else f", in the middle of {os.fsdecode(self.member)!r}"
         return f"{name} is not whole ({self.reason}{inside}): {consequence}, fetch it again"
 
 
 def looks_like_tar(path: Path) -> bool:
-    """Whether a file, compressed or not, begins with the header of a member or is an empty tar file."""
+    """Return whether a file, compressed or not, begins with a member's header or is an empty tar file."""
     with open_content(path) as content:
         try:
             if _open_tar(content).next() is not None:
@@ -68,15 +68,15 @@ def looks_like_tar(path: Path) -> bool:
 def members_of(
     content: IO[bytes], wanted: Callable[[bytes], bool] = lambda name: False, most: float = math.inf
 ) -> Iterator[Member]:
-    """Every whole member of an open tar file; its place is the start and the size of its content.
+    """Yield every complete member of an open tar file; its place is the start and size of its content.
 
-    The content of those whose name is `wanted` comes with them, unless it is larger than MOST_TEXT_BYTES. Raises
-    BrokenTarError after the last whole one of a file that is cut off, damaged or longer than `most` bytes.
+    Members whose name is `wanted` come with their content, unless it is larger than MOST_TEXT_BYTES. Raises
+    BrokenTarError after the last complete member of a file that is truncated, damaged or longer than `most` bytes.
     """
     tar, before, name = _open_tar(content), 0, None
     try:
         while (info := tar.next()) is not None:
-            # Where tarfile keeps them all.
+            # tarfile keeps every member in this list.
             tar.members.clear()  # type: ignore[attr-defined]
             if info.size < 0 or tar.offset <= before:
                 raise tarfile.ReadError("a member of less than no bytes")
@@ -95,7 +95,7 @@ def members_of(
 
 
 def _open_tar(content: IO[bytes]) -> tarfile.TarFile:
-    """Raises BrokenTarError if the content does not begin like a tar file."""
+    """Open a tar file. Raises BrokenTarError if the content does not begin like one."""
     bounded: Any = _Bounded(content)
     try:
         return tarfile.TarFile(fileobj=bounded, encoding="utf-8", errors="surrogateescape")
@@ -104,7 +104,7 @@ def _open_tar(content: IO[bytes]) -> tarfile.TarFile:
 
 
 class _Bounded:
-    """A file for tarfile, which would read a name of whatever length a header states, and everything if negative."""
+    """A file with bounded reads: tarfile reads a name as long as a header states, and everything if negative."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.seek, self.tell, self._read = file.seek, file.tell, file.read
@@ -116,7 +116,7 @@ class _Bounded:
 
 
 def _read(content: IO[bytes], info: tarfile.TarInfo, wanted: bool) -> bytes:
-    """The content of a member if it is wanted, else nothing. Raises EOFError if its end is missing."""
+    """Return a member's content if it is wanted, else nothing. Raises EOFError if its end is missing."""
     whole = wanted and info.size <= MOST_TEXT_BYTES
     length = info.size if whole else min(info.size, 1)
     content.seek(info.offset_data + info.size - length)

@@ -1,4 +1,4 @@
-"""What a program has set for its own tensors, and graft's are made without."""
+"""Isolation from the torch and NumPy settings of the calling program."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -14,17 +14,17 @@ R = TypeVar("R")
 
 @contextmanager
 def own_modes() -> Iterator[None]:
-    """Within the block, tensors are as PyTorch makes them by itself: with gradients, float32, on the CPU unless they
-    are placed elsewhere, in no lower precision than asked for, and not watched for anomalies; numpy warns as it does by
-    itself.
+    """Restore PyTorch's and NumPy's defaults within the block.
 
-    What the caller had set is put back; all of it but the default dtype is of this thread alone. Where PyTorch was not
-    imported yet, nothing can have been set, and it is not imported. A process that was forked works alone from here on.
+    Tensors record gradients, are float32, live on the CPU unless placed elsewhere, use no lower precision than asked
+    for and are not checked for anomalies; NumPy warns as usual. The caller's settings come back afterwards; all but the
+    default dtype belong to this thread alone. If PyTorch has not been imported yet, there is nothing to restore, and it
+    is not imported. A forked process computes with one thread from here on.
     """
     work_alone_when_forked()
     with ExitStack() as put_back:
         if (numpy := sys.modules.get("numpy")) is not None:
-            # What rounds to zero is no error to graft.
+            # To graft, underflow to zero is not an error.
             put_back.enter_context(numpy.errstate(divide="warn", over="warn", under="ignore", invalid="warn"))
         if (torch := sys.modules.get("torch")) is not None:
             _set_own(torch, put_back)
@@ -47,7 +47,7 @@ def _set_own(torch: Any, put_back: ExitStack) -> None:
 
 
 def in_own_modes(function: Callable[P, R]) -> Callable[P, R]:
-    """A decorator: the function runs within `own_modes`."""
+    """Decorate a function to run within `own_modes`."""
 
     @wraps(function)
     def called(*args: P.args, **kwargs: P.kwargs) -> R:

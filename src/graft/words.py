@@ -1,7 +1,7 @@
 """How messages count ("1 image", "1,024 classes"), and what they call a command and its options.
 
-Messages are written once, in options of the command line: "lower --image-size". A script or notebook that imports graft
-reads them in arguments: "lower `image_size`".
+Messages are written once, in command-line options: "lower --image-size". A script or notebook that imports graft sees
+arguments instead: "lower `image_size`".
 """
 
 import os
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# Arguments that have another name than their option.
+# Arguments whose name differs from their option's.
 ARGUMENTS = {
     "class": "of_class",
     "classes": "classes_file",
@@ -27,12 +27,12 @@ COMMANDS = (
     "advise|audit|cache|compare|demo|evaluate|explain|export|features|lab|models|predict|push|quiz|report|serve|train|"
     "tune|walk"
 )
-# Words that options take, which are written in quotes as arguments.
+# Option values that are written in quotes as arguments.
 VALUES = (
     r"head(?::stages)?|stages:\w+|frozen:[\d.]+|all|scratch|as-is|auto|timm:\w+|onnx|openvino|torch|timm|litert|ray|"
     r"float32|bfloat16|int8|crop|letterbox|squash|folder|flip|crops|grad-cam|none|[a-z_]+\d\w*"
 )
-# A whole command, which stays what it is, or an option and its value: in quotes, a number, a NAME or one of the words.
+# A whole command, which stays unchanged, or an option and its value: in quotes, a number, a NAME or one of the words.
 SPOKEN = re.compile(
     rf"(?P<command>\b(?:graft'? (?:{COMMANDS})|pip install|ray start)\b[^`,;()]*)"
     r"|`?(?<![\w/-])--(?P<option>[a-z][a-z-]*[a-z])"
@@ -40,13 +40,13 @@ SPOKEN = re.compile(
 )
 
 
-# Whether this process is the command, and not a program that imports graft.
+# Whether this process is the command rather than a program that imports graft.
 _is_command = False
 
 
 @contextmanager
 def in_options() -> Iterator[None]:
-    """Messages speak of options within the block: this process is the command, or tells it what went wrong."""
+    """Let messages name options within the block: this process is the command, or reports to it."""
     global _is_command
     before, _is_command = _is_command, True
     try:
@@ -56,7 +56,7 @@ def in_options() -> Iterator[None]:
 
 
 def as_called(sentence: str) -> str:
-    """The sentence in options where graft is a command, in arguments where it is imported."""
+    """Return the sentence with options where graft is a command, with arguments where it is imported."""
     return sentence if _is_command else SPOKEN.sub(_in_arguments, sentence)
 
 
@@ -73,7 +73,7 @@ def _in_arguments(spoken: re.Match[str]) -> str:
 
 
 def program() -> str:
-    """`graft`, or where it lies for a shell that would not find it, as in a virtual environment that is not active."""
+    """Return `graft`, or its full path where a shell would not find it, as in an inactive virtual environment."""
     called = Path(sys.argv[0])
     if called.name != "graft" or shutil.which("graft") is not None:
         return "graft"
@@ -81,22 +81,24 @@ def program() -> str:
 
 
 def counted(number: int, one: str, plural: str | None = None) -> str:
-    """The number, with commas between thousands, and the noun that agrees with it.
+    """Return the number, with thousands separators, and the noun that agrees with it.
 
-    The plural is `one` with an s unless given. Either may carry its verb, so that both agree:
+    The plural is `one` with an s unless given. Either may include its verb, so that both agree:
     `counted(1, "image is", "images are")` is `"1 image is"`.
     """
     return f"{number:,} {one if number == 1 else plural or f'{one}s'}"
 
 
 def independent(drawn: int, count: int) -> str:
-    """`20 groups of images`, where one of each was `drawn` from `count` images, or `158 images` where hardly any are in
-    a group with others."""
+    """Return `20 groups of images` where one of each was `drawn` from `count` images.
+
+    Where hardly any images share a group, return `158 images`.
+    """
     return counted(drawn, "image") if drawn > 0.95 * count else f"{counted(drawn, 'group')} of images"
 
 
 def in_bytes(number: int) -> str:
-    """A size in the unit that suits it: `"930 B"`, `"13.4 kB"`."""
+    """Return a size in a suitable unit: `"930 B"`, `"13.4 kB"`."""
     for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if number >= size:
             return f"{number / size:.1f} {unit}"

@@ -1,4 +1,4 @@
-"""YAML that a stranger may have written."""
+"""YAML from untrusted sources."""
 
 from typing import Any
 
@@ -6,10 +6,10 @@ import yaml
 
 
 def yaml_in(text: str) -> Any:
-    """The values in YAML. Raises ValueError for what is none.
+    """Return the values in YAML. Raises ValueError for invalid YAML.
 
-    PyYAML itself also raises what its own makers of values come to: KeyError of `!!bool x`, AttributeError of
-    `!!timestamp x`, RecursionError of many brackets.
+    PyYAML itself also lets through what its constructors raise: KeyError for `!!bool x`, AttributeError for
+    `!!timestamp x`, RecursionError for many brackets.
     """
     try:
         return yaml.safe_load(text)

@@ -1,6 +1,6 @@
-"""The members of a zip file, through Python's zipfile.
+"""The members of a zip file, read through Python's zipfile.
 
-Members compressed by bzip2 or LZMA are not read, because zipfile expands all of one, however large it is.
+Members compressed by bzip2 or LZMA are not read, because zipfile expands a whole one at once, however large.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from graft.words import counted
 _DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError, OverflowError, RuntimeError)
 _ENCRYPTED, _UTF8, _UNIX = 0x2041, 0x0800, 3
 _UNICODE_PATH = 0x7075
-# The least that precedes the content of a member.
+# The least number of bytes that precede a member's content.
 _LEAST_HEADER = 30
 
 
 class Zip:
-    """An open zip file, for several threads."""
+    """An open zip file for use by several threads."""
 
     def __init__(self, path: Path, encoding: str | None = None) -> None:
-        """`encoding` is that of names that do not say theirs, by default what fits them best, which `notes` tell.
+        """Open a zip. `encoding` applies to names that declare none; by default the best fit, reported in `notes`.
 
         Raises DataError for a file that is incomplete, encrypted or a bomb, InputError for an unknown encoding.
         """
@@ -60,7 +60,7 @@ class Zip:
             )
 
     def members(self) -> Iterator[Member]:
-        """Every member, in the order of the directory; its place is the argument of `read`."""
+        """Yield every member in directory order; its place is the argument of `read`."""
         for number, info in enumerate(self._infos):
             name = self._name(info)
             kind = FOLDER if name.endswith(b"/") else FILE
@@ -69,7 +69,7 @@ class Zip:
             yield Member(name, kind, (number,))
 
     def read(self, number: int) -> bytes:
-        """The content of a member, never more than its stated size. Raises OSError."""
+        """Return a member's content, never more than its stated size. Raises OSError."""
         info = self._infos[number]
         if max(info.file_size, info.compress_size) > MAX_BYTES:
             raise OSError(f"expected an image of at most {MAX_BYTES:,} bytes, got {info.file_size:,}")
@@ -90,7 +90,7 @@ class Zip:
         return data
 
     def blocks(self, number: int) -> Iterator[bytes]:
-        """The content of a member, block by block. Raises OSError."""
+        """Yield a member's content, block by block. Raises OSError."""
         try:
             with self._archive.open(self._infos[number]) as member:
                 while block := member.read(2**18):
@@ -125,7 +125,7 @@ class Zip:
             )
 
     def _name(self, info: zipfile.ZipInfo) -> bytes:
-        """A name in UTF-8. Old tools on Windows write backslashes."""
+        """Return a name in UTF-8, with the backslashes of old Windows tools as slashes."""
         unsaid = _unsaid_name(info)
         if unsaid is not None:
             name = unsaid.decode(self._encoding, "replace").encode()
@@ -137,7 +137,7 @@ class Zip:
 
 
 def _unsaid_name(info: zipfile.ZipInfo) -> bytes | None:
-    """A name of which nothing says how it is written; many tools write UTF-8 and forget to flag it."""
+    """Return a name whose encoding nothing declares, else None; many tools write UTF-8 and forget to flag it."""
     if info.filename.isascii() or info.flag_bits & _UTF8:
         return None
     stored = info.filename.encode("cp437")
@@ -145,7 +145,7 @@ def _unsaid_name(info: zipfile.ZipInfo) -> bytes | None:
 
 
 def _unicode_name(info: zipfile.ZipInfo) -> bytes:
-    """The name in UTF-8 that Info-ZIP and others add to one in a code page, empty if there is none."""
+    """Return the UTF-8 name that Info-ZIP and others add to one in a code page; empty if there is none."""
     extra = info.extra
     while len(extra) >= 4:
         kind, size = struct.unpack("<HH", extra[:4])

@@ -1,7 +1,7 @@
-"""The arithmetic of one number of a network: from a recorded pass, the operations and the values that made it.
+"""The arithmetic behind one number of a network: the operations and values of a recorded pass that produced it.
 
-A number is followed back through normalisations, activations, sums, pools and concatenations, to the weighted sums
-(convolutions and linear layers) that it comes from. There it ends, as it does at a map that came in from outside.
+A number is traced back through normalisations, activations, sums, pools and concatenations to the weighted sums
+(convolutions and linear layers) that it comes from. The trace ends there, and at maps that came in from outside.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,14 +38,14 @@ class WeightedSum:
 
     @property
     def products(self) -> np.ndarray:
-        """What each input channel adds, float64 (channels,); outside the map it is nothing."""
+        """What each input channel adds, float64 (channels,); nothing outside the map."""
         summed: np.ndarray = np.nan_to_num(self.inputs * self.weights).sum((1, 2))
         return summed
 
 
 @dataclass(frozen=True)
 class Window:
-    """The values that a pool looks at, float64 (h, w), NaN outside the map; `followed` is the place of one of them."""
+    """The values in a pool's window, float64 (h, w), NaN outside the map; `followed` is the place of the traced one."""
 
     top: int
     left: int
@@ -55,10 +55,10 @@ class Window:
 
 @dataclass(frozen=True)
 class Step:
-    """How one number was made: the operation in words, its value, the constants and the numbers that went in.
+    """How one number was produced: the operation in words, its value, and the constants and numbers that went in.
 
-    `index` is its place in the map, without the batch. A step without operands, window and sum is where the following
-    ends: at `INPUT`, or at an operation that is not taken apart.
+    `index` is its place in the map, without the batch. A step without operands, window and sum ends the trace: at
+    `INPUT`, or at an operation that is not taken apart.
     """
 
     operation: str
@@ -73,14 +73,14 @@ class Step:
 
 INPUT = "input"
 SHARED = "shortcut"
-# What an operand that is not followed is to the operation that takes it.
+# The role of an operand that is not traced, in the operation that takes it.
 ENDS = {"mul": "gate", "div": "divisor"}
-# A longer chain is cut off there; none of the catalogue's comes near.
+# Longer chains are cut off here; none in the catalogue comes close.
 DEEPEST = 60
 
 
 def arithmetic(made: Made, index: Sequence[int]) -> Step:
-    """How the number at `index` (C, H, W order, without the batch) of a recorded result was made."""
+    """Trace how the number at `index` (C, H, W order, without the batch) of a recorded result was produced."""
     return _step(made, (0, *index), 0)
 
 
@@ -94,7 +94,7 @@ def _step(made: Made, index: Index, depth: int) -> Step:
 
 
 def _follow(made: Made, tensor: Tensor, index: Index, depth: int, end: str = "") -> Step:
-    """The step that made one number of an argument; with an `end` the following ends there, under that name."""
+    """Return the step that produced one number of an argument; with `end`, the trace ends there under that name."""
     source = made.source(tensor)
     if source is None:
         return Step(INPUT, made.path, float(tensor[index]), index[1:])
@@ -111,7 +111,7 @@ WORDS = {"sub": "subtract", "div": "divide", "pow": "power", "square": "square",
 
 
 def _elementwise(made: Made, index: Index, depth: int) -> Step:
-    """A function of one number, with the other arguments that are numbers as constants."""
+    """Trace a function of one number; its other numeric arguments become constants."""
     numbers = {name: value for name, value in made.arguments.items() if _is_number(value)}
     inner = _follow(made, made.arguments["self"], index, depth)
     shown = tuple((name.replace("_", " "), float(value)) for name, value in numbers.items())
@@ -134,7 +134,7 @@ def _batch_norm(made: Made, index: Index, depth: int) -> Step | None:
 
 
 def _combine(made: Made, index: Index, depth: int) -> Step:
-    """Two operands, number by number; of a sum, one that other layers take too is the shortcut, and not followed."""
+    """Trace two operands, number by number; in a sum, an operand that other layers also use ends as the shortcut."""
     constants: list[tuple[str, float]] = []
     steps: list[Step] = []
     for name in ("self", "other", "exponent"):
@@ -146,7 +146,7 @@ def _combine(made: Made, index: Index, depth: int) -> Step:
                 constants.append(("factor" if made.operation == "mul" else "term", float(operand.detach()[place])))
                 continue
             adds = made.operation in ("add", "sub")
-            # A gate or a divisor is a number of its own; the map that it weighs is what is followed.
+            # A gate or a divisor is a number of its own; the trace follows the map that it weighs.
             stop = source is not None and source.users > 1 if adds else bool(steps)
             steps.append(_follow(made, operand, place, depth, ENDS.get(made.operation, SHARED) if stop else ""))
         elif isinstance(operand, int | float):
@@ -155,7 +155,7 @@ def _combine(made: Made, index: Index, depth: int) -> Step:
 
 
 def _broadcast(tensor: Tensor, index: Index) -> Index:
-    """The place in an operand that a place of the result comes from."""
+    """Return the place in an operand that a place in the result comes from."""
     own = index[len(index) - tensor.ndim :]
     return tuple(0 if size == 1 else place for size, place in zip(tensor.shape, own, strict=True))
 
@@ -186,13 +186,13 @@ def _convolution(made: Made, index: Index, depth: int) -> Step | None:
     window = _window(source[0, first : first + channels], rows, columns)
     kernel = weight[output].detach().double().cpu().numpy()
     bias = 0.0 if given["bias"] is None else float(given["bias"].detach()[output])
-    # All that a network pads its maps with here is zero, which adds nothing.
+    # Networks here pad their maps only with zeros, which add nothing.
     total = WeightedSum(made.path, output, first, window, kernel, bias, top, left, max(step), source.detach())
     return Step("convolution", made.path, float(made.value[index]), index[1:], sum=total)
 
 
 def _window(maps: Tensor, rows: list[int], columns: list[int]) -> np.ndarray:
-    """float64 (channels, rows, columns) of maps (channels, H, W), NaN outside of them."""
+    """Return the window, float64 (channels, rows, columns), of maps (channels, H, W), NaN outside them."""
     height, width = maps.shape[-2:]
     inside_rows = [number for number, row in enumerate(rows) if 0 <= row < height]
     inside_columns = [number for number, column in enumerate(columns) if 0 <= column < width]
@@ -239,7 +239,7 @@ def _adaptive(made: Made, index: Index, depth: int) -> Step | None:
 
 
 def _mean(made: Made, index: Index, depth: int) -> Step | None:
-    """The mean over both axes of the map."""
+    """Trace the mean over both axes of the map."""
     source, dims = made.arguments["self"], made.arguments.get("dim") or ()
     if source.ndim != 4 or sorted(dim % 4 for dim in dims) != [2, 3]:
         return None
@@ -247,7 +247,7 @@ def _mean(made: Made, index: Index, depth: int) -> Step | None:
 
 
 def _pooled(made: Made, index: Index, depth: int, top: int, left: int, height: int, width: int) -> Step:
-    """The step of a pool; the number of its window with the largest magnitude (the maximum of a max pool) goes on."""
+    """Trace a pool through the number of largest magnitude in its window (for a max pool, the maximum)."""
     source: Tensor = made.arguments["self"]
     values = _window(source[0, index[1]][None], [*range(top, top + height)], [*range(left, left + width)])[0]
     size = values if "max" in made.operation else np.abs(values)
@@ -260,7 +260,7 @@ def _pooled(made: Made, index: Index, depth: int, top: int, left: int, height: i
 
 
 def _view(made: Made, index: Index, depth: int) -> Step | None:
-    """The same elements in the same order under another shape."""
+    """Trace the same elements, in the same order, under another shape."""
     source: Tensor = made.arguments["self"]
     if source.numel() != made.value.numel():
         return None
@@ -314,11 +314,11 @@ _RULES: dict[str, Callable[[Made, Index, int], Step | None]] = {
 
 
 def weighted_sums(step: Step) -> list[WeightedSum]:
-    """The weighted sums that a number comes from, in the order of the following."""
+    """Return the weighted sums that a number comes from, in the order of the trace."""
     own = [] if step.sum is None else [step.sum]
     return own + [each for operand in step.operands for each in weighted_sums(operand)]
 
 
 def recomputed(total: WeightedSum) -> float:
-    """The sum, from its numbers."""
+    """Recompute the sum from its numbers."""
     return float(total.products.sum() + total.bias)

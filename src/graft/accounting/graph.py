@@ -1,6 +1,6 @@
 """The dataflow graph of a network: its layers, the operations between layers, and what feeds what.
 
-The graph is recorded during one forward pass in which nothing is computed. So it shows what the network does, and finds
+The graph is recorded during one forward pass that computes nothing. So it shows what the network does, and finds
 branches and shortcuts in any module, however its forward pass is written.
 """
 

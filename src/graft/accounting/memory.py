@@ -57,7 +57,7 @@ class TrainingMemory:
 
 
 def forward_memory(module: nn.Module, input_shape: tuple[int, ...], batch_size: int = 1) -> int:
-    """The most bytes that `module` holds at once in evaluation: batch and activations, without its parameters.
+    """Return the most bytes that `module` holds at once in evaluation: batch and activations, without its parameters.
 
     `input_shape` is the shape of one input, without the batch. Works on any module, on any device, and leaves it
     unchanged. Raises InputError if the module cannot take such a batch.
@@ -72,7 +72,7 @@ def forward_memory(module: nn.Module, input_shape: tuple[int, ...], batch_size: 
 def training_memory(
     trunk: nn.Module, crown: nn.Module, input_shape: tuple[int, ...], batch_size: int
 ) -> TrainingMemory:
-    """The memory of a training step: `trunk` in evaluation without gradients, `crown` in training mode on its output.
+    """Measure a training step: `trunk` in evaluation without gradients, `crown` in training mode on its output.
 
     Either may be empty (`nn.Sequential()`). Without a trunk, `input_shape` is the shape that the crown takes, as when
     the trunk's outputs come from a cache. All outputs of the crown are taken as logits (N, classes, ...), so auxiliary

@@ -5,9 +5,9 @@ Convolutional Neural Networks", Distill): the size, which is the number of pixel
 the number of pixels between neighbouring elements. A window of k elements with dilation d and stride s turns them into
 size + (k - 1) d jump and s jump. Where branches meet, an element sees what any of the branches sees.
 
-The rules are keyed by the names of torch's dispatcher, to which every way of writing an operation in Python leads. The
-dependence of a normalisation on the whole map that it normalises is ignored, as usual. An operation without a rule is
-assumed to work elementwise along an axis that keeps its place, and to see the whole map along an axis that does not.
+The rules are keyed by the names of torch's dispatcher, where every way of writing an operation in Python ends up. As
+usual, the dependence of a normalisation on its whole map is ignored. An operation without a rule is assumed to work
+elementwise along an axis that keeps its place, and to see the whole map along an axis that does not.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,7 @@
-"""A forward pass with real values, recorded: every operation, what it took and what it made.
+"""A recorded forward pass with real values: every operation, its arguments and its results.
 
-What `graft.accounting.graph` shows of a network without data, this keeps with its data, so that each number of a map
-can be followed back to the numbers that made it (`graft.accounting.arithmetic`).
+`graft.accounting.graph` shows a network without data; this module keeps the data, so that each number of a map can be
+traced back to the numbers that produced it (`graft.accounting.arithmetic`).
 """
 
 from collections.abc import Callable
@@ -19,9 +19,9 @@ from graft.accounting.dry_run import by_name, name_of, tensors
 class Made:
     """A result of an operation: its name in torch's dispatcher, the module that ran it, its arguments by name.
 
-    `sources` holds the operation that made each tensor among the arguments, by the tensor's `id`; those that are not
-    in it were there before the recording. `users` counts the operations that took the result; `fixed` says that it
-    comes from the module's own tensors alone, as a reshaped weight does, and `own` has the `id` of each of these.
+    `sources` holds the operation that produced each tensor among the arguments, by the tensor's `id`; tensors that are
+    missing in it existed before the recording. `users` counts the operations that used the result. `fixed` says that it
+    derives from the module's own tensors alone, as a reshaped weight does, and `own` has the `id` of each of these.
     """
 
     operation: str
@@ -34,11 +34,11 @@ class Made:
     fixed: bool = False
 
     def source(self, tensor: Tensor) -> "Made | None":
-        """The operation that made one of the arguments; None for what was there before, such as a weight."""
+        """Return the operation that produced an argument; None for one that existed before, such as a weight."""
         return self.sources.get(id(tensor))
 
     def is_fixed(self, tensor: Tensor) -> bool:
-        """Whether one of the arguments does not depend on what the module was called with."""
+        """Return whether an argument does not depend on the module's inputs."""
         source = self.source(tensor)
         return id(tensor) in self.own if source is None else source.fixed
 
@@ -51,7 +51,7 @@ class Recording(TorchDispatchMode):
         self._own = {id(each) for each in (*module.parameters(), *module.buffers())}
         self._running: list[str] = []
         self._made: dict[int, Made] = {}
-        self._kept: list[Any] = []  # so that no `id` is used twice
+        self._kept: list[Any] = []  # keeps every `id` unique
         self._handles = [
             handle
             for name, part in module.named_modules()
@@ -78,7 +78,7 @@ class Recording(TorchDispatchMode):
         given = list(tensors(arguments))
         sources = {id(each): self._made[id(each)] for each in given if id(each) in self._made}
         if operation.endswith("_") and isinstance(arguments.get("self"), Tensor):
-            # What it overwrites is what it was made of.
+            # An operation in place overwrites its own argument, so a copy stands for it.
             before = arguments["self"].clone()
             found = sources.pop(id(arguments["self"]), None)
             if found is not None:
@@ -97,19 +97,19 @@ class Recording(TorchDispatchMode):
         return result
 
     def made(self, tensor: Tensor) -> Made | None:
-        """The operation that made `tensor`."""
+        """Return the operation that produced `tensor`."""
         return self._made.get(id(tensor))
 
     def close(self) -> None:
-        """Take the hooks off the module."""
+        """Remove the hooks from the module."""
         for handle in self._handles:
             handle.remove()
 
 
 def record(module: nn.Module, run: Callable[[], Tensor]) -> tuple[Tensor, Made | None]:
-    """What `run` returns, and how it was made by `module` or its parts; paths are those in `module`.
+    """Return what `run` returns, and how `module` or its parts produced it; paths are those in `module`.
 
-    Everything that was computed on the way is kept in memory as long as the second result is.
+    All intermediate results stay in memory as long as the second return value does.
     """
     recording = Recording(module)
     try:

@@ -43,7 +43,7 @@ def _slide(
     dilation: Sequence[int],
     ceil: bool = False,
 ) -> Shape:
-    """The number of windows along each axis; with `ceil`, a last one counts that reaches over the edge in part."""
+    """Return the number of windows along each axis; with `ceil`, a last window may reach over the edge."""
     counts = []
     for n, k, s, p, d in zip(sizes, window, step, padding, dilation, strict=True):
         room = n + 2 * p - d * (k - 1) - 1
@@ -179,13 +179,13 @@ def _index(arguments: _Arguments) -> Shape | None:
 
 
 def _convolution_backward(arguments: _Arguments) -> tuple[Shape | None, ...]:
-    """The gradients of input, weight and bias, those that are asked for."""
+    """Return the gradients of input, weight and bias, as far as they are asked for."""
     shapes = (arguments["input"].shape, arguments["weight"].shape, arguments["bias_sizes"] or ())
     return tuple(tuple(shape) if made else None for shape, made in zip(shapes, arguments["output_mask"], strict=True))
 
 
 def _batch_norm_backward(arguments: _Arguments) -> tuple[Shape | None, ...]:
-    """The gradients of input, scale and shift, those that are asked for."""
+    """Return the gradients of input, scale and shift, as far as they are asked for."""
     shape = tuple(arguments["input"].shape)
     shapes = (shape, shape[1:2], shape[1:2])
     return tuple(shape if made else None for shape, made in zip(shapes, arguments["output_mask"], strict=True))

@@ -1,7 +1,7 @@
-"""Splits that are given apart from each other: `train.csv --val val.csv --test test.csv`, folders, archives, anything.
+"""Splits stored apart from each other: `train.csv --val val.csv --test test.csv`, folders, archives, any format.
 
-Of tables of text the rows are joined, of anything else the images are. A patient in two of them is one group, whatever
-they are, and classes and labels are matched by name.
+Text tables are joined by rows, anything else by images. Either way, a patient in two of them is one group, and classes
+and labels are matched by name.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
     from graft.data.readers.roles import Understood
 
-# Of files with these endings no row is an image by itself.
+# In files with these endings, no row is itself an image.
 _TABLES = {*ENDINGS, *LIST_ENDINGS} - {".parquet", ".mat"}
 
 
 def check_apart(path: str | Path, apart: Mapping[str, str | Path]) -> None:
-    """Raise InputError where the images of two splits are the same file or folder."""
+    """Raise InputError if two splits are the same file or folder."""
     seen = {expanded(path).resolve(): "DATA"}
     for split, given in apart.items():
         before = seen.setdefault(expanded(given).resolve(), f"--{split}")
@@ -49,11 +49,11 @@ def check_apart(path: str | Path, apart: Mapping[str, str | Path]) -> None:
 def read_tables_apart(
     data: str | Path, apart: Mapping[str, str | Path], group: str | None, options: TableOptions
 ) -> Dataset | None:
-    """A Dataset of the rows of several tables, None if one of them is no table or cannot be read alone.
+    """Return a Dataset of the rows of several tables, or None if one is not a table or cannot be read by itself.
 
-    Raises DataError for a table that has splits of its own where it is to be one.
+    Raises DataError if a table given as one split has several of its own.
     """
-    # The paths in a table that is a link start from the link.
+    # Paths in a symlinked table are relative to the link, not to its target.
     files = [expanded(each).absolute() for each in (data, *apart.values())]
     if any(ending_of(file) not in _TABLES or not file.is_file() for file in files):
         return None
@@ -64,7 +64,7 @@ def read_tables_apart(
         for file, finder in zip(files[1:], finders[1:], strict=True):
             read.append(understood_table(file, finder, _as_in(first, file, options), group))
     except DataError:
-        # It may hold pixels; what is wrong is said of it alone.
+        # It may hold pixels. If it is faulty, reading it by itself reports the fault.
         return None
     tables, notes = [each.table for each in read], _notes(files, read)
     check_splits(files[0].name, _splits_in(tables[0]), dict(zip(apart, (each.name for each in files[1:]), strict=True)))
@@ -86,13 +86,14 @@ def read_tables_apart(
     dataset = arrange_table(files[0].stem, root, join_tables(tables, splits), list(dict.fromkeys(notes)))
     for file, split, own in zip(files, splits, [_splits_in(tables[0]), *([WHOLE] for _ in apart)], strict=True):
         if own == [WHOLE] and split not in dataset.splits:
-            # Nothing is left of it: what is wrong is said of it alone, rather than some other images taken instead.
+            # Nothing is left of this split: reading its table alone reports why, rather than letting other images
+            # stand in for it.
             read_table(file, group, options)
     return dataset
 
 
 def _as_in(first: Understood, file: Path, options: TableOptions) -> TableOptions:
-    """The options for another table, by which columns called as those of the first mean the same."""
+    """Return the options for another table, so that columns named as in the first table have the same roles."""
     grid = open_grid(file)
     called = {repr(name.strip()) if grid.named else f"column {name}": name.strip() for name in grid.names}
     path, label = (options.column(role) or called.get(first.used.get(role, "")) for role in ("path", "label"))
@@ -100,7 +101,7 @@ def _as_in(first: Understood, file: Path, options: TableOptions) -> TableOptions
 
 
 def _notes(files: list[Path], read: list[Understood]) -> list[str]:
-    """The notes of all tables, and one where their labels are from columns that are called otherwise."""
+    """Return the notes of all tables, preceded by one if their label columns have different names."""
     notes = [note for each in read for note in each.notes]
     labels = [each.used.get("label", "") for each in read]
     if len(set(map(str.casefold, labels))) > 1:
@@ -117,7 +118,7 @@ def _splits_in(table: pyarrow.Table) -> list[str]:
 
 
 def check_splits(name: str, own: Iterable[str], apart: Mapping[str, str]) -> None:
-    """Raise DataError where data have a split of their own for which others are given; both are named."""
+    """Raise DataError, naming both, if the data already contain a split that is also given apart."""
     for split in own:
         if split in apart:
             raise DataError(
@@ -128,7 +129,7 @@ def check_splits(name: str, own: Iterable[str], apart: Mapping[str, str]) -> Non
 
 
 def check_one_split(name: str, own: Iterable[str], split: str) -> None:
-    """Raise DataError where data that are to be one split have several."""
+    """Raise DataError if data given as one split have several."""
     several = list(own)
     if len(several) > 1:
         raise DataError(
@@ -138,9 +139,9 @@ def check_one_split(name: str, own: Iterable[str], split: str) -> None:
 
 
 def join_apart(whole: Dataset, apart: Mapping[str, Dataset]) -> Dataset:
-    """`whole` with the images of each of `apart` as the split of that name, classes, labels and groups by name.
+    """Return `whole` with each dataset in `apart` as the split of that name; classes, labels and groups match by name.
 
-    Raises DataError for splits that either has and should not.
+    Raises DataError for conflicting or additional splits on either side.
     """
     if not apart:
         return whole
@@ -152,7 +153,7 @@ def join_apart(whole: Dataset, apart: Mapping[str, Dataset]) -> Dataset:
         parts[split] = (part, next(iter(part.splits.values())))
         notes += [note for note in part.notes if note not in notes]
         left_out |= part.left_out
-    # As every list of their images has them.
+    # The order of splits in every list of images.
     parts = {split: parts[split] for split in sorted(parts, key=_place)}
     names = class_order({name for each, _ in parts.values() for name in each.classes})
     if whole.classes != class_order(set(whole.classes)):
@@ -188,23 +189,23 @@ _Parts = Mapping[str, tuple[Dataset, Images]]
 
 
 def _labels(parts: _Parts, names: tuple[str, ...]) -> tuple[tuple[tuple[int, ...], ...] | None, dict[str, np.ndarray]]:
-    """The sets of labels of all parts, None where images have one each, and the labels of each split, int64 (N,)."""
+    """Return the label sets of all parts, None with one label per image, and the labels by split, int64 (N,)."""
     position = {name: number for number, name in enumerate(names)}
-    # Where only some were read as sets, the classes of the others are sets of one.
+    # If only some parts were read as sets, the classes of the others become sets of one.
     several = any(dataset.label_sets is not None for dataset, _ in parts.values())
     numbers: dict[tuple[int, ...], int] = {} if several else {(number,): number for number in position.values()}
     found = {}
     for split, (dataset, images) in parts.items():
         sets = [(index,) for index in range(len(dataset.classes))] if dataset.label_sets is None else dataset.label_sets
         own = [tuple(sorted(position[dataset.classes[index]] for index in of_set)) for of_set in sets]
-        # The last entry is what -1 indexes.
+        # The last entry is the one that -1 indexes.
         table = np.array([*(numbers.setdefault(of_set, len(numbers)) for of_set in own), -1], np.int64)
         found[split] = table[images.labels]
     return tuple(numbers) if several else None, found
 
 
 def _groups(parts: _Parts) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
-    """The names of the groups of all parts, and the group of each image by split, int64 (N,); empty without groups."""
+    """Return the group names of all parts and the groups of images by split, int64 (N,); both empty without groups."""
     if all(images.groups is None for _, images in parts.values()):
         return (), {}
     numbers: dict[tuple[int, int] | str, int] = {}
@@ -215,7 +216,7 @@ def _groups(parts: _Parts) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
         names = dataset.group_names
         keys: list[tuple[int, int] | str] = []
         for group in each.tolist():
-            # Without groups, or without a name, it is this dataset's, or this image's, alone.
+            # An unnamed group belongs to this dataset alone; without groups, each image is a group.
             alone += 1
             called = names[group] if images.groups is not None and group < len(names) else ""
             keys.append(called or ((id(dataset), group) if images.groups is not None else (0, alone)))

@@ -1,7 +1,7 @@
-"""Names of classes as people mean them: one spelling for what looks the same, words for numbers of WordNet.
+"""Class names as people mean them: one spelling for names that look the same, and words for WordNet ids.
 
-Unicode writes é as one character (NFC) or as e with an accent (NFD); file systems, archives and tables differ in that.
-ImageNet's folders are called by the number of what they show in WordNet, `n01440764` for a tench.
+Unicode writes é as one character (NFC) or as e with an accent (NFD); file systems, archives and tables differ in which.
+ImageNet names its folders by WordNet id: `n01440764` is a tench.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from graft.names import shortened
 from graft.words import counted
 
 _BUNDLED = Path(__file__).resolve().parents[1] / "bundled"
-# Alone, or before the name as in the folders of Stanford's dogs: `n02085620-Chihuahua`.
+# Alone, or followed by the name, as in the folders of Stanford Dogs: `n02085620-Chihuahua`.
 _WORDNET_ID = re.compile(r"(n\d{8})(?:-(.+))?")
 
 
 def with_usual_names(dataset: Dataset) -> Dataset:
-    """The dataset with its classes called so, those of one name joined, and notes on what was changed."""
+    """Normalise the class names of a dataset, merge classes that then share a name, and note what changed."""
     composed = [normalize("NFC", name) for name in dataset.classes]
     words = _words(composed)
     notes = []
@@ -47,14 +47,14 @@ def with_usual_names(dataset: Dataset) -> Dataset:
 
 
 def renamed(dataset: Dataset, called: Mapping[str, str], *notes: str) -> Dataset:
-    """The dataset with classes called otherwise, those of one name joined, and further notes."""
+    """Rename the classes of a dataset, merge those that then share a name, and add notes."""
     names = [called.get(name, name) for name in dataset.classes]
     dataset = replace(dataset, notes=(*dataset.notes, *notes))
     if names == list(dataset.classes):
         return dataset
     ordered = dataset.classes == class_order(set(dataset.classes))
     classes = class_order(set(names)) if ordered else tuple(dict.fromkeys(names))
-    # The last entry is what -1 indexes: an image without a label stays without.
+    # The last entry is the one that -1 indexes: an image without a label stays without one.
     table = np.array([*map(classes.index, names), -1], np.int64)
     splits = {name: replace(images, labels=table[images.labels]) for name, images in dataset.splits.items()}
     return replace(dataset, classes=classes, splits=splits)
@@ -62,13 +62,16 @@ def renamed(dataset: Dataset, called: Mapping[str, str], *notes: str) -> Dataset
 
 @cache
 def wordnet_words() -> dict[str, str]:
-    """What the WordNet ids of ImageNet's thousand classes name, in the order of the classes."""
+    """Return the names of ImageNet's thousand classes by WordNet id, in the order of the classes."""
     ids = (_BUNDLED / "imagenet_wordnet_ids.txt").read_text("ascii").split()
     return dict(zip(ids, json.loads((_BUNDLED / "imagenet_classes.json").read_text("utf-8")), strict=True))
 
 
 def _words(names: list[str]) -> dict[str, str]:
-    """What classes that are all called by WordNet ids are, as far as that is known, or as it stands behind the id."""
+    """Return the words for class names that are WordNet ids: ImageNet's, or the text behind the id.
+
+    Empty if a name is not a WordNet id or if two ids have the same words.
+    """
     found = [_WORDNET_ID.fullmatch(name) for name in names]
     words = {each[0]: wordnet_words().get(each[1], each[2] or "") for each in found if each is not None}
     words = {name: word for name, word in words.items() if word}

@@ -1,9 +1,9 @@
 """A dataset without the faults that an audit found in it.
 
-Of copies within a split, the first is kept. Of copies on both sides of a split, those that are trained on are dropped:
-the test set stays comparable with what others measured on it, and training loses little. Of files of equal content
-under several labels, all are dropped, since nobody knows which label is right; near copies under several labels stay
-unless asked for, since one of them is right.
+Among copies within a split, the first is kept. Among copies across splits, those in the training data are dropped: the
+test set stays comparable with published results, and training loses little. Files of equal content under several labels
+are all dropped, since nobody knows which label is right. Near copies under several labels stay unless their kind is
+asked for, since one of them is right.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from graft.errors import InputError, did_you_mean
 from graft.words import counted
 
 DROPPED = ("unreadable", "placeholder", "exact_duplicates", "split_leakage", "label_conflict")
-# Other kinds, whose images are dropped when asked for.
+# Further kinds, whose images are dropped only on request.
 DROPPABLE = (
     *("near_duplicates", "possible_placeholder", "likely_wrong_label", "outlier", "low_information", "blurry"),
     "class_mark",
     *("dark", "light", "grey", "odd_size", "odd_aspect_ratio", "wrong_extension", "animated"),
 )
-# An image with copies in several splits stays in the first of these that it is in.
+# An image with copies in several splits stays in the first of these that holds it.
 _STAYS = (TEST, VAL, TRAIN)
 
 
@@ -40,7 +40,7 @@ def check_kinds(kinds: Iterable[str]) -> None:
 
 
 def _checked(dataset: Dataset, findings: Iterable[Fault]) -> tuple[Fault, ...]:
-    """The findings, if they can be about this dataset. Raises InputError."""
+    """Return the findings. Raises InputError if they cannot be about this dataset."""
     asked = "give the `findings` of an audit of this dataset"
     given = tuple(findings) if isinstance(findings, Iterable) and not isinstance(findings, str) else (findings,)
     for finding in given:
@@ -62,7 +62,7 @@ def _checked(dataset: Dataset, findings: Iterable[Fault]) -> tuple[Fault, ...]:
 
 
 class Fault(Protocol):
-    """What an audit found of a kind: numbers of images, counted through all splits, and which of them go together."""
+    """A finding of an audit: its kind, image numbers counted through all splits, and groups of positions in them."""
 
     @property
     def kind(self) -> str: ...
@@ -73,10 +73,10 @@ class Fault(Protocol):
 
 
 def without_faults(dataset: Dataset, findings: Iterable[Fault], more: Iterable[str] = ()) -> Dataset:
-    """The images to keep, in their splits; `more` are kinds of DROPPABLE to drop as well.
+    """Return the images to keep, in their splits; `more` lists kinds of DROPPABLE to drop as well.
 
-    What was dropped is in `left_out`, and a note says how much; another, which kinds were found and kept. Raises
-    InputError for another kind, and for findings about other data.
+    Dropped images are in `left_out`. One note says how many there are, another which kinds were found and kept. Raises
+    InputError for any other kind, and for findings about other data.
     """
     more, findings = (more,) if isinstance(more, str) else tuple(more), _checked(dataset, findings)
     check_kinds(more)
@@ -105,7 +105,7 @@ def without_faults(dataset: Dataset, findings: Iterable[Fault], more: Iterable[s
 
 
 def _contents(dataset: Dataset) -> list[bytes]:
-    """What is equal for files of equal content; of images that were not looked over, each has its own."""
+    """Return a key per image, equal for files of equal content; without digests, every image has its own key."""
     images = [part for part in dataset.splits.values() if len(part)]
     if any(part.digests is None for part in images):
         return [str(number).encode() for number in range(len(dataset))]
@@ -113,7 +113,7 @@ def _contents(dataset: Dataset) -> list[bytes]:
 
 
 def _of_equal_content(finding: Fault, dataset: Dataset, content: list[bytes]) -> Iterator[int]:
-    """Numbers of the images of a group that have their content in common under several labels."""
+    """Yield the numbers of the images whose content occurs under several labels in this finding."""
     labels = np.concatenate([part.labels for part in dataset.splits.values()])
     of: dict[bytes, set[int]] = {}
     for number in finding.images:
@@ -122,7 +122,7 @@ def _of_equal_content(finding: Fault, dataset: Dataset, content: list[bytes]) ->
 
 
 def _surplus(finding: Fault, split: np.ndarray) -> Iterator[int]:
-    """Numbers of the images to drop for this finding, counted through all splits; `split` (N,) names each one's."""
+    """Yield the numbers of the images to drop for this finding; `split` (N,) names the split of each image."""
     if finding.kind not in ("exact_duplicates", "near_duplicates", "split_leakage"):
         yield from finding.images
         return

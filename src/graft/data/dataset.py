@@ -1,4 +1,4 @@
-"""Labelled images as values: where their bytes are, which labels they have, which splits they belong to."""
+"""Labelled images as values: where their bytes are, their labels, and the splits they belong to."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,38 +14,38 @@ from graft.words import counted
 if TYPE_CHECKING:
     from graft.data.table_options import TableOptions
 
-# Classes that a dataset names where it is printed.
+# The number of classes that the repr of a dataset names.
 MOST_SHOWN = 4
 TRAIN, VAL, TEST = "train", "val", "test"
-# The name of the only split of a source that names none.
+# The name of the only split of a source that defines no splits.
 WHOLE = "all"
 
 
 class Source(Protocol):
-    """Where images are kept; one per storage format. Rows are numbered from zero in a fixed order."""
+    """A store of images, one implementation per storage format. Rows are numbered from zero in a fixed order."""
 
     def __len__(self) -> int: ...
 
     def name(self, row: int) -> str:
-        """What the image is called: a path as the file system has it, or a file and a row."""
+        """Return the name of the image: its path in the file system, or a file and a row."""
         ...
 
     def key(self, row: int) -> str:
-        """What a list of images calls it: a path relative to the data, so that it stays when the data moves."""
+        """Return the name of the image in lists: a path relative to the data, which survives moving the data."""
         ...
 
     def read(self, row: int) -> bytes | np.ndarray:
-        """The encoded image, or its pixels as uint8 (H, W) or (H, W, C). Raises OSError."""
+        """Return the encoded image, or its pixels as uint8 (H, W) or (H, W, C). Raises OSError."""
         ...
 
     def stamp(self, row: int) -> str:
-        """A short text that changes when the image does; it is cheap, so made of sizes and times, not of content."""
+        """Return a short text that changes with the image; to be cheap, it uses sizes and times, not content."""
         ...
 
 
 @dataclass(frozen=True)
 class Item:
-    """One image: its name in messages, and its class or None."""
+    """One image: its name in messages, and its label or None."""
 
     name: str
     label: str | None
@@ -53,15 +53,15 @@ class Item:
 
 @dataclass(frozen=True, repr=False)
 class Images:
-    """Some rows of a source, in order, with a label for each: int64 (N,), an index into the classes, -1 for none.
+    """Rows of a source, in order, each with a label: int64 (N,), an index into the classes, -1 for none.
 
-    Where images have several labels, it is an index into the `label_sets` of their dataset.
+    Where images have several labels, the label is an index into the `label_sets` of their dataset.
 
-    Images with the same number in `groups`, int64 (N,), belong to one patient, video or burst, which no split may
-    divide; with None, each image is on its own. `weights`, float32 (N,), say how much each image counts in training;
-    with None, all count the same. Once the images have been looked over, `digests`, uint64 (N, 2), are those of their
-    content, zero for an image that could not be decoded, and images with the same number in `copies`, int64 (N,), show
-    the same.
+    Images with the same number in `groups`, int64 (N,), come from one patient, video or burst, which no split may
+    divide; None puts each image in a group of its own. `weights`, float32 (N,), are the weights of the images in
+    training; None weighs all the same. The last two fields are set once the images have been looked over. `digests`,
+    uint64 (N, 2), are digests of their content, zero for an image that could not be decoded. Images with the same
+    number in `copies`, int64 (N,), are copies of each other.
     """
 
     source: Source
@@ -79,11 +79,11 @@ class Images:
         return f"Images({len(self):,} of {type(self.source).__name__})"
 
     def name(self, index: int) -> str:
-        """What messages call an image, written as `graft.names` says."""
+        """Return the name of an image in messages, written as `graft.names` specifies."""
         return plain(self.source.name(int(self.rows[index])))
 
     def key(self, index: int) -> str:
-        """What lists of images call it, written likewise."""
+        """Return the name of an image in lists, written the same way."""
         return plain(self.source.key(int(self.rows[index])))
 
     def read(self, index: int) -> bytes | np.ndarray:
@@ -93,14 +93,14 @@ class Images:
         return (self.source.stamp(int(row)) for row in self.rows)
 
     def take(self, indices: np.ndarray) -> "Images":
-        """The images at `indices`, in that order."""
+        """Return the images at `indices`, in that order."""
         columns = (self.groups, self.weights, self.digests, self.copies)
         taken = (None if column is None else column[indices] for column in columns)
         return Images(self.source, self.rows[indices], self.labels[indices], *taken)
 
 
 class Several:
-    """Several sources as one, one after the other."""
+    """Several sources, concatenated."""
 
     def __init__(self, sources: Sequence[Source]) -> None:
         self.sources = sources
@@ -131,7 +131,7 @@ class Several:
 
 
 def together(parts: Iterable[Images]) -> Images:
-    """All images of several parts as one, in order."""
+    """Concatenate the images of several parts."""
     parts = list(parts)
     sources = list({id(part.source): part.source for part in parts}.values())
     whole = sources[0] if len(sources) == 1 else Several(sources)
@@ -150,13 +150,13 @@ def together(parts: Iterable[Images]) -> Images:
 
 
 def _of_all(columns: Sequence[np.ndarray | None]) -> np.ndarray | None:
-    """One column of several parts, if all have it."""
+    """Concatenate one column of several parts; None unless all have it."""
     known = [column for column in columns if column is not None]
     return np.concatenate(known) if known and len(known) == len(columns) else None
 
 
 def group_numbers(parts: Iterable[Images]) -> np.ndarray:
-    """The group of each image of several parts, int64 (N,); an image without one gets a group of its own."""
+    """Return the group of each image of several parts, int64 (N,); an ungrouped image gets a group of its own."""
     parts = list(parts)
     following = max((int(part.groups.max()) + 1 for part in parts if part.groups is not None and len(part)), default=0)
     found = []
@@ -170,14 +170,14 @@ def group_numbers(parts: Iterable[Images]) -> np.ndarray:
 class Dataset:
     """Classes by name and images by split.
 
-    `notes` are sentences to read before training. `left_out` maps the names of what is in the data but in no split to
-    the reason. From `open_dataset` on, all names are written as `graft.names` says.
+    `notes` are sentences to read before training. `left_out` maps the name of everything in the data but in no split
+    to the reason. `open_dataset` writes all names as `graft.names` specifies.
 
-    Where images have several labels each, `label_sets` are the different sets of them, each as indices into the
-    classes, and the labels of images are indices into the sets; it is None where images have one label each.
+    Where images may have several labels, `label_sets` holds the distinct sets of labels, each as indices into the
+    classes, and the labels of images are indices into these sets. It is None where each image has one label.
 
-    `group_names` are what the data call the groups of images, by number; one without a name, or beyond them, is known
-    here alone.
+    `group_names` are the names of the groups in the data, by group number. A group with an empty name, or with a number
+    beyond the end, has no name outside this dataset.
     """
 
     name: str
@@ -197,10 +197,10 @@ class Dataset:
         split_file: str | Path | None = None,
         multi_label: bool = False,
     ) -> "Dataset":
-        """The images at `path`, a folder per class or anything else that `graft train` takes; nothing is decoded.
+        """Open the images at `path`, a folder per class or anything else that `graft train` takes, without decoding.
 
         `group` and `split_file` are those of `graft.DataOptions`. With `multi_label`, an image may have several labels,
-        or none. Raises DataError for what cannot be read.
+        or none. Raises DataError for data that cannot be read.
         """
         from graft.data.opening import open_dataset
         from graft.data.table_options import TableOptions
@@ -217,10 +217,10 @@ class Dataset:
         split_file: str | Path | None = None,
         multi_label: bool = False,
     ) -> "Dataset":
-        """The images that a table names (CSV, TSV, JSON, spreadsheets, Parquet), a row for each.
+        """Open the images listed in a table (CSV, TSV, JSON, spreadsheet, Parquet), one per row.
 
-        `table` says what its columns do not say themselves. With `multi_label`, an image may have several labels: in
-        a cell, in columns of 0 and 1, or in a row for each. Raises DataError for what is no table of images.
+        `table` specifies what the table itself leaves open. With `multi_label`, an image may have several labels: in
+        one cell, in columns of 0 and 1, or in one row per label. Raises DataError for anything but a table of images.
         """
         from graft.data.opening import open_dataset
         from graft.data.table_options import TableOptions
@@ -239,16 +239,16 @@ class Dataset:
         classes: Sequence[str] | None = None,
         weights: Any = None,
     ) -> "Dataset":
-        """Images and a label, text or whole number, for each.
+        """Make a dataset from images and their labels, each a text or a whole number.
 
-        `images` is a list or an array (N, H, W), (N, H, W, 3), or a tensor (N, 3, H, W); in a list each is a path, an
-        address, the bytes of a file, an open file (which is read at once), an image of PIL, an array (H, W),
-        (H, W, 3) or (H, W, 4), or a tensor (3, H, W), of uint8 or of floats from 0 to 1. They are not copied. A
-        generator is gone through once, as a note says. `name` is what runs and pages call the data.
+        `images` is a list, an array (N, H, W) or (N, H, W, 3), or a tensor (N, 3, H, W). Each item of a list is a path,
+        an address, the bytes of a file, an open file (which is read at once), a PIL image, an array (H, W), (H, W, 3)
+        or (H, W, 4), or a tensor (3, H, W), of uint8 or of floats from 0 to 1. Images are not copied. A generator is
+        consumed once, and a note says so. `name` is the name of the data in runs and reports.
 
-        With `multi_label`, the labels of an image are a list of them, which may be empty, or a row of a matrix (N, C)
-        of 0 and 1, whose columns `classes` names. `weights` (N,), of 0 or more, say how much each image counts in
-        training. Raises DataError that names the first image, label or weight that cannot be one.
+        With `multi_label`, the labels of an image are a list, which may be empty, or a row of a 0/1 matrix (N, C) whose
+        columns `classes` names. `weights` (N,), of 0 or more, are the weights of the images in training. Raises
+        DataError naming the first invalid image, label or weight.
         """
         from graft.data.handed_over import from_arrays
 
@@ -258,13 +258,13 @@ class Dataset:
     def from_frame(
         cls, frame: Any, path: str = "path", label: str | Sequence[str] = "label", **options: Any
     ) -> "Dataset":
-        """The rows of a data frame, of pandas or any other whose columns are found by name.
+        """Make a dataset from the rows of a data frame, from pandas or any library that looks columns up by name.
 
-        `path` and `label` are its columns of images (paths, or any kind that `from_arrays` takes) and of labels. The
-        options `split`, `group` and `weight` name further columns, `root` is the folder that paths start from, by
-        default the working folder, and `name` what the data are called. Rows without a path, a file or a label are left
-        out by name. With `multi_label=True`, a cell of labels holds a list of them or a text that names several, or
-        `label` lists columns of 0 and 1. Raises DataError for a column that is not there.
+        `path` names the column of images (paths, or any kind that `from_arrays` takes) and `label` that of labels. The
+        options `split`, `group` and `weight` name further columns. `root` is the folder that relative paths start from,
+        by default the working directory, and `name` is the name of the data. Rows without a path, a file or a label
+        are left out and listed by name. With `multi_label=True`, a label cell holds a list, or a text that names
+        several labels, or `label` lists columns of 0 and 1. Raises DataError for a column that does not exist.
         """
         from graft.data.handed_over import from_frame
 
@@ -272,30 +272,30 @@ class Dataset:
 
     @classmethod
     def from_torch(cls, dataset: Any, *, name: str | None = None) -> "Dataset":
-        """A dataset of torch or torchvision that gives (image, label) by number; its `classes`, if any, are the names.
+        """Make a dataset from a torch or torchvision map-style dataset of (image, label) pairs.
 
-        All of it is read at once and kept in memory, as its transforms give it: leave out those that normalise or
-        augment. Raises DataError for anything else.
+        Its `classes`, if any, become the class names. All of it is read at once and kept in memory, with its transforms
+        applied: leave out those that normalise or augment. Raises DataError for anything else.
         """
         from graft.data.handed_over import from_torch
 
         return from_torch(dataset, name=name)
 
     def without(self, findings: Iterable[Any], also: Iterable[str] = ()) -> "Dataset":
-        """The images without those that the findings of an audit of this dataset name.
+        """Return the dataset without the images that the findings of an audit of this dataset name.
 
-        Dropped are what cannot be read and surplus copies, as `graft audit --fix-list` does; `also` are other kinds,
-        such as `blurry` or `likely_wrong_label`. A note says what was dropped, and which kinds were found and kept.
-        Raises InputError for a kind that cannot be dropped.
+        Unreadable images and surplus copies are dropped, as `graft audit --fix-list` does; `also` lists other kinds of
+        finding to drop, for example `blurry` or `likely_wrong_label`. Notes say what was dropped, and which kinds were
+        found and kept. Raises InputError for a kind that cannot be dropped.
         """
         from graft.data.cleaning import without_faults
 
         return without_faults(self, findings, also)
 
     def show(self, images: int = 12, split: str | None = None, seed: int = 0) -> Any:
-        """Some images of each class in turn with their labels, drawn by `seed`, for a notebook; see `graft.html.Shown`.
+        """Show images of each class in turn with their labels, drawn by `seed`, in a notebook; see `graft.html.Shown`.
 
-        `split` names one of `splits`; without it, all are drawn from. Raises InputError for one that there is not.
+        `split` names one of `splits`; by default, all are drawn from. Raises InputError for an unknown split.
         """
         from graft.data.showing import show
 
@@ -320,18 +320,18 @@ class Dataset:
         return Item(self.splits[split].name(index), self.label_name(label) if label >= 0 else None)
 
     def label_name(self, label: int) -> str:
-        """What label number `label`, as in `Images.labels`, is called: a class, or the classes of a set, as in a|b."""
+        """Return the name of a number in `Images.labels`: a class, or the classes of a label set joined as in a|b."""
         if self.label_sets is None:
             return self.classes[label]
         return "|".join(self.classes[index] for index in self.label_sets[label])
 
     def label_matrix(self, labels: np.ndarray) -> np.ndarray:
-        """Which classes the `labels`, int (N,), stand for, float32 (N, C) of 0 and 1."""
+        """Return the classes that `labels`, int (N,), stand for, as a float32 matrix (N, C) of 0 and 1."""
         sets = [(index,) for index in range(len(self.classes))] if self.label_sets is None else self.label_sets
         table = np.zeros((len(sets) + 1, len(self.classes)), np.float32)
         for number, of_set in enumerate(sets):
             table[number, list(of_set)] = 1
-        # The last row is what -1 indexes.
+        # The last row is the one that -1 indexes.
         return table[labels]
 
     def __len__(self) -> int:
@@ -339,7 +339,7 @@ class Dataset:
 
 
 def class_order(names: set[str]) -> tuple[str, ...]:
-    """Names of classes in the order that every source gives them: as numbers if all are whole numbers, else as text."""
+    """Sort class names in the order that all sources use: as numbers if all are whole numbers, otherwise as text."""
     numbers = all(name.isascii() and name.isdigit() for name in names)
     return tuple(sorted(names, key=lambda name: (int(name) if numbers else 0, name)))
 
@@ -347,7 +347,7 @@ def class_order(names: set[str]) -> tuple[str, ...]:
 def counts(
     images: Images, classes: tuple[str, ...], label_sets: tuple[tuple[int, ...], ...] | None = None
 ) -> dict[str, int]:
-    """The number of images of each class, by name, in the order of the classes."""
+    """Return the number of images of each class, by name, in the order of the classes."""
     sizes = np.bincount(images.labels[images.labels >= 0], minlength=len(label_sets or classes))
     if label_sets is not None:
         of_set, sizes = sizes, np.zeros(len(classes), np.int64)
@@ -357,15 +357,15 @@ def counts(
 
 
 def used_classes(dataset: Dataset, parts: Iterable[Images]) -> set[int]:
-    """The classes that images of some parts have, as indices."""
+    """Return the indices of the classes that occur in `parts`."""
     labels = {int(label) for images in parts for label in np.unique(images.labels) if label >= 0}
     return labels if dataset.label_sets is None else {each for label in labels for each in dataset.label_sets[label]}
 
 
 def relabel(dataset: Dataset, classes: tuple[str, ...]) -> Dataset:
-    """The same images with labels that index `classes`, matched by name.
+    """Return the same images with labels that index `classes`, matched by name.
 
-    Raises DataError when a class that has images is not among them.
+    Raises DataError if a class that has images is not in `classes`.
     """
     known = {name: index for index, name in enumerate(classes)}
     used = used_classes(dataset, dataset.splits.values())
@@ -381,7 +381,7 @@ def relabel(dataset: Dataset, classes: tuple[str, ...]) -> Dataset:
             for of_set in dataset.label_sets
         )
         return replace(dataset, classes=classes, label_sets=sets)
-    # The last entry is what -1 indexes: an image without a label stays without.
+    # The last entry is the one that -1 indexes: an image without a label stays without one.
     table = np.array([*(known.get(name, -1) for name in dataset.classes), -1], dtype=np.int64)
     splits = {name: replace(images, labels=table[images.labels]) for name, images in dataset.splits.items()}
     return replace(dataset, classes=classes, splits=splits)

@@ -1,4 +1,4 @@
-"""The range of sample values of a set of images deeper than 8 bits, decided once for all of them."""
+"""The range of sample values in images deeper than 8 bits, decided once for a whole data set."""
 
 from pathlib import PurePosixPath
 
@@ -10,17 +10,17 @@ from graft.images.decoding import read_spread
 from graft.images.levels import Levels, Spread, decide, described
 from graft.words import counted
 
-# Images whose names are looked at, and of those that may be deep by their names, how many are opened; evenly from all,
-# so that every class and every source of the images has its part.
+# How many names are looked at, and how many of the images that may be deep by their names are opened. Both are spaced
+# evenly, so that every class and every origin of the images is represented.
 NAMED, OPENED = 4096, 256
-# Of these formats there is nothing deeper than graft's own 8 bits.
+# Formats in which nothing is deeper than graft's own 8 bits.
 _NEVER_DEEP = (".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".webp", ".bmp", ".avif")
 
 
 def levels_of(dataset: Dataset) -> tuple[Levels, int]:
-    """What is black and white in the training images, by kind of sample, and how many images it was decided on.
+    """Return the black and white levels of the training images, by kind of sample, and how many images decided them.
 
-    Of data without training images, the first split counts. Images that cannot be read are passed over here.
+    Without training images, the first non-empty split counts. Unreadable images are skipped here.
     """
     splits = [dataset.splits[name] for name in (TRAIN, WHOLE) if name in dataset.splits]
     chosen = next((images for images in (*splits, *dataset.splits.values()) if len(images)), None)
@@ -30,7 +30,7 @@ def levels_of(dataset: Dataset) -> tuple[Levels, int]:
 
 
 def note_on_levels(levels: Levels, number: int) -> str:
-    """What the user is told of the decision."""
+    """Return the note that tells the user of the decision."""
     return (
         f"samples deeper than 8 bits are read as {described(levels)}, decided on {counted(number, 'training image')} "
         "and the same for all images from now on"
@@ -38,7 +38,7 @@ def note_on_levels(levels: Levels, number: int) -> str:
 
 
 def note_on_strange_levels(levels: Levels) -> str:
-    """What is said of kinds of samples that a saved model has not been trained on; `levels` are those of the images."""
+    """Return the note on kinds of samples that a saved model was not trained on; `levels` are those of the images."""
     kinds = ", ".join(kind for kind, _, _ in levels)
     return (
         f"the model was trained on no images with samples of {kinds}: they are read as usual for these, though they "
@@ -56,7 +56,7 @@ def _likely_deep(images: Images) -> list[int]:
 
 
 def _evenly(count: int, most: int) -> list[int]:
-    """Up to `most` of the numbers from 0 to `count` - 1."""
+    """Return up to `most` evenly spaced numbers from 0 to `count` - 1."""
     return np.unique(np.linspace(0, count - 1, min(most, count)).astype(np.int64)).tolist()
 
 

@@ -1,4 +1,4 @@
-"""Images that belong together: of one patient, video or burst, or copies of each other. No split may divide them."""
+"""Images that belong together: from one patient, video or burst, or copies of each other. No split may divide them."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ FOLDER = "folder"
 def by_path(dataset: Dataset, rule: str) -> Dataset:
     """Group images by their paths: by folder (`folder`), or by what a regular expression matches.
 
-    If the expression has groups of its own, the first one is what counts. An image that it does not match gets a group
-    of its own, and a note says how many do. Raises InputError for an invalid expression and one that matches nothing.
+    If the expression has capturing groups, the first one counts. An image that it does not match gets a group of its
+    own, and a note says how many do. Raises InputError for an invalid expression and for one that matches nothing.
     """
     try:
         expression = None if rule == FOLDER else re.compile(rule)
@@ -36,7 +36,7 @@ def by_path(dataset: Dataset, rule: str) -> Dataset:
         for index in range(len(images)):
             group = _group_of(images.key(index), expression)
             alone += group is None
-            # No path has a zero byte in it.
+            # No path contains a zero byte.
             groups[index] = numbers.setdefault(f"\0{alone}" if group is None else group, len(numbers))
         splits[name] = replace(images, groups=groups)
     if alone == len(dataset):
@@ -50,26 +50,29 @@ def by_path(dataset: Dataset, rule: str) -> Dataset:
 
 
 def joined(dataset: Dataset, pairs: np.ndarray) -> Dataset:
-    """The dataset with the groups of each pair of images merged; int64 (P, 2), counted through all splits."""
+    """Merge the groups of each pair of images; `pairs`, int64 (P, 2), are image numbers counted through all splits."""
     if not len(pairs):
         return dataset
     return replace(_with_columns(dataset, groups=linked(_numbered(dataset), pairs)), group_names=())
 
 
 def with_content(dataset: Dataset, digests: np.ndarray, copies: np.ndarray) -> Dataset:
-    """The dataset with the `digests` and `copies` of its images (see `Images`), counted through all splits."""
+    """Return the dataset with the `digests` and `copies` of its images (see `Images`), counted through all splits."""
     return _with_columns(dataset, digests=digests, copies=copies)
 
 
 def copied(images: Images, others: Images) -> np.ndarray:
-    """Which of `images` show the same as one of `others`, bool (N,); none if they have not been looked over."""
+    """Return which of `images` are copies of one of `others`, bool (N,); none if they have not been looked over."""
     if images.copies is None or others.copies is None:
         return np.zeros(len(images), dtype=bool)
     return np.isin(images.copies, others.copies)
 
 
 def linked(number: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """A number for each row, int64 (N,), equal for all linked by `pairs`, int64 (P, 2), or equal `number`, int (N,)."""
+    """Return the component of each row, int64 (N,): rows linked by `pairs` or with equal `number` share a component.
+
+    `pairs` is int64 (P, 2), `number` int (N,).
+    """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -81,7 +84,7 @@ def linked(number: np.ndarray, pairs: np.ndarray) -> np.ndarray:
 
 
 def straddling(dataset: Dataset) -> Iterator[tuple[str, str, int]]:
-    """Pairs of splits, with the number of groups that have images in both, if there are any."""
+    """Yield the pairs of splits that share groups, with the number of shared groups."""
     if len(dataset.splits) < 2:
         return
     groups = _numbered(dataset)
@@ -107,7 +110,7 @@ def _group_of(path: str, expression: re.Pattern[str] | None) -> str | None:
 
 
 def _numbered(dataset: Dataset) -> np.ndarray:
-    """The group of each image through all splits, int64 (N,), from zero without gaps."""
+    """Return the group of each image through all splits, int64 (N,), numbered from zero without gaps."""
     return np.unique(group_numbers(dataset.splits.values()), return_inverse=True)[1]
 
 

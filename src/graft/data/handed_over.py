@@ -1,4 +1,4 @@
-"""Images that are handed over as values, with labels or without: lists, arrays, frames, datasets of torch."""
+"""Images passed in as Python values, with or without labels: lists, arrays, data frames, PyTorch datasets."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from graft.words import counted
 if TYPE_CHECKING:
     import pyarrow
 
-# What data without a name of their own are called.
+# The name of a data set that has none of its own.
 NAME = "images"
 
 
 @runtime_checkable
 class Frame(Protocol):
-    """A data frame, of pandas or any other whose columns are found by name."""
+    """A data frame, from pandas or any other library that looks columns up by name."""
 
     @property
     def columns(self) -> Any: ...
@@ -44,17 +44,17 @@ class Frame(Protocol):
     def __getitem__(self, name: Any, /) -> Any: ...
 
 
-# Images with their labels: where they are, or as they are handed over.
+# Labelled images: the place they are stored, or the values themselves.
 Given = str | Path | Dataset | tuple[Any, Any] | Frame
 
 
 class HandedOver:
-    """Images as a caller has them; `before` them came that many others. They are not copied."""
+    """Images as the caller holds them, not copied; `before` is the number of images that precede them."""
 
     def __init__(self, things: Sequence[Any], before: int = 0) -> None:
         self.things = things
         self.before = before
-        # By image of PIL, which reads its file when it is first looked at: two threads at once would read it in pieces.
+        # One lock per object: a PIL image reads its file on first access, and two threads at once would garble it.
         self._loading: dict[int, Lock] = {}
 
     def __len__(self) -> int:
@@ -67,7 +67,7 @@ class HandedOver:
     key = name
 
     def read(self, row: int) -> bytes | np.ndarray:
-        """Raises OSError, ImageError."""
+        """Return the encoded image or its pixels. Raises OSError, ImageError."""
         thing = self.things[row]
         if isinstance(thing, str) and not thing:
             raise ImageError("expected the path of an image, got an empty text: name a file")
@@ -79,7 +79,7 @@ class HandedOver:
             return as_read(thing)
 
     def stamp(self, row: int) -> str:
-        """Of a file its size and times; of anything else its content, since nothing else tells when that changes."""
+        """Return a file's stamp, made of size and times, or a digest of the content: nothing else reveals a change."""
         thing = self.things[row]
         if isinstance(thing, str | os.PathLike):
             return one_image(os.fsdecode(thing)).source.stamp(0)
@@ -160,9 +160,9 @@ def from_frame(
 
 
 def from_named_columns(frame: Frame, *, multi_label: bool = False) -> Dataset:
-    """A data frame with columns called as those of a table: `path`, `label`, perhaps `split`, `group` and `weight`.
+    """Read a data frame whose columns are named as in a table: `path`, `label`, optionally `split`, `group`, `weight`.
 
-    Raises DataError for one without the first two.
+    Raises DataError if `path` or `label` is missing.
     """
     names = [str(name) for name in frame.columns]
     roles = {role: names[place] for role, place in find_columns(names).items()}
@@ -198,7 +198,7 @@ def from_torch(dataset: Any, *, name: str | None = None) -> Dataset:
 
 
 def _things(images: Any) -> list[Any]:
-    """The images one by one, open files read. Raises DataError that names those that are none."""
+    """Return the images as a list, with open files read. Raises DataError naming the first item that is no image."""
     if isinstance(images, str | bytes | Mapping | Set) or is_open_file(images):
         raise DataError(f"expected several images, each {ACCEPTED}, got {named(images)}: give a list of them")
     if (isinstance(images, np.ndarray) or is_tensor(images)) and images.ndim not in (1, 3, 4):
@@ -223,8 +223,8 @@ def _things(images: Any) -> list[Any]:
 
 
 def _check_form(thing: Any) -> None:
-    """Refuse what is no image by its kind, shape or range. Raises ImageError."""
-    # Images of PIL are only opened when they are needed, and may then be broken as a file may be.
+    """Raise ImageError if the type, shape or value range is not that of an image."""
+    # PIL images are opened only when needed, and may turn out to be broken then, like any file.
     if type(thing).__module__.partition(".")[0] != "PIL":
         as_read(thing)
 
@@ -243,7 +243,7 @@ def _without_tilde(path: str) -> str:
 
 
 def _weights(weights: Any, count: int) -> np.ndarray | None:
-    """How much each of `count` images counts, float32 (N,), None for all the same. Raises DataError."""
+    """Return the weight of each of `count` images, float32 (N,), or None if all weigh the same. Raises DataError."""
     if weights is None:
         return None
     try:
@@ -263,9 +263,9 @@ def _weights(weights: Any, count: int) -> np.ndarray | None:
 
 
 def texts_of(labels: Any) -> list[str]:
-    """The label of each image as a text; bytes are read as UTF-8.
+    """Return the label of each image as text; bytes are decoded as UTF-8.
 
-    Raises DataError for what is no list of texts or whole numbers.
+    Raises DataError for anything but a list of texts or whole numbers.
     """
     if is_tensor(labels):
         labels = labels.detach().cpu().numpy()
@@ -282,7 +282,7 @@ def texts_of(labels: Any) -> list[str]:
     texts = [_label(label, number) for number, label in enumerate(labels)]
     truths = [isinstance(native(label), bool) for label in labels]
     if len(set(truths)) > 1:
-        # Python takes True for 1: whether they are the same class cannot be told.
+        # Python equates True with 1, so it is unknown whether they mean the same class.
         raise DataError(
             f"expected labels of one kind, got {texts[truths.index(True)]} and {texts[truths.index(False)]}: give all "
             "as truths, as numbers or as texts"
@@ -291,7 +291,7 @@ def texts_of(labels: Any) -> list[str]:
 
 
 def cells_of(labels: Any, classes: Sequence[str] | None) -> list[str]:
-    """The labels of each image as a cell, from lists of them or a matrix (N, C) of 0 and 1 whose columns are `classes`.
+    """Return each image's labels as a table cell, from lists of labels or a 0/1 matrix (N, C) with columns `classes`.
 
     Raises DataError for anything else.
     """
@@ -336,7 +336,7 @@ def _cell(labels: Any, number: int) -> str:
 def _label(label: Any, number: int) -> str:
     value = label.item() if hasattr(label, "item") and getattr(label, "ndim", 0) == 0 else label
     if isinstance(value, bytes):
-        # As HDF5 and arrays of numpy keep texts.
+        # HDF5 and NumPy arrays store text as bytes.
         with suppress(UnicodeDecodeError):
             value = value.decode()
     if isinstance(value, float) and value.is_integer():

@@ -1,4 +1,4 @@
-"""Several labels for each image: from what a cell says to the set of its classes."""
+"""Several labels per image: parse a cell into the set of its classes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ from graft.words import counted
 
 
 def with_label_sets(dataset: Dataset) -> Dataset:
-    """The dataset whose classes, as they were read, are sets of labels: lists as JSON or Python write them, or texts
-    with a separator.
+    """Parse the classes of a dataset, as read, into sets of labels: JSON or Python lists, or texts with a separator.
 
-    Notes say how texts were parted, how many images have no label, and where no image has more than one. Raises
-    DataError where no image has a label.
+    Notes say how texts were split, how many images have no label, and if no image has more than one. Raises DataError
+    if no image has a label.
     """
     found = [_parts(normalize("NFC", word)) for word in dataset.classes]
     separator = separator_of([text for _, of_texts in found for text in of_texts])
@@ -31,14 +30,14 @@ def with_label_sets(dataset: Dataset) -> Dataset:
     names = [name for each in words for name in each]
     if not names:
         raise DataError(f"expected images with a label in {dataset.name}, got none: write labels, or leave them out")
-    # The order of a list of classes that came with the data is kept.
+    # A class list that came with the data keeps its order.
     ordered = dataset.classes != class_order(set(dataset.classes)) and all(len(each) == 1 for each in words)
     classes = tuple(dict.fromkeys(names)) if ordered else class_order(set(names))
     place = {name: number for number, name in enumerate(classes)}
     sets = [tuple(sorted(place[name] for name in each)) for each in words]
     distinct = tuple(dict.fromkeys(sets))
     number = {of_set: index for index, of_set in enumerate(distinct)}
-    # The last entry is what -1 indexes: an image of which nothing is known stays so.
+    # The last entry is the one that -1 indexes: an image whose labels are unknown stays that way.
     table = np.array([*(number[of_set] for of_set in sets), -1], np.int64)
     splits = {name: replace(images, labels=table[images.labels]) for name, images in dataset.splits.items()}
     notes = [*dataset.notes]
@@ -53,7 +52,7 @@ def with_label_sets(dataset: Dataset) -> Dataset:
 
 
 def _parts(word: str) -> tuple[list[str], list[str]]:
-    """The labels that a cell lists, and texts that may hold several."""
+    """Return the labels that a cell lists, and the texts that may each hold several labels."""
     if word.startswith(SEVERAL_ROWS):
         parts = [_parts(each) for each in json.loads(word.removeprefix(SEVERAL_ROWS))]
         return [name for names, _ in parts for name in names], [text for _, texts in parts for text in texts]
@@ -62,5 +61,5 @@ def _parts(word: str) -> tuple[list[str], list[str]]:
 
 
 def as_cell(labels: Iterable[object]) -> str:
-    """Labels of an image as the cell of a table."""
+    """Write the labels of an image as a table cell."""
     return json.dumps([str(label) for label in labels], ensure_ascii=False)

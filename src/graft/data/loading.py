@@ -1,4 +1,4 @@
-"""From images to batches of pixels, decoded ahead by threads."""
+"""Load images as batches of pixels, decoded ahead by threads."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from graft.images.preprocessing import Preprocessing
 
 
-# Decoded images up to this size stay in memory while several views of them are made.
+# Decoded images up to this total size stay in memory while several views of them are made.
 DECODED_BYTES = 2**30
 # Images per task: handing images to threads one by one costs a twentieth of the decoding.
 TASK = 4
@@ -40,7 +40,7 @@ TASK = 4
 class Squares:
     """Pixels, uint8 (n, C, size, size), of the images at `indices`, int64 (n,).
 
-    `failures` maps the index of each image that could not be decoded, and so is not among them, to the reason.
+    `failures` maps the index of each image that could not be decoded, and is therefore not in `indices`, to the reason.
     """
 
     indices: np.ndarray
@@ -57,16 +57,16 @@ class Batch:
     failures: dict[int, str]
 
 
-# A large JPEG may be decoded at reduced scale as long as what is cut out of it is this many times the output's side.
-# Measured with MobileNetV2 on ants and bees, against the same region decoded in full: at 224 px from images enlarged to
-# 2,000 px, and from mosaics of 1,500 px that keep their detail, pixels differ by 0.23 and 0.42 levels on average and
-# features by a cosine of 0.0005 and 0.0007; a head on the features has an accuracy of 0.954 on the validation images
-# both ways. At 1.5 times, pixels differ by 0.5 to 1.2 levels, at 0.7 times by 3 to 5.
+# A large JPEG may be decoded at reduced scale as long as the side of the region cut from it is at least this many times
+# the output's side. Measured with MobileNetV2 on ants and bees at 224 px, against the same region decoded in full: for
+# images enlarged to 2,000 px, and mosaics of 1,500 px that keep their detail, pixels differ by 0.23 and 0.42 levels on
+# average and features by a cosine of 0.0005 and 0.0007. A head on the features has a validation accuracy of 0.954
+# either way. At 1.5 times, pixels differ by 0.5 to 1.2 levels; at 0.7 times, by 3 to 5.
 SPARE = 2
 
 
 def least_side(preprocessing: Preprocessing, view: View | None = None) -> int:
-    """The least shorter side, px, with which what is cut out of an image has `SPARE` times the output's side."""
+    """Return the smallest shorter side, px, at which the region cut from an image has `SPARE` times the output side."""
     share = preprocessing.crop_fraction if preprocessing.resize_mode == "crop" else 1.0
     if view is not None and view.augmentation.crop is not None and preprocessing.resize_mode == "crop":
         # The narrowest of the smallest random crops.
@@ -75,15 +75,15 @@ def least_side(preprocessing: Preprocessing, view: View | None = None) -> int:
 
 
 class DecodedOnce:
-    """A source that keeps what it has decoded, for images of which several views are made.
+    """A source that caches decoded images, for data of which several views are made.
 
-    Decoding a photograph takes three times as long as making a view of it. What would exceed `room`, in bytes, is
-    decoded again each time. Threads may share it.
+    Decoding a photograph takes three times as long as making a view of it. Images that no longer fit in `room`, in
+    bytes, are decoded again each time. Threads may share a source.
     """
 
     def __init__(self, source: Source, room: int = DECODED_BYTES) -> None:
         self._source, self._room = source, room
-        # By row: the shorter side, None of what is not reduced; by row and reduction: pixels.
+        # The shorter side by row, None for images that are never reduced.
         self._sides: dict[int, int | None] = {}
         self._kept: dict[tuple[int, int, Levels], np.ndarray] = {}
 
@@ -103,7 +103,7 @@ class DecodedOnce:
         return self._source.read(row)
 
     def decoded(self, row: int, at_least: int, levels: Levels = ()) -> np.ndarray:
-        """Its pixels as `decode` gives them, not to be changed. Raises OSError, ImageError."""
+        """Return the pixels of a row as `decode` does; do not modify them. Raises OSError, ImageError."""
         if row in self._sides:
             found = self._kept.get((row, self._reduction(row, at_least), levels))
             if found is not None:
@@ -125,21 +125,21 @@ class DecodedOnce:
 
 
 def decoded_once(images: Images) -> Images:
-    """The same images, which keep what is decoded of them as long as they are there."""
+    """Return the same images with a source that caches decoded pixels for as long as it lives."""
     if isinstance(images.source, DecodedOnce):
         return images
     return replace(images, source=DecodedOnce(images.source))
 
 
 def load_image(images: Images, index: int, preprocessing: Preprocessing, view: View | None = None) -> Tensor:
-    """One image as the network wants it, uint8 (C, size, size), or a view of it. Raises ImageError."""
+    """Return one image as the network expects it, uint8 (C, size, size), or a view of it. Raises ImageError."""
     import torch
 
     return torch.from_numpy(load_square(images, index, preprocessing, view))
 
 
 def load_square(images: Images, index: int, preprocessing: Preprocessing, view: View | None = None) -> np.ndarray:
-    """The same as an array."""
+    """Return the result of `load_image` as an array."""
     at_least = least_side(preprocessing, view)
     try:
         if isinstance(images.source, DecodedOnce):
@@ -161,10 +161,10 @@ def batches(
     view: View | None = None,
     threads: int | None = None,
 ) -> Generator[Batch, None, None]:
-    """All images, or those at `order`, in order, `batch_size` at a time, decoded ahead of their use.
+    """Yield all images, or those at `order`, in order and `batch_size` at a time, decoded ahead of their use.
 
-    With a `view`, they are augmented as it says. An image that cannot be decoded is in the failures of its batch, which
-    is that much smaller.
+    A `view` augments them. An image that cannot be decoded is listed in the failures of its batch, which is then
+    smaller by one.
     """
     import torch
 
@@ -183,24 +183,24 @@ def squares(
     view: View | None = None,
     threads: int | None = None,
 ) -> Generator[Squares, None, None]:
-    """`batches` as arrays, without PyTorch unless there is a view."""
+    """Yield the `batches` as arrays; this needs PyTorch only with a view."""
     if view is not None:
         from graft.images.augmenting import import_functional
 
-        # Before there are threads, for the reason given there.
+        # Before any thread starts, for the reason given in that function.
         import_functional(view.augmentation)
     indices = np.arange(len(images)) if order is None else np.asarray(order, dtype=np.int64)
     threads = threads or available_cores()
     groups = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode", initializer=_work_alone)
-    # Two batches ahead, and no fewer than four images per thread, keep all threads busy and memory bounded.
+    # Two batches ahead, and at least four images per thread, keep all threads busy and memory bounded.
     ahead = max(2, -(-4 * threads // batch_size))
     queue: deque[tuple[np.ndarray, np.ndarray, list[Future[dict[int, str]]]]] = deque()
     upcoming = iter(groups)
     size = (preprocessing.channels, preprocessing.size, preprocessing.size)
 
     def load_rows(rows: range, group: np.ndarray, pixels: np.ndarray) -> dict[int, str]:
-        """Fill in the images of some rows, uint8 (n, C, size, size); return the rows that failed with the reasons."""
+        """Fill in `rows` of `pixels`, uint8 (n, C, size, size); return the rows that failed, with the reasons."""
         failures = {}
         for row in rows:
             try:
@@ -229,25 +229,25 @@ def squares(
 
 
 def _work_alone() -> None:
-    """Keep OpenMP from adding threads to this one: an image is work for one, and the others keep the cores busy."""
+    """Keep OpenMP from starting threads in this one: an image is work for one thread; the others fill the cores."""
     if "torch" not in sys.modules:
-        # Nothing else here computes with OpenMP.
+        # Only PyTorch computes with OpenMP here.
         return
     import torch
 
-    # Ask first, since torch sets the number itself on its first call in a thread.
+    # Query first: PyTorch sets the number itself on its first call in a thread.
     torch.get_num_threads()
     _libraries().limit(limits=1, user_api="openmp")
 
 
 @cache
 def _libraries() -> ThreadpoolController:
-    """The libraries of this process that start threads; finding them takes longer than decoding a few images."""
+    """Return the threading libraries of this process; finding them takes longer than decoding a few images."""
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()
 
 
 def available_cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

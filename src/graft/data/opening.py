@@ -1,4 +1,4 @@
-"""Opening labelled images of any kind: DATA is one argument, recognised by what it is."""
+"""Open labelled images in any format: DATA is a single argument whose format is recognised from the data."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -39,7 +39,7 @@ from graft.names import plain, readable, shortened
 from graft.spreadsheet import ENDING as SHEETS
 from graft.words import counted
 
-# So many files are looked at for the names of classes, so deep below the root.
+# At most this many files are searched for class names, and at most this many levels below the root.
 _MOST_LISTS, _DEPTH = 30, 3
 
 
@@ -51,19 +51,19 @@ def open_dataset(
     val: str | Path | None = None,
     test: str | Path | None = None,
 ) -> Dataset:
-    """The images and labels at `path`, in their splits, or in one called `all` if there are none.
+    """Open the images and labels at `path` in their splits, or in a single split `all` if there are none.
 
     `path` is a folder per class (under `train/ val/ test/` or not), an archive of such folders, a manifest (CSV, TSV,
     lists, JSON, spreadsheets, Parquet), images with such a table beside them, Parquet with embedded images, WebDataset
     shards, IDX files, arrays (`.npz`, `.mat`, `.h5`), pixels in CSV, or `hf:owner/dataset`. Nothing is written beside
-    it, and nothing decoded but a few images of which one of two must be a mask.
+    the data. The only images decoded are a few, where one of two must be a mask.
 
-    `table` says what the columns of a manifest, or names of files, do not say themselves. `group` says which images
-    belong together: the name of a column of the table, or a rule about paths as in `grouping.by_path`. `split` is a
-    file, written with every run, that says which image is in which split, one of the lists that lie beside the images
-    and say so (`labels/train1.txt`, from the data on), or `none`, by which such lists are not used. `val` and
-    `test` are where the images of these splits are, of any kind too, where the data do not hold them. Raises DataError
-    for anything else, InputError for a group that matches nothing or an option that is wrong in itself.
+    `table` specifies what the columns of a manifest, or file names, leave open. `group` defines which images belong
+    together: the name of a table column, or a rule about paths as in `grouping.by_path`. `split` is a file that assigns
+    images to splits, as every run writes one; or one of the split lists stored beside the images, as a path relative
+    to the data (`labels/train1.txt`); or `none`, to ignore such lists. `val` and `test` are the places of these splits,
+    in any format too, where they are stored apart from the data. Raises DataError for anything else, InputError for a
+    group that matches nothing or an invalid option.
     """
     options = TableOptions() if table is None else checked_table(table)
     apart = {name: given for name, given in ((VAL, val), (TEST, test)) if given is not None}
@@ -75,7 +75,7 @@ def open_dataset(
 
 @dataclass(frozen=True)
 class _Opened:
-    """What was read, the files that may name its classes, and whether what says its splits was used already."""
+    """The data read, the files that may name its classes, and whether the given split was already applied."""
 
     dataset: Dataset
     lists: Iterable[Path] = ()
@@ -90,7 +90,7 @@ def _open_apart(
     split: str | Path | None,
     places: ExitStack,
 ) -> _Opened:
-    """What is at a path, with the splits whose images are given apart."""
+    """Open the data at a path, joined with the splits that are stored apart."""
     if not apart:
         return _open(path, group, options, split, places)
     check_apart(path, apart)
@@ -102,7 +102,7 @@ def _open_apart(
     dataset = join_apart(
         whole.dataset,
         {
-            # As messages are to call them.
+            # The name for messages.
             name: replace(part.dataset, name=expanded(apart[name]).name)
             for name, part in parts.items()
         },
@@ -113,7 +113,7 @@ def _open_apart(
 def _open(
     given: str | Path, group: str | None, options: TableOptions, split: str | Path | None, places: ExitStack
 ) -> _Opened:
-    """What is at a path as it was read, before names and groups are made of it; archives stay open with `places`."""
+    """Read the data at a path, before names and groups are worked out; `places` keeps archives open."""
     if str(given).startswith(PREFIX):
         return _Opened(read_hub_dataset(str(given), group, options))
     path = expanded(given)
@@ -122,7 +122,7 @@ def _open(
             raise DataError(
                 f"expected a folder or file of images, got {str(path)!r}, which does not exist: check the path"
             )
-        # The paths in a table that is a link start from the link.
+        # Paths in a symlinked table are relative to the link, not to its target.
         place = path.resolve() if path.is_dir() else straight(path.absolute())
         if split is not None and names_list(split) and (path.is_dir() or is_archive(path)):
             return replace(_read(place, group, options, str(split), places), divided=True)
@@ -131,7 +131,7 @@ def _open(
 
 @contextmanager
 def _readable(path: str | Path) -> Iterator[None]:
-    """Say of what the system refuses to read where that is."""
+    """Turn an OSError into a DataError that names the path."""
     try:
         yield
     except OSError as error:
@@ -166,7 +166,7 @@ def _read(path: Path, group: str | None, options: TableOptions, split: str | Non
     if path.is_dir() or is_archive(path):
         place = places.enter_context(open_place(path, options.encoding))
         if not place.packed and not place.tree.root.all_images and place.names(r"(?i)\.parquet$"):
-            # As the Hub keeps them: in a folder for each configuration, and in it maybe for each split.
+            # The Hub's layout: a folder per configuration, possibly with a folder per split in it.
             return _Opened(read_parquet(path, group, options))
         dataset = _read_place(place, group, options, split)
         return _Opened(dataset, (place.file(name) for name in _lists_of_classes(place)))
@@ -176,7 +176,7 @@ def _read(path: Path, group: str | None, options: TableOptions, split: str | Non
         try:
             return _Opened(read_table(path, group, options), _lists_beside(path))
         except DataError:
-            # Asked last: a text file has to be read to be told from a list.
+            # Checked last: only reading a text file tells whether it is a list.
             if is_table(path):
                 raise
     raise DataError(
@@ -188,26 +188,26 @@ def _read(path: Path, group: str | None, options: TableOptions, split: str | Non
 
 
 def _lists_beside(path: Path) -> Iterable[Path]:
-    """Files beside a table that may name the classes."""
+    """Return the files beside a table that may name the classes."""
     return (file for file in sorted(path.parent.iterdir()) if re.search(LISTS, file.name) and file != path)
 
 
 def _read_place(place: Place, group: str | None, options: TableOptions, split: str | None) -> Dataset:
-    """What is in files of images, or else in arrays."""
+    """Read image files or, failing that, arrays."""
     try:
         return read_place(place, group, options, split)
     except DataError:
         names = sorted(name for name in place.names(ARRAYS) if name.count("/") <= _DEPTH)
         if not names:
             raise
-        # Where there are images, what is wrong with them is the reason.
+        # Where there are images, the error to report is the one about them.
         with suppress(DataError if place.tree.root.all_images else NoArraysError):
             return read_arrays([place.file(name) for name in names], place.listing.name, options)
         raise
 
 
 def _lists_of_classes(place: Place) -> list[str]:
-    """Files that may name the classes, around the images or where things are told about them."""
+    """Return the files of a place that may name its classes, at most `_MOST_LISTS`, the shallowest first."""
     found = [name for name in place.names(LISTS) if name.count("/") <= _DEPTH]
     return sorted(found, key=lambda name: (name.count("/"), name))[:_MOST_LISTS]
 
@@ -215,9 +215,9 @@ def _lists_of_classes(place: Place) -> list[str]:
 def finished(
     dataset: Dataset, group: str | None = None, split: str | Path | None = None, multi_label: bool = False
 ) -> Dataset:
-    """A dataset that came through another door, with all that `open_dataset` adds to one; see there.
+    """Apply to a dataset that was made elsewhere everything that `open_dataset` adds; see there.
 
-    With `multi_label`, its classes are read as sets of labels, unless that was done before.
+    With `multi_label`, its classes are read as sets of labels, unless they already have been.
     """
     if multi_label and dataset.label_sets is None:
         dataset = with_label_sets(dataset)
@@ -225,7 +225,7 @@ def finished(
 
 
 def _holds_parquet(folder: Path) -> bool:
-    """Whether Parquet files lie in `folder` or its `data/`, with no folder of a split beside them."""
+    """Return whether `folder` or its `data/` holds Parquet files, with no split folder beside them."""
     if any(child.is_dir() and child.name.lower() in SPLIT_FOLDERS for child in folder.iterdir()):
         return False
     return any(folder.glob("*.parquet")) or any(folder.glob("data/*.parquet"))
@@ -234,8 +234,8 @@ def _holds_parquet(folder: Path) -> bool:
 def _finish(dataset: Dataset, group: str | None, split: str | Path | None) -> Dataset:
     """Add groups by path, unless a column gave them, the splits of a file, and notes on likely mistakes.
 
-    Names are written as `graft.names` says. Raises DataError for two classes that are then called the same, and where
-    there is no image.
+    Names are written as `graft.names` specifies. Raises DataError if that gives two classes the same name, or if there
+    are no images.
     """
     if not any(map(len, dataset.splits.values())):
         raise DataError(f"expected images with labels in {plain(dataset.name)}, got none: give some")
@@ -262,7 +262,7 @@ def _finish(dataset: Dataset, group: str | None, split: str | Path | None) -> Da
 
 
 def _written(dataset: Dataset) -> Dataset:
-    """The dataset with its names as they are written in all that is made of it."""
+    """Return the dataset with its names in the form that all output uses."""
     classes = tuple(map(plain, dataset.classes))
     twice = next((name for number, name in enumerate(classes) if name in classes[:number]), None)
     if twice is not None:

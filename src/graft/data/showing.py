@@ -1,4 +1,4 @@
-"""A dataset as a notebook shows it: its splits and classes, and small images of each class in turn."""
+"""The notebook view of a dataset: its splits and classes, and thumbnails of each class in turn."""
 
 import numpy as np
 
@@ -31,7 +31,7 @@ def show(dataset: Dataset, images: int, split: str | None, seed: int) -> Shown:
 
 
 def _in_turn(labels: np.ndarray, most: int, seed: int) -> list[int]:
-    """Indices of up to `most` images: one of every class, then another of every class, and so on."""
+    """Return the indices of up to `most` images: one of every class, then another of every class, and so on."""
     order = np.random.default_rng(seed).permutation(len(labels))
     rank = np.empty(len(labels), np.int64)
     for label in np.unique(labels):

@@ -1,4 +1,4 @@
-"""Which image is in which split, as a file: written with every run, and given back to split the same way again.
+"""The file that assigns images to splits: every run writes one, and reading it back repeats the split.
 
 CSV with the columns `path` (relative to the data, as `graft.names` writes it), `label` and `split`, `group` if images
 have groups, and `digest` (of the content) if they were looked over.
@@ -27,7 +27,7 @@ COLUMNS = ("path", "label", "split", "group", "digest")
 
 
 def write_split(dataset: Dataset, file: IO[str]) -> None:
-    """Write the split of each image. `file` is open with newline=""."""
+    """Write the split of each image to `file`, opened with newline=""."""
     parts = dataset.splits.values()
     known = {
         "group": any(images.groups is not None for images in parts),
@@ -50,7 +50,7 @@ def write_split(dataset: Dataset, file: IO[str]) -> None:
 
 
 def read_digests(path: Path, split: str) -> frozenset[bytes] | None:
-    """The content digests of the images that a file puts in `split`; None for a file without digests.
+    """Return the content digests of the images that a file assigns to `split`; None if it has no digests.
 
     Raises DataError for any other kind of file.
     """
@@ -66,7 +66,7 @@ def read_digests(path: Path, split: str) -> frozenset[bytes] | None:
 
 
 def read_labels(path: Path) -> dict[str, list[tuple[str, str]]]:
-    """The key and the label ("" for none) of every image, by split, in order. Raises DataError for any other file."""
+    """Return key and label ("" for none) of every image, by split, in order. Raises DataError for any other file."""
     found: dict[str, list[tuple[str, str]]] = {}
     for row in _rows(path):
         found.setdefault(row["split"], []).append((row["path"], row.get("label") or ""))
@@ -74,10 +74,10 @@ def read_labels(path: Path) -> dict[str, list[tuple[str, str]]]:
 
 
 def split_as(dataset: Dataset, path: Path) -> Dataset:
-    """The dataset in the splits of a file, whatever splits it has of its own; labels stay those of the data.
+    """Split the dataset as a file says, in place of its own splits; labels stay those of the data.
 
-    An image that the file does not name is left out. Raises DataError for any other kind of file, and for one that
-    names images which the data do not have.
+    Images that the file does not name are left out. Raises DataError for any other kind of file, and for one that names
+    images missing from the data.
     """
     split_of = dict(_numbered(_read(path)))
     whole = together(dataset.splits.values())
@@ -102,7 +102,7 @@ def split_as(dataset: Dataset, path: Path) -> Dataset:
 
 
 def _numbered(rows: Iterable[tuple[str, str]]) -> Iterator[tuple[tuple[str, int], str]]:
-    """Each path with the number of times it occurred before: a manifest may name a file in two splits."""
+    """Yield each path with the number of its earlier occurrences: a manifest may name a file in two splits."""
     seen: Counter[str] = Counter()
     for key, split in rows:
         yield (key, seen[key]), split
@@ -110,7 +110,7 @@ def _numbered(rows: Iterable[tuple[str, str]]) -> Iterator[tuple[tuple[str, int]
 
 
 def _read(path: Path) -> Iterator[tuple[str, str]]:
-    """Path and split of every row."""
+    """Yield the path and split of every row."""
     for number, row in enumerate(_rows(path), start=2):
         split = SPLIT_FOLDERS.get((row["split"] or "").lower())
         if split is None or not row["path"]:

@@ -1,4 +1,4 @@
-"""From the splits of a source to those that training needs: `train` and `val`, and `test` if there is one."""
+"""Turn the splits of a source into those that training needs: `train` and `val`, and `test` if there is one."""
 
 from dataclasses import replace
 
@@ -13,10 +13,11 @@ VAL_FRACTION = 0.2
 
 
 def with_validation(dataset: Dataset, seed: int = 0, fraction: float = VAL_FRACTION) -> Dataset:
-    """The dataset with `train` and `val`; a missing `val` is carved from `train`, stratified and seeded, groups whole.
+    """Return the dataset with `train` and `val`.
 
-    The classes are those of `train`. Raises DataError if there is nothing to train on, there are fewer than two
-    classes, or another split has a label that `train` does not have.
+    A missing `val` is carved from `train`, stratified and seeded, with groups kept whole. The classes are those of
+    `train`. Raises DataError if there is nothing to train on, if there are fewer than two classes, or if another split
+    has a label that `train` lacks.
     """
     splits = dict(dataset.splits)
     if WHOLE in splits:
@@ -64,7 +65,7 @@ def with_validation(dataset: Dataset, seed: int = 0, fraction: float = VAL_FRACT
 
 
 def carve_from(dataset: Dataset, images: Images, fraction: float, seed: int) -> tuple[Images, Images]:
-    """`carve` for images of this dataset, by their classes or, where they have several, by all of them."""
+    """Split images of this dataset as `carve` does, stratified by class or, with several labels, by all labels."""
     if dataset.label_sets is None:
         return carve(images, len(dataset.classes), fraction, seed)
     out = held_out_part(dataset.label_matrix(images.labels), fraction, seed, images.groups)
@@ -72,10 +73,10 @@ def carve_from(dataset: Dataset, images: Images, fraction: float, seed: int) -> 
 
 
 def carve(images: Images, classes: int, fraction: float, seed: int) -> tuple[Images, Images]:
-    """Split off `fraction` of each class, and at least one image of a class with two or more, keeping the order.
+    """Split off `fraction` of each class, and at least one image of any class with two or more, keeping the order.
 
-    Groups stay whole, so the fraction is met as closely as they allow; a class that is all in one group stays in the
-    first part.
+    Groups stay whole, so the fraction is met only as closely as they allow. A class whose images are all in one group
+    stays in the first part.
     """
     random = np.random.default_rng(seed)
     sizes = np.bincount(images.labels, minlength=classes)
@@ -94,14 +95,15 @@ def carve(images: Images, classes: int, fraction: float, seed: int) -> tuple[Ima
 def _carve_groups(
     groups: np.ndarray, labels: np.ndarray, sizes: np.ndarray, wanted: np.ndarray, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which images of groups of several are held out, bool (N,), and which images are in no such group, bool (N,).
+    """Hold out whole groups; return two masks, bool (N,): the images held out, and those alone in their group.
 
-    A group is held out if that brings its classes closer to the wanted numbers, by squared differences, and leaves some
-    images of each behind. A class that then has none held out gives its smallest group.
+    A group of two or more images is held out if that brings its classes closer to the wanted numbers, by squared
+    differences, and leaves images of each class behind. A class that then has no image held out, and none that is alone
+    in its group, gives its smallest group.
     """
     _, group, members = np.unique(groups, return_inverse=True, return_counts=True)
     alone = members[group] == 1
-    # The numbers of images by class in each group, as flat lists: there may be a million groups.
+    # The images per class in each group, as flat lists: there may be a million groups.
     pairs, counts = np.unique(group * len(sizes) + labels, return_counts=True)
     starts = np.searchsorted(pairs, np.arange(len(members) + 1) * len(sizes)).tolist()
     classes, in_group = (pairs % len(sizes)).tolist(), counts.tolist()
@@ -128,12 +130,12 @@ def _carve_groups(
 
 
 def stratified_folds(labels: np.ndarray, folds: int, seed: int, groups: np.ndarray | None = None) -> np.ndarray:
-    """The fold of each image, int (N,), -1 for the only image of a class.
+    """Return the fold of each image, int (N,), -1 for the only image of a class.
 
     Images are sorted by class and dealt out in turn, so no fold gets a second image of a class before every fold has
     one: a rare class does not lower the number of folds, and is trained on in all of them. Groups are dealt out whole,
-    the largest first, each to the fold with the fewest images of its classes, and among equals the fewest images. With
-    fewer groups than folds, groups are ignored.
+    the largest first, each to the fold with the fewest images of its classes; ties go to the fold with the fewest
+    images. With fewer groups than folds, groups are ignored.
     """
     random = np.random.default_rng(seed)
     fold = np.full(len(labels), -1)
@@ -191,7 +193,7 @@ def _only_trained_classes(dataset: Dataset) -> Dataset:
 
 
 def _varied(dataset: Dataset) -> Dataset:
-    """The dataset with a note on labels that all images to train on have. Raises DataError where nothing varies."""
+    """Add a note on labels that every training image has. Raises DataError if no label varies."""
     matrix = dataset.label_matrix(dataset.splits[TRAIN].labels)
     always = [name for name, share in zip(dataset.classes, matrix.mean(0), strict=True) if share == 1]
     if len(always) == len(dataset.classes):

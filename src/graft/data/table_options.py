@@ -1,4 +1,4 @@
-"""What a user may say of images where their table, or the names of their files, do not say it themselves."""
+"""Options for what a table of images, or the names of image files, leave open."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from pathlib import Path
 from graft.errors import InputError
 from graft.given import path, text, truth
 
-# For --label-from: the folder that an image lies in is its class, whatever tables lie beside.
+# For --label-from: the folder of an image is its class, even if there are tables beside it.
 FOLDER = "folder"
-# In place of a column: no column has this role.
+# In place of a column name: no column has this role.
 NO_COLUMN = "none"
 
 
 @dataclass(frozen=True)
 class TableOptions:
-    """How a table of images is to be read; what is None is found out, or asked for in an error.
+    """How to read a table of images. Options left at None are inferred, or asked for in an error.
 
-    The columns are named as in the first row of the table, or by their number from 1 where it has no names; `none`
-    stands for no column. `image_dir` is the folder that paths start from, `suffix` the ending of the files that are
-    images, such as `.bmp`. `label_from` is a regular expression whose first group, found in the path of an image, is
-    its label, or `folder`, by which folders tell the labels even where a table lies beside them. `encoding` is that of
-    names in a zip that does not say it. With `multi_label`, an image may have several labels, or none.
+    Columns are named as in the first row of the table, or by number from 1 if it has no header; `none` stands for no
+    column. `image_dir` is the folder that paths start from, `suffix` the file name extension of the images, for example
+    `.bmp`. `label_from` is a regular expression whose one group captures the label from the path of an image, or
+    `folder`, to take labels from folders even if a table lies beside them. `encoding` is that of the names in a zip
+    that does not declare it. With `multi_label`, an image may have several labels, or none.
     """
 
     path_column: str | None = None
@@ -38,7 +38,7 @@ class TableOptions:
     multi_label: bool = False
 
     def column(self, role: str) -> str | None:
-        """The name that was given for the column with a role, or None."""
+        """Return the name given for the column with this role, or None."""
         found: str | None = getattr(self, f"{role}_column")
         return found
 
@@ -49,12 +49,12 @@ class TableOptions:
 
 
 def option_name(field: str) -> str:
-    """What the command line calls a field: `--path-column`."""
+    """Return the name of a field on the command line: `--path-column`."""
     return f"--{field.replace('_', '-')}"
 
 
 def refuse_columns(options: TableOptions, path: Path) -> None:
-    """Raise InputError for options about a table, where there is none."""
+    """Raise InputError for table options given for data without a table."""
     columns = replace(options, multi_label=False)
     given = [option_name(each.name) for each in fields(columns) if getattr(columns, each.name) not in (None, False)]
     if given and columns != TableOptions(label_from=options.label_from):
@@ -65,7 +65,7 @@ def refuse_columns(options: TableOptions, path: Path) -> None:
 
 
 def checked_table(options: TableOptions) -> TableOptions:
-    """The same in Python's own values. Raises InputError that names the option for what is no text or expression."""
+    """Return the options as native Python values. Raises InputError naming the first option that is invalid."""
     values: dict[str, str | None] = {}
     for each in fields(TableOptions):
         value = getattr(options, each.name)

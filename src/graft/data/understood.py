@@ -1,4 +1,4 @@
-"""What was understood of the data, in two lines for the user to read before anything is done with it."""
+"""A two-line summary of how the data were understood, for the user to read before anything is done with them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _SHOWN = 10
 
 
 def understood(dataset: Dataset) -> tuple[str, str]:
-    """The splits with their numbers of images, and the classes with theirs, of which the first ten are named."""
+    """Return one line on splits and their image counts, and one on classes and theirs, naming the first ten."""
     parts = [
         f"{counted(len(images), 'image')} {'in no split' if split == WHOLE else f'in {split}'}"
         for split, images in dataset.splits.items()

@@ -1,4 +1,4 @@
-"""Images as they lie in what holds many of them, with labels or without: what a classifier is asked about."""
+"""Images for a classifier to predict, from any store of images, with or without labels."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 
 def open_images(place: str | Path, reporter: Reporter = NOBODY) -> Images:
-    """All images at `place`, in the order that they have there and without labels.
+    """Open all images at `place`, in their order there and without labels.
 
-    `place` is an archive, a manifest, Parquet, WebDataset shards, IDX files, `hf:owner/dataset`, or a folder; any other
-    file is an image itself, and so is an address (`https://…`, `s3://…`). Of a folder and of an archive every file at
-    any depth counts but those that are named as something else, such as `notes.txt`, which `reporter` is told of. What
-    lies in an archive or is named by a manifest has the path that it has there as its key, a file the path to it.
-    Nothing is decoded. Raises DataError for what cannot be read, or holds no image.
+    `place` is an archive, a manifest, Parquet, WebDataset shards, IDX files, `hf:owner/dataset`, or a folder. Any other
+    file is itself an image, as is an address (`https://…`, `s3://…`). Folders and archives contribute every file at any
+    depth except those whose names mark them as something else, for example `notes.txt`; `reporter` is told about these.
+    The key of an image in an archive or a manifest is its path there; that of a file is the path to it. Nothing is
+    decoded. Raises DataError for a place that cannot be read or holds no image.
     """
     if str(place).startswith(PREFIX):
         return together(open_dataset(place).splits.values())
@@ -60,7 +60,7 @@ def _open(path: Path, reporter: Reporter) -> Images:
     if is_tar_shards(path):
         return together(read_tar_shards(path).splits.values())
     if path.is_dir():
-        # A table in a folder of images may be anything, such as predictions for them; one of images is the data.
+        # A table in a folder of images may be anything, even predictions for them; one that holds images is the data.
         embedded = read_embedded_images(path) if any(path.glob("*.parquet")) else None
         if embedded is not None:
             return _all_of(embedded)
@@ -77,12 +77,12 @@ def _open(path: Path, reporter: Reporter) -> Images:
 
 
 def one_image(place: str | Path) -> Images:
-    """The image in a file or at an address, whether it is there or not."""
+    """Return the image in a file or at an address, without checking that it exists."""
     return _all_of((Addresses if is_address(str(place)) else Files).of([place]))
 
 
 def _of_files(place: Path, files: pyarrow.LargeBinaryArray, source: Source, reporter: Reporter) -> Images:
-    """The images among the files of a place, large_binary (N,), which are the rows of `source`."""
+    """Return the images among the files of a place, large_binary (N,), which are the rows of `source`."""
     others = are_no_images(files)
     if others.any():
         shown = ", ".join(os.fsdecode(files[row].as_py()) for row in np.flatnonzero(others)[:3].tolist())

@@ -1,4 +1,4 @@
-"""The anatomy of a network, as a diagram shows it: stages, the blocks in them, the kinds of block, and their steps.
+"""The anatomy of a network as a diagram shows it: stages, their blocks, the kinds of block, and their steps.
 
 A **block** is a module of more than one step. Blocks of the same class whose steps are connected in the same way are of
 one **kind**, whatever their widths, strides and windows.
@@ -25,7 +25,7 @@ class BlockGraph:
 class BlockKind:
     """Blocks of one class whose steps are connected in the same way.
 
-    `variant` distinguishes them from the other kinds of that class. `uses` has the stages they occur in, and how often.
+    `variant` distinguishes them from other kinds of the same class. `uses` has the stages they occur in, and how often.
     """
 
     title: str

@@ -147,7 +147,7 @@ def _either(words: Iterable[str]) -> str:
 
 
 def step_label(steps: Sequence[FlowStep]) -> tuple[list[str], str, list[str]]:
-    """The lines of one step, or of the same step in several blocks: what comes before it, what it is, what follows."""
+    """Return the lines of one step, or of the same step in several blocks: before it, the step itself, after it."""
     step = steps[0]
     if step.sort is Sort.SMALL:
         return [], ", ".join(_either(words) for words in zip(*(each.after for each in steps), strict=True)), []

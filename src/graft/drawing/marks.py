@@ -32,7 +32,7 @@ class Canvas:
 
 
 def text_width(words: str, size: float, bold: bool = False) -> float:
-    """The width in pixels that a line of text takes at most in the faces of `FONTS`."""
+    """Return an upper bound on the width in pixels of a line of text in the faces of `FONTS`."""
     return sum(_WIDTHS.get(each, _OTHER_WIDTH) for each in words) / 1000 * size * (_BOLD if bold else 1)
 
 

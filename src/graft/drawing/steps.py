@@ -1,4 +1,4 @@
-"""The steps of a graph, as a diagram shows them: layers together with their normalisations and activations."""
+"""The steps of a graph as a diagram shows them: layers with their normalisations and activations."""
 
 import re
 from dataclasses import dataclass, replace
@@ -100,7 +100,7 @@ def steps_of(graph: Graph, nodes: tuple[int, ...]) -> tuple[FlowStep, ...]:
         made, only = _step(graph, node, inputs), inputs[0]
         alone = len(node.inputs) == 1 and graph.users[node.inputs[0]] == 1 and ends.get(only) == node.inputs[0]
         if made.sort is Sort.SMALL and alone and steps[only].sort not in (Sort.JOIN, Sort.INPUT):
-            # The same twice in a row, such as two factors, is shown once.
+            # Repeated operations, such as two factors, are shown once.
             steps[only] = replace(steps[only], after=tuple(dict.fromkeys((*steps[only].after, made.words))))
             of[position], ends[only] = only, position
             continue

@@ -1,7 +1,7 @@
-"""The page of a walk through a network: one file that opens offline and asks for nothing else.
+"""The page of a walk through a network: one file that opens offline and requests nothing else.
 
-What it shows is a value ready for JSON (`graft.workflows.walk`), which is put into `walk_page.html`, compressed. All
-text in it is written by the page's script as text, never as HTML.
+Its content is a JSON-ready value (`graft.workflows.walk`), which is compressed into `walk_page.html`. The page's script
+writes all text as text, never as HTML.
 """
 
 import gzip
@@ -19,10 +19,10 @@ FILE = Path(__file__).with_name("walk_page.html")
 
 
 def draw_walk(walk: Mapping[str, Any], title: str) -> bytes:
-    """The page, HTML in UTF-8."""
+    """Return the page as HTML in UTF-8."""
     page = FILE.read_text(encoding="utf-8")
     text = json.dumps(walk, separators=(",", ":"), allow_nan=False)
-    # No time of the compression, so that the same walk gives the same bytes.
+    # Without a time stamp in the compressed data, so that the same walk gives the same bytes.
     data = b64encode(gzip.compress(text.encode(), 6, mtime=0)).decode()
     digests = [_digest(each) for each in re.findall("<script>(.*?)</script>", page, re.DOTALL)]
     puts = {"TITLE": escaped(title), "SCRIPTS": " ".join(digests), "DATA": data}

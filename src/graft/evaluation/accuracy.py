@@ -1,4 +1,4 @@
-"""How many of the images of a split were classified correctly, and what is expected of others, as a run tells it."""
+"""The measured accuracy on a split, and the accuracy expected on other images, as a run reports them."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,11 +12,11 @@ FEWEST_TO_MEASURE = 10
 
 @dataclass(frozen=True, repr=False)
 class Accuracy:
-    """Top-1 on `n` images of a split with Wilson's 95 % interval; None where `n` is too few to measure anything.
+    """Top-1 on `n` images of a split with Wilson's 95 % interval; None where `n` is too small to measure anything.
 
-    Images that have copies among those trained on are not counted; `with_copies` is the figure that counts them, which
-    is optimistic, and None where there are none. Where images come in `groups`, so many, the interval is over these.
-    Where images have several labels it is a `LabelFigures`, without a top-1.
+    Images that have copies among those trained on are not counted. `with_copies` is the optimistic figure that counts
+    them, and None if there are none. Where images come in groups, `groups` is their number and the interval is over
+    them. Images with several labels have a `LabelFigures` instead, without a top-1.
     """
 
     top1: float | None
@@ -63,9 +63,9 @@ class Accuracy:
 
 @dataclass(frozen=True, repr=False)
 class Expected:
-    """The top-1 expected on unseen images and its 95 % interval, by `n` images, each held out from what answered it.
+    """The top-1 expected on unseen images and its 95 % interval, from `n` images that were each held out from a fit.
 
-    Where graft sets val aside itself, that is a fifth of the images, and all of them tell more.
+    When graft sets val aside itself, val is a fifth of the images; all of them together say more.
     """
 
     top1: float

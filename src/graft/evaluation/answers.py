@@ -1,4 +1,4 @@
-"""What a classifier answered about labelled images, image by image, and which of the answers deserve a look."""
+"""A classifier's answers about labelled images, image by image, and which of them deserve a look."""
 
 from dataclasses import dataclass
 
@@ -9,8 +9,8 @@ import numpy as np
 class Answers:
     """Answers about N images of a split.
 
-    `labels` int (N,), `probabilities` (N, classes) whose rows sum to one, `names` of the images. `unseen`, bool (N,),
-    says which images have no copy among those trained on.
+    `labels` are int (N,), the rows of `probabilities` (N, classes) sum to one, and `names` are those of the images.
+    `unseen`, bool (N,), says which images have no copy among those trained on.
     """
 
     names: tuple[str, ...]
@@ -35,24 +35,24 @@ class Answers:
 
     @property
     def of_label(self) -> np.ndarray:
-        """The probability that each image's own label has, (N,)."""
+        """The probability of each image's own label, (N,)."""
         return np.asarray(self.probabilities[np.arange(len(self)), self.labels])
 
     def take(self, rows: np.ndarray) -> "Answers":
-        """The answers at `rows`, int or bool."""
+        """Return the answers at `rows`, int or bool."""
         rows = np.flatnonzero(rows) if rows.dtype == bool else rows
         names = tuple(self.names[row] for row in rows.tolist())
         return Answers(names, self.labels[rows], self.probabilities[rows], self.unseen[rows])
 
 
 def worst_mistakes(answers: Answers, most: int) -> list[int]:
-    """Rows of wrong answers, those first whose own label had the least probability."""
+    """Return rows of wrong answers, those whose own label had the least probability first."""
     wrong = np.flatnonzero(~answers.right)
     return wrong[np.argsort(answers.of_label[wrong], kind="stable")][:most].tolist()
 
 
 def most_doubtful(answers: Answers, most: int) -> list[int]:
-    """Rows of the answers that another class came closest to."""
+    """Return rows of the answers that another class came closest to."""
     if answers.probabilities.shape[1] < 2:
         return []
     two = np.partition(answers.probabilities, -2, axis=1)[:, -2:]
@@ -60,7 +60,7 @@ def most_doubtful(answers: Answers, most: int) -> list[int]:
 
 
 def worst_pairs(confusion: np.ndarray, most: int) -> list[tuple[int, int, int]]:
-    """(label, answer, images) of the most frequent mistakes, by the confusion int (classes, classes)."""
+    """Return (label, answer, images) of the most frequent mistakes in the confusion matrix, int (classes, classes)."""
     wrong = confusion.copy()
     np.fill_diagonal(wrong, 0)
     order = np.argsort(-wrong, axis=None, kind="stable")[:most]

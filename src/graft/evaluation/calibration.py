@@ -8,13 +8,13 @@ import math
 import numpy as np
 
 LOWEST, HIGHEST = 0.05, 20.0
-# The logarithm of a temperature is expected to lie this far from 0, as that of most networks does. A dozen images that
-# are all classified right would otherwise ask for the lowest one, and make every answer certain.
+# The expected deviation of the log temperature from 0, as found for most networks. A dozen images that are all
+# classified correctly would otherwise ask for the lowest temperature, and make every answer certain.
 EXPECTED_DEVIATION = 0.5
 
 
 def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """Probabilities (N, classes), float64, of logits (N, classes) divided by `temperature`."""
+    """Return probabilities (N, classes), float64, of logits (N, classes) divided by `temperature`."""
     scaled = logits.astype(np.float64) / temperature
     scaled -= scaled.max(1, keepdims=True)
     exponents = np.exp(scaled)
@@ -22,10 +22,10 @@ def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Fit the likeliest temperature given logits (N, classes) of unseen images; 1 without images.
+    """Fit the most likely temperature given logits (N, classes) of unseen images; 1 without images.
 
-    `labels` is int (N,). It minimises the summed log loss plus (log temperature / `EXPECTED_DEVIATION`)² / 2, which a
-    few dozen images outweigh. Bisection on the slope finds the optimum.
+    `labels` is int (N,). The temperature minimises the summed log loss plus (log temperature / `EXPECTED_DEVIATION`)² /
+    2, which a few dozen images outweigh. Bisection on the slope finds the optimum.
     """
     if not len(labels):
         return 1.0

@@ -1,7 +1,7 @@
-"""Conformal sets: classes that hold the right one with a stated chance, whatever the network.
+"""Conformal sets: sets of classes that contain the right one with a stated chance, whatever the network.
 
-The least ambiguous sets of Sadinle, Lei and Wasserman 2019, JASA 114(525), 223-234: all classes whose probability is at
-or above a threshold, which is a quantile of the probabilities that held-out images gave their own classes.
+These are the least ambiguous sets of Sadinle, Lei and Wasserman 2019, JASA 114(525), 223-234: all classes whose
+probability is at or above a threshold, a quantile of the probabilities that held-out images gave their own classes.
 """
 
 from math import ceil
@@ -10,12 +10,12 @@ import numpy as np
 
 
 def set_threshold(of_label: np.ndarray, coverage: float, groups: np.ndarray | None = None) -> float:
-    """The probability from which on a class is in the set, by those that n images gave their labels, (n,).
+    """Return the probability from which on a class is in the set, given those that n images gave their labels, (n,).
 
-    Over images and the draw of these n, the set then holds the right class with a chance between `coverage` and
-    `coverage` + 1 / (n + 1). It is 0, so that the set is all classes, where n is too small for that. Images in
-    `groups`, int (n,), are as many of a new group more as there are in one on average: with groups of one size it is
-    groups that may be exchanged, and the lower bound holds. Dunn, Wasserman and Ramdas 2022, JASA 118(544), 2491-2502.
+    Over images and the draw of these n, the set then contains the right class with a chance between `coverage` and
+    `coverage` + 1 / (n + 1). If n is too small for that, the threshold is 0 and the set is all classes. With `groups`,
+    int (n,), the n images count as joined by a new group of average size; with groups of one size, the groups are
+    exchangeable and the lower bound holds. Dunn, Wasserman and Ramdas 2022, JASA 118(544), 2491-2502.
     """
     count = len(of_label)
     one_more = 1.0 if groups is None or not count else count / len(np.unique(groups))
@@ -27,7 +27,7 @@ def set_threshold(of_label: np.ndarray, coverage: float, groups: np.ndarray | No
 def class_thresholds(
     of_label: np.ndarray, labels: np.ndarray, classes: int, coverage: float, groups: np.ndarray | None = None
 ) -> np.ndarray:
-    """A threshold for each class, float64 (classes,), by its own images: the chance then holds in every class.
+    """Return a threshold for each class, float64 (classes,), from its own images: the chance then holds in every class.
 
     Vovk 2012, "Conditional validity of inductive conformal predictors", section 4.
     """
@@ -36,12 +36,12 @@ def class_thresholds(
 
 
 def images_for_sets(coverage: float) -> int:
-    """With fewer held-out images than this a set has to be all classes."""
+    """Return the number of held-out images below which a set has to be all classes."""
     return ceil(coverage / (1 - coverage) - 1e-9)
 
 
 def in_set(probabilities: np.ndarray, thresholds: np.ndarray | float) -> np.ndarray:
-    """Which classes are in the sets of `probabilities` (N, classes), bool (N, classes); the likeliest always is."""
+    """Return the sets, bool (N, classes), for `probabilities` (N, classes); they always contain the likeliest class."""
     found = probabilities >= thresholds
     found[np.arange(len(found)), probabilities.argmax(1)] = True
     return np.asarray(found)

@@ -1,9 +1,9 @@
-"""Whether an image is like those that a classifier was trained on: how far off the nearest of these are as features.
+"""Whether an image is like those that a classifier was trained on, by the distance of its nearest neighbours.
 
-Sun, Ming, Zhu and Li 2022, "Out-of-Distribution Detection with Deep Nearest Neighbors", arXiv 2204.06507: features at
-length one, and the distance to the k-th nearest neighbour. On features of two networks it told photographs from
-sketches and textures, and on those of a third CIFAR-10 from MNIST, with an area of 0.97 to 1.00; the Mahalanobis
-distance with a shrunk covariance did with 0.76 to 0.97.
+Sun, Ming, Zhu and Li 2022, "Out-of-Distribution Detection with Deep Nearest Neighbors", arXiv 2204.06507: features are
+scaled to length one, and the distance to the k-th nearest neighbour decides. It distinguished photographs from sketches
+and textures on features of two networks, and CIFAR-10 from MNIST on those of a third, with an area of 0.97 to 1.00; the
+Mahalanobis distance with a shrunk covariance reached 0.76 to 0.97.
 """
 
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ import numpy as np
 
 # The neighbour whose distance counts.
 NEIGHBOURS = 5
-# Numbers that the bank of features may hold, and images.
+# The most numbers, and the most images, in the bank of features.
 MOST_NUMBERS, MOST_IMAGES = 2_000_000, 1000
-# The part of images such as those trained on that is still taken for such ones.
+# The share of images like those trained on that is recognised as such.
 KEPT = 0.95
 
 
 @dataclass(frozen=True, eq=False)
 class FittedDomain:
-    """`bank`, float16 (m, D), features of images at length one; one further off than `threshold` is unlike them.
+    """The features of images, `bank`, float16 (m, D) at length one; images beyond `threshold` are unlike them.
 
-    The `threshold` leaves the part `KEPT` of `n` images such as these inside, each compared with those of other groups;
-    it is None with too few to know it.
+    The `threshold` keeps the share `KEPT` of `n` such images inside, each compared with those of other groups. It is
+    None if there are too few to determine it.
     """
 
     bank: np.ndarray
@@ -34,7 +34,7 @@ class FittedDomain:
 
 
 class Rows(Protocol):
-    """An array (n, D), or what gives some of its rows without holding all of them."""
+    """An array (n, D), or an object that returns some of its rows without holding all of them."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -43,8 +43,10 @@ class Rows(Protocol):
 
 
 def fit_domain(features: Rows, groups: np.ndarray | None = None, seed: int = 0) -> FittedDomain | None:
-    """The domain of images by their `features` (n, D) and `groups`, int (n,); None with too few of them, or of groups:
-    each image needs neighbours in others."""
+    """Fit the domain of images to their `features` (n, D) and `groups`, int (n,).
+
+    Return None if there are too few images or groups: each image needs neighbours in other groups.
+    """
     count, width = features.shape
     most = min(MOST_IMAGES, max(10 * NEIGHBOURS, MOST_NUMBERS // max(width, 1)))
     kept = np.sort(np.random.default_rng(seed).permutation(count)[:most])

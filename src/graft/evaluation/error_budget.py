@@ -1,13 +1,13 @@
-"""An error budget: from which confidence on answers may be given, so that few enough of those given are wrong.
+"""Error budgets: the confidence from which on answers may be given so that few enough of them are wrong.
 
 The threshold is the lowest at which an exact binomial test still rejects that more than the budget is wrong. Thresholds
-are tried at the confidence of the k-th surest image, for k that rise from a start on, until a test fails (testing in a
+are tried at the confidence of the k-th surest image, for rising k from a start on, until a test fails (testing in a
 fixed sequence: Angelopoulos, Bates, Candès, Jordan and Lei 2021, "Learn then Test", arXiv 2110.01052, section 3). An
-error among the very surest must not end everything, so that there are several starts, at k of n / 2, n / 4, …, which
-share the chance of failing between them. Given a threshold, the images above it are independent, and those that are
-wrong among them are binomial: that holds for the threshold at the k-th surest image, and for the first at which the
-budget is exceeded. Of images in groups, such as those of one patient, which are not independent, one of each group is
-drawn: the budget then holds for an image of a new group.
+error among the very surest must not end the search, so there are several starts, at k of n / 2, n / 4, …, which share
+the chance of failing. Given a threshold, the images above it are independent, and the number of wrong ones among them
+is binomial: that holds for the threshold at the k-th surest image, and for the first at which the budget is exceeded.
+Images in groups, like those of one patient, are not independent, so one per group is drawn: the budget then holds for
+an image of a new group.
 """
 
 from dataclasses import dataclass
@@ -16,15 +16,15 @@ from typing import Any
 
 import numpy as np
 
-# What a budget holds with, unless another confidence is asked for.
+# The confidence with which a budget holds unless another is asked for.
 CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """Answers with a confidence of `at` or more keep the budget; `at` is None where no threshold is known to.
+    """Answers with a confidence of `at` or more keep the budget; `at` is None if no threshold is known to.
 
-    Of the `n` images that it was found on, one of each group, `answered` had such a confidence and `wrong` of these
+    Of the `n` images that it was found on, one of each group, `answered` had such a confidence and `wrong` of those
     were wrong. `needed` is the least number of images on which the budget could be shown to hold.
     """
 
@@ -49,19 +49,19 @@ class Threshold:
 
 
 def images_needed(budget: float, confidence: float = CONFIDENCE) -> int:
-    """How many images without an error show that less than `budget` is wrong: (1 - budget)^n <= 1 - confidence."""
+    """Return how many images without an error show less than `budget` wrong: (1 - budget)^n <= 1 - confidence."""
     return ceil(log(1 - confidence) / log1p(-budget))
 
 
 def one_of_each(groups: np.ndarray) -> np.ndarray:
-    """A row of each group, int64 (groups,) in order, drawn by chance and always the same, by groups int (N,)."""
+    """Return one random row per group, int64 (groups,), sorted, for groups int (N,); the draw is always the same."""
     drawn = np.random.default_rng(0).permutation(len(groups))
     _, first = np.unique(groups[drawn], return_index=True)
     return np.sort(drawn[first])
 
 
 def why_unreachable(count: int, needed: int) -> str:
-    """Why `count` images do not show a budget to be kept that takes `needed` without an error."""
+    """Return why `count` images cannot show that a budget holds, which takes at least `needed` without an error."""
     return f"it takes {needed:,} without an error" if count < needed else "too many of the surest answers are wrong"
 
 
@@ -72,10 +72,10 @@ def find_threshold(
     confidence: float = CONFIDENCE,
     groups: np.ndarray | None = None,
 ) -> Threshold:
-    """The threshold by images that no weights saw, with `confidences` (N,) in answers that are `right`, bool (N,).
+    """Find the threshold on images that no weights saw, with `confidences` (N,) in answers that are `right`, bool (N,).
 
-    With the given `confidence`, at most the part `budget`, between 0 and 1, of the answers at or above it is wrong, as
-    long as images, or where they are in `groups` int (N,) those, are independent and such as those here.
+    With the given `confidence`, at most the share `budget`, between 0 and 1, of the answers at or above it is wrong.
+    This holds for images like these if they are independent or, with `groups` int (N,), if the groups are.
     """
     from scipy.special import bdtr
 
@@ -86,9 +86,9 @@ def find_threshold(
     order = np.argsort(-confidences, kind="stable")
     ranked, wrong = confidences[order], np.cumsum(~right[order])
     surest = np.arange(1, count + 1)
-    # The chance of so few wrong ones if the part `budget` were wrong.
+    # The chance of so few wrong answers if the share `budget` were wrong.
     chances = bdtr(wrong, surest, budget) if count else np.empty(0)
-    # Images of equal confidence are answered together: only the last of them is a threshold.
+    # Images of equal confidence are answered together, so only the last of them is a threshold.
     last = np.append(ranked[1:] < ranked[:-1], True) if count else np.empty(0, bool)
     starts = _starts(count, budget, confidence)
     answered = 0
@@ -101,15 +101,15 @@ def find_threshold(
             answered = max(answered, start + int(reached[-1]))
     if not answered:
         return Threshold(budget, confidence, None, count, 0, 0, needed)
-    # Where all may be answered there is no threshold, and images less sure than any here are answered too.
+    # If all may be answered there is no threshold, and images less sure than any here are answered too.
     at = float(ranked[answered - 1]) if answered < count else 0.0
     return Threshold(budget, confidence, at, count, answered, int(wrong[answered - 1]), needed)
 
 
 def risk_coverage(confidences: np.ndarray, right: np.ndarray) -> list[tuple[float, float, float]]:
-    """(coverage, risk, threshold) from the surest image to all: answering so many, so many of these are wrong.
+    """Return (coverage, risk, threshold), from the surest image to all: the share answered, and how much is wrong.
 
-    At up to 101 coverages. El-Yaniv and Wiener 2010, JMLR 11, 1605-1641.
+    There are up to 101 coverages. El-Yaniv and Wiener 2010, JMLR 11, 1605-1641.
     """
     order = np.argsort(-confidences, kind="stable")
     risk = np.cumsum(~right[order]) / np.arange(1, len(right) + 1)
@@ -118,7 +118,7 @@ def risk_coverage(confidences: np.ndarray, right: np.ndarray) -> list[tuple[floa
 
 
 def _starts(count: int, budget: float, confidence: float) -> list[int]:
-    """As many of n / 2, n / 4, … as leave each enough images to pass without an error; one at the least that can."""
+    """Return as many of n / 2, n / 4, … as leave each enough images to pass without an error, or else the least."""
     needed = images_needed(budget, confidence)
     if count < needed:
         return []

@@ -1,4 +1,4 @@
-"""Confidence intervals of a rate, and by bootstrap of what comes of labels and answers; the chance of a count."""
+"""Confidence intervals of rates, bootstrap intervals of other figures, and the chance of a count."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -7,32 +7,33 @@ import numpy as np
 
 from graft.words import counted
 
-# Quantile of the normal distribution for a 95 % interval.
+# The quantile of the normal distribution for a 95 % interval.
 Z95 = 1.959963984540054
 RESAMPLES, FEWEST_RESAMPLES = 1000, 200
-# Of more images in all resamples together, there are fewer of these: with a million images the interval is narrow.
+# The most images drawn over all resamples; beyond it there are fewer resamples, as the intervals of large sets are
+# narrow.
 MOST_DRAWN = 50_000_000
-# So many are drawn at once, which take some times as many bytes.
+# The number of images drawn at once; the memory is several times as many bytes.
 DRAWN_TOGETHER = 2**15
 
-# With more groups than this part of the images, it makes no difference that they are counted.
+# With more groups than this share of the images, intervals no longer mention groups.
 HARDLY_GROUPED = 0.95
 
 Interval = tuple[float, float]
 
 
 def interval_in_words(ends: Interval, count: int, groups: int | None = None) -> str:
-    """`95 % interval 92.6% to 98.6%`, and over how many groups where these, not the `count` images, were counted.
+    """Format `95 % interval 92.6% to 98.6%`, with the number of groups if they were counted instead of `count` images.
 
-    Where nearly every image is a group of its own, as with a few copies, the interval is that of images, and it says
-    nothing of groups.
+    When nearly every image is its own group, as with a few copies, the interval is that of images, and groups are not
+    mentioned.
     """
     over = "" if groups is None or groups > HARDLY_GROUPED * count else f" over {counted(groups, 'group')}"
     return f"95 % interval {ends[0]:.1%} to {ends[1]:.1%}{over}"
 
 
 def wilson_interval(right: float, count: float) -> Interval:
-    """The 95 % confidence interval of a rate, given `right` of `count`. Wilson 1927, JASA 22(158), equation 4."""
+    """Return the 95 % confidence interval of a rate, `right` of `count`. Wilson 1927, JASA 22(158), equation 4."""
     rate, z2 = float(right / count), Z95**2
     centre = (rate + z2 / (2 * count)) / (1 + z2 / count)
     half = Z95 / (1 + z2 / count) * math.sqrt(rate * (1 - rate) / count + z2 / (4 * count**2))
@@ -41,7 +42,7 @@ def wilson_interval(right: float, count: float) -> Interval:
 
 
 def chance_of_so_few(right: int, count: int, successes: int, drawn: int) -> float:
-    """The chance of at most `right` successes among `drawn` of `count` of which so many are: hypergeometric."""
+    """Return the hypergeometric chance of at most `right` of `successes` among `drawn` of `count`."""
     from scipy.special import betaln
 
     least = max(0, drawn - (count - successes))
@@ -57,7 +58,7 @@ def chance_of_so_few(right: int, count: int, successes: int, drawn: int) -> floa
 
 
 def f1_interval(both: int, either: int) -> Interval:
-    """The 95 % interval of F1, given the images that are of a class and called so, and those that are one of the two.
+    """Return the 95 % interval of F1, given the images in both the class and its predictions, and those in either.
 
     F1 = 2 J / (1 + J) rises with the rate J = both / either, whose interval is Wilson's.
     """
@@ -66,14 +67,14 @@ def f1_interval(both: int, either: int) -> Interval:
 
 
 def mean_interval(right: Sequence[int], counts: Sequence[int]) -> Interval:
-    """The 95 % interval of the mean of independent rates, `right` of `counts` each, every count 1 or more.
+    """Return the 95 % interval of the mean of independent rates, `right` of `counts` each, every count 1 or more.
 
-    From the lower of two lower ends to the higher of two upper ones. Zou and Donner 2008, Statistics in Medicine 27,
-    1693-1702, recover variances from the margins of each rate's own interval, so that the mean of rates of 1 is not
-    certain; of many classes they all lean to one side, and too often the mean lies beyond it. Yan and Su 2010,
-    Statistics in Biopharmaceutical Research 2(3), 329-335, take the mean of intervals that are each as much narrower as
-    makes that of the mean; of few images it is too narrow. Differs: the variance of a rate counts one more image, half
-    of it right.
+    It runs from the lower of two lower ends to the higher of two upper ones. The first method, Zou and Donner 2008,
+    Statistics in Medicine 27, 1693-1702, recovers variances from the margins of each rate's own interval, so that the
+    mean of rates of 1 is not certain. With many classes these all lean to one side, and the mean lies beyond the
+    interval too often. The second, Yan and Su 2010, Statistics in Biopharmaceutical Research 2(3), 329-335, averages
+    intervals that are each narrowed as much as the interval of the mean requires; with few images it is too narrow.
+    Unlike there, the variance of a rate counts one more image, half of it right.
     """
     found, number = np.asarray(right, np.float64), np.asarray(counts, np.float64)
     rates, mean = found / number, float((found / number).mean())
@@ -87,7 +88,7 @@ def mean_interval(right: Sequence[int], counts: Sequence[int]) -> Interval:
 
 
 def _wilson_intervals(right: np.ndarray, counts: np.ndarray, quantile: float) -> tuple[np.ndarray, np.ndarray]:
-    """The lower and the upper ends, float64 (n,), of as many rates."""
+    """Return the lower and the upper ends, float64 (n,), of as many rates."""
     rates, square = right / counts, quantile**2
     centre = (rates + square / (2 * counts)) / (1 + square / counts)
     half = quantile / (1 + square / counts) * np.sqrt(rates * (1 - rates) / counts + square / (4 * counts**2))
@@ -95,11 +96,11 @@ def _wilson_intervals(right: np.ndarray, counts: np.ndarray, quantile: float) ->
 
 
 def effective_count(right: np.ndarray, groups: np.ndarray) -> float:
-    """How many independent images the answers `right`, bool (N,), of groups int (N,) are worth; N at most, 1 at least.
+    """Return how many independent images the answers `right`, bool (N,), of groups int (N,) are worth, from 1 to N.
 
     That many have the variance that the mean over the groups has. Korn and Graubard 1998, Survey Methodology 24(2),
-    section 2. With fewer than 31 groups it is lowered by Student's quantile over the normal one. Where each image is a
-    group of its own it is N.
+    section 2. Student's quantile for the number of groups replaces the normal one, which lowers the number most with
+    few groups. If each image is its own group, it is N.
     """
     from scipy.special import stdtrit
 
@@ -118,10 +119,12 @@ def effective_count(right: np.ndarray, groups: np.ndarray) -> float:
 
 
 def accuracy_interval(right: np.ndarray, groups: np.ndarray | None = None) -> Interval:
-    """The 95 % interval of the accuracy of answers `right`, bool (N,), of images in groups int (N,): Wilson's of as
-    many independent images as they are worth."""
+    """Return the 95 % interval of the accuracy of answers `right`, bool (N,), for images in groups int (N,).
+
+    It is Wilson's, for the number of independent images that they are worth.
+    """
     worth = len(right) if groups is None else effective_count(right, groups)
-    # Where they are worth as many as there are, no rounding of the rate may move a bound off 0 or 1.
+    # If all count as independent, no rounding of the rate may move a bound off 0 or 1.
     return wilson_interval(int(right.sum()) if worth == len(right) else float(right.mean()) * worth, worth)
 
 
@@ -131,11 +134,11 @@ def bootstrap_interval(
     groups: np.ndarray | None = None,
     seed: int = 0,
 ) -> tuple[Interval, ...]:
-    """The 95 % percentile intervals of a `statistic` over resamples of `count` images, groups drawn as a whole.
+    """Return the 95 % percentile intervals of a `statistic` over resamples of `count` images, drawing whole groups.
 
-    `statistic` is given how often each image was drawn in some resamples, float64 (resamples, count), and returns
-    figures (resamples, figures), where NaN is what a resample does not determine. Efron and Tibshirani 1993, An
-    Introduction to the Bootstrap, sections 13.3 and 8.
+    `statistic` gets how often each image was drawn in some resamples, float64 (resamples, count), and returns figures
+    (resamples, figures), with NaN where a resample does not determine one. Efron and Tibshirani 1993, An Introduction
+    to the Bootstrap, sections 13.3 and 8.
     """
     random = np.random.default_rng(seed)
     _, index = np.unique(np.arange(count) if groups is None else groups, return_inverse=True)
@@ -151,7 +154,7 @@ def bootstrap_interval(
 
 
 def sums_by_kind(values: np.ndarray, kinds: np.ndarray, number: int) -> np.ndarray:
-    """The sums (R, number) in each row of `values` (R, N) over each of so many `kinds`, int (N,)."""
+    """Return the sums (R, number) in each row of `values` (R, N) over each of `number` kinds, int (N,)."""
     if len(values) == 1:
         return np.bincount(kinds, values[0], number)[None]
     place = np.arange(len(values))[:, None] * number + kinds

@@ -1,4 +1,4 @@
-"""What is measured of a classifier that gives an image several labels, in place of an accuracy."""
+"""The figures of a classifier that gives an image several labels, in place of an accuracy."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from graft.words import counted
 
 @dataclass(frozen=True, repr=False)
 class LabelFigures(Accuracy):
-    """Mean average precision on `n` images of a split with its 95 % interval by bootstrap, and F1 at the thresholds.
+    """Mean average precision on `n` images of a split with its 95 % bootstrap interval, and F1 at the thresholds.
 
-    There is no top-1. `baseline` is the mean average precision of an order by chance. Figures are None where `n` is too
-    few to measure anything; `with_copies` is as that of `Accuracy`.
+    There is no top-1. `baseline` is the mean average precision of a random order. Figures are None where `n` is too
+    small to measure anything; `with_copies` is as in `Accuracy`.
     """
 
     mean_average_precision: float | None = None
@@ -94,7 +94,7 @@ def measure_labels(
     groups: np.ndarray | None,
     unseen: np.ndarray,
 ) -> MeasuredLabels:
-    """The scores of all images, and of those that are `unseen`, bool (n,)."""
+    """Score all images, and those that are `unseen`, bool (n,)."""
     whole = score_labels(probabilities, matrix, classes, thresholds, groups)
     if unseen.all():
         return MeasuredLabels(whole, whole, whole.n)

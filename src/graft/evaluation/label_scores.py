@@ -1,7 +1,7 @@
-"""Scores of a classifier that gives an image several labels: the ranking of images for each, and answers at thresholds.
+"""Scores of a classifier that gives an image several labels: the ranking of images by each, and answers at thresholds.
 
-Takes arrays and returns values. Average precision asks for no threshold and F1 for one; neither asks that the
-probabilities of an image add up to one, which they do not.
+The functions work on plain arrays. Average precision needs no threshold and F1 needs one; neither needs the
+probabilities of an image to sum to one, which they do not.
 """
 
 import math
@@ -14,7 +14,7 @@ import numpy as np
 from graft.evaluation.intervals import Interval, bootstrap_interval, interval_in_words, wilson_interval
 from graft.evaluation.ranking import average_precision
 
-# A threshold is chosen on so many images of a label or more; with fewer it is this one.
+# A threshold is chosen on at least the first number of images with the label; with fewer, it is the second.
 FEWEST_TO_CHOOSE_BY, USUAL_THRESHOLD = 3, 0.5
 
 
@@ -22,8 +22,8 @@ FEWEST_TO_CHOOSE_BY, USUAL_THRESHOLD = 3, 0.5
 class LabelScore:
     """The scores of one label: its support `n`, and recall, precision and F1 of answers from `threshold` on.
 
-    They are None for a ratio over zero images. `average_precision` is None for a label that none of the images have, or
-    all; `baseline` is what an order by chance gets on average, the share of images that have the label.
+    Ratios over zero images are None. `average_precision` is None for a label that none or all of the images have;
+    `baseline` is what a random order gets on average, the share of images that have the label.
     """
 
     name: str
@@ -56,10 +56,10 @@ class LabelScore:
 class LabelScores:
     """How well `n` images were given their labels.
 
-    `mean_average_precision` is over the labels that some of the images have and others have not, `baseline` that of an
-    order by chance; its interval resamples images, groups as a whole. `micro_f1` counts every label of every image,
-    `macro_f1` is the mean over the labels that an image has. `exact` is the share of images with all labels correct,
-    and `majority` that of the set of labels that most images have.
+    `mean_average_precision` is over the labels that some of the images have and others do not, and `baseline` is that
+    of a random order; its interval resamples images, by whole groups. `micro_f1` counts every label of every image, and
+    `macro_f1` is the mean over the labels that any image has. `exact` is the share of images with all labels correct,
+    and `majority` the share of images with the most frequent set of labels.
     """
 
     n: int
@@ -75,7 +75,7 @@ class LabelScores:
 
     @property
     def interval(self) -> str:
-        """That of `mean_average_precision` in words, with the number of groups; nothing where it has none."""
+        """The interval of `mean_average_precision` in words, with the number of groups; empty if there is none."""
         ends = self.mean_average_precision_ci95
         return "" if ends is None else interval_in_words(ends, self.n, self.groups)
 
@@ -84,7 +84,7 @@ class LabelScores:
         return f"LabelScores(mean_average_precision={figure}, n={self.n}, classes={len(self.classes)})"
 
     def to_dict(self) -> dict[str, Any]:
-        """The scores as `--json` prints them."""
+        """Return the scores as `--json` prints them."""
         interval = self.mean_average_precision_ci95
         return {
             "mean_average_precision": self.mean_average_precision,
@@ -99,24 +99,24 @@ class LabelScores:
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
-    """Probabilities of labels, float64 (N, C), each on its own, from their logits (N, C)."""
+    """Return the probability of each label on its own, float64 (N, C), from logits (N, C)."""
     return np.asarray(0.5 * (1 + np.tanh(0.5 * logits.astype(np.float64))))
 
 
 def mean_average_precision(figures: np.ndarray, matrix: np.ndarray) -> float | None:
-    """The mean over labels of average precision, for `figures` (N, C), such as logits, and `matrix` (N, C) of 0 and 1.
+    """Return the mean average precision of `figures` (N, C), like logits, for `matrix` (N, C) of 0 and 1.
 
-    Labels that none or all of the images have do not count; None where there is no other.
+    Labels that none or all of the images have do not count; None if there are no others.
     """
     found = [average_precision(figures[:, column], matrix[:, column] > 0) for column in _varied(matrix)]
     return float(np.mean([value or 0.0 for value in found])) if found else None
 
 
 def best_thresholds(probabilities: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """The threshold of each label, float64 (C,), from which on its F1 is highest on these images.
+    """Return the threshold of each label, float64 (C,), from which on its F1 is highest on these images.
 
     It lies halfway to the next lower probability; of equally good ones the highest is taken. It is 0.5 for a label that
-    fewer than three of the images have, and one that all have.
+    fewer than three of the images have, or that all have.
     """
     thresholds = np.full(matrix.shape[1], USUAL_THRESHOLD)
     for label in _varied(matrix):
@@ -142,7 +142,7 @@ def score_labels(
 ) -> LabelScores:
     """Score `probabilities` (N, C) of labels against `matrix` (N, C) of 0 and 1; N is one or more.
 
-    A label is answered from its threshold, `thresholds` (C,), on. Images of one group, int (N,), are drawn together
+    A label is answered from its threshold, `thresholds` (C,), on. Images of one group, int (N,), are resampled together
     for the interval. Raises ValueError for other shapes.
     """
     count, number = len(matrix), len(classes)
@@ -157,11 +157,11 @@ def score_labels(
     interval = None
     if len(varied):
         (drawn,) = bootstrap_interval(_resampled(probabilities[:, varied], actual[:, varied]), count, groups)
-        # An image that is drawn twice stands beside itself in the ranking, so resamples rank better than images do. The
-        # basic interval turns that round (Davison and Hinkley 1997, equation 5.6).
+        # An image drawn twice stands next to itself in the ranking, so resamples rank better than images do. The basic
+        # interval reverses that (Davison and Hinkley 1997, equation 5.6).
         figure = mean_average_precision(probabilities, matrix) or 0.0
-        # A bootstrap knows nothing of an error that was not seen: what no error in so many images leaves open is left
-        # open of a ranking with few errors, too.
+        # A bootstrap cannot know errors that were not seen, so the interval reaches at least as low as for as many
+        # images without an error.
         units = count if groups is None else len(np.unique(groups))
         low = min(2 * figure - drawn[1], wilson_interval(units, units)[0])
         interval = (max(0.0, low), min(1.0, 2 * figure - drawn[0]))
@@ -182,7 +182,7 @@ def score_labels(
 
 
 def _varied(matrix: np.ndarray) -> np.ndarray:
-    """The labels that some images have and others have not, int (c,)."""
+    """Return the labels that some images have and others do not, int (c,)."""
     share = (matrix > 0).mean(0)
     return np.flatnonzero((share > 0) & (share < 1))
 
@@ -204,11 +204,11 @@ def _score_of(name: str, figures: np.ndarray, actual: np.ndarray, answered: np.n
 
 
 def _resampled(figures: np.ndarray, actual: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """A statistic for the bootstrap: mean average precision of images that were drawn so often."""
+    """Return a bootstrap statistic: mean average precision of images weighted by how often they were drawn."""
     order = np.argsort(-figures, axis=0, kind="stable")
     ranked = np.take_along_axis(figures, order, 0)
     hits = np.take_along_axis(actual, order, 0)
-    # Images of equal figures are passed at the same time: each counts with the precision at the last of them.
+    # A threshold passes images of equal figures together: each counts with the precision at the last of them.
     last = np.ones(ranked.shape, bool)
     last[:-1] = ranked[1:] != ranked[:-1]
     rows = np.where(last, np.arange(len(ranked))[:, None], len(ranked) - 1)

@@ -1,4 +1,4 @@
-"""Two classifiers on the same images: McNemar's test, exact, and the interval of the difference."""
+"""Two classifiers on the same images: McNemar's exact test, and the interval of the difference."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +13,9 @@ from graft.evaluation.paired import grouped_difference, paired_difference
 class Difference:
     """The accuracy of the first classifier minus that of the second on `n` images, with its 95 % interval.
 
-    `first` and `second` count the images that only this one classified correctly. `p_value` is that of McNemar's exact
-    test; None for images in `groups`, so many, which are not independent. Then the interval is that of groups.
+    `first` and `second` count the images that only that classifier answered correctly. `p_value` is that of McNemar's
+    exact test. For images in groups, `groups` is their number, the interval is over groups, and `p_value` is None
+    because the images are not independent.
     """
 
     n: int
@@ -38,9 +39,10 @@ class Difference:
 
 
 def mcnemar(first: int, second: int) -> float:
-    """The chance, if both classifiers were as good, of at least so unequal numbers of images that only one has right.
+    """Return the chance, if both classifiers were equally good, of counts at least this unequal.
 
-    Those are binomial with a rate of one half. McNemar 1947, Psychometrika 12(2), in its exact form.
+    `first` and `second` are the images that only one of them has right, binomial with a rate of one half. McNemar 1947,
+    Psychometrika 12(2), in its exact form.
     """
     from scipy.special import bdtr
 
@@ -48,9 +50,9 @@ def mcnemar(first: int, second: int) -> float:
 
 
 def compare_answers(right: np.ndarray, other: np.ndarray, groups: np.ndarray | None = None) -> Difference:
-    """How the answers `right` compare with `other`, both bool (N,), on the same N images, one or more.
+    """Compare the answers `right` with `other`, both bool (N,), on the same N images, one or more.
 
-    Where nearly every image is a group of its own, as with a few copies, groups make no difference.
+    When nearly every image is its own group, as with a few copies, groups make no difference.
     """
     first, second = int((right & ~other).sum()), int((~right & other).sum())
     count, difference = len(right), (first - second) / len(right)
@@ -59,7 +61,7 @@ def compare_answers(right: np.ndarray, other: np.ndarray, groups: np.ndarray | N
         of_groups = grouped_difference(right, other, groups)
         assert of_groups.ci95 is not None
         return Difference(count, difference, of_groups.ci95, first, second, None, number)
-    # Newcombe's interval for paired rates: unlike a bootstrap it does not say that a difference of 0 is certain.
+    # Newcombe's interval for paired rates: unlike a bootstrap, it never calls a difference of 0 certain.
     found = paired_difference(right, other, np.arange(count), np.zeros(count, dtype=np.int64))
     assert found.ci95 is not None
     return Difference(count, difference, found.ci95, first, second, mcnemar(first, second))

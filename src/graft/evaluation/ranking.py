@@ -1,10 +1,10 @@
-"""How well figures rank: areas under the receiver operating characteristic and precision-recall curves, top-k."""
+"""Ranking: areas under the receiver operating characteristic and precision-recall curves, and top-k accuracy."""
 
 import numpy as np
 
 
 def roc_area(figures: np.ndarray, positive: np.ndarray) -> float | None:
-    """The chance that a positive has a higher figure than a negative, ties counted half; None without one of the two.
+    """Return the chance that a positive has a higher figure than a negative, ties counted half; None without both.
 
     `figures` are (N,), `positive` is bool (N,). Hanley and McNeil 1982, Radiology 143(1), 29-36.
     """
@@ -12,19 +12,19 @@ def roc_area(figures: np.ndarray, positive: np.ndarray) -> float | None:
 
 
 def average_precision(figures: np.ndarray, positive: np.ndarray) -> float | None:
-    """Precision averaged over the steps of recall, without interpolation; None without a positive."""
+    """Return precision averaged over the steps of recall, without interpolation; None without a positive."""
     return areas(figures, positive)[1]
 
 
 def areas(figures: np.ndarray, positive: np.ndarray) -> tuple[float | None, float | None]:
-    """`roc_area` and `average_precision` from one sort."""
+    """Return `roc_area` and `average_precision` from one sort."""
     positives = int(positive.sum())
     negatives = len(positive) - positives
     if not positives:
         return None, None
     order = np.argsort(-figures, kind="stable")
     ranked, hits = figures[order], positive[order]
-    # Images with equal figures are passed by a threshold at the same time.
+    # A threshold passes images with equal figures together.
     ends = np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), len(ranked) - 1)
     true = np.cumsum(hits)[ends].astype(np.float64)
     false = ends + 1 - true
@@ -37,9 +37,9 @@ def areas(figures: np.ndarray, positive: np.ndarray) -> tuple[float | None, floa
 
 
 def top_accuracy(most: int, probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """How often the label, int (N,), is among the `most` likeliest of `probabilities` (N, classes).
+    """Return how often the label, int (N,), is among the `most` likeliest of `probabilities` (N, classes).
 
-    Among equally likely ones the first count, as in `argmax`.
+    Of equally likely classes the first ones count, as in `argmax`.
     """
     of_label = np.take_along_axis(probabilities, labels[:, None], 1)
     before = np.arange(probabilities.shape[1]) < labels[:, None]

@@ -1,7 +1,7 @@
-"""Whether probabilities mean what they say, without bins: isotonic regression of what happened on what was forecast.
+"""Whether probabilities mean what they say, without bins: isotonic regression of outcomes on forecasts.
 
 Dimitriadis, Gneiting and Jordan 2021, "Stable reliability diagrams for probabilistic classifiers", PNAS 118(8), the
-CORP approach: the recalibrated forecast is the optimal isotonic one, and the Brier score falls into three parts.
+CORP approach: the recalibrated forecast is the optimal isotonic one, and the Brier score splits into three parts.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-# How many sets of outcomes are drawn for the band, and at how many confidences it is given.
+# How many sets of outcomes are drawn for the band, and at how many confidences it is computed.
 DRAWS, BAND_POINTS = 100, 41
 
 
@@ -18,7 +18,7 @@ class Brier:
     """The mean squared error of probabilities: `miscalibration` - `discrimination` + `uncertainty`.
 
     Miscalibration is what recalibration would save, uncertainty the error of always forecasting the base rate, and
-    discrimination what recalibrated forecasts are better than that.
+    discrimination the improvement of recalibrated forecasts over that.
     """
 
     score: float
@@ -37,7 +37,7 @@ class Brier:
 
 @dataclass(frozen=True)
 class Block:
-    """Confidences from `low` to `high` of `n` images, of which the part `rate` is right."""
+    """The `n` images with confidences from `low` to `high`, of which the share `rate` is right."""
 
     low: float
     high: float
@@ -47,10 +47,10 @@ class Block:
 
 @dataclass(frozen=True)
 class Reliability:
-    """How often answers are right at each confidence: `blocks` in rising order, and the error of that `brier`.
+    """How often answers are right at each confidence: `blocks` in rising order, and the confidences' `brier` score.
 
-    `band` holds (confidence, low, high): where calibrated confidences would put the rate in 90 of 100 data sets.
-    `outside` is the part of the images whose rate lies outside it.
+    `band` holds (confidence, low, high): the range of the rate in 90 of 100 data sets with calibrated confidences.
+    `outside` is the share of images whose rate lies outside it.
     """
 
     blocks: tuple[Block, ...]
@@ -68,16 +68,16 @@ class Reliability:
 
 
 def recalibrated(forecasts: np.ndarray, outcomes: np.ndarray) -> np.ndarray:
-    """The isotonic regression of `outcomes` (N,), 0 or 1, on `forecasts` (N,): what each should have been, (N,).
+    """Return the isotonic regression of `outcomes` (N,), 0 or 1, on `forecasts` (N,): what each should have been, (N,).
 
-    Equal forecasts have equal values: they are one point with the mean of their outcomes.
+    Equal forecasts get equal values: they form one point with the mean of their outcomes.
     """
     _, index, count = _points(forecasts)
     return _isotonic(np.bincount(index, outcomes) / count, count)[index]
 
 
 def brier_of_event(forecasts: np.ndarray, outcomes: np.ndarray) -> Brier:
-    """The Brier score of `forecasts` (N,) of an event and its parts, by `outcomes` (N,), 0 or 1."""
+    """Return the Brier score of `forecasts` (N,) of an event, and its parts, given `outcomes` (N,), 0 or 1."""
     outcomes = outcomes.astype(np.float64)
     of_forecast = float(np.square(forecasts - outcomes).mean())
     of_recalibrated = float(np.square(recalibrated(forecasts, outcomes) - outcomes).mean())
@@ -86,7 +86,7 @@ def brier_of_event(forecasts: np.ndarray, outcomes: np.ndarray) -> Brier:
 
 
 def brier_of_classes(probabilities: np.ndarray, labels: np.ndarray) -> Brier:
-    """The Brier score of `probabilities` (N, classes), from 0 to 2, and its parts, each summed over the classes."""
+    """Return the Brier score of `probabilities` (N, classes), 0 to 2, and its parts, each summed over the classes."""
     of_class = [brier_of_event(column, labels == index) for index, column in enumerate(probabilities.T)]
     return Brier(
         sum(each.score for each in of_class),
@@ -97,7 +97,7 @@ def brier_of_classes(probabilities: np.ndarray, labels: np.ndarray) -> Brier:
 
 
 def reliability(confidences: np.ndarray, right: np.ndarray, seed: int = 0) -> Reliability:
-    """The reliability of `confidences` (N,) in answers that are `right`, bool (N,); N is one or more."""
+    """Return the reliability of `confidences` (N,) in answers that are `right`, bool (N,); N is one or more."""
     values, index, count = _points(confidences)
     rates = _isotonic(np.bincount(index, right) / count, count)
     starts = np.flatnonzero(np.diff(rates, prepend=-1.0) > 0)
@@ -118,7 +118,7 @@ def reliability(confidences: np.ndarray, right: np.ndarray, seed: int = 0) -> Re
 
 
 def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
-    """Mean gap between confidence and accuracy over bins of confidence, weighted by the size of the bins.
+    """Return the mean gap between confidence and accuracy over bins of confidence, weighted by the size of the bins.
 
     Guo, Pleiss, Sun and Weinberger 2017, arXiv 1706.04599, equation 3. A confidence of exactly 1 is in the last bin.
     """
@@ -131,12 +131,12 @@ def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bi
 
 
 def _points(forecasts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Values in rising order, which of them each forecast has, and how many have it; digits beyond 12 are noise."""
+    """Return distinct values, rising, each forecast's index, and the counts; digits beyond 12 are noise."""
     return np.unique(np.round(forecasts, 12), return_inverse=True, return_counts=True)
 
 
 def _isotonic(means: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The rising sequence closest to `means` (n,) in weighted squares, by pooling adjacent violators."""
+    """Return the rising sequence closest to `means` (n,) in weighted squares, by pooling adjacent violators."""
     from scipy.optimize import isotonic_regression
 
     return np.clip(isotonic_regression(means, weights=weights).x, 0.0, 1.0)

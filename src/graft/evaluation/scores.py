@@ -1,6 +1,6 @@
 """Scores of a classifier: accuracy with its interval, every class, the ranking, and how good its probabilities are.
 
-Takes arrays and returns values.
+The functions work on plain arrays.
 """
 
 from collections.abc import Callable
@@ -29,10 +29,10 @@ from graft.evaluation.reliability import (
     reliability,
 )
 
-# With so many classes or fewer, the label is among five answers by chance alone.
+# With this many classes or fewer, the label is always among five answers.
 NO_TOP5_UP_TO = 5
-# Of more probabilities than this, neither areas nor the parts of the Brier score are computed: every class sorts all
-# images.
+# With more probabilities than this, neither areas nor the parts of the Brier score are computed, as they sort all
+# images for every class.
 MOST_TO_SORT = 50_000_000
 
 
@@ -40,7 +40,8 @@ MOST_TO_SORT = 50_000_000
 class ClassScore:
     """The scores of one class: its support `n`, recall, precision and F1; None for a ratio over zero images.
 
-    Each has its 95 % interval. `roc_area` and `average_precision` are those of its probability, against all others.
+    Each has its 95 % interval. `roc_area` and `average_precision` rank the class's probability against all other
+    classes.
     """
 
     name: str
@@ -85,12 +86,12 @@ class Means:
 class Scores:
     """How well `n` labelled images were classified.
 
-    `top1_ci95` is Wilson's interval; of images in groups, that of as many independent ones as they are worth.
+    `top1_ci95` is Wilson's interval; for images in groups, it is that of as many independent ones as they are worth.
     `majority` is the baseline: the accuracy of always answering the majority class. `confusion` counts images, int
     (classes, classes), with a row for each label and a column for each prediction. `top5` is None with five classes or
     fewer. `macro` counts every class the same and `weighted` every image; the recall of `macro` is the balanced
-    accuracy. `roc_area` and `average_precision` are means over the classes. `groups` is their number and `worth` that
-    of the independent images that theirs are worth, None without.
+    accuracy. `roc_area` and `average_precision` are means over the classes. `groups` is the number of groups and
+    `worth` the number of independent images that the images are worth; both are None without groups.
     """
 
     n: int
@@ -115,7 +116,7 @@ class Scores:
 
     @property
     def interval(self) -> str:
-        """That of `top1` in words, with the number of groups."""
+        """The interval of `top1` in words, with the number of groups."""
         return interval_in_words(self.top1_ci95, self.n, self.groups)
 
     @property
@@ -127,7 +128,7 @@ class Scores:
         return f"Scores(top1={self.top1:.3f} ({low:.3f} to {high:.3f}), n={self.n}, classes={len(self.classes)})"
 
     def to_dict(self) -> dict[str, Any]:
-        """The scores as `--json` prints them, with confusion as lists."""
+        """Return the scores as `--json` prints them, with the confusion matrix as lists."""
         return {
             "top1": self.top1,
             "top1_ci95": list(self.top1_ci95),
@@ -155,7 +156,7 @@ def score(
 ) -> Scores:
     """Score `probabilities` (N, classes), whose rows sum to one, against `labels` int (N,); N is one or more.
 
-    Images of one group, int (N,), such as those of a patient, are not independent: the intervals of accuracy, balanced
+    Images of one group, int (N,), like those of one patient, are not independent: the intervals of accuracy, balanced
     accuracy and macro F1 take them together. Raises ValueError for other shapes.
     """
     count, number = len(labels), len(classes)
@@ -230,11 +231,11 @@ def _means(rows: tuple[ClassScore, ...], weights: np.ndarray) -> Means:
 def _intervals_of_means(
     labels: np.ndarray, answers: np.ndarray, rows: tuple[ClassScore, ...], groups: np.ndarray | None
 ) -> tuple[Interval, Interval]:
-    """Those of balanced accuracy and macro F1.
+    """Return the intervals of balanced accuracy and macro F1.
 
-    Recalls of independent images are independent, and their intervals are joined; all else is resampled. A bootstrap
-    knows nothing of an error that was not seen: where all answers are correct, macro F1 has the interval of recall, and
-    where images are in groups both have that of accuracy.
+    Recalls of independent images are independent, so their intervals are joined; everything else is resampled. A
+    bootstrap cannot know errors that were not seen: if all answers are correct, macro F1 takes the interval of recall,
+    and for images in groups both take that of accuracy.
     """
     balanced, macro_f1 = bootstrap_interval(_resampled_means(labels, answers, len(rows)), len(labels), groups)
     if groups is None:
@@ -248,7 +249,7 @@ def _intervals_of_means(
 
 
 def _resampled_means(labels: np.ndarray, answers: np.ndarray, number: int) -> Callable[[np.ndarray], np.ndarray]:
-    """A statistic for the bootstrap: balanced accuracy and macro F1 of images that were drawn so often."""
+    """Return a bootstrap statistic: balanced accuracy and macro F1 of images weighted by how often they were drawn."""
     right = labels == answers
 
     def statistic(drawn: np.ndarray) -> np.ndarray:
@@ -262,7 +263,7 @@ def _resampled_means(labels: np.ndarray, answers: np.ndarray, number: int) -> Ca
 
 
 def _mean(values: list[float | None]) -> float | None:
-    """The mean over the classes that have one; with two classes both have the same area under the curve."""
+    """Return the mean over the classes that have a value; of two classes, both have the same area under the curve."""
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None
 

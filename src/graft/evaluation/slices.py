@@ -1,7 +1,7 @@
-"""Parts of the images on which a classifier does worse than its classes explain, corrected for how many were looked at.
+"""Parts of the images on which a classifier does worse than their classes explain, corrected for the number of parts.
 
-Each image of a part is compared with others of its own class, so that a class that is hard and dark makes no alarm.
-`graft evaluate --slices` and the report of a run look with these same functions.
+Each image of a part is compared with others of its own class, so a class that is both hard and dark raises no alarm.
+`graft evaluate --slices` and the report of a run use these same functions.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,15 +12,16 @@ import numpy as np
 
 from graft.evaluation.intervals import Interval, wilson_interval
 
-# Smaller parts tell nothing, and looking at them makes what is found in others less certain.
+# Smaller parts tell nothing, and testing them makes findings in others less certain.
 FEWEST_IN_SLICE = 10
-# A part is flagged up to this chance, for all parts together, and where so large a share more is wrong than expected.
+# A part is flagged if its chance, corrected for all parts, is at most the first, and the accuracy falls short of the
+# expected one by at least the second.
 LEVEL, GAP = 0.01, 0.1
-# Parts of the images that are looked at from either end of a measure.
+# The shares of the images examined at either end of a measure.
 ENDS = (0.1, 0.25)
-# Of parts that have more than this share in common the one that is worst is flagged alone.
+# Of parts that overlap by more than this share, only the worst is flagged.
 SHARED = 0.4
-# With more wrong answers, the normal distribution is as good.
+# With more wrong answers than this, the normal distribution is accurate enough.
 MOST_COUNTED = 2000
 
 # The images that have a value of an attribute, bool (N,).
@@ -29,12 +30,12 @@ Parts = dict[tuple[str, str], np.ndarray]
 
 @dataclass(frozen=True)
 class Slice:
-    """The accuracy `top1` on `n` images, those where `attribute` is `value`, beside that on the `rest`.
+    """The accuracy `top1` on the `n` images where `attribute` is `value`, beside that on the `rest`.
 
-    `expected` is the accuracy if each image were as hard as others of its class. `p_value` is the chance of so many
-    errors then, by the exact test with strata by class (Mantel and Haenszel 1959; each class is hypergeometric, as in
-    Fisher's test) and Holm's correction for all slices looked at. A slice is `flagged` where that is small and much is
-    missing.
+    `expected` is the accuracy if each image were as hard as others of its class. `p_value` is the chance of at least as
+    many errors then, by the exact test with strata by class (Mantel and Haenszel 1959; each class is hypergeometric, as
+    in Fisher's test) and Holm's correction for all slices tested. A slice is `flagged` if that chance is small and the
+    shortfall large.
     """
 
     attribute: str
@@ -49,7 +50,7 @@ class Slice:
 
     @property
     def name(self) -> str:
-        """What the images of the slice are called: `the darkest 10%`, `of folder left`."""
+        """The name of the images of the slice: `the darkest 10%`, `of folder left`."""
         return self.value if self.value.startswith("the ") else f"of {self.attribute} {self.value}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -67,7 +68,7 @@ class Slice:
 
 
 def ends_of(attribute: str, words: tuple[str, str], values: np.ndarray) -> Parts:
-    """The images at either end of a measure, (N,), named by two words such as ("darkest", "lightest").
+    """Return the images at either end of a measure, (N,), named by two words like ("darkest", "lightest").
 
     A measure that hardly differs among the images has no ends.
     """
@@ -83,7 +84,7 @@ def ends_of(attribute: str, words: tuple[str, str], values: np.ndarray) -> Parts
 
 
 def parts_by(attribute: str, values: Sequence[str]) -> Parts:
-    """The images with each value, (N,), of an attribute."""
+    """Return the images with each value, (N,), of an attribute."""
     column = np.array(values, dtype=object)
     return {(attribute, value): column == value for value in sorted(set(values))}
 
@@ -91,9 +92,9 @@ def parts_by(attribute: str, values: Sequence[str]) -> Parts:
 def compare_slices(
     right: np.ndarray, labels: np.ndarray, parts: Mapping[tuple[str, str], np.ndarray]
 ) -> tuple[Slice, ...]:
-    """How answers that are `right`, bool (N,), to `labels`, int (N,), are spread over parts of the images; worst first.
+    """Compare answers that are `right`, bool (N,), to `labels`, int (N,), over parts of the images; worst first.
 
-    Parts of fewer than `FEWEST_IN_SLICE` images, or that leave so few, are not looked at.
+    Parts of fewer than `FEWEST_IN_SLICE` images, or that leave fewer, are skipped.
     """
     _, strata = np.unique(labels, return_inverse=True)
     size = np.bincount(strata)
@@ -123,9 +124,9 @@ def compare_slices(
 
 
 def chance_of_so_many(errors: int, size: np.ndarray, wrong: np.ndarray, drawn: np.ndarray) -> float:
-    """The chance of at least so many `errors` among images of which `drawn` are of each class, int (classes,) each.
+    """Return the chance of at least `errors` errors among images of which `drawn` are of each class, int (classes,).
 
-    Of each class, `wrong` of `size` images are answered wrongly, and any of them may be drawn.
+    In each class, `wrong` of `size` images are answered wrongly, and any of them may be drawn.
     """
     from scipy.special import ndtr
 
@@ -143,7 +144,7 @@ def chance_of_so_many(errors: int, size: np.ndarray, wrong: np.ndarray, drawn: n
 
 
 def _hypergeometric(count: int, wrong: int, drawn: int) -> np.ndarray:
-    """The chance of 0, 1, … wrong answers among `drawn` of `count` images, float64 (min(wrong, drawn) + 1,)."""
+    """Return the chance of 0, 1, … wrong answers among `drawn` of `count` images, float64 (min(wrong, drawn) + 1,)."""
     from scipy.special import betaln
 
     each = np.arange(min(wrong, drawn) + 1)
@@ -158,7 +159,7 @@ def _hypergeometric(count: int, wrong: int, drawn: int) -> np.ndarray:
 
 
 def holm(chances: Iterable[float]) -> list[float]:
-    """p-values corrected for their number. Holm 1979, Scandinavian Journal of Statistics 6(2), 65-70."""
+    """Return p-values corrected for their number. Holm 1979, Scandinavian Journal of Statistics 6(2), 65-70."""
     values = np.array(list(chances), dtype=np.float64)
     order = np.argsort(values, kind="stable")
     raised = np.minimum(np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1)), 1.0)

@@ -1,4 +1,4 @@
-"""What the channels of a stage see: their maps of one image, the images they like most, the filters of the first layer.
+"""What the channels of a stage see: their maps of an image, the images they prefer, and first-layer filters.
 
 After Zeiler and Fergus 2014, "Visualizing and Understanding Convolutional Networks", arXiv 1311.2901, section 4, where
 the images that excite a channel most are cropped to what it sees of them.
@@ -23,15 +23,15 @@ from graft.explanation.model import BATCH, Seeing, as_input
 from graft.models.network import Network, Section
 from graft.progress import NOBODY, Reporter
 
-# In place of zero, where something is divided by it.
+# Replaces zero in divisions.
 TINY = 1e-12
 
 
 @dataclass(frozen=True)
 class FeatureMaps:
-    """What some channels of a stage make of an image: `maps` float32 (k, h, w), the most active of `channels` first.
+    """The maps of some channels of a stage for an image: `maps` float32 (k, h, w), the most active of `channels` first.
 
-    A channel is as active as its root mean square, `activity` float32 (k,).
+    The activity of a channel is its root mean square, `activity` float32 (k,).
     """
 
     stage: str
@@ -40,15 +40,15 @@ class FeatureMaps:
     maps: np.ndarray
 
     def to_dict(self) -> dict[str, object]:
-        """For JSON, without the maps."""
+        """Return the JSON form, without the maps."""
         return {"stage": self.stage, "channels": list(self.channels), "activity": self.activity.tolist()}
 
 
 @dataclass(frozen=True)
 class Liking:
-    """An image that a channel likes: its name and index, the response, the part seen, uint8 (h, w, 3).
+    """An image that a channel prefers: its name and index, the response, and the part seen, uint8 (h, w, 3).
 
-    `box` is that part in the square that the network takes: top, left, bottom, right in pixels.
+    `box` locates that part in the network's square input: top, left, bottom, right in pixels.
     """
 
     path: str
@@ -60,21 +60,21 @@ class Liking:
 
 @dataclass(frozen=True)
 class Favourites:
-    """What a channel of a stage likes most, the strongest response first, one place of an image at most."""
+    """The images that a channel of a stage prefers, the strongest response first, at most one place per image."""
 
     stage: str
     channel: int
     likings: tuple[Liking, ...]
 
     def to_dict(self) -> dict[str, object]:
-        """For JSON, without pixels."""
+        """Return the JSON form, without pixels."""
         images = [{"path": each.path, "response": each.response, "box": list(each.box)} for each in self.likings]
         return {"stage": self.stage, "channel": self.channel, "images": images}
 
 
 @torch.no_grad()
 def feature_maps(model: Seeing, pixels: Tensor, stage: str, most: int = 12) -> list[FeatureMaps]:
-    """The `most` active channels of a stage for each image, uint8 (n, C, size, size). Raises CutError."""
+    """Return the `most` active channels of a stage for each image, uint8 (n, C, size, size). Raises CutError."""
     check_stage(model.network, stage)
     found = []
     for part in pixels.split(BATCH):
@@ -100,11 +100,11 @@ def favourites(
     count: int = 8,
     reporter: Reporter = NOBODY,
 ) -> list[Favourites]:
-    """The `count` images that each of `channels` responds to most, cropped to what the channel sees where it does.
+    """Return the `count` images that each of `channels` responds to most, cropped to what it sees at that place.
 
-    By default the `most` channels whose strongest responses stand out most from their usual ones. `receptive_field` is
-    that of an element of the stage, in pixels of the network's input. Raises CutError for a stage or channel that the
-    network does not have.
+    The default is the `most` channels whose strongest responses stand out most from their usual ones. `receptive_field`
+    is that of an element of the stage, in input pixels. Raises CutError for a stage or channel that the network does
+    not have.
     """
     check_stage(model.network, stage)
     section = stage_section(model.network, stage)
@@ -163,7 +163,7 @@ def _liking(
 
 
 def _seen(row: int, column: int, width: int, size: int, receptive_field: int) -> tuple[int, int, int, int]:
-    """The part of a square image that the element at (row, column) of a map sees, as far as it lies within."""
+    """Return the part of a square image that the element at (row, column) of a map sees, clipped to the image."""
     half, stride = receptive_field / 2, size / width
     top, left = ((at + 0.5) * stride for at in (row, column))
     low = [max(0, round(centre - half)) for centre in (top, left)]
@@ -172,7 +172,7 @@ def _seen(row: int, column: int, width: int, size: int, receptive_field: int) ->
 
 
 def first_filters(network: Network) -> np.ndarray:
-    """The filters of the first convolution in the order of the stages, float32 (filters, inputs, height, width)."""
+    """Return the filters of the first convolution in stage order, float32 (filters, inputs, height, width)."""
     for stage in network.stages:
         for part in stage.parts:
             for module in network.get_submodule(part).modules():
@@ -184,16 +184,16 @@ def first_filters(network: Network) -> np.ndarray:
 
 
 def filters_moved(before: np.ndarray | None, after: np.ndarray) -> float | None:
-    """How far training moved filters, as a part of their length; None where those before are not of the same shape."""
+    """Return how far training moved the filters, relative to their norm; None if the shapes differ or `before` is."""
     if before is None or before.shape != after.shape:
         return None
     return float(np.linalg.norm(after - before)) / max(float(np.linalg.norm(before)), TINY)
 
 
 def filters_as_pixels(filters: np.ndarray) -> np.ndarray:
-    """Filters (n, inputs, h, w) as uint8 (n, h, w, 3): zero is grey, and the largest weight of a filter its extreme.
+    """Render filters (n, inputs, h, w) as uint8 (n, h, w, 3): zero is grey, and a filter's largest weight the extreme.
 
-    Of three inputs in colour; of others the mean over them in grey.
+    Filters with three inputs are in colour; others show the mean over their inputs in grey.
     """
     shown = filters if filters.shape[1] == 3 else filters.mean(1, keepdims=True).repeat(3, 1)
     largest = np.abs(shown).max((1, 2, 3), keepdims=True)
@@ -202,14 +202,14 @@ def filters_as_pixels(filters: np.ndarray) -> np.ndarray:
 
 
 def map_as_pixels(values: np.ndarray) -> np.ndarray:
-    """A map (h, w) as uint8 (h, w, 3), from its least value in black to its largest in white."""
+    """Render a map (h, w) as uint8 (h, w, 3), from its minimum in black to its maximum in white."""
     low, high = float(values.min()), float(values.max())
     scaled = (values - low) / max(high - low, TINY)
     return (255 * scaled).round().astype(np.uint8)[..., None].repeat(3, 2)
 
 
 def stage_section(network: Network, stage: str) -> Section:
-    """The stages up to and including that one, from images to its maps."""
+    """Return the stages up to and including the named one, from images to its maps."""
     at = [each.name for each in network.stages].index(stage)
     return Section(network, network.stages[: at + 1])
 

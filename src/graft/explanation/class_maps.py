@@ -1,13 +1,13 @@
-"""Where in an image the evidence for its class lies: class maps of any network, frozen or not.
+"""Class maps of any network, frozen or not: where in an image the evidence for its class lies.
 
-Which layer to look at is known from the stages. Where the head classifies means (and, over all stages, maxima) of maps,
-the evidence adds up over positions: the map is exact (Zhou, Khosla, Lapedriza, Oliva and Torralba 2016, "Learning Deep
-Features for Discriminative Localization", arXiv 1512.04150, section 2). Elsewhere it is Grad-CAM (Selvaraju et al.
-2017, arXiv 1610.02391, section 3), whose gradient begins at the map, so that no parameter needs one. Differs: without
-the last ReLU, so that what speaks against the class is seen as well.
+The stages tell which layer to look at. When the head classifies means (and, over all stages, maxima) of maps, the
+evidence adds up over positions, so the map is exact (Zhou, Khosla, Lapedriza, Oliva and Torralba 2016, "Learning Deep
+Features for Discriminative Localization", arXiv 1512.04150, section 2). Otherwise it is Grad-CAM (Selvaraju et al.
+2017, arXiv 1610.02391, section 3), whose gradient begins at the map, so that no parameter needs one. Unlike the paper,
+the last ReLU is omitted, so that evidence against the class shows as well.
 
-Both explain the log-odds of the class, log p / (1 - p), of which its logit is one part: what speaks for all classes
-alike is left out.
+Both explain the log-odds of the class, log p / (1 - p), rather than its logit, so that evidence for all classes alike
+is left out.
 """
 
 from collections.abc import Sequence
@@ -28,19 +28,19 @@ from graft.models.network import Network, Section, mean_and_maximum
 
 Method = Literal["exact", "grad-cam", "rise"]
 
-# A map with fewer positions along a side says too little about where: an earlier stage is looked at.
+# A map with fewer positions along a side localises too poorly: an earlier stage is used instead.
 LEAST_SIDE = 4
-# How far, as a part of all that was added up, the sum over positions may be from what the network computed.
+# The most that the sum over positions may differ from the network's own result, relative to everything that was summed.
 TOLERANCES = {"float32": 1e-4, "bfloat16": 1e-2}
 
 
 @dataclass(frozen=True)
 class ClassMap:
-    """How much each position, `values` float32 (h, w), speaks for the class that is explained.
+    """The evidence at each position for the class that is explained, `values` float32 (h, w).
 
-    The values of an "exact" map and the `constant` add up to the log-odds of the class; those of other methods, whose
-    constant is None, are in no unit. `stage` is the one looked at, or "all" or "after …" where the head sees several,
-    or None where only answers were.
+    The values of an "exact" map and the `constant` add up to the log-odds of the class; the values of other methods,
+    whose constant is None, have no unit. `stage` is the one used, "all" or "after …" when the head sees several, or
+    None when only answers were used.
     """
 
     values: np.ndarray
@@ -52,11 +52,12 @@ class ClassMap:
 def exact_maps(
     model: Model, pixels: Tensor, classes: Sequence[int], precision: Precision = "float32"
 ) -> list[ClassMap] | None:
-    """For each image, uint8 (n, C, size, size), the map of one of the `classes`, an index each; None where the head
-    does not classify a mean over positions, or that has fewer than LEAST_SIDE of them along a side.
+    """Return for each image, uint8 (n, C, size, size), the map of its class, given by index in `classes`.
 
-    The first is found by comparing, on these images, the sum over positions with what the network computed. With
-    `precision` "bfloat16" the maps of the network are computed in that, which is enough to be looked at.
+    Returns None where the head does not classify a mean over positions, or where there are fewer than LEAST_SIDE
+    positions along a side. The former is detected by comparing, on these images, the sum over positions with the
+    network's own result. With `precision` "bfloat16", the network's maps are computed in it, which is enough for
+    viewing.
     """
     network = model.network
     with torch.inference_mode(False), torch.no_grad():
@@ -87,8 +88,11 @@ def exact_maps(
 
 
 def gradient_maps(model: Model, pixels: Tensor, classes: Sequence[int], stage: str | None = None) -> list[ClassMap]:
-    """Grad-CAM of one class for each image, uint8 (n, C, size, size), at a stage: by default the last that has a map of
-    LEAST_SIDE positions or more along each side. Raises InputError for a stage without a map."""
+    """Return Grad-CAM of one class for each image, uint8 (n, C, size, size), at a stage.
+
+    The default is the last stage whose map has LEAST_SIDE or more positions along each side. Raises InputError for a
+    stage without a map.
+    """
     network = model.network
     with torch.inference_mode(False), torch.no_grad():
         x = as_input(model, pixels)
@@ -106,18 +110,18 @@ def gradient_maps(model: Model, pixels: Tensor, classes: Sequence[int], stage: s
 
 
 def stages_with_maps(network: Network) -> tuple[str, ...]:
-    """The names of the stages that hand on maps."""
+    """Return the names of the stages that output maps."""
     return tuple(stage.name for stage in network.stages if stage.stride is not None)
 
 
 def resized(values: np.ndarray, size: int) -> np.ndarray:
-    """A map (h, w) at the side of an image, (size, size), between its positions linearly."""
+    """Resize a map (h, w) to an image's side, (size, size), by linear interpolation."""
     enlarged = F.interpolate(torch.from_numpy(values)[None, None], (size, size), mode="bilinear", align_corners=False)
     return enlarged[0, 0].numpy()
 
 
 def _slope_of_odds(model: Model, logits: Tensor, classes: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """The log-odds (n,), and how much each output adds to them, (n, outputs)."""
+    """Return the log-odds (n,), and their gradient with respect to each output, (n, outputs)."""
     with torch.inference_mode(False), torch.enable_grad():
         leaf = logits.detach().clone().requires_grad_()
         odds = log_odds(class_scores(model, leaf), classes)
@@ -130,7 +134,7 @@ def _last_map(outputs: dict[str, Tensor]) -> Tensor:
 
 
 def _vector(network: Network, outputs: dict[str, Tensor]) -> Tensor:
-    """What the head classifies, from the outputs of all stages before it."""
+    """Return the vector that the head classifies, from the outputs of all stages before it."""
     if network.config.head == LAST:
         return list(outputs.values())[-1]
     seen = (outputs[stage.name] for stage in network.gathered(network.config.head))
@@ -138,9 +142,10 @@ def _vector(network: Network, outputs: dict[str, Tensor]) -> Tensor:
 
 
 def _parts(network: Network, outputs: dict[str, Tensor], slope: Tensor, tolerance: float) -> list[Tensor] | None:
-    """What every position of every map that the head sees adds to the log-odds, (n, h, w) each.
+    """Return what every position of every map that the head sees adds to the log-odds, (n, h, w) each.
 
-    `slope` (n, D) is that of the vector which the head classifies. None where a vector is no mean of the last map.
+    `slope` (n, D) is the gradient for the vector that the head classifies. Returns None where that vector is not a mean
+    of the last map.
     """
     last = _last_map(outputs)
     if network.config.head == LAST:
@@ -161,18 +166,18 @@ def _parts(network: Network, outputs: dict[str, Tensor], slope: Tensor, toleranc
 
 
 def _of_mean(maps: Tensor, slope: Tensor) -> Tensor:
-    """(n, C, h, w) and the slope of their means (n, C) to (n, h, w)."""
+    """Map (n, C, h, w) and the gradient for their means (n, C) to (n, h, w)."""
     return torch.einsum("nchw,nc->nhw", maps, slope) / (maps.shape[2] * maps.shape[3])
 
 
 def _of_maximum(maps: Tensor, slope: Tensor) -> Tensor:
-    """The same for maxima: each goes to where it is, and is divided among equals."""
+    """Do the same for maxima: each contribution goes to where the maximum is, divided among ties."""
     there = (maps == maps.amax((2, 3), keepdim=True)).to(maps.dtype)
     return torch.einsum("nchw,nc->nhw", maps * there / there.sum((2, 3), keepdim=True), slope)
 
 
 def _finer(values: Tensor, shape: torch.Size) -> Tensor:
-    """Values (n, h, w) shared out over the positions (H, W) of a finer map, so that their sum stays."""
+    """Distribute values (n, h, w) over the positions (H, W) of a finer map, keeping their sum."""
     rows, columns = (
         torch.arange(fine, device=values.device) * coarse // fine
         for fine, coarse in zip(shape, values.shape[1:], strict=True)
@@ -182,7 +187,7 @@ def _finer(values: Tensor, shape: torch.Size) -> Tensor:
 
 
 def _choose_stage(network: Network, outputs: dict[str, Tensor], asked: str | None) -> int:
-    """The number of the stage asked for, or of the last with a map of some positions, or of the one with the most."""
+    """Return the number of the stage asked for, else the last with a large enough map, else that with the largest."""
     names = [stage.name for stage in network.stages]
     maps = {name: output for name, output in outputs.items() if output.ndim == 4}
     if asked is not None:
@@ -197,11 +202,11 @@ def _choose_stage(network: Network, outputs: dict[str, Tensor], asked: str | Non
 
 
 def _logits_from(network: Network, outputs: dict[str, Tensor], at: int, maps: Tensor) -> Tensor:
-    """The logits, with `maps` as what the stage numbered `at` puts out."""
+    """Return the logits with `maps` in place of the output of stage number `at`."""
 
     gathered, later = network.gathered(network.config.head), network.stages[at + 1 : -1]
     if not gathered:
-        # A copy, since what comes next may write over its input.
+        # A copy, since the next stage may write over its input.
         return Section(network, network.stages[at + 1 :])(maps.clone())
     before = [stage for stage in gathered if stage not in later]
     vectors = [mean_and_maximum(maps if stage is network.stages[at] else outputs[stage.name]) for stage in before]

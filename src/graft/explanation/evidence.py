@@ -1,4 +1,4 @@
-"""What stands beside an image on the page of a run: where the evidence for its answer lies, and what it is like."""
+"""What the page of a run shows beside an image: where the evidence for its answer lies, and similar training images."""
 
 import time
 from collections.abc import Mapping
@@ -17,31 +17,32 @@ from graft.explanation.overlay import overlay, thumbnail
 from graft.features.engine import Choice, Precision, processor_has_bfloat16
 from graft.features.extraction import is_kept
 
-# Training images beside each image, and of how many they are the nearest where their features are not kept.
+# Training images beside each image, and how many candidates are compared when their features are not cached.
 NEAREST, MOST_COMPARED = 3, 500
-# Multiply-adds of all maps of a page, some two seconds of a core or two; so many images have one whatever it costs.
+# The most multiply-adds for all maps of a page, about two seconds on a core or two; this many images get a map at any
+# cost.
 MOST_MACS, FEWEST_MAPS = 1e11, 4
-# Images whose maps are made at a time: those of all stages of one take ten MiB and more.
+# Maps computed at a time: the maps of all stages of one image take 10 MiB and more.
 AT_ONCE = 4
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """The classifier of a run, as it is saved, and the engine that the run was asked for.
+    """The classifier of a run, as saved, and the engine that the run was asked for.
 
-    `refitted` says that it was trained on val as well in the end. `until` is by when, on the clock of
-    time.perf_counter, looking into it has to end; None where there is time for all.
+    `refitted` says that the final classifier was trained on val as well. `until` is the deadline for all this, on the
+    clock of time.perf_counter; None for no limit.
     """
 
     model: Model
     choice: Choice
     refitted: bool
-    # Multiply-adds of one image, 0 where they are not known.
+    # Multiply-adds per image, 0 if unknown.
     macs: float = 0.0
     until: float | None = None
 
     def has(self, seconds: float) -> bool:
-        """Whether there is time for what takes so many seconds."""
+        """Whether there is time for something that takes this many seconds."""
         return self.until is None or time.perf_counter() + seconds <= self.until
 
 
@@ -58,7 +59,7 @@ class Evidence:
 
 
 def macs_of(plan: Mapping[str, Any]) -> float:
-    """Multiply-adds of one image, as the plan of a run says; 0 where it does not."""
+    """Return the multiply-adds per image from the plan of a run; 0 if it does not say."""
     stages = (plan.get("outlook") or {}).get("stages") or ()
     return float(sum(row.get("macs") or 0 for row in stages))
 
@@ -66,17 +67,17 @@ def macs_of(plan: Mapping[str, Any]) -> float:
 def evidence_of(
     classifier: Classifier | None, dataset: Dataset | None, split: str, answers: Mapping[int, int]
 ) -> Evidence:
-    """Maps and nearest training images of some images of a split, those first that are named first.
+    """Return maps and nearest training images for some images of a split, in the order of `answers`.
 
-    `answers` has the class of each, by its index in the split, that its map explains. Nothing where the images are not
-    there, nor for a classifier that cannot be looked into.
+    `answers` maps an image's index in the split to the class that its map explains. The result is empty when the images
+    are missing, or when the classifier cannot be looked into.
     """
     if classifier is None or dataset is None or split not in dataset.splits or not answers:
         return Evidence()
     try:
         return _evidence(classifier, dataset, dataset.splits[split], answers)
     except (GraftError, OSError) as error:
-        # A page without them is better than none.
+        # A page without maps is better than no page.
         return Evidence(note=f"There are no maps and no nearest training images: {error}.")
 
 
@@ -108,9 +109,9 @@ def _evidence(classifier: Classifier, dataset: Dataset, images: Images, answers:
 
 
 def _maps(classifier: Classifier, images: Images, answers: Mapping[int, int]) -> tuple[dict[int, np.ndarray], float]:
-    """By index, the map of each answer laid over the image: exact where the head allows it, else Grad-CAM.
+    """Return, by index, the map of each answer laid over the image: exact where the head allows it, else Grad-CAM.
 
-    As many as there is time for, where as many take as long as those before; beside them the seconds of each.
+    Makes as many as time allows, assuming each takes as long as those before, and returns the seconds per map as well.
     """
     model, took = classifier.model, 0.0
     indices, found = np.array(list(answers)), dict[int, np.ndarray]()
@@ -132,14 +133,14 @@ def _maps(classifier: Classifier, images: Images, answers: Mapping[int, int]) ->
 
 
 def _is_kept(classifier: Classifier, images: Images) -> bool:
-    """Whether the features of training images are in the cache, so that none are computed."""
+    """Whether the features of the training images are cached, so that none are computed."""
     model = classifier.model
     section = model.network.before_head(model.network.config.head)
     return is_kept(section, images, model.preprocessing, classifier.choice)
 
 
 def _compared(images: Images, kept: bool) -> np.ndarray:
-    """Which of the training images are compared, int64 (n,): all whose features are kept, else some that are drawn."""
+    """Return which training images are compared, int64 (n,): all if their features are cached, else a random sample."""
     every = np.arange(len(images))
     if kept or len(images) <= MOST_COMPARED:
         return every

@@ -1,4 +1,4 @@
-"""Class maps of images, each with the test of whether it tells anything."""
+"""Class maps of images, each with a test of whether it tells anything."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from graft.explanation.randomisation import Sensitivity, cascade
 from graft.progress import NOBODY, Reporter
 
 METHODS = ("auto", *get_args(Method))
-# RISE asks for hundreds of answers each time: its cascade has two steps, of fewer masks.
+# RISE takes hundreds of answers each time, so its cascade has two steps with fewer masks.
 MASKS_IN_CASCADE = MASKS // 2
 
 
 @dataclass(frozen=True)
 class MapOptions:
-    """Which maps are made, and whether they are tested.
+    """Which maps to make, and whether to test them.
 
-    `method` is "exact", "grad-cam", "rise", or "auto": exact where the head allows it, else Grad-CAM, at `stage` where
-    one is given. Maps are of the class that the model names, or `of_class`. A map is tested by deletion and insertion
-    against random order and by the cascade of randomised weights, in some 160 answers an image.
+    `method` is "exact", "grad-cam", "rise", or "auto": exact where the head allows it, else Grad-CAM, at `stage` if
+    given. Maps explain the predicted class, or `of_class`. A map is tested by deletion and insertion against random
+    orders and by the cascade of randomised weights, which takes about 160 answers per image.
     """
 
     method: str = "auto"
@@ -45,10 +45,10 @@ AUTOMATIC = MapOptions()
 
 @dataclass(frozen=True)
 class Explanation:
-    """What an image was called, and where the evidence for the class `explained` lies in it.
+    """The prediction for an image, and where in it the evidence for the class `explained` lies.
 
-    `pixels` are those that the network saw, uint8 (size, size, 3). Without a test `faithfulness` and `sensitivity` are
-    None.
+    `pixels` are those that the network saw, uint8 (size, size, 3). `faithfulness` and `sensitivity` are None without a
+    test.
     """
 
     path: str
@@ -62,14 +62,14 @@ class Explanation:
 
     @property
     def tells(self) -> bool | None:
-        """Whether the map passed both tests; None where it was not tested."""
+        """Whether the map passed both tests; None if it was not tested."""
         if self.faithfulness is None or self.sensitivity is None:
             return None
         return self.faithfulness.passed and self.sensitivity.passed
 
     @property
     def verdict(self) -> str:
-        """Whether the map may be believed, which says nothing of whether the answer is right."""
+        """A sentence on whether the map can be trusted, which says nothing about whether the answer is right."""
         faithful, sensitive = self.faithfulness, self.sensitivity
         if faithful is None or sensitive is None:
             return "the map was not tested"
@@ -87,7 +87,7 @@ class Explanation:
         return f"the map fails its tests and says nothing of this answer: {' and '.join(reasons)}"
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON; the map as the means over `cells` of the image, from its top left."""
+        """Return the JSON form, with the map as means over `cells` of the image, from its top left."""
         faithful, sensitive = self.faithfulness, self.sensitivity
         return {
             "path": self.path,
@@ -108,9 +108,9 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Explained:
-    """Explanations in the order of the images; `skipped` maps the names of those that cannot be decoded to the reason.
+    """Explanations in the order of the images; `skipped` maps the names of undecodable images to the reason.
 
-    `rows` are the numbers of the images that were explained, int64 (n,).
+    `rows` are the indices of the images that were explained, int64 (n,).
     """
 
     explanations: tuple[Explanation, ...]
@@ -127,11 +127,11 @@ def explain_images(
     seed: int = 0,
     reporter: Reporter = NOBODY,
 ) -> Explained:
-    """A class map of every image, and whether it tells anything.
+    """Return a class map of every image, and whether it tells anything.
 
     `model` is a saved model, as `graft.weights.saved.load_model` returns it; it may be frozen and is not changed.
-    `answers` gives the network's logits where something is faster than PyTorch. Raises InputError for a method, stage
-    or class that is not there.
+    `answers` computes the network's logits when something faster than PyTorch can. Raises InputError for an unknown
+    method, stage or class.
     """
     index = _check(model, options)
     answers = answers or answers_of(model)
@@ -185,7 +185,7 @@ _Maker = Callable[[Model, Tensor, Sequence[int], Answers, int], list[ClassMap]]
 
 
 def _maker(model: Model, options: MapOptions, pixels: Tensor, classes: Sequence[int], seed: int) -> _Maker:
-    """What makes the maps of all images; which method it is was decided on the first of them."""
+    """Return the function that makes the maps of all images; the method is decided on the first of them."""
     method, stage = options.method, options.stage
     if method == "rise":
         return lambda model, pixels, classes, answers, masks: [
@@ -214,7 +214,7 @@ def _in_parts(
 
 
 def _check(model: Model, options: MapOptions) -> int | None:
-    """The index of the class asked for, if one was."""
+    """Return the index of the class asked for, if any."""
     method, stage, of_class = options.method, options.stage, options.of_class
     if method not in METHODS:
         raise InputError(
@@ -238,7 +238,7 @@ def _check(model: Model, options: MapOptions) -> int | None:
 
 
 def decoded(model: Model, images: Images) -> tuple[Tensor, np.ndarray, dict[str, str]]:
-    """Pixels uint8 (n, C, size, size), the rows they are of, and what cannot be decoded."""
+    """Decode images: return pixels uint8 (n, C, size, size), their rows, and what cannot be decoded."""
     side = model.preprocessing.size
     skipped: dict[str, str] = {}
     parts, rows = [torch.empty((0, model.preprocessing.channels, side, side), dtype=torch.uint8)], []
@@ -250,6 +250,6 @@ def decoded(model: Model, images: Images) -> tuple[Tensor, np.ndarray, dict[str,
 
 
 def as_rgb(pixels: Tensor) -> np.ndarray:
-    """uint8 (n, C, H, W) as people can see it, (n, H, W, 3): the first three channels, or the first alone in grey."""
+    """Convert uint8 (n, C, H, W) to viewable (n, H, W, 3): the first three channels, or the first alone in grey."""
     shown = pixels[:, :3] if pixels.shape[1] >= 3 else pixels[:, :1].expand(-1, 3, -1, -1)
     return shown.permute(0, 2, 3, 1).numpy()  # (n, 3, H, W) -> (n, H, W, 3)

@@ -1,11 +1,11 @@
-"""Whether a map tells what the network looks at: deletion and insertion against random order.
+"""Whether a map tells what the network looks at: deletion and insertion against random orders.
 
-Petsiuk, Das and Saenko 2018, arXiv 1806.07421, section 4: hide the image cell by cell, what the map calls most
-important first, and the evidence for the class should fall fast (deletion); show it cell by cell, and it should rise
-fast (insertion). Differs: cells in place of single pixels, whose noise alone misleads a network; the mean colour of the
-image is what hides, both times, so that deleting in one order shows what inserting in the reverse order shows and every
-random order serves twice; and log-odds in place of probabilities, which hardly move where a network is sure. On 24
-images of ants and bees 79 % of the maps beat every random order in log-odds, 42 % in probabilities.
+Petsiuk, Das and Saenko 2018, arXiv 1806.07421, section 4: hide the image cell by cell, starting with what the map ranks
+as most important, and the evidence for the class should fall fast (deletion); show it cell by cell, and the evidence
+should rise fast (insertion). There are three differences. Cells replace single pixels, whose noise alone misleads a
+network. The mean colour of the image hides cells both times, so that deleting in one order equals inserting in the
+reverse order and every random order serves twice. Log-odds replace probabilities, which hardly move where a network is
+confident. On 24 images of ants and bees 79 % of the maps beat every random order in log-odds, 42 % in probabilities.
 """
 
 from dataclasses import dataclass
@@ -19,21 +19,21 @@ from graft.explanation.class_maps import resized
 from graft.explanation.model import Answers, Model, class_scores, log_odds
 from graft.explanation.perturbation import TOGETHER, mean_colour_of
 
-# Cells along a side, and how many random orders are drawn; with their reverses 20, of which a map that tells nothing is
-# beyond all once in 21 times.
+# Cells along a side, and how many random orders are drawn. With their reverses there are 20; a map that tells nothing
+# beats all of them once in 21 times.
 CELLS, ORDERS = 7, 10
 # Steps from the whole image to the hidden one.
 STEPS = 7
-# The least difference of the two areas that matters, log-odds: below it, the answer hardly depends on the image.
+# The least difference of the two areas that matters, in log-odds: below it, the answer hardly depends on the image.
 LEAST_EFFECT = 0.5
 
 
 @dataclass(frozen=True)
 class Faithfulness:
-    """Mean log-odds of a class as the image is hidden and as it is shown in the order of a map, and in random order.
+    """Mean log-odds of a class while the image is hidden and while it is shown, by a map's order and by random ones.
 
-    `whole` and `hidden` are those of the image itself and of its mean colour alone. `beaten` of `orders` random orders
-    tell less than the map does.
+    `whole` and `hidden` are the log-odds for the image itself and for its mean colour alone. The map beats `beaten` of
+    `orders` random orders.
     """
 
     whole: float
@@ -57,14 +57,14 @@ class Faithfulness:
 
 @dataclass(frozen=True)
 class RandomOrders:
-    """What random orders give for one image and class: areas of deletion and insertion, float64 (orders,) each."""
+    """The areas under random orders for one image and class: deletion and insertion, float64 (orders,) each."""
 
     deletion: np.ndarray
     insertion: np.ndarray
 
 
 class Hiding:
-    """One image, uint8 (C, size, size), a class of it by its index, and answers for it with cells hidden."""
+    """One image, uint8 (C, size, size), one of its classes by index, and answers for it with cells hidden."""
 
     def __init__(self, model: Model, pixels: Tensor, index: int, answers: Answers, seed: int = 0) -> None:
         self._model, self._pixels, self._index, self._answers = model, pixels, index, answers
@@ -76,7 +76,7 @@ class Hiding:
         self.random = self._random_orders()
 
     def test(self, values: np.ndarray) -> Faithfulness:
-        """Whether the order of a map (h, w) tells more than random orders do."""
+        """Test whether the order of a map (h, w) tells more than random orders do."""
         order = np.argsort(-in_cells(values, self._side).ravel(), kind="stable")
         (deletion,), (insertion,) = self._areas(order[None])
         effects = self.random.insertion - self.random.deletion
@@ -98,7 +98,7 @@ class Hiding:
         return RandomOrders(np.concatenate([deletion, insertion]), np.concatenate([insertion, deletion]))
 
     def _areas(self, orders: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Areas of deletion and insertion, (n,) each, for orders (n, cells) of cells, the first to be hidden first."""
+        """Return the areas under deletion and insertion, (n,) each, for orders (n, cells), first to be hidden first."""
         cells = orders.shape[1]
         rank = np.argsort(orders, 1)
         counts = np.linspace(0, cells, STEPS + 1)[1:-1].round().astype(int)
@@ -110,7 +110,7 @@ class Hiding:
         return _area(deletion), _area(insertion)
 
     def _odds(self, hidden: np.ndarray) -> np.ndarray:
-        """Log-odds of the class, float64 (n,), with some cells hidden, bool (n, cells)."""
+        """Return the log-odds of the class, float64 (n,), with some cells hidden, bool (n, cells)."""
         size, found = self._pixels.shape[-1], []
         for part in torch.from_numpy(hidden).float().split(TOGETHER):
             masks = F.interpolate(part.view(-1, 1, self._side, self._side), (size, size), mode="nearest-exact")
@@ -121,11 +121,11 @@ class Hiding:
 
 
 def in_cells(values: np.ndarray, side: int = CELLS) -> np.ndarray:
-    """A map (h, w) as the means over (side, side) cells of the image."""
+    """Return a map (h, w) as means over (side, side) cells of the image."""
     size = side * max(1, -(-max(values.shape) // side) * 2)
     return F.adaptive_avg_pool2d(torch.from_numpy(resized(values, size))[None], side)[0].numpy()
 
 
 def _area(curves: np.ndarray) -> np.ndarray:
-    """Under curves (steps, n) of equal steps from 0 to 1."""
+    """Return the area under curves (steps, n) with equal steps from 0 to 1."""
     return np.asarray((curves[:-1] + curves[1:]).mean(0) / 2)

@@ -1,4 +1,4 @@
-"""What is explained: a network with its classes and preprocessing, and how sure it is of a class."""
+"""What is explained: a network with its classes and preprocessing, and the confidence in a class."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch import Tensor
 from graft.images.preprocessing import Preprocessing, normalise
 from graft.models.network import Network
 
-# From pixels, uint8 (n, C, size, size), to the logits of the network's outputs, (n, outputs).
+# Maps pixels, uint8 (n, C, size, size), to the logits of the network's outputs, (n, outputs).
 Answers = Callable[[Tensor], Tensor]
 
-# Images that go through a network together.
+# Images per forward pass.
 BATCH = 16
 
 
@@ -28,9 +28,11 @@ class Seeing(Protocol):
 
 
 class Model(Seeing, Protocol):
-    """A classifier as `graft.weights.saved.SavedModel` holds it. `outputs` are those of each class, None for one each.
+    """A classifier as `graft.weights.saved.SavedModel` holds it.
 
-    Its parameters may all be frozen, and none of them is changed.
+    `outputs` lists the outputs of each class, None for one per class.
+
+    Its parameters may all be frozen; none of them is changed.
     """
 
     @property
@@ -42,7 +44,7 @@ class Model(Seeing, Protocol):
 
 
 def answers_of(model: Model) -> Answers:
-    """The logits of a model's own network, computed by PyTorch a few images at a time."""
+    """Return the logits of a model's own network, computed by PyTorch a few images at a time."""
 
     @torch.no_grad()
     def answer(pixels: Tensor) -> Tensor:
@@ -52,25 +54,27 @@ def answers_of(model: Model) -> Answers:
 
 
 def as_input(model: Seeing, pixels: Tensor) -> Tensor:
-    """Pixels, uint8 (n, C, size, size), as the network takes them, float32 on its device."""
+    """Prepare pixels, uint8 (n, C, size, size), as the network takes them, float32 on its device."""
     like = next(model.network.parameters(), torch.empty(0))
     normalised = normalise(pixels.to(like.device), model.preprocessing).to(like.dtype)
-    # Channel by channel, depthwise convolutions take twice as long.
+    # Depthwise convolutions take twice as long in the contiguous format.
     return normalised.to(memory_format=torch.channels_last)
 
 
 def class_scores(model: Model, logits: Tensor) -> Tensor:
-    """Calibrated logits of the classes, (n, classes), from those of the outputs, (n, outputs): softmax gives
-    probabilities."""
+    """Return calibrated class logits, (n, classes), from output logits, (n, outputs).
+
+    Their softmax gives probabilities.
+    """
     if model.outputs is not None:
         logits = torch.stack([logits[:, list(own)].logsumexp(1) for own in model.outputs], 1)
     return logits / model.temperature
 
 
 def log_odds(scores: Tensor, classes: Sequence[int] | Tensor) -> Tensor:
-    """log p / (1 - p) of one class for each row of `scores` (n, classes), (n,); of a single class its score.
+    """Return log p / (1 - p) of one class per row of `scores` (n, classes), (n,); its score if it is the only class.
 
-    What is evidence for all classes alike has no part in it, as it has none in a probability.
+    Evidence for all classes alike plays no part in it, just as in a probability.
     """
     of_class = torch.as_tensor(classes, device=scores.device)[:, None]
     own = scores.gather(1, of_class)[:, 0]

@@ -1,4 +1,4 @@
-"""The training images nearest to an image in the features that the head classifies, with their labels."""
+"""The training images nearest to an image, in the features that the head classifies, with their labels."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TOGETHER = 2**14
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A training image: its name, its label or None, the split and the index in it, and how alike it is, -1 to 1."""
+    """A training image: its name, its label or None, its split and index there, and its similarity, -1 to 1."""
 
     path: str
     label: str | None
@@ -33,7 +33,7 @@ class Neighbour:
     likeness: float
 
     def to_dict(self) -> dict[str, str | float | None]:
-        """For JSON."""
+        """Return the JSON form."""
         return {"path": self.path, "label": self.label, "likeness": self.likeness}
 
 
@@ -47,13 +47,13 @@ def nearest_training_images(
     count: int = 5,
     reporter: Reporter = NOBODY,
 ) -> list[tuple[Neighbour, ...]]:
-    """For each of `images`, or of those at `rows` int64 (n,), the `count` of `training` most alike to it, in order.
+    """Return the `count` most similar `training` images, in order, for each of `images` or those at `rows`, int64 (n,).
 
-    `training` has the images that the model was trained on, by the name of their split, with labels that index the
-    model's classes. Likeness is the cosine of the vectors that the head classifies; over all stages, the mean of those
-    of every stage's means and maxima. Features of training images are those of the activation cache where `choice` is
-    that of the training, and so are those of `images` where all are there. An image that cannot be decoded has no
-    neighbours, and is nobody's.
+    `training` maps the names of splits to the images that the model was trained on, with labels that index its classes.
+    Similarity is the cosine of the vectors that the head classifies; for a head over all stages, the mean cosine over
+    the means and maxima of every stage. Features of training images come from the activation cache when `choice` is
+    that of the training run; so do those of `images` when all of them are cached. An image that cannot be decoded has
+    no neighbours and is nobody's neighbour.
     """
     section = model.network.before_head(model.network.config.head)
     blocks = model.network.head_blocks(model.network.config.head)
@@ -82,8 +82,8 @@ def nearest_training_images(
 
 
 def _own(section: Section, model: Model, images: Images, rows: np.ndarray, choice: Choice) -> tuple[list[int], Tensor]:
-    """Which of `rows` could be decoded, as numbers into them, and their features, float32 (n, D)."""
-    # A head is judged by the features of its answers, which may be finer than those that it is solved on.
+    """Return which of `rows` could be decoded, as indices into them, and their features, float32 (n, D)."""
+    # A head is evaluated on the features of its answers, which may be more precise than those it is solved on.
     for kept in (choice, replace(choice, precision="float32")):
         if is_kept(section, images, model.preprocessing, kept):
             whole = extract(section, {"": images}, model.preprocessing, kept)[""]
@@ -95,7 +95,7 @@ def _own(section: Section, model: Model, images: Images, rows: np.ndarray, choic
 
 
 def _directions(features: Tensor, blocks: Sequence[int]) -> Tensor:
-    """Features (n, D) so that their products are the mean cosine over blocks of so many."""
+    """Scale features (n, D) so that their products are the mean cosine over blocks of the given sizes."""
     bounds = np.cumsum([0, *blocks]).tolist()
     parts = [F.normalize(features[:, start:end].float(), dim=1) for start, end in pairwise(bounds)]
     return torch.cat(parts, 1) / len(blocks) ** 0.5

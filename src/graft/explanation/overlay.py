@@ -1,4 +1,4 @@
-"""A class map laid over the image that it is of."""
+"""Lay a class map over its image."""
 
 import io
 
@@ -8,16 +8,16 @@ import torch.nn.functional as F
 
 from graft.explanation.class_maps import ClassMap, resized
 
-# What speaks for the class and what speaks against it, RGB; told apart by people who confuse red and green.
+# The colours of evidence for and against the class, RGB; distinguishable with red-green colour blindness.
 FOR, AGAINST = (230, 85, 0), (0, 90, 200)
 # How much of the image the strongest colour covers.
 STRONGEST = 0.75
-# Sides below this are enlarged by a whole factor, and that of images in passing, px.
+# Smaller images are enlarged by an integer factor up to this side; the side of thumbnails; both in px.
 SMALL, IN_PASSING = 224, 112
 
 
 def overlay(pixels: np.ndarray, of: ClassMap) -> np.ndarray:
-    """uint8 (size, size, 3): the image in grey, under orange where it speaks for the class, blue where against.
+    """Return uint8 (size, size, 3): the image in grey, orange over evidence for the class, blue over evidence against.
 
     The strongest value of the map has the strongest colour.
     """
@@ -30,13 +30,13 @@ def overlay(pixels: np.ndarray, of: ClassMap) -> np.ndarray:
 
 
 def enlarged(pixels: np.ndarray, side: int = SMALL) -> np.ndarray:
-    """Small images (H, W, 3) by a whole factor, up to a side of so many px, so that they can be looked at."""
+    """Enlarge small images (H, W, 3) by an integer factor, up to `side` px, so that they can be looked at."""
     factor = max(1, side // max(pixels.shape[:2]))
     return pixels.repeat(factor, 0).repeat(factor, 1)
 
 
 def tiled(images: np.ndarray, columns: int, least_side: int = 24) -> np.ndarray:
-    """Small images uint8 (n, h, w, 3) of one size, enlarged and in rows of so many, uint8 (H, W, 3); gaps are grey."""
+    """Tile small images uint8 (n, h, w, 3), enlarged, in rows of `columns`: uint8 (H, W, 3); gaps are grey."""
     factor = max(1, -(-least_side // max(images.shape[1:3])))
     large = images.repeat(factor, 1).repeat(factor, 2)
     padded = np.pad(large, ((0, -len(large) % columns), (1, 1), (1, 1), (0, 0)), constant_values=128)
@@ -47,7 +47,7 @@ def tiled(images: np.ndarray, columns: int, least_side: int = 24) -> np.ndarray:
 
 
 def thumbnail(pixels: np.ndarray) -> np.ndarray:
-    """uint8 (size, size, 3), at most `IN_PASSING` px wide."""
+    """Return uint8 (size, size, 3), at most `IN_PASSING` px wide."""
     if len(pixels) <= IN_PASSING:
         return pixels
     square = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None]  # (S, S, 3) -> (1, 3, S, S)
@@ -56,7 +56,7 @@ def thumbnail(pixels: np.ndarray) -> np.ndarray:
 
 
 def as_png(pixels: np.ndarray) -> bytes:
-    """uint8 (H, W, 3) as the bytes of a PNG."""
+    """Encode uint8 (H, W, 3) as the bytes of a PNG."""
     from PIL import Image
 
     file = io.BytesIO()

@@ -1,7 +1,7 @@
-"""Explanations as one page that opens offline: the image, its map, whether that tells, the nearest training images.
+"""Render explanations as one page that opens offline: image, map, whether the map tells, nearest training images.
 
-Images are small JPEGs inside the page; it has no script and fetches nothing. Names come from whoever made the data, so
-all text is escaped.
+Images are small JPEGs inside the page, which has no script and fetches nothing. Names come from whoever made the data,
+so all text is escaped.
 """
 
 import base64
@@ -28,7 +28,7 @@ _METHODS = {
 
 @dataclass(frozen=True)
 class Figure:
-    """Pixels, uint8 (H, W, 3) or None for what cannot be shown, with a name, a caption and a link or none."""
+    """Pixels, uint8 (H, W, 3) or None for what cannot be shown, with a name, a caption and an optional link."""
 
     pixels: np.ndarray | None
     name: str
@@ -43,12 +43,12 @@ class Section:
     title: str
     sentences: tuple[str, ...]
     figures: tuple[Figure, ...] = ()
-    # Markup made here, such as a table; never text of others.
+    # Markup made here, for example a table; never text from elsewhere.
     markup: str = ""
 
 
 def explanation_section(explanation: Explanation, more: Sequence[Figure] = ()) -> Section:
-    """What there is to see of one image: as the network saw it, its map, and `more`, such as training images."""
+    """Return the section for one image: as the network saw it, its map, and `more`, for example training images."""
     found = explanation
     figures = (
         Figure(enlarged(found.pixels), found.path, "as the network sees it"),
@@ -83,14 +83,14 @@ def _tests(found: Explanation) -> list[str]:
 
 
 def maps_figure(maps: FeatureMaps) -> Figure:
-    """The maps of the most active channels of a stage, in one figure."""
+    """Return one figure with the maps of a stage's most active channels."""
     shown = np.stack([map_as_pixels(each) for each in maps.maps])
     channels = ", ".join(map(str, maps.channels))
     return Figure(tiled(shown, 4, 56), maps.stage, f"{maps.stage}, the most active channels first: {channels}")
 
 
 def filters_section(before: np.ndarray | None, after: np.ndarray) -> Section:
-    """The first layer's filters (n, inputs, h, w), and those of the base where they are known and of the same shape."""
+    """Show the first layer's filters (n, inputs, h, w), and those of the base if known and of the same shape."""
     count, inputs, height, width = after.shape
     sentences = [f"{count} filters of {inputs} x {height} x {width}; of each the largest weight has the full colour."]
     figures = [Figure(tiled(filters_as_pixels(after), 8), "filters", "after training")]
@@ -102,7 +102,7 @@ def filters_section(before: np.ndarray | None, after: np.ndarray) -> Section:
 
 
 def similarity_section(similarity: Similarity, other: str) -> Section:
-    """A table: how alike every stage is to the same of the other network, or to all where the stages differ."""
+    """Return a table of each stage's similarity to its counterpart, or to all other stages if they differ."""
     sentences = (
         f"How alike the stages of this network and of {other} see {similarity.n:,} images: 1 is the same but for a "
         "rotation and a scale, 0 nothing in common (linear CKA, unbiased). Where it falls, features become specific.",
@@ -118,7 +118,7 @@ def similarity_section(similarity: Similarity, other: str) -> Section:
 
 
 def favourites_section(liked: Favourites) -> Section:
-    """What a channel likes most, each image cropped to what the channel sees of it."""
+    """Show what a channel responds to most, each image cropped to what the channel sees of it."""
     figures = tuple(
         Figure(enlarged(each.pixels, 96), each.path, f"response {each.response:.2f}") for each in liked.likings
     )
@@ -126,7 +126,7 @@ def favourites_section(liked: Favourites) -> Section:
 
 
 def render_page(title: str, summary: Sequence[str], sections: Sequence[Section]) -> bytes:
-    """The page, HTML in UTF-8. `summary` are sentences above the sections."""
+    """Return the page, HTML in UTF-8. `summary` are sentences above the sections."""
     body = "".join(map(_section, sections))
     page = _PAGE.format(
         title=escaped(title),

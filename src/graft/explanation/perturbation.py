@@ -1,4 +1,4 @@
-"""A class map from answers alone: how sure the network is with parts of the image hidden at random."""
+"""A class map from answers alone: the network's confidence with random parts of the image hidden."""
 
 import torch
 import torch.nn.functional as F
@@ -7,17 +7,17 @@ from torch import Tensor
 from graft.explanation.class_maps import ClassMap
 from graft.explanation.model import Answers, Model, class_scores, log_odds
 
-# Masks drawn, positions along a side of each before it is enlarged, and the share of them that stays visible.
+# Masks drawn, positions along a side of each before upsampling, and the share of them that stays visible.
 MASKS, CELLS, VISIBLE = 256, 7, 0.5
-# Masked images that are answered together.
+# Masked images answered together.
 TOGETHER = 64
 
 
 def rise_map(model: Model, pixels: Tensor, index: int, answers: Answers, seed: int = 0, masks: int = MASKS) -> ClassMap:
-    """RISE of one class, by its index, for one image uint8 (C, size, size); values (size, size).
+    """Return the RISE map of one class, given by index, for one image uint8 (C, size, size); values (size, size).
 
-    Petsiuk, Das and Saenko 2018, arXiv 1806.07421, section 3: the covariance of what is visible and of the log-odds,
-    over `masks` that `seed` draws. Differs: what is hidden has the mean colour of the image.
+    Petsiuk, Das and Saenko 2018, arXiv 1806.07421, section 3: the covariance of visibility and log-odds, over `masks`
+    masks drawn with `seed`. Unlike the paper, hidden parts get the mean colour of the image.
     """
     size = pixels.shape[-1]
     visible = _masks(size, masks, seed)
@@ -33,12 +33,12 @@ def rise_map(model: Model, pixels: Tensor, index: int, answers: Answers, seed: i
 
 
 def mean_colour_of(pixels: Tensor) -> Tensor:
-    """What hides parts of an image uint8 (C, size, size): its mean colour, float32 (C, 1, 1)."""
+    """Return the colour that hides parts of an image uint8 (C, size, size): its mean, float32 (C, 1, 1)."""
     return pixels.float().mean((1, 2), keepdim=True)
 
 
 def _masks(size: int, count: int, seed: int) -> Tensor:
-    """Smooth random masks float32 (count, size, size), 1 where an image stays visible."""
+    """Return smooth random masks, float32 (count, size, size), 1 where an image stays visible."""
     random = torch.Generator().manual_seed(seed)
     cell = -(-size // CELLS)
     grid = (torch.rand((count, 1, CELLS + 1, CELLS + 1), generator=random) < VISIBLE).float()

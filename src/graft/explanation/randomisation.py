@@ -1,9 +1,9 @@
 """Whether a map depends on what the network has learned: the cascade of randomised weights.
 
-Adebayo et al. 2018, "Sanity Checks for Saliency Maps", arXiv 1810.03292, section 3.1: from the head down, stage after
-stage loses what it learned, and the map is made anew each time. One that stays much the same shows the image, as an
-edge detector would, and not the network. Differs: the weights of a layer change places among themselves, which keeps
-their scale, instead of being drawn anew.
+Adebayo et al. 2018, "Sanity Checks for Saliency Maps", arXiv 1810.03292, section 3.1: from the head down, one stage
+after another loses what it learned, and the map is recomputed each time. A map that stays much the same shows the
+image, as an edge detector would, and not the network. Unlike the paper, the weights of a layer are permuted, which
+keeps their scale, instead of drawn anew.
 """
 
 import copy
@@ -19,7 +19,7 @@ from graft.explanation.model import Model
 from graft.images.preprocessing import Preprocessing
 from graft.models.network import Network
 
-# A map whose ranks correlate more than this with those of a map without what was learned depends too little on it.
+# A map whose rank correlation with the maps of randomised networks exceeds this depends too little on what was learned.
 MOST_ALIKE = 0.5
 
 
@@ -36,9 +36,9 @@ class Randomised:
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """How alike a map stays, as the magnitude of Spearman's rank correlation over cells, from 0 to 1.
+    """How similar a map stays, as the magnitude of Spearman's rank correlation over cells, from 0 to 1.
 
-    `cascade` has the stages in the order in which they were randomised, each with the likeness from then on.
+    `cascade` lists the stages in the order in which they were randomised, each with the similarity from then on.
     """
 
     cascade: tuple[tuple[str, float], ...]
@@ -60,9 +60,9 @@ def cascade(
     stages: Sequence[str] | None = None,
     seed: int = 0,
 ) -> list[Sensitivity]:
-    """For each of `maps`, how alike it stays when `again` makes it of the model with fewer and fewer stages as learned.
+    """For each of `maps`, return how similar it stays when `again` remakes it as more and more stages are randomised.
 
-    `stages` are those after whose randomisation the maps are compared, by default all with weights.
+    The maps are compared after the randomisation of each of `stages`, by default of all stages with weights.
     """
     own = [in_cells(each.values).ravel() for each in maps]
     rows: list[tuple[str, list[float]]] = []
@@ -74,9 +74,9 @@ def cascade(
 
 
 def cascaded(model: Model, seed: int = 0) -> Iterator[tuple[str, Randomised]]:
-    """Each stage with weights, from the head down, and a model in which it and all after it are randomised.
+    """Yield each stage with weights, from the head down, with a model in which it and all later stages are randomised.
 
-    It is one model, in which the next stage is randomised when it is asked for.
+    It is always the same model; the next stage is randomised when it is asked for.
     """
     network = copy.deepcopy(model.network)
     randomised = Randomised(network, model.preprocessing, model.classes, model.temperature, model.outputs)
@@ -98,7 +98,7 @@ def _learned(module: torch.nn.Module) -> list[torch.Tensor]:
 
 
 def _alike(one: np.ndarray, other: np.ndarray) -> float:
-    """The magnitude of Spearman's rank correlation; a map that is the same everywhere is like no other."""
+    """Return the magnitude of Spearman's rank correlation; a constant map is similar to no other."""
     if np.ptp(one) == 0 or np.ptp(other) == 0 or not np.isfinite(other).all():
         return 0.0
     first, second = (np.argsort(np.argsort(values, kind="stable"), kind="stable") for values in (one, other))

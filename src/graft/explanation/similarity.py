@@ -1,8 +1,8 @@
-"""How alike two networks see the same images, stage by stage: from the general to the specific.
+"""How similarly two networks see the same images, stage by stage: from the general to the specific.
 
 Linear centred kernel alignment: Kornblith, Norouzi, Lee and Hinton 2019, "Similarity of Neural Network Representations
-Revisited", arXiv 1905.00414, section 3. Of each stage the means of its maps over positions are compared. With fewer
-images than channels the plain estimate is near 1 for whatever is compared, so this is the unbiased one of Nguyen, Raghu
+Revisited", arXiv 1905.00414, section 3. For each stage, the means of its maps over positions are compared. With fewer
+images than channels, the plain estimate is near 1 whatever is compared, so this is the unbiased one of Nguyen, Raghu
 and Kornblith 2021, arXiv 2010.15327, equation 3.
 """
 
@@ -21,7 +21,7 @@ from graft.explanation.model import BATCH, Seeing, as_input
 from graft.progress import NOBODY, Reporter
 from graft.words import counted
 
-# With fewer, the estimate is not defined.
+# With fewer images, the estimate is undefined.
 FEWEST = 4
 
 
@@ -35,7 +35,7 @@ class Similarity:
     n: int
 
     def to_dict(self) -> dict[str, object]:
-        """For JSON."""
+        """Return the JSON form."""
         return {
             "stages": list(self.stages),
             "other_stages": list(self.other_stages),
@@ -45,9 +45,9 @@ class Similarity:
 
 
 def compare_stages(one: Seeing, other: Seeing, images: Images, reporter: Reporter = NOBODY) -> Similarity:
-    """How alike the stages of two networks see `images`, each through its own preprocessing.
+    """Return how similarly the stages of two networks see `images`, each through its own preprocessing.
 
-    Raises DataError for fewer than four images that can be decoded.
+    Raises DataError for fewer than four decodable images.
     """
     first, rows = stage_means(one, images, "stages of the network", reporter)
     second, others = stage_means(other, images, "stages of the other", reporter)
@@ -69,7 +69,7 @@ def compare_stages(one: Seeing, other: Seeing, images: Images, reporter: Reporte
 def stage_means(
     model: Seeing, images: Images, step: str, reporter: Reporter = NOBODY
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """For every stage but the head the means of its output over positions, float64 (n, channels), and their rows."""
+    """Return each stage's output means over positions, float64 (n, channels), except the head's, and their rows."""
     found: dict[str, list[np.ndarray]] = {}
     rows = [np.empty(0, np.int64)]
     with closing(batches(images, model.preprocessing, BATCH)) as decoded:
@@ -84,12 +84,12 @@ def stage_means(
 
 
 def linear_cka(x: np.ndarray, y: np.ndarray) -> float:
-    """Of features (n, p) and (n, q) of the same n >= 4 images; 0 where one of them is constant."""
+    """Return the CKA of features (n, p) and (n, q) of the same n >= 4 images; 0 if one of them is constant."""
     return _alignment(_kernel(x), _kernel(y))
 
 
 def _kernel(features: np.ndarray) -> np.ndarray:
-    """The products of all pairs of images (n, n), of themselves none, features centred."""
+    """Return the products of all pairs of images (n, n), with a zero diagonal, from centred features."""
     centred = features - features.mean(0)
     kernel = centred @ centred.T
     np.fill_diagonal(kernel, 0)
@@ -102,7 +102,7 @@ def _alignment(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def _hsic(k: np.ndarray, l: np.ndarray) -> float:  # noqa: E741  # as in the paper
-    """The unbiased estimate of the Hilbert-Schmidt independence criterion, of kernels without their diagonals."""
+    """Return the unbiased Hilbert-Schmidt independence criterion of kernels without their diagonals."""
     n = len(k)
     trace = (k * l).sum()
     all_pairs = k.sum() * l.sum() / ((n - 1) * (n - 2))

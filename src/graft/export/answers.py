@@ -1,4 +1,4 @@
-"""What a run and an export of it answer to the images that they are compared on, one at a time."""
+"""The answers of a run and of its export to the images that they are compared on, one image at a time."""
 
 import statistics
 import time
@@ -18,7 +18,7 @@ from graft.progress import Reporter
 def timed(
     answer: Callable[[np.ndarray], np.ndarray], images: Sequence[np.ndarray], reporter: Reporter, step: str
 ) -> tuple[np.ndarray, float]:
-    """The answers (n, classes) to all images, one at a time, and the median seconds that one takes."""
+    """Return the answers (n, classes) to all images, one at a time, and the median seconds per image."""
     answers, seconds = [], []
     for number, pixels in enumerate(images, start=1):
         began = time.perf_counter()
@@ -29,7 +29,7 @@ def timed(
 
 
 def answering(network: nn.Module, preprocessing: Preprocessing) -> Callable[[np.ndarray], torch.Tensor]:
-    """From an image, uint8 (H, W, 3), to the network's logits, float32 (1, outputs)."""
+    """Return a function from an image, uint8 (H, W, 3), to the network's logits, float32 (1, outputs)."""
 
     def answer(pixels: np.ndarray) -> torch.Tensor:
         with torch.no_grad():
@@ -40,8 +40,10 @@ def answering(network: nn.Module, preprocessing: Preprocessing) -> Callable[[np.
 
 
 def labels_kept(opened: TimmModel, expected: np.ndarray, images: Sequence[np.ndarray]) -> int:
-    """How many images still have the label of the logits `expected` (n, classes) where timm's own transform takes the
-    place of graft's resizing."""
+    """Count the images that keep their label with timm's own transform in place of graft's resizing.
+
+    The labels are those of the logits `expected` (n, classes).
+    """
     transform, mode = timm_transform(opened), "L" if opened.settings["input_size"][0] == 1 else "RGB"
     with torch.no_grad():
         return sum(

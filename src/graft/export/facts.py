@@ -1,4 +1,4 @@
-"""What an exported file says of itself: class names, preprocessing, and what it was made of."""
+"""The facts that an exported file carries: class names, preprocessing, and what it was made from."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ if TYPE_CHECKING:
 
 # The name under which every format keeps the facts, as JSON.
 KEY = "graft"
-# Raised when a reader of today could misread what a writer of tomorrow exports.
+# Raised when an older reader could misread what a newer writer exports.
 FORMAT = 1
-# That of classifiers which give an image several labels.
+# The format of multi-label classifiers.
 FORMAT_OF_SEVERAL = 2
 
 
 @dataclass(frozen=True)
 class Facts:
-    """`classes` are in the order of the outputs; `weights` is a digest of all tensors of the run; `made_from` is for
-    people; `precision` is that of the network in the file."""
+    """The facts of an exported classifier.
+
+    `classes` are in the order of the outputs; `weights` is a digest of all tensors of the run; `made_from` is for
+    people; `precision` is that of the network in the file.
+    """
 
     format: int
     version: str
@@ -31,10 +34,10 @@ class Facts:
     temperature: float
     weights: str
     made_from: dict[str, Any]
-    # What `calibration.json` says beside the temperature; files of earlier versions say nothing.
+    # What `calibration.json` holds besides the temperature; empty in files of earlier versions.
     calibration: dict[str, Any] = field(default_factory=dict)
     precision: str = "fp32"
-    # Of one that gives an image several labels: from which probability on it gives each.
+    # For a multi-label classifier: the probability from which each label is given.
     thresholds: tuple[float, ...] | None = None
 
     @classmethod
@@ -64,7 +67,7 @@ class Facts:
 
     @classmethod
     def from_json(cls, text: str | None, file: str) -> Facts:
-        """What `to_json` wrote. Raises WeightsError for a file without it, or of another version."""
+        """Parse what `to_json` wrote. Raises WeightsError for a file without it, or of another version."""
         try:
             values = json.loads(text or "null")
             classes = tuple(values["classes"])

@@ -1,7 +1,7 @@
-"""The gate: an exported file answers as the run does on the user's own images, or it is not kept.
+"""The gate: an exported file is kept only if it answers like its run on the user's own images.
 
-In float32 and bfloat16 labels and probabilities are compared; in eight bits, which moves probabilities by more than a
-person would bear, how many answers are right.
+In float32 and bfloat16, labels and probabilities are compared. In eight bits, which shift probabilities by more than is
+tolerable, accuracies are compared instead.
 """
 
 from collections.abc import Sequence
@@ -14,29 +14,31 @@ from graft.errors import GraftError
 from graft.evaluation.paired import Estimate, paired_difference
 from graft.words import counted
 
-# A probability may differ by so much; a label only where the two likeliest are closer than this.
+# The most a probability may differ; a label may differ only where the two likeliest are closer than this.
 TOLERANCE = 1e-3
 TOLERANCES = {"fp32": TOLERANCE, "bf16": 0.1}
-# In eight bits, the accuracy may be lower by so much.
+# The most that accuracy may drop in eight bits.
 MOST_LOST = 0.01
-# Of the largest logit, where that is above one: in float32 the same sums in another order differ by so much.
+# Relative to the largest logit, where that is above one: float32 sums in another order differ by this much.
 TOLERANCE_OF_LOGITS = 1e-5
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How an exported file and its run compare on `n` images: labels that are equal, the largest difference of any
-    probability, and the median seconds that one image takes in either."""
+    """How an exported file and its run compare on `n` images.
+
+    The number of equal labels, the largest difference of any probability, and the median seconds per image of either.
+    """
 
     n: int
     same_labels: int
     largest_difference: float
     seconds_exported: float
     seconds_run: float
-    # Of eight bits: the accuracy of the run, and how much higher that of the file is, with its interval.
+    # In eight bits: the accuracy of the run, and how much the file gains over it, with its interval.
     accuracy: float | None = None
     gained: Estimate | None = None
-    # What the largest difference is of.
+    # What the largest difference refers to.
     of: str = "probabilities"
 
     def to_dict(self) -> dict[str, Any]:
@@ -87,8 +89,8 @@ def check_agreement(
 ) -> Agreement:
     """Compare probabilities (n, classes) of the run with those of the file, each in the order of its own classes.
 
-    With `thresholds`, each class is a label that is given from its threshold on. `seconds` are those per image of the
-    file and of the run. Raises GraftError where they do not agree to within `tolerance`.
+    With `thresholds`, each class is a label that is given from its threshold. `seconds` are per image, for the file and
+    for the run. Raises GraftError where they do not agree to within `tolerance`.
     """
     _check_form(expected, found, classes, found_classes)
     differences = np.abs(expected - found).max(1)
@@ -116,7 +118,7 @@ def check_logits(
     found_classes: Sequence[str],
     seconds: tuple[float, float],
 ) -> Agreement:
-    """Compare logits (n, classes) of the run, before its temperature, with those of the network that was written.
+    """Compare logits (n, classes) of the run, before temperature scaling, with those of the written network.
 
     Raises GraftError where they differ by more than rounding.
     """
@@ -140,9 +142,10 @@ def check_accuracy(
     found_classes: Sequence[str],
     seconds: tuple[float, float],
 ) -> Agreement:
-    """Compare how many images both name as `labels` (n,) say; one without a label, -1, should be what the run calls it.
+    """Compare how many images the run and the file classify as `labels` (n,) say.
 
-    Raises GraftError where the file's accuracy is lower by more than a point.
+    An image without a label, -1, counts as right if the file agrees with the run. Raises GraftError where the accuracy
+    of the file is lower by more than a percentage point.
     """
     _check_form(expected, found, classes, found_classes)
     of_run, of_file = expected.argmax(1), found.argmax(1)

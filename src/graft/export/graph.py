@@ -1,8 +1,8 @@
 """A classifier as one graph: from the pixels of a decoded image of any size to the probabilities of its classes.
 
-What answers differently after an export is nearly always the resizing that was left to the caller. So it is in the
-graph, as two products of matrices, which every runtime computes alike where their own resizing differs: antialiased
-bilinear resizing is linear in the rows of an image, and then in its columns.
+When answers change after an export, the cause is nearly always resizing that was left to the caller. So resizing is
+part of the graph, as two matrix products: antialiased bilinear resizing is linear in the rows of an image, and then in
+its columns. Every runtime computes matrix products alike, whereas their own resizing operations differ.
 """
 
 import copy
@@ -16,15 +16,15 @@ from graft.models.network import Network
 from graft.weights.saved import SavedModel
 
 IMAGE, PROBABILITIES = "image", "probabilities"
-# Red, green and blue of a grey value, in 65,536ths: as `graft.images.resizing` has them.
+# The weights of red, green and blue in a grey value, in 65,536ths, as in `graft.images.resizing`.
 LUMA = (19595.0, 38470.0, 7471.0)
 
 
 class FromPixels(nn.Module):
-    """uint8 (N, H, W, 3), RGB, to probabilities float32 (N, classes). Images of one batch have the same size.
+    """Map uint8 (N, H, W, 3), RGB, to probabilities float32 (N, classes). Images of one batch have the same size.
 
-    Resized as by `graft.images.resizing.to_square`, up to one level of 255 in a few pixels; then normalised, the
-    network, the temperature, and softmax; of several labels the sigmoid of each.
+    Images are resized as by `graft.images.resizing.to_square`, up to one level of 255 in a few pixels, and normalised;
+    then come the network, the temperature, and softmax, or for a multi-label classifier the sigmoid of each logit.
     """
 
     scale: Tensor
@@ -35,8 +35,8 @@ class FromPixels(nn.Module):
     def __init__(self, saved: SavedModel) -> None:
         super().__init__()
         network = _with_pools_as_products(copy.deepcopy(saved.network))
-        # Its parts, not itself: recorders look modules up by name, and in some networks `stages` names parts as well as
-        # the network's own list of stages.
+        # The network's parts, not the network: recorders look modules up by name, and in some networks `stages` names
+        # parts as well as the network's own list of stages.
         self.parts = nn.ModuleList(network.get_submodule(part) for stage in network.stages for part in stage.parts)
         self._network = (network,)
         self.preprocessing, self.temperature = saved.preprocessing, saved.temperature
@@ -61,9 +61,9 @@ class FromPixels(nn.Module):
         return self._network[0]
 
     def forward(self, image: Tensor) -> Tensor:
-        """Probabilities (N, classes) of images (N, H, W, 3)."""
+        """Return probabilities (N, classes) for images (N, H, W, 3)."""
         squares = to_squares(image, self.preprocessing, self.around)
-        # Of a product of matrices recorders forget the size, which some networks' pooling depends on.
+        # Recorders lose the size of a matrix product, which the pooling of some networks depends on.
         squares = squares.reshape(-1, len(self.scale), self.preprocessing.size, self.preprocessing.size)
         logits = self.network(squares * self.scale - self.shift)
         if self.shares is not None:
@@ -73,10 +73,10 @@ class FromPixels(nn.Module):
 
 
 class PoolAsProducts(nn.Module):
-    """The means of `size` by `size` regions of each map, as `nn.AdaptiveAvgPool2d` takes them: (N, C, H, W) to
-    (N, C, size, size).
+    """Averages `size` by `size` regions of each map, like `nn.AdaptiveAvgPool2d`.
 
-    ONNX has no such pool where the regions differ in size, as in VGG at any but its usual size.
+    Maps (N, C, H, W) to (N, C, size, size). ONNX has no such pool for regions of different sizes, as in VGG at any but
+    its usual size.
     """
 
     def __init__(self, size: int) -> None:
@@ -105,13 +105,13 @@ def _with_pools_as_products(network: Network) -> Network:
 
 
 def to_squares(image: Tensor, preprocessing: Preprocessing, around: Tensor) -> Tensor:
-    """uint8 (N, H, W, 3) to float32 (N, C, size, size), whole numbers from 0 to 255.
+    """Resize uint8 (N, H, W, 3) to float32 (N, C, size, size), integers from 0 to 255.
 
-    `around` (C, 1, 1) is the colour beside a letterboxed image. No size is a number of Python's, so that a graph that
-    is recorded of one image holds for any other.
+    `around` (C, 1, 1) is the colour beside a letterboxed image. No size is a Python number, so that a graph recorded
+    from one image works for any other.
     """
     pixels = image.float()
-    # Over all images, not of the first: there may be none.
+    # Summed over all images rather than read from the first: there may be none.
     down, right = _positions(pixels[:, :, 0, 0].sum(0)), _positions(pixels[:, 0, :, 0].sum(0))
     height, width = down[-1] + 1, right[-1] + 1
     size = preprocessing.size
@@ -139,9 +139,9 @@ def to_squares(image: Tensor, preprocessing: Preprocessing, around: Tensor) -> T
 
 
 def resized(weights: Tensor, pixels: Tensor) -> Tensor:
-    """`weights` (size, n) @ `pixels` (…, n, m), from 0 to 255, in torch's arithmetic for images of bytes.
+    """Compute `weights` (size, n) @ `pixels` (…, n, m), from 0 to 255, in torch's arithmetic for byte images.
 
-    Weights are whole numbers of up to 15 bits, over a power of two, and the product is rounded to a whole number.
+    Weights are integers of up to 15 bits over a power of two, and the product is rounded to an integer.
     """
     bits = torch.ceil(torch.log2((2**15 - 0.5) / weights.max())) - 1
     whole = torch.round(torch.pow(2.0, bits))
@@ -156,16 +156,16 @@ def resizing_matrix(
     out_start: Tensor | float = 0.0,
     out_length: Tensor | None = None,
 ) -> Tensor:
-    """What each of `size` values takes from those at `positions` (n,), 0 to n - 1: float32 (size, n).
+    """Return the weights of the values at `positions` (n,), 0 to n - 1, in each of `size` values: float32 (size, n).
 
-    The values from `start` on, `length` of them, become the `out_length` values from `out_start` on by antialiased
-    bilinear resizing: triangles as wide as two values, of the input or of the output, whichever is more. Rows
-    outside of those are zero.
+    Antialiased bilinear resizing turns the `length` values from `start` on into the `out_length` values from
+    `out_start` on. Its triangle filter is as wide as two values, of the input or of the output, whichever is more. Rows
+    outside the output range are zero.
     """
     places = torch.arange(size, dtype=torch.float32)[:, None] - out_start  # (size, 1)
     out_length = torch.full_like(length, size) if out_length is None else out_length
     offsets = positions[None, :] - start  # (1, n)
-    # All but the last division in whole numbers, which float32 has no error in: in units of half of a value's width.
+    # Everything but the last division is in integers, where float32 is exact, in units of half a value's width.
     half_width = 2 * torch.maximum(length, out_length)
     distances = ((2 * offsets + 1) * out_length - (2 * places + 1) * length).abs()
     weights = (half_width - distances).clamp(min=0)
@@ -175,5 +175,5 @@ def resizing_matrix(
 
 
 def _positions(values: Tensor) -> Tensor:
-    """0, 1, … for as many as there are `values` (n,)."""
+    """Return 0, 1, … for as many as there are `values` (n,)."""
     return torch.cumsum(torch.ones_like(values, dtype=torch.float32), 0) - 1

@@ -1,5 +1,6 @@
-"""OpenVINO's two files, of which the graph knows its weights by a digest: they are written one after the other, and
-what ended a process in between would leave a graph with weights of another.
+"""OpenVINO's two files, where the graph records a digest of its weights.
+
+They are written one after the other, so a process that ends in between would leave a graph with the weights of another.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from graft.errors import WeightsError
 if TYPE_CHECKING:
     from graft.features.openvino_import import openvino
 
-# What weights end in, in a file beside that of the graph.
+# The extension of the weights file beside that of the graph.
 WEIGHTS_BESIDE = ".bin"
-# The name under which the graph keeps the digest of that file.
+# The name under which the graph keeps the digest of the weights file.
 DIGEST = "graft_weights_file"
 
 
@@ -24,16 +25,16 @@ def save_pair(model: openvino.Model, file: Path) -> None:
     from graft.features.openvino_import import openvino
 
     openvino.save_model(model, str(file), compress_to_fp16=False)
-    # The weights are the same bytes both times: only the graph has more to say.
+    # Both writes give the same weights; only the graph gains the digest.
     model.set_rt_info(_digest(file.with_suffix(WEIGHTS_BESIDE).read_bytes()), DIGEST)
     openvino.save_model(model, str(file), compress_to_fp16=False)
 
 
 def read_pair(file: Path) -> Any:
-    """The model in `file` and the weights beside it; of earlier versions, whose graphs have no digest, unchecked.
+    """Return the model in `file` with the weights beside it; a graph of an earlier version has no digest to check.
 
-    Both are read before either is looked at, so that nothing which takes their place changes what was checked. Raises
-    OSError, RuntimeError for what OpenVINO refuses, and WeightsError for weights of another graph.
+    Both are read before either is checked, so that a file replaced in between cannot escape the check. Raises OSError,
+    RuntimeError for what OpenVINO refuses, and WeightsError for weights of another graph.
     """
     from graft.features.openvino_import import core
 

@@ -1,11 +1,11 @@
-"""Graphs in fewer bits: weights kept in bfloat16 (OpenVINO), or weights and activations in eight bits (ONNX too).
+"""Reduce the precision of graphs: weights in bfloat16 (OpenVINO), or weights and activations in eight bits (also ONNX).
 
-A graph with weights in bfloat16 computes in float32: OpenVINO would compute what resizes images in bfloat16 as well,
-and then a MobileNetV2 gave another probability, by 0.58, to one of 153 photographs. What resizes and normalises an
-image stays as it is: only the network, from its first convolution on, is changed.
+A graph with weights in bfloat16 still computes in float32. Otherwise OpenVINO would also resize images in bfloat16;
+with a MobileNetV2, this changed a probability of one of 153 photographs by 0.58. Resizing and normalisation stay as
+they are: only the network, from its first convolution on, is changed.
 
-Of eight bits, weights have seven. Processors without VNNI add pairs of products up in sixteen bits, where eight times
-eight overflow: a file that had passed its check on one machine would answer wrongly on another.
+Eight-bit weights use only seven bits. Processors without VNNI add pairs of products in sixteen bits, where products of
+eight by eight bits overflow: a file that passed its check on one machine would answer wrongly on another.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from graft.export.openvino_pair import read_pair, save_pair
 
 ExportPrecision = Literal["fp32", "bf16", "int8"]
 PRECISIONS = get_args(ExportPrecision)
-# Which formats there are in another precision.
+# The formats that support each reduced precision.
 IN_FEWER_BITS = {"bf16": ("openvino",), "int8": ("openvino", "onnx")}
 # Images by number, uint8 (H, W, 3).
 Numbered = Callable[[int], np.ndarray]
@@ -34,7 +34,7 @@ CONVOLUTIONS = ("Convolution", "GroupConvolution")
 
 
 def to_bfloat16(file: Path) -> None:
-    """Round the weights of the graph in `file` (.xml, and .bin beside it) to bfloat16, in place."""
+    """Round the weights of the graph in `file` (.xml, with .bin beside it) to bfloat16, in place."""
     from graft.features.openvino_import import openvino, opset8
 
     model = read_pair(file)
@@ -56,16 +56,16 @@ def to_bfloat16(file: Path) -> None:
 
 
 def to_int8(file: Path, count: int, image: Numbered, progress: Callable[[int], None]) -> None:
-    """Quantise the network in the graph in `file` after training, in place, with the ranges that `count` images have.
+    """Quantise the network in the graph of `file` after training, in place, over the value ranges of `count` images.
 
-    `image` gives them by number, and `progress` is told of each. Raises InputError where the package that does so is
-    not installed, GraftError where it cannot.
+    `image` returns the images by number, and `progress` is called for each. Raises InputError if the package that
+    quantises is not installed, and GraftError if it fails.
     """
     (_onnx_to_int8 if file.suffix.lower() == ".onnx" else _openvino_to_int8)(file, count, image, progress)
 
 
 def _onnx_to_int8(file: Path, count: int, image: Numbered, progress: Callable[[int], None]) -> None:
-    """By ONNX Runtime: pairs of QuantizeLinear and DequantizeLinear, a scale for each channel of the weights."""
+    """Quantise with ONNX Runtime: QuantizeLinear and DequantizeLinear pairs, one scale per channel of the weights."""
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 
@@ -82,7 +82,7 @@ def _onnx_to_int8(file: Path, count: int, image: Numbered, progress: Callable[[i
 
     model = onnx.load(str(file))
     before = logging.root.manager.disable
-    # It recommends a step that looks for shapes, which the resizing in the graph does not let it find.
+    # It recommends a shape inference step, which the resizing in the graph prevents.
     logging.disable(logging.WARNING)
     try:
         quantize_static(
@@ -96,14 +96,14 @@ def _onnx_to_int8(file: Path, count: int, image: Numbered, progress: Callable[[i
         )
     except GraftError:
         raise
-    except Exception as error:  # its kinds of error have no base of their own
+    except Exception as error:  # its errors have no base class of their own
         raise _cannot("ONNX Runtime", error) from error
     finally:
         logging.disable(before)
 
 
 def _before_network_of_onnx(model: Any) -> set[str]:
-    """The names of all nodes that the first convolution's images come from."""
+    """Return the names of all nodes that feed images to the first convolution."""
     makers = {output: node for node in model.graph.node for output in node.output}
     first = next((node for node in model.graph.node if node.op_type == "Conv"), None)
     if first is None:
@@ -119,7 +119,7 @@ def _before_network_of_onnx(model: Any) -> set[str]:
 
 
 def _openvino_to_int8(file: Path, count: int, image: Numbered, progress: Callable[[int], None]) -> None:
-    """By NNCF."""
+    """Quantise with NNCF."""
     nncf = _nncf()
     model = read_pair(file)
 
@@ -131,7 +131,7 @@ def _openvino_to_int8(file: Path, count: int, image: Numbered, progress: Callabl
     before = nncf.common.logging.logger.nncf_logger.level
     nncf.set_log_level(logging.ERROR)
     try:
-        # Its bars and tables are neither results nor graft's progress.
+        # Its progress bars and tables are neither results nor graft's progress.
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             data = nncf.Dataset(range(count), shown)
             quantised = nncf.quantize(
@@ -141,7 +141,7 @@ def _openvino_to_int8(file: Path, count: int, image: Numbered, progress: Callabl
                 ignored_scope=scope,
                 advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE),
             )
-    except Exception as error:  # its kinds of error have no base of their own
+    except Exception as error:  # its errors have no base class of their own
         raise _cannot("NNCF", error) from error
     finally:
         nncf.set_log_level(before)
@@ -161,7 +161,7 @@ def _without_convolutions() -> GraftError:
 
 
 def _nncf() -> Any:
-    """NNCF, imported without the package that it would report to an analytics service with."""
+    """Return NNCF, imported without the package by which it reports to an analytics service."""
     from graft.features.openvino_import import TELEMETRY, missing
 
     if "nncf" in sys.modules:
@@ -178,7 +178,7 @@ def _nncf() -> Any:
 
 
 def _before_network(model: Any) -> set[str]:
-    """The names of all operations and constants that the first convolution's images come from."""
+    """Return the names of all operations and constants that feed images to the first convolution."""
     first = next((node for node in model.get_ordered_ops() if node.get_type_name() in CONVOLUTIONS), None)
     if first is None:
         raise _without_convolutions()

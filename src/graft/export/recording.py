@@ -1,4 +1,4 @@
-"""A graph written in the form that a runtime reads; each with its facts inside."""
+"""Write a graph in the format that a runtime reads, with its facts inside."""
 
 import copy
 import logging
@@ -16,14 +16,14 @@ from graft.export.facts import KEY, Facts
 from graft.export.graph import IMAGE, PROBABILITIES, FromPixels
 from graft.export.openvino_pair import save_pair
 
-# Of the graphs that are written: two images, of a size that is neither square nor the network's.
+# The example input for recording: two images, of a size that is neither square nor the network's.
 EXAMPLE = (2, 97, 131, 3)
-# With it every operation of the resizing and of all our networks is there, and runtimes of three years read it.
+# It has every operation of the resizing and of all our networks, and runtimes of the last three years read it.
 OPSET = 18
 
 
 def write_onnx(graph: FromPixels, facts: Facts, path: Path) -> None:
-    """One file of ONNX, with the facts in its metadata. Raises InputError where the package onnx is missing."""
+    """Write one ONNX file with the facts in its metadata. Raises InputError if the package onnx is missing."""
     try:
         import onnx
     except ImportError:
@@ -31,7 +31,7 @@ def write_onnx(graph: FromPixels, facts: Facts, path: Path) -> None:
             "expected the packages onnx and onnxruntime for --format onnx, got none: pip install 'graft-vision[onnx]'"
         ) from None
     with _recorded_quietly():
-        # The recorder by tracing: the one through torch.export takes forty times as long, and gives the same.
+        # Recorded by tracing: the recorder through torch.export takes forty times as long, and gives the same.
         torch.onnx.export(
             graph,
             (example(),),
@@ -48,7 +48,7 @@ def write_onnx(graph: FromPixels, facts: Facts, path: Path) -> None:
 
 
 def write_openvino(graph: FromPixels, facts: Facts, path: Path) -> None:
-    """OpenVINO's intermediate representation: `path`, which ends in .xml, and beside it a file of weights."""
+    """Write OpenVINO's intermediate representation: `path`, which ends in .xml, and a file of weights beside it."""
     from graft.features.openvino_import import convert_model, openvino
 
     with _recorded_quietly():
@@ -60,10 +60,10 @@ def write_openvino(graph: FromPixels, facts: Facts, path: Path) -> None:
 
 
 def write_torch(graph: FromPixels, facts: Facts, path: Path) -> None:
-    """An archive of `torch.export`, for `torch.export.load`; the facts are its extra file `graft`."""
+    """Write an archive for `torch.export.load`; the facts are its extra file `graft`."""
     dimension = torch.export.Dim
     sizes = {0: dimension("images", min=0), 1: dimension("height", min=1), 2: dimension("width", min=1)}
-    # Its weights would else ask for gradients, and with them its answers, which NumPy then refuses to read.
+    # Otherwise its weights, and with them its answers, require gradients, and NumPy refuses to read the answers.
     graph = copy.deepcopy(graph).requires_grad_(False)
     with _recorded_quietly():
         program = torch.export.export(graph, (example(),), dynamic_shapes=(sizes,))
@@ -76,7 +76,7 @@ def example() -> Tensor:
 
 @contextmanager
 def _recorded_quietly() -> Iterator[None]:
-    """Recorders warn of every number that is taken from a shape, and of themselves; the gate sees what is wrong."""
+    """Silence recorders, which warn of each number taken from a shape and of themselves; the gate sees errors."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""Exported files at work, each in its own runtime: pixels in, probabilities out."""
+"""Run exported files, each in its own runtime: pixels in, probabilities out."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ Runtime = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Exported:
-    """A file that was opened: what it says of itself, and its runtime, which threads may share."""
+    """An opened file: its facts, and its runtime, which threads may share."""
 
     path: Path
     facts: Facts
@@ -25,7 +25,7 @@ class Exported:
 
 
 def open_exported(path: Path) -> Exported:
-    """The file at `path`, which ends in .onnx or .xml. Raises WeightsError for one that graft did not write."""
+    """Open the file at `path`, which ends in .onnx or .xml. Raises WeightsError for one that graft did not write."""
     if not path.is_file():
         raise InputError(
             f"expected a file of ONNX or OpenVINO, got {str(path)!r}, which does not exist: check the path"
@@ -34,7 +34,7 @@ def open_exported(path: Path) -> Exported:
 
 
 def is_exported(path: Path) -> bool:
-    """Whether a path is named as the files that `open_exported` opens."""
+    """Whether a path has the name of a file that `open_exported` opens."""
     return path.suffix.lower() in _OPENERS and not path.is_dir()
 
 
@@ -50,7 +50,7 @@ def _open_onnx(path: Path) -> Exported:
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         name = session.get_inputs()[0].name
-    except Exception as error:  # its kinds of error have no base of their own
+    except Exception as error:  # its errors have no base class of their own
         raise _unreadable(path, error) from None
     facts = Facts.from_json(session.get_modelmeta().custom_metadata_map.get(KEY), path.name)
     return Exported(path, facts, lambda images: session.run(None, {name: images})[0])
@@ -69,14 +69,14 @@ def _open_openvino(path: Path) -> Exported:
         raise _unreadable(path, error) from None
 
     def run(images: np.ndarray) -> np.ndarray:
-        # A request of its own for every call, so that threads do not wait for, or answer, each other.
+        # Each call gets its own request, so that threads neither wait for each other nor mix up answers.
         return np.array(compiled.create_infer_request().infer([images])[0])
 
     return Exported(path, facts, run)
 
 
 def open_torch(path: Path) -> Exported:
-    """An archive that this process wrote itself: `torch.export.load` is not for files of others."""
+    """Open an archive that this process itself wrote: `torch.export.load` is unsafe for files from others."""
     import torch
 
     kept: dict[str, Any] = {KEY: ""}

@@ -1,8 +1,7 @@
-"""A classifier as a folder of timm's: `config.json` and `model.safetensors`.
+"""Write a classifier as a timm folder: `config.json` and `model.safetensors`.
 
 `timm.create_model("local-dir:FOLDER", pretrained=True)` and transformers' `AutoModelForImageClassification` open it.
-The layouts that graft reads timm's weights by say which of timm's tensors each of ours is, so there is one table for
-both directions.
+The layouts by which graft reads timm's weights also map our tensors to timm's, so one table serves both directions.
 """
 
 from __future__ import annotations
@@ -28,12 +27,12 @@ from graft.weights.tensor_file import DIGEST, tensors_digest, write_tensors
 from graft.weights.timm_catalog import PREFIX, installed_timm, naming_rules
 
 FILES = (CONFIG_FILE, TENSORS_FILE)
-# Ours that are called otherwise there.
+# Our architecture names that differ in timm.
 NAMES = {ours: theirs for theirs, ours in TIMM_NAMES.items()}
-# Families whose networks timm builds with a padding and an epsilon that the caller may state.
+# Families whose timm networks accept a padding and an epsilon from the caller.
 STATES_ITS_NUMBERS = ("mobilenet_v1", "mobilenet_v2", "mobilenet_v3", "efficientnet")
 USUAL_EPSILON = 1e-5
-# timm's words for `Preprocessing.resize_mode`.
+# timm's names for the values of `Preprocessing.resize_mode`.
 CROP_MODES = {"crop": "center", "squash": "squash", "letterbox": "border"}
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 # What a user can do about a network that timm does not have.
@@ -42,7 +41,7 @@ INSTEAD = "choose --format onnx, openvino or torch"
 
 @dataclass(frozen=True)
 class TimmModel:
-    """A network of timm's in evaluation mode, images (N, C, H, W) to logits (N, classes), and what timm says of it."""
+    """A timm network in evaluation mode, images (N, C, H, W) to logits (N, classes), with its timm settings."""
 
     network: nn.Module
     classes: tuple[str, ...]
@@ -50,13 +49,13 @@ class TimmModel:
 
 
 def name_for_timm(saved: SavedModel) -> tuple[str, dict[str, Any]]:
-    """What timm calls the network of `saved`, and what else it has to be told to build it.
+    """Return timm's name for the network of `saved`, and the other arguments that build it.
 
     Computes nothing. Raises InputError for a network that timm cannot build.
     """
     network = saved.network
     if saved.thresholds is not None:
-        # It has no place for thresholds, and who opens it takes a softmax.
+        # timm has no place for thresholds, and users of its networks apply a softmax.
         raise InputError(
             "expected a run of one label for each image for --format timm, got one of several, of which timm would "
             f"make one: {INSTEAD}"
@@ -83,12 +82,12 @@ def write_timm(folder: Path, saved: SavedModel) -> None:
     """Write the two files of `saved` into `folder`. Raises InputError for a network that timm cannot build."""
     network, (name, arguments) = saved.network, name_for_timm(saved)
     ours = _tensors(saved)
-    # Those of the head come first: so many outputs does timm's get.
+    # The rows of our head decide how many outputs timm's network gets.
     classes = len(ours[f"{network.head_name}.weight"])
     if network.config.channels != 3:
         arguments["in_chans"] = network.config.channels
     with torch.device("meta"):
-        # For its names, shapes and epsilons alone.
+        # Built only for its names, shapes and epsilons.
         theirs = installed_timm(name).create_model(name, num_classes=classes, **arguments)
     tensors = _renamed(ours, network, theirs)
     metadata = {
@@ -111,26 +110,26 @@ def write_timm(folder: Path, saved: SavedModel) -> None:
 
 
 def open_timm(folder: Path) -> TimmModel:
-    """The folder as timm itself opens it."""
+    """Open the folder the way timm itself does."""
     network = installed_timm(str(folder)).create_model(f"local-dir:{folder}", pretrained=True).eval()
     settings = dict(network.pretrained_cfg)
     return TimmModel(network, tuple(settings.get("label_names") or ()), settings)
 
 
 def timm_transform(model: TimmModel) -> Any:
-    """What timm makes of a Pillow image for this network: a function to float32 (C, H, W)."""
+    """Return timm's transform for this network: a function from a Pillow image to float32 (C, H, W)."""
     from timm.data import create_transform, resolve_data_config
 
     return create_transform(**resolve_data_config({}, pretrained_cfg=model.settings))
 
 
 def beside(place: Path) -> Path:
-    """Where it is told what the export at `place` was checked on."""
+    """Return the path of the file that records what the export at `place` was checked on."""
     return place.with_name(f"{place.name}.json")
 
 
 def check_free(place: Path, overwrite: bool) -> None:
-    """Refuse a place that is taken, and to replace a folder that holds anything but an export."""
+    """Refuse a place that is taken, unless `overwrite`; never replace a folder that holds anything but an export."""
     told = beside(place)
     if told.exists() and not overwrite:
         raise InputError(f"expected a new file, got {str(told)!r}, which exists: give another --out, or --overwrite")
@@ -146,14 +145,14 @@ def check_free(place: Path, overwrite: bool) -> None:
 
 
 def put_in_place(written: Path, place: Path, aside: Path) -> None:
-    """Move the folder `written` to `place`; what is there goes into `aside`, which the caller removes."""
+    """Move the folder `written` to `place`; an existing one moves into `aside`, which the caller removes."""
     if place.exists():
         place.rename(aside / "replaced")
     written.rename(place)
 
 
 def _called(config: Config) -> tuple[str, dict[str, Any]]:
-    """timm's name for the network, and what else it has to be told. Raises InputError where timm lacks it."""
+    """Return timm's name for the network and its other arguments. Raises InputError where timm lacks it."""
     if is_timm(config.architecture):
         return config.architecture.removeprefix(PREFIX), {}
     timm = installed_timm(config.architecture)
@@ -178,14 +177,14 @@ def _called(config: Config) -> tuple[str, dict[str, Any]]:
                 f"expected torch's padding for --format timm, got {config.architecture} with TensorFlow's, which it "
                 f"lacks in timm: {INSTEAD}"
             )
-        # Another epsilon goes into the variances, which timm's networks of other families take no word about.
+        # A different epsilon is folded into the variances, as timm's networks of other families do not accept one.
         return name, {}
     arguments: dict[str, Any] = {"pad_type": "same"} if padded else {}
     return name, arguments | ({} if config.batch_norm_eps == USUAL_EPSILON else {"bn_eps": config.batch_norm_eps})
 
 
 def _tensors(saved: SavedModel) -> dict[str, Tensor]:
-    """The network's tensors in float32, those of the head with one row for each class."""
+    """Return the network's tensors in float32; those of the head have one row per class."""
     network = saved.network
     tensors = {
         name: tensor.detach().cpu().float() if tensor.is_floating_point() else tensor.detach().cpu()
@@ -200,7 +199,7 @@ def _tensors(saved: SavedModel) -> dict[str, Tensor]:
 
 
 def _renamed(ours: dict[str, Tensor], network: Network, theirs: nn.Module) -> dict[str, Tensor]:
-    """Our tensors under timm's names, in timm's shapes. Raises InputError where timm's network is another one."""
+    """Return our tensors under timm's names, in timm's shapes. Raises InputError where timm's network differs."""
     shapes, rename = theirs.state_dict(), _renaming(network.config, theirs)
     tensors: dict[str, Tensor] = {}
     for name, wanted in shapes.items():
@@ -215,13 +214,14 @@ def _renamed(ours: dict[str, Tensor], network: Network, theirs: nn.Module) -> di
         if isinstance(norm, NORMS) and norm.running_var is not None:
             variance = f"{path}.running_var"
             own: Any = network.get_submodule(rename(variance).removesuffix(".running_var"))
-            # A norm divides by the root of the sum of both, so that a difference of one is one of the other.
+            # A norm divides by the root of variance plus epsilon, so a difference in epsilon can move into the
+            # variance.
             tensors[variance] = tensors[variance] + (own.eps - norm.eps)
     return tensors
 
 
 def _renaming(config: Config, theirs: nn.Module) -> Rename:
-    """From the names of timm's tensors to those of ours."""
+    """Return the renaming from timm's tensor names to ours."""
     if is_timm(config.architecture):
         return str
     architecture = resolve(config.architecture)
@@ -235,7 +235,7 @@ def _renaming(config: Config, theirs: nn.Module) -> Rename:
 
 
 def _settings(usual: dict[str, Any], preprocessing: Preprocessing, classes: int) -> dict[str, Any]:
-    """timm's `pretrained_cfg`: what is `usual` for the network, with the run's images and classes."""
+    """Return timm's `pretrained_cfg`: the network's `usual` settings, with the run's preprocessing and classes."""
     kept = ("fixed_input_size", "first_conv", "classifier")
     crops = preprocessing.resize_mode == "crop"
     return {

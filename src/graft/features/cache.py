@@ -1,8 +1,8 @@
 """Activations in the cache, so that a frozen layer is computed once.
 
-An entry is a file named by a digest of all that decides its numbers: the images (names, sizes, times), the
-preprocessing, the section (layers and weights) and the precision. `graft.files` writes it whole or not at all, guards
-its content by a digest, and removes the entries used longest ago where the budget ends.
+An entry is a file named by a digest of everything that decides its numbers: the images (names, sizes, times), the
+preprocessing, the section (layers and weights) and the precision. `graft.files` writes it atomically, protects its
+content with a digest, and removes the least recently used entries to stay within the budget.
 """
 
 import hashlib
@@ -22,16 +22,16 @@ from graft.images.preprocessing import Preprocessing
 from graft.progress import Reporter
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-# Raised when the same images, layers and weights come to give other numbers: another decoder, resize or forward pass.
+# Increment when the same images, layers and weights give other numbers: a new decoder, resize or forward pass.
 NUMBERS = 5
 
 
 @dataclass(frozen=True)
 class Activations:
-    """What a section makes of some images: `values` (n, …), one row for each image at `indices`, int64 (n,).
+    """The output of a section for some images: `values` (n, …), one row for each image at `indices`, int64 (n,).
 
-    `failures` maps the index of an image that could not be decoded to the reason. `cached` says that nothing was
-    computed. Values may be mapped from a file, so they are only read.
+    `failures` maps the index of each image that could not be decoded to the reason. `cached` means that nothing was
+    computed. Values may be mapped from a file, so treat them as read-only.
     """
 
     values: Tensor
@@ -41,8 +41,8 @@ class Activations:
 
 
 def section_digest(section: nn.Module, preprocessing: Preprocessing, precision: str, engine: str) -> str:
-    """A digest of everything but the images that decides what a section computes."""
-    # The printed layers tell strides, paddings and epsilons, which no tensor shows.
+    """Return a digest of everything except the images that decides what a section computes."""
+    # The repr of the layers includes strides, paddings and epsilons, which no tensor shows.
     layers = nn.Module.__repr__(section)
     digest = xxh3_128(repr((NUMBERS, layers, preprocessing, precision, engine)).encode())
     for name, tensor in sorted(section.state_dict().items()):
@@ -52,7 +52,7 @@ def section_digest(section: nn.Module, preprocessing: Preprocessing, precision: 
 
 
 def entry_path(section: str, images: Images) -> Path:
-    """Where the activations of `images` under the section with this digest are kept."""
+    """Return the path of the activations of `images` for the section with this digest."""
     digest = hashlib.blake2b(section.encode(), digest_size=20)
     for stamp in images.stamps():
         digest.update(stamp.encode("utf-8", "surrogatepass") + b"\n")
@@ -60,18 +60,18 @@ def entry_path(section: str, images: Images) -> Path:
 
 
 def as_bytes(values: Tensor) -> memoryview:
-    """The bytes of a tensor on the CPU, copied only where it is not contiguous."""
+    """Return the bytes of a CPU tensor, copied only if it is not contiguous."""
     return values.contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 def entry_facts(shape: tuple[int, ...], precision: str, failures: dict[int, str]) -> dict[str, Any]:
-    """What an entry says of values of this shape; `read_entry` takes it back."""
+    """Return the facts to store with values of this shape, for `read_entry`."""
     return {"shape": shape, "dtype": precision, "failures": failures}
 
 
 def read_entry(path: Path, reporter: Reporter) -> Activations | None:
-    """The entry at `path`, its values mapped from disk; None where there is none or, as `reporter` is told, a damaged
-    one."""
+    """Read the entry at `path`, its values mapped from disk; None if there is none or it is damaged, which `reporter`
+    is told."""
     kept = read_kept(path, reporter)
     if kept is None:
         return None
@@ -81,7 +81,7 @@ def read_entry(path: Path, reporter: Reporter) -> Activations | None:
     if not kept.content:
         return Activations(torch.empty(shape, dtype=dtype), indices, failures, cached=True)
     with warnings.catch_warnings():
-        # That the memory is not to be written to.
+        # The warning is that the memory is read-only.
         warnings.simplefilter("ignore", UserWarning)
         values = torch.frombuffer(kept.content, dtype=dtype)
     return Activations(values.view(shape), indices, failures, cached=True)

@@ -1,9 +1,9 @@
-"""Which of many processes does which part of a work, told by files in a folder that all of them see.
+"""Claims that divide work among many processes, as files in a folder that all of them see.
 
-Only what every file system of a network promises is relied on: a file can be made by one process alone (O_EXCL), and a
-rename is seen whole. A claim is a file that its process touches while it lives; the claim of a process that is gone is
-not taken away, which two could do at once, but followed by one of the next generation, which only one can make.
-Clocks are never compared: what is old is judged by the time that the file system itself gives a file touched now.
+They rely only on what every network file system guarantees: exactly one process can create a file (O_EXCL), and a
+rename is atomic. A claim is a file that its process touches while it lives. The claim of a dead process is not removed,
+which two processes could do at once, but followed by one of the next generation, which only one can create. Clocks are
+never compared: age is judged by the time that the file system itself gives to a file touched now.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-# A claim is touched every so often, and its process taken for gone after so much longer. A file system of a network may
-# show the time of a file a minute late.
+# How often a claim is touched, and the age at which its process counts as gone. A network file system may show the time
+# of a file a minute late.
 BEAT_SECONDS, GONE_AFTER_SECONDS = 5.0, 120.0
 
 
 class Claims:
-    """The claims of this process in a folder, kept alive by a thread while the block runs and released at its end."""
+    """The claims of this process in a folder, kept alive by a thread during a `with` block and released at its end."""
 
     def __init__(self, folder: Path, facts: Mapping[str, Any] | None = None) -> None:
-        """`facts`, in JSON, are told to the others."""
+        """Publish `facts`, which must be serialisable to JSON, to the other processes."""
         self._folder, self._facts = folder, dict(facts or {})
-        # Touched by this process alone, to learn the time of the file system.
+        # Touched only by this process, to learn the time of the file system.
         self._clock = folder / f"worker-{uuid.uuid4().hex[:8]}"
         self._held: dict[str, Path] = {}
         self._ended = threading.Event()
@@ -50,9 +50,10 @@ class Claims:
         _remove(self._clock)
 
     def take(self, name: str, done: Path) -> bool:
-        """Whether the part `name` is now this process's to do: not `done`, a file, and nobody's who is alive.
+        """Claim the part `name`; return whether it is now this process's to do.
 
-        Raises OSError where no claim can be written.
+        It is not if the file `done` exists or if a live process has claimed the part. Raises OSError if no claim can be
+        written.
         """
         if done.exists():
             return False
@@ -65,14 +66,14 @@ class Claims:
         except FileExistsError:
             return False
         self._held[name] = claim
-        # Whoever did it may have released it between the two looks.
+        # Another process may have finished and released the part since the first check.
         if done.exists():
             self.release(name)
             return False
         return True
 
     def release(self, name: str) -> None:
-        """Take away a claim with those that it followed, the oldest first, so that the last is there to the end."""
+        """Remove a claim and its earlier generations, oldest first, so that the latest exists to the end."""
         own = self._held.pop(name, None)
         if own is None:
             return
@@ -81,7 +82,7 @@ class Claims:
             _remove(own.with_suffix(f".claim{generation}"))
 
     def others_alive(self, facts: Mapping[str, Any]) -> bool:
-        """Whether another process that tells these facts works in this folder now."""
+        """Return whether another live process in this folder has published these facts."""
         for each in self._folder.glob("worker-*"):
             with suppress(OSError, ValueError):
                 told = json.loads(each.read_bytes())
@@ -90,20 +91,20 @@ class Claims:
         return False
 
     def _last(self, name: str) -> tuple[int, Path | None]:
-        """The latest generation of a claim, -1 where there is none, and its file."""
+        """Return the latest generation of a claim, -1 for none, and its file."""
         found = {int(path.suffix.removeprefix(".claim")): path for path in self._folder.glob(f"{name}.claim*")}
         generation = max(found, default=-1)
         return generation, found.get(generation)
 
     def _is_gone(self, claim: Path) -> bool:
         try:
-            # Opened, as a file system of a network then asks for its time again.
+            # Opening a file makes a network file system refresh its time.
             with claim.open("rb") as file:
                 text, touched = file.read(), os.fstat(file.fileno()).st_mtime
             os.utime(self._clock)
             now = self._clock.stat().st_mtime
         except FileNotFoundError:
-            # Released just now: look again later.
+            # Just released: look again later.
             return False
         with suppress(ValueError, KeyError, TypeError):
             owner = json.loads(text)
@@ -112,26 +113,26 @@ class Claims:
         return now - touched > GONE_AFTER_SECONDS
 
     def _write_new(self, path: Path) -> None:
-        """Raises FileExistsError where there is a file."""
+        """Write this process's facts to a new file. Raises FileExistsError if it exists."""
         with path.open("x", encoding="utf-8") as file:
             json.dump({**me(), **self._facts}, file)
 
     def _keep_alive(self) -> None:
         while not self._ended.wait(BEAT_SECONDS):
             for path in (self._clock, *self._held.copy().values()):
-                # A disk may be away for a while; a claim that another followed is nobody's any more.
+                # A disk may be unavailable for a while, and a superseded claim may have been removed.
                 with suppress(OSError):
                     os.utime(path)
 
 
 def me() -> dict[str, Any]:
-    """Who this process is: a machine as people call it, the place where its number means something, and the number."""
+    """Identify this process: its host name, the place in which its pid is valid, its pid and its start time."""
     return {"host": platform.node(), "place": _place(), "pid": os.getpid(), "began": _began(os.getpid())}
 
 
 @cache
 def _place() -> str:
-    """A running system, and the space of numbers of processes in it, of which containers have their own."""
+    """Identify the running system and the pid namespace in it, of which each container has its own."""
     boot, space = "", ""
     with suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
@@ -140,14 +141,14 @@ def _place() -> str:
 
 
 def _began(pid: int) -> str | None:
-    """When a process of this place began, in ticks; None for one that is gone. The same for all where that is not told.
+    """Return the start time of a process of this place, in ticks; None if it is gone, empty without `/proc`.
 
-    Numbers of processes are used again, which the time tells.
+    The start time tells apart processes that reuse a pid.
     """
     if not Path("/proc/self/stat").exists():
         return ""
     try:
-        # After the name in brackets, which may hold anything: the state, and the time as the twentieth.
+        # After the name in brackets, which may hold anything: first the state; the start time is the twentieth field.
         words = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     except OSError:
         return None

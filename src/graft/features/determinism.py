@@ -1,4 +1,4 @@
-"""Work that gives the same bits on another day."""
+"""Computation that gives the same bits on another day."""
 
 import os
 from collections.abc import Iterator
@@ -9,18 +9,18 @@ import torch
 from graft.errors import GraftError
 from graft.features.engine import Choice
 
-# The memory that cuBLAS works in, as PyTorch's notes on randomness have it.
+# The workspace setting of cuBLAS from PyTorch's notes on reproducibility.
 CUBLAS_WORKSPACE, WORKSPACE = "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
 
 
 @contextmanager
 def repeatable(choice: Choice) -> Iterator[None]:
-    """Compute in the block what the same block computes on another day, where `choice` is deterministic.
+    """Make computation in the block repeatable to the bit on another day, if `choice` is deterministic.
 
-    That holds on the same kind of processor or accelerator, with the same versions of the libraries and the same number
-    of threads, which `choice` records; random numbers are the caller's to seed. A choice that is not deterministic
-    changes nothing. The settings are those of the process, and are put back. Raises GraftError where PyTorch has no
-    deterministic way to compute something.
+    That holds on the same kind of processor or accelerator, with the same library versions and the same number of
+    threads, which `choice` records; the caller seeds random numbers. A choice that is not deterministic changes
+    nothing. The settings apply to the whole process and are restored afterwards. Raises GraftError if PyTorch has no
+    deterministic implementation of an operation.
     """
     if not choice.deterministic:
         yield
@@ -29,7 +29,7 @@ def repeatable(choice: Choice) -> Iterator[None]:
 
     with ExitStack() as put_back:
         put_back.callback(torch.set_num_threads, torch.get_num_threads())
-        # Of the two ways to say it, the one that does not import PyTorch's compiler, which takes seconds.
+        # Unlike `use_deterministic_algorithms`, this does not import PyTorch's compiler, which takes seconds.
         put_back.callback(torch.set_deterministic_debug_mode, torch.get_deterministic_debug_mode())
         put_back.callback(setattr, torch.backends.cudnn, "benchmark", torch.backends.cudnn.benchmark)
         if CUBLAS_WORKSPACE not in os.environ:
@@ -38,7 +38,7 @@ def repeatable(choice: Choice) -> Iterator[None]:
         torch.set_num_threads(choice.threads)
         torch.set_deterministic_debug_mode("error")
         torch.backends.cudnn.benchmark = False
-        # Those of numpy and scipy too.
+        # Covers the threads of NumPy and SciPy, too.
         put_back.enter_context(threadpool_limits(choice.threads))
         try:
             yield

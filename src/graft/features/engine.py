@@ -1,4 +1,4 @@
-"""Which engine runs a frozen trunk, and in which precision."""
+"""Choose the engine that runs a frozen trunk, and its precision."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ Precision = Literal["float32", "bfloat16"]
 
 ENGINES = ("auto", "torch", "openvino")
 PRECISIONS = ("auto", "float32", "bfloat16")
-# More threads than so many per core, or on a small machine in all, take its memory and compute nothing sooner.
+# More threads than this per core, or in all on a small machine, only cost memory.
 MOST_THREADS_PER_CORE, MOST_THREADS = 8, 64
 
-# What drivers of accelerators put in /dev: of NVIDIA, of NVIDIA's small boards, of AMD, of Windows around Linux.
+# Entries in /dev of accelerator drivers: NVIDIA, NVIDIA's small boards, AMD, and Linux under Windows.
 DEVICES = ("nvidiactl", "nvidia0", "nvhost-gpu", "nvmap", "kfd", "dxg")
 
 
@@ -42,11 +42,11 @@ def _threads() -> int:
 
 @dataclass(frozen=True)
 class Choice:
-    """An engine, its precision, its device and its threads, and in a few words why.
+    """An engine, its precision, its device and its threads, with the reason in a few words.
 
-    `threads` is how many PyTorch computes with on a processor. OpenVINO takes as many as it finds best unless the
-    choice is `deterministic`: then it takes as many as PyTorch, and what is computed within `repeatable(choice)` is the
-    same to the bit on another day.
+    `threads` is the number of threads that PyTorch uses on a CPU. OpenVINO uses as many as it finds best, unless the
+    choice is `deterministic`: then it uses as many as PyTorch, and computations within `repeatable(choice)` can be
+    repeated to the bit on another day.
     """
 
     engine: EngineName
@@ -55,7 +55,7 @@ class Choice:
     reason: str
     threads: int = field(default_factory=_threads)
     deterministic: bool = False
-    # Whether images come one at a time rather than many together, as they come to a service.
+    # Whether images arrive one at a time, as in a service, rather than many together.
     singles: bool = False
 
     def __str__(self) -> str:
@@ -64,10 +64,10 @@ class Choice:
 
     @property
     def arithmetic(self) -> str:
-        """What of the choice but the precision decides the numbers, for the key of what is kept of them."""
+        """The part of the choice, besides precision, that decides the numbers: part of their cache key."""
         if self.deterministic:
             return f"{self.engine} with {self.threads} threads"
-        # With how many images a request has, float32 is added up in another order.
+        # The number of images per request changes the order of float32 sums.
         return "openvino by maps" if (self.engine, self.precision) == ("openvino", "float32") else self.engine
 
 
@@ -77,11 +77,11 @@ class Engine(Protocol):
     output_shape: tuple[int, ...]
 
     def run(self, batches: Iterable[Batch]) -> Generator[tuple[Batch, Tensor], None, None]:
-        """Each batch with its activations (n, …), on the CPU in the engine's precision, in the order given.
+        """Yield each batch with its activations (n, …), on the CPU in the engine's precision, in the order given.
 
-        Runs under way at the same time do not touch each other, and closing one frees what it holds. What is made of an
-        image depends on no other image. On OpenVINO it does not depend on the size of the batch either; PyTorch adds
-        up in another order where a batch is of another size, which shows in the last bits of float32.
+        Concurrent runs are independent, and closing one releases its resources. The activations of an image depend on
+        no other image. On OpenVINO, they do not depend on the size of the batch either; PyTorch sums in another order
+        for another batch size, which shows in the last bits of float32.
         """
         ...
 
@@ -89,11 +89,11 @@ class Engine(Protocol):
 def choose(
     engine: str = "auto", precision: str = "auto", *, deterministic: bool = False, threads: int | None = None
 ) -> Choice:
-    """The engine to use on this machine: torch on an accelerator, else OpenVINO where it is installed, else torch.
+    """Choose the engine for this machine: torch on an accelerator, else OpenVINO if installed, else torch.
 
-    `auto` precision is bfloat16 where the processor has instructions for it. A `deterministic` choice has `threads`, as
-    many as PyTorch has by default, so that it can be made again on a machine with more cores or fewer. Raises
-    InputError for what is not there, and for a number of threads that is none or far beyond the cores.
+    `auto` precision is bfloat16 where the hardware supports it. A `deterministic` choice uses `threads` threads, by
+    default as many as PyTorch does, so that it can be repeated on a machine with more or fewer cores. Raises InputError
+    for an unknown or unavailable engine or precision, and for an invalid number of threads or one far beyond the cores.
     """
     if engine not in ENGINES or precision not in PRECISIONS:
         of_engine = engine not in ENGINES
@@ -130,36 +130,36 @@ def _choose(engine: str, precision: str) -> Choice:
 
 
 def for_answers(choice: Choice, network: nn.Module, asked: str) -> Choice:
-    """`choice` for the answers of a trained network: where `asked` leaves the precision open, one that keeps them.
+    """Return `choice` for predicting with a trained network; if `asked` is `auto`, in a precision that is safe for it.
 
-    Depthwise convolutions on a processor answer in float32. In bfloat16 a MobileNet 0.25 gave its first class another
-    probability, by 0.03 on average and 0.27 at most, and 1.3 % of images another label. With AMX it is 1.7 times as
-    fast there, MobileNetV2 1.9 times, without decoding; whoever wants that can ask for it.
+    Networks with depthwise convolutions predict in float32 on a CPU. In bfloat16, the probability that a MobileNet 0.25
+    gave its first class changed by 0.03 on average and 0.27 at most, and the label of 1.3 % of images changed. With
+    AMX, bfloat16 is 1.7 times as fast for it and 1.9 times for MobileNetV2, without decoding; it is used on request.
     """
     return replace(choice, precision=precision_for(network, choice)) if asked == "auto" else choice
 
 
 def precision_for(module: nn.Module, choice: Choice) -> Precision:
-    """That of the engine; but float32 for depthwise convolutions on a processor, which do not train faster in bfloat16.
+    """Return the engine's precision, or float32 for depthwise convolutions on a CPU, which bfloat16 does not speed up.
 
-    On two cores with AMX, steps per second over those in float32: ResNet-50 1.8, CIFAR ResNet-20 1.3, MobileNetV2 from
-    its middle on 0.9, MobileNet 0.25 from its middle on 0.8.
+    Training steps per second relative to float32, on two cores with AMX: ResNet-50 1.8, CIFAR ResNet-20 1.3,
+    MobileNetV2 from its middle on 0.9, MobileNet 0.25 from its middle on 0.8.
     """
     return "float32" if choice.device == "cpu" and has_depthwise(module) else choice.precision
 
 
 def has_depthwise(module: nn.Module) -> bool:
-    """Whether any convolution has a kernel of its own for every channel."""
+    """Return whether any convolution has a separate kernel for every channel."""
     from torch import nn
 
     return any(isinstance(each, nn.Conv2d) and each.groups == each.in_channels > 1 for each in module.modules())
 
 
 def open_engine(choice: Choice, section: Section, preprocessing: Preprocessing, reporter: Reporter = NOBODY) -> Engine:
-    """The engine of `choice`, ready to run `section` (in evaluation mode) on pixels uint8 (n, C, size, size).
+    """Open the engine of `choice`, ready to run `section` (in evaluation mode) on pixels uint8 (n, C, size, size).
 
-    `reporter` is told of a cache that is damaged or cannot be written, and of a slower way that had to be taken. Raises
-    GraftError where the engine cannot run the section, or cannot work because this process was forked.
+    `reporter` receives notes on a cache that is damaged or cannot be written, and on a fallback to a slower path.
+    Raises GraftError if the engine cannot run the section, or cannot work because this process was forked.
     """
     work_alone_when_forked()
     if choice.engine == "openvino":
@@ -173,9 +173,9 @@ def open_engine(choice: Choice, section: Section, preprocessing: Preprocessing, 
 
 
 def accelerator_is_possible() -> bool:
-    """Whether PyTorch could find an accelerator here; False only where it is certain that it could not."""
+    """Return whether PyTorch might find an accelerator here; False only if it certainly cannot."""
     if sys.platform == "darwin":
-        # Apple's is none that graft computes with.
+        # graft does not use Apple's accelerator.
         return False
     if sys.platform != "linux":
         return True
@@ -187,7 +187,7 @@ def openvino_installed() -> bool:
 
 
 def processor_has_bfloat16() -> bool:
-    """Whether convolutions in bfloat16 run in hardware (AVX-512 BF16 or AMX on x86, BF16 on Arm)."""
+    """Return whether bfloat16 convolutions run in hardware (AVX-512 BF16 or AMX on x86, BF16 on Arm)."""
     import torch
 
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) if torch.backends.mkldnn.is_available() else False

@@ -1,4 +1,4 @@
-"""The trunk run once: images to activations at the cut, from the cache where they are there."""
+"""Run the trunk once: turn images into activations at the cut, or read them from the cache."""
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
@@ -31,9 +31,9 @@ from graft.images.preprocessing import Preprocessing
 from graft.models.network import Network, Section
 from graft.progress import NOBODY, Reporter
 
-# Images handed to an engine at a time.
+# Images passed to an engine at a time.
 BATCH = 32
-# Activations up to this size are collected in memory.
+# Activations up to this total size are collected in memory.
 IN_MEMORY_BYTES = 2 * 2**30
 
 
@@ -60,14 +60,14 @@ def extract(
     step: str = "features",
     reporter: Reporter = NOBODY,
 ) -> dict[str, Activations]:
-    """What `section` makes of the images of each split: values (n, …) in the precision of `choice`, all of them finite.
+    """Return the activations of each split after `section`: values (n, …) in the precision of `choice`, all finite.
 
-    `crops` gives splits a crop fraction of their own, `views` an augmentation. Activations that were computed before
-    are read from the cache; others are computed, decoding ahead of the engine, and kept there as far as its budget
-    goes; unless `use_cache`, the cache has no part in it. A disk that fills up costs the keeping, not the work.
-    `reporter` is told of progress as `step`, and of a cache that is damaged or cannot be written.
+    `crops` gives splits a crop fraction of their own, `views` an augmentation. Activations computed before are read
+    from the cache. Others are computed, decoding ahead of the engine, and cached as far as the budget allows. Without
+    `use_cache`, the cache is neither read nor written. A full disk prevents caching, not the work. `reporter` receives
+    progress as `step`, and notes on a cache that is damaged or cannot be written.
 
-    Raises WeightsError for weights that are not finite, GraftError where the engine makes such activations of others.
+    Raises WeightsError for weights that are not finite, GraftError if finite weights give activations that are not.
     """
     total, before = sum(len(images) for images in splits.values()), 0
     engine: Engine | None = None
@@ -114,17 +114,17 @@ def extract(
 
 
 def is_kept(section: Section, images: Images, preprocessing: Preprocessing, choice: Choice) -> bool:
-    """Whether the cache has what `section` makes of these images, so that nothing needs to be computed."""
+    """Return whether the cache holds the activations of these images, so that nothing needs to be computed."""
     return entry_path(section_digest(section, preprocessing, choice.precision, choice.arithmetic), images).is_file()
 
 
 def activation_bytes(count: int, row_shape: tuple[int, ...], precision: str) -> int:
-    """Bytes that the activations of `count` images take, in memory or in the cache."""
+    """Return the bytes that the activations of `count` images take, in memory or in the cache."""
     return count * prod(row_shape) * DTYPES[precision].itemsize
 
 
 def output_shape(section: Section, preprocessing: Preprocessing) -> tuple[int, ...]:
-    """Shape of one image's activations, found by running the section on a blank one.
+    """Return the shape of one image's activations, found by running the section on a blank image.
 
     A pass over meta tensors would compute nothing, but makes torch load its compiler, which takes longer.
     """
@@ -135,7 +135,7 @@ def output_shape(section: Section, preprocessing: Preprocessing) -> tuple[int, .
 
 
 def check_input_size(network: Network, preprocessing: Preprocessing) -> None:
-    """Refuse a size of images that the network cannot take; its own needs no look. Raises InputError."""
+    """Raise InputError if the network cannot take images of this size; its own size needs no check."""
     if network.input_size is not None and preprocessing.size == network.input_size[-1]:
         return
     whole, _ = network.split(network.cuts[-1])
@@ -153,8 +153,8 @@ def _compute(
 ) -> Activations:
     """Run the engine over all images, telling how many are done.
 
-    What fits in memory is collected there first, so that a disk that fills up costs nothing but the keeping; what does
-    not goes to disk as it comes.
+    Activations that fit in memory are collected there first, so that a full disk prevents only caching. Larger ones are
+    written to disk as they are computed.
     """
     precision = source.choice.precision
     needed = activation_bytes(len(source.images), engine.output_shape, precision)
@@ -197,7 +197,7 @@ def _compute_on_disk(
 def _compute_together(
     engine: Engine, source: Source, path: Path, needed: int, reporter: Reporter, tell: Callable[[int], None]
 ) -> Activations | None:
-    """The activations as many processes compute them; None where they cannot be kept and this one can do without."""
+    """Compute the activations with other processes; None if they cannot be written but fit in this one's memory."""
     work = Work.of(path, len(source.images), engine.output_shape, source.choice.precision, BATCH)
 
     def compute(ranges: Iterator[range]) -> Generator[tuple[Batch, Tensor], None, None]:
@@ -236,9 +236,9 @@ def _just_written(path: Path, reporter: Reporter) -> Activations:
 def _run(
     engine: Engine, source: Source, tell: Callable[[int], None], ranges: Iterable[range] | None = None
 ) -> Generator[tuple[Batch, Tensor], None, None]:
-    """Every batch of images, or of those in ranges that come one after the other, with its activations, all finite.
+    """Yield every batch of all images, or of `ranges` in turn, with its activations, all finite.
 
-    Closing it frees threads that decode, and the engine.
+    Closing the generator releases the decoding threads and the engine.
     """
     done = 0
     decoding = _decoded(source, [range(len(source.images))] if ranges is None else ranges)
@@ -258,7 +258,7 @@ def _decoded(source: Source, ranges: Iterable[range]) -> Generator[Batch, None, 
 
 
 def _check_weights(section: Section) -> None:
-    """Raises WeightsError for weights that are not finite, of which an engine may make activations that are."""
+    """Raise WeightsError for weights that are not finite: an engine may turn them into finite activations."""
     for name, tensor in section.state_dict().items():
         if not _is_finite(tensor):
             raise WeightsError(
@@ -268,7 +268,7 @@ def _check_weights(section: Section) -> None:
 
 
 def _is_finite(values: Tensor) -> bool:
-    # The least and the largest pass NaN on; to ask every value takes ten times as long.
+    # The minimum and maximum propagate NaN; checking every value takes ten times as long.
     return not values.numel() or bool(torch.stack(values.aminmax()).isfinite().all())
 
 

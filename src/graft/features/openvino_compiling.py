@@ -1,4 +1,4 @@
-"""Sections compiled for OpenVINO: compared with PyTorch when they are first compiled, then kept on disk."""
+"""Sections compiled for OpenVINO: checked against PyTorch when first compiled, then kept on disk."""
 
 import math
 from dataclasses import dataclass, replace
@@ -20,13 +20,13 @@ from graft.images.preprocessing import Preprocessing, normalise
 from graft.models.network import Section
 from graft.progress import NOBODY, Reporter
 
-# How far activations may be from PyTorch's in float32, as a part of their norm. Over 30 networks at several cuts the
+# How far activations may be from PyTorch's in float32, relative to their norm. Over 30 networks at several cuts, the
 # largest error was 5e-6 in float32 and 0.05 in bfloat16, where PyTorch's own bfloat16 is as far off.
 TOLERANCES = {"float32": 1e-3, "bfloat16": 0.06}
 
 
 def images_per_request(section: Section, preprocessing: Preprocessing) -> int:
-    """How many images a request has in float32, a power of two: see MOST_MAP_BYTES."""
+    """Return the number of images per request in float32, a power of two: see MOST_MAP_BYTES."""
     if not has_depthwise(section):
         return BATCH
     fitting = max(1, MOST_MAP_BYTES // max(1, _largest_map(section, preprocessing)))
@@ -34,9 +34,9 @@ def images_per_request(section: Section, preprocessing: Preprocessing) -> int:
 
 
 def _largest_map(section: nn.Module, preprocessing: Preprocessing) -> int:
-    """Bytes of the largest output of a layer for one image in float32.
+    """Return the size in bytes of the largest layer output for one image in float32.
 
-    By computing one: tensors that have only shapes cost torch seconds of imports.
+    It is found by computing one: meta tensors would cost torch seconds of imports.
     """
     sizes = [0]
 
@@ -63,14 +63,14 @@ def compile_section(
     options: dict[str, Any],
     reporter: Reporter = NOBODY,
 ) -> tuple[str, openvino.CompiledModel]:
-    """Pixels uint8 (batch, C, size, size) to activations float32, with the `options` of OpenVINO's CPU device, after
-    the key under which it is kept.
+    """Compile a section with the `options` of OpenVINO's CPU device; return its cache key and the compiled model.
 
-    What was compiled before comes from the cache, where only what agreed with PyTorch is kept; `reporter` is told when
-    it is damaged or cannot be written, and of a conversion that did not agree. Raises GraftError where OpenVINO
-    computes something else, and in a forked process.
+    The model takes pixels uint8 (batch, C, size, size) to activations float32. A section compiled before comes from the
+    cache, which holds only those that agreed with PyTorch. `reporter` receives notes on a cache that is damaged or
+    cannot be written, and on a conversion that did not agree. Raises GraftError if OpenVINO computes something else,
+    and in a forked process.
     """
-    # How an image is cropped is no part of the graph: one compiled section serves all views.
+    # Cropping is not part of the graph: one compiled section serves all views.
     in_graph = replace(preprocessing, resize_mode="squash", crop_fraction=1.0)
     key = section_digest(section, in_graph, precision, f"openvino {openvino.__version__} batch {batch}, checked")
     found = read_compiled(key, options, reporter)
@@ -80,7 +80,7 @@ def compile_section(
     try:
         exported = compiled.export_model()
     except RuntimeError:
-        # A plugin that cannot export: keeping only saves time.
+        # This plugin cannot export; caching would only save time.
         return key, compiled
     content = exported if isinstance(exported, bytes) else exported.getvalue()
     keep(cache_folder() / COMPILED / key, content, reporter)
@@ -95,12 +95,12 @@ def _compile(
     options: dict[str, Any],
     reporter: Reporter,
 ) -> openvino.CompiledModel:
-    """The section as it is recorded, or else as OpenVINO's converter has it, whichever agrees with PyTorch first."""
+    """Compile the section as graft records it or, if that fails or disagrees with PyTorch, as OpenVINO converts it."""
     sample = _sample(section, preprocessing, batch)
     try:
         return _checked(record(section, preprocessing, batch), precision, options, sample)
     except UnknownFunctionError:
-        # What the table has no row for is left to the converter.
+        # A function without a translation is left to OpenVINO's converter.
         pass
     except ConversionError as error:
         reporter.note(
@@ -117,15 +117,15 @@ def _compile(
 
 @dataclass(frozen=True)
 class Sample:
-    """Noise, uint8 (n, C, size, size), and what PyTorch makes of its last image in float32, (…)."""
+    """Noise, uint8 (n, C, size, size), and PyTorch's float32 output for its last image, (…)."""
 
     pixels: np.ndarray
     expected: Tensor
 
     def error(self, compiled: openvino.CompiledModel) -> float:
-        """The norm of the difference as a part of that of the output; not finite where the output is not.
+        """Return the norm of the difference relative to that of the output; not finite if the output is not.
 
-        The images that share the batch are all different, so one that takes part of another's place is found out.
+        The images of the batch are all different, so an image mixed up with another is detected.
         """
         output = torch.from_numpy(compiled(self.pixels)[0][-1])
         norm = max(float(self.expected.norm()), torch.finfo(torch.float32).tiny)
@@ -148,12 +148,12 @@ def _sample(section: nn.Module, preprocessing: Preprocessing, batch: int) -> Sam
 def _checked(
     model: openvino.Model, precision: Precision, options: dict[str, Any], sample: Sample
 ) -> openvino.CompiledModel:
-    """The model compiled. Raises ConversionError where it cannot be, or makes something else of the sample."""
+    """Compile the model. Raises ConversionError if that fails, or if its output for the sample is wrong."""
     try:
         compiled = core().compile_model(model, "CPU", options)
         error = sample.error(compiled)
         if precision != "float32" and math.isfinite(error) and error > TOLERANCES[precision]:
-            # In some networks eight bits are off by as much; whether the model is right shows in float32.
+            # In some networks, bfloat16 itself is off by as much; float32 shows whether the model is right.
             precision = "float32"
             exact = core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": TYPES[precision]})
             error = sample.error(exact)

@@ -1,4 +1,4 @@
-"""Frozen trunks on OpenVINO: asynchronous requests and the throughput hint."""
+"""Frozen trunks on OpenVINO, with asynchronous requests and the throughput hint."""
 
 from collections.abc import Generator, Iterable
 from contextlib import closing
@@ -16,7 +16,7 @@ from graft.progress import NOBODY, Reporter
 
 
 class OpenVINOEngine(Requests):
-    """A compiled section that takes and gives tensors."""
+    """A compiled section that takes and returns tensors."""
 
     def __init__(
         self,
@@ -27,15 +27,15 @@ class OpenVINOEngine(Requests):
         threads: int | None = None,
         singles: bool = False,
     ) -> None:
-        """Compute with `threads` together on one request at a time, or as OpenVINO finds best.
+        """Compile a section to run with `threads` threads on one request at a time, or as OpenVINO finds best.
 
-        With `singles`, a section for single images is compiled as well, where they do not go one by one anyway: with
-        it, an image alone takes an eighth of the time. It may add up in another order than that for eight, which shows
-        in the last bits of float32.
+        With `singles`, it is also compiled for single images, unless requests have one image anyway: a lone image then
+        takes an eighth of the time. That section may sum in another order than the one for eight, which shows in the
+        last bits of float32.
         """
         self._bfloat16 = precision == "bfloat16"
         options = options_for(precision, threads)
-        # Under which they are kept, by images per request.
+        # The cache keys of the compiled sections, by images per request.
         self.keys: dict[int, str] = {}
         compiled = {}
         most = images_per_request(section, preprocessing) if precision == "float32" and threads is None else BATCH

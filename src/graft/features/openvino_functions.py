@@ -1,7 +1,7 @@
-"""The functions of torch that a section may call, each written down in OpenVINO's opset.
+"""The torch functions that a section may call, each translated to OpenVINO's opset.
 
-A row takes the recorder, torch's output and the arguments of the call, and returns the node. One that meets a call it
-does not know raises UnknownFunctionError.
+A translation takes the recorder, torch's output and the arguments of the call, and returns the node. It raises
+UnknownFunctionError for a call that it does not support.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,12 +20,12 @@ Node: TypeAlias = openvino.Node
 
 
 class UnknownFunctionError(Exception):
-    """A function of torch without a row in the table, or called in a way the row does not know."""
+    """A torch function without a translation in the table, or a call that its translation does not support."""
 
 
 def constant(array: np.ndarray | np.float32) -> Node:
-    """Numbers that do not depend on the image."""
-    # Not the opset's function of that name: it takes arrays apart into Python's numbers, seconds for a large network.
+    """Make a constant node: numbers that do not depend on the image."""
+    # Not the opset's own `constant`, which converts arrays to Python numbers: seconds for a large network.
     return openvino.op.Constant(np.require(array, requirements="C"))
 
 
@@ -68,7 +68,7 @@ def _batch_norm(
 ) -> Node:
     if training:
         raise UnknownFunctionError("batch norm in training mode")
-    # Frozen, so one scale and one shift per channel, which OpenVINO folds into the convolution before.
+    # Frozen, so one scale and one shift per channel, which OpenVINO folds into the preceding convolution.
     scale = recorder.numpy(weight) / np.sqrt(recorder.numpy(running_var).astype(np.float64) + eps)
     shift = recorder.numpy(bias) - recorder.numpy(running_mean) * scale
     shape = (1, -1, *(1,) * (x.ndim - 2))
@@ -109,7 +109,7 @@ def _average_pool(
     if divisor_override is not None or (ceil_mode and borders != [0, 0]):
         raise UnknownFunctionError("an average pool with its own divisor or rounding")
     steps = kernel if stride is None else _pair(stride)
-    # What hangs over the edge never counts.
+    # The part of a window beyond the edge never counts.
     rounding = "ceil" if ceil_mode else "floor"
     return opset1.avg_pool(
         recorder.node(x), steps, borders, borders, kernel, ceil_mode or not count_include_pad, rounding
@@ -121,13 +121,13 @@ def _adaptive_average_pool(recorder: "Recorder", output: Tensor, x: Tensor, outp
         return opset.reduce_mean(recorder.node(x), np.array([2, 3]), keep_dims=True)
     if output.shape == x.shape:
         return recorder.node(x)
-    # The mean over windows of unequal size is a product with a matrix along each axis.
+    # The mean over windows of unequal size is a matrix product along each axis.
     rows, columns = (_windows(x.shape[axis], output.shape[axis]) for axis in (2, 3))
     return opset.matmul(opset.matmul(constant(rows), recorder.node(x), False, False), constant(columns), False, True)
 
 
 def _windows(size: int, count: int) -> np.ndarray:
-    """A row for each of `count` outputs: the weights, float32, with which it averages `size` inputs."""
+    """Return the weights, float32 (count, size), with which each of `count` outputs averages `size` inputs."""
     weights = np.zeros((count, size), np.float32)
     for index in range(count):
         first, behind = index * size // count, -(-(index + 1) * size // count)
@@ -144,7 +144,7 @@ def _local_response_norm(
     beta: float = 0.75,
     k: float = 1.0,
 ) -> Node:
-    # Both divide alpha by the size.
+    # PyTorch and OpenVINO both divide alpha by the size.
     return opset.lrn(recorder.node(x), np.array([1]), alpha, beta, k, size)
 
 
@@ -163,7 +163,7 @@ def _reduced(function: Callable[..., Node]) -> Callable[..., Node]:
 def _reshape(recorder: "Recorder", output: Tensor, x: Tensor, *shape: Any, **named: Any) -> Node:
     if output.shape[0] != 1 or x.shape[0] != 1:
         raise UnknownFunctionError("a reshape that moves the batch")
-    # The pass has one image, the model has a batch of them.
+    # The recorded pass has one image, the model a batch.
     return opset.reshape(recorder.node(x), np.array([-1, *output.shape[1:]]), special_zero=False)
 
 
@@ -172,18 +172,18 @@ def _pad(
 ) -> Node:
     if mode != "constant":
         raise UnknownFunctionError(f"padding by {mode}")
-    # torch lists pairs from the last axis backwards, OpenVINO all beginnings and then all ends.
+    # torch lists pairs from the last axis backwards; OpenVINO lists all beginnings, then all ends.
     pairs = [(pad[i], pad[i + 1]) for i in range(0, len(pad), 2)] + [(0, 0)] * (x.ndim - len(pad) // 2)
     begin, end = zip(*reversed(pairs), strict=True)
     return opset.pad(recorder.node(x), np.array(begin), np.array(end), "constant", constant(np.float32(value or 0)))
 
 
 def _item(recorder: "Recorder", output: Tensor, x: Tensor, key: Any) -> Node:
-    """Slices with steps; anything else that brackets can do is left to the converter."""
+    """Translate slices with steps; any other indexing is left to OpenVINO's converter."""
     slices = key if isinstance(key, tuple) else (key,)
     if not all(isinstance(part, slice) for part in slices):
         raise UnknownFunctionError("indexing by more than slices")
-    # `:` stands for the whole axis, whose length differs for the batch.
+    # Leave `:` out: the length of the batch axis differs between the recorded pass and the model.
     axes = [axis for axis, part in enumerate(slices) if part != slice(None)]
     if 0 in axes:
         raise UnknownFunctionError("a slice of the batch")
@@ -279,7 +279,7 @@ def _of_two(function: Callable[..., Node]) -> Callable[..., Node]:
 # Functions whose results are parts of their first argument.
 SPLITS = ("split", "split_with_sizes", "chunk", "tensor_split")
 
-# By the function's name without underscores: `relu` stands for torch.relu, F.relu and relu_.
+# Keyed by the function's name without outer underscores: `relu` stands for torch.relu, F.relu and relu_.
 FUNCTIONS: dict[str, Callable[..., Node]] = {
     "conv2d": _convolution,
     "batch_norm": _batch_norm,

@@ -1,9 +1,9 @@
-"""A section as an OpenVINO model, at the cost of running it once on a blank image.
+"""Convert a section to an OpenVINO model, at the cost of running it once on a blank image.
 
-That pass follows the functions that the section calls in evaluation mode, and each is written down in OpenVINO's opset:
-a tenth of a second where OpenVINO's own converter, which traces several times over, takes seconds. (A pass over meta
-tensors would make torch load its compiler, which takes longer still.) A section that calls a function without a row in
-the table goes to that converter instead.
+That pass records the functions that the section calls in evaluation mode and translates each to OpenVINO's opset. It
+takes a tenth of a second, where OpenVINO's own converter, which traces several times, takes seconds. (A pass over meta
+tensors would make torch load its compiler, which takes longer still.) A section that calls a function without a
+translation goes to that converter instead.
 """
 
 import warnings
@@ -22,13 +22,13 @@ from graft.images.preprocessing import Preprocessing, normalise
 
 
 class ConversionError(Exception):
-    """What is wrong with a model that was made of a section, as a clause without its subject."""
+    """The fault of a model made from a section; its message is a clause without a subject."""
 
 
 def record(section: nn.Module, preprocessing: Preprocessing, batch: int) -> openvino.Model:
-    """Pixels uint8 (batch, C, size, size) to activations float32: normalisation, then the section.
+    """Build a model from pixels uint8 (batch, C, size, size) to activations float32: normalisation, then the section.
 
-    Raises UnknownFunctionError where the section calls what the table has no row for.
+    Raises UnknownFunctionError if the section calls a function without a translation.
     """
     shape = (batch, preprocessing.channels, preprocessing.size, preprocessing.size)
     pixels = opset.parameter(list(shape), dtype=np.uint8, name="pixels")
@@ -46,7 +46,7 @@ def record(section: nn.Module, preprocessing: Preprocessing, batch: int) -> open
 
 
 def convert(section: nn.Module, preprocessing: Preprocessing, batch: int) -> openvino.Model:
-    """The same by OpenVINO's converter. Raises ConversionError."""
+    """Build the same model with OpenVINO's converter. Raises ConversionError."""
     shape = (batch, preprocessing.channels, preprocessing.size, preprocessing.size)
 
     class FromPixels(nn.Module):
@@ -59,7 +59,7 @@ def convert(section: nn.Module, preprocessing: Preprocessing, batch: int) -> ope
             return activations
 
     with warnings.catch_warnings():
-        # The converter traces, and tracing warns of every number taken from a shape; shapes are fixed here.
+        # Tracing warns of every number taken from a shape; shapes are fixed here.
         warnings.simplefilter("ignore")
         try:
             return convert_model(
@@ -68,14 +68,14 @@ def convert(section: nn.Module, preprocessing: Preprocessing, batch: int) -> ope
                 input=[(list(shape), openvino.Type.u8)],
             )
         except Exception as error:
-            # Whatever the network, torch's tracing and OpenVINO's frontend may raise.
+            # Depending on the network, torch's tracing and OpenVINO's frontend may raise any error.
             raise ConversionError(f"failed ({type(error).__name__}: {' '.join(str(error).split())[:200]})") from None
 
 
 class Recorder(TorchFunctionMode):
-    """Follows tensors by identity: `nodes` for what was computed, `values` for parameters and buffers.
+    """Track tensors by identity: `nodes` for those computed from the image, `values` for weights and their results.
 
-    The pass has one image where the model has `batch` of them.
+    The recorded pass has one image, the model a batch of `batch` images.
     """
 
     def __init__(self, values: dict[int, Tensor], batch: int) -> None:
@@ -83,7 +83,7 @@ class Recorder(TorchFunctionMode):
         self.batch = batch
         self.nodes: dict[int, Node] = {}
         self.values = values
-        # An identity is only unique while the tensor lives.
+        # An id is unique only while its tensor is alive.
         self._alive: list[Any] = []
 
     def __torch_function__(
@@ -106,7 +106,7 @@ class Recorder(TorchFunctionMode):
             node = FUNCTIONS[name](self, output, *args, **(kwargs or {}))
         except (TypeError, ValueError, RuntimeError) as error:
             raise UnknownFunctionError(f"{name}: {error}") from None
-        # A row that misunderstood its call, or mixed up images of a batch, mostly shows in the shape.
+        # A wrong translation, or one that mixes up images of a batch, mostly shows in the shape.
         expected = (self.batch, *output.shape[1:]) if output.shape[:1] == (1,) else tuple(output.shape)
         if tuple(node.output(0).shape) != expected:
             raise UnknownFunctionError(f"{name}: {expected} became {tuple(node.output(0).shape)}")
@@ -114,12 +114,12 @@ class Recorder(TorchFunctionMode):
         return output
 
     def _of_weights(self, arguments: Sequence[Any]) -> bool:
-        """Whether something is computed from weights alone, as when a layer standardises its own."""
+        """Return whether a result is computed from weights alone, as when a layer standardises its weights."""
         tensors = [value for value in arguments if isinstance(value, Tensor)]
         return bool(tensors) and all(id(value) in self.values for value in tensors)
 
     def _split(self, whole: Tensor, parts: Sequence[Tensor], axis: int) -> None:
-        """The parts of a map, one after another along an axis other than the batch."""
+        """Record the parts of a tensor split along an axis other than the batch."""
         if axis % whole.ndim == 0:
             raise UnknownFunctionError("a split of the batch")
         lengths = np.array([part.shape[axis] for part in parts])
@@ -128,13 +128,13 @@ class Recorder(TorchFunctionMode):
             self.nodes[id(part)] = piece
 
     def node(self, value: Any) -> Node:
-        """The node of an operand: computed, a weight or a number."""
+        """Return the node of an operand: a computed tensor, a weight or a number."""
         if isinstance(value, Tensor):
             return self.nodes[id(value)] if id(value) in self.nodes else constant(self.numpy(value))
         return constant(np.float32(value))
 
     def numpy(self, value: Tensor) -> np.ndarray:
-        """The numbers of a weight, float32."""
+        """Return the values of a weight, float32."""
         if id(value) not in self.values:
             raise UnknownFunctionError("a tensor that is neither computed from the input nor a weight")
         return np.asarray(self.values[id(value)].float().cpu().numpy())

@@ -1,8 +1,7 @@
-"""OpenVINO, which everything in graft imports from here: without its telemetry, and never where it would hang.
+"""The one place from which graft imports OpenVINO: without its telemetry, and never where it would hang.
 
-As it is imported, OpenVINO starts a process that reports to an analytics service, and leaves a client id in the home
-folder, by way of the package `openvino_telemetry`. It does without where that package is missing, so during the import
-it is made to be missing.
+On import, OpenVINO starts a process that reports to an analytics service, and leaves a client id in the home folder,
+through the package `openvino_telemetry`. It does neither if that package is missing, so the import hides it.
 """
 
 import ctypes
@@ -32,10 +31,10 @@ TELEMETRY = "openvino_telemetry"
 
 @contextmanager
 def missing(package: str) -> Iterator[None]:
-    """Let `import package` raise ImportError in the block, as if it were not installed."""
+    """Make `import package` raise ImportError in the block, as if it were not installed."""
     names = [name for name in sys.modules if name.partition(".")[0] == package]
     loaded = {name: sys.modules.pop(name) for name in names}
-    sys.modules[package] = None  # type: ignore[assignment]  # Python's own way to say so
+    sys.modules[package] = None  # type: ignore[assignment]  # Python's own convention for this
     try:
         yield
     finally:
@@ -48,13 +47,13 @@ with missing(TELEMETRY):
     import openvino.opset1 as opset1
     import openvino.opset8 as opset8
 
-# The process in which OpenVINO was used first: its threads are there and nowhere else.
+# The process in which OpenVINO was first used: its threads exist only there.
 _process: int | None = None
 _kept_when_forked: WeakSet[Any] = WeakSet()
 
 
 def core() -> openvino.Core:
-    """OpenVINO's core, to compile with. Raises GraftError in a process forked from one that has done so."""
+    """Return OpenVINO's core, to compile with. Raises GraftError in a process forked from one that has used it."""
     global _process
     check_not_forked()
     _process = os.getpid()
@@ -62,16 +61,16 @@ def core() -> openvino.Core:
 
 
 def forked() -> bool:
-    """Whether this process was forked from one in which OpenVINO was used.
+    """Return whether this process was forked from one in which OpenVINO was used.
 
-    None of its threads lives here, and whatever is left to them, by what was compiled before the fork or after it,
-    waits for ever or ends the process.
+    OpenVINO's threads do not survive a fork. Any work left to them, by a model compiled before or after the fork, waits
+    forever or ends the process.
     """
     return _process not in (None, os.getpid())
 
 
 def check_not_forked() -> None:
-    """Raises GraftError where `forked`."""
+    """Raise GraftError if `forked`."""
     if forked():
         raise GraftError(
             "expected a process that OpenVINO can work in, got one forked from a process that has already used it: "
@@ -80,13 +79,13 @@ def check_not_forked() -> None:
 
 
 def keep_when_forked(owner: object) -> None:
-    """Never take apart, in a forked process, what `owner` holds of OpenVINO: that too waits for threads."""
+    """Never destroy, in a forked process, the OpenVINO objects of `owner`: that, too, waits for threads."""
     _kept_when_forked.add(owner)
 
 
 def _keep() -> None:
     for owner in _kept_when_forked:
-        # A reference that nobody gives back, not even Python at its end.
+        # A reference that nothing releases, not even Python at exit.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(owner))
 
 
@@ -95,7 +94,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def convert_model(*arguments: Any, **settings: Any) -> openvino.Model:
-    """`openvino.convert_model`, silent even where a host program imported OpenVINO, telemetry and all, before graft."""
+    """Run `openvino.convert_model` without telemetry, even if a host program imported OpenVINO with it before graft."""
     from openvino.tools.ovc import telemetry_stub
 
     modules = [module for name, module in sys.modules.items() if name.startswith("openvino.tools.ovc.")]

@@ -1,4 +1,4 @@
-"""Other processes of this machine, started to share the work on activations with this one."""
+"""Additional processes on this machine that share the work on activations with this one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from graft.words import in_options
 
 @contextmanager
 def sharing() -> Iterator[None]:
-    """What is computed in the block is shared with other processes that are at it too."""
+    """Share the work on activations in the block with other processes working on the same ones."""
     before = os.environ.get(SHARE)
     os.environ[SHARE] = "1"
     try:
@@ -34,10 +34,10 @@ def sharing() -> Iterator[None]:
 
 @contextmanager
 def beside(function: str, asked: Mapping[str, Any], processes: int, reporter: Reporter) -> Iterator[None]:
-    """Other processes at the same work while the block runs, so that there are so many with this one.
+    """Run other processes on the same work during the block, so that there are `processes` including this one.
 
-    Each calls `function`, as `module:name`, is asked what can be said in JSON, shares the work on activations
-    (`features.sharing`) and keeps to its share of the cores, where the system can tell and keep to it.
+    Each calls `function`, given as `module:name`, receives `asked` as JSON, shares the work on activations
+    (`features.sharing`) and keeps to its share of the cores, where the system supports that.
     """
     module, name = function.split(":")
     command = [sys.executable, "-c", f"from {module} import {name}; {name}()"]
@@ -63,7 +63,7 @@ def beside(function: str, asked: Mapping[str, Any], processes: int, reporter: Re
             raise
         finally:
             for process, said in others:
-                # They have nothing left to do once the entries are there; what they are told of ends them as well.
+                # They have nothing left to do once the entries exist; closing their stdin ends them in any case.
                 assert process.stdin is not None
                 with suppress(OSError):
                     process.stdin.close()
@@ -77,9 +77,9 @@ def beside(function: str, asked: Mapping[str, Any], processes: int, reporter: Re
 
 @contextmanager
 def asked_of_this() -> Iterator[dict[str, Any]]:
-    """What a process that `beside` started is asked for; the process ends with the block.
+    """Yield the request to a process that `beside` started; the process ends with the block.
 
-    It ends when its stdin does, too, which the end of the process that started it brings about in any case.
+    It also ends when its stdin closes, as happens in any case when the process that started it ends.
     """
     asked = json.loads(sys.stdin.buffer.readline())
     threading.Thread(target=_end_with_stdin, daemon=True).start()
@@ -87,7 +87,7 @@ def asked_of_this() -> Iterator[dict[str, Any]]:
         try:
             yield asked
         except GraftError as error:
-            # Whoever started this one says it again, in words of its own.
+            # The process that started this one repeats the message in its own note.
             with in_options():
                 sys.exit(str(error))
     os._exit(0)
@@ -100,7 +100,7 @@ def _end_with_stdin() -> None:
 
 @contextmanager
 def _on_some_cores(number: int, processes: int) -> Iterator[list[int]]:
-    """Keep this thread, and those it starts, to its share of the cores; gives all of them, where the system tells."""
+    """Keep this thread, and those it starts, to its share of the cores; yield all cores, or none if unknown."""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     with _on_cores(_share_of(cores, number, processes)):
         yield cores

@@ -1,6 +1,6 @@
-"""Activations by the content of their image, so that subsets of the same images cost no second pass of the trunk.
+"""Activations kept in memory per image, so that subsets of the same images need no second pass of the trunk.
 
-What is kept on disk belongs to a list of images as a whole; folds and searches ask for hundreds of lists of the same.
+An entry on disk belongs to a whole list of images; folds and searches request hundreds of lists of the same images.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from torch import Tensor
 from graft.data.dataset import Images
 from graft.features.cache import Activations
 
-# What is kept at most, in bytes of memory.
+# The most memory that kept rows take, in bytes.
 ROOM = 2**30
 
 
 class KeptRows:
-    """Rows of activations by section and image, the oldest forgotten where there is no room. Threads may share it."""
+    """Rows of activations by section and image; the oldest are dropped to make room. Threads may share it."""
 
     def __init__(self, room: int = ROOM) -> None:
         self.room = room
         self.computed = 0
-        # By section and image: the row, or why the image cannot be decoded.
+        # By section and image: the row, or the reason why the image cannot be decoded.
         self._rows: dict[tuple[str, str], Tensor | str] = {}
         self._used = 0
         self._lock = Lock()
@@ -38,12 +38,12 @@ class KeptRows:
     def completed(
         self, section: str, images: Images, stamps: Sequence[str], compute: Callable[[Images], Activations]
     ) -> Activations:
-        """The activations of all images, known by their `stamps`, of which `compute` makes those that are not kept."""
+        """Return the activations of all images, identified by `stamps`; `compute` makes those that are not kept."""
         keys = [(section, stamp) for stamp in stamps]
         with self._lock:
             known = {key: self._rows[key] for key in keys if key in self._rows}
         missing = [index for index, key in enumerate(keys) if key not in known]
-        # Computed also where nothing is missing and there are no images: it knows the shape.
+        # Called for an empty list, too: only `compute` knows the shape.
         if missing or not keys:
             found = compute(images.take(np.array(missing, np.int64)))
             self.computed += len(missing)
@@ -78,13 +78,13 @@ _KEPT: ContextVar[KeptRows | None] = ContextVar("kept rows of activations", defa
 
 
 def kept_rows() -> KeptRows | None:
-    """What `keeping_rows` set for the block that is running."""
+    """Return the rows that the enclosing `keeping_rows` block keeps, or None."""
     return _KEPT.get()
 
 
 @contextmanager
 def keeping_rows(rows: KeptRows) -> Iterator[None]:
-    """While the block runs, activations of images as they are, not augmented, are kept in `rows` and taken from it."""
+    """Keep activations of images without augmentation in `rows`, and take them from it, while the block runs."""
     before = _KEPT.set(rows)
     try:
         yield

@@ -1,9 +1,9 @@
-"""Activations computed by many processes at once, of one machine or of several that see one cache.
+"""Activations computed by many processes at once, on one machine or on several that share a cache.
 
-Beside the entry that they will make there is a folder of pieces: fixed ranges of the images, whole batches each, so
-that every image is computed in the same company as in one process. A process claims a piece (`features.claims`),
-computes it and writes it aside, as all files of the cache; the piece of a process that died is claimed again. Whoever
-finds all of them there joins them into the entry, which has the same bytes as that of one process.
+Beside the entry to be made is a folder of pieces: fixed ranges of the images, in whole batches, so that every image is
+computed in the same batch as by a single process. A process claims a piece (`features.claims`), computes it and writes
+it atomically, like all files of the cache; the piece of a process that died is claimed again. The process that finds
+all pieces complete joins them into the entry, which has the same bytes as one made by a single process.
 """
 
 from __future__ import annotations
@@ -34,26 +34,27 @@ if TYPE_CHECKING:
 
     from graft.data.loading import Batch
 
-# Set to share the work on activations with whoever else has it set; torchrun sets the number of its processes.
+# Set the first to share the work on activations with all other processes that do so; torchrun sets the second to the
+# number of its processes.
 SHARE, PROCESSES = "GRAFT_SHARE", "WORLD_SIZE"
-# A piece is so many batches at most, so much memory at most, and few enough that every process gets several.
+# The limits of a piece in batches and in bytes, and the least number of pieces, so that every process gets several.
 MOST_BATCHES, MOST_BYTES, PIECES = 64, 64 * 2**20, 32
-# Of a folder that is cleared up or away in the middle.
+# Attempts, in case the folder is cleared away while in use.
 TRIES = 3
-# What the claim to join the pieces is called.
+# The name of the claim to join the pieces.
 ENTRY = "entry"
-# Between looks at what others do.
+# The wait between looks at what other processes do.
 LOOK_SECONDS = 0.2
-# What decides the bits of activations beside graft itself.
+# The packages that decide the bits of activations.
 LIBRARIES = ("graft-vision", "torch", "openvino", "numpy", "pillow", "simplejpeg")
 
-# Runs the engine over ranges of images as they are claimed: batches with their activations, in order.
+# Runs the engine over ranges of images as they are claimed; yields batches with their activations, in order.
 Compute = Callable[[Iterator[range]], Generator[tuple["Batch", "Tensor"], None, None]]
 
 
 @dataclass(frozen=True)
 class Work:
-    """Activations of `count` images, each of `shape` in `precision`, in pieces of so many images each."""
+    """Activations of `count` images, each of `shape` in `precision`, in pieces of `piece` images each."""
 
     path: Path
     count: int
@@ -80,23 +81,23 @@ class Work:
 
 
 def is_shared(path: Path) -> bool:
-    """Whether the entry at `path` is to be computed with others: as the environment says, or as others have begun."""
+    """Return whether to share the work on the entry at `path`: the environment asks for it, or others have begun."""
     asked = os.environ.get(SHARE, "0") not in ("", "0") or os.environ.get(PROCESSES, "1") not in ("", "1")
     return asked or _folder(path).is_dir()
 
 
 def compute_together(work: Work, compute: Compute, reporter: Reporter, tell: Callable[[int], None]) -> None:
-    """Make the entry of `work` with all other processes that are at it, and return when it is there.
+    """Make the entry of `work` together with all other processes working on it, and return when it exists.
 
-    `tell` is told how many images are done, by whomever. Raises OSError for what cannot be written, GraftError where
-    others that are at it have other versions of libraries.
+    `tell` receives the number of images done by all processes. Raises OSError for a file that cannot be written,
+    GraftError if other processes working on the entry have other versions of libraries.
     """
     for left in reversed(range(TRIES)):
         try:
             _compute_together(work, compute, reporter, tell)
             return
         except FileNotFoundError:
-            # The others have finished and cleared up between two looks, or somebody has cleared the cache.
+            # The others finished and cleaned up between two looks, or the cache was cleared.
             if work.path.exists():
                 return
             if not left:
@@ -123,7 +124,7 @@ def _compute_together(work: Work, compute: Compute, reporter: Reporter, tell: Ca
 
 
 def _claimed(work: Work, claims: Claims) -> Iterator[range]:
-    """Pieces that nobody else computes, each claimed when it is asked for."""
+    """Yield the pieces that no other process computes, each claimed when it is requested."""
     return (piece for piece in work.pieces if claims.take(work.done(piece).name, work.done(piece)))
 
 
@@ -134,7 +135,7 @@ def _images_done(work: Work) -> int:
 def _write_pieces(
     work: Work, claims: Claims, outputs: Iterator[tuple[Batch, Tensor]], tell: Callable[[int], None]
 ) -> None:
-    """Collect batches to pieces, and write each as it is complete."""
+    """Collect batches into pieces, and write each piece when it is complete."""
     values: list[Tensor] = []
     failures: dict[int, str] = {}
     before, seen = _images_done(work), 0
@@ -157,7 +158,7 @@ def _write_pieces(
 
 
 def _join(work: Work, reporter: Reporter) -> None:
-    """Write the entry from all pieces; one that is damaged is taken away, and computed again."""
+    """Write the entry from all pieces; a damaged piece is removed and computed again."""
     rows, failures = 0, dict[str, str]()
     found = []
     for piece in work.pieces:
@@ -174,9 +175,9 @@ def _join(work: Work, reporter: Reporter) -> None:
 
 
 def _agree(work: Work, claims: Claims) -> None:
-    """Hold to what whoever began wrote down; with other versions than theirs, begin again once they are gone.
+    """Adopt the versions that the first process recorded; if they differ, begin again once its peers are gone.
 
-    Raises GraftError.
+    Raises GraftError while other processes work with other versions.
     """
     path, own = work.folder / "begun.json", _versions()
     while True:
@@ -195,14 +196,14 @@ def _agree(work: Work, claims: Claims) -> None:
                 f"expected {name} {begun['versions'].get(name)}, which the processes at {begun.get('host')} compute "
                 f"these activations with, got {own[name]}: install that, or wait until they have finished"
             )
-        # Nobody is left to disagree with, or whoever began was killed in the middle of that line.
+        # No process with other versions is left, or the first was killed while writing its record.
         for piece in work.pieces:
             remove(work.done(piece))
         write_aside(path, lambda file: file.write(json.dumps({**me(), "versions": own}).encode()))
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """What was written down; empty where nothing complete comes of it in a while."""
+    """Read the record of the first process; empty if it is still incomplete after a while."""
     for _ in range(25):
         with suppress(OSError, ValueError):
             found = json.loads(path.read_bytes())
@@ -221,12 +222,12 @@ def _versions() -> dict[str, str | None]:
 
 
 def _folder(path: Path) -> Path:
-    # With a dot, so that it is unfinished to all who look through the cache.
+    # The leading dot marks it as unfinished for everything that scans the cache.
     return path.with_name(f".{path.name}.shared")
 
 
 def _take_away(folder: Path) -> None:
-    """Renamed first, as only one can do, so that nobody comes upon half of it."""
+    """Remove a folder, renaming it first, which only one process can do, so that none finds half of it."""
     aside = folder.with_name(f".{uuid.uuid4().hex[:8]}.shared.done.partial")
     with suppress(OSError):
         folder.rename(aside)

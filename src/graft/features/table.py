@@ -1,4 +1,4 @@
-"""Activations as a table for others to read: a row for each image, with its path and its label."""
+"""Export activations as a table: one row per image, with its path and label."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ from graft.data.dataset import Dataset
 from graft.features.cache import Activations
 from graft.files import write_aside
 
-# Rows that are made at a time.
+# Rows written at a time.
 ROWS_PER_GROUP = 4096
 
 
 def write_vectors(dataset: Dataset, splits: Mapping[str, Activations], out: Path) -> int:
-    """Write a row for each image of the splits to a Parquet file: split, path, label and features; how many rows.
+    """Write split, path, label and features of each image to a Parquet file; return the number of rows.
 
-    Of images with several labels each these stand in one cell, with bars between, and none is an empty text.
-    Raises OSError.
+    Several labels of an image share one cell, separated by bars; no labels give an empty text. Raises OSError.
     """
     import pyarrow
     import pyarrow.parquet

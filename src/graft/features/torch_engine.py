@@ -15,7 +15,7 @@ from graft.sending import fetching, one_behind, sent
 
 
 class TorchEngine:
-    """Runs a section as it is in float32, or under autocast with channels last in bfloat16."""
+    """Run a section unchanged in float32, or under autocast with channels last in bfloat16."""
 
     def __init__(self, section: Section, preprocessing: Preprocessing, precision: Precision, device: str) -> None:
         if device == "cuda" and torch.cuda._is_in_bad_fork():
@@ -34,20 +34,20 @@ class TorchEngine:
     def run(self, batches: Iterable[Batch]) -> Generator[tuple[Batch, Tensor], None, None]:
         begun = ((batch, self._begun(batch.pixels)) for batch in batches)
         if self._device.type == "cpu":
-            # What was begun is done here, and is handed on at once.
+            # On the CPU, the work is done as soon as it has begun.
             yield from ((batch, finish()) for batch, finish in begun)
         else:
             yield from one_behind(begun)
 
     @torch.inference_mode()
     def _begun(self, pixels: Tensor) -> Callable[[], Tensor]:
-        """Compute the activations, or ask the device for them; what is returned waits for them and gives them."""
+        """Start computing the activations; return a function that waits for them and returns them."""
         if not len(pixels):
             nothing = torch.empty((0, *self.output_shape), dtype=torch.bfloat16 if self._bfloat16 else torch.float32)
             return nothing.cpu
         self._section.eval()
         x = normalise(sent(pixels, self._device), self._preprocessing).contiguous(memory_format=self._layout)
-        # Without autocast's cache of weights, which all threads share, one that trains among them.
+        # Without autocast's weight cache, which all threads share, including one that trains.
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16, cache_enabled=False):
             y = self._section(x)
         return fetching((y.bfloat16() if self._bfloat16 else y).contiguous())

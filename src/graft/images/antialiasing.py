@@ -1,10 +1,10 @@
-"""Antialiased bilinear resizing of bytes, to the bit as PyTorch does it, without PyTorch.
+"""Antialiased bilinear resizing of bytes, identical to PyTorch's to the bit, without PyTorch.
 
 Importing PyTorch takes longer than classifying a few images. Its kernel (`upsample_bilinear2d_aa` for uint8, after
 Pillow's) resizes the rows of an image, rounds, then resizes the columns, with weights that are whole numbers over a
-power of two. Here both are products of matrices, in the smallest of the types of floats in which such sums are exact. A
-photograph of 500 px takes four times as long as with PyTorch, a tenth of the decoding more; one of a thousand px ten to
-fifteen times.
+power of two. Here, both steps are matrix products in the smallest float type in which such sums are exact. A photograph
+of 500 px takes four times as long as with PyTorch, which adds a tenth to its decoding; one of 1,000 px takes ten to
+fifteen times as long.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ import numpy as np
 
 # The largest weight is kept below 2 ** 15, and the power of two at most at 2 ** 22.
 WEIGHT_BITS, MOST_BITS = 15, 22
-# With weights that add up to at most 2 ** 16, the sum of 255 times as much is a whole number of float32.
+# With weights that add up to at most 2 ** 16, sums of up to 255 times as much are exact whole numbers in float32.
 EXACT_BITS = 16
-# Values that are computed together: their weights form a band around the diagonal.
+# Outputs that are computed together: their weights form a band around the diagonal.
 BLOCK = 16
-# Multiplications in a product of matrices. OpenBLAS starts threads for more, which then wait awake, and an image is
-# work for one thread.
+# Multiplications per matrix product. For more, OpenBLAS starts threads that then busy-wait, and an image is work for
+# one thread.
 PRODUCT = 2**18
 
 
 def antialiased(pixels: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """uint8 (H, W, C) to uint8 (C, rows, columns); neither has a side of zero."""
+    """Resize uint8 (H, W, C) to uint8 (C, rows, columns); neither may have a side of zero."""
     height, width, channels = pixels.shape
     across = _resized(pixels.transpose(1, 2, 0).reshape(width, -1), columns)
     down = _resized(across.reshape(columns, channels, height).transpose(2, 1, 0).reshape(height, -1), rows)
@@ -35,7 +35,7 @@ def antialiased(pixels: np.ndarray, rows: int, columns: int) -> np.ndarray:
 
 
 def _resized(lines: np.ndarray, outputs: int) -> np.ndarray:
-    """Lines uint8 (inputs, n) to `outputs` lines uint8 (outputs, n), which are where they lie between them."""
+    """Resample lines, uint8 (inputs, n), to `outputs` lines, uint8 (outputs, n)."""
     if outputs == len(lines):
         return lines
     found = _bands(len(lines), outputs)
@@ -45,14 +45,14 @@ def _resized(lines: np.ndarray, outputs: int) -> np.ndarray:
         some = slice(start, start + step)
         for band in found:
             np.matmul(band.weights, lines[band.inputs, some].astype(sums.dtype), out=sums[band.outputs, some])
-    # Positive, so cut off as `floor` would.
+    # Values are positive, so the cast truncates as `floor` would.
     sums += sums.dtype.type(0.5)
     return np.minimum(sums, 255, out=sums).astype(np.uint8)
 
 
 @dataclass(frozen=True)
 class _Band:
-    """What some outputs take from some inputs: weights (outputs, inputs)."""
+    """The weights, (outputs, inputs), with which a range of outputs draws on a range of inputs."""
 
     inputs: slice
     outputs: slice
@@ -64,7 +64,7 @@ class _Band:
 def _bands(inputs: int, outputs: int) -> tuple[_Band, ...]:
     starts, weights, bits = _weights(inputs, outputs)
     taps = weights.shape[1]
-    # Over a power of two, sums are as exact as those of whole numbers.
+    # Divided by a power of two, sums stay as exact as those of whole numbers.
     shares = (weights / (1 << bits)).astype(np.float32 if bits <= EXACT_BITS else np.float64)
     found = []
     for first in range(0, outputs, BLOCK):
@@ -80,7 +80,7 @@ def _bands(inputs: int, outputs: int) -> tuple[_Band, ...]:
 
 
 def _weights(inputs: int, outputs: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """Where the inputs of each output start, int64 (outputs,); their weights, int64 (outputs, taps); the bits."""
+    """Return the first input of each output, int64 (outputs,), the weights, int64 (outputs, taps), and their bits."""
     scale = inputs / outputs
     support = max(scale, 1.0)
     taps = math.ceil(support) * 2 + 1
@@ -91,7 +91,7 @@ def _weights(inputs: int, outputs: int) -> tuple[np.ndarray, np.ndarray, int]:
     distances = np.abs((offsets + starts[:, None] - centres[:, None] + 0.5) * (1 / support))
     shares = np.where((distances < 1) & (offsets < (ends - starts)[:, None]), 1 - distances, 0.0)
     total = np.zeros(outputs)
-    for share in shares.T:  # one after the other, as the kernel adds them up
+    for share in shares.T:  # added in the kernel's order
         total += share
     shares /= np.where(total == 0, 1, total)[:, None]
     largest = float(shares.max())

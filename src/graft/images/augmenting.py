@@ -1,9 +1,9 @@
-"""Random changes to images, so that a network learns what stays the same.
+"""Random augmentation of images.
 
-Random numbers come from a numpy generator per image, never from a global one: an image and its seed give the same
-pixels in any thread, order and process, so they can be computed again instead of being kept.
+Random numbers come from a NumPy generator per image, never from a global one: an image and its seed give the same
+pixels in any thread, order and process, so they can be recomputed instead of stored.
 
-torchvision does what graft has no faster way for (hue, blur, most of RandAugment), and is imported only then.
+torchvision does what graft has no faster way to do (hue, blur, most of RandAugment), and is imported only for that.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from graft.images.warping import warp
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How much an image may differ from what `to_square` makes of it. The defaults change nothing.
+    """How much an image may differ from the result of `to_square`. The defaults change nothing.
 
     A flip suits most photographs; it is wrong for digits, text and anything else that differs from its mirror image:
-    `replace(augmentation, flip=0.0)`. Amounts are drawn uniformly, factors of shape and size uniformly in their
-    logarithm. A random crop scales and moves already: `scale` and `translation` are for images that are not cropped at
+    `replace(augmentation, flip=0.0)`. Amounts are drawn uniformly, factors of shape and size log-uniformly. A random
+    crop already scales and moves the image, so `scale` and `translation` apply only to images that are not cropped at
     random.
     """
 
     crop: float | None = None  # least area of a random crop, as a share of the largest that fits; None: as `to_square`
-    aspect: float = 1.0  # largest width per height of a random crop, and largest height per width
+    aspect: float = 1.0  # largest ratio of width to height of a random crop, and of height to width
     flip: float = 0.0  # probability of the mirror image
     rotation: float = 0.0  # largest angle either way, in degrees
     scale: float = 0.0  # 0.1: from 1 / 1.1 to 1.1 times the size
@@ -43,18 +43,18 @@ class Augmentation:
     contrast: float = 0.0
     saturation: float = 0.0
     hue: float = 0.0  # largest turn of the colour circle, either way; 0.5 is half a turn
-    pca: float = 0.0  # deviation of AlexNet's colour noise, which used 0.1; see `_shift_colours`
+    pca: float = 0.0  # standard deviation of AlexNet's colour noise (0.1 there); see `_shift_colours`
     blur: float = 0.0  # probability of a Gaussian blur
-    blur_sigma: float = 0.0  # its largest deviation, as a share of the side
+    blur_sigma: float = 0.0  # largest standard deviation of the blur, as a share of the side
     erasing: float = 0.0  # probability of an erased rectangle; see `_erase`
-    operations: int = 0  # of RandAugment, one after the other; see `randaugment`
+    operations: int = 0  # number of RandAugment operations in sequence; see `randaugment`
     magnitude: float = 0.0  # of each operation, 0 to 30
 
     def __post_init__(self) -> None:
         for least, most, names in LIMITS:
             for name in names:
                 value = getattr(self, name)
-                # Written so that NaN is refused, too.
+                # Written so that NaN is rejected, too.
                 if value is not None and not least <= value <= most:
                     raise InputError(
                         f"expected {name} of an augmentation to be from {least} to {most}, got {value!r}: choose a "
@@ -74,9 +74,9 @@ LIMITS = (
     (1, 10, ("aspect",)),
 )
 
-# Light is harmless nearly everywhere. On average its crops are as large as the central crop of 0.875 of the side (0.766
-# of the area), so that objects have the same size as in prediction (Touvron et al. 2019, arXiv 1906.06423). Crops of
-# 0.08, with which networks are trained on ImageNet, often miss the object in smaller datasets.
+# Light is harmless nearly everywhere. Its crops are on average as large as the central crop of 0.875 of the side (0.766
+# of the area), so that objects have the same size as in prediction (Touvron et al. 2019, arXiv 1906.06423). Crops down
+# to 0.08, usual for training on ImageNet, often miss the object in smaller datasets.
 STRENGTHS = {
     "none": Augmentation(),
     "light": Augmentation(crop=0.55, aspect=1.1, flip=0.5, scale=0.1, translation=0.05),
@@ -115,7 +115,7 @@ STRENGTHS = {
 class View:
     """One random version of each image of a dataset: the same view of an image always has the same pixels.
 
-    `number` counts the views: the epoch, or the epoch modulo the number of views that are kept.
+    `number` counts the views: the epoch, or the epoch modulo the number of views kept.
     """
 
     augmentation: Augmentation
@@ -123,7 +123,7 @@ class View:
     number: int
 
     def of(self, pixels: np.ndarray, index: int, preprocessing: Preprocessing) -> Tensor:
-        """The image at `index` of its dataset, uint8 (C, size, size); see `augment`."""
+        """Augment the image at `index` of its dataset to uint8 (C, size, size); see `augment`."""
         return augment(pixels, preprocessing, self.augmentation, (self.seed, self.number, index))
 
 
@@ -133,15 +133,15 @@ def augment(
     augmentation: Augmentation,
     seed: int | tuple[int, ...] | np.random.Generator,
 ) -> Tensor:
-    """uint8 (H, W, 3), (H, W, 1) or (H, W) to uint8 (C, size, size): `to_square` with random changes.
+    """Apply `to_square` with random changes: uint8 (H, W, 3), (H, W, 1) or (H, W) to uint8 (C, size, size).
 
     Where `to_square` crops, a random crop is taken from the original image, so that a small crop keeps its detail.
     Where it letterboxes or squashes, the whole image is kept, and `scale` and `translation` replace the crop. The
-    result is contiguous and shares no memory with `pixels`. Numbers in `seed` are not negative. Raises InputError as
-    `to_square` does.
+    result is contiguous and shares no memory with `pixels`. Numbers in `seed` must not be negative. Raises InputError
+    as `to_square` does.
     """
     if preprocessing.channels not in (1, 3):
-        # What changes is color or gray; what a network wants beyond that is made of the result.
+        # Augment as color or gray; the remaining channels are made from the result.
         shown = slice(0, 3 if preprocessing.channels > 3 else 1)
         seen = replace(preprocessing, mean=preprocessing.mean[shown], std=preprocessing.std[shown])
         return match_channels(augment(pixels, seen, augmentation, seed), preprocessing.channels)
@@ -180,7 +180,7 @@ def augment(
 
 
 def import_functional(augmentation: Augmentation) -> ModuleType | None:
-    """torchvision's operations on images, or None if `augmentation` needs none: importing them takes over a second.
+    """Import torchvision's image operations, which takes over a second, or return None if `augmentation` needs none.
 
     Call it before starting threads that augment: the import passes through torch's compiler, a cycle of modules that
     two threads must not enter at different places.
@@ -195,17 +195,17 @@ def import_functional(augmentation: Augmentation) -> ModuleType | None:
 def _rectangle(
     within: tuple[int, ...], least: float, most: float, aspect: float, random: np.random.Generator
 ) -> tuple[slice, slice]:
-    """Rows and columns of a random rectangle `within` (H, W), with a width per height from 1 / `aspect` to `aspect`.
+    """Draw the rows and columns of a rectangle `within` (H, W), its width / height between 1 / `aspect` and `aspect`.
 
     Its area is between `least` and `most` of the largest rectangle of its shape that fits. Shares of the whole image,
-    as in torchvision, would have to be drawn again when they do not fit, and then depend on the shape of the image.
+    as in torchvision, would have to be redrawn when they do not fit, and then depend on the shape of the image.
     """
     height, width = within
     shape, share, down, right = random.random(4).tolist()
     ratio, share = aspect ** (2 * shape - 1), least + (most - least) * share
     columns = min(width, height * ratio) * math.sqrt(share)
     rows, columns = max(1, round(columns / ratio)), max(1, round(columns))
-    # From zero to what is left over, inclusive.
+    # From zero to the remaining space, inclusive.
     top, left = int(down * (height - rows + 1)), int(right * (width - columns + 1))
     return slice(top, top + rows), slice(left, left + columns)
 
@@ -215,14 +215,14 @@ def _crop(pixels: np.ndarray, augmentation: Augmentation, random: np.random.Gene
     return pixels[_rectangle(pixels.shape[:2], augmentation.crop, 1.0, augmentation.aspect, random)]
 
 
-# How much red, green and blue count for how light a colour is: ITU-R BT.601, as in torchvision.
+# The weights of red, green and blue in luma: ITU-R BT.601, as in torchvision.
 LUMA = (0.299, 0.587, 0.114)
 
 
 def _jitter(image: Tensor, augmentation: Augmentation, random: np.random.Generator) -> Tensor:
     """Change brightness, contrast (from the mean grey) and saturation (from each pixel's grey), in this order.
 
-    All three are linear, so they are one product, rounded and clamped once. A grey image has no saturation.
+    All three are linear, so they combine into one product, rounded and clamped once. A grey image has no saturation.
     """
     names = ("brightness", "contrast", "saturation")
     brightness, contrast, saturation = (1 + getattr(augmentation, name) * random.uniform(-1, 1) for name in names)
@@ -234,14 +234,14 @@ def _jitter(image: Tensor, augmentation: Augmentation, random: np.random.Generat
     return x.round_().clamp_(0, 255).to(torch.uint8).view_as(image)
 
 
-# Principal components of the RGB values, from 0 to 1, of ImageNet's images: eigenvalues, and eigenvectors as columns.
-# The figures are those of facebookarchive/fb.resnet.torch (datasets/imagenet.lua), which most others repeat.
+# Principal components of ImageNet's RGB values, from 0 to 1: eigenvalues, and eigenvectors as columns. The figures are
+# from facebookarchive/fb.resnet.torch (datasets/imagenet.lua); most other implementations repeat them.
 EIGENVALUES = np.array([0.2175, 0.0188, 0.0045])
 EIGENVECTORS = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
 
 
 def _shift_colours(image: Tensor, amounts: np.ndarray) -> Tensor:
-    """Add the principal components, each times its eigenvalue and its amount (3,), to every pixel.
+    """Add the principal components, each scaled by its eigenvalue and its amount (3,), to every pixel.
 
     Krizhevsky et al. 2012, "ImageNet classification with deep convolutional neural networks", section 4.1. A grey image
     has no such components and stays as it is.
@@ -255,7 +255,7 @@ def _shift_colours(image: Tensor, amounts: np.ndarray) -> Tensor:
 def _erase(image: Tensor, colour: Tensor, random: np.random.Generator) -> None:
     """Fill a rectangle with the mean colour, which is zero once normalised: Zhong et al. 2017, arXiv 1708.04896.
 
-    Area and shape are as there (0.02 to 0.4, 0.3 to 1 / 0.3), but the area is a share of what the shape allows.
+    Area and shape are as in the paper (0.02 to 0.4, 0.3 to 1 / 0.3), but the area is a share of what the shape allows.
     """
     rows, columns = _rectangle(tuple(image.shape[1:]), 0.02, 0.4, 1 / 0.3, random)
     image[:, rows, columns] = colour[:, None, None]

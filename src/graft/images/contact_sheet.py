@@ -1,4 +1,4 @@
-"""Augmented images side by side, to see what a network is trained on."""
+"""Augmented images side by side, to show what a network is trained on."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ def contact_sheet(
     views: int = 6,
     seed: int = 0,
 ) -> np.ndarray:
-    """A row for each image, uint8 (H, W, 3) or (H, W): as `to_square` gives it, then some augmented `views` of it.
+    """Draw a row for each image, uint8 (H, W, 3) or (H, W): the result of `to_square`, then augmented `views` of it.
 
     The sheet is uint8 (rows, columns, 3). The views are those of `View` with this seed and the row as the index. Raises
     InputError if there are no images.

@@ -1,7 +1,7 @@
 """The layout of image files, as far as it can be read without decoding a pixel.
 
-A file of a few bytes can ask for hours or gigabytes. What it asks for is added up here first, by walks through the file
-that are themselves bounded.
+A file of a few bytes can demand hours or gigabytes. Its demands are added up here first, in walks through the file that
+are themselves bounded.
 """
 
 import re
@@ -14,7 +14,7 @@ from graft.errors import ImageError
 from graft.images.directories import check_tiff, count_pages, too_costly
 
 MOST_PIECES = 65_536  # segments, chunks, blocks or boxes: twice as many as the largest PNG has in chunks of 8 KiB
-MOST_SCANNED = 2_000_000_000  # pixels of a JPEG times passes over them; a second is enough for half of these
+MOST_SCANNED = 2_000_000_000  # pixels of a JPEG times passes over them; half as many are decoded within a second
 # Some of Pillow's decoders are written in Python and take about a microsecond per pixel, or per byte of the file.
 SLOW_PIXELS, SLOW_BYTES = 1_000_000, 8_000_000
 
@@ -27,7 +27,7 @@ EXIF = b"Exif\0\0"
 
 _FRAMES = tuple(marker for marker in range(0xC0, 0xD0) if marker not in (0xC4, 0xC8, 0xCC))
 _FILL = re.compile(rb"\xff+")
-_MARKER = re.compile(rb"\xff[^\0\xd0-\xd7\xff]")  # neither a byte of pixels that happens to be FF, nor a restart
+_MARKER = re.compile(rb"\xff[^\0\xd0-\xd7\xff]")  # neither an escaped FF in the pixel data, nor a restart
 _BITMAP_HEADERS = [size.to_bytes(4, "little") for size in (40, 52, 56, 64, 108, 124)]
 _PPM, _PPM_HEADER = re.compile(rb"P[0-6fy]"), 4096
 
@@ -35,12 +35,12 @@ Piece = TypeVar("Piece")
 
 
 def check_layout(data: bytes) -> None:
-    """Raise ImageError for a file that would cost far more than its pixels do."""
+    """Raise ImageError for a file that would cost far more than its pixels justify."""
     if data.startswith(TIFF):
         check_tiff(data)
     for signature, pieces in ((JPEG, _segments), (PNG, chunks), (_GIF, _before_frame), (_JPEG2000, _boxes)):
         if data.startswith(signature):
-            # A file that ends too early is left to the decoder, which notices.
+            # The decoder reports a file that ends too early.
             with suppress(IndexError, struct.error):
                 for _ in _bounded(pieces(data)):
                     pass
@@ -53,7 +53,7 @@ def check_layout(data: bytes) -> None:
 
 
 def count_frames(data: bytes) -> int:
-    """Frames of a GIF or pages of a TIFF, as far as the file can be followed; 1 for any other file."""
+    """Count the frames of a GIF or pages of a TIFF, as far as the file can be followed; 1 for any other file."""
     if data.startswith(TIFF):
         return count_pages(data)
     frames = 0
@@ -65,8 +65,8 @@ def count_frames(data: bytes) -> int:
 
 
 def reserved_sizes(data: bytes) -> Iterator[tuple[int, int]]:
-    """Widths and heights for which Pillow allocates memory, or decodes, as soon as it opens the file."""
-    if data.startswith(_GIF):  # the first frame may reach beyond the screen that the header states
+    """Yield the widths and heights that Pillow allocates, or decodes, as soon as it opens the file."""
+    if data.startswith(_GIF):  # the first frame may extend beyond the screen size in the header
         width, height = struct.unpack_from("<HH", data, 6)
         yield width, height
         for kind, position in _before_frame(data):
@@ -78,7 +78,7 @@ def reserved_sizes(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def find_exif(jpeg: bytes) -> bytes:
-    """The Exif block of a JPEG, empty if it has none."""
+    """Return the Exif block of a JPEG, empty if it has none."""
     with suppress(ImageError):
         for marker, start, end in _bounded(_segments(jpeg)):
             if marker == 0xE1 and jpeg.startswith(EXIF, start):
@@ -87,9 +87,9 @@ def find_exif(jpeg: bytes) -> bytes:
 
 
 def check_scans(jpeg: bytes, width: int, height: int) -> None:
-    """Raise ImageError for a JPEG that passes over its pixels so often that decoding takes seconds."""
+    """Raise ImageError for a JPEG with so many passes over its pixels that decoding takes seconds."""
     most = max(1, MOST_SCANNED // (width * height))
-    # Two cheap checks first: most JPEGs have one pass, and few others have too many.
+    # Two cheap checks first: most JPEGs have one pass, and few of the others have too many.
     if not _has_more_scans(jpeg) or jpeg.count(b"\xff\xda") <= most:
         return
     scans, position, markers = 0, 2, 0
@@ -102,7 +102,7 @@ def check_scans(jpeg: bytes, width: int, height: int) -> None:
 
 
 def frame_of_jpeg(jpeg: bytes) -> tuple[int, int] | None:
-    """The marker of the coding process, C0 to CF, and the bits per sample; None for a JPEG without a frame."""
+    """Return the marker of the coding process, C0 to CF, and the bits per sample; None for a JPEG without a frame."""
     with suppress(ImageError, IndexError):
         for marker, start, _ in _bounded(_segments(jpeg)):
             if marker in _FRAMES:
@@ -111,7 +111,7 @@ def frame_of_jpeg(jpeg: bytes) -> tuple[int, int] | None:
 
 
 def has_all_scans(jpeg: bytes) -> bool:
-    """Whether the scans of a JPEG, once they are whole, send every bit of every coefficient: ITU T.81, annex G."""
+    """Return whether the scans of a JPEG, if complete, send every bit of every coefficient: ITU T.81, annex G."""
     missing: dict[int, list[int]] = {}
     position = 2
     for _ in range(MOST_PIECES):
@@ -131,14 +131,14 @@ def has_all_scans(jpeg: bytes) -> bool:
 
 
 def has_one_scan(jpeg: bytes) -> bool:
-    """Whether a JPEG is baseline with all colours in one scan, which is decoded a few rows at a time."""
+    """Return whether a JPEG is baseline with all colours in one scan, and so decodes a few rows at a time."""
     with suppress(ImageError, IndexError):
         return not _has_more_scans(jpeg)
     return False
 
 
 def _has_more_scans(jpeg: bytes) -> bool:
-    """Whether more passes may follow the first: in a baseline JPEG it has all colours."""
+    """Return whether more passes may follow the first: not in a baseline JPEG whose first pass has all colours."""
     colours = 0
     for marker, start, _ in _bounded(_segments(jpeg)):
         if marker in (0xC0, 0xC1):
@@ -156,9 +156,9 @@ def _bounded(pieces: Iterable[Piece]) -> Iterator[Piece]:
 
 
 def _segments(jpeg: bytes) -> Iterator[tuple[int, int, int]]:
-    """Marker, start and end of the content of each segment of a JPEG up to its pixels: ITU T.81, annex B.
+    """Yield marker, start and end of the content of each JPEG segment before the pixels: ITU T.81, annex B.
 
-    A segment is FF, a marker and a length of two bytes that includes itself; more FF may precede it.
+    A segment is FF, a marker and a two-byte length that includes itself; more FF may precede it.
     """
     position = 2
     while (fill := _FILL.match(jpeg, position)) and fill.end() + 3 <= len(jpeg):
@@ -171,7 +171,7 @@ def _segments(jpeg: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def chunks(png: bytes) -> Iterator[int]:
-    """Where each chunk of a PNG starts: length, name, content and checksum."""
+    """Yield the start of each chunk of a PNG: length, name, content and checksum."""
     position = len(PNG)
     while position + 12 <= len(png):
         yield position
@@ -179,7 +179,7 @@ def chunks(png: bytes) -> Iterator[int]:
 
 
 def _boxes(jpeg2000: bytes) -> Iterator[int]:
-    """Where each box of a JP2 starts: ITU T.800, annex I. Length 0 means up to the end, 1 that a longer one follows."""
+    """Yield the start of each JP2 box: ITU T.800, annex I. Length 0 means to the end, 1 that a long length follows."""
     position = 0
     while position + 8 <= len(jpeg2000):
         yield position
@@ -192,9 +192,9 @@ def _boxes(jpeg2000: bytes) -> Iterator[int]:
 
 
 def _blocks(gif: bytes) -> Iterator[tuple[bytes, int]]:
-    """Kind and place of each block of a GIF (GIF89a, appendix A): "!", ",", or empty for data inside these.
+    """Yield kind and position of each block of a GIF (GIF89a, appendix A): "!", ",", or empty for data inside these.
 
-    Raises IndexError where the file ends.
+    Raises IndexError at the end of a truncated file.
     """
     flags = gif[10]
     position = 13 + (6 << (flags & 7) if flags & 0x80 else 0)
@@ -205,7 +205,7 @@ def _blocks(gif: bytes) -> Iterator[tuple[bytes, int]]:
         else:
             flags = gif[position + 9]
             position += 11 + (6 << (flags & 7) if flags & 0x80 else 0)
-        # Blocks of data state their length; one of length zero ends them.
+        # Data blocks state their length; one of length zero ends the sequence.
         while length := gif[position]:
             yield b"", position
             position += 1 + length
@@ -213,7 +213,7 @@ def _blocks(gif: bytes) -> Iterator[tuple[bytes, int]]:
 
 
 def _before_frame(gif: bytes) -> Iterator[tuple[bytes, int]]:
-    """The blocks of a GIF up to and including its first frame."""
+    """Yield the blocks of a GIF up to and including its first frame."""
     for kind, position in _blocks(gif):
         yield kind, position
         if kind == b",":
@@ -221,7 +221,7 @@ def _before_frame(gif: bytes) -> Iterator[tuple[bytes, int]]:
 
 
 def _pixels_decoded_in_python(data: bytes) -> int:
-    """Pixels of a run-length BMP and of a PPM that is not plain bytes; 0 for any other file."""
+    """Count the pixels of a run-length encoded BMP, or of a PPM that is not plain bytes; 0 for any other file."""
     if data.startswith(b"BM") and data[14:18] in _BITMAP_HEADERS:
         width, height, _, compression = struct.unpack("<iiII", data[18:34].ljust(16, b"\0"))
         return abs(width * height) if compression in (1, 2) else 0
@@ -231,7 +231,7 @@ def _pixels_decoded_in_python(data: bytes) -> int:
     plain = words[0] in (b"P1", b"P2", b"P3")
     if words[0] in (b"P4", b"Pf") or (words[3:4] == [b"255"] and not plain):
         return 0
-    # A header that has not ended by now, and comments among numbers, are read a byte at a time or worse.
+    # Pillow reads an overlong header, or comments among the numbers, a byte at a time or worse.
     hostile = len(words) < 4 or (plain and data.count(b"#") > 100)
     try:
         return 2 * SLOW_PIXELS if hostile else int(words[1]) * int(words[2])

@@ -1,9 +1,9 @@
-"""What happens to images in the field, at five severities: noise, blur, compression, weather, occlusion, movement.
+"""Corruptions found in the field, at five severities: noise, blur, compression, weather, occlusion, movement.
 
 After Hendrycks and Dietterich 2019, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations",
 arXiv 1903.12261, with the severities of its code where it has the corruption; lengths in pixels are scaled from its
-224 px. Fog and snow are of our own making in its spirit, and so are occlusion, colour cast, rotation and shift. The
-same image, severity and seed make the same pixels: numpy computes, in float64 throughout, but JPEG is Pillow's.
+224 px. Fog and snow are our own, in its spirit, as are occlusion, colour cast, rotation and shift. The same image,
+severity and seed give the same pixels: everything is computed by NumPy in float64, except JPEG, which is Pillow's.
 """
 
 from collections.abc import Callable
@@ -14,12 +14,12 @@ import numpy as np
 from PIL import Image
 
 SEVERITIES = (1, 2, 3, 4, 5)
-# The side of the images that the lengths below are for.
+# The side of the images for which the lengths below are given.
 SIDE = 224
 
 
 def corrupt(pixels: np.ndarray, name: str, severity: int, seed: int = 0) -> np.ndarray:
-    """`pixels` uint8 (H, W, C), C 1 or 3, with one of `CORRUPTIONS` at a severity from 1 to 5; the same shape."""
+    """Apply one of `CORRUPTIONS` to `pixels`, uint8 (H, W, C), C 1 or 3, at a severity from 1 to 5; keep the shape."""
     random = np.random.default_rng((seed, severity, *name.encode()))
     return _rounded(CORRUPTIONS[name](pixels.astype(np.float64) / 255, severity - 1, random))
 
@@ -43,7 +43,7 @@ def _jpeg(x: np.ndarray, severity: int, random: np.random.Generator) -> np.ndarr
 
 
 def _brightness(x: np.ndarray, severity: int, random: np.random.Generator) -> np.ndarray:
-    # The value of hue, saturation and value is raised.
+    # Raise the value channel of HSV.
     value = x.max(2, keepdims=True)
     raised = np.minimum(value + (0.1, 0.2, 0.3, 0.4, 0.5)[severity], 1.0)
     return np.where(value > 0, x * raised / np.maximum(value, 1e-12), raised)
@@ -67,7 +67,7 @@ def _fog(x: np.ndarray, severity: int, random: np.random.Generator) -> np.ndarra
 
 
 def _snow(x: np.ndarray, severity: int, random: np.random.Generator) -> np.ndarray:
-    # Flakes: the highest of smooth noise, drawn out downwards over an image that is paler.
+    # Flakes are the peaks of smoothed noise, smeared downwards over a paler image.
     share, length, paler = ((0.02, 5, 0.1), (0.04, 7, 0.2), (0.06, 9, 0.25), (0.09, 12, 0.3), (0.12, 15, 0.4))[severity]
     flakes = _blurred(random.random(x.shape[:2])[:, :, None], _scale(x))
     flakes = (flakes > np.quantile(flakes, 1 - share)).astype(np.float64)
@@ -91,7 +91,7 @@ def _occlusion(x: np.ndarray, severity: int, random: np.random.Generator) -> np.
 
 def _pixelation(x: np.ndarray, severity: int, random: np.random.Generator) -> np.ndarray:
     share = (0.6, 0.5, 0.4, 0.3, 0.25)[severity]
-    # Each cell has the mean of its pixels.
+    # Each cell takes the mean of its pixels.
     for axis in (0, 1):
         length = x.shape[axis]
         cells = max(1, round(length * share))
@@ -105,7 +105,7 @@ def _pixelation(x: np.ndarray, severity: int, random: np.random.Generator) -> np
 
 def _colour_cast(x: np.ndarray, severity: int, random: np.random.Generator) -> np.ndarray:
     strength = (0.1, 0.2, 0.3, 0.4, 0.5)[severity]
-    # Warm or cold, as light is: one end of the channels is raised and the other lowered.
+    # A warm or cold light raises the channels at one end and lowers those at the other.
     tint = np.linspace(1 + strength, 1 - strength, x.shape[2])
     return np.asarray(x * (tint if random.random() < 0.5 else tint[::-1]))
 
@@ -153,7 +153,7 @@ def _scale(x: np.ndarray) -> float:
 
 
 def _blurred(x: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian blur along both axes, to four deviations, the image mirrored at its edges."""
+    """Apply a Gaussian blur along both axes, out to four standard deviations, mirroring the image at its edges."""
     reach = max(1, ceil(4 * sigma))
     kernel = np.exp(-0.5 * np.square(np.arange(-reach, reach + 1) / sigma))
     for axis in (0, 1):
@@ -173,7 +173,7 @@ def _enlarged(grid: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _reflected(places: np.ndarray, length: int) -> np.ndarray:
-    """Places outside of 0 to length - 1, mirrored at the edges into it."""
+    """Mirror positions outside 0 to length - 1 at the edges."""
     if length == 1:
         return np.zeros_like(places)
     period = 2 * (length - 1)
@@ -182,7 +182,7 @@ def _reflected(places: np.ndarray, length: int) -> np.ndarray:
 
 
 def _sampled(x: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Bilinear values of (H, W, C) at places within it, (h, w) each."""
+    """Interpolate `x`, (H, W, C), bilinearly at positions inside it, (h, w) each."""
     top, left = np.floor(rows).astype(int), np.floor(columns).astype(int)
     bottom, right = np.minimum(top + 1, x.shape[0] - 1), np.minimum(left + 1, x.shape[1] - 1)
     down, across = (rows - top)[:, :, None], (columns - left)[:, :, None]

@@ -1,10 +1,10 @@
-"""From the bytes of one encoded image to pixels: RGB, uint8, first frame, upright.
+"""Decode the bytes of one image to pixels: RGB, uint8, first frame, upright.
 
-Ordinary JPEGs go through simplejpeg, which is fastest; those that it does not take, and all other formats, go through
-Pillow. The numbers of bytes and of pixels are limited by the header, before anything is decoded.
-Decoding changes no setting of Pillow, of libtiff or of `warnings`, so any number of threads may decode at once. What
-these two write to stderr about damage that they pass over is for the owner of the process to silence: the command line
-does (`graft.cli.process`).
+Ordinary JPEGs go through simplejpeg, which is fastest; JPEGs that it rejects, and all other formats, go through Pillow.
+Limits on the number of bytes and pixels are enforced from the header, before anything is decoded.
+Decoding changes no setting of Pillow, libtiff or `warnings`, so any number of threads may decode at once. What Pillow
+and libtiff write to stderr about damage that they tolerate is for the owner of the process to silence, as the command
+line does (`graft.cli.process`).
 """
 
 import io
@@ -40,27 +40,27 @@ from graft.images.rgb import is_deep, to_rgb, to_samples
 from graft.images.tiff_samples import read_form, read_samples
 
 MAX_PIXELS = 89_478_485  # the limit at which Pillow starts to warn; ~89 megapixels
-# A JPEG of more is decoded at reduced scale. In several scans, all its coefficients are in memory at once.
+# A JPEG with more pixels is decoded at reduced scale. With several scans, all its coefficients are in memory at once.
 MAX_REDUCED, MAX_REDUCED_IN_SCANS = 210_000_000, 112_000_000
 
-# Raster formats that people keep photographs and scans in, by Pillow's names, each told by the first bytes of a file.
-# Opening any other kind is left to no library: to show EPS or WMF, Pillow may start another program.
+# Raster formats in which people keep photographs and scans, by Pillow's names, recognised by the first bytes of a file.
+# No other format is opened: to read EPS or WMF, Pillow may start another program.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "TIFF", "JPEG2000", "BMP", "PPM")
 
-# Those that need a library which graft does not bring.
+# Formats that need a library which graft does not install.
 OPTIONAL_FORMATS = ("HEIF", "DICOM", "JXL")
 
 _KNOW_THEIR_FRAMES = ("PNG", "WEBP", "AVIF")  # once opened; for a GIF or a TIFF Pillow would have to read them all
-# Decoders that need more than 12 bytes of memory for a pixel.
+# Lower limits for decoders that need more than 12 bytes of memory per pixel.
 MAX_PIXELS_OF = {"WEBP": 50_000_000, "AVIF": 50_000_000, "JPEG2000": 40_000_000, "HEIF": 50_000_000, "JXL": 25_000_000}
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What the file of an image says: format and mode by Pillow's names, and the size in pixels once upright.
+    """What an image file states: format and mode by Pillow's names, and the size in pixels once upright.
 
-    `frames` counts the frames of an animation or the pages of a file, as far as it can be followed; the first one is
-    decoded. `orientation` is Exif's, 1 (upright) to 8.
+    `frames` counts the frames of an animation or the pages of a file, as far as the file can be followed; the first one
+    is decoded. `orientation` is Exif's, 1 (upright) to 8.
     """
 
     format: str
@@ -68,24 +68,24 @@ class Facts:
     height: int
     frames: int
     orientation: int
-    mode: str  # such as "RGB", "L", "CMYK", "P", "I;16"
+    mode: str  # for example "RGB", "L", "CMYK", "P", "I;16"
 
 
 def decode(data: bytes, at_least: int | None = None, levels: Levels = ()) -> np.ndarray:
-    """An encoded image to RGB, uint8 (H, W, 3): the first frame, turned upright by its Exif orientation.
+    """Decode an image to RGB, uint8 (H, W, 3): the first frame, turned upright by its Exif orientation.
 
-    Transparency is laid over white, as a browser shows it. Samples deeper than 8 bits are read by the range that their
-    file states for certain, else by `levels`; without either, 16 bits keep their high byte. With `at_least`, a JPEG may
-    be decoded at 1/2, 1/4 or 1/8 of its size, which is faster, as long as both sides keep at least that many pixels;
-    one of more than MAX_PIXELS is reduced below them in any case. Raises ImageError, and nothing else, for data that
-    are not an image, damaged or cut short, or have more than MAX_BYTES bytes, MAX_PIXELS pixels or, as a JPEG,
-    MAX_REDUCED.
+    Transparency is composited over white, as a browser shows it. Samples deeper than 8 bits use the range that their
+    file states for certain, else `levels`; without either, 16 bits keep their high byte. With `at_least`, a JPEG may be
+    decoded at 1/2, 1/4 or 1/8 of its size, which is faster, as long as both sides keep at least that many pixels; one
+    of more than MAX_PIXELS is always reduced to at most that many. Raises ImageError, and nothing else, for data that
+    are not an image, are damaged or cut short, or have more than MAX_BYTES bytes, MAX_PIXELS pixels or, for a JPEG,
+    MAX_REDUCED pixels.
     """
     return decode_with_facts(data, at_least, levels)[0]
 
 
 def decode_with_facts(data: bytes, at_least: int | None = None, levels: Levels = ()) -> tuple[np.ndarray, Facts]:
-    """The pixels as `decode` gives them, and what the file says; the size in the facts is the full one."""
+    """Return the pixels as `decode` does, and what the file states; the size in the facts is the full size."""
     _check_length(data)
     if data.startswith(JPEG):
         decoded = _decode_ordinary_jpeg(data, at_least)
@@ -96,16 +96,16 @@ def decode_with_facts(data: bytes, at_least: int | None = None, levels: Levels =
         content = opened.content
         pixels = samples_to_rgb(content, levels) if isinstance(content, Samples) else content
         pixels = _turn_upright(pixels, opened.turn)
-    except Exception as error:  # such as MemoryError
+    except Exception as error:  # for example MemoryError
         raise _damaged(opened.format, error, data) from error
     height, width, _ = pixels.shape
     return pixels, Facts(opened.format, width, height, opened.frames, opened.orientation, opened.mode)
 
 
 def read_size(data: bytes) -> tuple[int, int]:
-    """Width and height as its header states them, not turned; nothing is decoded. Raises ImageError.
+    """Return width and height from the header, before turning upright, without decoding. Raises ImageError.
 
-    What only a library that graft does not bring reads, and what Pillow does not, is told by decoding it.
+    Only formats that need an optional library are decoded to find their size.
     """
     _check_length(data)
     if data.startswith(JPEG):
@@ -123,9 +123,9 @@ def read_size(data: bytes) -> tuple[int, int]:
 
 
 def read_spread(data: bytes) -> Spread | None:
-    """What an image adds to the decision on a range of sample values; None for 8 bits and for a range that is certain.
+    """Return an image's evidence on the range of sample values; None for 8 bits and for a range that is certain.
 
-    Of an ordinary file, only the beginning is looked at. Raises ImageError.
+    An ordinary file is judged from its beginning alone. Raises ImageError.
     """
     if not _may_be_deep(data):
         return None
@@ -133,7 +133,7 @@ def read_spread(data: bytes) -> Spread | None:
     content = _open_whole(data, ()).content
     if isinstance(content, Samples):
         return spread(content)
-    # The high bytes of 16 bits of colour tell as much of the range.
+    # For 16-bit colour, the high bytes are enough to judge the range.
     values = content.astype(np.uint16) << 8
     found = spread(Samples(values, stated=png_samples.within(values, png_samples.significant(data))))
     return found and replace(found, high=found.high + 255)
@@ -149,7 +149,7 @@ def _may_be_deep(data: bytes) -> bool:
 
 @dataclass(frozen=True)
 class _Opened:
-    """Pixels, uint8 (H, W, 3), or samples, neither upright yet, and what the file says."""
+    """Pixels, uint8 (H, W, 3), or samples, not upright yet, and what the file states."""
 
     content: np.ndarray | Samples
     format: str
@@ -167,7 +167,7 @@ def _check_length(data: bytes) -> None:
 
 
 def _open_whole(data: bytes, levels: Levels) -> _Opened:
-    """An image of any format, decoded; one with damage beside its pixels is tried again without that."""
+    """Decode an image of any format; retry one whose damage is outside its pixels with the damage removed."""
     try:
         return _decode(data, levels)
     except _Damaged:
@@ -193,7 +193,7 @@ def _decode(data: bytes, levels: Levels) -> _Opened:
         content = _content(image, data, levels)
         exif = data if name == "TIFF" else image.info.get("exif", b"").removeprefix(EXIF)
         orientation = read_orientation(exif)
-        # Depending on its version, Pillow turns a TIFF upright and then drops the tag, or leaves both as they are.
+        # Depending on its version, Pillow turns a TIFF upright and drops the tag, or does neither.
         turned = name == "TIFF" and ORIENTATION not in image.getexif()
         frames = int(getattr(image, "n_frames", 1)) if name in _KNOW_THEIR_FRAMES else count_frames(data)
     except Exception as error:  # Pillow raises a dozen kinds for damaged files, including MemoryError and struct.error
@@ -204,7 +204,7 @@ def _decode(data: bytes, levels: Levels) -> _Opened:
 def _content(image: Image.Image, data: bytes, levels: Levels) -> np.ndarray | Samples:
     png = png_samples.is_deep(data)
     if is_deep(image):
-        # Their decoders bring whatever the file has to 16 bits.
+        # The decoders of these formats scale any depth to 16 bits.
         scaled = image.mode != "F" and image.format in ("PPM", "JPEG2000")
         samples = to_samples(image, (0, 65_535) if scaled else None)
         stated = png_samples.within(samples.values, png_samples.significant(data)) if png else None
@@ -215,7 +215,7 @@ def _content(image: Image.Image, data: bytes, levels: Levels) -> np.ndarray | Sa
 
 
 def _decode_tiff(data: bytes) -> _Opened | None:
-    """A TIFF whose samples Pillow does not have; None for all others."""
+    """Decode a TIFF whose samples Pillow does not provide; None for all others."""
     try:
         check_tiff(data)
         form = read_form(data)
@@ -246,15 +246,15 @@ def _decode_optional(name: str, data: bytes) -> _Opened:
 
 
 def _decode_ordinary_jpeg(data: bytes, at_least: int | None) -> tuple[np.ndarray, Facts] | None:
-    # None leaves it to Pillow, which knows CMYK and tolerates stray bytes, as browsers do, though not missing ones.
+    # None leaves it to Pillow, which supports CMYK and, like browsers, tolerates stray bytes, though not missing ones.
     large = False
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
         large = width * height > MAX_PIXELS and colours in ("YCbCr", "RGB", "Gray")
         _check_size(width, height, "JPEG", _most_of_jpeg(data) if large else MAX_PIXELS)
         check_scans(data, width, height)
-        # A Huffman code has a bit at least for every block of 8 x 8 pixels: with fewer, most of the image is missing,
-        # which would show only after all of it was decoded.
+        # Huffman coding takes at least one bit per block of 8 x 8 pixels: with fewer, most of the image is missing,
+        # which would otherwise show only after decoding all of it.
         cut_short = not large and 8 * len(data) < width * height // 64
         if cut_short or colours not in ("YCbCr", "RGB", "Gray"):
             return None
@@ -280,13 +280,13 @@ def _most_of_jpeg(data: bytes) -> int:
 
 
 def reduction(shorter_side: int, at_least: int | None) -> int:
-    """By how much, 1, 2, 4 or 8, `decode` reduces a JPEG of which `at_least` so many pixels are wanted."""
-    # libjpeg can do other eighths, too, but they take longer than the full size.
+    """Return the factor, 1, 2, 4 or 8, by which `decode` reduces a JPEG given `at_least`."""
+    # libjpeg supports the other eighths, too, but they take longer than the full size.
     return next((factor for factor in (8, 4, 2) if at_least and shorter_side >= factor * at_least), 1)
 
 
 def _open(data: bytes) -> ImageFile.ImageFile:
-    """The image with its header read and its size checked, its pixels not yet decoded."""
+    """Open an image: read its header and check its size, without decoding pixels."""
     name, factory = _opener(data)
     try:
         check_layout(data)
@@ -309,14 +309,14 @@ def _open(data: bytes) -> ImageFile.ImageFile:
 
 
 def _opener(data: bytes) -> tuple[str, Callable[[io.BytesIO, str], ImageFile.ImageFile]]:
-    """The format that a file begins like, and what opens it. Raises ImageError for one that is not in FORMATS."""
-    # Not by `Image.open`: it warns of large images and of odd camera files before one can look at their size.
+    """Return the format that the first bytes indicate, and its opener. Raises ImageError for one not in FORMATS."""
+    # Not `Image.open`, which warns of large images and odd camera files before their size can be checked.
     if data.startswith(JPEG):
         return "JPEG", JpegImagePlugin.JpegImageFile
     Image.init()
-    beginning = data[:16].ljust(16, b"\0")  # some look at more than there may be
+    beginning = data[:16].ljust(16, b"\0")  # some checks read beyond the end of a short file
     for name in FORMATS:
-        # AVIF depends on how Pillow was built; where it knows the format without being able to read it, it says so.
+        # AVIF depends on how Pillow was built; a build that cannot read it returns a message instead.
         factory, accepts = Image.OPEN.get(name, (None, None))
         accepted = accepts(beginning) if accepts else False
         if isinstance(accepted, str):
@@ -344,7 +344,7 @@ def _check_size(width: int, height: int, name: str = "JPEG", most: int | None = 
 
 
 class _Damaged(ImageError):
-    """A file that begins as one of a format that is known, and cannot be decoded."""
+    """A file of a known format that cannot be decoded."""
 
 
 def _damaged(name: str, error: Exception, data: bytes) -> ImageError:
@@ -364,7 +364,7 @@ def _damaged(name: str, error: Exception, data: bytes) -> ImageError:
 
 
 def _turn_upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """(H, W, 3) as stored to (H, W, 3), or (W, H, 3) for orientations 5 to 8, as it should be seen."""
+    """Turn pixels (H, W, 3) upright: the result is (W, H, 3) for orientations 5 to 8, otherwise (H, W, 3)."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):

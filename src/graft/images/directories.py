@@ -1,7 +1,7 @@
 """Image file directories: the tables of entries that describe a TIFF and make up an Exif block.
 
 TIFF 6.0 section 2, BigTIFF (version 43), Exif 2.32 section 4.6. An entry is a tag, a kind of value, a count, and the
-values themselves or, if they do not fit, their place in the file.
+values themselves or, if they do not fit, their offset in the file.
 """
 
 import struct
@@ -19,18 +19,18 @@ EXIF, GPS, INTEROPERABILITY = 34665, 34853, 40965
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}  # bytes
 NUMBERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}  # kinds of whole numbers, as `struct` names them
 OTHER_NUMBERS = {6: "b", 8: "h", 9: "i", 11: "f", 12: "d", 17: "q"}
-TEXTS = (1, 2, 6, 7)  # kinds that Pillow keeps as they are; for the others it makes a Python object per value
+TEXTS = (1, 2, 6, 7)  # kinds that Pillow keeps as bytes; for the others it makes a Python object per value
 FIRST_PRIVATE = 32768  # decoding ignores tags from here on, so their values stay bytes
 
 # Far beyond the files of any camera or scanner, and still read in an instant.
 MOST_ENTRIES, MOST_PAGES, MOST_VALUES = 4096, 65_536, 2**20
-# Values may overlap or lie about their length, by this many bytes in all.
+# Values may overlap or misstate their length by this many bytes in all.
 SLACK_BYTES = 64 * 2**20
 TILE_BYTES = 256 * 2**20
 
 
 def too_costly(found: str) -> ImageError:
-    """The error for a file that would take far more time or memory than its pixels are worth."""
+    """Make the error for a file that would take far more time or memory than its pixels are worth."""
     return ImageError(
         f"expected an image file that costs no more than its pixels do, got {found}: save it again or leave it out"
     )
@@ -38,7 +38,7 @@ def too_costly(found: str) -> ImageError:
 
 @dataclass(frozen=True)
 class DirectoryEntry:
-    """Kind and count of the values of a tag, and where in the file they, or their place, are written."""
+    """Kind and count of the values of a tag, and the position in the file of the values or of their offset."""
 
     kind: int
     count: int
@@ -57,18 +57,18 @@ class Directories:
         self.first = self.unpack("Q", 8) if self.big else self.unpack("I", 4)
 
     def unpack(self, form: str, at: int) -> int:
-        """One number. Raises ValueError beyond the end of the file."""
+        """Read one number. Raises ValueError beyond the end of the file."""
         if at + struct.calcsize(form) > len(self.data):
             raise ValueError(f"it ends before byte {at:,}, to which it refers")
         return int(struct.unpack_from(self.order + form, self.data, at)[0])
 
     def follow(self, at: int) -> int:
-        """The place of the directory that follows the one at a place, zero for none."""
+        """Return the position of the directory after the one at `at`, zero for none."""
         count = self.unpack("Q" if self.big else "H", at)
         return self.unpack("Q", at + 8 + 20 * count) if self.big else self.unpack("I", at + 2 + 12 * count)
 
     def read(self, at: int) -> dict[int, DirectoryEntry]:
-        """The entries of the directory at a place, as far as the file goes. Of two with the same tag, the first counts.
+        """Read the entries of the directory at `at`, up to the end of the file; the first of equal tags counts.
 
         Raises ValueError if there is no directory, and ImageError for one that is far too long.
         """
@@ -83,7 +83,7 @@ class Directories:
         return entries
 
     def number(self, entries: Mapping[int, DirectoryEntry], tag: int, default: int) -> int:
-        """The first value of a tag if it is present and a whole number, else `default`."""
+        """Return the first value of a tag if it is present and a whole number, else `default`."""
         entry = entries.get(tag)
         if entry is None or entry.kind not in NUMBERS or not entry.count:
             return default
@@ -95,7 +95,7 @@ class Directories:
             return default
 
     def values(self, entries: Mapping[int, DirectoryEntry], tag: int) -> np.ndarray:
-        """All values of a tag, (n,), none where it is missing or no number. Raises ValueError beyond the end."""
+        """Return all values of a tag, (n,), empty if it is missing or not numeric. Raises ValueError beyond the end."""
         entry = entries.get(tag)
         form = None if entry is None else (NUMBERS | OTHER_NUMBERS).get(entry.kind)
         if entry is None or form is None or not entry.count:
@@ -108,7 +108,7 @@ class Directories:
 
 
 def read_orientation(data: bytes) -> int:
-    """1 to 8 from a TIFF or an Exif block, 1 (upright) if it says nothing or is damaged."""
+    """Read the orientation, 1 to 8, from a TIFF or an Exif block; 1 (upright) if absent or damaged."""
     try:
         directories = Directories(data)
         value = directories.number(directories.read(directories.first), ORIENTATION, 1)
@@ -118,7 +118,7 @@ def read_orientation(data: bytes) -> int:
 
 
 def count_pages(data: bytes) -> int:
-    """The number of directories that follow one another in a TIFF, each counted once, as far as they can be read."""
+    """Count the linked directories of a TIFF, each once, as far as they can be read."""
     seen: set[int] = set()
     with suppress(ValueError):
         directories = Directories(data)
@@ -130,12 +130,12 @@ def count_pages(data: bytes) -> int:
 
 
 def check_tiff(data: bytes) -> None:
-    """Raise ImageError for a TIFF that would cost more time or memory than its pixels do."""
+    """Raise ImageError for a TIFF that would cost far more time or memory than its pixels justify."""
     try:
         directories = Directories(data)
         first = directories.read(directories.first)
     except ValueError:
-        # It is damaged, as the decoder will find.
+        # The decoder reports the damage.
         return
     total = 0
     for entries in (first, *_below(directories, first)):
@@ -163,13 +163,13 @@ def _check_pieces(directories: Directories, entries: Mapping[int, DirectoryEntry
             raise too_costly(f"tiles of {size:,} bytes, where {TILE_BYTES:,} are allowed")
     planes = samples if number(PLANES, 1) == 2 else 1
     covered = (pieces.count if pieces else 0) * max(1, min(columns, width)) * max(1, min(rows, height))
-    # Pieces at the edge extend beyond it, in each direction by less than the image again.
+    # Pieces at the edge extend beyond it, by less than the size of the image in each direction.
     if covered > 4 * width * height * planes:
         raise too_costly(f"{covered:,} pixels in the pieces of an image of {width:,} x {height:,}")
 
 
 def _below(directories: Directories, entries: Mapping[int, DirectoryEntry]) -> Iterator[Mapping[int, DirectoryEntry]]:
-    """The Exif directories that one leads to, which Pillow reads as well."""
+    """Yield the Exif directories that a directory links to, which Pillow reads as well."""
     for tags in ((EXIF,), (GPS,), (EXIF, INTEROPERABILITY)):
         reached = entries
         for tag in tags:

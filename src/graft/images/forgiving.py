@@ -1,4 +1,4 @@
-"""Files with damage beside their pixels, made into files without it."""
+"""Repair image files whose damage is outside their pixels."""
 
 import zlib
 from contextlib import suppress
@@ -8,16 +8,16 @@ import simplejpeg
 from graft.errors import ImageError
 from graft.images.containers import END_OF_JPEG, JPEG, PNG, chunks, has_all_scans
 
-# What changes how pixels look, or how often there are some; of a PNG everything else is notes.
+# The ancillary PNG chunks that affect how pixels look or how many frames there are; the others are metadata.
 _SEEN = (b"tRNS", b"sBIT", b"eXIf", b"acTL", b"fcTL", b"fdAT")
 
 
 def with_end(jpeg: bytes) -> bytes | None:
-    """A JPEG that lacks only its end marker, with it; None for any other, and for one that lacks pixels."""
+    """Complete a JPEG that lacks only its end marker; None for any other file, and for one that lacks pixels."""
     if not jpeg.startswith(JPEG) or jpeg.rfind(END_OF_JPEG) > jpeg.rfind(b"\xff\xda") or not has_all_scans(jpeg):
         return None
     ended = jpeg + END_OF_JPEG
-    # Strict, as nothing else is: it is an error to it when a row is missing.
+    # Unlike other decoders, simplejpeg raises an error when a row is missing.
     with suppress(ValueError, RuntimeError):
         _, _, colours, _ = simplejpeg.decode_jpeg_header(ended)
         simplejpeg.decode_jpeg(ended, "CMYK" if colours in ("CMYK", "YCCK") else "Gray")
@@ -26,9 +26,9 @@ def with_end(jpeg: bytes) -> bytes | None:
 
 
 def without_notes(png: bytes) -> bytes | None:
-    """A PNG without its texts and profiles, and without other chunks that are not needed and have a wrong checksum.
+    """Strip a PNG of its texts and profiles, and of other ancillary chunks with a wrong checksum.
 
-    None for any other file, and where there is nothing to leave out.
+    None for any other file, and if there is nothing to strip.
     """
     if not png.startswith(PNG):
         return None

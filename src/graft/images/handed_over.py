@@ -1,4 +1,4 @@
-"""One image as a caller has it: the bytes of a file, an open file, an image of PIL, an array, a tensor."""
+"""One image as the caller holds it: the bytes of a file, an open file, a PIL image, an array, a tensor."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ ACCEPTED = (
     "a path, the bytes of a file, pixels (H, W), (H, W, 3) or (H, W, 4) that are uint8 or floats from 0 to 1, a tensor "
     "(3, H, W) of these, an open file or an image of PIL"
 )
-# Forms of Pillow that keep samples deeper than 8 bits as they are.
+# File formats, by Pillow's mode, that keep samples deeper than 8 bits unchanged; TIFF for the other modes.
 _DEEP_FORMS = {"I;16": "PNG"}
 
 
 def as_read(thing: Any) -> bytes | np.ndarray:
-    """What graft reads of an image that is no path: the bytes of a file, or pixels uint8 (H, W) or (H, W, 3).
+    """Read an image that is not a path: return the bytes of a file, or pixels uint8 (H, W), (H, W, 1) or (H, W, 3).
 
-    `thing` is bytes, an image of PIL, an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), or a tensor (C, H, W), of
-    uint8 or of floats from 0 to 1, which become the nearest of 255 steps. Transparency is laid over white. Images of
-    PIL deeper than 8 bits become a file, so that what is black and white in them is decided as for files. Raises
-    ImageError for anything else, and nothing else whatever the thing itself raises.
+    `thing` is bytes, a PIL image, an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), or a tensor (C, H, W), of uint8
+    or of floats from 0 to 1, which are rounded to the nearest of 255 steps. Transparency is composited over white. PIL
+    images deeper than 8 bits become the bytes of a file, so that their black and white levels are decided as for files.
+    Raises ImageError for anything else, and no other error, whatever `thing` itself raises.
     """
     try:
         return _as_read(thing)
     except ImageError:
         raise
     except Exception as error:
-        # A sparse tensor, one without data, a released block of memory, a kind of the caller's own.
+        # For example a sparse tensor, a tensor without data, a released memoryview, or a type of the caller's own.
         raise ImageError(
             f"expected an image that gives its values, got {named(thing)} that does not ({said_by(error)}): make an "
             "array or a tensor of its pixels, or give its path"
@@ -48,13 +48,13 @@ def _as_read(thing: Any) -> bytes | np.ndarray:
     if is_tensor(thing):
         return _of_array(_channels_last(thing), "a tensor (3, H, W)")
     if isinstance(thing, np.ndarray):
-        # A matrix of numpy keeps its two axes whatever is asked of it: an array alone does as arrays do.
+        # NumPy's matrix class keeps two axes under any indexing; a plain array behaves as expected.
         return _of_array(np.asarray(_without_mask(thing)), "an array (H, W), (H, W, 3) or (H, W, 4)")
     raise ImageError(f"expected {ACCEPTED}, got {named(thing)}: give one of these")
 
 
 def taken_in(thing: Any) -> Any:
-    """An open file as its bytes from where it stands, which are read at once; anything else as it is.
+    """Read an open file at once, from its current position; return anything else unchanged.
 
     Raises ImageError for a file that cannot be read, or that was opened as text.
     """
@@ -75,25 +75,25 @@ def is_open_file(thing: Any) -> bool:
 
 
 def is_tensor(thing: Any) -> bool:
-    """Whether it is a tensor of torch, which is not imported to tell."""
-    # Another thread may be importing it.
+    """Return whether `thing` is a torch tensor, without importing torch."""
+    # Another thread may be in the middle of importing torch.
     tensor = getattr(sys.modules.get("torch"), "Tensor", None)
     return tensor is not None and isinstance(thing, tensor)
 
 
 def named(thing: object) -> str:
-    """What kind of thing it is, for messages: `a list`, `an ndarray`."""
+    """Name the type of a thing for messages: `a list`, `an ndarray`."""
     name = type(thing).__name__
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
 def said_by(error: Exception) -> str:
-    """The kind of an error that a thing of the caller's raised, and the first line of what it says."""
+    """Return the type of an error that the caller's object raised, and the first line of its message."""
     return ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
 
 
 def _without_mask(array: np.ndarray) -> np.ndarray:
-    """An array of which nothing is masked, without its mask. Raises ImageError for any other."""
+    """Drop the mask of an array. Raises ImageError if it hides any value."""
     if not isinstance(array, np.ma.MaskedArray):
         return array
     hidden = int(np.ma.count_masked(array))
@@ -130,14 +130,14 @@ def _of_array(array: np.ndarray, wanted: str) -> np.ndarray:
 
 
 def _channels_last(tensor: Any) -> np.ndarray:
-    # What complex arithmetic left to be negated or conjugated is done now: numpy knows no such thing.
+    # Resolve torch's lazy conjugation and negation, which NumPy cannot represent.
     values = tensor.detach().cpu().resolve_conj().resolve_neg()
     if values.is_floating_point():
         values = values.float()
     array: np.ndarray = values.numpy()
     if array.ndim == 3 and array.shape[0] in (1, 3, 4):
         return array.transpose(1, 2, 0)  # (C, H, W) -> (H, W, C)
-    # Told apart from an image by its shape: no axis of channels stands last.
+    # Without a channel axis it is not an image: flattened, its shape is rejected.
     return array if array.ndim == 2 else array.reshape(-1)
 
 
@@ -153,7 +153,7 @@ def _of_pil(image: Image.Image) -> bytes | np.ndarray:
         upright.save(file, _DEEP_FORMS.get(upright.mode, "TIFF"))
         return file.getvalue()
     except Exception as error:
-        # Pillow has no one kind of error for a file that is broken, or was closed before it was read.
+        # Pillow has no single error type for a file that is damaged, or was closed before it was read.
         raise ImageError(
             f"expected an image of PIL that can be read, got {type(error).__name__}"
             f"{f' ({error})' if str(error) else ''}: open it again, or give its path"

@@ -4,8 +4,8 @@ A network trained on Latin letters is a good start for Cyrillic ones: the stroke
 capitals look the same. An image is 32 x 32 px, grey, dark ink on light paper as on a typed page, with one letter in the
 centre, distorted at random.
 
-The same seed gives the same images wherever FreeType draws the same outlines. Images of different seeds share fonts but
-no distortion, so a training set and a test set take two seeds.
+The same seed gives the same images wherever FreeType draws the same outlines. Images with different seeds share fonts
+but no distortion, so use two seeds for a training set and a test set.
 """
 
 import math
@@ -28,9 +28,9 @@ TYPE_SIZE = 20
 # Fine pixels per pixel along each axis: letters are drawn, thickened and turned at this resolution, then reduced.
 FINE = 4
 
-# The 52 letters in 43 classes, each named by its letters. A small letter that is its capital at another size (c, o, p,
-# s, v, w, x, z) shares the class of the capital, since images differ in size and place; so do I and l, which are the
-# same stroke in many fonts. All others differ in shape.
+# The 52 letters in 43 classes, each named by its letters. A small letter that looks like its capital at another size
+# (c, o, p, s, v, w, x, z) shares the capital's class, since images differ in size and position; so do I and l, which
+# are the same stroke in many fonts. All others differ in shape.
 LATIN = tuple(
     "A a B b Cc D d E e F f G g H h Il i J j K k L M m N n Oo Pp Q q R r Ss T t U u Vv Ww Xx Y y Zz".split()  # noqa: SIM905
 )
@@ -42,8 +42,8 @@ class Distortion:
     """The largest changes to an image; each amount is drawn uniformly, the first four on both sides of zero.
 
     `shift` in px along each axis; `rotation` in degrees; `scale` as a fraction of the size; `thickness` in px of ink
-    added to (or taken from) each side of a stroke, in steps of 1 / FINE px; `blur`, the deviation of a Gaussian in px;
-    `noise`, the deviation of a Gaussian in grey levels of 255.
+    added to (or taken from) each side of a stroke, in steps of 1 / FINE px; `blur`, the standard deviation of a
+    Gaussian in px; `noise`, the standard deviation of a Gaussian in grey levels of 255.
     """
 
     shift: float = 2.0
@@ -58,7 +58,7 @@ TYPED = Distortion()
 
 
 def dejavu_fonts() -> list[Path]:
-    """The twelve text fonts of the DejaVu family (sans, mono, serif) that come with matplotlib, by name.
+    """Return the twelve DejaVu text fonts (sans, mono, serif) that come with matplotlib, sorted by name.
 
     Every machine with graft has these fonts, and the bundled base was not trained on them. Raises DataError if
     matplotlib or its fonts are missing.
@@ -74,9 +74,9 @@ def dejavu_fonts() -> list[Path]:
 
 
 def render(letter: str, font: Path, size: int, distortion: Distortion, random: np.random.Generator) -> np.ndarray:
-    """A letter in type of `size` px, centred by its box, then distorted: uint8 (32, 32), dark on light.
+    """Render a letter in type of `size` px, centred by its bounding box, then distorted: uint8 (32, 32), dark on light.
 
-    Every image takes the same draws from `random` in the same order, whatever the distortion is.
+    Every image takes the same draws from `random` in the same order, whatever the distortion.
     """
     right, down, turn, growth, thicker = random.uniform(-1, 1, 5).tolist()
     blur, noise = random.uniform(0, 1, 2).tolist()
@@ -96,10 +96,10 @@ def render(letter: str, font: Path, size: int, distortion: Distortion, random: n
 def render_letters(
     letters: Sequence[str], fonts: Sequence[Path], per_letter: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`per_letter` images of each class, uint8 (N, 32, 32, 1), and their classes, int64 (N,), class by class.
+    """Render `per_letter` images of each class, uint8 (N, 32, 32, 1), and their classes, int64 (N,), class by class.
 
-    An entry of `letters` is a class: one letter, or several of which each image shows one. A class goes through all
-    fonts before one comes again. An image does not depend on how many follow it, of its class or of others.
+    An entry of `letters` is a class: one letter, or several of which each image shows one. A class uses all fonts
+    before repeating one. An image does not depend on how many follow it, in its class or in others.
     """
     if not fonts:
         raise DataError("expected fonts to draw letters with, got none: pass dejavu_fonts() or a list of font files")
@@ -118,7 +118,7 @@ def render_letters(
 
 @lru_cache(maxsize=512)
 def _draw(letter: str, font: Path, size: int) -> Image.Image:
-    """The letter at fine resolution, white on black, centred by its box."""
+    """Draw the letter at fine resolution, white on black, centred by its bounding box."""
     side = FINE * SIDE
     face = _face(font, FINE * size)
     left, top, right, bottom = face.getbbox(letter)
@@ -130,7 +130,7 @@ def _draw(letter: str, font: Path, size: int) -> Image.Image:
 
 @lru_cache(maxsize=256)
 def _face(font: Path, size: int) -> ImageFont.FreeTypeFont:
-    # Basic layout, since a single letter needs no shaping and not every build of Pillow can do it.
+    # Basic layout: a single letter needs no shaping, and not every build of Pillow supports it.
     try:
         return ImageFont.truetype(str(font), size, layout_engine=ImageFont.Layout.BASIC)
     except OSError as error:
@@ -148,7 +148,7 @@ def _thicken(ink: Image.Image, steps: int) -> Image.Image:
 def _move(ink: Image.Image, shift: tuple[float, float], angle: float, scale: float) -> Image.Image:
     """Scale and turn clockwise about the centre, then shift right and down by fine pixels."""
     middle = FINE * SIDE / 2
-    # Pillow takes the inverse: the point of the old image that each point of the new one shows.
+    # Pillow takes the inverse map, from points of the new image to points of the old one.
     cosine, sine = math.cos(angle) / scale, math.sin(angle) / scale
     x, y = middle + shift[0], middle + shift[1]
     back = (cosine, sine, middle - cosine * x - sine * y, -sine, cosine, middle + sine * x - cosine * y)

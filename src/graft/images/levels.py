@@ -1,8 +1,8 @@
-"""Which sample values are black and white in images deeper than 8 bits: from the file, or decided for a set of images.
+"""Black and white levels of images deeper than 8 bits: stated by the file, or decided for a set of images.
 
-What a file says for certain (10 bits per sample, a window of DICOM) holds for that file. Where it says less, as the 16
-bits of a TIFF that holds the 12 of a camera, one image must not be stretched otherwise than the next, so the range is
-decided on a set of images, once, and kept with the model (`Preprocessing.levels`).
+A range that a file states for certain (10 bits per sample, a DICOM window) holds for that file. Where a file says less,
+like a 16-bit TIFF that holds the 12 bits of a camera, all images must be stretched alike, so the range is decided once
+for a set of images and kept with the model (`Preprocessing.levels`).
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,7 @@ import numpy as np
 
 # About this many samples are converted at a time, by rows, so that intermediate arrays stay small.
 BAND_SAMPLES = 2**18
-# Samples of an image that count towards quantiles, and the share at either end of all that may lie beyond the range.
+# Samples per image that the quantiles use, and the share of all of them that may lie beyond the range at either end.
 COUNTED, BEYOND = 4096, 0.001
 
 Range = tuple[float, float]
@@ -22,11 +22,11 @@ Levels = tuple[tuple[str, float, float], ...]
 
 @dataclass(frozen=True)
 class Samples:
-    """An image of deep samples as its file has them.
+    """An image of deep samples as stored in its file.
 
-    `values` is (H, W) or (H, W, 3), of any type of numbers. `certain` is the range that holds whatever a set of images
-    says, `stated` one that the file names and that the others of its set may contradict. `alpha`, uint8 (H, W), is
-    opaque at 255. With `inverted`, the least value is white.
+    `values` is (H, W) or (H, W, 3), of any numeric type. `certain` is a range that holds whatever the rest of the set
+    says, `stated` one that the file names and that other images of the set may contradict. `alpha`, uint8 (H, W), is
+    opaque at 255. With `inverted`, the lowest value is white.
     """
 
     values: np.ndarray
@@ -41,7 +41,7 @@ class Samples:
 
 
 def samples_to_rgb(samples: Samples, levels: Levels = ()) -> np.ndarray:
-    """uint8 (H, W, 3); transparency is laid over white, values beyond the range are black and white, NaN is black."""
+    """Convert samples to uint8 (H, W, 3): transparency over white, values clipped to the range, NaN at its low end."""
     values, alpha = samples.values, samples.alpha
     height, width = values.shape[:2]
     low, high = _range(samples, levels)
@@ -57,15 +57,15 @@ def samples_to_rgb(samples: Samples, levels: Levels = ()) -> np.ndarray:
         if grey.ndim == 3:
             pixels[band] = grey
         else:
-            np.stack([grey, grey, grey], axis=2, out=pixels[band])  # a sixth of the time of an assignment
+            np.stack([grey, grey, grey], axis=2, out=pixels[band])  # takes a sixth of the time of an assignment
     return pixels
 
 
 def to_bytes(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Any numbers to uint8 of the same shape: `low` and below to 0, `high` and above to 255.
+    """Map any numbers to uint8 of the same shape: `low` and below to 0, `high` and above to 255.
 
-    Whole numbers are divided into 256 steps of equal width, so that 16 bits keep their high byte and 8 bits stay as
-    they are; floats are rounded.
+    Whole numbers are divided into 256 steps of equal width, so that 16 bits keep their high byte and 8 bits are
+    unchanged; floats are rounded.
     """
     if values.dtype.kind == "f":
         scaled = np.clip(np.nan_to_num(values, nan=low), low, high).astype(np.float64)
@@ -95,9 +95,9 @@ def _range(samples: Samples, levels: Levels) -> Range:
 
 
 def _usual(values: np.ndarray) -> Range:
-    """The range of an image of which nothing is known: all of its 16 bits, a byte, or fractions.
+    """Return the range of an image of which nothing is known: all of its 16 bits, a byte, or fractions.
 
-    A thing of last resort, since it depends on one image. It is never less than these, so that no image is stretched by
+    A last resort, since it depends on a single image. It is never narrower than these, so that no image is stretched by
     its own extremes.
     """
     if values.dtype == np.uint8:
@@ -106,7 +106,7 @@ def _usual(values: np.ndarray) -> Range:
         return 0, 65_535
     low, high = _extremes(values)
     if values.dtype.kind == "f":
-        # A little beyond is what filters and compression add to fractions.
+        # Filters and compression push fractions slightly beyond the range.
         return (0, 1) if low >= -0.05 and high <= 1.05 else (0, 255)
     return (0, 255) if high <= 255 else (0, 65_535)
 
@@ -123,17 +123,17 @@ def _extremes(values: np.ndarray) -> Range:
 
 @dataclass(frozen=True)
 class Spread:
-    """What one image adds to the decision on a range: its extremes, some of its values, what its file states."""
+    """One image's evidence for deciding a range: its extremes, some of its values, and what its file states."""
 
     kind: str
     low: float
     high: float
-    some: np.ndarray = field(repr=False)  # float64 (n,), evenly from the whole image
+    some: np.ndarray = field(repr=False)  # float64 (n,), evenly spaced over the whole image
     stated: Range | None = None
 
 
 def spread(samples: Samples) -> Spread | None:
-    """None for an image whose range is certain, or without a finite value."""
+    """Return the spread of an image; None if its range is certain or it has no finite value."""
     if samples.certain is not None:
         return None
     flat = samples.values.reshape(-1)
@@ -143,7 +143,7 @@ def spread(samples: Samples) -> Spread | None:
 
 
 def decide(spreads: Iterable[Spread]) -> Levels:
-    """A range for every kind of sample that occurs, from all images of that kind together."""
+    """Decide a range for every kind of sample that occurs, from all images of that kind together."""
     by_kind: dict[str, list[Spread]] = {}
     for each in spreads:
         by_kind.setdefault(each.kind, []).append(each)
@@ -151,12 +151,15 @@ def decide(spreads: Iterable[Spread]) -> Levels:
 
 
 def _decide(kind: str, spreads: Sequence[Spread]) -> Range:
-    """What the files state; else the least usual range that holds all values and is not mostly empty; else theirs."""
+    """Return what the files state; else the first usual range that fits nearly all values; else the values' own range.
+
+    A usual range fits if it holds the values between the quantiles and they fill enough of it.
+    """
     stated = [each.stated for each in spreads if each.stated is not None]
     low, high = min(each.low for each in spreads), max(each.high for each in spreads)
     if len(stated) == len(spreads):
         least, most = min(one for one, _ in stated), max(one for _, one in stated)
-        # A scanner may write 12 bits and mean 16, or the other way round: what is there counts.
+        # A scanner may state 12 bits and mean 16, or the reverse: the values decide.
         if least <= low and high <= most:
             return least, most
     bulk = np.quantile(np.concatenate([each.some for each in spreads]), (BEYOND, 1 - BEYOND))
@@ -174,7 +177,7 @@ def _decide(kind: str, spreads: Sequence[Spread]) -> Range:
 
 
 def _usual_ranges(kind: str, low: float, high: float) -> list[tuple[float, float, float]]:
-    """Ranges that people write, the least first, and how much of each the values must fill."""
+    """Return the usual ranges, narrowest first, and the share of each that the values must fill."""
     if kind == "float":
         return [(0, 1, 0.25), (-1, 1, 0.5), (0, 255, 0.25)]
     if low < 0:
@@ -185,5 +188,5 @@ def _usual_ranges(kind: str, low: float, high: float) -> list[tuple[float, float
 
 
 def described(levels: Levels) -> str:
-    """In words: "uint16 from 0 (black) to 4,095 (white)"."""
+    """Describe levels in words: "uint16 from 0 (black) to 4,095 (white)"."""
     return ", ".join(f"{kind} from {low:,.6g} (black) to {high:,.6g} (white)" for kind, low, high in levels)

@@ -1,4 +1,4 @@
-"""Maps as small images inside a page: a sheet of tiles in one data URI, each tile stretched from black to white."""
+"""Feature maps as small images in a page: a sheet of tiles in one data URI, each tile stretched from black to white."""
 
 import base64
 import io
@@ -10,18 +10,18 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-# Larger maps are shown reduced to this side, px.
+# Larger maps are reduced to this side, px.
 LARGEST_TILE = 112
-# Sheets of at most so many pixels are lossless.
+# Sheets of at most this many pixels are stored losslessly.
 LOSSLESS = 40_000
 QUALITY = 72
 COLUMNS = 8
 
 
 def draw_sheet(maps: Sequence[Tensor], largest: int = LARGEST_TILE) -> dict[str, Any]:
-    """A sheet of maps, each (H, W), all of one size: its URI, the size of a tile, the tiles in a row.
+    """Draw a sheet of maps, each (H, W), all of one size: return its URI, the size of a tile, the tiles per row.
 
-    `ranges` has the values that black and white stand for, tile by tile.
+    `ranges` holds the values that black and white stand for, tile by tile.
     """
     tiles: list[np.ndarray] = []
     ranges: list[tuple[float, float]] = []
@@ -49,7 +49,7 @@ def _reduced(values: Tensor, largest: int) -> Tensor:
 
 
 def as_uri(pixels: np.ndarray) -> str:
-    """uint8 (H, W) or (H, W, 3) as a data URI: PNG where small, otherwise JPEG."""
+    """Encode uint8 (H, W) or (H, W, 3) as a data URI: PNG if grey and small, otherwise JPEG."""
     file, image = io.BytesIO(), Image.fromarray(pixels)
     kind = "png" if pixels.ndim == 2 and pixels.size <= LOSSLESS else "jpeg"
     if kind == "png":

@@ -1,4 +1,4 @@
-"""What a file is that is no image graft can read, so that nobody is told to fetch a whole file again."""
+"""Identify files that are not images graft can read, so that nobody is told to fetch an intact file again."""
 
 import re
 from contextlib import suppress
@@ -40,14 +40,14 @@ _BEGINNINGS = (
     (b"\x1aE\xdf\xa3", "a video"),
 )
 _FTYP = {b"crx ": "a camera's raw file", b"qt  ": "a video"}
-# Compressions of a TIFF that libtiff does not have everywhere, and kinds of pixels that are no colours yet.
+# TIFF compressions that not every build of libtiff supports, and photometric kinds whose pixels are not yet colours.
 _PACKED = {33003: "JPEG 2000", 33005: "JPEG 2000", 34712: "JPEG 2000", 34887: "LERC", 34892: "lossy JPEG"}
 _PACKED |= {50001: "WebP", 50002: "JPEG XL", 52546: "JPEG XL", 22610: "JPEG XR", 34934: "JPEG XR"}
 _MOSAIC = (32803, 34892)
 
 
 def pointer(data: bytes) -> str | None:
-    """What stands in the place of an image until it is fetched, and the command that fetches it; None for others."""
+    """Describe a pointer to an image not fetched yet, and the command that fetches it; None for other files."""
     if data.startswith(_LFS):
         size = re.search(rb"\nsize (\d+)", data[:1024])
         of = f" to {int(size[1]):,} bytes that are not here" if size else ""
@@ -58,7 +58,7 @@ def pointer(data: bytes) -> str | None:
 
 
 def kind_of_file(data: bytes) -> str | None:
-    """What a file that begins like no readable image is, with an article; None where that is not known."""
+    """Name the kind of a file that is no readable image, with an article; None if unknown."""
     beginning = data[:4096]
     if not data:
         return "an empty file"
@@ -84,7 +84,7 @@ def kind_of_file(data: bytes) -> str | None:
 
 
 def unread(name: str, data: bytes) -> str | None:
-    """The kind of JPEG or TIFF of which the decoders have no notion, with an article; None for those that they know."""
+    """Name the kind of a JPEG or TIFF that the decoders do not support, with an article; None for the others."""
     if name == "JPEG" and data.startswith(JPEG):
         frame = frame_of_jpeg(data)
         if frame is None:

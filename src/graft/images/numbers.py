@@ -1,4 +1,4 @@
-"""Images as arrays of numbers of any kind and order of axes, and which bytes they mean."""
+"""Images as arrays of any numeric type and order of axes, and their meaning as bytes."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import numpy as np
 
 from graft.errors import DataError
 
-# Rows of fewer numbers are no images, such as those of flowers' petals.
+# Rows of fewer numbers are not images, but data like measurements of flowers' petals.
 _FEWEST = 64
 
 
 def as_bytes(arrays: Mapping[str, np.ndarray], where: str) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Arrays of images as uint8 (N, H, W) or (N, H, W, C); notes tell what was taken for what.
+    """Convert arrays of images to uint8 (N, H, W) or (N, H, W, C), with notes on how numbers were interpreted.
 
-    By all that is in `where`, numbers are bytes, shares of 255 if none is above 1, or of 16 levels if none is above 16.
-    Raises DataError for numbers beyond, and for other shapes.
+    All arrays in `where` together decide: numbers are fractions of 255 if none is above 1, levels from 0 to 16 if none
+    is above 16, otherwise bytes. Raises DataError for numbers outside 0 to 255, and for other shapes.
     """
     shaped = {name: _channels_last(array) for name, array in arrays.items()}
     for array in shaped.values():
@@ -42,13 +42,13 @@ def as_bytes(arrays: Mapping[str, np.ndarray], where: str) -> tuple[dict[str, np
 
 
 def images_first(array: np.ndarray, count: int) -> np.ndarray:
-    """Images with the axis of their number, `count`, in front: MATLAB has it last, (H, W, 3, N)."""
+    """Move the axis of `count` images to the front: MATLAB has it last, (H, W, 3, N)."""
     last = array.ndim > 2 and array.shape[0] != count == array.shape[-1]
     return np.moveaxis(array, -1, 0) if last else array
 
 
 def side_of(numbers: int) -> int:
-    """The side of a square image that has so many pixels, or so many in three colours; 0 if there is none."""
+    """Return the side of the square image with this many numbers, grey or in three colours; 0 if there is none."""
     return next((isqrt(each) for each in (numbers, numbers // 3) if each >= _FEWEST and _fits(numbers, each)), 0)
 
 
@@ -57,9 +57,9 @@ def _fits(numbers: int, pixels: int) -> bool:
 
 
 def square_images(rows: np.ndarray) -> tuple[np.ndarray, str]:
-    """Rows of pixels, (N, K), as (N, H, H) or (N, H, H, 3), and a note on the order of colours if there are any.
+    """Reshape rows of pixels, (N, K), to (N, H, H) or (N, H, H, 3), with a note on the order of colours if any.
 
-    Colours lie together or in planes, as neighbours are more alike.
+    Colours are read as interleaved or in planes, whichever makes neighbouring pixels more alike.
     """
     side = side_of(rows.shape[1])
     if rows.shape[1] == side * side:

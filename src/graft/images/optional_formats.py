@@ -1,4 +1,4 @@
-"""Formats that need a library which graft does not bring: HEIF of phones, DICOM of hospitals, JPEG XL."""
+"""Formats that need a library which graft does not install: HEIF from phones, DICOM from hospitals, JPEG XL."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 from graft.errors import ImageError
 from graft.images.levels import Range, Samples
 
-# Brands of the images in an ISO file, behind "ftyp"; AVIF, which is one too, Pillow knows.
+# Image brands of an ISO base media file, after "ftyp"; Pillow reads the brand AVIF.
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _JXL = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
 
@@ -23,7 +23,7 @@ CheckSize = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Opened:
-    """An image upright as it is, or its samples; how many frames its file has, and its mode in words."""
+    """An upright image or its samples, the number of frames in its file, and its mode in words."""
 
     content: Image.Image | Samples
     frames: int
@@ -32,7 +32,7 @@ class Opened:
 
 
 def optional_format(data: bytes) -> str | None:
-    """HEIF, DICOM or JXL, for a file that begins like one."""
+    """Return HEIF, DICOM or JXL for a file that begins like one, else None."""
     if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
         return "HEIF"
     if data[128:132] == b"DICM":
@@ -41,7 +41,7 @@ def optional_format(data: bytes) -> str | None:
 
 
 def open_optional(name: str, data: bytes, check_size: CheckSize) -> Opened:
-    """Raises ImageError where the library is missing, and anything for a damaged file."""
+    """Open an image of an optional format. Raises ImageError if the library is missing, any error if damaged."""
     read = {"HEIF": _read_heif, "DICOM": _read_dicom, "JXL": _read_jxl}[name]
     return read(data, check_size)
 
@@ -60,7 +60,7 @@ def _imported(name: str, extra: str, what: str) -> ModuleType:
 
 def _read_heif(data: bytes, check_size: CheckSize) -> Opened:
     library: Any = _imported("pillow_heif", "heif", "HEIC, as phones take photographs")
-    # Its primary image; turned upright by the decoder, whatever Exif says.
+    # The primary image, which the decoder turns upright, whatever Exif says.
     file = library.open_heif(io.BytesIO(data))
     check_size(*file.size)
     image = Image.frombytes(file.mode, file.size, bytes(file.data), "raw", file.mode, file.stride)
@@ -76,7 +76,7 @@ def _read_jxl(data: bytes, check_size: CheckSize) -> Opened:
 
 
 def _jxl_size(data: bytes) -> tuple[int, int]:
-    """Width and height: ISO/IEC 18181-1, annex C. Raises ValueError for a file without a codestream."""
+    """Read width and height: ISO/IEC 18181-1, annex C. Raises ValueError for a file without a codestream."""
     if not data.startswith(b"\xff\x0a"):
         data = _codestream(data)
     bits = int.from_bytes(data[2:14], "little")
@@ -148,7 +148,7 @@ def _read_dicom(data: bytes, check_size: CheckSize) -> Opened:
 
 
 def _window(file: Any) -> Range | None:
-    """Black and white of the first window: DICOM PS3.3, C.11.2.1.2."""
+    """Return black and white of the first window: DICOM PS3.3, C.11.2.1.2."""
 
     def first(value: Any) -> float | None:
         if value is None or value == "":

@@ -1,4 +1,4 @@
-"""What Pillow does not say of a PNG: its depth, its significant bits, and 16 bits of colour.
+"""What Pillow does not provide for a PNG: its depth, its significant bits, and 16 bits of colour.
 
 PNG specification, sections 8.2, 9, 11.2.2 and 11.3.3.4.
 """
@@ -12,7 +12,7 @@ from graft.images.containers import PNG, chunks
 from graft.images.levels import Range, Samples
 
 RGB, GREY_ALPHA, RGBA = 2, 4, 6
-# Of an interlaced PNG: the first row and column of each pass, and the steps to the next: section 8.2.
+# The first row and column of each pass of an interlaced PNG, and the steps to the next ones: section 8.2.
 _PASSES = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
 
 
@@ -21,10 +21,10 @@ def is_deep(data: bytes) -> bool:
 
 
 def significant(data: bytes) -> Range | None:
-    """The range of as many bits as `sBIT` says are significant of 16, None where it does not.
+    """Return the range of the bits that `sBIT` declares significant, None unless it declares 8 to 15 of the 16.
 
-    The specification wants such samples scaled to all 16 bits, but cameras' own numbers are as often stored as they
-    are: the range holds only if no sample is beyond it.
+    The specification requires such samples to be scaled to all 16 bits, but cameras' values are as often stored
+    unscaled: the range holds only if no sample exceeds it.
     """
     for start in chunks(data):
         name, length = data[start + 4 : start + 8], int.from_bytes(data[start : start + 4], "big")
@@ -37,14 +37,14 @@ def significant(data: bytes) -> Range | None:
 
 
 def within(values: np.ndarray, stated: Range | None) -> Range | None:
-    """What is stated, if all values are within it."""
+    """Return the stated range if no value exceeds it, else None."""
     return stated if stated is not None and values.size and float(values.max()) <= stated[1] else None
 
 
 def read_colours(data: bytes) -> Samples:
-    """All 16 bits of a PNG in colour or with alpha, of which Pillow gives eight.
+    """Read all 16 bits of a PNG in colour or with alpha, of which Pillow returns eight.
 
-    Raises ValueError and its kinds, and zlib.error, for a damaged file.
+    Raises ValueError or a subclass, and zlib.error, for a damaged file.
     """
     width, height, _, colour, _, _, interlaced = struct.unpack(">IIBBBBB", data[16:29])
     bands = {RGB: 3, GREY_ALPHA: 2, RGBA: 4}[colour]
@@ -72,14 +72,14 @@ def _length(data: bytes, at: int) -> int:
 
 
 def _unfiltered(filtered: np.ndarray, kinds: np.ndarray) -> np.ndarray:
-    """Bytes as they were before each row was filtered: (rows, columns, bytes of a pixel), section 9.
+    """Undo the filter of each row: bytes (rows, columns, bytes of a pixel), section 9.
 
-    A pixel needs those to its left, above, and above to the left, so pixels on a diagonal are independent.
+    A pixel depends on those to its left, above, and above to the left, so the pixels of a diagonal are independent.
     """
     rows, columns, _ = filtered.shape
     if kinds.max(initial=0) > 4:
         raise ValueError("it has a filter of an unknown kind")
-    # With a row and a column of zeros before the first.
+    # Padded with a row and a column of zeros in front.
     found = np.zeros((rows + 1, columns + 1, filtered.shape[2]), np.uint8)
     for diagonal in range(rows + columns - 1):
         row = np.arange(max(0, diagonal - columns + 1), min(rows, diagonal + 1))

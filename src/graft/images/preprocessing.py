@@ -1,4 +1,4 @@
-"""How a network wants its images, as a value that travels with the weights."""
+"""How a network expects its images, as a value stored with the weights."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ResizeMode = Literal["crop", "letterbox", "squash"]
-# Sides of a network's input in pixels: larger ones have more pixels than an image may be decoded to.
+# Limits on the side of a network's input, px: a larger square has more pixels than a decoded image may have.
 LEAST_SIDE, LARGEST_SIDE = 8, 9_000
-# Bands of the images that a network may want; hyperspectral cameras have some hundreds.
+# The most channels a network's input may have; hyperspectral cameras have a few hundred.
 MOST_CHANNELS = 512
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How an image of any size becomes the input of a network; the same in training, prediction and export."""
+    """How an image of any size becomes a network's input; the same in training, prediction and export."""
 
     size: int  # side of the square output, pixels
     mean: tuple[float, ...]  # per channel, of pixels in [0, 1]; one entry = grey input
     std: tuple[float, ...]
     resize_mode: ResizeMode = "crop"
     crop_fraction: float = 0.875  # of the shorter side, kept by "crop" (224 of 256)
-    levels: Levels = ()  # what is black and white in images deeper than 8 bits, by kind of sample
+    levels: Levels = ()  # black and white in images deeper than 8 bits, by kind of sample
 
     @property
     def channels(self) -> int:
         return len(self.mean)
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON; `from_dict` is the inverse."""
+        """Return the value as a dictionary for JSON; `from_dict` is the inverse."""
         levels = {kind: [low, high] for kind, low, high in self.levels}
         return {
             "size": self.size,
@@ -49,11 +49,11 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Preprocessing:
-        """The value that `to_dict` wrote. Raises WeightsError for a missing, unknown or invalid entry, by name."""
+        """Restore the value that `to_dict` wrote. Raises WeightsError naming a missing, unknown or invalid entry."""
         if not isinstance(values, dict):
             raise _wrong("an object", values)
         known = [field.name for field in fields(cls)]
-        # "fit" is what `resize_mode` was called in models saved before.
+        # Older saved models call `resize_mode` "fit".
         for name in values:
             if name not in (*known, "fit"):
                 near = did_you_mean(str(name), known)
@@ -96,7 +96,7 @@ def _levels(values: Any) -> Levels:
 
 
 def _is_range(value: object) -> bool:
-    # 32-bit samples go beyond what a mean may be.
+    # 32-bit samples exceed the bound in `_is_number`.
     def number(one: object) -> bool:
         return isinstance(one, (int, float)) and not isinstance(one, bool) and abs(one) < 1e38
 
@@ -104,7 +104,7 @@ def _is_range(value: object) -> bool:
 
 
 def normalise(batch: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """uint8 (N, C, H, W) to float32 (x / 255 - mean) / std, same shape, device and memory layout."""
+    """Convert uint8 (N, C, H, W) to float32 (x / 255 - mean) / std, same shape, device and memory layout."""
     import torch
 
     if batch.ndim != 4 or batch.shape[1] != preprocessing.channels:
@@ -115,12 +115,12 @@ def normalise(batch: Tensor, preprocessing: Preprocessing) -> Tensor:
     mean = torch.tensor(preprocessing.mean).view(-1, 1, 1)  # (C, 1, 1)
     std = torch.tensor(preprocessing.std).view(-1, 1, 1)
     scale, offset = sent(1 / (255 * std), batch.device), sent(mean / std, batch.device)
-    # In place on a copy: what takes time here is memory, not arithmetic.
+    # In place on a copy: memory, not arithmetic, takes the time here.
     return batch.to(torch.float32, copy=True).mul_(scale).sub_(offset)
 
 
 def _is_number(value: object) -> bool:
-    # The bound refuses infinities and, since comparisons with it are false, NaN.
+    # The bound excludes infinities and, since comparisons with NaN are false, NaN.
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e9
 
 
@@ -132,18 +132,18 @@ def _wrong(expected: str, came: object, hint: str = "") -> WeightsError:
 
 
 def check_image_size(size: int | None) -> int | None:
-    """`size` as Python's own number, where there is one. Raises InputError for what is no side of an image."""
+    """Return `size` as a native Python number, or None. Raises InputError for an invalid image size."""
     return None if size is None else whole_number(size, "--image-size", LEAST_SIDE, LARGEST_SIDE, "224 is usual")
 
 
 def check_resize(resize: ResizeMode | None) -> ResizeMode | None:
-    """`resize` if it is a way of making images square. Raises InputError."""
+    """Return `resize`. Raises InputError if it is not a resize mode."""
     if resize is not None and resize not in get_args(ResizeMode):
         raise InputError(f"expected crop, letterbox or squash for --resize, got {resize!r}: choose one of them")
     return resize
 
 
 def with_choices(preprocessing: Preprocessing, size: int | None, resize: ResizeMode | None) -> Preprocessing:
-    """The preprocessing of the weights with another size or way of making images square. Raises InputError."""
+    """Return the preprocessing of the weights with another size or resize mode. Raises InputError."""
     size, resize = check_image_size(size), check_resize(resize)
     return replace(preprocessing, size=size or preprocessing.size, resize_mode=resize or preprocessing.resize_mode)

@@ -1,4 +1,4 @@
-"""RandAugment: a few operations one after the other, drawn from fourteen, all at one magnitude.
+"""RandAugment: a few operations in sequence, drawn from fourteen, all at one magnitude.
 
 Cubuk et al. 2019, "RandAugment: practical automated data augmentation with a reduced search space", arXiv 1909.13719.
 As in torchvision, except that the image is reflected at its border (see `warp`).
@@ -17,7 +17,7 @@ from graft.images.warping import warp
 # The largest magnitude on the paper's scale; effects are proportional to it.
 MAGNITUDES = 30
 
-# Of an image x, with torchvision's functions f, by an amount a from -1 to 1. The range of each is that of AutoAugment
+# Each takes an image x, torchvision's functions f and an amount a from -1 to 1. The ranges are those of AutoAugment
 # (Cubuk et al. 2018, arXiv 1805.09501, table 6).
 OPERATIONS: dict[str, Callable[[Tensor, ModuleType, float], Tensor]] = {
     "identity": lambda x, f, a: x,
@@ -40,7 +40,7 @@ OPERATIONS: dict[str, Callable[[Tensor, ModuleType, float], Tensor]] = {
 def randaugment(
     image: Tensor, operations: int, magnitude: float, random: np.random.Generator, functional: ModuleType
 ) -> Tensor:
-    """uint8 (C, S, S) to the same after some random `operations`, in either direction.
+    """Apply this many random `operations` to uint8 (C, S, S), each in either direction.
 
     `functional` is torchvision's module of that name. `magnitude` is from 0 to MAGNITUDES.
     """

@@ -1,17 +1,17 @@
-"""From an image of any mode that Pillow has loaded to RGB, or to samples where it is deeper than 8 bits."""
+"""Convert an image of any mode that Pillow has loaded to RGB, or to samples where it is deeper than 8 bits."""
 
 import numpy as np
 from PIL import Image
 
 from graft.images.levels import Levels, Range, Samples, samples_to_rgb
 
-# About this many pixels are converted at a time, by rows: intermediate images stay so small that their memory is taken
-# from what the one before has left. Four times as many take four times as long, almost all of it for fresh memory.
+# About this many pixels are converted at a time, by rows: intermediate images stay so small that each reuses the memory
+# of the previous one. Four times as many pixels take four times as long, almost all of it for fresh memory.
 BAND_PIXELS = 2**18
 
 
 def to_rgb(image: Image.Image, levels: Levels = ()) -> np.ndarray:
-    """uint8 (H, W, 3); transparency is laid over white, and deeper greys are read by `levels`."""
+    """Convert an image to uint8 (H, W, 3), with transparency over white and deeper greys read by `levels`."""
     if is_deep(image):
         return samples_to_rgb(to_samples(image), levels)
     pixels = np.empty((image.height, image.width, 3), np.uint8)
@@ -25,12 +25,12 @@ def is_deep(image: Image.Image) -> bool:
 
 
 def to_samples(image: Image.Image, certain: Range | None = None, stated: Range | None = None) -> Samples:
-    """The samples of an image that is deep; what the file says of their range is passed on."""
+    """Return the samples of a deep image, with the range that its file declares, if any."""
     kinds = {"I": "int32", "F": "float32"}
     values = np.empty((image.height, image.width), kinds.get(image.mode, "uint16"))
     for band in _bands(image):
         values[band] = np.asarray(_rows(image, band))
-    nothing = image.info.get("transparency")  # the one value of a 16-bit PNG that stands for "nothing here"
+    nothing = image.info.get("transparency")  # the one sample value of a 16-bit PNG that means transparent
     alpha = None if nothing is None else np.where(values == nothing, 0, 255).astype(np.uint8)
     return Samples(values, certain, stated, alpha)
 
@@ -49,13 +49,13 @@ def _convert(image: Image.Image) -> np.ndarray:
     if image.mode in ("P", "PA", "LA", "RGBA", "RGBa") or "transparency" in image.info:
         image = image if image.mode == "RGBA" else image.convert("RGBA")
         alpha = image.getchannel("A").histogram()  # how many pixels have each of 256 opacities
-        # Most images with transparency have none, and those that hide everything need no look at what they hide.
+        # Most images with an alpha channel are opaque, and a fully transparent one needs no compositing.
         if any(alpha[:255]):
             canvas = Image.new("RGB", image.size, "white")
             if any(alpha[1:]):
-                canvas.paste(image, mask=image)  # the same as `alpha_composite` in a third of the time
+                canvas.paste(image, mask=image)  # the result of `alpha_composite` in a third of the time
             image = canvas
     if image.mode not in ("RGB", "RGBA"):
         image = image.convert("RGB")
-    # Pillow leaves the opacity out while it copies, which spares converting to RGB first.
+    # Pillow drops the alpha channel while copying, which saves converting to RGB first.
     return np.frombuffer(image.tobytes("raw", "RGB"), np.uint8).reshape(image.height, image.width, 3)

@@ -1,6 +1,6 @@
-"""From an image of any size to the square that a network takes, as an array.
+"""Resize an image of any size to the square that a network takes, as an array.
 
-With PyTorch where the process has it already, else by the same arithmetic without it: to the bit the same.
+Uses PyTorch if the process has already imported it, otherwise the same arithmetic without it: identical to the bit.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from graft.errors import InputError
 from graft.images.antialiasing import antialiased
 from graft.images.preprocessing import Preprocessing
 
-# Of the values of a byte.
+# The middle of the range of a byte.
 MIDDLE = 128
 
 
 def square(pixels: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
-    """uint8 (H, W, 3), (H, W, 1) or (H, W) to uint8 (C, size, size), where C is `preprocessing.channels`.
+    """Resize uint8 (H, W, 3), (H, W, 1) or (H, W) to uint8 (C, size, size), where C is `preprocessing.channels`.
 
     `crop` keeps the central square whose side is `crop_fraction` of the shorter side, `squash` the whole image with
     changed proportions, `letterbox` the whole image with the rest of the square in the mean colour. A region that
-    already has the right size is copied as it is. The result is contiguous and shares no memory with `pixels`. Raises
+    already has the right size is copied unchanged. The result is contiguous and shares no memory with `pixels`. Raises
     InputError for `pixels` of any other shape or type.
     """
     if pixels.ndim == 2:
@@ -41,12 +41,12 @@ def square(pixels: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
 
 
 def mean_bytes(preprocessing: Preprocessing) -> np.ndarray:
-    """The colour that becomes zero when normalised, uint8 (C,)."""
+    """Return the colour that becomes zero when normalised, uint8 (C,)."""
     return np.clip([round(255 * mean) for mean in preprocessing.mean], 0, 255).astype(np.uint8)
 
 
 def _crop(pixels: np.ndarray, fraction: float) -> np.ndarray:
-    # Before resizing, not after: the pixels outside are not filtered, and the result is the same except at the edge.
+    # Crop before resizing, so that pixels outside are not filtered; the result is the same except at the edge.
     height, width, _ = pixels.shape
     side = max(1, round(fraction * min(height, width)))
     top, left = (height - side) // 2, (width - side) // 2
@@ -65,7 +65,7 @@ def _letterbox(pixels: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
 
 
 def _resize(pixels: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """uint8 (H, W, C) to uint8 (C, rows, columns), antialiased bilinear."""
+    """Resize uint8 (H, W, C) to uint8 (C, rows, columns), antialiased bilinear."""
     if pixels.shape[:2] == (rows, columns):
         return pixels.transpose(2, 0, 1).copy(order="C")
     return _by_torch(pixels, rows, columns) if "torch" in sys.modules else antialiased(pixels, rows, columns)
@@ -75,19 +75,19 @@ def _by_torch(pixels: np.ndarray, rows: int, columns: int) -> np.ndarray:
     import torch
     import torch.nn.functional as F
 
-    # numpy copies the region without starting threads: one image is work for the thread that asked for it.
+    # NumPy copies the region without starting threads: one image is work for the calling thread.
     contiguous = np.require(pixels, requirements=["C", "W"])
     if min(contiguous.strides) < 0:
-        # A side of one pixel that was turned around is contiguous to numpy, but nothing to torch.
+        # A flipped axis of length one is contiguous to NumPy, but its negative stride is invalid in PyTorch.
         contiguous = contiguous.copy()
     region = torch.from_numpy(contiguous).permute(2, 0, 1)  # (H, W, C) -> (C, H, W)
-    # Channels last, as decoded, is the layout with a fast path for bytes in torch.
+    # Channels last, as decoded, is the layout for which PyTorch has a fast path for bytes.
     resized = F.interpolate(region[None], size=(rows, columns), mode="bilinear", antialias=True)[0]
     return np.ascontiguousarray(resized.numpy())
 
 
 def matched(image: np.ndarray, channels: int) -> np.ndarray:
-    """uint8 (1 or 3, H, W) to uint8 (channels, H, W): what a network wants beyond color is the middle of the range."""
+    """Convert uint8 (1 or 3, H, W) to uint8 (channels, H, W); channels beyond color get the middle of the range."""
     if len(image) == channels:
         return image
     if channels >= 3:

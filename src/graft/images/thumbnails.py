@@ -1,4 +1,4 @@
-"""Small images for pages and notebooks."""
+"""Small images for reports and notebooks."""
 
 import io
 
@@ -13,7 +13,7 @@ SIDE = 96
 
 
 def thumbnail(data: bytes | np.ndarray, side: int = SIDE, levels: Levels = ()) -> bytes | None:
-    """A PNG of an encoded image or of pixels uint8 (H, W[, C]), its longer side `side` px; None if it cannot be."""
+    """Make a PNG of an encoded image or pixels uint8 (H, W[, C]), at most `side` px a side; None if that fails."""
     image = shrunk(data, side, levels)
     if image is None:
         return None
@@ -23,7 +23,7 @@ def thumbnail(data: bytes | np.ndarray, side: int = SIDE, levels: Levels = ()) -
 
 
 def shrunk(data: bytes | np.ndarray, side: int, levels: Levels) -> Image.Image | None:
-    """The same as an image of PIL."""
+    """Make the thumbnail as a PIL image."""
     try:
         pixels = decode(data, side, levels) if isinstance(data, bytes) else data
         image = Image.fromarray(pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels)

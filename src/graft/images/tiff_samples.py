@@ -1,7 +1,7 @@
 """The samples of a TIFF at their full depth, where Pillow has no mode for them or keeps only their high byte.
 
-TIFF 6.0, sections 8, 14, 18 and 19, and Adobe's technical note 3 on floats. Compressed strips and tiles are laid one
-below the other in a plain TIFF of bytes, which libtiff unpacks whatever the samples are.
+TIFF 6.0, sections 8, 14, 18 and 19, and Adobe's technical note 3 on floats. Compressed strips and tiles are stacked in
+a plain 8-bit TIFF, which libtiff can decompress whatever the samples are.
 """
 
 import io
@@ -31,7 +31,7 @@ from graft.images.levels import Range, Samples, to_bytes
 COMPRESSION, PHOTOMETRIC, FILL_ORDER, STRIP_BYTES, PREDICTOR, TILE_SIZES = 259, 262, 266, 279, 317, 325
 EXTRA, SAMPLE_FORMAT, LEAST, MOST = 338, 339, 340, 341
 
-# Bytes of samples: of an image as numbers, and of the pieces that are unpacked at a time.
+# Limits in bytes of samples: for a whole image as numbers, and for the pieces that are unpacked at a time.
 MOST_BYTES, CHUNK_BYTES, MOST_CHUNK = 400 * 2**20, 8 * 2**20, 200 * 2**20
 NONE, UNPACKED_BY_LIBTIFF = 1, (5, 8, 32946, 32773, 34925, 50000)  # LZW, deflate twice, PackBits, LZMA, Zstandard
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2
@@ -40,18 +40,18 @@ _UNSIGNED, _SIGNED, _FLOAT, _UNDEFINED = 1, 2, 3, 4
 
 @dataclass(frozen=True)
 class Form:
-    """How the samples of the first image of a TIFF are written."""
+    """How a TIFF stores the samples of its first image."""
 
     width: int
     height: int
     bands: int
     bits: int
-    kind: str  # of numpy: u, i or f
+    kind: str  # NumPy's kind: u, i or f
     order: str
     compression: int
     photometric: int
     predictor: int
-    separate: bool  # each band by itself
+    separate: bool  # each band is stored by itself
     extra: tuple[int, ...]
     stated: Range | None
     tiled: bool
@@ -62,13 +62,13 @@ class Form:
 
     @property
     def mode(self) -> str:
-        """What `Facts` call the samples, such as "3 x float32"."""
+        """The mode in `Facts`, for example "3 x float32"."""
         name = {"u": "uint", "i": "int", "f": "float"}[self.kind] + str(self.bits)
         return name if self.bands == 1 else f"{self.bands} x {name}"
 
 
 def read_form(data: bytes) -> Form | None:
-    """How a TIFF writes its samples; None for one that Pillow shows whole, or better. Raises ValueError if damaged."""
+    """Return how a TIFF stores its samples; None if Pillow reads it as well or better. Raises ValueError if damaged."""
     directories = Directories(data)
     entries = directories.read(directories.first)
 
@@ -134,7 +134,7 @@ def _stated(directories: Directories, entries: dict[int, DirectoryEntry]) -> Ran
 
 
 def read_samples(data: bytes, form: Form) -> Samples:
-    """The samples of the first image, its colours in front.
+    """Read the samples of the first image, colours first.
 
     Raises ImageError for bands that are neither grey nor RGB and for too many bytes, ValueError and OSError for a
     damaged file.
@@ -173,7 +173,7 @@ def _bytes_kept(form: Form) -> int:
 
 
 def _colours(form: Form) -> tuple[int, int | None]:
-    """How many bands are colours, and which one, if any, is opacity."""
+    """Return how many bands are colours, and which one, if any, is opacity."""
     extra = form.extra[0] if form.extra else 0
     if form.photometric == RGB and form.bands >= 3:
         return 3, 3 if form.bands == 4 and extra in (1, 2) else None
@@ -188,7 +188,7 @@ def _colours(form: Form) -> tuple[int, int | None]:
 
 
 def _fill(values: np.ndarray, data: bytes, form: Form, pieces: range, bands: int, kept: list[int]) -> None:
-    """Put the samples of some strips or tiles in their places: `values` is (H, W, len(kept))."""
+    """Copy the samples of some strips or tiles into place: `values` is (H, W, len(kept))."""
     columns, rows = form.piece_width, form.piece_height
     if not columns or not rows:
         raise ValueError("its strips or tiles have no size")
@@ -225,7 +225,7 @@ def _piece(data: bytes, form: Form, number: int) -> bytes:
 
 
 def _unpack(packed: list[bytes], heights: list[int], rows: int, row_bytes: int, compression: int) -> np.ndarray:
-    """Strips or tiles, one below the other: uint8 (rows, row_bytes)."""
+    """Unpack strips or tiles and stack them: uint8 (rows, row_bytes)."""
     if compression == NONE:
         whole = [piece[: height * row_bytes] for piece, height in zip(packed, heights, strict=True)]
         if any(len(piece) < height * row_bytes for piece, height in zip(whole, heights, strict=True)):
@@ -239,7 +239,7 @@ def _unpack(packed: list[bytes], heights: list[int], rows: int, row_bytes: int, 
 
 
 def _as_bytes_tiff(packed: list[bytes], height: int, rows: int, row_bytes: int, compression: int) -> bytes:
-    """A TIFF of one band of bytes with these strips."""
+    """Build a TIFF with one 8-bit band from these strips."""
     body = b"".join(packed)
     sizes = np.array([len(piece) for piece in packed], "<u4")
     starts = 8 + np.cumsum([0, *sizes[:-1]]).astype("<u4")
@@ -261,7 +261,7 @@ def _as_bytes_tiff(packed: list[bytes], height: int, rows: int, row_bytes: int, 
 
 
 def _as_samples(flat: np.ndarray, form: Form, columns: int, bands: int) -> np.ndarray:
-    """uint8 (rows, bytes of a row) to numbers (rows, columns, bands), differences added up."""
+    """Convert bytes, uint8 (rows, bytes of a row), to numbers (rows, columns, bands), and undo the predictor."""
     rows, size = len(flat), form.bits // 8
     if form.bits % 8:
         bits = np.unpackbits(flat, axis=1)[:, : columns * bands * form.bits].reshape(rows, -1, form.bits)

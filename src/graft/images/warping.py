@@ -15,11 +15,11 @@ def warp(
     shift: tuple[float, float] = (0.0, 0.0),
     shear: tuple[float, float] = (0.0, 0.0),
 ) -> Tensor:
-    """uint8 (C, S, S) sheared, scaled and turned counter-clockwise by `angle` degrees about its centre, then shifted
-    right and down by `shift` of its side.
+    """Shear, scale and turn uint8 (C, S, S) counter-clockwise by `angle` degrees about its centre, then shift it right
+    and down by `shift`, as shares of its side.
 
-    Beyond its border the image is reflected, which adds neither edges nor a colour that the data do not have, such as
-    grey corners on white paper.
+    Beyond its border the image is reflected, which adds neither edges nor colours foreign to the data, for example grey
+    corners on white paper.
     """
     cosine, sine = math.cos(math.radians(angle)), math.sin(math.radians(angle))
     # x goes right and y down, from -1 to 1.

@@ -1,1 +1,1 @@
-"""The claims of the textbook as experiments: each states a claim, measures it, and says whether it held."""
+"""The textbook's claims as experiments: each states a claim, measures it, and says whether it held."""

@@ -1,4 +1,4 @@
-"""What is counted rather than trained: receptive fields, weights and multiplications of the blocks of the textbook."""
+"""Counted rather than trained: receptive fields, weights and multiplications of the textbook's blocks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from graft.seeding import seeded
 
 COUNTED = "counted on networks without data"
 WIDTH = 64
-# N9: the module of the textbook, on maps of 32 x 32 with 200 channels; each branch's kernel and channels.
+# N9: the textbook's module, on maps of 32 x 32 with 200 channels; each branch's kernel and channels.
 SIDE, INPUTS, REDUCED = 32, 200, 16
 BRANCHES = ((1, 64), (3, 128), (5, 32))
 
@@ -82,7 +82,7 @@ def run_pointwise(conditions: Conditions) -> Outcome:
 
 
 def run_inception(conditions: Conditions) -> Outcome:
-    """The naive module and the reduced one: multiplications of each branch. N9."""
+    """Count the multiplications of each branch, in the naive module and in the reduced one. N9."""
     shape = (INPUTS, SIDE, SIDE)
     naive = [account(convolution(INPUTS, outputs, kernel), shape).macs for kernel, outputs in BRANCHES]
     reduced = [
@@ -122,7 +122,7 @@ def run_inception(conditions: Conditions) -> Outcome:
 
 
 def run_separable(conditions: Conditions) -> Outcome:
-    """A full 3 x 3 convolution, and a depthwise one followed by a 1 x 1. N15."""
+    """Compare a full 3 x 3 convolution with a depthwise one followed by a 1 x 1. N15."""
     full = account(convolution(16, 32, 3), (16, 32, 32))
     separable = account(nn.Sequential(convolution(16, 16, 3, groups=16), convolution(16, 32, 1)), (16, 32, 32))
     return Outcome(
@@ -182,7 +182,7 @@ def run_identity(conditions: Conditions) -> Outcome:
 
 
 def _reached(name: str, seed: int) -> float:
-    """The share of a network's parameters, tensor by tensor, whose gradient is finite and not zero."""
+    """Return the share of a network's parameters, counted by tensor, whose gradient is finite and not zero."""
     with seeded(seed):
         network = catalog.build(catalog.default_config(name)).train()
         loss = nn.functional.cross_entropy(network(torch.randn(2, 3, 32, 32)), torch.tensor([0, 1]))

@@ -1,4 +1,4 @@
-"""Every experiment by name: a literal dict, the cheapest of each subject first."""
+"""Every experiment by name: a literal dict, with the cheapest of each subject first."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ EXPERIMENTS: dict[str, Experiment] = {
 
 
 def experiment(name: str) -> Experiment:
-    """The experiment of that name. Raises InputError, with the nearest name, where there is none."""
+    """Return the experiment of that name. Raises InputError with the nearest name for an unknown one."""
     if name not in EXPERIMENTS:
         measuring = ", ".join(each.name for each in EXPERIMENTS.values() if name.upper() in each.claims)
         meant = f" (a claim, measured by {measuring})" if measuring else did_you_mean(name, EXPERIMENTS)

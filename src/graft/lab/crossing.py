@@ -1,4 +1,4 @@
-"""How many images it takes before a deep level is better than a head: accuracy by images of each class and by level.
+"""How many images it takes before a deep level beats a head: accuracy by images per class and by level.
 
 The base is `latin_letters`, as in `graft.lab.transfer`, whose `scenarios` compares levels at two numbers of images.
 """
@@ -18,13 +18,13 @@ from graft.lab.trained import Images, paired
 from graft.lab.transfer import ALL, CLASSES, HEAD, MOST, cyrillic, reached
 
 LEVELS = (HEAD, MOST, ALL)
-# By level, the test accuracy of every seed at each number of images.
+# For each level, the test accuracy of every seed at each number of images.
 Reached = Mapping[str, list[list[float]]]
 
 
 @dataclass(frozen=True)
 class Form:
-    """Images of each class to learn from, fewest first, and to test on; training steps; seeds."""
+    """Training images per class, fewest first; test images per class; training steps; seeds."""
 
     numbers: tuple[int, ...]
     test: int
@@ -40,16 +40,16 @@ CHANGES: dict[str, Callable[[Tensor], Tensor]] = {NEAR: lambda images: images, F
 
 
 def few_of(images: Images, number: int) -> Images:
-    """The first `number` images of each class: those of a smaller number are among those of a larger one."""
+    """Return the first `number` images of each class; a larger number includes the images of a smaller one."""
     pixels, labels = images
     rows = torch.cat([torch.nonzero(labels == label).flatten()[:number] for label in labels.unique()])
     return pixels[rows], labels[rows]
 
 
 def crossing(differences: Sequence[Measure], numbers: Sequence[int]) -> int | None:
-    """The least number from which on, to the last, the interval of the difference is above 0; None for none.
+    """Return the least number from which on the difference's whole interval is above 0; None if there is none.
 
-    `differences` are those of the deeper level less the head, one for each of `numbers`, which rise.
+    `differences` are the deeper level less the head, one for each of `numbers`, which increase.
     """
     found = None
     for number, difference in zip(reversed(numbers), reversed(differences), strict=True):
@@ -60,7 +60,7 @@ def crossing(differences: Sequence[Measure], numbers: Sequence[int]) -> int | No
 
 
 def run_crossing(conditions: Conditions) -> Outcome:
-    """Three levels at several numbers of images: Cyrillic letters, and the same letters as mosaics. T6."""
+    """Compare three levels at several numbers of images, on Cyrillic letters and on mosaics of them. T6."""
     form = QUICK if conditions.quick else FULL
     seeds = conditions.seeds(form.seeds, form.seeds)
     ends: dict[str, dict[str, list[list[float]]]] = {
@@ -79,7 +79,7 @@ def run_crossing(conditions: Conditions) -> Outcome:
 
 
 def outcome_of(ends: Mapping[str, Reached], form: Form) -> Outcome:
-    """What the accuracies of both tasks come to."""
+    """Build the outcome from the accuracies on both tasks."""
     few, many = form.numbers[0], form.numbers[-1]
     each = {
         (task, level): _differences(task, own, level, form.numbers)
@@ -91,7 +91,7 @@ def outcome_of(ends: Mapping[str, Reached], form: Form) -> Outcome:
         found = crossing(differences, form.numbers)
         told.append(f"{task}, {level}: " + (f"from {found} on" if found is not None else "not within these"))
     over = {task: [paired(*pair) for pair in zip(own[ALL], own[HEAD], strict=True)] for task, own in ends.items()}
-    # Of each seed, the mean over the numbers of images.
+    # For each seed, the mean over the numbers of images.
     gains = {task: [mean(values) for values in zip(*found, strict=True)] for task, found in over.items()}
     return Outcome(
         f"{CLASSES} Cyrillic letters from the Latin base, {few} to {many} images of each, and the same as mosaics of "
@@ -128,7 +128,10 @@ def outcome_of(ends: Mapping[str, Reached], form: Form) -> Outcome:
 
 
 def _differences(task: str, own: Reached, level: str, numbers: Sequence[int]) -> list[Measure]:
-    """Of a level less head. The claim speaks of `all`: worse at few letters, better at many, of mosaics too."""
+    """Return a level's differences from head.
+
+    The claim is about `all`: worse with few letters, better with many letters and with many mosaics.
+    """
     predicted: dict[int, Side] = {}
     if level == ALL:
         predicted = {numbers[-1]: "above"} if task == FAR else {numbers[0]: "below", numbers[-1]: "above"}

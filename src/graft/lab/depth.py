@@ -1,4 +1,4 @@
-"""Deep networks with and without shortcuts: what degrades, and whether it is the gradient that vanishes."""
+"""Deep networks with and without shortcuts: what degrades, and whether vanishing gradients are the cause."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from graft.lab.networks import Joined, cifar_network, without_batch_norm
 from graft.lab.trained import Images, loss_lines, paired, train_each
 from graft.seeding import seeded
 
-# The paper's networks for CIFAR-10 at half their width, on images of 14 px: a twentieth of the work.
+# The paper's CIFAR-10 networks at half their width, on 14 px images: a twentieth of the work.
 WIDTHS = (8, 16, 32)
 SHALLOW, DEEP = 20, 56
 
 
 def run_gradients(conditions: Conditions) -> Outcome:
-    """The gradient of the first convolution against that of the last, before a step is taken. N12."""
+    """Compare the gradient of the first convolution with that of the last, before any step is taken. N12."""
     seeds = conditions.seeds(4, 20)
     ratios: dict[str, list[float]] = {}
     lines: dict[str, list[list[float]]] = {}
@@ -72,7 +72,7 @@ def run_gradients(conditions: Conditions) -> Outcome:
 
 
 def run_degradation(conditions: Conditions) -> Outcome:
-    """Twenty and 56 layers, plain and residual, on the images that they were trained on. N12."""
+    """Compare twenty and 56 layers, plain and residual, on the images that they were trained on. N12."""
     seeds = conditions.seeds(3, 3)
     steps = 30 if conditions.quick else 400
     networks = {
@@ -99,7 +99,7 @@ def run_degradation(conditions: Conditions) -> Outcome:
 
 
 def run_joining(conditions: Conditions) -> Outcome:
-    """Sixteen blocks whose input is added to their output, put beside it, or left out. N13."""
+    """Compare sixteen blocks whose input is added to their output, concatenated with it, or left out. N13."""
     seeds = conditions.seeds(3, 8)
     steps = 40 if conditions.quick else 300
     networks = {how: partial(Joined, how, 16, 8, len(ALPHABET)) for how in ("nothing", "sum", "concatenation")}
@@ -124,13 +124,13 @@ def run_joining(conditions: Conditions) -> Outcome:
 
 
 def halved(seed: int) -> tuple[Images, Images]:
-    """Letters at 14 px: training and test images."""
+    """Return training and test images of letters at 14 px."""
     (images, labels), (others, other_labels) = data(20, 10, seed)
     return (F.avg_pool2d(images, 2), labels), (F.avg_pool2d(others, 2), other_labels)
 
 
 def _gradients(network: nn.Module, images: Tensor, labels: Tensor) -> list[float]:
-    """The norm of the gradient of every 3 x 3 convolution, in order, relative to the norm of its weights."""
+    """Return each 3 x 3 convolution's gradient norm relative to the norm of its weights, in order."""
     F.cross_entropy(network(images), labels).backward()
     found = []
     for module in network.modules():

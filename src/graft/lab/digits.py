@@ -1,4 +1,4 @@
-"""Digits to learn from: MNIST where the user names its files, otherwise digits that graft draws itself."""
+"""Digits to learn from: MNIST if the user names its files, otherwise digits that graft draws itself."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BACKGROUND, INK = -0.1, 1.175
 
 @dataclass(frozen=True)
 class Digits:
-    """Images (N, 1, 28, 28), ink of 1.175 on -0.1, float32, and their classes, int64 (N,); `source` says whose."""
+    """Images (N, 1, 28, 28), ink of 1.175 on -0.1, float32, and classes, int64 (N,); `source` names their origin."""
 
     train: Tensor
     train_labels: Tensor
@@ -30,14 +30,14 @@ class Digits:
 
 
 def drawn_digits(per_digit: int, test_per_digit: int, seed: int) -> Digits:
-    """So many of each digit; images of different seeds share fonts and no distortion."""
+    """Draw this many of each digit; images of different seeds share fonts but no distortion."""
     train, labels = _drawn(per_digit, 2 * seed)
     test, test_labels = _drawn(test_per_digit, 2 * seed + 1)
     return Digits(train, labels, test, test_labels, DRAWN)
 
 
 def mnist(folder: Path) -> Digits:
-    """The digits in a folder of IDX files. Raises InputError for a folder without a training and a test set of them."""
+    """Read the digits in a folder of IDX files. Raises InputError for a folder without a training and a test set."""
     from graft.data.opening import open_dataset
     from graft.data.readers.idx import Pixels
 
@@ -62,7 +62,7 @@ def _drawn(per_digit: int, seed: int) -> tuple[Tensor, Tensor]:
     from graft.images.letters import dejavu_fonts, render_letters
 
     images, labels = render_letters(DIGITS, dejavu_fonts(), per_digit, seed)
-    # Light ink on dark, and the central 28 px, as MNIST has it.
+    # Light ink on dark, and the central 28 px, as in MNIST.
     grey = 255 - torch.from_numpy(np.ascontiguousarray(images[:, 2:-2, 2:-2, 0])).unsqueeze(1)
     return _scaled(grey), torch.from_numpy(labels)
 

@@ -1,4 +1,4 @@
-"""The figure of an outcome as SVG: the same values give the same bytes, and text stays text."""
+"""The figure of an outcome as SVG: equal values give equal bytes, and text stays text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COLOURS = ("#2563eb", "#dc2626", "#15924b", "#c87a06", "#7c3aed", "#0e8fa8", "#4
 
 
 def draw(figure: Figure) -> bytes:
-    """An SVG of 7 x 4 inches on white."""
+    """Return an SVG of 7 x 4 inches on white."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Canvas

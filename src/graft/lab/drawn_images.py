@@ -1,4 +1,4 @@
-"""Images that graft draws for the experiments, so that they run anywhere: typed letters, and mosaics of them."""
+"""Images that graft draws so that experiments run anywhere: typed letters, and mosaics of them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from graft.seeding import seeded
 LETTERS = "letters that graft draws, distorted, from the twelve DejaVu fonts"
 MOSAICS = "the same letters as mosaics of shuffled tiles"
 SIDE = 28
-# px along a side of a tile of the mosaic: smaller than a letter, wider than a stroke.
+# Side of a mosaic tile, px: smaller than a letter, wider than a stroke.
 TILE = 4
 
 
 @lru_cache(maxsize=64)
 def letters(alphabet: tuple[str, ...], per_letter: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Images (N, 1, 28, 28), light ink of 1.175 on -0.1, and classes int64 (N,), class by class."""
+    """Return images (N, 1, 28, 28), light ink of 1.175 on -0.1, and classes int64 (N,), class by class."""
     from graft.images.letters import dejavu_fonts, render_letters
 
     images, labels = render_letters(alphabet, dejavu_fonts(), per_letter, seed)
@@ -29,11 +29,11 @@ def letters(alphabet: tuple[str, ...], per_letter: int, seed: int) -> tuple[Tens
 
 
 def mosaic(images: Tensor) -> Tensor:
-    """Images (N, 1, 28, 28) with their tiles in another order, the same for all: strokes remain, and letters do not."""
+    """Rearrange the tiles of images (N, 1, 28, 28), all in the same way: strokes survive, letters do not."""
     along = SIDE // TILE
     with seeded(0):
         order = torch.randperm(along * along)
-    # (N, 1, 28, 28) -> (N, rows, columns, TILE, TILE), a tile at each row and column
+    # (N, 1, 28, 28) -> (N, rows, columns, TILE, TILE), one tile per row and column
     tiles = images.reshape(-1, along, TILE, along, TILE).transpose(2, 3)
     moved = tiles.reshape(-1, along * along, TILE, TILE)[:, order].reshape(tiles.shape)
     return moved.transpose(2, 3).reshape(images.shape)

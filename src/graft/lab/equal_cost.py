@@ -1,10 +1,9 @@
-"""What learns more where the work is the same: small kernels or large ones, reduced branches or whole ones, and
-depthwise separable convolutions or full ones.
+"""What learns more for equal work: small or large kernels, reduced or whole branches, separable or full convolutions.
 
-Each saves weights and multiply-adds at the same width (`graft.lab.arithmetic`), and what is saved buys width. Simonyan
-and Zisserman 2014 (arXiv 1409.1556, section 2.3), Szegedy et al. 2014 (arXiv 1409.4842, section 4) and Howard et al.
-2017 (arXiv 1704.04861, table 4) argue so for VGG, GoogLeNet and MobileNet. Here are networks of three small stages on
-letters, whose widths make their multiply-adds alike.
+Each saves weights and multiply-adds at the same width (`graft.lab.arithmetic`), and the savings buy width. Simonyan and
+Zisserman 2014 (arXiv 1409.1556, section 2.3), Szegedy et al. 2014 (arXiv 1409.4842, section 4) and Howard et al. 2017
+(arXiv 1704.04861, table 4) make this argument for VGG, GoogLeNet and MobileNet. Here, networks of three small stages
+learn letters, with widths that equalise their multiply-adds.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ from graft.lab.learning import ALPHABET
 from graft.lab.networks import stack
 from graft.lab.trained import Images, accuracy_bars, paired, train_each
 
-# How many letters of each class: to learn from, and to test on.
+# Letters per class: to learn from, and to test on.
 PER_LETTER, TEST_PER_LETTER = 40, 40
-# Whole widths do not give the same work exactly: the most over the least is below this.
+# Integer widths cannot equalise the work exactly: the ratio of the most to the least is below this.
 ALIKE = 1.1
-# By whether the form is quick.
+# Keyed by whether the form is quick.
 RECIPE = {True: Steps(100, 0.05, batch=32), False: Steps(800, 0.05, batch=32)}
-# Every other pixel is seen, which is enough of a letter and a quarter of the work.
+# Every other pixel is used, which suffices for letters and takes a quarter of the work.
 STRIDE = 2
 
 Build = Callable[[], nn.Module]
@@ -41,13 +40,13 @@ def data(seed: int) -> tuple[Images, Images]:
 
 
 def multiply_adds(build: Build) -> int:
-    """Those of one image."""
+    """Return the multiply-adds for one image."""
     with torch.device("meta"):
         return account(build(), (1, SIDE, SIDE)).macs
 
 
 def of_kernels(side: int, count: int, width: int) -> nn.Module:
-    """Two stages of `count` convolutions of `side` x `side` each, the second twice as wide as the first."""
+    """Build two stages of `count` convolutions of `side` x `side` each, the second stage twice as wide as the first."""
 
     def convolution(inputs: int, outputs: int) -> nn.Module:
         return nn.Conv2d(inputs, outputs, side, padding=side // 2, bias=False)
@@ -57,10 +56,10 @@ def of_kernels(side: int, count: int, width: int) -> nn.Module:
 
 
 def of_separable(separable: bool, width: int) -> nn.Module:
-    """Three stages of one 3 x 3 convolution, full or parted into a depthwise and a pointwise one."""
+    """Build three stages of one 3 x 3 convolution each, full or split into a depthwise and a pointwise one."""
 
     def convolution(inputs: int, outputs: int) -> nn.Module:
-        # The image has one channel, which leaves nothing to part.
+        # A one-channel image leaves nothing to split.
         if not separable or inputs == 1:
             return nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
         depthwise = nn.Conv2d(inputs, inputs, 3, padding=1, groups=inputs, bias=False)
@@ -73,9 +72,9 @@ def of_separable(separable: bool, width: int) -> nn.Module:
 class Inception(nn.Module):
     """Branches of 1 x 1, 3 x 3, 5 x 5 and a pool, side by side (Szegedy et al. 2014, figure 2).
 
-    (N, inputs, H, W) to (N, C, H, W). `widths` are the channels of the four branches; where `reduced`, 1 x 1
-    convolutions to half of a branch's channels stand before 3 x 3 and 5 x 5 and one after the pool, which else passes
-    on all that it gets.
+    (N, inputs, H, W) to (N, C, H, W). `widths` are the channels of the four branches. Where `reduced`, 1 x 1
+    convolutions to half of a branch's channels precede 3 x 3 and 5 x 5, and one follows the pool, which otherwise
+    passes on all channels.
     """
 
     def __init__(self, inputs: int, widths: tuple[int, int, int, int], reduced: bool) -> None:
@@ -108,7 +107,7 @@ def _spatial(inputs: int, outputs: int, side: int, reduced: int | None) -> nn.Mo
 
 
 def of_inception(reduced: bool, width: int) -> nn.Module:
-    """A stem of `width` maps and two inception modules with a pool between them, whose 3 x 3 are twice as wide."""
+    """Build a stem of `width` maps and two inception modules, with 3 x 3 branches twice as wide, and a pool between."""
     widths = (width, 2 * width, width, width)
     first = Inception(width, widths, reduced)
     second = Inception(first.channels, widths, reduced)
@@ -136,7 +135,7 @@ def of_inception(reduced: bool, width: int) -> nn.Module:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two networks of equal work, by name: `better` is the one that is expected to learn more."""
+    """Two networks of equal work, by name; `better` is the one expected to learn more."""
 
     better: str
     other: str
@@ -162,7 +161,7 @@ SEPARABLE_NETWORKS: dict[str, Build] = {
 
 
 def _compared(networks: Mapping[str, Build], pairs: tuple[Pair, ...], title: str, conditions: Conditions) -> Outcome:
-    """Every network trained for as many steps: accuracy on other letters, of each pair."""
+    """Train every network for equally many steps and compare the accuracy on other letters within each pair."""
     recipe, seeds = RECIPE[conditions.quick], conditions.seeds(5, 10)
     macs = {name: multiply_adds(build) for name, build in networks.items()}
     found = train_each(networks, data, recipe, seeds, conditions)
@@ -185,20 +184,20 @@ def _compared(networks: Mapping[str, Build], pairs: tuple[Pair, ...], title: str
 
 
 def run_kernels(conditions: Conditions) -> Outcome:
-    """Stacks of 3 x 3 against single larger kernels. N7."""
+    """Compare stacks of 3 x 3 with single larger kernels. N7."""
     pairs = (Pair(TWO_3, ONE_5), Pair(THREE_3, ONE_7))
     return _compared(KERNEL_NETWORKS, pairs, "The same work in small and in large kernels", conditions)
 
 
 def run_reduction(conditions: Conditions) -> Outcome:
-    """Inception modules with and without 1 x 1 reductions. N9."""
+    """Compare inception modules with and without 1 x 1 reductions. N9."""
     return _compared(
         INCEPTION_NETWORKS, (Pair(REDUCED, WHOLE),), "The same work in inception modules of two kinds", conditions
     )
 
 
 def run_separation(conditions: Conditions) -> Outcome:
-    """Depthwise separable convolutions against full ones. N15."""
+    """Compare depthwise separable convolutions with full ones. N15."""
     return _compared(
         SEPARABLE_NETWORKS, (Pair(PARTED, FULL),), "The same work in full and in separable convolutions", conditions
     )

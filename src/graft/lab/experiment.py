@@ -1,4 +1,4 @@
-"""What an experiment is, what it is run under, and what comes of it."""
+"""What an experiment is, the conditions it runs under, and its outcome."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from graft.progress import NOBODY, Reporter
 
-# A claim holds where its whole interval lies on the predicted side of the bound, and does not hold where none of it
-# does; between the two it is undecided.
+# A claim holds if its whole interval lies on the predicted side of the bound, and does not hold if none of it does; in
+# between it is undecided.
 Verdict = Literal["held", "did not hold", "undecided"]
 HELD, FAILED, UNDECIDED = "held", "did not hold", "undecided"
 Side = Literal["above", "below", "equal"]
@@ -21,9 +21,9 @@ Side = Literal["above", "below", "equal"]
 class Measure:
     """A measured figure, and where the claim puts it.
 
-    `low` and `high` bound its 95 % interval, over seeds or images as the experiment says; both are the value itself for
-    what is counted, not estimated. `predicted` is the side of `bound` on which the claim puts it, None for a figure
-    that only informs. `percent` shows it a hundredfold.
+    `low` and `high` bound its 95 % interval, over seeds or images as the experiment says; both equal the value for a
+    figure that is counted, not estimated. `predicted` is the side of `bound` on which the claim puts it, None for a
+    figure that only informs. `percent` displays it as a percentage.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Measure:
         return "held" if low > bound else "did not hold" if high <= bound else "undecided"
 
     def shown(self) -> str:
-        """The value, with its interval where it has one: "+3.1 % (+2.0 to +4.2)"."""
+        """Format the value, with its interval where it has one: "+3.1 % (+2.0 to +4.2)"."""
         value = _figure(self.value, self.percent) + (" %" if self.percent else "")
         if self.low == self.high:
             return value
@@ -54,7 +54,7 @@ class Measure:
 
 
 def exactly(name: str, value: float, predicted: Side | None = None, bound: float = 0.0) -> Measure:
-    """A figure that is counted."""
+    """Return a counted figure."""
     return Measure(name, value, value, value, predicted, bound)
 
 
@@ -66,7 +66,7 @@ def over_seeds(
     *,
     percent: bool = False,
 ) -> Measure:
-    """The mean of one value for each seed, with Student's interval. Raises ValueError for fewer than two."""
+    """Return the mean of one value per seed, with Student's interval. Raises ValueError for fewer than two values."""
     from scipy.special import stdtrit
 
     found = [float(value) for value in values]
@@ -80,31 +80,31 @@ def over_seeds(
 
 @dataclass(frozen=True)
 class Series:
-    """One line or row of bars: values `y` at `x`, which are numbers for a line and names for bars."""
+    """A line or a row of bars: values `y` at `x`, which are numbers for a line and names for bars."""
 
     name: str
     x: tuple[float, ...] | tuple[str, ...]
     y: tuple[float, ...]
-    # Half the width of the 95 % interval of each value; empty for none.
+    # Half the width of each value's 95 % interval; empty for none.
     half: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
 class Figure:
-    """What an experiment draws: lines where the x are numbers, bars where they are names."""
+    """The drawing of an experiment: lines where the x are numbers, bars where they are names."""
 
     title: str
     x: str
     y: str
     series: tuple[Series, ...]
     logarithmic: bool = False
-    # Of lines only, with ticks at the x of the series.
+    # For lines only, with ticks at the x of the series.
     logarithmic_x: bool = False
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of an experiment: a sentence, the measured figures, and the drawing."""
+    """The outcome of an experiment: a sentence, the measured figures, and the drawing."""
 
     found: str
     measures: tuple[Measure, ...]
@@ -113,7 +113,7 @@ class Outcome:
 
     @property
     def verdict(self) -> Verdict:
-        """Held if all that the claim predicts does; not if any of it does not; undecided if nothing tests it."""
+        """Held if everything that the claim predicts does; not if anything does not; undecided if nothing tests it."""
         verdicts = [measure.verdict for measure in self.measures if measure.verdict is not None]
         if not verdicts:
             return "undecided"
@@ -122,7 +122,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Conditions:
-    """What an experiment is run under: `data` is the folder that the user named, None for what graft carries."""
+    """What an experiment runs under; `data` is the folder that the user named, None for the data that graft carries."""
 
     quick: bool = False
     seed: int = 0
@@ -130,16 +130,17 @@ class Conditions:
     reporter: Reporter = field(default=NOBODY, compare=False)
 
     def seeds(self, quick: int, full: int) -> range:
-        """As many seeds as the form takes; those of another `seed` share none with them."""
+        """Return as many seeds as the form takes; different values of `seed` share none."""
         return range(1000 * self.seed, 1000 * self.seed + (quick if self.quick else full))
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """A claim of the textbook, by its numbers there, and the function that measures it.
+    """A textbook claim, by its numbers there, and the function that measures it.
 
-    `seconds` is about what the quick form takes on an idle x86 core, `full_seconds` the other; a record tells what it
-    took. `data` says what it takes with `--data`, None if nothing; with `needs_data` there is nothing in its place.
+    `seconds` is about how long the quick form takes on an idle x86 core, `full_seconds` the full form; a record has the
+    time actually taken. `data` describes what `--data` expects, None if nothing; with `needs_data` there is no
+    substitute.
     """
 
     name: str
@@ -161,7 +162,7 @@ def _figure(value: float, percent: bool) -> str:
 
 
 def as_dict(outcome: Outcome) -> dict[str, Any]:
-    """For JSON, the figure's series included."""
+    """Convert an outcome for JSON, the figure's series included."""
     return {
         "verdict": outcome.verdict,
         "found": outcome.found,

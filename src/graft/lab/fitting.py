@@ -1,4 +1,4 @@
-"""The plain loop that the experiments train their small networks with, and how they are tested."""
+"""The plain training loop of the experiments' small networks, and their evaluation."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from graft.seeding import seeded
 
 @dataclass(frozen=True)
 class Steps:
-    """How long and how fast: `steps` of `batch` images at `learning_rate`, the same throughout unless `decays`.
+    """Length and rate of training: `steps` of `batch` images at `learning_rate`, constant unless `decays`.
 
-    `decays` lets the rate fall to zero along a half cosine.
+    With `decays`, the rate falls to zero along a half cosine.
     """
 
     steps: int
@@ -40,9 +40,9 @@ def fit(
     change: Callable[[Tensor], Tensor] = lambda images: images,
     after: Callable[[int, float], None] = lambda step, loss: None,
 ) -> list[float]:
-    """Train in place on images (N, C, H, W) of classes int64 (N,); the training loss of every step.
+    """Train in place on images (N, C, H, W) of classes int64 (N,); return the training loss of every step.
 
-    `change` augments a batch; `after` is told of each step, from 1, with its loss, before the next one.
+    `change` augments a batch. `after` is called with each step, from 1, and its loss, before the next one.
     """
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer: torch.optim.Optimizer
@@ -70,7 +70,7 @@ def fit(
 
 @torch.no_grad()
 def accuracy(network: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """The share of images (N, C, H, W) whose class, int64 (N,), the network names; it is left in evaluation."""
+    """Return the share of images (N, C, H, W) classified as int64 (N,); leaves the network in evaluation mode."""
     network.eval()
     answers = torch.cat([network(part).argmax(1) for part in images.split(500)])
     return float((answers == labels).float().mean())
@@ -78,7 +78,7 @@ def accuracy(network: nn.Module, images: Tensor, labels: Tensor) -> float:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """While the block runs, torch adds in one order: the same seed gives the same figures, whatever the machine.
+    """Make torch add in a fixed order within the block: the same seed gives the same figures on every machine.
 
     The steps of these networks are too small to share between threads anyway.
     """
@@ -91,7 +91,7 @@ def one_thread() -> Iterator[None]:
 
 
 def _batches(count: int, recipe: Steps) -> Iterator[Tensor]:
-    """`recipe.steps` batches of rows, each pass over all images in another order."""
+    """Yield `recipe.steps` batches of rows, reshuffled for each pass over the images."""
     done = 0
     while True:
         order = torch.randperm(count)

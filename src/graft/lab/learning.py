@@ -1,4 +1,4 @@
-"""What makes a network learn: activations, the variance of the start, normalisation, and what holds it back."""
+"""What makes a network learn, and what holds it back: activations, the variance of the start, normalisation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from graft.models.blocks import LocalResponseNorm
 from graft.models.network import Network
 from graft.seeding import seeded
 
-# Ten Cyrillic letters, several of which differ in a stroke.
+# Ten Cyrillic letters, several of which differ by a single stroke.
 ALPHABET = tuple("БВЗИЙОШЩЪЬ")
 ACTIVATIONS = {"sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "ReLU": nn.ReLU}
 RATES = (0.02, 0.1)
@@ -33,7 +33,7 @@ def data(per_letter: int, test_per_letter: int, seed: int) -> tuple[Images, Imag
 
 
 def run_activations(conditions: Conditions) -> Outcome:
-    """LeNet-5 with each activation, at the better of two rates for each. N4."""
+    """Train LeNet-5 with each activation, at the better of two rates for each. N4."""
     seeds = conditions.seeds(3, 8)
     steps = 60 if conditions.quick else 400
     networks = {f"{name} {rate:g}": partial(_started, name) for name in ACTIVATIONS for rate in RATES}
@@ -67,7 +67,7 @@ def run_activations(conditions: Conditions) -> Outcome:
 
 
 def _saturated(network: nn.Module, activation: str, seed: int) -> float:
-    """The share of F6's answers where the slope of its activation is below a tenth of the steepest."""
+    """Return the share of F6's outputs where the activation's slope is below a tenth of its steepest."""
     assert isinstance(network, Network)
     with torch.no_grad():
         y = network.feature_maps(data(20, 10, seed)[0][0])["stage4"]
@@ -76,7 +76,7 @@ def _saturated(network: nn.Module, activation: str, seed: int) -> float:
 
 
 def _started(activation: str) -> nn.Module:
-    """LeNet-5 with weights of the variance that suits the activation: He's for ReLU, Glorot's for the others."""
+    """Build LeNet-5 with initial weights of the variance that suits the activation: He's for ReLU, else Glorot's."""
     network = lenet(len(ALPHABET), ACTIVATIONS[activation])
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
@@ -90,7 +90,7 @@ def _started(activation: str) -> nn.Module:
 
 
 def run_variance(conditions: Conditions) -> Outcome:
-    """How large activations are after twenty dense layers, by the variance that the weights start with. N4."""
+    """Measure activations after twenty dense layers, by the variance of the initial weights. N4."""
     starts = {
         "0.01, tanh": (0.01, torch.tanh),
         "0.1, tanh": (0.1, torch.tanh),
@@ -139,7 +139,7 @@ def run_variance(conditions: Conditions) -> Outcome:
 
 
 def run_normalisation(conditions: Conditions) -> Outcome:
-    """The same small network with local response norm, with batch norm, and without either. N18."""
+    """Train the same small network with local response norm, with batch norm, and without either. N18."""
     seeds = conditions.seeds(3, 8)
     steps = 60 if conditions.quick else 300
     widths = (8, 8, 16, 16)
@@ -171,7 +171,7 @@ def run_normalisation(conditions: Conditions) -> Outcome:
 
 
 def run_overfitting(conditions: Conditions) -> Outcome:
-    """Few images, and what narrows the gap between training and test images. N18."""
+    """Train on few images, and measure what narrows the gap between training and test images. N18."""
     seeds = conditions.seeds(3, 8)
     steps = 80 if conditions.quick else 600
     plain = Steps(steps, 0.002, batch=32, optimizer="adam")
@@ -214,7 +214,7 @@ def run_overfitting(conditions: Conditions) -> Outcome:
 
 
 def _with_dropout(share: float) -> nn.Module:
-    """LeNet-5 with ReLU, and this share of F6's outputs dropped."""
+    """Build LeNet-5 with ReLU and dropout of this share of F6's outputs."""
     network = lenet(len(ALPHABET), nn.ReLU)
     network.attach("f6_out", nn.Sequential(nn.ReLU(), nn.Dropout(share)))
     return network

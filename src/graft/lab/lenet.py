@@ -1,11 +1,11 @@
 """LeNet-5 on digits, as in 1998 and as today.
 
-LeCun, Bottou, Bengio and Haffner 1998, "Gradient-Based Learning Applied to Document Recognition": section III-B gives
-the rates, 0.0005 for two passes, 0.0002 for three, 0.0001 for three, 0.00005 for four, then 0.00001, twenty in all;
-appendix C divides the rate of each weight by its second derivative, which is estimated anew before each pass, plus
-0.02. The textbook's table leaves 0.0001 out: its nine passes are followed by eleven at 0.00001. This is that table.
-Differs: weights start within 1 / sqrt(fan-in), torch's default, as from the paper's 2.4 / fan-in a thousand images lead
-nowhere.
+LeCun, Bottou, Bengio and Haffner 1998, "Gradient-Based Learning Applied to Document Recognition". Section III-B gives
+the rates: 0.0005 for two passes, 0.0002 for three, 0.0001 for three, 0.00005 for four, then 0.00001, twenty in all.
+Appendix C divides the rate of each weight by its second derivative, estimated anew before each pass, plus 0.02. The
+textbook's table leaves 0.0001 out: its nine passes are followed by eleven at 0.00001. This file follows that table.
+Differs from the paper: weights start within 1 / sqrt(fan-in), torch's default, because from the paper's 2.4 / fan-in a
+thousand images lead nowhere.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from graft.models import catalog
 from graft.models.network import Network
 from graft.seeding import seeded
 
-# Of the textbook's table: rate and how many passes it lasts.
+# The textbook's table: the rate, and how many passes it lasts.
 RATES_1998 = ((0.0005, 2), (0.0002, 3), (0.00005, 4), (0.00001, 11))
 DAMPING, ESTIMATED_ON = 0.02, 500
-# The paper steps after each image. Here the gradients of so many are added up at the first rate, where those of 40
-# diverge, and at the smaller rates of so many more that a step is as long.
+# The paper steps after each image. Here this many gradients are summed at the first rate, where summing 40 diverges; at
+# smaller rates, more are summed so that a step is as long.
 TOGETHER = 10
 EPOCHS = 20
 EPOCHS_TODAY, BATCH, BATCH_OF_FEW, LEARNING_RATE, WEIGHT_DECAY = 5, 128, 32, 0.005, 0.01
@@ -37,7 +37,7 @@ Learn = Callable[[Digits, int, list[float], int, Callable[[], None]], None]
 
 
 def learn_1998(digits: Digits, seed: int, curve: list[float], epochs: int, told: Callable[[], None]) -> None:
-    """Train by the recipe of 1998; after every epoch `curve` gets the test accuracy, and `told` is called."""
+    """Train by the 1998 recipe; after every epoch `curve` gets the test accuracy, and `told` is called."""
     with seeded(seed):
         network = catalog.build(catalog.default_config("lenet5"))
         rates = [rate for rate, count in RATES_1998 for _ in range(count)][:epochs]
@@ -57,7 +57,7 @@ def learn_1998(digits: Digits, seed: int, curve: list[float], epochs: int, told:
 
 
 def learn_today(digits: Digits, seed: int, curve: list[float], epochs: int, told: Callable[[], None]) -> None:
-    """The same by a recipe of today: ReLU, max pooling, batch norm, distorted images, AdamW, one cycle."""
+    """Train by a recipe of today: ReLU, max pooling, batch norm, distorted images, AdamW, one cycle."""
     with seeded(seed):
         network = modern()
         optimizer = torch.optim.AdamW(network.parameters(), weight_decay=WEIGHT_DECAY)
@@ -76,7 +76,7 @@ def learn_today(digits: Digits, seed: int, curve: list[float], epochs: int, told
 
 
 def modern() -> Network:
-    """LeNet-5 with the layers of today between its own: batch norm, ReLU, max pooling."""
+    """Build LeNet-5 with the layers of today between its own: batch norm, ReLU, max pooling."""
     network = catalog.build(catalog.default_config("lenet5"))
     for part, channels in (("c1_out", 6), ("c3_out", 16)):
         network.attach(part, nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU()))
@@ -88,7 +88,7 @@ def modern() -> Network:
 
 
 def distorted(images: Tensor) -> Tensor:
-    """Each image (N, 1, H, W) turned by 12 degrees, sheared by 0.15, scaled by 12 % and moved by 2 px at most."""
+    """Rotate images (N, 1, H, W) by up to 12 degrees, shear by 0.15, scale by 12 % and shift by 2 px."""
     amount = torch.rand(5, len(images)) * 2 - 1
     angle, shear, scale = amount[0] * math.radians(12), amount[1] * 0.15, 1 + amount[2] * 0.12
     right, down = amount[3:] * (2 * 2 / images.shape[-1])
@@ -97,7 +97,7 @@ def distorted(images: Tensor) -> Tensor:
         [torch.stack([cosine, shear - sine, right], 1), torch.stack([sine, cosine, down], 1)], 1
     )  # (N, 2, 3)
     grid = F.affine_grid(rows, list(images.shape), align_corners=False)
-    # What comes in from outside is background.
+    # Whatever moves in from outside is background.
     return F.grid_sample(images - BACKGROUND, grid, align_corners=False) + BACKGROUND
 
 
@@ -110,7 +110,7 @@ def run_today(conditions: Conditions) -> Outcome:
 
 
 def _run(conditions: Conditions, how: str, learn: Learn, epochs: int, expected: float) -> Outcome:
-    """Learn with several seeds; what is expected of the whole of MNIST is not of other digits, nor of few of them."""
+    """Train with several seeds; the expected accuracy applies only to the whole of MNIST."""
     seeds = conditions.seeds(2, 3)
     curves: list[list[float]] = []
     for number, seed in enumerate(seeds):
@@ -126,7 +126,7 @@ def _run(conditions: Conditions, how: str, learn: Learn, epochs: int, expected: 
         learn(digits, seed, curves[-1], epochs, told)
     whole = conditions.data is not None and not conditions.quick
     ends = [curve[-1] for curve in curves]
-    # Other digits, or fewer, say nothing of what is claimed of MNIST.
+    # Other digits, or fewer, do not test a claim about MNIST.
     side: tuple[Side | None, float] = ("above", expected) if whole else (None, 0.0)
     measure = over_seeds("test accuracy", ends, *side, percent=True)
     lines = tuple(
@@ -146,9 +146,9 @@ def _first(digits: Digits, count: int) -> Digits:
 
 
 def _second_derivatives(network: Network, images: Tensor) -> list[Tensor]:
-    """The diagonal of the Gauss-Newton matrix, averaged over some images: one tensor per parameter.
+    """Estimate the diagonal of the Gauss-Newton matrix, averaged over some images: one tensor per parameter.
 
-    The squared gradient of the loss at a class drawn from the network's own answer has that expectation.
+    It is the expectation of the squared gradient of the loss at a class drawn from the network's own output.
     """
     from torch.func import functional_call, grad, vmap
 

@@ -1,4 +1,4 @@
-"""Small networks that differ in one thing, as the experiments need them."""
+"""Small networks that differ in one thing, for the experiments."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def stack(
     pool_every: int = 1,
     stride: int = 1,
 ) -> nn.Sequential:
-    """Convolution, norm and ReLU for each width, a 2 x 2 pool after every `pool_every`, then the mean and a head.
+    """Stack convolution, norm and ReLU for each width, a 2 x 2 pool after every `pool_every`, then the mean and a head.
 
-    Images (N, 1, H, W) to logits (N, classes); of the images every `stride`-th pixel is seen, averaged with its
-    neighbors. Convolutions start with He's variance.
+    Images (N, 1, H, W) to logits (N, classes); every `stride`-th pixel is used, averaged with its neighbors.
+    Convolutions start with He's variance.
     """
     layers: list[nn.Module] = [nn.AvgPool2d(stride)] if stride > 1 else []
     inputs = 1
@@ -47,7 +47,7 @@ def stack(
 
 
 def lenet(classes: int, activation: Callable[[], nn.Module] = nn.Tanh) -> Network:
-    """The textbook's LeNet-5 with another number of classes or another activation."""
+    """Build the textbook's LeNet-5 with another number of classes or another activation."""
     config = catalog.default_config("lenet5")
     network = catalog.build(Config(config.architecture, classes=classes, channels=1))
     for part in ("c1_out", "c3_out", "f6_out"):
@@ -57,7 +57,7 @@ def lenet(classes: int, activation: Callable[[], nn.Module] = nn.Tanh) -> Networ
 
 
 def cifar_network(depth: int, residual: bool, classes: int, widths: tuple[int, int, int], channels: int = 1) -> Network:
-    """The plain or residual network of the paper's section 4.2 with `depth` layers and these widths."""
+    """Build the plain or residual network of the paper's section 4.2 with `depth` layers and these widths."""
     spec = ResNetSpec(((depth - 2) // 6,) * 3, "zero_pad" if residual else "none", widths=widths, cifar=True)
     name = f"{'resnet' if residual else 'plain'}{depth}"
     network = ResNet(Config(name, classes=classes, channels=channels), spec)
@@ -66,7 +66,7 @@ def cifar_network(depth: int, residual: bool, classes: int, widths: tuple[int, i
 
 
 def without_batch_norm(network: nn.Module) -> nn.Module:
-    """Every batch norm replaced by nothing, in place."""
+    """Remove every batch norm, in place."""
     for parent in list(network.modules()):
         for name, child in list(parent._modules.items()):
             if isinstance(child, nn.BatchNorm2d):
@@ -78,7 +78,7 @@ class Joined(nn.Module):
     """A stem and blocks of one 3 x 3 convolution, batch norm and ReLU, joined with their inputs as `how` says.
 
     "sum" adds the input, "concatenation" puts `width` new maps beside all earlier ones, "nothing" passes on the block's
-    output alone. Images (N, 1, H, W), to logits (N, classes).
+    output alone. Images (N, 1, H, W) to logits (N, classes).
     """
 
     def __init__(self, how: str, blocks: int, width: int, classes: int) -> None:

@@ -1,4 +1,4 @@
-"""An outcome on disk: JSON for its figures, SVG for its drawing, under the name of the experiment."""
+"""An outcome on disk: JSON for its figures, SVG for its drawing, named after the experiment."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ QUICK_ENDING = "-quick"
 
 @dataclass(frozen=True)
 class Record:
-    """An experiment that was run: the form and seed, what came of it, and how long it took in seconds.
+    """A completed experiment: its form and seed, its outcome, and how many seconds it took.
 
-    `with_data` tells that it was run on images that the user named.
+    `with_data` says that it ran on images that the user named.
     """
 
     experiment: Experiment
@@ -33,7 +33,7 @@ class Record:
 
     @property
     def command(self) -> str:
-        """What runs it again; DATA stands for what the experiment takes with `--data`."""
+        """Return the command that runs it again; DATA stands for what the experiment takes with `--data`."""
         options = (
             *((" --data DATA",) if self.with_data else ()),
             *((" --quick",) if self.quick else ()),
@@ -42,7 +42,7 @@ class Record:
         return f"graft lab {self.experiment.name}{''.join(options)}"
 
     def to_dict(self) -> dict[str, Any]:
-        """As `graft lab NAME --json` prints it and `docs/results` keeps it."""
+        """Return the record as `graft lab NAME --json` prints it and `docs/results` keeps it."""
         return {
             "name": self.experiment.name,
             "claims": list(self.experiment.claims),
@@ -56,7 +56,7 @@ class Record:
 
 
 def perform(experiment: Experiment, conditions: Conditions) -> Record:
-    """Run an experiment. Raises InputError for `--data` that it does not take, and where it takes nothing else."""
+    """Run an experiment. Raises InputError for `--data` that it does not take, or lacks where it needs any."""
     if conditions.data is not None and experiment.data is None:
         raise InputError(
             f"expected no --data for {experiment.name}, which draws its own images, got {conditions.data}: leave it out"
@@ -76,7 +76,7 @@ def perform(experiment: Experiment, conditions: Conditions) -> Record:
 
 
 def write(record: Record, folder: Path) -> tuple[Path, Path]:
-    """Write the JSON and the SVG, both whole or not at all, in place of older ones; returns their paths."""
+    """Write the JSON and the SVG atomically, replacing older ones; return their paths."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -85,16 +85,16 @@ def write(record: Record, folder: Path) -> tuple[Path, Path]:
     stem = record.experiment.name + (QUICK_ENDING if record.quick else "")
     figures, drawing = folder / f"{stem}.json", folder / f"{stem}.svg"
     text = json_text(record.to_dict()) + "\n"
-    # The figures last: where they are, the drawing is.
+    # The figures last: where they exist, the drawing does too.
     write_aside(drawing, lambda file: file.write(draw(record.outcome.figure)))
     write_aside(figures, lambda file: file.write(text.encode()))
     return figures, drawing
 
 
 def recorded(folder: Path, name: str) -> dict[str, Any] | None:
-    """What a folder keeps of an experiment, of the full form where there is one; None if nothing.
+    """Return a folder's record of an experiment, of the full form where there is one; None if there is none.
 
-    Raises InputError for a folder that is none, and for a file that is not what `write` wrote.
+    Raises InputError for a path that is not a folder, and for a file that `write` did not write.
     """
     if not folder.is_dir():
         raise InputError(f"expected a folder of recorded figures for --out, got {folder}, which is none: name another")

@@ -1,8 +1,8 @@
-"""Four times the work of a small network, spent on depth, on width, on larger images, or on all three by one rule.
+"""Four times the work of a small network, spent on depth, width, larger images, or all three by one rule.
 
 Tan and Le 2019, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", arXiv 1905.11946, compare
-B0 at four times its multiply-adds: four times as deep, twice as wide, on images of twice the side, or 1.4 times, 1.2
-times and 1.3 times. Here are the residual networks of the CIFAR experiments on letters, with the nearest whole numbers.
+B0 at four times its multiply-adds: four times as deep; twice as wide; on images of twice the side; or scaled 1.4, 1.2
+and 1.3 times along the three. Here the CIFAR experiments' residual networks learn letters, with the nearest integers.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from graft.lab.learning import ALPHABET
 from graft.lab.networks import cifar_network
 from graft.lab.trained import Images, accuracy_bars, paired, train_each
 
-# How many letters of each class: to learn from, and to test on.
+# Letters per class: to learn from, and to test on.
 PER_LETTER, TEST_PER_LETTER = 40, 40
 
 
 @dataclass(frozen=True)
 class Size:
-    """Residual blocks in each of three stages, maps in the first one, and the side of the images in px."""
+    """Residual blocks in each of three stages, maps in the first stage, and the side of the images in px."""
 
     blocks: int
     width: int
     side: int
 
     def build(self) -> nn.Module:
-        """Images (N, 1, 28, 28), brought to this side, to logits (N, 10)."""
+        """Build a network from images (N, 1, 28, 28), resized to this side, to logits (N, 10)."""
         return nn.Sequential(Resized(self.side), self.network())
 
     def network(self) -> nn.Module:
@@ -49,7 +49,7 @@ class Size:
 
 
 class Resized(nn.Module):
-    """Images (N, C, H, W) at another side, each pixel the mean of what it covers."""
+    """Resize images (N, C, H, W) to another side, each pixel the mean of what it covers."""
 
     def __init__(self, side: int) -> None:
         super().__init__()
@@ -68,9 +68,9 @@ SIZES = {
     "resolution": Size(2, 4, 28),
     COMPOUND: Size(3, 5, 17),
 }
-# Whole numbers do not give the same work exactly: the most of the four over the least is below this.
+# Integers cannot equalise the work exactly: the ratio of the most to the least of the four is below this.
 ALIKE = 1.1
-# By whether the form is quick.
+# Keyed by whether the form is quick.
 RECIPE = {True: Steps(120, 0.05, batch=32), False: Steps(800, 0.05, batch=32)}
 
 
@@ -79,7 +79,7 @@ def data(seed: int) -> tuple[Images, Images]:
 
 
 def run_scaling(conditions: Conditions) -> Outcome:
-    """Every size trained for as many steps: accuracy on other letters. N16."""
+    """Train every size for equally many steps and compare the accuracy on other letters. N16."""
     seeds = conditions.seeds(5, 8)
     recipe = RECIPE[conditions.quick]
     macs = {name: size.macs() for name, size in SIZES.items()}

@@ -1,4 +1,4 @@
-"""Early stages against late ones: how fast they learn, and how alike networks of different data see with them."""
+"""Early stages against late ones: how fast they learn, and how alike they are in networks trained on different data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LAYERS = ("c1", "c3", "c5", "f6", "output")
 
 
 def run_speed(conditions: Conditions) -> Outcome:
-    """LeNet-5 from a random start: how far each layer moves, and the gradient it gets. T2."""
+    """Train LeNet-5 from a random start: how far each layer moves, and the gradient it gets. T2."""
     seeds = conditions.seeds(4, 10)
     steps = 60 if conditions.quick else 400
     moves: list[list[float]] = []
@@ -78,7 +78,7 @@ def run_speed(conditions: Conditions) -> Outcome:
 
 
 def run_alike(conditions: Conditions) -> Outcome:
-    """One network learns digits, another letters: centred kernel alignment of their stages on the same images. T1."""
+    """Train networks on digits and on letters: centred kernel alignment of their stages on the same images. T1."""
     seeds = conditions.seeds(4, 10)
     recipe = Steps(80 if conditions.quick else 400, 0.05, batch=32)
     rows: list[list[float]] = []

@@ -1,9 +1,9 @@
-"""AlexNet on two devices, as it was trained in 2012: each has half of the maps, and they meet in a few layers only.
+"""AlexNet on two devices, as it was trained in 2012: each has half of the maps, and they exchange them in a few layers.
 
 Krizhevsky, Sutskever and Hinton 2012, section 3.2, "Training on multiple GPUs": conv2, conv4 and conv5 see the maps of
-their own device, which is what their two groups are; conv3 and the dense layers see those of both. Differs from the
-paper: response normalization reaches over the border between the devices, as in graft's `alexnet_2012`, for which each
-lends the other two maps; theirs ended there. Here the devices are two processes, which exchange tensors over gloo;
+their own device, hence their two groups; conv3 and the dense layers see the maps of both. Differs from the paper:
+response normalization reaches across the border between the devices, as in graft's `alexnet_2012`, so each lends the
+other two maps; in the paper it ends at the border. Here the devices are two processes that exchange tensors over gloo;
 `recipes/alexnet_two_towers.py` has the same for two GPUs.
 """
 
@@ -32,10 +32,10 @@ from graft.seeding import seeded
 TOWERS = 2
 CLASSES, SIDE = 10, 227
 LENT = 2  # maps on either side of its own that response normalization sums over
-# The deviation of the images: with a deviation of 1 response normalization would hardly change anything.
+# Standard deviation of the images: with 1, response normalization would hardly change anything.
 BRIGHT = 10
 LEARNING_RATE = 1e-5
-# What a logit or a gradient may differ by, as a share of the largest of its tensor: sums in another order.
+# The most that a logit or gradient may differ by, as a share of its tensor's largest: sums run in another order.
 TOLERANCE = 1e-5
 PATIENCE = timedelta(minutes=5)
 
@@ -44,8 +44,9 @@ PATIENCE = timedelta(minutes=5)
 class Compared:
     """How far a tower is from its half of the grouped network, and what it holds and sends.
 
-    `apart` has the largest difference of the logits, and of the gradients by layer, as a share of the largest of the
-    tensor; `share` is of the weights, and `sent` bytes for each image, by the layer before which they cross.
+    `apart` has the largest difference of the logits, and of each layer's gradients, as a share of the tensor's largest
+    value. `share` is the share of weights held. `sent` has the bytes sent per image, by the layer before which they
+    cross.
     """
 
     apart: dict[str, float]
@@ -54,7 +55,7 @@ class Compared:
 
 
 class Meeting(torch.autograd.Function):
-    """The maps of both towers, side by side; what each tower makes of them is felt by the one that they come from."""
+    """Concatenate the maps of both towers; backwards, each tower gets both towers' gradients for its own maps."""
 
     @staticmethod
     def forward(context: Any, own: Tensor) -> Tensor:
@@ -70,7 +71,7 @@ class Meeting(torch.autograd.Function):
 
 
 def half(whole: Tensor, dim: int = 1) -> Tensor:
-    """What of a tensor's channels, or of a layer's outputs, is this tower's."""
+    """Return this tower's half of a tensor's channels, or of a layer's outputs."""
     return whole.chunk(TOWERS, dim)[distributed.get_rank()]
 
 
@@ -111,9 +112,9 @@ class Tower(nn.Module):
         return F.linear(x, self.weights[f"{name}_weight"], self.weights[f"{name}_bias"])
 
     def _normalized(self, name: str, x: Tensor) -> Tensor:
-        """Normalized as one network would: the maps at the border see those that the other tower lends."""
+        """Normalize as one network would: maps at the border see those that the other tower lends."""
         first = distributed.get_rank() == 0
-        # Both ends are sent, as both towers have to send as much; each uses the end that is next to it.
+        # Both ends are sent because both towers must send equally much; each uses the end next to it.
         ends = self._met(name, torch.cat([x[:, :LENT], x[:, -LENT:]], 1))
         lent = ends[:, 2 * LENT : 3 * LENT] if first else ends[:, LENT : 2 * LENT]
         known: Tensor = self.norm(torch.cat([x, lent] if first else [lent, x], 1))
@@ -121,14 +122,14 @@ class Tower(nn.Module):
 
 
 def weighted(network: nn.Module) -> dict[str, nn.Module]:
-    """The convolutions and dense layers of a network by name."""
+    """Return a network's convolutions and dense layers by name."""
     return {name: layer for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)}
 
 
 def compare(images: int, steps: int, seed: int, device: str = "cpu") -> Compared:
-    """Train a grouped network and this process's tower side by side, in a group of two processes that exists.
+    """Train a grouped network and this process's tower side by side, in an existing group of two processes.
 
-    Both take `steps` steps on the same `images`; the grouped network is on the processor, the tower on `device`.
+    Both take `steps` steps on the same `images`; the grouped network runs on the CPU, the tower on `device`.
     """
     with seeded(seed):
         network = catalog.build(Config("alexnet_2012", classes=CLASSES)).eval()
@@ -142,7 +143,7 @@ def compare(images: int, steps: int, seed: int, device: str = "cpu") -> Compared
         whole = network(x)
         F.cross_entropy(whole, y).backward()
         halves = tower(x.to(device))
-        # Both towers compute the loss, and each stands for its half.
+        # Both towers compute the same loss, and each counts for its half.
         (F.cross_entropy(halves, y.to(device)) / TOWERS).backward()
         pairs = [("logits", halves, whole)]
         for name, layer in weighted(network).items():
@@ -157,7 +158,7 @@ def compare(images: int, steps: int, seed: int, device: str = "cpu") -> Compared
 
 
 def both_towers(images: int, steps: int, seed: int) -> list[Compared]:
-    """`compare` in two processes of this machine. Raises GraftError where one of them dies."""
+    """Run `compare` in two processes on this machine. Raises GraftError if one of them dies."""
     spawn = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(TOWERS, spawn) as pool:
         try:
@@ -170,7 +171,7 @@ def both_towers(images: int, steps: int, seed: int) -> list[Compared]:
 
 
 def member(store: str, images: int, steps: int, seed: int, rank: int) -> Compared:
-    """`compare` as one of two processes that meet through the file `store`."""
+    """Run `compare` as one of two processes that meet through the file `store`."""
     distributed.init_process_group(
         "gloo", init_method=f"file://{store}", rank=rank, world_size=TOWERS, timeout=PATIENCE
     )
@@ -186,7 +187,7 @@ def _apart(one: Tensor, other: Tensor) -> float:
 
 
 def run_towers(conditions: Conditions) -> Outcome:
-    """Two processes with half of the maps each, and the network with groups: logits and gradients. N5."""
+    """Compare two processes holding half of the maps each with the grouped network: logits and gradients. N5."""
     images, steps = (2, 2) if conditions.quick else (8, 5)
     conditions.reporter.step("towers", 0, 1)
     towers = both_towers(images, steps, conditions.seed)

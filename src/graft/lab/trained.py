@@ -17,7 +17,7 @@ Images = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Trained:
-    """Of one network and seed: the training loss by step, the accuracies at the end, and the network itself."""
+    """One network and seed: the training loss by step, the final accuracies, and the network itself."""
 
     losses: list[float]
     train: float
@@ -33,9 +33,9 @@ def train_each(
     conditions: Conditions,
     change: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
 ) -> dict[str, list[Trained]]:
-    """Every network from several random starts; all of one seed see the same images in the same order.
+    """Train every network from several random starts; all of one seed see the same images in the same order.
 
-    `data` gives the training and test images of a seed. `change` augments the batches of a network by name.
+    `data` returns the training and test images of a seed. `change` augments a network's batches, by its name.
     """
     found: dict[str, list[Trained]] = {name: [] for name in networks}
     done, total = 0, len(seeds) * len(networks)
@@ -55,12 +55,12 @@ def train_each(
 
 
 def paired(one: list[float], other: list[float]) -> list[float]:
-    """The difference of every seed, which share images and order."""
+    """Return the differences by seed; both runs of a seed share images and order."""
     return [first - second for first, second in zip(one, other, strict=True)]
 
 
 def loss_lines(found: Mapping[str, list[Trained]], window: int = 10) -> tuple[Series, ...]:
-    """The mean loss of every network over its seeds, by step, as means of `window` steps."""
+    """Return every network's mean loss over its seeds by step, averaged over `window` steps."""
     lines = []
     for name, runs in found.items():
         steps = range(0, len(runs[0].losses) - window + 1, window)
@@ -70,7 +70,7 @@ def loss_lines(found: Mapping[str, list[Trained]], window: int = 10) -> tuple[Se
 
 
 def accuracy_bars(found: Mapping[str, list[Trained]], test: bool = True, percent: float = 100) -> tuple[Series, ...]:
-    """Accuracy at the end, with the deviation over seeds."""
+    """Return the final accuracies, with their standard deviation over seeds."""
     shown = []
     for title, values in (
         ("training images", [[run.train for run in runs] for runs in found.values()]),

@@ -1,6 +1,6 @@
-"""What carries over from one data set to another, and how much of a network to keep: LeNet-5 that knows Latin letters.
+"""What transfers between data sets, and how much of a network to keep: LeNet-5 trained on Latin letters.
 
-The base is `latin_letters`, which graft carries. Cyrillic letters are data like its own; mosaics of them are not.
+The base is `latin_letters`, which graft carries. Cyrillic letters resemble its data; mosaics of them do not.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from graft.seeding import seeded
 from graft.weights.base import load_base, untrained_base
 
 BASE = "latin_letters"
-# The levels by the cut of LeNet-5 that they mean: its four stages hold one weight layer each, and the head the fifth.
+# Levels by the cut of LeNet-5 that they mean: its four stages hold one weight layer each, and the head the fifth.
 HEAD, MOST, THIRD, ALL, SCRATCH = "head", "frozen:0.6", "frozen:0.4", "all", "scratch"
 CUTS = {HEAD: "stage4", MOST: "stage3", THIRD: "stage2", ALL: "input", SCRATCH: "input"}
-# A head has few weights and a convex loss: at the rate of the others it would be far from its end, and lose for it.
+# A head has few weights and a convex loss: at the rate of the others it would stop far from its optimum and lose.
 RATES = {HEAD: 0.01, MOST: 0.002, THIRD: 0.002, ALL: 0.002}
 CLASSES = 20
 
 
 def cyrillic(per_letter: int, test_per_letter: int, seed: int) -> tuple[Images, Images]:
-    """Twenty Cyrillic letters as the base takes them: dark on light, from -1 to 1."""
+    """Return twenty Cyrillic letters as the base takes them: dark on light, from -1 to 1."""
     one, other = (
         letters(CYRILLIC[:CLASSES], number, 2 * seed + at) for at, number in enumerate((per_letter, test_per_letter))
     )
@@ -41,13 +41,13 @@ def cyrillic(per_letter: int, test_per_letter: int, seed: int) -> tuple[Images, 
 
 
 def mosaics(per_letter: int, test_per_letter: int, seed: int) -> tuple[Images, Images]:
-    """The same letters as mosaics: images that the base has not seen the like of, and can be learnt from few."""
+    """Return the same letters as mosaics: unlike anything that the base has seen, but learnable from few images."""
     (images, labels), (others, other_labels) = cyrillic(per_letter, test_per_letter, seed)
     return (mosaic(images), labels), (mosaic(others), other_labels)
 
 
 def started(level: str, classes: int, seed: int) -> Network:
-    """LeNet-5 with a new head and nothing trained yet; what the level freezes asks for no gradient."""
+    """Return an untrained LeNet-5 with a new head; parameters that the level freezes require no gradient."""
     base = load_base(BASE)
     network = base.network if level != SCRATCH else untrained_base(base.network.config.architecture, seed=seed).network
     with seeded(seed):
@@ -59,9 +59,9 @@ def started(level: str, classes: int, seed: int) -> Network:
 
 
 def reached(level: str, train: Images, test: Images, steps: int, seed: int) -> float:
-    """Test accuracy of the base after training at a level.
+    """Return the base's test accuracy after training at a level.
 
-    What is frozen answers the same at every step, so that it is asked once.
+    Frozen layers give the same output at every step, so they are run once.
     """
     trunk, crown = started(level, CLASSES, seed).split(CUTS[level])
     with torch.no_grad():
@@ -71,7 +71,7 @@ def reached(level: str, train: Images, test: Images, steps: int, seed: int) -> f
 
 
 def run_letters(conditions: Conditions) -> Outcome:
-    """From the Latin base and from a random start: Cyrillic letters, and mosaics of them. T8 and T9."""
+    """Train from the Latin base and from a random start, on Cyrillic letters and on mosaics of them. T8 and T9."""
     seeds = conditions.seeds(3, 8)
     steps = 80 if conditions.quick else 300
     tasks: dict[str, Callable[[int], tuple[Images, Images]]] = {
@@ -88,7 +88,7 @@ def run_letters(conditions: Conditions) -> Outcome:
 
                 def after(step: int, loss: float, network: Network = network, curve: list[float] = curve) -> None:
                     if step % every == 0:
-                        curve.append(accuracy(network, *test))  # noqa: B023  # called within this turn
+                        curve.append(accuracy(network, *test))  # noqa: B023  # called within this iteration
                         network.train()
 
                 fit(network, *train, Steps(steps, 0.002, batch=32, optimizer="adam"), seed, after=after)
@@ -128,7 +128,7 @@ def run_letters(conditions: Conditions) -> Outcome:
 
 @dataclass(frozen=True)
 class Scenario:
-    """Small or large, like the base's data or not: the level that the textbook chooses."""
+    """Small or large, similar to the base's data or not: the level that the textbook chooses."""
 
     name: str
     data: Callable[[int], tuple[Images, Images]]
@@ -136,7 +136,7 @@ class Scenario:
 
 
 def run_scenarios(conditions: Conditions) -> Outcome:
-    """The four scenarios: every level trained to the end, and the one that the rule chooses. T6 and T7."""
+    """Train every level to the end in the four scenarios, and compare the one that the rule chooses. T6 and T7."""
     seeds = conditions.seeds(3, 6)
     few, many = (3, 30) if conditions.quick else (5, 100)
     steps = 80 if conditions.quick else 400
@@ -199,7 +199,7 @@ def run_scenarios(conditions: Conditions) -> Outcome:
 
 
 def run_frozen(conditions: Conditions) -> Outcome:
-    """What each level leaves as it was, bit by bit. T3 and T4."""
+    """Measure what each level leaves unchanged, bit by bit. T3 and T4."""
     train, _ = cyrillic(5, 5, conditions.seed)
     before = {name: tensor.clone() for name, tensor in load_base(BASE).network.state_dict().items()}
     moved, kept, outputs = [], [], []
@@ -241,7 +241,7 @@ def run_frozen(conditions: Conditions) -> Outcome:
 
 
 def run_background(conditions: Conditions) -> Outcome:
-    """Two kinds of letters on two grounds; in the test the grounds are swapped. T12."""
+    """Train on two kinds of letters over two backgrounds, and swap the backgrounds in the test. T12."""
     seeds = conditions.seeds(4, 8)
     levels = (HEAD, THIRD, ALL)
     own: dict[str, list[float]] = {level: [] for level in levels}
@@ -282,11 +282,11 @@ def run_background(conditions: Conditions) -> Outcome:
 
 
 def _grounded(images: Tensor, kinds: Tensor) -> Tensor:
-    """Faint stripes behind the letters, upright behind kind 0 and level behind kind 1."""
+    """Draw faint stripes behind the letters, vertical behind kind 0 and horizontal behind kind 1."""
     ramp = torch.sin(torch.arange(SIDE) * (2 * torch.pi / 7)) * 0.3
     upright, level = ramp.expand(SIDE, SIDE), ramp[:, None].expand(SIDE, SIDE)
     ground = torch.where(kinds.bool()[:, None, None, None], level, upright)
-    # Ink covers the ground.
+    # Ink covers the background.
     return torch.where(images < 0, images, images - 0.3 + ground)
 
 

@@ -1,4 +1,4 @@
-"""The networks by name, and the blocks that they are built of.
+"""The networks by name, and their building blocks.
 
     graft.models.list_models("resnet")      # ['plain18', 'plain34', 'resnet18', ...]
     graft.models.Bottleneck(256, 64)

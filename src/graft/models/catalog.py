@@ -222,7 +222,7 @@ CATALOG: dict[str, Entry] = {
 
 
 def list_models(family: str | None = None) -> list[str]:
-    """The names of all architectures in the order of the catalogue, or those of one family such as "resnet".
+    """Return the names of all architectures in the order of the catalogue, or those of one family such as "resnet".
 
     Each is a name for `graft.create` and, where its weights are published, for `--base`. Raises InputError for an
     unknown family.
@@ -237,7 +237,7 @@ def list_models(family: str | None = None) -> list[str]:
 
 
 def entry(name: str) -> Entry:
-    """The row of an architecture. Raises InputError, with the nearest names, where there is none."""
+    """Return the row of an architecture. Raises InputError, with the nearest names, for an unknown one."""
     if name not in CATALOG:
         raise InputError(
             f"expected the name of an architecture, got {name!r}{did_you_mean(name, CATALOG, most=3)}: "
@@ -247,7 +247,7 @@ def entry(name: str) -> Entry:
 
 
 def build(config: Config) -> Network:
-    """An untrained network with these numbers, on torch's default device and in its default dtype.
+    """Build an untrained network with these numbers, on torch's default device and in its default dtype.
 
     Raises InputError for an unknown architecture.
     """
@@ -261,7 +261,7 @@ def build(config: Config) -> Network:
 
 
 def default_config(name: str) -> Config:
-    """The numbers of an architecture as published: its own input channels, number of classes and so on.
+    """Return the numbers of an architecture as published: its own input channels, number of classes and so on.
 
     Raises InputError for an unknown name.
     """

@@ -3,7 +3,7 @@
 `googlenet_2014` is the network of the paper. `googlenet` is the form of torchvision's checkpoints: batch norm instead
 of biases and local response norm, 3 x 3 kernels where the paper has 5 x 5, a last max pool of 2 x 2, other pooling
 before the auxiliary classifiers, and less dropout. Both have torchvision's tensor names. The auxiliary classifiers of
-section 5 are built on request. Table 1 gives the first layer 2.7K parameters; it has 9,472.
+section 5 are built on request. Table 1 lists 2.7K parameters for the first layer, which has 9,472.
 """
 
 from collections.abc import Callable

@@ -1,13 +1,13 @@
 """LeNet-5. LeCun, Bottou, Bengio and Haffner 1998, "Gradient-Based Learning Applied to Document Recognition".
 
-`lenet5_1998` is the network of section II-B and figure 2. 32 px inputs, 60,000 parameters: C1 156, S2 12, C3 1,516,
-S4 32, C5 48,120, F6 10,164, OUTPUT none. Its output layer compares F6 with a fixed code of 84 numbers for each class.
-The paper draws the codes of the digits as bitmaps (figure 3), of which the copies in circulation disagree, and also
-allows random codes. This file takes random ones, for any number of classes.
+`lenet5_1998` is the network of section II-B and figure 2. 32 px inputs, 60,000 parameters: C1 156, S2 12, C3 1,516, S4
+32, C5 48,120, F6 10,164, OUTPUT none. Its output layer compares F6 with a fixed code of 84 numbers for each class. The
+paper draws the codes of the digits as bitmaps (figure 3), whose circulating copies disagree, and also allows random
+codes. This file uses random ones, for any number of classes.
 
-`lenet5` is the form that textbooks teach: plain tanh, average pooling without weights, every map of C3 connected to
-every map of S2, a linear output. C1 pads its 28 px inputs by two to the paper's 32 px. 61,706 parameters: C1 156,
-C3 2,416, C5 48,120, F6 10,164, OUTPUT 850.
+`lenet5` is the textbook form: plain tanh, average pooling without weights, every map of C3 connected to every map of
+S2, a linear output. C1 pads its 28 px inputs by two to the paper's 32 px. 61,706 parameters: C1 156, C3 2,416, C5
+48,120, F6 10,164, OUTPUT 850.
 
 Larger inputs run too: F6 sees the mean of each map of C5, which at the sizes above has one pixel.
 """

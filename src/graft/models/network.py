@@ -1,7 +1,7 @@
-"""What every network offers: ordered named stages, cuts between them, a pooled vector, a replaceable head.
+"""The interface of every network: ordered named stages, cuts between them, a pooled vector, a replaceable head.
 
-A **cut** after stage *k* splits a network into a frozen trunk and a trained crown; every level of transfer learning
-is a cut. A family file builds its layers under the tensor names of its reference and lists its stages by the paths of
+A **cut** after stage *k* splits a network into a frozen trunk and a trained crown; every level of transfer learning is
+a cut. A family file builds its layers under the tensor names of its reference and lists its stages by the paths of
 those layers. The rest follows from that list.
 """
 
@@ -26,7 +26,7 @@ class Config:
     `padding` says where the zeros of strided convolutions and pools go: evenly around the image ("torch"), or mostly at
     the bottom and right ("tensorflow"). `auxiliary` adds the classifiers beside the main path that GoogLeNet and
     Inception v3 train with. `head` says what the head classifies: the vector of the last stage, or those of several
-    (`Network.before_head`). `early_stride` is of ResNet's bottlenecks: one that halves the map does so in its first
+    (`Network.before_head`). `early_stride` concerns ResNet's bottlenecks: one that halves the map does so in its first
     1 x 1 convolution, as in the paper and in Keras, not in its 3 x 3.
     """
 
@@ -73,7 +73,7 @@ class Section(nn.Module):
 
     It shares parameters with the network that it was cut from and keeps their tensor names, so a network's
     `state_dict()` is the union of its trunk's and its crown's. An auxiliary classifier belongs to the side that it is
-    attached to. One that has stages that it `gathers` turns what these put out into one vector, (N, D).
+    attached to. A section that `gathers` stages turns their outputs into one vector, (N, D).
     """
 
     def __init__(self, network: "Network", stages: Iterable[Stage], *, gathers: Collection[Stage] = ()) -> None:
@@ -81,7 +81,7 @@ class Section(nn.Module):
         self.stages = tuple(stages)
         self._gathered = tuple(stage for stage in self.stages if stage in gathers)
         self._steps = [
-            # A layer without parameters may be a part of several stages, so that its path alone ends none.
+            # Several stages may share a layer without parameters, so its path alone does not mark the end of a stage.
             (part, network.get_submodule(part), stage in self._gathered and position == len(stage.parts))
             for stage in self.stages
             for position, part in enumerate(stage.parts, start=1)
@@ -99,7 +99,7 @@ class Section(nn.Module):
 
     @property
     def gathers(self) -> tuple[Stage, ...]:
-        """The stages whose outputs it turns into one vector, if any."""
+        """The stages whose outputs the section turns into one vector, if any."""
         return self._gathered
 
     def forward(self, x: Tensor) -> Tensor:
@@ -121,12 +121,12 @@ class Section(nn.Module):
         return x, logits
 
     def _gather(self, vectors: list[Tensor], x: Tensor) -> Tensor:
-        """Keep what a head over several stages sees of the output `x` of one; returns `x`, or after the last, all."""
+        """Record what a head over several stages sees of `x` and return `x`; after the last stage, return all of it."""
         vectors.append(mean_and_maximum(x))
         return torch.cat(vectors, 1) if len(vectors) == len(self._gathered) else x
 
     def extra_repr(self) -> str:
-        # Two sections of the same layers compute different things: what is kept of one is not for the other.
+        # Two sections of the same layers compute different things, so a cached output of one must not serve the other.
         return f"gathers {', '.join(stage.parts[-1] for stage in self._gathered)}" if self._gathered else ""
 
 
@@ -145,7 +145,7 @@ class Network(nn.Module):
     smallest_input: int = 1
 
     def arrange(self, stages: Iterable[Stage], classifier: str, auxiliaries: Iterable[Auxiliary] = ()) -> None:
-        """Declare the stages in order, the path of the layer that outputs the classes, the auxiliary classifiers."""
+        """Declare the stages in order, the path of the layer that outputs the classes, any auxiliary classifiers."""
         self._stages = tuple(stages)
         self.auxiliaries = tuple(auxiliaries)
         self._classifier = classifier
@@ -209,9 +209,9 @@ class Network(nn.Module):
     def new_head(self, classes: int, kind: HeadKind = LAST) -> nn.Linear:
         """Replace the head by a fresh one with `classes` outputs and a random start, and return it.
 
-        It classifies the vector of the last stage, as the architecture's own head does, or with `kind` "stages" those
-        of all stages, with "stages:CUT" those of all after a cut. Auxiliary classifiers get new last layers too. Raises
-        ValueError for less than one class, CutError for a cut that is not there.
+        With `kind` "last" it classifies the vector of the last stage, as the architecture's own head does; with
+        "stages", those of all stages; with "stages:CUT", those of all stages after a cut. Auxiliary classifiers get new
+        last layers too. Raises ValueError for less than one class, CutError for an unknown cut.
         """
         if classes < 1:
             raise ValueError(f"expected a head to have 1 output or more, got {classes}: state a number of classes")
@@ -231,7 +231,7 @@ class Network(nn.Module):
         return self.head
 
     def gathered(self, kind: HeadKind) -> tuple[Stage, ...]:
-        """The stages whose outputs a head of this kind sees together, in order; none for one over the last stage.
+        """Return the stages whose outputs a head of this kind sees together, in order; none for "last".
 
         Raises CutError for a cut that the network does not have, or that leaves no stage before the head.
         """
@@ -246,7 +246,7 @@ class Network(nn.Module):
         return self.stages[self.cuts.index(cut) : -1]
 
     def head_blocks(self, kind: HeadKind) -> tuple[int, ...]:
-        """How many features of one sort follow one another in the vectors (N, D) that a head of this kind classifies.
+        """Return the sizes of the runs of like features in the vectors (N, D) that a head of this kind classifies.
 
         Over several stages these are the means and the maxima of each; their sum is D.
         """
@@ -256,12 +256,12 @@ class Network(nn.Module):
         return tuple(width for pair in widths for width in pair)
 
     def before_head(self, kind: HeadKind, after: str = INPUT) -> Section:
-        """The stages after a cut but for the head: from images, or what is there, to what a head of this kind sees.
+        """Return the stages after a cut, without the head: from images, or the output at the cut, to the head's input.
 
-        For "last", the output of the last stage. For "stages", vectors (N, D) of all stages in one pass and in their
-        order: the mean and then the maximum of each map over its pixels, and vectors as they are. Evci, Dumoulin,
-        Larochelle and Mozer 2022, "Head2Toe", arXiv 2201.03529, section 3. For "stages:CUT", those of the stages after
-        that cut, which is `after` or a later one.
+        For "last", the result is the output of the last stage. For "stages", it is the vectors (N, D) of all stages in
+        one pass and in their order: the mean and then the maximum of each map over its pixels, and vectors unchanged.
+        Evci, Dumoulin, Larochelle and Mozer 2022, "Head2Toe", arXiv 2201.03529, section 3. For "stages:CUT", it is
+        those of the stages after that cut, which is `after` or a later one.
         """
         return Section(self, self.stages[self.cuts.index(after) : -1], gathers=self.gathered(kind))
 
@@ -271,11 +271,11 @@ class Network(nn.Module):
         return (INPUT, *(stage.name for stage in self.stages))
 
     def split(self, cut: str) -> tuple[Section, Section]:
-        """The trunk and the crown at `cut`: the stages up to and including that one, and the rest.
+        """Return the trunk and the crown at `cut`: the stages up to and including that one, and the rest.
 
         Both share parameters with this network, and `crown(trunk(x))` is its forward pass, operation for operation.
-        Raises CutError, with the nearest name, for a cut that the network does not have, and for one between the stages
-        that the head sees together.
+        Raises CutError, with the nearest name, for an unknown cut, and for one between stages that the head sees
+        together.
         """
         if cut not in self.cuts:
             raise CutError(
@@ -323,7 +323,7 @@ class Network(nn.Module):
 
 
 def mean_and_maximum(x: Tensor) -> Tensor:
-    """Maps (N, C, H, W) over their pixels, all means before all maxima, (N, 2 C); vectors (N, D) as they are."""
+    """Reduce maps (N, C, H, W) to the means, then the maxima over pixels, (N, 2 C); return vectors (N, D) unchanged."""
     return torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1) if x.ndim == 4 else x
 
 
@@ -346,7 +346,7 @@ def initialize_for_relu(network: nn.Module, fan: Literal["fan_in", "fan_out"] = 
     """
     for module in network.modules():
         if any(parameter.is_meta for parameter in module.parameters(recurse=False)):
-            # There is nothing to fill, and torch would load its compiler (1.6 s) to draw nothing.
+            # An empty tensor needs no values, and torch would load its compiler (1.6 s) to draw none.
             continue
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode=fan, nonlinearity="relu")
@@ -358,17 +358,17 @@ def initialize_for_relu(network: nn.Module, fan: Literal["fan_in", "fan_out"] = 
 
 
 def parameter_count(module: nn.Module) -> int:
-    """How many numbers the parameters of `module` hold."""
+    """Count the numbers in the parameters of `module`."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
 def body_parameter_count(network: Network) -> int:
-    """How many numbers the parameters before the head hold, which does not depend on the number of classes."""
+    """Count the numbers in the parameters before the head, independent of the number of classes."""
     return parameter_count(network) - parameter_count(network.head)
 
 
 def freeze(module: nn.Module) -> None:
-    """Keep everything in `module` as it is: no gradients, and batch norm uses its running statistics.
+    """Freeze everything in `module`: no gradients, and batch norm uses its running statistics.
 
     A caller that later puts the whole network in training mode must put the frozen parts back in evaluation mode.
     """
@@ -378,7 +378,7 @@ def freeze(module: nn.Module) -> None:
 
 def _attach(root: nn.Module, path: str, module: nn.Module) -> None:
     """Register `module` under `root` at a dotted path, making empty parents on the way."""
-    # add_module refuses the names of attributes, which `stages` and `head` are in a network.
+    # add_module refuses names of existing attributes, and a network has `stages` and `head`.
     *parents, name = path.split(".")
     for parent in parents:
         found = root._modules.setdefault(parent, nn.Module())

@@ -1,4 +1,4 @@
-"""Where a module computes: its caller's own stays where it is."""
+"""Moving modules between devices without touching the caller's own."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 def on_device(module: ModuleT, device: str | torch.device) -> ModuleT:
-    """`module` itself where all its tensors lie on `device`, otherwise a copy of it there.
+    """Return `module` itself if all its tensors lie on `device`, otherwise a copy of it there.
 
-    `nn.Module.to` would move the caller's own tensors, and with them every network that shares them, away from those
-    who go on to use them where they were.
+    `nn.Module.to` would move the caller's own tensors, and with them every network that shares them, away from code
+    that still uses them.
     """
     kind = torch.device(device).type
     if all(tensor.device.type == kind for tensor in chain(module.parameters(), module.buffers())):

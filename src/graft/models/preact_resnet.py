@@ -56,8 +56,8 @@ class ConvShortcut(nn.Module):
 class PreactUnit(nn.Module):
     """F(relu(norm(x))) + x: (N, inputs, H, W) to (N, outputs, H/s, W/s).
 
-    F is two 3 x 3 convolutions, or 1 x 1, 3 x 3 and 1 x 1 of which the last is four times as wide, with norm and ReLU
-    between them. The convolutions have as many parameters as in `resnet.BasicBlock` and `resnet.Bottleneck`.
+    F is two 3 x 3 convolutions, or 1 x 1, 3 x 3 and a four times as wide 1 x 1, with norm and ReLU between them. The
+    convolutions have as many parameters as in `resnet.BasicBlock` and `resnet.Bottleneck`.
     """
 
     norm1: nn.Module

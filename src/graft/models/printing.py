@@ -1,4 +1,4 @@
-"""How a network shows itself: two lines in a terminal, a table of stages in a notebook."""
+"""How a network displays itself: two lines in a terminal, a table of stages in a notebook."""
 
 from html import escape
 from typing import TYPE_CHECKING
@@ -10,12 +10,12 @@ if TYPE_CHECKING:
 
 
 def in_brief(network: "Network") -> str:
-    """Two lines: what the network is, then its stages in order."""
+    """Return two lines: what the network is, then its stages in order."""
     return f"{_title(network)}\n  {', '.join(stage.name for stage in network.stages)}"
 
 
 def as_table(network: "Network") -> str:
-    """An HTML table with a row for every cut: the stage that ends there, its output, and what is left to train."""
+    """Return an HTML table with a row per cut: the stage that ends there, its output, and what is left to train."""
     sections = [network.split(cut) for cut in network.cuts]
     left = [_parameters(crown) for _, crown in sections]
     rows = [("", f"{network.config.channels}", "1", "", network.cuts[0], f"{left[0]:,}")]

@@ -2,9 +2,9 @@
 
 The ImageNet networks of table 1, the CIFAR networks of section 4.2, and for both the plain networks: the same layers
 without shortcuts. Differs from the paper: a bottleneck that halves the map does so in its 3 x 3 convolution, not in the
-first 1 x 1, as in every public checkpoint (same tensors, other outputs). The paper does not say where the zero channels
-of an option A shortcut go; public CIFAR checkpoints need half of them before the input's and half after. Tensor names
-are torchvision's, and for CIFAR those of the public checkpoints.
+first 1 x 1, as in every public checkpoint (same tensors, other outputs). The paper does not say where an option A
+shortcut puts its zero channels; public CIFAR checkpoints need half of them before the input's and half after. Tensor
+names are torchvision's, and for CIFAR those of the public checkpoints.
 """
 
 from collections.abc import Callable

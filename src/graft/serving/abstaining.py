@@ -1,4 +1,4 @@
-"""When a classifier does not answer: error budgets, sets of classes, and images unlike those that it was trained on."""
+"""When a classifier does not answer: error budgets, sets of classes, and images unlike its training images."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from graft.given import share, truth
 from graft.weights.calibration import Calibration, Domain
 from graft.words import independent
 
-# Why there is no answer, as every format writes it.
+# The reasons for abstaining, as every format writes them.
 UNSURE, UNLIKE = "unsure", "unlike the training images"
 
 
 @dataclass(frozen=True, eq=False)
 class Rule:
-    """An answer with less confidence than `threshold` is not given, nor one for an image outside of `domain`.
+    """Withholds answers with less confidence than `threshold`, and those for images outside of `domain`.
 
-    `sets` are the probabilities from which on each class is in a set, (classes,); None where no sets are asked for.
+    `sets` are the probabilities from which each class belongs to a set, (classes,); None where no sets are asked for.
     """
 
     threshold: float = 0.0
@@ -28,21 +28,21 @@ class Rule:
     domain: Domain | None = None
 
     def key(self) -> str:
-        """What it is, in a few letters; none for no rule."""
+        """A short text that identifies the rule; empty for no rule."""
         if self is NO_RULE:
             return ""
         sets = "" if self.sets is None else xxh3_64(self.sets.tobytes()).hexdigest()
         return f"{self.threshold} {sets} {None if self.domain is None else self.domain.threshold}"
 
     def reason(self, confidence: float, distance: float | None = None) -> str | None:
-        """Why an answer of this confidence, for an image so far from the domain, is not given; None: it is."""
+        """Return why an answer with this confidence, this far from the domain, is withheld; None if it is given."""
         limit = None if self.domain is None else self.domain.threshold
         if limit is not None and distance is not None and distance > limit:
             return UNLIKE
         return UNSURE if confidence < self.threshold else None
 
     def members(self, probabilities: np.ndarray) -> list[int] | None:
-        """The classes in the set of an image, likeliest first, by the probabilities (classes,); one at the least."""
+        """Return the classes in the set of an image, likeliest first, from probabilities (classes,); at least one."""
         if self.sets is None:
             return None
         likeliest, *others = np.argsort(-probabilities, kind="stable").tolist()
@@ -60,7 +60,7 @@ def rule_for(
     sets_per_class: bool = False,
     abstain: bool = False,
 ) -> Rule:
-    """What is asked for, by what the classifier's `calibration` promises. Raises InputError for what it does not."""
+    """Return the rule asked for, within what the classifier's `calibration` promises. Raises InputError beyond that."""
     abstain, per_class = truth(abstain, "--abstain"), truth(sets_per_class, "--sets-per-class")
     if per_class and sets is None:
         raise InputError("expected --sets with --sets-per-class, got none: add it, such as --sets 90%")

@@ -1,5 +1,4 @@
-"""Connections that wait: each has some seconds to send the head of a request and to read its answer, and all together
-have a bound."""
+"""Limits on waiting connections: a deadline to send a request head and to read the answer, and a maximum number."""
 
 from __future__ import annotations
 
@@ -14,23 +13,23 @@ from graft.serving.web import HttpToolsProtocol
 
 log = logging.getLogger("graft.serving")
 
-# Bytes of a request's method, path and headers.
+# The most bytes of a request's method, path and headers.
 MOST_HEAD = 2**16
 NO_REQUEST = "expected a request in HTTP/1.1, got what is none: see whether its headers hold control characters"
-# Files that are open beside the connections.
+# Files that are open besides the connections.
 OTHER_FILES = 200
 
 
 def connection_class(limits: Limits) -> type[HttpToolsProtocol]:
-    """The server's protocol with bounds on what has sent no request yet, which it does not have itself."""
+    """Return the server's protocol with limits, which it lacks, on connections that have not sent a request yet."""
     most = _allowed(limits.connections)
-    # Those without a whole head, that which waits longest first.
+    # Connections without a complete head, the longest waiting first.
     waiting: dict[Connection, asyncio.TimerHandle] = {}
 
     class Connection(HttpToolsProtocol):
-        # Until when a client that lets its answer pile up has to read some of it.
+        # The deadline for a client with a backlog of unread answers to read some of it.
         _reading: asyncio.TimerHandle | None = None
-        # Whether a head is not whole, whether it began in the data at hand, and its bytes.
+        # Whether a head is incomplete, whether it began in the current data, and its bytes so far.
         _in_head, _began, _head_bytes = False, False, 0
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -47,12 +46,12 @@ def connection_class(limits: Limits) -> type[HttpToolsProtocol]:
             if self.transport.is_closing():
                 return
             busy = self._busy()
-            # One that begins behind the body of another request is counted from the next data on.
+            # A head that begins behind the body of another request is counted from the next data on.
             if self._in_head and not (busy and self._began):
                 self._head_bytes += len(data)
                 if self._head_bytes > MOST_HEAD:
                     self._refuse(Refusal(431, f"expected a head of at most {MOST_HEAD:,} bytes, got more: send fewer"))
-            # After the head of a request it is the body's turn, or ours, which have bounds of their own.
+            # After the head, the body or the answer is due; both have limits of their own.
             if busy:
                 self._stop_waiting()
             elif self not in waiting and not self.transport.is_closing():
@@ -70,11 +69,11 @@ def connection_class(limits: Limits) -> type[HttpToolsProtocol]:
             self._refuse(Refusal(400, NO_REQUEST))
 
         def _busy(self) -> bool:
-            """Whether a request has a whole head and not yet its whole answer."""
+            """Whether a request has a complete head and not yet its complete answer."""
             return self.cycle is not None and not self.cycle.response_complete
 
         def _refuse(self, refusal: Refusal) -> None:
-            """Answer what is no request, unless another answer is under way, and close."""
+            """Answer what is not a request, unless another answer is under way, and close."""
             if self._busy():
                 self.transport.abort()
             else:
@@ -108,7 +107,7 @@ def connection_class(limits: Limits) -> type[HttpToolsProtocol]:
 
 
 def _allowed(most: int) -> int:
-    """As many connections as files may be open, after asking the system for that many."""
+    """Raise the limit on open files as far as the system allows; return how many connections fit, at most `most`."""
     try:
         import resource
     except ImportError:

@@ -1,10 +1,10 @@
-"""What OpenAPI says of the routes that read their bodies themselves, with examples."""
+"""OpenAPI descriptions, with examples, of the routes that read their bodies themselves."""
 
 from typing import Any
 
 from graft.serving.intake import JSON, MULTIPART, TOP
 
-# A grey image of one pixel.
+# A grey image of one pixel, as PNG.
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
 _TEXT = {"type": "string"}
 _BINARY = {"type": "string", "format": "binary"}
@@ -32,7 +32,7 @@ _BUDGET = {
     "exclusiveMaximum": 1,
     "description": "The part of the answers that may be wrong; an image that would not keep it gets no label.",
 }
-# What may be asked of all images of a request.
+# What a request may ask for, for all its images.
 _WISHES = {"top": _TOP, "error_budget": _BUDGET, "explain": _EXPLAIN}
 _ERROR = {
     "type": "object",
@@ -82,12 +82,12 @@ _WHY = {
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Answers with these statuses, for `responses` of a route."""
+    """Return the answers with these statuses, for `responses` of a route."""
     return {status: {"description": _WHY[status], "content": {JSON: {"schema": _ERROR}}} for status in statuses}
 
 
 def predict() -> dict[str, Any]:
-    """The request body, query and answer of `POST /predict`, for `openapi_extra`."""
+    """Return the request body, query and answer of `POST /predict`, for `openapi_extra`."""
     image = {
         "type": "object",
         "properties": {"base64": _TEXT, "url": _TEXT, "name": _TEXT},
@@ -130,7 +130,7 @@ def predict() -> dict[str, Any]:
 
 
 def infer() -> dict[str, Any]:
-    """The request body of the open inference protocol, for `openapi_extra`."""
+    """Return the request body of the open inference protocol, for `openapi_extra`."""
     tensor = {
         "type": "object",
         "required": ["name", "shape", "datatype"],

@@ -1,4 +1,4 @@
-"""Where the evidence for the class of one image lies, as a service tells it."""
+"""Explain one image for the service: where the evidence for its class lies."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from graft.serving.handed import Given
 if TYPE_CHECKING:
     from graft.serving.predictor import Classifier
 
-# JPEG quality of the overlay, which takes some 8 KB.
+# JPEG quality of the overlay, which takes about 8 KB.
 QUALITY = 85
 
 
 def explain_one(classifier: Classifier, image: bytes | np.ndarray) -> dict[str, Any]:
-    """The class that is explained, the method, the map as means over 7 x 7 cells, and laid over the image.
+    """Return the explained class, the method, the map as means over 7 x 7 cells, and the map laid over the image.
 
-    `overlay` is a JPEG as a `data:` address, of the square that the network sees. The map is not tested, which would
-    take as long as 160 answers: `graft explain` does.
+    `overlay` is a JPEG as a `data:` URL, showing the square that the network sees. The map is not tested, which would
+    take as long as 160 answers; `graft explain` tests it.
     """
     import simplejpeg
 

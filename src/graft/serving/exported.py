@@ -1,4 +1,4 @@
-"""An exported file at work: the same answers, without the run that it was made of."""
+"""A classifier from an exported file: the same answers, without the run that it was exported from."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from graft.weights.calibration import Calibration
 
 
 class ExportedClassifier(Classifier):
-    """A classifier in a file of ONNX or OpenVINO: preprocessing and all are in its graph.
+    """A classifier in an ONNX or OpenVINO file whose graph includes preprocessing.
 
-    Used as any other `Classifier`; a copy opens the file again.
+    Used like any other `Classifier`; a copy opens the file again.
     """
 
     def __init__(self, path: Path) -> None:
@@ -44,7 +44,7 @@ class ExportedClassifier(Classifier):
         return ExportedClassifier, (self._exported.path,)
 
     def close(self) -> None:
-        """The file stays open: nothing of it can be opened again but by loading it again."""
+        """Keep the file open: it could only be reopened by loading it again."""
 
     @property
     def facts(self) -> Facts:
@@ -56,7 +56,7 @@ class ExportedClassifier(Classifier):
 
     @property
     def runtime(self) -> str:
-        """What computes it, for people."""
+        """The name of the runtime, for people."""
         return "onnxruntime" if self._exported.path.suffix.lower() == ".onnx" else "openvino"
 
     @property
@@ -80,7 +80,7 @@ class ExportedClassifier(Classifier):
         return self._preprocessing
 
     def with_preprocessing(self, preprocessing: Preprocessing) -> Classifier:
-        """This one: what an image goes through is in its graph."""
+        """Return this classifier unchanged: its preprocessing is part of its graph."""
         return self
 
     def _predict_group(self, given: Given, top: int, rule: Rule) -> Iterator[Prediction]:
@@ -99,7 +99,7 @@ class ExportedClassifier(Classifier):
 
 
 def _pixels(given: Given, row: int, levels: Levels) -> np.ndarray | ImageError:
-    """RGB, uint8 (H, W, 3), or what is wrong with the image."""
+    """Return RGB pixels, uint8 (H, W, 3), or what is wrong with the image."""
     try:
         return whole_pixels(given.read(row), levels)
     except OSError as error:
@@ -109,7 +109,7 @@ def _pixels(given: Given, row: int, levels: Levels) -> np.ndarray | ImageError:
 
 
 def whole_pixels(data: bytes | np.ndarray, levels: Levels) -> np.ndarray:
-    """An image as read from a source, decoded in full, uint8 (H, W, 3); deep samples by `levels`. Raises ImageError."""
+    """Decode an image in full to uint8 (H, W, 3); `levels` maps deeper samples. Raises ImageError."""
     pixels = decode(data, levels=levels) if isinstance(data, bytes) else data
     pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or not pixels.size:

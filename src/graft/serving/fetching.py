@@ -1,7 +1,7 @@
-"""Images at addresses, from hosts that the operator named and from no other.
+"""Fetch images by URL, only from hosts that the operator named.
 
-No redirect is followed, since one at a named host could lead anywhere, such as to a service on this machine that only
-this machine may ask.
+Redirects are not followed: one at a named host could lead anywhere, for example to a service that only this machine may
+reach.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from concurrent.futures import ThreadPoolExecutor
 from graft.serving.refusal import Refusal
 from graft.serving.settings import Limits
 
-# No user, no password, no fragment; what is not ASCII is escaped by whoever wrote the address.
+# No user, password or fragment; anything beyond ASCII has to arrive escaped.
 _ADDRESS = re.compile(r"(https?)://([A-Za-z0-9.-]+)(?::(\d{1,5}))?(/[!-\"$-~]*)?")
 _PORTS = {"http": 80, "https": 443}
 BLOCK = 2**16
-# Addresses fetched at once; more wait.
+# How many fetches run at once; further ones wait.
 AT_ONCE = 8
 
 
 class Fetcher:
-    """Fetches images from `hosts`, each a name, or a name and a port as in `images.example:8080`."""
+    """Fetches images from `hosts`, each a host name, optionally with a port as in `images.example:8080`."""
 
     def __init__(self, hosts: tuple[str, ...], limits: Limits) -> None:
         self.hosts = frozenset(host.lower() for host in hosts)
@@ -32,7 +32,7 @@ class Fetcher:
         self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="fetch")
 
     async def fetch(self, address: str) -> bytes:
-        """The image at an address. Raises Refusal for a host that was not named, and for what cannot be fetched."""
+        """Return the image at a URL. Raises Refusal for a host that was not named, and for what cannot be fetched."""
         match = _ADDRESS.fullmatch(address)
         if match is None:
             raise Refusal(400, "expected an address such as https://host/image.jpg for 'url', got another: rewrite it")

@@ -1,6 +1,7 @@
-"""Messages between the service and its workers: a header in JSON, then blobs of bytes as they are.
+"""Messages between the service and its workers: a JSON header followed by raw blobs of bytes.
 
-Not pickled, since a worker handles bytes of strangers: whoever took one over could make its parent run anything.
+Pickle is avoided on purpose: a worker decodes bytes from strangers, and one that was taken over could make its parent
+run anything.
 """
 
 import json
@@ -14,20 +15,20 @@ Message = tuple[dict[str, Any], list[bytes]]
 
 
 def pack(header: dict[str, Any], blobs: Sequence[bytes] = ()) -> list[bytes]:
-    """A message as pieces to be written one after another."""
+    """Return a message as pieces to write one after another."""
     text = json.dumps({**header, "blobs": [len(blob) for blob in blobs]}).encode()
     return [_LENGTH.pack(len(text)), text, *blobs]
 
 
 async def receive(stream: StreamReader) -> Message:
-    """The next message. Raises asyncio.IncompleteReadError at the end."""
+    """Return the next message. Raises asyncio.IncompleteReadError at the end."""
     (length,) = _LENGTH.unpack(await stream.readexactly(_LENGTH.size))
     header = json.loads(await stream.readexactly(length))
     return header, [await stream.readexactly(size) for size in header.pop("blobs")]
 
 
 def read(file: IO[bytes]) -> Message | None:
-    """The next message of a file that blocks; None at the end."""
+    """Return the next message of a blocking file; None at the end."""
     try:
         (length,) = _LENGTH.unpack(_exactly(file, _LENGTH.size))
         header = json.loads(_exactly(file, length))

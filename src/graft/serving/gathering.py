@@ -1,4 +1,4 @@
-"""What a user names on the command line, as images to classify."""
+"""Gather the images to classify from what a user names on the command line."""
 
 from __future__ import annotations
 
@@ -21,39 +21,39 @@ from graft.errors import ImageError, InputError
 from graft.images.containers import JPEG, PNG
 from graft.progress import NOBODY, Reporter
 
-# Bytes of stdin that are looked at together.
+# Bytes of stdin read at a time.
 BLOCK = 2**16
-# What JPEG, PNG, GIF and WebP begin with; a NUL is soon after, which no name has.
+# The first bytes of JPEG, PNG, GIF and WebP; a NUL follows soon after, which no name contains.
 _IMAGES = (JPEG, PNG[:4], b"GIF8", b"RIFF")
 STDIN = "-"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One of some images: a file, a member of an archive, a row of a table."""
+    """One image of a source: a file, a member of an archive, a row of a table."""
 
     images: Images
     index: int
 
     @property
     def path(self) -> str:
-        """The path of a file or an address as it was given, or the path within the archive or the manifest."""
+        """The path or URL as it was given, or the path within the archive or the manifest."""
         return self.images.source.key(int(self.images.rows[self.index]))
 
     def read(self) -> bytes | np.ndarray:
-        """The encoded image or its pixels. Raises OSError."""
+        """Read the encoded image or its pixels. Raises OSError."""
         return self.images.read(self.index)
 
 
 @dataclass(frozen=True)
 class Gathered:
-    """Images in the order that they were named in: some that are known, or lines that each name one."""
+    """Images in the order in which they were named: known images, or lines that each name one."""
 
     parts: Sequence[Images | Iterable[str]]
 
     @property
     def count(self) -> int | None:
-        """How many there are; None where some are named in lines."""
+        """The number of images; None where some are named in lines."""
         known = [len(part) for part in self.parts if isinstance(part, Images)]
         return sum(known) if len(known) == len(self.parts) else None
 
@@ -64,7 +64,7 @@ class Gathered:
 
 
 class _Refused(HandedOver):
-    """A name of an image that nothing here reads, such as an address of an unknown kind, and what is said of it."""
+    """The name of an image that nothing here reads, for example a URL of an unknown scheme, and the error for it."""
 
     def __init__(self, named: str, error: ImageError) -> None:
         super().__init__([error])
@@ -77,7 +77,7 @@ class _Refused(HandedOver):
 
 
 def _of_line(line: str) -> Images:
-    """The image that a line names; one that cannot be read is told of in its place."""
+    """Return the image that a line names; one that cannot be read is reported in its place."""
     try:
         return one_image(line)
     except InputError as error:
@@ -86,13 +86,12 @@ def _of_line(line: str) -> Images:
 
 
 def gather(arguments: Sequence[str], lines: Iterable[str] = (), reporter: Reporter = NOBODY) -> Gathered:
-    """The images that arguments name, each taken as what it is.
+    """Return the images that the arguments name, each treated according to its kind.
 
-    An argument is an image, a folder (at any depth), a pattern such as `*.jpg`, an address, anything else that
-    `open_images` knows, or `-` for paths and addresses in `lines`. Raises InputError for a path that does not exist, a
-    pattern that nothing matches, and what cannot be read; what does not exist or cannot be read in `lines` is left to
-    be told of in its place. `reporter` is told of files in folders that are passed over since their names are not those
-    of images.
+    An argument is an image, a folder (at any depth), a pattern like `*.jpg`, a URL, anything else that `open_images`
+    knows, or `-` for paths and URLs in `lines`. Raises InputError for a path that does not exist, a pattern without
+    matches, and what cannot be read; in `lines`, such errors are reported in place of the image. `reporter` receives
+    the files in folders that are skipped because their names are not those of images.
     """
     parts: list[Images | Iterable[str]] = []
     for argument in arguments:
@@ -101,9 +100,9 @@ def gather(arguments: Sequence[str], lines: Iterable[str] = (), reporter: Report
 
 
 def read_names(file: IO[bytes], null: bool = False) -> Iterator[str]:
-    """Names in a file, one per line, or with `null` each up to a NUL, as `find -print0` writes them.
+    """Yield the names in a file, one per line or, with `null`, each terminated by NUL, as `find -print0` writes them.
 
-    Empty ones are passed over. Raises InputError for a file that cannot be read, or that is an image itself.
+    Empty names are skipped. Raises InputError for a file that cannot be read, or that is itself an image.
     """
     separator, rest = b"\0" if null else b"\n", b""
     begun = False
@@ -125,16 +124,16 @@ def read_names(file: IO[bytes], null: bool = False) -> Iterator[str]:
 
 
 def _without_ends(names: Iterable[bytes], null: bool) -> Iterator[bytes]:
-    # A name may end in blanks, but a line of Windows ends in two letters.
+    # A name may end in blanks, but a Windows line ends in two characters.
     return filter(None, names if null else (name.rstrip(b"\r") for name in names))
 
 
 def _matches(argument: str) -> list[str]:
-    """The places that an argument stands for: itself, or what matches it as a pattern."""
+    """Return the places that an argument stands for: itself, or the matches of its pattern."""
     if is_address(argument) or argument.startswith(PREFIX):
         return [argument]
     path = argument
-    # `~nobody` has no home and may well be a file of that name.
+    # `~nobody` has no home folder and may well be a file of that name.
     with suppress(RuntimeError):
         path = str(Path(argument).expanduser())
     if os.path.lexists(path):

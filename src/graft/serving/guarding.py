@@ -1,4 +1,4 @@
-"""What every request passes on its way in and out: ids, logs and headers; then the door, which asks for the key."""
+"""What every request passes through: the guard, for ids, logs and headers; then the door, which asks for the key."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 log = logging.getLogger("graft.serving")
 
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
-# Open to those without a key: what an orchestrator asks, and pages that hold nothing of the model.
+# Open without a key: what an orchestrator asks, and pages that reveal nothing about the model.
 OPEN = frozenset(("/", "/openapi.json", "/v2/health/live", "/v2/health/ready"))
 UNEXPECTED = "expected to answer, got an error that is in the log under this id: report it"
-# As nginx logs a client that did not wait for its answer.
+# The status that nginx logs for a client that did not wait for its answer.
 CLIENT_GONE = 499
-# Seconds in which the rest of a refused body is let through and dropped: closed at once, the connection would be reset
-# under the answer before the client has read it.
+# Seconds to read and drop the rest of a refused body. Closing at once would reset the connection before the client has
+# read the answer.
 LINGER = 0.5
 HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -40,13 +40,13 @@ HEADERS = (
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
-# Of all answers but the page, which brings its own.
+# For all answers but the page, which brings its own.
 POLICY = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
 UNSTORED = (b"cache-control", b"no-store")
 
 
 class Guard:
-    """Gives requests ids, answers headers, and both a line in the log; what fails is answered in a sentence."""
+    """Gives requests ids, adds headers to answers, logs both in one line, and answers failures in a sentence."""
 
     def __init__(self, app: App, metrics: Metrics) -> None:
         self._app, self._metrics = app, metrics
@@ -70,7 +70,7 @@ class Guard:
 
     def _tell(self, exchange: _Exchange) -> None:
         scope, seconds = exchange.scope, time.monotonic() - exchange.began
-        # The pattern of the path, not the path itself, which anyone may fill with anything.
+        # The pattern of the path, not the path itself, which a client can fill with anything.
         route = getattr(scope.get("route"), "path", None) or "other"
         status = exchange.status or CLIENT_GONE
         self._metrics.request(route, status, seconds)
@@ -137,7 +137,7 @@ class _Exchange:
 
 
 def _as_routed(scope: Scope) -> Scope:
-    """A request as the routes know it: HEAD is a GET, whose body the server leaves out."""
+    """Return a request as the routes know it: HEAD becomes GET, whose body the server then omits."""
     return {**scope, "method": "GET" if scope["method"] == "HEAD" else scope["method"]}
 
 
@@ -149,18 +149,18 @@ def _has_body(scope: Scope) -> bool:
 
 
 def _id(scope: Scope) -> str:
-    """The id that the client gave, if it is one, else a new one."""
+    """Return the id that the client gave, if it is valid, else a new one."""
     given = header(scope, b"x-request-id")
     return given if _ID.fullmatch(given) else uuid.uuid4().hex
 
 
 def header(scope: Scope, name: bytes) -> str:
-    """The first header of a name, or an empty text."""
+    """Return the first header of a name, or an empty string."""
     return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), "")
 
 
 def as_answer(refusal: Refusal, id: str) -> tuple[bytes, dict[str, str]]:
-    """A sentence in JSON, as the open inference protocol has it too, and the headers that belong to it."""
+    """Return a JSON body with one sentence, as in the open inference protocol, and the headers that belong to it."""
     body = json.dumps({"error": str(refusal), "id": id}, ensure_ascii=False).encode("utf-8", "replace")
     headers = {"content-type": "application/json", "content-length": str(len(body))}
     if refusal.retry_after is not None:
@@ -178,7 +178,7 @@ async def _refuse(send: Send, refusal: Refusal, id: str) -> None:
 
 
 def as_message(refusal: Refusal) -> bytes:
-    """The answer to what is no request, whole and in bytes: such a thing never comes as far as the guard."""
+    """Return the complete answer, in bytes, to input that is not an HTTP request and so never reaches the guard."""
     id = uuid.uuid4().hex
     body, headers = as_answer(refusal, id)
     headers |= {"x-request-id": id, "connection": "close"}
@@ -188,14 +188,14 @@ def as_message(refusal: Refusal) -> bytes:
 
 
 class Door:
-    """Lets in those with the key, where there is one; without, only what is called by this machine's own name."""
+    """Lets in requests with the key, if one is set; without a key, only those addressed to this machine's own name."""
 
     def __init__(self, app: App, access: Access) -> None:
         self._app, self._access = app, access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._check(scope)
-        # Only behind the check, which opens paths to the letter.
+        # Only after the check, which compares open paths literally.
         scope["path"] = scope["path"].removesuffix("/") or "/"
         await self._app(scope, receive, send)
 
@@ -207,20 +207,21 @@ class Door:
                     401, "expected the key as 'Authorization: Bearer KEY' or 'X-API-Key: KEY', got none that fits"
                 )
         elif access.is_loopback and not access.insecure:
-            # A page of a stranger whose name was made to mean this machine would else be answered as our own page.
+            # DNS rebinding: otherwise a stranger's page whose host name resolves to this machine would be answered as
+            # our own page.
             host = header(scope, b"host")
             if not is_loopback(re.sub(r":\d+$", "", host)):
                 raise Refusal(
                     421,
                     f"expected a request for localhost or 127.0.0.1, got one for {host[:100]!r}: set a key to serve it",
                 )
-        # Browsers name where a request comes from; other clients do not.
+        # Browsers say where a request comes from; other clients do not.
         strange = header(scope, b"sec-fetch-site") == "cross-site" and header(scope, b"origin") not in access.origins
         if strange and scope["path"] not in OPEN:
             raise Refusal(403, "expected a request of this service's own page, got one of another: name it with --cors")
 
     def has_key(self, scope: Scope) -> bool:
-        """Whether a request has the key, compared in a time that tells nothing of it."""
+        """Whether a request has the key, compared in constant time."""
         if self._access.key is None:
             return False
         scheme, _, bearer = header(scope, b"authorization").partition(" ")

@@ -1,4 +1,4 @@
-"""What a classifier is asked about, one image after the other: the intake of `Classifier.predict`."""
+"""Take in what a classifier is asked about, one image after another: the intake of `Classifier.predict`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from graft.errors import ImageError, InputError
 from graft.images.handed_over import ACCEPTED, is_open_file, is_tensor, named, said_by, taken_in
 from graft.serving.gathering import Entry
 
-# Kinds of numpy's arrays whose elements are things, not values of pixels: objects, texts, bytes.
+# Kinds of numpy arrays whose elements are things rather than pixel values: objects, texts, bytes.
 LISTED = "OUST"
 
 
 class Given(HandedOver):
-    """Images as they were handed over, or entries of what holds many; `before` them came that many others."""
+    """Images as handed over, or entries of a source of many; `before` others came ahead of them."""
 
     def name(self, row: int) -> str:
         thing = self.things[row]
@@ -31,7 +31,7 @@ class Given(HandedOver):
     key = name
 
     def read(self, row: int) -> bytes | np.ndarray:
-        """Raises OSError, ImageError: one image that cannot be had ends nothing."""
+        """Read one image. Raises OSError and ImageError; one unreadable image stops nothing."""
         thing = self.things[row]
         try:
             if isinstance(thing, str):
@@ -51,11 +51,11 @@ class Given(HandedOver):
 
 
 def one_by_one(images: Any) -> Iterator[Any]:
-    """What `predict` was given, as images one by one; open files are read as they come.
+    """Yield what `predict` was given, image by image; open files are read as they come.
 
-    A folder, an archive and a `Dataset` are all images that they hold, one array (n, H, W, 3) or tensor (n, 3, H, W) is
-    n images, an array (n,) of paths is n paths, and anything that is an image itself is one. Raises InputError for what
-    is none of these, at once.
+    A folder, an archive or a `Dataset` stands for all its images; one array (n, H, W, 3) or tensor (n, 3, H, W) is n
+    images, an array (n,) of paths is n paths, and anything that is itself an image is one. Raises InputError at once
+    for anything else.
     """
     if isinstance(images, str) and not images:
         raise InputError("expected an image or several, got an empty text: give a path, or . for the current folder")
@@ -77,7 +77,7 @@ def one_by_one(images: Any) -> Iterator[Any]:
     try:
         return map(_taken_in, images)
     except (TypeError, RuntimeError) as error:
-        # A tensor of torch says of itself that it can be gone through, and may be of a form that cannot.
+        # A torch tensor claims to be iterable even when its shape cannot be iterated over.
         raise InputError(
             f"expected {ACCEPTED}, or several of these, got {named(images)} that cannot be gone through "
             f"({said_by(error)}): give a list of images"
@@ -87,7 +87,7 @@ def one_by_one(images: Any) -> Iterator[Any]:
 def _is_folder(place: str | os.PathLike[Any]) -> bool:
     try:
         return Path(os.fsdecode(place)).expanduser().is_dir()
-    except Exception:  # a path of the caller's own kind may raise anything; what is wrong is said in its place
+    except Exception:  # a caller's own path type may raise anything; the error is reported in its place
         return False
 
 
@@ -96,26 +96,26 @@ def _is_one(images: Any) -> bool:
         return False
     if isinstance(images, np.ndarray) or is_tensor(images):
         try:
-            # What has no axis of channels, last or by mistake first, is as many images (H, W).
+            # An array without a channel axis, last or by mistake first, is a stack of images (H, W).
             greys = images.ndim == 3 and images.shape[-1] > 5 and images.shape[0] not in (1, 3, 4)
         except RuntimeError:
-            return True  # a tensor of tensors of several shapes, which is told of in its place
+            return True  # a tensor of tensors of different shapes, which is reported in its place
         return bool(images.ndim != 4) and not greys
     kinds = (str, bytes, bytearray, memoryview, os.PathLike, Image.Image)
     return isinstance(images, kinds) or is_open_file(images)
 
 
 def _taken_in(thing: Any) -> Any:
-    """The image, a path as a text, or in its place what is wrong with an open file or with a path."""
+    """Return the image, a path as a string, or the error of an open file or path in its place."""
     try:
         taken = thing if isinstance(thing, Entry) else taken_in(thing)
         if isinstance(taken, os.PathLike):
             return os.fsdecode(taken)
-        # A text of numpy is one of Python's, which answers are named by.
+        # Turn a numpy string into a Python one, since answers are named by it.
         return str(taken) if isinstance(taken, str) else taken
     except ImageError as error:
         return error
-    except Exception as error:  # a path of the caller's own kind may raise anything
+    except Exception as error:  # a caller's own path type may raise anything
         return ImageError(
             f"expected the path of an image, got {named(thing)} that gives none ({said_by(error)}): name a file"
         )

@@ -1,4 +1,4 @@
-"""The images of a request: its body read within limits, then taken apart as multipart, as JSON, or as one image."""
+"""The images of a request: read its body within limits, then parse it as multipart, as JSON, or as one image."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from graft.serving.settings import Limits
 from graft.serving.web import MultipartError, MultipartParser, parse_options_header
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
-# Fetches the image at an address. Raises Refusal.
+# Fetches the image at a URL. Raises Refusal.
 Fetch = Callable[[str], Awaitable[bytes]]
 
 MULTIPART, JSON, FORM = "multipart/form-data", "application/json", "application/x-www-form-urlencoded"
 FILE_FIELDS = ("image", "images", "file", "files")
-# What may be asked of all images of a request: see `Wanted`.
+# What a request may ask for, for all its images: see `Wanted`.
 WISHES = ("top", "error_budget", "explain")
 JSON_FIELDS, IMAGE_FIELDS = ("images", *WISHES), ("base64", "url", "name")
 TOP = 5
 MOST_NAME = 255
-# Of base64: the two letters that stand for others in addresses, and what ends lines, which counts for nothing.
+# Base64: maps the two characters of the URL-safe alphabet to the standard ones, and deletes whitespace.
 _TO_STANDARD = str.maketrans("-_", "+/", " \t\r\n")
-# Parts of a multipart body that are no files, and the bytes of each.
+# The most multipart parts that are not files, and the most bytes in each.
 MOST_FIELDS, MOST_FIELD_BYTES = 8, 100
 
 
 class Room:
-    """The bytes of all bodies that are held at once, so that many large ones together are turned away."""
+    """A bound on the total bytes of all bodies held at once, so that many large ones together are turned away."""
 
     def __init__(self, most: int) -> None:
         self.most, self.held = most, 0
@@ -54,7 +54,7 @@ class Room:
 
 @dataclass
 class Body:
-    """What was read of a body; `close` gives its room back."""
+    """The part of a body read so far; `close` gives its room back."""
 
     room: Room
     data: bytes = b""
@@ -66,7 +66,10 @@ class Body:
 
 
 async def read_body(headers: Mapping[str, str], receive: Receive, limits: Limits, body: Body) -> bytes:
-    """The body of a request, counted as it comes. Raises Refusal for one that is too long or too slow, and Gone."""
+    """Read the body of a request, counting bytes as they arrive.
+
+    Raises Refusal if it is too long or too slow, and Gone.
+    """
     stated = headers.get("content-length", "")
     if stated.isdecimal() and int(stated) > limits.bytes:
         raise _too_long(limits, f"{int(stated):,}")
@@ -104,7 +107,7 @@ def _too_long(limits: Limits, got: str) -> Refusal:
 async def read_images(
     content_type: str, body: bytes, query: Iterable[tuple[str, str]], limits: Limits, fetch: Fetch
 ) -> tuple[list[Given], Wanted]:
-    """The images of a body and what is wanted of each. Raises Refusal."""
+    """Return the images of a body and what is wanted of each. Raises Refusal."""
     stated, options = parse_options_header(content_type)
     kind = stated.decode("latin-1").lower()
     wanted = Wanted()
@@ -140,15 +143,18 @@ def _wrong_type(kind: str) -> str:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a request wants of every image: `top` classes, no answer that would not keep `error_budget`, and whether to
-    `explain` it with a map of where the evidence lies."""
+    """What a request wants of every image.
+
+    `top` is how many classes to return, `error_budget` withholds answers that would not keep it, and `explain` asks for
+    a map of where the evidence lies.
+    """
 
     top: int = TOP
     error_budget: float | None = None
     explain: bool = False
 
     def and_also(self, name: str, value: Any) -> Wanted:
-        """With one of `WISHES` as a client gives it. Raises Refusal."""
+        """Return a copy with one of `WISHES` set to the value a client gave. Raises Refusal."""
         if name == "top":
             return replace(self, top=number_of_classes(value))
         if name == "explain":
@@ -162,7 +168,7 @@ class Wanted:
 
 
 def number_of_classes(value: Any) -> int:
-    """`top` as a client gives it. Raises Refusal."""
+    """Return `top` as a client gives it. Raises Refusal."""
     if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 7:
         value = int(value)
     if type(value) is not int or not 1 <= value < 10**6:
@@ -171,7 +177,7 @@ def number_of_classes(value: Any) -> int:
 
 
 def _truth(value: Any) -> bool:
-    """`explain` as a client gives it. Raises Refusal."""
+    """Return `explain` as a client gives it. Raises Refusal."""
     found = {"true": True, "1": True, "false": False, "0": False}.get(str(value).lower())
     if found is None:
         raise Refusal(400, f"expected true or false for 'explain', got {str(value)[:40]!r}: give one of them")
@@ -179,7 +185,7 @@ def _truth(value: Any) -> bool:
 
 
 def check_field(name: str, known: tuple[str, ...], where: str) -> None:
-    """Refuse a name that means nothing, rather than leave out in silence what somebody asked for."""
+    """Refuse an unknown field rather than silently ignore what somebody asked for."""
     if name not in known:
         near = did_you_mean(name[:40], known)
         raise Refusal(
@@ -189,7 +195,7 @@ def check_field(name: str, known: tuple[str, ...], where: str) -> None:
 
 
 def given_name(name: str | None, place: int) -> str:
-    """What an image is called in answers: the last part of the name that came with it, in one line."""
+    """Return the name of an image in answers: the last part of the name sent with it, on one line."""
     last = (name or "").replace("\\", "/").rpartition("/")[2]
     return plain(last)[:MOST_NAME] if last else f"image {place}"
 
@@ -201,7 +207,7 @@ class Part(NamedTuple):
 
 
 class _Parts:
-    """Takes a multipart body apart, and stops at the first part too many."""
+    """Splits a multipart body, and stops at the first part too many."""
 
     def __init__(self, boundary: bytes, limits: Limits) -> None:
         self.found: list[Part] = []
@@ -250,7 +256,7 @@ class _Parts:
         part = self.found[-1]
         part.data.extend(memoryview(data)[start:end])
         if part.file is None and len(part.data) > MOST_FIELD_BYTES:
-            # Before a field of another name is told of, as curl's `-F image=<FILE` is likelier.
+            # Checked before an unknown field name is reported, since curl's `-F image=<FILE` is the likelier mistake.
             raise Refusal(
                 400,
                 f"expected at most {MOST_FIELD_BYTES} bytes in the field {plain(part.field[:40])!r}, got more: send an "
@@ -287,7 +293,7 @@ def _from_multipart(body: bytes, boundary: bytes, limits: Limits, wanted: Wanted
 
 
 def read_json(body: bytes) -> Any:
-    """The value of a body in JSON. Raises Refusal."""
+    """Return the value of a JSON body. Raises Refusal."""
     try:
         return json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -327,9 +333,9 @@ async def _from_json(body: bytes, limits: Limits, fetch: Fetch, wanted: Wanted) 
 
 
 def from_base64(text: str, name: str) -> bytes:
-    """The bytes of a text in base64, with or without the beginning of a `data:` address. Raises Refusal.
+    """Return the bytes of a base64 text, with or without a `data:` prefix. Raises Refusal.
 
-    In lines, as `base64` and MIME write it, with the alphabet for addresses, and without padding it is read as well.
+    Line breaks, as `base64` and MIME write them, the URL-safe alphabet and missing padding are accepted as well.
     """
     if text.startswith("data:"):
         text = text.partition(",")[2]

@@ -1,8 +1,8 @@
-"""A long job of predictions that outlives its process: each row is kept beside the file as soon as it is known.
+"""A long prediction job that outlives its process: each row is saved beside the output file as soon as it is known.
 
-`out.csv.unfinished` holds, in lines of JSON, what job it is and then a row per image, in order. Once all are there,
-they are written to `out.csv` in the format that was asked for, aside and then renamed. A process that ends before,
-however it ends, leaves a line cut short at most, which whoever goes on takes away.
+`out.csv.unfinished` holds, as JSON lines, the description of the job and then one row per image, in order. Once all
+rows are there, they are written to `out.csv` in the format asked for, aside and then renamed. A process that ends
+earlier, however it ends, leaves at most one truncated line, which whoever resumes the job removes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from graft.names import plain
 from graft.serving.prediction import Prediction
 
 UNFINISHED = ".unfinished"
-# Rows reach the file after so many seconds: those that a killed process had kept back are computed again.
+# Seconds after which rows are flushed to the file; rows that a killed process had not flushed are computed again.
 KEPT_BACK = 1.0
 
 
@@ -34,8 +34,10 @@ class Named(Protocol):
 
 @dataclass(frozen=True)
 class Job:
-    """What decides the rows beside the images: a digest of the model, what computes it, classes per row, views, and
-    the rule that answers obey."""
+    """Everything besides the images that decides the rows.
+
+    A digest of the model, the engine, the classes per row, the views, and the rule for abstaining.
+    """
 
     model: str
     engine: str
@@ -45,18 +47,18 @@ class Job:
 
 
 class Unfinished:
-    """The rows of a job that are known so far, in a file that is open to be added to; see `unfinished`."""
+    """The rows of a job known so far, in a file open for appending; see `unfinished`."""
 
     def __init__(self, path: Path, file: IO[bytes], before: int) -> None:
         self.path = path
-        # Rows that an earlier process left, and all rows.
+        # The rows that an earlier process left, and all rows.
         self.before = self.count = before
         self._file = file
         self._flushed = time.monotonic()
 
     def add(self, prediction: Prediction) -> None:
         row = {field.name: getattr(prediction, field.name) for field in fields(prediction)}
-        # ASCII, which holds any name.
+        # ASCII, with escapes for any name.
         self._file.write(json.dumps(row).encode() + b"\n")
         self.count += 1
         if time.monotonic() - self._flushed > KEPT_BACK:
@@ -64,14 +66,14 @@ class Unfinished:
             self._flushed = time.monotonic()
 
     def rows(self) -> Iterator[Prediction]:
-        """All rows, in order."""
+        """Yield all rows, in order."""
         self._file.flush()
         with self.path.open("rb") as file:
             next(file)
             yield from map(_row, file)
 
     def left(self, images: Iterable[Named]) -> Iterator[Any]:
-        """The images without a row. Raises InputError where those that have one are not the first of these."""
+        """Yield the images without a row. Raises InputError where the existing rows do not match the first images."""
         upcoming = iter(images)
         for number, row in zip(range(1, self.before + 1), self.rows(), strict=False):
             image = next(upcoming, None)
@@ -84,9 +86,9 @@ class Unfinished:
         yield from upcoming
 
     def close(self, finished: bool) -> None:
-        """With all rows written elsewhere, or none to keep, take the file away."""
-        # Taken away before the lock goes, so that nobody else is let into a file that is about to vanish; where that
-        # cannot be done to an open file, after.
+        """Delete the file, once all rows are written elsewhere or when there are none to keep."""
+        # Deleted before the lock is released, so that no other process opens a file that is about to vanish; afterwards
+        # on systems that cannot delete an open file.
         done = finished or not self.count
         if done:
             with suppress(PermissionError):
@@ -97,17 +99,17 @@ class Unfinished:
 
 
 def place_of(out: Path) -> Path:
-    """Where the rows of a job are while it is unfinished."""
+    """Return where the rows of an unfinished job are kept."""
     return out.with_name(out.name + UNFINISHED)
 
 
 @contextmanager
 def unfinished(out: Path, job: Job, resume: bool, overwrite: bool) -> Iterator[Unfinished]:
-    """The rows that are known of the file `out`, to add the others to; they stay where the block ends in an error.
+    """Open the known rows of the file `out`, to add the others; they are kept when the block ends in an error.
 
-    Those that another process left are gone on with by `resume` and thrown away by `overwrite`. Raises InputError where
-    there are some and neither was asked for, and for those of another job; GraftError where another process adds to
-    them now, and for a full disk.
+    Rows left by another process are continued with `resume` and deleted with `overwrite`. Raises InputError when there
+    are such rows and neither is set, or when they belong to another job; GraftError when another process is adding to
+    them now, and when the disk is full.
     """
     path = place_of(out)
     try:
@@ -137,7 +139,7 @@ def unfinished(out: Path, job: Job, resume: bool, overwrite: bool) -> Iterator[U
 
 
 def _whole_rows(file: IO[bytes], job: Job, path: Path) -> int:
-    """How many rows the file holds, without one that was cut short; a new file is given its first line."""
+    """Return how many rows the file holds, after removing a truncated one; a new file gets its first line."""
     file.seek(0)
     first, whole, count = file.readline(), 0, 0
     if first and not first.endswith(b"\n") and not json.dumps(asdict(job)).encode().startswith(first):
@@ -174,7 +176,7 @@ def _whole_rows(file: IO[bytes], job: Job, path: Path) -> int:
 
 
 def _row(line: bytes) -> Prediction:
-    """A row as `add` wrote it. Raises ValueError, KeyError, TypeError and RecursionError for anything else."""
+    """Parse a row that `add` wrote. Raises ValueError, KeyError, TypeError or RecursionError for anything else."""
     row = json.loads(line)
     if not isinstance(row["path"], str) or set(row) != {field.name for field in fields(Prediction)}:
         raise ValueError
@@ -188,9 +190,9 @@ def _values(begun: dict[str, Any], job: Job, names: list[str]) -> str:
 
 
 def _opened(path: Path) -> IO[bytes]:
-    """The file to add to, which no other process has: the one that is there now. Raises OSError and GraftError."""
+    """Return the file to append to, locked and still the one at `path`. Raises OSError and GraftError."""
     while True:
-        # No link is followed: what it leads to is not a job.
+        # Links are not followed: the target would not be a job.
         file = open(path, "a+b", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NOFOLLOW", 0), 0o666))  # noqa: SIM115
         try:
             _alone(file, path)
@@ -201,12 +203,12 @@ def _opened(path: Path) -> IO[bytes]:
         except BaseException:
             file.close()
             raise
-        # Another process finished the job and took the file away between the two steps.
+        # Another process finished the job and deleted the file between the two steps.
         file.close()
 
 
 def _alone(file: IO[bytes], path: Path) -> None:
-    """Keep other processes away from the file as long as it is open, where the system can."""
+    """Lock out other processes for as long as the file is open, where the system can."""
     try:
         import fcntl
     except ImportError:
@@ -219,5 +221,5 @@ def _alone(file: IO[bytes], path: Path) -> None:
             "another --out"
         ) from None
     except OSError:
-        # Some file systems of networks have no locks.
+        # Some network file systems have no locks.
         return

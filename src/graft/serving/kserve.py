@@ -1,7 +1,7 @@
 """The open inference protocol, version 2, of KServe: https://kserve.github.io/website/docs/concepts/architecture.
 
-Images come as the tensor `image`, UINT8 (N, H, W, 3) or (N, H, W, 1), or as the tensor `file`, BYTES (N), encoded
-files: in JSON as base64, or behind the JSON as the protocol's extension for binary tensors has it.
+Images arrive as the tensor `image`, UINT8 (N, H, W, 3) or (N, H, W, 1), or as the tensor `file`, BYTES (N), encoded
+files: either base64 in the JSON, or after the JSON as in the protocol's binary tensor extension.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from graft.serving.settings import Limits
 
 IMAGE, FILE = "image", "file"
 PROBABILITIES, LABEL = "probabilities", "label"
-# The header that says how long the JSON before binary tensors is.
+# The header with the length of the JSON that precedes binary tensors.
 JSON_LENGTH = "inference-header-content-length"
 EXTENSIONS = ("binary_tensor_data",)
 _SIZE = struct.Struct("<I")
@@ -33,7 +33,7 @@ _SIZE = struct.Struct("<I")
 
 @dataclass(frozen=True)
 class Inference:
-    """A request: its images, its id, and which outputs it wants, each either binary or in JSON."""
+    """A request: its images, its id, and the outputs it wants, each either binary or in JSON."""
 
     images: list[Given]
     id: str | None
@@ -41,7 +41,7 @@ class Inference:
 
 
 def metadata(name: str, model: Model) -> dict[str, Any]:
-    """What the protocol says of a model."""
+    """Return the protocol's metadata of a model."""
     classes = len(model.classes)
     return {
         "name": name,
@@ -60,7 +60,7 @@ def metadata(name: str, model: Model) -> dict[str, Any]:
 
 
 def read_inference(headers: Mapping[str, str], body: bytes, limits: Limits) -> Inference:
-    """The images and wishes of a request. Raises Refusal."""
+    """Return the images and wishes of a request. Raises Refusal."""
     length = headers.get(JSON_LENGTH)
     if length is not None and not (length.isdecimal() and int(length) <= len(body)):
         raise Refusal(400, f"expected in Inference-Header-Content-Length the bytes of the JSON, got {length[:40]!r}")
@@ -152,7 +152,7 @@ def _texts(data: Any) -> list[bytes]:
 
 
 def _elements(binary: bytes) -> list[bytes]:
-    """The elements of a binary tensor of BYTES: each its length, 4 bytes, little-endian, and so many bytes."""
+    """Return the elements of a binary tensor of BYTES: each is its length, 4 bytes, little-endian, then its bytes."""
     found, at = [], 0
     while at < len(binary):
         start = at + _SIZE.size
@@ -165,7 +165,7 @@ def _elements(binary: bytes) -> list[bytes]:
 
 
 def _bytes(data: Any) -> bytes:
-    """Values in JSON, nested as the shape is or flat."""
+    """Return the bytes of JSON values, nested as the shape is or flat."""
     try:
         values = np.asarray(data)
     except (ValueError, OverflowError):
@@ -176,7 +176,7 @@ def _bytes(data: Any) -> bytes:
 
 
 def write_inference(name: str, asked: Inference, answers: Answers) -> tuple[bytes, dict[str, str]]:
-    """The body of the answer and its headers. Raises Refusal for an image that cannot be decoded."""
+    """Return the body of the answer and its headers. Raises Refusal for an image that cannot be decoded."""
     model, count = answers.model, len(answers.of_images)
     probabilities = np.zeros((count, len(model.classes)), np.float32)
     for row, answer in enumerate(answers.of_images):

@@ -1,4 +1,4 @@
-"""Logs as one JSON object per line on stderr: what was asked and how it went, never an image or what it is called."""
+"""Logs as one JSON object per line on stderr: what was asked and how it went, never an image or its name."""
 
 import json
 import logging
@@ -7,12 +7,12 @@ import time
 
 from graft.names import readable
 
-# What every record has; the rest was added by whoever wrote it.
+# Attributes that every record has; any others come from `extra`.
 _USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
 
 
 class JSONLines(logging.Formatter):
-    """A record as a line: time, level, message, what was given as `extra`, and the traceback of an exception."""
+    """Formats a record as one line: time, level, message, the values of `extra`, and the traceback of an exception."""
 
     def format(self, record: logging.LogRecord) -> str:
         moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
@@ -28,12 +28,12 @@ class JSONLines(logging.Formatter):
 
 
 def log_as_json(quiet: bool = False) -> None:
-    """Let the service and the server below it write such lines; with `quiet`, of errors only."""
+    """Make the service and the server below it log such lines; with `quiet`, errors only."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JSONLines())
     for name, level in (("graft.serving", logging.INFO), ("uvicorn.error", logging.WARNING)):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(logging.ERROR if quiet else level)
-    # It warns of what clients send, which they are told.
+    # It warns about malformed input, which the client is told about.
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)

@@ -1,4 +1,4 @@
-"""What Prometheus is told."""
+"""Metrics for Prometheus."""
 
 from graft.serving.service import Service
 from graft.serving.web import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
@@ -28,7 +28,7 @@ class Metrics:
         )
 
     def watch(self, service: Service) -> None:
-        """Tell of the state of a service whenever it is asked for."""
+        """Report the state of a service whenever the metrics are read."""
         states = {
             "graft_waiting_images": ("Images that wait for a worker.", lambda: service.pool.queue.unanswered),
             "graft_workers": ("Workers that can answer.", lambda: service.pool.alive),
@@ -52,5 +52,5 @@ class Metrics:
         self._seconds.labels(route).observe(seconds)
 
     def text(self) -> bytes:
-        """Everything in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self.registry)

@@ -1,11 +1,11 @@
-"""Predictions by the processes of a Ray cluster, or of this machine under Ray, written as Parquet in parts.
+"""Predict with the processes of a Ray cluster, or of this machine under Ray, and write Parquet in parts.
 
-The images are numbered and dealt out in parts of fixed size. Actors, each with a classifier of its own, answer them; an
-actor has at most two parts before it, so that nothing piles up. This process writes each part to a file of its number,
-aside and then renamed, as soon as it is answered. So a folder never holds half a part or one twice, a part whose actor
-died is given to another, and a job that was interrupted goes on with the parts that are not there.
+The images are numbered and dealt out in parts of fixed size. Actors, each with its own classifier, answer them; an
+actor has at most two parts queued, so that nothing piles up. As soon as a part is answered, this process writes it to a
+file named by its number, aside and then renamed. So a folder never holds half a part or a part twice, a part whose
+actor died goes to another, and an interrupted job continues with the parts that are missing.
 
-Ray's own data sets would carry rows between machines to write them, and tell nothing of which rows a folder has.
+Ray's own data sets would move rows between machines to write them, and would not tell which rows a folder already has.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from graft.serving.writing import MORE, write_predictions
 from graft.weights.model_files import files_digest, folder_digest, model_folder
 from graft.words import counted
 
-# Images in a part: enough that handing them over costs nothing, few enough that a dead actor costs little.
+# Images per part: enough to make handing them over cheap, few enough that losing an actor costs little.
 PART = 512
-# Parts that an actor has before it, and times that a part is given out before the work is given up.
+# Parts queued per actor, and how often a part is handed out before the job fails.
 BEFORE_EACH, MOST_TRIES = 2, 4
-# Seconds until an address counts as one where nobody answers.
+# Seconds without a connection after which nobody is taken to answer at an address.
 PATIENCE = 10
 JOB_FILE = "job.json"
 
 
 class Hands(Protocol):
-    """Those who answer parts: each takes one, and says later that it is done or that it is gone."""
+    """Workers that answer parts: each takes one, and later reports that it is done or that the worker is gone."""
 
     @property
     def count(self) -> int: ...
@@ -51,13 +51,13 @@ class Hands(Protocol):
     def give(self, part: int, entries: list[Entry]) -> None: ...
 
     def finished(self) -> tuple[int, list[Prediction] | None]:
-        """Wait for any part: its number and its predictions, None where whoever had it is gone. Raises GraftError."""
+        """Wait for any part; return its number and its predictions, None if its worker is gone. Raises GraftError."""
         ...
 
 
 @dataclass(frozen=True)
 class Done:
-    """Rows in the folder, those of images that could not be decoded, and those that were there before."""
+    """Counts: rows in the folder, rows for images that could not be decoded, and rows that were there before."""
 
     rows: int
     failed: int
@@ -67,9 +67,9 @@ class Done:
 def predict_in_parts(
     entries: Iterable[Entry], hands: Hands, out: Path, job: Job, top: int, more: Sequence[str], reporter: Reporter
 ) -> Done:
-    """Have all images answered by `hands`, and write a row for each to the folder `out`, whose finished parts stand.
+    """Have all images answered by `hands`, and write one row each to the folder `out`; finished parts there are kept.
 
-    Raises GraftError where a part's hands die again and again, and for what cannot be written.
+    Raises GraftError when a part's workers die again and again, and when writing fails.
     """
     numbered = enumerate(_parts(iter(entries)))
     there = _begin(out, job)
@@ -122,7 +122,7 @@ def _path(out: Path, number: int) -> Path:
 
 
 def _begin(out: Path, job: Job) -> dict[int, Path]:
-    """The finished parts of the job in its folder, by number; the folder is made where need be. Raises InputError."""
+    """Return the job's finished parts in its folder, by number; create the folder if needed. Raises InputError."""
     wanted = {**asdict(job), "part": PART}
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -147,7 +147,7 @@ def _begin(out: Path, job: Job) -> dict[int, Path]:
 
 
 def _check_part(path: Path, part: list[Entry]) -> int:
-    """How many images of a finished part could not be decoded. Raises InputError where it is about others."""
+    """Return how many images of a finished part could not be decoded. Raises InputError if it holds other images."""
     import pyarrow.parquet
 
     try:
@@ -163,15 +163,15 @@ def _check_part(path: Path, part: list[Entry]) -> int:
 
 
 class RayHands:
-    """Actors of Ray, each with a classifier of its own; one that dies is followed by another."""
+    """Ray actors, each with its own classifier; one that dies is replaced."""
 
     def __init__(self, count: int, start: Callable[[int], Any]) -> None:
-        """`start` begins an actor, the first, the second and so on."""
+        """`start` starts the n-th actor."""
         self._actors = [start(number) for number in range(count)]
         self._start = start
         self._busy = [0] * count
         self._given: dict[Any, tuple[int, int]] = {}
-        # What many parts come from is handed over once.
+        # A source that many parts share is handed over once.
         self._stored: dict[int, tuple[Images, Any]] = {}
 
     @property
@@ -188,7 +188,7 @@ class RayHands:
         self._given[self._actors[least].answer.remote(self._handed_over(entries))] = (part, least)
 
     def _handed_over(self, entries: list[Entry]) -> list[tuple[Any, list[int]]]:
-        """Entries as images, or where Ray has stored them, with the numbers of those that are meant."""
+        """Return entries as images, or as references where Ray has stored them, with the numbers of those meant."""
         import ray
 
         found: list[tuple[Any, list[int]]] = []
@@ -213,7 +213,7 @@ class RayHands:
         try:
             return part, ray.get(ready[0])
         except ray.exceptions.RayActorError:
-            # Of the parts that it had, the first to be told of replaces it.
+            # The first of its lost parts to be reported triggers the replacement.
             with suppress(ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
                 ray.get(self._actors[number].ready.remote(), timeout=PATIENCE)
                 return part, None
@@ -226,12 +226,12 @@ class RayHands:
 
 @contextmanager
 def ray_hands(run: str | Path, asked: dict[str, Any], processes: int | None, address: str | None) -> Iterator[Any]:
-    """Actors with the classifier of `run`, as `graft.serving.predictor.load` takes it, on all cores that Ray has.
+    """Yield actors with the classifier of `run`, as `graft.serving.predictor.load` takes it, on all cores that Ray has.
 
-    Without `address` Ray runs on this machine alone, for the time of the block, and sends nothing anywhere. Raises
-    InputError where Ray is not installed or nobody answers at the address.
+    Without `address`, Ray runs on this machine alone, for the duration of the block, and sends nothing anywhere. Raises
+    InputError when Ray is not installed or nobody answers at the address.
     """
-    # Read as Ray is imported. Nothing is told to anybody, and no page is served.
+    # Ray reads these when imported: no usage statistics are sent, and no page is served.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     try:
@@ -266,7 +266,7 @@ def ray_hands(run: str | Path, asked: dict[str, Any], processes: int | None, add
 
 
 def _check_answers(address: str) -> None:
-    """Raises InputError where nobody takes a connection; Ray itself would try for a minute."""
+    """Raise InputError when nobody accepts a connection; Ray itself would try for a minute."""
     import socket
 
     match = re.fullmatch(r"(?:ray://)?\[?([^\]]+?)\]?:(\d{1,5})", address)
@@ -291,10 +291,10 @@ def _nobody(address: str, reason: str) -> InputError:
 
 
 class _Actor:
-    """A classifier in a process of its own."""
+    """A classifier in its own process."""
 
     def __init__(self, run: str, asked: dict[str, Any], core: int | None) -> None:
-        """With `core`, on that of this machine's alone: libraries that know nothing of Ray would take them all."""
+        """With `core`, pin this process to that core: libraries unaware of Ray would take every core."""
         from graft.serving.abstaining import rule_for
         from graft.serving.predictor import load
 
@@ -336,9 +336,9 @@ def predict_on_ray(
     address: str | None = None,
     reporter: Reporter = NOBODY,
 ) -> Done:
-    """A row for each of the images in the folder `out`, by Ray here or at an address; what is there stands.
+    """Write one row per image to the folder `out`, with Ray here or at an address; existing parts are kept.
 
-    `asked` are `top`, `precision` and the promises of `graft.serving.abstaining.rule_for`. Raises InputError and
+    `asked` holds `top`, `precision` and the promises of `graft.serving.abstaining.rule_for`. Raises InputError and
     GraftError.
     """
     place = Path(run).expanduser()

@@ -1,4 +1,4 @@
-"""The page at `/`: one file that asks for nothing else, with the facts of the service put in."""
+"""The page at `/`: one self-contained file, with the facts of the service filled in."""
 
 import json
 import re
@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 FILE = Path(__file__).with_name("page.html")
-# Where the facts stand in the file.
+# The placeholder for the facts in the file.
 PLACE = "{}"
 
 
 class Page:
-    """The page and the policy that keeps it from running or loading anything but what is in it."""
+    """The page, and the content security policy that keeps it from running or loading anything not in it."""
 
     def __init__(self) -> None:
         self._text = FILE.read_text(encoding="utf-8")
@@ -32,8 +32,8 @@ class Page:
         )
 
     def filled(self, facts: dict[str, Any]) -> tuple[str, str]:
-        """The page that knows `facts`, and its policy."""
-        # In an element of HTML, where no text may look like the end of it.
+        """Return the page with `facts` filled in, and its policy."""
+        # Inside an HTML element, no text may look like the end of the element.
         text = json.dumps(facts).replace("<", "\\u003c")
         opening = '<script type="application/json" id="facts">'
         return self._text.replace(f"{opening}{PLACE}", f"{opening}{text}", 1), self._policy

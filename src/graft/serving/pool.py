@@ -1,7 +1,7 @@
-"""Worker processes that answer the images of a queue; one that ends is started again, and what it held is tried again.
+"""Worker processes that answer queued images; a worker that dies is restarted and its images are tried again.
 
-A batch that a worker did not survive is computed again image by image, so that an image which ends workers takes no
-other down with it: the second time it does so alone, it is answered with an error.
+When a worker dies on a batch, the images of the batch are retried one at a time, so that an image which kills workers
+takes no other down with it. An image that kills a second worker while alone is answered with an error.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from graft.serving.worker import under_way
 
 log = logging.getLogger("graft.serving")
 
-# Workers that an image may end while it is alone in them before it is given up.
+# How many workers an image may kill while alone in them before it is given up.
 MOST_DEATHS = 2
-# Seconds that a worker has to end by itself, to load a model, and between starts of one that keeps ending.
+# Seconds: to let a worker end by itself, to load a model, and at most between restarts of one that keeps dying.
 TO_END, TO_LOAD, LONGEST_PAUSE = 5.0, 600.0, 30.0
-# A worker that lived longer is started again at once.
+# A worker that lived longer than this many seconds is restarted at once.
 LONG_LIFE = 10.0
-# `-P`, as a folder that graft is called in is no place to import from.
+# `-P`, so that nothing is imported from the working directory.
 COMMAND = (sys.executable, "-P", "-W", "ignore", "-m", "graft.serving.worker")
-# The longest line of a worker's stderr that is logged.
+# The longest line of a worker's stderr that is logged, in characters.
 LINE = 500
 
 
@@ -47,20 +47,21 @@ class WorkerEnded(Exception):
 
 @dataclass(frozen=True)
 class Model:
-    """What workers say of the model that they loaded."""
+    """What workers report about the model that they loaded."""
 
     classes: tuple[str, ...]
     version: str
     engine: str
     input_size: int
     made_from: dict[str, str]
-    # How many images, each alone, a worker computes side by side; 0 where they gain by going together.
+    # How many single images a worker computes side by side; 0 when images gain from being batched.
     lanes: int = 0
-    # Error budgets in rising order, each with the confidence from which on answers keep it; None: none is known.
+    # Error budgets in ascending order, each with the confidence threshold that keeps it, or None where no threshold is
+    # known to.
     budgets: tuple[tuple[float, float | None], ...] = ()
 
     def threshold(self, budget: float) -> float:
-        """The confidence from which on answers keep a budget, or the next stricter one. Raises Refusal."""
+        """Return the confidence threshold that keeps a budget, or the next stricter budget. Raises Refusal."""
         stricter = [threshold for row, threshold in self.budgets if row <= budget + 1e-12]
         if not stricter or stricter[-1] is None:
             least = next((row for row, threshold in self.budgets if threshold is not None), None)
@@ -74,13 +75,13 @@ class Model:
 
 
 class Worker:
-    """A process with the model loaded."""
+    """A process that has the model loaded."""
 
     def __init__(self, process: Process, model: Model) -> None:
         self.process, self.model = process, model
         self.ended = asyncio.Event()
         self.started = time.monotonic()
-        # Held while a batch is sent, and by an image that goes alone until it is answered.
+        # Held while a batch is sent; an image that goes alone holds it until it is answered.
         self._turn = asyncio.Lock()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -90,9 +91,9 @@ class Worker:
 
     @classmethod
     async def start(cls, serving: Serving, number: int) -> Worker:
-        """Start a process and wait until its model is loaded. Raises what the process refuses it with."""
+        """Start a process and wait until its model is loaded. Raises the error with which the process refuses."""
         command = [*COMMAND, _options(serving, number)]
-        # The key is nothing for a process that decodes what strangers send.
+        # A process that decodes bytes from strangers must not know the key.
         environment = {name: value for name, value in os.environ.items() if name != KEY_VARIABLE}
         process = await asyncio.create_subprocess_exec(
             *command, stdin=PIPE, stdout=PIPE, stderr=PIPE, limit=2**20, env=environment
@@ -121,9 +122,9 @@ class Worker:
         return cls(process, Model(tuple(about.pop("classes")), budgets=budgets, **about))
 
     async def ask(self, jobs: list[Job], seconds: float) -> list[dict[str, Any]]:
-        """An answer for every image. Raises WorkerEnded, and GraftError for a batch that the worker failed at.
+        """Return one answer per image. Raises WorkerEnded, and GraftError for a batch that the worker failed on.
 
-        A worker that takes more than `seconds` is ended.
+        A worker that takes longer than `seconds` is killed.
         """
         async with self._turn:
             if jobs[0].alone:
@@ -155,7 +156,7 @@ class Worker:
             job.sent = True
         images = [{"shape": job.image.shape, "top": job.top, "explain": job.image.explain} for job in jobs]
         message = framing.pack({"batch": self._count, "images": images}, [job.image.data for job in jobs])
-        with suppress(OSError):  # of a process that has ended, as `_listen` is about to say
+        with suppress(OSError):  # the process has ended, which `_listen` is about to report
             self.process.stdin.writelines(message)
         return reply
 
@@ -177,11 +178,11 @@ class Worker:
             for reply in self._under_way.values():
                 if not reply.done():
                     reply.set_exception(WorkerEnded())
-                    reply.exception()  # some may be waited for by nobody any more
+                    reply.exception()  # mark it as seen: nobody may be waiting for it any more
             self._under_way.clear()
 
     async def end(self) -> None:
-        """Let the process end once it has answered, and make it do so after `TO_END` seconds."""
+        """Let the process finish its answers and end; kill it after `TO_END` seconds."""
         if self.process.stdin is not None:
             self.process.stdin.close()
         try:
@@ -194,17 +195,17 @@ class Worker:
 
 
 class Pool:
-    """Workers with one model, and the queue of the images that they answer."""
+    """Workers that share one model, and the queue of images that they answer."""
 
     def __init__(self, serving: Serving, observe: Callable[[int, float], None] = lambda images, seconds: None) -> None:
         self.serving = serving
         self.queue = Queue(serving.limits.waiting)
         self.restarts = 0
-        # Told of the images and seconds of every batch that was answered.
+        # Called with the number of images and the seconds of every answered batch.
         self._observe = observe
         self._workers: dict[int, Worker] = {}
         self._keeping: list[asyncio.Task[None]] = []
-        # Images that workers have.
+        # How many images the workers hold.
         self._under_way = 0
         self._model: Model | None = None
 
@@ -220,11 +221,11 @@ class Pool:
 
     @property
     def processes(self) -> list[int]:
-        """The numbers of the processes of the workers that are alive."""
+        """The process ids of the workers that are alive."""
         return [worker.process.pid for worker in self._workers.values() if not worker.ended.is_set()]
 
     async def start(self) -> None:
-        """Start all workers and wait until they can answer. Raises GraftError where one cannot."""
+        """Start all workers and wait until they can answer. Raises GraftError if one cannot."""
         starts = [Worker.start(self.serving, number) for number in range(self.serving.workers)]
         found = await asyncio.gather(*starts, return_exceptions=True)
         workers = [worker for worker in found if isinstance(worker, Worker)]
@@ -237,7 +238,7 @@ class Pool:
         self._keeping = [asyncio.create_task(self._keep(number)) for number in self._workers]
 
     async def close(self) -> None:
-        """Answer what waits, then end the workers."""
+        """Answer what is waiting, then end the workers."""
         while (self.queue.unanswered or self._under_way) and self._keeping:
             await asyncio.sleep(0.02)
         for task in self._keeping:
@@ -246,7 +247,7 @@ class Pool:
         await asyncio.gather(*(worker.end() for worker in self._workers.values()))
 
     async def _keep(self, number: int) -> None:
-        """Feed a worker, and start another in its place whenever it ends."""
+        """Feed a worker, and start a replacement whenever it ends."""
         pause = 0.0
         while True:
             worker = self._workers[number]
@@ -269,7 +270,7 @@ class Pool:
             if worker.model == self._model:
                 self.restarts += 1
                 return worker
-            # Answers of two models must not mix: the new one waits until all are asked to take it.
+            # Answers of two models must not mix: a new model has to wait until all workers are told to load it.
             await worker.end()
             log.error("the files of the model have changed: reload it, or put back those that were served")
             pause = LONGEST_PAUSE
@@ -308,7 +309,7 @@ class Pool:
 
     @asynccontextmanager
     async def _tried_again_unless_answered(self, jobs: list[Job]) -> Any:
-        """Images that have no answer when the block is left, with whatever exception, wait again."""
+        """On leaving the block, by whatever exception, queue the images that have no answer again."""
         self._under_way += len(jobs)
         try:
             yield
@@ -336,7 +337,10 @@ class Pool:
 
 
 def _options(serving: Serving, number: int) -> str:
-    """The argument of a worker. Several share the cores between them, else each would start threads for all."""
+    """Return the argument of a worker.
+
+    Several workers divide the cores between them; otherwise each would start threads for all cores.
+    """
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     share = available_cores() // serving.workers
     own = cores[number * share : (number + 1) * share] if serving.workers > 1 and share else []
@@ -345,7 +349,7 @@ def _options(serving: Serving, number: int) -> str:
 
 
 async def _tell_stderr(process: Process) -> None:
-    """Log what a worker writes to stderr, be it a traceback or a library's note."""
+    """Log what a worker writes to stderr, be it a traceback or a library's message."""
     assert process.stderr is not None
     with suppress(ValueError):
         async for line in process.stderr:
@@ -354,7 +358,7 @@ async def _tell_stderr(process: Process) -> None:
 
 
 def _kill(process: Process) -> None:
-    # Not by the method of the process, which asks the system whether it has ended, and then nobody else can.
+    # Not `process.kill()`: it polls the process, and may reap the exit status that asyncio waits for.
     if process.returncode is None:
         with suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""What a classifier says of an image."""
+"""A classifier's predictions."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ from graft.serving.abstaining import NO_RULE, Rule
 
 @dataclass(frozen=True, repr=False)
 class Prediction:
-    """What an image was called. `top` holds the likeliest classes with their probabilities, likeliest first.
+    """The prediction for one image. `top` holds the likeliest classes with their probabilities, likeliest first.
 
-    For an image that could not be decoded, `error` says why and the rest is empty. Where the classifier does not
-    answer, as it was asked to, `abstained` says why and there is no `label`, but still the `probability` of the
-    likeliest class. `set` holds the classes of a conformal set, likeliest first, and `distance` how far off the
-    training images are; None where they were not asked for.
+    For an image that could not be decoded, `error` says why and the rest is empty. When the classifier abstains under
+    the rule it was given, `abstained` says why and there is no `label`; `probability` is still that of the likeliest
+    class. `set` holds the classes of a conformal set, likeliest first, and `distance` how far the image is from the
+    training images; each is None unless asked for.
 
-    A classifier of several labels gives all whose probability reaches their threshold, in the order of its classes, in
-    `labels`; `label` joins them, as in a|b, and is empty where there is none, and `probability` is that of the
-    likeliest class.
+    A multi-label classifier returns in `labels` every class whose probability reaches its threshold, in class order.
+    `label` joins them, as in a|b, and is empty when there is none; `probability` is that of the likeliest class.
     """
 
     path: str
@@ -38,7 +37,7 @@ class Prediction:
 
     @property
     def likeliest(self) -> str | None:
-        """The likeliest class, whether it is the answer or not; None for an image that could not be decoded."""
+        """The likeliest class, whether or not it is the answer; None for an image that could not be decoded."""
         return self.top[0][0] if self.top else None
 
     def __repr__(self) -> str:
@@ -51,7 +50,7 @@ class Prediction:
         return f"Prediction({self.path!r}, {self.label!r}, {self.probability or 0.0:.3f})"
 
     def to_dict(self) -> dict[str, Any]:
-        """A line of `graft predict --format jsonl`."""
+        """Return the fields of a line of `graft predict --format jsonl`."""
         if self.error is not None:
             return {"path": self.path, "error": self.error}
         if self.labels is not None:
@@ -68,7 +67,7 @@ class Prediction:
 
 
 class Predictions(list[Prediction]):
-    """A list of predictions, which notebooks show as a table."""
+    """A list of predictions that notebooks show as a table."""
 
     def _repr_html_(self) -> str:
         rows = [
@@ -85,9 +84,9 @@ class Predictions(list[Prediction]):
 def labelled(
     path: str, probabilities: np.ndarray, classes: tuple[str, ...], thresholds: Sequence[float], top: int
 ) -> Prediction:
-    """The labels of an image by their probabilities (classes,), each of which is given from its threshold on."""
+    """Return the labels of an image from its probabilities (classes,): each class that reaches its threshold."""
     order = np.argsort(-probabilities, kind="stable").tolist()
-    # In the order of the classes, so that a set of labels is written in one way.
+    # In class order, so that a set of labels is always written the same way.
     labels = tuple(name for name, each, least in zip(classes, probabilities, thresholds, strict=True) if each >= least)
     likeliest = tuple((classes[index], float(probabilities[index])) for index in order[:top])
     return Prediction(path, "|".join(labels), likeliest[0][1], likeliest, labels=labels)
@@ -100,7 +99,7 @@ def obeying(
     classes: tuple[str, ...],
     distance: float | None = None,
 ) -> Prediction:
-    """An answer, or that there is none, and the set of classes, by probabilities (classes,)."""
+    """Apply a rule, given probabilities (classes,): return the answer or an abstention, with the set of classes."""
     if rule is NO_RULE:
         return answer
     reason, members = rule.reason(float(probabilities.max()), distance), rule.members(probabilities)

@@ -1,4 +1,4 @@
-"""A saved classifier at work: images in, labelled probabilities out."""
+"""A saved classifier in use: images in, labelled probabilities out."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
     from graft.weights.calibration import Calibration, Domain
     from graft.weights.saved import Outputs, SavedModel
 
-# Images looked at together: few at first, so that an answer comes soon, then enough to keep every core busy.
+# Images per group: few at first, so that an answer comes soon, then enough to keep every core busy.
 FIRST_GROUP, GROUP = 16, 512
 
 
 class Computed(Protocol):
-    """A batch of which some images were computed and others could not be decoded."""
+    """A batch in which some images were computed and others could not be decoded."""
 
     @property
     def indices(self) -> np.ndarray: ...
@@ -54,23 +54,23 @@ class Computed(Protocol):
 class Classifier:
     """A trained network with its classes and preprocessing; the engine is opened at the first prediction.
 
-    Any number of threads and streams may use one at the same time, and each gets the answers that it would get alone.
-    A copy, by `copy` or by pickle, opens an engine of its own, and so does a forked process; it raises GraftError
-    where the process that it was forked from has computed with OpenVINO.
+    Any number of threads and streams may use one classifier at the same time; each gets the answers that it would get
+    alone. A copy, by `copy` or by pickle, opens an engine of its own, and so does a forked process, which raises
+    GraftError if the process that it was forked from has computed with OpenVINO.
     """
 
-    # What scores it on labelled images, where `graft.load` knows the run that it is from: a workflow, above this room.
+    # Scores it on labelled images, when `graft.load` knows its run: a workflow, from a higher room.
     scored_by: Callable[..., Any] | None = None
 
     def __init__(
         self, saved: SavedModel, choice: Choice, opened: Callable[[Classifier, Engine], None] | None = None
     ) -> None:
-        """`opened` is told of an engine when it has been opened."""
+        """`opened` is called with an engine once it has been opened."""
         self.saved = saved
         self.choice = choice
         self._opened = opened
-        # By process: what a forked one inherits, a lock that is held or an engine whose threads are gone, is of no use
-        # to it, and an engine of its parent cannot even be taken apart there.
+        # Keyed by process: a forked process cannot use what it inherits, a held lock or an engine whose threads are
+        # gone, and cannot even destroy an engine of its parent.
         self._engines: dict[tuple[int, bool], Engine] = {}
         self._opening: dict[int, Lock] = {}
 
@@ -99,45 +99,45 @@ class Classifier:
 
     @property
     def thresholds(self) -> tuple[float, ...] | None:
-        """From which probability on each label is given, where an image may have several; None where it has one."""
+        """The probability from which each label is given, for a multi-label classifier; None for a single-label one."""
         return self.saved.thresholds
 
     @property
     def multi_label(self) -> bool:
-        """Whether an image may be given several labels, or none."""
+        """Whether an image may get several labels, or none."""
         return self.thresholds is not None
 
     @property
     def facts(self) -> Facts:
-        """What an export would say of itself."""
+        """The facts that an export would carry."""
         from graft.export.facts import Facts
 
         return Facts.of(self.saved, "")
 
     @property
     def levels(self) -> Levels:
-        """What is black and white in images deeper than 8 bits."""
+        """Which sample values are black and white in images deeper than 8 bits."""
         return self.preprocessing.levels
 
     @property
     def arithmetic(self) -> str:
-        """What computes it, and in which precision."""
+        """The engine, precision and device, for people."""
         return f"{self.choice.engine} {self.choice.precision} on {self.choice.device}"
 
     @property
     def lanes(self) -> int:
-        """How many images, each alone, the engine computes side by side; 0 where they gain by going together."""
-        return getattr(self._engine(), "lanes", 0)  # OpenVINO's alone has any
+        """How many single images the engine computes side by side; 0 when images gain from being batched."""
+        return getattr(self._engine(), "lanes", 0)  # only OpenVINO's engine has lanes
 
     def with_preprocessing(self, preprocessing: Preprocessing) -> Classifier:
-        """One that cuts images out in another way, to the same size, with the same engine."""
+        """Return a classifier that cuts images out differently, to the same size, with the same engine."""
         other = Classifier(replace(self.saved, preprocessing=preprocessing), self.choice)
         other._engines, other._opening = self._engines, self._opening
         return other
 
     @property
     def calibration(self) -> Calibration | None:
-        """What the classifier promises of its answers, by images that no weights saw; None where nothing was kept."""
+        """The promises about its answers, measured on images that no weights saw; None where none were saved."""
         return self.saved.calibration
 
     @in_own_modes
@@ -151,24 +151,25 @@ class Classifier:
         sets_per_class: bool = False,
         abstain: bool = False,
     ) -> Predictions:
-        """A prediction for every image, in order; what cannot be read has an error in its place.
+        """Return a prediction for every image, in order; an unreadable image gets an error in its place.
 
-        An image is a path, an address, an encoded file as bytes, an open file, an image of PIL, pixels (H, W),
-        (H, W, 3) or (H, W, 4) in RGB, or a tensor (3, H, W), of uint8 or of floats from 0 to 1. `images` is one of
-        these or several, pixels (n, H, W), (n, H, W, 3) or (n, 3, H, W) that are n images, a folder with all images at
-        any depth, or a `graft.Dataset`.
+        An image is a path, a URL, an encoded file as bytes, an open file, a PIL image, pixels (H, W), (H, W, 3) or
+        (H, W, 4) in RGB, or a tensor (3, H, W), of uint8 or of floats from 0 to 1. `images` is one or several of these,
+        pixels (n, H, W), (n, H, W, 3) or (n, 3, H, W) as n images, a folder with all images at any depth, or a
+        `graft.Dataset`.
 
-        With an `error_budget`, such as 0.02 or "2%", answers are only given from a confidence on with which no more of
-        them are wrong, with 95 % confidence. `sets` such as "90%" adds to each the classes among which the right one is
-        with this chance, with `sets_per_class` in every class. With `abstain`, images unlike those trained on have no
-        answer either. A classifier of several labels makes no such promise, and says all `labels` of an image. Raises
-        InputError for what is no image, and for a promise that the classifier cannot make.
+        With an `error_budget`, for example 0.02 or "2%", answers below a confidence threshold are withheld, so that at
+        most that share of the given ones is wrong, with 95 % confidence. `sets`, for example "90%", adds to each
+        prediction a set of classes that contains the right one with this probability; with `sets_per_class`, this holds
+        within every class. With `abstain`, images unlike the training images get no answer either. A multi-label
+        classifier makes none of these promises, and gives all `labels` of an image. Raises InputError for what is not
+        an image, and for a promise that the classifier cannot make.
         """
         asked = {"error_budget": error_budget, "sets": sets, "sets_per_class": sets_per_class, "abstain": abstain}
         return Predictions(self.stream(images, top, self.rule(**asked)))  # type: ignore[arg-type]
 
     def rule(self, **asked: Any) -> Rule:
-        """When it does not answer, as `rule_for` has it. Raises InputError for what it cannot promise."""
+        """Return the rule that `rule_for` makes of what is asked. Raises InputError for what it cannot promise."""
         if self.multi_label and any(value not in (None, False) for value in asked.values()):
             raise InputError(
                 "expected a classifier of one label for --error-budget, --sets and --abstain, got one of several, "
@@ -178,10 +179,10 @@ class Classifier:
 
     @in_own_modes
     def predict_proba(self, images: Any) -> np.ndarray:
-        """Probabilities, float64 (N, classes), of the N images that `predict` takes, in the order of `classes`.
+        """Return probabilities, float64 (N, classes), for the N images that `predict` takes, in the order of `classes`.
 
-        Those of a classifier of several labels are each on their own, and do not add up to one.
-        Raises ImageError that names the first image that cannot be read.
+        Those of a multi-label classifier are independent and do not sum to one. Raises ImageError that names the first
+        image that cannot be read.
         """
         found = np.empty((0, len(self.classes)))
         rows: list[list[float]] = []
@@ -196,7 +197,7 @@ class Classifier:
         return np.array(rows, np.float64) if rows else found
 
     def close(self) -> None:
-        """Give the memory of the engine back; the next prediction opens it again."""
+        """Free the engine's memory; the next prediction opens it again."""
         self._engines.clear()
 
     def __enter__(self) -> Classifier:
@@ -206,16 +207,16 @@ class Classifier:
         self.close()
 
     def show(self, images: Any, top: int = 1) -> Shown:
-        """Small images with their likeliest classes, for a notebook; `images` are as `predict` takes them.
+        """Return small images with their likeliest classes, for a notebook; `images` is as `predict` takes it.
 
-        Open files and generators are gone through once.
+        Open files and generators are consumed once.
         """
         given = [*one_by_one(images)]
         source, found = Given(given, 0), self.predict(given, top)
         return Shown(gallery(map(_shown, range(len(given)), [source] * len(given), found)), repr(found))
 
     def evaluate(self, data: Any, **options: Any) -> Any:
-        """How well it does on labelled images: `graft.evaluate` of the run that it was loaded from, with its options.
+        """Score it on labelled images: `graft.evaluate` of the run that it was loaded from, with the same options.
 
         Raises InputError for a classifier that `graft.load` did not load from a run folder.
         """
@@ -227,7 +228,7 @@ class Classifier:
         return self.scored_by(data, **options)
 
     def stream(self, images: Any, top: int = 5, rule: Rule = NO_RULE) -> Iterator[Prediction]:
-        """`predict` without an end in sight: takes images and gives predictions a group at a time, in order."""
+        """Run `predict` on an endless stream: take images and yield predictions one group at a time, in order."""
         top = whole_number(top, "the classes to show", 1, sys.maxsize, "5 is usual")
         return self._stream(one_by_one(images), top, rule)
 
@@ -241,7 +242,7 @@ class Classifier:
         work_alone_when_forked()
         process = os.getpid()
         images = Images(given, np.arange(len(given)), np.full(len(given), -1, dtype=np.int64))
-        # Closed at once when the caller stops: the threads that decode end, and the engine has its requests back.
+        # Closed at once when the caller stops, so that decoding threads end and the engine gets its requests back.
         with closing(self._computed(images, rule.domain)) as run:
             for batch, logits, distances in run:
                 answers = self._answers(batch, logits, distances, given, top, rule)
@@ -255,10 +256,10 @@ class Classifier:
     def _computed(
         self, images: Images, domain: Domain | None
     ) -> Generator[tuple[Computed, np.ndarray, np.ndarray | None], None, None]:
-        """Batches of the images with their logits, float64 (n, outputs), and how far from the domain they are, (n,)."""
+        """Yield batches of images with their logits, float64 (n, outputs), and their distances to the domain, (n,)."""
         with ExitStack() as opened:
             decoded = opened.enter_context(closing(batches(images, self.preprocessing, 32)))
-            # Logits come as they do without a domain, to the last bit, and features beside them.
+            # Logits stay identical to those without a domain, to the last bit; features are computed beside them.
             first, second = tee(decoded)
             run = opened.enter_context(closing(self._engine().run(first)))
             if domain is None:
@@ -272,7 +273,7 @@ class Classifier:
     def _answers(
         self, batch: Computed, logits: np.ndarray, distances: np.ndarray | None, given: Given, top: int, rule: Rule
     ) -> dict[int, Prediction]:
-        """The predictions for a batch by the index of the image, from logits (n, outputs)."""
+        """Return the predictions for a batch, keyed by the index of the image, from logits (n, outputs)."""
         answers: dict[int, Prediction] = {}
         if len(logits) and self.thresholds is not None:
             likely = label_probabilities(logits)
@@ -292,7 +293,7 @@ class Classifier:
         return answers
 
     def _engine(self, features: bool = False) -> Engine:
-        """The engine of this process, opened once: for logits, or for the features that the head classifies."""
+        """Return this process's engine, opened once: for logits, or for the features that the head classifies."""
         process = os.getpid()
         with self._opening.setdefault(process, Lock()):
             if (process, features) not in self._engines:
@@ -308,12 +309,12 @@ class Classifier:
 
 
 def label_probabilities(logits: np.ndarray) -> np.ndarray:
-    """Probabilities of labels, each on its own, float64 (n, classes), from logits float64 (n, classes)."""
+    """Return label probabilities, float64 (n, classes), from logits float64 (n, classes); each is independent."""
     return np.asarray(0.5 * (1 + np.tanh(0.5 * logits)))
 
 
 def class_probabilities(logits: np.ndarray, outputs: Outputs | None, temperature: float) -> np.ndarray:
-    """Probabilities of classes, float64 (n, classes), from logits float64 (n, outputs), as `class_logits` has them."""
+    """Return class probabilities, float64 (n, classes), from logits float64 (n, outputs), see `class_logits`."""
     if outputs is not None:
         logits = np.stack([np.logaddexp.reduce(logits[:, list(of_class)], axis=1) for of_class in outputs], 1)
     scaled = logits / temperature
@@ -322,18 +323,18 @@ def class_probabilities(logits: np.ndarray, outputs: Outputs | None, temperature
 
 
 def _shown(row: int, source: Given, found: Prediction) -> tuple[bytes | None, str]:
-    """A small image, and what it was called."""
+    """Return a thumbnail of the image, and its prediction."""
     if found.error is not None:
         return None, f"{found.path}: {found.error}"
     return thumbnail(source.read(row)), ", ".join(f"{name} {probability:.0%}" for name, probability in found.top)
 
 
 def load(run: str | Path, *, engine: str = "auto", precision: str = "auto", singles: bool = False) -> Classifier:
-    """The classifier in a run folder or its `model/`, or in a file that was exported from one (.onnx, .xml).
+    """Load the classifier in a run folder or its `model/`, or in a file exported from one (.onnx, .xml).
 
-    `singles` says that images will come one at a time rather than many together: each then has its answer sooner, and
-    the first one later. Raises InputError and WeightsError for what is not one. An exported file has an engine and
-    precision of its own.
+    `singles` says that images will arrive one at a time rather than many together: each answer then comes sooner, and
+    the first one later. Raises InputError and WeightsError for anything that is not a classifier. An exported file has
+    an engine and precision of its own.
     """
     work_alone_when_forked()
     place = Path(path(run, "RUN")).expanduser()

@@ -1,9 +1,9 @@
-"""Classifiers that answer without PyTorch, as an earlier process left in the cache what their engine needs.
+"""Classifiers that answer without PyTorch, from what an earlier process left in the cache for their engine.
 
 Importing PyTorch and filling a network takes longer than the first answers. So the first process that opens a model on
-OpenVINO notes which compiled sections it uses, and what turns their outputs into answers; the next one takes those, and
-gives the same answers to the bit. A note holds for the content of the model folder, for what was asked, the versions of
-graft and OpenVINO, and the processor. Where anything is another, missing or damaged, the model is opened as usual.
+OpenVINO notes which compiled sections it uses, and how their outputs become answers; the next process takes these, and
+gives the same answers to the bit. A note is valid for the content of the model folder, the options, the versions of
+graft and OpenVINO, and the processor. When anything differs, is missing or is damaged, the model is opened as usual.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ from graft.serving.predictor import Classifier, Computed
 from graft.weights.calibration import Calibration, Domain
 from graft.weights.model_files import CALIBRATION_FILE, DOMAIN_FILE, folder_digest
 
-# Raised when the same model comes to give other answers, or a note to say something else.
+# Raised when the same model comes to give different answers, or when the content of a note changes.
 FORMAT = 2
-# Sizes of images, and of what they are resized to, on which resizing without PyTorch is compared with PyTorch's.
+# Image sizes, and the sizes they are resized to, on which resizing without PyTorch is compared with PyTorch's.
 SIZES = ((375, 500, 224), (500, 333, 64), (32, 32, 224), (1, 1, 8), (1203, 17, 96), (750, 1000, 224))
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A model folder, and what of `graft.load` decides its engine."""
+    """A model folder, and the options of `graft.load` that decide its engine."""
 
     folder: Path
     engine: str
@@ -54,12 +54,12 @@ class Asked:
     singles: bool
 
     def place(self, digest: str | None = None) -> Path:
-        """Where the note for this lies, by all that it holds for. Raises WeightsError for files that cannot be read.
+        """Return the path of the note for this, named by everything it is valid for.
 
-        `digest` is that of the folder, if it is known already.
+        Raises WeightsError for files that cannot be read. `digest` is that of the folder, if it is already known.
         """
         digest = digest or folder_digest(self.folder)
-        # PyTorch's number of threads, which the choice of an engine tells, follows from the last two.
+        # PyTorch's thread count, which the choice of an engine reports, follows from the last two.
         machine = (_processor(), available_cores(), os.environ.get("OMP_NUM_THREADS"))
         holds_for = (FORMAT, self.engine, self.precision, self.singles, __version__, _openvino_version(), machine)
         return cache_folder() / COMPILED / xxh3_128(f"{digest} {holds_for}".encode()).hexdigest()
@@ -67,7 +67,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Note:
-    """What answers need: `keys` are those of compiled sections, by images per request."""
+    """What answers need; `keys` are those of compiled sections, by images per request."""
 
     facts: Facts
     outputs: tuple[tuple[int, ...], ...] | None
@@ -96,7 +96,7 @@ class Note:
 
 
 def open_ready(asked: Asked) -> Classifier | None:
-    """The classifier in a model folder as an earlier process left it ready; None where none did."""
+    """Return the classifier in a model folder that an earlier process left ready; None if none did."""
     if asked.engine == "torch" or not openvino_installed() or (asked.engine == "auto" and accelerator_is_possible()):
         return None
     digest = folder_digest(asked.folder)
@@ -109,14 +109,14 @@ def open_ready(asked: Asked) -> Classifier | None:
     except (KeyError, TypeError, ValueError, OSError, SafetensorError):
         return None
     present = all((cache_folder() / COMPILED / key).is_file() for key in note.keys.values())
-    # Another model may have been put in the folder in the meantime.
+    # Another model may have been put into the folder in the meantime.
     if not present or folder_digest(asked.folder) != digest:
         return None
     return ReadyClassifier(asked, digest, note, calibration)
 
 
 def _calibration(folder: Path, classes: int) -> Calibration | None:
-    """As `load_model` reads it, without PyTorch. Raises OSError, ValueError and SafetensorError."""
+    """Read the calibration as `load_model` does, without PyTorch. Raises OSError, ValueError and SafetensorError."""
     if not (folder / CALIBRATION_FILE).exists():
         return None
     said = json.loads((folder / CALIBRATION_FILE).read_text(encoding="utf-8"))
@@ -128,21 +128,21 @@ def _calibration(folder: Path, classes: int) -> Calibration | None:
 
 
 def keep_ready(asked: Asked, place: Path, classifier: Classifier, engine: Engine) -> None:
-    """Note what an engine on OpenVINO needs, for the next process, at `place`, which holds for what it was made of."""
+    """Note at `place` what an engine on OpenVINO needs, for the next process, unless the model has changed since."""
     from graft.features.openvino_engine import OpenVINOEngine
 
-    # Another model may have been put in the folder since.
+    # Another model may have been put into the folder since.
     if not isinstance(engine, OpenVINOEngine) or place.exists() or asked.place() != place or not _resizes_alike():
         return
     choice = classifier.choice
     how = (choice.precision, choice.reason, choice.threads, choice.singles)
     note = Note(classifier.facts, classifier.saved.outputs, *how, engine.keys, classifier.thresholds)
-    # Nobody is told where the cache cannot be written: the engine, which is kept there too, has said so.
+    # An unwritable cache is not reported again: the engine, which is kept there too, has reported it.
     keep(place, b"", NOBODY, json.loads(json.dumps(note.to_json())))
 
 
 class ReadyClassifier(Classifier):
-    """A classifier whose network is only read where something asks for it."""
+    """A classifier whose network is read only when something asks for it."""
 
     def __init__(self, asked: Asked, digest: str, note: Note, calibration: Calibration | None) -> None:
         self._asked, self._digest, self._note, self._calibration = asked, digest, note, calibration
@@ -151,7 +151,7 @@ class ReadyClassifier(Classifier):
         self._engines: dict[tuple[int, bool], Engine] = {}
         self._opening: dict[int, Lock] = {}
         self._opened = None
-        # By process, as engines are; None where what was kept is of no use.
+        # By process, as engines are; None where the cached sections are of no use.
         self._requests: dict[int, Any] = {}
         self._saved: Any = None
         self._reading = Lock()
@@ -232,7 +232,7 @@ class ReadyClassifier(Classifier):
                 yield batch, exact.astype(np.float64), None
 
     def _ready_requests(self) -> Any:
-        """The compiled sections at work in this process, opened once."""
+        """Return the compiled sections for this process, opened once."""
         from graft.features.openvino_requests import Requests, options_for, read_compiled
 
         process = os.getpid()
@@ -246,14 +246,14 @@ class ReadyClassifier(Classifier):
 
 
 def as_bfloat16(values: np.ndarray) -> np.ndarray:
-    """float32 (…) rounded to the nearest bfloat16, of two as near to the even one, and kept as float32."""
+    """Round float32 (…) to the nearest bfloat16, ties to even, and keep it as float32."""
     bits = values.view(np.uint32)
     rounded = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) & np.uint32(0xFFFF0000)
     return np.where(np.isfinite(values), rounded.view(np.float32), values)
 
 
 def _resizes_alike() -> bool:
-    """Whether PyTorch, built for this processor, resizes to the bit as graft does without it."""
+    """Whether PyTorch, built for this processor, resizes exactly as graft does without it, to the bit."""
     import torch
     import torch.nn.functional as F
 
@@ -275,7 +275,7 @@ def _openvino_version() -> str:
 
 @cache
 def _processor() -> str:
-    """What OpenVINO compiles for and PyTorch chooses a precision by."""
+    """What OpenVINO compiles for, and what PyTorch chooses a precision by."""
     with suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
         told = {line for line in lines if line.partition("\t")[0] in ("model name", "flags", "Features", "CPU part")}

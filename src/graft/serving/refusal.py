@@ -1,10 +1,10 @@
-"""What the service answers in place of a result."""
+"""Exceptions for requests that get no result."""
 
 from graft.errors import GraftError
 
 
 class Refusal(GraftError):
-    """A request that is refused with an HTTP status; the message says what was expected, what came, what to do."""
+    """A request refused with an HTTP status; the message says what was expected, what came, and what to do."""
 
     def __init__(self, status: int, sentence: str, retry_after: int | None = None) -> None:
         super().__init__(sentence)
@@ -14,4 +14,4 @@ class Refusal(GraftError):
 
 
 class Gone(Exception):
-    """The client closed its connection before it had an answer; nobody is there to be told."""
+    """The client closed its connection before it had an answer, so nobody is left to answer."""

@@ -1,4 +1,4 @@
-"""What the service answers to which path."""
+"""The routes of the service."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ ASKED_HEADERS = ("Authorization", "Content-Type", "Inference-Header-Content-Leng
 
 @dataclass(frozen=True)
 class Example:
-    """An image of the run's own, as JPEG, that the page offers to try; `label` is its true class."""
+    """One of the run's own images, as JPEG, that the page offers to try; `label` is its true class."""
 
     label: str
     jpeg: bytes
 
 
 def application(service: Service, metrics: Metrics, access: Access, examples: Sequence[Example] = ()) -> App:
-    """All routes, behind the door and the guard."""
+    """Return the application: all routes, behind the door and the guard."""
     from graft import __version__
 
     serving = service.serving
@@ -48,7 +48,7 @@ def application(service: Service, metrics: Metrics, access: Access, examples: Se
         # Their pages load scripts from elsewhere.
         docs_url=None,
         redoc_url=None,
-        # The door takes a last slash away: an answer that only says where to ask again shows nothing in curl.
+        # The door strips a trailing slash; curl would show nothing of a redirect.
         redirect_slashes=False,
     )
     metrics.watch(service)
@@ -88,7 +88,7 @@ async def _no_such_path(request: Request, error: Exception) -> Response:
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
-    # The guard logs it: it is raised again after this answer.
+    # The guard logs it: the error is raised again after this answer.
     return await _refused(request, Refusal(500, UNEXPECTED))
 
 
@@ -114,7 +114,7 @@ def _add_predict(app: FastAPI, service: Service, metrics: Metrics, room: Room, f
         finally:
             body.close()
         pairs = zip(images, answers.of_images, strict=True)
-        # By the model that answered, which may be another by now.
+        # By the model that answered, which a reload may have replaced by now.
         least = 0.0 if wanted.error_budget is None else answers.model.threshold(wanted.error_budget)
         predictions = [_prediction(image, answer, answers.model.classes, least) for image, answer in pairs]
         model = {"name": service.serving.name, "version": answers.model.version}
@@ -125,7 +125,7 @@ def _add_predict(app: FastAPI, service: Service, metrics: Metrics, room: Room, f
 
 
 def _prediction(image: Given, answer: dict[str, Any], classes: Sequence[str], least: float) -> dict[str, Any]:
-    """As `graft predict --format jsonl` has it; with less confidence than `least` there is no answer."""
+    """Return a prediction as `graft predict --format jsonl` writes it; below `least` confidence it has no answer."""
     if "error" in answer:
         return {"path": image.name, "error": answer["error"]}
     top = [[classes[number], probability] for number, probability in answer["top"]]
@@ -146,12 +146,12 @@ async def _answered(
 
 
 async def _watch(request: Request) -> None:
-    """Return when the client closes its connection, which is all that can come after the whole body."""
+    """Return when the client closes its connection, the only event that can follow the whole body."""
     await request.receive()
 
 
 async def _unless_gone(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
-    """The result of some work, which is cancelled when the client closes its connection. Raises Gone."""
+    """Return the result of some work; cancel it when the client closes its connection. Raises Gone."""
     working, watching = asyncio.create_task(work), asyncio.create_task(_watch(request))
     try:
         await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
@@ -234,7 +234,7 @@ def _add_administration(app: FastAPI, service: Service, metrics: Metrics, access
 
     @app.post("/admin/reload", summary="Load the model again", responses=descriptions.errors(401, 403, 500))
     async def reload() -> dict[str, Any]:
-        # With a key, the door has asked for it.
+        # With a key, the door has already asked for it.
         if access.key is None:
             raise Refusal(403, "expected a service with a key, got one without: send the process SIGHUP, or set a key")
         try:

@@ -1,4 +1,4 @@
-"""The server from its start to its end: a socket, the signals, and what is done in which order."""
+"""The server from start to end: its socket, its signals, and the order of startup and shutdown."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from graft.serving.web import uvicorn
 
 log = logging.getLogger("graft.serving")
 
-# Seconds that a connection is kept after an answer, for the next request.
+# Seconds that a connection is kept open after an answer, for the next request.
 KEEP_ALIVE = 15
 BACKLOG = 2048
 
 
 @dataclass(frozen=True)
 class Listening:
-    """A service that answers: where, and what with."""
+    """A running service: its address and what it answers with."""
 
     url: str
     name: str
@@ -40,7 +40,7 @@ class Listening:
     key: bool
 
     def to_dict(self) -> dict[str, Any]:
-        """As `graft serve --json` prints it."""
+        """Return what `graft serve --json` prints."""
         return {**vars(self), "classes": list(self.classes)}
 
 
@@ -52,7 +52,7 @@ def serve(
     started: Callable[[Listening], None] = lambda listening: None,
     quiet: bool = False,
 ) -> None:
-    """Answer until SIGTERM or SIGINT, then answer what has come, and return; SIGHUP loads the model again.
+    """Answer until SIGTERM or SIGINT, finish the requests that have arrived, and return; SIGHUP loads the model again.
 
     `started` is called once requests are answered. Raises InputError for an address that cannot be listened on and a
     model that cannot be loaded.
@@ -101,7 +101,7 @@ async def _serve(
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn's server with signals of our own: its own are raised again after the end, as if that had failed."""
+    """Uvicorn's server with signal handlers of our own: uvicorn's raise signals again after the end, like a failure."""
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
@@ -119,7 +119,7 @@ class _Server(uvicorn.Server):
         actions = {"SIGTERM": self._end, "SIGINT": self._end, "SIGHUP": self._reload}
         known = {getattr(signal, name): action for name, action in actions.items() if hasattr(signal, name)}
         before = {number: signal.getsignal(number) for number in known}
-        # Some systems have no signals for loops; there the end is a KeyboardInterrupt.
+        # Some event loops do not support signals; there, shutdown is a KeyboardInterrupt.
         with suppress(NotImplementedError):
             for number, action in known.items():
                 loop.add_signal_handler(number, action)
@@ -151,7 +151,7 @@ class _Server(uvicorn.Server):
 
 @contextmanager
 def _listen(access: Access) -> Iterator[socket.socket]:
-    """A socket that is bound to the address. Raises InputError."""
+    """Yield a socket bound to the address. Raises InputError."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             access.host, access.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

@@ -1,4 +1,4 @@
-"""The model that is served now: images in, answers out, and its replacement by a new one without a lost request."""
+"""The model being served: images in, answers out, and replacement by a new model without losing a request."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Answers:
 
 
 class Service:
-    """Answers images with the pool of the model that was loaded last."""
+    """Answers images with the pool of the most recently loaded model."""
 
     def __init__(self, serving: Serving, observe: Callable[[int, float], None] = lambda images, seconds: None) -> None:
         self.serving = serving
@@ -55,13 +55,13 @@ class Service:
 
     @property
     def ready(self) -> bool:
-        """Whether every worker can answer, and the service is not about to end."""
+        """Whether every worker can answer and the service is not shutting down."""
         return not self.draining and self._pool.alive == self.serving.workers
 
     async def answer(self, images: list[Given], top: int | None = None) -> Answers:
-        """The answers to some images, by default with all classes. Raises Refusal.
+        """Return the answers to some images, by default with all classes. Raises Refusal.
 
-        When the caller is cancelled, what was not yet computed is not.
+        When the caller is cancelled, images not yet computed are dropped.
         """
         pool, loop = self._pool, asyncio.get_running_loop()
         classes = len(pool.model.classes)
@@ -85,14 +85,14 @@ class Service:
         finally:
             for job in jobs:
                 if not job.answer.cancel() and not job.answer.cancelled():
-                    job.answer.exception()  # seen, so that nobody complains of it later
+                    job.answer.exception()  # mark it as seen, so that asyncio does not warn about it later
         return Answers(pool.model, found)
 
     async def reload(self) -> Model:
         """Load the model again, and answer with the new one from then on.
 
-        Until it is loaded, and for requests that came before, the old one answers. Raises GraftError for a model that
-        cannot be loaded; then the old one stays.
+        The old model answers until the new one is loaded, and still answers requests that came earlier. Raises
+        GraftError for a model that cannot be loaded; the old one then stays.
         """
         async with self._reloading:
             pool = Pool(self.serving, self._observe)
@@ -106,7 +106,7 @@ class Service:
             return pool.model
 
     async def close(self) -> None:
-        """End all workers once they have answered what they were given, or after some seconds."""
+        """End all workers once they have answered what they were given, or after `limits.seconds`."""
         for each in (asyncio.create_task(self._pool.close()), *self._closing):
             with suppress(TimeoutError):
                 async with asyncio.timeout(self.serving.limits.seconds):

@@ -1,4 +1,4 @@
-"""What a service was asked for: the model and how it is computed, what requests may cost, who may send them."""
+"""The settings of a service: the model and its engine, what requests may cost, and who may send them."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from graft.errors import InputError
 from graft.given import seconds, whole_number
 
 MEBIBYTE = 2**20
-# Where a key is given that nobody else on the machine is to see.
+# The environment variable for the key, where other users of the machine cannot see it.
 KEY_VARIABLE = "GRAFT_API_KEY"
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What requests may cost; whatever exceeds it is refused before it is computed."""
+    """What requests may cost; a request beyond these limits is refused before it is computed."""
 
-    bytes: int = 32 * MEBIBYTE  # of the body of a request
+    bytes: int = 32 * MEBIBYTE  # in the body of a request
     files: int = 32  # images in a request
-    pixels: int | None = None  # of an image; by default the decoder's own limits
-    seconds: float = 30.0  # to send a body, and then to be answered
-    waiting: int = 256  # images that wait for a worker
+    pixels: int | None = None  # in an image; by default the decoder's own limits
+    seconds: float = 30.0  # to send a body, and again to be answered
+    waiting: int = 256  # images that may wait for a worker
     held: int = 512 * MEBIBYTE  # bytes of all bodies together
     head_seconds: float = 10.0  # to send the head of a request
-    connections: int = 4096  # open at once; of more, those that have waited longest without a request are closed
-    batch_seconds: float = 60.0  # that a worker may compute
+    connections: int = 4096  # open at once; beyond it, those idle longest without a request are closed
+    batch_seconds: float = 60.0  # that a worker may spend on a batch
 
 
 @dataclass(frozen=True)
 class Serving:
-    """A model to serve and how: `run` as `graft.load` takes it; a batch waits up to `max_wait` seconds to fill.
+    """A model to serve and how. `run` is as `graft.load` takes it; a batch waits up to `max_wait` seconds to fill.
 
-    Without a `name`, `graft.workflows.serve` calls it as its run.
+    Without a `name`, `graft.workflows.serve` names it after its run.
     """
 
     run: str
@@ -56,9 +56,9 @@ class Serving:
 class Access:
     """Where the service listens and whom it answers.
 
-    `key` is asked of everyone but for health and the page; `origins` are pages of others that browsers let read
-    answers; `url_hosts` are those that images may be fetched from. Raises InputError for a place that others reach
-    without a key.
+    Every request needs the `key`, except for health checks and the page. `origins` are other pages that browsers let
+    read answers; `url_hosts` are hosts that images may be fetched from. Raises InputError for an address that others
+    can reach without a key.
     """
 
     host: str = "127.0.0.1"
@@ -83,7 +83,7 @@ class Access:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine reaches the host."""
+        """Whether only this machine can reach the host."""
         return is_loopback(self.host)
 
 
@@ -98,5 +98,5 @@ def is_loopback(host: str) -> bool:
 
 
 def waiting_time(text: str) -> float:
-    """Seconds in a text such as 5ms, 0 or 0.1s. Raises InputError."""
+    """Return the seconds in a text like 5ms, 0 or 0.1s. Raises InputError."""
     return 0.0 if text.strip().rstrip("ms") == "0" else seconds(text, "--max-wait")

@@ -1,8 +1,8 @@
-"""Test-time augmentation: an image is classified in several views, and its probabilities are their means.
+"""Test-time augmentation: classify several views of an image and average their probabilities.
 
-`flip` adds the mirrored image. `crops` takes five regions in place of one: where images are cropped, squares as large
-as the usual one in the middle and at the four corners (Krizhevsky et al. 2012, section 4.1); where they are not, the
-whole image and regions of seven eighths of its sides at the corners.
+`flip` adds the mirrored image. `crops` classifies five regions instead of one. Where images are cropped, these are
+squares of the usual crop size at the centre and the four corners (Krizhevsky et al. 2012, section 4.1); where they are
+not, the whole image and corner regions with seven eighths of its sides.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from graft.serving.prediction import Prediction, labelled
 from graft.serving.predictor import Classifier
 
 FLIP, CROPS = "flip", "crops"
-# Of the sides of an image that is not cropped otherwise.
+# The share of each side that a region takes when images are not cropped otherwise.
 SHARE = 0.875
-# Where a region lies in the rest of the image, down and right.
+# Where a region lies within the remaining margin, down and right.
 PLACES = ((0.5, 0.5), (0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0))
 
 
@@ -39,7 +39,7 @@ class Views:
 
     @classmethod
     def named(cls, text: str | None) -> Views:
-        """Of a text such as `flip` or `flip,crops`. Raises InputError."""
+        """Parse a text like `flip` or `flip,crops`. Raises InputError."""
         names = [] if text is None else [name.strip() for name in text.split(",")]
         for name in names:
             if name not in (FLIP, CROPS):
@@ -56,7 +56,7 @@ class Views:
         return (1 + self.flip) * (len(PLACES) if self.crops else 1)
 
     def of(self, pixels: np.ndarray, preprocessing: Preprocessing) -> Iterator[np.ndarray]:
-        """The views of an image, uint8 (H, W, 3), for the preprocessing of `adapted`."""
+        """Yield the views of an image, uint8 (H, W, 3), for the preprocessing that `adapted` returns."""
         for place in PLACES if self.crops else (None,):
             region = pixels if place is None else _region(pixels, preprocessing, place)
             yield region
@@ -64,7 +64,7 @@ class Views:
                 yield region[:, ::-1]
 
     def adapted(self, preprocessing: Preprocessing) -> Preprocessing:
-        """What is left to do to a view: a region that was cut out is not cropped again."""
+        """Return the preprocessing that a view still needs: a region that was cut out is not cropped again."""
         cropped = self.crops and preprocessing.resize_mode == "crop"
         return replace(preprocessing, crop_fraction=1.0) if cropped else preprocessing
 
@@ -82,9 +82,9 @@ def _region(pixels: np.ndarray, preprocessing: Preprocessing, place: tuple[float
 
 
 def predict_in_views(classifier: Classifier, entries: Iterable[Entry], views: Views, top: int) -> Iterator[Prediction]:
-    """A prediction for each entry, in order, with the mean of the probabilities of its views.
+    """Yield one prediction per entry, in order, from the mean of the probabilities of its views.
 
-    Raises InputError for crops of an exported file, which has its own in its graph.
+    Raises InputError for crops of an exported file, whose graph already crops.
     """
     if views.crops and isinstance(classifier, ExportedClassifier):
         raise InputError(
@@ -119,7 +119,7 @@ def _mean(answers: list[Prediction], classifier: Classifier, top: int) -> Predic
 
 
 class _Whole:
-    """An image that is decoded once for all its views, and then forgotten."""
+    """An image that is decoded once for all its views, then dropped."""
 
     def __init__(self, entry: Entry, views: Views, preprocessing: Preprocessing) -> None:
         self._entry, self._views, self._preprocessing = entry, views, preprocessing

@@ -1,4 +1,4 @@
-"""Images as they arrive in a folder."""
+"""Watch a folder for arriving images."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from graft.data.readers.folder import files_below
 from graft.errors import InputError
 from graft.on_disk import file_stamp
 
-# Seconds between two looks at a folder; a look may take a tenth of the time, so large folders are looked at less often.
+# Seconds between two scans of a folder. A scan may take a tenth of the time, so large folders are scanned less often.
 PAUSE, SHARE = 0.5, 0.1
-# What programs call a file that they are still writing.
+# File extensions that programs use for files still being written.
 UNDER_WAY = (".part", ".partial", ".crdownload", ".download", ".tmp", ".filepart")
 
 
 def arrivals(folder: Path, wait: Callable[[float], None] = time.sleep) -> Iterator[list[Path]]:
-    """At every look at the folder, the files at any depth that are there and whole, each once; it never ends.
+    """Yield, per scan of the folder, the complete files at any depth, each once; never ends.
 
-    A file is whole when two looks show it with the same size and times, and one that changes after that has arrived
-    again. Hidden files and those named as unfinished are passed over. `wait` is called with the seconds between looks.
-    Raises InputError where the folder is none, or is gone.
+    A file is complete when two scans show it with the same size and times; one that changes afterwards has arrived
+    again. Hidden files and those with a name for unfinished files are skipped. `wait` is called with the seconds
+    between scans. Raises InputError if the folder does not exist, is not a folder, or disappears.
     """
     _check(folder)
     return _arrivals(folder, wait)
@@ -43,7 +43,7 @@ def _arrivals(folder: Path, wait: Callable[[float], None]) -> Iterator[list[Path
         began = time.monotonic()
         found = {file: file_stamp(file) for file in files_below(folder) if file.suffix.lower() not in UNDER_WAY}
         ready = [file for file, stamp in found.items() if seen.get(file) == stamp != told.get(file)]
-        # What is gone is forgotten, so that memory holds no more than the folder.
+        # Forget files that are gone, so that memory holds no more than the folder.
         told = {file: told[file] for file in told if file in found} | {file: found[file] for file in ready}
         seen = found
         took = time.monotonic() - began

@@ -1,4 +1,4 @@
-"""The one place that imports what the extra `serve` installs, so that only `graft serve` needs it."""
+"""The only module that imports what the extra `serve` installs, so that only `graft serve` needs it."""
 
 from graft.errors import InputError
 

@@ -1,7 +1,7 @@
 """A process that holds a classifier and answers batches: messages of `framing` on stdin, answers on stdout.
 
-The pool starts it as `python -m graft.serving.worker`. It ends when its stdin does, and so with the service, however
-that ends.
+The pool starts it as `python -m graft.serving.worker`. It ends when its stdin closes, and so with the service, however
+the service ends.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
 
     from graft.serving.predictor import Classifier
 
-# Batches under way at once beside those that are computed: while these are, the next is decoded.
+# Batches in flight beside those being computed: the next one is decoded meanwhile.
 AHEAD = 1
 
 
-# Whoever started this one says again what it says, in words of its own.
+# The process that started this one repeats its messages in its own wording.
 @in_options()
 def main() -> None:
-    """Load the model that the first argument describes, say so, and answer until stdin ends."""
-    # A signal is for the service, which ends its workers when their last batch is answered.
+    """Load the model that the first argument describes, report it, and answer until stdin ends."""
+    # Signals are for the service, which ends its workers once their last batch is answered.
     for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         signal.signal(number, signal.SIG_IGN)
     given, out = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    # What libraries print must not come between the answers.
+    # Output that libraries print must not land between the answers.
     os.dup2(2, 1)
     options = json.loads(sys.argv[1])
     if options["cores"]:
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def load(options: dict[str, Any]) -> tuple[Classifier, dict[str, Any]]:
-    """The classifier, its engine at work, and what there is to say of it. Raises GraftError."""
+    """Return the classifier with its engine running, and what to report about it. Raises GraftError."""
     import numpy as np
 
     from graft.serving.exported import ExportedClassifier
@@ -62,7 +62,7 @@ def load(options: dict[str, Any]) -> tuple[Classifier, dict[str, Any]]:
     asked = {"engine": options["engine"], "precision": options["precision"]}
     classifier = load_classifier(options["run"], **asked, singles=True)
     refuse_several_labels(classifier.multi_label, "the service")
-    # The first predictions take longer than all others; no client is to wait for them.
+    # The first predictions are by far the slowest; no client should wait for them.
     for count in (1, 8):
         classifier.predict(np.zeros((count, 32, 32, 3), np.uint8))
     facts = classifier.facts
@@ -80,25 +80,25 @@ def load(options: dict[str, Any]) -> tuple[Classifier, dict[str, Any]]:
 
 
 def _budgets(classifier: Classifier) -> list[tuple[float, float | None]]:
-    """Every error budget that is known of, with the confidence from which on answers keep it; None: none is known."""
+    """Return each known error budget with the confidence threshold that keeps it, None where no threshold is known."""
     calibration = classifier.calibration
     return [] if calibration is None else [(row.budget, row.threshold) for row in calibration.budgets]
 
 
 def under_way(lanes: int) -> int:
-    """How many batches a worker has at once, whose engine computes so many single images side by side."""
+    """Return how many batches a worker has in flight when its engine computes `lanes` single images side by side."""
     return max(1, lanes) + AHEAD
 
 
 def serve(classifier: Classifier, most_pixels: int | None, given: IO[bytes], out: IO[bytes], most: int = 2) -> None:
-    """Answer each batch of `given` by its number, in whatever order they are done, at most so many at once."""
+    """Answer each batch of `given` under its number, in order of completion, at most `most` at a time."""
     writing = Lock()
     numbers = {name: number for number, name in enumerate(classifier.classes)}
 
     def work(header: dict[str, Any], blobs: list[bytes]) -> None:
         try:
             reply: dict[str, Any] = {"answers": answers(classifier, numbers, header["images"], blobs, most_pixels)}
-        except Exception as error:  # told to the service, which tries the images one by one
+        except Exception as error:  # reported to the service, which retries the images one by one
             reply = {"failed": f"{type(error).__name__}: {readable(str(error))}"[:500]}
         with writing, suppress(BrokenPipeError):
             _write(out, {"batch": header["batch"], **reply})
@@ -115,9 +115,9 @@ def answers(
     blobs: list[bytes],
     most_pixels: int | None,
 ) -> list[dict[str, Any]]:
-    """For every image `{"top": [[number of the class, probability], …]}`, likeliest first, or `{"error": reason}`.
+    """Return for every image `{"top": [[class number, probability], …]}`, likeliest first, or `{"error": reason}`.
 
-    With an `explanation` where the image asks for one.
+    An image that asks for one also gets an `explanation`.
     """
     found: list[dict[str, Any]] = [{} for _ in images]
     taken: list[tuple[int, Any]] = []
@@ -143,7 +143,7 @@ def answers(
 
 
 def explanation(classifier: Classifier, content: bytes | np.ndarray) -> dict[str, Any]:
-    """Where the evidence for the class of an image lies, as `graft.serving.explaining` tells it."""
+    """Return where the evidence for the class of an image lies, in the format of `graft.serving.explaining`."""
     from graft.serving.explaining import explain_one
     from graft.serving.exported import ExportedClassifier
 

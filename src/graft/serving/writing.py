@@ -1,8 +1,8 @@
-"""Predictions as text for people, as CSV, TSV, JSON lines, JSON or Parquet; written as they come.
+"""Write predictions as text for people, CSV, TSV, JSON lines, JSON or Parquet, row by row as they arrive.
 
-All formats have the path, the likeliest class and its probability, and the reason where an image could not be decoded.
-CSV and TSV have a row per image, ready for pandas: `path, label, probability, label_2, probability_2, …, error`, with
-as many pairs as classes were asked for. Names are written as `graft.names` says.
+Every format has the path, the likeliest class with its probability, and the reason when an image could not be decoded.
+CSV and TSV have one row per image, ready for pandas: `path, label, probability, label_2, probability_2, …, error`, with
+one pair of columns per class asked for. Names are written as `graft.names` defines.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from graft.files import write_aside
 from graft.names import plain, readable
 from graft.serving.prediction import Prediction
 
-# The format that a file's ending stands for.
+# The format that each file extension stands for.
 ENDINGS = {
     ".txt": "table",
     ".csv": "csv",
@@ -35,14 +35,15 @@ ENDINGS = {
 }
 FORMATS = tuple(dict.fromkeys(ENDINGS.values()))
 ROWS_PER_GROUP = 10_000
-# What a prediction says beside its classes where it was asked to, and CSV, TSV and Parquet have columns for.
+# Optional fields of a prediction; CSV, TSV and Parquet give each a column.
 MORE = ("likeliest", "abstained", "set", "distance")
 
 
 def choose_format(asked: str | None, out: Path | None) -> str:
-    """The format that was asked for, else the one that the ending of `out` stands for, else a table.
+    """Return the format asked for, else the one that the extension of `out` stands for, else a table.
 
-    Raises InputError for a format that is none, an ending that stands for another, and Parquet without a file.
+    Raises InputError for an unknown format, for an extension that contradicts the format, and for Parquet without a
+    file.
     """
     if asked is not None and asked not in FORMATS:
         raise InputError(f"expected one of {', '.join(FORMATS)} for --format, got {asked!r}: choose one of them")
@@ -73,10 +74,10 @@ def write_predictions(
 ) -> None:
     """Write predictions with `top` classes each, in one of FORMATS, to a file or to a stream of text.
 
-    Tables have a column for each of `more`, some of `MORE`; in JSON they are where they are known. Without `header` the
-    names of columns are left out of CSV and TSV, as the stream has them already. A file is written aside and renamed,
-    but what is no file, such as a named pipe, is written to directly. Raises GraftError for what cannot be written,
-    BrokenPipeError for a stream that nobody reads any more.
+    Tables have a column for each of `more`, a subset of `MORE`; JSON includes these fields wherever they are known.
+    Without `header`, CSV and TSV omit the column names, which the stream already has. A regular file is written aside
+    and renamed; anything else, for example a named pipe, is written to directly. Raises GraftError when writing fails,
+    and BrokenPipeError when nobody reads the stream any more.
     """
     rows = map(_as_written, predictions)
 
@@ -151,7 +152,7 @@ def _write_rows(
 
 
 def _cell(value: Any) -> Any:
-    """A value as one cell; the names of a set as JSON, since any of them may hold any letter."""
+    """Return a value as one cell; a set of names becomes JSON, since a name may contain any character."""
     return json.dumps(value, ensure_ascii=False) if isinstance(value, tuple) else value
 
 

@@ -1,8 +1,8 @@
-"""Fits that do not wait for each other, side by side, each on its part of the cores.
+"""Independent fits side by side, each on its share of the cores.
 
-A step of a crown on few images has much that a second core cannot take part in. Two fits beside each other, a core
-each, over the same one after the other on both: MobileNet 0.25 at 96 and 128 px 1.4 to 1.8 times as fast, MobileNetV2
-at 128 px 1.2 to 1.5 (400 steps from 40 % of the layers on, medians of several turns on two cores).
+On few images, a second core can take no part in much of a crown's step. Speed of two fits side by side on one core
+each, relative to one after the other on both: MobileNet 0.25 at 96 and 128 px 1.4 to 1.8 times, MobileNetV2 at 128 px
+1.2 to 1.5 times (400 steps from 40 % of the layers on, medians of several turns on two cores).
 """
 
 from collections.abc import Callable, Sequence
@@ -22,31 +22,36 @@ from graft.training.shared_layers import OwnDropout
 from graft.training.task import Task
 
 LANES = 2
-# What a race does cannot be resumed, so that the refit of more images waits until there is a run to keep its state.
+# A race cannot be resumed, so the refit of more images than this waits until there is a run to keep its state.
 MOST_AHEAD_IN_A_RACE = 1000
-# Where fewer images are set aside than tell levels apart, this is done several times.
+# If fewer images are set aside than it takes to distinguish levels, the setting aside is repeated.
 ENOUGH_TO_COMPARE, MOST_REPEATS = 40, 4
-# Whose layers are known to draw random numbers by dropout alone.
+# Packages whose layers are known to draw random numbers by dropout alone.
 KNOWN = ("torch.nn.", "graft.")
 
 Outcome = TypeVar("Outcome")
 
 
 class _StoppedError(Exception):
-    """The fit beside has failed or was interrupted."""
+    """The fit beside this one has failed or was interrupted."""
 
 
 def repeats(task: Task) -> int:
-    """How often images are set aside in the race: so that levels are compared on about `ENOUGH_TO_COMPARE`, where time
-    is given."""
+    """Return how often the race sets images aside, so that levels are compared on about `ENOUGH_TO_COMPARE` of them.
+
+    It is once if time is limited or there is no refit.
+    """
     if task.deadline is not None or not task.refit:
         return 1
     return min(MOST_REPEATS, -(-ENOUGH_TO_COMPARE // len(task.dataset.splits[VAL])))
 
 
 def lanes(task: Task, crown: nn.Module) -> int:
-    """How many fits of `crown` run at once: one on a GPU, in limited time, which they would have to share, with
-    others that take part, and where layers may draw from the generator of the process."""
+    """Return how many fits of `crown` run at once.
+
+    It is one on a GPU, in limited time (which they would have to share), with several processes, and where layers may
+    draw from the generator of the process.
+    """
     known = all(type(module).__module__.startswith(KNOWN) for module in crown.modules())
     device = task.choice.device
     alone = device == "cpu" and task.deadline is None and not task.processes.in_pieces(device)
@@ -54,9 +59,9 @@ def lanes(task: Task, crown: nn.Module) -> int:
 
 
 def refits_ahead(task: Task, crown: nn.Module) -> bool:
-    """Whether the fit on all images does not wait for what is measured, but takes the lane that this leaves free.
+    """Return whether the fit on all images runs in the lane left free by the measured fits instead of waiting for them.
 
-    In a race it is done for nothing where another level is chosen.
+    In a race, that work is wasted when another level is chosen.
     """
     if not task.refit or lanes(task, crown) == 1:
         return False
@@ -65,22 +70,22 @@ def refits_ahead(task: Task, crown: nn.Module) -> bool:
 
 
 def fits_at_once(task: Task, crown: nn.Module) -> int:
-    """How many fits of `crown` run at once in all that the training comes to."""
+    """Return how many fits of `crown` run at once over the whole training."""
     return lanes(task, crown) if refits_ahead(task, crown) or (task.raced and repeats(task) > 1) else 1
 
 
 def in_a_lane(work: Callable[[], Outcome]) -> Outcome:
-    """What `work` comes to, to the bit, where fits run side by side."""
+    """Return the result of `work`, to the bit, as if it ran side by side with other fits."""
     return side_by_side([lambda _: work()], Reporter())[0]
 
 
 def side_by_side(
     jobs: Sequence[Callable[[Reporter], Outcome]], reporter: Reporter, at_once: int = LANES
 ) -> list[Outcome]:
-    """What each of `jobs` comes to, in order; those of the first lane tell `reporter` how far they are.
+    """Return the results of `jobs` in order; jobs of the first lane report progress to `reporter`.
 
-    Each has as many of the cores as a lane has, however many run `at_once`, so that what it computes does not depend on
-    them; nor does what it draws. Raises what a job raises, once the others have stopped, at their next step.
+    Each job has one lane's share of the cores, however many run `at_once`, so neither its results nor its random draws
+    depend on the others. Raises what a job raises, once the others have stopped at their next step.
     """
     stop, before = Event(), torch.get_num_threads()
     of_lane = max(1, before // LANES)

@@ -1,4 +1,4 @@
-"""The state of an unfinished training on disk: tensors and JSON, written aside and renamed, never a pickle."""
+"""The on-disk state of unfinished training: tensors and JSON, written aside and renamed, never a pickle."""
 
 import json
 import math
@@ -15,13 +15,13 @@ from graft.files import write_aside
 from graft.training.history import Epoch
 from graft.training.processes import ALONE, Processes
 
-# Of the time of a training, writing its state may take this part: where epochs are short, not every one is written.
+# The share of the training time that writing the state may take: when epochs are short, some are not written.
 SHARE_OF_TIME = 0.05
 
 
 @dataclass(frozen=True)
 class CheckpointFile:
-    """Where the state of a training is kept as it goes: after epochs, and within one `every` so many seconds."""
+    """Where to keep the state of a training run: after epochs, and every `every` seconds within one."""
 
     path: Path
     every: float = math.inf
@@ -29,9 +29,9 @@ class CheckpointFile:
 
 @dataclass(frozen=True)
 class Within:
-    """How far an unfinished epoch has got: `images` of its order are done, `seconds` after the training began.
+    """The state of an unfinished epoch: `images` of its order are done, `seconds` after training began.
 
-    `losses` are those of its steps, float32 (), by their images; `random` is where its generators stand.
+    `losses` are the losses of its steps, float32 (), times their images; `random` is the state of its generators.
     """
 
     images: int
@@ -42,10 +42,10 @@ class Within:
 
 @dataclass
 class TrainingState:
-    """All that a training goes on from: the schedule and the patience follow from the history.
+    """All that training resumes from; the schedule and the patience follow from the history.
 
-    `modules` are the crown and, where one is kept, the moving average of its weights; `kept` are the weights that the
-    training would end with now. `within` is there where an epoch is unfinished.
+    `modules` are the crown and, if there is one, the moving average of its weights. `kept` are the weights that
+    training would end with now. `within` is set while an epoch is unfinished.
     """
 
     modules: dict[str, nn.Module]
@@ -56,8 +56,11 @@ class TrainingState:
 
 
 class Checkpoint:
-    """The file, if any, that a training's state is kept in as it goes; `of`, which JSON must have words for, says of
-    which training it is. Of several processes the first writes and reads it, and tells the others."""
+    """The file, if any, that holds the state of a training run as it goes.
+
+    `of` identifies the training run and must be JSON-serialisable. With several processes, the first one writes and
+    reads the file, and tells the others.
+    """
 
     def __init__(
         self, file: CheckpointFile | None, state: TrainingState, of: dict[str, Any], processes: Processes = ALONE
@@ -68,7 +71,7 @@ class Checkpoint:
         self._epochs, self._due, self._written = 0, 0.0, time.perf_counter()
 
     def resume(self) -> None:
-        """Go on from what the file says, where there is one. Raises GraftError when it is of another training."""
+        """Restore the state from the file, if there is one. Raises GraftError if it belongs to other training."""
         found: tuple[dict[str, Tensor], Any] = ({}, None)
         if self._path is not None and self._path.exists():
             found = read_checkpoint(self._path, self._of)
@@ -78,7 +81,7 @@ class Checkpoint:
             self._epochs = len(self._state.history)
 
     def keep(self, *, last: bool = False) -> None:
-        """Write the state, unless it is too soon; the `last` one in any case."""
+        """Write the state, unless it is too soon; always write the `last` one."""
         began = time.perf_counter()
         if self._path is None or len(self._state.history) == self._epochs:
             return
@@ -90,7 +93,7 @@ class Checkpoint:
         self._due = ended + (ended - began) * (1 / SHARE_OF_TIME - 1)
 
     def within_due(self) -> bool:
-        """Whether it is time to write the state in the middle of an epoch."""
+        """Return whether it is time to write the state in the middle of an epoch."""
         return self._path is not None and time.perf_counter() - self._written >= self._every
 
     def keep_within(self, within: Within) -> None:
@@ -105,12 +108,12 @@ class Checkpoint:
 
 
 def copy_state(module: nn.Module) -> dict[str, Tensor]:
-    """The tensors of `module` as they are now, on the CPU."""
+    """Return a copy of the tensors of `module`, on the CPU."""
     return {name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}
 
 
 def write_checkpoint(path: Path, state: TrainingState, identity: dict[str, Any]) -> None:
-    """Write `state`; `identity`, which JSON must have words for, says of which training it is."""
+    """Write `state`; `identity`, which must be JSON-serialisable, says which training run it belongs to."""
     from safetensors.torch import save
 
     tensors = {f"kept/{name}": tensor for name, tensor in state.kept.items()}
@@ -128,9 +131,9 @@ def write_checkpoint(path: Path, state: TrainingState, identity: dict[str, Any])
 
 
 def read_checkpoint(path: Path, identity: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and facts that `write_checkpoint` wrote to `path`.
+    """Return the tensors and facts that `write_checkpoint` wrote to `path`.
 
-    Raises GraftError when they are of another training.
+    Raises GraftError if they belong to other training.
     """
     from safetensors import safe_open
 
@@ -146,7 +149,7 @@ def read_checkpoint(path: Path, identity: dict[str, Any]) -> tuple[dict[str, Ten
 
 
 def restore(state: TrainingState, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-    """Put what was read from a checkpoint into `state`. Raises GraftError where it is of other layers."""
+    """Load the tensors and facts of a checkpoint into `state`. Raises GraftError if it is of other layers."""
     parts: dict[str, dict[str, Tensor]] = {part: {} for part in ("kept", "optimizer", "within", "random")}
     parts |= {part: {} for part in state.modules}
     for name, tensor in tensors.items():
@@ -165,7 +168,7 @@ def restore(state: TrainingState, tensors: dict[str, Tensor], facts: dict[str, A
         index, _, value = name.partition("/")
         values.setdefault(int(index), {})[value] = tensor
     state.optimizer.load_state_dict({**state.optimizer.state_dict(), "state": values})
-    # Fused optimizers take it that their values lie in memory as the parameters do, which files do not keep.
+    # Fused optimizers expect their state in the memory layout of the parameters, which files do not keep.
     for parameter, of_parameter in state.optimizer.state.items():
         for value, tensor in of_parameter.items():
             if isinstance(tensor, Tensor) and tensor.shape == parameter.shape:

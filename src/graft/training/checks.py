@@ -1,4 +1,4 @@
-"""What a level gives is finite, and what it was given holds every class."""
+"""Checks that the results of a level are finite, and that its data hold every class."""
 
 from collections.abc import Mapping
 
@@ -30,7 +30,7 @@ def _check_finite(what: str, values: np.ndarray, task: Task, plan: Plan) -> None
 
 
 def check_classes(dataset: Dataset, labels: dict[str, np.ndarray]) -> None:
-    """Refuse a training in which unreadable images left a class, or the whole of val, empty."""
+    """Raise DataError if unreadable images left a class, or the whole of a split, empty."""
     trained = labels[TRAIN]
     present = set(np.unique(trained) if trained.ndim == 1 else np.flatnonzero(trained.any(0)))
     gone = [name for index, name in enumerate(dataset.classes) if index not in present]

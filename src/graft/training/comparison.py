@@ -1,4 +1,4 @@
-"""What a comparison of levels found: figures with intervals, paired differences, and the textbook's claims."""
+"""The outcome of comparing levels: figures with intervals, paired differences, and the textbook's claims."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from graft.training.outlook import Outlook
 from graft.transfer.levels import Plan
 
 SCRATCH = "scratch"
-# What a pretrained start is said to have higher: Torrey and Shavlik 2010, Transfer Learning, figure 2.
+# The three figures that a pretrained start is said to raise: Torrey and Shavlik 2010, Transfer Learning, figure 2.
 FIGURES = ("start", "slope", "asymptote")
 ANSWERS = {True: "yes", False: "no", None: "not decided"}
 
@@ -23,8 +23,9 @@ ANSWERS = {True: "yes", False: "no", None: "not decided"}
 class Training:
     """One level under one seed.
 
-    `right` bool (n,) says which images of the split at the end, rows int (n,) of their source, were classified right;
-    `curve` (epochs + 1,) is the accuracy on `val_images` by epoch, a single number for a head.
+    `right`, bool (n,), says which images of the split were classified right at the end, and `rows`, int (n,), are their
+    rows in the source. `curve` (epochs + 1,) is the accuracy on `val_images` images by epoch, a single number for a
+    head.
     """
 
     right: np.ndarray
@@ -37,14 +38,14 @@ class Training:
 
 @dataclass(frozen=True)
 class LevelOutcome:
-    """What a level came to.
+    """The outcome of one level.
 
-    `top1` is the mean accuracy over images and seeds, `by_seed` its parts; `difference` is that to the best level,
-    None for that one. `curves` (seeds, epochs + 1) is the accuracy on val by epoch, the first before any step; a head
-    is solved at once, and its curve is one number. `start`, `slope` (gain per epoch) and `asymptote` are means over the
-    seeds of what `graft.evaluation.learning_curve` reads off each curve, None for a head. `multiply_adds` are those of
-    one training, as `graft.training.outlook` counts them. `seconds` are `training`, the mean, and `features`, those of
-    the seed that took longest: the others may have found some in the cache.
+    `top1` is the mean accuracy over images and seeds, and `by_seed` gives its parts. `difference` is the difference to
+    the best level, None for the best level itself. `curves` (seeds, epochs + 1) is the accuracy on val by epoch, the
+    first before any step; a head is solved at once, so its curve is one number. `start`, `slope` (gain per epoch) and
+    `asymptote` are means over the seeds of what `graft.evaluation.learning_curve` reads off each curve, None for a
+    head. `multiply_adds` is the count of one training run, as in `graft.training.outlook`. `seconds` gives the mean
+    time of `training`, and the time of `features` for the slowest seed, as the others may have found some in the cache.
     """
 
     level: str
@@ -63,9 +64,9 @@ class LevelOutcome:
 
 @dataclass(frozen=True)
 class Claim:
-    """That a level has a higher start, slope or asymptote than `scratch`: by how much, paired by seed, and whether.
+    """Whether a level has a higher start, slope or asymptote than `scratch`, and by how much, paired by seed.
 
-    `holds` is None, for undecided, where the interval of the difference holds zero or a single seed gives none.
+    `holds` is None, for undecided, where the interval of the difference contains zero or a single seed gives none.
     """
 
     level: str
@@ -78,7 +79,8 @@ class Claim:
 class Comparison:
     """Levels on `images` different images of `split`, in the order in which they were asked for.
 
-    `split` is test where there is one; otherwise val, by which every training also chose the epoch to keep.
+    `split` is test where there is one, and otherwise val, which every training run also used to choose the epoch to
+    keep.
     """
 
     data: str
@@ -116,18 +118,18 @@ class Comparison:
         return next(each for each in self.levels if each.level == level)
 
     def as_good(self) -> tuple[str, ...]:
-        """Levels that these images and seeds do not tell from the best one."""
+        """Return the levels that these images and seeds do not distinguish from the best one."""
         return tuple(each.level for each in self.levels if each.difference is not None and not each.difference.sign)
 
     def epochs_to_match_scratch(self, level: str) -> int | None:
-        """Epochs until the mean curve of `level` first is where that of `scratch` ends, None where it never is."""
+        """Return the first epoch where the mean curve of `level` reaches the asymptote of `scratch`, or None."""
         if all(each.level != SCRATCH for each in self.levels):
             return None
         reached = np.mean(self.outcome(level).curves, axis=0) >= (self.outcome(SCRATCH).asymptote or 0.0)
         return int(reached.argmax()) if reached.any() else None
 
     def conclusion(self) -> tuple[str, ...]:
-        """What the figures say, in sentences."""
+        """Return what the figures say, in sentences."""
         others = ", ".join(self.as_good())
         untold = f"; these images and seeds do not tell {others} from it" if others else ""
         sentences = [f"{self.best} is the best on average{untold}"]
@@ -152,7 +154,7 @@ class Comparison:
         return tuple(sentences)
 
     def to_dict(self) -> dict[str, Any]:
-        """As `graft compare --json` prints it."""
+        """Return the object that `graft compare --json` prints."""
         values: dict[str, Any] = asdict(self)
         values["as_good"] = self.as_good()
         values["seconds"] = {"total": self.seconds}
@@ -166,9 +168,9 @@ class Comparison:
 def summarise(
     runs: dict[str, list[Training]], plans: dict[str, Plan], outlooks: dict[str, Outlook]
 ) -> tuple[str, tuple[LevelOutcome, ...], tuple[Claim, ...]]:
-    """The best level, the outcome of each and the claims, from runs by level, under the same seeds for all."""
+    """Return the best level, every level's outcome, and the claims, from each level's runs under the same seeds."""
     means = {level: np.concatenate([each.right for each in of_level]).mean() for level, of_level in runs.items()}
-    # Of two that are equal the cheaper one.
+    # Of two equally accurate levels, the cheaper one wins.
     best = max(means, key=lambda level: (means[level], -outlooks[level].trained_parameters))
     outcomes = tuple(
         _outcome(plans[level], outlooks[level], of_level, None if level == best else runs[best])
@@ -206,7 +208,7 @@ def _outcome(plan: Plan, outlook: Outlook, runs: list[Training], best: list[Trai
 
 
 def _shapes(runs: list[Training]) -> dict[str, np.ndarray]:
-    """Each figure of the curves by seed (S,); none for a level without epochs."""
+    """Return each figure of the curves by seed (S,); empty for a level without epochs."""
     if len(runs[0].curve) < 2:
         return {}
     found = [describe_curve(each.curve) for each in runs]
@@ -221,7 +223,8 @@ def _claims(runs: dict[str, list[Training]]) -> tuple[Claim, ...]:
         shapes = _shapes(of_level) if level != SCRATCH else {}
         for figure, values in shapes.items():
             other = of_scratch[figure]
-            # Other images in val would have moved both accuracies. How far together is not known: as if apart.
+            # Other images in val would have moved both accuracies. By how much together is unknown, so they count as
+            # independent.
             variance = sum(float(rate * (1 - rate)) for rate in (values.mean(), other.mean()))
             of_images = 0.0 if figure == "slope" else variance / of_level[0].val_images
             difference = mean_over_seeds(values - other, of_images)
@@ -230,7 +233,7 @@ def _claims(runs: dict[str, list[Training]]) -> tuple[Claim, ...]:
 
 
 def draw(comparison: Comparison, path: Path) -> None:
-    """The curves as a PNG: accuracy by epoch, every seed thin and their mean thick. Raises OSError."""
+    """Save the curves as a PNG: accuracy by epoch, one thin line per seed and their mean thick. Raises OSError."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 

@@ -1,7 +1,7 @@
 """The cores of this process: pieces of a batch that are computed at once, each by one thread.
 
-Where several threads share an operation, as the sum over images in the gradient of a kernel, its rounding depends on
-how many they are. One for each piece leaves nothing to depend on the cores of a machine, or of a process.
+When several threads share an operation, like the sum over images in the gradient of a kernel, its rounding depends on
+their number. With one thread per piece, nothing depends on the cores of a machine or of a process.
 """
 
 import os
@@ -16,7 +16,7 @@ import torch
 from graft.data.loading import available_cores
 from graft.training.processes import Processes
 
-# Threads, none of which is started before it is needed: as many as pieces of a batch may be under way at once.
+# Threads, started only when needed: as many as pieces of a batch may be in progress at once.
 MOST = 64
 
 Item = TypeVar("Item")
@@ -24,7 +24,7 @@ Outcome = TypeVar("Outcome")
 
 
 class Cores:
-    """So many threads, each of which computes one thing at a time; a single one is that of the caller."""
+    """A number of threads, each of which computes one thing at a time; a count of one means the caller's thread."""
 
     def __init__(self, count: int, pool: ThreadPoolExecutor) -> None:
         self.count = count
@@ -33,7 +33,7 @@ class Cores:
     def in_order(
         self, work: Callable[[Item], Outcome], items: Iterable[Item], at_once: int | None = None
     ) -> Iterator[Outcome]:
-        """What `work` makes of each item, in order; so many are begun `at_once`, as a rule one for each core."""
+        """Yield the result of `work` for each item, in order; `at_once` run at a time, one per core by default."""
         at_once = at_once or self.count
         if at_once == 1:
             yield from map(work, items)
@@ -53,9 +53,9 @@ class Cores:
 
 @contextmanager
 def own_cores(processes: Processes, device: str) -> Iterator[Cores]:
-    """The part of the cores of its machine that this process has, or what OMP_NUM_THREADS says.
+    """Yield this process's share of its machine's cores, or as many as OMP_NUM_THREADS says.
 
-    Within the block torch computes on one core in each thread. With a GPU, it is all of them in one thread.
+    Within the block torch computes on one core in each thread. With a GPU, it computes on all of them in one thread.
     """
     given = os.environ.get("OMP_NUM_THREADS", "")
     here = int(os.environ.get("LOCAL_WORLD_SIZE", processes.count))

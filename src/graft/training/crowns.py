@@ -1,4 +1,4 @@
-"""The stages after a cut, and a new head, trained: on train alone and measured, and again on all the images."""
+"""Training a crown, the stages after a cut and a new head: on train alone and measured, then on all the images."""
 
 import json
 import math
@@ -34,23 +34,23 @@ from graft.training.task import Task, Trained
 from graft.training.time_budget import Budget
 from graft.transfer.levels import Plan
 
-# What calibrating and writing the run folder take of a time budget.
+# Seconds of a time budget reserved for calibrating and writing the run folder.
 SAVING_SECONDS = 2.0
-# What finding a learning rate may take of the time that is left.
+# The share of the remaining time that finding a learning rate may take.
 FINDING_SHARE = 0.2
-# The epochs of a run, a line for each.
+# The epochs of a run, one per line.
 METRICS_FILE = "metrics.jsonl"
-# Checkpoints of a run, by what is being trained.
+# Checkpoints of a run: of the measured fit and of the fit on all images.
 MEASURING_FILE, REFITTING_FILE = "last.safetensors", "refit.safetensors"
 
 
 @dataclass(frozen=True)
 class Examples:
-    """What a crown is trained on: those of train, those of all splits that it may be trained on, those held out.
+    """The inputs a crown is trained and scored on: `train`, `every` (all splits it may be trained on), and `held_out`.
 
-    `readable`, int64 (n,), are those of all that could be read, in the order of their source. Those trained on are in
-    so many `views`, 0 where none is kept. `val_groups`, int (m,), are the groups of those of val, None where it has
-    none.
+    `readable`, int64 (n,), are the indices of the readable images among those of `every`, in the order of their source.
+    `views` is how many views of each are kept, 0 for none. `val_groups`, int (m,), are the groups of the images of val,
+    None where it has none.
     """
 
     train: Inputs
@@ -68,20 +68,20 @@ class Examples:
 
 
 def examples_of(task: Task, plan: Plan, views: int | None = None, like: Examples | None = None) -> Examples:
-    """What the crown of `plan` is trained on and measured on, in so many views, or as many as there is time for.
+    """Prepare what the crown of `plan` is trained on and scored on, in `views` views, or as many as time allows.
 
-    Examples `like` these have the same images, of which others are set aside.
+    Pass `like` to reuse examples of the same images with others set aside.
     """
     started = time.perf_counter()
     splits = task.dataset.splits
-    # Those that are trained on in the end are seen in the same views in every fit, whatever is set aside in it, so
-    # these are made once: in the order of their source.
+    # The images that are trained on in the end are seen in the same views in every fit, whatever is set aside, so the
+    # views are made once, in the order of their source.
     whole = together([splits[name] for name in task.to_train_on])
     order = np.argsort(whole.rows, kind="stable")
     whole, of_train = whole.take(order), order < len(splits[TRAIN])
     if like is None:
         every, failures = crown_inputs(task, plan.cut, TRAIN, whole, task.recipe.epochs, views)
-        made = len(getattr(every, "views", ()))  # what is read again in every epoch has none
+        made = len(getattr(every, "views", ()))  # none when images are read again in every epoch
         every = with_targets(every, task.dataset)
         skipped = {whole.name(index): reason for index, reason in failures.items()}
         readable = _readable(whole, failures)
@@ -104,13 +104,13 @@ def examples_of(task: Task, plan: Plan, views: int | None = None, like: Examples
 
 
 def _readable(images: Images, failures: Mapping[int, str]) -> np.ndarray:
-    """The indices of all images but those that failed, int64 (n,)."""
+    """Return the indices of all images but those that failed, int64 (n,)."""
     return np.setdiff1d(np.arange(len(images)), np.fromiter(failures, dtype=np.int64, count=len(failures)))
 
 
 @dataclass(frozen=True)
 class Start:
-    """A crown with a head for the classes, about to be trained in `precision` by a recipe with a rate."""
+    """A crown with a head for the classes, ready to be trained in `precision` by a recipe with a learning rate."""
 
     crown: nn.Module
     precision: Precision
@@ -118,9 +118,9 @@ class Start:
 
 
 def start_crown(task: Task, plan: Plan, examples: Examples, folder: Path | None, whole: bool = False) -> Start:
-    """Head first: a pretrained base starts from the optimal one on its frozen features, those of the `whole` or train.
+    """Prepare a crown, head first: a pretrained base starts with the optimal head on frozen features, of train or all.
 
-    The network of `task` has it then.
+    The network of `task` has that head afterwards.
     """
     task.processes.call({"fit": REFITTING_FILE if whole else MEASURING_FILE, "views": examples.views})
     _start_head(task, plan, task.to_train_on if whole else (TRAIN,))
@@ -134,7 +134,7 @@ def start_crown(task: Task, plan: Plan, examples: Examples, folder: Path | None,
 
 
 def measure_crown(task: Task, plan: Plan, examples: Examples, start: Start, folder: Path | None) -> Trained:
-    """Train the crown on train, and score it on what is held out."""
+    """Train the crown on train and score it on the held-out images."""
     started, device = time.perf_counter(), task.choice.device
     fit = fit_crown(
         start.crown,
@@ -147,7 +147,7 @@ def measure_crown(task: Task, plan: Plan, examples: Examples, start: Start, fold
         budget=_budget(task, examples.labels),
         checkpoint=_checkpoint(task, folder, MEASURING_FILE),
         watcher=_watcher(task, folder),
-        # The second fit, on all images, has no others to choose an epoch by.
+        # The second fit, on all images, has no held-out images to choose an epoch by.
         keep_last=task.refit,
         processes=task.processes,
     )
@@ -168,7 +168,7 @@ def measure_crown(task: Task, plan: Plan, examples: Examples, start: Start, fold
 
 
 def refit_crown(task: Task, plan: Plan, examples: Examples, start: Start, folder: Path | None) -> Trained:
-    """Train the crown on all images; what only others can tell, as a temperature, is left to the measured fit."""
+    """Train the crown on all images; what needs held-out images, like the temperature, is left to the measured fit."""
     started, device = time.perf_counter(), task.choice.device
     fit_crown(
         start.crown,
@@ -191,7 +191,7 @@ def refit_crown(task: Task, plan: Plan, examples: Examples, start: Start, folder
 
 
 def figures_of(before: Trained, refitted: Trained) -> Trained:
-    """What a crown that was trained on all images came to, with what was told by images it had not seen `before`."""
+    """Return the outcome of the fit on all images, with the values from the fit `before` that need held-out images."""
     domain = refitted.domain
     if domain is not None and before.domain is not None:
         # How far off unseen images are was measured before val was trained on.
@@ -200,15 +200,15 @@ def figures_of(before: Trained, refitted: Trained) -> Trained:
 
 
 def follow_fits(task: Task, plan: Plan) -> dict[str, Any]:
-    """Of every process but the first: its part of each fit that the first calls for; the first word of anything else.
+    """In every process but the first, join each fit that the first calls for; return its first word of another kind.
 
-    Examples are in the cache by then where that is shared, and computed again where it is not.
+    By then the examples are in the cache if that is shared; otherwise they are computed again.
     """
     examples: Examples | None = None
     while "fit" in (word := task.processes.called()):
         examples = examples or examples_of(task, plan, word["views"])
         whole = word["fit"] == REFITTING_FILE
-        # Its weights come from the first.
+        # Its weights come from the first process.
         task.base.network.new_head(len(task.dataset.classes), plan.head)
         crown, precision = _crown(task, plan)
         task.processes.answer()
@@ -232,7 +232,7 @@ def _checkpoint(task: Task, folder: Path | None, name: str) -> CheckpointFile | 
 
 
 def _domain_of(task: Task, plan: Plan, examples: Examples, precision: Precision) -> FittedDomain | None:
-    """What the images of val are like to the crown as it is now."""
+    """Describe the images of val as the crown in its current state sees them."""
     network, val = task.base.network, examples.held_out[VAL]
     before_head = network.before_head(plan.head, after=plan.cut)
     rows = np.sort(np.random.default_rng(task.seed).permutation(len(val.labels))[:MOST_IMAGES])
@@ -248,8 +248,10 @@ def _crown(task: Task, plan: Plan) -> tuple[nn.Module, Precision]:
 
 
 def check_memory(task: Task, plan: Plan, at_once: int = 1) -> None:
-    """Refuse a step, of so many fits at once, that a processor has no memory for; on a GPU torch tells, and batches
-    are halved."""
+    """Refuse a step of `at_once` fits together that the CPU has no memory for. Raises InputError.
+
+    On a GPU torch reports the lack of memory, and batches are halved.
+    """
     if task.choice.device != "cpu":
         return
     trunk, crown = task.base.network.split(plan.cut)
@@ -260,7 +262,7 @@ def check_memory(task: Task, plan: Plan, at_once: int = 1) -> None:
 
 
 def has_memory(task: Task, plan: Plan, at_once: int) -> bool:
-    """Whether there is memory for a step of so many fits at once."""
+    """Return whether there is memory for a step of `at_once` fits together."""
     try:
         check_memory(task, plan, at_once)
     except InputError:
@@ -269,7 +271,7 @@ def has_memory(task: Task, plan: Plan, at_once: int) -> bool:
 
 
 def _start_head(task: Task, plan: Plan, fitted_on: tuple[str, ...]) -> None:
-    """Give the base a head for the classes: solved on its frozen features if it is pretrained, else at random."""
+    """Give the base a head for the classes: solved on its frozen features if it is pretrained, random otherwise."""
     network, dataset = task.base.network, task.dataset
     solvable = any(True for _ in network.head.parameters())
     if not (task.base.pretrained and plan.level != "scratch" and solvable):
@@ -282,9 +284,9 @@ def _start_head(task: Task, plan: Plan, fitted_on: tuple[str, ...]) -> None:
 
 
 def _budget(task: Task, labels: Mapping[str, np.ndarray], last: bool = False) -> Budget | None:
-    """What this fit may take of the time that is left, less what scoring all that is held out takes when it ends.
+    """Return the share of the remaining time for this fit, less the time for scoring all held-out images when it ends.
 
-    A first fit leaves a `last` one, on more images, its part.
+    A first fit leaves the `last` one, on more images, its share.
     """
     if task.deadline is None:
         return None
@@ -296,7 +298,7 @@ def _budget(task: Task, labels: Mapping[str, np.ndarray], last: bool = False) ->
 
 
 def _watcher(task: Task, folder: Path | None, step: str = "epochs") -> Watcher:
-    """Tells the reporter of epochs and steps, and writes the epochs so far to `metrics.jsonl` of a run."""
+    """Report epochs and steps, and write the epochs so far to `metrics.jsonl` of a run."""
 
     def epoch(history: tuple[Epoch, ...]) -> None:
         if folder is not None:
@@ -311,7 +313,7 @@ def _watcher(task: Task, folder: Path | None, step: str = "epochs") -> Watcher:
 
 
 def _found_rate(task: Task, crown: nn.Module, train: Inputs, precision: Precision, folder: Path | None) -> float:
-    """What the range test suggests; for a run that is resumed, what it suggested when the run was begun."""
+    """Return the learning rate that the range test suggests; a resumed run keeps the one found when it began."""
     file = None if folder is None else folder / RATE_RANGE_FILE
     if file is not None and file.is_file():
         found = RateRange(**json.loads(file.read_text(encoding="utf-8")))

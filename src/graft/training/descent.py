@@ -18,7 +18,7 @@ from graft.training.memory import Batching
 from graft.training.optimizer import build_optimizer, weights_of_classes
 from graft.training.recipe import ResolvedRecipe
 
-# One batch: what the crown takes, float32 (n, …), and labels int64 (n,).
+# One batch: crown inputs, float32 (n, …), and labels int64 (n,).
 LabelledBatch = tuple[Tensor, Tensor]
 
 
@@ -38,13 +38,13 @@ class GradientDescent:
         device: str,
         precision: Precision,
     ) -> None:
-        # Channels last is the layout that convolutions are fastest in, on processors and on GPUs.
+        # Convolutions are fastest in the channels-last layout, on CPUs and on GPUs.
         self.crown = crown.to(device).to(memory_format=torch.channels_last)
         self.optimizer = build_optimizer(self.crown, recipe)
         self.train, self.recipe, self.seed, self.device, self.precision = train, recipe, seed, device, precision
         self.steps_per_epoch = -(-len(train.labels) // (batching.batch_size * batching.batches_per_step))
         self._batching = batching
-        # Labels that are a matrix are several for each image.
+        # A label matrix means several labels per image.
         self._several = train.labels.ndim == 2
         self._class_weights = weights_of_classes(train.labels, recipe.class_weights, device)
         self._generator = torch.Generator()
@@ -57,11 +57,13 @@ class GradientDescent:
     def steps(
         self, epoch: int, skip: int = 0, random: dict[str, Tensor] | None = None
     ) -> Iterator[list[LabelledBatch]]:
-        """The batches of each step of an epoch, counted from 1; the last step may have fewer.
+        """Yield the batches of each step of an epoch, counted from 1; the last step may have fewer.
 
-        In the middle of an epoch, `skip` of its images have been seen, and `random` is what `random_state` was then.
+        To continue in the middle of an epoch, `skip` is how many of its images have been seen, and `random` is the
+        value of `random_state` at that point.
         """
-        # Seeded by epoch, so that a resumed training sees the images, and drops the units, that it would have.
+        # Seeded by epoch, so that resumed training sees the same images, and drops the same units, as uninterrupted
+        # training.
         draw_from(self.seed * 100_003 + epoch, self.device)
         self._generator.manual_seed(self.seed * 100_003 + epoch)
         order = shuffled(self.train, self.recipe.sampling, self.seed, epoch)
@@ -75,7 +77,7 @@ class GradientDescent:
         return self.train.batches(order, self._batching.batch_size, epoch)
 
     def random_state(self) -> dict[str, Tensor]:
-        """Where the generators of random numbers stand, uint8 (bytes,) by what each is for."""
+        """Return the states of the random generators by purpose, uint8 (bytes,)."""
         state = {"cpu": generator().get_state(), "mixing": self._generator.get_state()}
         return state if self.device == "cpu" else {**state, "device": torch.cuda.get_rng_state(self.device)}
 
@@ -88,7 +90,7 @@ class GradientDescent:
     def step(self, batches: Sequence[LabelledBatch], learning_rate: float) -> tuple[Tensor, int]:
         """Move the crown one step down the gradient of its loss on `batches`.
 
-        That loss before it, on average over the images, float32 (), and the number of images.
+        Return the loss before the step, averaged over the images, float32 (), and the number of images.
         """
         self._begin_step(learning_rate)
         loss, images = torch.zeros((), device=self.device), sum(len(y) for _, y in batches)
@@ -103,7 +105,7 @@ class GradientDescent:
         self.optimizer.zero_grad()
 
     def _backward(self, x: Tensor, y: Tensor, share: float) -> Tensor:
-        """Add this `share` of the gradient of the mean loss on a batch to what there is: that share of the loss."""
+        """Add `share` of the gradient of a batch's mean loss to the accumulated one; return that share of the loss."""
         with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             part = self._loss(placed(x, self.device), sent(y, self.device)) * share
         part.backward()
@@ -126,10 +128,11 @@ def loss_of(
     class_weights: Tensor | None = None,
     several: bool = False,
 ) -> Tensor:
-    """Cross-entropy of the logits, and that of each auxiliary classifier by its weight, on average over the images.
+    """Return the mean cross-entropy of the logits, plus that of each auxiliary classifier times its weight.
 
-    Labels are classes, int64 (n,), or parts of classes, float32 (n, classes). With `several` labels for each image it
-    is the binary cross-entropy of each, summed over the labels; smoothing then draws each halfway to 1/2.
+    Labels are classes, int64 (n,), or fractions of classes, float32 (n, classes). With `several` labels per image, the
+    loss is the binary cross-entropy summed over the labels, and smoothing moves each target towards 1/2 by that
+    fraction.
 
     `class_weights` (classes,) is how much an image of each class counts. Label smoothing: Szegedy et al. 2015, arXiv
     1512.00567, section 7.
@@ -137,14 +140,14 @@ def loss_of(
 
     def entropy(logits: Tensor) -> Tensor:
         if not len(y):
-            # A process may have no part in a batch, and yet a part in the pass; the mean of nothing is no number.
+            # A process may have no piece of a batch and still take part in the pass; the mean of nothing is NaN.
             return logits.sum()
         if several:
             targets = y * (1 - label_smoothing) + label_smoothing / 2
             return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(1).mean()
         if class_weights is None:
             return F.cross_entropy(logits, y, label_smoothing=label_smoothing)
-        # Not torch's own weights: it divides by their sum over the batch, so that batches would not add up.
+        # Not torch's own weights: it divides by their sum over the batch, so batches would not add up.
         weights = (class_weights * y).sum(1) if y.is_floating_point() else class_weights[y]
         return (weights * F.cross_entropy(logits, y, label_smoothing=label_smoothing, reduction="none")).mean()
 
@@ -160,9 +163,9 @@ def loss_of(
 def mixed(
     batches: Iterable[LabelledBatch], recipe: ResolvedRecipe, crown: nn.Module, generator: torch.Generator
 ) -> Iterator[LabelledBatch]:
-    """The batches with their images mixed in pairs; where both mixup and CutMix are asked for, one of them by chance.
+    """Yield the batches with images mixed in pairs, by mixup or CutMix, or by one of them at random for each batch.
 
-    Labels int64 (n,) become parts of classes, float32 (n, classes).
+    Labels int64 (n,) become fractions of classes, float32 (n, classes).
     """
     ways = [(way, alpha) for way, alpha in ((mixup, recipe.mixup), (cutmix, recipe.cutmix)) if alpha]
     for x, y in batches:
@@ -174,16 +177,16 @@ def mixed(
 
 
 def placed(x: Tensor, device: str) -> Tensor:
-    """`x` on `device`; maps (n, C, H, W) in the layout channels last."""
+    """Return `x` on `device`, with maps (n, C, H, W) in the channels-last layout."""
     layout = torch.channels_last if x.ndim == 4 else torch.contiguous_format
     return sent(x, device, layout)
 
 
 def shuffled(train: Inputs, sampling: str, seed: int, epoch: int) -> np.ndarray:
-    """The images of an epoch in a random order, int64 (n,).
+    """Return the images of an epoch in a random order, int64 (n,).
 
-    With `balanced` sampling they are drawn so that every class is as likely, and where images have weights so that one
-    of twice the weight is twice as likely.
+    With `balanced` sampling every class is equally likely. Where images have weights, an image of twice the weight is
+    twice as likely to be drawn.
     """
     random, count = np.random.default_rng((seed, epoch)), len(train.labels)
     if sampling != "balanced" and train.weights is None:

@@ -1,4 +1,4 @@
-"""What is made of images before anything is trained: features for a head, activations or pixels for a crown."""
+"""Preparing images for training: features for a head, activations or pixels for a crown."""
 
 import time
 from collections import Counter
@@ -25,17 +25,18 @@ from graft.training.task import Task
 
 # Decoded images up to this size stay in memory between epochs.
 PIXELS_IN_MEMORY_BYTES = 2 * 2**30
-# The part of a limited time that making views of the images may take. With few images they would take longer than what
-# is then trained on them.
+# The share of a limited time that making views may take. With few images, views would take longer than the training
+# that uses them.
 VIEWS_SHARE = 0.25
-# With few images the head may see each at two more sizes as well, nearer by a fifth and the whole of the shorter side,
-# as long as that adds no more than so many. Whether it does is for the folds to say, set by set (`training.heads`).
+# With few images, the head may also see each at two more crops, one closer by a fifth and one of the whole shorter
+# side, as long as that adds no more than this many views. The folds decide, set by set, whether it does
+# (`training.heads`).
 NEARER = 0.8
 MOST_EXTRA_VIEWS = 1000
 
 
 def more_crops(task: Task) -> tuple[float, ...]:
-    """Other crops that the head is to see the training images with: where they are few and the crop leaves room."""
+    """Return additional crops of the training images for the head: when the images are few and the crop leaves room."""
     preprocessing = task.preprocessing
     few = 2 * len(task.dataset.splits[TRAIN]) <= MOST_EXTRA_VIEWS
     room = preprocessing.resize_mode == "crop" and preprocessing.crop_fraction < 1
@@ -45,10 +46,10 @@ def more_crops(task: Task) -> tuple[float, ...]:
 def crown_inputs(
     task: Task, cut: str, name: str, images: Images, epochs: int, views: int | None = None
 ) -> tuple[Inputs, dict[int, str]]:
-    """What the crown after `cut` is trained on, and why some images are not among it.
+    """Return what the crown after `cut` is trained on, and the reasons why some images are missing from it.
 
-    Activations at the cut are kept, or pixels for a cut before everything, of as many views as there is room and time
-    for, or of so many `views`. What is too large to keep is read again in every epoch.
+    Activations at the cut are kept, or pixels for a cut before everything, in `views` views or in as many as room and
+    time allow. What is too large to keep is read again in every epoch.
     """
     trunk, _ = task.base.network.split(cut)
     freeze(trunk)
@@ -88,10 +89,10 @@ def crown_inputs(
 
 
 def _in_time(deadline: float | None, views: Sequence[View | None]) -> Iterator[Sequence[View | None]]:
-    """The views in parts, of which the next comes while a part of the time until the `deadline` is left for it.
+    """Yield the views in parts, for as long as the share of the time until `deadline` allows another part.
 
-    Each takes as long as the slowest before it. Parts grow, as the first views may be there already, and so take no
-    time.
+    Each view is expected to take as long as the slowest so far. The parts grow, because the first views may be cached
+    and take no time.
     """
     if deadline is None:
         yield views
@@ -111,7 +112,7 @@ def _in_time(deadline: float | None, views: Sequence[View | None]) -> Iterator[S
 def _decode(
     task: Task, name: str, images: Images, views: Sequence[View | None], keep: bool
 ) -> tuple[np.ndarray, dict[int, str], tuple[Tensor, ...]]:
-    """Which images can be decoded, why others cannot, and the pixels of every view where they are to be kept."""
+    """Return the indices of decodable images, the reasons for the others, and, with `keep`, every view's pixels."""
     failures: dict[int, str] = {}
     indices, kept, done = [np.empty(0, np.int64)], [], 0
     for number, view in enumerate(views):
@@ -131,9 +132,9 @@ def _decode(
 def frozen_features(
     task: Task, images: Images, kind: HeadKind = LAST, view: View | None = None
 ) -> tuple[np.ndarray, Images]:
-    """What a head of this kind classifies, float32 (1, n, D), of the images that can be decoded, and those images.
+    """Return the inputs of a head of this kind, float32 (1, n, D), for the images that can be decoded, and the images.
 
-    They are seen as they are, or in a `view`.
+    The images are seen as they are, or in a `view`.
     """
     trunk = task.base.network.before_head(kind)
     found = computed(task, trunk, {TRAIN: images}, "features for the head", views={TRAIN: view})
@@ -148,7 +149,7 @@ def computed(
     crops: dict[str, float] | None = None,
     views: dict[str, View | None] | None = None,
 ) -> dict[str, Activations]:
-    """What `trunk` makes of the images of each split; what appears in several is decoded once."""
+    """Return the output of `trunk` for the images of each split; images in several splits are decoded once."""
     seen = Counter(map(id, splits.values()))
     shared = {id(images): decoded_once(images) for images in splits.values() if seen[id(images)] > 1}
     splits = {name: shared.get(id(images), images) for name, images in splits.items()}
@@ -161,11 +162,10 @@ def computed(
 
 
 def _of_all_stages(task: Task, trunk: Section) -> tuple[Section, int | None]:
-    """The trunk before a head over all stages in place of one whose vectors its vectors end in, and how many numbers
-    those are.
+    """Return a trunk over all stages whose vectors end in those of `trunk`, and how many numbers to take from the end.
 
-    So every head over the stages after a cut shares one pass with the others; and with one over the last, where both
-    are compared or rows are kept.
+    Every head over the stages after a cut thus shares one pass with the others, and so does a head over the last stage
+    when both are compared or rows are kept. Otherwise return `trunk` itself and None.
     """
     network = task.base.network
     if trunk.stages != network.stages[:-1] or trunk.gathers == trunk.stages:
@@ -180,5 +180,5 @@ def _of_all_stages(task: Task, trunk: Section) -> tuple[Section, int | None]:
 
 
 def last_stages(vectors: Tensor, width: int | None) -> Tensor:
-    """Of vectors (n, D) of all stages the `width` numbers that are last; without a width, all."""
+    """Return the last `width` numbers of vectors (n, D) over all stages; without a width, all of them."""
     return vectors if width is None or vectors.ndim < 2 else vectors[:, -width:]

@@ -1,8 +1,8 @@
 """What each level does with images and a base: features and a head, activations and a crown, or nothing at all.
 
-A level cuts the base in two: the trunk is kept as it is, and its activations at the cut are computed once; the crown,
-the stages after the cut and a new head, is trained on them. Where graft set val aside itself, a level is measured on
-val first and then fitted again on all the images: the figures are those of the first, the classifier is the second.
+A level cuts the base in two. The trunk stays as it is, and its activations at the cut are computed once. The crown, the
+stages after the cut and a new head, is trained on them. Where graft set val aside itself, a level is first measured on
+val and then fitted again on all the images: the figures come from the first fit, the classifier from the second.
 """
 
 import time
@@ -49,8 +49,8 @@ from graft.weights.saved import class_logits
 
 @dataclass(frozen=True)
 class Measured:
-    """A level fitted on train alone and scored on what is held out, with what a second fit can use again, or what that
-    has come to already."""
+    """A level fitted on train alone and scored on the held-out images, with what a second fit can reuse, or with the
+    result of that fit if it ran `ahead`."""
 
     trained: Trained
     examples: Examples | None = None
@@ -59,19 +59,19 @@ class Measured:
 
 @dataclass(frozen=True)
 class Refitted:
-    """A network fitted on all images, and what it came to."""
+    """A network fitted on all images, and the outcome of the fit."""
 
     network: Network
     trained: Trained
 
 
 def fit_level(task: Task, plan: Plan, folder: Path | None = None, measured: Measured | None = None) -> Trained:
-    """Train the base's network at the level of `plan`, in place; where the task says so, on val as well in the end.
+    """Train the base's network in place at the level of `plan`; when the task says so, on val as well in the end.
 
-    What was `measured` before is not measured again. With `folder`, that of a run, metrics and checkpoints are written
-    there. What makes the scores doubtful is told and noted. The random state of the process is left as it was. Raises
-    DataError where unreadable images leave a class or a split empty, InputError where time or memory are too short,
-    GraftError where a loss, a weight or a score is not finite.
+    Pass `measured` to reuse an earlier measurement. Metrics and checkpoints are written to `folder`, a run folder, if
+    given. Reasons to doubt the scores are reported and noted. The random state of the process is left unchanged. Raises
+    DataError when unreadable images leave a class or a split empty, InputError when time or memory is too short, and
+    GraftError when a loss, a weight or a score is not finite.
     """
     if task.refit:
         trained = refit(task, plan, measured or measure_each([task], plan, folder, ahead=True)[0], folder)
@@ -83,8 +83,8 @@ def fit_level(task: Task, plan: Plan, folder: Path | None = None, measured: Meas
 
 
 def fit_unmeasured(task: Task, plan: Plan, measured: Measured | None = None) -> Trained:
-    """As `fit_level`, for whoever scores the classifier: the same one, and no figures where these cost a fit of their
-    own, as those of a solved head do."""
+    """Like `fit_level`, for callers that score the classifier themselves: return the same classifier, but skip figures
+    that would take a fit of their own, as those of a solved head do."""
     if not task.refit or plan.cut != task.base.network.cuts[-2]:
         return fit_level(task, plan, None, measured)
     with seeded(task.seed, task.choice.device):
@@ -94,7 +94,7 @@ def fit_unmeasured(task: Task, plan: Plan, measured: Measured | None = None) -> 
 
 
 def measure(task: Task, plan: Plan, folder: Path | None = None) -> Measured:
-    """Train the base's network on train, in place, and score it on the other splits; see `fit_level`."""
+    """Train the base's network in place on train and score it on the other splits; see `fit_level`."""
     examples = None
     with seeded(task.seed, task.choice.device):
         if plan.level == "as-is":
@@ -109,8 +109,11 @@ def measure(task: Task, plan: Plan, folder: Path | None = None) -> Measured:
 
 
 def measure_each(tasks: Sequence[Task], plan: Plan, folder: Path | None = None, ahead: bool = False) -> list[Measured]:
-    """`measure`, on copies, of tasks that differ in what is set aside of the same images: side by side where they can
-    be, and beside them, `ahead` of its time, the fit on all images, where that takes the lane that they leave free."""
+    """Run `measure` on copies of tasks that differ only in which of the same images are set aside.
+
+    The fits run side by side where possible. The fit on all images runs beside them, `ahead` of its time, when it can
+    use a lane they leave free.
+    """
     first = tasks[0]
     _, crown = first.base.network.split(plan.cut)
     solved = plan.level == "as-is" or plan.cut == first.base.network.cuts[-2]
@@ -124,7 +127,7 @@ def measure_each(tasks: Sequence[Task], plan: Plan, folder: Path | None = None, 
             found.append(examples_of(task, plan, like=found[0] if found else None))
             start = start_crown(task, plan, found[-1], folder)
         jobs.append(partial(_measured_beside, task, plan, found[-1], start, folder))
-    # What is read again in every epoch, or fills memory, is trained one after the other.
+    # Inputs that are read again in every epoch, or that fill memory, are trained on one after the other.
     at_once = LANES if found[0].views and has_memory(first, plan, LANES) else 1
     whole = first.on_a_copy()
     if ahead and at_once > 1:
@@ -151,7 +154,7 @@ def _measured_beside(
 def _refitted_beside(
     task: Task, plan: Plan, examples: Examples, start: Start, folder: Path | None, told: Reporter
 ) -> Trained | None:
-    """None where it fails: whether that matters shows when the fit on all images has its turn."""
+    """Return None when the fit fails: whether that matters shows when the fit on all images has its turn."""
     try:
         return refit_crown(replace(task, reporter=told), plan, examples, start, folder)
     except GraftError:
@@ -167,7 +170,7 @@ def _measured(task: Task, plan: Plan, trained: Trained, examples: Examples | Non
 
 
 def refit(task: Task, plan: Plan, measured: Measured, folder: Path | None = None) -> Trained:
-    """Train the base's network, in place, on all splits that it may be trained on; figures on val are as `measured`."""
+    """Train the base's network in place on every split it may be trained on; the figures on val stay as `measured`."""
     before = measured.trained
     with seeded(task.seed, task.choice.device):
         if plan.cut == task.base.network.cuts[-2]:
@@ -184,13 +187,13 @@ def refit(task: Task, plan: Plan, measured: Measured, folder: Path | None = None
         training_seconds=before.training_seconds + trained.training_seconds,
         history=before.history,
         notes=before.notes,
-        # Those that the figures are of.
+        # The thresholds that the figures were computed with.
         thresholds=before.thresholds,
     )
 
 
 def _refitted(task: Task, plan: Plan, measured: Measured, folder: Path | None) -> Trained:
-    """What the fit on all images comes to: the same, to the bit, whether it was done ahead or is done now."""
+    """Return the outcome of the fit on all images: the same, to the bit, whether it ran ahead or runs now."""
     network = task.base.network
     if measured.ahead is not None:
         network.new_head(len(task.dataset.classes), plan.head)
@@ -205,7 +208,7 @@ def _refitted(task: Task, plan: Plan, measured: Measured, folder: Path | None) -
 
 
 def _fit_nothing(task: Task) -> Trained:
-    """The base as it is, on every split but train: the logits of the classes that it is read in."""
+    """Score the base as it is on every split but train, using the logits of the classes it is read in."""
     splits = {name: images for name, images in task.dataset.splits.items() if name != TRAIN}
     started = time.perf_counter()
     network, outputs = task.base.network, task.base.outputs
@@ -223,12 +226,12 @@ def _fit_nothing(task: Task) -> Trained:
 
 
 def _as_answered(task: Task) -> Task:
-    """The task in the precision that its classifier answers in, which depthwise convolutions need to be finer."""
+    """Return the task in the precision that its classifier answers in: depthwise convolutions need a finer one."""
     return replace(task, choice=replace(task.choice, precision=precision_for(task.base.network, task.choice)))
 
 
 def _fit_head(task: Task, plan: Plan, fitted_on: tuple[str, ...]) -> Trained:
-    """A new head on the frozen features of the stage before it, or of all stages, for the images of some splits."""
+    """Fit a new head on the frozen features of the stage before it, or of all stages, for the images of some splits."""
     started = time.perf_counter()
     network, dataset, kind = task.base.network, task.dataset, plan.head
     crops = more_crops(task)
@@ -244,7 +247,7 @@ def _fit_head(task: Task, plan: Plan, fitted_on: tuple[str, ...]) -> Trained:
     if answering.choice == task.choice:
         found = computed(task, before_head, {**images, **judged}, "features", of_view)
     else:
-        # What is held out is seen as the saved classifier will see it: its score is that of the answers.
+        # Held-out images are seen as the saved classifier will see them, so that their score is that of its answers.
         found = computed(task, before_head, images, "features", of_view)
         found |= computed(answering, before_head, judged, "features of what is held out") if judged else {}
     labels = {name: targets_of(dataset, dataset.splits[name].take(found[name].indices)) for name in dataset.splits}

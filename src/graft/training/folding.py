@@ -1,9 +1,9 @@
-"""Batch norm at stored statistics, folded into the convolution before it while a crown trains.
+"""Batch norm with stored statistics, folded into the convolution before it while a crown trains.
 
-With statistics that stay as they are, batch norm is a factor and an offset per channel, and it can act on the kernels,
-which are small, in place of the maps, which are not: conv(x, w) · s + t = conv(x, w · s) + t. Parameters, gradients and
-tensor names are those of the layers as they were. Steps per second on two cores over those of unfolded layers, batches
-of 32 at 128 px: MobileNet 0.25 1.4 (from its middle on 1.6), MobileNetV2 1.8 (1.8).
+With fixed statistics, batch norm is a factor and an offset per channel. It can act on the kernels, which are small,
+instead of the maps, which are not: conv(x, w) · s + t = conv(x, w · s) + t. Parameters, gradients and tensor names stay
+those of the original layers. Steps per second relative to unfolded layers, on two cores with batches of 32 at 128 px:
+MobileNet 0.25 1.4 (from its middle on 1.6), MobileNetV2 1.8 (1.8).
 """
 
 from collections.abc import Iterator
@@ -13,16 +13,16 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-# What the folded crown computes may differ by this part of its largest output.
+# The output of the folded crown may differ by this fraction of its largest value.
 TOLERANCE = 1e-3
 
 
 @contextmanager
 def norms_folded(crown: nn.Module, example: Tensor) -> Iterator[None]:
-    """While the block trains `crown`, its batch norms in evaluation mode act on the kernels of the convolutions before.
+    """While the block trains `crown`, fold its evaluation-mode batch norms into the kernels of preceding convolutions.
 
-    An `example` of its input, (1, …) on its device, tells which convolution each norm follows, and whether the folded
-    crown computes the same; where it does not, as where something else uses a convolution's output, none is folded.
+    An `example` input, (1, …) on its device, shows which convolution each norm follows, and whether the folded crown
+    computes the same. If it does not, for instance because something else uses a convolution's output, none is folded.
     Statistics must not change meanwhile.
     """
     mode = crown.training
@@ -43,7 +43,7 @@ def norms_folded(crown: nn.Module, example: Tensor) -> Iterator[None]:
 
 
 def _pairs(crown: nn.Module, example: Tensor) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
-    """Each convolution whose output is the input of a norm with statistics, where both run once."""
+    """Return each convolution whose output goes into a norm with statistics, with that norm, if both run once."""
     outputs: list[tuple[nn.Conv2d, Tensor]] = []
     inputs: list[tuple[nn.BatchNorm2d, Tensor]] = []
     hooks = []
@@ -65,7 +65,7 @@ def _pairs(crown: nn.Module, example: Tensor) -> list[tuple[nn.Conv2d, nn.BatchN
 
 def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
     assert norm.running_mean is not None and norm.running_var is not None
-    # In the place of what torch's convolutions, and those that pad for themselves, call with their own kernel.
+    # Replaces the method that torch's convolutions, and those that pad for themselves, call with their own kernel.
     inverse = (norm.running_var + norm.eps).rsqrt()
     convolution._conv_forward = partial(_folded, convolution, norm, inverse, norm.running_mean.clone())  # type: ignore[method-assign]
     norm.forward = _as_it_is  # type: ignore[method-assign, assignment]

@@ -1,4 +1,4 @@
-"""Heads of a network: solved on features for a task, and put into it."""
+"""Heads of a network: solved on features for a task, and put into the network."""
 
 import numpy as np
 import torch
@@ -14,12 +14,12 @@ from graft.transfer.streamed_head import StoredRows, fit_streamed_head
 
 
 def targets_of(dataset: Dataset, shown: Images) -> np.ndarray:
-    """Labels as a level is trained on: int64 (n,), or float32 (n, C) of 0 and 1 where images have several."""
+    """Return the labels to train on: int64 (n,), or float32 (n, C) of 0 and 1 where images have several."""
     return shown.labels if dataset.label_sets is None else dataset.label_matrix(shown.labels)
 
 
 def thresholds_of(task: Task, logits: np.ndarray, labels: np.ndarray) -> np.ndarray | None:
-    """From which probability on each label is answered, float64 (C,): where its F1 is highest on these answers.
+    """Return the probability from which on each label is answered, float64 (C,), chosen for the highest F1 on `logits`.
 
     None where images have one label.
     """
@@ -29,7 +29,7 @@ def thresholds_of(task: Task, logits: np.ndarray, labels: np.ndarray) -> np.ndar
 
 
 def solve_head(task: Task, features: np.ndarray, shown: Images, kind: HeadKind = LAST) -> HeadFit:
-    """The head of this kind on features (views, n, D) of n images, for the classes that are among them, in order."""
+    """Solve a head of this kind on features (views, n, D) of n images, for the classes present among them, in order."""
     views, _, width = features.shape
     if task.dataset.label_sets is not None:
         matrix = np.tile(targets_of(task.dataset, shown), (views, 1))
@@ -44,11 +44,11 @@ def solve_head(task: Task, features: np.ndarray, shown: Images, kind: HeadKind =
 
 
 def solve_head_on_crops(task: Task, features: np.ndarray, shown: Images, kind: HeadKind = LAST) -> HeadFit:
-    """The head on features (crops, n, D) of all crops, unless the first alone is known to do better.
+    """Solve the head on features (crops, n, D) of all crops, unless the first alone is known to do better.
 
-    That is by more than a standard error of the log loss in the folds by which each chose its penalty, image by image
-    on the first crop: over 23 sets all crops were better by 0.6 points (docs/recipe.md), so that they have the doubt,
-    as flips have it.
+    Better means by more than one standard error of the log loss, image by image on the first crop, in the folds by
+    which each head chose its penalty. Over 23 sets, all crops were better by 0.6 points (docs/recipe.md), so they get
+    the benefit of the doubt, as flips do.
     """
     alone = solve_head(task, features[:1], shown, kind)
     if len(features) == 1:
@@ -60,14 +60,14 @@ def solve_head_on_crops(task: Task, features: np.ndarray, shown: Images, kind: H
 
 
 def losses_of(head: HeadFit) -> np.ndarray:
-    """The log loss of every image that the penalty was chosen on, (n,), each by a head that had not seen it."""
+    """Return the log loss of every image that the penalty was chosen on, (n,), each by a head that had not seen it."""
     if head.labels.ndim > 1:
         return np.asarray(log_loss_of_labels(head.logits, head.labels).sum(1))
     return np.asarray(-log_softmax(head.logits)[np.arange(len(head.labels)), head.labels])
 
 
 def solve_stored_head(task: Task, features: StoredRows, shown: Images, kind: HeadKind = LAST) -> HeadFit:
-    """The same on features that stay where they are kept, for what memory cannot hold."""
+    """Solve a head on features that stay in storage, for those that memory cannot hold."""
     seen, labels = np.unique(shown.labels, return_inverse=True)
     blocks = task.base.network.head_blocks(kind) if kind != LAST else None
     return fit_streamed_head(
@@ -76,7 +76,7 @@ def solve_stored_head(task: Task, features: StoredRows, shown: Images, kind: Hea
 
 
 def put_head(network: Network, head: HeadFit, kind: HeadKind = LAST) -> None:
-    """Give `network` a head of this kind with this weight and bias in place of the one it has."""
+    """Replace the head of `network` by one of this kind with the weight and bias of `head`."""
     layer = network.new_head(len(head.bias), kind)
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(head.weight).view_as(layer.weight))

@@ -1,4 +1,4 @@
-"""The epochs of a training: what each came to, which is better, and which one's weights are kept."""
+"""The epochs of a training run: their figures, which is better, and which one's weights are kept."""
 
 import math
 from collections.abc import Sequence
@@ -8,10 +8,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one pass over the training images came to; epoch 0 is the start, before any step.
+    """The outcome of one pass over the training images; epoch 0 is the start, before any step.
 
-    `seconds` are those since training began, those before an interruption included. Where images have several labels,
-    `val_mean_average_precision` stands in place of an accuracy.
+    `seconds` count from when training began, including time before an interruption. Where images have several labels,
+    `val_mean_average_precision` takes the place of an accuracy.
     """
 
     epoch: int
@@ -24,11 +24,11 @@ class Epoch:
 
     @property
     def score(self) -> float | None:
-        """What epochs are compared by, 1 at best; None without validation images."""
+        """The figure that epochs are compared by, 1 at best; None without validation images."""
         return self.val_top1 if self.val_mean_average_precision is None else self.val_mean_average_precision
 
     def row(self) -> dict[str, Any]:
-        """A line of `metrics.jsonl`: mean average precision is there where it was measured."""
+        """Return a line of `metrics.jsonl`, with mean average precision only where it was measured."""
         values = asdict(self)
         if self.val_mean_average_precision is None:
             del values["val_mean_average_precision"]
@@ -36,10 +36,10 @@ class Epoch:
 
 
 def epoch_to_keep(history: Sequence[Epoch], count: int) -> int:
-    """The latest epoch whose score on `count` images is at most a standard error below the highest.
+    """Return the latest epoch whose score on `count` images is at most one standard error below the highest.
 
-    The error is that of an accuracy; a mean average precision of so many images has about as large a one, or a smaller.
-    Without scores it is the last one.
+    The standard error is that of an accuracy; that of a mean average precision on as many images is about as large, or
+    smaller. Without scores, return the last epoch.
     """
     scores = {epoch.epoch: epoch.score for epoch in history if epoch.score is not None}
     if not scores:
@@ -50,7 +50,7 @@ def epoch_to_keep(history: Sequence[Epoch], count: int) -> int:
 
 
 def rank(epoch: Epoch) -> tuple[float, float]:
-    """Higher is better: by score, among equals by loss, and without validation images by the loss in training."""
+    """Return a sort key, higher is better: the score, then the lower loss; without val, the training loss."""
     if epoch.score is None or epoch.val_loss is None:
         return (0.0, -math.inf if epoch.train_loss is None else -epoch.train_loss)
     return (epoch.score, -epoch.val_loss)

@@ -1,4 +1,4 @@
-"""What a crown is trained on: activations from the cache, pixels in memory, or images read again every epoch."""
+"""Inputs of a crown: activations from the cache, pixels in memory, or images read again in every epoch."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ from graft.sending import sent
 
 
 class Inputs(Protocol):
-    """Examples in a fixed order: `labels` int64 (n,), and batches of the crown's input in any order asked for.
+    """Examples in a fixed order: `labels` int64 (n,), and batches of crown inputs in any requested order.
 
-    `weights` say how much each counts, float32 (n,); None: all the same. Where images have several labels, `labels`
-    and those of batches are float32 (n, C) of 0 and 1.
+    `weights`, float32 (n,), say how much each example counts; None if all count the same. Where images have several
+    labels, `labels` and those of the batches are float32 (n, C) of 0 and 1.
     """
 
     @property
@@ -29,7 +29,7 @@ class Inputs(Protocol):
     def weights(self) -> np.ndarray | None: ...
 
     def batches(self, order: np.ndarray, batch_size: int, epoch: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Crown inputs float32 (b, …) and labels int64 (b,), every index in `order` once.
+        """Yield crown inputs float32 (b, …) and labels int64 (b,), covering every index in `order` once.
 
         Epochs count from 1, and each may show other views of the images; 0 shows them as they are.
         """
@@ -38,9 +38,9 @@ class Inputs(Protocol):
 
 @dataclass(frozen=True)
 class ActivationInputs:
-    """Activations at the cut (n, …), float32 or bfloat16, in memory or mapped from disk; of every view in turn.
+    """Activations at the cut (n, …), float32 or bfloat16, in memory or mapped from disk; epochs cycle through `views`.
 
-    Batches come to `device` as they are kept, and become float32 there.
+    Batches move to `device` in the dtype they are kept in, and become float32 there.
     """
 
     views: tuple[Tensor, ...]
@@ -60,8 +60,10 @@ class ActivationInputs:
 
 @dataclass(frozen=True)
 class PixelInputs:
-    """Pixels uint8 (n, C, size, size) in memory, of every view in turn, normalised as they are used, on `device`: the
-    cut before the first stage."""
+    """Pixels uint8 (n, C, size, size) in memory, for the cut before the first stage.
+
+    Epochs cycle through the views. Batches are normalised on `device` as they are used.
+    """
 
     views: tuple[Tensor, ...]
     labels: np.ndarray
@@ -78,9 +80,9 @@ class PixelInputs:
 
 @dataclass(frozen=True)
 class ImageInputs:
-    """Images decoded every epoch, and run through the frozen trunk: for what fits neither memory nor the cache.
+    """Images decoded and run through the frozen trunk in every epoch, for what fits neither memory nor the cache.
 
-    With `augmentation`, every epoch shows a view of its own, drawn by `seed`.
+    With `augmentation`, every epoch shows its own view, drawn by `seed`.
     """
 
     images: Images
@@ -99,7 +101,7 @@ class ImageInputs:
         return self.images.weights
 
     def batches(self, order: np.ndarray, batch_size: int, epoch: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        # The trunk is frozen: batch norm by its running statistics, whatever mode the crown is in.
+        # The trunk is frozen, so its batch norm uses running statistics, whatever mode the crown is in.
         self.trunk.eval()
         view = view_of(self.augmentation, self.seed, epoch)
         for batch in batches(self.images, self.preprocessing, batch_size, order=order, view=view):
@@ -130,7 +132,7 @@ class SomeInputs:
 
 @dataclass(frozen=True)
 class SetInputs:
-    """Other inputs, whose labels are indices into sets of labels, with the rows of `table` (S, C) in their place."""
+    """Other inputs whose labels are indices of label sets, replaced by the rows of `table` (S, C)."""
 
     inputs: Inputs
     table: np.ndarray
@@ -149,19 +151,19 @@ class SetInputs:
 
 
 def with_targets(inputs: Inputs, dataset: Dataset) -> Inputs:
-    """The inputs, made of images of `dataset`, with labels as a crown is trained on."""
+    """Return the inputs, made of images of `dataset`, with labels in the form that a crown is trained on."""
     if dataset.label_sets is None:
         return inputs
     return SetInputs(inputs, dataset.label_matrix(np.arange(len(dataset.label_sets))))
 
 
 def view_of(augmentation: Augmentation, seed: int, number: int) -> View | None:
-    """View `number`, from 1; 0 is the image as it is, as is every view without augmentation."""
+    """Return view `number`, from 1; None, the image as it is, for 0 or without augmentation."""
     return None if number == 0 or augmentation == STRENGTHS["none"] else View(augmentation, seed, number)
 
 
 def _shown(views: tuple[Tensor, ...], epoch: int) -> Tensor:
-    """Epoch 1 shows the first view; after the last comes the first again."""
+    """Return the view for an epoch: epoch 1 shows the first view, and after the last the first comes again."""
     return views[max(epoch - 1, 0) % len(views)]
 
 

@@ -1,4 +1,4 @@
-"""How this process joins those that torchrun started together, and leaves them."""
+"""How this process joins the processes that torchrun started together, and leaves them."""
 
 import json
 import os
@@ -22,20 +22,20 @@ from graft.training.processes import (
 )
 from graft.training.versions import refuse_other_versions, versions
 
-# How long processes may take to start, one after the other: machines of a cluster are not ready at once.
+# Seconds that processes may take to start one after another: the machines of a cluster are not ready at once.
 START_SECONDS = 600.0
-# How long one that cannot go on waits for the first to end, and to say why.
+# Seconds that a process that cannot go on waits for the first to end and say why.
 TELLING_SECONDS = 30.0
-# Where each process says in the store which versions it has.
+# The store key under which each process reports its versions.
 VERSIONS = "versions"
 
 
 @contextmanager
 def joined() -> Iterator[Processes]:
-    """This process among those that torchrun started together; alone where it started none.
+    """Join the processes that torchrun started together; yield a process on its own if it started none.
 
-    Within the block, one of the others that fails tells the first why. Raises InputError in the first where another
-    has other versions of graft or its libraries.
+    Within the block, a process that fails tells the first why. Raises InputError in the first if another has other
+    versions of graft or its libraries.
     """
     count, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
     if "TORCHELASTIC_RUN_ID" not in os.environ:
@@ -47,7 +47,7 @@ def joined() -> Iterator[Processes]:
     from torch.distributed import PrefixStore, rendezvous
 
     store, _, _ = next(rendezvous("env://", rank, count, timeout=timedelta(seconds=START_SECONDS)))
-    # The agent's store outlives a restart, and with it what was said before.
+    # The agent's store outlives a restart, and so do the messages in it.
     start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     processes = Processes(rank, count, _job(), PrefixStore(f"graft/{start}", store))
     try:
@@ -68,7 +68,7 @@ def _of_many(processes: Processes) -> Iterator[Processes]:
             with suppress(RuntimeError):
                 store.set(ENDED, "")
         return
-    # It holds nothing that could be lost, and must not wait for a sum to be done when it is told to stop.
+    # The process has nothing to lose, and must not wait for a sum to finish when it is told to stop.
     before = {each: signal.signal(each, signal.SIG_DFL) for each in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield processes
@@ -86,12 +86,12 @@ def _of_many(processes: Processes) -> Iterator[Processes]:
 
 
 def follows() -> bool:
-    """Whether this process is one of several that torchrun started, and not the first."""
+    """Return whether this process is one of several that torchrun started, and not the first."""
     return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("RANK", 0)) > 0
 
 
 def _ended(processes: Processes) -> bool:
-    """Whether the first process has ended in good order, or does so before long."""
+    """Return whether the first process has ended in good order, or does so within `TELLING_SECONDS`."""
     until = time.monotonic() + TELLING_SECONDS
     with suppress(RuntimeError):
         while time.monotonic() < until:
@@ -102,13 +102,13 @@ def _ended(processes: Processes) -> bool:
 
 
 def _tell(processes: Processes, error: Exception) -> None:
-    """Let the first say why this one failed, which ends them all."""
+    """Tell the first process why this one failed, which ends them all."""
     store = processes.store
     code = error.exit_code if isinstance(error, GraftError) else GraftError.exit_code
     sentence = str(error) if isinstance(error, GraftError) else f"unexpected {type(error).__name__}: {error}"
     with suppress(RuntimeError):
         store.set(FAILED, json.dumps({"rank": processes.rank, "sentence": sentence, "code": code}))
-    # The first may be in a sum that this process has no part in any more.
+    # The first may be waiting in a sum that this process no longer takes part in.
     disconnect()
 
 
@@ -120,7 +120,7 @@ def _check_versions(processes: Processes) -> None:
 
 
 def _use_own_gpu(processes: Processes) -> None:
-    """Let each process of a machine have a GPU of its own. Raises InputError where there are too few."""
+    """Give each process of a machine its own GPU. Raises InputError if there are too few."""
     import torch
 
     if not torch.cuda.is_available():
@@ -135,13 +135,13 @@ def _use_own_gpu(processes: Processes) -> None:
 
 
 def _job() -> str:
-    """What the processes of one start have in common; torchrun without a rendezvous has no name for it."""
+    """Return an identifier shared by the processes of one start; torchrun without a rendezvous has no name for it."""
     named = os.environ["TORCHELASTIC_RUN_ID"]
     return named if named != "none" else f"{platform.node()}, process {os.getppid()}, {_started(os.getppid())}"
 
 
 def _started(process: int) -> str:
-    """When a process was started, where the system tells: numbers of processes are used again."""
+    """Return when a process was started, if the system tells: process numbers are reused."""
     try:
         with open(f"/proc/{process}/stat", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
             return file.read().rpartition(")")[2].split()[19]

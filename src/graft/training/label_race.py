@@ -1,4 +1,4 @@
-"""Which level suits images with several labels: plausible ones are fitted, and compared by mean average precision."""
+"""The race for images with several labels: plausible levels are fitted and compared by mean average precision."""
 
 from dataclasses import replace
 
@@ -15,12 +15,12 @@ from graft.training.task import Task
 from graft.transfer.advisor import CONTENDERS
 from graft.transfer.levels import Plan, plan_level
 
-# Of two levels whose figures differ by less than this, or by less than the standard error, the cheaper one is taken.
+# When two levels differ by less than this, or by less than the standard error, the cheaper one wins.
 TIE, RESAMPLES = 0.003, 200
 
 
 def check_several_labels(level: str, recipe: Recipe) -> None:
-    """Raise InputError for what has no meaning where an image may have several labels."""
+    """Raise InputError for options that have no meaning where an image may have several labels."""
     if level == "as-is":
         raise InputError(
             "expected a level that is trained with --multi-label, got as-is, whose classifier gives one label: use "
@@ -35,16 +35,17 @@ def check_several_labels(level: str, recipe: Recipe) -> None:
 
 
 def race_by_labels(task: Task, own_val: bool, ahead: bool = False) -> tuple[Plan, Measured | None]:
-    """The level to train at, with its reasons, and what it came to where it was measured as the task wants it.
+    """Return the level to train at, with reasons, and its measurement if it was measured on this very task.
 
     The user's own val has no part in the choice: a part of train stands in for it. Raises what the first level raises;
-    another that there is no time or memory for is passed over. Stages may be fitted on all images meanwhile, `ahead`.
+    any other level that time or memory does not allow is skipped. Stages may meanwhile be fitted on all images,
+    `ahead`.
     """
     tried_on = for_the_race(task, own_val)
     plans: dict[str, Plan] = {}
     found: dict[str, Measured] = {}
     reasons = []
-    # Each is better than the one before.
+    # Each level in this list beats the one before it.
     leaders: list[str] = []
     for number, level in enumerate(CONTENDERS):
         task.reporter.step("levels tried", number, len(CONTENDERS))
@@ -80,7 +81,7 @@ def _figure(measured: Measured) -> float:
 
 
 def _gain(measured: Measured, other: Measured) -> tuple[float, float]:
-    """The difference in mean average precision on the same images, and its standard error by bootstrap."""
+    """Return the difference in mean average precision on the same images, and its standard error by bootstrap."""
     matrix = measured.trained.labels[VAL]
     of_both = [each.trained.logits[VAL] for each in (measured, other)]
     random, drawn = np.random.default_rng(0), []

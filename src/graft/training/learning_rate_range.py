@@ -1,7 +1,7 @@
-"""The learning-rate range test: which learning rate suits a crown, found by taking steps at ever larger ones.
+"""The learning-rate range test: find a learning rate that suits a crown by taking steps at ever larger ones.
 
-Smith 2017, "Cyclical learning rates for training neural networks", arXiv 1506.01186, section 3.3. Differs, as in
-fast.ai: from step to step the learning rate grows by a factor, not by an amount, and the loss is watched, not the
+Smith 2017, "Cyclical learning rates for training neural networks", arXiv 1506.01186, section 3.3. As in fast.ai, the
+learning rate grows by a factor from step to step instead of by an amount, and the loss is watched instead of the
 accuracy.
 """
 
@@ -25,24 +25,24 @@ from graft.training.time_budget import Clock
 from graft.training.training_mode import put_in_training_mode, training_mode
 
 RATE_RANGE_FILE = "rate_range.json"
-# Half of the steps of the training, within these limits; in a hurry fewer, but no less than the last.
+# Half of the training steps, within the first two limits; when time is short fewer, but no fewer than the last.
 MOST_STEPS, USUAL_LEAST_STEPS, LEAST_STEPS = 100, 50, 20
-# From a hundredth to a hundred times the learning rate of the recipe, or to the largest that a recipe takes.
+# From a hundredth to a hundred times the recipe's learning rate, or to the largest that a recipe takes.
 SPAN, LARGEST_RATE = 100.0, 10.0
-# Of the average of the losses before, in the next one; and steps at the smallest learning rate until there is one to
-# compare with.
+# The weight of the previous losses in the running average, and the steps at the smallest learning rate before there is
+# an average to compare with.
 SMOOTHING, SETTLING_STEPS = 0.9, 10
-# The test ends when the loss is this many times its least.
+# The test ends when the loss exceeds its minimum by this factor.
 DIVERGED = 4.0
-# How far above its least the loss may be by chance, in its median move from step to step: four standard deviations.
+# How far the loss may rise above its minimum by chance, in median moves from step to step: four standard deviations.
 TOLERANCE = 13.6
-# The part of the largest harmless learning rate that is suggested.
+# The suggested share of the largest harmless learning rate.
 SHARE = 0.2
 
 
 @dataclass(frozen=True)
 class RateRange:
-    """Learning rates of the head in the order they were tried, the smoothed loss at each, and the one to train with."""
+    """Learning rates of the head in the order they were tried, the smoothed loss at each, and the suggested one."""
 
     rates: tuple[float, ...]
     losses: tuple[float, ...]
@@ -62,10 +62,10 @@ def find_learning_rate(
 ) -> RateRange:
     """Train a copy of `crown` for up to 110 steps at ever larger learning rates, until the loss is fourfold.
 
-    These are around that of `recipe`, whose optimizer, batches, regularisation and shares by stage are used. `crown`
-    and torch's random state are left as they were. With `seconds`, the learning rate grows with the time that has
-    passed where that is faster. `step` is told of steps done of all. Raises InputError when there is time for too few
-    steps, GraftError when the loss is not finite from the start.
+    The rates lie around that of `recipe`, whose optimizer, batches, regularisation and shares by stage are used.
+    `crown` and torch's random state are left unchanged. With `seconds`, the learning rate grows with the elapsed time
+    if that is faster. `step` gets the steps done and their total. Raises InputError when there is time for too few
+    steps, and GraftError when the loss is not finite from the start.
     """
 
     def attempt(batching: Batching) -> RateRange:
@@ -118,13 +118,14 @@ def _too_late(steps: int, seconds: float) -> InputError:
 
 
 def suggest(rates: Sequence[float], losses: Sequence[float]) -> float:
-    """A fifth of the largest learning rate at which the smoothed loss is still at its least, as far as chance shows.
+    """Return a fifth of the largest learning rate at which the smoothed loss is at its minimum, within chance.
 
-    fast.ai looks for the steepest descent, which is a matter of luck where a head was solved to its optimum before: the
-    loss falls little then, and batches differ by more. Over 13 short runs, two seeds each (LeNet-5, ResNet-20 and
-    MobileNet 0.25; AdamW, SGD and RMSprop), the mean validation accuracy was 0.845 with this, 0.736 with that, and
-    0.794 with the recipe's own learning rates: no better than these for pretrained networks with AdamW (0.817 and
-    0.814), which they were made for. The fifth was chosen with the scores of eight of the runs in view.
+    fast.ai looks for the steepest descent. That is a matter of luck when the head was solved to its optimum before: the
+    loss then falls little, and batches differ by more. Over 13 short runs with two seeds each (LeNet-5, ResNet-20 and
+    MobileNet 0.25; AdamW, SGD and RMSprop), the mean validation accuracy was 0.845 with this method, 0.736 with
+    fast.ai's, and 0.794 with the recipe's own learning rates. It was no better than those rates for pretrained networks
+    with AdamW (0.817 and 0.814), which they were made for. The fifth was chosen with the scores of eight of the runs in
+    view.
     """
     highest = min(losses) + TOLERANCE * float(np.median(np.abs(np.diff(losses))))
     harmless = max(rate for rate, loss in zip(rates, losses, strict=True) if loss <= highest)

@@ -1,4 +1,4 @@
-"""Pieces of a batch that wait for each other within a pass, as batch norm by the statistics of the batch wants it."""
+"""Pieces of a batch that wait for each other within a pass, as batch norm with batch statistics requires."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from graft.training.processes import Processes
 
 
 class Lockstep:
-    """The pieces of one batch, of which each process has so many as `counts` says, and computes `at_once` so many.
+    """The pieces of one batch: `counts` says how many each process has, and each computes `at_once` of them at a time.
 
     A process without a piece takes part with an empty one, which counts for nothing.
     """
@@ -27,13 +27,13 @@ class Lockstep:
 
     @contextmanager
     def piece(self, place: int) -> Iterator[None]:
-        """Compute piece `place` of this process in the block, when it is its turn; all must begin, each in a thread."""
+        """Compute piece `place` of this process in the block when its turn comes; all must begin, each in a thread."""
         token = PLACE.set(Place(self, place))
         try:
             with self._turns:
                 yield
         except BrokenBarrierError:
-            # What has failed is another piece.
+            # Another piece has failed.
             raise self._failure or RuntimeError("the pieces of a batch were stopped") from None
         except BaseException as error:
             self.stop(error)
@@ -42,12 +42,12 @@ class Lockstep:
             PLACE.reset(token)
 
     def stop(self, error: BaseException) -> None:
-        """Let no piece wait for others any more."""
+        """Stop all pieces from waiting for each other."""
         self._failure = self._failure or error
         self._barrier.abort()
 
     def sum(self, place: int, row: Tensor) -> Tensor:
-        """The sum of the rows (n,) that all pieces of all processes come with, in their order."""
+        """Return the sum of the rows (n,) of all pieces of all processes, added in order."""
         self._rows[place] = row
         self._turns.release()
         try:
@@ -67,7 +67,7 @@ class Lockstep:
 
 @dataclass(frozen=True)
 class Place:
-    """Which piece of this process a thread computes."""
+    """The piece of this process that a thread computes."""
 
     lockstep: Lockstep
     number: int

@@ -1,4 +1,4 @@
-"""The training loop in the open: `_train`, read from top to bottom; one step of it is `GradientDescent.step`."""
+"""The training loop, laid out in `_train` to be read from top to bottom; one step of it is `GradientDescent.step`."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -32,7 +32,7 @@ from graft.transfer.label_head import log_loss_of_labels
 
 @dataclass(frozen=True)
 class CrownFit:
-    """The epochs of a training and the one whose weights the crown now has."""
+    """The epochs of a training run, and the epoch whose weights the crown now has."""
 
     history: tuple[Epoch, ...]
     kept: int
@@ -40,7 +40,7 @@ class CrownFit:
 
 @dataclass(frozen=True)
 class Watcher:
-    """Who is told how training goes: the epochs so far after each, and steps done of all."""
+    """Callbacks for training: `epoch` gets the epochs so far after each one, `step` the steps done and their total."""
 
     epoch: Callable[[tuple[Epoch, ...]], None] = lambda history: None
     step: Callable[[int, int], None] = lambda done, total: None
@@ -61,25 +61,26 @@ def fit_crown(
     keep_last: bool = False,
     processes: Processes = ALONE,
 ) -> CrownFit:
-    """Train every parameter of `crown`, the stages after the cut, and leave it, in evaluation mode, at the best epoch.
+    """Train every parameter of `crown`, the stages after the cut, and leave it in evaluation mode at the best epoch.
 
-    That is the latest one whose accuracy on `val`, or mean average precision where images have several labels, is at
-    most a standard error below the highest. The highest itself is
-    a matter of luck where `val` is small: over 37 runs on 80 to 400 images, with 20 to 100 of them in `val`, it
-    was 2.0 points worse on test images. Without `val`, or with `keep_last`, it is the last one. What is scored and kept
-    of an epoch is `start_share` of the crown as it came and the rest of what it, or its moving average, is then.
+    The best epoch is the latest one whose accuracy on `val`, or mean average precision where images have several
+    labels, is at most one standard error below the highest. The highest itself is a matter of luck when `val` is small:
+    over 37 runs on 80 to 400 images, with 20 to 100 of them in `val`, it was 2.0 points worse on test images. Without
+    `val`, or with `keep_last`, it is the last epoch. Each epoch is scored and kept as `start_share` of the initial
+    crown plus the rest of the current crown or its moving average.
 
-    `precision` is that of layers and activations; weights, norms and losses stay in float32. Training that would exceed
-    its `budget` runs its schedule through in that time, over fewer epochs, the last of which may be shorter. With
-    `checkpoint`, the state is written there as training goes, and one that finds it goes on from it, to the same result
-    as if it had never stopped (unless it is short of time). The random state of the process is left as it was.
+    `precision` applies to layers and activations; weights, norms and losses stay in float32. Training that would exceed
+    its `budget` runs its whole schedule in that time, over fewer epochs, the last of which may be shorter. With
+    `checkpoint`, the state is written there during training. A later call that finds it resumes, with the same result
+    as without the interruption (unless time runs short). The random state of the process is left unchanged.
 
-    With several `processes`, each is called with the same images and a crown of the same shape; recipe, weights, clock
-    and checkpoint are those of the first, and all end with the same crown, to the bit, whatever their number.
+    With several `processes`, each makes this call with the same images and a crown of the same shape. The recipe,
+    weights, clock and checkpoint are those of the first, and all end with the same crown, to the bit, however many they
+    are.
 
-    Where memory runs out, the batch is halved and two of them make a step; not with several processes. Raises
-    GraftError when the loss is no longer finite, InputError when the budget is too small for one epoch, TypeError for a
-    recipe that leaves something open.
+    When memory runs out, the batch is halved and two halves make a step, though not with several processes. Raises
+    GraftError when the loss is no longer finite, InputError when the budget is too small for one epoch, and TypeError
+    for a recipe with open settings.
     """
     if not isinstance(recipe, ResolvedRecipe):
         raise TypeError(f"expected a recipe with nothing left open, got a {type(recipe).__name__}: call its `resolve`")
@@ -102,7 +103,7 @@ def fit_crown(
 
     if not in_pieces:
         return as_memory_allows(recipe, partial(attempt, cores=None))
-    # Memory that runs out in one process is an error: the others would go on with whole batches.
+    # A process that runs out of memory fails: if it halved its batches, the others would go on with whole ones.
     with own_cores(processes, device) as cores:
         return attempt(Batching(recipe.batch_size, recipe.accumulate_steps), cores)
 
@@ -116,12 +117,12 @@ def _train(
     judges: int | None,
     processes: Processes,
 ) -> CrownFit:
-    """`judges` is the number of images by which the epoch to keep is chosen; None: the last one is kept."""
+    """Train as `fit_crown` does; `judges` images choose the epoch to keep, or None keeps the last one."""
     crown, recipe, steps_per_epoch = descent.crown, descent.recipe, descent.steps_per_epoch
-    # Where a share of the start is kept, the start is worth averaging over as well.
+    # If a share of the start is kept, the start belongs in the average too.
     from_start = recipe.start_share > 0
     average = MovingAverage(crown, recipe.ema_decay, from_start=from_start) if recipe.ema_decay else None
-    # What is scored and kept: the crown or the moving average of its weights, and a share of the start.
+    # The weights that are scored and kept: the crown or its moving average, mixed with a share of the start.
     judged = Interpolation(crown, recipe.start_share)
     modules = {"crown": crown} if average is None else {"crown": crown, "average": average}
     state = TrainingState(modules, descent.optimizer)
@@ -145,7 +146,7 @@ def _train(
         history.append(scored(0, None, 0.0))
         state.kept = copy_state(judged.module)
         watcher.epoch(tuple(history))
-    # Scoring takes as long after every epoch as it took before the first.
+    # Scoring takes as long after every epoch as it did before the first.
     clock = clock.within(budget, scoring=history[0].seconds)
     steps = recipe.epochs * steps_per_epoch
     with (
@@ -159,12 +160,12 @@ def _train(
             put_in_training_mode(crown, recipe.batch_norm)
             losses, images, random = [], 0, None
             if within is not None:
-                # The epoch was begun before an interruption.
+                # An interruption fell within this epoch.
                 losses, images, random = within.losses, within.images, within.random
             first, within, began = len(losses), None, clock.elapsed()
             step, learning_rate = (epoch - 1) * steps_per_epoch + first, history[-1].learning_rate
             for number, batches in enumerate(descent.steps(epoch, images, random), first):
-                # Of several clocks that of the first process counts, where the time matters.
+                # With a budget, all processes must agree on the time, so the first one's clock decides.
                 done = max(step / steps, clock.share() if budget is None else processes.number_of_first(clock.share()))
                 if done >= 1:
                     break
@@ -180,7 +181,7 @@ def _train(
                 if number + 1 < steps_per_epoch and kept_on_disk.within_due():
                     kept_on_disk.keep_within(Within(images, clock.elapsed(), losses, descent.random_state()))
             if not losses:
-                # No time was left for a single step.
+                # There was no time left for a single step.
                 break
             train_loss = float(torch.stack([each.to(descent.device) for each in losses]).sum()) / images
             if not math.isfinite(train_loss):
@@ -206,7 +207,7 @@ def _kept(history: Sequence[Epoch], judges: int | None) -> int:
 def crown_logits(
     crown: nn.Module, inputs: Inputs, device: str = "cpu", precision: Precision = "float32", batch_size: int = 64
 ) -> np.ndarray:
-    """Logits float32 (n, classes) of all inputs in order, in evaluation mode."""
+    """Return the logits of all inputs in order, float32 (n, classes), in evaluation mode."""
     crown.eval()
     with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bfloat16"):
         everything = np.arange(len(inputs.labels))
@@ -215,7 +216,7 @@ def crown_logits(
 
 
 def _score(crown: nn.Module, val: Inputs, descent: GradientDescent) -> tuple[float, float]:
-    """Mean log loss and accuracy on `val`; where images have several labels, mean average precision."""
+    """Return the mean log loss on `val`, and the accuracy, or mean average precision with several labels."""
     if isinstance(descent, SharedDescent):
         found = logits_together(descent, crown, val)
     else:

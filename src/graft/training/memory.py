@@ -1,7 +1,7 @@
-"""Work that memory has no room for: refused before it begins, or run in smaller parts.
+"""Memory checks: work that does not fit is refused before it begins, or runs in smaller parts.
 
-On a processor a program that takes more than there is gets killed without a word, so what images and steps take is
-estimated first. On a GPU torch says that memory has run out, and the batch is halved.
+On a CPU a program that takes more memory than there is gets killed without a message, so the needs of images and steps
+are estimated first. On a GPU torch reports that memory has run out, and the batch is halved.
 """
 
 from collections.abc import Callable
@@ -23,10 +23,10 @@ from graft.training.recipe import ResolvedRecipe
 from graft.transfer.streamed_head import bytes_in_memory, bytes_streamed
 from graft.words import counted
 
-# What torch says of memory that has run out, where it has no exception of its own for it.
+# How torch reports a lack of memory where it has no exception of its own for it.
 OUT_OF_MEMORY = ("out of memory", "CUDNN_STATUS_NOT_SUPPORTED", "CUDNN_STATUS_ALLOC_FAILED", "DefaultCPUAllocator")
 
-# Activations in bfloat16 take this part of what they take in float32, which is what is estimated.
+# The size of activations relative to float32, which the estimates assume.
 SHARE = {"float32": 1.0, "bfloat16": 0.5}
 
 Outcome = TypeVar("Outcome")
@@ -34,8 +34,7 @@ Outcome = TypeVar("Outcome")
 
 @dataclass(frozen=True)
 class Container:
-    """Where a container says how much memory it may take and has in use, and what of that `memory.stat` calls files
-    that were read."""
+    """The files with a container's memory limit and use, and the entries of `memory.stat` that count cached files."""
 
     folder: Path
     limit: str
@@ -43,7 +42,7 @@ class Container:
     of_files: tuple[str, str]
 
 
-# By the second version of cgroups, and by the first.
+# Version 2 of cgroups, then version 1.
 CONTAINERS = (
     Container(Path("/sys/fs/cgroup"), "memory.max", "memory.current", ("inactive_file", "active_file")),
     Container(
@@ -58,7 +57,7 @@ CONTAINERS = (
 def check_images_fit(network: Network, preprocessing: Preprocessing, precision: Precision = "float32") -> None:
     """Refuse images so large that a batch of them takes more memory than there is. Raises InputError.
 
-    A size that the network cannot take at all is for `graft.features.extraction.check_input_size` to refuse.
+    A size that the network cannot take at all is left to `graft.features.extraction.check_input_size`.
     """
     shape = (preprocessing.channels, preprocessing.size, preprocessing.size)
     try:
@@ -74,9 +73,9 @@ def check_images_fit(network: Network, preprocessing: Preprocessing, precision: 
 
 
 def step_memory(trunk: nn.Module, crown: nn.Module, input_shape: tuple[int, ...], batch_size: int) -> TrainingMemory:
-    """What a training step on so many images holds in memory, counted for two where it has one.
+    """Return what a training step on `batch_size` images holds in memory; a single image counts as two.
 
-    Batch norm normalises no single value per channel, and the loop's way around that is not in the count.
+    Batch norm cannot normalise a single value per channel, and the loop's workaround is not part of the estimate.
     """
     return training_memory(trunk, crown, input_shape, max(2, batch_size))
 
@@ -84,7 +83,7 @@ def step_memory(trunk: nn.Module, crown: nn.Module, input_shape: tuple[int, ...]
 def check_step_fits(
     crown: nn.Module, input_shape: tuple[int, ...], batch_size: int, optimizer: str, precision: Precision
 ) -> None:
-    """Refuse a step of so many crown inputs that takes more memory than there is. Raises InputError."""
+    """Refuse a step on `batch_size` crown inputs that takes more memory than there is. Raises InputError."""
     memory = step_memory(nn.Sequential(), crown, input_shape, batch_size)
     needed = memory.peak("adamw" if optimizer == "adamw" else "momentum")
     needed -= round((1 - SHARE[precision]) * memory.activations)
@@ -98,9 +97,9 @@ def check_step_fits(
 
 
 def note_on_streaming(count: int, width: int, classes: int) -> str | None:
-    """What is told of a head on features (count, width) that is to be solved in passes; None where memory holds them.
+    """Return a note that a head on features (count, width) will be solved in passes; None if memory holds them.
 
-    Raises InputError where there is no room for that either.
+    Raises InputError if there is no room for that either.
     """
     needed, free = bytes_in_memory(count, width), free_memory()
     if free is None or needed <= free:
@@ -118,9 +117,9 @@ def note_on_streaming(count: int, width: int, classes: int) -> str | None:
 
 
 def check_in_memory(count: int, width: int) -> None:
-    """Raise InputError where memory does not hold features (count, width) and a head for several labels.
+    """Raise InputError if memory does not hold features (count, width) and a head for several labels.
 
-    Such a head is not solved in passes, and it is known before the features are computed.
+    Such a head is never solved in passes, so this is checked before the features are computed.
     """
     needed, free = bytes_in_memory(count, width), free_memory()
     if free is not None and needed > free:
@@ -131,7 +130,7 @@ def check_in_memory(count: int, width: int) -> None:
 
 
 def free_memory() -> int | None:
-    """Bytes that this process may still take, where Linux tells; None elsewhere."""
+    """Return the bytes that this process may still take on Linux; None where that is unknown."""
     try:
         facts = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
         free = int(facts["MemAvailable"].split()[0]) * 1024
@@ -139,7 +138,7 @@ def free_memory() -> int | None:
         return None
     for container in CONTAINERS:
         try:
-            # "max" where there is no limit.
+            # The file says "max" when there is no limit.
             limit = int((container.folder / container.limit).read_text())
         except (OSError, ValueError):
             continue
@@ -148,10 +147,10 @@ def free_memory() -> int | None:
 
 
 def _in_use(container: Container) -> int:
-    """Bytes that a container cannot give back; 0 where it does not say what it has in use.
+    """Return the bytes that a container cannot give back; 0 if it does not state its use.
 
-    Images that were read stay in memory until there is need of their room, those read twice as `active` files. As in
-    `MemAvailable`, neither kind counts.
+    Files that were read stay in memory until their room is needed, and those read twice count as `active`. As in
+    `MemAvailable`, neither kind counts here.
     """
     try:
         in_use = int((container.folder / container.in_use).read_text())
@@ -176,9 +175,9 @@ class Batching:
 
 
 def as_memory_allows(recipe: ResolvedRecipe, attempt: Callable[[Batching], Outcome]) -> Outcome:
-    """What `attempt` returns with whole batches, or where memory runs out with the largest halves of them that fit.
+    """Return the result of `attempt` with whole batches or, when memory runs out, with the largest halves that fit.
 
-    Raises GraftError where there is no room for a single image.
+    Raises GraftError when there is no room for a single image.
     """
     batch_size = recipe.batch_size
     while True:
@@ -196,5 +195,5 @@ def as_memory_allows(recipe: ResolvedRecipe, attempt: Callable[[Batching], Outco
 
 
 def out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch found no memory left for an operation."""
+    """Return whether torch ran out of memory."""
     return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in OUT_OF_MEMORY)

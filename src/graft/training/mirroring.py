@@ -1,13 +1,13 @@
 """Whether mirror images keep their class: tried on the frozen features, not assumed.
 
 A flip helps with most photographs. It is wrong for digits, letters, signs and anything else whose mirror image is
-another thing or nothing, and no name of a class says which. So a linear probe that has seen only images as they are is
-asked for the classes of mirror images of others: where it knows them as well as the images themselves, flips are used.
+another thing or nothing, and class names do not say which. So a linear probe that has seen only unflipped images is
+asked for the classes of other images, mirrored: if it classifies them as well as the images themselves, flips are used.
 
-Flips have the benefit of the doubt up to one standard error: where mirror images are known worse by more than that,
-flips are left out. It is no more than one, as little is lost without them: in 14 pairs of runs (MobileNet 0.25, stages
-from 40 % on), flips were worth -1.8 points on average on digits, -3.0 at worst, and +0.3 elsewhere, from -1.8 on small
-photographs of objects to +4.2 on sketches.
+Flips have the benefit of the doubt up to one standard error, and are left out when mirror images do worse by more than
+that. One is enough, as little is lost without flips: in 14 pairs of runs (MobileNet 0.25, stages from 40 % on), they
+were worth -1.8 points on average on digits, -3.0 at worst, and +0.3 elsewhere, from -1.8 on small photographs of
+objects to +4.2 on sketches.
 """
 
 from dataclasses import dataclass, replace
@@ -27,7 +27,7 @@ MIRROR = Augmentation(flip=1.0)
 
 @dataclass(frozen=True)
 class Mirroring:
-    """How a probe does on `n` held-out images and on their mirror images, and what that means for flips."""
+    """A probe's accuracy on `n` held-out images and on their mirror images, and what that means for flips."""
 
     accuracy: float
     mirrored: float
@@ -36,7 +36,7 @@ class Mirroring:
 
     @property
     def harmless(self) -> bool:
-        """Whether mirror images are known as well, up to one standard error."""
+        """Whether mirror images are classified as well, up to one standard error."""
         return self.mirrored - self.accuracy >= -self.error
 
     def __str__(self) -> str:
@@ -48,7 +48,7 @@ class Mirroring:
 
 
 def with_flips_tried(task: Task) -> Task:
-    """The task, whose recipe does not flip images where that was left open and mirror images are other things."""
+    """Return the task; its recipe does not flip if that was left open and mirror images turn out to be other things."""
     if task.asked.flip is not None or not (task.base.pretrained and STRENGTHS[task.recipe.augment].flip):
         return task
     tried = try_mirroring(task)
@@ -59,7 +59,7 @@ def with_flips_tried(task: Task) -> Task:
 
 
 def try_mirroring(task: Task) -> Mirroring | None:
-    """What a probe on the frozen features makes of mirror images; None where no class has two images."""
+    """Test a probe on the frozen features of mirror images; None if no class has two images."""
     from threadpoolctl import threadpool_limits
 
     images = sample(task.dataset.splits[TRAIN], task.seed, ENOUGH_TO_TELL)

@@ -1,4 +1,4 @@
-"""What a user should read beside the scores of a training: that it made nothing better, or learnt nothing."""
+"""Notes to read beside the scores of a training run: that it improved nothing, or learnt nothing."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,7 +11,7 @@ from graft.words import counted
 
 
 def notes_on_curve(history: Sequence[Epoch], kept: int, recipe: ResolvedRecipe) -> Iterator[str]:
-    """Sentences on a training that ended no better than it began, with the curve's numbers and what to do."""
+    """Yield sentences about training that ended no better than it began, with the curve's numbers and what to do."""
     start, last = history[0], history[-1]
     if recipe.epochs == 0:
         yield "nothing was trained, as --epochs is 0: the scores are those of the start"
@@ -27,7 +27,7 @@ def notes_on_curve(history: Sequence[Epoch], kept: int, recipe: ResolvedRecipe) 
 
 
 def notes_on_baseline(logits: np.ndarray, labels: np.ndarray) -> Iterator[str]:
-    """A sentence where logits (N, classes) on val are no better than always answering the majority class.
+    """Yield a sentence if logits (N, classes) on val are no better than always answering the majority class.
 
     Better means that the whole 95 % interval of the accuracy lies above; `labels` are int (N,).
     """

@@ -1,4 +1,4 @@
-"""What moves the weights: optimizers, parameter groups with learning rates by stage, class weights, averages."""
+"""Everything that updates the weights: optimizers, parameter groups with per-stage rates, class weights, averages."""
 
 import copy
 from itertools import chain
@@ -15,10 +15,10 @@ from graft.training.recipe import ResolvedRecipe
 
 
 def build_optimizer(crown: nn.Module, recipe: ResolvedRecipe) -> torch.optim.Optimizer:
-    """The optimizer of the trainable parameters of `crown`, in groups whose `share` of the rate is that of the stage.
+    """Build the optimizer of the trainable parameters of `crown`, in groups with their stage's `share` of the rate.
 
-    SGD has Nesterov's momentum of 0.9. RMSprop has a decay and a momentum of 0.9, as MobileNetV2 (Sandler et al. 2018,
-    section 6.1).
+    SGD uses Nesterov momentum of 0.9. RMSprop uses a decay and a momentum of 0.9, as MobileNetV2 does (Sandler et al.
+    2018, section 6.1).
     """
     groups = parameter_groups(crown, recipe.weight_decay, recipe.layer_decay)
     if recipe.optimizer == "sgd":
@@ -29,7 +29,7 @@ def build_optimizer(crown: nn.Module, recipe: ResolvedRecipe) -> torch.optim.Opt
 
 
 def parameter_groups(crown: nn.Module, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:
-    """Trainable parameters by stage, and in every stage those that decay (matrices, kernels) and those that do not."""
+    """Group trainable parameters by stage, and within each by whether they decay (matrices, kernels) or not."""
     groups = []
     shares = stage_shares(crown, layer_decay)
     for stage, parameters in _by_stage(crown).items():
@@ -43,7 +43,7 @@ def parameter_groups(crown: nn.Module, weight_decay: float, layer_decay: float) 
 
 
 def stage_shares(crown: nn.Module, layer_decay: float) -> dict[str, float]:
-    """Share of the learning rate by stage, in order: 1 for the last one that trains, less before it.
+    """Return each stage's share of the learning rate, in order: 1 for the last one that trains, less for earlier ones.
 
     Discriminative rates: Howard and Ruder 2018, arXiv 1801.06146, section 3.2.
     """
@@ -52,7 +52,7 @@ def stage_shares(crown: nn.Module, layer_decay: float) -> dict[str, float]:
 
 
 def _by_stage(crown: nn.Module) -> dict[str, list[nn.Parameter]]:
-    """Trainable parameters of every stage that has any; auxiliary classifiers belong to the head."""
+    """Return the trainable parameters of every stage that has any; auxiliary classifiers belong to the head."""
     stages = crown.stages if isinstance(crown, Section) else ()
     members: dict[str, list[nn.Parameter]] = {stage.name: [] for stage in stages} or {HEAD: []}
     for name, parameter in crown.named_parameters():
@@ -63,9 +63,9 @@ def _by_stage(crown: nn.Module) -> dict[str, list[nn.Parameter]]:
 
 
 def weights_of_classes(labels: np.ndarray, kind: str, device: str = "cpu") -> Tensor | None:
-    """Weight of an image by its class, float32 (classes,), one on average over `labels`; None where all are equal.
+    """Return the weight of an image by class, float32 (classes,), averaging one over `labels`; None if all are equal.
 
-    `balanced` gives every class the same sum.
+    `balanced` gives every class the same total weight.
     """
     if kind == "none":
         return None
@@ -75,11 +75,11 @@ def weights_of_classes(labels: np.ndarray, kind: str, device: str = "cpu") -> Te
 
 
 class Interpolation:
-    """A copy of a crown between its start and where it is: `module` is `share` of the start and the rest of what
-    `follow` was last called with.
+    """A crown interpolated between its start and its current weights.
 
-    Wortsman et al. 2022, "Robust fine-tuning of zero-shot models", arXiv 2109.01903, section 3. Without a share of the
-    start, `module` is what it follows. Buffers are those of what it follows.
+    `module` is `share` of the start plus the rest of the crown that `follow` was last called with (Wortsman et al.
+    2022, "Robust fine-tuning of zero-shot models", arXiv 2109.01903, section 3). With a share of 0, `module` is that
+    crown. Buffers are always those of that crown.
     """
 
     def __init__(self, start: nn.Module, share: float) -> None:
@@ -99,21 +99,21 @@ class Interpolation:
 
 
 class MovingAverage(AveragedModel):
-    """A copy of a crown whose `update_parameters`, called after every step, moves it towards the crown.
+    """A copy of a crown that `update_parameters`, called after every step, moves towards the crown.
 
-    Weights and running statistics alike. Unless the average is to be taken `from_start`, early steps count more, so
+    This covers weights and running statistics alike. Unless the average is `from_start`, early steps count more, so
     that a random start does not linger: after step k the decay is at most (1 + k) / (10 + k).
     """
 
     def __init__(self, crown: nn.Module, decay: float, *, from_start: bool = False) -> None:
         super().__init__(crown, use_buffers=True)
         self._decay, self._from_start = decay, from_start
-        # The copy itself counts as the first, so that steps are counted from 1.
+        # The copy itself counts as the first, so steps are counted from 1.
         self.n_averaged += 1
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
-        # Not torch's own, which asks the device how many steps there were, and so waits for each of them.
+        # Replaces torch's own, which asks the device for the number of steps and so waits for each of them.
         step = 0 if self._from_start else int(self.n_averaged)
         weight = 1 - (self._decay if self._from_start else min(self._decay, (1 + step) / (10 + step)))
         averages, currents = (list(chain(each.parameters(), each.buffers())) for each in (self.module, model))

@@ -1,4 +1,4 @@
-"""What a training is going to do, said before it begins: by stage, what is frozen, what trains, and at which cost."""
+"""What training will do, stated before it begins: by stage, what is frozen, what trains, and at what cost."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,9 +14,9 @@ from graft.transfer.levels import Plan
 
 @dataclass(frozen=True)
 class StageOutlook:
-    """A stage: whether it trains, at which peak rate (None: frozen, or solved without steps), and what it costs.
+    """A stage: whether it trains, its peak learning rate (None: frozen, or solved without steps), and its cost.
 
-    `macs` are multiply-adds of one image going forwards once; `total_macs` those of the whole training.
+    `macs` are the multiply-adds of one image going forwards once, `total_macs` those of the whole training.
     """
 
     stage: str
@@ -43,8 +43,7 @@ class Outlook:
         return asdict(self)
 
     def table(self) -> Table:
-        """By stage: what is frozen and what trains, at which rate, with how many parameters, for how many
-        multiply-adds."""
+        """Return a table of the stages: frozen or trained, peak rate, parameters, and multiply-adds."""
         total = sum(row.total_macs for row in self.stages) or 1
         rows = []
         for row in self.stages:
@@ -60,10 +59,10 @@ class Outlook:
 def outlook(
     network: Network, plan: Plan, recipe: ResolvedRecipe, classes: int, images: int, input_shape: tuple[int, int, int]
 ) -> Outlook:
-    """What training `network` by `plan` on so many `images` (C, H, W) of so many classes means.
+    """Return the outlook for training `network` by `plan` on this many `images` of `input_shape` (C, H, W) and classes.
 
-    A frozen stage runs once per image, as its activations are kept. A stage that trains costs three forward passes
-    per image and epoch: itself, the gradients of its inputs and those of its weights.
+    A frozen stage runs once per image, as its activations are kept. A stage that trains costs three forward passes per
+    image and epoch: itself, the gradients of its inputs and those of its weights.
     """
     network = without_data(network)
     if plan.level != "as-is":

@@ -1,9 +1,9 @@
-"""The processes that train together: who they are, what the first tells the others, and what all of them add up.
+"""The processes that train together: their ranks, what the first tells the others, and the sums over all of them.
 
-They are started by torchrun, or anything else that sets its variables. The first does all that one process would do:
-it opens the images, decides, writes and prints. The others wait for its word, which is in a store of keys and values,
-and take part in the steps of a fit. Only there do they exchange tensors, over gloo on processors and NCCL on GPUs.
-Alone, a process has no group, and torch.distributed is not imported.
+They are started by torchrun, or by anything else that sets its variables. The first does everything that a single
+process would: it opens the images, decides, writes and prints. The others wait for its word in a key-value store and
+take part in the steps of a fit. Only there do they exchange tensors, over gloo on CPUs and NCCL on GPUs. A process on
+its own has no group and does not import torch.distributed.
 """
 
 import json
@@ -19,29 +19,29 @@ from graft.errors import GraftError, InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
-# How often a process that waits for a word looks for it.
+# The interval at which a waiting process looks for a word.
 LOOK_SECONDS = 0.02
-# How long one may be behind the others in a sum: the first writes checkpoints meanwhile.
+# How long a process may lag behind the others in a sum: the first writes checkpoints meanwhile.
 BEHIND = timedelta(minutes=30)
-# Keys of the store: words of the first by number, why one failed, that the first has ended.
+# Keys of the store: numbered words of the first, why one failed, whether the first has ended.
 WORD, ANSWERS, GO, FAILED, ENDED = "word", "answers", "go", "failed", "ended"
-# Columns of which a sum in order is taken at once, so that it takes little memory beside what is added up.
+# How many columns an ordered sum takes at once, which bounds the memory it needs beyond its inputs.
 COLUMNS = 2**20
 
 
 class LostProcess(GraftError):
-    """A process that others train with has ended before them."""
+    """Another process of the training run ended before this one."""
 
 
 class EndedByFirst(LostProcess):
-    """The first process has ended before the others, and says why."""
+    """The first process ended before the others, and says why."""
 
 
 @dataclass(eq=False)
 class Processes:
-    """This process, number `rank` of `count`, the first of which is 0.
+    """This process, number `rank` of `count`; the first is 0.
 
-    `job` is what the processes of one start, and of all restarts after it, have in common.
+    `job` identifies the processes of one start and of all its restarts.
     """
 
     rank: int = 0
@@ -59,17 +59,17 @@ class Processes:
         return self.count == 1
 
     def in_pieces(self, device: str) -> bool:
-        """Whether batches are cut into pieces, as whoever asks for processes wants, be it for one."""
+        """Return whether batches are cut into pieces: with several processes, or one from torchrun on a CPU."""
         return not self.alone or (self.job is not None and device == "cpu")
 
     def call(self, word: Mapping[str, Any]) -> None:
-        """Of the first: tell the others what comes next."""
+        """In the first process: tell the others what comes next."""
         if not self.alone:
             self.store.set(f"{WORD}/{self._words}", json.dumps(word))
             self._words += 1
 
     def called(self) -> dict[str, Any]:
-        """Of the others: the next word of the first, which is waited for. Raises EndedByFirst."""
+        """In the others: wait for the first's next word and return it. Raises EndedByFirst."""
         key = f"{WORD}/{self._words}"
         self._wait(lambda: self.store.check([key]))
         self._words += 1
@@ -77,18 +77,18 @@ class Processes:
         return word
 
     def gather(self) -> None:
-        """Of the first: wait until all others have answered its last word, and let them go on."""
+        """In the first process: wait until all others have answered its last word, and let them go on."""
         if not self.alone:
             self._wait(lambda: self.store.add(f"{ANSWERS}/{self._words}", 0) == self.count - 1)
             self.store.set(f"{GO}/{self._words}", "")
 
     def answer(self) -> None:
-        """Of the others: say that what was called for can begin, and wait until it does. Raises EndedByFirst."""
+        """In the others: report that the called-for work can begin, and wait until it does. Raises EndedByFirst."""
         self.store.add(f"{ANSWERS}/{self._words}", 1)
         self._wait(lambda: self.store.check([f"{GO}/{self._words}"]))
 
     def _wait(self, until: Callable[[], bool]) -> None:
-        # Not in the store itself, where a signal would have to wait as well.
+        # Poll instead of waiting in the store, where a signal would have to wait as well.
         with self.exchange():
             while not until():
                 if self.first:
@@ -100,17 +100,17 @@ class Processes:
                 time.sleep(LOOK_SECONDS)
 
     def add(self, tensor: "Tensor") -> None:
-        """Put the sum over all processes in the place of `tensor`, of which each has its own."""
+        """Replace each process's `tensor` by the sum over all processes."""
         if not self.alone:
             with self.exchange():
                 _group(self).all_reduce(tensor)
 
     def sum_in_order(self, rows: "Sequence[Tensor]", counts: Sequence[int], like: "Tensor") -> "Tensor":
-        """The sum, shaped `like` (n,), of the rows (n,) of all processes, of which each has so many as `counts` says.
+        """Return the sum, shaped `like` (n,), of the rows (n,) of all processes; `counts` says how many rows each has.
 
-        Those of the first come first, and all are added one after the other: the bits are those that one process with
-        all the rows would come to. Each process adds up a part of the columns, so little more is sent than in a sum
-        whose order is left open.
+        The rows of the first process come first, and all are added one after the other, so the bits match those of one
+        process with all the rows. Each process adds up a part of the columns, so little more is sent than in a sum of
+        arbitrary order.
         """
         if self.alone:
             return _added(rows)
@@ -132,14 +132,14 @@ class Processes:
         return torch.cat(parts)
 
     def _exchange_parts(self, got: "Tensor", sent: "Tensor", sizes: Sequence[int]) -> None:
-        """Send each process its part of `sent`, and get from each, one after the other, so much as `sizes` says."""
+        """Send each process its part of `sent`, and receive `sizes` values from each, in order, into `got`."""
         with self.exchange():
             _group(self).all_to_all_single(
                 got.view(-1), sent.contiguous().view(-1), list(sizes), [sent.numel() // self.count] * self.count
             )
 
     def of_first(self, tensors: "dict[str, Tensor]", facts: Any = None) -> "tuple[dict[str, Tensor], Any]":
-        """Tensors on the CPU by name, and what JSON has words for, as the first process has them."""
+        """Return the first process's CPU tensors by name and its `facts`, which must be JSON-serialisable."""
         if self.alone:
             return tensors, facts
         import torch
@@ -153,7 +153,7 @@ class Processes:
         return got, found["facts"]
 
     def number_of_first(self, number: float) -> float:
-        """A number as the first process has it."""
+        """Return the first process's value of a number."""
         if self.alone:
             return number
         import torch
@@ -161,7 +161,7 @@ class Processes:
         return float(self._broadcast(torch.tensor(number, dtype=torch.float64)))
 
     def _text(self, text: str) -> bytes:
-        # Bytes, as torch's own way of sending objects unpickles what comes.
+        # Send bytes, as torch's own way of sending objects unpickles what it receives.
         import torch
 
         own = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
@@ -175,7 +175,7 @@ class Processes:
 
     @contextmanager
     def exchange(self) -> Iterator[None]:
-        """Tell why, where the others cannot be reached within the block."""
+        """Turn a failure to reach the others within the block into an error that says why."""
         try:
             yield
         except RuntimeError as error:
@@ -186,7 +186,7 @@ class Processes:
             ) from error
 
     def raise_failure(self) -> None:
-        """Raise what another process failed of, if one has said so."""
+        """Raise the error that another process failed with, if one has reported it."""
         failure = None
         with suppress(RuntimeError):
             failure = json.loads(self.store.get(FAILED)) if self.store.check([FAILED]) else None
@@ -206,7 +206,7 @@ def _added(rows: "Sequence[Tensor] | Tensor") -> "Tensor":
 
 
 def _group(processes: Processes) -> Any:
-    """torch.distributed with its group, made when there is something to add for the first time."""
+    """Return torch.distributed with its group, created the first time tensors are exchanged."""
     import torch
     from torch import distributed
 

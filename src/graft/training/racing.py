@@ -1,4 +1,4 @@
-"""The advisor's race: levels fitted as they would be in the end, compared on images that they were not fitted on."""
+"""The advisor's race: levels fitted as they would be in the end, and compared on images they were not fitted on."""
 
 import time
 from collections.abc import Mapping
@@ -19,18 +19,18 @@ from graft.transfer.advisor import TextbookRule, expected_gain, goes_beyond, pla
 from graft.transfer.levels import Plan
 from graft.transfer.race import Contestant, Standing, Trial, standings_of
 
-# More images would change the order of levels no more, and cost more.
+# More images would not change the order of the levels, but would cost more.
 MOST_IMAGES = 4000
-# A level is trained once it was tried, where so much of the time is left that its trial was trained for.
+# After its trial, a level is trained only if at least this share of the trial's training time is left.
 LEAST_OF_TRIAL = 0.5
-# Levels are tried for so much of a limited time at least, however few of the images they are tried on.
+# The trials get at least this share of a limited time, however few images they use.
 LEAST_FOR_TRIALS = 0.25
 
 
 def for_the_race(task: Task, own_val: bool) -> Task:
-    """The task in which levels are raced: on val where graft set it aside itself, else on a part of train.
+    """Return the task to race levels in: on val if graft set it aside itself, otherwise on a part of train.
 
-    The user's own val is for the figures, and has no part in any choice. Of many images some are enough.
+    The user's own val is for the figures and has no part in any choice. Large sets are sampled.
     """
     splits = task.dataset.splits
     if own_val and len(splits[TRAIN]) <= MOST_IMAGES:
@@ -44,8 +44,10 @@ def for_the_race(task: Task, own_val: bool) -> Task:
 
 
 def _end_of_race(task: Task, images: int) -> float | None:
-    """By when levels are to be tried on so many images, where what they come to there is not used again: the level
-    that is chosen is then trained on all of them, in time that grows with their number."""
+    """Return the deadline for trials on this many images when their fits cannot be reused.
+
+    The chosen level is then trained on all images, in time that grows with their number.
+    """
     if task.deadline is None:
         return None
     now, share = time.perf_counter(), images / (images + len(task.dataset.splits[TRAIN]))
@@ -53,12 +55,12 @@ def _end_of_race(task: Task, images: int) -> float | None:
 
 
 def planned(task: Task) -> dict[str, Plan]:
-    """Every level that is tried, with what its head sees."""
+    """Return the plan of every level to try, including what its head sees."""
     return {plan.level: with_reach_tried(task, plan) for plan in plausible(task.base.network)}
 
 
 def contestants(task: Task, plans: Mapping[str, Plan], rule: TextbookRule) -> list[Contestant]:
-    """Every level that is tried with what is expected of it and the multiply-adds of its training."""
+    """Return every level to try, with its expected gain and the multiply-adds of training it."""
     network, images = task.base.network, len(task.dataset.splits[TRAIN])
     found = []
     for level, plan in plans.items():
@@ -71,10 +73,10 @@ def contestants(task: Task, plans: Mapping[str, Plan], rule: TextbookRule) -> li
 def race(
     task: Task, plans: Mapping[str, Plan], field: list[Contestant], ahead: bool = False
 ) -> tuple[tuple[Standing, ...], dict[str, Measured]]:
-    """How the levels of `field` stand, the head first, and what each came to that there was time and memory for.
+    """Return the standings of the levels in `field`, the head first, and the measurements of those that could be tried.
 
-    Where few images are set aside, others are set aside as well, and levels are compared on all of them. Stages may be
-    fitted on all images meanwhile, `ahead` of the choice.
+    When few images are set aside, the race is repeated with others set aside, and levels are compared on all of them.
+    Stages may meanwhile be fitted on all images, `ahead` of the choice.
     """
     measured: dict[str, Measured] = {}
     trials: dict[str, Trial] = {}
@@ -89,7 +91,7 @@ def race(
             measured[each.level] = found[0]
         except InputError as error:
             if each is field[0]:
-                # Time and memory are enough for a head: it is the images that cannot be used.
+                # Time and memory are enough for a head, so the fault lies with the images.
                 raise
             task.reporter.note(f"level {each.level} was not tried: {error}")
             continue
@@ -109,7 +111,7 @@ def race(
 
 
 def _units(task: Task, measured: Measured) -> np.ndarray:
-    """What is independent of the images of val that were scored, int (n,): each image, or its group."""
+    """Return the independent unit of each scored image of val, int (n,): the image itself, or its group."""
     images = task.dataset.splits[VAL]
     skipped = measured.trained.skipped
     if skipped:
@@ -118,17 +120,19 @@ def _units(task: Task, measured: Measured) -> np.ndarray:
 
 
 def _units_of_folds(measured: Measured) -> np.ndarray:
-    """The same of the images that a head knows in folds, each once: numbers that no image of val has, but for groups,
-    of which none is in both."""
+    """Return the same for the images that a head predicted in folds, each once.
+
+    Without groups, the numbers differ from those of every image of val; with groups, no group is in both.
+    """
     groups, known = measured.trained.fold_groups, measured.trained.cross_validated
     assert known is not None
     return -1 - np.arange(len(known)) if groups is None else groups
 
 
 def has_time(task: Task, plan: Plan, measured: Measured) -> bool:
-    """Whether a level that was tried can still be trained: its epochs may be fewer, but not by much.
+    """Return whether a tried level can still be trained, over fewer epochs if need be, but not by much.
 
-    A head is solved in what is left of any time.
+    A head is solved in whatever time is left.
     """
     if task.deadline is None or plan.cut in task.base.network.cuts[-2:]:
         return True

@@ -1,12 +1,12 @@
 """Whether the new head of a crown sees its last stage or all of them: tried on the frozen features, not assumed.
 
-Stages that are trained begin with a head that was solved on the features of the base as it is. On images far from the
-base's own, a head over the means and maxima of all stages after the cut knows more than one over the last (Evci et al.
-2022, "Head2Toe", arXiv 2201.03529), and what is trained from there ends higher.
+Trained stages begin with a head that was solved on the features of the base as it is. On images far from the base's
+own, a head over the means and maxima of all stages after the cut is more accurate than one over the last (Evci et al.
+2022, "Head2Toe", arXiv 2201.03529), and training from there ends higher.
 
-A doubt counts against it, as with the last stage alone the network is one that other tools have too. In 14 pairs of
-runs (MobileNet 0.25, stages from 40 % on) the wider head was worth +1.5 points where the folds knew it better, on
-digits and sketches, from 0.0 to +2.5, and -0.4 elsewhere, from -5.4 on cells to +2.6 on ants and bees (docs/recipe.md).
+In doubt the last stage alone is used, because other tools support such a network too. In 14 pairs of runs (MobileNet
+0.25, stages from 40 % on), the wider head was worth +1.5 points where it was better in the folds, on digits and
+sketches, from 0.0 to +2.5, and -0.4 elsewhere, from -5.4 on cells to +2.6 on ants and bees (docs/recipe.md).
 """
 
 from dataclasses import dataclass, replace
@@ -22,17 +22,19 @@ from graft.training.task import Task
 from graft.transfer.levels import Plan
 from graft.words import counted
 
-# With more images the start decides less, and features of all stages take room.
+# With more images the start matters less, and features of all stages take up room.
 MOST_IMAGES = 5000
-# So many of them tell.
+# This many of them are enough to decide.
 ENOUGH = 1000
 
 
 @dataclass(frozen=True)
 class Reach:
-    """How heads do on `n` training images in folds that they were not fitted on: over all stages after a cut, and over
-    the last one. `gain` is by how much the log loss of the first is smaller, and `error` its standard error. Where an
-    image may have `several` labels, accuracies are shares of labels."""
+    """How heads over all stages after a cut and over the last one do in folds, on `n` held-out training images.
+
+    `gain` is by how much the log loss of the first is smaller, and `error` its standard error. Where an image may have
+    `several` labels, accuracies are shares of labels.
+    """
 
     cut: str
     accuracy: float
@@ -44,7 +46,7 @@ class Reach:
 
     @property
     def wide(self) -> bool:
-        """Whether all stages are known to be better, by more than one standard error."""
+        """Whether the head over all stages is better by more than one standard error."""
         return self.gain > self.error
 
     def __str__(self) -> str:
@@ -59,9 +61,9 @@ class Reach:
 
 
 def with_reach_tried(task: Task, plan: Plan) -> Plan:
-    """The plan; its head sees all stages of the crown where the recipe says so, or leaves it open and they are better.
+    """Return the plan, with a head over all stages if the recipe asks for it, or leaves it open and it does better.
 
-    A head that is solved at its own level, and a network without a head that learns, are left as they are.
+    A head that is solved at its own level, and a network whose head has no parameters, are left as they are.
     """
     network, asked = task.base.network, task.recipe.head
     wide = _wide(network, plan.cut)
@@ -79,7 +81,7 @@ def with_reach_tried(task: Task, plan: Plan) -> Plan:
 
 
 def _wide(network: Network, cut: str) -> HeadKind | None:
-    """The head over all stages after the cut; None where there is none, or the last stage is all there is."""
+    """Return the head over all stages after the cut; None if there is none, or if the last stage is the only one."""
     if cut in network.cuts[-2:] or not any(True for _ in network.head.parameters()):
         return None
     kind = head_over_all_after(cut)
@@ -87,10 +89,10 @@ def _wide(network: Network, cut: str) -> HeadKind | None:
 
 
 def _try_reach(task: Task, cut: str, wide: HeadKind) -> Reach | None:
-    """What the folds make of both heads; None where there are too few images for any."""
+    """Compare both heads in folds; None if there are too few images."""
     heads = []
     for kind in (wide, LAST):
-        # Of all images, as the head that training begins with has them.
+        # Computed for all images, as the head that training begins with needs them all.
         features, shown = frozen_features(task, task.dataset.splits[TRAIN], kind)
         rows = np.sort(np.random.default_rng(task.seed).permutation(len(shown))[:ENOUGH])
         heads.append(solve_head(task, features[:, rows], shown.take(rows), kind))
@@ -105,7 +107,7 @@ def _try_reach(task: Task, cut: str, wide: HeadKind) -> Reach | None:
 
 
 def _right(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The share of images, or of labels where an image may have several, that are answered right."""
+    """Return the share of correctly answered images, or of labels where an image may have several."""
     if labels.ndim > 1:
         return float(((logits > 0) == (labels > 0)).mean())
     return float((logits.argmax(1) == labels).mean())

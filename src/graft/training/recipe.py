@@ -1,6 +1,6 @@
-"""How stages are trained: a recipe, what suits the network and the images where it leaves something open, its limits.
+"""Recipes for training stages, the defaults that suit the network and the images, and the limits of each setting.
 
-Only stages after the cut are trained by it. A head alone is solved to its optimum and takes no recipe.
+A recipe applies only to the stages after the cut. A head alone is solved to its optimum and takes no recipe.
 """
 
 import math
@@ -16,41 +16,40 @@ from graft.models.cuts import ALL_STAGES, LAST
 
 @dataclass(frozen=True)
 class Usual:
-    """What suits an optimizer: a peak learning rate for a pretrained network of `RATED_PARAMETERS` parameters, one for
-    random layers, and a weight decay."""
+    """An optimizer's defaults: peak learning rates for a pretrained network of `RATED_PARAMETERS` parameters and for
+    random layers, and the weight decay."""
 
     pretrained_rate: float
     random_rate: float
     weight_decay: float
 
 
-# Pretrained layers move less, and for a shorter time, than random ones. Decay: 0.0005 is that of AlexNet and VGG,
-# 0.00004 that of MobileNetV2. Momentum makes a step of RMSprop ten times as long, so its learning rate is a tenth of
+# Pretrained layers move less than random ones, and for a shorter time. The decay of 0.0005 is from AlexNet and VGG,
+# 0.00004 from MobileNetV2. Momentum makes RMSprop's steps ten times as long, so its learning rate is a tenth of
 # AdamW's.
 USUAL = {
     "adamw": Usual(1.8e-4, 2e-3, 1e-2),
     "sgd": Usual(4.5e-3, 5e-2, 5e-4),
     "rmsprop": Usual(1.8e-5, 2e-4, 4e-5),
 }
-# The size of ResNet-50. Small networks bear higher learning rates: of 0.0003, 0.0005, 0.001 and 0.002 the first was the
-# best for MobileNetV2 (3.5 million parameters) and the second for MobileNet 0.25 (0.47 million), which is what the
-# fourth root of the size gives (docs/recipe.md). The square root, which makes Adam's steps as long whatever the
-# network, gave rates at which both fell below the head that they began with.
+# The size of ResNet-50. Small networks tolerate higher learning rates: of 0.0003, 0.0005, 0.001 and 0.002, the first
+# was best for MobileNetV2 (3.5 million parameters) and the second for MobileNet 0.25 (0.47 million), which matches the
+# fourth root of the size (docs/recipe.md). The square root, which keeps the length of Adam's steps independent of the
+# network, gave rates at which both fell below the head they started from.
 RATED_PARAMETERS = 25_000_000
 RATE_EXPONENT = 0.25
 # With two and three thousand images, 20 epochs from 40 % of the layers on were one and two points better than ten, and
-# with a thousand no worse; two such fits take about as long as one of all layers (docs/recipe.md).
+# with a thousand no worse. Two such fits take about as long as one of all layers (docs/recipe.md).
 EPOCHS_PRETRAINED, EPOCHS_RANDOM = 20, 30
-# Few images are seen more often, so that training has about so many steps, but not beyond so many epochs.
+# Small data sets get more epochs, enough for about this many steps, up to this many epochs.
 STEPS_PRETRAINED, MOST_EPOCHS_PRETRAINED = 400, 60
-# How a pretrained network is trained where nothing else is asked for: what each part is worth is in docs/recipe.md.
+# Defaults for a pretrained network; docs/recipe.md says what each part is worth.
 AUGMENT_PRETRAINED, LABEL_SMOOTHING_PRETRAINED, START_SHARE_PRETRAINED = "medium", 0.1, 0.2
-# The part of all steps in which the learning rate rises, and that over which the weights that are kept are averaged:
-# what was solved at the start is not lost while the rate is at its peak (docs/recipe.md, "The fall in the first
-# epochs").
+# The share of all steps over which the learning rate rises, and the share over which the kept weights are averaged, so
+# that what was solved at the start survives the peak learning rate (docs/recipe.md, "The fall in the first epochs").
 WARMUP_PRETRAINED, AVERAGED_SHARE_PRETRAINED = 0.3, 0.25
-# Views that are kept of all images together, and of each: 32 in place of 8 of 150 images gave two points (blood cells,
-# sketches), and take as much time and room as 8 of 600.
+# Views kept of all images together, and of each image: with 150 images, 32 views instead of 8 gained two points (blood
+# cells, sketches), and take as much time and room as 8 views of 600 images.
 VIEWS_OF_ALL, FEWEST_VIEWS, MOST_VIEWS = 16_000, 8, 32
 SCHEDULES = ("cosine", "one-cycle", "step", "plateau", "constant", "lenet")
 CLASS_WEIGHTS = ("none", "balanced")
@@ -61,35 +60,36 @@ HEADS = (LAST, ALL_STAGES)
 
 @dataclass(frozen=True)
 class Recipe:
-    """How stages are trained. None means what suits the optimizer and the start, pretrained or random.
+    """How to train stages. None means the value that suits the optimizer and the start, pretrained or random.
 
-    `learning_rate` is the peak of the head's learning rate, and each earlier stage has `layer_decay` times that of the
-    next one. `weight_decay` is not applied to biases and norms. `accumulate_steps` batches make one step, whose
-    gradient is clipped to a norm of `clip_grad_norm`. `patience` is how many epochs may pass without a better one,
-    `ema_decay` the decay of a moving average of the weights, which is then scored and kept instead of them. `dropout`
-    is the part of the head's inputs that is dropped out, None for what the network has. With `sampling` balanced,
-    images are drawn so that every class is equally likely.
+    `learning_rate` is the peak learning rate of the head; each earlier stage has `layer_decay` times that of the next
+    one. `weight_decay` does not apply to biases and norms. `accumulate_steps` batches make one step, whose gradient is
+    clipped to a norm of `clip_grad_norm`. `patience` is the number of epochs that may pass without improvement.
+    `ema_decay` is the decay of a moving average of the weights, which is then scored and kept instead of the weights
+    themselves. `dropout` is the fraction of the head's inputs to drop; None keeps the network's own. Balanced
+    `sampling` draws images so that every class is equally likely.
 
     `augment` is the strength of the augmentation. Its flips are wrong for digits and text: None for `flip` means that
     mirror images are tried on the frozen features first (`graft.training.mirroring`). At most `views` of an image are
-    kept at the cut, and the epochs show them in turn: the result is the same as without keeping them where nothing is
-    augmented, or where there are as many views as epochs. `mixup` and `cutmix` are the alpha with which images, or
-    their activations at the cut, are mixed in pairs, 0 for none. With `find_learning_rate` a range test chooses the
+    kept at the cut, and the epochs cycle through them; the result is the same as without keeping them when nothing is
+    augmented, or when there are as many views as epochs. `mixup` and `cutmix` are the alpha with which images, or their
+    activations at the cut, are mixed in pairs; 0 turns mixing off. With `find_learning_rate`, a range test chooses the
     learning rate.
 
-    `batch_norm` is what maps are normalised by: `stored`, the statistics that came with the weights, which the head at
-    the start was solved with, or `batch`, those of the images in a batch. The weights that are kept are `start_share`
-    of those at the start plus the rest of those at the end (WiSE-FT: Wortsman et al. 2022, arXiv 2109.01903).
+    `batch_norm` says which statistics normalise the maps: `stored`, those that came with the weights and that the
+    initial head was solved with, or `batch`, those of the images in a batch. The weights that are kept are
+    `start_share` of the weights at the start plus the rest of those at the end (WiSE-FT: Wortsman et al. 2022, arXiv
+    2109.01903).
 
-    `head` is what the new head sees of the stages that are trained: the `last`, or all `stages`, which other tools have
-    no place for; None means that both are tried on the frozen features first (`graft.training.reach`).
+    `head` says which of the trained stages the new head sees: the `last`, or all `stages`, which other tools have no
+    place for. None means that both are tried on the frozen features first (`graft.training.reach`).
     """
 
     epochs: int | None = None
     batch_size: int = 32
     learning_rate: float | None = None
     weight_decay: float | None = None
-    warmup: float | None = None  # of all steps, with the cosine
+    warmup: float | None = None  # share of all steps; cosine only
     optimizer: str = "adamw"
     schedule: str = "cosine"
     layer_decay: float = 1.0
@@ -114,7 +114,7 @@ class Recipe:
     def resolve(
         self, pretrained: bool = False, *, parameters: int = RATED_PARAMETERS, images: int | None = None
     ) -> "ResolvedRecipe":
-        """The same with nothing left open, for a network of `parameters` and so many `images` to train on."""
+        """Fill in every open setting, for a network of `parameters` and this many training `images`."""
         usual = USUAL[self.optimizer]
         suitable: dict[str, Any] = {
             "epochs": EPOCHS_RANDOM,
@@ -136,7 +136,7 @@ class Recipe:
                 "augment": AUGMENT_PRETRAINED,
                 "batch_norm": "stored",
                 "warmup": WARMUP_PRETRAINED,
-                # Weights between two do not belong to the statistics of either end.
+                # Interpolated weights do not match the batch statistics of either end.
                 "start_share": 0.0 if self.batch_norm == "batch" else START_SHARE_PRETRAINED,
             }
             images_per_step = self.batch_size * self.accumulate_steps
@@ -153,7 +153,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class ResolvedRecipe(Recipe):
-    """A recipe that leaves nothing open: what training takes. `Recipe.resolve` makes one."""
+    """A recipe with every setting filled in, as training requires. Made by `Recipe.resolve`."""
 
     epochs: int = field(kw_only=True)
     learning_rate: float = field(kw_only=True)
@@ -168,7 +168,7 @@ class ResolvedRecipe(Recipe):
     views: int = field(kw_only=True)
 
     def augmentation(self) -> Augmentation:
-        """What happens to the images of an epoch."""
+        """Return the augmentation applied to the images of an epoch."""
         strength = STRENGTHS[self.augment]
         return strength if self.flip else replace(strength, flip=0.0)
 
@@ -186,7 +186,7 @@ CHOICES = {
 
 @dataclass(frozen=True)
 class Limits:
-    """The numbers that a setting may be, from `least` to `most`; `above` and `below` say that the end is not one."""
+    """The range of a numeric setting, from `least` to `most`; `above` and `below` exclude the respective end."""
 
     least: float
     most: float
@@ -196,7 +196,7 @@ class Limits:
     whole: bool = False
 
     def allow(self, value: Any) -> bool:
-        """Whether `value` is such a number. Infinity is beyond any end, and NaN compares to none."""
+        """Return whether `value` is a number within the limits. Infinity and NaN never are."""
         of_kind = isinstance(value, Integral if self.whole else Real) and not isinstance(value, bool)
         return (
             of_kind
@@ -211,7 +211,7 @@ class Limits:
 
 
 LIMITS = {
-    # Beyond the last, seeds of one run's epochs would be those of another's.
+    # With more epochs, one run's epoch seeds would overlap another's.
     "epochs": Limits(0, 100_000, "10 to 100 is usual", whole=True),
     "batch_size": Limits(1, 65_536, "16 to 256 is usual", whole=True),
     "learning_rate": Limits(0, 10, "0.0002 to 0.05 is usual", above=True, below=True),
@@ -232,7 +232,7 @@ LIMITS = {
 
 
 def check_recipe(recipe: Recipe) -> Recipe:
-    """`recipe` in Python's own numbers if every setting in it makes sense. Raises InputError that names the option."""
+    """Return `recipe` in Python's own numbers if every setting is valid. Raises InputError naming the option."""
     if not isinstance(recipe, Recipe):
         raise InputError(f"expected a graft.Recipe for the recipe, got {recipe!r}: write Recipe(…)")
     recipe = replace(recipe, **{name: native(value) for name, value in asdict(recipe).items()})

@@ -1,4 +1,4 @@
-"""Recipes as YAML, with the level and the base that they were found for: `--recipe FILE` and `--set KEY=VALUE`."""
+"""Recipes as YAML, with the level and the base they were found for: `--recipe FILE` and `--set KEY=VALUE`."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -19,7 +19,7 @@ FIELDS = tuple(each.name for each in fields(Recipe))
 
 @dataclass(frozen=True)
 class RecipeFile:
-    """What a file says: a recipe, and what it was found for, where it says that."""
+    """The contents of a file: a recipe and, where given, the level and base it was found for."""
 
     recipe: Recipe
     level: str | None = None
@@ -27,7 +27,7 @@ class RecipeFile:
 
 
 def read_recipe(file: str | Path) -> RecipeFile:
-    """The recipe in a YAML file. Raises InputError for what is none, and for a key or a value that none has."""
+    """Read the recipe in a YAML file. Raises InputError if there is none, or for an unknown key or an invalid value."""
     place = Path(checked_path(file, "--recipe")).expanduser()
     try:
         values = yaml_in(place.read_text(encoding="utf-8"))
@@ -47,7 +47,7 @@ def read_recipe(file: str | Path) -> RecipeFile:
 
 
 def write_recipe(file: Path, found: RecipeFile, heading: Iterable[str] = ()) -> None:
-    """Write what differs from the usual, below comments."""
+    """Write the settings that differ from the defaults, below `heading` as comments."""
     usual = asdict(Recipe())
     own = {name: value for name, value in asdict(found.recipe).items() if value != usual[name]}
     known = {name: value for name, value in (("base", found.base), ("level", found.level)) if value is not None}
@@ -56,7 +56,7 @@ def write_recipe(file: Path, found: RecipeFile, heading: Iterable[str] = ()) -> 
 
 
 def settings_of(words: Iterable[str]) -> dict[str, Any]:
-    """`KEY=VALUE`, each, as values of YAML. Raises InputError for any other word."""
+    """Parse `KEY=VALUE` words, with values in YAML. Raises InputError for any other word."""
     found = {}
     for word in words:
         key, equals, value = word.partition("=")
@@ -70,7 +70,7 @@ def settings_of(words: Iterable[str]) -> dict[str, Any]:
 
 
 def with_settings(recipe: Recipe, settings: Mapping[str, Any], where: str = "--set") -> Recipe:
-    """The recipe with some fields set. Raises InputError for a field or a value that no recipe has."""
+    """Return the recipe with some fields set. Raises InputError for an unknown field or an invalid value."""
     if not isinstance(settings, Mapping):
         raise InputError(
             f"expected fields of a recipe and their values in {where}, got {settings!r}: write them as in "
@@ -82,7 +82,7 @@ def with_settings(recipe: Recipe, settings: Mapping[str, Any], where: str = "--s
                 f"expected a field of a recipe in {where}, got {name!r}{did_you_mean(str(name), FIELDS)}: choose among "
                 f"{', '.join(FIELDS)}"
             )
-    # YAML reads 1e-4 as a text.
+    # YAML reads 1e-4 as a string.
     values = {name: _number(value) for name, value in settings.items()}
     return check_recipe(replace(recipe, **values))
 

@@ -1,6 +1,6 @@
-"""Schedules of the learning rate, each a function of how much of the training is done.
+"""Learning-rate schedules, each a function of how much of the training is done.
 
-Each takes the peak of the learning rate and returns the one to use now.
+Each takes the peak learning rate and returns the current one.
 """
 
 import math
@@ -10,16 +10,16 @@ from typing import Any
 
 from graft.training.recipe import ResolvedRecipe
 
-# Epochs without a better one, after which `plateau` lowers the learning rate.
+# Epochs without improvement after which `plateau` lowers the learning rate.
 PLATEAU_EPOCHS = 3
 # LeCun, Bottou, Bengio and Haffner 1998, section III-B: epochs and their learning rate; the last one holds to the end.
 LENET_EPOCHS = ((2, 5e-4), (3, 2e-4), (3, 1e-4), (4, 5e-5), (math.inf, 1e-5))
 
 
 def learning_rate_at(recipe: ResolvedRecipe, done: float, epoch: int, scores: Sequence[Any] = ()) -> float:
-    """The head's learning rate in `epoch`, from 1, when the part `done` of all steps, 0 to 1, is behind.
+    """Return the head's learning rate in `epoch`, from 1, when the share `done` of all steps, 0 to 1, has passed.
 
-    `scores` are those of the epochs so far on the validation images, the start first, higher ones being better.
+    `scores` are those of the epochs so far on the validation images, the start first; higher is better.
     """
     match recipe.schedule:
         case "cosine":
@@ -36,16 +36,16 @@ def learning_rate_at(recipe: ResolvedRecipe, done: float, epoch: int, scores: Se
 
 
 def cosine(peak: float, done: float, warmup: float) -> float:
-    """Linear up to the peak, then half a cosine to zero."""
+    """Rise linearly to the peak, then fall to zero along half a cosine."""
     if done < warmup:
         return peak * (done + 0.01) / (warmup + 0.01)
     return peak * 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
 
 
 def one_cycle(peak: float, done: float) -> float:
-    """From a twenty-fifth up to the peak in the first 30 %, then down to a ten-thousandth, each along half a cosine.
+    """Rise from a twenty-fifth to the peak in the first 30 %, then fall to a ten-thousandth, each along half a cosine.
 
-    Smith and Topin 2017, arXiv 1708.07120; in the form that fast.ai gave it, with constant momentum.
+    Smith and Topin 2017, arXiv 1708.07120; in fast.ai's form, with constant momentum.
     """
     if done < 0.3:
         start, end, part = peak / 25, peak, done / 0.3
@@ -55,12 +55,12 @@ def one_cycle(peak: float, done: float) -> float:
 
 
 def step_decay(peak: float, done: float) -> float:
-    """A tenth after half of the training and a hundredth after three quarters: He et al. 2015, section 4.2."""
+    """Fall to a tenth after half of the training, to a hundredth after three quarters: He et al. 2015, section 4.2."""
     return peak * 0.1 ** ((done >= 0.5) + (done >= 0.75))
 
 
 def plateau(peak: float, scores: Sequence[Any]) -> float:
-    """A tenth each time that `PLATEAU_EPOCHS` epochs in a row were not better than the best before them.
+    """Fall to a tenth each time that `PLATEAU_EPOCHS` epochs in a row do not improve on the best before them.
 
     Simonyan and Zisserman 2014, arXiv 1409.1556, section 3.1: "decreased by a factor of 10 when the validation set
     accuracy stopped improving", without saying after how long.
@@ -74,13 +74,13 @@ def plateau(peak: float, scores: Sequence[Any]) -> float:
 
 
 def lenet_table(peak: float, epoch: int) -> float:
-    """LeNet-5's published table by epoch, relative to its first learning rate: a `peak` of 0.0005 gives it in full.
+    """Follow LeNet-5's published table by epoch, relative to its first learning rate: with a `peak` of 0.0005 exactly.
 
     LeCun, Bottou, Bengio and Haffner 1998, section III-B: 0.0005 for two epochs, 0.0002 for three, 0.0001 for three,
-    0.00005 for four, then 0.00001. Epochs count from 1: with the same limits on epochs that count from 0, as in
-    textbook code for Keras, the first learning rate lasts three and every later one comes an epoch late; and such code
-    often leaves out the epochs at 0.0001. In the paper these are factors of a diagonal second-order method, hence
-    small.
+    0.00005 for four, then 0.00001. Epochs count from 1. Textbook code for Keras often applies the same limits to epochs
+    that count from 0, so the first learning rate lasts three epochs and every later one comes an epoch late; such code
+    also often leaves out the epochs at 0.0001. In the paper the values are factors of a diagonal second-order method,
+    hence small.
     """
     ends = accumulate(epochs for epochs, _ in LENET_EPOCHS)
     rates = (rate for _, rate in LENET_EPOCHS)
@@ -89,5 +89,5 @@ def lenet_table(peak: float, epoch: int) -> float:
 
 
 def stale_epochs(scores: Sequence[Any]) -> int:
-    """Epochs since the best one."""
+    """Return the number of epochs since the best one."""
     return len(scores) - 1 - scores.index(max(scores))

@@ -1,6 +1,6 @@
-"""What layers do that look beyond one image, where a batch is computed in pieces: dropout and batch norm.
+"""Layers that look beyond one image, dropout and batch norm, for batches computed in pieces.
 
-Both do to the pieces what they would do to the whole, whichever process has them.
+Both treat the pieces as they would treat the whole batch, whichever process has them.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +20,7 @@ from graft.training.lockstep import PLACE, Place
 
 @dataclass(frozen=True)
 class Rows:
-    """Which rows of a batch of `whole` a piece has: so many from `first` on."""
+    """The rows of a batch of `whole` that a piece has: `count` of them from `first` on."""
 
     first: int
     count: int
@@ -28,20 +28,20 @@ class Rows:
 
 
 def rows_of(piece: int, pieces: int, whole: int) -> Rows:
-    """What piece number `piece` of so many has of a batch of `whole`.
+    """Return the rows that piece number `piece` of `pieces` has of a batch of `whole`.
 
-    Pieces differ by one at most, the first ones are not smaller than the others, and none is smaller than that of a
-    smaller batch: so in a batch cut short, at the end of an epoch, no piece has more than usual.
+    Piece sizes differ by at most one, earlier pieces are never smaller than later ones, and no piece shrinks when the
+    batch grows. So in a short batch at the end of an epoch, no piece has more than usual.
     """
     least, more = divmod(whole, pieces)
     return Rows(piece * least + min(piece, more), least + (piece < more), whole)
 
 
 class OwnDropout(TorchFunctionMode):
-    """Within the block, dropout draws from a `generator` of its own; None: that of the device.
+    """Within the block, dropout draws from its own `generator`; None means that of the device.
 
-    With `rows` of a batch it draws for the whole of it, as one process does, and uses what falls to them: so each piece
-    draws the same.
+    With `rows` of a batch, it draws for the whole batch, as one process would, and uses the part for those rows, so
+    that every piece draws the same.
     """
 
     def __init__(self, generator: torch.Generator | None, rows: Rows | None = None) -> None:
@@ -71,17 +71,17 @@ class OwnDropout(TorchFunctionMode):
 
 
 def normalised_by_batch(crown: nn.Module, batch_norm: str) -> list[_BatchNorm]:
-    """The norms that take their statistics from the batch: see `training_mode.put_in_training_mode`."""
+    """Return the norms that take their statistics from the batch: see `training_mode.put_in_training_mode`."""
     norms = [module for module in crown.modules() if isinstance(module, _BatchNorm)]
     return [norm for norm in norms if batch_norm == "batch" or norm.running_mean is None]
 
 
 @contextmanager
 def norms_shared(crown: nn.Module, batch_norm: str) -> Iterator[None]:
-    """While the block trains `crown`, norms by the statistics of the batch take them over all its pieces.
+    """While the block trains `crown`, norms that use batch statistics take them over all pieces of the batch.
 
-    torch's own SyncBatchNorm does so on GPUs alone. Every process must take part in each forward and backward pass,
-    those without a piece of the batch too: see `Lockstep`.
+    torch's own SyncBatchNorm does so on GPUs only. Every process must take part in each forward and backward pass, even
+    without a piece of the batch: see `Lockstep`.
     """
     norms = normalised_by_batch(crown, batch_norm)
     for norm in norms:
@@ -94,7 +94,7 @@ def norms_shared(crown: nn.Module, batch_norm: str) -> Iterator[None]:
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over all pieces; what follows from it is felt by all of them, so its gradient is their sum too."""
+    """The sum over all pieces; every piece depends on it, so its gradient is the sum of theirs."""
 
     @staticmethod
     def forward(context: Any, own: Tensor, place: Place) -> Tensor:
@@ -113,7 +113,7 @@ def _normalised(norm: _BatchNorm, alone: Callable[..., Tensor], x: Tensor) -> Te
     values = x.float()
     axes = [axis for axis in range(x.ndim) if axis != 1]
     shape = [1, -1, *(1 for _ in axes[1:])]
-    # Of each piece one number more: how many values each channel has.
+    # One more number per piece: how many values each channel has.
     own = torch.cat([values.sum(axes), values.new_tensor([values.numel() / max(1, x.shape[1])])])
     sums = _Sum.apply(own, place)
     count = float(sums[-1].detach())
@@ -124,7 +124,7 @@ def _normalised(norm: _BatchNorm, alone: Callable[..., Tensor], x: Tensor) -> Te
     centred = values - mean.view(shape)
     variance = _Sum.apply((centred**2).sum(axes), place) / count
     if place.number == 0:
-        # All pieces have the same statistics, to be followed once.
+        # All pieces have the same statistics, which must be followed once.
         _follow(norm, mean.detach(), variance.detach() * count / max(count - 1, 1))
     result = centred * (variance + norm.eps).rsqrt().view(shape)
     if norm.affine:
@@ -134,7 +134,7 @@ def _normalised(norm: _BatchNorm, alone: Callable[..., Tensor], x: Tensor) -> Te
 
 @torch.no_grad()
 def _follow(norm: _BatchNorm, mean: Tensor, variance: Tensor) -> None:
-    """Move the running statistics as torch does."""
+    """Update the running statistics as torch does."""
     if norm.running_mean is None or norm.running_var is None or norm.num_batches_tracked is None:
         return
     norm.num_batches_tracked.add_(1)

@@ -1,4 +1,4 @@
-"""What a training is given and what it makes of it: the values between its steps."""
+"""The input and the outcome of training: the values passed between its steps."""
 
 import copy
 import math
@@ -20,18 +20,18 @@ from graft.training.recipe import Recipe, ResolvedRecipe
 from graft.weights.base import Base
 from graft.weights.saved import Outputs
 
-# Of more images, those that are set aside for val add little when they are trained on too, and it takes as long again.
+# With more images than this, training on those set aside for val as well adds little, and takes as long again.
 REFIT_UP_TO = 5000
-# So many images tell what a base makes of them: its stages, and mirror images.
+# This many images are enough to judge what a base makes of them: its stages, and mirror images.
 ENOUGH_TO_TELL = 500
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a training is given: labelled images, a base to start from, an engine, and a recipe with nothing left open.
+    """The input of training: labelled images, a base to start from, an engine, and a fully resolved recipe.
 
-    What is decided about it, a level and its cut, is a `Plan`. `asked` is the recipe as it was asked for. With `refit`,
-    val was set aside by graft itself: when it has been measured on, it is trained on too.
+    Decisions about it, a level and its cut, make a `Plan`. `asked` is the recipe as it was asked for. `refit` means
+    that graft set val aside itself, and trains on it too once it has been measured on.
     """
 
     dataset: Dataset
@@ -41,20 +41,20 @@ class Task:
     asked: Recipe
     seed: int = 0
     reporter: Reporter = NOBODY
-    # By when all is to be done, on the clock of time.perf_counter.
+    # When everything must be done, on the clock of time.perf_counter.
     deadline: float | None = None
     refit: bool = False
-    # Whether levels are tried on it: heads over the last stage and over all stages are, for which one pass is made.
+    # Whether levels are raced on this task: heads over the last stage and over all stages then share one pass.
     raced: bool = False
-    # Who takes part in the steps, and how often their state is kept in the middle of an epoch, in seconds.
+    # The processes that share the steps, and the seconds between checkpoints in the middle of an epoch.
     processes: Processes = ALONE
     checkpoint_every: float = math.inf
 
     @classmethod
     def of(cls, dataset: Dataset, base: Base, choice: Choice, recipe: Recipe, **others: Any) -> "Task":
-        """The task in which `recipe` is resolved for this base and as many images as the dataset has to train on.
+        """Create a task with `recipe` resolved for this base and the number of training images in the dataset.
 
-        Raises DataError where none of these images counts for anything.
+        Raises DataError if all of those images have weight 0.
         """
         weights = dataset.splits[TRAIN].weights
         if weights is not None and not weights.any():
@@ -75,28 +75,28 @@ class Task:
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of an image as the network sees it."""
+        """The shape (C, H, W) of an image as the network sees it."""
         return (self.preprocessing.channels, self.preprocessing.size, self.preprocessing.size)
 
     @property
     def to_train_on(self) -> tuple[str, ...]:
-        """The splits whose images the classifier that is kept is trained on."""
+        """The splits that the final classifier is trained on."""
         return (TRAIN, VAL) if self.refit else (TRAIN,)
 
     def on_a_copy(self) -> "Task":
-        """The same with a network of its own, so that what is done to it leaves this one as it is."""
+        """Return the task with its own copy of the network, so that changes leave this one intact."""
         return replace(self, base=replace(self.base, network=copy.deepcopy(self.base.network)))
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a level made: logits (n, classes) and labels by split, the temperature, and where the time went.
+    """The outcome of a level: logits (n, classes) and labels by split, the temperature, and the time spent.
 
-    `cross_validated`, bool (n,), says of a head which training images it knows in folds that it was not fitted on, in
+    `cross_validated`, bool (n,), says which training images a head classifies right in folds it was not fitted on, in
     an order that is the same for all heads of a task. `held_out` are logits and labels of images that no weights saw,
-    where these are not those of val, `folds` their keys and `fold_groups` their groups; `domain` is what the images
-    trained on are like to the network. Where images have several labels, labels are float32 (n, classes) of 0 and 1,
-    and `thresholds`, float64 (classes,), say from which probability on each is answered.
+    if these are not the images of val; `folds` are their keys and `fold_groups` their groups. `domain` describes the
+    images trained on as the network sees them. Where images have several labels, labels are float32 (n, classes) of 0
+    and 1, and `thresholds`, float64 (classes,), is the probability from which on each label is answered.
     """
 
     logits: dict[str, np.ndarray]
@@ -106,7 +106,7 @@ class Trained:
     feature_seconds: float
     training_seconds: float
     history: tuple[Epoch, ...] = ()
-    # For a network that has more outputs than there are classes, those of each class.
+    # For a network with more outputs than classes, the outputs of each class.
     outputs: Outputs | None = None
     notes: tuple[str, ...] = ()
     cross_validated: np.ndarray | None = None
@@ -118,7 +118,7 @@ class Trained:
 
 
 def sample(images: Images, seed: int, most: int) -> Images:
-    """At most so many of the images, drawn by `seed`, in their order."""
+    """Return at most `most` of the images, drawn by `seed`, in their order."""
     if len(images) <= most:
         return images
     return images.take(np.sort(np.random.default_rng(seed).permutation(len(images))[:most]))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from graft.errors import InputError
 
-# Steps after which it is known whether an epoch fits into the time that is left.
+# The number of steps after which it is clear whether an epoch fits into the remaining time.
 STEPS_TO_JUDGE_BY = 5
 
 _BEGAN: ContextVar[float | None] = ContextVar("when the work began that a limited time is for", default=None)
@@ -17,9 +17,9 @@ _BEGAN: ContextVar[float | None] = ContextVar("when the work began that a limite
 
 @contextmanager
 def counted_from(moment: float) -> Iterator[None]:
-    """While the block runs, the time of what is started in it counts from a moment, on the clock of perf_counter.
+    """Within the block, count the time of new work from `moment`, on the clock of perf_counter.
 
-    Of a command that is its own start, seconds before anything that takes long is imported.
+    A command counts from its own start, seconds before the slow imports.
     """
     before = _BEGAN.set(moment)
     try:
@@ -29,14 +29,14 @@ def counted_from(moment: float) -> Iterator[None]:
 
 
 def work_began() -> float:
-    """The moment from which the time of work that starts now counts: now, unless `counted_from` says otherwise."""
+    """Return the moment from which the time of new work counts: now, unless `counted_from` says otherwise."""
     moment = _BEGAN.get()
     return time.perf_counter() if moment is None else moment
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Seconds that training may take, of which enough are set aside to score the validation images `scorings` times."""
+    """Seconds that training may take, including the time to score the validation images `scorings` times."""
 
     seconds: float
     scorings: float = 1.5
@@ -44,32 +44,32 @@ class Budget:
 
 @dataclass(frozen=True)
 class Clock:
-    """When training began, on the clock of `time.perf_counter`, and by how many seconds later its steps must end."""
+    """When training began, on the clock of `time.perf_counter`, and how many seconds later its steps must end."""
 
     began: float
     limit: float = math.inf
 
     @classmethod
     def start(cls, before: float = 0.0, limit: float = math.inf) -> "Clock":
-        """A clock that starts now, with so many seconds behind it from before an interruption."""
+        """Return a clock that starts now, with `before` seconds already passed before an interruption."""
         return cls(time.perf_counter() - before, limit)
 
     def within(self, budget: Budget | None, scoring: float) -> "Clock":
-        """The same clock with the limit that `budget` sets, where scoring the validation images takes so long."""
+        """Return the same clock with the limit of `budget`, where `scoring` is the seconds to score val once."""
         if budget is None:
             return self
         return replace(self, limit=max(budget.seconds - budget.scorings * scoring, 1e-3))
 
     def elapsed(self) -> float:
-        """Seconds since training began."""
+        """Return the seconds since training began."""
         return time.perf_counter() - self.began
 
     def share(self) -> float:
-        """How much of the time has passed: 1 and more when it is exhausted, 0 where there is no limit."""
+        """Return the fraction of the time that has passed: 1 or more when it is used up, 0 when there is no limit."""
         return self.elapsed() / self.limit
 
     def check_epoch_fits(self, began: float, share: float) -> None:
-        """Raise InputError unless an epoch fits that began at `began` seconds and of which `share` is done by now."""
+        """Raise InputError unless an epoch that began at `began` seconds, and of which `share` is done by now, fits."""
         needed, left = (self.elapsed() - began) / share, self.limit - began
         if needed > left:
             raise too_short(left, f"about {needed:.0f} s for one epoch")

@@ -1,4 +1,4 @@
-"""What layers of a crown do otherwise while it trains: dropout, and batch norm of single values."""
+"""Layers that behave differently while a crown trains: dropout, and batch norm of single values."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -12,16 +12,16 @@ from graft.training.folding import norms_folded
 from graft.training.recipe import ResolvedRecipe
 from graft.training.shared_layers import norms_shared
 
-# A ReLU is told from its output, these (ReLU6 is a Hardtanh) are not.
+# ReLU can compute its gradient from its output; these cannot (ReLU6 is a Hardtanh).
 NEED_THEIR_INPUT = (nn.Hardtanh, nn.SiLU, nn.Hardswish)
 
 
 @contextmanager
 def training_mode(crown: nn.Module, recipe: ResolvedRecipe, example: Tensor, in_pieces: bool = False) -> Iterator[None]:
-    """While the block trains `crown`, its layers do what `recipe` says of them, be a batch computed `in_pieces`.
+    """Set up the layers of `crown` as `recipe` says while the block trains it, even if batches come `in_pieces`.
 
-    The head's inputs are dropped out, batch norm takes single values, and with stored statistics is folded: `example`
-    is an input (1, …) of the crown, on its device. Activation functions leave to torch the inputs that gradients need.
+    The head's inputs are dropped out, batch norm accepts single values, and with stored statistics it is folded.
+    `example` is an input (1, …) of the crown, on its device. Activation functions keep the inputs that gradients need.
     """
     folded = norms_folded(crown, example) if recipe.batch_norm == "stored" else nullcontext()
     norms = norms_shared(crown, recipe.batch_norm) if in_pieces else single_values_normalised(crown)
@@ -30,11 +30,11 @@ def training_mode(crown: nn.Module, recipe: ResolvedRecipe, example: Tensor, in_
 
 
 def put_in_training_mode(crown: nn.Module, batch_norm: str) -> None:
-    """Let `crown` learn, with maps normalised by the statistics of a `batch` or by those that are `stored`.
+    """Put `crown` in training mode, with maps normalised by the statistics of a `batch` or by `stored` ones.
 
-    Stored statistics stay as they are; a layer that has none normalises by the batch. The head at the start of a
-    pretrained crown was solved on features normalised by stored statistics: by those of small batches they are others,
-    and the loss began at three to five times what it was.
+    Stored statistics stay as they are; a layer that has none normalises by the batch. The initial head of a pretrained
+    crown was solved on features normalised by stored statistics. Statistics of small batches give other features, and
+    the loss then began at three to five times its value.
     """
     crown.train()
     if batch_norm == "stored":
@@ -45,10 +45,10 @@ def put_in_training_mode(crown: nn.Module, batch_norm: str) -> None:
 
 @contextmanager
 def drop_out(crown: nn.Module, part: float | None) -> Iterator[None]:
-    """While the block trains `crown`, leave out this part of the head's inputs; None leaves it to the network.
+    """While the block trains `crown`, drop this part of the head's inputs; None leaves it to the network.
 
-    Srivastava et al. 2014, JMLR 15. Layers of dropout that the crown has get the new value, for good; without any, the
-    inputs of its last linear layer are dropped, and the network is left as it was.
+    Srivastava et al. 2014, JMLR 15. If the crown has dropout layers, they get the new value permanently. If it has
+    none, the inputs of its last linear layer are dropped, and the network is left as it was.
     """
     layers = [module for module in crown.modules() if isinstance(module, nn.Dropout)]
     linear = [module for module in crown.modules() if isinstance(module, nn.Linear)]
@@ -70,10 +70,10 @@ def drop_out(crown: nn.Module, part: float | None) -> Iterator[None]:
 
 @contextmanager
 def inputs_left(crown: nn.Module) -> Iterator[None]:
-    """While the block trains `crown`, activation functions whose gradient needs their input do not overwrite it.
+    """While the block trains `crown`, keep activation functions whose gradient needs their input from overwriting it.
 
-    Built to work in place, they would have torch copy it first: two passes over every map in place of one. Without,
-    MobileNet 0.25 trains 1.12 times as fast and MobileNetV2 1.03 times (two cores, from 40 % of the layers on).
+    If they worked in place, torch would have to copy the input first: two passes over every map instead of one. Without
+    that, MobileNet 0.25 trains 1.12 times as fast and MobileNetV2 1.03 times (two cores, from 40 % of the layers on).
     """
     in_place = [module for module in crown.modules() if isinstance(module, NEED_THEIR_INPUT) and module.inplace]
     for layer in in_place:
@@ -87,10 +87,10 @@ def inputs_left(crown: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def single_values_normalised(crown: nn.Module) -> Iterator[None]:
-    """While the block trains `crown`, batch norm that sees a single value per channel uses its running statistics.
+    """While the block trains `crown`, batch norm uses its running statistics where it sees one value per channel.
 
-    One image whose maps are of one pixel has no variance, and torch refuses to train on it: so ends an epoch of 33
-    images in batches of 32. The running statistics are left as they are by such a batch.
+    A single image whose maps are one pixel has no variance, and torch refuses to train on it. An epoch of 33 images in
+    batches of 32 ends with one. Such a batch leaves the running statistics unchanged.
     """
 
     def before(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:

@@ -1,4 +1,4 @@
-"""A search over levels and recipes: what is searched, what its trials came to, and the file that remembers them."""
+"""A search over levels and recipes: what it varies, the outcomes of its trials, and the file that records them."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     import optuna
 
 TRIALS_FILE, QUESTION_FILE, BEST_FILE = "trials.jsonl", "tune.json", "best.yaml"
-# A search has the time for all layers, which `auto` does not try.
+# A search has time for `all`, which `auto` does not try.
 DEFAULT_LEVELS = ("head", "head:stages", "stages:1", "frozen:0.4", "all")
-# How many trials are drawn at random before those that were better are asked where to look.
+# How many trials are drawn at random before the sampler learns from the better ones.
 RANDOM_TRIALS = 6
-# What a loss weighs beside an accuracy, and the highest that counts: even that is a twentieth of one image in five
-# million, and losses that differ by 0.00001 still differ in a float64.
+# The weight of a loss beside an accuracy, and the highest loss that counts: even that is a twentieth of one image in
+# five million, and losses that differ by 0.00001 still differ in a float64.
 LOSS_WEIGHT, HIGHEST_LOSS = 1e-10, 100.0
 
 
 @dataclass(frozen=True)
 class Range:
-    """A number that is searched, evenly or by its logarithm; `of_usual` says that it is a share of what is usual."""
+    """The interval of a searched setting, linear or `log`; `of_usual` means in multiples of the usual value."""
 
     low: float
     high: float
@@ -38,11 +38,12 @@ class Range:
     of_usual: bool = False
 
     def around(self, usual: float) -> Range:
-        """The same in absolute numbers, where `usual` is what is usual."""
+        """Return the range in absolute numbers, given the `usual` value."""
         return Range(self.low * usual, self.high * usual, self.log) if self.of_usual else self
 
 
-# Of what is not here, or is set, every trial has the same: augmentation too, so that trials share cached activations.
+# Settings that are not listed here, or that are set, are the same in every trial. Augmentation is one of them, so that
+# trials share cached activations.
 SPACE = {
     "learning_rate": Range(0.2, 5.0, log=True, of_usual=True),
     "weight_decay": Range(1e-4, 1e-1, log=True),
@@ -54,10 +55,10 @@ SPACE = {
 
 
 def searched_around(usual: ResolvedRecipe, settled: Collection[str]) -> dict[str, Range]:
-    """What is searched, in absolute numbers, around the `usual` recipe: all but what is `settled`.
+    """Return what is searched, in absolute numbers, around the `usual` recipe: everything but what is `settled`.
 
-    Nor is a learning rate where a range test finds it, nor the share of a start that is none to come back to, as at
-    random or where batch norm has left the statistics of its weights.
+    The learning rate is left out when a range test finds it. The start share is left out when there is no start to come
+    back to: with a random start, or where batch norm has left the statistics of the weights.
     """
     others = {"learning_rate": usual.find_learning_rate, "start_share": usual.start_share == 0}
     return {
@@ -69,9 +70,9 @@ def searched_around(usual: ResolvedRecipe, settled: Collection[str]) -> dict[str
 
 @dataclass(frozen=True)
 class Trial:
-    """A level and settings of its recipe, and what they came to on the images set aside for val.
+    """A level, settings of its recipe, and the outcome on the images set aside for val.
 
-    Of one that failed, `top1` is None and `error` says why.
+    When the trial failed, `top1` is None and `error` says why.
     """
 
     number: int
@@ -84,15 +85,15 @@ class Trial:
 
     @property
     def value(self) -> float:
-        """Higher is better: accuracy, and among equals the lower loss."""
+        """The value to maximise: accuracy, with ties broken by the lower loss."""
         return -1.0 if self.top1 is None else self.top1 - LOSS_WEIGHT * min(self.loss or 0.0, HIGHEST_LOSS)
 
 
 def best_of(trials: Sequence[Trial], stages: Mapping[str, int]) -> Trial:
-    """The most accurate trial; of those that are equally so, one whose level trains the fewest `stages`.
+    """Return the most accurate trial; of several, one whose level trains the fewest `stages`.
 
-    On a few hundred images of val many come out alike, and the loss of equals says too little to pay for. Where levels
-    are as cheap, the lower loss decides, and then the earlier.
+    On a few hundred images of val many trials tie, and a small difference in loss is not worth the cost of more stages.
+    Between levels of the same cost the lower loss decides, then the earlier trial.
     """
 
     def merit(trial: Trial) -> tuple[float, int, float, int]:
@@ -103,10 +104,10 @@ def best_of(trials: Sequence[Trial], stages: Mapping[str, int]) -> Trial:
 
 @dataclass(frozen=True, repr=False)
 class Tuning:
-    """What a search came to. `usual` is the first trial, what `graft train` would do; `best` may be the same.
+    """The outcome of a search. `usual` is the first trial, what `graft train` would do; `best` may be the same.
 
-    `difference` is how much more accurate the best is than the usual on the `n` images of test, which no trial saw;
-    None without a test split, or where both are the same.
+    `difference` is how much more accurate the best is than the usual on the `n` images of test, which no trial saw. It
+    is None without a test split, or when the two are the same.
     """
 
     folder: Path
@@ -125,7 +126,7 @@ class Tuning:
 
     @property
     def verdict(self) -> str:
-        """In a sentence, whether the search was worth it."""
+        """Whether the search was worth it, in one sentence."""
         if self.best.number == self.usual.number:
             return "no trial was better than what graft train does anyway"
         if self.usual.top1 is None:
@@ -149,7 +150,7 @@ class Tuning:
         return f"{table(('trial', 'level', 'val', 'time'), rows)}<ul>{below}</ul>"
 
     def to_dict(self) -> dict[str, Any]:
-        """As `graft tune --json` prints it."""
+        """Return the object that `graft tune --json` prints."""
         return {
             "folder": str(self.folder),
             "recipe": str(self.recipe),
@@ -167,10 +168,10 @@ class Tuning:
 def propose(
     trials: Sequence[Trial], levels: Sequence[str], searched: Mapping[str, Mapping[str, Range]], seed: int
 ) -> tuple[str, dict[str, float]] | None:
-    """The level and settings to try next: the same after the same trials, whenever it is asked.
+    """Return the level and settings to try next, which depend only on the trials so far.
 
-    Every level is tried with the usual recipe first; None where that says all, as nothing else of it is `searched`. The
-    rest is proposed by Optuna's tree-structured Parzen estimator (Bergstra et al. 2011, "Algorithms for Hyper-Parameter
+    Every level is tried with the usual recipe first. Return None after that if nothing else is `searched`. The rest is
+    proposed by Optuna's tree-structured Parzen estimator (Bergstra et al. 2011, "Algorithms for Hyper-Parameter
     Optimization").
     """
     untried = [level for level in levels if all(each.level != level for each in trials)]
@@ -182,12 +183,12 @@ def propose(
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    # A seed for each trial, so that one that was stopped needs no state of the sampler to go on.
+    # One seed per trial, so that a stopped search can go on without the sampler's state.
     sampler = optuna.samplers.TPESampler(n_startup_trials=RANDOM_TRIALS, seed=seed * 100_003 + len(trials))
     study = optuna.create_study(direction="maximize", sampler=sampler)
     among = optuna.distributions.CategoricalDistribution(trained)
     for each in trials:
-        # What `auto` chose may be a level that is not searched; the usual recipe has no settings to learn from.
+        # `auto` may have chosen a level that is not searched; the usual recipe has no settings to learn from.
         if each.level in trained and each.top1 is not None:
             values: dict[str, Any] = {"level": each.level}
             spaces: dict[str, Any] = {"level": among}
@@ -204,7 +205,7 @@ def propose(
 
 
 def _asked(name: str, level: str) -> str:
-    """What Optuna knows a setting by: what suits a random start says nothing of the others."""
+    """Return Optuna's name for a setting: what suits a random start says nothing about other levels."""
     return f"{name} from {SCRATCH}" if level == SCRATCH else name
 
 
@@ -215,7 +216,7 @@ def _distribution(range_: Range) -> optuna.distributions.FloatDistribution:
 
 
 def check_search(folder: Path) -> None:
-    """Raises InputError for a folder that holds something else than a search, or what a killed one left of it."""
+    """Raise InputError for a folder that holds anything but a search or the remains of a killed one."""
     if (folder / QUESTION_FILE).is_file() or not folder.exists():
         return
     if not folder.is_dir() or {*folder.iterdir()} - {folder / LOCK_FILE, *unfinished_below(folder)}:
@@ -226,7 +227,7 @@ def check_search(folder: Path) -> None:
 
 
 def read_trials(folder: Path, question: dict[str, Any]) -> list[Trial]:
-    """The trials so far of the search in `folder`; none for one that is new.
+    """Return the trials so far of the search in `folder`; none if it is new.
 
     Raises InputError for a folder that holds something else, or a search that was asked another question.
     """
@@ -254,7 +255,7 @@ def read_trials(folder: Path, question: dict[str, Any]) -> list[Trial]:
 
 
 def write_trials(folder: Path, question: dict[str, Any], trials: Sequence[Trial]) -> None:
-    """Write what the search was asked, and then its trials: a folder of these alone would be that of no search."""
+    """Write the question first, then the trials: a folder with trials alone would not count as a search."""
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(question, indent=2)
     write_aside(folder / QUESTION_FILE, lambda file: file.write(text.encode()))

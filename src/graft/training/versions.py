@@ -1,4 +1,4 @@
-"""What must be the same in all processes that train together: graft itself, and the libraries that compute."""
+"""Versions that must match in all processes that train together: graft itself, and the libraries that compute."""
 
 import platform
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from graft.errors import InputError
 
 @cache
 def versions() -> dict[str, str]:
-    """The versions of this process; graft's with a digest of its source, which changes where its version does not."""
+    """Return the versions of this process; graft's includes a digest of its source, which may change on its own."""
     import numpy
     import torch
     from xxhash import xxh3_64
@@ -30,7 +30,7 @@ def versions() -> dict[str, str]:
 
 
 def refuse_other_versions(by_rank: Sequence[Mapping[str, str]]) -> None:
-    """Refuse to train with processes of other versions than the first has. Raises InputError that names one."""
+    """Raise InputError if a process has other versions than the first; the error names one."""
     for rank, others in enumerate(by_rank):
         for name, version in by_rank[0].items():
             if others.get(name) != version:

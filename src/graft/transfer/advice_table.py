@@ -1,4 +1,4 @@
-"""The advice in rows and sentences, for the terminal, and as HTML, for notebooks."""
+"""The advice in rows and sentences for the terminal, and as HTML for notebooks."""
 
 from graft.html import escaped, table
 from graft.transfer.advisor import Advice
@@ -8,7 +8,7 @@ RACE_COLUMNS = ("level", "accuracy", "images", "over the head", "on", "expected"
 
 
 def stage_rows(advice: Advice) -> list[tuple[str, ...]]:
-    """Shift (nats per channel) and probe of every stage, in the order of `STAGE_COLUMNS`."""
+    """Return the shift (nats per channel) and probe of every stage, in the order of `STAGE_COLUMNS`."""
     probes = {row.stage: row for row in advice.evidence.probe}
     rows: list[tuple[str, ...]] = []
     for row in advice.evidence.shift.stages:
@@ -20,7 +20,7 @@ def stage_rows(advice: Advice) -> list[tuple[str, ...]]:
 
 
 def race_rows(advice: Advice) -> list[tuple[str, ...]]:
-    """The result of every level in the race, in the order of `RACE_COLUMNS`; gains are points over the head.
+    """Return the result of every level in the race, in the order of `RACE_COLUMNS`; gains are points over the head.
 
     A star marks the chosen level.
     """
@@ -42,7 +42,7 @@ def race_rows(advice: Advice) -> list[tuple[str, ...]]:
 
 
 def outcome(advice: Advice) -> list[str]:
-    """The chosen level, the accuracy expected of it and its cost, a line each."""
+    """Return the chosen level, its expected accuracy and its cost, one per line."""
     lines = [f"level {advice.plan.level}, cut {advice.plan.cut}"]
     if advice.accuracy is not None and advice.accuracy_ci95 is not None:
         lines.append(f"expected on unseen images {advice.accuracy:.1%} ({_interval(advice.accuracy_ci95)})")
@@ -54,12 +54,12 @@ def outcome(advice: Advice) -> list[str]:
 
 
 def reasons(advice: Advice) -> list[str]:
-    """Why this level, what could not be measured, and the warning if the base does not suit the images."""
+    """Return why this level, what could not be measured, and the warning if the base does not suit the images."""
     return [*advice.plan.reasons, *advice.evidence.notes, *([advice.warning] if advice.warning else [])]
 
 
 def advice_html(advice: Advice) -> str:
-    """The tables, the outcome and the reasons, complete in itself."""
+    """Return the tables, the outcome and the reasons as self-contained HTML."""
     parts = [table(STAGE_COLUMNS, stage_rows(advice))]
     if advice.race:
         parts.append(table(RACE_COLUMNS, race_rows(advice)))
@@ -74,5 +74,5 @@ def _interval(ci95: tuple[float, float]) -> str:
 
 
 def _points(gain: float, error: float) -> str:
-    """A gain in points of accuracy with its 95 % interval."""
+    """Format a gain in points of accuracy with its 95 % interval."""
     return f"{100 * gain:+.1f} ± {196 * error:.1f}"

@@ -1,10 +1,10 @@
-"""The advisor: chooses a level from measurements on the images, the textbook's rule, and a race of plausible levels.
+"""The advisor: choose a level from measurements on the images, the textbook's rule, and a race of plausible levels.
 
 The rule has four scenarios. With few images, similar to the base's own, keep everything but the head (1). With many
 similar images, freeze 60 to 80 % of the weight layers (2). With few images, different from the base's own, freeze a
 third to a half, because late features are specific to the source classes (3). With many different images, train
-everything from the pretrained start (4). The rule names the scenario, and decides when there was no race. The gain that
-is expected of each level before the race comes from recorded training runs (docs/transfer.md).
+everything from the pretrained start (4). The rule names the scenario, and decides when there was no race. The gain
+expected of each level before the race comes from recorded training runs (docs/transfer.md).
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -21,38 +21,38 @@ from graft.transfer.levels import Plan, plan_level
 from graft.transfer.race import Standing, winner
 from graft.words import counted
 
-# From this many images per class on there are many; the textbook calls hundreds few and tens of thousands many.
+# From this many images per class on, a set is large; the textbook calls hundreds few and tens of thousands many.
 MANY = 1000
 # From this mean shift on, in nats per channel, images count as different from the source's. Photographs gave 0.02 to
 # 0.05, digits on a base trained on CIFAR-10 0.13, enlarged thumbnails 0.17 to 0.24, sketches 0.19 and more.
 DIFFERENT = 0.1
-# (few, similar): the number of the scenario and the level that the rule takes.
+# (few, similar): the number of the scenario and the level that the rule chooses.
 SCENARIOS = {
     (True, True): (1, "head"),
     (False, True): (2, "frozen:0.7"),
     (True, False): (3, "frozen:0.4"),
     (False, False): (4, "all"),
 }
-# The levels that are tried, cheapest first. Of those that train stages one is enough: with the recipes of
-# docs/recipe.md those with a deeper or an earlier cut end where it ends, and to try one costs as much as to train it.
+# The levels that are tried, cheapest first. One that trains stages is enough: with the recipes of docs/recipe.md,
+# levels with a deeper or an earlier cut end where it ends, and trying one costs as much as training it.
 STAGES_HEAD = "head:stages"
 CONTENDERS = ("head", STAGES_HEAD, "frozen:0.4")
-# What a level is expected to gain over the head before it is tried, and its standard deviation, both in accuracy: on
-# images similar to the base's own, and on others. From recorded runs (docs/recipe.md).
+# The gain over the head expected of a level before it is tried, and its standard deviation, both in accuracy: on images
+# similar to the base's own (True), and on others (False). From recorded runs (docs/recipe.md).
 EXPECTED_OF_STAGES_HEAD = {True: (0.0, 0.02), False: (0.02, 0.03)}
 EXPECTED_OF_TUNING = {True: (0.0, 0.03), False: (0.05, 0.04)}
-# Where training begins with a head that sees several stages, as folds know more that way, it goes on from what a head
-# over all stages knows: +6.3 and +0.8 points on sketches (20 per class), +4.8 and +0.3 on digits (10).
+# When the folds favour a head over several stages, training begins with it and adds to what a head over all stages
+# reaches: +6.3 and +0.8 points on sketches (20 per class), +4.8 and +0.3 on digits (10).
 EXPECTED_BEYOND_STAGES_HEAD = (0.03, 0.03)
-# On similar images the gain of training stages grows with their number: nothing at so many per class, so much more with
-# every tenfold, and within these bounds. From 40 % on, twelve runs gave -3.2 points on average with 10 textures per
-# class, -3.7 with 20, -0.1 with 40, and on ants and bees +0.7 with 30 and +2.6 with 97.
+# On similar images, the gain of training stages grows with the number of images per class: it is zero at the first
+# value, rises by the second with every tenfold, and stays within the bounds. From 40 % on, twelve runs gave -3.2 points
+# on average with 10 textures per class, -3.7 with 20, -0.1 with 40, and on ants and bees +0.7 with 30 and +2.6 with 97.
 EVEN_PER_CLASS, GAIN_PER_TENFOLD, BOUNDS_OF_GAIN = 40, 0.05, (-0.04, 0.02)
 
 
 @dataclass(frozen=True)
 class TrainingCost:
-    """What training at the advised level costs on this machine: seconds, peak memory and cache size in bytes."""
+    """The cost of training at the advised level on this machine: seconds, peak memory and cache size in bytes."""
 
     seconds: float | None
     peak_bytes: int
@@ -85,13 +85,13 @@ class Advice:
         return f"Advice(level={self.plan.level!r}, cut={self.plan.cut!r}{expected})"
 
     def _repr_html_(self) -> str:
-        """The evidence and the choice as tables, for notebooks."""
+        """Show the evidence and the choice as tables, for notebooks."""
         from graft.transfer.advice_table import advice_html
 
         return advice_html(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """The keys that `graft advise --json` prints."""
+        """Return the object that `graft advise --json` prints."""
         measured = self.evidence.to_dict()
         return {
             **self.plan.to_dict(),
@@ -114,8 +114,8 @@ class Advice:
 class TextbookRule:
     """The textbook's rule applied to some images: its scenario and level, and the reasons in words.
 
-    `similar` says whether the images are like those that the base was trained on, `per_class` how many images the
-    median class has.
+    `similar` says whether the images are like those that the base was trained on; `per_class` is the number of images
+    in the median class.
     """
 
     scenario: int
@@ -126,7 +126,7 @@ class TextbookRule:
 
 
 def apply_textbook(evidence: Evidence, counts: Mapping[str, int]) -> TextbookRule:
-    """Apply the rule to images whose number in each class is `counts`; `evidence` may come from a sample of them."""
+    """Apply the rule to images with `counts` per class; `evidence` may come from a sample of them."""
     per_class = int(median(counts.values()))
     few = per_class < MANY
     similar, why = _similarity(evidence)
@@ -138,22 +138,22 @@ def apply_textbook(evidence: Evidence, counts: Mapping[str, int]) -> TextbookRul
 
 
 def plausible(network: Network) -> tuple[Plan, ...]:
-    """The levels that are tried, cheapest first."""
+    """Return the levels to try, cheapest first."""
     return tuple(plan_level(level, network, True) for level in CONTENDERS)
 
 
 def goes_beyond(plan: Plan) -> str | None:
-    """The level that a plan's training begins with, other than the head: where its own head sees several stages."""
+    """Return the level other than the head that a plan's training begins with, if its head sees several stages."""
     return STAGES_HEAD if plan.head != LAST and plan.level != STAGES_HEAD else None
 
 
 def expected_gain(plan: Plan, similar: bool, per_class: int) -> tuple[float, float]:
-    """The gain expected of a level before it is tried, and its standard deviation, both in accuracy.
+    """Return the expected gain of a level before it is tried, and its standard deviation, both in accuracy.
 
-    It is over the head, or over what `goes_beyond` says.
+    The gain is over the head, or over the level that `goes_beyond` returns.
 
-    Where images differ from the base's own, earlier stages know what the last ones have dropped, and training makes
-    good what the base never learnt. Where they are similar, a few images per class teach it less than it forgets.
+    On images that differ from the base's own, earlier stages retain what the last ones have dropped, and training makes
+    up for what the base never learnt. On similar images, a few per class teach it less than it forgets.
     """
     if plan.level == "head":
         return 0.0, 0.0
@@ -177,9 +177,9 @@ def decide(
 ) -> Advice:
     """Decide on a level from measurements on the images, their number in each class (`counts`), and a race.
 
-    Without a race the textbook's rule decides. Levels that take `too_long` were tried, but are not chosen. The images
-    that the head's accuracy is of are `worth` so many independent ones; None: each is one. Raises CutError if the
-    network has no cut for the level.
+    Without a race the textbook's rule decides. Levels that take `too_long` were tried, but are not chosen. `worth` is
+    how many independent images those behind the head's accuracy amount to; None counts each as one. Raises CutError if
+    the network has no cut for the level.
     """
     rule = apply_textbook(evidence, counts)
     warning = _unsuited(evidence, counts)
@@ -191,7 +191,7 @@ def decide(
     reasons += tuple(f"no time is left to train {level} once more" for level in too_long)
     assert head.accuracy is not None
     accuracy = min(1.0, max(0.0, head.accuracy + best.expected))
-    # That of the head, whose margins and those of the gain are joined (Zou and Donner 2008).
+    # The head's interval, with its margins and those of the gain combined (Zou and Donner 2008).
     number = max(1.0, worth or head.n)
     low, high = wilson_interval(head.accuracy * number, number)
     down, up = (hypot(margin, 1.96 * best.deviation) for margin in (head.accuracy - low, high - head.accuracy))
@@ -201,7 +201,7 @@ def decide(
 
 
 def _similarity(evidence: Evidence) -> tuple[bool, str]:
-    """Whether the images are similar to those that the base was trained on, and the reason in words."""
+    """Return whether the images are similar to those that the base was trained on, and the reason in words."""
     shift = evidence.shift.mean
     if shift is not None:
         similar = shift < DIFFERENT
@@ -212,7 +212,7 @@ def _similarity(evidence: Evidence) -> tuple[bool, str]:
         )
     if not evidence.probe:
         return True, "similarity to the base's own images is assumed, because nothing could be measured"
-    # The last features separate the source's classes best, and so they do with similar images.
+    # The last features separate the source's classes best, and so do the same for similar images.
     last = evidence.probe[-1].stage
     similar = max(evidence.probe, key=lambda row: row.accuracy).stage in (last, evidence.probe[-2].stage)
     where, kind = ("last", "similar to") if similar else ("earlier", "different from")
@@ -231,10 +231,10 @@ def _probed(evidence: Evidence) -> tuple[str, ...]:
 
 
 def _raced(race: Sequence[Standing], best: Standing) -> tuple[str, ...]:
-    """Why the winner won the race, and which levels it cannot be told from."""
+    """Return why the winner won the race, and which levels cannot be distinguished from it."""
     others = [each for each in race if each.gain is not None and each is not best and each is not race[0]]
     reasons = [f"{best.level} {_tried(best)}"] if best is not race[0] else []
-    # A head may also be taken because there is no time for more.
+    # A head may also win because there is no time for more.
     unbeaten = best is race[0] is winner(race)
     reasons += [f"{'but ' if unbeaten else ''}{each.level} {_tried(each)}" for each in others]
     if unbeaten:
@@ -245,12 +245,12 @@ def _raced(race: Sequence[Standing], best: Standing) -> tuple[str, ...]:
 
 
 def _within_uncertainty(one: Standing, other: Standing) -> bool:
-    """Whether two levels cannot be told apart. What both have in common is the head, whose own deviation is 0."""
+    """Return whether two levels are indistinguishable. They share the head as reference, whose own deviation is 0."""
     return abs(one.expected - other.expected) <= max(one.deviation, other.deviation)
 
 
 def _tried(standing: Standing) -> str:
-    """What the trial of a level gave, in words."""
+    """Return the outcome of a level's trial, in words."""
     expected = "the expectation before the race"
     if standing.beyond is not None:
         expected = f"what it is expected to add to {standing.beyond}, which it begins with"
@@ -262,7 +262,7 @@ def _tried(standing: Standing) -> str:
 
 
 def _unsuited(evidence: Evidence, counts: Mapping[str, int]) -> str | None:
-    """The warning that the base does not suit these images, if no stage separates their classes better than chance."""
+    """Return a warning that the base does not suit these images, if no stage's probe is better than chance."""
     if not evidence.probe:
         return None
     majority = max(counts.values()) / max(1, sum(counts.values()))

@@ -1,7 +1,7 @@
-"""The least value of a smooth convex function of very many variables: L-BFGS.
+"""L-BFGS: minimise a smooth convex function of very many variables.
 
-SciPy's finds the same. It also handles bounds on variables, for which it keeps books that take as long as the loss of
-a head of many classes, and it ends where single precision hides whether the value still falls.
+SciPy's version finds the same minimum. It also handles bounds on variables, with bookkeeping that takes as long as the
+loss of a head with many classes, and it stops where single precision hides whether the value still falls.
 """
 
 from collections.abc import Callable
@@ -9,19 +9,19 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-# How many of the latest steps the curvature is known from.
+# How many of the latest steps the curvature is estimated from.
 PAIRS = 20
-# A step is short enough when the function falls by this part of what its slope there promises.
+# A step is accepted when the function falls by this fraction of what its slope there promises.
 ENOUGH = 1e-4
-# What the value of a sum in single precision can be wrong by, as a part of it.
+# The relative error of a sum in single precision.
 ROUNDING = 1e-6
-# Steps after which it ends where it is, those in a row that lead nowhere, and lengths tried of a step.
+# Limits on the steps in all, on steps in a row without progress, and on the lengths tried for one step.
 MOST_STEPS, MOST_IDLE, MOST_TRIED = 500, 3, 20
 
 
 @dataclass(frozen=True)
 class Lowest:
-    """The variables (n,) at which a function is least, and its gradient (n,) there."""
+    """The variables (n,) that minimise a function, and its gradient (n,) there."""
 
     x: np.ndarray
     gradient: np.ndarray
@@ -35,10 +35,11 @@ def descend(
 ) -> Lowest:
     """Minimise a convex function of variables (n,), float64, from `start`, scaled so that its curvature is about one.
 
-    Ends where no slope is above `tolerance`, or where for some steps neither the steepest nor the value, by
-    `least_fall` of it, falls any more. The first step is the negative gradient, which is as long as a curvature of one
-    allows. Nocedal 1980, "Updating quasi-Newton matrices with limited storage", in the compact form of Byrd, Nocedal
-    and Schnabel 1994, "Representations of quasi-Newton matrices and their use in limited memory methods", equation 3.1.
+    Stop when no slope exceeds `tolerance`, or when for several steps neither the steepest slope falls nor the value, by
+    more than `least_fall` of itself. The first step is the negative gradient, which has the right length for a
+    curvature of one. Nocedal 1980, "Updating quasi-Newton matrices with limited storage", in the compact form of Byrd,
+    Nocedal and Schnabel 1994, "Representations of quasi-Newton matrices and their use in limited memory methods",
+    equation 3.1.
     """
     x, curvature, idle = start, Curvature(len(start)), 0
     value, gradient = value_and_gradient(x)
@@ -52,11 +53,12 @@ def descend(
             new_value, new_gradient = value_and_gradient(x + step)
             if new_value <= value + ENOUGH * length * slope:
                 break
-            # The same of a parabola, told by slopes where rounding hides which value is lower: Hager and Zhang 2005, "A
-            # new conjugate gradient method with guaranteed descent and an efficient line search", equation 4.1.
+            # The same test for a parabola, by its slopes, for when rounding hides which value is lower: Hager and Zhang
+            # 2005, "A new conjugate gradient method with guaranteed descent and an efficient line search", equation
+            # 4.1.
             if new_value <= value + ROUNDING * abs(value) and new_gradient @ direction <= (2 * ENOUGH - 1) * slope:
                 break
-            # The lowest point of the parabola through both values, if that is a step, and a shorter one.
+            # Go to the minimum of the parabola through both values, but shorten the step by a factor of 2 to 10.
             bend = new_value - value - length * slope
             length *= min(0.5, max(0.1, -length * slope / (2 * bend))) if np.isfinite(bend) else 0.1
         else:
@@ -73,7 +75,7 @@ def descend(
 
 @dataclass
 class Curvature:
-    """What the latest steps and the changes of the gradient (n,) along them tell of the inverse of the Hessian."""
+    """The estimate of the inverse Hessian from the latest steps and the changes of the gradient (n,) along them."""
 
     n: int
     steps: np.ndarray = field(init=False)
@@ -89,7 +91,7 @@ class Curvature:
         self.crossed, self.squared = np.zeros((PAIRS, PAIRS)), np.zeros((PAIRS, PAIRS))
 
     def learn(self, step: np.ndarray, change: np.ndarray) -> None:
-        """Take in the latest step, unless rounding hides how the gradient changed along it."""
+        """Add the latest step, unless rounding hides how the gradient changed along it."""
         if not float(step @ change) > np.finfo(float).eps * float(change @ change):
             return
         place = self.order.pop(0) if len(self.order) == PAIRS else len(self.order)
@@ -100,7 +102,7 @@ class Curvature:
         self.squared[:known, place] = self.squared[place, :known] = self.changes[:known] @ change
 
     def newton_step(self, gradient: np.ndarray) -> np.ndarray:
-        """The negative gradient (n,) times the inverse of the Hessian, as far as it is known; it leads down."""
+        """Return the negative gradient (n,) times the estimated inverse Hessian: a descent direction."""
         if not self.order:
             return -gradient
         known, places = len(self.order), np.ix_(self.order, self.order)

@@ -16,7 +16,7 @@ from graft.transfer.transferability import StageTransferability, h_score, logme
 
 @dataclass(frozen=True)
 class Evidence:
-    """Measurements on `n` images, by stage, of which the shift takes fewer; `notes` say what could not be measured."""
+    """Measurements by stage on `n` images, fewer for the shift; `notes` say what could not be measured."""
 
     n: int
     shift: Shift
@@ -47,7 +47,7 @@ def gather_evidence(
     groups: np.ndarray | None = None,
     seed: int = 0,
 ) -> Evidence:
-    """What the `features` (N, D) of every stage, by name, tell beside the `shift`; labels and groups are int (N,).
+    """Measure the `features` (N, D) of every stage, by name, to go with the `shift`; labels and groups are int (N,).
 
     D may differ between stages. With too few images to probe, `probe` and `transferability` are empty and a note says
     so.
@@ -62,10 +62,10 @@ def gather_evidence(
 
 
 def means_by_stage(network: Network, vectors: np.ndarray) -> dict[str, np.ndarray]:
-    """Of vectors (N, D) of all stages, as a head over them sees them, the mean of each stage's maps (N, channels)."""
+    """Split vectors (N, D) over all stages, as a head sees them, into the mean of each stage's maps (N, channels)."""
     found, start = {}, 0
     for stage in network.gathered(ALL_STAGES):
         found[stage.name] = vectors[:, start : start + stage.channels]
-        # The maxima follow the means; a stage without maps has but its vector.
+        # The maxima follow the means; a stage without maps has only its vector.
         start += stage.channels * (1 if stage.stride is None else 2)
     return found

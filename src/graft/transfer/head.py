@@ -1,8 +1,8 @@
 """A head on frozen features: multinomial logistic regression, solved to its optimum.
 
-The loss is convex, so there is nothing to tune but the weight penalty, and that is chosen by cross-validation. With
-fewer images than features the problem is first turned into the span of the images, which changes nothing but the
-cost: the optimum lies in that span.
+The loss is convex, so there is nothing to tune but the weight penalty, which is chosen by cross-validation. With fewer
+images than features, the problem is first rotated into the span of the images. The optimum lies in that span, so this
+changes only the cost.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,32 +15,32 @@ from graft.errors import GraftError
 from graft.transfer.descent import descend
 from graft.words import counted
 
-# Candidates for the inverse penalty, strongest penalty first, so that each solution starts the next. It counts against
-# the sum of losses over images, with features centred and scaled to a mean square of one.
+# Candidates for the inverse penalty, strongest penalty first, so that each solution starts the next. The penalty is
+# weighed against the sum of losses over images, with features centred and scaled to a mean square of one.
 INVERSE_PENALTIES = tuple(10.0**power for power in np.arange(-5.0, 2.1, 0.5))
 FOLDS = 5
-# The least deviation that a feature is divided by, as a part of that of its block, so that what hardly ever changes is
-# not blown up. With 0.5 in place of 0.05, the accuracy of a head over all stages was higher by 0.02 on blood cells and
+# The least deviation that a feature is divided by, relative to that of its block, so that nearly constant features are
+# not blown up. With 0.5 instead of 0.05, the accuracy of a head over all stages was higher by 0.02 on blood cells and
 # the same within 0.003 on ants and bees, sketches, textures, CIFAR-10 and MNIST (means of four: 10 and 40 images per
 # class, on MobileNet 0.25 and MobileNetV2).
 LEAST_DEVIATION = 0.5
 # The penalty is chosen on at most this many images; the head is fitted on all.
 IMAGES_TO_CHOOSE_ON = 4000
-# Folds are solved together while they have at most so many logits, which take some times as many bytes.
+# Folds are solved together while their logits number at most this many; the memory is several times as many bytes.
 NUMBERS_TOGETHER = 2**22
 # Above this many numbers the features are kept in float32.
 DOUBLE_UP_TO = 2**27
-# Up to this many numbers one core solves it.
+# Up to this many numbers, a single core solves the problem.
 ONE_THREAD_UP_TO = 2**23
 
 
 @dataclass(frozen=True)
 class HeadFit:
-    """weight (classes, D) and bias (classes,), float32, for features as given.
+    """Weight (classes, D) and bias (classes,), float32, for features as given.
 
-    `logits` (N, classes) of the images the penalty was chosen on, each by a head that had not seen it, with their
-    `labels` and `rows` among the images given; empty when there were too few images to hold any out. `gradient` is the
-    largest slope left.
+    `logits` (N, classes) are those of the images the penalty was chosen on, each by a head that had not seen it;
+    `labels` and `rows` are their labels and their rows among the images given. All are empty when there were too few
+    images to hold any out. `gradient` is the largest remaining slope.
     """
 
     weight: np.ndarray
@@ -54,7 +54,7 @@ class HeadFit:
 
 @dataclass(frozen=True)
 class Examples:
-    """What a head is fitted on: coordinates (N, r), labels int (N,) of so many classes, and what each loss counts."""
+    """The data a head is fitted on: coordinates (N, r), labels int (N,), the weight of each loss, and `classes`."""
 
     x: np.ndarray
     labels: np.ndarray
@@ -75,20 +75,20 @@ def fit_head(
     weights: np.ndarray | None = None,
     blocks: Sequence[int] | None = None,
 ) -> HeadFit:
-    """The head that minimises log loss on `features` (N, D) with `labels` int (N,), each class present.
+    """Fit a head that minimises log loss on `features` (N, D) with `labels` int (N,), each class present.
 
-    With several views the rows are all images in their first view, then all in their second, and so on: views of an
-    image are never on both sides of a fold, and only the first is held out. Nor are images of one group, int
-    (images,), on both sides. `weights` (images,) say how much the loss of each counts. The penalty is on weights
-    of features less their mean and over one scale for all. Where `blocks` of so many features each come from different
-    layers, every feature is standardised. Raises GraftError for features that are not finite, or so large that no
-    finite head exists for them.
+    With several views, the rows are all images in their first view, then all in their second, and so on. Views of an
+    image, and images of one group, int (images,), are never on both sides of a fold, and only the first view is held
+    out. `weights` (images,) say how much the loss of each counts. The penalty applies to the weights of features
+    centred on their mean and divided by a single scale; if `blocks` of so many features each come from different
+    layers, every feature is standardised instead. Raises GraftError for features that are not finite, or so large that
+    no finite head exists for them.
     """
     from threadpoolctl import threadpool_limits
 
     check_finite(features, "features to fit a head on")
-    # Thousands of products too small to share: on a busy machine threads that wait for each other made them 30 times
-    # slower, on an idle one they gained nothing.
+    # Thousands of products are too small to share: on a busy machine, threads that wait for each other made them 30
+    # times slower, and on an idle one they gained nothing.
     with threadpool_limits(1 if features.size <= ONE_THREAD_UP_TO else None):
         x, centre, scale = centred(features, blocks)
         x, basis = onto_principal_axes(x)
@@ -108,15 +108,15 @@ def fit_head(
 def held_out_logits(
     features: np.ndarray, labels: np.ndarray, classes: int, fold: np.ndarray, inverse_penalty: float, most: int
 ) -> np.ndarray:
-    """Logits (N, classes) of all images, each by a head fitted on the other folds; `fold` and `labels` int (N,).
+    """Return logits (N, classes) of all images, each by a head fitted on the other folds; `fold`, `labels` int (N,).
 
-    Where the other folds have more than `most` images, the head sees so many, evenly drawn in the order they are in.
+    If the other folds have more than `most` images, the head is fitted on that many, evenly spaced in their order.
     """
     from threadpoolctl import threadpool_limits
 
     logits = np.zeros((len(labels), classes))
     with threadpool_limits(1):
-        # To tell who is unlikely, single precision is enough, and twice as fast.
+        # Single precision is enough to find unlikely labels, and twice as fast.
         x, _ = onto_principal_axes(centred(features)[0].astype(np.float32))
         examples = Examples(x, labels, np.ones(len(labels)), classes)
         for number in np.unique(fold):
@@ -139,7 +139,7 @@ def check_finite(values: np.ndarray, what: str) -> None:
 
 
 def centred(features: np.ndarray, blocks: Sequence[int] | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Features (N, D) less their mean (D,) and over their scale, so that their mean square is one; mean and scale.
+    """Return features (N, D) less their mean (D,) and scaled to a mean square of one, with the mean and the scale.
 
     For the scale see `scale_of`.
     """
@@ -151,10 +151,10 @@ def centred(features: np.ndarray, blocks: Sequence[int] | None = None) -> tuple[
 
 
 def scale_of(squares: np.ndarray, blocks: Sequence[int] | None = None) -> np.ndarray:
-    """What centred features are divided by, from the mean square (D,) of each.
+    """Return the divisor of centred features, from the mean square (D,) of each.
 
-    One number (1,), or with `blocks` one for each feature (D,): its deviation, but at least `LEAST_DEVIATION` of that
-    of its block. Then the mean square is one at most.
+    This is one number (1,), or with `blocks` one for each feature (D,): its deviation, but at least `LEAST_DEVIATION`
+    of that of its block. The mean square is then at most one.
     """
     scale = np.sqrt(squares.mean(keepdims=True))
     if blocks is not None:
@@ -165,9 +165,9 @@ def scale_of(squares: np.ndarray, blocks: Sequence[int] | None = None) -> np.nda
 
 
 def onto_principal_axes(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates of the rows (N, r) on the axes (r, D) along which they vary; r is at most N and at most D.
+    """Return coordinates (N, r) of the rows on the axes (r, D) along which they vary, and the axes; r <= min(N, D).
 
-    The penalty does not see the rotation, and no optimum has a part off these axes.
+    The penalty is invariant under the rotation, and no optimum has a component off these axes.
     """
     # The smaller of the two Gram matrices has the same eigenvalues.
     if x.shape[0] < x.shape[1]:
@@ -183,16 +183,16 @@ def onto_principal_axes(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def rows_to_choose_on(
     labels: np.ndarray, count: int, seed: int, groups: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows among `count` images that the penalty is chosen on, int64 (n,), and the fold of each, int64 (n,)."""
+    """Return the rows among `count` images that the penalty is chosen on, and the fold of each, both int64 (n,)."""
     random = np.random.default_rng(seed)
     rows = random.permutation(count)
     rows = rows[np.argsort(labels[rows], kind="stable")]
     if count > IMAGES_TO_CHOOSE_ON:
         rows = rows[np.linspace(0, count - 1, IMAGES_TO_CHOOSE_ON).astype(int)]
-    # Images sorted by class and dealt out in turn: every fold has its share of every class.
+    # Images sorted by class are dealt out in turn, so every fold has its share of every class.
     fold = np.arange(len(rows)) % min(FOLDS, len(rows))
     together = 0 if groups is None else len(np.unique(groups[rows]))
-    # Where all images are one group there is nothing else to hold out.
+    # If all images are one group, there is nothing else to hold out.
     if groups is not None and together > 1:
         fold = stratified_folds(labels[rows], min(FOLDS, together), seed, groups[rows])
         only_ones = fold < 0
@@ -201,13 +201,13 @@ def rows_to_choose_on(
 
 
 def choose_penalty(examples: Examples, rows: np.ndarray, fold: np.ndarray, views: int = 1) -> tuple[float, np.ndarray]:
-    """The candidate with the least held-out log loss over `rows` in folds, and the held-out logits that it gave.
+    """Return the candidate with the least held-out log loss over `rows` in folds, and the held-out logits it gave.
 
     Candidates are tried from the strongest penalty on, until the loss has risen twice in a row.
     """
     labels, classes, count = examples.labels, examples.classes, len(examples.labels) // views
     shown = examples.take((rows + count * np.arange(views)[:, None]).ravel())
-    # To tell candidates apart, single precision is enough.
+    # Single precision is enough to tell candidates apart.
     shown = replace(shown, x=shown.x.astype(np.float32))
     of_row, numbers, number = np.tile(fold, views), np.unique(fold), np.arange(len(rows))
     together = max(1, NUMBERS_TOGETHER // max(1, len(of_row) * classes))
@@ -237,7 +237,7 @@ def solve(
 ) -> tuple[np.ndarray, float]:
     """Minimise the weighted mean log loss + |W|^2 / (2 inverse_penalty N), from `start` (r + 1, classes), bias last.
 
-    Returns the solution and the largest slope left there.
+    Returns the solution and the largest remaining slope.
     """
     kept = np.ones((len(examples.x), 1), bool)
     first = None if start is None else start[None]
@@ -252,10 +252,10 @@ def solve_folds(
     start: np.ndarray | None = None,
     tolerance: float = 1e-6,
 ) -> tuple[np.ndarray, float]:
-    """The same for several choices among the examples at once, `kept` bool (N, F), from `start` (F, r + 1, classes).
+    """Solve the same for several subsets of the examples at once, `kept` bool (N, F), from `start` (F, r + 1, classes).
 
-    Their losses are added up, so that they are one problem that falls into parts. All share the products with the
-    coordinates: a fold is not a copy of four fifths of them, and a step of five folds takes as long as one of one.
+    Their losses are added up into one separable problem. All subsets share the products with the coordinates: a fold is
+    not a copy of four fifths of them, and a step of five folds takes as long as a step of one.
     """
     x, classes, (count, folds) = examples.x, examples.classes, kept.shape
     number, sizes = np.arange(count), np.maximum(kept.sum(0), 1)
@@ -286,12 +286,12 @@ def minimise(
     start: np.ndarray | None,
     tolerance: float,
 ) -> tuple[np.ndarray, float]:
-    """The solution (r + 1, columns), bias last, with the least loss + sum of penalties |w|^2 / 2, and its slope.
+    """Minimise loss + sum of penalties |w|^2 / 2; return the solution (r + 1, columns), bias last, and its slope.
 
     `loss_and_gradient` gives the first term and its gradient (r + 1, columns); `squares` (r,) are the mean squares of
-    the coordinates, `penalties` (columns,) those of each column's weights. L-BFGS in variables scaled by a bound on the
-    curvature along each axis, half the mean square of the coordinates plus the penalty (Böhning 1992, "Multinomial
-    logistic regression algorithm"), which makes the problem round.
+    the coordinates, `penalties` (columns,) those of each column's weights. Uses L-BFGS in variables scaled by a bound
+    on the curvature along each axis, half the mean square of the coordinates plus the penalty (Böhning 1992,
+    "Multinomial logistic regression algorithm"), which conditions the problem well.
     """
     shape = (len(squares) + 1, len(penalties))
     scale = 1 / np.sqrt(np.vstack([squares[:, None] / 2 + penalties, np.full((1, len(penalties)), 0.5)]))
@@ -310,6 +310,6 @@ def minimise(
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Over the last axis."""
+    """Return the log-softmax over the last axis."""
     shifted = logits - logits.max(-1, keepdims=True)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(-1, keepdims=True)))

@@ -1,7 +1,7 @@
-"""A head for several labels on frozen features: a logistic regression for each label, all solved to their optimum.
+"""A head for several labels on frozen features: a logistic regression per label, each solved to its optimum.
 
-Each has a penalty of its own, chosen as that of `graft.transfer.head` is: by the log loss of held-out images. Features
-are centred, scaled and turned once, and all labels are solved together, as one convex problem that falls into parts.
+Each label has its own penalty, chosen as in `graft.transfer.head`: by the log loss of held-out images. Features are
+centred, scaled and rotated once, and all labels are solved together, as one separable convex problem.
 """
 
 from collections.abc import Sequence
@@ -31,11 +31,11 @@ def fit_label_head(
     weights: np.ndarray | None = None,
     blocks: Sequence[int] | None = None,
 ) -> HeadFit:
-    """The head with the least log loss on `features` (N, D) for the labels `matrix` (N, C) of 0 and 1, label by label.
+    """Fit a head that minimises the log loss of each label on `features` (N, D), for `matrix` (N, C) of 0 and 1.
 
-    Views, groups, weights and blocks are those of `fit_head`, and so is what it raises. In the fit, `labels` is a
-    matrix (n, C) as well, and `inverse_penalty` the median over the labels. A label that all images have, or none, has
-    no weights, only a bias.
+    Views, groups, weights, blocks and errors are those of `fit_head`. In the fit, `labels` is a matrix (n, C) too, and
+    `inverse_penalty` is the median over the labels. A label that all images have, or none, gets only a bias and no
+    weights.
     """
     from threadpoolctl import threadpool_limits
 
@@ -61,12 +61,12 @@ def fit_label_head(
 
 
 def log_loss_of_labels(logits: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """The log loss of each label of each image, (N, C), from logits (N, C) and labels (N, C) of 0 and 1."""
+    """Return the log loss of each label of each image, (N, C), from logits (N, C) and labels (N, C) of 0 and 1."""
     return np.asarray(np.logaddexp(0.0, logits) - matrix * logits)
 
 
 def _constant_bias(share: np.ndarray, count: int) -> np.ndarray:
-    """The bias of a label that says nothing but how many of so many images have it, with half an image on each side."""
+    """Return the bias that gives a label its frequency among `count` images, with half an image added on each side."""
     having = share * count
     return np.asarray(np.log((having + 0.5) / (count - having + 0.5)))
 
@@ -80,7 +80,7 @@ def _choose_penalties(
     views: int,
     groups: np.ndarray | None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each label the candidate with the least held-out log loss, the held-out logits it gave, and their rows.
+    """Return each label's candidate with the least held-out log loss, the held-out logits it gave, and their rows.
 
     Candidates are tried from the strongest penalty on; a label is done when its loss has risen twice in a row.
     """
@@ -89,7 +89,7 @@ def _choose_penalties(
     if count > IMAGES_TO_CHOOSE_ON:
         rows = np.sort(np.random.default_rng(seed).permutation(count)[:IMAGES_TO_CHOOSE_ON])
     number = min(FOLDS, len(rows))
-    # Where all images are one group there is nothing else to hold out.
+    # If all images are one group, there is nothing else to hold out.
     of_rows = None if groups is None or len(np.unique(groups[rows])) < 2 else groups[rows]
     fold = stratified_parts(targets[rows], np.full(number, 1 / number), seed, of_rows)
     labels = targets.shape[1]
@@ -126,9 +126,9 @@ def _solve(
 ) -> tuple[np.ndarray, float]:
     """Minimise the sum over labels of weighted mean log loss + |w|^2 / (2 inverse_penalty N), from `start` (r + 1, c).
 
-    L-BFGS in variables scaled by a bound on the curvature along each axis, a quarter of the mean square of the
-    coordinates plus the penalty, as in `graft.transfer.head`. Returns the solution, biases last, and the largest slope
-    left there.
+    Uses L-BFGS in variables scaled by a bound on the curvature along each axis, a quarter of the mean square of the
+    coordinates plus the penalty, as in `graft.transfer.head`. Returns the solution, biases last, and the largest
+    remaining slope.
     """
     (count, width), number = x.shape, targets.shape[1]
     penalties = 1 / (inverse_penalties * count)

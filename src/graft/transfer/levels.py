@@ -29,7 +29,7 @@ LEVELS = ("as-is", "head", "head:stages", "stages:K", "frozen:F", "all", "scratc
 class Plan:
     """What is frozen and why: the level as the user spells it, its cut, and the reasons in words.
 
-    `cut` is the name of the last frozen stage, `input` if nothing is frozen, and `head` what the new head sees.
+    `cut` is the name of the last frozen stage, or `input` if nothing is frozen; `head` is what the new head sees.
     """
 
     level: str
@@ -45,7 +45,7 @@ class Plan:
 
 
 def check_level(level: str) -> str:
-    """Return `level` if it is spelled like one. Needs no network. Raises CutError otherwise."""
+    """Return `level` if it is spelled like one; no network is needed. Raises CutError otherwise."""
     level = text(level, "--level")
     if level in ("as-is", "head", "head:stages", "all", "scratch", "auto"):
         return level
@@ -62,7 +62,7 @@ def check_level(level: str) -> str:
 
 
 def plan_level(level: str, network: Network, pretrained: bool) -> Plan:
-    """The plan for a level: its cut in `network`, and why. Raises CutError if the network cannot serve the level."""
+    """Return the plan for a level: its cut in `network`, and why. Raises CutError if the network lacks such a cut."""
     check_level(level)
     chosen = _cut(level, network, pretrained)
     solvable = chosen.head == ALL_STAGES or any(True for _ in network.head.parameters())
@@ -94,7 +94,7 @@ def _cut(level: str, network: Network, pretrained: bool) -> Plan:
 
 
 def weight_layers(network: Network) -> dict[str, int]:
-    """The number of convolutions and linear layers in every stage, by name, in order."""
+    """Return the number of convolutions and linear layers in every stage, by name, in order."""
     layers = {}
     for stage in network.stages:
         modules = [module for part in stage.parts for module in network.get_submodule(part).modules()]
@@ -103,7 +103,7 @@ def weight_layers(network: Network) -> dict[str, int]:
 
 
 def _before_last_stages(network: Network, count: int) -> str:
-    """The cut that leaves to the crown the last `count` stages with weights, and any stages without between them."""
+    """Return the cut that leaves the crown the last `count` stages with weights, and any between without."""
     trainable = [name for name, layers in weight_layers(network).items() if layers and name != HEAD]
     if count > len(trainable):
         raise CutError(
@@ -114,7 +114,7 @@ def _before_last_stages(network: Network, count: int) -> str:
 
 
 def _after_fraction(network: Network, fraction: float) -> str:
-    """The cut whose frozen share of weight layers is nearest to `fraction`; the earlier of two, and never the head."""
+    """Return the cut whose frozen share of weight layers is nearest `fraction`: of two the earlier, never the head."""
     layers = weight_layers(network)
     total, frozen, shares = sum(layers.values()), 0, {INPUT: 0.0}
     for name, count in layers.items():
@@ -122,6 +122,6 @@ def _after_fraction(network: Network, fraction: float) -> str:
         if name != HEAD and count:
             shares[name] = frozen / total
     nearest = min(shares, key=lambda cut: abs(shares[cut] - fraction))
-    # No weights lie between the last stage that has any and the head, so everything up to the head can be frozen.
+    # Between the last stage with weights and the head there are none, so everything up to the head can be frozen.
     last = list(shares)[-1]
     return network.cuts[-2] if nearest == last else nearest

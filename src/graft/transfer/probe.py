@@ -78,8 +78,8 @@ def held_out_answers(
 ) -> np.ndarray:
     """Predict the class of every image from the other folds, int (N,); -1 for images whose `fold` is negative.
 
-    With `shown` (N, D), features of the same images in another view, the answers are to that view: the probe is fitted
-    on `features` all the same.
+    With `shown` (N, D), features of the same images in another view, that view is classified; the probe is still fitted
+    on `features`.
     """
     count = len(features)
     x = np.concatenate([features, features if shown is None else shown]).astype(np.float64)

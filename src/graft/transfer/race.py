@@ -1,8 +1,8 @@
-"""The race: a few plausible levels are fitted as they would be in the end, and compared where they were not fitted.
+"""The race: a few plausible levels are fitted as they would be in the end, and compared on held-out images.
 
-Levels are compared with the head image by image, so images that are hard for both favour neither. Those that are held
-out from every level are few, and weak evidence alone: the measured gain is combined with the gain expected before.
-Heads are so cheap that each is cross-validated, so heads are compared on all the images.
+Levels are compared with the head image by image, so images that are hard for both favour neither. The images held out
+from every level are few, and weak evidence alone, so the measured gain is combined with the gain expected beforehand.
+Heads are cheap enough to be cross-validated, so heads are compared on all the images.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-# Levels whose accuracy differs by no more than this count as equal, and the cheaper one is taken.
+# Levels whose accuracy differs by no more than this count as equal, and the cheaper one wins.
 TIE = 0.003
 
 
@@ -19,8 +19,8 @@ class Contestant:
     """A level that enters the race.
 
     `expected` is the gain over the head expected before the race and `deviation` its standard deviation, in accuracy.
-    `cost` is that of the full training, in any unit. `beyond` is another level than the head, that of an earlier
-    contestant, which the gain is over: what this level's training begins with.
+    `cost` is that of the full training, in any unit. `beyond` names an earlier contestant, other than the head, that
+    this level's training begins with; the gain is then over that level.
     """
 
     level: str
@@ -32,12 +32,12 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Trial:
-    """A level that was tried: which of the images held out from all levels it classifies correctly, bool (n,).
+    """A trial of a level: which of the images held out from all levels it classifies correctly, bool (n,).
 
-    An image may be held out several times. `once`, bool (m,), says of a head the same of every image once, those that
-    it was fitted on in cross-validation; it is None for any other level. Answers for one image, or for images of one
-    group, are not independent: they have the same number in `units`, int (n,), and `units_once`, int (m,); None where
-    all are.
+    An image may be held out several times. For a head, `once`, bool (m,), covers every image once, including those it
+    was fitted on, by cross-validation; it is None for any other level. Answers for one image, or for images of one
+    group, are not independent: they share a number in `units`, int (n,), and `units_once`, int (m,), which are None if
+    all answers are independent.
     """
 
     right: np.ndarray
@@ -51,10 +51,10 @@ class Trial:
 class Standing:
     """The result of a level in the race.
 
-    `gain` is its accuracy minus the head's on the same images, `n_gain` of them, and `error` the standard error of that
-    difference; both are None for a level that was not tried. `accuracy` is that on `n` images. `expected` combines the
-    measured gain with the one expected before the race, and `deviation` is its standard deviation; of a level that goes
-    `beyond` another, it is the other's and what is gained over that. `seconds` is the time that the trial took.
+    `gain` is its accuracy minus the head's on the same `n_gain` images, and `error` the standard error of that
+    difference; both are None for a level that was not tried. `accuracy` is measured on `n` images. `expected` combines
+    the measured gain with the one expected before the race, and `deviation` is its standard deviation. For a level that
+    goes `beyond` another, `expected` is the other's plus the gain over it. `seconds` is the time that the trial took.
     """
 
     level: str
@@ -74,13 +74,14 @@ class Standing:
 
 
 def standings_of(contestants: Sequence[Contestant], trials: Mapping[str, Trial]) -> tuple[Standing, ...]:
-    """How the contestants stand, of which the first is the head and was tried."""
+    """Return the standings of the contestants; the first must be the head, and must have been tried."""
     head = trials[contestants[0].level]
     found: dict[str, Standing] = {}
     for each in contestants:
         standing = _standing(each, trials.get(each.level), head)
         if each.beyond is not None and each.beyond in trials and each.level in trials:
-            # Heads are known from all images, so what this level adds to one is all that few images have to tell.
+            # Heads are measured on all images, so the few held-out images only need to tell what this level adds to
+            # one.
             below = found[each.beyond]
             gained, deviation = _combined(
                 each, *paired_gain(trials[each.level].right, trials[each.beyond].right, trials[each.level].units)
@@ -92,7 +93,7 @@ def standings_of(contestants: Sequence[Contestant], trials: Mapping[str, Trial])
 
 
 def winner(standings: Sequence[Standing]) -> Standing:
-    """The level with the highest expected gain that was tried; among equally good ones the cheapest."""
+    """Return the tried level with the highest expected gain; among equally good ones, the cheapest."""
     tried = [each for each in standings if each.gain is not None]
     highest = max(each.expected for each in tried)
     return next(each for each in tried if each.expected >= highest - TIE)
@@ -137,9 +138,9 @@ def _standing(each: Contestant, trial: Trial | None, head: Trial) -> Standing:
 
 
 def _combined(each: Contestant, gain: float, error: float) -> tuple[float, float]:
-    """The gain of a contestant and its standard deviation: what was measured, and what was expected before.
+    """Return a contestant's gain and its standard deviation, combining the measurement with the prior expectation.
 
-    The product of two normal distributions of the same gain.
+    This is the product of two normal distributions of the same gain.
     """
     measured, before = 1 / error**2, 1 / each.deviation**2
     return (measured * gain + before * each.expected) / (measured + before), (measured + before) ** -0.5

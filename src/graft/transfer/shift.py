@@ -71,7 +71,7 @@ def domain_shift(network: Network, batches: Iterable[Tensor]) -> Shift:
 
 
 class ShiftMeter:
-    """Collects the statistics at the input of every batch norm while a caller runs a network for its own purpose."""
+    """Collects statistics at the input of every batch norm while a caller runs a network for its own purpose."""
 
     def __init__(self, network: Network) -> None:
         self._network = network
@@ -101,7 +101,7 @@ class ShiftMeter:
                 module.training = training
 
     def shift(self) -> Shift:
-        """The shift of everything read so far. Raises ValueError if nothing was read."""
+        """Return the shift of everything read so far. Raises ValueError if nothing was read."""
         found = {name: [self._sums[norm].divergence() for norm in norms] for name, norms in self._norms.items()}
         stages = tuple(StageShift(name, _mean(values)) for name, values in found.items())
         in_order = [value for values in found.values() for value in values]
@@ -128,8 +128,8 @@ class _Sums:
         self._second = torch.zeros_like(self._mean)
 
     def add(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        # Sums over pixels are in single precision, sums over images in double. torch.var_mean takes 18 times as long,
-        # longer than the network itself.
+        # Sums over pixels are in single precision, sums over images in double. torch.var_mean would take 18 times as
+        # long, longer than the network itself.
         maps = inputs[0].float()
         norms = torch.linalg.vector_norm(maps, dim=(2, 3))
         self._count += maps.numel() // maps.shape[1]
@@ -137,7 +137,7 @@ class _Sums:
         self._second += norms.cpu().double().square().sum(0)
 
     def divergence(self) -> float:
-        """Mean divergence over the channels, in nats.
+        """Return the mean divergence over the channels, in nats.
 
         Channels whose running variance is below epsilon are left out. They were silent in the source domain, so they
         have no spread to measure a distance by, and the faintest activity there would outweigh all other channels.
@@ -159,13 +159,13 @@ class _Sums:
 def gaussian_divergence(
     mean: np.ndarray, variance: np.ndarray, source_mean: np.ndarray, source_variance: np.ndarray
 ) -> np.ndarray:
-    """KL(N(mean, variance) | N(source_mean, source_variance)) in nats, elementwise; variances are above zero."""
+    """Return KL(N(mean, variance) | N(source_mean, source_variance)) in nats, elementwise; variances are above zero."""
     square = np.square(mean - source_mean)
     return np.asarray(0.5 * (np.log(source_variance / variance) + (variance + square) / source_variance - 1))
 
 
 def _batch_norms(module: nn.Module) -> list[nn.BatchNorm2d]:
-    """The batch norms that keep running statistics, in order."""
+    """Return the batch norms that keep running statistics, in order."""
     norms = [each for each in module.modules() if isinstance(each, nn.BatchNorm2d)]
     return [norm for norm in norms if norm.running_mean is not None]
 

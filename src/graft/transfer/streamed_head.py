@@ -1,8 +1,8 @@
-"""The head of `transfer.head` for features that memory cannot hold: the same problem, the same optimum, in passes.
+"""The head of `transfer.head` for features that memory cannot hold: the same problem and optimum, solved in passes.
 
-The features stay where they are, as a rule mapped from the cache, and are gone through a block at a time: once for
-their mean and covariance, which give the scale and the principal axes, and once for each step of L-BFGS. The axes are
-folded into the weights, so that no coordinates are kept. The first steps are made on a part that memory holds.
+The features stay in storage, usually mapped from the cache, and are read block by block: once for their mean and
+covariance, which give the scale and the principal axes, and once for each step of L-BFGS. The axes are folded into the
+weights, so no coordinates are kept. The first steps use a part of the features that memory holds.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from graft.transfer.head import (
     solve,
 )
 
-# A block of features in float32 takes so many bytes, beside what is computed of it.
+# The size of a block of features in float32, without what is computed from it.
 BLOCK_BYTES = 64 * 2**20
-# The part that the first steps are made on, in numbers.
+# The size of the part used for the first steps, in numbers.
 PART = 2**26
-# Block-sized arrays at work at a time: as they are stored, in float32, less their mean, and over their scale.
+# Block-sized arrays in use at a time: as stored, in float32, less the mean, and divided by the scale.
 WORKING_BLOCKS = 4
 
 
 @dataclass(frozen=True)
 class StoredRows:
-    """Activations (n, …) of several splits, one after the other, as rows of features that are read when asked for."""
+    """Activations (n, …) of several splits, one after the other, as rows of features that are read on demand."""
 
     parts: tuple[Tensor, ...]
 
@@ -49,7 +49,7 @@ class StoredRows:
         return self.shape[0]
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        """The features of some rows, float32 (n, D)."""
+        """Return the features of some rows, float32 (n, D)."""
         found = np.empty((len(rows), self.shape[1]), np.float32)
         start = 0
         for part in self.parts:
@@ -59,17 +59,17 @@ class StoredRows:
         return found
 
     def read(self) -> np.ndarray:
-        """The features of all rows, float32 (N, D)."""
+        """Return the features of all rows, float32 (N, D)."""
         return np.concatenate([part.flatten(1).float().numpy() for part in self.parts])
 
     def logits(self, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
-        """What a head with this weight (classes, D) and bias (classes,) makes of all rows, (N, classes)."""
+        """Return the logits of all rows, (N, classes), under a head of this weight (classes, D) and bias (classes,)."""
         return np.concatenate(
             [block @ weight.T + bias for _, block in self.blocks()] or [np.empty((0, len(bias)), np.float32)]
         )
 
     def blocks(self) -> Iterator[tuple[slice, np.ndarray]]:
-        """All rows in order, a block at a time: which they are, and their features, float32 (n, D)."""
+        """Yield all rows in order, a block at a time: which they are, and their features, float32 (n, D)."""
         size, start = max(1, BLOCK_BYTES // (4 * self.shape[1])), 0
         for part in self.parts:
             for first in range(0, len(part), size):
@@ -79,15 +79,15 @@ class StoredRows:
 
 
 def bytes_in_memory(count: int, width: int) -> int:
-    """What `fit_head` takes in memory at its peak for features (count, width), in bytes: about six times the features.
+    """Return the peak memory of `fit_head` for features (count, width), in bytes: about six times the features.
 
-    As they come, as float32, centred, scaled, and on their axes, where some are in float64.
+    These are the features as given, as float32, centred, scaled, and on their axes, where some are in float64.
     """
     return 6 * 4 * count * width
 
 
 def bytes_streamed(count: int, width: int, classes: int) -> int:
-    """What `fit_streamed_head` takes at its peak: blocks, logits of a block, the part, the covariance, and columns."""
+    """Return the peak bytes of `fit_streamed_head`: blocks, a block's logits, the part, the covariance, and columns."""
     rows = max(1, BLOCK_BYTES // (4 * width))
     part = 3 * 4 * min(PART, count * width)
     return WORKING_BLOCKS * BLOCK_BYTES + 5 * 8 * rows * classes + part + 5 * 8 * width**2 + 3 * 8 * count
@@ -103,9 +103,9 @@ def fit_streamed_head(
     blocks: Sequence[int] | None = None,
     reporter: Reporter = NOBODY,
 ) -> HeadFit:
-    """What `fit_head` gives for the same features (N, D) in memory and one view, to the tolerance that both solve to.
+    """Fit the head that `fit_head` finds for the same features (N, D) in one view, to the tolerance that both solve to.
 
-    `reporter` is told of each pass as the step `head`. Raises GraftError for features that are not finite.
+    `reporter` hears of each pass as the step `head`. Raises GraftError for features that are not finite.
     """
     count = len(labels)
     counting = np.ones(count) if weights is None else weights / weights.mean()
@@ -123,10 +123,10 @@ def fit_streamed_head(
     chosen, logits = choose_penalty(examples(rows), np.arange(len(rows)), fold)
     penalties = np.full(classes, 1 / (chosen * count))
     part = np.sort(np.random.default_rng(seed).permutation(count)[: max(1, PART // len(centre))])
-    # The same weight against the penalty as all images have.
+    # Scaled so that the penalty weighs as much here as for all images.
     start, _ = solve(examples(part), chosen * count / len(part), tolerance=1e-4)
     passes = 0
-    # As where it fits in memory: rounded, the loss of few images is too rough to find the optimum by.
+    # As in `fit_head`: for few images, the rounded loss is too rough to find the optimum.
     kind = np.float64 if count * len(centre) <= DOUBLE_UP_TO else np.float32
 
     def loss_and_gradient(solution: np.ndarray) -> tuple[float, np.ndarray]:
@@ -157,9 +157,9 @@ def fit_streamed_head(
 
 
 def _moments(features: StoredRows, reporter: Reporter) -> tuple[np.ndarray, np.ndarray]:
-    """The mean (D,) and the covariance (D, D) of all rows, in one pass. Raises GraftError."""
+    """Return the mean (D,) and the covariance (D, D) of all rows, in one pass. Raises GraftError."""
     count, width = features.shape
-    # Near the mean, so that the two terms of the covariance do not cancel.
+    # Centred roughly first, so that the two terms of the covariance do not cancel.
     near = features[np.linspace(0, count - 1, min(count, 1000)).astype(int)].mean(0, dtype=np.float64)
     total, products = np.zeros(width), np.zeros((width, width))
     for which, block in features.blocks():

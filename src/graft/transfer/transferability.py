@@ -1,6 +1,6 @@
 """Transferability scores: LogME and the H-score rate how well features suit labels, without training.
 
-They compare features of the same images from several bases or stages; a score alone says little.
+They compare features of the same images from several bases or stages; a score on its own says little.
 """
 
 from dataclasses import asdict, dataclass
@@ -11,7 +11,7 @@ import numpy as np
 # LogME converges in a few rounds, but slowly where features separate the classes without error.
 LOGME_ROUNDS = 100
 LOGME_TOLERANCE = 1e-6
-# Replaces a zero divisor: the weights of features that explain nothing, the error of features that explain everything.
+# Replaces zero divisors: the weights of features that explain nothing, the error of features that explain everything.
 TINY = 1e-12
 
 
@@ -28,7 +28,7 @@ class StageTransferability:
 
 
 def logme(features: np.ndarray, labels: np.ndarray) -> float:
-    """LogME: the maximum log evidence per image, averaged over classes, of features (N, D) and labels int (N,).
+    """Return LogME: the maximum log evidence per image, averaged over classes, of features (N, D) and labels int (N,).
 
     You, Liu, Wang and Long 2021, "LogME", arXiv 2102.11005, algorithm 1. Each class, as zeros and ones, is modelled as
     a linear function of the features, with weights of precision alpha and noise of precision beta; the two precisions
@@ -57,7 +57,7 @@ def logme(features: np.ndarray, labels: np.ndarray) -> float:
 
 
 def h_score(features: np.ndarray, labels: np.ndarray) -> float:
-    """H-score: the variance between classes relative to the variance of the features, summed over directions.
+    """Return the H-score: variance between classes relative to the variance of the features, summed over directions.
 
     Features are (N, D), labels int (N,). Bao et al. 2019, "An Information-Theoretic Approach to Transferability in Task
     Transfer Learning", with the covariance shrunk as in Ibrahim, Ponomareva and Mazumder 2021, "Newer is not always
@@ -85,7 +85,7 @@ def h_score(features: np.ndarray, labels: np.ndarray) -> float:
 
 
 def _left_axes(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Left singular vectors (N, r) of `x` (N, D) and their singular values (r,), without those that are zero."""
+    """Return the left singular vectors (N, r) of `x` (N, D) and its singular values (r,), without zero ones."""
     if x.shape[0] < x.shape[1]:
         values, axes = np.linalg.eigh(x @ x.T)
     else:
@@ -98,7 +98,7 @@ def _left_axes(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _posterior(
     alpha: np.ndarray, beta: np.ndarray, squares: np.ndarray, along: np.ndarray, beyond: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each class: squared length of the mean weights, effective number of weights, squared residual."""
+    """Return, by class, the squared length of the mean weights, their effective number, and the squared residual."""
     ratio = alpha / beta
     weights = (squares * np.square(along / (squares + ratio))).sum(0)
     missed = np.square(along * ratio / (squares + ratio)).sum(0) + beyond
@@ -114,7 +114,7 @@ def _evidence(
     count: int,
     width: int,
 ) -> np.ndarray:
-    """Log evidence of each class, (C,), with the determinant computed from the singular values."""
+    """Return the log evidence of each class, (C,), with the determinant computed from the singular values."""
     weights, _, missed = _posterior(alpha, beta, squares, along, beyond)
     determinant = np.log(alpha + beta * squares).sum(0) + (width - len(squares)) * np.log(alpha)
     gaussians = width * np.log(alpha) + count * np.log(beta / (2 * np.pi))

@@ -1,4 +1,4 @@
-"""An architecture, resolved once by name into a value that everything after it works with."""
+"""An architecture: resolved once by name into a value that everything downstream works with."""
 
 from dataclasses import dataclass, replace
 
@@ -29,7 +29,7 @@ WITH_AUXILIARIES = ("googlenet", "inception_v3")
 LITE = tuple(f"efficientnet_lite{number}" for number in range(5))
 # Families, and networks of other families, whose published weights were trained on images from -1 to 1.
 ONE_TO_ONE = {"googlenet", "inception_v3", "inception_v4", "inception_resnet_v2", "xception", *LITE}
-# Side of the crop over the shorter side of the image where published weights were measured, if not 0.875.
+# The side of the crop relative to the shorter side of the image in the published evaluation, if not 0.875.
 CROP_FRACTIONS = {
     "efficientnet_b1": 240 / 256,
     "efficientnet_b3": 300 / 320,
@@ -41,13 +41,13 @@ CROP_FRACTIONS = {
 
 @dataclass(frozen=True)
 class Architecture:
-    """What is known of an architecture before it has weights.
+    """What is known about an architecture before it has weights.
 
-    `name` is the catalogue's, or `timm:NAME`; `family` the module that builds it, or `timm`. `config` holds the numbers
-    it was published with and `input_size` (C, H, W) the images it was published for. `preprocessing` is what its
-    weights usually want, for whatever a file of them leaves unsaid. `layouts` are the tensor namings that its
-    checkpoints come in, graft's own first. `published` is where its weights are: a Python package, a file at an
-    address, a repository on the Hub, or None.
+    `name` is the catalogue's, or `timm:NAME`; `family` is the module that builds it, or `timm`. `config` holds the
+    numbers it was published with and `input_size` (C, H, W) the images it was published for. `preprocessing` is what
+    its weights usually expect, for whatever a weight file leaves unstated. `layouts` are the tensor namings of its
+    checkpoints, graft's own first. `published` is where its weights are: a Python package, a file at a URL, a
+    repository on the Hub, or None.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Architecture:
     published: Packaged | Download | str | None
 
     def build(self, config: Config) -> Network:
-        """An untrained network with the numbers of `config`, on torch's default device and in its default dtype.
+        """Build an untrained network with the numbers of `config`, on torch's default device and in its default dtype.
 
         Raises InputError for a timm network that cannot be cut into stages.
         """
@@ -77,10 +77,10 @@ class Architecture:
 
 
 def resolve(name: str) -> Architecture:
-    """The architecture that `name` means: the catalogue's name, timm's name for the same network, or `timm:NAME[.TAG]`.
+    """Return the architecture of a catalogue name, timm's name for the same network, or `timm:NAME[.TAG]`.
 
     timm's names that begin with `tf_` give the network TensorFlow's padding and epsilon. Raises InputError, with the
-    nearest names, for one that is none of these.
+    nearest names, for any other name.
     """
     if is_timm(name):
         return _of_timm(name)
@@ -88,14 +88,14 @@ def resolve(name: str) -> Architecture:
     found = _of_catalogue(TIMM_NAMES.get(bare, bare))
     rules = naming_rules(name)
     if rules:
-        # What the name says goes before what is usual for a layout.
+        # What the name says takes precedence over the layout's usual values.
         layouts = tuple(replace(layout, batch_norm_eps=None) for layout in found.layouts)
         found = replace(found, config=with_numbers(found.config, rules), layouts=layouts)
     return found
 
 
 def at_width(architecture: Architecture, width: str) -> Architecture:
-    """The catalogue's variant of `architecture` at a width multiplier such as "0.25"; itself where there is none."""
+    """Return the catalogue's variant of `architecture` at a width multiplier like "0.25"; itself if there is none."""
     try:
         scaled = f"{architecture.name}_{round(100 * float(width)):03d}"
     except (ValueError, OverflowError):
@@ -104,7 +104,7 @@ def at_width(architecture: Architecture, width: str) -> Architecture:
 
 
 def is_timm(name: str) -> bool:
-    """Whether `name` asks for a network of timm's, whatever follows."""
+    """Whether `name` asks for a timm network, whatever follows the prefix."""
     return name.startswith(PREFIX)
 
 
@@ -135,7 +135,7 @@ def _of_timm(name: str) -> Architecture:
     return Architecture(
         name=entry.name,
         family=TIMM,
-        # Padding and epsilon go with timm's name and are not set here.
+        # timm's name determines padding and epsilon, so they are not set here.
         config=Config(entry.name, classes=entry.classes, channels=channels),
         input_size=entry.input_size,
         preprocessing=with_preprocessing(Preprocessing(side, IMAGENET_MEAN, IMAGENET_STD), entry.metadata, channels),

@@ -1,4 +1,4 @@
-"""A base: a network with weights, and what travels with them. `--base` is resolved here."""
+"""Bases: a network with weights, and what travels with them. `--base` is resolved here."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,12 +28,12 @@ CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog
 
 @dataclass(frozen=True)
 class Base:
-    """A network to start from, in evaluation mode, and the preprocessing that its weights want.
+    """A network to start from, in evaluation mode, and the preprocessing that its weights expect.
 
-    `classes` names the outputs of its head, None where the names are not known; where several outputs count for one
-    class, `outputs` lists them for every class. `has_head` is False for weights without a classifier, `pretrained` for
-    a random start. `notes` say what was assumed because the weights do not state it.
-    `temperature` divides the logits of a classifier that was calibrated.
+    `classes` names the outputs of its head, None if unknown; when several outputs count for one class, `outputs` lists
+    them for every class. `has_head` is False for weights without a classifier, `pretrained` is False for a random
+    start. `notes` say what was assumed because the weights do not state it. `temperature` divides the logits of a
+    calibrated classifier.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Base:
     notes: tuple[str, ...] = ()
     outputs: Outputs | None = None
     temperature: float = 1.0
-    # Of one that gives an image several labels: from which probability on it gives each.
+    # For a multi-label classifier: the probability from which each label is given.
     thresholds: tuple[float, ...] | None = None
 
 
@@ -56,17 +56,17 @@ def load_base(
     classes_file: Path | None = None,
     reporter: Reporter = NOBODY,
 ) -> Base:
-    """The base that `base` names.
+    """Return the base that `base` names.
 
-    base: a file of weights (`.safetensors`, `.pth`, `.pt`, `.th`), a run folder or its `model/`, `hf:owner/name`, a
+    base: a weight file (`.safetensors`, `.pth`, `.pt`, `.th`), a run folder or its `model/`, `hf:owner/name`, a
         bundled base (`latin_letters`), an architecture whose weights are published, or `timm:NAME[.TAG]`.
-    architecture: what the weights are of, resolved or as a name that `resolve` takes; unless stated, it is read from
-        the weights' metadata or recognized from their tensors.
+    architecture: the architecture of the weights, resolved or as a name that `resolve` takes; by default it is read
+        from the weights' metadata or recognized from their tensors.
     classes_file: a JSON list of names for the outputs, instead of the names that come with the weights.
-    reporter: is told how many bytes of a download have come.
+    reporter: receives the number of bytes downloaded.
 
-    Raises InputError for a name that is no architecture's, WeightsError for weights that are absent, damaged or of
-    another architecture, FetchError for what cannot be downloaded.
+    Raises InputError for an unknown architecture name, WeightsError for weights that are absent, damaged or of another
+    architecture, FetchError for what cannot be downloaded.
     """
     stated = resolve(architecture) if isinstance(architecture, str) else architecture
     path, named = _locate(base, reporter)
@@ -79,10 +79,10 @@ def load_base(
 
 
 def untrained_base(base: str, *, architecture: str | None = None, seed: int = 0) -> Base:
-    """The architecture of `base` with a random start drawn from `seed`.
+    """Return the architecture of `base` with a random start drawn from `seed`.
 
-    Both arguments are as for `load_base`. Where a name is given, nothing is fetched; where a file or a folder is, it is
-    read for its numbers and its preprocessing. Raises what `load_base` raises.
+    `base` and `architecture` are as for `load_base`. For a name, nothing is fetched; a file or a folder is read for its
+    numbers and its preprocessing. Raises what `load_base` raises.
     """
     known = resolve(architecture) if architecture else _named(base)
     if known is not None:
@@ -98,8 +98,10 @@ def untrained_base(base: str, *, architecture: str | None = None, seed: int = 0)
 
 
 def with_usual_head(base: Base) -> Base:
-    """The base as a level that cuts between stages needs it: a head over all stages is replaced, in place, by a usual
-    one with a random start. Any other base is returned as it is.
+    """Return the base as levels that cut between stages need it.
+
+    A head over all stages is replaced, in place, by a usual one with a random start. Any other base is returned
+    unchanged.
     """
     if base.network.config.head == LAST:
         return base
@@ -109,16 +111,16 @@ def with_usual_head(base: Base) -> Base:
 
 
 def _named(base: str) -> Architecture | None:
-    """The architecture that `base` is the name of. A file called like one goes first."""
+    """Return the architecture that `base` names, unless there is a file of that name."""
     if is_timm(base) or (base in CATALOG and not Path(base).exists()):
         return resolve(base)
     return None
 
 
 def _locate(base: str, reporter: Reporter) -> tuple[Path, Architecture | None]:
-    """Where `base` is on this machine, fetched if need be: a model folder of graft's, or a file of weights.
+    """Return the location of `base` on this machine, fetched if needed: a graft model folder, or a weight file.
 
-    With it the architecture, where `base` names one.
+    Also returns the architecture, if `base` names one.
     """
     if base.startswith("hf:"):
         return _fetch(base.removeprefix("hf:"), reporter), None
@@ -148,8 +150,9 @@ def _locate(base: str, reporter: Reporter) -> tuple[Path, Architecture | None]:
 
 
 def _fetch(source: Packaged | Download | str, reporter: Reporter) -> Path:
-    """A package's file or a downloaded one; from a repository on the Hub the model folder that graft saved, else its
-    weights.
+    """Return a package's file, a downloaded file, or a Hub repository's content.
+
+    For a repository, that is the model folder that graft saved, else its weights.
     """
     if isinstance(source, Packaged):
         return find_packaged(source)
@@ -160,7 +163,7 @@ def _fetch(source: Packaged | Download | str, reporter: Reporter) -> Path:
 
 
 def _read_file(path: Path, named: Architecture | None) -> WeightFile:
-    """A file of weights, with what is known of one from a package, or what `config.json` beside one of timm's says."""
+    """Read a weight file, with what is known of a packaged one or what a published `config.json` beside it says."""
     file = read_weights(path)
     if named is not None and isinstance(named.published, Packaged):
         return replace(file, metadata=named.published.metadata)
@@ -217,7 +220,7 @@ def _from_file(name: str, file: WeightFile, found: Match, classes: tuple[str, ..
 
 
 def _usual_classes(architecture: Architecture, outputs: int) -> tuple[str, ...] | None:
-    """The names that a head of so many outputs usually stands for, None where there is no such custom."""
+    """Return the usual class names of a head with this many outputs, None if there is no such convention."""
     if outputs == 1000:
         return read_classes(BUNDLED / "imagenet_classes.json")
     if outputs == 10 and architecture.input_size == (3, 32, 32):

@@ -1,7 +1,7 @@
-"""What `calibration.json` says of a classifier beside its temperature, and how it is obeyed: as tables to look up.
+"""The lookup tables of `calibration.json`: what it holds besides the temperature, and how requests are answered.
 
-All of it was found on images that no weights saw, by `graft.evaluation`. What is asked for between two rows is answered
-by the stricter one.
+All of it was measured by `graft.evaluation` on images that no weights saw. A request between two rows gets the stricter
+one.
 """
 
 from collections.abc import Mapping
@@ -15,11 +15,10 @@ from graft.errors import WeightsError
 
 @dataclass(frozen=True)
 class ErrorBudget:
-    """Answers with a confidence of `threshold` or more keep `budget`, the part that may be wrong.
+    """Answers with a confidence of `threshold` or more keep `budget`, the share that may be wrong.
 
-    It is None where no threshold is known to. Of `n` held-out images, one of each group where they are in groups,
-    `answered` had such a confidence and `wrong` of these were wrong. It takes `needed` images at the least to show that
-    the budget is kept.
+    `threshold` is None if none is known to. Of `n` held-out images, one per group if they are grouped, `answered` had
+    such a confidence and `wrong` of these were wrong. Showing that the budget is kept takes at least `needed` images.
     """
 
     budget: float
@@ -31,15 +30,15 @@ class ErrorBudget:
 
     @property
     def too_few(self) -> bool:
-        """Whether so few images could not show it without an error among them; else it is errors that forbid it."""
+        """Whether there are too few images to show it even without an error; otherwise errors rule it out."""
         return self.n < self.needed
 
 
 @dataclass(frozen=True)
 class Sets:
-    """Classes with a probability of `threshold` or more are a set that holds the right one with the chance `coverage`.
+    """Classes with a probability of `threshold` or more form a set that holds the right one with chance `coverage`.
 
-    With the thresholds `per_class`, in the order of the classes, the chance holds within every class.
+    With the thresholds `per_class`, in class order, this holds within every class.
     """
 
     coverage: float
@@ -49,10 +48,10 @@ class Sets:
 
 @dataclass(frozen=True, eq=False)
 class Domain:
-    """What the images trained on are like: `bank`, float16 (m, D), features of some at length one.
+    """The distribution of the training images: `bank`, float16 (m, D), unit-length features of some of them.
 
-    An image whose distance to the `neighbours`-th nearest is above `threshold` is unlike them. That is so of the part 1
-    - `kept` of images such as these; `threshold` is None with too few to know it.
+    An image is unlike them when its distance to the `neighbours`-th nearest exceeds `threshold`. This holds for a share
+    of 1 - `kept` of images like the training images; `threshold` is None if there are too few to know it.
     """
 
     bank: np.ndarray
@@ -62,9 +61,9 @@ class Domain:
     n: int
 
     def distances(self, features: np.ndarray) -> np.ndarray:
-        """How far off the images of `features` (n, D) are, float32 (n,), from 0 to 2: one minus the cosine.
+        """Return the distances of `features` (n, D), float32 (n,), from 0 to 2: one minus the cosine.
 
-        Raises WeightsError for features of another network than those that were kept.
+        Raises WeightsError for features of another network than the one whose features are in the bank.
         """
         if features.shape[1] != self.bank.shape[1]:
             raise WeightsError(
@@ -82,7 +81,7 @@ class Domain:
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """`source` says how the `n` images were held out; budgets hold with the given `confidence`. Rows are in order."""
+    """The tables: `source` says how the `n` images were held out; budgets hold with `confidence`. Rows are in order."""
 
     source: str
     n: int
@@ -92,7 +91,7 @@ class Calibration:
     domain: Domain | None = None
 
     def budget(self, asked: float) -> ErrorBudget | None:
-        """The row for a budget, or the next stricter one; None for one below all."""
+        """Return the row for a budget, or the next stricter one; None for one below all rows."""
         return max(
             (row for row in self.budgets if row.budget <= asked + 1e-12), key=lambda row: row.budget, default=None
         )
@@ -102,7 +101,7 @@ class Calibration:
         return min((row.budget for row in self.budgets if row.threshold is not None), default=None)
 
     def sets_of(self, asked: float) -> Sets | None:
-        """The row for a coverage, or the next higher one; None for one above all."""
+        """Return the row for a coverage, or the next higher one; None for one above all rows."""
         return min(
             (row for row in self.sets if row.coverage >= asked - 1e-12), key=lambda row: row.coverage, default=None
         )
@@ -118,7 +117,7 @@ class Calibration:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], classes: int, bank: np.ndarray | None = None) -> "Calibration | None":
-        """What `to_dict` gave; None of a file of an earlier version, which has none of it.
+        """Parse what `to_dict` returned; None for a file of an earlier version, which has none of it.
 
         Raises ValueError for anything else.
         """

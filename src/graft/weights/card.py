@@ -1,4 +1,4 @@
-"""The card of a saved model, `README.md`: metadata as the Hub reads them, then what a person should know.
+"""The card of a saved model, `README.md`: metadata for the Hub, then what a person should know.
 
 https://huggingface.co/docs/hub/model-cards, "Model card metadata". Nothing in it depends on the machine or the time.
 """
@@ -15,18 +15,18 @@ from graft.words import counted
 if TYPE_CHECKING:
     from graft.weights.saved import SavedModel
 
-# More classes than this are cut from the card; labels.json names all.
+# The most classes listed in the card; labels.json names all.
 MOST_CLASSES = 100
 # The bases that are part of graft, and its own licence.
 BUNDLED, BUNDLED_UNDER = ("latin_letters",), "Apache-2.0"
 UNKNOWN = "unknown"
 _STATED = re.compile(r"---\n(?:(?!---).*\n)*?license:[ \t]*(?P<licence>\S+)[ \t]*\n")
-# What Markdown or the HTML in it would take for its own.
+# What Markdown, or HTML in it, would interpret.
 _MARKUP = re.compile(r"[&<>|`*]|\](?=[(\[])")
 
 
 def model_card(model: SavedModel) -> str:
-    """The card as Markdown; names are escaped."""
+    """Return the card as Markdown; names are escaped."""
     facts = model.facts
     architecture, base = model.network.config.architecture, str(facts.get("base", ""))
     data = str(facts.get("data", ""))
@@ -124,12 +124,12 @@ def _limits(model: SavedModel) -> str:
 
 
 def _licence(base: str) -> str | None:
-    """That of the weights which were started from, None where it is not known."""
+    """Return the licence of the base weights, None if it is not known."""
     return PACKAGED[base].licence if base in PACKAGED else BUNDLED_UNDER if base in BUNDLED else None
 
 
 def stated_licence(card: str) -> str | None:
-    """The licence in the metadata of a card, None where it states none or that it is not known."""
+    """Return the licence in the metadata of a card, None if it states none or states that it is unknown."""
     found = _STATED.match(card)
     licence = found["licence"].strip("'\"") if found else UNKNOWN
     return None if licence.lower() == UNKNOWN else licence
@@ -140,5 +140,5 @@ def _percent(value: float | None) -> str:
 
 
 def _text(value: object) -> str:
-    """Text that is nothing but text in Markdown, as `graft.names` writes names."""
+    """Return text that Markdown shows literally, written as `graft.names` writes names."""
     return _MARKUP.sub(lambda found: f"&#{ord(found[0])};", plain(str(value)))

@@ -1,4 +1,4 @@
-"""`graft.create`: a network by name, with weights and classes as asked."""
+"""`graft.create`: build a network by name, with the weights and classes asked for."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from graft.weights.architectures import TIMM, WITH_AUXILIARIES, Architecture, re
 from graft.weights.base import load_base
 from graft.words import counted
 
-# A head of more would take the memory of a large machine.
+# A head with more outputs would take the memory of a large machine.
 MOST_OUTPUTS = 10_000_000
 
 
@@ -25,12 +25,12 @@ def create(
     batch_norm_eps: float | None = None,
     auxiliary: bool | None = None,
 ) -> Network:
-    """A network in evaluation mode, with a random start or with weights.
+    """Return a network in evaluation mode, with a random start or with weights.
 
-    Images are float (N, C, H, W), normalized as the weights want them; what comes out are logits (N, classes).
+    Images are float (N, C, H, W), normalized as the weights expect; the output is logits (N, classes).
 
     name: an architecture of the catalogue (`graft.list_models()`), or `timm:NAME`.
-    classes: outputs of the head. The weights' own head is kept where it has that many, else a fresh one takes its
+    classes: outputs of the head. The weights' own head is kept if it has that many, else a fresh one takes its
         place. Unless stated, those of the weights, or as published.
     weights: whatever `--base` takes: a file, a run folder, `hf:owner/name`, or a name whose weights are published.
     channels: 3 for color, 1 for gray images; with weights, theirs.
@@ -40,8 +40,8 @@ def create(
     auxiliary: whether GoogLeNet and Inception v3 have the classifiers that only training uses; those that the weights
         lack start at random. Unless stated, as in the weights, or as in the usual checkpoints.
 
-    Raises InputError for an unknown name or a number that makes no network, WeightsError for weights that cannot be
-    used or are of another architecture, FetchError for those that cannot be downloaded.
+    Raises InputError for an unknown name or an invalid number, WeightsError for weights that cannot be used or are of
+    another architecture, FetchError for those that cannot be downloaded.
     """
     architecture = resolve(text(name, "the name"))
     classes, channels = _whole(classes, "classes"), _whole(channels, "channels")
@@ -71,7 +71,7 @@ def _whole(number: int | None, what: str) -> int | None:
 
 
 def _check(architecture: Architecture, stated: dict[str, Any]) -> None:
-    """Refuse numbers that make no network of this architecture. Raises InputError."""
+    """Refuse numbers that are invalid for this architecture. Raises InputError."""
     padding = stated.get("padding", "torch")
     if padding not in get_args(PaddingRule):
         raise InputError(f"expected padding to be {' or '.join(get_args(PaddingRule))}, got {padding!r}: choose one")
@@ -88,7 +88,7 @@ def _check(architecture: Architecture, stated: dict[str, Any]) -> None:
 
 
 def _rebuilt(architecture: Architecture, config: Config, network: Network) -> Network:
-    """The network with other numbers and the same weights; what `network` lacks starts at random."""
+    """Return the network with other numbers and the same weights; what `network` lacks starts at random."""
     other = architecture.build(config)
     own = other.state_dict()
     kept = {name: tensor for name, tensor in network.state_dict().items() if name in own}

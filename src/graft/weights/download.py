@@ -1,7 +1,7 @@
-"""Files of pretrained weights by address and digest.
+"""Download pretrained weights by URL and digest.
 
-Environment: GRAFT_CACHE (where fetched files stay), GRAFT_WEIGHTS_URL (a mirror to ask in place of each file's own
-address, as `<GRAFT_WEIGHTS_URL>/<file name>`; http, https or file) and the usual proxy variables.
+Environment: GRAFT_CACHE (where fetched files stay), GRAFT_WEIGHTS_URL (a mirror used in place of each file's own URL,
+as `<GRAFT_WEIGHTS_URL>/<file name>`; http, https or file) and the usual proxy variables.
 """
 
 import hashlib
@@ -19,15 +19,15 @@ from graft.files import cache_folder, remove_abandoned, write_aside
 from graft.progress import NOBODY, Reporter
 
 TIMEOUT_SECONDS = 30.0
-# Until the other side answers at all: where packets are swallowed, nobody says that there is no network.
+# To get any answer at all: where packets are dropped, nothing reports that there is no network.
 CONNECT_SECONDS = 10.0
-# Before the second and the third attempt, when the first failed in a way that may pass.
+# Before the second and the third attempt, after a failure that may be temporary.
 PAUSES_SECONDS = (0.5, 2.0)
 
 
 @dataclass(frozen=True)
 class Download:
-    """A file by address; `sha256` is its digest in hexadecimal, whole or its first 8 digits or more."""
+    """A file by URL; `sha256` is its digest in hexadecimal, whole or its first 8 digits or more."""
 
     url: str
     sha256: str
@@ -48,7 +48,7 @@ class Download:
 
 
 class _LostError(Exception):
-    """The other side failed, in words; `passing` when another attempt may do better."""
+    """The server failed, in words; `passing` if another attempt may succeed."""
 
     def __init__(self, reason: str, passing: bool) -> None:
         super().__init__(" ".join(reason.split()))
@@ -56,15 +56,16 @@ class _LostError(Exception):
 
 
 def weights_folder() -> Path:
-    """Where fetched files stay, outside the cache's budget; not created yet."""
+    """Return where fetched files are stored, outside the cache's budget; not created yet."""
     return cache_folder() / "weights"
 
 
 def fetch(download: Download, reporter: Reporter = NOBODY) -> Path:
-    """The file on this machine: from the cache, from torch.hub's cache, or downloaded into the cache.
+    """Return the file on this machine: from the cache, from torch.hub's cache, or downloaded into the cache.
 
-    The result always matches the digest. A file appears under its name only when it is complete. `reporter` is told
-    how many bytes have come. Raises FetchError when the file cannot be had, GraftError when it cannot be written.
+    The result always matches the digest. A file appears under its name only when it is complete. `reporter` receives
+    the number of bytes downloaded. Raises FetchError when the file cannot be obtained, GraftError when it cannot be
+    written.
     """
     folder = weights_folder()
     target = folder / download.file_name
@@ -90,14 +91,15 @@ def fetch(download: Download, reporter: Reporter = NOBODY) -> Path:
 
 
 def tell_bytes(reporter: Reporter, name: str, received: int, total: int | None) -> None:
-    """Report how much of the file or model `name` has come; `total` is None or less where nobody says it."""
+    """Report how much of the file or model `name` has arrived; `total` is None or less if unknown."""
     done, whole = (math.ceil(count / 10**6) for count in (received, max(received, total or 0)))
     reporter.step(f"fetching {name} (MB)", done, whole)
 
 
 def _receive(url: str, file: IO[bytes], download: Download, reporter: Reporter) -> None:
-    """Write what is at `url` to `file`, in up to three attempts. Raises _LostError, OSError, and FetchError for a file
-    of another digest.
+    """Write the content of `url` to `file`, in up to three attempts.
+
+    Raises _LostError, OSError, and FetchError for a file with another digest.
     """
     for pause in (*PAUSES_SECONDS, None):
         try:
@@ -120,14 +122,14 @@ def _receive(url: str, file: IO[bytes], download: Download, reporter: Reporter) 
 
 
 def _copy(url: str, file: IO[bytes], name: str, reporter: Reporter) -> None:
-    """One attempt."""
+    """Make one attempt."""
     from aiohttp import ClientConnectorError, ClientError, ClientPayloadError, ClientTimeout, ConnectionTimeoutError
     from fsspec.callbacks import Callback
     from fsspec.core import url_to_fs
     from fsspec.exceptions import FSTimeoutError
 
     timeout = ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=TIMEOUT_SECONDS)
-    # Some servers refuse Python's own name.
+    # Some servers refuse Python's default user agent.
     client = {"timeout": timeout, "trust_env": True, "headers": {"User-Agent": "graft-vision"}}
     options = {} if url.startswith("file:") else {"client_kwargs": client}
     came = Callback(hooks={"tell": lambda size, value, **_: tell_bytes(reporter, name, value, size)})
@@ -140,8 +142,8 @@ def _copy(url: str, file: IO[bytes], name: str, reporter: Reporter) -> None:
         reason, status = str(error) or "timed out", getattr(error, "status", 500)
         if isinstance(error, ClientPayloadError):
             reason = f"the connection was cut after {came.value:,} of {came.size or 0:,} bytes"
-        # Where there is no connection at all, asking again would only keep the user waiting. fsspec has one error for
-        # all that takes long; what took long is its cause.
+        # Without any connection, retrying would only keep the user waiting. fsspec has one error for all timeouts; the
+        # cause tells which step timed out.
         cause = error.__cause__ if isinstance(error, FSTimeoutError) else error
         unreached = isinstance(cause, ClientConnectorError | ConnectionTimeoutError)
         passing = not unreached and (status >= 500 or status == 429)

@@ -1,7 +1,8 @@
-"""Tensors from a file, without running anything in it.
+"""Read tensors from a file without running anything in it.
 
 The format is recognized by content. safetensors files are read as such; whatever torch saved (`.pth`, `.pt`, `.th`)
-goes through its weights-only unpickler, with inert stand-ins for all that is no tensor (`graft.weights.inert`).
+goes through its weights-only unpickler, with inert stand-ins for everything that is not a tensor
+(`graft.weights.inert`).
 """
 
 import json
@@ -22,9 +23,9 @@ INDEX_ENDING = ".index.json"
 
 @dataclass(frozen=True)
 class WeightFile:
-    """Tensors by name, and the text metadata beside them; `source` is what messages call the file.
+    """Tensors by name, with their text metadata; `source` is the name of the file in messages.
 
-    `notes` say what of the file was chosen where it holds more than one set of weights.
+    `notes` say which weights were chosen when the file holds more than one set.
     """
 
     tensors: dict[str, Tensor]
@@ -34,7 +35,7 @@ class WeightFile:
 
 
 def read_weights(path: Path) -> WeightFile:
-    """The tensors of a checkpoint, on the CPU, without wrappers' prefixes. Raises WeightsError for any other file."""
+    """Read a checkpoint's tensors, on the CPU, without wrappers' prefixes. Raises WeightsError for any other file."""
     try:
         with path.open("rb") as file:
             start = file.read(64)
@@ -56,7 +57,7 @@ def read_weights(path: Path) -> WeightFile:
         tensors, metadata = _read_safetensors(path)
         unwrapped = without_wrappers(tensors)
     elif start.startswith((b"PK", b"\x80")):
-        # A zip archive or a pickle. The unpickler would take anything else for instructions.
+        # A zip archive or a pickle. The unpickler would run anything else as instructions.
         unwrapped, metadata = unwrap(load_inert(path), path.name), {}
     else:
         raise WeightsError(
@@ -68,10 +69,10 @@ def read_weights(path: Path) -> WeightFile:
 
 
 def _foreign_kind(path: Path, start: bytes) -> str | None:
-    """What a file is that holds a network in a form that graft does not take, and what to do; None for all others."""
+    """Return what a file in a foreign network format is, and what to do about it; None for all others."""
     if start[4:8] == b"TFL3":
         return "a TensorFlow Lite model: give the weights that it was converted from"
-    # ONNX is a protocol buffer without a magic number: the version of its format comes first.
+    # ONNX is a protocol buffer without a magic number; it starts with the version of its format.
     if (
         start[:1] == b"\x08"
         and len(start) > 2
@@ -94,11 +95,11 @@ def _is_tar(path: Path) -> bool:
 
 
 def _read_shards(index: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of the files beside an index, which says for every name in which file it is."""
+    """Read the tensors of the files beside an index, which maps every name to its file."""
     try:
         places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         names = sorted(set(places.values()))
-        # A file anywhere else is not opened.
+        # A file in any other folder is not opened.
         if not names or any(Path(name).name != name or name.endswith(INDEX_ENDING) for name in names):
             raise ValueError
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -144,7 +145,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _check_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """Refuse a file without tensors, or with any that is no ordinary array of numbers. Raises WeightsError."""
+    """Refuse a file without tensors, or with one that is not an ordinary array of numbers. Raises WeightsError."""
     if not tensors:
         raise WeightsError(f"expected tensors, got none in {path.name}: save the network's state_dict()")
     for name, tensor in tensors.items():
@@ -155,7 +156,7 @@ def _check_tensors(tensors: dict[str, Tensor], path: Path) -> None:
                 f"{tensor.layout} on {tensor.device.type}: save it as dense float32"
             )
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-            # One number repeated a billion times takes no room in a file, but it would in a network.
+            # One number repeated a billion times takes no room in a file, but would in a network.
             raise WeightsError(
                 f"expected every element to be stored, got {name!r} in {path.name}, which repeats some: call "
                 ".contiguous() before saving it"

@@ -15,7 +15,7 @@ from graft.weights.download import tell_bytes
 
 TIMEOUT_SECONDS = 30.0
 
-# What a model folder may hold. Nothing that needs pickle is ever asked for.
+# What a model folder may hold. Nothing that needs pickle is ever requested.
 HUB_WEIGHTS = "model.safetensors"
 # Large weights are split across files, which an index lists.
 HUB_INDEX = f"{HUB_WEIGHTS}.index.json"
@@ -35,13 +35,13 @@ HUB_ADDRESS = "https://huggingface.co"
 
 
 def fetch_from_hub(repository: str, reporter: Reporter = NOBODY) -> Path:
-    """The local folder of "owner/name" or "owner/name@revision" on the Hub: model.safetensors or the files that its
-    index lists, and of config.json, preprocessor_config.json, labels.json, preprocessing.json, calibration.json and
-    README.md those it offers.
+    """Return the local folder of "owner/name" or "owner/name@revision" on the Hub.
 
-    It lies in the Hub's own cache (HF_HOME), shared with other tools; when the Hub cannot be asked, what is there
-    serves. `reporter` is told how many bytes have come. Raises InputError for a malformed name, WeightsError for a
-    repository without model.safetensors, FetchError when neither the Hub nor the cache has it.
+    It holds model.safetensors or the files that its index lists, and whichever the repository offers of config.json,
+    preprocessor_config.json, labels.json, preprocessing.json, calibration.json and README.md. It lies in the Hub's own
+    cache (HF_HOME), shared with other tools; when the Hub cannot be reached, the cached copy is used. `reporter`
+    receives the number of bytes downloaded. Raises InputError for a malformed name, WeightsError for a repository
+    without model.safetensors, FetchError when neither the Hub nor the cache has it.
     """
     name, stated = repository_name(repository)
     revision = stated or "main"
@@ -49,12 +49,12 @@ def fetch_from_hub(repository: str, reporter: Reporter = NOBODY) -> Path:
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.utils import HFValidationError
 
-    # The library reads the variable once, when first imported; whoever sets it later means it too.
+    # The library reads the variable once, when first imported; setting it later should work too.
     endpoint = (os.environ.get("HF_ENDPOINT") or HUB_ADDRESS).rstrip("/")
     # By the revision's name, not its commit: the cache remembers a name only when asked by it.
     wanted: dict[str, Any] = {"repo_id": name, "revision": revision, "allow_patterns": list(HUB_FILES)}
     try:
-        # The list first: a repository that cannot serve is refused before anything is downloaded.
+        # The list first: an unusable repository is refused before anything is downloaded.
         answer = HfApi(endpoint=endpoint).model_info(name, revision=revision, timeout=TIMEOUT_SECONDS)
         offered = [file.rfilename for file in answer.siblings or ()]
         if HUB_WEIGHTS not in offered and HUB_INDEX not in offered:
@@ -72,7 +72,7 @@ def fetch_from_hub(repository: str, reporter: Reporter = NOBODY) -> Path:
 
 
 def repository_name(repository: str) -> tuple[str, str | None]:
-    """The name, and the revision where one is stated, of "owner/name" or "owner/name@revision". Raises InputError."""
+    """Return the name, and the revision if stated, of "owner/name" or "owner/name@revision". Raises InputError."""
     parts = re.fullmatch(r"(\w[\w.-]*/\w[\w.-]*)(?:@(\w[\w./+-]*))?", repository, re.ASCII)
     # Branches with ".." do not exist in git; in a path they would leave the cache.
     if parts is None or ".." in repository:
@@ -92,7 +92,7 @@ def _cached(wanted: dict[str, Any]) -> Path | None:
 
 
 def _bars(name: str, reporter: Reporter) -> type[Any]:
-    """A progress bar as the library wants it, which draws nothing and tells `reporter` how many bytes have come."""
+    """Return a progress bar class for the library that draws nothing and reports the downloaded bytes to `reporter`."""
     from tqdm import tqdm
 
     class Told(tqdm):  # type: ignore[type-arg]

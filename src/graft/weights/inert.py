@@ -1,8 +1,8 @@
-"""A pickle's values without its classes: tensors and containers as torch builds them, inert records for all else.
+"""Read a pickle's values without its classes: tensors and containers as torch builds them, inert records for the rest.
 
-torch's weights-only unpickler calls nothing but what it is told to. It is told, for this one file, that each class or
-function that the file names is a stand-in of this module: a record that keeps what it is given and does nothing. The
-names come from reading the pickle's instructions, which runs none of them.
+torch's weights-only unpickler calls only what it has been allowed to. For each file, every class or function that the
+file names is registered as a stand-in from this module: a record that keeps its arguments and does nothing. The names
+come from scanning the pickle's instructions, which runs none of them.
 """
 
 import pickletools
@@ -21,7 +21,7 @@ import torch
 from graft.errors import WeightsError
 
 # Modules that act on the machine, and builtins that run what they are given. No checkpoint needs one: a file that names
-# one is called what it is, though its stand-in would do nothing either.
+# one is reported as such, though its stand-in would do nothing either.
 ACTING_MODULES = frozenset(
     (
         "os",
@@ -46,7 +46,7 @@ ACTING_BUILTINS = frozenset(("eval", "exec", "compile", "open", "input", "breakp
 _BUILTINS = ("builtins", "__builtin__")
 # A legacy file begins with a magic number, a version and a description of the machine, each a pickle of its own.
 LEGACY_PICKLES = 4
-# The stand-ins are told to torch for the whole process, so one file is read at a time.
+# The stand-ins are registered with torch for the whole process, so one file is read at a time.
 _READING = RLock()
 
 
@@ -63,21 +63,21 @@ class Record:
         return record
 
     def __init__(self, *arguments: Any) -> None:
-        """`__new__` has kept them."""
+        """Do nothing: `__new__` has kept the arguments."""
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
 
 
 class _Mapping:
-    """In the place of a class derived from dict: torch sets items of plain ones alone."""
+    """Stands in for a class derived from dict: torch sets items only of plain dictionaries."""
 
     def __new__(cls, *arguments: Any) -> OrderedDict[Any, Any]:  # type: ignore[misc]
         return OrderedDict(arguments[0]) if arguments and isinstance(arguments[0], dict | list) else OrderedDict()
 
 
 class _List:
-    """In the place of a class derived from list."""
+    """Stands in for a class derived from list."""
 
     def __new__(cls, *arguments: Any) -> list[Any]:  # type: ignore[misc]
         return list(arguments[0]) if arguments and isinstance(arguments[0], list | tuple) else []
@@ -85,7 +85,7 @@ class _List:
 
 @dataclass
 class _Survey:
-    """What a pickle names, as `module.name`, and which of these it sets items of or appends to."""
+    """What a pickle names, as `module.name`, and which of these names it sets items of or appends to."""
 
     names: set[str] = field(default_factory=set)
     mappings: set[str] = field(default_factory=set)
@@ -93,15 +93,15 @@ class _Survey:
 
 
 def load_inert(path: Path) -> Any:
-    """What torch saved in a file, on the CPU: tensors and containers, and a `Record` for whatever else it holds.
+    """Load what torch saved in a file, on the CPU: tensors and containers, and a `Record` for anything else.
 
-    Raises WeightsError for a file that names something that acts on the machine, one that the weights-only unpickler
-    refuses all the same, and one that torch did not save.
+    Raises WeightsError for a file that names something that acts on the machine, for one that the weights-only
+    unpickler still refuses, and for one that torch did not save.
     """
     survey = _survey(path)
     for name in sorted(survey.names):
         module, _, bare = name.rpartition(".")
-        # A package of the user's may be called like one of these: only the module itself is meant.
+        # A package of the user's may share such a name: only the module itself is meant.
         if module in ACTING_MODULES or (module in _BUILTINS and bare in ACTING_BUILTINS):
             raise _refusal(path, f"it names {name}")
     try:
@@ -127,7 +127,7 @@ def load_inert(path: Path) -> Any:
 
 
 def _survey(path: Path) -> _Survey:
-    """The names in a file's pickles; those before the damage where it is damaged, which torch then reports."""
+    """Return the names in a file's pickles; for a damaged file, those before the damage, which torch then reports."""
     survey = _Survey()
     with suppress(Exception), path.open("rb") as file:
         if zipfile.is_zipfile(path):
@@ -143,7 +143,7 @@ def _survey(path: Path) -> _Survey:
 
 
 def _survey_pickle(pickle: IO[bytes], survey: _Survey) -> None:
-    """Follow a pickle's instructions on a stack that holds, for every value, the name it would be made by."""
+    """Follow a pickle's instructions on a stack that holds, for every value, the name that would create it."""
     stack: list[str | None] = []
     marks: list[int] = []
     memo: dict[Any, str | None] = {}
@@ -160,7 +160,7 @@ def _survey_pickle(pickle: IO[bytes], survey: _Survey) -> None:
             case "BINGET" | "LONG_BINGET" | "GET":
                 stack.append(memo[argument])
             case "REDUCE" | "NEWOBJ" | "BUILD":
-                # An instance goes by the name of its class or of the function that gave it.
+                # An instance goes by the name of its class or of the function that returned it.
                 stack.pop()
             case _:
                 if pickletools.markobject in operation.stack_before:
@@ -180,7 +180,7 @@ def _survey_pickle(pickle: IO[bytes], survey: _Survey) -> None:
 
 @contextmanager
 def _standing_in(survey: _Survey) -> Iterator[None]:
-    """Within, torch's unpickler takes stand-ins for all that the survey names, and nothing that a program allowed."""
+    """Make torch's unpickler accept stand-ins for all that the survey names, and nothing that a program allowed."""
     from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 
     stand_ins: list[Any] = []
@@ -220,6 +220,6 @@ def _culprit(text: str) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's message, shortened, without the marks that end a sentence."""
+    """Return the first line of an error's message, shortened, without trailing punctuation."""
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".:")[:160] if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""Bases that were read before, so that folds and searches over the same one read and check its weights once."""
+"""Cache bases in memory, so that folds and searches over the same base read and check its weights once."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from threading import Lock
 
 from graft.weights.base import Base
 
-# So many are kept, those asked for last.
+# The number of bases kept, the most recently requested ones.
 MOST = 2
 
 
 class KeptBases:
-    """Bases by what decides them; each is handed out as a copy, for its network will be changed. Threads may share
-    it."""
+    """Loaded bases, by what decides them.
+
+    Each is handed out as a copy, since its network will be changed. Threads may share it.
+    """
 
     def __init__(self) -> None:
         self._bases: dict[tuple[object, ...], Base] = {}
@@ -28,9 +30,9 @@ class KeptBases:
         return KeptBases, ()
 
     def loaded(self, name: str, others: tuple[object, ...], load: Callable[[], Base]) -> Base:
-        """The base called `name`, read by `load` unless it was before, with the same `others` and from the same files.
+        """Return the base `name`, read by `load` unless already read with the same `others` from the same files.
 
-        What lies on a hub may be another tomorrow, and is not kept here.
+        A base on a hub may change and is not kept here.
         """
         if name.startswith("hf:"):
             return load()
@@ -47,7 +49,7 @@ class KeptBases:
 
 
 def _stamps(path: Path) -> list[tuple[str, int, int]]:
-    """Names, sizes and times of a file, or of all below a folder; none where there is nothing."""
+    """Return names, sizes and times of a file, or of everything below a folder; empty if there is nothing."""
     found = []
     for each in sorted(path.rglob("*")) if path.is_dir() else [path]:
         try:
@@ -62,13 +64,13 @@ _KEPT: ContextVar[KeptBases | None] = ContextVar("kept bases", default=None)
 
 
 def kept_bases() -> KeptBases | None:
-    """What `keeping_bases` set for the block that is running."""
+    """Return what `keeping_bases` set for the enclosing block."""
     return _KEPT.get()
 
 
 @contextmanager
 def keeping_bases(bases: KeptBases) -> Iterator[None]:
-    """Within the block, a base that was read before is not read again."""
+    """Within the block, read no base twice."""
     token = _KEPT.set(bases)
     try:
         yield

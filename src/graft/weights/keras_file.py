@@ -1,7 +1,7 @@
-"""Weights that Keras saved: `.keras`, `.weights.h5` and `.h5`, as tensors in torch's order of axes.
+"""Read weights that Keras saved, `.keras`, `.weights.h5` and `.h5`, as tensors in torch's axis order.
 
 Tensors are named by Keras' layers, `block1_conv1.weight`, `conv1_bn.running_var`; `graft.weights.keras_layouts` turns
-these names into graft's. Numbers are all that is read of a file: its layers are not built, so nothing in it can run.
+these names into graft's. Only numbers are read from a file: its layers are not built, so nothing in it can run.
 """
 
 import re
@@ -21,7 +21,7 @@ from graft.weights.metadata import IMAGENET_STD
 
 HDF5 = b"\x89HDF"
 WEIGHTS_MEMBER, CONFIG_MEMBER = "model.weights.h5", "config.json"
-# What Keras calls a layer's tensors, in the order in which its newer files number them, by the layer's class.
+# Keras' names for a layer's tensors, by the layer's class, in the order in which its newer files number them.
 NUMBERED = {
     "conv2d": ("kernel", "bias"),
     "dense": ("kernel", "bias"),
@@ -40,12 +40,12 @@ TENSORS = {
     "moving_mean": "running_mean",
     "moving_variance": "running_var",
 }
-# VGG's dense layers follow a map of 7 x 7, which Keras flattens channels last and torch channels first.
+# VGG's dense layers follow a 7 x 7 map, which Keras flattens channels last and torch channels first.
 FLATTENED = {"fc1": 7}
-# No file is compressed more than so many times; what is smaller than so many bytes does no harm.
+# No stored array compresses better than this ratio; arrays of at most SMALL bytes are harmless.
 MOST_COMPRESSED, SMALL = 1100, 1 << 20
-# By the name of a layer that only this family has: how its images are prepared in keras.applications. ResNet and VGG
-# keep Caffe's: blue first, means subtracted from bytes.
+# How keras.applications prepares images, by the name of a layer that only this family has. ResNet and VGG keep Caffe's
+# way: blue first, means subtracted from bytes.
 CAFFE = {
     "mean": ",".join(repr(value / 255) for value in (123.68, 116.779, 103.939)),
     "std": ",".join([repr(1 / 255)] * 3),
@@ -58,7 +58,7 @@ IMAGES = {
     "conv2_block1_1_conv": CAFFE,
     "block1_conv2": CAFFE,
 }
-# The first convolution of the families that see blue first.
+# The first convolution of the families that take blue first.
 BLUE_FIRST = ("conv1_conv", "block1_conv1")
 
 
@@ -76,9 +76,9 @@ def is_keras(path: Path, start: bytes) -> bool:
 
 
 def read_keras(path: Path) -> tuple[dict[str, Tensor], dict[str, str], list[str]]:
-    """The tensors, what they want of images in the words of a weight file's metadata, and notes on what was assumed.
+    """Return the tensors, the images they expect in the keys of a weight file's metadata, and notes on assumptions.
 
-    Raises WeightsError for a file that is no such, and InputError where h5py is not installed.
+    Raises WeightsError for a file that Keras did not write, and InputError if h5py is not installed.
     """
     try:
         import h5py
@@ -103,7 +103,7 @@ def read_keras(path: Path) -> tuple[dict[str, Tensor], dict[str, str], list[str]
 
 
 def _arrays(file: Any, h5py: Any) -> Iterator[tuple[str, np.ndarray]]:
-    """Every array by `layer/kernel`, whichever of Keras' three forms the file has."""
+    """Yield every array by `layer/kernel`, whichever of Keras' three formats the file has."""
     places: dict[str, Any] = {}
 
     def visit(place: str, item: Any) -> None:
@@ -129,14 +129,14 @@ def _arrays(file: Any, h5py: Any) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _read(item: Any) -> np.ndarray:
-    # An array may say that it is large and hold nothing, which is then made up on reading.
+    # An array may claim a large shape and store nothing; reading would then fill in the missing values.
     if item.nbytes > SMALL + MOST_COMPRESSED * item.id.get_storage_size():
         raise ValueError(f"{item.name} holds less than its shape says")
     return np.atleast_1d(item[()])
 
 
 def _class_of(word: str) -> str:
-    """`conv2d_12` is the twelfth layer of class Conv2D."""
+    """Return the class of a layer: `conv2d_12` is the twelfth layer of class Conv2D."""
     return re.sub(r"_\d+$", "", word)
 
 
@@ -169,7 +169,7 @@ def _translate(arrays: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, 
 
 
 def _first_numbers(layers: set[str]) -> dict[str, int]:
-    """The lowest number of each class of layers without names, which Keras counts through a whole process."""
+    """Return the lowest number of each class of unnamed layers, which Keras counts through a whole process."""
     numbers: dict[str, list[int]] = {}
     for layer in layers:
         if match := re.fullmatch(r"(conv2d|batch_normalization)(?:_(\d+))?", layer):
@@ -199,7 +199,7 @@ def _in_torchs_order(array: Tensor, layer: str, depthwise: bool) -> Tensor:
 
 
 def _fold_biases(tensors: dict[str, Tensor]) -> None:
-    """A bias before batch norm is a shift of its mean."""
+    """Turn a bias before batch norm into a shift of the norm's mean."""
     for name in [name for name in tensors if name.endswith("_conv.bias")]:
         norm = f"{name.removesuffix('_conv.bias')}_bn"
         if f"{norm}.running_mean" in tensors and "_se_" not in name:
@@ -207,12 +207,12 @@ def _fold_biases(tensors: dict[str, Tensor]) -> None:
 
 
 def _normalization(arrays: dict[str, Tensor]) -> dict[str, str]:
-    """What EfficientNet's own first layers do: bytes over 255, then its mean and variance."""
+    """Return what EfficientNet's own first layers do: bytes over 255, then its mean and variance."""
     mean, variance = arrays.get("normalization/mean"), arrays.get("normalization/variance")
     if mean is None or variance is None or mean.numel() != 3 or variance.numel() != 3:
         return {}
     variance = variance.flatten().double()
-    # The published weights keep the deviation in the place of the variance, and another layer divides once more.
+    # The published weights store the deviation in place of the variance, and another layer divides once more.
     published = torch.allclose(variance, torch.tensor(IMAGENET_STD, dtype=torch.double), atol=1e-3)
     deviation = variance if published else variance.sqrt()
     return {

@@ -1,4 +1,4 @@
-"""How `keras.applications` names the layers of the families that graft has too, by graft's names.
+"""How `keras.applications` names the layers of families that graft has too, mapped to graft's names.
 
 Names are those that `graft.weights.keras_file` gives tensors: Keras' layer, then torch's word for the tensor.
 """
@@ -39,7 +39,7 @@ def resnet(network: Network) -> Rename:
 
 
 def xception(network: Network) -> Rename:
-    """The blocks with shortcuts are 2 to 13; the layers of four shortcuts have only numbers, in order."""
+    """The blocks with shortcuts are 2 to 13; the layers of four shortcuts are only numbered, in order."""
     ours = {"predictions": network.head_name}
     for number in (1, 2):
         ours |= {f"block1_conv{number}": f"conv{number}", f"block1_conv{number}_bn": f"bn{number}"}

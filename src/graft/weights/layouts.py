@@ -1,4 +1,4 @@
-"""Tensor layouts: the names that a family's checkpoints give their tensors, translated into graft's."""
+"""Tensor layouts: translate the names that a family's checkpoints give their tensors into graft's."""
 
 import re
 from collections.abc import Callable
@@ -19,9 +19,9 @@ Rename = Callable[[str], str]
 class Layout:
     """One way of naming tensors.
 
-    `renaming` makes, from a network of graft, the function from a checkpoint's tensor names to that network's.
-    `batch_norm_eps` and `padding` are what checkpoints in this layout were trained with, None where that is the
-    architecture's own; `early_stride` is the network's (`Config`).
+    `renaming` takes a graft network and returns the function from a checkpoint's tensor names to that network's.
+    `batch_norm_eps` and `padding` are what checkpoints in this layout were trained with, None for the architecture's
+    own; `early_stride` is the network's (`Config`).
     """
 
     name: str
@@ -36,7 +36,7 @@ def _unchanged(network: Network) -> Rename:
 
 
 def _timm_mobilenet_v2(network: Network) -> Rename:
-    """timm numbers the bottlenecks by row of the paper's table, torchvision straight through from the stem."""
+    """timm numbers the bottlenecks by row of the paper's table, torchvision consecutively from the stem."""
     repeats = (1, 2, 3, 4, 3, 3, 1)
     outer = {"conv_stem": "features.0.0", "bn1": "features.0.1", "conv_head": "features.18.0", "bn2": "features.18.1"}
 
@@ -68,7 +68,7 @@ def _timm_efficientnet(network: Network) -> Rename:
 
 
 def _timm_inverted_bottlenecks(network: Network) -> tuple[dict[str, str], int, str]:
-    """timm's layer paths to ours up to the last stage of maps, that stage's number, and the path of its only part.
+    """Return the map from timm's layer paths to ours, and the last map stage's number and the path of its only part.
 
     timm names the layers of a block where torchvision numbers them.
     """
@@ -86,7 +86,7 @@ def _timm_inverted_bottlenecks(network: Network) -> tuple[dict[str, str], int, s
 
 
 def _efficientnet_pytorch(network: Network) -> Rename:
-    """The first port to torch, Melas-Kyriazi's of 2019, numbers the blocks straight through and puts `_` first."""
+    """The first port to torch, Melas-Kyriazi's of 2019, numbers blocks consecutively and prefixes names with `_`."""
     *rows, last = [stage for stage in network.stages if stage.name.startswith("stage")]
     (part,) = last.parts
     ours = {"_conv_stem": "features.0.0", "_bn0": "features.0.1", "_conv_head": f"{part}.0", "_bn1": f"{part}.1"}
@@ -100,7 +100,7 @@ def _efficientnet_pytorch(network: Network) -> Rename:
 
 
 def _transformers_efficientnet(network: Network) -> Rename:
-    """transformers numbers the blocks straight through and groups a block's layers."""
+    """transformers numbers blocks consecutively and groups a block's layers."""
     *rows, last = [stage for stage in network.stages if stage.name.startswith("stage")]
     (part,) = last.parts
     stem, top = "embeddings", "encoder.top"
@@ -125,7 +125,7 @@ def _keras_efficientnet(network: Network) -> Rename:
     ours |= {"top_conv": f"{part}.0", "top_bn": f"{part}.1"}
     for row, stage in enumerate(rows, start=1):
         for letter, (path, block) in zip(ascii_lowercase, _bottlenecks(network, stage), strict=False):
-            # Under one name up to the underscore, where others have a dot.
+            # Keras joins with an underscore where others have a dot.
             pairs = [("expand_conv", "expand_bn"), ("dwconv", "bn"), ("project_conv", "project_bn")]
             excitation = ("se_reduce", "se_expand")
             inside = _layers_of_block("", pairs if _expands(block) else pairs[1:], excitation, path, block)
@@ -134,7 +134,7 @@ def _keras_efficientnet(network: Network) -> Rename:
 
 
 def _bottlenecks(network: Network, stage: Stage) -> list[tuple[str, InvertedBottleneck]]:
-    """The inverted bottlenecks of a stage by their paths, in order."""
+    """Return the inverted bottlenecks of a stage with their paths, in order."""
     return [
         (f"{part}.{path}".rstrip("."), block)
         for part in stage.parts
@@ -146,7 +146,10 @@ def _bottlenecks(network: Network, stage: Stage) -> list[tuple[str, InvertedBott
 def _layers_of_block(
     theirs: str, pairs: list[tuple[str, str]], excitation: tuple[str, str], path: str, block: InvertedBottleneck
 ) -> dict[str, str]:
-    """A block's layer paths to ours: `pairs` name its convolutions and their norms, `excitation` that one's two."""
+    """Map a block's layer paths to ours:
+
+    `pairs` name its convolutions and norms, `excitation` the latter's two layers.
+    """
     ours: dict[str, str] = {}
     remaining = iter(pairs)
     for position, layer in enumerate(block.block):
@@ -165,7 +168,7 @@ def _expands(block: InvertedBottleneck) -> bool:
 
 
 def _timm_vgg(network: Network) -> Rename:
-    """timm keeps the dense layers as convolutions, under names of their own."""
+    """timm keeps the dense layers as convolutions, under its own names."""
     return _by_layer({"pre_logits.fc1": "classifier.0", "pre_logits.fc2": "classifier.3", "head.fc": "classifier.6"})
 
 
@@ -187,7 +190,7 @@ def _head_named_fc(network: Network) -> Rename:
 
 
 def _children_in_order(network: Network) -> Rename:
-    """`nn.Sequential(*resnet.children())`, as encoders are cut from torchvision's: numbers for names."""
+    """Numbers in place of names, from `nn.Sequential(*resnet.children())`, as encoders are cut from torchvision's."""
     # torchvision has a ReLU and a pool between the stem and the first stage, and a pool before the head.
     names = ("conv1", "bn1", "", "", "layer1", "layer2", "layer3", "layer4", "", network.head_name)
     return lambda name: re.sub(
@@ -199,12 +202,12 @@ def _of(rename: Callable[[Network, str], str]) -> Callable[[Network], Rename]:
     return lambda network: partial(rename, network)
 
 
-# Tensors named as in graft, which is as in torchvision or, for families that torchvision lacks, as in timm.
+# Names as in graft, which are torchvision's or, for families that torchvision lacks, timm's.
 OWN = Layout("graft", _unchanged)
 
 TRANSFORMERS, KERAS = "transformers", "keras"
 
-# What other layouts a family's checkpoints come in. timm's networks of these families keep torch's epsilon even where
+# The other layouts of a family's checkpoints. timm's networks of these families keep torch's epsilon even where
 # torchvision's do not; the first port of EfficientNet keeps TensorFlow's rules.
 _OTHERS: dict[str, tuple[Layout, ...]] = {
     "mobilenet_v1": (
@@ -237,5 +240,5 @@ _OTHERS: dict[str, tuple[Layout, ...]] = {
 
 
 def layouts_of(family: str) -> tuple[Layout, ...]:
-    """The layouts known for a family, graft's own first."""
+    """Return the layouts known for a family, graft's own first."""
     return (OWN, *_OTHERS.get(family, ()))

@@ -1,4 +1,4 @@
-"""Which architecture a checkpoint's tensors belong to, what of them does not fit, and filling a network with them."""
+"""Identify the architecture of a checkpoint's tensors, report what does not fit, and fill a network with them."""
 
 from collections.abc import Collection, Iterable
 from contextlib import suppress
@@ -24,11 +24,11 @@ from graft.weights.timm_catalog import PREFIX
 class Match:
     """How a checkpoint fits an architecture.
 
-    `config` holds the numbers of the network that it fills and `rename` turns its tensor names into that network's;
-    `layout` is the name of the layout it is in. `has_head` says whether a classifier came with it. `fitting` of
-    `expected` tensors agree in name and shape, head and batch counters aside; `strangers` have no place in the network,
-    and neither have those of the names `left_out`, which are beside a body that is complete: another head, a loss.
-    `tensors` are those it is about, and `notes` say which they are where the file holds others.
+    `config` holds the numbers of the network that it fills, `rename` maps its tensor names to that network's, and
+    `layout` names the layout it is in. `has_head` says whether it includes a classifier. `fitting` of `expected`
+    tensors agree in name and shape, head and batch counters aside; `strangers` counts those without a place in the
+    network. The names in `left_out` have no place either, but accompany a complete body: another head, a loss.
+    `tensors` are the matched ones, and `notes` say which they are when the file holds others.
     """
 
     architecture: Architecture
@@ -49,9 +49,9 @@ class Match:
 
 
 def identify(file: WeightFile, stated: Architecture | None = None) -> Match:
-    """The architecture of a file's tensors: the stated one, else that of its metadata, else the one that they fit.
+    """Return the architecture of a file's tensors: the stated one, else that of its metadata, else the one they fit.
 
-    Raises InputError for a name that is no architecture's and WeightsError for tensors that fit none.
+    Raises InputError for an unknown architecture name and WeightsError for tensors that fit none.
     """
     name = file.metadata.get("architecture")
     if stated is None and name:
@@ -62,7 +62,7 @@ def identify(file: WeightFile, stated: Architecture | None = None) -> Match:
 
 
 def _by_timms_name(name: str, file: WeightFile) -> Architecture:
-    """The catalogue's network of that name where the tensors fit it, else timm's own."""
+    """Return the catalogue's network of that name if the tensors fit it, else timm's own."""
     with suppress(InputError):
         ours = resolve(name)
         if match(file.tensors, ours, ours.config).exact:
@@ -76,10 +76,10 @@ def _by_timms_name(name: str, file: WeightFile) -> Architecture:
 
 
 def match(tensors: dict[str, Tensor], architecture: Architecture, config: Config) -> Match:
-    """The best fit of `tensors` to an architecture with the numbers of `config`, over the layouts known for it.
+    """Return the best fit of `tensors` to an architecture with the numbers of `config`, over its known layouts.
 
-    The number of classes, the number of input channels (gray or color), whether there are auxiliary classifiers and
-    whether the head is over all stages are the checkpoint's.
+    The checkpoint decides the number of classes, the number of input channels (gray or color), whether there are
+    auxiliary classifiers and whether the head is over all stages.
     """
     config = replace(config, head="last")
     variants = [config]
@@ -90,7 +90,7 @@ def match(tensors: dict[str, Tensor], architecture: Architecture, config: Config
 
 
 def recognize(tensors: dict[str, Tensor], source: str) -> Match:
-    """The architecture that the tensors belong to: the likeliest in the catalogue that they fit exactly.
+    """Return the architecture that the tensors belong to: the likeliest in the catalogue that they fit exactly.
 
     Raises WeightsError, which names the nearest one and what does not fit.
     """
@@ -101,10 +101,10 @@ def recognize(tensors: dict[str, Tensor], source: str) -> Match:
 
 
 def choose_reading(tensors: dict[str, Tensor], stated: Architecture | None, source: str) -> Match:
-    """How the tensors, or those under one prefix of their names, fit the stated architecture or any of the catalogue.
+    """Return how the tensors, or those under one prefix, fit the stated architecture or any in the catalogue.
 
-    Where the tensors under several prefixes fit, the one that is usually meant is taken, with a note. Raises
-    WeightsError where none fits or where either may be meant.
+    When tensors under several prefixes fit, the usually intended one is taken, with a note. Raises WeightsError when
+    none fits or the choice is ambiguous.
     """
     candidates = readings(tensors)
     if stated is not None:
@@ -112,7 +112,7 @@ def choose_reading(tensors: dict[str, Tensor], stated: Architecture | None, sour
     first, nearest = _search(candidates)
     if first is None:
         raise _fits_none(tensors, nearest, source)
-    # Where a whole fits as well as its part, it has the part's head too.
+    # Where a whole fits as well as its part, it includes the part's head too.
     wholes = [
         reading
         for reading in candidates
@@ -124,7 +124,7 @@ def choose_reading(tensors: dict[str, Tensor], stated: Architecture | None, sour
             first = (reading, found)
             break
     fitting = [first]
-    # Those of the same architecture first: what is inside one of them need not be looked at.
+    # The same architecture first: the parts inside a match need no search.
     for search in (partial(_same_architecture, first[1].architecture), _search_one):
         for other in candidates:
             if all(apart(other, reading) for reading, _ in fitting):
@@ -153,7 +153,7 @@ def _choose_stated(candidates: list[Reading], stated: Architecture, source: str)
 
 
 def _preferred(fitting: list[tuple[Reading, Match]], whole: Reading, source: str) -> Match:
-    """The one of several matches that is meant, with notes on what of the file it leaves out. Raises WeightsError."""
+    """Choose the intended one of several matches, with notes on what it leaves out of the file. Raises WeightsError."""
     by_prefix = {reading.prefix: found for reading, found in fitting}
     prefix, notes = preferred_prefix([reading for reading, _ in fitting], source)
     found = by_prefix[prefix]
@@ -170,15 +170,15 @@ def _preferred(fitting: list[tuple[Reading, Match]], whole: Reading, source: str
 
 
 def _summary(names: Iterable[str]) -> str:
-    """The layers that tensors belong to, the first few by name, with the verb."""
+    """Return the layers that tensors belong to, the first few by name, with the verb."""
     layers = list(dict.fromkeys(name.rpartition(".")[0] or name for name in names))
     more = f" and {len(layers) - 4} more" if len(layers) > 4 else ""
     return f"{', '.join(layers[:4])}{more} {'was' if len(layers) == 1 else 'were'}"
 
 
 def _search(candidates: list[Reading]) -> tuple[tuple[Reading, Match] | None, Match]:
-    """The first exact fit of any reading to any architecture of the catalogue, if there is one, and the nearest."""
-    # The likeliest first, since building every network of the catalogue takes seconds; ties stay in its order.
+    """Return the first exact fit of any reading to any architecture of the catalogue, if any, and the nearest fit."""
+    # The likeliest first, since building every network of the catalogue takes seconds; ties stay in catalogue order.
     sizes = {reading.prefix: sum(tensor.numel() for tensor in reading.tensors.values()) or 1 for reading in candidates}
     pairs = [(reading, name) for reading in candidates for name in CATALOG]
     pairs.sort(key=lambda pair: abs(log(sizes[pair[0].prefix] / CATALOG[pair[1]].params)))
@@ -213,9 +213,9 @@ def _nearness(found: Match) -> float:
 
 
 def fill(network: Network, tensors: dict[str, Tensor], found: Match, source: str) -> None:
-    """Copy the tensors into `network`, in its dtypes. Each of its own must be there, save the head where none came.
+    """Copy the tensors into `network`, in its dtypes. All of its own must be present, save the head if none came.
 
-    Raises WeightsError, which lists the tensors that are missing, left over and of another shape, or names one that is
+    Raises WeightsError, which lists the tensors that are missing, left over or of another shape, or names one that is
     quantized or not finite.
     """
     if not found.exact:
@@ -241,20 +241,20 @@ def fill(network: Network, tensors: dict[str, Tensor], found: Match, source: str
 
 @lru_cache(maxsize=128)
 def _without_data(architecture: Architecture, config: Config) -> Network:
-    """The network with shapes alone, to be looked at only: the next caller gets the same one."""
+    """Return the network with shapes only; callers share it and must not change it."""
     with torch.device("meta"):
         return architecture.build(config)
 
 
 @lru_cache(maxsize=256)
 def _own_shapes(architecture: Architecture, config: Config) -> dict[str, torch.Size]:
-    """The shapes of the network's tensors by name, to be looked at only."""
+    """Return the shapes of the network's tensors by name; callers share them and must not change them."""
     return state_shapes(_without_data(architecture, config))
 
 
 @lru_cache(maxsize=256)
 def _body_shapes(architecture: Architecture, config: Config) -> dict[str, torch.Size]:
-    """Those of the tensors that have to be there, and have that shape."""
+    """Return the shapes of the tensors that must be present with exactly that shape."""
     heads = _without_data(architecture, config).head_names
     return {name: shape for name, shape in _own_shapes(architecture, config).items() if not _is_free(name, heads)}
 
@@ -304,7 +304,7 @@ def _fit(tensors: dict[str, Tensor], architecture: Architecture, config: Config,
 def _beside(
     tensors: dict[str, Tensor], renamed: dict[str, str], body: Collection[str], strangers: Collection[str], head: str
 ) -> tuple[str, ...]:
-    """Beside a complete body, what is no part of it: in the head, or under a first word that no tensor of it has.
+    """Return what accompanies a complete body: in the head, or under a first word that no tensor of the body has.
 
     Convolutions there are no head or loss: they belong to a larger network than this one.
     """
@@ -321,7 +321,7 @@ def _beside(
 
 
 def _classes_of_head(theirs: dict[str, torch.Size], ours: dict[str, torch.Size], head: str) -> int:
-    """How many outputs the checkpoint's head has; 0 where its weight and bias make no head of the network's kind."""
+    """Return how many outputs the checkpoint's head has; 0 if its weight and bias do not form such a head."""
     weight, bias = theirs.get(f"{head}.weight", torch.Size()), theirs.get(f"{head}.bias")
     fits = (
         len(weight) >= 2
@@ -333,14 +333,14 @@ def _classes_of_head(theirs: dict[str, torch.Size], ours: dict[str, torch.Size],
 
 
 def _same(theirs: torch.Size, ours: torch.Size) -> bool:
-    """Whether one can be viewed as the other: equal, or the same linear layer as a matrix and as a convolution."""
+    """Whether one shape can be viewed as the other: equal, or one linear layer as a matrix and as a convolution."""
     if theirs == ours:
         return True
     return {len(theirs), len(ours)} == {2, 4} and theirs[0] == ours[0] and prod(theirs) == prod(ours)
 
 
 def _misfit(tensors: dict[str, Tensor], found: Match, source: str) -> str:
-    """What does not fit, in both directions."""
+    """Return what does not fit, in both directions."""
     network = _without_data(found.architecture, found.config)
     ours, heads = state_shapes(network), network.head_names
     theirs = {found.rename(name): tensor.shape for name, tensor in tensors.items()}
@@ -376,5 +376,5 @@ def _better_fit(tensors: dict[str, Tensor]) -> str:
 
 
 def _is_free(name: str, heads: tuple[str, ...]) -> bool:
-    """Tensors that may be absent or of another size: those of the `heads`, which get replaced, and batch counters."""
+    """Whether a tensor may be absent or differ in size: one of the `heads`, which get replaced, or a batch counter."""
     return name.rpartition(".")[0] in heads or name.endswith("num_batches_tracked")

@@ -1,9 +1,9 @@
-"""What a weight file says beside its tensors, as text by name, turned into values.
+"""Parse a weight file's metadata, text by name, into values.
 
 architecture, width          a name that `resolve` takes, and the width multiplier that it leaves out
-library, model_args          "timm" where the architecture is called by timm's name, and what was changed in it
+library, model_args          "timm" where the architecture has timm's name, and the arguments that were changed
 padding, bn_eps              the network's numbers (`Config`)
-input_size, mean, std, resize_mode, crop_fraction    the images it wants (`Preprocessing`)
+input_size, mean, std, resize_mode, crop_fraction    the images it expects (`Preprocessing`)
 graft.levels                 black and white of its deep images, in JSON (`Preprocessing.levels`)
 interpolation                how its images were resized in training
 classes                      a JSON list of names in the order of the outputs, or the name of a file beside the weights
@@ -25,9 +25,9 @@ SMALL = 64
 
 
 def with_numbers(config: Config, metadata: dict[str, str]) -> Config:
-    """`config` with the padding and the batch-norm epsilon that the weights were trained with, where they say so.
+    """Return `config` with the padding and batch-norm epsilon that the weights were trained with, if they state them.
 
-    Raises WeightsError for an epsilon that is none.
+    Raises WeightsError for an invalid epsilon.
     """
     padding, eps = config.padding, config.batch_norm_eps
     if "padding" in metadata:
@@ -54,9 +54,9 @@ def _epsilon(text: str) -> float:
 
 
 def with_preprocessing(usual: Preprocessing, metadata: dict[str, str], channels: int) -> Preprocessing:
-    """The preprocessing of weights for `channels` channels: what they say, and `usual` for what they leave out.
+    """Return the preprocessing of weights for `channels` channels: what they state, else that of `usual`.
 
-    Where `usual` is for another number of channels, the mean and deviation are ImageNet's for color, which CIFAR
+    If `usual` is for another number of channels, the mean and deviation are ImageNet's for color, which CIFAR
     checkpoints use too, and 0.5 for gray. Raises WeightsError for metadata that is no preprocessing of such images.
     """
     if usual.channels != channels:
@@ -69,7 +69,7 @@ def with_preprocessing(usual: Preprocessing, metadata: dict[str, str], channels:
             "size": size,
             "mean": _numbers(metadata["mean"]) if metadata.get("mean") else usual.mean,
             "std": _numbers(metadata["std"]) if metadata.get("std") else usual.std,
-            # `fit` is what `resize_mode` was called in files written before.
+            # Earlier versions wrote `resize_mode` as `fit`.
             "resize_mode": metadata.get("resize_mode", metadata.get("fit", usual.resize_mode)),
             "crop_fraction": float(
                 metadata.get("crop_fraction", 1.0 if size <= SMALL < usual.size else usual.crop_fraction)
@@ -91,7 +91,7 @@ def with_preprocessing(usual: Preprocessing, metadata: dict[str, str], channels:
 
 
 def stated_temperature(metadata: dict[str, str]) -> float:
-    """What the logits of the weights' head are divided by, 1 where they say nothing of it. Raises WeightsError."""
+    """Return the divisor of the head's logits, 1 if the weights do not state it. Raises WeightsError."""
     text = metadata.get("graft.temperature", "1.0")
     try:
         temperature = float(text)
@@ -110,10 +110,10 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 
 def stated_classes(metadata: dict[str, str], folder: Path) -> tuple[str, ...] | None:
-    """The class names that the weights state, from the metadata or from a file in `folder`, where the weights are.
+    """Return the class names that the weights state, in the metadata or in a file in `folder`, beside the weights.
 
-    A file anywhere else is not opened. None where no names are stated. Raises WeightsError for a list of other things
-    than names.
+    A file anywhere else is not opened. Returns None if no names are stated. Raises WeightsError for a list of anything
+    but names.
     """
     stated = metadata.get("classes", "")
     if stated.startswith("["):
@@ -127,7 +127,10 @@ def stated_classes(metadata: dict[str, str], folder: Path) -> tuple[str, ...] | 
 
 
 def read_classes(path: Path) -> tuple[str, ...]:
-    """The class names in a file, in the order of the outputs; see `read_list`. Raises InputError and WeightsError."""
+    """Return the class names in a file, in the order of the outputs; see `read_list`.
+
+    Raises InputError and WeightsError.
+    """
     try:
         path.open("rb").close()
     except OSError as error:
@@ -142,7 +145,7 @@ def read_classes(path: Path) -> tuple[str, ...]:
 
 
 def _class_names(value: Any, source: str) -> tuple[str, ...]:
-    """Class names in order; a repeated one (ImageNet has two kinds of crane) gets its position after it."""
+    """Return class names in order; a repeated one (ImageNet has two kinds of crane) gets its position appended."""
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         raise WeightsError(f"expected a list of class names in {source}, got something else: correct it there")
     first = {name: index for index, name in reversed(list(enumerate(value)))}

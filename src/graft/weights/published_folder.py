@@ -1,7 +1,7 @@
-"""Folders of weights as timm and transformers publish them: the file that holds the tensors, and what lies beside it.
+"""Read folders that timm and transformers publish: the file that holds the tensors, and the files beside it.
 
 config.json                 timm's: architecture and pretrained_cfg; transformers': model_type and id2label
-preprocessor_config.json    transformers': the images that the weights want
+preprocessor_config.json    transformers': the images that the weights expect
 model.safetensors, or an index and its files, or pytorch_model.bin
 """
 
@@ -16,19 +16,19 @@ from graft.weights.timm_catalog import timm_metadata
 
 PREPROCESSOR_FILE = "preprocessor_config.json"
 WEIGHTS = (TENSORS_FILE, f"{TENSORS_FILE}{INDEX_ENDING}", "pytorch_model.bin", f"pytorch_model.bin{INDEX_ENDING}")
-# The numbers that these networks of transformers have unless their configuration says otherwise.
+# The configuration key for the epsilon of each of these transformers families.
 EPSILONS = {"mobilenet_v1": "layer_norm_eps", "mobilenet_v2": "layer_norm_eps", "efficientnet": "batch_norm_eps"}
 
 
 def weights_of_folder(folder: Path) -> Path | None:
-    """The file of weights in a folder that timm or transformers wrote; None for one that graft did, and any other."""
+    """Return the weight file in a folder that timm or transformers wrote; None for one of graft's, and any other."""
     if "graft" in _read_json(folder / CONFIG_FILE):
         return None
     return next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
 
 
 def folder_metadata(weights: Path) -> dict[str, str]:
-    """What the files beside a published file of weights say, in the words of a weight file's metadata.
+    """Return what the files beside a published weight file say, in the keys of a weight file's metadata.
 
     Raises WeightsError for a configuration that graft's networks cannot have.
     """
@@ -65,7 +65,7 @@ def _transformers_metadata(config: dict[str, Any], folder: Path) -> dict[str, st
 
 
 def _images(config: dict[str, Any]) -> dict[str, str]:
-    """What transformers' image processor does, as far as it can be told in the same words."""
+    """Return what transformers' image processor does, as far as the same keys can express it."""
     metadata = {}
     if config.get("do_normalize", True):
         for theirs, ours in (("image_mean", "mean"), ("image_std", "std")):

@@ -1,6 +1,6 @@
-"""A model folder sent to the Hugging Face Hub, from where `hf:owner/name` is a base and a run.
+"""Send a model folder to the Hugging Face Hub, where `hf:owner/name` names it as a base and as a run.
 
-Environment: the Hub's own HF_ENDPOINT and HF_TOKEN, else the token that `hf auth login` has kept.
+Environment: the Hub's own HF_ENDPOINT and HF_TOKEN, else the token that `hf auth login` stored.
 """
 
 import os
@@ -29,24 +29,24 @@ from graft.words import counted
 # In the order in which they are listed.
 SENT = (CARD_FILE, CONFIG_FILE, TENSORS_FILE, LABELS_FILE, PREPROCESSING_FILE, CALIBRATION_FILE, DOMAIN_FILE)
 NEEDED = SENT[:5]
-# What people read there, and what might name a place on this machine.
+# Files that people read on the Hub, and that might name a place on this machine.
 IN_WORDS = (CARD_FILE, CONFIG_FILE)
 _PATH = re.compile(r"(?<![\w:/.~])~?(?:/[\w.@+ -]+){2,}|\b[A-Za-z]:\\[\w.@+\\ -]+")
-# The card of a folder, and of a repository.
+# The line in the card of a folder, and in that of a repository.
 USE_HERE = re.compile(r'graft\.load\("FOLDER"\) +# this folder')
 USE_THERE = 'graft.load("hf:{name}")'
 
 
 @dataclass(frozen=True)
 class Push:
-    """Files that were sent, or with `dry_run` would be, by name with their content or where it is."""
+    """Files that were sent or, with `dry_run`, would be: by name, with their content or location."""
 
     repository: str
     address: str
     private: bool
     dry_run: bool
     files: dict[str, bytes | Path]
-    # As the card says it, None where it does not.
+    # As the card states it, None if it does not.
     licence: str | None = None
 
     @property
@@ -58,7 +58,7 @@ class Push:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """As `graft push --json` prints it."""
+        """Return what `graft push --json` prints."""
         return {
             "repository": self.repository,
             "address": self.address,
@@ -73,12 +73,12 @@ class Push:
 def push(
     run: str, repository: str, *, private: bool = False, dry_run: bool = False, reporter: Reporter = NOBODY
 ) -> Push:
-    """Send the model of `run`, a run folder or its `model/`, to `repository`, "owner/name", which is made if need be.
+    """Send the model of `run`, a run folder or its `model/`, to `repository`, "owner/name", created if needed.
 
-    All files come in one commit, so that nobody ever finds half of them. With `private` nobody else may see it, and one
-    that others see already is refused. With `dry_run` nothing is sent and nobody asked. Raises InputError for a name or
-    a folder that cannot be, and for a card or a configuration that names a place on this machine, FetchError where the
-    Hub refuses or cannot be reached.
+    All files go in one commit, so that nobody ever finds half of them. With `private`, the repository is hidden from
+    others, and one already visible to them is refused. With `dry_run`, nothing is sent and the Hub is not contacted.
+    Raises InputError for an invalid name or folder, and for a card or a configuration that names a place on this
+    machine; FetchError when the Hub refuses or cannot be reached.
     """
     name, revision = repository_name(repository.removeprefix(HUB))
     if revision is not None:
@@ -119,7 +119,7 @@ def _files(folder: Path, name: str) -> dict[str, bytes | Path]:
 
 
 def _local(text: str) -> str | None:
-    """A path in `text` that exists on this machine, or that is in somebody's home."""
+    """Return a path in `text` that exists on this machine, or that is in somebody's home."""
     home = str(Path("~").expanduser())
     for found in _PATH.findall(text):
         path = found.strip()
@@ -160,7 +160,7 @@ def _send(push: Push, endpoint: str, reporter: Reporter) -> None:
 
 
 def _make(api: Any, push: Push) -> None:
-    """Make the repository where it is not there: some tokens may write to one that they may not make."""
+    """Create the repository only if it is missing: some tokens may write to one that they may not create."""
     try:
         api.create_repo(push.repository, private=push.private)
     except Exception as error:
@@ -169,7 +169,7 @@ def _make(api: Any, push: Push) -> None:
 
 
 def _status(error: Exception) -> int | None:
-    """What the Hub answered with, if it did."""
+    """Return the HTTP status of the Hub's answer, if there was one."""
     return getattr(getattr(error, "response", None), "status_code", None)
 
 

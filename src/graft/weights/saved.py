@@ -1,4 +1,4 @@
-"""The model folder, written and read: a trained network with all that is needed to use it."""
+"""Write and read the model folder: a trained network with everything needed to use it."""
 
 import json
 import shutil
@@ -46,9 +46,9 @@ __all__ = [
     "model_folder",
     "save_model",
 ]
-# Where the metadata of the tensors say from which probability on each label is given, and so that there are several.
+# The metadata key for the probability from which each label is given; it also marks a multi-label model.
 THRESHOLDS = "graft.thresholds"
-# Which file says what the metadata of the tensors says as well.
+# The file that states each value which the metadata of the tensors repeats.
 STATED_IN = {
     **dict.fromkeys(("architecture", "padding", "bn_eps", "graft.network", "graft.outputs", "format"), CONFIG_FILE),
     **dict.fromkeys(("input_size", "mean", "std", "resize_mode", "crop_fraction", "graft.levels"), PREPROCESSING_FILE),
@@ -56,21 +56,21 @@ STATED_IN = {
     "graft.temperature": CALIBRATION_FILE,
     THRESHOLDS: CALIBRATION_FILE,
 }
-# Raised when a reader of today could misread what a writer of tomorrow saves.
+# Raised when an older reader could misread what a newer writer saves.
 FORMAT = 1
-# That of models which give an image several labels: earlier versions would take their logits for those of one.
+# The format of multi-label models: earlier versions would take their logits for those of a single label.
 FORMAT_OF_SEVERAL = 2
 
-# For every class the network's outputs that count for it; no output counts for two, and some may count for none.
+# For every class, the network outputs that count for it; no output counts for two, and some may count for none.
 Outputs = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
 class SavedModel:
-    """A trained network with all that is needed to use it; `facts` is what the card says (base, level, scores).
+    """A trained network with everything needed to use it; `facts` is for the card (base, level, scores).
 
-    Without `outputs` the network has one for every class, in their order. `calibration` is what it promises of
-    its answers; None of one that an earlier version saved.
+    Without `outputs`, the network has one output per class, in class order. `calibration` holds the promises about its
+    answers; None if an earlier version saved the model.
     """
 
     network: Network
@@ -80,18 +80,18 @@ class SavedModel:
     facts: dict[str, Any] = field(default_factory=dict)
     outputs: Outputs | None = None
     calibration: Calibration | None = None
-    # Name, images, recall and precision of classes, for the card alone.
+    # Name, images, recall and precision of each class, for the card only.
     by_class: tuple[tuple[str, int, float | None, float | None], ...] = ()
-    # Of one that gives an image several labels: from which probability on it gives each. Probabilities are then those
-    # of labels, each by the sigmoid of its logit.
+    # For a multi-label model: the probability from which each label is given. Probabilities are then per label, each
+    # the sigmoid of its logit.
     thresholds: tuple[float, ...] | None = None
 
 
 def class_logits(logits: Tensor, outputs: Outputs | None) -> Tensor:
-    """Logits (n, classes) from a network's own (n, outputs): the log of the summed exponentials over each class.
+    """Return logits (n, classes) from a network's own (n, outputs): the log-sum-exp over the outputs of each class.
 
-    Softmax makes of them the sum of the network's probabilities over the outputs of a class, divided by that over the
-    outputs of all classes. Without `outputs` the logits are returned as they are.
+    Their softmax is the sum of the network's probabilities over the outputs of a class, divided by the sum over the
+    outputs of all classes. Without `outputs`, the logits are returned unchanged.
     """
     if outputs is None:
         return logits
@@ -102,7 +102,7 @@ def class_logits(logits: Tensor, outputs: Outputs | None) -> Tensor:
 def save_model(folder: Path, model: SavedModel) -> None:
     """Write the model folder aside, then put it in place in one step; an older one there is replaced.
 
-    Raises GraftError for a network that is not finite, and where the folder cannot be written.
+    Raises GraftError for a network that is not finite, and when the folder cannot be written.
     """
     aside = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
@@ -145,7 +145,7 @@ def _write_files(folder: Path, model: SavedModel) -> None:
 
 
 def _numbers(config: Config) -> dict[str, Any]:
-    """What builds the network; of what is usual nothing is said, as in files that earlier versions saved."""
+    """Return the numbers that build the network, without the usual ones, as in files that earlier versions saved."""
     usual = (("head", "last"), ("early_stride", False))
     return {name: value for name, value in asdict(config).items() if (name, value) not in usual}
 
@@ -169,7 +169,10 @@ def _refuse_what_is_not_finite(tensors: dict[str, Tensor]) -> None:
 
 
 def load_model(folder: Path) -> SavedModel:
-    """The network in evaluation mode and what travels with it. Raises WeightsError for a folder that does not fit."""
+    """Load the network, in evaluation mode, and what travels with it.
+
+    Raises WeightsError for an inconsistent folder.
+    """
     config = _read(folder / CONFIG_FILE, dict)
     if "graft" not in config:
         raise WeightsError(
@@ -236,9 +239,9 @@ def load_model(folder: Path) -> SavedModel:
 
 
 def _check_against(metadata: dict[str, str], model: SavedModel, folder: Path) -> None:
-    """Refuse files beside the tensors that say otherwise than these do. Raises WeightsError that names the file.
+    """Refuse files beside the tensors that contradict their metadata. Raises WeightsError that names the file.
 
-    Tensors that an earlier version saved say less, and what they do not say is not compared.
+    Tensors saved by an earlier version state less; what they do not state is not compared.
     """
     for name, value in _metadata(model).items():
         if name in metadata and not _same(metadata[name], value):
@@ -250,7 +253,7 @@ def _check_against(metadata: dict[str, str], model: SavedModel, folder: Path) ->
 
 
 def _same(one: str, other: str) -> bool:
-    """Whether two texts are equal, or the same value in JSON, which spells a letter in more than one way."""
+    """Whether two texts are equal, or are the same JSON value, since JSON can escape a character in several ways."""
     if one == other:
         return True
     try:
@@ -260,7 +263,7 @@ def _same(one: str, other: str) -> bool:
 
 
 def _metadata(model: SavedModel) -> dict[str, str]:
-    """What `--base` needs of the tensors when they are given without their folder, and all that decides answers."""
+    """Return what `--base` needs when the tensors come without their folder, and everything that decides answers."""
     config, preprocessing = model.network.config, model.preprocessing
     # Names of classes that have several outputs are not names of outputs.
     names = {"classes": json.dumps(model.classes)} if model.outputs is None else {}
@@ -287,12 +290,12 @@ def _metadata(model: SavedModel) -> dict[str, str]:
 def _network_config(values: Any, folder: Path) -> Config:
     try:
         config = Config(**values)
-        # JSON's 3.0 and true equal 3 and 1, but are no number of channels to torch.
+        # JSON's 3.0 and true equal 3 and 1, but torch does not accept them as a number of channels.
         whole = type(config.classes) is int and type(config.channels) is int
         if not whole or config.classes < 1 or not 1 <= config.channels <= MOST_CHANNELS:
             raise ValueError
         known = config.architecture in CATALOG or is_timm(str(config.architecture))
-        # That its cut is one of the network's is seen when that is built.
+        # Whether its cut is one of the network's shows when the network is built.
         head = isinstance(config.head, str) and (config.head == LAST or cut_before(config.head))
         if not known or config.padding not in get_args(PaddingRule) or not head:
             raise ValueError
@@ -314,7 +317,7 @@ def _outputs(value: Any, of_network: int, folder: Path) -> Outputs | None:
         return None
     try:
         flat = [output for of_class in value for output in of_class]
-        # JSON's 3.0 and true equal 3 and 1, but are no index to torch.
+        # JSON's 3.0 and true equal 3 and 1, but torch does not accept them as an index.
         known = all(type(output) is int and 0 <= output < of_network for output in flat)
         if not value or not all(value) or not known or len(set(flat)) < len(flat):
             raise ValueError
@@ -327,14 +330,14 @@ def _outputs(value: Any, of_network: int, folder: Path) -> Outputs | None:
 
 
 def _temperature(folder: Path, metadata: dict[str, str]) -> float:
-    """What `calibration.json` says, or where it is missing the tensors; one for those of an earlier version."""
+    """Return the temperature in `calibration.json`, else in the tensors; one for models of an earlier version."""
     if (folder / CALIBRATION_FILE).exists():
         value = _read(folder / CALIBRATION_FILE, dict).get("temperature", 1.0)
     else:
         value = metadata.get("graft.temperature", "1.0")
         with suppress(ValueError):
             value = float(value)
-    # The bounds refuse NaN, infinities and what overflows on the way to a float; fitted ones lie far within.
+    # The bounds refuse NaN, infinities and what overflows on conversion to float; fitted values lie far within.
     if not isinstance(value, int | float) or isinstance(value, bool) or not 1e-6 < value < 1e6:
         raise WeightsError(
             f"expected a temperature above zero, got {str(value)[:100]} in {folder / CALIBRATION_FILE}: restore the "
@@ -344,9 +347,9 @@ def _temperature(folder: Path, metadata: dict[str, str]) -> float:
 
 
 def _thresholds(folder: Path, metadata: dict[str, str], multi_label: object, labels: int) -> tuple[float, ...] | None:
-    """From which probability on each label is given; None of a model that gives one.
+    """Return the probability from which each label is given; None for a single-label model.
 
-    Raises WeightsError where the files do not agree on which of the two it is.
+    Raises WeightsError where the files disagree on which of the two it is.
     """
     if multi_label is not (THRESHOLDS in metadata):
         raise WeightsError(
@@ -367,20 +370,20 @@ def _thresholds(folder: Path, metadata: dict[str, str], multi_label: object, lab
 
 
 def thresholds_in(metadata: dict[str, str], labels: int) -> tuple[float, ...] | None:
-    """Those in the metadata of tensors, None where there are none."""
+    """Return the thresholds in the metadata of tensors, None if there are none."""
     with suppress(ValueError):
         return checked_thresholds(json.loads(metadata.get(THRESHOLDS, "null")), labels)
     return None
 
 
 def checked_thresholds(values: Any, labels: int) -> tuple[float, ...] | None:
-    """A number from 0 to 1 for each label, or None for anything else."""
+    """Return the values if they are one number from 0 to 1 per label, else None."""
     numbers = isinstance(values, list) and all(type(each) in (int, float) and 0 <= each <= 1 for each in values)
     return tuple(map(float, values)) if numbers and len(values) == labels else None
 
 
 def read_calibration(folder: Path, classes: int) -> Calibration | None:
-    """What a model folder keeps beside the temperature; None of one that an earlier version saved.
+    """Return what a model folder stores besides the temperature; None if an earlier version saved it.
 
     Raises WeightsError for what does not fit.
     """

@@ -1,4 +1,4 @@
-"""Writing safetensors so that the same tensors make the same bytes.
+"""Write safetensors so that the same tensors give the same bytes.
 
 The library writes metadata in random order, and files that only their owner may read. The format is small: eight bytes
 with the length of a JSON header, little-endian, the header, then the tensors one after the other, without gaps.
@@ -25,14 +25,14 @@ NAMES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
-# Tensors begin at a multiple of this many bytes, the widest number, so that they can be mapped as they are.
+# Tensors begin at a multiple of this many bytes, the widest number, so that they can be memory-mapped in place.
 ALIGNMENT = 8
-# Where the metadata hold the digest of the tensors that they were written with.
+# The metadata key for the digest of the tensors as they were written.
 DIGEST = "graft.digest"
 
 
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
-    """A digest, in hexadecimal, of the names, shapes, kinds and bytes of tensors of the CPU, against accidents."""
+    """Return a hexadecimal digest of names, shapes, dtypes and bytes of CPU tensors, against accidental damage."""
     digest = xxh3_128()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
@@ -45,7 +45,7 @@ def _bytes(tensor: Tensor) -> memoryview:
 
 
 def write_tensors(file: IO[bytes], tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write tensors of the CPU, in the order of their names, wider numbers first, and metadata in that of its keys."""
+    """Write CPU tensors, wider dtypes first and then by name, with metadata sorted by key."""
     ordered = sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0]))
     header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))}
     start = 0

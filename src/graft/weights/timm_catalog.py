@@ -1,4 +1,4 @@
-"""What timm publishes, under names such as `timm:resnest50d` or, for one recipe's weights, `timm:resnest50d.in1k`."""
+"""Networks that timm publishes, named `timm:resnest50d` or, for one recipe's weights, `timm:resnest50d.in1k`."""
 
 import json
 import re
@@ -16,9 +16,9 @@ PREFIX = "timm:"
 class TimmEntry:
     """A network as timm publishes it, or one recipe of its weights.
 
-    `name` is `timm:NAME` without the recipe's tag; `input_size` (C, H, W) the images that the weights are for;
-    `metadata` what timm says of those images, in the words of a weight file's metadata; `published` where the weights
-    are: a repository on the Hub, a file with a stated digest, or None.
+    `name` is `timm:NAME` without the recipe's tag; `input_size` (C, H, W) describes the images that the weights are
+    for; `metadata` is what timm says about these images, in the keys of a weight file's metadata; `published` is where
+    the weights are: a repository on the Hub, a file with a stated digest, or None.
     """
 
     name: str
@@ -29,7 +29,7 @@ class TimmEntry:
 
 
 def timm_entry(name: str) -> TimmEntry:
-    """The network that `timm:NAME[.TAG]` names. Raises InputError where timm lacks it, or is not installed."""
+    """Return the network that `timm:NAME[.TAG]` names. Raises InputError if timm lacks it, or is not installed."""
     timm, (bare, _, tag) = installed_timm(name), name.removeprefix(PREFIX).partition(".")
     known = timm.list_models()
     if bare not in known:
@@ -57,7 +57,7 @@ def timm_entry(name: str) -> TimmEntry:
 
 
 def timm_metadata(config: dict[str, Any]) -> dict[str, str]:
-    """A timm `config.json` in the words of a weight file's metadata; empty for any other JSON."""
+    """Convert a timm `config.json` to the keys of a weight file's metadata; empty for any other JSON."""
     settings, architecture = config.get("pretrained_cfg"), config.get("architecture")
     if not isinstance(settings, dict) or not isinstance(architecture, str):
         return {}
@@ -67,7 +67,7 @@ def timm_metadata(config: dict[str, Any]) -> dict[str, str]:
     if arguments:
         metadata["model_args"] = json.dumps(arguments)
     if isinstance(arguments, dict):
-        # Of what was changed in it, two numbers are the network's own.
+        # Of the changed arguments, two are numbers of the network itself.
         for theirs, ours, words in (("bn_eps", "bn_eps", {}), ("pad_type", "padding", {"same": "tensorflow"})):
             if theirs in arguments:
                 metadata[ours] = words.get(str(arguments[theirs]), str(arguments[theirs]) or "torch")
@@ -79,12 +79,12 @@ def timm_metadata(config: dict[str, Any]) -> dict[str, str]:
 
 
 def naming_rules(architecture: str) -> dict[str, str]:
-    """What a timm name says of the network's numbers: those beginning with `tf_` keep TensorFlow's."""
+    """Return the network numbers that a timm name implies: those beginning with `tf_` keep TensorFlow's."""
     return {"padding": "tensorflow", "bn_eps": "1e-3"} if architecture.startswith("tf_") else {}
 
 
 def installed_timm(name: str) -> ModuleType:
-    """timm itself. Raises InputError, which says what to install for the network `name`."""
+    """Return the timm module. Raises InputError, which says what to install for the network `name`."""
     try:
         import timm
     except ImportError:

@@ -1,7 +1,7 @@
 """timm's convolutional networks as `Network`: `timm:NAME` or `timm:NAME.TAG`, with the extra `timm` installed.
 
 timm's networks declare no stages, so they are found by watching one forward pass. A module whose submodules run one
-after another, each taking the very tensor that the one before returned, is a chain of them and can be cut between any
+after another, each on exactly the tensor that the previous one returned, is a chain of them and can be cut between any
 two. The chain is grouped into stages at the modules that timm's feature information names. A network that computes
 something between its submodules is refused.
 
@@ -21,11 +21,11 @@ from graft.models.cuts import HEAD, LAST
 from graft.models.network import Config, Network, Stage
 from graft.weights.timm_catalog import PREFIX, installed_timm
 
-# Side, in pixels, of the image that is run to find the chain, where the network takes other sizes than its own.
+# Side, in pixels, of the image that finds the chain, for networks that take other sizes than their own.
 SIDE = 192
-# A convolution over one pixel and the same sums as a matrix product differ by rounding.
+# A convolution over one pixel and the equivalent matrix product differ by rounding.
 TOLERANCE = 1e-5
-# Paths of the layers without parameters that are put between timm's.
+# Paths of the parameterless layers inserted between timm's.
 FLATTEN, UNFLATTEN, DROPOUT = "flatten_map", "unflatten_vector", "dropout_of_vector"
 
 
@@ -34,7 +34,7 @@ FLATTEN, UNFLATTEN, DROPOUT = "flatten_map", "unflatten_vector", "dropout_of_vec
 
 @dataclass
 class _Call:
-    """One call of a submodule. Tensors are told apart by identity and version, which an in-place write raises."""
+    """One call of a submodule. Tensors are compared by identity and by version, which an in-place write increments."""
 
     path: str
     module: nn.Module
@@ -44,7 +44,7 @@ class _Call:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of the output, without the batch."""
+        """The shape of the output, without the batch axis."""
         return tuple(self.gave[0].shape[1:]) if self.gave else ()
 
     @property
@@ -53,13 +53,13 @@ class _Call:
         return sum(isinstance(module, nn.Conv2d | nn.Linear) for module in self.module.modules())
 
     def all(self) -> Iterator["_Call"]:
-        """This call and all that it made, in the order in which they began."""
+        """Yield this call and all calls inside it, in the order in which they began."""
         yield self
         for call in self.calls:
             yield from call.all()
 
     def break_in_chain(self) -> str | None:
-        """Where the calls that this one made stop leading from its input to its output; None if they do not."""
+        """Return where the inner calls stop forming a chain from input to output; None if they do form one."""
         now, seen = self.given, set[nn.Module]()
         for call in self.calls:
             if not _same(call.given, now):
@@ -73,7 +73,7 @@ class _Call:
         return None if _same(self.gave, now) else f"after {self.calls[-1].path}"
 
     def parts(self, ends: list[str]) -> Iterator["_Call"]:
-        """The chain, split only as finely as cuts after the paths in `ends` need."""
+        """Yield the chain, split only as finely as cuts after the paths in `ends` require."""
         if any(path != self.path and _holds(self.path, path) for path in ends) and self.break_in_chain() is None:
             for call in self.calls:
                 yield from call.parts(ends)
@@ -90,7 +90,7 @@ def _holds(outer: str, inner: str) -> bool:
 
 
 def _watch(model: nn.Module, image: Tensor) -> _Call:
-    """Run `model` on `image` and return its call, with all the calls inside."""
+    """Run `model` on `image` and return its call, with all calls inside."""
     paths = {module: path for path, module in model.named_modules()}
     running = [_Call("", nn.Identity(), None)]
 
@@ -118,14 +118,14 @@ def _watch(model: nn.Module, image: Tensor) -> _Call:
 
 
 class UnflattenVector(nn.Module):
-    """(N, D) to (N, D, 1, 1), for convolutions after the pooling."""
+    """Reshapes (N, D) to (N, D, 1, 1), for convolutions after the pooling."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.reshape(x.shape[0], -1, 1, 1)
 
 
 class TimmNetwork(Network):
-    """A network of timm's, images (N, C, H, W) to logits (N, classes), in stages `stem`, `stage1` … `pool`, `head`.
+    """A timm network, images (N, C, H, W) to logits (N, classes), in stages `stem`, `stage1` … `pool`, `head`.
 
     A stage begins with a convolution and ends at a module that timm's feature information names, or at the norm,
     activation or pooling after it. Layers with weights between the pooled vector and the head form the stage `fc`.
@@ -146,16 +146,16 @@ class TimmNetwork(Network):
         stages = _stages(config, forward, features, path)
         rate = float(getattr(model, "drop_rate", 0.0) or 0.0)
         if rate and not any(isinstance(module, nn.Dropout) for module in model.modules()):
-            # Dropout called as a function, which no pass in evaluation shows: it comes before the classifier.
+            # Dropout called as a function, which no pass in evaluation mode shows, comes before the classifier.
             self.attach(DROPOUT, nn.Dropout(rate))
             stages[-1] = replace(stages[-1], parts=(DROPOUT, *stages[-1].parts))
         self.arrange(stages, path)
 
 
 def build_timm(config: Config, input_size: tuple[int, int, int]) -> Network:
-    """An untrained network of timm's, which usually takes images of `input_size` (C, H, W).
+    """Build an untrained timm network, which usually takes images of `input_size` (C, H, W).
 
-    Raises InputError for a network that is no chain of parts from maps to a vector.
+    Raises InputError for a network that is not a chain of parts from maps to a vector.
     """
     name = config.architecture.removeprefix(PREFIX)
     timm = installed_timm(config.architecture)
@@ -164,14 +164,14 @@ def build_timm(config: Config, input_size: tuple[int, int, int]) -> Network:
         image = _image(model, config.channels, (SIDE, SIDE))
         forward = _watch(model, image)
     except (RuntimeError, AssertionError):
-        # It takes no size but its own.
+        # The network takes only its own size.
         image = _image(model, config.channels, input_size[1:])
         forward = _watch(model, image)
     network = TimmNetwork(replace(config, head="last"), model, forward).eval()
     network.input_size = (config.channels, *input_size[1:])
     with torch.no_grad():
         found = network(image)
-    # Equal by construction; this tests the construction on every network it is used for.
+    # Equal by construction; this verifies the construction for every network in use.
     expected = forward.gave[0] if forward.gave else found
     if not found.is_meta and not (found - expected).abs().max() <= TOLERANCE * expected.abs().max():
         raise _refusal(config, "whose parts, run in order, give another result than the whole")
@@ -181,14 +181,17 @@ def build_timm(config: Config, input_size: tuple[int, int, int]) -> Network:
 
 
 def _image(model: nn.Module, channels: int, size: tuple[int, int]) -> Tensor:
-    """A ramp from -1 to 1, (1, C, H, W), on the network's device. Random numbers would advance the user's seed."""
+    """Return a ramp from -1 to 1, (1, C, H, W), on the network's device.
+
+    Random numbers would advance the user's generator.
+    """
     like = next(model.parameters())
     ramp = torch.linspace(-1, 1, channels * size[0] * size[1], dtype=like.dtype, device=like.device)
     return ramp.view(1, channels, *size)
 
 
 def _classifier(config: Config, model: nn.Module, forward: _Call) -> tuple[str, nn.Conv2d | nn.Linear]:
-    """The path of the layer that outputs the classes, and the layer: the last in what timm calls the classifier."""
+    """Return the layer that outputs the classes, and its path: the last layer in what timm calls the classifier."""
     ask: Any = getattr(model, "get_classifier", None)
     named = ask() if ask else None
     inside = set(named.modules()) if isinstance(named, nn.Module) else set()
@@ -206,7 +209,7 @@ def _classifier(config: Config, model: nn.Module, forward: _Call) -> tuple[str, 
 
 
 def _pointwise(convolution: nn.Conv2d) -> PointwiseHead:
-    """The same tensors in a layer from vectors to vectors."""
+    """Return the same tensors in a layer from vectors to vectors."""
     assert isinstance(convolution.bias, nn.Parameter)
     head = PointwiseHead(convolution.in_channels, convolution.out_channels, device="meta")
     head.weight, head.bias = convolution.weight, convolution.bias
@@ -214,7 +217,7 @@ def _pointwise(convolution: nn.Conv2d) -> PointwiseHead:
 
 
 def _stages(config: Config, forward: _Call, features: list[str], classifier: str) -> list[Stage]:
-    """The chain grouped into stages: the maps, the vector that they are pooled to, the head."""
+    """Group the chain into stages: the maps, the vector that they are pooled to, the head."""
     broken = forward.break_in_chain()
     parts = list(forward.parts([*features, classifier]))
     at = next(index for index, part in enumerate(parts) if _holds(part.path, classifier))
@@ -237,7 +240,7 @@ def _map_stages(maps: list[_Call], features: list[str], side: int) -> Iterator[S
     start, stride = 0, 1
     for number, end in enumerate(_ends(maps, features)):
         for part in maps[start:end]:
-            # Rounded, because layers without padding also cut off a rim, which is no stride.
+            # Rounded, because layers without padding also crop a border, which is not a stride.
             stride *= round(side / part.shape[1])
             side = part.shape[1]
         paths = tuple(part.path for part in maps[start:end])
@@ -246,7 +249,7 @@ def _map_stages(maps: list[_Call], features: list[str], side: int) -> Iterator[S
 
 
 def _vector_stages(vectors: list[_Call]) -> Iterator[Stage]:
-    """`pool`, without weights, then `fc`, with them. Each starts and ends with vectors (N, D)."""
+    """Yield `pool`, without weights, then `fc`, with weights. Each starts and ends with vectors (N, D)."""
     dense = next((index for index, part in enumerate(vectors) if part.layers), len(vectors))
     before: tuple[str, ...] = ()
     for name, members in (("pool", vectors[:dense]), ("fc", vectors[dense:])):
@@ -263,19 +266,19 @@ def _is_map(shape: tuple[int, ...]) -> bool:
 
 
 def _ends(maps: list[_Call], features: list[str]) -> list[int]:
-    """How many parts have run by the end of each stage."""
+    """Return how many parts have run by the end of each stage."""
     ends = {len(maps)}
     for path in features:
-        # A feature inside a part that cannot be cut ends where that part ends.
+        # A feature inside an uncuttable part ends where that part ends.
         within = [
             number for number, part in enumerate(maps, start=1) if _holds(path, part.path) or _holds(part.path, path)
         ]
         ends.add(max(within, default=len(maps)))
     first = min(ends) - 1
-    # A block at the first feature is a stage of its own where layers with weights come before it.
+    # A block at the first feature is a stage of its own if layers with weights come before it.
     if maps[first].layers > 1 and any(part.layers for part in maps[:first]):
         ends.add(first)
-    # Norms, activations and pooling go with the convolution before them.
+    # Norms, activations and pooling belong to the convolution before them.
     return sorted({next((at for at in range(end, len(maps)) if maps[at].layers), len(maps)) for end in ends})
 
 

@@ -1,9 +1,9 @@
-"""What torchvision publishes, by graft's names."""
+"""Weights that torchvision publishes, by graft's names."""
 
 from graft.weights.download import Download
 
-# The checkpoints that torchvision calls IMAGENET1K_V1, whose features serve a linear head better than V2's. Their names
-# end in the first 8 digits of their sha256.
+# torchvision's IMAGENET1K_V1 checkpoints, whose features serve a linear head better than V2's. Their names end in the
+# first 8 digits of their sha256.
 _TORCHVISION_FILES = {
     "alexnet": "alexnet-owt-7be5be79.pth",
     "vgg11": "vgg11-8a719046.pth",

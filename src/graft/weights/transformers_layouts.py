@@ -1,6 +1,6 @@
-"""How Hugging Face's transformers names the tensors of the families that graft has too, by graft's names.
+"""How Hugging Face's transformers names the tensors of families that graft has too, mapped to graft's names.
 
-The prefix `resnet.`, `efficientnet.` and so on is there when a classifier is, and may be missing without one.
+The prefix `resnet.`, `efficientnet.` and so on is present when a classifier is, and may be missing without one.
 """
 
 import re
@@ -44,7 +44,7 @@ def mobilenet_v1(network: Network, name: str) -> str:
 
 
 def mobilenet_v2(network: Network, name: str) -> str:
-    """The first bottleneck is `conv_stem.conv_3x3` and `reduce_1x1`; the others are numbered as `layer`."""
+    """The first bottleneck is `conv_stem.conv_3x3` and `reduce_1x1`; the others are numbered under `layer`."""
     name = name.removeprefix("mobilenet_v2.")
     outer = {"conv_stem.first_conv": "features.0", "conv_1x1": "features.18", "conv_stem.conv_3x3": "features.1.conv.0"}
     match = re.match(r"(.+)\.(convolution|normalization)\.(\w+)$", name)

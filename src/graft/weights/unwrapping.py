@@ -1,8 +1,8 @@
-"""From what a training script saved to tensors by name: through its dictionaries, records and wrappers.
+"""Turn what a training script saved into tensors by name, through its dictionaries, records and wrappers.
 
-Whatever nests becomes one dictionary of dotted names, `state_dict.module.conv1.weight`. What wraps all of the weights
-is then taken off the front of their names. A prefix that only some names have is left for `graft.weights.matching`,
-which knows what the tensors should be.
+Nested values become one dictionary of dotted names, for example `state_dict.module.conv1.weight`. A prefix shared by
+all weights is then stripped. A prefix that only some names have is left to `graft.weights.matching`, which knows what
+the tensors should be.
 """
 
 from collections.abc import Iterator
@@ -17,9 +17,9 @@ from torch import Tensor
 from graft.errors import WeightsError
 from graft.weights.inert import Record
 
-# Entries beside the weights, by a part of their key, that hold tensors of their own.
+# Parts of the keys of entries beside the weights that hold tensors of their own.
 BESIDE = ("optim", "sched", "scaler", "rng", "callbacks", "loops", "hparams", "hyper_parameters", "queue")
-# Under which training scripts, wrappers and compilers put weights.
+# Keys under which training scripts, wrappers and compilers put weights.
 WRAPPERS = frozenset(
     (
         "state_dict",
@@ -36,7 +36,7 @@ WRAPPERS = frozenset(
         "_forward_module",
     )
 )
-# Averages of the weights over the steps of a training, which score better than the last step's.
+# Averages of the weights over the steps of a training run, which score better than the last step's weights.
 AVERAGED = frozenset(
     (
         "state_dict_ema",
@@ -55,20 +55,20 @@ AVERAGED = frozenset(
         "teacher",
     )
 )
-# How deep entries may nest, and how many tensors there may be.
+# The deepest nesting of entries, and the largest number of tensors.
 DEEPEST, MOST = 24, 200_000
 
 
 @dataclass(frozen=True)
 class Unwrapped:
-    """Tensors by name, and what was chosen on the way, as sentences."""
+    """Tensors by name, and the choices made on the way, as sentences."""
 
     tensors: dict[str, Tensor]
     notes: tuple[str, ...] = ()
 
 
 def unwrap(value: Any, source: str) -> Unwrapped:
-    """The tensors of what a checkpoint holds. Raises WeightsError where there is none by name."""
+    """Return the tensors in a checkpoint's content. Raises WeightsError if there are none with a name."""
     tensors = dict(_flatten(value)) if isinstance(value, dict | list | tuple | Record) else {}
     named = {name for name in tensors if not name.rpartition(".")[2].isdigit()}
     if not named:
@@ -87,11 +87,11 @@ def unwrap(value: Any, source: str) -> Unwrapped:
 
 
 def without_wrappers(tensors: dict[str, Tensor]) -> Unwrapped:
-    """Names without what stands before all of them; where an average stands beside the weights, the average."""
+    """Strip what precedes all names; when an averaged copy stands beside the weights, keep the average."""
     notes: list[str] = []
     while True:
         parts = by_first_word(tensors)
-        # A counter beside the weights, such as that of torch's AveragedModel, is none of them.
+        # A counter beside the weights, like that of torch's AveragedModel, is not a weight.
         words = [word for word, inside in parts.items() if inside or tensors[word].ndim]
         averaged = [word for word in words if word in AVERAGED]
         plain = [word for word in words if word in WRAPPERS or word == "student"]
@@ -104,15 +104,15 @@ def without_wrappers(tensors: dict[str, Tensor]) -> Unwrapped:
             mean = without_wrappers(tensors).tensors
             other = next((word for word, those in alternatives.items() if _covers(those, mean)), None)
             if chosen not in AVERAGED or other is None:
-                # Several networks that are not one and its average: which is meant, their shapes must tell.
+                # Several networks that are not one and its average: their shapes must tell which is meant.
                 return Unwrapped(_join(parts, words), tuple(notes))
-            # An average of parameters alone goes with the statistics of the weights that it is of.
+            # An average of parameters only is completed with the statistics of the weights that it averages.
             tensors = {**alternatives[other], **mean}
             notes.append(f"the averaged weights {chosen!r} were taken, not {', '.join(map(repr, others))}")
 
 
 def by_first_word(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """The tensors by the first word of their names; a name of one word has nothing under it."""
+    """Group the tensors by the first word of their names; a name of one word has nothing under it."""
     parts: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         first, dot, rest = name.partition(".")
@@ -132,7 +132,7 @@ def _covers(weights: dict[str, Tensor], mean: dict[str, Tensor]) -> bool:
 
 
 def _flatten(value: Any) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor inside, by the dotted path to it; each container once, so that loops end."""
+    """Yield every tensor inside with its dotted path; visit each container once, so that cycles end."""
     seen: set[int] = set()
     found = 0
     waiting: list[tuple[tuple[str, ...], Any]] = [((), value)]
@@ -163,7 +163,7 @@ def _entries(item: Any) -> list[tuple[tuple[str, ...], Any]]:
         return []
     if not isinstance(item.state.get("_parameters"), dict):
         return [((str(key),), each) for key, each in item.state.items()]
-    # A whole network: its tensors by the names that its state_dict() would give them.
+    # A whole network: its tensors, under the names that its state_dict() would give them.
     passing = item.state.get("_non_persistent_buffers_set") or ()
     return [
         ((str(key),), each)
@@ -175,7 +175,7 @@ def _entries(item: Any) -> list[tuple[tuple[str, ...], Any]]:
 
 
 def _as_tensor(item: Any) -> Tensor | None:
-    """A tensor, or an array of numpy's as one. None for anything else."""
+    """Return a tensor, or a NumPy array as one; None for anything else."""
     if isinstance(item, Tensor):
         return item.detach()
     if not isinstance(item, Record) or not item.name.endswith("multiarray._reconstruct"):

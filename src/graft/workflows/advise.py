@@ -1,4 +1,4 @@
-"""What to keep of a base for these images: measured, raced, and said with its cost."""
+"""Decide what to keep of a base for the given images: measure, race, and state the cost."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -36,7 +36,7 @@ from graft.weights.base import with_usual_head
 from graft.weights.packaged import DEFAULT_BASE
 from graft.workflows.prepare import DATA_KINDS, BaseOptions, Data, prepare
 
-# Images whose shift is measured, in PyTorch: enough to order domains.
+# Images on which the shift is measured, in PyTorch: enough to order domains.
 ENOUGH_FOR_SHIFT = 64
 BATCH = 32
 
@@ -67,12 +67,13 @@ def advise(
     reporter: Reporter | None = None,
     quiet: bool = False,
 ) -> Advice:
-    """Measure some training images of `data` on `base`, race the plausible levels, and say which one suits them.
+    """Measure a sample of the training images of `data` on `base`, race the plausible levels, and recommend one.
 
-    `data` and `base` are names, or options where there is more to say. Nothing is kept but activations in the cache.
-    Without the race the choice is the textbook's rule on what was measured. With `audit` copies of an image are kept
-    together first. Progress goes to `reporter`, by default to stderr unless `quiet`. Raises InputError and its kinds
-    for what cannot be used, FetchError for weights that are not here.
+    `data` and `base` are names, or options objects for further settings. Nothing is stored except cached activations.
+    Without the race, the textbook's rule decides on the measurements alone. With `audit`, copies of an image are first
+    grouped so that they stay together. Progress goes to `reporter`, by default to stderr unless `quiet`. Raises
+    InputError and its subclasses for unusable input, FetchError for weights that are not on this machine and cannot be
+    fetched.
     """
     recipe, with_race = check_recipe(Recipe() if recipe is None else recipe), truth(with_race, "--race")
     with reporting(reporter, quiet) as told:
@@ -87,9 +88,9 @@ def advise(
 
 
 def advise_bases(data: Data, bases: Sequence[str | BaseOptions], **options: Any) -> list[BaseAdvice]:
-    """The advice for every base, the one with the highest expected accuracy first.
+    """Return the advice for every base, highest expected accuracy first.
 
-    Options are those of `advise`. All bases see the same images in the same folds.
+    The options are those of `advise`. All bases see the same images in the same folds.
     """
     names = [base.name if isinstance(base, BaseOptions) else base for base in bases]
     if len(set(names)) < len(names):
@@ -99,15 +100,17 @@ def advise_bases(data: Data, bases: Sequence[str | BaseOptions], **options: Any)
 
 
 def advise_on(task: Task, with_race: bool = True, own_val: bool = True) -> Advice:
-    """The advice for the training images of `task` on its base; without `own_val`, val has no part in it."""
+    """Return the advice for the training images of `task` on its base; without `own_val`, val is not used."""
     return decide_on(task, with_race, own_val)[0]
 
 
 def decide_on(
     task: Task, with_race: bool = True, own_val: bool = True, ahead: bool = False
 ) -> tuple[Advice, Measured | None]:
-    """The advice, and what the chosen level came to where it was measured as the task wants it measured; `ahead` if it
-    is going to be trained."""
+    """Return the advice, and the chosen level's measured result if it was measured as the task requires.
+
+    Pass `ahead` if that level is going to be trained.
+    """
     evidence, by_class = _measured(task), counts(task.dataset.splits[TRAIN], task.dataset.classes)
     network = task.base.network
     solvable = any(True for _ in network.head.parameters())
@@ -127,7 +130,7 @@ def decide_on(
 
 
 def _worth(head: Standing, measured: Measured) -> float:
-    """How many independent images those of the head's accuracy are worth, by those that it knows in folds."""
+    """Return how many independent images the head's accuracy is worth, judged by what it gets right in folds."""
     known, groups = measured.trained.cross_validated, measured.trained.fold_groups
     if known is None or groups is None:
         return float(head.n)
@@ -154,7 +157,7 @@ def _normalised(task: Task, images: Images) -> Iterator[Tensor]:
 
 
 def _cost(task: Task, chosen: Plan, standings: Sequence[Standing]) -> TrainingCost:
-    """What training the chosen level takes, judging by its trials; the memory of as many fits as run at once."""
+    """Estimate what training the chosen level takes, from its trials; memory counts as many fits as run at once."""
     network, shape = task.base.network, task.preprocessing
     trunk, crown = network.split(chosen.cut)
     freeze(trunk)

@@ -1,7 +1,7 @@
-"""A first look at the images in another process, while this one imports what computes.
+"""Look over the images in another process while this one imports the numerical libraries.
 
-Importing torch keeps one core busy for seconds, and the audit, with which every training begins, needs none of it. What
-the other process has seen is in the cache, where the audit finds it; what it has not seen is looked at as ever.
+Importing torch keeps one core busy for seconds, and the audit that starts every training run does not need it. What the
+other process has looked at is in the cache, where the audit finds it; the audit looks at the rest as usual.
 """
 
 import os
@@ -16,7 +16,7 @@ from typing import NoReturn
 from graft.data.loading import available_cores
 from graft.data.table_options import TableOptions
 
-# Of more images, copies and marks are not looked for ahead: that could take longer than the imports.
+# Above this many images, copies and marks are not looked for ahead, since that could outlast the imports.
 FEW = 5_000
 
 
@@ -29,11 +29,11 @@ def looking_ahead(
     val: str | None = None,
     test: str | None = None,
 ) -> Iterator[None]:
-    """Look at the images in the folder `data` while the block is carried out; arguments as for `open_dataset`.
+    """Look over the images in the folder `data` while the block runs; arguments as for `open_dataset`.
 
-    Only where there is something to gain: in a command that has yet to import torch, on a second core, and as one
-    process, not as one of torchrun's. Whatever is not in folders is left alone, as two processes would unpack or fetch
-    it at once. Nothing is said here: what cannot be read the audit will name.
+    This happens only where it gains time: in a command that has yet to import torch, on a second core, and not under
+    torchrun. Only folders are looked at, since two processes would unpack or fetch anything else at once. Nothing is
+    reported here: the audit names what cannot be read.
     """
     places = [Path(each).expanduser() for each in (data, val, test) if each is not None]
     gains = "torch" not in sys.modules and "TORCHELASTIC_RUN_ID" not in os.environ and available_cores() > 1
@@ -52,7 +52,7 @@ def looking_ahead(
 
 
 def _look(waiting: int, data: str, *options: object) -> NoReturn:
-    """Fill the cache until there is nothing left to see, or the process that waits has come so far or is gone."""
+    """Fill the cache until every image is seen, or until the waiting process has finished importing or is gone."""
 
     def go_on(name: str, done: int, total: int, text: str = "") -> None:
         if os.getppid() != waiting:
@@ -82,5 +82,5 @@ def _look(waiting: int, data: str, *options: object) -> NoReturn:
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    # What has been seen is kept when looking is interrupted.
+    # An interrupted look keeps what it has seen.
     raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""What of a run needs a look first, beside what its audit and its scores say: damaged splits and mixed up labels."""
+"""Raise alarms that the audit and the scores of a run do not: damaged splits and mixed-up labels."""
 
 from collections.abc import Mapping
 
@@ -13,12 +13,12 @@ from graft.words import counted
 from graft.workflows.material import Material
 from graft.workflows.thumbnails import Album
 
-# Images of an alarm.
+# Images shown with each alarm.
 OF_ALARM = 4
 
 
 def split_damage(material: Material) -> list[Alarm]:
-    """A split of which many images cannot be read, though others can."""
+    """Return an alarm for each split in which many images cannot be read."""
     if not material.run.skipped:
         return []
     alarms = []
@@ -42,13 +42,13 @@ def split_damage(material: Material) -> list[Alarm]:
 
 
 def label_alarms(material: Material, answers: Mapping[str, Answers], album: Album) -> list[Alarm]:
-    """Labels of one class that contradict the surest answers for another, in all images that no weights saw."""
+    """Return alarms for classes whose labels contradict the surest answers, over all images that no weights saw."""
     classes, folds = material.kept.classes, material.kept.folds
     parts = [(name, each.take(each.unseen)) for name, each in answers.items()]
     if folds is not None and len(folds[0]):
         keys, labels, logits = folds
         known = Answers(keys, labels, softmax(logits, material.kept.temperature), np.ones(len(labels), bool))
-        # Val is among the folds where it was trained on in the end.
+        # If val was trained on in the end, its images are among the folds already.
         parts = [part for part in parts if part[0] != VAL or not material.plan.get("refit")] + [(TRAIN, known)]
     parts = [part for part in parts if len(part[1])]
     if not parts:

@@ -1,4 +1,4 @@
-"""What a training was asked for, and `args.yaml`, where a run keeps it."""
+"""The arguments of a training run, and `args.yaml`, which keeps them in the run folder."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -24,17 +24,17 @@ from graft.workflows.prepare import Data, DataOptions
 from graft.workflows.run import near
 from graft.yaml_text import yaml_in
 
-# Those among the arguments, which are written as `graft.names` says.
+# The arguments that are paths, written as `graft.names` describes.
 PATHS = ("data", "val", "test", "base", "classes_file", "class_map", "split_file", "image_dir")
-# Those that may have another name when a run is gone on with, where it was begun with any.
+# The arguments that may be spelled differently on resuming, if the run began with one.
 MOVABLE = ("data", "base", "val", "test")
-# Where the command line calls an argument otherwise.
+# Arguments whose command-line options have other names.
 OPTIONS = {"learning_rate": "lr", "find_learning_rate": "find-lr", "classes_file": "classes", "time_limit": "time"}
 
 
-# The names of arguments that stand in the call itself, as far as that is known.
+# The names of arguments that appear in the call itself, as far as they are known.
 _STATED: ContextVar[frozenset[str]] = ContextVar("stated", default=frozenset())
-# Stands above the arguments of a run whose images have no path.
+# Heads the arguments of a run whose images have no path.
 IN_MEMORY = """# The images were handed over in Python, so this run cannot be resumed from a path, and neither can what
 # needs its images find them again. It goes on where they are handed over again:
 # graft.train(images, out="this folder", resume=True)
@@ -43,11 +43,11 @@ IN_MEMORY = """# The images were handed over in Python, so this run cannot be re
 
 @dataclass(frozen=True)
 class Arguments:
-    """What a training was asked for: `args.yaml`, and with `split.csv` all that going on with it takes.
+    """The arguments of a training run: with `split.csv`, `args.yaml` is all that resuming needs.
 
-    Paths are absolute, so that a run can be resumed from any folder. With `in_memory`, the images were handed over
-    themselves, and `data` is what they are called. `processes` is how many train together, None where nothing
-    was said of it.
+    Paths are absolute, so that a run can be resumed from any folder. With `in_memory`, the images were given as
+    objects, and `data` is only their name. `processes` is how many processes train together; None if it was not
+    specified.
     """
 
     data: str
@@ -83,7 +83,7 @@ class Arguments:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Arguments":
-        """Raises TypeError for entries that are missing or unknown."""
+        """Build the arguments from a flat mapping. Raises TypeError for entries that are missing or unknown."""
         parts: dict[str, Any] = {}
         for part, kind in (("recipe", Recipe), ("table", TableOptions)):
             own = {each.name for each in fields(kind)}
@@ -93,27 +93,27 @@ class Arguments:
 
 
 def images_of(arguments: Arguments, split_file: str | Path | None, handed_over: Dataset | None = None) -> DataOptions:
-    """Where the images of a training are, or those that were handed over, in the splits of a file if there is one."""
+    """Return the options that open the images of a run, by path or `handed_over`, in the splits of a file if given."""
     data = arguments.data if handed_over is None else handed_over
     return DataOptions(data, arguments.group, split_file, arguments.table, arguments.val, arguments.test)
 
 
 def absolute_apart(given: Data | None, option: str) -> str | None:
-    """The path of a split that was given apart, from the root on."""
+    """Return the absolute path of a split that was given separately."""
     return None if given is None else absolute(given, option)  # type: ignore[arg-type]  # refused there
 
 
 def absolute(named: str | Path, option: str) -> str:
-    """A path that exists, from the root on; anything else, such as the name of a base, as it is.
+    """Return the absolute form of a path that exists; return anything else, such as the name of a base, unchanged.
 
-    Raises InputError that names the option for what is neither path nor text.
+    Raises InputError that names the option if `named` is neither a path nor a string.
     """
     path = Path(checked_path(named, option)).expanduser()
     return str(path.absolute()) if path.exists() else str(named)
 
 
 def absolute_table(options: TableOptions) -> TableOptions:
-    """The same with a folder of images that exists from the root on."""
+    """Return the options with the folder of images made absolute, if it exists."""
     given = options.image_dir
     return options if given is None else replace(options, image_dir=absolute(given, "--image-dir"))
 
@@ -128,7 +128,7 @@ def write_arguments(folder: Path, arguments: Arguments) -> None:
 
 
 def read_arguments(folder: Path) -> Arguments:
-    """What the run in `folder` was begun with. Raises InputError for a file that is damaged, or of another version."""
+    """Return the arguments a run began with. Raises InputError if the file is damaged or from another version."""
     try:
         values = yaml_in((folder / ARGUMENTS_FILE).read_text(encoding="utf-8"))
         paths = {name: _read(values[name]) for name in PATHS if values.get(name) is not None}
@@ -141,7 +141,7 @@ def read_arguments(folder: Path) -> Arguments:
 
 
 def _written(path: str) -> str | bytes:
-    """A path as `graft.names` writes it; as bytes one that would then be read as another, such as a\\x41.csv."""
+    """Return a path as `graft.names` writes it, or as bytes if it would be read back differently, like a\\x41.csv."""
     written = plain(path)
     return written if restored(written) == path else os.fsencode(path)
 
@@ -152,9 +152,9 @@ def _read(written: str | bytes) -> str:
 
 @contextmanager
 def stated(names: Iterable[str]) -> Iterator[None]:
-    """Within the block, arguments of these names stand in the call itself, be it with the values they have by default.
+    """Within the block, treat arguments of these names as given in the call, even with their default values.
 
-    A command line knows that. In Python a default that is given cannot be told from one that is not.
+    The command line knows which were given; in Python, an explicit default looks the same as an omitted argument.
     """
     token = _STATED.set(frozenset(names))
     try:
@@ -164,11 +164,10 @@ def stated(names: Iterable[str]) -> Iterator[None]:
 
 
 def gone_on_with(before: Arguments, given: Arguments, folder: Path) -> Arguments:
-    """The arguments that a run was begun with; another spelling of its data or its base, where given, takes effect.
+    """Return the arguments of the run to resume, with any new spelling of its data or base.
 
-    It may be gone on with by another number of processes, which comes to the same.
-    What was not given, and so is as by default, is not asked for, but what is `stated` is. Raises InputError that names
-    what differs.
+    The number of processes may change, which leaves the result the same. An argument left at its default is not checked
+    unless it is `stated`. Raises InputError that names any differences.
     """
     if before.in_memory and not given.in_memory:
         raise InputError(
@@ -197,7 +196,7 @@ def gone_on_with(before: Arguments, given: Arguments, folder: Path) -> Arguments
 
 
 def _begun_with(name: str, value: Any, usual: Any) -> str:
-    """An argument of a run in words: `seed was 3`, `no --epochs was given`, `--strict was not given`."""
+    """Describe an argument of a run in words: `seed was 3`, `no --epochs was given`, `--strict was not given`."""
     option = OPTIONS.get(name, name).replace("_", "-")
     if value is None:
         return f"no --{option} was given"

@@ -1,4 +1,4 @@
-"""Look at labelled images and say what is wrong with them, before anything is trained."""
+"""Look over labelled images and report what is wrong with them, before anything is trained."""
 
 import time
 from dataclasses import replace
@@ -17,8 +17,8 @@ from graft.torch_modes import in_own_modes
 from graft.weights.packaged import DEFAULT_BASE
 from graft.workflows.prepare import DATA_KINDS, BaseOptions, Data, Prepared, prepare
 
-# Images are enlarged so many times for the base to see them, and to this side at least, px. CIFAR-10's, of 32 px, are
-# then shown at 96 px: enough to find wrong labels by (docs/audit.md), in a fifth of the time of 224 px.
+# Images are enlarged at most this many times for the base, and to at least this side in px. CIFAR-10's images, 32 px
+# wide, are thus shown at 96 px: enough to find wrong labels (docs/audit.md), in a fifth of the time of 224 px.
 ENLARGED, LEAST_SIZE = 3, 96
 
 
@@ -35,12 +35,13 @@ def audit(
     reporter: Reporter | None = None,
     quiet: bool = False,
 ) -> Audit:
-    """Look at every image of `data` and say what is wrong; nothing is written but in the cache.
+    """Look over every image of `data` and report what is wrong. Nothing is written except to the cache.
 
-    `data` and `base` are names, or options where there is more to say. Likely wrong labels and outliers are told by
-    the features of `base`; without them, or where its weights cannot be fetched, a note says so. Unless the base's
-    options set an image size, images far smaller than its input are enlarged less than it would have them. Progress
-    goes to `reporter`, by default to stderr unless `quiet`. Raises InputError and its kinds for what cannot be used.
+    `data` and `base` are names, or options objects for further settings. The features of `base` reveal likely wrong
+    labels and outliers; if its weights cannot be fetched, a note says that these were not looked for. Images far
+    smaller than the base's input are enlarged less than the base would have them, unless its options set an image size.
+    Progress goes to `reporter`, by default to stderr unless `quiet`. Raises InputError and its subclasses for unusable
+    input.
     """
     started, with_features = time.perf_counter(), truth(with_features, "with_features")
     with reporting(reporter, quiet) as told:
@@ -69,7 +70,7 @@ def audit(
 
 
 def _as_large_as_needed(prepared: Prepared, size_is_given: bool) -> Preprocessing:
-    """How the base is to see the images that it judges."""
+    """Return how the base sees the images that it judges."""
     base = prepared.start
     if size_is_given or prepared.looks is None:
         return base.preprocessing
@@ -79,18 +80,20 @@ def _as_large_as_needed(prepared: Prepared, size_is_given: bool) -> Preprocessin
 
 
 def _size_to_see(size: int, looks: Looks) -> int:
-    """The side that images are shown to a base at, px: `size`, or ENLARGED times theirs if that is less."""
+    """Return the side at which the base sees images, px: at most `size`, less if ENLARGED times theirs is enough."""
     sides = np.minimum(looks.width, looks.height)[looks.decoded]
     enough = ENLARGED * float(np.median(sides)) if len(sides) else size
     return min(size, max(LEAST_SIZE, 32 * ceil(enough / 32)))
 
 
 def _features(prepared: Prepared, preprocessing: Preprocessing, reporter: Reporter) -> tuple[np.ndarray, np.ndarray]:
-    """Which images through all splits can be decoded, int (n,), and what a head would see of them, float32 (n, D)."""
+    """Return the indices, over all splits, of decodable images, int (n,), and the head's input for each, float32 (n,
+    D).
+    """
     network, splits = prepared.start.network, prepared.dataset.splits
     trunk, _ = network.split(network.cuts[-2])
     trunk.eval()
-    # By split, as a training on the same data asks for them.
+    # By split, so that a training run on the same data finds them in the cache.
     found = extract(trunk, splits, preprocessing, prepared.choice, reporter=reporter)
     starts = np.cumsum([0, *map(len, splits.values())])
     indices = [start + found[name].indices for start, name in zip(starts, splits, strict=False)]

@@ -1,4 +1,4 @@
-"""What a trained classifier promises, found when training ends, on images that no weights saw."""
+"""Determine what a trained classifier promises, when training ends, from images that no weights saw."""
 
 import numpy as np
 
@@ -15,15 +15,15 @@ BUDGETS = tuple(
     sorted({0.001, 0.002, *(step / 200 for step in range(1, 21)), *(step / 100 for step in range(11, 31)), 0.4, 0.5})
 )
 COVERAGES = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, *(step / 100 for step in range(90, 100)), 0.995, 0.999)
-# With fewer held-out images nothing is promised.
+# With fewer held-out images, nothing is promised.
 FEWEST_TO_CALIBRATE = 10
 
 
 def calibrate(task: Task, trained: Trained) -> Calibration | None:
-    """By the cross-validated logits of a head, else by those of val without copies of training images.
+    """Calibrate on the cross-validated logits of a head, else on those of val without copies of training images.
 
-    A temperature is one number, and a penalty or an epoch one of a few, chosen on the same images; that is not counted.
-    Where images have several labels nothing is promised.
+    The temperature is one number, and the penalty or epoch one of a few, chosen on the same images; this is not
+    corrected for. Images with several labels get no promises.
     """
     if trained.thresholds is not None:
         return None
@@ -40,7 +40,7 @@ def calibrate(task: Task, trained: Trained) -> Calibration | None:
     if len(labels) < FEWEST_TO_CALIBRATE:
         return None
     probabilities = softmax(logits, trained.temperature)
-    # A threshold that is rounded down lets its own image pass.
+    # Rounding a threshold down ensures that the image it comes from passes it.
     confidences, of_label = _rounded(probabilities.max(1)), _rounded(probabilities[np.arange(len(labels)), labels])
     right, classes = probabilities.argmax(1) == labels, len(task.dataset.classes)
     budgets = [find_threshold(confidences, right, budget, groups=groups) for budget in BUDGETS]

@@ -1,4 +1,4 @@
-"""Which images of a run its page shows: mistakes, doubts, pairs of classes, and those of findings."""
+"""Choose which images of a run its page shows: mistakes, doubtful answers, confused classes and findings."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,14 +13,14 @@ from graft.explanation.evidence import Evidence
 from graft.workflows.material import Material
 from graft.workflows.thumbnails import Album
 
-# Images of a finding and of a pair of classes; pairs; worst mistakes; most doubtful.
+# Images per finding and per pair of classes; pairs; worst mistakes; most doubtful images.
 OF_FINDING, OF_PAIR, PAIRS, MISTAKES, DOUBTFUL = 6, 4, 5, 12, 12
-# Findings whose images are shown.
+# Findings shown with images.
 FINDINGS = 12
 
 
 class Chosen:
-    """Which images of the split that is judged by the page shows."""
+    """The images that the page shows of the split it judges by."""
 
     def __init__(self, material: Material, judged_on: tuple[str, Answers] | None) -> None:
         self._classes = material.kept.classes
@@ -57,7 +57,7 @@ class Chosen:
         return [(self.name, self._index[name]) for name in names if name in self._index]
 
     def looked_into(self) -> dict[int, int]:
-        """The answers to the worst mistakes and the most doubtful images, by turns, by their number in the split."""
+        """Return the answers to the worst mistakes and most doubtful images, alternating, by index in the split."""
         if self.answers is None:
             return {}
         turns = chain.from_iterable(zip_longest(self.mistakes, self.doubtful))
@@ -94,7 +94,7 @@ class Chosen:
 def _answered(
     album: Album, split: str, answers: Answers, row: int, classes: tuple[str, ...], index: Mapping[str, int]
 ) -> Shown:
-    """An image with what it was called and how surely."""
+    """Return an image with its label, its answer and the probability."""
     name, answer, label = answers.names[row], int(answers.answers[row]), int(answers.labels[row])
     jpeg, size = album.jpeg((split, index[name])) if name in index else (None, (0, 0))
     called = f"{classes[answer]} {answers.probabilities[row, answer]:.1%}"
@@ -111,7 +111,7 @@ def finding_of(row: Mapping[str, Any]) -> Finding:
 
 
 def _some_of(row: Mapping[str, Any]) -> list[str]:
-    """The images of a finding that are shown: of groups, the first two of each."""
+    """Return the images shown for a finding; the first two of each group if it has groups."""
     groups = row.get("groups")
     names = [name for group in groups[:OF_FINDING] for name in group[:2]] if groups else list(row.get("paths") or ())
     return list(dict.fromkeys(names))[:OF_FINDING]

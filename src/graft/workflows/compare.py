@@ -1,4 +1,4 @@
-"""Levels side by side: the same images, seeds and epochs for each."""
+"""Compare levels on the same images, seeds and epochs."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -49,17 +49,17 @@ def compare(
     reporter: Reporter | None = None,
     quiet: bool = False,
 ) -> Comparison:
-    """Train each of `levels`, a list or a text with commas, under as many `seeds`, from `seed` on.
+    """Train each of `levels`, a list or a comma-separated string, under `seeds` seeds, starting from `seed`.
 
-    `data` and `base` are names, or options where there is more to say. A seed decides the order, the random layers
-    and, where `data` has no val, which images are set aside for it: the same for all levels, so that differences are
-    paired by image and by seed. Every level that trains stages gets the same images, batch size and epochs, by default
-    those that suit a pretrained start; a random one usually wants more. The learning rate, if `recipe` leaves it open,
-    is what suits each start. Nothing is kept but cached activations.
+    `data` and `base` are names, or options objects for further settings. A seed determines the order of images, the
+    random layers and, where `data` has no val, which images are set aside for it. It does so alike for all levels, so
+    that differences are paired by image and by seed. Every level that trains stages gets the same images, batch size
+    and epochs, by default those that suit a pretrained start; a random start usually needs more. Unless `recipe` fixes
+    the learning rate, each start gets one that suits it. Nothing is stored except cached activations.
 
-    `audit` is as for `train`. `reporter`, by default stderr unless `quiet`, gets the steps of the whole, which are
-    epochs and one more for each training, and those of the training at hand. Raises InputError and its kinds for what
-    cannot be used, FetchError for weights that are not here.
+    `audit` is as for `train`. `reporter`, by default stderr unless `quiet`, receives the overall steps, which count
+    each training run's epochs plus one, and the steps of the current run. Raises InputError and its subclasses for
+    unusable input, FetchError for weights that are not on this machine and cannot be fetched.
     """
     started, recipe, levels = time.perf_counter(), Recipe() if recipe is None else recipe, _checked(levels)
     seed, seeds = check_seed(seed), whole_number(seeds, "--seeds", 1, MOST_SEEDS, "3 is usual")
@@ -106,7 +106,7 @@ def _compare(
     for sentence in (*dataset.notes, *first.notes, f"engine {choice}", budget):
         told.note(sentence)
     for level in levels:
-        # As the first seed finds it, so that all are of one network.
+        # Decided with the first seed, so that all seeds train the same network.
         task = Task.of(dataset, starts.of(level, seeds[0]), choice, recipe, seed=seeds[0], reporter=told.reporter())
         plans[level] = with_reach_tried(task, plans[level])
     outlooks = expected()
@@ -141,7 +141,7 @@ def _compare(
 
 
 class _Told:
-    """What a reporter has been told: steps done of all, and every sentence once."""
+    """What a reporter has been told: steps done out of the total, and every sentence once."""
 
     def __init__(self, reporter: Reporter, name: str, total: int) -> None:
         self._reporter, self._name, self._total, self._done = reporter, name, total, 0
@@ -154,10 +154,10 @@ class _Told:
             self._reporter.note(sentence)
 
     def reporter(self) -> Reporter:
-        """For the training at hand."""
+        """Return the reporter of the current training run."""
 
         def step(name: str, done: int, total: int, text: str = "") -> None:
-            # One name for all steps but epochs: there may be hundreds of runs, and each has several.
+            # All steps except epochs share one name: there may be hundreds of runs, each with several kinds of steps.
             if name == "epochs":
                 self._reporter.step(self._name, self._done + done, self._total)
                 self._reporter.step("epochs", done, total, text)
@@ -193,7 +193,7 @@ def _training(dataset: Dataset, trained: Trained) -> Training:
 
 
 def _checked(levels: str | Sequence[str]) -> tuple[str, ...]:
-    """The levels, each of which is trained and none named twice. Raises InputError before anything is loaded."""
+    """Return the levels, checked to be trainable and distinct. Raises InputError before anything is loaded."""
     names = levels.split(",") if isinstance(levels, str) else levels
     if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
         raise InputError(f"expected a list of texts or one with commas for --levels, got {levels!r}: write it so")
@@ -229,7 +229,7 @@ def _checked_budget(recipe: Recipe) -> Recipe:
 
 
 def _check_cuts(plans: Mapping[str, Plan], architecture: str) -> None:
-    """Refuse two levels that are one. Raises CutError."""
+    """Refuse two levels that amount to the same cut. Raises CutError."""
     seen: dict[tuple[str, HeadKind], str] = {}
     for level, each in plans.items():
         if level == SCRATCH:

@@ -1,4 +1,4 @@
-"""What a training is going to show its network, to look at before it begins."""
+"""Preview what training will show the network, before it begins."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,12 +18,12 @@ IMAGES, VIEWS = 8, 6
 
 
 def check_png(path: Path, data: Sequence[str | Path | None], option: str) -> None:
-    """Refuse a place for an image that it cannot or may not be written to. Raises InputError that names the option."""
+    """Refuse a path that a PNG cannot or must not be written to. Raises InputError that names the option."""
     check_outside(path, data, option, ".png")
 
 
 def check_outside(path: Path, data: Sequence[str | Path | None], option: str, ending: str) -> None:
-    """Refuse a file without this ending, or in place of or inside any of the data.
+    """Refuse a file without this suffix, and one that replaces or lies inside any of the data.
 
     Raises InputError that names the option.
     """
@@ -37,10 +37,10 @@ def check_outside(path: Path, data: Sequence[str | Path | None], option: str, en
 def write_contact_sheet(
     path: Path, images: Images, preprocessing: Preprocessing, recipe: ResolvedRecipe, seed: int = 0
 ) -> str:
-    """Write a PNG of the first readable images, of every class in turn, and return a sentence that says what it is.
+    """Write a PNG of the first readable images, taken from each class in turn, and return a sentence that describes it.
 
-    A row is an image as prediction sees it and, to its right, as the recipe's augmentation may change it. Raises
-    DataError when none can be decoded.
+    Each row shows an image as prediction sees it and, to its right, as the recipe's augmentation may change it. Raises
+    DataError if none can be decoded.
     """
     shown: list[np.ndarray] = []
     for index in _in_turn(images.labels):
@@ -60,7 +60,7 @@ def write_contact_sheet(
 
 
 def _in_turn(labels: np.ndarray) -> list[int]:
-    """Indices of all images: the first of every class, then the second of every class, and so on."""
+    """Return the indices of all images: the first of every class, then the second of every class, and so on."""
     by_class = np.argsort(labels, kind="stable")
     _, starts, counts = np.unique(labels[by_class], return_index=True, return_counts=True)
     turns = np.arange(len(labels)) - np.repeat(starts, counts)

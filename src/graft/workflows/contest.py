@@ -1,4 +1,4 @@
-"""Two classifiers against the same labelled images."""
+"""Compare two classifiers on the same labelled images."""
 
 import time
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class Contest:
         return f"Contest({self.models[0]!r}, {self.models[1]!r}, difference={gain}, n={self.difference.n})"
 
     def to_dict(self) -> dict[str, Any]:
-        """As `graft evaluate RUN_A RUN_B DATA --json` prints it."""
+        """Return the JSON form that `graft evaluate RUN_A RUN_B DATA --json` prints."""
         named = zip(self.models, self.scores, strict=True)
         return {
             "data": self.data,
@@ -58,10 +58,10 @@ def evaluate_two(
     reporter: Reporter | None = None,
     quiet: bool = False,
 ) -> Contest:
-    """Which of two classifiers is better on the labelled images at `data`, and whether that can be luck.
+    """Find out which of two classifiers is better on the labelled images at `data`, and whether that may be chance.
 
-    Only images that neither was trained on count. Raises InputError where the two do not know the same classes or do
-    not answer for the same images, DataError where no image is left.
+    Only images that neither was trained on count. Raises InputError if the two do not know the same classes or do not
+    answer for the same images, DataError if no image is left.
     """
     started = time.perf_counter()
     known_only = truth(known_only, "--known-only")

@@ -1,4 +1,4 @@
-"""The figures of the gallery, computed with graft's accounting; each is cached."""
+"""The figures of the gallery, computed with graft's accounting and cached."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,7 +15,7 @@ from graft.models.network import Network
 
 @cache
 def network(name: str, auxiliary: bool | None = None) -> Network:
-    """A network of the catalogue without data; `auxiliary` overrides whether it has auxiliary classifiers."""
+    """Return a network of the catalogue without data; `auxiliary` overrides whether it has auxiliary classifiers."""
     config = catalog.default_config(name)
     with torch.device("meta"):
         return catalog.build(config if auxiliary is None else replace(config, auxiliary=auxiliary))
@@ -23,19 +23,19 @@ def network(name: str, auxiliary: bool | None = None) -> Network:
 
 @cache
 def table(name: str, auxiliary: bool | None = None) -> Account:
-    """The account of a network of the catalogue at its usual input."""
+    """Return the account of a network of the catalogue at its usual input."""
     built = network(name) if auxiliary is None else network(name, auxiliary)
     return account(built, catalog.entry(name).input_size)
 
 
 @cache
 def graph(name: str) -> Graph:
-    """The dataflow of a network of the catalogue at its usual input."""
+    """Return the dataflow graph of a network of the catalogue at its usual input."""
     return trace(network(name), catalog.entry(name).input_size)
 
 
 def depth(name: str) -> int:
-    """Convolutions and linear layers on the longest path from the image to the classes."""
+    """Count the convolutions and linear layers on the longest path from the image to the classes."""
     depths: list[int] = []  # up to and including each node
     for node in graph(name).nodes:
         depths.append(max((depths[index] for index in node.inputs), default=0) + (node.macs > 0))
@@ -43,32 +43,32 @@ def depth(name: str) -> int:
 
 
 def stages(name: str) -> Mapping[str, tuple[str, ...]]:
-    """The paths of the modules of every stage."""
+    """Return the module paths of every stage."""
     return {stage.name: stage.parts for stage in network(name).stages}
 
 
 def layer(name: str, path: str) -> Layer:
-    """A layer of a network of the catalogue by its path."""
+    """Return a layer of a network of the catalogue by its path."""
     return next(each for each in table(name).layers if each.name == path)
 
 
 def weight_layers(counted: Account) -> list[Layer]:
-    """The convolutions and linear layers, in the order in which they run."""
+    """Return the convolutions and linear layers, in the order in which they run."""
     return [each for each in counted.layers if each.macs]
 
 
 def shape(module: nn.Module, channels: int, height: int, width: int) -> tuple[int, ...]:
-    """The output shape of `module`, (C, H, W) or (D,), for one input of the given size."""
+    """Return the output shape of `module`, (C, H, W) or (D,), for one input of the given size."""
     return account(module, (channels, height, width)).outputs[""].shape
 
 
 def dense(inputs: int, outputs: int, bias: bool = True) -> int:
-    """Parameters of a linear layer."""
+    """Count the parameters of a linear layer."""
     with torch.device("meta"):
         linear = nn.Sequential(nn.Flatten(), nn.Linear(inputs, outputs, bias))
     return account(linear, (inputs, 1, 1)).params
 
 
 def convolution(inputs: int, outputs: int, kernel: int, bias: bool = False) -> int:
-    """Parameters of a convolution."""
+    """Count the parameters of a convolution."""
     return account(nn.Conv2d(inputs, outputs, kernel, bias=bias), (inputs, kernel, kernel)).params

@@ -1,4 +1,4 @@
-"""From the arguments of a training to one in which everything is decided: data, base, level, recipe."""
+"""Turn the arguments of a training run into a task in which everything is decided: data, base, level, recipe."""
 
 from dataclasses import dataclass, replace
 from io import StringIO
@@ -41,7 +41,7 @@ from graft.workflows.unseen import leakage
 
 
 def choice_of(arguments: Arguments) -> Choice:
-    """The engine that a training was asked for. Raises InputError for one that is not there."""
+    """Return the engine that was asked for. Raises InputError if it is not available."""
     return choose(
         arguments.engine, arguments.precision, deterministic=arguments.deterministic, threads=arguments.threads
     )
@@ -49,7 +49,7 @@ def choice_of(arguments: Arguments) -> Choice:
 
 @dataclass(frozen=True)
 class Beginning:
-    """What a run was begun on: `plan.json` and `split.csv`."""
+    """What a run began with: its `plan.json` and `split.csv`."""
 
     folder: Path
     plan: dict[str, Any]
@@ -58,9 +58,9 @@ class Beginning:
 
 @dataclass(frozen=True)
 class Decided:
-    """A task and what was decided about it, with all that was found on the way; `said` is what `plan.json` says.
+    """A task, the decisions about it, and everything found on the way; `said` is the content of `plan.json`.
 
-    `measured` is what the level came to, where it was tried before it was chosen, `looks` what was seen of the images.
+    `measured` is the level's result, if it was tried before it was chosen; `looks` is what was seen of the images.
     """
 
     task: Task
@@ -73,7 +73,7 @@ class Decided:
 
 
 def checked(arguments: Arguments) -> Arguments:
-    """The arguments in Python's own values. Raises InputError for what is wrong in itself."""
+    """Return the arguments in plain Python values. Raises InputError for those that are invalid in themselves."""
     level = check_level(arguments.level)
     if arguments.class_map is not None and level != "as-is":
         raise InputError(f"expected --class-map with --level as-is alone, got --level {level}: leave it out")
@@ -106,11 +106,10 @@ def decide(
     place: Path | None = None,
     writes: bool = True,
 ) -> Decided:
-    """From arguments to a training in which everything is decided: data, base, level, recipe.
+    """Turn arguments into a task in which everything is decided: data, base, level, recipe.
 
-    `images` are the data where they were handed over and have no path.
-    Of a run that is resumed, what was decided `before` stands; a new one is to be in `place`. Raises InputError where
-    data or base are others now.
+    `images` are the data if they were given in memory and have no path. A resumed run keeps what was decided `before`;
+    a new one goes to `place`. Raises InputError if the data or the base have changed since.
     """
     seed, recipe = arguments.seed, arguments.recipe
     prepared = prepare(
@@ -136,7 +135,7 @@ def decide(
     own_val = not len(prepared.dataset.splits.get(VAL, ()))
     dataset = with_validation(prepared.dataset, seed)
     digest = section_digest(start.network, start.preprocessing, "", "")
-    # Of images that were looked over, the split file has the digests of their content.
+    # For images that were looked over, the split file has digests of their content.
     unread = [images for images in dataset.splits.values() if images.digests is None]
     stamps = stamps_digest(unread) if unread else None
     if before is not None:
@@ -151,7 +150,7 @@ def decide(
     task = replace(task, refit=arguments.refit and own_val and few and arguments.level != "as-is")
     task = replace(task, raced=arguments.level == "auto" and start.pretrained)
     if before is not None:
-        # What a run was begun with stands, and need not be tried again.
+        # The decisions a run began with stand, and need not be tried again.
         recipe = replace(task.recipe, flip=before.plan.get("flip", True))
         task = replace(task, recipe=recipe, refit=before.plan.get("refit", False))
     elif chosen.cut not in start.network.cuts[-2:] or arguments.level == "auto":
@@ -160,7 +159,7 @@ def decide(
         reporter.note(write_contact_sheet(sheet, dataset.splits[TRAIN], start.preprocessing, task.recipe, seed))
     said: dict[str, Any] = {}
     measured: Measured | None = None
-    # With processes, whose number may change before the end, the fit on all images is for all of them.
+    # The number of processes may change before the end, so with several the fit on all images is left to all of them.
     ahead = arguments.processes is None
     if before is not None:
         measured = read_measured(before.folder)
@@ -182,7 +181,7 @@ def decide(
 
 
 def _announced(decided: Decided, writes: bool) -> Decided:
-    """Say what is going to be done, by stage where a run is written, and whatever should be read before it is."""
+    """Report what is about to be done, stage by stage if a run is written, and whatever should be read beforehand."""
     task, chosen, said = decided.task, decided.plan, decided.said
     if writes:
         classes, images = len(task.dataset.classes), len(task.dataset.splits[TRAIN])
@@ -201,11 +200,11 @@ def _announced(decided: Decided, writes: bool) -> Decided:
 
 
 def _planned_before(before: Beginning, start: Base) -> Plan:
-    """The plan that a run was begun with. Raises InputError where its file says what the network does not have."""
+    """Return the plan a run began with. Raises InputError if its file does not fit the network."""
     said, network = before.plan, start.network
     try:
         usual = plan_level(said["level"], network, start.pretrained)
-        # An earlier version did not say what the head sees: what the level says.
+        # An earlier version did not record what the head sees: the level determines it.
         plan = replace(usual, cut=said["cut"], head=said.get("head", usual.head), reasons=tuple(said["reasons"]))
         network.gathered(plan.head)
         network.split(plan.cut)
@@ -220,7 +219,7 @@ def _planned_before(before: Beginning, start: Base) -> Plan:
 def _check_unchanged(
     before: Beginning, dataset: Dataset, digest: str, stamps: str | None, arguments: Arguments
 ) -> None:
-    """Refuse to go on with other images, labels, splits or weights than a run was begun with. Raises InputError."""
+    """Refuse to resume with other images, labels, splits or weights than the run began with. Raises InputError."""
     if before.plan.get("base") != digest:
         raise WeightsError(
             f"expected the weights that {near(before.folder)} was begun with, got others in {arguments.base}: restore "
@@ -246,7 +245,9 @@ def _check_unchanged(
 
 
 def _read_in_classes(base: Base, classes: tuple[str, ...], class_map: str | Path | None) -> Base:
-    """The base with `classes` in place of its own, each of which counts for the one that its name says."""
+    """Return the base with `classes` in place of its own, each read from the output that its name, or `class_map`,
+    stands for.
+    """
     if not base.has_head or base.classes is None:
         what = "no names for its classes" if base.has_head else "no classifier"
         raise InputError(

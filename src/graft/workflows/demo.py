@@ -1,7 +1,7 @@
 """The textbook's example of transfer: a network that knows typed Latin letters learns typed Cyrillic ones.
 
-Three levels, from ten images per letter, several times over with other images and other starts: everything from a
-random start, a new head on frozen features, and everything from the Latin start.
+Three levels are trained on ten images per letter, repeated with other images and other starts: everything from a random
+start, a new head on frozen features, and everything from the Latin start.
 """
 
 import statistics
@@ -31,8 +31,8 @@ from graft.weights.base import Base, load_base, untrained_base
 BASE = "latin_letters"
 LEVELS = ("scratch", "head", "all")
 TRAIN_PER_LETTER, TEST_PER_LETTER = 10, 20
-# Each level with epochs and a rate that suit it, found by a search scored on such images. A random start gets twice
-# the epochs, so that it is no straw man; 150 of them would give it 1.4 points more.
+# Each level has the epochs and rate that suit it, found by a search scored on such images. A random start gets twice
+# the epochs, so that it is no straw man; 150 epochs would give it another 1.4 points.
 RECIPES = {
     "scratch": Recipe(epochs=60, learning_rate=3e-3).resolve(),
     "all": Recipe(epochs=30, learning_rate=1e-3).resolve(),
@@ -41,9 +41,10 @@ RECIPES = {
 
 @dataclass(frozen=True)
 class Demo:
-    """Test accuracy of every level: curves by epoch (repeats, epochs + 1), epoch 0 being the start, and the ends.
+    """Test accuracy of every level: curves by epoch (repeats, epochs + 1), where epoch 0 is the start, and final
+    values.
 
-    The head has no epochs: it is solved at once, and its curve is one number.
+    The head has no epochs: it is solved at once, and its curve is a single number.
     """
 
     letters: int
@@ -56,7 +57,7 @@ class Demo:
         return [curve[-1] for curve in self.curves[level]]
 
     def to_dict(self) -> dict[str, Any]:
-        """As `graft demo --json` prints it."""
+        """Return the JSON form that `graft demo --json` prints."""
         levels = {
             level: {
                 "top1": statistics.mean(self.ends(level)),
@@ -77,7 +78,7 @@ class Demo:
         }
 
     def transfer_wins(self) -> bool:
-        """Whether the worst repeat of either transfer level is above the best of a random start."""
+        """Return whether the worst repeat of both transfer levels beats the best of the random start."""
         return min(min(self.ends("head")), min(self.ends("all"))) > max(self.ends("scratch"))
 
     def table(self) -> str:
@@ -104,16 +105,17 @@ class Demo:
 
 
 def spread(values: list[float]) -> float:
-    """Largest minus smallest."""
+    """Return the largest minus the smallest value."""
     return max(values) - min(values)
 
 
 def run_demo(
     seed: int = 0, repeats: int = 3, step: Callable[[str, int, int], None] = lambda name, done, total: None
 ) -> Demo:
-    """Train every level `repeats` times on the embedded data and test it on images of other distortions."""
+    """Train every level `repeats` times on the embedded data and test it on images with other distortions."""
     threads = torch.get_num_threads()
-    # LeNet's steps are too small to share between threads, and one thread adds in one order: same seed, same figures.
+    # LeNet's steps are too small to share between threads, and one thread adds in a fixed order: same seed, same
+    # figures.
     torch.set_num_threads(1)
     try:
         return _run_demo(seed, repeats, step)
@@ -122,10 +124,10 @@ def run_demo(
 
 
 def write_images(folder: Path, seed: int = 0) -> int:
-    """Write the demo's kind of images as a data set to try graft on, and return how many there are.
+    """Write images like the demo's as a data set for trying graft, and return how many there are.
 
-    Ten of each letter to train on and ten to test on, as `train/LETTER/` and `test/LETTER/`. Raises InputError for a
-    folder that holds something.
+    Each letter gets ten images to train on and ten to test on, in `train/LETTER/` and `test/LETTER/`. Raises InputError
+    for a folder that is not empty.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"expected a new or empty folder for --images, got {folder}, which is taken: give another")
@@ -147,7 +149,7 @@ def _run_demo(seed: int, repeats: int, step: Callable[[str, int, int], None]) ->
     test_images = 0
     for repeat in range(repeats):
         start = load_base(BASE)
-        # Seeds of training and test images never meet, and no repeat shares any with another.
+        # Training and test seeds never coincide, and no two repeats share a seed.
         own = 1000 * seed + 2 * repeat
         train, test = _inputs(start, TRAIN_PER_LETTER, own), _inputs(start, TEST_PER_LETTER, own + 1)
         test_images = len(test.labels)
@@ -177,7 +179,7 @@ def _run_demo(seed: int, repeats: int, step: Callable[[str, int, int], None]) ->
 
 
 def draw(demo: Demo, path: str) -> None:
-    """The curves as a PNG: accuracy by epoch, every repeat thin and their mean thick. Raises OSError."""
+    """Write the curves as a PNG: accuracy by epoch, each repeat thin and their mean thick. Raises OSError."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4.5), layout="constrained")
@@ -210,7 +212,7 @@ def _inputs(base: Base, per_letter: int, seed: int) -> PixelInputs:
 
 
 def _head_accuracy(base: Base, train: PixelInputs, test: PixelInputs) -> float:
-    """Solve the head on frozen features, leave it in the base's network, and test it."""
+    """Solve the head on frozen features, store it in the base's network, and return its test accuracy."""
     trunk, _ = base.network.split(base.network.cuts[-2])
     head = fit_head(crown_logits(trunk, train), train.labels, len(CYRILLIC))
     put_head(base.network, head)

@@ -1,4 +1,4 @@
-"""Questions of the textbook's kinds on networks and sizes that are drawn: each answer comes from the accounting."""
+"""Draw questions of the textbook's kinds on random networks and sizes, answered by the accounting."""
 
 from collections.abc import Callable, Sequence
 from math import prod
@@ -156,7 +156,7 @@ def of_stack(random: Random) -> Question:
     )
 
 
-# The textbook's examples of domains that are alike and that are not.
+# The textbook's examples of similar and dissimilar domains.
 ALIKE = ("photographs of dog breeds", "photographs of kitchen tools", "photographs of ants and bees")
 UNLIKE = ("X-ray images", "typed Cyrillic letters", "microscope images of blood cells", "pencil sketches")
 LEVEL_CHOICES = tuple(level for _, level in SCENARIOS.values())
@@ -189,7 +189,7 @@ WHY = {
 
 DISAGREEMENT = "the textbook's text freezes 60 to 80 % here, its table tunes everything; graft's rule follows the text"
 
-# The makers of each topic's questions.
+# The functions that draw each topic's questions.
 TOPICS: dict[str, Sequence[Callable[[Random], Question]]] = {
     SHAPES: (of_output_shape, of_output_shape, of_joined_branches),
     PARAMETERS: (of_parameters, of_parameters, of_separable),
@@ -200,7 +200,7 @@ TOPICS: dict[str, Sequence[Callable[[Random], Question]]] = {
 
 
 def _of_layer(random: Random, topic: str) -> Question:
-    """One convolution of a network of the catalogue."""
+    """Ask about one convolution of a network of the catalogue."""
     name = random.choice(NETWORKS)
     traced = graph(name)
     layers = [node for node in traced.nodes if node.operation == "convolution" and len(node.inputs) == 1]
@@ -248,6 +248,6 @@ def _by(sizes: tuple[int, ...]) -> str:
 
 
 def _meta(build: Callable[..., nn.Module], *numbers: int, **more: int | bool) -> nn.Module:
-    """A module without data."""
+    """Build a module without data, on the meta device."""
     with torch.device("meta"):
         return build(*numbers, **more)

@@ -1,4 +1,4 @@
-"""A trained classifier, or a base with its own classes, against labelled images."""
+"""Evaluate a trained classifier, or a base with its own classes, on labelled images."""
 
 import time
 from dataclasses import replace
@@ -39,7 +39,7 @@ from graft.workflows.promises import Detection, detection, kept
 from graft.workflows.unseen import trained_on
 
 __all__ = ["Answered", "Evaluation", "LabelEvaluation", "answer", "evaluate"]
-# Of so many images on each side it is measured how well those unlike the training images are told from others.
+# The most images per side on which to measure how well unlike images are told from the others.
 MOST_COMPARED = 1000
 
 
@@ -60,18 +60,21 @@ def evaluate(
     reporter: Reporter | None = None,
     quiet: bool = False,
 ) -> Evaluation:
-    """How well the classifier in `run` does on the labelled images at `data`.
+    """Evaluate the classifier in `run` on the labelled images at `data`.
 
-    `run` is a run folder, its `model/`, or a file of weights that has a classifier. Of several splits `test` is taken,
-    else `val`, else the only one; `split` names another. Classes are matched by name; an image whose class the
-    classifier does not know is an error, not a miss, or with `known_only` left out. Where weights without a run name
-    their classes otherwise than the images do, or a JSON file `class_map` is given, they are read in the images'
-    classes as at level `as-is`, and other classes have no part in the scores. With `slices`, parts of the images by
-    size, brightness, blur, folder and group are compared with the rest. Images at `unlike`, such as the classifier was
-    not trained on, say how well it knows them for strange. Raises InputError
-    and its kinds.
+    `run` is a run folder, its `model/`, or a file of weights that includes a classifier. Of several splits, `test` is
+    used, else `val`, else the only one; `split` names another.
 
-    A classifier of several labels is given images of several, read so without being told, and gives a
+    Classes are matched by name. An image whose class the classifier does not know is an error, not a miss; `known_only`
+    leaves such images out. If weights without a run name their classes differently from the images, or a JSON file
+    `class_map` is given, the weights are read in the images' classes, as at level `as-is`, and their other classes play
+    no part in the scores.
+
+    With `slices`, parts of the images, by size, brightness, blur, folder and group, are compared with the rest. With
+    `unlike`, the location of images unlike those trained on, the result says how well the classifier recognises them as
+    unfamiliar. Raises InputError and its subclasses.
+
+    A multi-label classifier needs images with several labels, which are read so automatically; the result is a
     `LabelEvaluation`.
     """
     started = time.perf_counter()
@@ -143,7 +146,7 @@ def answer(
     precision: str,
     reporter: Reporter,
 ) -> Answered:
-    """What the classifier in `run` says of the images of one split."""
+    """Return the answers of the classifier in `run` for the images of one split."""
     base = BaseOptions(run, classes_file=classes_file)
     if split is not None:
         split = text(split, "--split")
@@ -191,7 +194,7 @@ def answer(
 
 
 def _known_only(dataset: Dataset, base: Base) -> Dataset:
-    """The images of the classes that the classifier knows, and a note on the others. Raises DataError for none."""
+    """Keep only images of classes that the classifier knows, and note the others. Raises DataError if none are left."""
     known = np.array([name in set(base.classes or ()) for name in dataset.classes] + [False])
     kept_images = {name: images.take(np.flatnonzero(known[images.labels])) for name, images in dataset.splits.items()}
     left_out = sum(map(len, dataset.splits.values())) - sum(map(len, kept_images.values()))
@@ -208,7 +211,7 @@ def _known_only(dataset: Dataset, base: Base) -> Dataset:
 
 
 def _strange(answered: Answered, calibration: Calibration | None, unlike: str, reporter: Reporter) -> Detection:
-    """How well the images at `unlike` are told from those that were evaluated."""
+    """Measure how well the images at `unlike` are told from the evaluated ones."""
     if calibration is None or calibration.domain is None:
         raise InputError(
             "expected a run that keeps features of its training images for --unlike, got one without: train it again"
@@ -225,7 +228,7 @@ def _strange(answered: Answered, calibration: Calibration | None, unlike: str, r
 
 
 def _classifier(base: Base) -> Base:
-    """`base` if it has a head with names for its classes. Raises InputError."""
+    """Return `base` if it has a head with class names. Raises InputError otherwise."""
     if not base.has_head or base.classes is None:
         what = "no names for its classes" if base.has_head else "no classifier"
         raise InputError(
@@ -236,7 +239,7 @@ def _classifier(base: Base) -> Base:
 
 
 def _in_the_same_classes(dataset: Dataset, base: Base, class_map: str | Path | None) -> tuple[Dataset, Base]:
-    """Data and classifier with the same classes: the classifier's own, or where it is read in the data's, those."""
+    """Bring data and classifier to the same classes: the data's if the classifier is read in them, else its own."""
     own = base.classes or ()
     present = {dataset.classes[each] for each in used_classes(dataset, dataset.splits.values())}
     if class_map is not None or not (Path(base.name).expanduser().is_dir() or present <= set(own)):

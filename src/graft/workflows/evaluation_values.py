@@ -1,4 +1,4 @@
-"""What comes of holding a classifier against labelled images: its answers, and their scores."""
+"""The results of evaluating a classifier on labelled images: its answers and their scores."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,11 +17,11 @@ from graft.workflows.promises import Detection, Promises
 
 @dataclass(frozen=True, repr=False)
 class Evaluation:
-    """Scores of a model on one split of labelled images; `skipped` maps undecodable ones to the reason.
+    """Scores of a model on one split of labelled images; `skipped` maps undecodable images to the reason.
 
-    `scores` are those of images that the model was not trained on, as far as that is known; None where there are none.
-    `trained_on` names the others, whose scores, `seen`, are optimistic. `promises` says what became of error budgets
-    and sets; `slices` and `unlike` are there where they were asked for.
+    `scores` cover the images that the model was, as far as known, not trained on; None if there are none. `trained_on`
+    names the others, whose scores, `seen`, are optimistic. `promises` says how error budgets and prediction sets held
+    up; `slices` and `unlike` are present if asked for.
     """
 
     model: str
@@ -32,14 +32,14 @@ class Evaluation:
     engine: str
     seconds: float
     notes: tuple[str, ...]
-    # The answers themselves, for whoever looks at them in another way.
+    # The answers themselves, for further analysis.
     answered: "Answered"
     seen: Scores | None = None
     trained_on: tuple[str, ...] = ()
     promises: Promises | None = None
     slices: tuple[Slice, ...] | None = None
     unlike: Detection | None = None
-    # Of a classifier of several labels, in place of `scores` and `seen`.
+    # For a multi-label classifier, these replace `scores` and `seen`.
     labels: LabelScores | None = None
     labels_seen: LabelScores | None = None
 
@@ -59,7 +59,7 @@ class Evaluation:
         return f"<p>{escaped(self)}</p>{table(('class, worst first', 'images', 'recall', 'precision'), rows)}"
 
     def to_dict(self) -> dict[str, Any]:
-        """As `graft evaluate --json` prints it."""
+        """Return the JSON form that `graft evaluate --json` prints."""
         return {
             "run": self.model,
             "data": self.data,
@@ -83,9 +83,9 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Answered:
-    """What a classifier said of the images of a split: probabilities (n, classes), and which it was trained on.
+    """A classifier's answers for the images of a split: probabilities (n, classes), and which images it was trained on.
 
-    `matrix` (n, classes) of 0 and 1 are the labels of images that have several; it is empty for others.
+    `matrix` (n, classes) holds the labels of multi-label images as 0 and 1; it is empty for others.
     """
 
     base: Base
@@ -104,7 +104,7 @@ class Answered:
         return np.asarray(self.probabilities.argmax(1) == self.images.labels)
 
     def of(self, chosen: np.ndarray) -> Scores:
-        """The scores of some of the images, bool (n,)."""
+        """Return the scores of the `chosen` images, bool (n,)."""
         groups = None if self.images.groups is None else self.images.groups[chosen]
         return score(self.probabilities[chosen], self.images.labels[chosen], self.base.classes or (), groups)
 

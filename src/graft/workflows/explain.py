@@ -1,4 +1,4 @@
-"""Why a classifier answers as it does: maps of images, tested, on one page."""
+"""Explain a classifier's answers: an evidence map for each image, tested, on one page."""
 
 import os
 import time
@@ -39,27 +39,27 @@ from graft.workflows.own_images import trained_images
 from graft.workflows.run import near
 
 PAGE_FILE, VALUES_FILE = "index.html", "explanations.json"
-# Each image takes some 60 KB of the page, and its tests some seconds.
+# Each image takes about 60 KB of the page, and its tests a few seconds.
 MOST_IMAGES = 200
 
 
 @dataclass(frozen=True)
 class Explanations:
-    """What was written into `folder`: for every image a map, whether it tells, and what else was asked for."""
+    """What was written to `folder`: for every image a map, whether it passes its tests, and what else was asked for."""
 
     run: Path
     folder: Path
     explanations: tuple[Explanation, ...]
-    # For each of them the training images most alike to it, none where they were not looked for or are gone.
+    # For each image, the most similar training images; empty if not asked for or no longer there.
     nearest: tuple[tuple[Neighbour, ...], ...]
-    # Of the most active channels of a stage, for each of them, if they were asked for.
+    # For each image, the maps of a stage's most active channels, if asked for.
     features: tuple[FeatureMaps, ...]
     skipped: dict[str, str]
     notes: tuple[str, ...]
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:
-        """As `graft explain --json` prints it, and as it is written beside the page."""
+        """Return the JSON form that `graft explain --json` prints and that is written beside the page."""
         return {
             "run": near(self.run),
             "folder": near(self.folder),
@@ -92,11 +92,11 @@ def explain(
 ) -> Explanations:
     """Show where in each image the evidence for its class lies, and whether the map passes its tests.
 
-    `run` is a run folder or its `model/`; `images` are files, folders, patterns, addresses or archives. Beside each
-    image stand the `nearest` training images, where the data of the run are there, and the maps of the most active
-    channels of the stage `features`. `out` is a new folder, by default
-    `explanations/1` in the run and so on; nothing is written among the images. Raises InputError for a call that cannot
-    be, DataError where no image can be read.
+    `run` is a run folder or its `model/`; `images` are files, folders, patterns, addresses or archives. The page shows
+    beside each image its `nearest` training images, if the data of the run are still there, and the maps of the most
+    active channels of the stage `features`. `out` is a new folder, by default `explanations/1` in the run, then
+    `explanations/2` and so on; nothing is written among the images. Raises InputError for an invalid call, DataError if
+    no image can be read.
     """
     started = time.perf_counter()
     seed, maps = check_seed(seed), _checked(maps)
@@ -145,7 +145,7 @@ def explain(
 
 
 def _checked(maps: MapOptions) -> MapOptions:
-    """The same in Python's own values. Raises InputError for what is no text or no truth."""
+    """Return the options in plain Python values. Raises InputError for values of the wrong type."""
     if not isinstance(maps, MapOptions):
         raise InputError(f"expected graft.MapOptions for maps, got {type(maps).__name__}: leave it out, or give those")
     return MapOptions(
@@ -157,7 +157,7 @@ def _checked(maps: MapOptions) -> MapOptions:
 
 
 def images_named(named: str | Path | list[str] | list[Path]) -> Images:
-    """The images that one or several names stand for. Raises InputError for none of them, or too many to look at."""
+    """Return the images that one or more names stand for. Raises InputError for none, or too many to look at."""
     if not isinstance(named, str | Path | list | tuple):
         raise InputError(
             f"expected images to explain as a name, a path or a list of them, got {type(named).__name__}: name one or "
@@ -177,9 +177,9 @@ def images_named(named: str | Path | list[str] | list[Path]) -> Images:
 
 
 def home_of(run: str) -> tuple[Path, Path]:
-    """The run folder, or the model folder where there is no run around it, and the model folder, both absolute.
+    """Return the run folder, or the model folder if no run surrounds it, and the model folder, both absolute.
 
-    One on the Hub lies in a cache, where nothing is written: the working folder takes the place of its run.
+    A model from the Hub lies in a cache, where nothing is written, so the working directory replaces its run folder.
     """
     model = model_folder(Path(run).expanduser()).absolute()
     if is_on_hub(Path(run)):
@@ -188,7 +188,7 @@ def home_of(run: str) -> tuple[Path, Path]:
 
 
 def place_for(home: Path, out: str | Path | None, images: Images | None) -> Path:
-    """An empty or new folder to write to. Raises InputError for one that holds something, or lies among the images."""
+    """Return a new or empty folder to write to. Raises InputError if `out` is not empty or lies among the images."""
     if out is None:
         taken = home / "explanations"
         return next(each for number in range(1, 10**6) if not (each := taken / str(number)).exists())
@@ -208,7 +208,7 @@ def place_for(home: Path, out: str | Path | None, images: Images | None) -> Path
 
 
 def answers_on(saved: SavedModel, engine: str, precision: str) -> Answers:
-    """The logits of the whole network on the engine of choice."""
+    """Return a function that computes the logits of the whole network on the chosen engine."""
     network = saved.network
     whole, _ = network.split(network.cuts[-1])
     running = open_engine(for_answers(choose(engine, precision), network, precision), whole, saved.preprocessing)
@@ -221,7 +221,7 @@ def answers_on(saved: SavedModel, engine: str, precision: str) -> Answers:
 
 
 def _training(home: Path, saved: SavedModel, count: int) -> tuple[dict[str, Images], tuple[str, ...]]:
-    """What the classifier was trained on, by split, or a note that says why that is not there."""
+    """Return the classifier's training images by split, or a note that says why they are missing."""
     if not count:
         return {}, ()
     try:
@@ -233,7 +233,7 @@ def _training(home: Path, saved: SavedModel, count: int) -> tuple[dict[str, Imag
 def _figures(
     nearest: tuple[Neighbour, ...], saved: SavedModel, training: Mapping[str, Images], folder: Path
 ) -> list[Figure]:
-    """Training images as the network sees them, each with its label and a link to its file, if it has one."""
+    """Return training images as the network sees them, each with its label and, if it is a file, a link."""
     found = []
     for each in nearest:
         images = training[each.split]
@@ -251,11 +251,11 @@ def _figures(
 
 
 def _link(name: str, folder: Path) -> str | None:
-    """Where the page in `folder` finds a file, relative to it, so that it says nothing of this machine."""
+    """Return the relative link from the page in `folder` to a file; it reveals nothing about this machine."""
     if not Path(name).is_file():
         return None
     from_here = PurePosixPath("/", os.path.relpath(Path(name).absolute(), folder))
-    # As in an address, with blanks and the like written as numbers.
+    # Percent-encoded like any address.
     return f"./{from_here.as_uri().removeprefix('file:///')}"
 
 
@@ -287,5 +287,5 @@ def _write(made: Explanations, saved: SavedModel, training: Mapping[str, Images]
             )
         ],
     )
-    # The page last: where it is, all that it speaks of is there too.
+    # The page is written last: once it exists, so does everything it refers to.
     write_aside(made.folder / PAGE_FILE, lambda file: file.write(page))

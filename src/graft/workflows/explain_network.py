@@ -1,4 +1,6 @@
-"""What a network has learned, on one page: its first filters, its stages beside another's, what its channels like."""
+"""Show what a network has learned, on one page: first filters, stages compared with another's, what channels respond
+to.
+"""
 
 import time
 from dataclasses import dataclass
@@ -34,16 +36,16 @@ from graft.workflows.own_images import trained_images
 from graft.workflows.prepare import BaseOptions, load_start
 from graft.workflows.run import near
 
-# So many images of the run show what its network sees; more change little and take as much longer.
+# This many images of the run show what its network sees; more change little and take proportionally longer.
 MOST_IMAGES = 256
 
 
 @dataclass(frozen=True)
 class NetworkExplanation:
-    """What was written into `folder`; what could not be made, and why, is in the notes.
+    """What was written to `folder`; the notes say what could not be made, and why.
 
-    `filters_moved` is how far training moved the filters of the first layer, as a part of their length; `similarity` is
-    that to `other`, stage by stage.
+    `filters_moved` is how far training moved the first layer's filters, relative to their length. `similarity` compares
+    the stages, one by one, with those of `other`.
     """
 
     run: Path
@@ -56,7 +58,7 @@ class NetworkExplanation:
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:
-        """As `graft explain --json` prints it, and as it is written beside the page."""
+        """Return the JSON form that `graft explain --json` prints and that is written beside the page."""
         return {
             "run": near(self.run),
             "folder": near(self.folder),
@@ -83,10 +85,11 @@ def explain_network(
 ) -> NetworkExplanation:
     """Show what the network in `run`, a run folder or its `model/`, has learned.
 
-    The filters of its first layer, before and after training; how alike its stages and those of `against`, a base or a
-    run, by default its own base, see the images of the run; what `channels` of the stage `features`, by default the
-    last with maps, like most among these images. What needs a base or images that are gone is left out, with a note.
-    `out` is as for `explain`. Raises InputError and its kinds for a call that cannot be.
+    The page shows the filters of its first layer before and after training; how similarly its stages and those of
+    `against` (a base or a run, by default its own base) see the images of the run; and which of these images excite
+    `channels` of the stage `features` (by default the last with maps) most. Anything that needs a missing base or
+    missing images is left out, with a note. `out` is as for `explain`. Raises InputError and its subclasses for an
+    invalid call.
     """
     started = time.perf_counter()
     seed = check_seed(seed)
@@ -141,7 +144,7 @@ def _images(home: Path, saved: SavedModel, seed: int) -> tuple[Images | None, tu
 
 
 def _base(home: Path, saved: SavedModel) -> tuple[Base | None, tuple[str, ...]]:
-    """The network as it was before training, seeing images as it does now."""
+    """Return the network as it was before training, with its current preprocessing."""
     try:
         arguments = read_arguments(home)
         options = BaseOptions(

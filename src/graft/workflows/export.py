@@ -1,4 +1,4 @@
-"""From a run to a file that other programs run, checked on the user's own images before it is kept."""
+"""Export a run to a file that other programs can run, checked on the user's own images before it is kept."""
 
 import shutil
 import tempfile
@@ -37,7 +37,7 @@ from graft.workflows.own_images import images_of_run
 from graft.workflows.run import near
 
 FORMATS = (*WRITERS, TIMM)
-# So many training images tell the ranges of activations.
+# The number of training images from which the ranges of activations are measured.
 MOST_TO_QUANTISE = 300
 
 
@@ -56,15 +56,18 @@ def export(
 ) -> Export:
     """Write the classifier in `run`, a run folder or its `model/`, as one graph from pixels to probabilities.
 
-    `format` is `onnx`, `openvino`, `torch` (an archive of `torch.export`) or `timm`, which is a folder of the network
-    alone that timm and transformers open (`graft.workflows.export_timm`). The graph takes decoded images, uint8
-    (N, H, W, 3) in RGB of any size, and holds resizing, normalisation, network, temperature and softmax. `out` is the
-    file, by default `export/model` in the run folder. What was written is run on up to 200 images of the run's val, or
-    those at `check`, and kept only where labels and probabilities are the run's in float32. `precision` is `fp32`, or
-    for OpenVINO `bf16` (weights of half the size, computed in float32), whose probabilities may differ by 0.1, or for
-    OpenVINO and ONNX `int8`, quantised with up to 300 of the run's training images, whose accuracy may be lower by a
-    point. Raises InputError for a call that cannot be, DataError where no image is there to check on, GraftError for a
-    file that answers otherwise.
+    `format` is `onnx`, `openvino`, `torch` (an archive of `torch.export`) or `timm`, which writes a folder with the
+    network alone that timm and transformers can open (`graft.workflows.export_timm`). The graph takes decoded images,
+    uint8 (N, H, W, 3) in RGB of any size, and contains resizing, normalisation, network, temperature and softmax. `out`
+    is the file, by default `export/model` in the run folder.
+
+    The export is run on up to 200 images of the run's val, or those at `check`, and kept only if its labels and
+    probabilities match the run's in float32. `precision` is `fp32`; for OpenVINO `bf16` (weights of half the size,
+    computed in float32), whose probabilities may differ by 0.1; or for OpenVINO and ONNX `int8`, quantised with up to
+    300 of the run's training images, whose accuracy may be one point lower.
+
+    Raises InputError for an invalid call, DataError if there are no images to check on, GraftError if the export
+    answers differently.
     """
     started = time.perf_counter()
     if format not in FORMATS:
@@ -126,8 +129,8 @@ def export(
                     within = TOLERANCES[precision]
                     agreement = check_agreement(expected, found, *classes, seconds, within, saved.thresholds)
                 size = sum(each.stat().st_size for each in aside.iterdir())
-                # What was said of a file in its place goes first. The file itself comes last: where it is, what belongs
-                # to it is there too.
+                # The facts about a previous file are removed first. The new file comes last: once it exists, so does
+                # everything that belongs to it.
                 told_beside.unlink(missing_ok=True)
                 for each in sorted(aside.iterdir(), key=lambda each: each.name == file.name):
                     each.replace(file.with_name(each.name))
@@ -171,7 +174,7 @@ def _written(
 
 
 def _change(precision: str, folder: Path, saved: SavedModel, reporter: Reporter) -> Callable[[Path], None]:
-    """What is done to a file of float32 for another precision."""
+    """Return the step that converts a float32 file to another precision."""
     if precision == "fp32":
         return lambda file: None
     if precision == "bf16":

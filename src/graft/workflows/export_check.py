@@ -1,4 +1,4 @@
-"""What an export is checked on, and what it is once it was kept."""
+"""The images an export is checked on, and the record of an export that was kept."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,13 +21,13 @@ from graft.workflows.own_images import images_of_run
 from graft.workflows.prepare import DataOptions, open_images
 from graft.workflows.run import check_outside_images, near
 
-# So many of the images tell whether an export answers as its run does.
+# This many images decide whether an export answers as its run does.
 MOST_IMAGES = 200
 
 
 @dataclass(frozen=True)
 class Export:
-    """A file that was exported and kept: `agreement` with its run on the images of `checked_on`."""
+    """An exported file that was kept, and its `agreement` with its run on the images of `checked_on`."""
 
     run: Path
     format: str
@@ -39,11 +39,11 @@ class Export:
     seconds: float
     precision: str = "fp32"
     bytes_of_run: int = 0
-    # What is black and white in images deeper than 8 bits: the file takes 8, and whoever runs it has to bring them.
+    # Black and white levels of images deeper than 8 bits: the file takes 8 bits, so its callers must convert.
     levels: Levels = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """As `graft export --json` prints it, and as it is written beside the file."""
+        """Return the JSON form that `graft export --json` prints and that is written beside the file."""
         return {
             "run": near(self.run),
             "format": self.format,
@@ -60,7 +60,7 @@ class Export:
 
 
 def note_levels(levels: Levels, reporter: Reporter) -> None:
-    """Tell whoever exports a run of deep images what the file leaves to its callers."""
+    """Note, for an exported run of deep images, what the file leaves to its callers."""
     if levels:
         reporter.note(
             f"the file takes 8 bits a sample: whoever runs it without graft has to bring them, {described(levels)} "
@@ -71,9 +71,9 @@ def note_levels(levels: Levels, reporter: Reporter) -> None:
 def images_to_check_on(
     folder: Path, check: str | Path | None, file: Path, classes: tuple[str, ...]
 ) -> tuple[str, Images]:
-    """Where the images are that the file is checked on, and some of them, with labels that index `classes`.
+    """Return the source of the images to check on, and a sample of them with labels that index `classes`.
 
-    Among them is no place for the file.
+    Refuses a `file` that would be written among these images.
     """
     if check is not None:
         given = path(check, "--check")
@@ -88,7 +88,7 @@ def images_to_check_on(
 
 
 def _named(images: Images, dataset: Dataset, classes: tuple[str, ...]) -> Images:
-    """With labels that index `classes` rather than those of the dataset; -1 for what is none of them, or several."""
+    """Relabel images to index `classes` instead of the dataset's; -1 marks an unknown class or several labels."""
     if dataset.label_sets is not None:
         return replace(images, labels=np.full(len(images), -1))
     numbers = {name: number for number, name in enumerate(classes)}
@@ -97,7 +97,7 @@ def _named(images: Images, dataset: Dataset, classes: tuple[str, ...]) -> Images
 
 
 def decoded(images: Images, levels: Levels) -> tuple[list[np.ndarray], np.ndarray]:
-    """The images that can be decoded, in full, uint8 (H, W, 3) each, and their labels, int64 (n,)."""
+    """Return the images that can be decoded, at full size, uint8 (H, W, 3) each, and their labels, int64 (n,)."""
     found, labels, reason = [], [], ""
     for index in range(len(images)):
         try:

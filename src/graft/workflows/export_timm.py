@@ -1,4 +1,4 @@
-"""From a run to a folder that timm and transformers open, kept if timm's network gives the run's logits."""
+"""Export a run to a folder that timm and transformers open, kept if timm's network gives the run's logits."""
 
 import shutil
 import tempfile
@@ -23,16 +23,16 @@ TIMM = "timm"
 def export_timm(
     model: Path, folder: Path, out: str | Path | None, check: str | Path | None, overwrite: bool, reporter: Reporter
 ) -> Export:
-    """Write the network of the model folder `model`, of the run in `folder`, as a folder of timm's.
+    """Write the network of the model folder `model`, of the run in `folder`, as a timm folder.
 
-    timm opens it again, and its logits are compared with the run's, before the temperature, on the images that any
-    export is checked on. Raises what `graft.export` raises.
+    timm then loads it, and its logits, before the temperature, are compared with the run's on the same images as for
+    any other export. Raises what `graft.export` raises.
     """
     started = time.perf_counter()
     place = folder / "export" / TIMM if out is None else Path(path(out, "--out")).expanduser().absolute()
     check_free(place, overwrite)
     saved = load_model(model)
-    # What timm lacks is said before images are looked for.
+    # Report what timm lacks before looking for images.
     name_for_timm(saved)
     checked_on, images = images_to_check_on(folder, check, place, saved.classes)
     shown, _ = decoded(images, saved.preprocessing.levels)

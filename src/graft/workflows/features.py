@@ -1,4 +1,6 @@
-"""What a base makes of all images of some data, computed once by one process or by several, and kept in the cache."""
+"""Compute a base's activations for all images of a data set once, in one process or several, and keep them in the
+cache.
+"""
 
 from __future__ import annotations
 
@@ -39,10 +41,10 @@ MOST_PROCESSES = 256
 
 @dataclass(frozen=True)
 class Features:
-    """What the stages of `base` up to `cut` make of the images of each split of `dataset`.
+    """Activations of the stages of `base` up to `cut` for the images of each split of `dataset`.
 
-    The activations of a split, as `graft.features.cache.Activations`, have `values` (n, …) and `indices`, int64 (n,),
-    the numbers of their images in the split; `failures` says why others have none.
+    The activations of a split, `graft.features.cache.Activations`, have `values` (n, …), `indices`, int64 (n,), the
+    positions of their images in the split, and `failures`, which says why other images have none.
     """
 
     data: str
@@ -54,13 +56,13 @@ class Features:
     seconds: float = field(compare=False)
 
     def vectors(self, split: str) -> np.ndarray:
-        """Activations of a split, float32 (n, D). Raises InputError for a split that there is not."""
+        """Return the activations of a split, float32 (n, D). Raises InputError for a split that does not exist."""
         if split not in self.splits:
             raise InputError(f"expected one of {', '.join(self.splits)}, got {split!r}: choose one of them")
         return np.asarray(self.splits[split].values.flatten(1).float().numpy())
 
     def to_dict(self) -> dict[str, Any]:
-        """As `graft features --json` prints it."""
+        """Return the JSON form that `graft features --json` prints."""
         return {
             "data": self.data,
             "base": self.base,
@@ -96,12 +98,12 @@ def features(
     reporter: Reporter | None = None,
     quiet: bool = False,
 ) -> Features:
-    """What `base` makes of the images of `data`, in the splits that a training has with this `seed`.
+    """Compute the activations of `base` for the images of `data`, in the splits that training uses with this `seed`.
 
-    `cut` is the last stage that runs, by default the one before the head. With several `processes` each computes a part
-    of the images on its share of the cores; with `share` this process does so beside others, here or on machines that
-    see the same `GRAFT_CACHE`, that are called in the same way. What is in the cache is not computed. Raises InputError
-    and its kinds for what cannot be used, and for activations that the cache has no room for.
+    `cut` is the last stage that runs, by default the one before the head. With several `processes`, each computes part
+    of the images on its share of the cores. With `share`, this process divides the work with others that are called in
+    the same way, on this machine or on others with the same `GRAFT_CACHE`. Cached activations are not computed again.
+    Raises InputError and its subclasses for unusable input, and for activations too large for the cache.
     """
     started = time.perf_counter()
     processes = whole_number(processes, "--processes", 1, MOST_PROCESSES, "the number of cores is usual")
@@ -152,7 +154,7 @@ def features(
 
 
 def _as_trained(prepared: Prepared, seed: int) -> Dataset:
-    """In the splits of a training, or as the data have them where they cannot be trained on."""
+    """Return the dataset in the splits of a training run, or as given if it cannot be trained on."""
     try:
         return with_validation(prepared.dataset, seed)
     except DataError:
@@ -160,7 +162,7 @@ def _as_trained(prepared: Prepared, seed: int) -> Dataset:
 
 
 def work_beside() -> None:
-    """What each of the other processes does."""
+    """Run as each of the other processes."""
     with asked_of_this() as asked:
         data = {**asked.pop("data")}
         options = DataOptions(**{**data, "table": TableOptions(**data["table"])})

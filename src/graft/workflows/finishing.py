@@ -1,4 +1,4 @@
-"""What a training leaves when it ends: its scores, its model folder, its answers and its page."""
+"""Finish a training run: write its scores, its model folder, its answers and its page."""
 
 import time
 from pathlib import Path
@@ -22,7 +22,7 @@ from graft.workflows.unseen import kept_answers, measure_split
 
 
 def finish(decided: Decided, trained: Trained, folder: Path, started: float) -> Run:
-    """Scores, then everything into the run folder, the result last: a folder with a result is complete."""
+    """Score the run and write everything to its folder, the result last: a folder with a result is complete."""
     task, chosen, classes = decided.task, decided.plan, decided.task.dataset.classes
     measured = {name: measure_split(task, trained, name) for name in trained.logits}
     network = task.base.network.cpu().eval()
@@ -32,7 +32,7 @@ def finish(decided: Decided, trained: Trained, folder: Path, started: float) -> 
         "base": base,
         "level": chosen.level,
         "cut": chosen.cut,
-        # Not what the data are called: the same images make the same model, whichever way they came.
+        # The name of the data is left out: the same images make the same model, however they were given.
         "images": len(task.dataset) - len(trained.skipped),
         **{name: accuracy.to_dict() for name, accuracy in accuracies.items()},
     }
@@ -81,8 +81,10 @@ def finish(decided: Decided, trained: Trained, folder: Path, started: float) -> 
 
 
 def _expected(decided: Decided, trained: Trained) -> Expected | None:
-    """What is expected of unseen images, where val was set aside by graft itself: of a head from the folds of all its
-    images, of stages from the levels that were compared."""
+    """Return the accuracy expected on unseen images if graft itself set val aside; None otherwise.
+
+    For a head it comes from the folds of all its images, for stages from the race between levels.
+    """
     if not decided.task.refit:
         return None
     right = trained.cross_validated
@@ -95,7 +97,7 @@ def _expected(decided: Decided, trained: Trained) -> Expected | None:
 
 
 def _audit(dataset: Dataset, findings: tuple[Finding, ...], skipped: dict[str, str]) -> dict[str, Any]:
-    """As `graft audit --json` says it; what could not be decoded is what training skipped."""
+    """Return the audit in the form of `graft audit --json`; the undecodable images are those that training skipped."""
     found = [finding.to_dict() for finding in findings if finding.kind != "unreadable"]
     if skipped:
         message = f"{counted(len(skipped), 'image')} could not be decoded, and so left out"

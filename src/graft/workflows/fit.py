@@ -1,4 +1,4 @@
-"""Images and labels to a classifier in memory: a training without a run folder, for whoever makes many."""
+"""Train a classifier in memory, without a run folder, for callers that train many."""
 
 import time
 from dataclasses import dataclass, replace
@@ -28,8 +28,11 @@ from graft.workflows.deciding import checked, choice_of, decide
 
 @dataclass(frozen=True)
 class Fitted:
-    """A classifier that was trained in memory, and what it takes to ask it: `choice` computes its answers, as it would
-    those of the saved model, and `base` is its network as one to start from."""
+    """A classifier trained in memory, with what prediction needs.
+
+    `choice` is the engine that computes its answers, as for the saved model; `base` is its network as a base to start
+    from.
+    """
 
     saved: SavedModel
     choice: Choice
@@ -41,7 +44,7 @@ class Fitted:
         return Classifier(self.saved, self.choice)
 
     def probabilities(self, images: Dataset) -> np.ndarray:
-        """float64 (N, classes) of all images of a dataset, in the order of their rows. Raises ImageError."""
+        """Return probabilities, float64 (N, classes), of all images in the order of their rows. Raises ImageError."""
         whole = together(images.splits.values())
         if self.plan.level not in ("head", "head:stages"):
             return self.classifier().predict_proba(images)
@@ -64,8 +67,7 @@ class Fitted:
 
 @in_own_modes
 def fit(arguments: Arguments, images: Dataset, reporter: Reporter = NOBODY) -> Fitted:
-    """Train on `images` as `graft.train` does with these arguments, but for the run folder and what stands in it,
-    figures among them.
+    """Train on `images` as `graft.train` does with these arguments, but without a run folder or figures.
 
     Raises what `graft.train` raises.
     """

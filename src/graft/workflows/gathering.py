@@ -1,4 +1,4 @@
-"""From what a run left in its folder to the values of its page."""
+"""Gather the values of a run's page from what the run left in its folder."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -33,16 +33,16 @@ from graft.workflows.thumbnails import Album
 from graft.workflows.unseen import Measured, measure
 
 BUDGETS, COVERAGES = (0.01, 0.02, 0.05, 0.1), (0.9, 0.95)
-# What a promise of an error budget keeps of the images that it rests on.
+# The counts, kept with the promise of an error budget, of the images that it rests on.
 RESTS_ON = ("n", "answered", "wrong")
 
 
 def gather(
     material: Material, measured: Mapping[str, Measured] | None = None, classifier: Classifier | None = None
 ) -> Report:
-    """The values of the page; by split, what was `measured` already is not measured again.
+    """Return the values of the page; splits that were already `measured` are not measured again.
 
-    Without the `classifier` there are no maps and no nearest training images.
+    Without the `classifier`, there are no maps and no nearest training images.
     """
     run, kept, data = material.run, material.kept, _data_name(material)
     answers = {
@@ -104,7 +104,7 @@ def gather(
 def _splits(
     answers: Mapping[str, Answers], kept: KeptAnswers, measured: Mapping[str, Measured]
 ) -> tuple[tuple[Split, ...], int | None, tuple[str, Answers] | None]:
-    """Scores of all splits, the number of the one to go by, and the answers that it is of."""
+    """Return the scores of all splits, the index of the one to judge by, and the answers behind it."""
     found: list[Split] = []
     judged: int | None = None
     judged_on: tuple[str, Answers] | None = None
@@ -131,13 +131,13 @@ def _counts(material: Material) -> dict[str, dict[str, int]]:
 
 
 def _unlike(splits: tuple[Split, ...]) -> tuple[Split | None, Split | None]:
-    """Test and val, where both were measured on images without copies."""
+    """Return test and val, where they were measured on images without copies."""
     by_name = {each.name: each for each in splits if not each.optimistic}
     return by_name.get(TEST), by_name.get(VAL)
 
 
 def _trust(judged_on: tuple[str, Answers], kept: KeptAnswers, folder: Path) -> Trust:
-    """How far probabilities can be relied on; thresholds are those that the model promises, as far as it does."""
+    """Assess how far probabilities can be trusted; where the model promises thresholds, those are used."""
     name, answers = judged_on
     split = kept.splits[name]
     groups = None if split.groups is None else split.groups[split.unseen]
@@ -148,7 +148,7 @@ def _trust(judged_on: tuple[str, Answers], kept: KeptAnswers, folder: Path) -> T
     for budget in BUDGETS:
         found = find_threshold(confidences, right, budget, groups=groups)
         if budget in known:
-            # By the images that the promise rests on, which are others than those scored here.
+            # The counts are those of the images that the promise rests on, not of the images scored here.
             row = known[budget]
             found = replace(found, at=row.threshold, **{name: getattr(row, name) for name in RESTS_ON})
         budgets.append(found)
@@ -171,7 +171,7 @@ def _trust(judged_on: tuple[str, Answers], kept: KeptAnswers, folder: Path) -> T
 
 
 def _promised(folder: Path, classes: int) -> Calibration | None:
-    """What the model of a run promises; None where its file is gone, damaged or of another model."""
+    """Return what the model of a run promises; None if its file is missing, damaged or from another model."""
     try:
         return Calibration.from_dict(json_in(text_in(folder / "model" / CALIBRATION_FILE)), classes)
     except ValueError:
@@ -188,7 +188,7 @@ def _slices(material: Material, answers: Mapping[str, Answers], judged_on: tuple
 
 
 def _frozen_head(material: Material) -> float | None:
-    """What the head on frozen features got on val: where a crown is trained, that is its start."""
+    """Return the val accuracy of the head on frozen features, which is where training a crown starts."""
     first = material.history[0] if material.history else {}
     if material.run.level in ("scratch", "as-is") or first.get("epoch") != 0:
         return None

@@ -1,8 +1,8 @@
-"""What a run answered about the images it was measured on, kept in its folder: tensors and JSON, no pickle.
+"""A run's answers for the images it was measured on, kept in its folder as tensors and JSON, without pickle.
 
-`answers.safetensors` has for each split the rows of its images (counted through the split in `split.csv`), their
-labels, logits float32 (n, classes), and which have no copy among those trained on. `folds` are images that a head was
-fitted on in the end, each as another head answered it that had not seen it.
+For each split, `answers.safetensors` holds the rows of its images (counted through the split in `split.csv`), their
+labels, their logits, float32 (n, classes), and which of them have no copy in the training images. `folds` are images
+that a head was finally fitted on, each answered by another head that had not seen it.
 """
 
 import json
@@ -22,8 +22,10 @@ ANSWERS_FILE = "answers.safetensors"
 
 @dataclass(frozen=True)
 class KeptSplit:
-    """Rows int64 (n,), labels int64 (n,), logits float32 (n, classes), unseen bool (n,), and where images belong
-    together their groups, int64 (n,); see `Answers`."""
+    """Answers for one split: rows int64 (n,), labels int64 (n,), logits float32 (n, classes), unseen bool (n,).
+
+    `groups`, int64 (n,), are present where images belong together; see `Answers`.
+    """
 
     rows: np.ndarray
     labels: np.ndarray
@@ -32,22 +34,22 @@ class KeptSplit:
     groups: np.ndarray | None = None
 
     def answers(self, temperature: float, names: Mapping[int, str]) -> Answers:
-        """The calibrated answers; images by their row in the split."""
+        """Return the calibrated answers; `names` maps rows of the split to images."""
         called = tuple(names.get(row, f"row {row}") for row in self.rows.tolist())
         return Answers(called, self.labels, softmax(self.logits, temperature), self.unseen)
 
 
 @dataclass(frozen=True)
 class KeptAnswers:
-    """Answers by split, and measures of the images by name of the measure, float32 (n,), in the order of the rows."""
+    """Answers by split, and image measures by split and name, float32 (n,), in the order of the rows."""
 
     classes: tuple[str, ...]
     temperature: float
     splits: dict[str, KeptSplit]
     measures: dict[str, dict[str, np.ndarray]]
-    # Keys of training images in their split, labels and logits of a head that had not seen them.
+    # Keys of training images in their split, with labels and the logits of a head that had not seen them.
     folds: tuple[tuple[str, ...], np.ndarray, np.ndarray] | None = None
-    # Where images have several labels: from which probability on each is answered. Labels are then (n, classes).
+    # For multi-label images, the probability from which each label is answered. Labels are then (n, classes).
     thresholds: tuple[float, ...] | None = None
 
 
@@ -75,7 +77,7 @@ def write_answers(folder: Path, kept: KeptAnswers) -> None:
 
 
 def read_answers(folder: Path) -> KeptAnswers | None:
-    """What `write_answers` wrote; None where there is none, as in runs of earlier versions, or it is damaged."""
+    """Return what `write_answers` wrote; None if it is missing, as in runs of earlier versions, or damaged."""
     from safetensors import SafetensorError, safe_open
 
     path = folder / ANSWERS_FILE

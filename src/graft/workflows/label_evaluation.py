@@ -1,4 +1,4 @@
-"""A classifier that gives an image several labels, against images with several labels."""
+"""Evaluate a multi-label classifier on images with several labels."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from graft.workflows.evaluation_values import Answered, Evaluation
 
 @dataclass(frozen=True, repr=False)
 class LabelEvaluation(Evaluation):
-    """Scores of such a model on one split: `labels`, and `labels_seen` of images that it was trained on.
+    """Scores of a multi-label model on one split: `labels`, and `labels_seen` for images that it was trained on.
 
-    There is no `scores`, and no promise is looked at; all else is as in `Evaluation`.
+    `scores` is None, and promises are not checked; the rest is as in `Evaluation`.
     """
 
     def __repr__(self) -> str:
@@ -35,7 +35,7 @@ class LabelEvaluation(Evaluation):
         return f"<p>{escaped(self)}</p>{table(head, rows)}"
 
     def to_dict(self) -> dict[str, Any]:
-        """As `graft evaluate --json` prints it."""
+        """Return the JSON form that `graft evaluate --json` prints."""
         nothing = {"mean_average_precision": None, "mean_average_precision_ci95": None, "n": 0}
         seen = self.labels_seen
         optimistic = seen and {
@@ -62,7 +62,7 @@ def _figures(row: Any) -> tuple[float | None, ...]:
 
 
 def check_options(**given: object) -> None:
-    """Refuse what `graft evaluate` offers for classifiers of one label alone. Raises InputError that names it."""
+    """Refuse options of `graft evaluate` that apply only to single-label classifiers. Raises InputError."""
     for name, value in given.items():
         if value:
             raise InputError(
@@ -72,7 +72,7 @@ def check_options(**given: object) -> None:
 
 
 def labels_of(answered: Answered, chosen: np.ndarray) -> LabelScores | None:
-    """The scores of some of the images, bool (n,); None for none."""
+    """Return the scores of the `chosen` images, bool (n,); None if none are chosen."""
     if not chosen.any():
         return None
     images, base = answered.images.take(np.flatnonzero(chosen)), answered.base
@@ -83,7 +83,7 @@ def labels_of(answered: Answered, chosen: np.ndarray) -> LabelScores | None:
 
 
 def check_same_kind(base: Base, several: bool, data: str) -> None:
-    """Raise InputError unless classifier and images are both of several labels, or both of one."""
+    """Raise InputError unless classifier and images are both multi-label, or both single-label."""
     if (base.thresholds is not None) is several:
         return
     kinds = ("one label for each", "several labels for each")

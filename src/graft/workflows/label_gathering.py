@@ -1,4 +1,4 @@
-"""From what a run of several labels left in its folder to the values of its page."""
+"""Gather the values of a multi-label run's page from what the run left in its folder."""
 
 from graft.data.dataset import TEST
 from graft.evaluation.label_figures import measure_labels
@@ -8,7 +8,7 @@ from graft.workflows.material import Material
 
 
 def gather_labels(material: Material) -> LabelReport:
-    """The values of the page; the first split is the one to go by."""
+    """Return the values of the page; the first split is the one to judge by."""
     import numpy as np
 
     run, kept = material.run, material.kept

@@ -1,4 +1,4 @@
-"""A run as a classifier that can also be scored."""
+"""Load a run as a classifier that can also be evaluated."""
 
 from functools import partial
 from pathlib import Path
@@ -14,17 +14,17 @@ from graft.torch_modes import in_own_modes
 @with_hints()
 @in_own_modes
 def load(run: str | Path, *, engine: str = "auto", precision: str = "auto", singles: bool = False) -> Classifier:
-    """The classifier in a run folder or its `model/`, or in a file that was exported from one (.onnx, .xml).
+    """Load the classifier of a run folder or its `model/`, or of a file exported from one (.onnx, .xml).
 
     Args:
-        run: The folder or the file.
+        run: The folder or file.
         engine: What computes: `auto`, `torch` or `openvino`. An exported file has its own.
-        precision: Its numbers: `auto`, `float32` or `bfloat16`. An exported file has its own.
-        singles: Whether images will come one at a time rather than many together: each then has its answer sooner, and
-            the first one later.
+        precision: Number format of the engine: `auto`, `float32` or `bfloat16`. An exported file has its own.
+        singles: Whether images will come one at a time rather than many together. Each is then answered sooner, except
+            the first, which takes longer.
 
     Raises:
-        InputError: There is no run, or an engine that is not there.
+        InputError: There is no run, or the engine is not available.
         WeightsError: The model in it is damaged.
     """
     classifier = load_classifier(run, engine=engine, precision=precision, singles=singles)
@@ -34,7 +34,7 @@ def load(run: str | Path, *, engine: str = "auto", precision: str = "auto", sing
 
 
 def _scored(run: Path, data: Any, **options: Any) -> Any:
-    # Imported where it is asked for: it takes PyTorch, which answers may do without.
+    # Imported on demand: it needs PyTorch, which prediction can do without.
     from graft.workflows.evaluate import evaluate
 
     return evaluate(run, data, **options)

@@ -1,4 +1,4 @@
-"""What a run left in its folder, as the page of it is made from."""
+"""What a run left in its folder, from which its page is made."""
 
 import json
 from dataclasses import dataclass, field
@@ -12,15 +12,17 @@ from graft.workflows.kept_answers import KeptAnswers
 from graft.workflows.run import PLAN_FILE, SPLIT_FILE, Run
 
 ROBUSTNESS_FILE = "robustness.json"
-# What the page takes of each finding, and of each corruption at each severity.
+# The fields that the page uses of each finding, and of each corruption at each severity.
 _OF_FINDING = ("kind", "severity", "paths", "message")
 _OF_ROBUSTNESS = ("corruption", "severity", "top1", "calibration_error")
 
 
 @dataclass(frozen=True)
 class Material:
-    """What a run left: its result, what was decided and found, the epochs, its images by split with their labels, its
-    answers, and the images themselves where they are still there."""
+    """What a run left: its result, decisions, findings and epochs, and its images.
+
+    The images are listed by split with their labels and answers; the images themselves are included if still there.
+    """
 
     folder: Path
     run: Run
@@ -31,12 +33,12 @@ class Material:
     kept: KeptAnswers
     dataset: Dataset | None
     levels: Levels = ()
-    # As `graft evaluate --robustness` measured it for the report; empty where it did not.
+    # The values that `graft evaluate --robustness` prints, measured for the report; empty if they were not.
     robustness: dict[str, Any] = field(default_factory=dict)
 
 
 def read_material(folder: Path, run: Run, kept: KeptAnswers, dataset: Dataset | None, levels: Levels) -> Material:
-    """What the files of the run in `folder` say. Raises DataError for a split file of another kind."""
+    """Read the files of the run in `folder`. Raises DataError if the split file is of another kind."""
     lines = text_in(folder / "metrics.jsonl").splitlines()
     return Material(
         folder,
@@ -59,7 +61,7 @@ def _robustness(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _if_each(found: dict[str, Any], name: str, keys: tuple[str, ...]) -> dict[str, Any]:
-    """What was found, if under `name` is a list of what has these keys; a file that was edited is as good as none."""
+    """Return `found` if its `name` is a list of mappings with these keys, else {}: an edited file counts as none."""
     rows = found.get(name)
     whole = isinstance(rows, list) and all(isinstance(row, dict) and all(key in row for key in keys) for row in rows)
     return found if whole else {}

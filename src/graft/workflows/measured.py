@@ -1,4 +1,4 @@
-"""What a level came to on val, kept in the run's folder while the level is fitted again on all images."""
+"""The result of a level on val, kept in the run folder while the level is fitted again on all images."""
 
 import json
 from dataclasses import asdict
@@ -42,7 +42,7 @@ def write_measured(folder: Path, measured: Measured) -> None:
 
 
 def read_measured(folder: Path) -> Measured | None:
-    """What `write_measured` wrote; None where it has not got so far."""
+    """Return what `write_measured` wrote; None if the run did not get that far."""
     from safetensors import safe_open
 
     path = folder / MEASURED_FILE

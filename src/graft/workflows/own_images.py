@@ -1,4 +1,4 @@
-"""The images of a run, opened again: those that it was trained on, and those that it measured itself on."""
+"""Open the images of a run again: those it was trained on, and those it was measured on."""
 
 from pathlib import Path
 
@@ -11,19 +11,19 @@ from graft.workflows.run import SPLIT_FILE, near, was_refitted
 
 
 def images_of_run(folder: Path, purpose: str, instead: str) -> tuple[str, Dataset, Images]:
-    """Where the data of the run in `folder` are, those data, and the images of its val.
+    """Return the location of the run's data, the data themselves, and the images of their val.
 
-    `purpose` (such as "to check the export on") and `instead`, what else the caller may do, are for the errors. Raises
-    InputError for a model without its run, DataError where its images cannot be opened as they were.
+    `purpose` (like "to check the export on") and `instead`, the caller's alternative, go into error messages. Raises
+    InputError for a model without its run, DataError if its images cannot be opened unchanged.
     """
     source, dataset = _data_of_run(folder, purpose, instead)
     return source, dataset, dataset.splits[VAL]
 
 
 def trained_images(folder: Path, classes: tuple[str, ...], purpose: str, instead: str) -> dict[str, Images]:
-    """The images that the classifier in `folder` was trained on, by split, with labels that index `classes`.
+    """Return the images the classifier in `folder` was trained on, by split, with labels that index `classes`.
 
-    Raises as `images_of_run` does.
+    Raises what `images_of_run` raises.
     """
     _, dataset = _data_of_run(folder, purpose, instead)
     names = (TRAIN, VAL) if was_refitted(folder) else (TRAIN,)

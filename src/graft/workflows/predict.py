@@ -1,4 +1,4 @@
-"""Many images classified in one go: in a job that can be gone on with, as they arrive, and in several views."""
+"""Classify many images at once: in a resumable job, as they arrive, or in several views."""
 
 from __future__ import annotations
 
@@ -32,17 +32,18 @@ from graft.words import counted
 if TYPE_CHECKING:
     from graft.evaluation.paired import Estimate
 
-# Formats that are complete after every row, so that more can be added.
+# Formats that are complete after every row, so that rows can be appended.
 ADDED_TO = ("table", "csv", "tsv", "jsonl")
-# Validation images that the gain of several views is measured on, and seconds between lines that tell of progress
-# where there is no terminal.
+# Validation images on which the gain of several views is measured, and seconds between progress lines where there is no
+# terminal.
 MOST_IMAGES, BETWEEN_LINES = 300, 60.0
 
 
 @dataclass
 class Count:
-    """Rows so far: those that an earlier process `left`, all that are `done`, those of images that `failed`, and those
-    that are `unanswered` because that was asked for."""
+    """Row counts so far: `left` by an earlier process, `done` in all, `failed` images, and deliberately `unanswered`
+    ones.
+    """
 
     left: int = 0
     done: int = 0
@@ -68,9 +69,9 @@ class Count:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a row holds and where it goes: to the file `out`, else to the stream.
+    """What a row contains and where it goes: to the file `out`, else to the stream.
 
-    Answers obey the `rule`, and tables have a column for each of `more`, some of `graft.serving.writing.MORE`.
+    Answers obey the `rule`; tables have a column for each name in `more`, some of `graft.serving.writing.MORE`.
     """
 
     format: str
@@ -79,7 +80,7 @@ class Wanted:
     views: Views = field(default_factory=Views)
     rule: Rule = NO_RULE
     more: tuple[str, ...] = ()
-    # Before a progress bar takes its place.
+    # Taken before a progress bar replaces stdout.
     stream: IO[str] = field(default_factory=lambda: sys.stdout)
 
 
@@ -95,8 +96,8 @@ def predict(
 ) -> Count:
     """Write a row for every image, in order, to the file of `wanted` or to stdout.
 
-    Rows for a file are kept beside it until all are known, and `resume` goes on with those that an earlier process
-    left. Raises InputError for those of another job, GraftError for what cannot be written.
+    Rows for a file are kept beside it until all are known; `resume` continues after the rows that an earlier process
+    left. Raises InputError if those belong to another job, GraftError if the rows cannot be written.
     """
     out = wanted.out
     count = Count(total=images.count)
@@ -127,7 +128,7 @@ def _answers(classifier: Classifier, images: Iterable[Entry], wanted: Wanted) ->
 
 
 def _told(rows: Iterable[Prediction], count: Count, reporter: Reporter) -> Iterator[Prediction]:
-    """The rows as they come, counted, with how far it is for people."""
+    """Yield the rows as they come, counting them and reporting progress."""
     said = count.began = time.monotonic()
     for row in rows:
         yield row
@@ -140,12 +141,12 @@ def _told(rows: Iterable[Prediction], count: Count, reporter: Reporter) -> Itera
 
 
 def is_begun(out: Path) -> bool:
-    """Whether an earlier process left rows of the file `out`."""
+    """Return whether an earlier process left rows for the file `out`."""
     return place_of(out).is_file()
 
 
 def check_finished(out: Path, format: str, images: Iterable[Entry]) -> int:
-    """How many rows a finished file has, if it has one for each of the images. Raises InputError for other rows."""
+    """Return the number of rows in a finished file that has one for each image. Raises InputError for other rows."""
     asked = [plain(image.path) for image in images]
     try:
         rows = _finished_paths(out, format)
@@ -167,7 +168,7 @@ def check_finished(out: Path, format: str, images: Iterable[Entry]) -> int:
 
 
 def _finished_paths(out: Path, format: str) -> list[str]:
-    """What the rows of a finished file are about; of a table for people its lines."""
+    """Return the paths in the rows of a finished file; for a table, its lines."""
     if format == "parquet":
         import pyarrow.parquet
 
@@ -186,12 +187,12 @@ def _finished_paths(out: Path, format: str) -> list[str]:
 
 
 def _lines(text: str) -> list[str]:
-    """Lines as they were written: names may hold what else Unicode ends lines with."""
+    """Split into lines at newlines only: names may contain other characters that Unicode treats as line ends."""
     return text.removesuffix("\n").split("\n") if text else []
 
 
 def job_of(run: str | Path, classifier: Classifier, wanted: Wanted) -> Job:
-    """What decides the rows of a file beside the images. Raises WeightsError for a model that cannot be read."""
+    """Return what determines the rows of a file besides the images. Raises WeightsError for an unreadable model."""
     place = Path(run).expanduser()
     if place.is_dir() or is_on_hub(place):
         digest = folder_digest(model_folder(place))
@@ -210,11 +211,11 @@ def watch(
     reporter: Reporter = NOBODY,
     looks: Callable[[Path], Iterator[list[Path]]] = arrivals,
 ) -> Count:
-    """Write a row for every image in the folder and for every one that arrives, as it does, until interrupted.
+    """Write a row for every image in the folder, then for each new one as it arrives, until interrupted.
 
-    Files that are named as something else are passed over with a note. Rows are added to the file of `wanted`, after
-    those that are there with `resume`: images that have one are passed over. Raises InputError for a format that cannot
-    be added to, GraftError for what cannot be written.
+    Files whose names say that they are not images are skipped with a note. Rows are appended to the file of `wanted`;
+    with `resume`, existing rows stay, and images that have one are skipped. Raises InputError for a format that cannot
+    be appended to, GraftError if the rows cannot be written.
     """
     if wanted.format not in ADDED_TO:
         raise InputError(
@@ -238,7 +239,7 @@ def watch(
                 rows = _counted(_answers(classifier, entries, wanted), count)
                 write_predictions(rows, wanted.format, file, wanted.top, wanted.more, header=first)
                 first = False
-                # What was there at first is told by its time from then on.
+                # Existing rows skip a file only once: when it is reported again, it has changed.
                 known -= {plain(str(file)) for file in files}
     except BrokenPipeError:
         raise
@@ -263,7 +264,7 @@ def _counted(rows: Iterable[Prediction], count: Count) -> Iterator[Prediction]:
 
 
 def _paths_in(out: Path, wanted: Wanted) -> set[str]:
-    """The paths that rows of a file have; a last row that was cut short is taken out of it. Raises InputError."""
+    """Return the paths that the rows of a file name, after removing a truncated last row. Raises InputError."""
     if wanted.format == "table":
         raise InputError(f"expected csv, tsv or jsonl to go on with, got the table {out}: begin again with --overwrite")
     with out.open("r+b") as file:
@@ -287,7 +288,7 @@ def _paths_in(out: Path, wanted: Wanted) -> set[str]:
 
 @dataclass(frozen=True)
 class Gain:
-    """What several views are worth on validation images: accuracy without and with them, and the time they take."""
+    """The gain from several views on validation images: accuracy without and with them, and the cost in time."""
 
     n: int
     source: str
@@ -305,9 +306,9 @@ class Gain:
 
 
 def measured_gain(run: str | Path, classifier: Classifier, views: Views) -> Gain:
-    """What `views` are worth on up to 300 of the run's validation images.
+    """Measure what `views` gain on up to 300 of the run's validation images.
 
-    Raises InputError for a model without its run, DataError where its images cannot be opened or decoded.
+    Raises InputError for a model without its run, DataError if its images cannot be opened or decoded.
     """
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""The one prologue: from what a user names to a dataset and a base that are ready to be worked on."""
+"""The common first step of every workflow: from the user's arguments to a dataset and a base that are ready to use."""
 
 from dataclasses import dataclass, field, replace
 from os import PathLike
@@ -34,14 +34,14 @@ from graft.weights.packaged import DEFAULT_BASE
 
 @dataclass(frozen=True)
 class DataOptions:
-    """Where labelled images are, and what is known of them beyond that.
+    """Labelled images, and what is known about them.
 
-    `path` is any source that `graft.data.opening` knows, or the images themselves: a `Dataset`, `(images, labels)`
-    as `Dataset.from_arrays` takes them, or a data frame whose columns are called as those of a table. `group` says
-    which images belong together, so that no split divides them: `folder`, a column of the manifest, or a regular
-    expression on paths. `split_file` says which image is in which split, as `split.csv` of a run does. `table` says
-    what the columns of a table, or the names of files, do not say themselves. `val` and `test` are the images of these
-    splits where `path` does not hold them: any source too, or handed over as the others are.
+    `path` is any source that `graft.data.opening` knows, or the images themselves: a `Dataset`, `(images, labels)` as
+    `Dataset.from_arrays` takes them, or a data frame with the column names of a table. `group` says which images belong
+    together, so that no split divides them: `folder`, a column of the manifest, or a regular expression on paths.
+    `split_file` assigns images to splits, like the `split.csv` of a run. `table` says what the columns of a table, or
+    the names of files, do not say themselves. `val` and `test` are the images of these splits if `path` does not hold
+    them: also any source, or in memory if `path` is.
     """
 
     path: Given
@@ -52,18 +52,19 @@ class DataOptions:
     test: Given | None = None
 
 
-# What every workflow takes for its images, and the kinds of it that have fields.
+# What every workflow accepts as its images, and those of the types that have fields.
 Data = Given | DataOptions
 DATA_KINDS = (DataOptions, TableOptions)
 
 
 @dataclass(frozen=True)
 class BaseOptions:
-    """The network to start from, and how it is to see images.
+    """The network to start from, and how it sees images.
 
     `name` is an architecture, a file of weights, a run, `hf:owner/name` or `timm:NAME`. `arch` names the architecture
-    of a file that does not say it, `classes_file` holds the class names of weights that name none. `image_size` is the
-    side of the network's input in pixels; None for it and for `resize_mode` is what the weights were trained with.
+    of a file that does not name its own, and `classes_file` holds the class names of weights that name none.
+    `image_size` is the side of the network's input in pixels; None for it and for `resize_mode` keeps what the weights
+    were trained with.
     """
 
     name: str = DEFAULT_BASE
@@ -75,10 +76,10 @@ class BaseOptions:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Data and base, ready to be worked on.
+    """Data and base, ready to use.
 
-    `dataset` is in the splits that its source has, with copies of an image in one group where it was looked over, as
-    `looks` and `findings` tell. `base` sees images as was asked for; it is None where it was optional and not there.
+    `dataset` has the splits of its source, and copies of an image share a group if it was looked over, as `looks` and
+    `findings` report. `base` sees images as asked for; it is None if it was optional and unavailable.
     """
 
     dataset: Dataset
@@ -86,13 +87,13 @@ class Prepared:
     choice: Choice
     findings: tuple[Finding, ...] = ()
     looks: Looks | None = None
-    # As the user named the data.
+    # The data as the user named them.
     source: str = ""
     levels: Levels = ()
 
     @property
     def start(self) -> Base:
-        """The base, where there has to be one."""
+        """The base, for workflows that require one."""
         assert self.base is not None
         return self.base
 
@@ -111,16 +112,14 @@ def prepare(
     seed: int = 0,
     reporter: Reporter = NOBODY,
 ) -> Prepared:
-    """Open the data, load the base and look the images over, in this order: what is wrong is said before what is slow.
+    """Open the data, load the base and look over the images, in this order, so that errors come before slow work.
 
-    What was understood of the data is told in two lines, first of all.
-
-    With `splittable`, data that cannot be trained on is refused before weights are loaded. With `scratch` the base
-    starts at random, by `seed`. With `base_optional`, a base whose weights cannot be fetched is left out, which a note
-    of the dataset says. Without `audit` no image is looked at. What is black and white in images deeper than 8 bits is
-    decided on the training images, as a note says, unless the base is a saved model that is used `as_is`. Images with
-    several labels each are refused without `multi_label`. Raises
-    InputError and its kinds for what cannot be used, FetchError for weights that are not here.
+    How the data were understood is reported first, in two lines. With `splittable`, data that cannot be trained on are
+    refused before weights are loaded. With `scratch`, the base starts at random, from `seed`. With `base_optional`, a
+    base whose weights cannot be fetched is left out, with a note in the dataset. Without `audit`, no image is looked
+    at. Black and white levels of images deeper than 8 bits come from the training images, as a note says, unless the
+    base is a saved model used `as_is`. Without `multi_label`, images with several labels are refused. Raises InputError
+    and its subclasses for unusable input, FetchError for weights that are not on this machine and cannot be fetched.
     """
     seed, audit = check_seed(seed), truth(audit, "--audit")
     options = checked_data(data)
@@ -159,7 +158,7 @@ def prepare(
 
 
 def open_images(data: Data) -> Dataset:
-    """The labelled images alone, for what needs no base and no look at them. Raises DataError, InputError."""
+    """Open the labelled images without a base or an audit. Raises DataError, InputError."""
     options = checked_data(data)
     if isinstance(options.path, Dataset):
         several = options.table.multi_label
@@ -175,7 +174,7 @@ def open_images(data: Data) -> Dataset:
 
 
 def _with_levels(dataset: Dataset, preprocessing: Preprocessing, as_saved: bool) -> tuple[Dataset, Preprocessing]:
-    """Both with what is black and white in images deeper than 8 bits, and a note where that was decided on these."""
+    """Add black and white levels of images deeper than 8 bits, with a note if these images determined them."""
     measured, number = levels_of(dataset)
     if as_saved:
         known = {kind for kind, _, _ in preprocessing.levels}
@@ -191,9 +190,9 @@ def _with_levels(dataset: Dataset, preprocessing: Preprocessing, as_saved: bool)
 
 
 def checked_data(data: Data) -> DataOptions:
-    """The same in Python's own values, images and labels as one Dataset with all splits.
+    """Return the options in plain Python values, with images and labels as one Dataset of all splits.
 
-    Raises InputError for what is no path, no text and no images, before anything is opened.
+    Raises InputError, before anything is opened, for data that are neither a path nor images.
     """
     options = data if isinstance(data, DataOptions) else DataOptions(data)
     several = options.table.multi_label is True
@@ -219,7 +218,7 @@ def checked_data(data: Data) -> DataOptions:
 
 
 def _apart(options: DataOptions) -> dict[str, Any]:
-    """What was given for splits apart from the others, by split."""
+    """Return what was given for val and test separately, by split."""
     return {split: each for split, each in ((VAL, options.val), (TEST, options.test)) if each is not None}
 
 
@@ -238,23 +237,23 @@ def _images_or_path(given: Any, option: str, multi_label: bool) -> str | Dataset
 
 
 def with_several_labels(data: Data) -> DataOptions:
-    """The same data, read as images that may have several labels each."""
+    """Return options that read the same data as images that may have several labels each."""
     options = data if isinstance(data, DataOptions) else DataOptions(data)
     return replace(options, table=replace(options.table, multi_label=True))
 
 
 def handed_over(options: DataOptions) -> Dataset | None:
-    """The images where they were handed over themselves, and not by their path."""
+    """Return the images if they were given in memory, None if they were given by path."""
     return options.path if isinstance(options.path, Dataset) else None
 
 
 def called(options: DataOptions) -> str:
-    """What messages call the data."""
+    """Return the name of the data in messages."""
     return options.path.name if isinstance(options.path, Dataset) else str(options.path)
 
 
 def checked_base(options: BaseOptions) -> BaseOptions:
-    """The same in Python's own values. Raises InputError for what is no path, text or size."""
+    """Return the options in plain Python values. Raises InputError for invalid paths, strings or sizes."""
     return BaseOptions(
         path(options.name, "--base"),
         None if options.arch is None else text(options.arch, "--arch"),
@@ -272,10 +271,10 @@ def load_start(
     precision: Precision = "float32",
     reporter: Reporter = NOBODY,
 ) -> Base:
-    """The base that a name, or options, mean, seeing images as asked for; with `scratch` at random, by `seed`.
+    """Return the base for a name or options, seeing images as asked for; with `scratch`, random from `seed`.
 
-    Raises WeightsError, FetchError, and InputError for a size or a way of resizing that it cannot take, or that memory
-    has no room for in `precision`.
+    Raises WeightsError, FetchError, and InputError for a size or a resizing mode that it cannot take, or for a size
+    that exceeds memory in `precision`.
     """
     options = base if isinstance(base, BaseOptions) else BaseOptions(base)
     if scratch:
@@ -287,7 +286,7 @@ def load_start(
             with seeded(seed):
                 return load_base(options.name, architecture=options.arch, classes_file=names, reporter=reporter)
 
-        # Class names of a file of their own are read again: files of these are small, and may change.
+        # A base with a separate file of class names is loaded again: such files are small and may change.
         kept = kept_bases() if names is None else None
         start = load() if kept is None else kept.loaded(options.name, (options.arch, seed), load)
     start = replace(start, preprocessing=with_choices(start.preprocessing, options.image_size, options.resize_mode))

@@ -1,4 +1,4 @@
-"""Whether a classifier keeps on other images what its calibration promises."""
+"""Check whether a classifier keeps its calibration's promises on other images."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ SHOWN_BUDGETS, SHOWN_COVERAGES = (0.01, 0.02, 0.05, 0.1), (0.8, 0.9, 0.95)
 
 @dataclass(frozen=True)
 class Promises:
-    """What became of error budgets and conformal sets on the images evaluated, as plain rows."""
+    """How error budgets and conformal sets held up on the evaluated images, as plain rows."""
 
     budgets: tuple[dict[str, Any], ...]
     sets: tuple[dict[str, Any], ...]
@@ -28,7 +28,7 @@ class Promises:
 def kept(
     calibration: Calibration, probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray | None = None
 ) -> Promises:
-    """By probabilities (n, classes), labels int (n,) and groups of images that the classifier has not seen."""
+    """Check promises on images the classifier has not seen: probabilities (n, classes), labels int (n,), and groups."""
     confidences, right = probabilities.max(1), probabilities.argmax(1) == labels
     budgets: list[dict[str, Any]] = []
     for asked in SHOWN_BUDGETS:
@@ -72,10 +72,11 @@ def kept(
 
 @dataclass(frozen=True)
 class Detection:
-    """How well images `unlike` those trained on are told from those evaluated, by their distance to the former.
+    """How well images `unlike` the training images are told from the evaluated ones, by distance to the training
+    images.
 
-    `roc_area` is the chance that one of them is further off; `detected` is the part of them beyond the threshold, and
-    `false_alarms` the part of those evaluated.
+    `roc_area` is the chance that an unlike image is farther away than an evaluated one. `detected` is the share of
+    unlike images beyond the threshold, `false_alarms` the share of evaluated ones.
     """
 
     unlike: str
@@ -90,7 +91,7 @@ class Detection:
 
 
 def detection(domain: Domain, features: np.ndarray, of_unlike: np.ndarray, unlike: str) -> Detection:
-    """By features (n, D) of the images evaluated and of those at `unlike`, one or more each."""
+    """Measure detection from features (n, D) of the evaluated images and of those at `unlike`, at least one of each."""
     near, far = domain.distances(features), domain.distances(of_unlike)
     area = roc_area(np.concatenate([far, near]), np.arange(len(far) + len(near)) < len(far))
     limit = domain.threshold

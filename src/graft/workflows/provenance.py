@@ -1,4 +1,4 @@
-"""What a run was made with: the command, versions, and the machine."""
+"""The provenance of a run: the command, versions and machine."""
 
 import platform
 import shlex
@@ -21,7 +21,7 @@ SET_ALONE = ("warmup",)
 
 
 def facts_of(material: Material) -> dict[str, Any]:
-    """What the run was made with."""
+    """Return the provenance of a run."""
     run = material.run
     facts: dict[str, Any] = {"folder": near(run.folder)}
     if (material.folder / ARGUMENTS_FILE).is_file():

@@ -1,4 +1,4 @@
-"""A question with a numeric answer, or one of several answers to choose from, and what a student's answer means."""
+"""A numeric or multiple-choice question, and the interpretation of a student's answer."""
 
 import re
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from typing import Any
 from graft.errors import InputError
 
 UNITS = {"": 1, "k": 10**3, "thousand": 10**3, "m": 10**6, "million": 10**6, "g": 10**9, "b": 10**9, "billion": 10**9}
-# Between the groups of three digits of one number.
+# Separators between the groups of three digits of one number.
 _GROUPED = re.compile(r"(?<=\d)[\s,_'’](?=\d{3}(?!\d))")
 _NUMBER = re.compile(r"([-+−]?\d+(?:\.(\d+))?(?:e([-+]?\d+))?)\s*(thousand|million|billion|[kmgb])?", re.IGNORECASE)
 LETTERS = "abcdefgh"
@@ -16,10 +16,10 @@ LETTERS = "abcdefgh"
 
 @dataclass(frozen=True)
 class Question:
-    """`answer` holds what is to be entered, in order: numbers, or the letters of `choices`.
+    """A question, whose `answer` holds what to enter, in order: numbers, or the letters of `choices`.
 
-    `formula` is the rule with the numbers of the question put in, told on a miss. `textbook` says what the textbook
-    prints, where it prints something, and whether that is right.
+    `formula` is the rule with the question's numbers inserted, shown after a wrong answer. `textbook` says what the
+    textbook prints, if anything, and whether it is right.
     """
 
     id: str
@@ -32,7 +32,7 @@ class Question:
     textbook: str = ""
 
     def shown_answer(self) -> str:
-        """The answer for people: `6 × 28 × 28`, `138,357,544 parameters`, `b (head)`."""
+        """Return the answer for people: `6 × 28 × 28`, `138,357,544 parameters`, `b (head)`."""
         if self.choices:
             said = [f"{each} ({self.choices[LETTERS.index(str(each))]})" for each in self.answer]
             return ", ".join(said)
@@ -42,7 +42,7 @@ class Question:
         return f"{', '.join(numbers)}{f' {self.unit}' if self.unit else ''}"
 
     def asked_for(self) -> str:
-        """What to enter, in words."""
+        """Describe in words what to enter."""
         if self.choices:
             letters = ", ".join(LETTERS[: len(self.choices)])
             return f"one of {letters}" if len(self.answer) == 1 else f"{len(self.answer)} letters of {letters}"
@@ -51,9 +51,9 @@ class Question:
         return "a number" if len(self.answer) == 1 else f"{len(self.answer)} numbers with blanks between them"
 
     def is_right(self, entered: str) -> bool:
-        """Whether `entered` is the answer. Raises InputError for what is not one in form.
+        """Return whether `entered` is the answer. Raises InputError if it does not have the form of one.
 
-        Numbers with a unit in front of them, such as 61 M, and numbers with decimals are right to the digits given.
+        Numbers with a magnitude, like 61 M, and numbers with decimals need to be right only to the digits given.
         """
         readings = list(self._readings(entered))
         if not readings:
@@ -63,7 +63,7 @@ class Question:
         return any(all(map(_agrees, reading, self.answer)) for reading in readings)
 
     def _readings(self, entered: str) -> Iterator[tuple[Any, ...]]:
-        """What the text may mean: a comma stands between numbers or between the groups of digits of one."""
+        """Yield the possible readings of the text: a comma separates numbers, or groups of digits within one."""
         text = entered.strip().strip("()[]").strip().lower()
         if self.choices:
             letters = re.sub(r"[\s,;()]", "", text)

@@ -1,4 +1,4 @@
-"""The worked examples of the textbook as a quiz: drawn from a seed, judged, and printed as a sheet for a class."""
+"""A quiz of the textbook's worked examples: drawn from a seed, graded, and printed as a class handout."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,20 +13,20 @@ from graft.workflows.worked.questions import TEXTBOOK, worked_questions
 
 ALL_TOPICS = (*TOPICS, TEXTBOOK)
 MOST_QUESTIONS = 200
-# A maker has so many tries to draw a question that was not drawn before; there are few of stacked layers and of levels.
+# Attempts at drawing a new question; some topics, like stacked layers and levels, have few.
 TRIES = 50
 
 
 @dataclass(frozen=True)
 class Answered:
-    """A question with what was entered, None where nothing was, and whether that is right."""
+    """A question, the answer entered (None if there was none), and whether it is right."""
 
     question: Question
     entered: str | None = None
     right: bool | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As `graft quiz --json` prints it."""
+        """Return the JSON form that `graft quiz --json` prints."""
         asked = self.question
         return {
             "id": asked.id,
@@ -43,10 +43,10 @@ class Answered:
 
 
 def draw_quiz(questions: int = 10, topics: Sequence[str] = (), seed: int = 0) -> tuple[Question, ...]:
-    """Questions of these topics in turn, or of all of them; the same seed draws the same ones.
+    """Draw questions from each of these topics in turn, or from all; the same seed draws the same ones.
 
-    A topic is named by a part of its name, such as `shapes`. No question comes twice, so that there are fewer where a
-    topic has no more. Raises InputError for an unknown topic and for a number of questions out of bounds.
+    Part of a name, like `shapes`, is enough to identify a topic. No question is repeated, so there are fewer when
+    topics run out. Raises InputError for an unknown topic or a number of questions out of range.
     """
     count = whole_number(questions, "--questions", 1, MOST_QUESTIONS, "10 is usual")
     chosen = [_topic(each) for each in topics] or list(ALL_TOPICS)
@@ -66,7 +66,7 @@ def draw_quiz(questions: int = 10, topics: Sequence[str] = (), seed: int = 0) ->
 
 
 def _new(topic: str, random: Random, drawn: dict[str, Question]) -> Question | None:
-    """A question of a topic that was not drawn before; None if none is found."""
+    """Draw a new question from a topic; None if none is found."""
     for _ in range(TRIES if topic in TOPICS else 0):
         question = random.choice(TOPICS[topic])(random)
         if question.id not in drawn:
@@ -86,7 +86,7 @@ def _topic(named: str) -> str:
 
 
 def sheet(questions: Sequence[Question], seed: int) -> str:
-    """The questions, and on a page of their own the answers with their formulas, in Markdown."""
+    """Return the questions, then on a separate page the answers with their formulas, as Markdown."""
     lines = ["# Convolutional networks and transfer learning: a quiz", "", f"Seed {seed}. Name:", ""]
     for number, each in enumerate(questions, start=1):
         unit = f" ({each.unit})" if each.unit not in ("", "shape") else ""

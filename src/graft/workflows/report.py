@@ -1,4 +1,4 @@
-"""The page of a run, written as training ends and again whenever it is asked for; two runs side by side."""
+"""Write the page of a run, when training ends or on request, and the page that compares two runs."""
 
 import json
 from collections import Counter
@@ -43,7 +43,7 @@ PAGE_FILE, VALUES_FILE = "report.html", "report.json"
 
 @dataclass(frozen=True)
 class Written:
-    """A page that was written, and the values that it shows: of one run, or of two side by side."""
+    """A page that was written, and the values it shows: of one run, or of two side by side."""
 
     page: Path
     values: Report | LabelReport | Beside
@@ -61,7 +61,7 @@ def write_report(
     page: Path | None = None,
     classifier: Classifier | None = None,
 ) -> Report | LabelReport:
-    """Write `report.html` and `report.json` into the folder of a run; without its `dataset` there are no thumbnails."""
+    """Write `report.html` and `report.json` to the folder of a run; without its `dataset`, there are no thumbnails."""
     report: Report | LabelReport
     if kept.thresholds is not None:
         report = gather_labels(read_material(run.folder, run, kept, dataset, levels))
@@ -78,7 +78,7 @@ def write_report(
 
 
 def verdict_of(folder: Path) -> tuple[str, ...]:
-    """The verdict on the run in `folder` in words, as its page has it; nothing for a run of an earlier version."""
+    """Return the verdict on a run in words, as on its page; empty for a run of an earlier version."""
     try:
         said = json.loads((folder / VALUES_FILE).read_text(encoding="utf-8"))["verdict"]["sentences"]
     except (OSError, ValueError, LookupError, TypeError):
@@ -99,12 +99,13 @@ def report(
     reporter: Reporter | None = None,
     quiet: bool = False,
 ) -> Written:
-    """Write the page of a finished run again, with thumbnails where its images are still there.
+    """Write the page of a finished run again, with thumbnails if its images are still there.
 
-    With an `other` run, a page that sets the two side by side is written to `out`, by default into the folder of the
+    With `other`, a page that shows the two runs side by side is written to `out`, by default in the folder of the
     first. With `robustness`, the images that the page judges by are corrupted, as many as `robustness_time` allows, and
-    the figures are kept in the run for every later page. Raises InputError for what is no finished run of this version
-    of graft, for an `out` that exists, and for `robustness` of two runs, or of one whose images are gone.
+    the figures are kept in the run for every later page. Raises InputError for anything but a finished run of this
+    version of graft, for an `out` that exists unless `overwrite`, and for `robustness` with two runs, or with one whose
+    images are gone.
     """
     if truth(robustness, "--robustness") and other is not None:
         raise InputError("expected one run with --robustness, got two: measure each on its own, then set them beside")
@@ -146,7 +147,7 @@ def _new(out: str | Path, overwrite: bool) -> Path:
 
 
 def _kept(run: str | Path) -> tuple[Path, Run, KeptAnswers]:
-    """The folder of a finished run, its result and its answers. Raises InputError."""
+    """Return the folder of a finished run, its result and its answers. Raises InputError."""
     folder = Path(path(run, "RUN")).expanduser().absolute()
     if not (folder / ARGUMENTS_FILE).is_file() and (folder.parent / ARGUMENTS_FILE).is_file():
         folder = folder.parent
@@ -160,7 +161,7 @@ def _kept(run: str | Path) -> tuple[Path, Run, KeptAnswers]:
 
 
 def _compared(one: Path, kept: KeptAnswers, other: Path, kept_other: KeptAnswers) -> tuple[Difference | None, str]:
-    """How the answers of two runs differ on the split that both go by, or why that cannot be said."""
+    """Compare the answers of two runs on the split that both judge by, or say why that is not possible."""
     if set(kept.classes) != set(kept_other.classes):
         return None, "their classes differ"
     name = next((name for name in (TEST, VAL) if name in kept.splits and name in kept_other.splits), None)
@@ -178,8 +179,10 @@ def _compared(one: Path, kept: KeptAnswers, other: Path, kept_other: KeptAnswers
 def _right_by_image(
     folder: Path, kept: KeptAnswers, name: str, classes: tuple[str, ...]
 ) -> dict[Any, tuple[bool, int]]:
-    """Whether each image of a split was classified correctly, and its group, by its key, its number among equal keys
-    and its label."""
+    """Return whether each image of a split was classified correctly, and its group.
+
+    Images are identified by their key, their number among equal keys, and their label.
+    """
     rows = read_labels(folder / SPLIT_FILE).get(name, [])
     split = kept.splits[name]
     right = split.logits.argmax(1) == split.labels
@@ -197,7 +200,7 @@ def _right_by_image(
 
 
 def _measure_robustness(folder: Path, kept: KeptAnswers, limit: float, reporter: Reporter) -> None:
-    """Corrupt images of the split that the page judges by, those without a copy in train, and keep the figures."""
+    """Corrupt images of the split that the page judges by, except copies of training images, and keep the figures."""
     (dataset, _), classifier = _images(folder), _classifier(folder)
     name = next((name for name in (TEST, VAL) if name in kept.splits and kept.splits[name].unseen.any()), None)
     if dataset is None or classifier is None or name is None or name not in dataset.splits:
@@ -213,7 +216,7 @@ def _measure_robustness(folder: Path, kept: KeptAnswers, limit: float, reporter:
 
 
 def _classifier(folder: Path) -> Classifier | None:
-    """The classifier of the run in `folder`; None where it cannot be read."""
+    """Return the classifier of the run in `folder`; None if it cannot be read."""
     try:
         model, arguments = load_model(folder / "model"), read_arguments(folder)
         plan = json_in(text_in(folder / PLAN_FILE))
@@ -223,7 +226,7 @@ def _classifier(folder: Path) -> Classifier | None:
 
 
 def _images(folder: Path) -> tuple[Dataset | None, Levels]:
-    """The images of the run in `folder` and how deep ones are read; None where they are not as they were."""
+    """Return the run's images and the levels for deep images; None if the images are no longer as they were."""
     try:
         arguments = read_arguments(folder)
         dataset = open_images(images_of(arguments, folder / SPLIT_FILE))

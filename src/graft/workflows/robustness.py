@@ -1,4 +1,4 @@
-"""How a classifier holds on images that are corrupted in twelve ways at five severities, within a time budget."""
+"""Measure how a classifier holds up on corrupted images: twelve kinds, five severities, within a time budget."""
 
 import time
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ from graft.weights.model_files import refuse_several_labels
 from graft.weights.saved import class_logits
 from graft.workflows.evaluate import Evaluation
 
-# Images that are corrupted: at the least, for a figure to say anything, and at the most.
+# The fewest images on which a figure is meaningful, and the most that are corrupted.
 FEWEST_IMAGES, MOST_IMAGES = 20, 500
 
 
@@ -35,7 +35,7 @@ _Classifier = Base | Model
 
 @dataclass(frozen=True)
 class Corrupted:
-    """Accuracy and calibration error on images with a corruption at a severity."""
+    """Accuracy and calibration error under one corruption at one severity."""
 
     corruption: str
     severity: int
@@ -50,7 +50,7 @@ class Corrupted:
 
 @dataclass(frozen=True)
 class Robustness:
-    """Accuracy `clean` on `n` images, and under every corruption at every severity, of the same images."""
+    """Accuracy `clean` on `n` images, and on the same images under every corruption at every severity."""
 
     n: int
     clean: float
@@ -62,7 +62,7 @@ class Robustness:
         return float(np.mean([row.top1 for row in self.rows]))
 
     def by_corruption(self) -> dict[str, float]:
-        """The mean accuracy over the severities, the worst corruption first."""
+        """Return the mean accuracy over severities by corruption, worst first."""
         names = dict.fromkeys(row.corruption for row in self.rows)
         means = {name: float(np.mean([row.top1 for row in self.rows if row.corruption == name])) for name in names}
         return dict(sorted(means.items(), key=lambda item: item[1]))
@@ -80,10 +80,10 @@ class Robustness:
 def evaluate_robustness(
     found: Evaluation, *, time_limit: float | str = 60.0, reporter: Reporter | None = None, quiet: bool = False
 ) -> Robustness:
-    """How the classifier that `found` is about holds on the same images, corrupted in twelve ways at five severities.
+    """Measure how the classifier of `found` does on the same images, corrupted in twelve ways at five severities.
 
-    Of images that it was not trained on, as many are taken as `time_limit` allows, such as "2m" or a number of seconds.
-    Raises InputError for another time, DataError where it was trained on all of them.
+    As many images that it was not trained on are used as `time_limit`, like "2m" or a number of seconds, allows. Raises
+    InputError for an invalid time, DataError if it was trained on all of them.
     """
     limit, answered = seconds(time_limit, "--robustness-time"), found.answered
     refuse_several_labels(answered.base.thresholds is not None, "--robustness")
@@ -97,9 +97,9 @@ def evaluate_robustness(
 
 
 def robustness(base: _Classifier, images: Images, choice: Choice, limit: float, reporter: Reporter) -> Robustness:
-    """Of as many of the images, drawn evenly, as `limit` seconds allow by the pace of the first ones; 20 at the least.
+    """Measure on as many evenly drawn images as `limit` seconds allow at the pace of the first, but at least 20.
 
-    They are corrupted as the network sees them, after resizing.
+    Images are corrupted as the network sees them, after resizing.
     """
     started = time.perf_counter()
     names = [name for name in CORRUPTIONS if base.preprocessing.channels == 3 or name != "colour_cast"]
@@ -135,7 +135,7 @@ def robustness(base: _Classifier, images: Images, choice: Choice, limit: float, 
 
 @dataclass(frozen=True)
 class _Images:
-    """Decoded images in batches, and their labels in that order."""
+    """Decoded images in batches, and their labels in the same order."""
 
     batches: tuple[Batch, ...]
     labels: np.ndarray
@@ -147,7 +147,7 @@ class _Images:
         return cls(found, images.labels[np.concatenate([batch.indices for batch in found])])
 
     def answers(self, engine: Engine, base: _Classifier, name: str | None = None, severity: int = 0) -> np.ndarray:
-        """Probabilities (n, classes), of the images as they are or corrupted."""
+        """Return the probabilities (n, classes) for the images as they are, or corrupted."""
         with closing(engine.run(self._corrupted(name, severity))) as run:
             logits = torch.cat([values.float() for _, values in run])
         return softmax(class_logits(logits, base.outputs).numpy(), base.temperature)

@@ -1,10 +1,10 @@
-"""A run and its folder, which `train.py` fills step by step, every file written aside and renamed.
+"""A run and its folder, which `train.py` fills step by step; every file is written aside, then renamed.
 
 model/          all that deployment needs
 args.yaml  plan.json  split.csv  audit.json  metrics.jsonl  rate_range.json (--find-lr)  result.json  report.html
 checkpoints/    resumable state: tensors and JSON, no pickle
 
-`args.yaml`, `split.csv` and `plan.json` are there before training begins: what it takes to go on with it.
+`args.yaml`, `split.csv` and `plan.json` are written before training begins, and are all that resuming needs.
 """
 
 import glob
@@ -33,15 +33,15 @@ if TYPE_CHECKING:
 PLAN_FILE = "plan.json"
 RESULT_FILE = "result.json"
 SPLIT_FILE = "split.csv"
-# Which job of several processes trains here, while it does: when it is started again, it goes on.
+# Identifies the multi-process job that trains here, so that a restarted job resumes.
 JOB_FILE = ".job"
 
 
 @dataclass(frozen=True, repr=False)
 class Run:
-    """A finished training. `folder` is absolute; `skipped` maps images that could not be decoded to the reason.
+    """A finished run. `folder` is absolute; `skipped` maps images that could not be decoded to the reason.
 
-    `expected` is the accuracy on unseen images where more than val tells it; None where nothing does.
+    `expected` is the accuracy expected on unseen images, where more than val determines it; otherwise None.
     """
 
     folder: Path
@@ -76,16 +76,18 @@ class Run:
 
     @property
     def multi_label(self) -> bool:
-        """Whether it gives an image several labels: figures are then `LabelFigures`, and `majority` is the share of the
-        set of labels that most images of val have."""
+        """Whether the run gives an image several labels.
+
+        The figures are then `LabelFigures`, and `majority` is the share of val with the most frequent set of labels.
+        """
         return "mean_average_precision" in self.val.to_dict()
 
     @property
     def logs(self) -> list[dict[str, Any]]:
-        """The epochs of its training, a row for each: epoch, losses, val_top1, learning_rate and seconds.
+        """The epochs of training, one row each: epoch, losses, val_top1, learning_rate and seconds.
 
-        Where images have several labels, `val_mean_average_precision` stands in place of an accuracy. Empty where no
-        stage was trained in steps.
+        For multi-label images, `val_mean_average_precision` replaces the accuracy. Empty if no stage was trained in
+        steps.
         """
         try:
             lines = (self.folder / METRICS_FILE).read_text(encoding="utf-8").splitlines()
@@ -94,13 +96,13 @@ class Run:
         return [json.loads(line) for line in lines]
 
     def plot(self) -> "Chart":
-        """Losses and accuracy by epoch, or where a head was solved at once its accuracies, as a chart for notebooks."""
+        """Chart losses and accuracy by epoch, or the accuracies of a head that was solved at once, for notebooks."""
         from graft.workflows.run_chart import chart_of
 
         return chart_of(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """As `graft train --json` prints it."""
+        """Return the JSON form that `graft train --json` prints."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         values = {"run": near(values.pop("folder")), **values, "classes": list(self.classes), "notes": list(self.notes)}
         values["baseline"] = {"majority": values.pop("majority")}
@@ -117,23 +119,23 @@ class Run:
 
 
 def short(named: str) -> str:
-    """A path that exists without the folders above it: what is handed on says nothing of this machine."""
+    """Strip the parent folders from a path that exists, so that what is passed on reveals nothing of this machine."""
     path = Path(named).expanduser()
     return path.name if path.exists() else named
 
 
 def near(folder: Path) -> str:
-    """A folder as it is shown: from the working folder on where it lies below, else from the root on."""
+    """Return a folder as it is displayed: relative to the working directory if below it, else absolute."""
     with suppress(OSError, ValueError):
         return str(folder.relative_to(Path.cwd()))
     return str(folder)
 
 
 def check_free(out: Path | None, data: Path) -> Path:
-    """Where the run is to be, by its absolute path. What is wrong with it is told before hours of work on it.
+    """Return the absolute path for the run, checked now rather than after hours of work.
 
-    Raises InputError for a folder that holds something else, or that lies inside the data, and GraftError for one that
-    cannot be made.
+    Raises InputError for a folder that is not empty or lies inside the data, and GraftError for one that cannot be
+    made.
     """
     wanted = _wanted(out, data)
     if out is not None and wanted.exists() and (not wanted.is_dir() or any(wanted.iterdir())):
@@ -146,16 +148,16 @@ def check_free(out: Path | None, data: Path) -> Path:
 
 
 def check_makeable(wanted: Path) -> None:
-    """Raises GraftError for a folder that cannot be made or written to, before hours of work on what is to be in it."""
+    """Check that a folder can be made and written to, before hours of work. Raises GraftError if not."""
     above = next(each for each in (wanted, *wanted.parents) if each.exists())
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         raise _cannot_make(wanted, f"no permission to write in {above}" if above.is_dir() else f"the file {above}")
 
 
 def claim(out: Path | None, data: Path) -> Path:
-    """An empty folder for a run, by its absolute path; by default `runs/<data name>`, numbered when taken.
+    """Create an empty folder for a run and return its absolute path; by default `runs/<data name>`, numbered if taken.
 
-    Raises InputError and GraftError as `check_free` does.
+    Raises what `check_free` raises.
     """
     wanted = check_free(out, data)
     if out is not None:
@@ -167,15 +169,15 @@ def claim(out: Path | None, data: Path) -> Path:
             try:
                 return _made(candidate, exists=False)
             except FileExistsError:
-                # Another run took the name in between.
+                # Another run took the name in the meantime.
                 pass
         number += 1
 
 
 def begun(out: Path | None, data: Path) -> Path:
-    """The folder of the run to go on with: `data` itself, `out`, or the newest in `runs/` that has the data's name.
+    """Return the folder of the run to resume: `data` itself, `out`, or the newest in `runs/` with the data's name.
 
-    Raises InputError where there is none.
+    Raises InputError if there is none.
     """
     if (data / ARGUMENTS_FILE).is_file():
         return data.absolute()
@@ -198,9 +200,9 @@ def begun(out: Path | None, data: Path) -> Path:
 
 
 def begun_by(job: str, out: Path | None, data: Path) -> Path | None:
-    """The folder that a `job` claimed before it was started again, where it had come so far.
+    """Return the folder that a `job` claimed before it was restarted; None if it claimed none.
 
-    One in which nothing can be gone on with is cleared away. Where `data` is a run that is resumed, it claims no other.
+    A folder from which nothing can be resumed is removed. If `data` is a run to resume, the job claims no other.
     """
     if (data / ARGUMENTS_FILE).is_file():
         return None
@@ -216,9 +218,9 @@ def begun_by(job: str, out: Path | None, data: Path) -> Path | None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes from the run in `folder` while the block runs; the lock of a killed process is void.
+    """Keep other processes out of the run in `folder` while the block runs; the lock of a killed process is void.
 
-    Raises InputError when another process has it.
+    Raises InputError if another process holds it.
     """
     from filelock import FileLock, Timeout
 
@@ -237,7 +239,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def was_refitted(folder: Path) -> bool:
-    """Whether the classifier in `folder` was trained on the images of val too, once they had been measured on."""
+    """Return whether the classifier in `folder` was also trained on val, after it was measured there."""
     try:
         return bool(json.loads((folder / PLAN_FILE).read_text(encoding="utf-8")).get("refit", False))
     except (OSError, ValueError, AttributeError):
@@ -245,7 +247,7 @@ def was_refitted(folder: Path) -> bool:
 
 
 def finished(folder: Path) -> Run | None:
-    """The result of the run in `folder`, if that and the model are there: without one of them it can be made again."""
+    """Return the result of the run in `folder` if it and the model exist; without either, the run can be redone."""
     try:
         model_folder(folder)
         return read_run(folder)
@@ -254,7 +256,7 @@ def finished(folder: Path) -> Run | None:
 
 
 def fault_of_model(run: Run) -> str | None:
-    """What is wrong with the model of a finished run, whose files are read for that; None where nothing is."""
+    """Read the model of a finished run and say what is wrong with it; None if nothing is."""
     try:
         saved = load_model(model_folder(run.folder))
     except InputError as error:
@@ -273,12 +275,12 @@ def clear_away(folder: Path) -> None:
 
 
 def read_run(folder: Path) -> Run:
-    """The result of a finished run."""
+    """Read the result of a finished run."""
     return run_of(folder, json.loads((folder / RESULT_FILE).read_text(encoding="utf-8")))
 
 
 def run_of(folder: Path, values: dict[str, Any]) -> Run:
-    """The run of which `Run.to_dict` gave these values."""
+    """Return the run for which `Run.to_dict` gave these values."""
     values |= {"folder": folder, "majority": values.pop("baseline")["majority"]}
     del values["run"]
     for name in (VAL, TEST):
@@ -291,9 +293,9 @@ def run_of(folder: Path, values: dict[str, Any]) -> Run:
 
 
 def _wanted(out: Path | None, data: Path) -> Path:
-    """Where the run is to be. Raises InputError for a place inside the data."""
+    """Return the path for the run. Raises InputError for a place inside the data."""
     name = data.name if data.is_dir() else data.stem
-    # Absolute at once: wherever the process goes to in the meantime, the run is in one place.
+    # Made absolute at once, so that a later change of working directory does not move the run.
     wanted = (out if out is not None else Path("runs") / name).expanduser().absolute()
     if data.is_dir() and wanted.resolve().is_relative_to(data.resolve()):
         raise InputError(f"expected a place outside the images, got {near(wanted)}, inside {data}: give another --out")
@@ -301,12 +303,10 @@ def _wanted(out: Path | None, data: Path) -> Path:
 
 
 def check_outside_images(out: Path | None, data: Path, dataset: Dataset, apart: Sequence[Path] = ()) -> None:
-    """Refuse a place for the run among images that are files of their own, such as those that a manifest names.
+    """Refuse a place for the run among images that are files of their own, like those a manifest names.
 
-    `apart` are further data, those of other splits.
-
-    Raises InputError for one inside a folder that images lie in, or inside the folder that has all of them below it
-    where that lies below the manifest's own.
+    `apart` lists the data of splits given separately. Raises InputError for a place inside a folder with images, or
+    inside the common parent of all such folders if that parent lies below the manifest's own folder.
     """
     wanted, beside = _wanted(out, data).resolve(), data.resolve().parent
     folders = folders_of([images.source for images in dataset.splits.values()])

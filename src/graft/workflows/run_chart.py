@@ -1,4 +1,4 @@
-"""What a training came to, epoch by epoch, as a chart."""
+"""Chart a training run, epoch by epoch."""
 
 import io
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from graft.workflows.run import Run
 
 @dataclass(frozen=True, repr=False)
 class Chart:
-    """A chart as SVG, which notebooks show and `save` writes."""
+    """An SVG chart, which notebooks display and `save` writes."""
 
     svg: str
     text: str
@@ -23,14 +23,14 @@ class Chart:
         return self.svg
 
     def save(self, path: str | Path) -> Path:
-        """Write it as a file, atomically. Raises OSError."""
+        """Write the chart to a file, atomically. Raises OSError."""
         place = Path(path).expanduser()
         write_aside(place, lambda file: file.write(self.svg.encode()))
         return place
 
 
 def chart_of(run: Run) -> Chart:
-    """See `Run.plot`. It needs no display and no backend."""
+    """Draw the chart of `Run.plot`. It needs no display and no backend."""
     from matplotlib.figure import Figure
 
     rows = run.logs

@@ -1,4 +1,4 @@
-"""A run over HTTP, with some of its own images to try on the page where that is asked for."""
+"""Serve a run over HTTP, optionally with some of its own images to try on the page."""
 
 import io
 from collections.abc import Callable, Iterator
@@ -16,12 +16,12 @@ from graft.serving.server import serve as listen
 from graft.serving.settings import Access, Serving
 from graft.weights.model_files import is_on_hub, model_folder
 
-# How exported files end: `graft.export.running` knows it too, but brings torch, which this process does without.
+# Suffixes of exported files. `graft.export.running` has them too, but imports torch, which this process avoids.
 EXPORTED = (".onnx", ".xml")
 EXAMPLES = 8
-# The longer side of an example, px, and its quality as JPEG.
+# The longer side of an example in px, and its JPEG quality.
 EXAMPLE_SIDE, EXAMPLE_QUALITY = 512, 90
-# What a folder or file is called that says nothing of the model in it.
+# Names of folders or files that say nothing about the model in them.
 NAMELESS = ("model", "export")
 
 
@@ -33,38 +33,38 @@ def serve(
     started: Callable[[Listening], None] = lambda listening: None,
     quiet: bool = False,
 ) -> None:
-    """Answer over HTTP with the classifier in `serving.run`, a run folder, its `model/` or an exported file.
+    """Serve the classifier in `serving.run`, a run folder, its `model/` or an exported file, over HTTP.
 
-    Without a name it is called as its run. With `examples` the page offers some of the run's validation images.
-    Returns after SIGTERM or SIGINT, when what had come is answered. `started` is called once requests are answered.
-    Raises InputError for what cannot be served, WeightsError for a model that does not fit, DataError where examples
-    are asked for and none are there.
+    Without a name, the model is named after its run. With `examples`, the page offers some of the run's validation
+    images. `started` is called once requests are answered. Returns after SIGTERM or SIGINT, when all requests received
+    are answered. Raises InputError for a run that cannot be served, WeightsError for a model that does not fit,
+    DataError if examples are asked for but not available.
     """
     place = Path(path(serving.run, "RUN")).expanduser()
     if is_on_hub(place):
-        # Fetched once, and not by every worker. Called as it is there.
+        # Fetched once, rather than by every worker, and named as on the Hub.
         serving = replace(serving, name=serving.name or plain(place.name.partition("@")[0]))
         place = model_folder(place)
     place = place.absolute()
     serving = replace(serving, run=str(place), name=serving.name or name_of(place))
     exported = place.suffix.lower() in EXPORTED
     if exported and serving.precision == "float32":
-        # An exported file has a precision of its own, which is this one.
+        # An exported file has a fixed precision, which is this one.
         serving = replace(serving, precision="auto")
     offered = _examples(place, exported) if examples else ()
     listen(serving, access or Access(), offered, started=started, quiet=quiet)
 
 
 def name_of(place: Path) -> str:
-    """What a model is called: as its run folder, or as its file."""
+    """Return the name of a model: that of its run folder or of its file."""
     while place.stem in NAMELESS and place.parent.name:
         place = place.parent
     return plain(place.stem if place.suffix in EXPORTED else place.name) or "model"
 
 
 def _examples(place: Path, exported: bool) -> tuple[Example, ...]:
-    """Images of the run's val, of as many classes as there are, upright, small, and without what a camera wrote."""
-    # Torch comes with these, and only examples need it in this process.
+    """Return images of the run's val, from as many classes as possible: upright, small, and without camera metadata."""
+    # These import torch, which this process needs only for examples.
     from graft.serving.exported import whole_pixels
     from graft.weights.saved import load_model
     from graft.workflows.own_images import images_of_run
@@ -85,7 +85,7 @@ def _examples(place: Path, exported: bool) -> tuple[Example, ...]:
 
 
 def _of_many_classes(labels: list[int]) -> Iterator[int]:
-    """Places of labels: the first of every class, then the second of every class, and so on."""
+    """Yield positions in `labels`: the first of every class, then the second of every class, and so on."""
     seen: dict[int, int] = {}
     ranks = []
     for label in labels:

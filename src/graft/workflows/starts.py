@@ -1,4 +1,4 @@
-"""What training at several levels starts from: a base that is loaded once, or its architecture at random."""
+"""The start for training at several levels: a base that is loaded once, or its architecture at random."""
 
 import copy
 from dataclasses import dataclass, replace
@@ -11,9 +11,9 @@ from graft.workflows.prepare import BaseOptions, load_start
 
 @dataclass(frozen=True)
 class Starts:
-    """What `base` gives each level: the weights in `pretrained`, or at `scratch`, and without them, none.
+    """What each level starts from: the weights in `pretrained`, or random ones at `scratch` and if it is None.
 
-    `levels` say what is black and white in deep images, whichever it is.
+    `levels` are the black and white levels of deep images, for either start.
     """
 
     base: str | BaseOptions
@@ -21,7 +21,7 @@ class Starts:
     levels: Levels
 
     def of(self, level: str, seed: int) -> Base:
-        """A base with a network of its own, so that what is done to it leaves the others as they are."""
+        """Return a base with a network of its own, so that changes to it leave the others untouched."""
         if level == SCRATCH or self.pretrained is None:
             start = load_start(self.base, scratch=True, seed=seed)
             return replace(start, preprocessing=replace(start.preprocessing, levels=self.levels))

@@ -1,4 +1,4 @@
-"""Small JPEGs of a run's images for its page, made several at a time, within a number of bytes."""
+"""Make small JPEGs of a run's images for its page, several at a time, within a byte budget."""
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,13 +12,13 @@ from graft.errors import ImageError
 from graft.images.levels import Levels
 from graft.images.thumbnails import shrunk
 
-# Longer side in px, JPEG quality, and bytes of all thumbnails of a page, of which base64 makes a third more.
+# Longer side in px, JPEG quality, and the total bytes of a page's thumbnails, which base64 increases by a third.
 SIDE, QUALITY = 112, 72
 MOST_BYTES = 900_000
 
 
 class Album:
-    """Thumbnails of images by split and key or by name, each made once; without a dataset there are none."""
+    """Thumbnails of images, each made once, by split and index or by name; there are none without a dataset."""
 
     def __init__(self, dataset: Dataset | None, levels: Levels = ()) -> None:
         self._dataset, self._levels = dataset, levels
@@ -27,7 +27,7 @@ class Album:
         self._left = MOST_BYTES
 
     def make(self, places: Iterable[tuple[str, int]]) -> None:
-        """Make thumbnails of the images at these indices of splits, those first that are named first."""
+        """Make thumbnails of the images at these indices of splits, in the order given."""
         if self._dataset is None:
             return
         wanted = [place for place in dict.fromkeys(places) if place not in self._made]
@@ -38,7 +38,7 @@ class Album:
                 self._made[place] = found
 
     def jpeg(self, place: tuple[str, int]) -> tuple[bytes | None, tuple[int, int]]:
-        """The thumbnail and its size in px; None for an image that cannot be read, or once the page is full."""
+        """Return the thumbnail and its size in px; None for an unreadable image, or once the page is full."""
         found = self._made.get(place)
         if found is None or len(found[0]) > self._left:
             return None, (0, 0)
@@ -46,7 +46,7 @@ class Album:
         return found
 
     def own(self, pixels: np.ndarray) -> tuple[bytes | None, tuple[int, int]]:
-        """Pixels made elsewhere, uint8 (H, W, 3), within the same number of bytes."""
+        """Encode other pixels, uint8 (H, W, 3), within the same byte budget."""
         made = as_jpeg(pixels)
         if len(made) > self._left:
             return None, (0, 0)
@@ -54,7 +54,7 @@ class Album:
         return made, (pixels.shape[1], pixels.shape[0])
 
     def place_of(self, name: str) -> tuple[str, int] | None:
-        """Where an image is that messages call so."""
+        """Return the split and index of the image that messages call `name`."""
         if self._dataset is None:
             return None
         if self._places is None:
@@ -67,7 +67,7 @@ class Album:
 
 
 def thumbnail(images: Images, index: int, levels: Levels) -> tuple[bytes, tuple[int, int]] | None:
-    """An image as a small JPEG and its size in px; None for one that cannot be read."""
+    """Return an image as a small JPEG and its size in px; None if it cannot be read."""
     try:
         image = shrunk(images.read(index), SIDE, levels)
     except (ImageError, OSError):
@@ -76,5 +76,5 @@ def thumbnail(images: Images, index: int, levels: Levels) -> tuple[bytes, tuple[
 
 
 def as_jpeg(pixels: np.ndarray) -> bytes:
-    """uint8 (H, W, 3) as a JPEG."""
+    """Encode uint8 (H, W, 3) as a JPEG."""
     return bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=QUALITY, colorsubsampling="420"))

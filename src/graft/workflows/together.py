@@ -1,7 +1,7 @@
-"""A training by several processes: what the first hands to the others, and what these do.
+"""Train one run in several processes: what the first hands to the others, and what those do.
 
-What a run was begun on is all that it takes to go on with it, and so all that it takes to take part in it: the others
-open the images and the base as a resumed run does, and are refused where these are others than those of the first.
+What a run began with is all that resuming needs, and so all that taking part needs. The other processes open the images
+and the base as a resumed run does, and are refused if these differ from the first's.
 """
 
 from dataclasses import replace
@@ -23,7 +23,7 @@ from graft.workflows.run import Run, run_of
 
 
 def share(processes: Processes, folder: Path, arguments: Arguments, decided: Decided) -> Decided:
-    """Of the first process: the same training with the others, where stages are trained in steps."""
+    """In the first process: return the task shared with the others, if stages are trained in steps."""
     task, chosen = decided.task, decided.plan
     if processes.alone:
         return replace(decided, task=replace(task, processes=processes))
@@ -47,10 +47,10 @@ def share(processes: Processes, folder: Path, arguments: Arguments, decided: Dec
 
 
 def follow(processes: Processes, images: Dataset | None, started: float) -> Run:
-    """Of every other process: take part in the steps of the training that the first began; its run.
+    """In every other process: take part in the training steps that the first began, and return the run.
 
-    `images` are the data where they were handed over. Raises InputError where data or base are not those of the first,
-    EndedByFirst where that has come to nothing.
+    `images` are the data if they were given in memory. Raises InputError if data or base differ from the first's,
+    EndedByFirst if the first ended without a run.
     """
     word = processes.called()
     if "folder" in word:
@@ -69,5 +69,5 @@ def _take_part(processes: Processes, word: dict[str, Any], images: Dataset | Non
 
 
 def tell_run(processes: Processes, run: Run) -> None:
-    """Of the first process: let the others have the run that it all came to."""
+    """In the first process: send the finished run to the others."""
     processes.call({"run": {**run.to_dict(), "folder": str(run.folder)}})

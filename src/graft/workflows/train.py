@@ -1,4 +1,4 @@
-"""From labelled images to a run folder, step by step."""
+"""Train from labelled images to a finished run folder, step by step."""
 
 import json
 import math
@@ -112,72 +112,73 @@ def train(
     reporter: Reporter | None = None,
     quiet: bool = False,
 ) -> Run:
-    """Turn labelled images into a classifier in a run folder, keeping as much of `base` as `level` says.
+    """Train an image classifier into a run folder, keeping as much of `base` as `level` says.
 
-    Called by each of several processes that torchrun started, with the same arguments, it trains stages with all of
-    them, and returns the same run to each.
+    Under torchrun, call it with the same arguments in every process: they train stages together, and each call returns
+    the same run.
 
     Args:
-        data: A folder per class (below `train/ val/ test/` or not), a manifest (CSV, TSV, JSON lines, Parquet), an
-            archive, tar shards, IDX files or `hf:owner/name`; a `graft.Dataset`, `(images, labels)` as
-            `Dataset.from_arrays` takes them, or a data frame with columns `path` and `label`, and perhaps `split`,
-            `group` and `weight`; or `graft.DataOptions`, where there is more to say. It is only read. With `resume`, a
-            run folder will do.
+        data: The labelled images: a folder per class (optionally below `train/ val/ test/`), a manifest (CSV, TSV, JSON
+            lines, Parquet), an archive, tar shards, IDX files or `hf:owner/name`; a `graft.Dataset`, `(images, labels)`
+            as `Dataset.from_arrays` takes them, or a data frame with columns `path` and `label` and optionally `split`,
+            `group` and `weight`; or `graft.DataOptions` for further options. Only ever read. With `resume`, also a run
+            folder.
         base: The network to start from: an architecture with published weights, a file of weights, a run,
-            `hf:owner/name`, `timm:NAME` or `latin_letters`. The default's weights come with graft.
-        level: How much of it is kept: `as-is`, `head`, `head:stages`, `stages:K`, `frozen:F`, `all`, `scratch`, or
-            `auto`, which measures (see `graft.advise`).
-        out: The run folder, new or empty. By default `runs/<name of the data>`, numbered when taken.
-        epochs: Passes over the training images, in place of the recipe's. By default what suits their number.
-        batch_size: Images per batch, in place of the recipe's 32.
-        learning_rate: Peak learning rate of the head, in place of the recipe's. By default what suits the optimizer and
+            `hf:owner/name`, `timm:NAME` or `latin_letters`. The weights of the default base ship with graft.
+        level: How much of the base to keep: `as-is`, `head`, `head:stages`, `stages:K`, `frozen:F`, `all`, `scratch`,
+            or `auto`, which measures (see `graft.advise`).
+        out: The run folder, new or empty. Defaults to `runs/<name of the data>`, with a number appended if that is
+            taken.
+        epochs: Passes over the training images; overrides the recipe. The default depends on the number of images.
+        batch_size: Images per batch; overrides the recipe's 32.
+        learning_rate: Peak learning rate of the head; overrides the recipe. The default depends on the optimizer and
             the size of the network.
-        recipe: How stages are trained, `graft.Recipe`, or a YAML file of one such as `graft.tune` writes. A head alone
-            is solved and needs none. The base and the level that a file names count wherever those given here are the
-            default ones: `level="auto"` given outright cannot be told from none. Take the level out of the file to have
-            it measured. On the command line an option that is given counts more than the file, whatever it says.
-        image_size: Side of the network's input in pixels. By default that of the weights.
-        resize: How an image becomes square: `crop`, `letterbox` or `squash`. By default that of the weights.
+        recipe: How stages are trained: a `graft.Recipe`, or a YAML file like the one `graft.tune` writes. A head alone
+            is solved and needs none. A base or level named in the file replaces the default `base` or `level`; an
+            explicit `level="auto"` cannot be told from the default, so remove the level from the file to have it
+            measured. On the command line, an explicit option always overrides the file.
+        image_size: Side of the network's input in pixels. Defaults to that of the weights.
+        resize: How an image becomes square: `crop`, `letterbox` or `squash`. Defaults to that of the weights.
         engine: What runs frozen layers: `auto`, `torch` or `openvino`.
-        precision: Its numbers: `auto`, `float32` or `bfloat16`.
-        deterministic: Whether the same call makes the same model to the bit on another day, whatever else the machine
-            does; slower on an accelerator.
-        threads: How many threads compute, with `deterministic`. Sums are taken in another order with more.
-        arch: The architecture of a file of weights that does not say it.
+        precision: Number format of the engine: `auto`, `float32` or `bfloat16`.
+        deterministic: Whether the same call must give a bit-identical model on another day, whatever else the machine
+            is doing. Slower on an accelerator.
+        threads: Number of compute threads, with `deterministic`. The number changes the order in which sums are taken.
+        arch: The architecture of a file of weights that does not name its own.
         classes_file: A JSON list with the class names of weights that name none.
-        class_map: For `as-is`, a JSON object from the classes of `data` to those of the base.
-        audit: Whether every image is looked at first: what is wrong is named, copies stay on one side of a split.
-        refit: Whether the classifier is trained on all images in the end, where the data have no val of their own: a
-            part is set aside and measured on first, and the figures are those. Not for more than 5,000 images.
-        seed: Decides everything random.
-        strict: Whether an image that cannot be decoded is an error. By default it is skipped and named.
-        resume: Go on with a run that was interrupted, or have the result of a finished one. Nothing needs to be
-            repeated; what is given must not differ, but what is given as it is by default counts as not given.
-        time_limit: Seconds that the whole may take, or a text such as 90s, 10m or 2h; the schedule runs through in the
-            time there is.
-        find_learning_rate: Whether stages are trained at the rate that a range test suggests.
-        contact_sheet: A PNG to show images in as the recipe augments them, written before training.
-        checkpoint_every: Seconds, or a text such as 10m, after which the state of a training is kept in the middle of
-            an epoch as well. After epochs it is kept in any case.
-        logger: Where a team keeps its experiments: `tensorboard`, `mlflow` or `wandb`, each an extra, gets parameters,
-            metrics by epoch, the report and the model; or what has the methods of `graft.workflows.loggers`. One that
-            cannot be reached is said once and costs the training nothing.
-        val: The images of val, where `data` does not hold them: of any kind that `data` may be, by path as it or handed
-            over as it. Classes are matched by name.
+        class_map: For `as-is`, a JSON object that maps the classes of `data` to those of the base.
+        audit: Whether to look over every image first: problems are reported, and copies stay on one side of a split.
+        refit: Whether to train the final classifier on all images when the data have no val of their own. The reported
+            figures are then those of a part that is set aside and measured first. Has no effect above 5,000 training
+            images.
+        seed: Determines everything random.
+        strict: Whether an image that cannot be decoded is an error. By default it is skipped and reported.
+        resume: Whether to continue an interrupted run, or return the result of a finished one. Arguments need not be
+            repeated; those given must match the run's, and one equal to its default counts as not given.
+        time_limit: Time limit for the whole call: seconds, or a string like 90s, 10m or 2h. The schedule is fitted to
+            it, so that it still runs to its end.
+        find_learning_rate: Whether to train stages at the rate that a range test suggests.
+        contact_sheet: A PNG file to write before training; it shows images as the recipe augments them.
+        checkpoint_every: Seconds, or a string like 10m, between checkpoints within an epoch. The training state is
+            saved after every epoch in any case.
+        logger: Experiment tracker: `tensorboard`, `mlflow` or `wandb`, each an extra, or an object with the methods of
+            `graft.workflows.loggers.logger.Logger`. It receives parameters, metrics by epoch, the report and the model.
+            A tracker that cannot be reached is reported once and does not hold up training.
+        val: The images of val, where `data` does not hold them: any kind that `data` may be, as a path if `data` is a
+            path and in memory if it is in memory. Classes are matched by name.
         test: The images of test, likewise.
-        multi_label: Whether an image may have several labels, or none: in a cell of a table, in columns of 0 and 1, in
-            a row for each; of arrays, lists of labels or a matrix of 0 and 1. A `Dataset` says it itself.
-        reporter: Who is told of progress, notes, tables and epochs, `graft.Reporter`. By default they are written to
-            stderr.
-        quiet: Whether nothing is written to stderr.
+        multi_label: Whether an image may have several labels, or none. A table gives them in one cell, in columns of 0
+            and 1, or in one row per label; arrays give lists of labels or a 0/1 matrix. A `Dataset` states this itself.
+        reporter: The `graft.Reporter` that receives progress, notes, tables and epochs. By default they go to stderr.
+        quiet: Whether to write nothing to stderr.
 
     Returns:
-        The run: its folder, accuracies with intervals, what was skipped, the notes.
+        The run: its folder, accuracies with intervals, skipped images and notes.
 
     Raises:
-        InputError: The call, the data or the base cannot be used; its kinds are DataError, WeightsError and CutError.
+        InputError: The call, the data or the base cannot be used; subclasses are DataError, WeightsError and CutError.
         FetchError: The weights are not on this machine and cannot be fetched.
-        GraftError: The work failed, for the reason that it states.
+        GraftError: The work failed, for the reason stated.
     """
     started = work_began()
     given: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
@@ -192,7 +193,7 @@ def train(
     asked = replace(asked, val=asked.val if val is None else val, test=asked.test if test is None else test)
     options = checked_data(with_several_labels(asked) if truth(multi_label, "--multi-label") else asked)
     images = handed_over(options)
-    # Images that were handed over lie nowhere: what they are called only names the run.
+    # Images in memory have no location: their name serves only to name the run.
     source = (
         Path(called(options)).expanduser() if images is None else Path(f"{called(options).replace('/', '-')}.memory")
     )
@@ -252,7 +253,7 @@ def train(
 
 @dataclass(frozen=True)
 class Way:
-    """How a training is carried out, whatever it comes to: with which processes, and who is told of it."""
+    """How a training run is carried out, whatever its result: by which processes, and who is told."""
 
     processes: Processes
     checkpoint_every: float
@@ -268,7 +269,7 @@ def _begin(
     sheet: Path | None,
     way: Way,
 ) -> Run:
-    """Train into a folder of its own, which is free again where nothing came of it that can be resumed."""
+    """Train into a new folder, which is removed again if it holds nothing that can be resumed."""
     folder: Path | None = None
     try:
         check_free(place, source)
@@ -294,7 +295,7 @@ def _begin(
 
 
 def _go_on(folder: Path, given: Arguments, images: Dataset | None, way: Way) -> Run:
-    """Train on in the folder of a run that was interrupted, or tell its result where it is finished."""
+    """Continue the interrupted run in a folder, or return its result if it is finished."""
     with locked(folder):
         begun_with = read_arguments(folder)
         arguments = gone_on_with(begun_with, given, folder)
@@ -302,7 +303,7 @@ def _go_on(folder: Path, given: Arguments, images: Dataset | None, way: Way) -> 
         run = finished(folder)
         fault = None if run is None else fault_of_model(run)
         if run is not None and fault is None:
-            # Whether another name of images or of a base is that of others is not looked at: nothing is done with them.
+            # Whether moved images or another base are really the same is not checked: nothing is done with them.
             names = [name for name in MOVABLE if getattr(arguments, name) != getattr(begun_with, name)]
             of = "".join(f", of the {name} {getattr(begun_with, name)}" for name in names)
             way.logging.reporter.note(f"{near(folder)} is finished already; this is its result{of}")
@@ -322,7 +323,7 @@ def _go_on(folder: Path, given: Arguments, images: Dataset | None, way: Way) -> 
 
 @contextmanager
 def _resumable(folder: Path) -> Iterator[None]:
-    """Say of an interruption or a full disk within the block how to go on with the run in `folder`."""
+    """On an interruption or a full disk within the block, say how to resume the run in `folder`."""
     go_on = f"{program()} train --resume {shlex.quote(near(folder))}"
     try:
         yield
@@ -344,7 +345,7 @@ def _unwritable(folder: Path, error: OSError, then: str) -> GraftError:
 
 
 def _write_beginning(folder: Path, arguments: Arguments, decided: Decided) -> None:
-    """What going on with the training takes; the arguments last, as they say that it can be resumed."""
+    """Write what resuming needs. The arguments come last, because they mark the run as resumable."""
     write_table_aside(folder / SPLIT_FILE, lambda file: write_split(decided.task.dataset, file))
     write_json(folder / PLAN_FILE, decided.said)
     write_arguments(folder, arguments)
@@ -368,7 +369,7 @@ def _carry_out(decided: Decided, folder: Path, arguments: Arguments, way: Way) -
     task, chosen, measured = decided.task, decided.plan, decided.measured
     if task.refit:
         measured = measured or measure_each([task], chosen, folder, ahead=True)[0]
-        # From here on it is not measured again, however often what follows is interrupted.
+        # From here on, the level is not measured again, however often the rest is interrupted.
         write_measured(folder, measured)
     trained = fit_level(task, chosen, folder, measured)
     if trained.skipped and arguments.strict:

@@ -1,4 +1,4 @@
-"""The level and the recipe that suit these images best, by trying: trials on val, the verdict on test."""
+"""Search for the level and recipe that suit the given images: trials are judged on val, the verdict on test."""
 
 import hashlib
 import shlex
@@ -76,20 +76,20 @@ def tune(
     """Search levels and recipes for these images. Needs the extra `tune`.
 
     Args:
-        data: Labelled images, as for `graft.train`. Trials are judged by val; test, where there is one, is seen by none
-            of them and says in the end whether the search was worth it.
+        data: Labelled images, as for `graft.train`. Trials are judged on val. If there is a test split, no trial sees
+            it, and it decides in the end whether the search was worth it.
         base: The network to start from, as for `graft.train`.
-        trials: How many there are in all, the first of which is what `graft.train` does by itself.
-        time_limit: Seconds, or a text such as 30m, after which no other trial begins.
-        levels: The levels to search among: a list, or a text with commas.
-        settings: Fields of the recipe that every trial has, and that are not searched.
-        out: The folder of the search, by default `runs/<name of the data>-tune`. One that was stopped goes on with the
-            same trials where the same is asked again.
+        trials: Total number of trials. The first is what `graft.train` does by itself.
+        time_limit: Seconds, or a string like 30m, after which no further trial begins.
+        levels: The levels to search: a list, or a comma-separated string.
+        settings: Recipe fields that are fixed for every trial instead of searched.
+        out: The folder of the search, by default `runs/<name of the data>-tune`. Repeating the call of a stopped search
+            continues it with the same trials.
         engine: What runs frozen layers: `auto`, `torch` or `openvino`.
-        precision: Its numbers: `auto`, `float32` or `bfloat16`.
-        seed: Decides everything random.
-        reporter: Who is told of progress. By default it is written to stderr.
-        quiet: Whether nothing is written to stderr.
+        precision: Number format of the engine: `auto`, `float32` or `bfloat16`.
+        seed: Determines everything random.
+        reporter: Receives progress. By default it is written to stderr.
+        quiet: Whether to write nothing to stderr.
 
     Returns:
         The trials, the best of them, and the file of its recipe, which `graft train --recipe FILE` takes.
@@ -104,7 +104,7 @@ def tune(
     limit = None if time_limit is None else seconds(time_limit, "--time")
     among = _levels(levels)
     recipe = with_settings(Recipe(), {} if settings is None else settings, "settings")
-    # As the recipe has them: Python's own numbers, which can be written and compared with those of another day.
+    # Taken from the recipe, these are plain Python numbers, which can be written out and compared in a later session.
     settings = {name: getattr(recipe, name) for name in settings or ()}
     options = checked_data(data)
     images = handed_over(options)
@@ -145,7 +145,7 @@ def tune(
 
 @contextmanager
 def _kept_at(place: Path) -> Iterator[None]:
-    """Say of an interruption within the block what is kept of the search."""
+    """On an interruption within the block, say what is kept of the search."""
     try:
         yield
     except KeyboardInterrupt as interruption:
@@ -159,7 +159,7 @@ def _kept_at(place: Path) -> Iterator[None]:
 
 
 class _Search:
-    """A search that is under way: what was decided on the data, and where its trials are kept."""
+    """A search in progress: what was decided about the data, and where trials are kept."""
 
     def __init__(
         self,
@@ -174,7 +174,7 @@ class _Search:
         self.notes = list(decided.notes)
         task, start = decided.task, decided.task.base
         self.starts = Starts(self.base, start if start.pretrained else None, start.preprocessing.levels)
-        # What was found about mirror images is found for all, so that trials share the activations that are kept.
+        # What was found about mirror images holds for every trial, so that trials share cached activations.
         self.task = replace(task, asked=replace(task.asked, flip=task.recipe.flip))
         self.levels = self._that_differ(levels)
         self.searched = {level: self._searched(level, settings) for level in self.levels}
@@ -185,7 +185,7 @@ class _Search:
         self.reporter.note(sentence)
 
     def _that_differ(self, levels: tuple[str, ...]) -> tuple[str, ...]:
-        """The levels but those that cut this network where another does."""
+        """Return the levels without those that come to the same as an earlier one in this network."""
         found: dict[tuple[str, str, bool], str] = {}
         for level in levels:
             first = found.setdefault((self._plan(level).cut, self._plan(level).head, level == SCRATCH), level)
@@ -194,10 +194,10 @@ class _Search:
         return tuple(found.values())
 
     def _searched(self, level: str, settings: Mapping[str, Any]) -> dict[str, Range]:
-        """What is searched of a level's recipe: nothing of a head that is solved."""
+        """Return what is searched of a level's recipe; nothing for a head that is solved."""
         if self._solved(level):
             return {}
-        # A random start takes another recipe than a pretrained one.
+        # The usual recipe of a random start differs from that of a pretrained one.
         usual = self._task(level, {}, False) if level == SCRATCH else self.task
         return searched_around(usual.recipe, settings)
 
@@ -205,7 +205,7 @@ class _Search:
         return self._plan(level).cut == self.task.base.network.cuts[-2]
 
     def run(self, trials: int, deadline: float | None) -> list[Trial]:
-        """All trials, those done before among them; what is finished is kept, whatever stops the next."""
+        """Return all trials, including earlier ones; each finished trial is saved before the next begins."""
         done = read_trials(self.folder, self.question)
         write_trials(self.folder, self.question, done)
         while len(done) < trials and (not done or deadline is None or time.perf_counter() < deadline):
@@ -238,7 +238,8 @@ class _Search:
             right = softmax(logits, trained.temperature)[np.arange(len(labels)), labels]
             loss = float(-np.log(np.maximum(right, 1e-12)).mean())
         except GraftError as error:
-            # What the first cannot do with these images, or on this machine, is told as it is: the others may be able.
+            # The first trial is what graft does by itself: if these images or this machine rule it out, say so. The
+            # failure of a later trial is only recorded, because others may succeed.
             if number == 0 and isinstance(error, InputError):
                 raise
             return Trial(number, level, settings, None, None, time.perf_counter() - started, str(error))
@@ -248,7 +249,7 @@ class _Search:
         return plan_level(level, self.task.base.network, self.task.base.pretrained)
 
     def recipe(self, settings: Mapping[str, float]) -> Recipe:
-        """That of a trial: what was set for all, and what it tries."""
+        """Return the recipe of a trial: the common settings, with those that it tries."""
         values: dict[str, Any] = {**settings}
         return replace(self.task.asked, **values)
 
@@ -262,14 +263,14 @@ class _Search:
                 task.choice,
                 self.recipe(settings),
                 seed=task.seed,
-                # The steps of a trial would be hundreds of bars.
+                # Reporting the steps of every trial would mean hundreds of progress bars.
                 reporter=Reporter(note=lambda sentence: None),
             ),
             refit=task.refit,
         )
 
     def result(self, done: list[Trial], started: float) -> Tuning:
-        """The best trial, in a file, and what it is worth on test beside what is done without a search."""
+        """Write the recipe of the best trial, and compare it on test with what happens without a search."""
         cuts = self.task.base.network.cuts
         stages = {each.level: len(cuts) - cuts.index(self._plan(each.level).cut) for each in done}
         best, usual = best_of(done, stages), done[0]
@@ -340,7 +341,7 @@ def _question(
     settings: Mapping[str, Any],
     searched: Mapping[str, Mapping[str, Range]],
 ) -> dict[str, Any]:
-    """What a search is begun with, and goes on with."""
+    """Return what identifies a search: a search continues only when this is unchanged."""
     rows = StringIO(newline="")
     write_split(decided.task.dataset, rows)
     return {

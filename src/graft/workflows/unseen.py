@@ -1,4 +1,4 @@
-"""What is measured counts only images that were not trained on, or it is said that nothing is measured."""
+"""Measure only on images that were not trained on, or say that nothing is measured."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,9 +28,9 @@ from graft.workflows.run import ARGUMENTS_FILE, PLAN_FILE, SPLIT_FILE, near, was
 
 @dataclass(frozen=True)
 class Measured:
-    """Scores of a split as a whole, and of its images that have no copy among those trained on.
+    """Scores of a split as a whole, and of its images that have no copy among the training images.
 
-    `unseen` is the whole where no image has one, and None where too few have none.
+    `unseen` equals `whole` if no image has a copy, and is None if too few have none.
     """
 
     whole: Scores
@@ -51,7 +51,7 @@ def _accuracy(scores: Scores, with_copies: Accuracy | None = None) -> Accuracy:
 
 
 def kept_answers(task: Task, trained: Trained, looks: Looks | None) -> KeptAnswers:
-    """What is kept of the answers to all that was held out, with what was seen of the images where it was looked at."""
+    """Return the answers for everything held out, with what the audit, if any, saw of the images."""
     splits, measures = {}, {}
     for name, logits in trained.logits.items():
         rows = _readable(task, trained, name)
@@ -79,14 +79,14 @@ def _readable(task: Task, trained: Trained, name: str) -> np.ndarray:
 
 
 def _measures(digests: np.ndarray, looks: Looks) -> dict[str, np.ndarray]:
-    """What was seen of images by the digests of their content, float32 (n,) each."""
+    """Return what was seen of images, looked up by the digests of their content, float32 (n,) each."""
     order = np.argsort(looks.digest[:, 0], kind="stable")
     rows = order[np.searchsorted(looks.digest[order, 0], digests[:, 0]).clip(0, len(order) - 1)]
     return measures_of(looks, rows)
 
 
 def measure_split(task: Task, trained: Trained, name: str) -> Measured | MeasuredLabels:
-    """How well the images of a split were classified."""
+    """Measure how well the images of a split were classified."""
     images, classes, labels = task.dataset.splits[name], task.dataset.classes, trained.labels[name]
     images = images.take(_readable(task, trained, name))
     unseen = ~copied(images, task.dataset.splits[TRAIN])
@@ -103,7 +103,7 @@ def measure(
     groups: np.ndarray | None,
     unseen: np.ndarray,
 ) -> Measured:
-    """The scores of all images, and of those that are `unseen`, bool (n,)."""
+    """Return the scores of all images, and of those that are `unseen`, bool (n,)."""
     whole = score(probabilities, labels, classes, groups)
     if unseen.all():
         return Measured(whole, whole, whole.n)
@@ -116,7 +116,7 @@ def measure(
 
 
 def leakage(dataset: Dataset) -> Iterator[str]:
-    """What copies of training images mean for the figures of the splits that they stand in."""
+    """Say what copies of training images mean for the figures of other splits."""
     for name, images in dataset.splits.items():
         seen = int(copied(images, dataset.splits[TRAIN]).sum()) if name != TRAIN else 0
         if not seen:
@@ -130,11 +130,11 @@ def leakage(dataset: Dataset) -> Iterator[str]:
 
 
 def trained_on(run: Path, classes: tuple[str, ...], images: Images) -> tuple[np.ndarray, str | None]:
-    """Which of `images` the classifier in `run` was trained on, by their content, bool (n,), and what is not known.
+    """Return which of `images`, bool (n,), the classifier in `run` was trained on, by content, and what is not known.
 
-    Where the run did not look its own images over, they are read again. Of a model folder without its run, or with
-    `run` on the Hub, nothing is known. A run that does not say whether it was trained on val in the end counts as one
-    that was. A file of weights is not asked: whoever published it says what it has seen.
+    If the run did not look over its own images, they are read again. For a model folder without its run, or a `run` on
+    the Hub, nothing is known. A run that does not say whether it was finally trained on val counts as if it was. A file
+    of weights is not examined: its publisher says what it has seen.
     """
     nothing = np.zeros(len(images), dtype=bool)
     if not (run.is_dir() or is_on_hub(run)):

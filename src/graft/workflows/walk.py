@@ -1,4 +1,4 @@
-"""A walk through a network: one image, stage by stage, through one network or two side by side."""
+"""Walk one image through a network stage by stage, or through two networks side by side."""
 
 import json
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ from graft.weights.saved import CONFIG_FILE, class_logits, model_folder
 from graft.workflows.run import short
 from graft.workflows.walked_stage import Output, Place, most_active, packed, show_stage
 
-# Bytes of a page, and what of it is not stages: the page's own text, and for each network the image and the facts.
+# Bytes of a page, and the parts of it that are not stages: the page's own text and, for each network, image and facts.
 LARGEST_PAGE, OWN_TEXT, FACTS = 1_500_000, 60_000, 20_000
 MOST_NETWORKS = 2
 TOP = 5
@@ -40,7 +40,7 @@ TOP = 5
 
 @dataclass(frozen=True)
 class Walk:
-    """What a page shows: the image's name, and for each network its facts and stages, ready for JSON."""
+    """What a page shows: the image's name, and the facts and stages of each network, ready for JSON."""
 
     image: str
     networks: tuple[dict[str, Any], ...]
@@ -49,7 +49,7 @@ class Walk:
         return {"image": self.image, "networks": list(self.networks)}
 
     def summary(self) -> dict[str, Any]:
-        """The facts without maps and arithmetic, as `graft walk --json` prints them."""
+        """Return the facts without maps and arithmetic, as `graft walk --json` prints them."""
         left_out = ("channels", "sheet", "inputs", "sights")
         networks = [
             {
@@ -69,7 +69,7 @@ class Walk:
 
 @dataclass(frozen=True)
 class _Opened:
-    """A network to walk through; `cut` and `level` are those of the run that trained it, None where there was none."""
+    """A network to walk through; `cut` and `level` are those of the run that trained it, None without a run."""
 
     base: Base
     level: str | None = None
@@ -85,21 +85,22 @@ def walk(
     seed: int = 0,
     reporter: Reporter = NOBODY,
 ) -> Walk:
-    """Walk one image through a network, or through two of which the page will show the same stages side by side.
+    """Walk one image through a network, or through two whose stages the page shows side by side.
 
-    networks: one or two of what `--base` takes: runs, names, files of weights.
-    at: pixels that the page must have, as `STAGE:CHANNEL` or `STAGE:CHANNEL:ROW:COLUMN`.
-    random: start names of architectures at random from `seed`, as those are that have no published weights.
+    Args:
+        networks: One or two values of `--base`: runs, names, files of weights.
+        image: The file of the image.
+        at: Pixels that the page must include, as `STAGE:CHANNEL` or `STAGE:CHANNEL:ROW:COLUMN`.
+        random: Whether named architectures start at random from `seed`, as those without published weights always do.
 
-    Raises InputError for a place that no network has, DataError for an image that cannot be read, and what `load_base`
-    raises.
+    Raises InputError for a place that no network has, DataError for an unreadable image, and what `load_base` raises.
     """
     if not 1 <= len(networks) <= MOST_NETWORKS:
         raise InputError(f"expected one network or two, got {len(networks)}: graft walk A B IMAGE")
     data = _read(image)
     opened = [_open(each, random, seed, reporter) for each in networks]
     for each in opened:
-        # One that starts at random was built to be trained.
+        # A network that starts at random is built in training mode.
         each.base.network.eval()
     _check_places(at, opened)
     room = (LARGEST_PAGE - OWN_TEXT) // len(opened)
@@ -125,7 +126,7 @@ def _read(image: str) -> bytes:
 
 
 def _prepared(image: str, data: bytes, preprocessing: Preprocessing) -> Tensor:
-    """The image as a network wants it, uint8 (C, size, size). Raises DataError."""
+    """Return the image as the network takes it, uint8 (C, size, size). Raises DataError."""
     try:
         return to_square(decode(data, least_side(preprocessing), preprocessing.levels), preprocessing)
     except ImageError as error:
@@ -158,13 +159,13 @@ def _facts_of_run(path: Path) -> dict[str, Any]:
     try:
         facts = json.loads((model_folder(path) / CONFIG_FILE).read_text(encoding="utf-8"))
     except InputError:
-        # A folder of weights that no run of graft's made.
+        # A folder of weights that does not come from a graft run.
         return {}
     return facts if isinstance(facts, dict) else {}
 
 
 def _same_stages(opened: Sequence[_Opened]) -> bool:
-    """Whether all networks are of one architecture, so that stage by stage the same channels can be compared."""
+    """Return whether all networks share one architecture, so that the same channels can be compared stage by stage."""
     return len({each.base.network.config.architecture for each in opened}) == 1
 
 
@@ -190,14 +191,14 @@ def _check_places(at: Sequence[str], opened: Sequence[_Opened]) -> None:
 
 
 def _shapes(base: Base) -> dict[str, tuple[int, ...]]:
-    """The output shape of every stage."""
+    """Return the output shape of every stage."""
     size = (base.preprocessing.channels, base.preprocessing.size, base.preprocessing.size)
     groups = {stage.name: stage.parts for stage in base.network.stages}
     return {name: end.shape for name, end in zip(groups, ends_of(account(base.network, size), groups), strict=True)}
 
 
 def _places(at: Sequence[str], stage: str, shape: Sequence[int]) -> list[Place]:
-    """The pixels asked for in this stage, of those that its output has."""
+    """Return the pixels asked for in this stage that its output has."""
     places = []
     for each in at:
         named, *numbers = each.split(":")
@@ -211,7 +212,7 @@ def _places(at: Sequence[str], stage: str, shape: Sequence[int]) -> list[Place]:
 def _walk(
     opened: _Opened, pixels: Tensor, at: Sequence[str], room: int, follow: Sequence[dict[str, Any]], reporter: Reporter
 ) -> dict[str, Any]:
-    """A network's facts and stages; where `follow` has the stages of another, the same channels come first."""
+    """Return a network's facts and stages; the channels shown in `follow`, another's stages, come first."""
     base, network = opened.base, opened.base.network
     batch = normalise(pixels[None], base.preprocessing)
     table = account(network, (base.preprocessing.channels, *pixels.shape[1:]))
@@ -268,20 +269,22 @@ def _walk(
 
 
 def _share(left: int, network: Network, number: int) -> int:
-    """What a stage may take of the bytes that are left for it and those after it: vectors need less than maps."""
+    """Return a stage's share of the bytes left for it and those after it: vectors need less than maps."""
     needs = [1.0 if stage.stride is not None else 0.15 for stage in network.stages[number:]]
     return int(left * needs[0] / sum(needs))
 
 
 def _state(network: Network, stage: str, cut: str | None) -> str | None:
-    """Whether a run kept a stage or trained it; None where there was no run."""
+    """Return whether a run kept a stage or trained it; None if there was no run."""
     if cut not in network.cuts:
         return None
     return "frozen" if network.cuts.index(stage) <= network.cuts.index(cut) else "trained"
 
 
 def _sights(end: StageEnd) -> dict[str, Any]:
-    """Where on the image a pixel of a stage's maps sees: first and last at place 0, and how far apart places are."""
+    """Return what part of the image a pixel of a stage sees: first and last at position 0, and the spacing of
+    positions.
+    """
     if end.sights is None:
         return {"down": None, "across": None, "whole": False}
     down, across = (_grid(each) for each in end.sights)
@@ -294,14 +297,14 @@ def _grid(sight: Sight) -> list[float] | None:
 
 
 def _image_uri(pixels: Tensor) -> str:
-    """What the network was shown, uint8 (C, H, W), in the first three channels or in gray."""
+    """Return what the network was shown, uint8 (C, H, W), in its first three channels or in gray."""
     shown = pixels[:3] if len(pixels) >= 3 else pixels[:1]
     values = np.ascontiguousarray(shown.permute(1, 2, 0).numpy())
     return as_uri(values[:, :, 0] if values.shape[2] == 1 else values)
 
 
 def _top(base: Base, logits: Tensor) -> list[list[Any]]:
-    """The likeliest classes with their probabilities."""
+    """Return the most likely classes with their probabilities."""
     scores = class_logits(logits.detach().double(), base.outputs) / base.temperature
     probabilities = torch.softmax(scores, 1)[0]
     values, indices = probabilities.topk(min(TOP, len(probabilities)))
@@ -310,14 +313,14 @@ def _top(base: Base, logits: Tensor) -> list[list[Any]]:
 
 
 def _name_outputs(head: dict[str, Any], base: Base) -> None:
-    """Put the names of the classes beside the numbers of the head, where each output is a class."""
+    """Add class names to the head's numbers, if each output is a class."""
     for channel in head["channels"]:
         if base.classes is not None and base.outputs is None:
             channel["name"] = base.classes[channel["index"]]
 
 
 def _changes(one: Network, other: Network) -> dict[str, float]:
-    """How much the weights of each stage differ between two networks, relative to those of the first."""
+    """Return how much the weights of each stage differ between two networks, relative to those of the first."""
     before, changes = one.state_dict(), dict[str, float]()
     after = other.state_dict()
     for stage in one.stages:

@@ -1,7 +1,7 @@
 """One stage of a network on one image, as a page shows it: maps, kernels, and the arithmetic of some of its numbers.
 
-Maps that are only looked at are quantised; numbers that are shown are the network's own, to five digits. What a page
-has room for decides how many channels are shown and at how many of their pixels there is arithmetic.
+Maps, which are only looked at, are quantised; numbers are the network's own, to five digits. The space on the page
+limits how many channels are shown, and for how many of their pixels there is arithmetic.
 """
 
 import json
@@ -17,9 +17,9 @@ from graft.accounting.arithmetic import Step, WeightedSum, arithmetic, weighted_
 from graft.accounting.recording import Made
 from graft.images.map_sheet import draw_sheet
 
-# From the most to the least: channels that are shown, and pixels with arithmetic along each side of their maps.
+# In decreasing detail: channels shown, and pixels with arithmetic along each side of their maps.
 DETAILS = ((16, 9), (16, 7), (12, 7), (12, 5), (10, 5), (10, 4), (8, 4), (8, 3), (6, 3), (4, 3), (3, 2), (2, 2), (1, 1))
-# Numbers of a kernel's window that are written out; those of other input channels are added up.
+# Numbers of a kernel's window that are written out; other input channels are summed.
 WRITTEN, FEWEST_INPUTS, MOST_INPUTS = 54, 3, 12
 LARGEST_INPUT = 28
 MOST_UNITS = 20
@@ -28,7 +28,7 @@ DIGITS = 5
 
 @dataclass(frozen=True)
 class Place:
-    """A pixel that the page must have arithmetic of: a channel, and a row and a column, None for the strongest."""
+    """A pixel whose arithmetic the page must show: a channel, with row and column, or None for the strongest pixel."""
 
     channel: int
     row: int | None = None
@@ -37,7 +37,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Output:
-    """What a stage made of one image: `value` is (1, C, H, W) or (1, D), with how it was made."""
+    """A stage's output for one image: `value` is (1, C, H, W) or (1, D), with how it was computed."""
 
     value: Tensor
     made: Made | None
@@ -48,7 +48,7 @@ class Output:
 
 
 def most_active(output: Output, by_value: bool) -> list[int]:
-    """All channels, those with the largest mean magnitude first; `by_value`, those with the largest value."""
+    """Return all channels, largest mean magnitude first; for a vector with `by_value`, largest value first."""
     value = output.value[0].detach().float()
     strength = value.flatten(1).abs().mean(1) if output.is_map else value if by_value else value.abs()
     order: list[int] = strength.argsort(descending=True, stable=True).tolist()
@@ -56,10 +56,10 @@ def most_active(output: Output, by_value: bool) -> list[int]:
 
 
 def show_stage(output: Output, order: Sequence[int], places: Sequence[Place], room: int) -> dict[str, Any]:
-    """The part of a page about a stage, packed in at most `room` bytes where that can be: channels in this order."""
+    """Return a stage's part of the page, with channels in this order, packed into at most `room` bytes if possible."""
     stage = _Stage(output, order, places)
     shown, more = (stage.shown(*detail) for detail in (DETAILS[-1], DETAILS[-2]))
-    # Of what a channel takes by itself, and each of its pixels with arithmetic.
+    # Estimate the bytes of a channel by itself, and of each pixel with arithmetic.
     small, large = packed(shown), packed(more)
     channels, pixels = len(more["channels"]), sum(len(each["pixels"]) for each in more["channels"])
     per_pixel = max(0.0, (large - channels * small) / max(1, pixels - channels))
@@ -75,12 +75,12 @@ def show_stage(output: Output, order: Sequence[int], places: Sequence[Place], ro
 
 
 def packed(value: Any) -> int:
-    """The bytes that a value takes in a page, where its JSON is compressed and written in base64."""
+    """Return the bytes a value takes on a page, as JSON that is compressed and base64-encoded."""
     return len(zlib.compress(json.dumps(value, separators=(",", ":")).encode(), 6)) * 4 // 3
 
 
 class _Stage:
-    """A stage that is written in more or less detail; arithmetic that was done is kept."""
+    """A stage that can be written in more or less detail; arithmetic is cached."""
 
     def __init__(self, output: Output, order: Sequence[int], places: Sequence[Place]) -> None:
         self._output, self._places = output, places
@@ -90,7 +90,7 @@ class _Stage:
         self._steps: dict[tuple[int, ...], Step] = {}
 
     def count(self, channels: int) -> int:
-        """How many channels are shown: more of a vector, whose numbers have no maps."""
+        """Return how many channels are shown: more for a vector, whose numbers have no maps."""
         shown = channels if self._output.is_map else min(2 * channels, MOST_UNITS)
         return min(max(shown, self._asked), len(self._order))
 
@@ -106,7 +106,7 @@ class _Stage:
         }
 
     def _channel(self, channel: int, side: int, inputs: "_Inputs") -> dict[str, Any]:
-        """A channel: what its maps hold, its kernels, and the arithmetic at some of its pixels."""
+        """Describe a channel: the range of its map, its kernels, and the arithmetic at some of its pixels."""
         value = self._output.value[0, channel].detach().float()
         at = list(_pixels(value, [place for place in self._places if place.channel == channel], side))
         steps = [self._step(channel, *pixel) for pixel in at] if self._output.made is not None else []
@@ -128,13 +128,13 @@ class _Stage:
 
 
 class _Inputs:
-    """The maps that kernels look at, each drawn once, on a sheet for each tensor that they are of."""
+    """The maps that kernels look at, each drawn once, on one sheet per source tensor."""
 
     def __init__(self) -> None:
         self._sources: dict[int, tuple[Tensor, dict[int, int]]] = {}
 
     def tile(self, source: Tensor, channel: int) -> tuple[int, int] | None:
-        """The numbers of the sheet and of the tile of one map; None for a vector."""
+        """Return the indices of a map's sheet and tile; None for a vector."""
         if source.ndim != 4:
             return None
         if id(source) not in self._sources:
@@ -151,7 +151,7 @@ class _Inputs:
 
 
 def _pixels(value: Tensor, places: Sequence[Place], side: int) -> Iterator[tuple[int, ...]]:
-    """The strongest pixel, those asked for, and a lattice of `side` along each axis; nothing for a vector's number."""
+    """Yield the strongest pixel, those asked for, and a lattice of `side` per axis; for a scalar, the empty index."""
     if not value.ndim:
         yield ()
         return
@@ -167,7 +167,7 @@ def _pixels(value: Tensor, places: Sequence[Place], side: int) -> Iterator[tuple
 
 @dataclass(frozen=True)
 class _Kernel:
-    """One filter: the sums that it makes at several pixels, and the input channels that are written out."""
+    """One filter: its sums at several pixels, and the input channels that are written out."""
 
     sums: tuple[WeightedSum, ...]
     inputs: tuple[int, ...]  # positions among the channels of the window
@@ -193,7 +193,7 @@ class _Kernel:
 
 
 def _kernels(steps: Sequence[Step]) -> list[_Kernel]:
-    """The filters that the numbers come from; of each, the input channels that matter most at these pixels."""
+    """Return the filters behind the numbers, each with the input channels that matter most at these pixels."""
     found: dict[tuple[str, int], list[WeightedSum]] = {}
     for step in steps:
         for each in weighted_sums(step):
@@ -207,7 +207,7 @@ def _kernels(steps: Sequence[Step]) -> list[_Kernel]:
 
 
 def _written(step: Step, kernels: Sequence[_Kernel]) -> dict[str, Any]:
-    """A step for JSON, with what it was made of; names are short, as there are thousands."""
+    """Convert a step and its operands for JSON; keys are short because there are thousands."""
     written: dict[str, Any] = {"o": step.operation, "v": short(step.value), "i": list(step.index)}
     if step.path:
         written["p"] = step.path
@@ -226,7 +226,7 @@ def _written(step: Step, kernels: Sequence[_Kernel]) -> dict[str, Any]:
 
 
 def _sum(total: WeightedSum, kernel: int, inputs: tuple[int, ...]) -> dict[str, Any]:
-    """A weighted sum: the windows that are written out with what each adds, and what all others add."""
+    """Convert a weighted sum: the written windows with what each adds, and the sum of all others."""
     products = total.products
     rest = products.sum() - products[list(inputs)].sum()
     return {
@@ -240,10 +240,10 @@ def _sum(total: WeightedSum, kernel: int, inputs: tuple[int, ...]) -> dict[str, 
 
 
 def short(value: float) -> float | None:
-    """A number to five digits; None for one that is not finite."""
+    """Round to five digits; None for a number that is not finite."""
     return float(f"{value:.{DIGITS}g}") if np.isfinite(value) else None
 
 
 def shorts(values: np.ndarray) -> list[float | None]:
-    """The numbers of an array in its order; None outside the map."""
+    """Round the numbers of an array, in its order; None outside the map."""
     return [short(float(value)) for value in values.ravel()]

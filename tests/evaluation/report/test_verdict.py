@@ -152,7 +152,7 @@ def test_the_verdict_says_in_five_sentences_how_good_against_what_what_to_fix_an
     off = decide(replace(made, trust=Trust(0.97, 0.8, True)), [])
     assert off.sentences[3].startswith("Do not trust its probabilities")
     unmeasured = decide(replace(made, splits=(), judged=None, trust=None), [])
-    assert not unmeasured.usable and "Nothing can be said" in unmeasured.sentences[0]
+    assert not unmeasured.usable and "is not measured" in unmeasured.sentences[0]
 
 
 def test_what_deserves_a_look_comes_first() -> None:

@@ -1,7 +1,7 @@
-"""What annotation programs export, as records of images: CreateML, Labelbox and the VGG Image Annotator (VIA).
+"""Exports of annotation programs as records of images: CreateML, Labelbox and the VGG Image Annotator (VIA).
 
-What was said of an image as a whole is its label, in a column called as the question was; where nothing was, the names
-of its boxes are, each once. So an image with boxes of two classes has two labels, as with COCO.
+The answers about an image as a whole are its label, in a column named after the question; if there are none, the
+distinct names of its boxes are. So an image with boxes of two classes has two labels, as with COCO.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ VIA_COLUMNS = ("filename", "file_attributes", "region_attributes")
 
 
 def exported_records(value: Any) -> list[Record] | None:
-    """The records in a value of JSON that one of the programs exports, None for any other.
+    """The records in a JSON value that one of the programs exports, None for any other value.
 
-    Raises DataError for an export that is known and cannot be read.
+    Raises DataError for a known export that cannot be read.
     """
     if isinstance(value, dict):
         if {"project", "config", "attribute", "file", "metadata"} <= value.keys():
@@ -34,14 +34,14 @@ def exported_records(value: Any) -> list[Record] | None:
     every = value if isinstance(value, list) else []
     for keys, read in _KINDS if every and all(isinstance(each, dict) for each in every) else ():
         if all(keys <= each.keys() for each in every):
-            # What looks like an export may be none further in.
+            # What looks like an export may turn out not to be one further in.
             with suppress(AttributeError, LookupError, TypeError, ValueError):
                 return read(every)
     return None
 
 
 def one_of(labels: Iterable[str]) -> str | list[str] | None:
-    """The only label, none, or all of them, each once."""
+    """The only label, None if there is none, or a list of the distinct labels."""
     found = list(dict.fromkeys(labels))
     return found if len(found) > 1 else next(iter(found), None)
 
@@ -63,7 +63,7 @@ def _via(images: Sequence[Record]) -> list[Record]:
 
 
 def via_rows(names: Sequence[str], of_images: Sequence[str], of_shapes: Sequence[str]) -> list[Record]:
-    """The records in the columns of VIA's CSV, a row for each region. Raises DataError for cells that are no JSON."""
+    """The records in the columns of VIA's CSV, one row per region. Raises DataError for cells that are not JSON."""
     of_files: dict[str, Record] = {}
     of_regions: dict[str, list[Record]] = {}
     for name, of_file, of_region in zip(names, of_images, of_shapes, strict=True):
@@ -91,7 +91,7 @@ def _labelbox(value: Sequence[Record]) -> list[Record]:
 
 
 def _labelbox_before(value: Sequence[Record]) -> list[Record]:
-    # Of what was skipped, the label is a word; where all are words, the records are of another program.
+    # The label of a skipped image is a word; if all are words, the records are another program's.
     said = [each["Label"] if isinstance(each["Label"], dict) else {} for each in value]
     if not any(said):
         raise LookupError("no annotations")
@@ -112,7 +112,7 @@ def _said(annotations: Record, name: str) -> tuple[Record, list[Record]]:
 
 
 def _with_questions(rows: Sequence[tuple[str, Record, list[Record]]]) -> list[Record]:
-    """Records of a path, of what was said of the whole image, and where nothing is of any, of its regions."""
+    """Records of a path with the answers about the whole image, or about its regions if no image has any."""
     of_images = [(name, {question: _answers(said) for question, said in whole.items()}) for name, whole, _ in rows]
     if not any(answers for _, said in of_images for answers in said.values()):
         questions = [dict.fromkeys(key for region in regions for key in region) for *_, regions in rows]
@@ -122,19 +122,19 @@ def _with_questions(rows: Sequence[tuple[str, Record, list[Record]]]) -> list[Re
         ]
     used = dict.fromkeys(key for _, said in of_images for key, answers in said.items() if answers)
     records = [{"path": name, **{key: one_of(said.get(key, ())) for key in used}} for name, said in of_images]
-    # Several people may have said the same.
+    # Several people may have given the same answers.
     return list({json.dumps(each): each for each in records}.values())
 
 
 def _answers(said: Any) -> list[str]:
-    """What was said: a text, what is true of several, or several texts."""
+    """The answers: one text, the true keys of a mapping, or several texts."""
     if isinstance(said, dict):
         return [str(name) for name, meant in said.items() if meant is True or meant == "true"]
     found = said if isinstance(said, list) else [said]
     return [str(each).strip() for each in found if each is not None and str(each).strip()]
 
 
-# What each image has in an export, and how that is read.
+# The keys of each image in an export, and the function that reads it.
 _KINDS: list[tuple[set[str], Callable[[Sequence[Record]], list[Record]]]] = [
     ({"filename", "regions"}, _via),
     ({"data_row", "projects"}, _labelbox),

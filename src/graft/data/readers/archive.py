@@ -1,7 +1,7 @@
-"""A zip or tar file of folders of images: `photos.zip` with `train/ants/1.jpg` in it, or `photos/train/ants/1.jpg`.
+"""A zip or tar file of image folders: `photos.zip` with `train/ants/1.jpg` in it, or `photos/train/ants/1.jpg`.
 
-Members are read where they lie; a tar file that is compressed is expanded into the cache first. The rules are those of
-a folder; hidden entries, and what a Mac adds, are passed over.
+Members are read in place; a compressed tar file is first expanded into the cache. The rules are those of a folder;
+hidden entries and those that macOS adds are skipped.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _ZIP = (b"PK\3\4", b"PK\5\6")
 
 
 class Members:
-    """Images in an archive: their paths, large_binary (N,), and their places, int64 (N, k), the arguments of `read`."""
+    """Images in an archive: their paths, large_binary (N,), and positions, int64 (N, k), the arguments of `read`."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Members:
         self.paths = paths
         self.places = places
         self._read, self._blocks = read, blocks
-        # Of an archive within another, what unpacks it again if it is gone.
+        # For an archive within another: unpacks it again if it is gone.
         self.ensure: Callable[[], object] | None = None
         self._stamp = file_stamp(archive)
 
@@ -76,7 +76,7 @@ class Members:
         return self._read(*self.places[row].tolist())
 
     def blocks(self, row: int) -> Iterator[bytes]:
-        """The content of a file of any size."""
+        """Yield the content of a file of any size in blocks."""
         return self._blocks(*self.places[row].tolist())
 
     def stamp(self, row: int) -> str:
@@ -84,7 +84,7 @@ class Members:
 
 
 def is_archive(path: Path) -> bool:
-    """Whether `path` begins like a zip or tar file, compressed or not."""
+    """Whether `path` starts like a zip or tar file, compressed or not."""
     return path.is_file() and (_is_zip(path) or looks_like_tar(path))
 
 
@@ -94,10 +94,10 @@ def _is_zip(path: Path) -> bool:
 
 
 def list_archive(path: Path, encoding: str | None = None) -> tuple[Listing, Members]:
-    """What is in a zip or tar file; `encoding` is that of `Zip`.
+    """List the content of a zip or tar file; `encoding` is that of `Zip`.
 
     Raises DataError if nothing in it can be read, for paths that lead out of the archive, for encrypted members, and
-    for content out of all proportion to the size of the file.
+    for content out of all proportion to the file size.
     """
     found, members = _open(path, encoding)
     if found.notes and not len(found.paths):
@@ -108,7 +108,7 @@ def list_archive(path: Path, encoding: str | None = None) -> tuple[Listing, Memb
 
 
 def read_archive(path: Path, keep_folds: bool = True, encoding: str | None = None) -> Dataset:
-    """A Dataset from a zip or tar file of folders, as `arrange` reads them. Raises DataError as `list_archive` does."""
+    """Read a Dataset from a zip or tar file of folders, as `arrange` does. Raises DataError as `list_archive` does."""
     return arrange(*list_archive(path, encoding), keep_folds)
 
 
@@ -180,7 +180,7 @@ def _gather(archive: Path, members: Iterator[Member]) -> _Found:
 def _with_links(
     paths: pyarrow.LargeBinaryArray, links: list[tuple[bytes, bytes]], left_out: dict[bytes, str]
 ) -> tuple[pyarrow.LargeBinaryArray, np.ndarray]:
-    """The paths followed by those of links to files, and the file that each stands for; other links are left out."""
+    """The paths followed by links to files, and the file that each stands for; other links are left out."""
     import pyarrow
     import pyarrow.compute
 
@@ -194,7 +194,7 @@ def _with_links(
 
 
 def _latest(paths: pyarrow.LargeBinaryArray) -> np.ndarray:
-    """The last row of each path: unpacking would overwrite the others."""
+    """The last row of each path, since unpacking would overwrite the others."""
     numbers = paths.dictionary_encode().indices.to_numpy()
     last = np.empty(numbers.max(initial=-1) + 1, np.int64)
     last[numbers] = np.arange(len(numbers))

@@ -1,5 +1,6 @@
-"""Arrays of images and labels: MedMNIST's `train_images` and `train_labels`, Keras' `x_train` and `y_train`, SVHN's `X`
-and `y`, tables of pixels, in one file or several, which then may say the split or what is in them by their names.
+"""Arrays of images and labels, in one file or several, whose names may then give the split or the content.
+
+MedMNIST's `train_images` and `train_labels`, Keras' `x_train` and `y_train`, SVHN's `X` and `y`, and tables of pixels.
 """
 
 from __future__ import annotations
@@ -23,23 +24,23 @@ from graft.on_disk import file_stamp
 from graft.words import counted
 
 FILES = rf"(?i)({'|'.join(map(re.escape, (*ENDINGS, *TABLES)))})$"
-# What the parts of an array's name say: images, labels, or the names of the classes.
+# What parts of an array's name stand for: images, labels, or the class names.
 _IMAGES = ("images", "image", "imgs", "x", "data", "pixels")
 _LABELS = ("labels", "label", "y", "targets", "target", "classes", "ans")
 _NAMES = ("class_names", "label_names", "classnames", "names", "list_classes")
 
 
 class NoArraysError(DataError):
-    """No arrays are images with their labels."""
+    """No arrays are images with labels."""
 
 
 def read_arrays(files: Sequence[Path], name: str, options: TableOptions) -> Dataset:
-    """A Dataset from pairs of arrays of images, (N, H, W) or (N, H, W, C), and labels, (N,), (N, 1) or one-hot (N, K).
+    """Read pairs of arrays: images, (N, H, W) or (N, H, W, C), and labels, (N,), (N, 1) or one-hot (N, K).
 
-    Numbers are bytes, or what `as_bytes` takes them for by all of the files. Where `options` say that images have
-    several labels, those of a matrix of 0 and 1 are the columns that are 1. Raises NoArraysError where there is no
-    pair, DataError for objects, which would have to be unpickled, for other shapes, for several pairs of one split, and
-    for images with several labels.
+    Numbers are bytes, or what `as_bytes` infers from all files. If `options` allow several labels per image, a matrix
+    of 0 and 1 gives each image the columns that are 1. Raises NoArraysError if there is no pair, and DataError for
+    objects, which would have to be unpickled, for other shapes, for several pairs of one split, and for images with
+    several labels.
     """
     notes: list[str] = []
     arrays: dict[str, np.ndarray] = {}
@@ -78,7 +79,7 @@ def read_arrays(files: Sequence[Path], name: str, options: TableOptions) -> Data
 
 
 def _pairs(arrays: Mapping[str, np.ndarray], where: str) -> dict[str, tuple[str, str]]:
-    """The names of the arrays of images and labels by split. Raises DataError where several could be either."""
+    """The names of the image and label arrays by split. Raises DataError if several could be either."""
     images: dict[str, list[str]] = {}
     labels: dict[str, list[str]] = {}
     for name, array in arrays.items():
@@ -86,7 +87,7 @@ def _pairs(arrays: Mapping[str, np.ndarray], where: str) -> dict[str, tuple[str,
         split = next((SPLIT_WORDS[part] for part in parts if part in SPLIT_WORDS), WHOLE)
         if name.endswith(_NAMES):
             continue
-        # The file of both may be called `train_data`.
+        # A file of both may be named `train_data`.
         if {*parts} & {*_IMAGES} and not (array.ndim < 3 and {*parts} & {*_LABELS}):
             images.setdefault(split, []).append(name)
         elif {*parts} & {*_LABELS}:
@@ -110,7 +111,7 @@ def _pairs(arrays: Mapping[str, np.ndarray], where: str) -> dict[str, tuple[str,
 
 
 def _labels(array: np.ndarray, name: str, where: str, multi_label: bool = False) -> np.ndarray:
-    """Labels, (N,), or with `multi_label` maybe a matrix of 0 and 1, (N, K)."""
+    """Labels, (N,), or with `multi_label` possibly a matrix of 0 and 1, (N, K)."""
     if array.ndim == 2 and 1 in array.shape:
         return _labels(array.ravel(), name, where)
     if array.ndim == 2 and array.dtype.kind in "biuf" and np.isin(array, (0, 1)).all():

@@ -1,6 +1,6 @@
-"""Columns of pyarrow from and to Python by their buffers.
+"""Convert pyarrow columns from and to Python through their buffers.
 
-`pyarrow.array` and `to_numpy` import pandas wherever that is installed, which takes longer than to list ten thousand
+`pyarrow.array` and `to_numpy` import pandas wherever it is installed, which takes longer than listing ten thousand
 files.
 """
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def as_numpy(column: pyarrow.Array) -> np.ndarray:
-    """The values of a column (N,) of integers, floats or booleans, none of them null, in numpy's type of that name.
+    """Return a column (N,) of integers, floats or booleans without nulls in numpy's type of the same name.
 
     Raises ValueError for a column with nulls.
     """
@@ -35,7 +35,7 @@ def as_numpy(column: pyarrow.Array) -> np.ndarray:
 
 
 def binary_array(values: Iterable[bytes]) -> pyarrow.LargeBinaryArray:
-    """large_binary (N,)."""
+    """Build a large_binary array (N,)."""
     import pyarrow
 
     values = list(values)

@@ -1,7 +1,7 @@
-"""Folders beside those of classes that are none: what a system, a training run or an annotator put there.
+"""Folders beside class folders that are not classes: what a system, a training run or an annotator put there.
 
-A name alone decides only where no class is called so (`__MACOSX`). Otherwise what is inside has to agree: `models` is
-left out for the weights in it, `masks` because its files pair by name with images. A class may be called either.
+A name alone decides only if no class has such a name (`__MACOSX`). Otherwise the content must agree: `models` is left
+out for the weights in it, `masks` because its files pair by name with images. A class may have either name.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from graft.endings import is_no_image
 SYSTEM = re.compile(
     r"(?i)__macosx|@eadir|[@#]recycle|#snapshot|\$recycle\.bin|system volume information|lost\+found|__pycache__"
 )
-# What training programs write, beside which images may lie: charts, examples, confusion matrices.
+# What training programs write, perhaps with images beside it: charts, examples, confusion matrices.
 _OUTPUTS = re.compile(
     r"(?i)(saved[ _-]?)?models?|runs?|checkpoints?|weights?|(lightning_)?logs?|outputs?|results?|experiments?|wandb"
     r"|mlruns|tensorboard"
@@ -29,25 +29,25 @@ _SIDE = re.compile(
     r"|heatmaps?"
 )
 _THUMBNAILS = re.compile(r"(?i)thumb(nail)?s?")
-# Names of folders that hold all images rather than those of a class.
+# Names of folders that hold all images rather than those of one class.
 WHOLE_SETS = re.compile(
     r"(?i)(jpeg)?images?|imgs?|photos?|pictures?|data|dataset|originals?|raw|rgb|jpe?gs?|pngs?|inputs?|all|unknown|none"
     r"|unlabell?ed([ _-]?(data|images))?|no_label"
 )
 UNLABELLED = re.compile(r"(?i)unlabell?ed([ _-]?(data|images))?|unsupervised|extra|no_label")
-# What CVAT calls the folder of images that nobody labelled yet.
+# CVAT's name for the folder of images that nobody has labelled yet.
 NO_LABEL = "no_label"
 _MASK_OF = re.compile(
     r"(?i)[ _.-]*(masks?|segmentation|seg|gt|ground_?truth|labels?|annotations?|thumb(nail)?s?)?[ _.-]*\d?$"
 )
 NO_LABELS = "has no folders of classes, so that its images have no labels"
-# The part of the files beside images that has to have the name of one.
+# The share of files beside images that must be named after one.
 _MOST = 0.9
 
 
 @dataclass(frozen=True)
 class Aside:
-    """A folder that is no class, and why: the end of a sentence that begins with its name."""
+    """A folder that is not a class, and why: the end of a sentence that starts with its name."""
 
     folder: Folder
     reason: str
@@ -55,7 +55,7 @@ class Aside:
 
 @dataclass(frozen=True)
 class Sorted:
-    """The folders in a folder: those that may be classes or splits, those that are none, and those without files."""
+    """The folders in a folder: those that may be classes or splits, those that are neither, and those without files."""
 
     kept: tuple[Folder, ...]
     aside: tuple[Aside, ...]
@@ -63,7 +63,7 @@ class Sorted:
 
 
 def sort_folders(tree: Tree, folder: Folder) -> Sorted:
-    """Tell the folders in a folder apart, by name."""
+    """Sort out which folders in a folder may be classes or splits, by name and content."""
     kept, aside, empty = [], [], []
     for child in sorted(folder.folders.values(), key=lambda child: child.name):
         if SYSTEM.fullmatch(child.name):
@@ -82,7 +82,7 @@ def sort_folders(tree: Tree, folder: Folder) -> Sorted:
             kept.remove(child)
             aside.append(Aside(child, "pairs by name with images, as masks and annotations do"))
     for child in [child for child in kept if _THUMBNAILS.fullmatch(child.name)]:
-        # A class of thumbs has others beside it rather than images.
+        # A class of thumbs lies beside other classes, not beside images of the same names.
         if _pairs(tree, child, [other for other in kept if other is not child], folder):
             kept.remove(child)
             aside.append(Aside(child, "pairs by name with images, as thumbnails do"))
@@ -102,7 +102,7 @@ def _is_output(tree: Tree, folder: Folder) -> bool:
 
 
 def _pairs(tree: Tree, folder: Folder, others: Sequence[Folder], parent: Folder) -> bool:
-    """Whether the files of a folder are named after images beside it, rather than numbered as those of a class are."""
+    """Whether a folder's files are named after images beside it, rather than numbered like those of a class."""
     own = _stems([name for name in tree.names_in(folder) if not is_no_image(name)])
     around = [_stems(tree.names_in(other)) for other in others]
     if parent.images:
@@ -115,16 +115,16 @@ def _pairs(tree: Tree, folder: Folder, others: Sequence[Folder], parent: Folder)
         return True
     if alone and _same_in_another_format(tree, folder, alone):
         return True
-    # Images of several classes may be numbered from one in each, and masks with them.
+    # The images of each of several classes may be numbered from one, and masks along with them.
     apart = sum(map(len, around)) == len(beside) and sum(bool(own & stems) for stems in around) > 1
     whole = sum(other.all_images for other in others)
     return len(others) > 1 and (apart or folder.all_files >= _MOST * whole)
 
 
 def _same_in_another_format(tree: Tree, folder: Folder, other: Folder) -> bool:
-    """Whether the folders in a folder are those in another, with the files of these in another format, as masks are.
+    """Whether `folder` repeats the subfolders and file names of `other` in another format, as masks do.
 
-    Files that are numbered say nothing: two classes may have such ones in folders of the same names.
+    Numbered files prove nothing: two classes may have them in folders of the same names.
     """
 
     def files(of: Folder) -> set[tuple[str, str, str]]:
@@ -140,12 +140,12 @@ def _same_in_another_format(tree: Tree, folder: Folder, other: Folder) -> bool:
 
 
 def _own_names(tree: Tree, folder: Folder) -> list[str]:
-    """The names of the files that lie in a folder itself."""
+    """The names of the files directly in a folder."""
     return tree.names_in(Folder(folder.path, folder.number))
 
 
 def _repeats(folder: Folder, beside: Sequence[Folder]) -> bool:
-    """Whether a folder holds again what lies beside it, as when a data set was unpacked into itself."""
+    """Whether a folder repeats what lies beside it, as when a data set was unpacked into itself."""
     inner = {child.name for child in folder.folders.values() if child.all_images}
     return len(inner) > 1 and not folder.images and inner == {other.name for other in beside if other is not folder}
 
@@ -155,6 +155,6 @@ def _words(name: str) -> list[str]:
 
 
 def _stems(names: Sequence[str]) -> set[str]:
-    """Names without ending, and without the word for a mask at their end."""
+    """Names without their endings and without a final word for a mask."""
     plain = (name.rpartition(".")[0] or name for name in names)
     return {_MASK_OF.sub("", stem).lower() if not stem[-1:].isdecimal() else stem.lower() for stem in plain}

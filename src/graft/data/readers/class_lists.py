@@ -1,4 +1,4 @@
-"""Names of classes from a file beside the images, where folders and tables call classes by a number or a code."""
+"""Class names from a file beside the images, for folders and tables that use numbers or codes as classes."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ LISTS = (
 
 
 def with_listed_names(dataset: Dataset, files: Iterable[Path]) -> Dataset:
-    """The dataset with classes called as one of some files names them, where it names each; notes say what was done.
+    """Name the classes as one of the files does, if it names each of them; notes say what was done.
 
-    A file that gives no numbers has to name as many classes as there are, from 0 or 1 on. Files that contradict each
-    other are not used.
+    A file without numbers must name as many classes as there are, from 0 or 1 on. Files that contradict each other are
+    not used.
     """
     if not dataset.classes or not all(map(CODE.fullmatch, dataset.classes)):
         return dataset
@@ -62,7 +62,7 @@ def with_listed_names(dataset: Dataset, files: Iterable[Path]) -> Dataset:
 
 
 def _name_images(names: set[str], dataset: Dataset) -> bool:
-    """Whether one of some names is that of an image: then they are of a table of images."""
+    """Whether any of the names is that of an image, so that they come from a table of images."""
     every = (images.key(row) for images in dataset.splits.values() for row in range(len(images)))
     return any(re.sub(IMAGE_ENDING, "", key.rpartition("/")[2]) in names for key in every)
 
@@ -72,11 +72,11 @@ def _plain(code: str) -> str:
 
 
 def _by_code(listed: Listed, classes: Sequence[str]) -> dict[str, str]:
-    """What each class is called, as far as that is listed; with no codes, only for all of as many classes."""
+    """The listed name of each class, as far as there is one; a list without codes must name every class."""
     if isinstance(listed, Mapping):
         known = {_plain(code): name for code, name in listed.items()}
         of_classes = {name: known[_plain(name)].strip() for name in classes if _plain(name) in known}
-        # WordNet has all words for a thing, of which the first is the usual one if it means nothing else.
+        # WordNet lists all words for a thing; the first is the usual one, if it means nothing else.
         short = {
             name: called.partition(",")[0] if name.startswith("n") else called for name, called in of_classes.items()
         }

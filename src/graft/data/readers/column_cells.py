@@ -1,4 +1,4 @@
-"""The columns of one table as roles are looked for among them: each is read once, and tested for what it can mean."""
+"""The columns of one table, as candidates for roles: each is read once and tested for what it can mean."""
 
 from __future__ import annotations
 
@@ -34,36 +34,37 @@ from graft.images.numbers import side_of
 if TYPE_CHECKING:
     import pyarrow
 
-# Read in one pass over a file where all may be needed.
+# The number of columns read in one pass over a file when all may be needed.
 COLUMNS_AT_ONCE = 128
-# Cells that are looked up on disk to tell whether a column holds paths.
+# How many cells are looked up on disk to tell whether a column holds paths.
 _LOOKED_UP = 200
-# The share of them that has to be found, or looks like files, where the column has a name for paths.
+# The share of them that must be found, or look like files, if the column has a name for paths.
 NAMED_SHARE = 0.5
 ABOUT_IMAGES = r"(?i)mask|segment|annot|thumb"
-# Of the columns called so, so many are asked whether they name other images than the one that was taken.
+# Up to this many columns with such names are checked for naming other images than the chosen column does.
 _NAMING_IMAGES, _MOST_BESIDE = r"(?i)im(g|age)|photo|pic|file|path|left|right|fundus|view", 6
 
 
-# What the columns of pixels are called: `pixel0`, `28x28`, `p3`, `12`.
+# Names of pixel columns: `pixel0`, `28x28`, `p3`, `12`.
 _PIXEL = re.compile(r"(?i)(pixels?|px|pix|p|x|f|features?|col|column|v|attr|att|var)?[ _.-]?\d+([x_]\d+)*(_?[rgb])?")
-# Kaggle's column of boxes, and the numbers that follow the label of each.
+# The name of Kaggle's column of boxes, and how many numbers follow the label of each box.
 _PREDICTION_STRING, _CORNERS = "predictionstring", 4
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 
 def pixels_in(grid: Grid) -> list[int]:
-    """The columns that are the pixels of an image in each row: as many as a square has, or one of many numbers each."""
+    """The columns that hold each row's pixels: as many as a square image has, or one with many numbers per cell."""
     if grid.path.suffix.lower() not in (".csv", ".tsv"):
         return []
     if grid.named and (one := named(grid.names, ("pixels", "pixel_values", "image_pixels"))):
-        # An empty cell is refused where the pixels are read.
+        # Empty cells are refused where the pixels are read.
         cell = next((cell for each in grid.column(one[0]) if (cell := each.as_py() or b"").strip()), b"")
         return one[:1] if side_of(len(re.findall(rb"\d+", cell))) else []
     found = [number for number, name in enumerate(grid.names) if not grid.named or _PIXEL.fullmatch(name.strip())]
     if side_of(len(found)) or not side_of(len(found) - 1):
         return found if side_of(len(found)) else []
-    # One of them, the first or the last, is the label: all of 0 to 9, where a corner is black, or of any brightness.
+    # The first or the last is the label: it takes all values from 0 to 9, say, where a corner pixel is black or of any
+    # brightness.
     first, last = (_counts_up(grid.column(number)) for number in (found[0], found[-1]))
     return found[:-1] if last and not first else found[1:]
 
@@ -75,7 +76,7 @@ def _counts_up(column: pyarrow.ChunkedArray) -> bool:
 
 
 def _without_points(column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
-    """Whole numbers as such where all cells are written with `.0`, as numbers are beside an empty cell in pandas."""
+    """Drop `.0` from whole numbers if every cell has it, as pandas writes numbers beside an empty cell."""
     import pyarrow.compute
 
     for some in (column[:100], column):
@@ -85,7 +86,7 @@ def _without_points(column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
 
 
 def _of_boxes(column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
-    """The labels alone where all cells are boxes as Kaggle writes those of ImageNet: `n01978287 240 170 260 240 …`."""
+    """The labels alone if all cells are boxes as Kaggle writes those of ImageNet: `n01978287 240 170 260 240 …`."""
     import pyarrow
 
     encoded = column.combine_chunks().dictionary_encode()
@@ -96,7 +97,7 @@ def _of_boxes(column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
 
 
 def _labels_of_boxes(cell: str) -> str | None:
-    """The label of the boxes in a cell, a list where they differ, empty of an empty cell; None for any other text."""
+    """The label of the boxes in a cell: a list if they differ, empty for an empty cell, None for any other text."""
     words = cell.split()
     labels = list(dict.fromkeys(words[:: 1 + _CORNERS]))
     numbers = [word for place, word in enumerate(words) if place % (1 + _CORNERS)]
@@ -106,7 +107,7 @@ def _labels_of_boxes(cell: str) -> str | None:
 
 
 def _of_words(grid: Grid) -> list[int]:
-    """The columns that can hold words: of Parquet not those of numbers and lists, which may be large."""
+    """The columns that can hold words; in Parquet, this excludes numbers and lists, which may be large."""
     import pyarrow
     import pyarrow.parquet
 
@@ -120,7 +121,7 @@ def _of_words(grid: Grid) -> list[int]:
 
 @dataclass
 class Columns:
-    """The columns of a table by their numbers; `taken` are those that have a role, `notes` what there is to say."""
+    """The columns of a table by number; `taken` are those that have a role, `notes` what to tell the user."""
 
     grid: Grid
     finder: FileFinder
@@ -159,7 +160,7 @@ class Columns:
         return self._texts[column]
 
     def sure(self, column: int) -> pyarrow.ChunkedArray:
-        """The cells as texts, none of a column that holds something else."""
+        """The cells as text, or an empty column if they are something else."""
         import pyarrow
 
         with suppress(DataError):
@@ -167,7 +168,7 @@ class Columns:
         return pyarrow.chunked_array([pyarrow.array([], pyarrow.large_string())])
 
     def given(self, role: str) -> int | None:
-        """The column that the user named for a role. Raises InputError if there is none of that name."""
+        """The column that the user named for a role. Raises InputError if no column has that name."""
         name = self.options.column(role)
         return None if name is None else given_column(role, name, self.grid.names, self.grid.path.name)
 
@@ -185,13 +186,13 @@ class Columns:
         return ", ".join(names[:8]) + (", …" if len(names) > 8 else "") or "none"
 
     def is_file(self, name: str) -> bool:
-        """Whether what stands for the name of the column of paths leads to a file itself."""
+        """Whether the header of the path column is itself the path of a file."""
         import pyarrow
 
         return bool(self.finder.locate(pyarrow.array([name.encode(errors="replace")], pyarrow.large_binary())).there[0])
 
     def sample(self, column: int) -> pyarrow.LargeBinaryArray:
-        """Some of the distinct cells, none of what can be no paths."""
+        """A sample of the distinct cells, empty if they cannot be paths."""
         import pyarrow
 
         try:
@@ -201,7 +202,7 @@ class Columns:
         return cells.take(np.unique(np.linspace(0, len(cells) - 1, _LOOKED_UP).astype(int))) if len(cells) else cells
 
     def found_share(self, column: int) -> float:
-        """The share of a column's cells that lead to files, or are addresses."""
+        """The share of a column's cells that lead to files or are addresses."""
         import pyarrow.compute
 
         cells = self.sample(column)
@@ -215,7 +216,7 @@ class Columns:
         return float((there | addresses).mean())
 
     def refuse_same_names(self, columns: Sequence[int]) -> None:
-        """Raise DataError for the first of some columns most of whose cells are names that several files have."""
+        """Raise DataError for the first of some columns whose cells are mostly names that several files share."""
         for column in columns:
             cells = self.sample(column)
             same = [row for row, why in self.finder.locate(cells).reasons.items() if why == SAME_NAME]
@@ -240,7 +241,7 @@ class Columns:
         return len(cells) > 0 and float(ended.to_numpy(zero_copy_only=False).mean()) >= NAMED_SHARE
 
     def naming_other_images(self, column: int) -> list[int]:
-        """The other columns, of those called as what names images, that lead to other files in all rows."""
+        """The other columns with names for images that lead to different files in all rows."""
         import pyarrow.compute
 
         among = [number for number, name in enumerate(self.grid.names) if re.search(_NAMING_IMAGES, name)]
@@ -250,7 +251,7 @@ class Columns:
         if own is None:
             return found
         for number in among:
-            # Where the first lead to files as they are written, so do these.
+            # If the first column leads to files without a search, so do the others.
             other = self._beginning(number, search=bool(own.notes))
             if other is None or 2 * len(other.paths.unique()) <= len(other.paths):
                 continue
@@ -261,30 +262,30 @@ class Columns:
         return found
 
     def _beginning(self, column: int, search: bool = True) -> Located | None:
-        """The files that the first cells lead to, None of what can be no paths or leads to two files."""
+        """The files that the first cells lead to; None if they cannot be paths or one leads to two files."""
         with suppress(DataError):
             return self.finder.locate(self.paths(column)[:_LOOKED_UP].combine_chunks(), search)
         return None
 
     def name_of(self, column: int) -> str:
-        """What a column is called; the second of a list of two without names as its file is."""
+        """The name of a column; the second column of an unnamed list of two takes the name of the file."""
         second = not self.grid.named and len(self.grid.names) == 2 and column == 1
         return self.grid.path.stem if second else self.grid.names[column]
 
     def about_splits(self) -> list[int]:
-        """The columns that are called as what tells splits is, the likeliest first."""
+        """The columns whose names suggest splits, the likeliest first."""
         found = named(self.grid.names, SYNONYMS["split"])
         last = len(self.grid.names) - 1
         return [*found, last] if last == 1 and re.search(ABOUT_SPLITS, self.name_of(last)) else found
 
     def saying_splits(self) -> list[int]:
-        """The columns whose cells are all words of splits, or empty, whatever they are called."""
+        """The columns whose cells are all words for splits or empty, whatever the columns' names."""
         if self._saying_splits is None:
             self._saying_splits = [column for column in self._beginning_as_splits() if say_splits(self.sure(column))]
         return self._saying_splits
 
     def _beginning_as_splits(self) -> list[int]:
-        """The columns whose first cells are words of splits: no more is looked at of the others."""
+        """The columns whose first cells are words for splits; the others are not read further."""
         among, found = _of_words(self.grid), []
         for start in range(0, len(among), COLUMNS_AT_ONCE):
             some = among[start : start + COLUMNS_AT_ONCE]
@@ -308,20 +309,20 @@ class Columns:
         )
 
     def repeats(self, column: int) -> bool:
-        """Whether a column has few distinct cells, as labels have, and none that is a fraction."""
+        """Whether a column has few distinct values, as labels do, and at most half of them are fractions."""
         text = self.sure(column)
         words = [word for word in text.unique().to_pylist() if word]
         fractions = sum(bool(re.fullmatch(r"-?\d*\.\d*[1-9]\d*", word)) for word in words)
         return 0 < len(words) <= max(3, len(text) / 2) and 2 * fractions <= len(words)
 
     def first_that_says_only(self, columns: Sequence[int], words: frozenset[str]) -> int | None:
-        """The first of some columns whose cells are all among some words, and not all the same; None if there is none.
+        """The first of some columns whose cells are all among `words` and not all the same; None if there is none.
 
-        A table of pixels has hundreds of columns: a pass over the file reads many of them.
+        A table of pixels has hundreds of columns, so each pass over the file reads many of them.
         """
         for start in range(0, len(columns), COLUMNS_AT_ONCE):
             some = columns[start : start + COLUMNS_AT_ONCE]
-            # Where they cannot be read together, each says of itself that it cannot.
+            # Columns that cannot be read together are read one by one.
             with suppress(DataError):
                 self._cells = dict(zip(some, self.grid.read(some), strict=True))
             found = next((column for column in some if self._says_only(column, words)), None)
@@ -335,7 +336,7 @@ class Columns:
         return len(found) > 1 and found <= words
 
     def say_the_same(self, first: int, second: int) -> bool:
-        """Whether two columns part the rows alike."""
+        """Whether two columns divide the rows alike."""
         try:
             codes = [self.text(column).combine_chunks().dictionary_encode().indices for column in (first, second)]
         except DataError:

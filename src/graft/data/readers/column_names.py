@@ -1,6 +1,6 @@
-"""What columns of tables are called: by graft's own names, and by those of published tables.
+"""Names of table columns: graft's own names, and those in published tables.
 
-Those of graft are taken at their word; the others only where the values prove it. Case, blanks and punctuation do not
+graft's own names are trusted; the others count only if the values confirm them. Case, blanks and punctuation do not
 matter: `image ID` is `image_id`.
 """
 
@@ -13,7 +13,7 @@ from graft.data.readers.split_names import EVALUATION
 from graft.data.table_options import NO_COLUMN, TableOptions
 from graft.errors import InputError
 
-# The names that a column may have, by its role; if several are present, the first counts.
+# The names that a column may have, by role; if several are present, the first counts.
 SPELLINGS = {
     "path": ("path", "image", "file_name", "filepath", "filename", "file"),
     "label": ("label", "class", "category", "target"),
@@ -59,15 +59,15 @@ SYNONYMS = {
     ),
     "weight": ("sample_weight",),
 }
-# Words in the names of files that say into which splits images are divided.
+# Words in file names that say the file divides images into splits.
 ABOUT_SPLITS = r"(?i)split|partition|is_?(train|val|test)|train_?test"
-# What a cell of a column of splits may say.
+# What the cells of a split column may say.
 SPLIT_WORDS = {
     **dict.fromkeys(("train", "training", "trn", "tr", "entrainement", "entraînement", "apprentissage"), TRAIN),
     **dict.fromkeys(("val", "valid", "validation", "dev", "development", *EVALUATION, "publictest"), VAL),
     **dict.fromkeys(("test", "testing", "tst", "privatetest"), TEST),
 }
-# The splits that a true and a false cell stand for, by the word in the name of the column.
+# The splits that true and false cells stand for, by the word in the column name.
 TRUTHS = {"valid": (VAL, TRAIN), "val": (VAL, TRAIN), "test": (TEST, TRAIN), "train": (TRAIN, TEST)}
 
 
@@ -77,13 +77,13 @@ def plain_name(name: str) -> str:
 
 
 def named(names: Sequence[str], spellings: Sequence[str]) -> list[int]:
-    """The numbers of the columns that have one of some names, in the order of these."""
+    """The numbers of the columns that have any of these spellings, in the order of the spellings."""
     plain = [plain_name(name) for name in names]
     return [plain.index(each) for each in dict.fromkeys(map(plain_name, spellings)) if each in plain]
 
 
 def known_names(names: Sequence[str]) -> list[int]:
-    """The numbers of the columns whose names say that they hold paths or labels, or that graft knows itself."""
+    """The numbers of the columns whose names suggest paths or labels, or are graft's own."""
     spellings = [each for role in SPELLINGS for each in SPELLINGS[role]]
     return named(names, [*spellings, *SYNONYMS["path"], *SYNONYMS["label"]])
 
@@ -91,8 +91,8 @@ def known_names(names: Sequence[str]) -> list[int]:
 def find_columns(names: Sequence[str], group: str | None = None, options: TableOptions | None = None) -> dict[str, int]:
     """The number of the column for each of `path`, `label`, `split`, `group` and `weight` that `names` contains.
 
-    Case and surrounding spaces do not matter. `group` names the column of groups if it is called otherwise, and
-    `options` any. Raises InputError for a column of the options that is not there.
+    Case and surrounding spaces do not matter. `group` names the column of groups if it has another name, and `options`
+    name any column. Raises InputError if a column in the options does not exist.
     """
     plain = [name.strip().lower() for name in names]
     wanted = SPELLINGS | ({} if group is None else {"group": (group.strip().lower(),)})
@@ -108,7 +108,7 @@ def find_columns(names: Sequence[str], group: str | None = None, options: TableO
 
 
 def is_no_column(name: str, names: Sequence[str]) -> bool:
-    """Whether what was given for a column says that there is none."""
+    """Whether the value given for a column says that there is none."""
     return name.strip().lower() in ("", NO_COLUMN) and not named(names, [name])
 
 

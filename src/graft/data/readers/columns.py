@@ -1,6 +1,6 @@
 """What the columns of a table say about its images: the class, split, group and weight of each row.
 
-Shared by all sources that are tables: manifests, Parquet with embedded images, datasets on the Hub.
+Shared by all tabular sources: manifests, Parquet with embedded images, and datasets on the Hub.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def as_text(column: pyarrow.ChunkedArray, where: str) -> pyarrow.ChunkedArray:
-    """Cells as large_string without surrounding spaces, empty for null; whole numbers of any type have no point.
+    """Return cells as large_string, stripped, empty for null; whole numbers of any type have no decimal point.
 
     Raises DataError for cells that are neither text nor numbers.
     """
@@ -43,7 +43,7 @@ def as_text(column: pyarrow.ChunkedArray, where: str) -> pyarrow.ChunkedArray:
 def names_of_labels(
     column: pyarrow.ChunkedArray, classes: Sequence[str] | None, name: str, multi_label: bool = False
 ) -> pyarrow.ChunkedArray:
-    """Labels as `as_text` gives them; with a list of `classes`, whole numbers become the names that they index.
+    """Return labels as `as_text` does; given a list of `classes`, whole numbers become the names that they index.
 
     -1 stands for no label, as in datasets on the Hugging Face Hub. With `multi_label`, cells may be lists of labels,
     which become JSON. Raises DataError for a number beyond the list.
@@ -77,7 +77,7 @@ def names_of_labels(
 
 
 def join_tables(tables: Sequence[pyarrow.Table], splits: Sequence[str]) -> pyarrow.Table:
-    """Tables of text one after the other; rows of a table without a column `split` are in the split given for it."""
+    """Concatenate tables of text; rows of a table without a `split` column get the split given for that table."""
     import pyarrow
 
     roles = {role for table in tables for role in table.column_names}
@@ -104,12 +104,12 @@ def arrange_rows(
     notes: Sequence[str] = (),
     left_out: Mapping[str, str] | None = None,
 ) -> Dataset:
-    """A Dataset from the rows of `source`, in order, by the columns of `table`, text as `as_text` gives it.
+    """Build a Dataset from the rows of `source`, in order, and the columns of `table`, text as `as_text` returns it.
 
-    `table` has `label` and may have `split`, `group`, `weight`, and `path` (large_binary), by which repeated rows are
-    recognised. Only `usable` rows, bool (N,), are considered; `notes` and `left_out` say why others are not. Rows
-    without a label or a split are left out by name. `classes` are the names in order, if a list of them was given.
-    Raises DataError if no row is left, for a label that is not in `classes`, and for an invalid weight.
+    `table` has `label` and may have `split`, `group`, `weight`, and `path` (large_binary), which identifies repeated
+    rows. Only `usable` rows, bool (N,), are considered; `notes` and `left_out` say why others are not. Rows without a
+    label or a split are left out by name. `classes` are the class names in order, if a list of them was given. Raises
+    DataError if no row is left, for a label that is not in `classes`, and for an invalid weight.
     """
     import pyarrow
     import pyarrow.compute
@@ -167,13 +167,13 @@ def first_three(names: Sequence[str]) -> str:
 
 
 def _encode(column: pyarrow.ChunkedArray) -> tuple[list[str], np.ndarray]:
-    """The distinct texts of a column, and the number of each row's text, int64 (N,)."""
+    """The distinct texts of a column, and the index of each row's text, int64 (N,)."""
     encoded = column.combine_chunks().dictionary_encode()
     return encoded.dictionary.to_pylist(), encoded.indices.to_numpy().astype(np.int64)
 
 
 def _splits(table: pyarrow.Table, usable: np.ndarray, name: str) -> tuple[list[str], np.ndarray]:
-    """The names of splits that have rows, and the number of each row's split, int64 (N,), -1 for none."""
+    """The names of splits that have rows, and the index of each row's split, int64 (N,), -1 for none."""
     if "split" not in table.column_names:
         return [WHOLE], np.zeros(len(table), np.int64)
     words, numbers = _encode(table["split"])
@@ -192,7 +192,7 @@ def _splits(table: pyarrow.Table, usable: np.ndarray, name: str) -> tuple[list[s
 def _drop_repeated(
     table: pyarrow.Table, split: np.ndarray, usable: np.ndarray, notes: list[str], name: str
 ) -> np.ndarray:
-    """The usable rows except those whose image is already in the same split, bool (N,); notes say which."""
+    """The usable rows except those whose image is already in the same split, bool (N,); adds notes on the others."""
     rows = np.flatnonzero(usable)
     paths = table["path"].combine_chunks()
     image = paths.dictionary_encode().indices.to_numpy().astype(np.int64)[rows] * (split.max(initial=0) + 1)
@@ -229,7 +229,7 @@ def _drop_repeated(
 
 
 def _forgive(left_out: dict[str, str], source: Source, paths: pyarrow.ChunkedArray, usable: np.ndarray) -> None:
-    """Take back from `left_out` the images that another row keeps."""
+    """Remove from `left_out` the images that another row keeps."""
     import pyarrow.compute
 
     refused = np.flatnonzero(~usable)
@@ -241,14 +241,14 @@ def _forgive(left_out: dict[str, str], source: Source, paths: pyarrow.ChunkedArr
 
 
 def _groups(column: pyarrow.ChunkedArray) -> tuple[tuple[str, ...], np.ndarray]:
-    """The names of groups, and the number of each row's, int64 (N,); a row that names none gets one of its own."""
+    """The group names, and the index of each row's group, int64 (N,); a row without a group gets one of its own."""
     words, numbers = _encode(column)
     alone = np.array([not word for word in words], bool)[numbers]
     return tuple(words), np.where(alone, len(words) + np.arange(len(numbers)), numbers)
 
 
 def as_weights(numbers: np.ndarray) -> tuple[np.ndarray, int | None]:
-    """Numbers (N,) as weights, float32 (N,), and the place of the first that cannot be one: below 0, or not finite."""
+    """Numbers (N,) as weights, float32 (N,), and the index of the first invalid one: below 0 or not finite."""
     with np.errstate(over="ignore"):
         weights = numbers.astype(np.float32)
     wrong = ~(np.isfinite(weights) & (weights >= 0))

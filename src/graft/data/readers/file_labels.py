@@ -1,6 +1,6 @@
 """Images whose files are named after their class, `cat.0.jpg`, in a folder or an archive.
 
-By `--label-from REGEX`, or without it where no folder and no table says the classes, and nothing else can be meant.
+Used with `--label-from REGEX`, or without it if no folder or table gives the classes and nothing else can be meant.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from graft.errors import DataError
 
 
 def read_named_files(place: Place, pattern: re.Pattern[str]) -> Dataset:
-    """A Dataset of the files in a place, by what the first group of `pattern` finds in their paths.
+    """Read a Dataset from the files in a place, labelled by what the first group of `pattern` matches in their paths.
 
-    The outermost folders are splits if those of all images that have a label are some. Files in whose path nothing is
-    found are left out by name. Raises DataError if nothing is found in any.
+    The outermost folders are splits if those of all labelled images are. Files whose path has no match are left out by
+    name. Raises DataError if no path matches.
     """
     import pyarrow
 
@@ -46,9 +46,9 @@ def read_named_files(place: Place, pattern: re.Pattern[str]) -> Dataset:
 
 
 def read_named_after_classes(place: Place) -> Dataset | None:
-    """A Dataset of images that are all named after one of several classes, in one folder or in one for each split.
+    """Read a Dataset of images that are all named after one of several classes, in one folder or in one per split.
 
-    None where another meaning is possible. A split of which no file is named so has no labels.
+    None if another meaning is possible. A split in which no file is named so has no labels.
     """
     import pyarrow
 
@@ -82,7 +82,7 @@ def read_named_after_classes(place: Place) -> Dataset | None:
 
 
 def _split_of_each(paths: list[str], is_image: np.ndarray) -> list[str] | None:
-    """The split of each file, where images lie in one folder, or in one for each split and none beside; else None."""
+    """The split of each file, if images lie in one folder, or in one per split and nowhere else; otherwise None."""
     folders = [path.rpartition("/")[0] for path in paths]
     holding = {folder for folder, image in zip(folders, is_image, strict=True) if image}
     meant = splits_of({part for folder in holding for part in folder.split("/")})

@@ -1,7 +1,7 @@
-"""Which file a cell of a table means: as it is written, or by the longest tail of its path that a file shares.
+"""Which file a cell of a table means: the path as written, or the file that shares the longest tail of the path.
 
-Tables are written on other machines (`C:\\data\\cats\\1.jpg`), name files without their folder or their ending (`1` for
-`images/001.bmp`), or in another case. A file is only taken for another spelling where no other file could be meant.
+Tables are written on other machines (`C:\\data\\cats\\1.jpg`), or name files without their folder or ending (`1` for
+`images/001.bmp`), or in a different case. A file counts as another spelling only if no other file could be meant.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from graft.words import counted
 if TYPE_CHECKING:
     import pyarrow
 
-# Folders whose files are about images: of the same name, the one in another folder is meant.
+# Folders of files about images: of two files with the same name, the one outside these folders is meant.
 _ABOUT_IMAGES = (
     r"(?i)(^|/)([^/]*(mask|trimap|segment|annotation|ground[ _-]?truth|thumb|overlay|heat[ _-]?map)[^/]*"
     r"|labels?|segs?|gt|truth|contours?|bbox(es)?)/"
 )
-# Files that are looked at to tell masks from images, and the most colours that a mask has.
+# How many files are read to tell masks from images, and the most colours that a mask has.
 _LOOKED_AT, _MASK_COLOURS = 6, 16
 _SPLITS = (TRAIN, VAL, TEST)
 SAME_NAME = "several files have that name"
@@ -45,10 +45,10 @@ SAME_NAME = "several files have that name"
 
 @dataclass(frozen=True)
 class Located:
-    """For each cell the path of its file below the root, large_binary (N,), and whether it is there, bool (N,).
+    """For each cell, the path of its file below the root, large_binary (N,), and whether the file exists, bool (N,).
 
-    `reasons` tell why a cell has no file where that is not just that there is none; `notes` tell how files were found.
-    `mask` is one of the files that were found where all of them look like masks, with no images of their names.
+    `reasons` say why a cell has no file, unless there simply is none; `notes` say how files were found. `mask` is one
+    of the files found if all of them look like masks and no image shares their names.
     """
 
     paths: pyarrow.LargeBinaryArray
@@ -59,12 +59,12 @@ class Located:
 
 
 class FileFinder:
-    """Finds the files below a folder that the cells of a table mean; the folder is listed when that is needed."""
+    """Finds the files below a folder that table cells mean; the folder is listed only when needed."""
 
     def __init__(
         self, root: Path, options: TableOptions | None = None, stem: str = "", place: Place | None = None
     ) -> None:
-        """`stem` is the name of the table: of `train.csv` a folder `train/` is looked through first.
+        """`stem` is the name of the table: for `train.csv`, a folder `train/` is searched first.
 
         `place` is where `root` lies, if that has been listed.
 
@@ -80,9 +80,9 @@ class FileFinder:
         self._indices: dict[tuple[int, Key | None, bool], TailIndex] = {}
 
     def locate(self, cells: pyarrow.LargeBinaryArray, search: bool = True) -> Located:
-        """The file that each cell means, addresses as they are; without `search` only as it is written.
+        """Find the file that each cell means, leaving addresses as they are; without `search`, only as it is written.
 
-        Raises DataError where two files are equally likely.
+        Raises DataError if two files are equally likely.
         """
         import pyarrow
         import pyarrow.compute
@@ -91,7 +91,7 @@ class FileFinder:
         named = pyarrow.compute.greater(pyarrow.compute.binary_length(cells), 0).to_numpy(zero_copy_only=False)
         addresses = pyarrow.compute.match_substring_regex(paths, SCHEME).to_numpy(zero_copy_only=False)
         wanted = np.flatnonzero(named & ~there & ~addresses)
-        # Where most are found as they are written, the others are missing, and not to be taken for their namesakes.
+        # If most cells are found as written, the rest are missing files and must not be matched to their namesakes.
         if not search or not len(wanted) or 2 * len(wanted) < (named & ~addresses).sum():
             return Located(paths, there, {})
         files, found, notes = self._search(paths.take(wanted))
@@ -113,7 +113,7 @@ class FileFinder:
         return Located(paths, there, reasons, tuple(notes), self._only_masks(found[hit]))
 
     def _only_masks(self, rows: np.ndarray) -> str:
-        """The first of some files if all are where masks are kept and those looked at are masks, else nothing."""
+        """The first of some files if all lie in folders of masks and those sampled are masks, else an empty text."""
         about = ~self._places[-len(_SPLITS) - 2]
         if not len(rows) or not about[rows].all():
             return ""
@@ -121,7 +121,7 @@ class FileFinder:
         return os.fsdecode(self._files[int(rows[0])].as_py()) if all(map(self._is_mask, looked_at.tolist())) else ""
 
     def refuse_masks(self, located: Located, name: str) -> None:
-        """Raise DataError where the files that a table was led to are masks alone; its images lie elsewhere."""
+        """Raise DataError if a table leads only to masks; its images lie elsewhere."""
         if not located.mask:
             return
         beside = [] if self.place is not None and self.place.packed else sorted(self.root.parent.glob("*"))
@@ -158,12 +158,12 @@ class FileFinder:
         return files
 
     def _search(self, cells: pyarrow.LargeBinaryArray) -> tuple[pyarrow.LargeBinaryArray, np.ndarray, list[str]]:
-        """Files, and for each cell the number of its file among them, int64 (N,), NONE or SEVERAL."""
+        """The files, and the index of each cell's file among them, int64 (N,), or NONE or SEVERAL."""
         cells = cleaned(cells)
         ordinary = range(len(self._places) - len(_SPLITS))
         found, notes = self._found(cells, ordinary)
         if self.split == WHOLE and (found == SEVERAL).any():
-            # Files of one name in two splits: all cells together mean the split that alone has a file for each.
+            # If several splits have files of these names, all cells together mean the only split with a file for each.
             of_splits = {split: self._found(cells, [len(ordinary) + place]) for place, split in enumerate(_SPLITS)}
             complete = [split for split, (own, _) in of_splits.items() if (own >= 0).all()]
             if len(complete) == 1:
@@ -172,13 +172,13 @@ class FileFinder:
         return self._files, found, notes
 
     def _found(self, cells: pyarrow.LargeBinaryArray, places: Sequence[int]) -> tuple[np.ndarray, list[str]]:
-        """As `_search`, in some places by their numbers, one after the other."""
+        """Like `_search`, but in the given places only, one after the other."""
         import pyarrow.compute
 
         files = self._files
         found = np.full(len(cells), NONE, np.int64)
         notes: list[str] = []
-        # The files of images have endings; cells without any mean none of them by their whole name.
+        # If all files have endings and no cell has one, no cell can be a whole file name.
         dots = [pyarrow.compute.match_substring(each, ".") for each in (cells, files)]
         ended = pyarrow.compute.any(dots[0]).as_py() or not pyarrow.compute.all(dots[1]).as_py()
         for place in places:
@@ -193,7 +193,7 @@ class FileFinder:
         return found, list(dict.fromkeys(notes))
 
     def _index(self, place: int, key: Key | None, stems: bool = False) -> TailIndex:
-        """The files in a place by their paths, or by those without their ending if they are images."""
+        """Index the files in a place by their paths; with `stems`, only images, without their endings."""
         import pyarrow.compute
 
         name = (place, key, stems)
@@ -216,7 +216,7 @@ class FileFinder:
 
     @cached_property
     def _places(self) -> list[np.ndarray]:
-        """Which files to look among, bool (F,), the likeliest first, and last those of each split alone."""
+        """The files to search, one bool (F,) per place, the likeliest place first and each split alone last."""
         import pyarrow.compute
 
         files = self._files
@@ -231,7 +231,7 @@ class FileFinder:
         return [*([of_splits[self.split]] if self.split != WHOLE else []), *places, *of_splits.values()]
 
     def _by_stem(self, cells: pyarrow.LargeBinaryArray, place: int) -> tuple[np.ndarray, list[str]]:
-        """As `TailIndex.match`, by names without their ending; files that are masks of others are no images."""
+        """Like `TailIndex.match`, but by names without endings; files that are masks of others are no images."""
         import pyarrow.compute
 
         found = np.full(len(cells), NONE, np.int64)
@@ -243,7 +243,7 @@ class FileFinder:
         wanted = cells.take(rows)
         numbers = pyarrow.compute.all(pyarrow.compute.match_substring_regex(wanted, NUMBER)).as_py()
         if numbers:
-            # As numbers most are found, and whoever is alone so is alone as it is written.
+            # Most cells match as numbers, and a match that is unique as a number is also unique as written.
             found[rows] = self._index(place, numbered, stems=True).match(wanted)
             if not (found[rows] == SEVERAL).any():
                 return found, notes
@@ -260,9 +260,9 @@ class FileFinder:
     def _mask_endings(
         self, cells: pyarrow.LargeBinaryArray, place: int, key: Key | None
     ) -> tuple[np.ndarray | None, list[str]]:
-        """The files, bool (F,), with endings by which masks of the images that cells mean go; None if all have one.
+        """Which files, bool (F,), have the endings of masks of the images that cells mean; None if all have one ending.
 
-        Raises DataError if more than one ending is left.
+        Raises DataError if more than one other ending is left.
         """
         import pyarrow.compute
 
@@ -304,7 +304,7 @@ class FileFinder:
 
 
 def _within(given: str, root: Path, place: Place) -> Path | None:
-    """A folder of an archive, from the archive or from the table's folder on, None where it has no such folder."""
+    """A folder of an archive, relative to the archive or to the table's folder; None if there is no such folder."""
     if not place.packed:
         return None
     for start in (place.root, root):
@@ -315,7 +315,7 @@ def _within(given: str, root: Path, place: Place) -> Path | None:
 
 
 def _image_dir(given: str, root: Path) -> Path:
-    """A folder from the working folder on, or from the table's."""
+    """A folder given relative to the working directory or to the table's folder."""
     path = Path(given).expanduser()
     found = next((each for each in (path.absolute(), root / path) if each.is_dir()), None)
     if found is None:
@@ -341,7 +341,7 @@ def _lead_to_one_file(
     files: pyarrow.LargeBinaryArray,
     found: np.ndarray,
 ) -> np.ndarray:
-    """Which of the wanted rows were led to a file that a cell with other text means as well, bool (W,)."""
+    """Which of the wanted rows lead to a file that a cell with different text means as well, bool (W,)."""
     import pyarrow.compute
 
     cell = cells.take(wanted).dictionary_encode().indices.to_numpy().astype(np.int64)

@@ -1,6 +1,6 @@
-"""A folder per class, with or without a folder per split above: `train/ants/1.jpg` or `ants/1.jpg`.
+"""One folder per class, with or without one folder per split above: `train/ants/1.jpg` or `ants/1.jpg`.
 
-Hidden files are ignored, links are followed, and a folder that was visited before is not entered again.
+Hidden files are ignored, links are followed, and no folder is entered twice.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     import pyarrow
 
 
-# What Windows hides in folders of images.
+# Files that Windows hides in folders of images.
 _OF_WINDOWS = ("thumbs.db", "ehthumbs.db", "desktop.ini")
 
 
-# What else may have the name of a file.
+# Other things that may have a file name.
 _OTHER_KINDS = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"), (stat.S_ISCHR, "a device"))
 
 
 class Files:
-    """Images in files of their own, at paths relative to a folder: bytes with `/`, large_binary (N,)."""
+    """Images in individual files, at paths relative to a folder: bytes with `/`, large_binary (N,)."""
 
     def __init__(self, root: Path, paths: pyarrow.LargeBinaryArray) -> None:
         self.root = root
@@ -38,7 +38,7 @@ class Files:
 
     @classmethod
     def of(cls, paths: Iterable[Path | str], root: Path | None = None) -> Files:
-        """Files at paths that are absolute or relative to `root`, by default the working folder."""
+        """Files at absolute paths or paths relative to `root`, by default the working directory."""
         return cls(root or Path(), binary_array(os.fsencode(path) for path in paths))
 
     def __len__(self) -> int:
@@ -61,7 +61,7 @@ class Files:
 
 
 def folders_of(sources: Iterable[Source]) -> set[str]:
-    """The folders, by their absolute paths, that images in files of their own lie in; empty for other sources."""
+    """The absolute paths of the folders that hold images in individual files; empty for other sources."""
     import pyarrow.compute
 
     found: set[str] = set()
@@ -69,16 +69,16 @@ def folders_of(sources: Iterable[Source]) -> set[str]:
         if isinstance(source, Several):
             found |= folders_of(source.sources)
         elif isinstance(source, Files):
-            # Those of addresses are nobody's.
+            # Addresses lie in no folder.
             below = pyarrow.compute.replace_substring_regex(source.paths, "[^/]*$", "").unique()
-            # As text: to ask the disk about each of a million folders would take long.
+            # Done on text: checking a million folders on disk would take long.
             root = source.root.resolve()
             found |= {os.path.normpath(root / os.fsdecode(folder.as_py())) for folder in below}
     return found
 
 
 def read_file(path: Path) -> bytes:
-    """The bytes of an image. Raises OSError if it is no regular file or larger than an image may be."""
+    """Read the bytes of an image. Raises OSError if it is not a regular file or is larger than an image may be."""
     from graft.images.decoding import MAX_BYTES
 
     try:
@@ -88,7 +88,7 @@ def read_file(path: Path) -> bytes:
     if stat.S_ISDIR(status.st_mode):
         raise OSError("expected a readable file, got a folder: name its files, or use `graft predict RUN FOLDER`")
     if not stat.S_ISREG(status.st_mode):
-        # Reading it may never end.
+        # Reading it might never end.
         came = next((name for is_one, name in _OTHER_KINDS if is_one(status.st_mode)), "something else")
         raise OSError(
             f"expected a regular file, got {came}: write what it gives to a file (`cat > image.jpg`), and name that"
@@ -99,13 +99,13 @@ def read_file(path: Path) -> bytes:
 
 
 def read_folder(root: Path, keep_folds: bool = True) -> Dataset:
-    """A Dataset from a folder of folders, as `arrange` reads them. Raises DataError if no class holds a file."""
+    """Read a Dataset from a folder of folders, as `arrange` does. Raises DataError if no class holds a file."""
     listing = list_folder(root)
     return arrange(listing, Files(root, listing.files), keep_folds)
 
 
 def list_folder(root: Path) -> Listing:
-    """What is in a folder; notes name the folders in it that cannot be read. Raises DataError if it cannot itself."""
+    """List a folder; notes name subfolders that cannot be read. Raises DataError if the folder itself cannot."""
     import pyarrow
 
     notes: list[str] = []
@@ -126,16 +126,16 @@ def list_folder(root: Path) -> Listing:
 
 
 def straight(path: Path) -> Path:
-    """The same file or folder without `..`, by which neither its name nor what lies above or below it can be told.
+    """The same file or folder without `..`, which hides its name and what lies above or below it.
 
-    Links that follow stay, since paths in a table that is a link start from the link.
+    Links that remain are kept, since paths in a table that is a link start from the link.
     """
     turns = [number for number, part in enumerate(path.parts, 1) if part == ".."]
     return Path(*path.parts[: turns[-1]]).resolve().joinpath(*path.parts[turns[-1] :]) if turns else path
 
 
 def files_below(folder: Path, failed: Callable[[OSError], None] | None = None) -> Iterator[Path]:
-    """All files that are not hidden, at any depth, sorted by name within each folder; links are followed once.
+    """Yield all files that are not hidden, at any depth, sorted by name within each folder; links are followed once.
 
     `failed` is called for each folder that cannot be read; without it, such folders are skipped.
     """
@@ -144,8 +144,8 @@ def files_below(folder: Path, failed: Callable[[OSError], None] | None = None) -
 
 
 def _walk(folder: Path, failed: Callable[[OSError], None] | None = None) -> Iterator[tuple[str, list[str]]]:
-    """All folders at any depth with the names of their files, sorted, except hidden ones."""
-    # A link to a folder above leads to images that are found elsewhere, perhaps under another class.
+    """Yield all folders at any depth with their sorted file names, except hidden ones."""
+    # A link to a folder above leads to images found elsewhere, perhaps under another class.
     seen = {_identity(above) for above in straight(folder).absolute().parents}
     for parent, folders, files in os.walk(folder, onerror=failed, followlinks=True):
         identity = _identity(Path(parent))

@@ -1,9 +1,9 @@
 """What the folders of a tree stand for: splits, folds, classes, or nothing.
 
-The cue is depth: a folder of a split holds folders of classes, a folder of a class holds images. So `train` and `test`
-full of images beside another folder are classes, and full of folders they are splits. A lone folder above all that is
-descended through; below a class, folders belong to it, unless every class holds the same splits. Where two readings are
-as likely as each other, neither is chosen.
+Depth is the cue: a folder of a split holds folders of classes, and a folder of a class holds images. So `train` and
+`test` are classes if they are full of images and lie beside another folder, and splits if they are full of folders. A
+lone folder above all that is descended into. Folders below a class belong to it, unless every class holds the same
+splits. If two readings are equally likely, neither is chosen.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from graft.errors import DataError
 
 
 def understand(tree: Tree, name: str) -> Layout:
-    """Read the layout of a tree called `name`. Raises DataError for one that can be read in two ways."""
+    """Read the layout of a tree named `name`. Raises DataError for a tree that can be read in two ways."""
     layout = Layout(tree, tree.root)
     layout.root = _beginning(layout)
     folders = layout.folders_in(layout.root)
@@ -38,7 +38,7 @@ def understand(tree: Tree, name: str) -> Layout:
     others = [folder for folder in folders if folder not in folds]
     beside = splits_of(folder.name for folder in others)
     if len(folds) > 1 and others and len(beside) == len(others) and TRAIN not in beside.values():
-        # What is divided into folds is what is trained on.
+        # What is divided into folds is the training data.
         _read_splits(layout, _splits_among(layout, others, name))
         _read_classes(layout, layout.root, folds, TRAIN)
     elif splits := _splits_among(layout, folders, name):
@@ -54,9 +54,9 @@ def understand(tree: Tree, name: str) -> Layout:
 
 
 def _beginning(layout: Layout) -> Folder:
-    """The folder in which splits or classes begin: below single folders around everything.
+    """The folder in which splits or classes begin, below any single folders around everything.
 
-    Of these, the innermost that is called as a split is one, unless what they hold in the end are splits.
+    The innermost of these that is named after a split is one, unless what they hold in the end are splits.
     """
     chain = _descend(layout, layout.tree.root)
     inner = layout.folders_in(chain[-1])
@@ -67,7 +67,7 @@ def _beginning(layout: Layout) -> Folder:
 
 
 def _descend(layout: Layout, folder: Folder, known: Iterable[str] = ()) -> list[Folder]:
-    """A folder and the single folders of folders below it, one in the other, except one that is a class in `known`."""
+    """A folder and the chain of single folders of folders below it, up to one that is a class in `known`."""
     chain = [folder]
     while True:
         inner = _without_flat_splits(layout, layout.folders_in(chain[-1]))
@@ -77,7 +77,7 @@ def _descend(layout: Layout, folder: Folder, known: Iterable[str] = ()) -> list[
 
 
 def _without_flat_splits(layout: Layout, folders: tuple[Folder, ...]) -> tuple[Folder, ...]:
-    """The only folder of folders of splits, where all beside it are called as splits and have no classes; else all."""
+    """The only folder of folders of splits, if all others are named after splits and have no classes; otherwise all."""
     named = splits_of(folder.name for folder in folders)
     flat = [folder for folder in folders if folder.name in named and not _divided(layout, folder)]
     rest = tuple(folder for folder in folders if folder not in flat)
@@ -96,7 +96,7 @@ def _divided(layout: Layout, folder: Folder) -> bool:
 
 
 def _splits_among(layout: Layout, folders: Sequence[Folder], name: str) -> dict[str, str]:
-    """The split that each folder stands for, empty if they stand for classes; folders beside splits are put aside."""
+    """The split that each folder stands for, empty if they stand for classes; puts aside folders beside splits."""
     inner = {folder.name: layout.folders_in(folder) for folder in folders}
     nested = [folder for folder in folders if holds_folders(folder, inner[folder.name])]
     named = splits_of(folder.name for folder in folders)
@@ -133,7 +133,7 @@ def _splits_among(layout: Layout, folders: Sequence[Folder], name: str) -> dict[
 
 
 def _by_letter(layout: Layout, folders: Sequence[Folder], inner: Mapping[str, Sequence[Folder]]) -> dict[str, str]:
-    """The splits that folders called T, V and S are, where what V and S hold is all in T as well."""
+    """The splits that folders named T, V and S stand for, if T holds everything that V and S hold."""
     named = splits_by_letter(folder.name for folder in folders)
     classes = {split: {each.name for each in inner[name]} for name, split in named.items()}
     if not named or not all(own <= classes[TRAIN] for own in classes.values()):
@@ -143,9 +143,9 @@ def _by_letter(layout: Layout, folders: Sequence[Folder], inner: Mapping[str, Se
 
 
 def _beside_flat_splits(layout: Layout, folders: Sequence[Folder], name: str) -> dict[str, str]:
-    """The splits where one folder of folders lies beside images of `val` or `test` without classes, which are no class.
+    """The splits if one folder of folders lies beside `val` or `test` images without classes, which are no class.
 
-    Then the one folder is what is trained on. Empty if the folders are others.
+    That folder is then the training data. Empty for any other folders.
     """
     named = splits_of(folder.name for folder in folders)
     rest = [folder for folder in folders if folder.name not in named]
@@ -161,14 +161,14 @@ def _beside_flat_splits(layout: Layout, folders: Sequence[Folder], name: str) ->
 
 
 def _is_unlabelled(layout: Layout, folders: Sequence[Folder], above: str = "") -> bool:
-    """Whether there is but one folder, of images, that is called after the whole rather than a class."""
+    """Whether there is only one folder, of images, and it is named after the whole set rather than a class."""
     if len(folders) != 1 or layout.folders_in(folders[0]):
         return False
     return folders[0].name == above or bool(WHOLE_SETS.fullmatch(folders[0].name) or splits_of([folders[0].name]))
 
 
 def _read_folders_without_splits(layout: Layout, folders: Sequence[Folder], name: str) -> None:
-    """The places of classes; folders of images that are all called as splits or folds are no classes."""
+    """Add the places of classes; folders of images that are all named after splits or folds are not classes."""
     folds = are_folds(folders) and not any(layout.folders_in(folder) for folder in folders)
     named = splits_of(folder.name for folder in folders)
     called = [folder for folder in folders if folds or folder.name in named]
@@ -176,7 +176,7 @@ def _read_folders_without_splits(layout: Layout, folders: Sequence[Folder], name
         layout.aside += [Aside(folder, NO_LABELS) for folder in folders]
         return
     _read_classes(layout, layout.root, folders, WHOLE)
-    # A folder of its own may lie around the classes of each, as in `amazon/images/mug`.
+    # Each may have another folder around its classes, as in `amazon/images/mug`.
     starts = [layout.inside(folder) for folder in folders]
     within = [sorted(each.name for each in layout.folders_in(start)) for start in starts]
     alike = len(folders) > 1 and len(within[0]) > 1 and all(each == within[0] for each in within)
@@ -199,7 +199,7 @@ def _read_folders_without_splits(layout: Layout, folders: Sequence[Folder], name
 
 
 def _read_splits(layout: Layout, splits: dict[str, str]) -> None:
-    """The places in folders of splits, each of which may have a folder of its own around its classes."""
+    """Add the places in folders of splits, each of which may have another folder around its classes."""
     inner = {folder: layout.folders_in(layout.root.folders[folder]) for folder in splits}
     known = {each.name for folders in inner.values() if len(folders) > 1 for each in folders}
     for called, split in splits.items():
@@ -216,7 +216,7 @@ def _read_splits(layout: Layout, splits: dict[str, str]) -> None:
 
 
 def _read_classes(layout: Layout, parent: Folder, folders: Sequence[Folder], split: str) -> None:
-    """The places of the classes in a folder, or in its folders of folds."""
+    """Add the places of the classes in a folder or in its folds."""
     inner = {folder.name: layout.folders_in(folder) for folder in folders}
     if are_folds(folders) and all(inner.values()):
         for folder in folders:
@@ -234,7 +234,7 @@ def _read_classes(layout: Layout, parent: Folder, folders: Sequence[Folder], spl
         ]
         return
     if _are_origins(layout, folders):
-        # Few of them would divide the images into large parts.
+        # With few origins, each would hold a large part of the images.
         many = len(folders) >= FEW_GROUPS or sum(each.all_images for each in folders) <= FEW_IMAGES * len(folders)
         layout.notes.append(
             f"{quoted(folders)} are where images come from, not classes, since what they hold recurs: "
@@ -263,14 +263,14 @@ def _are_origins(layout: Layout, folders: Sequence[Folder]) -> bool:
     names = {name for each in inner for name in each}
     if any(whats):
         return 1 < len(names) < sum(map(len, inner))
-    # Numbers from 0 or 1 on may well be classes.
+    # Numbers that count from 0 or 1 may well be classes.
     numbers = sorted(int(folder.name) for folder in folders if folder.name.isdecimal())
     counted = numbers[:1] in ([0], [1]) and numbers[-1] - numbers[0] < 2 * len(numbers)
     return len(numbers) == len(folders) and not counted and len(names) > 1 and all({*each} == names for each in inner)
 
 
 def _read_splits_of_classes(layout: Layout, folders: Sequence[Folder], name: str) -> bool:
-    """Whether every class holds the same splits, as in `cat/train`; then those are the places."""
+    """Whether every class holds the same splits, as in `cat/train`; if so, add them as the places."""
     inner = {folder.name: layout.folders_in(folder) for folder in folders}
     named = {folder: splits_of(each.name for each in inside) for folder, inside in inner.items()}
     divided = [folder for folder in folders if 0 < len(inner[folder.name]) == len(named[folder.name])]
@@ -301,7 +301,7 @@ def _read_splits_of_classes(layout: Layout, folders: Sequence[Folder], name: str
 
 
 def _put_aside_within(layout: Layout) -> None:
-    """Put aside what is in folders of classes and belongs to none: thumbnails of a system, masks beside images."""
+    """Put aside what lies in folders of classes but belongs to no class: a system's thumbnails, masks beside images."""
     for place in layout.places:
         pending = [place.folder]
         while pending:

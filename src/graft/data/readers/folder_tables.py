@@ -1,7 +1,7 @@
 """Tables in a folder or archive of images: `labels.csv` beside `images/`, `train.csv` and `test.csv`, `meta/train.txt`.
 
-A table counts if its rows lead to images of the folder, and `tables_or_folders` decides whether it or the folders say
-the classes. Lists of images without labels divide what has some into splits.
+A table counts if its rows lead to images in the folder; `tables_or_folders` decides whether tables or folders give the
+classes. Lists of images without labels divide the labelled images into splits.
 """
 
 from __future__ import annotations
@@ -38,29 +38,28 @@ from graft.endings import IMAGE_ENDING
 from graft.errors import DataError, InputError
 from graft.spreadsheet import read_sheet
 
-# Other files of XML are about one image each.
+# Other XML files describe one image each.
 _IN_FOLDERS = "|".join(re.escape(each) for each in sorted({*ENDINGS, *LIST_ENDINGS} - {".xml"}))
 _TABLE = rf"(?i)(({_IN_FOLDERS})({'|'.join(map(re.escape, PACKED))})?|(^|/)annotations\.xml)$"
-# Tables that are forms for what is to be handed in, or made by programs that were asked about the images.
+# Submission forms, and tables of results that programs computed from the images.
 _ANSWERS = r"(?i)submi|predict|results?\b|audit"
-# How graft itself begins the file that says the split of a run.
+# The name and the first bytes of the split file that graft writes for a run.
 _OF_A_RUN = ("split.csv", b"path,label,split")
-# Folders for what is told about images, even where masks lie in it too.
+# Folders for information about images, even if they hold masks too.
 _ABOUT = re.compile(r"(?i)annotations?|labels?|meta([ _-]?data)?|splits?|lists?|tables?|csvs?|txts?|imagesets?|ann")
-# Names without ending, which a few tables in a folder may have, and more images.
+# Names without an ending: a few in a folder may be tables; more than this are images.
 _UNENDED, _MOST_UNENDED = r"(^|/)[^./]+$", 3
-# A larger table is not looked through for names, and columns with other roles say no labels.
+# Larger tables are not searched for names; columns with these roles hold no labels.
 _MOST_BYTES, _OTHER_ROLES = 2**27, ("split", "group", "weight")
-# More tables in one folder are about one image each; so deep below the images' folder they are looked for.
+# A folder with more tables has one per image; tables are searched for this deep below the images' folder.
 _MOST_TABLES, _DEPTH = 60, 3
 
 
 def read_place(place: Place, group: str | None, options: TableOptions, split: str | None = None) -> Dataset:
-    """A Dataset from the tables of a place or its folders of classes, divided by lists of splits if there are some.
+    """Read a Dataset from the tables of a place or its folders of classes, divided by its lists of splits, if any.
 
-    `split` is the path of one such list, of several that could be meant, or `none`. Raises DataError for tables of
-    which several or none could be meant, where no folder tells the classes either, and where tables and folders tell
-    different ones.
+    `split` is the path of one list where several could be meant, or `none`. Raises DataError if several tables or none
+    could be meant and no folders give the classes either, and if tables and folders give different classes.
     """
     notes: list[str] = []
     errors: dict[Path, InputError] = {}
@@ -106,9 +105,9 @@ def read_place(place: Place, group: str | None, options: TableOptions, split: st
 def _about_all(
     place: Place, folders: Dataset, errors: Mapping[Path, InputError], options: TableOptions
 ) -> InputError | None:
-    """Why a table cannot be used that is about most of the images and names no folder of them, None if there is none.
+    """Return the error of a table about most of the images that names none of their folders, None if there is none.
 
-    The folders of such images are parts of a whole, rather than classes.
+    The folders of such images are parts of a whole rather than classes.
     """
     import pyarrow.compute
 
@@ -117,7 +116,7 @@ def _about_all(
     files = place.listing.files.filter(pyarrow.compute.invert(pyarrow.array(are_no_images(place.listing.files))))
     names = pyarrow.compute.replace_substring_regex(files, "(?s)^.*/", "")
     counts = pyarrow.compute.value_counts(pyarrow.compute.replace_substring_regex(names, IMAGE_ENDING, ""))
-    # A name that several files have is that of none of them.
+    # A name that several files share identifies none of them.
     stems = {os.fsdecode(each["values"].as_py()).lower() for each in counts if each["counts"].as_py() == 1}
     classes = {name.lower() for name in folders.classes}
     alike = len({re.sub(r"\d+", "", name) for name in classes} - {""}) == 1
@@ -131,7 +130,7 @@ def _about_all(
 
 
 def _words_in(file: Path) -> set[str]:
-    """The cells of a table of text, in lower case, however they are parted; none of one that is too large."""
+    """The cells of a text table in lower case, whatever separates them; empty for a table that is too large."""
     # A pipe or a device would never end.
     if not file.is_file():
         return set()
@@ -147,7 +146,7 @@ def _words_in(file: Path) -> set[str]:
 
 
 def _may_say_labels(file: Path, options: TableOptions) -> bool:
-    """Whether a column that is not called as something else could hold labels, or none can be read."""
+    """Whether any column without a name for another role could hold labels, or the table cannot be read."""
     try:
         columns = Columns(open_grid(file), FileFinder(file.parent, options), options)
         names = columns.grid.names
@@ -160,7 +159,7 @@ def _may_say_labels(file: Path, options: TableOptions) -> bool:
 
 
 def _says_train(table: Found) -> bool:
-    """Whether a table may label images to train on: where none does, others further off may."""
+    """Whether a table may label training images; if none does, tables further away may."""
     return table.split in (WHOLE, TRAIN) or "split" in table.table.column_names
 
 
@@ -168,7 +167,7 @@ _Where = list[tuple[Folder, str, list[str]]]
 
 
 def _where_tables_are(place: Place) -> Iterator[_Where]:
-    """Tables by folder: around all images, in folders of splits, and in folders without images of their own."""
+    """Yield tables by folder: around all images, in folders of splits, and in folders without images of their own."""
     by_folder: dict[tuple[str, ...], list[str]] = {}
     names = place.names(_TABLE)
     unpacked = {*names}
@@ -188,7 +187,7 @@ def _where_tables_are(place: Place) -> Iterator[_Where]:
     chain, inner = [place.tree.root], list[Folder]()
     while True:
         inner = [each for each in chain[-1].folders.values() if not SYSTEM.fullmatch(each.name)]
-        # Not masks and the like, which pair with the images by name.
+        # Excludes masks and the like, which pair with the images by name.
         holding = sort_folders(place.tree, chain[-1]).kept
         if len(holding) != 1 or chain[-1].images or split_in_name(holding[0].name) != WHOLE:
             break
@@ -212,7 +211,7 @@ def _where_tables_are(place: Place) -> Iterator[_Where]:
 
 
 def _alone(folder: Folder) -> list[Folder]:
-    """A folder, and those that are the only one with images in the one before, which has none itself."""
+    """A folder and, while the last one has no images of its own, the only folder in it that has any."""
     found = [folder]
     while not found[-1].images:
         inner = [each for each in found[-1].folders.values() if each.all_images]
@@ -231,13 +230,13 @@ def _read_all(
     understanding: tuple[TableOptions, frozenset[str]],
     told: tuple[list[str], dict[Path, InputError]],
 ) -> list[Found]:
-    """The tables in a folder that say something of images."""
+    """Read the tables in a folder that are about images."""
     (options, known), (notes, errors) = understanding, told
     beside = not folder.all_images or _ABOUT.fullmatch(folder.name) is not None
-    # A table beside images starts from its folder, one in a folder of its own from anywhere.
+    # Paths in a table beside images start at its folder; those in a table in a folder of its own may lead anywhere.
     start = place.root if beside else place.root.joinpath(*folder.path)
     files = []
-    # As YOLO's labels are: a text for each image, of its name.
+    # YOLO's labels, for example: one text file per image, with the image's name.
     stems = "|".join(re.escape(Path(name).stem) for name in names if Path(name).suffix.lower() in LIST_ENDINGS)
     images = {Path(image).stem for image in place.names(rf"(^|/)({stems}){IMAGE_ENDING[4:]}")} if stems else set()
     of_one_image = {name for name in names if Path(name).suffix.lower() in LIST_ENDINGS and Path(name).stem in images}
@@ -277,7 +276,7 @@ def _read_all(
             each = _read(file, finder, group, options, known)
         except InputError as error:
             listed = read_list(file) if re.search(LISTS, file.name) else ()
-            # What names the classes by their numbers is no table of images.
+            # A list that numbers the classes is not a table of images.
             notes += [f"{file.name} was not used: {error}"] * (not listed)
             errors |= {} if isinstance(listed, Mapping) else {file: error}
             continue
@@ -298,9 +297,9 @@ def _begins_with(file: Path, text: bytes) -> bool:
 def _read(
     file: Path, finder: FileFinder, group: str | None, options: TableOptions, known: frozenset[str]
 ) -> Found | None:
-    """A table whose rows lead to images, None if none does. Raises DataError for one without labels that is no list.
+    """A table whose rows lead to images, or None if none does. Raises DataError if it has no labels and is no list.
 
-    Of columns that could be the labels, the one that names `known` classes is.
+    Among columns that could be the labels, the one that names the `known` classes is chosen.
     """
     reason: DataError | None = None
     try:
@@ -322,7 +321,7 @@ def _read(
     located = finder.locate(understood.table["path"].combine_chunks())
     if not located.there.any():
         if located.reasons:
-            # Not just a table about something else.
+            # Not merely a table about something else: `arrange_table` reports the reasons.
             arrange_table(file.stem, finder, understood.table)
         return None
     finder.refuse_masks(located, file.name)
@@ -332,6 +331,6 @@ def _read(
 
 
 def _placed(found: Found, start: Path, place: Place) -> Found:
-    """A table with its paths from the place on."""
+    """A table with its paths relative to the place."""
     folder = Path(os.path.relpath(start, place.root))
     return replace(found, table=starting_from(found.table, folder))

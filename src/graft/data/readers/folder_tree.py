@@ -1,4 +1,4 @@
-"""The folders of a tree with how many files they hold, from the paths of these: what a layout is read from."""
+"""The folders of a tree and how many files they hold, built from file paths; layouts are read from it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def are_no_images(files: pyarrow.LargeBinaryArray) -> np.ndarray:
-    """Which files, at paths with `/`, large_binary (N,), are named as something else than images: bool (N,)."""
+    """Which files, at paths with `/`, large_binary (N,), have names of something other than images: bool (N,)."""
     import pyarrow.compute
 
     return as_numpy(pyarrow.compute.match_substring_regex(files, NO_IMAGE))
@@ -25,10 +25,10 @@ def are_no_images(files: pyarrow.LargeBinaryArray) -> np.ndarray:
 
 @dataclass(eq=False)
 class Folder:
-    """A folder: its path below the root, how many files lie in it itself, and how many of these may be images.
+    """A folder: its path below the root, how many files lie directly in it, and how many of these may be images.
 
-    `all_files` and `all_images` count those in its folders too. `number` is that of the folder among those that hold
-    files, -1 if it holds none itself.
+    `all_files` and `all_images` include those in its subfolders. `number` is its number among the folders that directly
+    hold files, -1 if it holds none.
     """
 
     path: tuple[str, ...]
@@ -44,7 +44,7 @@ class Folder:
         return self.path[-1] if self.path else ""
 
     def below(self) -> Iterator[Folder]:
-        """The folder itself and all that are in it, at any depth."""
+        """Yield the folder itself and all folders in it, at any depth."""
         pending = [self]
         while pending:
             folder = pending.pop()
@@ -54,7 +54,7 @@ class Folder:
 
 @dataclass(frozen=True)
 class Tree:
-    """A root, the number of each file's folder, int64 (N,), and how the names of the files in folders are had."""
+    """A root, the number of each file's folder, int64 (N,), and how to get the names of the files in folders."""
 
     root: Folder
     folder_of_file: np.ndarray
@@ -69,7 +69,7 @@ class Tree:
 
 
 def grow(files: pyarrow.LargeBinaryArray, empty: Iterable[tuple[str, ...]] = ()) -> Tree:
-    """A tree of files at paths with `/`, large_binary (N,), and of further folders, which may hold nothing."""
+    """Build a tree from files at paths with `/`, large_binary (N,), and from further folders, which may be empty."""
     import pyarrow.compute
 
     parents = pyarrow.compute.replace_substring_regex(files, r"(?s)/?[^/]*$", "").dictionary_encode()

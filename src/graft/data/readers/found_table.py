@@ -1,4 +1,4 @@
-"""A table of images as it was found beside them."""
+"""A table of images found beside them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Found:
-    """A table with its paths from the place on, and which rows have a file, bool (N,); from several files if joined.
+    """A table with paths relative to the place, and which rows have a file, bool (N,); from several files if joined.
 
-    Without a column `label` it is a list that says which images are in a split. `beside` says that no images lie in
-    its folder, `error` why a table has no labels.
+    Without a `label` column it is a list that says which images are in a split. `beside` says that no images lie in its
+    folder, `error` why a table has no labels.
     """
 
     files: tuple[Path, ...]
@@ -40,5 +40,5 @@ class Found:
         return "label" in self.table.column_names
 
     def labels(self) -> set[str]:
-        """The distinct labels of images that are there."""
+        """The distinct labels of images that exist."""
         return set(self.table["label"].combine_chunks().filter(self.there).unique().to_pylist()) - {""}

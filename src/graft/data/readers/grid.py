@@ -1,6 +1,6 @@
-"""Tables as they are written, whatever their meaning: names of columns, and cells once they are asked for.
+"""Tables as written, whatever they mean: the names of their columns, and their cells when asked for.
 
-CSV, TSV, lists of paths and labels (`.txt`, `.lst`), JSON lines, JSON, spreadsheets, MATLAB's lists and Parquet.
+CSV, TSV, lists of paths and labels (`.txt`, `.lst`), JSON lines, JSON, spreadsheets, MATLAB lists and Parquet.
 """
 
 from __future__ import annotations
@@ -29,31 +29,31 @@ from graft.spreadsheet import read_sheet
 if TYPE_CHECKING:
     import pyarrow
 
-# Spreadsheets that are not read: these are refused by name.
+# Spreadsheet formats that graft does not read and refuses by name.
 _OTHER_SHEETS = (".xls", ".xlsb", ".ods")
 ENDINGS = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".parquet", ".json", ".xml", ".xlsx", ".mat", *_OTHER_SHEETS)
-# These may hold anything, and are tables only if their lines name images.
+# Files with these endings may hold anything; they are tables only if their lines name images.
 LIST_ENDINGS = (".txt", ".lst", ".list")
-# The last one may part the labels in a cell too, and counts where the others part nothing.
+# The last one may also separate labels within a cell, so it counts only where the others separate nothing.
 _SEPARATORS = (",", ";", "\t", "|")
-# What may stand above the first row: comments, and what spreadsheets write for themselves.
+# What may come before the first row: comments, and the `sep=` line that spreadsheet programs write.
 _NO_ROW = r"#|//|(?i:sep=)"
-# So many rows at most are a title above the names of columns.
+# At most this many rows form a title above the column names.
 _MOST_TITLES = 5
-# As much of a list as is looked at to tell whether it names images.
+# How much of a list is read to tell whether it names images.
 _FIRST_BYTES = 2**16
-# Longer first rows of text, and JSON with more columns, are no tables.
+# Text with a longer first row, and JSON with more columns, are not tables.
 _LONGEST_ROW, _MOST_COLUMNS = 2**23, 2**14
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The columns of a table: `read` gives those with some numbers, as large_binary or as typed as they are.
+    """The columns of a table: `read` returns those with the given numbers, as large_binary or in their own types.
 
-    That of CSV takes a type of pyarrow as well.
+    For CSV, `read` also takes a pyarrow type.
 
-    Where the first row has no names (`named` is False), columns are called by their number from 1. `unnamed` is the
-    same table with its first row taken for an image, where that can be.
+    If the first row holds no names (`named` is False), columns are named by their number, from 1. `unnamed` is the same
+    table with its first row read as an image, where that is possible.
     """
 
     path: Path
@@ -67,7 +67,7 @@ class Grid:
 
 
 def open_grid(path: Path, beginning: bool = False) -> Grid:
-    """The table in a file, or of a list the beginning, by the file's ending. Raises DataError if it is none."""
+    """Open the table in a file by its ending; `beginning` reads only the start of a list. Raises DataError if none."""
     ending, given = ending_of(path), path
     openers = {".parquet": _parquet, ".json": _json, ".xml": _cvat, ".xlsx": _sheet, ".mat": _matlab}
     openers |= {".jsonl": _json_lines, ".ndjson": _json_lines}
@@ -90,12 +90,12 @@ def open_grid(path: Path, beginning: bool = False) -> Grid:
                 raise DataError(f"expected rows of at most {longest:,} bytes in {path.name}, got a longer one: part it")
         is_list = ending in LIST_ENDINGS or not given.suffix
         grid = _as_exported(_list(path, beginning) if is_list else openers.get(ending, _csv)(path))
-    # As the user knows it; what is read is its content.
+    # Show the user the given name; what is read is the unpacked content.
     return grid if path == given else _called(grid, given.with_suffix("") if given.suffix.lower() in PACKED else given)
 
 
 def _as_exported(grid: Grid) -> Grid:
-    """The table, or the records that it holds if an annotation program wrote it."""
+    """The table, or the records in it if an annotation tool wrote it."""
     records = None
     if set(VIA_COLUMNS) <= set(grid.names):
         cells = grid.read([grid.names.index(name) for name in VIA_COLUMNS])
@@ -111,7 +111,7 @@ def _called(grid: Grid, path: Path) -> Grid:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Say of what goes wrong in reading a table that it is none."""
+    """Turn any error in reading a table into a DataError."""
     import pyarrow
 
     try:
@@ -139,7 +139,7 @@ def _csv(path: Path) -> Grid:
 
 
 def _is_data(first_row: Sequence[str]) -> bool:
-    """Whether the first row is about an image: it has a file's name, or a number and no name that columns have."""
+    """Whether the first row is about an image: it has a file name, or a number and no known column name."""
     if any(re.search(IMAGE_ENDING, cell.strip()) for cell in first_row):
         return True
     return not known_names(first_row) and any(map(_is_number, first_row))
@@ -154,10 +154,10 @@ def _numbers(row: Sequence[str]) -> tuple[str, ...]:
 
 
 def _header(path: Path) -> tuple[list[str], str, int, bool]:
-    """The cells of the first row, their separator, the number of lines before it, and whether no other row follows."""
+    """The cells of the first row, their separator, the number of lines before it, and whether it is the only row."""
     found = []
     for separator in _SEPARATORS:
-        # Some programs begin UTF-8 with a byte order mark. Rows below may name files in any encoding.
+        # Some programs start UTF-8 with a byte order mark. Later rows may name files in any encoding.
         with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
             rows = csv.reader(file, delimiter=separator)
             names, before = next(rows, []), 0
@@ -165,7 +165,7 @@ def _header(path: Path) -> tuple[list[str], str, int, bool]:
                 following = next(rows, [])
                 called = [names[0].lstrip("#/ "), *names[1:]]
                 if len(names) == len(following) and known_names(called) and not known_names(following):
-                    # A comment that names the columns.
+                    # This comment holds the column names.
                     names = called
                     break
                 names, before = following, rows.line_num - 1
@@ -176,7 +176,7 @@ def _header(path: Path) -> tuple[list[str], str, int, bool]:
                 names, before = above[number]
             following = above[number + 1][0] if number + 1 < len(above) else _next_row(rows)
             if len(following) == len(names) + 1 and not following[-1].strip() and names:
-                # Rows end in a separator, and the names do not.
+                # The rows end in a separator and the row of names does not.
                 names = [*names, ""]
             found.append((names, separator, before, not any(cell.strip() for cell in following)))
     if any("\ufffd" in name for name in found[0][0]) and not _is_data(found[0][0]):
@@ -188,24 +188,24 @@ def _header(path: Path) -> tuple[list[str], str, int, bool]:
 
 
 def _filled(row: Sequence[str]) -> int:
-    """How many cells of a row hold anything."""
+    """The number of non-empty cells in a row."""
     return sum(bool(cell.strip()) for cell in row)
 
 
 def _title_rows(rows: Sequence[Sequence[str]]) -> int:
-    """How many rows are a title above the names of columns: each has one filled cell, and what follows are names."""
+    """The number of title rows above the column names: each has one filled cell, and names follow."""
     number = next((number for number, row in enumerate(rows[: _MOST_TITLES + 1]) if _filled(row) > 1), 0)
-    # A column may be called as its title is, and a cell as a column.
+    # A column may have the same name as the title, and a cell the name of a column.
     wanted = 2 if number and known_names(rows[0]) else 1
     return number if len(known_names(rows[number])) >= wanted and not any(map(_is_number, rows[number])) else 0
 
 
 def _next_row(rows: Iterator[list[str]]) -> list[str]:
-    """The cells of the next row that is not blank, none after the last."""
+    """The cells of the next row that is not blank, or none at the end."""
     try:
         return next((row for row in rows if row), [])
     except csv.Error:
-        # A cell of pixels may be longer than this reader takes.
+        # A cell of pixels may exceed the field limit of this reader.
         return ["pixels"]
 
 
@@ -218,7 +218,7 @@ def read_csv(
     kind: pyarrow.DataType | None = None,
     content: bytes | None = None,
 ) -> list[pyarrow.ChunkedArray]:
-    """Columns of the CSV at `path`, or of its part `content`. Raises DataError for cells that are not of a kind."""
+    """Read columns of the CSV at `path`, or of its part `content`. Raises DataError for cells not of type `kind`."""
     import pyarrow
     import pyarrow.csv
 
@@ -226,7 +226,7 @@ def read_csv(
     with reading(path), _naming_ragged(path, separator, skipped[0], width), pyarrow.OSFile(os.fsencode(path)) as file:
         table = pyarrow.csv.read_csv(
             file if content is None else pyarrow.BufferReader(content),
-            # A block has to hold a whole row, and cells may be long.
+            # A block must hold a whole row, and cells may be long.
             pyarrow.csv.ReadOptions(
                 skip_rows=skipped[0], column_names=numbers, skip_rows_after_names=skipped[1], block_size=2**23
             ),
@@ -241,7 +241,7 @@ def read_csv(
 
 @contextmanager
 def _naming_ragged(path: Path, separator: str, before: int, width: int) -> Iterator[None]:
-    """Say which row it is that has not as many cells as the first."""
+    """Name the row that has more or fewer cells than the first."""
     import pyarrow
 
     try:
@@ -267,9 +267,9 @@ def _naming_ragged(path: Path, separator: str, before: int, width: int) -> Itera
 
 
 def _list(path: Path, beginning: bool = False) -> Grid:
-    """A list with an image in every line: its path and its label, or more, between blanks, tabs or commas."""
+    """A list with one image per line: its path and label, or more, separated by blanks, tabs or commas."""
     with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
-        # The last line may be cut off, and is as long as it likes.
+        # The last line may be cut off, and may be of any length.
         some = file.read(_FIRST_BYTES).split("\n") if beginning else file
         if isinstance(some, list) and len(some) > 1 and file.read(1):
             some.pop()
@@ -286,19 +286,19 @@ def _list(path: Path, beginning: bool = False) -> Grid:
         ended = [re.search(IMAGE_ENDING, row[-1]) is not None for row in rows]
         numbered = len(first) == len(rows) and all(map(str.isdecimal, first)) and all(ended)
         if 2 * sum(len(row) == 1 for row in rows) > len(rows):
-            # Paths alone, some with blanks in them.
+            # Only paths, some with blanks in them.
             rows = [[line] for line in lines]
         elif numbered or (
             len(first) == len(rows) and not any(re.search(IMAGE_ENDING, cell) for row in rows for cell in row[1:])
         ):
-            # What comes after a number, or the label, has blanks in it.
+            # What follows the number or the label has blanks in it.
             rows = [line.split(None, 1) for line in lines]
         else:
-            # A path may have blanks in it; a label comes last.
+            # The path may have blanks in it; the label comes last.
             rows = [line.rsplit(None, 1) for line in lines]
     width = max(map(len, rows))
     cells = [[row[number] if number < len(row) else "" for row in rows] for number in range(width)]
-    # Other comments may have as many words.
+    # Comments other than the header may have as many words.
     comments = [each for each in comments if len(each) == width and not any(":" in word for word in each)]
     names = next((tuple(each) for each in reversed(comments) if known_names(each)), None)
     if names is not None:
@@ -335,12 +335,12 @@ def _json_lines(path: Path) -> Grid:
 
 
 def as_cell(value: Any) -> str | None:
-    """A value of JSON as a cell: a text as it is, anything else in JSON."""
+    """A JSON value as a cell: text unchanged, anything else as JSON."""
     return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    # Numbers keep their spelling.
+    # Numbers keep their original spelling.
     decoder = json.JSONDecoder(parse_int=str, parse_float=str)
     with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, 1):
@@ -389,7 +389,7 @@ def _sheet(path: Path) -> Grid:
 
 
 def _may_name_images(rows: Sequence[Sequence[str]]) -> bool:
-    """Whether some rows of a sheet are those of a table of images, by the names of its columns or its first cells."""
+    """Whether rows of a sheet come from a table of images, by its column names or its first cells."""
     rows = rows[_title_rows(rows) :][: _MOST_TITLES + 1]
     return len(known_names(rows[0])) > 1 or any(re.search(IMAGE_ENDING, cell.strip()) for row in rows for cell in row)
 

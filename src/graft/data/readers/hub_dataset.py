@@ -1,7 +1,7 @@
-"""Datasets on the Hugging Face Hub, `hf:owner/dataset[@revision][:config]`, through the package `datasets`.
+"""Datasets on the Hugging Face Hub, `hf:owner/dataset[@revision][:config]`, read through the package `datasets`.
 
 They are fetched into that package's cache without a token, and none of their code is run. Images are read from its
-Arrow files as they were stored, and decoded like those of any other source.
+Arrow files as stored, and decoded like those of any other source.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _NAME = re.compile(r"^hf:(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[^:@]+))?(:(?P<
 
 
 class Cells:
-    """Images in a column of one split: structs of bytes and a path, which counts if there are no bytes."""
+    """Images in a column of one split: structs of bytes and a path, which is used if there are no bytes."""
 
     def __init__(self, label: str, column: pyarrow.ChunkedArray, stamp: str) -> None:
         self.label = label
@@ -55,9 +55,9 @@ class Cells:
 
 
 def read_hub_dataset(address: str, group: str | None = None, options: TableOptions | None = None) -> Dataset:
-    """A Dataset from `hf:owner/dataset`, with all its splits. `group` names the column of groups, by default `group`.
+    """Read `hf:owner/dataset` with all its splits as a Dataset; `group` names the column of groups, `group` by default.
 
-    Raises DataError for a malformed address or a dataset without labelled images, FetchError if it cannot be had.
+    Raises DataError for a malformed address or a dataset without labelled images, FetchError if it cannot be fetched.
     """
     match = _NAME.match(address)
     if match is None:
@@ -68,7 +68,7 @@ def read_hub_dataset(address: str, group: str | None = None, options: TableOptio
     datasets = _package(address)
     try:
         splits = datasets.load_dataset(match["name"], match["config"], revision=match["revision"], token=False)
-    except Exception as error:  # the network, the Hub and the files have errors of their own
+    except Exception as error:  # the network, the Hub and the files raise errors of their own
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise FetchError(
             f"expected to fetch {address}, got {type(error).__name__} ({reason}): check the name and the "
@@ -85,11 +85,11 @@ def is_saved_dataset(path: Path) -> bool:
 
 
 def read_saved_dataset(path: Path, group: str | None = None, options: TableOptions | None = None) -> Dataset:
-    """A Dataset from what `save_to_disk` wrote. Raises DataError if it is damaged, or has no images or labels."""
+    """Read a Dataset that `save_to_disk` wrote. Raises DataError if it is damaged or has no images or labels."""
     datasets = _package(str(path))
     try:
         found = datasets.load_from_disk(str(path))
-    except Exception as error:  # the package and its files have errors of their own
+    except Exception as error:  # the package and its files raise errors of their own
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise DataError(f"expected a dataset that save_to_disk wrote in {path} ({reason}): save it again") from None
     splits = found if isinstance(found, datasets.DatasetDict) else {str(found.split or WHOLE): found}
@@ -108,7 +108,7 @@ def _package(address: str) -> Any:
 
 
 def arrange_splits(address: str, splits: Any, group: str | None = None, options: TableOptions | None = None) -> Dataset:
-    """A Dataset from a `datasets.DatasetDict`. Raises DataError if it has no images or no labels."""
+    """Build a Dataset from a `datasets.DatasetDict`. Raises DataError if it has no images or no labels."""
     import pyarrow
 
     sources, tables, declared = [], [], None
@@ -122,7 +122,7 @@ def arrange_splits(address: str, splits: Any, group: str | None = None, options:
         if options is None or options.label_column is None:
             notes |= dict.fromkeys(_labels_not_taken(rows, label, address))
         feature = rows.features[label]
-        # Of a list, the names are those of what it holds.
+        # The names of a list feature are those of its items.
         declared = declared or getattr(getattr(feature, "feature", feature), "names", None)
         arrow = rows.data.table
         columns = {
@@ -172,7 +172,7 @@ def _class_column(rows: Any, address: str) -> str:
 
 
 def _labels_not_taken(rows: Any, taken: str, address: str) -> list[str]:
-    """A note where labels could have been those of another column: one of classes, or one that is named as such."""
+    """A note if another column could give the labels: one of classes, or one with a name for labels."""
     likely = [
         *_class_columns(rows),
         *(rows.column_names[place] for place in named(rows.column_names, SPELLINGS["label"])),

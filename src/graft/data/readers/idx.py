@@ -1,7 +1,7 @@
 """IDX files, the format of MNIST: `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-…`, gzipped or not.
 
-A file is two zero bytes, a type code (8 for uint8), the number of axes, each axis as a big-endian uint32, and the data.
-LeCun, Cortes and Burges, "The MNIST database of handwritten digits".
+A file holds two zero bytes, a type code (8 for uint8), the number of axes, each axis as a big-endian uint32, and the
+data. LeCun, Cortes and Burges, "The MNIST database of handwritten digits".
 """
 
 import gzip
@@ -23,7 +23,7 @@ _NAME = re.compile(r"^(?P<split>.*?)[-_.]?(?P<what>images|labels)[-_.]idx(?P<axe
 
 
 class Pixels:
-    """Images that are rows of one array, uint8 (N, H, W) or (N, H, W, C)."""
+    """Images as rows of one array, uint8 (N, H, W) or (N, H, W, C)."""
 
     def __init__(self, array: np.ndarray, label: str, stamp: str) -> None:
         self.array = array
@@ -54,14 +54,14 @@ def is_idx(path: Path) -> bool:
 
 
 def _match(path: Path) -> re.Match[str] | None:
-    # Hidden files are ignored, as in a folder of images: archives made on a Mac bring `._train-images…` along.
+    # Hidden files are ignored, as in a folder of images: archives made on macOS contain `._train-images…` as well.
     return None if path.name.startswith(".") else _NAME.match(path.name)
 
 
 def read_idx(path: Path) -> Dataset:
-    """A Dataset from a folder of pairs of image and label files, or from the pair that `path` belongs to.
+    """Read a Dataset from a folder of pairs of image and label files, or from the pair that `path` belongs to.
 
-    Raises DataError for a file without its partner, and for one that is no IDX file, cut off, or has no pixels.
+    Raises DataError for a file without its partner, and for one that is not an IDX file, is cut off, or has no pixels.
     """
     folder = path if path.is_dir() else path.parent
     pairs: dict[str, dict[str, Path]] = {}
@@ -99,7 +99,7 @@ def read_idx(path: Path) -> Dataset:
 
 
 def of_pixels(name: str, parts: Mapping[str, tuple[Pixels, Sequence[str]]], notes: Sequence[str] = ()) -> Dataset:
-    """A Dataset of images and the label of each by split."""
+    """Build a Dataset from the images and labels of each split."""
     classes = class_order({word for _, words in parts.values() for word in words})
     position = {word: number for number, word in enumerate(classes)}
     splits = {
@@ -110,7 +110,7 @@ def of_pixels(name: str, parts: Mapping[str, tuple[Pixels, Sequence[str]]], note
 
 
 def read_pixels(path: Path) -> Pixels:
-    """The images in an IDX file. Raises DataError for one that is cut off, or holds no images."""
+    """Read the images in an IDX file. Raises DataError if it is cut off or holds no images."""
     images = _read(path, (3, 4))
     if 0 in images.shape[1:] or (images.ndim == 4 and images.shape[3] not in (1, 3)):
         raise DataError(
@@ -121,7 +121,7 @@ def read_pixels(path: Path) -> Pixels:
 
 
 def pixel_files(path: Path) -> list[Path]:
-    """The IDX files of images in a folder, or the file itself."""
+    """The IDX image files in a folder, or the file itself."""
     if path.is_file():
         return [path]
     found = ((child, _match(child)) for child in sorted(path.iterdir()))

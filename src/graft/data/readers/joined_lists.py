@@ -1,7 +1,8 @@
-"""Lists that say one thing each of numbered images, and are joined by the numbers, as CUB-200 is published.
+"""Lists that each say one thing about numbered images and are joined by the numbers, as in CUB-200.
 
-`images.txt` has a number and a path in each line, `image_class_labels.txt` a number and a class, `train_test_split.txt`
-a number and 0 or 1, and `classes.txt` the name of each class. What a list means is read from its name and its cells.
+Each line of `images.txt` has a number and a path, of `image_class_labels.txt` a number and a class, and of
+`train_test_split.txt` a number and 0 or 1; `classes.txt` names each class. The name and cells of a list tell what it
+means.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ if TYPE_CHECKING:
 _ENDINGS = (".csv", ".tsv", *LIST_ENDINGS)
 _LABELS = re.compile(r"(?i)class|label|categor|species|breed|identit")
 _NAMES = re.compile(r"(?i)class|label|categor|species|breed|name|synset")
-# The share of the second cells of a list that lead to files.
+# The share of a list's second cells that must lead to files.
 _MOST = 0.9
 
 
 def join_lists(files: Sequence[Path], finder: FileFinder, options: TableOptions) -> Found | None:
-    """The images of lists that are joined by number, with labels and perhaps splits; None where there are none.
+    """Join lists by number into a table of images with labels and perhaps splits; None if there are no such lists.
 
-    Raises DataError where two lists could say the labels.
+    Raises DataError if two lists could give the labels.
     """
     import pyarrow
     import pyarrow.compute
@@ -80,7 +81,7 @@ def join_lists(files: Sequence[Path], finder: FileFinder, options: TableOptions)
 
 
 def _lists_of_two(files: Sequence[Path], finder: FileFinder, options: TableOptions):  # type: ignore[no-untyped-def]
-    """Each list of two columns whose first cells are all different."""
+    """Yield each list of two columns whose first cells are all different."""
     for file in files:
         if ending_of(file) not in _ENDINGS:
             continue
@@ -97,12 +98,12 @@ def _lists_of_two(files: Sequence[Path], finder: FileFinder, options: TableOptio
 
 
 def _names_files(columns: Columns) -> bool:
-    """Whether the second cells are paths, and the first are not."""
+    """Whether the second cells are paths and the first are not."""
     return columns.looks_like_paths(1) and not columns.looks_like_paths(0) and columns.found_share(1) >= _MOST
 
 
 def _same_rows(numbers: pyarrow.ChunkedArray, others: pyarrow.ChunkedArray) -> pyarrow.Array | None:
-    """Where each number is among others, None where they are not the same."""
+    """The position of each number among the others, or None if they are not the same numbers."""
     import pyarrow.compute
 
     if len(numbers) != len(others):

@@ -1,6 +1,6 @@
-"""What was understood of a tree: which folder holds the images of which class, in which split.
+"""How a tree was understood: which folder holds the images of which class, in which split.
 
-`folder_meanings` decides it, and `layout_advice` says what cannot be decided, and what to do.
+`folder_meanings` decides this; `layout_advice` says what cannot be decided and what to do about it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from graft.data.readers.split_names import fold_of
 
 @dataclass(frozen=True)
 class Place:
-    """A folder whose images are of one class, in one split; `fold` is that of a cross-validation if there are some."""
+    """A folder whose images are of one class, in one split; `fold` is its fold of a cross-validation, if any."""
 
     folder: Folder
     split: str
@@ -25,9 +25,9 @@ class Place:
 
 @dataclass
 class Layout:
-    """What was understood: places of images, folders left out, empty folders of classes, and sentences about it.
+    """How a tree was understood: places of images, folders left out, empty class folders, and notes.
 
-    `root` is where splits or classes begin, `splits` are the folders of splits.
+    `root` is where splits or classes begin; `splits` are the split folders.
     """
 
     tree: Tree
@@ -51,18 +51,18 @@ class Layout:
         return self._sorted[folder].empty
 
     def inside(self, folder: Folder) -> Folder:
-        """The innermost of a folder and the single folders of folders in it, whatever they are called."""
+        """The innermost in a chain of single folders of folders that starts at `folder`, whatever their names."""
         while len(inner := self.folders_in(folder)) == 1 and holds_folders(inner[0], self.folders_in(inner[0])):
             folder = inner[0]
         return folder
 
 
 def holds_folders(folder: Folder, inner: Sequence[Folder]) -> bool:
-    """Whether what matters in a folder lies in its folders: few images beside several of them, or none."""
+    """Whether what matters in a folder lies in its subfolders: few images beside several of them, or none."""
     below = sum(each.all_images for each in inner)
     return bool(inner) and folder.images < (below if len(inner) > 1 else 1)
 
 
 def are_folds(folders: Sequence[Folder]) -> bool:
-    """Whether folders beside each other are all called as folds of a cross-validation."""
+    """Whether sibling folders are all named as folds of a cross-validation."""
     return len(folders) > 1 and all(fold_of(folder.name) for folder in folders)

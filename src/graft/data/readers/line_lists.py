@@ -1,7 +1,6 @@
-"""Paths and labels in files of their own: `images.txt` and `labels.txt`, line by line, or such a pair for each split.
+"""Paths and labels in separate files: `images.txt` and `labels.txt`, line by line, or such a pair for each split.
 
-And labels by the numbers in the names of files: Flowers-102's `imagelabels.mat` and `setid.mat` beside
-`image_00001.jpg`.
+Also labels by the numbers in file names: Flowers-102's `imagelabels.mat` and `setid.mat` beside `image_00001.jpg`.
 """
 
 from __future__ import annotations
@@ -31,20 +30,20 @@ if TYPE_CHECKING:
     import pyarrow
 
 _LABELS = re.compile(r"(?i)class|label|categor|species|breed|target|(^|_)y($|_)")
-# The share of the lines of a list that lead to files, where some are missing, and lines that are looked up to tell.
+# The share of a list's lines that must lead to files, since some may be missing, and how many lines are checked.
 _MOST, _LOOKED_UP = 0.5, 200
 _MOST_BYTES = 2**27
-# The last number in the name of a file, and what the parts of a data set are called in names of arrays.
+# The last number in a file name. In `_PARTS`: how the names of arrays start that hold splits.
 _NUMBER = rf"(\d+){IMAGE_ENDING[4:]}"
-# What series of numbered images are called, where others are numbered beside them.
+# Names of series of numbered images, used where other files are numbered beside them.
 _IMAGES = r"(?i)(^|[/_ -])(jpe?gs?|images?|imgs?|photos?|pictures?|pics?)[^/]*([/_ -]|\*$)"
 _PARTS = (("tr", TRAIN), ("val", VAL), ("t(e)?st", TEST))
 
 
 def join_lines(files: Sequence[Path], finder: FileFinder) -> list[Found]:
-    """Lists of paths with the lists of labels that have as many lines, one pair or one for each split.
+    """Pair lists of paths with lists of labels that have as many lines, one pair in all or one for each split.
 
-    Raises DataError where two lists could be the labels of one.
+    Raises DataError if two lists could be the labels of one.
     """
     plain = [file for file in files if ending_of(file) in (*LIST_ENDINGS, ".csv")]
     if not any(_LABELS.search(file.stem) for file in plain) or len(plain) < 2:
@@ -81,7 +80,7 @@ def join_lines(files: Sequence[Path], finder: FileFinder) -> list[Found]:
 
 
 def _lists_of_one(files: Sequence[Path]) -> Iterator[tuple[Path, list[str]]]:
-    """The lines of each list that has one cell in each."""
+    """Yield the lines of each list that has one cell per line."""
     for file in files:
         if not file.is_file() or file.stat().st_size > _MOST_BYTES:
             continue
@@ -93,7 +92,7 @@ def _lists_of_one(files: Sequence[Path]) -> Iterator[tuple[Path, list[str]]]:
         while lines and not lines[-1]:
             lines.pop()
         if all(line.endswith(first.strip()[-1:]) for line in lines) and first.strip()[-1:] in (",", ";"):
-            # What follows the last separator of a row is empty.
+            # Nothing follows the last separator of a row.
             lines = [line[:-1].rstrip() for line in lines]
         # A blank line is an image without a label, or a label without an image.
         if len(lines) > 1 and 2 * sum(map(bool, lines)) > len(lines):
@@ -101,7 +100,7 @@ def _lists_of_one(files: Sequence[Path]) -> Iterator[tuple[Path, list[str]]]:
 
 
 def _without_head(lines: Sequence[str]) -> Sequence[str]:
-    """Lines without the first where it is the name of a column."""
+    """The lines without the first if it is a column name."""
     return lines[bool(known_names(lines[:1])) :]
 
 
@@ -112,9 +111,9 @@ def _lead_to_files(lines: Sequence[str], finder: FileFinder) -> bool:
 
 
 def _are_labels(lines: Sequence[str]) -> bool:
-    """Whether there are few distinct lines, maybe one in a split; a list of the names of classes has each once."""
+    """Whether there are few distinct lines, perhaps one in a split; a list of class names has each name once."""
     words = _without_head(lines)
-    # A comma in prose has a blank after it; others part the cells of a table, as tabs do.
+    # A comma in prose is followed by a blank; other commas separate the cells of a table, as tabs do.
     table = any(re.search(r"[;\t]|,(?! )", line) for line in words)
     return not table and len({*words} - {""}) <= max(3, len(words) / 2)
 
@@ -143,10 +142,10 @@ def _found(
 
 
 def labels_by_number(files: Sequence[Path], finder: FileFinder) -> Found | None:
-    """The images whose files are numbered from 1 on, with the labels that a vector in a MATLAB file gives by number.
+    """The images whose files are numbered from 1, with the labels that a vector in a MATLAB file gives by number.
 
-    Vectors of numbers called as splits (`trnid`, `valid`, `tstid`) divide them. None where there is no such vector, or
-    no such files.
+    Vectors of numbers named after splits (`trnid`, `valid`, `tstid`) divide the images. None if there is no such vector
+    or there are no such files.
     """
     arrays = {name: (file, vector) for file in files for name, vector in vectors(file).items()}
     labels = {name: vector for name, (_, vector) in arrays.items() if _LABELS.search(name)}
@@ -180,18 +179,18 @@ def labels_by_number(files: Sequence[Path], finder: FileFinder) -> Found | None:
 
 
 def _by_number(finder: FileFinder, count: int, file: Path) -> dict[int, str] | None:
-    """The images below the finder's root by the last numbers in their names, from 1 to `count`; None where they differ.
+    """The images below the finder's root by the last number in their names, from 1 to `count`; None if none fit.
 
-    Some may be missing, but not all of the last ones: then all may have been numbered anew. Of several series, such as
-    of images and of what was made from them, the one that is called as images is meant. Raises DataError where none or
-    several are and the `file` of the labels names no images itself.
+    Some may be missing, but if only the last ones are, the files may have been renumbered and do not fit. Of several
+    series, for example images and what was made from them, the one named after images is meant. Raises DataError if
+    none is, or if several are and the `file` of the labels names no images itself.
     """
     series: dict[str, dict[int, str]] = {}
     for path in finder.all_files:
         name = os.fsdecode(path.as_py())
         number = re.search(_NUMBER, name, re.IGNORECASE)
         if number is not None:
-            # What stands before the number, within its folder.
+            # The part of the path before the number.
             called = f"{name[: number.start()]}*"
             if series.setdefault(called, {}).setdefault(int(number[1]), name) != name:
                 return None
@@ -214,7 +213,7 @@ def _are_numbered(files: Mapping[int, str], count: int) -> bool:
 
 
 def _splits(arrays: Mapping[str, tuple[Path, np.ndarray]], count: int) -> dict[str, str]:
-    """The vectors that divide numbers from 1 to `count` into splits, with the split of each; none if they do not."""
+    """The vectors that divide numbers from 1 to `count` into splits, with the split of each; empty if they do not."""
     found = {
         name: split
         for name in arrays

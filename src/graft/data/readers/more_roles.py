@@ -1,4 +1,4 @@
-"""The columns that say more than path and label: splits, groups and weights, where their cells can mean these."""
+"""The columns beyond path and label: splits, groups and weights, if their cells can mean these."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def splits(columns: Columns) -> tuple[int, pyarrow.ChunkedArray] | None:
 
 
 def _instead(columns: Columns, column: int) -> str:
-    """What to do with a column of splits that says no splits, such as one of folds."""
+    """What to do with a split column that gives no splits, for example one of folds."""
     name = columns.grid.names[column].strip()
     numbered = bool(np.isfinite(numbers_in(columns.text(column))).all())
     whole = f", or --group-column {name!r} keeps the images of each number in one split" * numbered
@@ -60,7 +60,7 @@ def _instead(columns: Columns, column: int) -> str:
 
 
 def _split_by_cells(columns: Columns) -> tuple[int, pyarrow.ChunkedArray] | None:
-    """The split by a column of any name whose cells are all words of splits; none by several that differ."""
+    """The split from a column of any name whose cells are all words for splits; None if several differ."""
     given = {columns.given(role) for role in ("label", "group", "weight") if not columns.refused(role)}
     found: dict[int, pyarrow.ChunkedArray] = {}
     for column in columns.saying_splits():

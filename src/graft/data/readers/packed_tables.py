@@ -1,5 +1,7 @@
-"""Tables that are not as they can be read at once: compressed alone, as `train.csv.gz` and Kaggle's `train.csv.zip`, or
-in the UTF-16 that spreadsheets call Unicode text. Their content is written into the cache once.
+"""Tables that cannot be read directly; their content is written into the cache once.
+
+Such tables are compressed on their own, as `train.csv.gz` and Kaggle's `train.csv.zip` are, or are in the UTF-16 that
+spreadsheet programs call Unicode text.
 """
 
 from __future__ import annotations
@@ -20,15 +22,15 @@ _BLOCK = 2**20
 
 
 def ending_of(path: Path) -> str:
-    """The ending of a table's name in lower case, without that of a compression."""
+    """The ending of a table's name in lower case, without any compression ending."""
     *_, inner, last = "", "", *(each.lower() for each in path.suffixes)
     return inner if last in PACKED else last
 
 
 def plain_table(path: Path) -> Path:
-    """The same file, or its content as UTF-8 without compression, in the cache.
+    """The same file, or its content in the cache as uncompressed UTF-8.
 
-    Raises OSError, and DataError for what is damaged, and for a zip that is no table alone.
+    Raises OSError, and DataError for damaged content and for a zip that is not a single table.
     """
     packed = path.suffix.lower() in PACKED
     if not packed and not _is_utf16(path):

@@ -1,9 +1,9 @@
-"""Parquet files with embedded images: a column of structs with `bytes`, or `image` of bytes, and one of labels.
+"""Parquet files with embedded images: a column of structs with `bytes`, or of bytes named `image`, and one of labels.
 
-This is the layout of image datasets on the Hugging Face Hub. Class names come from the metadata of the schema: a JSON
-list under `classes`, or the label feature under `huggingface`; failing both, the labels themselves are the names.
-Numbers index the list of their own file, so files that list the classes in different orders agree. Files with paths
-instead of images are manifests, and are read as such.
+This is the layout of image datasets on the Hugging Face Hub. Class names come from the schema metadata: a JSON list
+under `classes`, or the label feature under `huggingface`; failing both, the labels themselves are the names. Numbers
+index the list in their own file, so files that list the classes in different orders agree. Files with paths instead of
+images are manifests and are read as such.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     import pyarrow
     import pyarrow.parquet
 
-# Row groups stay in memory up to this many bytes: small datasets are read from disk once.
+# Row groups stay in memory up to this many bytes, so small datasets are read from disk once.
 _KEPT_BYTES = 2**30
 
 
 @dataclass(frozen=True)
 class _File:
-    """A Parquet file with embedded images in the leaf `column`, such as `image.bytes`."""
+    """A Parquet file with embedded images in the leaf `column`, for example `image.bytes`."""
 
     path: Path
     metadata: pyarrow.parquet.FileMetaData
@@ -50,9 +50,9 @@ class _File:
 class Rows:
     """Images in a column of Parquet files, one file after the other.
 
-    A row group is read when one of its images is asked for, and kept while all kept ones fit in `kept_bytes`. In order,
-    or if all of them fit, each group is read once; in any other order, larger data are read slowly, the more so the
-    larger the row groups are.
+    A row group is read when one of its images is asked for, and kept as long as all kept groups fit in `kept_bytes`.
+    Each group is read once if images are read in order or if all groups fit. In any other order, larger data are slow
+    to read, the more so the larger the row groups are.
     """
 
     def __init__(self, root: Path, files: list[_File], kept_bytes: int = _KEPT_BYTES) -> None:
@@ -94,7 +94,7 @@ class Rows:
         kept = self._kept.get(number)
         if kept is not None:
             return kept
-        # One thread reads; the others mostly want the same group, and those that want a kept one do not get here.
+        # One thread reads at a time: the others mostly want the same group, and a kept group is returned above.
         with self._reading:
             if number not in self._kept:
                 column = _read_group(*self.groups[number])
@@ -108,10 +108,11 @@ class Rows:
 
 
 def read_parquet(path: Path, group: str | None = None, options: TableOptions | None = None) -> Dataset:
-    """A Dataset from one Parquet file or a folder of them, named by split: `train.parquet`, `test-00000-of-00002…`.
+    """Read one Parquet file or a folder of them, named by split, as a Dataset: `train.parquet`, `test-00000-of-00002…`.
 
-    A column `split` takes precedence over the name of the file. `group` names the column of groups, by default `group`,
-    and `options` any. Raises DataError for a file that is not Parquet, lacks a column, or has labels out of range.
+    A `split` column takes precedence over the file name. `group` names the column of groups, by default `group`, and
+    `options` name any column. Raises DataError for a file that is not Parquet, lacks a column, or has labels out of
+    range.
     """
     files = _parquet_files(path)
     if not files:
@@ -132,15 +133,15 @@ def read_parquet(path: Path, group: str | None = None, options: TableOptions | N
     classes = tuple(dict.fromkeys(each for file in embedded for each in file.classes or ())) or None
     read, several = [each for each in opened if each], options is not None and options.multi_label
     tables = [_with_names(table, file.classes or first, file.path.name, several) for file, table in read]
-    # The names in a list of classes are those of labels, not of sets of them.
+    # A list of classes names labels, not sets of labels.
     named = None if several else classes
     return arrange_rows(name, Rows(root, embedded), _joined(tables, files, path), classes=named, notes=notes)
 
 
 def read_embedded_images(path: Path) -> Rows | None:
-    """The images in one Parquet file or a folder of them, with labels or without; None where no column holds any.
+    """The images in one Parquet file or a folder of them, with or without labels; None if no column holds images.
 
-    Raises DataError for a file that is no Parquet.
+    Raises DataError for a file that is not Parquet.
     """
     import pyarrow
     import pyarrow.parquet
@@ -161,9 +162,9 @@ def _parquet_files(path: Path) -> list[Path]:
 
 
 def _missing_parts(files: Sequence[Path]) -> list[str]:
-    """Notes on files that are not there, of those that say how many they are: `train-00000-of-00002.parquet`.
+    """Notes on missing files, where file names say how many there are: `train-00000-of-00002.parquet`.
 
-    Raises DataError for several sets of images, as where a data set on the Hub has several configurations.
+    Raises DataError for several sets of images, for example a data set on the Hub with several configurations.
     """
     sets = {
         tuple(part for part in file.parent.parts if split_in_name(part) == WHOLE and not is_part(part))
@@ -217,7 +218,7 @@ def _open(path: Path, group: str | None, options: TableOptions | None) -> tuple[
             )
         table = opened.read(columns=[schema.names[place] for place in set(found.values())])
         rest = {role: schema.names[place] for role, place in found.items()}
-        # Not as text, since a number may index a list of classes.
+        # Not converted to text, since a number may index a list of classes.
         label = rest.pop("label")
         texts = {role: as_text(table[name], f"the column {name!r} of {path.name}") for role, name in rest.items()}
         texts["label"] = table[label]
@@ -226,7 +227,7 @@ def _open(path: Path, group: str | None, options: TableOptions | None) -> tuple[
 
 
 def _image_column(schema: pyarrow.Schema) -> str | None:
-    """The leaf that holds the images: in `image`, or in the first column of structs with `bytes`."""
+    """The leaf column that holds the images: in `image`, or in the first column of structs with `bytes`."""
     import pyarrow
 
     def is_bytes(kind: pyarrow.DataType) -> bool:
@@ -286,7 +287,7 @@ def _declared_classes(schema: pyarrow.Schema, label: str) -> list[str] | None:
             names = json.loads(metadata[b"classes"])
         elif b"huggingface" in metadata:
             feature = json.loads(metadata[b"huggingface"])["info"]["features"][label]
-            # Of a list, the names are those of what it holds.
+            # The names of a list feature are those of its items.
             names = feature.get("feature", feature)["names"]
         else:
             return None
@@ -296,6 +297,6 @@ def _declared_classes(schema: pyarrow.Schema, label: str) -> list[str] | None:
 
 
 def _with_names(table: pyarrow.Table, classes: list[str] | None, name: str, several: bool) -> pyarrow.Table:
-    """The same columns with labels as names, or lists of `several`."""
+    """The same columns with labels as names, or as lists of names if `several`."""
     labels = names_of_labels(table["label"], classes, name, several)
     return table.set_column(table.column_names.index("label"), "label", labels)

@@ -24,9 +24,9 @@ TABLES = (".csv", ".tsv")
 
 
 def pixel_arrays(path: Path, options: TableOptions, notes: list[str], alone: bool = True) -> dict[str, np.ndarray]:
-    """The images of a table, `images` (N, H, W) or (N, H, W, 3), and `labels`, by split; empty for another table.
+    """Read a table's images, (N, H, W) or (N, H, W, 3), and `labels`, by split; empty for any other table.
 
-    `notes` are added to. Raises DataError for cells that are no pixels, and if it is `alone`, for one without labels.
+    Appends to `notes`. Raises DataError for cells that are not pixels and, if `alone`, for a table without labels.
     """
     try:
         grid = open_grid(path)
@@ -83,7 +83,7 @@ def _numbers(grid: Grid, columns: Sequence[int]) -> np.ndarray:
         except DataError:
             found = [pyarrow.nulls(1)]
     if any(column.null_count for column in found):
-        # Which is asked only now: as texts, all cells take long.
+        # Looked up only now, since reading all cells as text takes long.
         for number, texts in enumerate(read()):
             wrong = np.flatnonzero(~np.isfinite(numbers_in(texts.cast(pyarrow.large_string(), safe=False))))
             if len(wrong):

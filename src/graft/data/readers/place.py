@@ -1,4 +1,4 @@
-"""Where images and the tables about them lie together: a folder or an archive, listed once for all who look."""
+"""Where images and the tables about them lie together: a folder or an archive, listed once for all readers."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Place:
-    """Files below `root`, of which the rows of `source` are those of `listing`.
+    """Files below `root`; the rows of `source` are those of `listing`.
 
-    Of an archive (`packed`), `root` is a folder that its tables are laid out in as they are asked for.
+    For an archive (`packed`), `root` is a folder in which its tables are unpacked when asked for.
     """
 
     root: Path
@@ -46,7 +46,7 @@ class Place:
         ]
 
     def file(self, name: str) -> Path:
-        """A file on the disk. Raises OSError."""
+        """A file on disk, unpacked if necessary. Raises OSError."""
         path = self.root / name
         if self.packed and not path.exists():
             content = self.source.read(int(self.rows(_column([name]))[0]))
@@ -55,7 +55,7 @@ class Place:
         return path
 
     def files_below(self, folder: Path) -> pyarrow.LargeBinaryArray:
-        """The paths of the files in a folder below `root`, relative to that."""
+        """The paths of the files in a folder below `root`, relative to that folder."""
         import pyarrow.compute
 
         prefix = b"" if folder == self.root else os.fsencode(folder.relative_to(self.root)) + b"/"
@@ -64,7 +64,7 @@ class Place:
         return pyarrow.compute.replace_substring(files, prefix, b"", max_replacements=1) if prefix else files
 
     def rows(self, paths: pyarrow.LargeBinaryArray) -> np.ndarray:
-        """The row of each path, int64 (N,), -1 for one that is not here."""
+        """The row of each path, int64 (N,), -1 for a path that is not here."""
         import pyarrow.compute
 
         found = pyarrow.compute.index_in(paths, value_set=self.listing.files)
@@ -80,7 +80,7 @@ class Place:
 
 
 class Chosen:
-    """Rows of another source, int64 (N,), in an order of their own; -1 stands for what is not in it but has a path."""
+    """Rows of another source, int64 (N,), in their own order; -1 stands for a path that it does not hold."""
 
     def __init__(self, source: Source, rows: np.ndarray, paths: pyarrow.LargeBinaryArray) -> None:
         self.source, self.rows, self.paths = source, rows, paths

@@ -1,4 +1,4 @@
-"""JSON files that name images: records, columns, COCO's annotations, what other programs export; and CVAT's XML."""
+"""JSON files that name images: records, columns, COCO annotations, and exports of other programs; also CVAT's XML."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from graft.data.readers.column_names import known_names
 from graft.data.readers.split_names import SPLIT_FOLDERS
 from graft.errors import DataError
 
-# JSON has to be in memory as a whole, and takes several times its bytes there.
+# JSON must be in memory as a whole, where it takes several times its size.
 _MOST_BYTES = 2**28
-# Where a list of records may lie in an object, and what an entry of COCO's may be called.
+# Where an object may hold its list of records, and what a COCO entry may be named.
 _LISTS = ("data", "images", "annotations", "samples", "records", "items", "rows")
 
 
 def read_records(path: Path) -> list[Record]:
-    """A record for each image, of texts, numbers in their spelling, and lists of them. Raises DataError for others."""
+    """Read one record per image: texts, numbers as spelled, and lists of them. Raises DataError for anything else."""
     size = path.stat().st_size
     if size > _MOST_BYTES:
         raise DataError(
@@ -27,7 +27,7 @@ def read_records(path: Path) -> list[Record]:
             "line, as JSON lines"
         )
     try:
-        # Numbers keep their spelling.
+        # Numbers keep their original spelling.
         value = json.loads(path.read_text(encoding="utf-8-sig"), parse_int=str, parse_float=str)
     except (ValueError, RecursionError) as error:
         raise DataError(f"expected JSON in UTF-8, got {path} ({error}): correct it or save it again") from None
@@ -42,12 +42,13 @@ def read_records(path: Path) -> list[Record]:
 
 
 def read_cvat(path: Path) -> list[Record]:
-    """A record for each image of an export of CVAT for images: its name, its tags, else the labels of its shapes, and
-    its subset if images have any. Raises DataError for other files.
+    """Read one record per image from a "CVAT for images" export. Raises DataError for other files.
+
+    A record holds the image's name, its tags or else the labels of its shapes, and its subset if images have any.
     """
     content = path.read_bytes() if path.stat().st_size <= _MOST_BYTES else b""
     try:
-        # What defines entities may grow without end; CVAT defines none.
+        # Entity definitions may expand without end; CVAT has none.
         root = None if not content or b"<!" in content.replace(b"<!--", b"") else ElementTree.fromstring(content)
     except ElementTree.ParseError:
         root = None
@@ -88,28 +89,28 @@ def _of_object(value: Record) -> list[Record] | None:
         return [{**_record(each), "split": split} for split, rows in value.items() for each in rows]
     texts = all(isinstance(each, str) for rows in columns for each in rows)
     if len(columns) == len(value) > 1 and texts and not known_names(list(value)):
-        # The images of each class.
+        # Lists of the images of each class.
         return [{"path": path, "label": name} for name, paths in value.items() for path in paths]
     if len(columns) == len(value) > 1 and len({len(each) for each in columns}) == 1:
         return [dict(zip(value, row, strict=True)) for row in zip(*columns, strict=True)]
     found = next((value[name] for name in _LISTS if isinstance(value.get(name), list)), None)
     if found is not None:
         return _records(found)
-    # Numbers alone are no paths, but name classes.
+    # Bare numbers are not paths but name classes.
     if any(not name.isdigit() for name in value) and all(isinstance(each, str) for each in value.values()):
         return [{"path": path, "label": label} for path, label in value.items()]
     return None
 
 
 def _record(value: Any) -> Record:
-    """An entry of a list as a record: what is not called anything is a path, or is called by its number."""
+    """An entry of a list as a record: a bare value is a path, and values in a list are named by their number."""
     if isinstance(value, dict):
         return value
     return {str(number): each for number, each in enumerate(value, 1)} if isinstance(value, list) else {"path": value}
 
 
 def _coco(value: Record) -> list[Record] | None:
-    """The file of each image with the categories of its annotations, each once. Raises DataError for an unknown one."""
+    """The file of each image with the distinct categories of its annotations. Raises DataError for an unknown one."""
     try:
         names = {each["id"]: each["name"] for each in value["categories"]}
         found: dict[Any, dict[str, None]] = {each["id"]: {} for each in value["images"]}
@@ -132,9 +133,9 @@ def _is_task(record: Record) -> bool:
 
 
 def _label_studio(task: Record) -> list[Record]:
-    """A task as records: its own data, and the choices of its annotations that were not cancelled, each once.
+    """A task as records: its own data, and each distinct set of choices in annotations that were not cancelled.
 
-    So annotators who disagree have a row each, and it is told that these contradict each other.
+    Annotators who disagree thus get a row each, and the contradiction is reported.
     """
     done = [each for each in task.get("annotations") or task.get("completions") or () if isinstance(each, dict)]
     chosen: dict[tuple[str, ...], None] = {}

@@ -1,4 +1,4 @@
-"""Images at addresses, `https://…` or `s3://…`, read through fsspec when they are needed, and not kept."""
+"""Images at addresses, `https://…` or `s3://…`, read through fsspec when needed and not kept."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from graft.errors import DataError
 if TYPE_CHECKING:
     import pyarrow
 
-# A letter before a colon may be a drive, so a scheme has two or more.
+# A letter before a colon may be a drive, so a scheme has at least two.
 SCHEME = r"^[A-Za-z][A-Za-z0-9+.-]+://"
 _HTTP = ("http", "https")
-# A web server that takes longer is given up; its image is skipped and named.
+# How long to wait for a web server; after that, its image is skipped and named.
 SECONDS = 60
 
 
@@ -25,7 +25,7 @@ def is_address(path: str) -> bool:
 
 
 class Addresses(Files):
-    """Images at addresses, and in files at paths absolute or relative to a folder: large_binary (N,).
+    """Images at addresses, and in files at absolute paths or paths relative to a folder: large_binary (N,).
 
     Raises DataError for a scheme that fsspec does not know or whose package is not installed.
     """
@@ -34,7 +34,7 @@ class Addresses(Files):
         import pyarrow.compute
 
         super().__init__(root, paths)
-        # One per host or bucket, made here, since fsspec would make another for each thread that asks.
+        # One per host or bucket, created here, since fsspec would create another for each thread that asks.
         hosts = pyarrow.compute.extract_regex(paths, f"(?P<host>{SCHEME}[^/]*)").field("host").unique().to_pylist()
         self.systems = {_system_key(host): _file_system(host) for host in map(os.fsdecode, filter(None, hosts))}
 
@@ -51,7 +51,7 @@ class Addresses(Files):
             return super().read(row)
         try:
             data = _fetch(system, address, MAX_BYTES + 1)
-        except Exception as error:  # each scheme has errors of its own, few of which are OSError
+        except Exception as error:  # each scheme raises errors of its own, few of which are OSError
             reason = f"{type(error).__name__}: {error}".rstrip(": ").splitlines()[0]
             raise OSError(f"{address} could not be fetched ({reason})") from None
         if len(data) > MAX_BYTES:
@@ -65,7 +65,7 @@ class Addresses(Files):
 
 
 def _system_key(address: str) -> str:
-    """What addresses of one file system have in common: scheme and host, or for the web the scheme alone."""
+    """What addresses in one file system share: scheme and host, or for the web the scheme alone."""
     scheme, _, rest = address.partition("://")
     scheme = scheme.lower()
     return f"{scheme}://" if scheme in _HTTP else f"{scheme}://{rest.partition('/')[0]}"
@@ -102,7 +102,7 @@ def _options(scheme: str) -> dict[str, Any]:
 
 
 def _fetch(system: Any, address: str, most: int) -> bytes:
-    """The first `most` bytes at an address, or all of them."""
+    """Fetch the first `most` bytes at an address, or all if there are fewer."""
     if address.lower().startswith(_HTTP):
         # As a stream: servers need not honour a range, and asking for the size first would be a second request.
         data = bytearray()

@@ -1,7 +1,7 @@
-"""Which column of a table says what: by graft's own names, by names that the values prove, or by what a user says.
+"""Which column of a table has which role: by graft's own names, by names that the values confirm, or as the user says.
 
-What is read, and what looks as if it should be and is not, is told in notes. Of two columns that are equally likely
-neither is taken: the error names both, and the option that decides.
+Notes tell which columns are read, and which look as if they should be but are not. If two columns are equally likely,
+neither is chosen: the error names both and the option that decides.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from graft.errors import DataError
 if TYPE_CHECKING:
     import pyarrow
 
-# The share of cells that has to be found on disk where the column has no name for paths.
+# The share of cells that must be found on disk if the column has no name for paths.
 _UNNAMED_SHARE = 0.9
 
 
 @dataclass(frozen=True)
 class Understood:
-    """The columns of a table by their roles: `path` as large_binary, the others as `columns.as_text` gives them.
+    """The columns of a table by role: `path` as large_binary, the others as `columns.as_text` returns them.
 
-    `used` says which column each of them is, as messages call it.
+    `used` says which column has each role, as messages call it.
     """
 
     table: pyarrow.Table
@@ -54,10 +54,10 @@ class Understood:
 def understand(
     grid: Grid, finder: FileFinder, options: TableOptions, group: str | None = None, labelled: bool = True
 ) -> Understood:
-    """What the columns of a table mean, by `options` where these say it; `group` names the column of groups as well.
+    """Find what the columns of a table mean, by `options` where these say so; `group` also names the column of groups.
 
-    Without `labelled` no labels are looked for. Raises DataError for a table without a column of paths or labels, for
-    one in which several columns could be either, and for cells with several labels.
+    Without `labelled`, no labels are looked for. Raises DataError for a table without a column of paths or labels, or
+    with several that could be either, and for cells with several labels.
     """
     import pyarrow
     import pyarrow.compute
@@ -71,7 +71,7 @@ def understand(
     path = _path(reader)
     if path is None:
         if grid.unnamed is not None and not _has_known_names(grid):
-            # What was taken for names may be the first image.
+            # What was read as names may be the first image.
             with suppress(DataError):
                 return understand(grid.unnamed, finder, options, group, labelled)
         called = named(grid.names, (*SPELLINGS["path"], *SYNONYMS["path"]))
@@ -86,7 +86,7 @@ def understand(
     if labelled:
         columns["label"], used["label"] = labels(reader, path)
         if options.multi_label:
-            # A cell that says nothing is an image without a label.
+            # An empty cell is an image without a label.
             blank = pyarrow.compute.equal(columns["label"], "")
             columns["label"] = pyarrow.compute.if_else(blank, "[]", columns["label"])
     elif len(grid.names) == 1:
@@ -97,7 +97,7 @@ def understand(
             number, columns[role] = column
             used[role] = reader.shown(number)
     notes = [*reader.notes]
-    # What is called as graft calls it, and decides no weight and no group, needs no word.
+    # Columns with graft's own names need no note unless they decide weights or groups.
     own = {role: {*map(plain_name, SPELLINGS[role])} for role in ("path", "label", "split")}
     if any(plain_name(name) not in own.get(role, ()) for role, name in used.items()):
         what = ", ".join(f"{role} from {name}" for role, name in used.items())
@@ -111,7 +111,7 @@ def _has_known_names(grid: Grid) -> bool:
 
 
 def _path(columns: Columns) -> int | None:
-    """The column of paths, None if there is none. Raises DataError where several could be it."""
+    """The column of paths, or None if there is none. Raises DataError if several could be it."""
     if (given := columns.given("path")) is not None:
         return given
     own, others = (named(columns.grid.names, names["path"]) for names in (SPELLINGS, SYNONYMS))
@@ -140,14 +140,14 @@ def _path(columns: Columns) -> int | None:
         raise columns.either("path", rest)
     if rest:
         return rest[0]
-    # Paths of which no file is there; what is missing is told later.
+    # None of these paths may lead to a file; missing files are reported later.
     return next((column for column in others if columns.looks_like_paths(column)), None)
 
 
 def labels(columns: Columns, path: int) -> tuple[pyarrow.ChunkedArray, str]:
-    """The label of each row, empty where there is none, and what it is from; -1 for no column of paths.
+    """The label of each row, empty where there is none, and its source; `path` is -1 if no column holds paths.
 
-    Raises DataError where there is no column of labels, and for cells with several.
+    Raises DataError if there is no column of labels, and for cells with several labels.
     """
     where = columns.grid.path.name
     if (pattern := columns.options.pattern) is not None:
@@ -172,10 +172,10 @@ def labels(columns: Columns, path: int) -> tuple[pyarrow.ChunkedArray, str]:
             if columns.options.multi_label and never:
                 columns.notes.append(f"no row says yes to {', '.join(map(repr, never[:6]))}: nothing can be learned")
             return found, f"the columns {', '.join(map(repr, names[:4]))}{', …' if len(names) > 4 else ''}"
-        # A partition is no class, however few its words.
+        # A split is not a class, however few words it uses.
         about_splits = {*columns.about_splits(), *columns.saying_splits()}
         rest = [number for number in rest if number not in about_splits and columns.repeats(number)]
-        # What is the same in all rows tells nothing apart.
+        # A column that is the same in all rows distinguishes nothing.
         rest = [number for number in rest if len(columns.text(number).unique()) > 1 or len(columns.text(number)) < 2]
         if len(columns.grid.names) > 2 and columns.grid.named and rest:
             shown = " or ".join(f"--label-column {columns.grid.names[number].strip()!r}" for number in rest[:3])
@@ -183,7 +183,7 @@ def labels(columns: Columns, path: int) -> tuple[pyarrow.ChunkedArray, str]:
         column = _one_of(columns, rest)
     if column is None:
         for number in (number for number in range(len(columns.grid.names)) if number != path):
-            # Cells that are no text are the reason.
+            # If the cells are not text, this raises that as the reason.
             columns.text(number)
         raise columns.nothing("label", "rename or add it, or name it with --label-column")
     columns.taken.add(column)
@@ -209,10 +209,10 @@ def _label_by_name(columns: Columns, path: int) -> int | None:
                 "--label-column says which"
             )
         words = [column for column in named(columns.grid.names, SYNONYMS["label"]) if column not in (path, *own)]
-        # A number of a class beside its name.
+        # A class number beside the class name.
         return _one_of(columns, [own[0], *(column for column in words if columns.say_the_same(own[0], column))])
     synonyms = [column for column in named(columns.grid.names, SYNONYMS["label"]) if column != path]
-    # A `type` that is train or test is no class.
+    # A `type` column of train and test is not a class.
     synonyms = [column for column in synonyms if column not in columns.saying_splits()]
     # Sets of labels need not repeat.
     several = columns.options.multi_label and len(synonyms) == 1
@@ -220,7 +220,7 @@ def _label_by_name(columns: Columns, path: int) -> int | None:
 
 
 def _one_of(columns: Columns, among: Sequence[int]) -> int | None:
-    """The only one of some columns, or of those that say the same the one in words. Raises DataError if unlike."""
+    """The only column given, or the one in words if all say the same. Raises DataError if they differ."""
     if len(among) < 2:
         return next(iter(among), None)
     unlike = [column for column in among[1:] if not columns.say_the_same(among[0], column)]
@@ -230,7 +230,7 @@ def _one_of(columns: Columns, among: Sequence[int]) -> int | None:
 
 
 def _in_numbers(column: pyarrow.ChunkedArray) -> bool:
-    """Whether labels are numbers, or lists of them such as `[0, 1, 0]`."""
+    """Whether labels are numbers or lists of numbers, for example `[0, 1, 0]`."""
     import pyarrow.compute
 
     lists = pyarrow.compute.match_substring_regex(column, r"^\[[\d., ]*\]$")
@@ -238,7 +238,7 @@ def _in_numbers(column: pyarrow.ChunkedArray) -> bool:
 
 
 def _one_hot(columns: Columns, among: Sequence[int], path: int) -> list[int]:
-    """The columns that say yes and no. Raises DataError for one of several that does but for a few cells."""
+    """The columns that say yes and no. Raises DataError for a column that would if not for a few cells."""
     about_splits = {*columns.about_splits(), *columns.saying_splits()}
     rest = [column for column in among if column not in about_splits]
     try:
@@ -254,12 +254,12 @@ def _one_hot(columns: Columns, among: Sequence[int], path: int) -> list[int]:
                 f" all of its rows, got {texts[number][row].as_py()!r} in row {row}, counted from 0{of_image}: correct "
                 "it, or remove the column if it is no class"
             )
-    # Counts may happen to be 0 and 1.
+    # Columns of counts may happen to hold only 0 and 1.
     return [rest[number] for number in hot] if len(hot) == len(rest) or saying_yes > 1 else []
 
 
 def _from_names(paths: pyarrow.ChunkedArray, pattern: re.Pattern[str]) -> pyarrow.ChunkedArray:
-    """What the group of an expression finds in each path, large_string, empty where it finds nothing."""
+    """What the group of `pattern` matches in each path, large_string, empty where nothing matches."""
     import pyarrow
 
     found = (pattern.search(cell.as_py().decode(errors="replace")) for cell in paths)

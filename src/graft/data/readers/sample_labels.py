@@ -1,4 +1,4 @@
-"""Labels of WebDataset samples: from the files beside an image, and from a list of classes beside the shards."""
+"""Labels of WebDataset samples, from the files beside an image and a list of classes beside the shards."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def label_of(labels: dict[bytes, bytes]) -> tuple[str, str]:
 
 
 def names_of(words: list[str], root: Path) -> tuple[list[str], tuple[str, ...] | None, list[str]]:
-    """The names that labels stand for, all names of the list that was used, if any, and notes.
+    """The names that labels stand for, all names of the list used, if any, and notes.
 
     A list is used if all labels are whole numbers and it is long enough for the largest.
     """
@@ -51,7 +51,7 @@ def names_of(words: list[str], root: Path) -> tuple[list[str], tuple[str, ...] |
         for file in _LISTS:
             listed = in_order(read_list(root / file))
             if len(listed) > largest:
-                # Two classes may have the same name, as the cranes of ImageNet do.
+                # Two classes may share a name, as the cranes of ImageNet do.
                 often = Counter(listed)
                 names = [f"{name} ({number})" if often[name] > 1 else name for number, name in enumerate(listed)]
                 return [names[int(word)] for word in words], tuple(names), notes

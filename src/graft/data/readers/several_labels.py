@@ -1,6 +1,6 @@
-"""Cells and columns that give an image several labels: told from names of classes that just have several words.
+"""Cells and columns that give an image several labels, as opposed to class names that merely have several words.
 
-Unless several are asked for, what would become a class of its own, such as "dog|cat", is refused.
+Unless several labels are asked for, anything that would become a class of its own, for example "dog|cat", is refused.
 """
 
 from __future__ import annotations
@@ -20,19 +20,20 @@ from graft.words import counted
 if TYPE_CHECKING:
     import pyarrow
 
-# What parts labels in a cell, the surest sign first.
+# Separators of labels in a cell, the surest first.
 _SEPARATORS = ("|", ";", ",", " ")
-# Words that make up many more labels than there are of them are tags: so many labels for each word, and words in some.
+# Words are tags if they make up many more labels than there are words: this many labels per word, and this many words
+# in some label.
 _LABELS_PER_WORD, _WORDS = 1.5, 3
-# Stands before a list, in JSON, of what several rows about one image say.
+# Marks a JSON list of what several rows about one image say.
 SEVERAL_ROWS = "\x1e"
-# Of the cells of a column that says yes and no, at most this share is a slip.
+# At most this share of the cells in a yes/no column may be slips.
 _SLIPS = 0.2
 TRUE, FALSE = ("1", "1.0", "true", "yes"), ("0", "0.0", "-1", "-1.0", "false", "no", "")
 
 
 def single_labels(column: pyarrow.ChunkedArray, where: str) -> pyarrow.ChunkedArray:
-    """Labels, large_string, with lists of one as what they hold. Raises DataError for cells with several labels."""
+    """Labels, large_string, with lists of one unwrapped. Raises DataError for cells with several labels."""
     import pyarrow
 
     encoded = column.combine_chunks().dictionary_encode()
@@ -60,13 +61,13 @@ def _only_one(word: str) -> str | None:
 
 
 def listed(word: str) -> list[str] | None:
-    """The labels in a list, as JSON or Python write one; None for a text that is none."""
+    """The labels in a list as JSON or Python writes it; None for a text that is not a list."""
     if not re.match(r"\s*[\[{(]", word):
         return None
     try:
         value = json.loads(word)
     except (ValueError, RecursionError):
-        # As Python prints a list.
+        # A list as Python prints it.
         inner = re.fullmatch(r"\s*[\[(]\s*(.*?)\s*,?\s*[\])]\s*", word, re.DOTALL)
         quoted = re.findall(r"'([^']*)'|\"([^\"]*)\"", inner[1]) if inner else []
         value = [first or second for first, second in quoted] if quoted else word
@@ -76,16 +77,16 @@ def listed(word: str) -> list[str] | None:
 
 
 def separator_of(words: Sequence[str]) -> str | None:
-    """What parts the labels in texts of which some have several; None where none has.
+    """The separator of labels in texts of which some hold several; None if none does.
 
-    Commas are believed as bars and semicolons are, blanks only where the parts are labels of other texts, or tags.
+    Commas are trusted as bars and semicolons are; blanks only if the parts are labels of other texts, or tags.
     """
     present = next((each for each in _SEPARATORS[:-1] if any(each in word for word in words)), None)
     return present or (" " if _composed(words) else None)
 
 
 def together_by_path(table: pyarrow.Table) -> pyarrow.Table:
-    """A table of `path` and `label`, and perhaps `split`, with a row for each image in place of one for each label."""
+    """A table of `path` and `label`, and perhaps `split`, with one row per image instead of one per label."""
     import pyarrow
 
     keys = [table[role].to_pylist() for role in ("path", "split") if role in table.column_names]
@@ -117,7 +118,7 @@ def _composed(words: Sequence[str]) -> list[str]:
             continue
         often = Counter(part for each in parts.values() for part in set(each))
         if separator in "|;":
-            # Names of classes have these in them by accident at most, commas and blanks often.
+            # Class names rarely contain these separators, but often commas and blanks.
             found = [word for word, each in several.items() if all(part in known or often[part] > 1 for part in each)]
         else:
             found = [word for word, each in several.items() if all(part in known for part in each)]
@@ -134,7 +135,7 @@ def _parts(word: str, separator: str) -> list[str]:
 
 
 def one_hot_columns(columns: Sequence[pyarrow.ChunkedArray]) -> tuple[list[int], int]:
-    """Which columns of text, large_string, say only yes and no, and how many of them say yes at all."""
+    """Which columns of text, large_string, say only yes and no, and how many of them ever say yes."""
     found, saying_yes = [], 0
     for number, column in enumerate(columns):
         words = {word.strip().lower() for word in column.unique().to_pylist()}
@@ -145,7 +146,7 @@ def one_hot_columns(columns: Sequence[pyarrow.ChunkedArray]) -> tuple[list[int],
 
 
 def first_slip(column: pyarrow.ChunkedArray) -> int | None:
-    """The first row of a column of text that says neither yes nor no, if few do not and the others say both."""
+    """The first row of a text column that says neither yes nor no, if few rows do and the others say both."""
     import pyarrow
     import pyarrow.compute
 
@@ -158,7 +159,7 @@ def first_slip(column: pyarrow.ChunkedArray) -> int | None:
 
 
 def taken_for_no(names: Sequence[str], columns: Sequence[pyarrow.ChunkedArray]) -> list[str]:
-    """A note that counts cells that are -1 or blank by column, where others say no in so many words."""
+    """A note that counts cells that are -1 or blank by column, if other cells say no explicitly."""
     counts = [Counter(word.strip().lower() for word in column.to_pylist()) for column in columns]
     plain = any(each[word] for each in counts for word in ("0", "0.0", "false", "no"))
     unsure = ("-1", "-1.0", "") if plain else ("",) if any(each["-1"] or each["-1.0"] for each in counts) else ()
@@ -172,7 +173,7 @@ def taken_for_no(names: Sequence[str], columns: Sequence[pyarrow.ChunkedArray]) 
 
 
 def refuse_twice(names: Sequence[str], where: str) -> None:
-    """Raise DataError for a class that two columns name, as it is written or as it looks."""
+    """Raise DataError for a class that two columns name, by spelling or by appearance."""
     often = Counter(normalize("NFC", name).strip() for name in names)
     twice = next((name for name, count in often.items() if count > 1), None)
     if twice is not None:
@@ -186,9 +187,9 @@ def labels_of_one_hot(
     where: str,
     multi_label: bool = False,
 ) -> pyarrow.ChunkedArray:
-    """The name of the column that says yes in each row, empty where none does; with `multi_label` a list of them.
+    """The name of the column that says yes in each row, empty if none does; with `multi_label`, a list of names.
 
-    Raises DataError where two do and one is expected.
+    Raises DataError if several do and one is expected.
     """
     import pyarrow
     import pyarrow.compute

@@ -1,7 +1,7 @@
-"""Lists of images without labels, `meta/train.txt` and `meta/test.txt`: into which splits they divide what has labels.
+"""Lists of images without labels, `meta/train.txt` and `meta/test.txt`, that divide labelled images into splits.
 
-Labels are those of folders or of a table. And the other way about: a table whose images lie in no folder of a class,
-but whose labels are classes of the folders beside it, such as Tiny ImageNet's `val_annotations.txt`.
+Labels come from folders or a table. The reverse is read too: a table whose images lie in no class folder, but whose
+labels are classes of the folders beside it, as in Tiny ImageNet's `val_annotations.txt`.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from graft.words import counted
 if TYPE_CHECKING:
     import pyarrow
 
-# The share of the lines of a list that are images with a label, where some are missing.
+# The share of a list's lines that must be labelled images, since some may be missing.
 LISTED_SHARE = 0.9
 _SPLIT_WORD = re.compile(rf"(?i){'|'.join(sorted(SPLIT_FOLDERS, key=len, reverse=True))}")
 
 
 def divide(place: Place, dataset: Dataset, lists: Sequence[Found], split: str | None) -> Dataset:
-    """The dataset in the splits of lists nearly all of whose lines are its images, if it has no others.
+    """Divide a dataset without splits by lists nearly all of whose lines are its images.
 
-    `split` is the path of a list of those that are meant, or `none`. Raises DataError where several divisions could be
+    `split` is the path of one of the lists that are meant, or `none`. Raises DataError if several divisions could be
     meant.
     """
     if split == NO_COLUMN or (split is None and not lists):
@@ -93,7 +93,7 @@ def divide(place: Place, dataset: Dataset, lists: Sequence[Found], split: str | 
 
 
 def _named(found: Found, rows: Mapping[str, int]) -> dict[int, str] | None:
-    """The split that a list gives to each image by row, None where too many lines are no image with a label."""
+    """The split that a list gives to each image by row; None if too many lines are not labelled images."""
     keys = [rows.get(name, -1) for name in _names(found)]
     column = found.table["split"].to_pylist() if "split" in found.table.column_names else [found.split] * len(keys)
     if sum(key >= 0 for key in keys) < LISTED_SHARE * len(keys):
@@ -103,7 +103,7 @@ def _named(found: Found, rows: Mapping[str, int]) -> dict[int, str] | None:
 
 
 def _strangers(found: Found, rows: Mapping[str, int]) -> list[str]:
-    """The names in a list that are no images with a label."""
+    """The names in a list that are not labelled images."""
     return [name for name in _names(found) if name not in rows]
 
 
@@ -123,7 +123,7 @@ def _chosen(
             f"expected a list of images in {place.listing.name} for --split-file, got {split!r}, which is none whose "
             "lines are nearly all images with labels: check its path, which starts from the data"
         )
-    # One division in several forms is one.
+    # The same division in several forms counts once.
     distinct = [
         name for number, name in enumerate(divisions) if divisions[name] not in list(divisions.values())[:number]
     ]
@@ -137,20 +137,20 @@ def _chosen(
 
 
 def names_list(split: str | Path) -> bool:
-    """Whether what was given for the splits of images names a list beside them, or says that none is meant."""
+    """Whether the value given for the split names a list beside the images, or says that none is meant."""
     return str(split) == NO_COLUMN or Path(split).suffix.lower() in LIST_ENDINGS
 
 
 def label_others(place: Place, folders: Dataset, tables: Sequence[Found], keep_folds: bool = True) -> Dataset | None:
-    """The dataset of folders with the images that tables label beside them; None where tables name its images too.
+    """Add images that tables label to the dataset of folders beside them; None if tables name its own images too.
 
-    `folders` is what `arrange` makes of the place with `keep_folds`. Raises DataError for labels that are no classes of
-    the folders, and where the split is not said.
+    `folders` is what `arrange` makes of the place with `keep_folds`. Raises DataError for labels that are not classes
+    of the folders, and if the split is not given.
     """
 
     classes = {name: number for number, name in enumerate(folders.classes)}
     if all(map(str.isdecimal, classes)):
-        # `00007` in a folder's name is 7 in a table.
+        # `00007` in a folder name is 7 in a table.
         plain = {str(int(name)): number for name, number in classes.items()}
         classes = {**plain, **classes} if len(plain) == len(classes) else classes
     used = np.zeros(len(place.listing.files), bool)
@@ -181,7 +181,7 @@ def label_others(place: Place, folders: Dataset, tables: Sequence[Found], keep_f
     folders = arrange(place.listing, place.source, keep_folds, told)
     order = [name for name in (TRAIN, VAL, TEST) if name in {*folders.splits, *parts}]
     if WHOLE in folders.splits:
-        # What the tables label is another split than what the folders hold.
+        # The tables label a different split from the one in the folders.
         order = [TRAIN, *(name for name in order if name != TRAIN)]
     of_folders = {TRAIN if name == WHOLE else name: images for name, images in folders.splits.items()}
     notes = [f"labels of {split} are those of {each.name}" for split, each in zip(parts, tables, strict=True)]
@@ -193,7 +193,7 @@ def label_others(place: Place, folders: Dataset, tables: Sequence[Found], keep_f
 
 
 def _path_column(place: Place, files: Sequence[Path]) -> pyarrow.LargeBinaryArray:
-    """The paths of files from the place on."""
+    """The paths of files relative to the place."""
     import pyarrow
 
     paths = [os.fsencode(file.relative_to(place.root).as_posix()) for file in files]
@@ -201,7 +201,7 @@ def _path_column(place: Place, files: Sequence[Path]) -> pyarrow.LargeBinaryArra
 
 
 def _split_of(paths: pyarrow.LargeBinaryArray) -> str:
-    """The split that the folders of all images are named after."""
+    """The split that the images' folders are named after, judging by the first 1,000 images."""
     folders = {os.fsdecode(path.as_py()).rpartition("/")[0] for path in paths[:1000]}
     meant = {split_in_name(folder) for folder in folders}
     return meant.pop() if len(meant) == 1 else WHOLE

@@ -1,7 +1,7 @@
-"""Names of folders and files that say in which split, or fold, images are: `train`, `Validation Set`, `seg_test1`.
+"""Names of folders and files that say which split or fold images are in: `train`, `Validation Set`, `seg_test1`.
 
-Words are told apart by case, digits and whatever is no letter. A name means a split when one of its words does and the
-others say nothing; `flowers_train` means one only beside a `flowers_test`, as a class may be called `freight train`.
+Case, digits and other non-letters separate words. A name means a split if one of its words does and the others say
+nothing; `flowers_train` means one only beside a `flowers_test`, since a class may be named `freight train`.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ SPLIT_FOLDERS = {
     "testing": TEST,
     "trainval": TRAIN,
 }
-# Words for val that mean test where another word for val is there and none for test.
+# Words for val that mean test if there is another word for val and none for test.
 EVALUATION = ("eval", "evaluation")
-# Of folders only; in a column of a table, any word may be the name of a split.
+# For folders only; in a table column, any word may be the name of a split.
 _WORDS_OF_FOLDERS = {
     **SPLIT_FOLDERS,
     **dict.fromkeys(("trn", "entrainement", "entraînement", "apprentissage"), TRAIN),
@@ -38,9 +38,9 @@ _WORDS_OF_FOLDERS = {
     "测试集": TEST,
     "测试": TEST,
 }
-# Letters that mean splits where all of them stand beside each other and no other word does.
+# Letters that mean splits if all of them occur together and no other word does.
 _LETTERS = {"t": TRAIN, "v": VAL, "s": TEST}
-# Words beside that of a split that leave its meaning as it is.
+# Words beside a split word that leave its meaning unchanged.
 _IDLE = re.compile(
     r"data(sets?)?|sets?|final|images?|imgs?|photos?|pictures?|pics|files?|samples?|splits?|folder|dir|seg|part|\d+"
 )
@@ -53,7 +53,7 @@ _FOLD = re.compile(r"(?:k|cv|cross[ _-]?val(?:idation)?)?[ _-]*fold[ _-]*(\d+)(?
 
 
 def splits_by_letter(words: Iterable[str]) -> dict[str, str]:
-    """The splits that T, V and S are of, if some words are these three; without one of them, none is sure."""
+    """The splits of T, V and S, if some words are these three; if one is missing, none is certain."""
     meant = {word: _LETTERS.get(word.strip().lower(), "") for word in words}
     return meant if sorted(meant.values()) == sorted(_LETTERS.values()) else {}
 
@@ -65,13 +65,13 @@ def split_in_name(name: str) -> str:
 
 
 def is_part(name: str) -> bool:
-    """Whether a folder is called as one of the parts that all images come in: `images_001`, `part 2`."""
+    """Whether a folder is named as one of the parts that all images come in: `images_001`, `part 2`."""
     words = [word.lower() for word in _WORDS.findall(name)]
     return any(word.isdigit() for word in words[1:]) and all(map(_IDLE.fullmatch, words))
 
 
 def splits_of(names: Iterable[str]) -> dict[str, str]:
-    """The split that each folder is named after, of folders beside each other; the others are missing."""
+    """The split that each of several sibling folders is named after; other folders are missing."""
     found: dict[str, str] = {}
     alike: defaultdict[tuple[str, ...], dict[str, str]] = defaultdict(dict)
     for name in names:
@@ -87,21 +87,21 @@ def splits_of(names: Iterable[str]) -> dict[str, str]:
 
 
 def evaluated(splits: Mapping[str, str], called: Iterable[str]) -> dict[str, str]:
-    """Of some splits, those `called` evaluation that are test: where others are val, and none is test."""
+    """Map the evaluation names in `called` to test if another split is val and none is test; otherwise empty."""
     called = {*called}
     others = {split for name, split in splits.items() if name not in called}
     return dict.fromkeys(called, TEST) if VAL in others and TEST not in others else {}
 
 
 def fold_of(name: str) -> str | None:
-    """The number of the fold of a cross-validation that a folder is named after: `3` for `fold_3` and `Fold3`."""
+    """The number of the cross-validation fold that a folder is named after: `3` for `fold_3` and `Fold3`."""
     found = _FOLD.fullmatch(name.strip())
     return found and found[1]
 
 
 def _parts(name: str) -> tuple[str, tuple[str, ...]]:
     """The split in a name, empty for none or several, and the words that are neither that nor idle."""
-    # As a Mac writes it, `î` is an `i` and an accent.
+    # As macOS writes it, `î` is an `i` and an accent.
     name = _LETTERED.sub("", normalize("NFC", name))
     parts = [name] if name.lower() in _WORDS_OF_FOLDERS else _WORDS.findall(_hold_out(name))
     words = [_JOINED.fullmatch(word) or word for word in map(str.lower, parts)]

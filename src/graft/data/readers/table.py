@@ -1,7 +1,7 @@
-"""Manifests: a row per image with its path and label, in any form that `grid` reads.
+"""Manifests: one row per image with its path and label, in any form that `grid` reads.
 
-The columns are `path`, `label` and optionally `split`, `group` and `weight`; `roles` finds them where they are called
-otherwise. Paths are relative to the folder of the manifest, absolute, or addresses (`https://…`, `s3://…`).
+The columns are `path`, `label` and optionally `split`, `group` and `weight`; `roles` finds them if they have other
+names. Paths are relative to the manifest's folder, absolute, or addresses (`https://…`, `s3://…`).
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ if TYPE_CHECKING:
 
 
 def is_table(path: Path) -> bool:
-    """Whether a file is a table, by its ending, and a list of text by what is in it."""
+    """Whether a file is a table, by its ending or, for a list of text, by its content."""
     if ending_of(path) in ENDINGS:
         return True
     return may_be_list(path) and path.is_file() and names_images(path, FileFinder(path.parent))
 
 
 def may_be_list(path: Path) -> bool:
-    """Whether a file may be a table or anything else, by its ending or for want of one."""
+    """Whether a file may be a table or anything else, by its ending or the lack of one."""
     return ending_of(path) in LIST_ENDINGS or not path.suffix
 
 
 def names_images(path: Path, finder: FileFinder) -> bool:
-    """Whether the lines of a list name images, by the first of them."""
+    """Whether the lines of a list name images, judging by the first of them."""
     try:
         return len(understand(open_grid(path, beginning=True), finder, TableOptions(), labelled=False).table) > 0
     except DataError:
@@ -51,10 +51,10 @@ def names_images(path: Path, finder: FileFinder) -> bool:
 
 
 def read_table(path: Path, group: str | None = None, options: TableOptions | None = None) -> Dataset:
-    """A Dataset from a manifest. `group` names the column of groups, by default `group`.
+    """Read a Dataset from a manifest. `group` names the column of groups, `group` by default.
 
-    Missing files, and rows without path, label or split, are left out by name. Raises DataError for a table that cannot
-    be read or of which no image is left.
+    Missing files, and rows without a path, label or split, are left out by name. Raises DataError for a table that
+    cannot be read or that has no image left.
     """
     finder = FileFinder(path.parent, options, path.stem)
     understood = understand(open_grid(path), finder, options or TableOptions(), group)
@@ -62,7 +62,7 @@ def read_table(path: Path, group: str | None = None, options: TableOptions | Non
 
 
 def arrange_table(name: str, root: Path | FileFinder, table: pyarrow.Table, notes: Sequence[str] = ()) -> Dataset:
-    """A Dataset from the columns of a manifest as `read_columns` gives them, paths relative to `root`."""
+    """Build a Dataset from a manifest's columns as `read_columns` returns them, with paths relative to `root`."""
     import pyarrow.compute
 
     finder = root if isinstance(root, FileFinder) else FileFinder(root)
@@ -110,9 +110,9 @@ def _none_there(name: str, source: Source, root: Path, missing: Sequence[int], r
 
 
 def read_paths(path: Path) -> Files:
-    """The images that a manifest names, one per row, with labels or without; some may not exist.
+    """Read the images that a manifest names, one per row, with or without labels; some may not exist.
 
-    Raises DataError for a table that cannot be read, or has no column of paths.
+    Raises DataError for a table that cannot be read or has no column of paths.
     """
     finder = FileFinder(path.parent)
     table = understand(open_grid(path), finder, TableOptions(), labelled=False).table
@@ -127,7 +127,7 @@ def _are_addresses(paths: pyarrow.LargeBinaryArray) -> np.ndarray:
 
 
 def read_columns(path: Path, group: str | None = None, options: TableOptions | None = None) -> pyarrow.Table:
-    """The columns of a manifest by their roles: `path` as large_binary, the others as `as_text` gives them."""
+    """Read the columns of a manifest by role: `path` as large_binary, the others as `as_text` returns them."""
     return understood_table(path, FileFinder(path.parent, options, path.stem), options, group).table
 
 
@@ -138,17 +138,17 @@ def understood_table(
     group: str | None = None,
     labelled: bool = True,
 ) -> Understood:
-    """The columns of a manifest by their roles, and notes on how they were found."""
+    """Read the columns of a manifest by role, with notes on how they were found."""
     return understand(open_grid(path), finder, options or TableOptions(), group, labelled)
 
 
 def column_names(path: Path) -> list[str]:
-    """The names of the columns of a manifest. Raises DataError if it is no table."""
+    """Return the column names of a manifest. Raises DataError if it is not a table."""
     return list(open_grid(path).names)
 
 
 def starting_from(table: pyarrow.Table, folder: Path) -> pyarrow.Table:
-    """The same columns with `folder` put before relative paths."""
+    """The same columns with `folder` prepended to relative paths."""
     import pyarrow
     import pyarrow.compute
 

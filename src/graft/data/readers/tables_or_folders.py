@@ -1,8 +1,7 @@
-"""Which of the tables found beside images says their labels, where folders could say them too.
+"""Which of the tables found beside images gives their labels, if folders could give them too.
 
-Folders that mean the same classes as the table are read as a folder per class. Where they have nothing to do with the
-labels, the table is taken, and a note says so; where they are parts of each other, such as a species and its breeds,
-the user is asked.
+Folders that mean the same classes as the table are read as one folder per class. If they have nothing to do with the
+labels, the table is used and a note says so. If one divides the other, as species and breeds do, the user is asked.
 """
 
 from __future__ import annotations
@@ -31,14 +30,14 @@ from graft.words import counted
 if TYPE_CHECKING:
     import pyarrow
 
-# How the folders of the images compare with the labels in tables: they tell nothing, the same, parts, something else.
+# How image folders compare with table labels: they say nothing, the same, parts of each other, something else.
 _NOTHING, _SAME, _NESTED, _OTHER = range(4)
 
 
 def decide(place: Place, found: list[Found], notes: list[str], options: TableOptions) -> Dataset | None:
-    """A Dataset by the tables of a place that say labels, None where its folders say them; `notes` are added to.
+    """Build a Dataset from the tables of a place that give labels, or None if its folders do; adds to `notes`.
 
-    Raises DataError where several tables could be meant, and where tables and folders say parts of each other.
+    Raises DataError if several tables could be meant, and if labels and folders subdivide each other.
     """
     import pyarrow
 
@@ -84,7 +83,7 @@ def decide(place: Place, found: list[Found], notes: list[str], options: TableOpt
 
 
 def _class_folders(place: Place) -> set[str]:
-    """The names of folders that may be classes: in the folder or below its splits."""
+    """The names of folders that may be classes: in the root or below its splits."""
     root = place.tree.root.folders.values()
     above = [folder for folder in root if folder.name.lower() in SPLIT_FOLDERS]
     children = [*root, *(child for folder in above for child in folder.folders.values())]
@@ -92,7 +91,7 @@ def _class_folders(place: Place) -> set[str]:
 
 
 def _by_folder(table: pyarrow.Table) -> pyarrow.Table:
-    """With the outermost folder of each path as its split, if the table has no splits and all of these are some."""
+    """Take the first folder of each path as its split, if the table has no splits and all these folders are some."""
     import pyarrow.compute
 
     if "split" in table.column_names:
@@ -103,7 +102,7 @@ def _by_folder(table: pyarrow.Table) -> pyarrow.Table:
 
 
 def _with_strangers(dataset: Dataset, place: Place, located: pyarrow.LargeBinaryArray) -> Dataset:
-    """The dataset with the images that no table names in `left_out`."""
+    """The dataset with the images that no table names added to `left_out`."""
 
     known = np.zeros(len(place.listing.files), bool)
     rows = place.rows(located)
@@ -122,7 +121,7 @@ def _with_strangers(dataset: Dataset, place: Place, located: pyarrow.LargeBinary
 
 
 def _against_folders(found: list[Found]) -> tuple[int, set[str], dict[str, str]]:
-    """How they compare, the names of the folders, and the folder of each label where they tell the same."""
+    """How folders and labels compare, the folder names, and the folder of each label if they say the same."""
     import pyarrow
     import pyarrow.compute
 

@@ -1,9 +1,9 @@
-"""WebDataset shards: tar files in which files with the same key follow each other, `000123.jpg` and `000123.cls`.
+"""WebDataset shards: tar files in which files with the same key are adjacent, `000123.jpg` and `000123.cls`.
 
-The key is the path up to the first dot of the file's name (https://github.com/webdataset/webdataset). Headers are read
-once, in order, and images at their offsets; compressed shards are expanded into the cache first. The label of a sample
-is its `.cls`, or `label`, `class` or `cls` of its `.json`, or its `.txt`. A number is a position in a list of classes
-beside the shards, if there is one; else the labels themselves are the names.
+The key is the path up to the first dot of the file name (https://github.com/webdataset/webdataset). Headers are read
+once, in order, and images at their offsets; compressed shards are first expanded into the cache. The label of a sample
+is its `.cls`, or `label`, `class` or `cls` in its `.json`, or its `.txt`. A number is an index into a list of classes
+beside the shards, if there is one; otherwise the labels themselves are the names.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _FIRST_FILES, _FIRST_SHARDS, _FIRST_MEMBERS = 1000, 3, 32
 
 
 class Shards:
-    """Images in tar files: their paths, large_binary (N,), and the file, start and size of each, int64 (N, 3)."""
+    """Images in tar files: their paths, large_binary (N,), and the file, offset and size of each, int64 (N, 3)."""
 
     def __init__(
         self, names: list[str], contents: Contents, paths: pyarrow.LargeBinaryArray, places: np.ndarray
@@ -67,15 +67,15 @@ class Shards:
 
 
 def is_tar_shards(path: Path) -> bool:
-    """Whether `path` is a tar file, or a folder of them, in which an image is next to its label."""
+    """Whether `path` is a tar file, or a folder of them, in which an image lies next to its label."""
     return any(_has_labelled_image(shard) for shard in _shards(path)[:_FIRST_SHARDS])
 
 
 def read_tar_shards(path: Path) -> Dataset:
-    """A Dataset from one shard or a folder of them, named by split: `train-000000.tar`, or `train/000000.tar`.
+    """Read a Dataset from one shard or a folder of them, named by split: `train-000000.tar`, or `train/000000.tar`.
 
-    Of shards that are cut off, the samples before the cut are used. Raises DataError if no sample has an image and a
-    label, and if some shards are named after a split and others are not.
+    Of truncated shards, the samples before the cut are used. Raises DataError if no sample has an image and a label,
+    and if some shards are named after a split and others are not.
     """
     import pyarrow
 
@@ -114,12 +114,12 @@ def read_tar_shards(path: Path) -> Dataset:
 
 @dataclass
 class _Found:
-    """The labelled images in the shards so far, and what else was found."""
+    """The labelled images found in the shards so far, and everything else found."""
 
     paths: Texts = field(default_factory=Texts)
     places: array[int] = field(default_factory=lambda: array("q"))
     labels: array[int] = field(default_factory=lambda: array("q"))
-    # Each different label once, with the number that stands for it in `labels`.
+    # Each distinct label once, with the number that stands for it in `labels`.
     words: dict[str, int] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
@@ -143,7 +143,7 @@ class _Found:
 
 @dataclass
 class _Sample:
-    """The files with one key so far: images with their places, and labels as they are."""
+    """The files with one key so far: images with their positions, and labels as written."""
 
     key: bytes
     first: bytes = b""
@@ -181,7 +181,7 @@ def _index(file: IO[bytes], number: int, shard: str, found: _Found) -> None:
 
 
 def _add(sample: _Sample, number: int, shard: str, found: _Found) -> None:
-    """Add a sample if it has an image and a label, else leave it out by name."""
+    """Add a sample that has an image and a label; leave out any other by name."""
     if not sample.key:
         return
     path = min(sample.images, default=sample.first)
@@ -206,9 +206,9 @@ def _key_and_ending(path: bytes) -> tuple[bytes, bytes]:
 
 
 def _shards(path: Path) -> list[Path]:
-    """The tar files at `path`: itself, or those in it and in its folders of splits, in order.
+    """The tar files at `path`, in order: itself, or those in it and in its folders of splits.
 
-    An empty list if its folders of splits hold something else.
+    Empty if its folders of splits hold anything else.
     """
     if not path.is_dir():
         return [path] if path.name.lower().endswith(_SHARDS) else []
@@ -232,7 +232,7 @@ def _is_shard(name: str) -> bool:
 
 def _has_labelled_image(shard: Path) -> bool:
     images, labels = set(), set()
-    # Whatever is wrong with it comes up when it is read.
+    # Anything wrong with it shows up when it is read.
     with open_content(shard) as opened, suppress(BrokenTarError, DataError):
         for member in islice(members_of(opened, most=bomb_limit(shard)), _FIRST_MEMBERS):
             path = visible_path(member.name, shard.name)

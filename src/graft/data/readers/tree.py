@@ -1,8 +1,8 @@
-"""A Dataset from a tree of images, wherever it is kept: `ants/1.jpg`, or `train/ants/1.jpg` with a folder per split.
+"""Build a Dataset from a tree of images, wherever it is kept: `ants/1.jpg`, or `train/ants/1.jpg` for split folders.
 
-What folders stand for is read in `folder_meanings`. In a folder of a class every file counts as an image whatever its
-extension, since extensions lie; one that cannot be decoded is skipped and named later. What is in no class is left out
-by name.
+`folder_meanings` decides what folders stand for. In a class folder, every file counts as an image whatever its
+extension, since extensions lie; a file that cannot be decoded is skipped and named later. Files in no class are left
+out by name.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from graft.words import counted
 if TYPE_CHECKING:
     import pyarrow
 
-# The end of `1_mask.png`, beside `1.png`.
+# The end of `1_mask.png`, if it lies beside `1.png`.
 _MASK = r"(?i)[ _.-]+(masks?|segmentation)[ _-]?\d*\.[^./]*$"
-# The end of `1_thumb.jpg` and of WordPress's `1-150x150.jpg`, and the beginning of `thumb_1.jpg`, beside `1.jpg`.
+# The end of `1_thumb.jpg` and of WordPress's `1-150x150.jpg`, and the start of `thumb_1.jpg`, beside `1.jpg`.
 _SMALLER = r"(?i)([ _.-]+(thumb(nail)?s?|tn|small|preview)|-\d+x\d+)\.[^./]*$"
 _SMALLER_AHEAD = r"(?i)(^|/)(thumb(nail)?s?|tn|small|preview)[ _.-]+([^/]*)\.[^./]*$"
 _NAMED_AS_MASKS = "file named as the mask of an image beside it", "files named as masks of images beside them"
@@ -45,15 +45,15 @@ _TABLES = (".csv", ".tsv", ".tab", ".jsonl", ".parquet")
 
 
 class NoClassesError(DataError):
-    """No folder tells the class of an image."""
+    """No folder gives the class of an image."""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What is in a tree: paths of files relative to its root, with `/`, as bytes (large_binary), in any order.
+    """The content of a tree: file paths relative to its root, with `/`, as bytes (large_binary), in any order.
 
-    `folders` are paths of folders as tuples of names, of which those without files are needed. Hidden files and folders
-    are not listed; `left_out` is what cannot be read, with the reason.
+    `folders` are folder paths as tuples of names, needed for folders without files. Hidden files and folders are not
+    listed; `left_out` maps what cannot be read to the reason.
     """
 
     name: str
@@ -64,11 +64,10 @@ class Listing:
 
 
 def arrange(listing: Listing, source: Source, keep_folds: bool = True, used: np.ndarray | None = None) -> Dataset:
-    """A Dataset from a tree; rows of `source` are those of `listing`. Images are in the order of their paths.
+    """Build a Dataset from a tree; rows of `source` are those of `listing`. Images are in the order of their paths.
 
-    With `keep_folds`, folders of folds become groups. Of what is left out, files that are `used` otherwise, bool (N,),
-    are not told. Raises DataError if no class holds a file, and for folders that
-    can be read in two ways.
+    With `keep_folds`, folders of folds become groups. Files that are `used` elsewhere, bool (N,), are not reported as
+    left out. Raises DataError if no class holds a file, and for folders that can be read in two ways.
     """
     import pyarrow.compute
 
@@ -83,7 +82,7 @@ def arrange(listing: Listing, source: Source, keep_folds: bool = True, used: np.
     classes = class_order({place.label for place in layout.places})
     splits = [split for split in (WHOLE, TRAIN, VAL, TEST) if any(place.split == split for place in layout.places)]
     folds = sorted({place.fold for place in layout.places if place.fold is not None})
-    # For each folder that holds files, the numbers of its split, class and fold, -1 where it has none.
+    # For each folder with files, the index of its split, class and fold, -1 if it has none.
     of_folder = np.full((max(int(tree.folder_of_file.max(initial=-1)) + 1, 1), 3), -1, np.int64)
     position = {name: number for number, name in enumerate(classes)}
     for place in layout.places:
@@ -146,16 +145,16 @@ def arrange(listing: Listing, source: Source, keep_folds: bool = True, used: np.
     images = {}
     for number, name in enumerate(splits):
         rows = order[split[order] == number]
-        # An image in no fold is a group of its own.
+        # An image in no fold forms its own group.
         groups = np.where(fold[rows] < 0, len(folds) + rows, fold[rows]) if folds and keep_folds else None
         images[name] = Images(source, rows, label[rows], groups)
     return Dataset(listing.name, classes, images, tuple(notes), left_out, group_names=tuple(folds))
 
 
 def _beside(files: pyarrow.LargeBinaryArray, of_another: str, rest: str = "") -> np.ndarray:
-    """Which files are called as others in their folder but for what an expression matches, bool (N,).
+    """Which files are named like others in their folder apart from what an expression matches, bool (N,).
 
-    `rest` is what is left of that in the name of the other.
+    `rest` replaces the match to give the name of the other file.
     """
     import pyarrow.compute
 
@@ -169,7 +168,7 @@ def _beside(files: pyarrow.LargeBinaryArray, of_another: str, rest: str = "") ->
 
 
 def _numbers(folders: Iterable[Folder]) -> list[int]:
-    """The numbers of folders and of all that are in them, of those that hold files."""
+    """The numbers of folders and everything in them, for those that hold files."""
     return [each.number for folder in folders for each in folder.below() if each.number >= 0]
 
 
@@ -198,14 +197,14 @@ def _what_is_there(layout: Layout, name: str) -> str:
 
 
 def _or_by_names(layout: Layout) -> str:
-    """Where files that are in no class are called as if after some, how that is read."""
+    """If files in no class seem to be named after classes, how to read them so."""
     unlabelled = [each.folder for each in layout.aside if each.reason == NO_LABELS]
     called = from_names(layout, unlabelled or [layout.tree.root])
     return called and f"; its files are called {called}"
 
 
 def _or_the_table(layout: Layout, listing: Listing) -> str:
-    """Where tables lie beside the images, that one of them may say their labels."""
+    """If tables lie beside the images, say that one of them may hold their labels."""
     tables = [name for name in layout.tree.names_in(Folder((), layout.root.number)) if name.lower().endswith(_TABLES)]
     if not tables:
         return ""

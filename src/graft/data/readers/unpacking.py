@@ -1,7 +1,7 @@
-"""A folder or an archive as a place for images and tables; archives in it are unpacked where no image lies beside.
+"""A folder or archive as a place for images and tables; archives in it are unpacked if no image lies beside them.
 
-A zip or tar within is what a folder of its name would be: `train.zip` and `test.zip`, one for each class, or the zips
-in what Kaggle packs once more. Beside images, archives are what these came from, and are passed over.
+A zip or tar file inside acts as a folder of its name: `train.zip` and `test.zip`, one for each class, or the zips that
+Kaggle packs once more. Archives beside images are where the images came from, and are skipped.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     pass
 
 _ARCHIVE = r"(?i)\.(zip|tar|tgz|tbz2?|txz|tar\.(gz|bz2|xz))$"
-# So many archives, one in the other, are unpacked.
+# Nested archives are unpacked to this depth.
 _DEPTH = 2
 
 
 @contextmanager
 def open_place(path: Path, encoding: str | None = None) -> Iterator[Place]:
-    """A folder or an archive; `encoding` is that of names in zips. Raises DataError for anything else."""
+    """Open a folder or an archive; `encoding` is that of names in zips. Raises DataError for anything else."""
     if not path.is_dir() and not is_archive(path):
         raise DataError(
             f"expected a folder, an archive or a table of images with --label-from, got {path}: give one of these, or "
@@ -60,12 +60,12 @@ def open_place(path: Path, encoding: str | None = None) -> Iterator[Place]:
         try:
             yield Place(Path(scratch), whole, unpacked, packed=True)
         except InputError as error:
-            # The user knows the archive only.
+            # The user knows only the archive.
             raise type(error)(str(error).replace(f"{scratch}/", f"{path.name}/").replace(scratch, path.name)) from None
 
 
 def _unpacked(path: Path, listing: Listing, source: Source, encoding: str | None, depth: int) -> tuple[Listing, Source]:
-    """The same with the archives in it as folders, if there are archives and no images."""
+    """The same with its archives as folders, if there are archives and no images."""
     import pyarrow
     import pyarrow.compute
 
@@ -83,7 +83,7 @@ def _unpacked(path: Path, listing: Listing, source: Source, encoding: str | None
         inner, members = list_archive(archive, encoding)
         members.archive = Path(name)
         if isinstance(source, Members):
-            # The cache may have to make room for others in between.
+            # Copies the archive again if the cache has dropped it to make room for others.
             members.ensure = partial(_copy, path, source, row, name)
         inner, within = _unpacked(archive, inner, members, encoding, depth - 1)
         outer = Path(name).with_name(name_without_ending(Path(name)))
@@ -105,7 +105,7 @@ def _unpacked(path: Path, listing: Listing, source: Source, encoding: str | None
 
 
 def _copy(path: Path, source: Source, row: int, name: str) -> Path:
-    """An archive that lies in another one, in the cache."""
+    """Copy an archive inside another into the cache and return its path there."""
     assert isinstance(source, Members)
     copy = copy_of(path, name)
     with suppress(FileNotFoundError):

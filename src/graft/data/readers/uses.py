@@ -1,7 +1,7 @@
-"""Whether the cells of a column can mean a split, a group or a weight: what its name alone does not tell.
+"""Whether the cells of a column can mean a split, a group or a weight, which its name alone does not tell.
 
-A `weight` may be in kilograms, a `group` the half of a trial, a `fold` one of five: none of these may decide a training
-unless a user says so.
+A `weight` may be in kilograms, a `group` one half of a trial, a `fold` one of five. None of these may decide a training
+run unless the user says so.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from graft.data.readers.split_names import EVALUATION, evaluated, splits_by_lett
 if TYPE_CHECKING:
     import pyarrow
 
-# Images of one group are few: of fewer groups than this, each has at most so many images on average.
+# Groups are small: if there are fewer groups than this, each has at most this many images on average.
 FEW_GROUPS, FEW_IMAGES = 5, 3
-# Weights of images are around one: their mean lies within these bounds, and none is above the last.
+# Image weights lie around one: their mean is within these bounds, and none exceeds the last.
 _MEAN_WEIGHT, _MOST_WEIGHT = (0.2, 5.0), 100.0
 
 
 def as_splits(name: str, column: pyarrow.ChunkedArray, any_word: bool = False) -> pyarrow.ChunkedArray | None:
-    """The split that each cell, large_string, means, empty where it is; None where some mean none.
+    """The split that each cell, large_string, means, empty for an empty cell; None if some cells mean none.
 
     With `any_word`, words that mean no split are splits of that name.
     """
@@ -34,7 +34,7 @@ def as_splits(name: str, column: pyarrow.ChunkedArray, any_word: bool = False) -
 
     encoded = column.combine_chunks().dictionary_encode()
     words = [word.strip() for word in encoded.dictionary.to_pylist()]
-    # The word that comes first counts: `train_test_split` is true of images to train on.
+    # The first word counts: `train_test_split` is true for training images.
     plain = plain_name(name)
     truths = min(((plain.find(word), meant) for word, meant in TRUTHS.items() if word in plain), default=(0, None))[1]
     meant: list[str | None] = [_split(word, truths) for word in words]
@@ -42,7 +42,7 @@ def as_splits(name: str, column: pyarrow.ChunkedArray, any_word: bool = False) -
     tested = evaluated(known, [word for word in known if _bare(word) in EVALUATION])
     meant = [tested.get(word, split) for word, split in zip(words, meant, strict=True)]
     if "partition" in plain and set(words) == {"0", "1", "2"}:
-        # As CelebA numbers them.
+        # CelebA's numbering.
         meant = [(TRAIN, VAL, TEST)[int(word)] for word in words]
     if letters := splits_by_letter(filter(None, words)):
         meant = [letters.get(word, "") for word in words]
@@ -64,24 +64,24 @@ def _split(word: str, truths: tuple[str, str] | None) -> str | None:
 
 
 def _bare(word: str) -> str:
-    """A word without case, punctuation and what leaves its meaning as it is: `train` for `1 - Training set`."""
+    """A word without case, punctuation and parts that do not change its meaning: `train` for `1 - Training set`."""
     return plain_name(re.sub(r"(?i)^\d+[\W_]+|[\W_]*(sets?|data|split|images?)$", "", word))
 
 
 def are_words_of_splits(column: pyarrow.ChunkedArray) -> bool:
-    """Whether the cells, large_string, are all words of splits or empty, and not all empty."""
+    """Whether the cells, large_string, are all words for splits or empty, and not all empty."""
     words = {word.strip() for word in column.unique().to_pylist()} - {""}
     return bool(words) and all(_bare(word) in SPLIT_WORDS for word in words)
 
 
 def say_splits(column: pyarrow.ChunkedArray) -> bool:
-    """Whether the cells, large_string, are all words of splits or empty, and train and another are among them."""
+    """Whether the cells, large_string, are all words for splits or empty, with train and another split among them."""
     meant = {SPLIT_WORDS.get(_bare(word)) for word in column.unique().to_pylist() if word.strip()}
     return None not in meant and TRAIN in meant and len(meant) > 1
 
 
 def can_be_groups(column: pyarrow.ChunkedArray) -> bool:
-    """Whether cells, large_string, can name what few images have in common, such as one animal or one burst."""
+    """Whether cells, large_string, can name what few images share, for example one animal or one burst."""
     import pyarrow.compute
 
     blank = int(pyarrow.compute.sum(pyarrow.compute.equal(column, "")).as_py() or 0)
@@ -90,7 +90,7 @@ def can_be_groups(column: pyarrow.ChunkedArray) -> bool:
 
 
 def can_be_weights(column: pyarrow.ChunkedArray) -> bool:
-    """Whether cells, large_string, can say how much images count in training: numbers around one, but for a few."""
+    """Whether cells, large_string, can be image weights: at least half are numbers, and these lie around one."""
     numbers = numbers_in(column)
     fine = numbers[np.isfinite(numbers) & (numbers >= 0)]
     if 2 * len(fine) < len(numbers) or not len(fine):
@@ -100,7 +100,7 @@ def can_be_weights(column: pyarrow.ChunkedArray) -> bool:
 
 
 def numbers_in(column: pyarrow.ChunkedArray) -> np.ndarray:
-    """Cells as numbers, float64 (N,), NaN for what is none."""
+    """Cells as numbers, float64 (N,), NaN for anything else."""
     import pyarrow
     import pyarrow.compute
 

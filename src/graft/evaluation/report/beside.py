@@ -1,4 +1,4 @@
-"""Two runs on one page, side by side: what they came to, where they differ, and their curves in one chart."""
+"""Two runs on one page, side by side: their results, where they differ, and their curves in one chart."""
 
 from graft.evaluation.report.charts import interval_chart, line_chart
 from graft.evaluation.report.page import document
@@ -6,12 +6,12 @@ from graft.evaluation.report.parts import charts, interval, percent, scrolling, 
 from graft.evaluation.report.values import Beside, Report
 from graft.words import counted
 
-# Classes whose recalls are compared, those that differ most first.
+# The most classes whose recalls are compared, those that differ most first.
 MOST_CLASSES = 40
 
 
 def render_beside(beside: Beside) -> str:
-    """The page, as `render_report` makes that of one run."""
+    """Render the page of two runs, as `render_report` does for one."""
     one, other = beside.one, beside.other
     parts = [
         section("verdict", "Verdict", _difference(beside), _verdicts(one, other)),

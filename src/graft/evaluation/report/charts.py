@@ -1,11 +1,11 @@
-"""Charts as SVG that takes its colours from the page, so that it is read in light, in dark and on paper."""
+"""SVG charts that take their colours from the page, so that they are readable in light, in dark and on paper."""
 
 from collections.abc import Sequence
 from math import ceil, floor, log10
 
 from graft.html import escaped
 
-# A chart is as wide as a phone shows it, so that its text is never made smaller.
+# A chart is as wide as a phone shows it, so its text is never scaled down.
 WIDTH, HEIGHT = 352, 220
 LEFT, RIGHT, TOP, BOTTOM = 44, 20, 12, 36
 
@@ -24,9 +24,10 @@ def line_chart(
     diagonal: bool = False,
     whole: bool = False,
 ) -> str:
-    """One or two lines by name over (x, y) points; `band` is (x, low, high), `diagonal` draws y = x.
+    """Draw one or two lines by name over (x, y) points; `band` is (x, low, high), `diagonal` draws y = x.
 
-    `summary` says in words what is to be seen. With `percent`, axes (x, y) are in per cent; with `whole` x is counted.
+    `summary` says in words what the chart shows. With `percent`, axes (x, y) are in per cent; with `whole`, x has whole
+    numbers.
     """
     points = [point for _, line in lines for point in line] + [(x, y) for x, low, high in band for y in (low, high)]
     xs, ys = [x for x, _ in points] or [0.0, 1.0], [y for _, y in points] or [0.0, 1.0]
@@ -61,7 +62,7 @@ def line_chart(
         if len(line) <= 40:
             marks += [_dot(place(x, y), dot) for x, y in line]
         if name and len(lines) > 1:
-            # Named in the free corner: above each other, at the right.
+            # Named in the free corner, one below the other at the right.
             marks.append(_text(WIDTH - RIGHT - 22, TOP + 14 + 16 * number, name, "end"))
             marks.append(f'<path class="{style}" d="M{WIDTH - RIGHT - 18} {TOP + 10 + 16 * number}h16"/>')
     marks.append(f'<path class="axis" d="M{LEFT} {HEIGHT - BOTTOM}H{WIDTH - RIGHT}"/>')
@@ -79,7 +80,7 @@ def interval_chart(
     chosen: str | None = None,
     y_range: tuple[float, float] | None = None,
 ) -> str:
-    """A figure with its interval for each row, by name, from top to bottom; `guide` is a line to compare with."""
+    """Draw a figure with its interval for each named row, from top to bottom; `guide` is a line to compare with."""
     step, left = 24, 118
     height = 2 * 10 + step * len(rows) + BOTTOM
     ends = [end for _, value, interval in rows for end in (interval or (value, value))]
@@ -110,7 +111,7 @@ def interval_chart(
 
 
 def stage_chart(summary: str, bars: Sequence[tuple[str, float]], dots: Sequence[tuple[str, float]]) -> str:
-    """By stage: a figure as bars on a scale of its own, its largest at the top, and a rate as a line from 0 to 1."""
+    """Draw, by stage, a figure as bars on its own scale, the largest at the top, and a rate as a line from 0 to 1."""
     stages = [name for name, _ in bars] or [name for name, _ in dots]
     step = (WIDTH - LEFT - RIGHT) / max(1, len(stages))
     high = max([value for _, value in bars] + [1e-9])
@@ -146,7 +147,7 @@ def stage_chart(summary: str, bars: Sequence[tuple[str, float]], dots: Sequence[
 
 
 def _svg(summary: str, height: int, marks: Sequence[str], up: str = "") -> str:
-    """The chart; what its vertical axis is stands in the caption's place, as turned text is hard to read."""
+    """Return the chart, with the vertical axis named in its label, as rotated text is hard to read."""
     label = escaped(f"{summary} (vertical axis: {up})" if up else summary)
     return (
         f'<svg role="img" aria-label="{label}" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}">'
@@ -173,7 +174,7 @@ def _scaled(value: float, low: float, high: float, start: float, end: float) -> 
 
 
 def _ticks(low: float, high: float, whole: bool = False) -> list[float]:
-    """About five round numbers from at most `low` to at least `high`."""
+    """Return about five round numbers from at most `low` to at least `high`."""
     if high <= low:
         low, high = low - 0.05, high + 0.05
     rough = (high - low) / 4

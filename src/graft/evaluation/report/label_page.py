@@ -1,4 +1,4 @@
-"""The page of a run that gives images several labels: its verdict, the labels one by one, and how it was made."""
+"""The page of a run that gives images several labels: its verdict, each label, and how it was made."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,15 +9,15 @@ from graft.evaluation.report.page import document
 from graft.evaluation.report.parts import charts, definitions, percent, scrolling, section, sentence, sentences
 from graft.words import counted
 
-# A label is told from chance when its average precision is so far above its share of the images.
+# A label counts as better than chance when its average precision exceeds its share of the images by this much.
 ABOVE_CHANCE = 0.05
 
 
 @dataclass(frozen=True)
 class LabelReport:
-    """What the page shows: scores by split, the first being the one to go by, and how the run came to them.
+    """What the page shows: scores by split, the main one first, and how the run came to them.
 
-    `optimistic` names the splits of which images are counted that have copies among those trained on.
+    `optimistic` names the splits whose figures include images that have copies among those trained on.
     """
 
     title: str
@@ -74,7 +74,7 @@ class LabelReport:
 
 
 def render_label_report(report: LabelReport) -> str:
-    """The page; it opens offline, without scripts or requests, and all text is escaped."""
+    """Render the page; it opens offline, without scripts or requests, and all text is escaped."""
     made = [
         ("verdict", "Verdict", section("verdict", "Verdict", "".join(map(sentence, report.sentences)))),
         ("labels", "Labels", _labels(report)),

@@ -20,14 +20,14 @@ SECTIONS = (
 
 
 def render_report(report: Report) -> str:
-    """The page; a section is there only for what the run measured."""
+    """Render the page; it has sections only for what the run measured."""
     made = [(anchor, title, section(report)) for anchor, title, section in SECTIONS]
     links = "".join(f'<li><a href="#{anchor}">{title}</a></li>' for anchor, title, body in made if body)
     return document(report.title, links, "".join(body for _, _, body in made))
 
 
 def document(title: str, links: str, body: str) -> str:
-    """A page with this title, list of links, and body, both of them HTML."""
+    """Return a page with this title, list of links and body; the last two are HTML."""
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">

@@ -1,4 +1,4 @@
-"""The parts that sections are made of: headings, tables that scroll by themselves, images with captions."""
+"""The building blocks of sections: headings, tables that scroll by themselves, images with captions."""
 
 import base64
 from collections.abc import Iterable, Sequence
@@ -8,12 +8,12 @@ from graft.evaluation.report.values import Shown
 from graft.html import escaped
 from graft.names import readable
 
-# Of a longer name the page shows the beginning and the end; `report.json` has all of it.
+# The page shows only the beginning and the end of longer names; `report.json` has all of them.
 LONGEST_NAME = 80
 
 
 def shortened(name: object, most: int = LONGEST_NAME) -> str:
-    """A name as the page shows it, escaped."""
+    """Return a name as the page shows it, escaped."""
     text = readable(str(name))
     if len(text) > most:
         text = f"{text[: most // 2]}…{text[-most // 2 :]}"
@@ -34,8 +34,8 @@ def sentences(texts: Iterable[object]) -> str:
 
 
 def scrolling(label: str, head: Sequence[object], rows: Iterable[Sequence[object]], texts: Sequence[int] = ()) -> str:
-    """A table that scrolls sideways on a phone, by touch or keys; columns numbered in `texts` hold words."""
-    # A header without text has nothing to say to a screen reader.
+    """Return a table that scrolls sideways on a phone, by touch or keys; columns numbered in `texts` hold words."""
+    # An empty header cell has nothing to say to a screen reader.
     lines = "".join(f'<th scope="col">{shortened(cell)}</th>' if cell else "<td></td>" for cell in head)
     body = []
     for first, *cells in rows:
@@ -56,13 +56,13 @@ def definitions(pairs: Iterable[tuple[str, object]]) -> str:
 
 
 def charts(*drawn: tuple[str, str]) -> str:
-    """Charts side by side where there is room, each with its caption."""
+    """Return charts side by side where there is room, each with its caption."""
     shown = "".join(f"<figure>{svg}<figcaption>{escaped(caption)}</figcaption></figure>" for svg, caption in drawn)
     return f'<div class="charts">{shown}</div>' if drawn else ""
 
 
 def sheet(images: Sequence[Shown]) -> str:
-    """Thumbnails with their names and captions; nothing where no image has a thumbnail or a caption."""
+    """Return thumbnails with their names and captions; an empty string without images."""
     return f'<div class="sheet">{"".join(map(_figure, images))}</div>' if images else ""
 
 

@@ -1,4 +1,4 @@
-"""The sections on how far answers can be relied on: calibration and doubt, corrupted images, parts of the images."""
+"""The sections on how far to rely on answers: calibration and doubt, corrupted images, parts of the images."""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,7 +8,7 @@ from graft.evaluation.report.parts import charts, interval, percent, scrolling, 
 from graft.evaluation.report.values import Report
 from graft.words import counted, independent
 
-# More parts of the images than these are cut from the table; `report.json` has all of them.
+# The most slices in the table; `report.json` has all of them.
 ROWS_OF_SLICES = 40
 
 
@@ -77,7 +77,7 @@ def trust(report: Report) -> str:
 
 
 def _out_of_reach(budgets: Sequence[Threshold], held_out: int) -> Iterator[str]:
-    """Why budgets are not reachable, a sentence for each reason."""
+    """Yield why budgets are not reachable, one sentence per reason."""
     by_reason: dict[str, list[str]] = {}
     for each in budgets:
         if each.at is None:

@@ -1,4 +1,4 @@
-"""The sections of the page of a run, each from values; one that the run did not measure is empty."""
+"""The sections of a run's page, each made from values; one that the run did not measure is empty."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ from graft.evaluation.scores import ClassScore
 from graft.html import escaped
 from graft.words import counted
 
-# More classes than these are cut from tables and charts, the worst kept; `report.json` has all of them.
+# The most classes in tables and charts, keeping the worst; `report.json` has all of them.
 CLASSES_IN_CONFUSION, CLASSES_IN_TABLE, CLASSES_IN_CHART, CLASSES_IN_COUNTS = 16, 60, 20, 60
 ROWS_OF_SKIPPED, ROWS_OF_RACE = 50, 12
 
@@ -267,7 +267,7 @@ def _confusion(report: Report) -> str:
 
 
 def _cell(count: int, share: float) -> str:
-    # Never so dark that the figure could not be read on it.
+    # Keep the shade light enough for the figure to be readable on it.
     shade = round(45 * share)
     style = f' style="background:color-mix(in srgb,var(--heat) {shade}%,transparent)"' if shade else ""
     return f"<td{style}>{count:,}</td>"

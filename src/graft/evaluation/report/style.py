@@ -1,4 +1,4 @@
-"""How pages of runs look: on a phone and on a desk, in light and dark, and on paper."""
+"""The style of run pages: for phones and desktops, in light and dark, and for print."""
 
 STYLE = """
 :root { color-scheme: light dark; --ground: #fff; --ink: #1b1f24; --faint: #57606a; --line: #d0d7de; --card: #f6f8fa;

@@ -1,4 +1,4 @@
-"""What the page of a run is made of: values that were measured, and None for what was not."""
+"""The values behind a run's page: what was measured, and None for what was not."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -16,8 +16,8 @@ Severity = Literal["error", "warning", "info"]
 class Shown:
     """An image on the page: `jpeg` is a thumbnail of `size` (width, height) px, or None where there is none.
 
-    `lines` are the sentences below it. `map_jpeg`, of `map_size`, is the image as the network sees it, with the
-    evidence for its answer laid over it; `nearest` are the training images most alike to it.
+    `lines` are the sentences below it. `map_jpeg`, of `map_size`, is the image as the network sees it, overlaid with
+    the evidence for its answer; `nearest` are the most similar training images.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Alarm:
-    """Something that is to be fixed before the classifier is relied on: what, in a few words, and in a sentence."""
+    """Something to fix before relying on the classifier: in a few words (`title`), and as a sentence."""
 
     kind: str
     severity: Severity
@@ -50,7 +50,7 @@ class Alarm:
 
 @dataclass(frozen=True)
 class Finding:
-    """What the audit says of the images, and some of the `total` that it concerns."""
+    """A finding of the audit about the images, and some of the `total` that it concerns."""
 
     kind: str
     severity: str
@@ -64,7 +64,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Split:
-    """The scores of a split; `optimistic` says that images are counted which have copies among those trained on."""
+    """The scores of a split; `optimistic` means that they include images that have copies among those trained on."""
 
     name: str
     scores: Scores
@@ -91,11 +91,11 @@ class Pair:
 
 @dataclass(frozen=True)
 class Trust:
-    """How far the probabilities can be relied on, by the images that the figures are of.
+    """How far the probabilities can be relied on, judged by the images behind the figures.
 
-    `risk_coverage` are (coverage, risk, threshold), `budgets` the confidence from which so little is wrong, and `sets`
-    (coverage, threshold, mean size, largest) of the classes that hold the right one so often. `held_out` images are
-    what budgets rest on, as many as each of them says or one of each group.
+    `risk_coverage` holds (coverage, risk, threshold). `budgets` are the confidences from which on few enough answers
+    are wrong. `sets` holds (coverage, threshold, mean size, largest) of class sets that contain the right class that
+    often. `held_out` is the number of images that the budgets rest on, all of which count, or one per group.
     """
 
     confidence: float
@@ -141,10 +141,10 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Report:
-    """All that the page of a run says. `plan` is that of the run, `history` its epochs, as their files hold them.
+    """All content of a run's page. `plan` is the plan of the run and `history` its epochs, as their files hold them.
 
-    `counts` are images by split and class. `judged` is the number among `splits` of the figures to go by; None where
-    nothing was measured. `facts` are what the run was made with and of.
+    `counts` are images by split and class. `judged` is the index in `splits` of the main figures; None if nothing was
+    measured. `facts` say how and from what the run was made.
     """
 
     title: str
@@ -169,10 +169,10 @@ class Report:
     doubtful: tuple[Shown, ...] = ()
     trust: Trust | None = None
     slices: tuple[Slice, ...] = ()
-    # As `graft evaluate --robustness --json` prints it; empty where it was not measured.
+    # The output of `graft evaluate --robustness --json`; empty where it was not measured.
     robustness: dict[str, Any] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
-    # Why there are no thumbnails, where there are none, and what is to be known of maps and nearest images.
+    # Why there are no thumbnails, if there are none, and what to know about maps and nearest images.
     without_images: str | None = None
     on_evidence: str | None = None
 
@@ -181,7 +181,7 @@ class Report:
         return None if self.judged is None else self.splits[self.judged]
 
     def to_dict(self) -> dict[str, Any]:
-        """`report.json`: the same figures, in full where the page cuts tables."""
+        """Return the contents of `report.json`: the same figures, in full where the page cuts tables."""
         return {
             "title": self.title,
             "data": self.data,
@@ -215,7 +215,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Beside:
-    """Two reports, and how their answers differ on the images that both measured; None where these are not the same."""
+    """Two reports, and how their answers differ on the images that both measured; None if those are not the same."""
 
     one: Report
     other: Report

@@ -1,4 +1,4 @@
-"""The verdict on a run in five sentences, and what alarms them: from measurements, never from the model's own word."""
+"""The verdict on a run in five sentences, and its alarms: from measurements, never from the model's own word."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from graft.evaluation.report.values import Alarm, Finding, Pair, Report, Severit
 from graft.evaluation.slices import Slice
 from graft.words import counted, independent
 
-# Findings of the audit that make figures doubtful, and what they are called in a few words.
+# Findings of the audit that make figures doubtful, with short titles.
 ALARMING: dict[str, str] = {
     "split_leakage": "leak between splits",
     "label_conflict": "images with two labels",
@@ -25,25 +25,25 @@ ALARMING: dict[str, str] = {
     "unreadable": "unreadable images",
     "placeholder": "placeholders in place of images",
 }
-# With these no figure can be relied on.
+# Alarms that make every figure unreliable.
 BLOCKING = ("swapped_labels", "split_differs", "damaged_split")
-# More unreadable images than this part of all are an alarm; a few are a matter for the section on data.
+# The share of unreadable images that raises an alarm; fewer are left to the section on data.
 MANY_UNREADABLE = 0.02
-# Copies of so small a part of the images change no figure.
+# Below this share of the images, copies change no figure.
 MANY_COPIES = 0.02
-# Stated probabilities are an alarm when they are off by so much, if so few answers right, or so many, had at most this
-# chance, and the 95 % interval of the accuracy leaves them out.
+# Stated probabilities raise an alarm when they are off by at least the first value, a count of right answers this
+# extreme has at most the second as its chance, and the 95 % interval of the accuracy excludes them.
 MISCALIBRATED, CHANCE_OFF = 0.03, 0.00135
-# Where that interval reaches further to either side, nothing is said of what they mean.
+# If that interval reaches further than this to either side, nothing is said about what probabilities mean.
 TOO_WIDE = 0.1
-# What is expected from images held out in turn is told where they are so many times those of the split.
+# The accuracy expected from images held out in turn is mentioned if they are this many times those of the split.
 TELLING_MORE = 2
-# Of more answers their number is as good as normally distributed.
+# Beyond this many answers, the normal distribution is accurate enough.
 MOST_COUNTED = 1000
-# A gap between splits or groups is told when it has a chance of less than this.
+# A gap between splits is reported when its chance is below this.
 CHANCE = 1e-4
-# Labels are noise where the surer half of the answers is contradicted by this part, hardly less than the other half,
-# by one class, this often.
+# Labels are wrong when one other class contradicts enough of the surer half of the answers: at least this share, at
+# least half as often as in the other half, mostly by one class, and this many in all.
 CONTRADICTED, AS_OFTEN, FROM_ONE, FEWEST_CONTRADICTED = 0.05, 0.5, 0.7, 4
 
 
@@ -58,10 +58,10 @@ class Contradiction:
 
 
 def contradictions(answers: Answers) -> Iterator[Contradiction]:
-    """Classes whose surest answers are contradicted by labels of one other class: by wrong labels, not by doubt.
+    """Yield classes whose surest answers are contradicted by labels of one other class: by wrong labels, not by doubt.
 
-    Where images are hard to tell, the surer an answer is, the less often it is wrong. A label that was mixed up does
-    not care how sure the answer is.
+    On hard images, an answer is wrong less often the surer it is. A mixed-up label does not depend on how sure the
+    answer is.
     """
     given, confidences = answers.answers, answers.confidences
     for answer in np.unique(given).tolist():
@@ -82,11 +82,12 @@ def contradictions(answers: Answers) -> Iterator[Contradiction]:
 
 
 def is_miscalibrated(confidences: np.ndarray, right: np.ndarray, groups: np.ndarray | None = None) -> bool:
-    """Whether mean confidence and accuracy differ by much, and by more than chance explains.
+    """Return whether mean confidence and accuracy differ by much, and by more than chance explains.
 
-    If the confidences were true, the number of right answers would be a sum of such chances. Its distribution is exact
-    for few answers, of which one wrong among sure ones is no proof, and normal for many (Spiegelhalter 1986), and for
-    images in groups, whose deviation is that of as many independent ones as they are worth.
+    If the confidences were true, the number of right answers would be a sum of independent events with those chances.
+    Its distribution is computed exactly for few answers, where a single wrong one among sure ones proves nothing. It is
+    normal for many (Spiegelhalter 1986), and for images in groups, with the deviation of the independent images they
+    are worth.
     """
     low, high = accuracy_interval(right, groups)
     stated = float(confidences.mean())
@@ -97,8 +98,10 @@ def is_miscalibrated(confidences: np.ndarray, right: np.ndarray, groups: np.ndar
 
 
 def _chance_of_count(chances: np.ndarray, count: int, times: float = 1.0) -> float:
-    """The chance of at most or at least `count` successes of `chances`, whichever is less, where their number varies
-    by so many `times` what it does if they are independent."""
+    """Return the chance of at most or at least `count` successes of `chances`, whichever is less.
+
+    The variance of their number is `times` that of independent ones.
+    """
     if len(chances) > MOST_COUNTED or times > 1:
         from scipy.special import ndtr
 
@@ -112,12 +115,12 @@ def _chance_of_count(chances: np.ndarray, count: int, times: float = 1.0) -> flo
 
 
 def two_rates(right: int, count: int, other_right: int, other_count: int) -> float:
-    """The chance, if both rates were equal, of a first so much lower: Fisher's exact test, one-sided."""
+    """Return the chance, if both rates were equal, of a first rate this much lower: Fisher's exact test, one-sided."""
     return chance_of_so_few(right, count + other_count, right + other_right, count)
 
 
 def audit_alarms(findings: Sequence[Finding], images: int) -> Iterator[Alarm]:
-    """What the audit found that makes the figures doubtful; what it merely remarks stays in the section on data."""
+    """Yield the audit's findings that make the figures doubtful; mere remarks stay in the section on data."""
     seen = set()
     for finding in findings:
         title = ALARMING.get(finding.kind)
@@ -131,9 +134,9 @@ def audit_alarms(findings: Sequence[Finding], images: int) -> Iterator[Alarm]:
 
 
 def split_alarms(one: Split | None, other: Split | None) -> Iterator[Alarm]:
-    """A test split on which the classifier is worse than on val, by more than chance explains.
+    """Yield an alarm if the classifier is worse on the test split than on val by more than chance explains.
 
-    Images in groups count as so many independent ones as they are worth.
+    Images in groups count as the number of independent ones they are worth.
     """
     if one is None or other is None:
         return
@@ -175,7 +178,7 @@ def slice_alarms(slices: Sequence[Slice]) -> Iterator[Alarm]:
 
 
 def decide(report: Report, alarms: Sequence[Alarm]) -> Verdict:
-    """The five sentences. `report` needs no verdict of its own yet."""
+    """Write the five sentences of the verdict; `report` need not have one yet."""
     order = {"error": 0, "warning": 1, "info": 2}
     ranked = tuple(sorted(alarms, key=lambda each: (each.kind not in BLOCKING, order[each.severity])))
     main = report.main
@@ -200,7 +203,7 @@ def decide(report: Report, alarms: Sequence[Alarm]) -> Verdict:
 
 
 def _expected(report: Report, main: Split) -> str:
-    """What many more images than those of the split tell of how good it is."""
+    """Return what more images than those of the split say about how good it is."""
     if report.expected is None or report.expected.n < TELLING_MORE * main.scores.n:
         return ""
     return f"; expect {report.expected}"
@@ -241,13 +244,11 @@ def _trusted(trust: Trust, main: Split | None) -> str:
         if high - low > 2 * TOO_WIDE:
             few = "images" if main.scores.groups is None else "groups"
             return f"There are too few {few} to judge its probabilities: {means} ({main.scores.interval})."
-        # An interval that is near what is stated from end to end says that it is true enough.
+        # If the whole interval is near the stated confidence, that is true enough.
         far = max(abs(low - trust.confidence), abs(high - trust.confidence)) >= MISCALIBRATED
         if far and not low <= trust.confidence <= high:
             way = "high" if trust.confidence > trust.accuracy else "low"
-            return (
-                f"Its probabilities may be too {way}: {means} ({main.scores.interval}); more images would tell."
-            )
+            return f"Its probabilities may be too {way}: {means} ({main.scores.interval}); more images would tell."
     reachable = next((each for each in trust.budgets if each.at is not None), None)
     if reachable is None or reachable.at is None:
         return f"Its probabilities can be trusted: {means}."

@@ -9,7 +9,7 @@ from graft.errors import InputError
 # For each of the user's classes, the base's classes that count for it, by name or by index.
 ClassMap = Mapping[str, tuple[str | int, ...]]
 
-# Twenty times what a line for every class of ImageNet-21k takes.
+# Twenty times the size of a line for every class of ImageNet-21k.
 LARGEST_CLASS_MAP_BYTES = 16 * 2**20
 
 

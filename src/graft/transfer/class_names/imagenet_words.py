@@ -51,7 +51,7 @@ WORDS = {
     "cobra": "63",
     "mamba": "64",
     "rattlesnake": "67-68",
-    # Insects, spiders and what lives in the sea
+    # Insects, spiders and sea life
     "insect, bug": "300-326",
     "beetle": "300-307",
     "ladybird": "301",
@@ -168,7 +168,7 @@ WORDS = {
     "hair dryer, hairdryer": "589",
     "gun, firearm": "413 763-764",
     "pistol, handgun": "763",
-    # Furniture and the house
+    # Furniture and parts of houses
     "furniture": "423 431 453 492-493 495 516 520 526 532 548 553 559 564 648 703 765 831 857 894",
     "chair": "423 559 765 857",
     "bench": "703",
@@ -251,13 +251,13 @@ WORDS = {
     "lake": "975",
 }
 
-# The names at these indices tell ImageNet's classes in their usual order from any other thousand classes.
+# The names at these indices distinguish ImageNet's classes, in their usual order, from any other thousand classes.
 ANCHORS = {1: "goldfish", 207: "golden retriever", 291: "lion", 404: "airliner", 817: "sports car", 985: "daisy"}
 
 
 @cache
 def imagenet_words() -> dict[str, frozenset[int]]:
-    """Every word of the list, with the indices of the classes that it covers."""
+    """Return every word of the list, with the indices of the classes that it covers."""
     return {word: frozenset(_indices(ranges)) for words, ranges in WORDS.items() for word in words.split(", ")}
 
 

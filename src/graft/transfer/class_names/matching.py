@@ -1,9 +1,9 @@
-"""Matches the user's classes with those of a base by name: which of the base's classes count for each.
+"""Match the user's classes with those of a base by name: which of the base's classes count for each.
 
 Case, accents, underscores and hyphens do not matter. If every name is one of the base's own, the names are matched
 directly. Otherwise each name is looked up as written and then in the singular: first in the list of everyday words for
-ImageNet's classes, then among the base's names, then among the comma-separated synonyms in these. A class map takes
-precedence over all of that.
+ImageNet's classes, then among the base's names, then among their comma-separated synonyms. A class map takes precedence
+over all of that.
 """
 
 from collections import defaultdict
@@ -28,7 +28,7 @@ How = Literal[
 # Lookups in the order in which they are tried: how a name was found, and indices of the base's classes by name.
 Tables = tuple[tuple[How, Mapping[str, Iterable[int]]], ...]
 
-# Most names in one sentence, and most notes, where there could be thousands.
+# The most names in one sentence, and the most notes, where there could be thousands.
 SHOWN = 6
 MOST_NOTES = 20
 
@@ -51,8 +51,8 @@ def find_outputs(
     """Find the outputs of a base's network that count for each of `classes`, with notes for the user.
 
     `base_outputs` are the outputs of the base's own classes, None if each has one, in order. `class_map` is a file for
-    `read_class_map`. The notes tell how every class was matched that does not have exactly a base class's name. Raises
-    what `match_classes` and `read_class_map` raise.
+    `read_class_map`. The notes say how each class without exactly a base class's name was matched. Raises what
+    `match_classes` and `read_class_map` raise.
     """
     matches = match_classes(classes, base_classes, None if class_map is None else read_class_map(Path(class_map)))
     own = base_outputs or tuple((index,) for index in range(len(base_classes)))
@@ -106,7 +106,7 @@ def match_classes(
 
 
 def note_on_others(split: str, logits: Tensor, outputs: Outputs) -> str:
-    """A note on how often the most likely output, of logits (n, outputs), belongs to none of the classes."""
+    """Return a note on how often the most likely output, of logits (n, outputs), belongs to none of the classes."""
     of_classes = tensor([output for each in outputs for output in each])
     others = len(logits) - int(isin(logits.argmax(1), of_classes).sum())
     return (
@@ -116,7 +116,7 @@ def note_on_others(split: str, logits: Tensor, outputs: Outputs) -> str:
 
 
 def _are_indices(classes: tuple[str, ...], base_classes: tuple[str, ...]) -> bool:
-    """Whether classes called by numbers can only be meant as indices of the base's: not those of ten digits."""
+    """Return whether numeric class names can only be indices of the base's classes, and not, say, the ten digits."""
     if not all(name.isascii() and name.isdecimal() for name in classes):
         return False
     numbers = [int(name) for name in classes]
@@ -152,7 +152,7 @@ class _Names:
             *(("literally", literal), ("by name", whole), ("by name", first)),
             ("by its WordNet id", numbered),
         )
-        # Everyday words come first: to ImageNet a plane is a carpenter's tool, and a boa is made of feathers.
+        # Everyday words come first: to ImageNet, a plane is a carpenter's tool and a boa is made of feathers.
         of_words = {fold_spelling(word): indices for word, indices in words.items()}
         self._all: Tables = (("by the word list", of_words), *self._own, ("by a synonym", synonyms))
 
@@ -165,7 +165,7 @@ class _Names:
         return _find(name, spellings_of(name), self._all)
 
     def known(self) -> list[str]:
-        """Every name that can be looked up, for suggestions."""
+        """Return every name that can be looked up, for suggestions."""
         return list(dict.fromkeys(key for _, table in self._all for key in table))
 
 
@@ -205,7 +205,7 @@ def _mapped(name: str, entry: tuple[str | int, ...], names: _Names) -> ClassMatc
 
 
 def _each_once(matches: list[ClassMatch], base_classes: tuple[str, ...]) -> tuple[ClassMatch, ...]:
-    """The matches, with every base class left to the closest of those that claim it."""
+    """Return the matches, with every base class assigned to the closest of those that claim it."""
     claims = defaultdict[int, list[ClassMatch]](list)
     for match in matches:
         for index in match.base_classes:
@@ -235,7 +235,7 @@ def _undecided(one: ClassMatch, other: ClassMatch, base_class: str) -> DataError
 
 
 def _some(names: list[str], known: Iterable[str] = ()) -> str:
-    """The first few of `names`, each with the nearest of the `known` names suggested."""
+    """List the first few of `names`, each with the nearest of the `known` names suggested."""
     known = list(known)
     shown = ", ".join(f"{name!r}{did_you_mean(name, known)}" for name in names[:SHOWN])
     return shown if len(names) <= SHOWN else f"{shown}, … ({len(names)} in all)"

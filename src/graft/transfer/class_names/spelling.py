@@ -11,9 +11,9 @@ IRREGULAR = {
 
 
 def fold_spelling(name: str) -> str:
-    """`name` in lower case, without accents, and with spaces for punctuation.
+    """Return `name` in lower case, without accents, and with spaces for punctuation.
 
-    A single character stays as it is, since there the case distinguishes classes.
+    A single character stays as it is, since its case distinguishes classes.
     """
     if len(name) < 2:
         return name
@@ -22,12 +22,12 @@ def fold_spelling(name: str) -> str:
 
 
 def spellings_of(name: str) -> tuple[str, ...]:
-    """The folded name, followed by the names whose plural its last word may be."""
+    """Return the folded name, followed by versions with its last word in the singular, if that may be a plural."""
     folded = fold_spelling(name)
     before, space, last = folded.rpartition(" ")
     singulars = [IRREGULAR[last]] if last in IRREGULAR else []
     for ending, replacement in (("ies", "y"), ("es", ""), ("s", "")):
-        # Words like glass, bus and iris are no plurals.
+        # Words like glass, bus and iris are not plurals.
         if len(last) > len(ending) + 1 and last.endswith(ending) and not last.endswith(("ss", "us", "is")):
             singulars.append(last.removesuffix(ending) + replacement)
     return (folded, *(before + space + singular for singular in singulars))

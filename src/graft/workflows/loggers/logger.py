@@ -1,6 +1,6 @@
-"""A training told to where a team keeps its experiments: parameters, metrics by epoch, the report and the model.
+"""Report training to an experiment tracker: parameters, metrics by epoch, the report and the model.
 
-A logger works in a thread of its own, so that one that is slow or cannot be reached costs the training nothing.
+A logger works in a thread of its own, so that a slow or unreachable one does not hold up training.
 """
 
 from __future__ import annotations
@@ -21,34 +21,34 @@ if TYPE_CHECKING:
     from graft.workflows.arguments import Arguments
     from graft.workflows.run import Run
 
-# By name: the package that it takes, and the extra that installs it.
+# For each name, the package it needs and the extra that installs it.
 LOGGERS = {"tensorboard": "tensorboard", "mlflow": "mlflow", "wandb": "wandb"}
-# What a logger may take to end after the training has, in seconds; then the run is said to be there without it.
+# Seconds a logger may take to finish after training; after that, the run is reported as complete without it.
 SECONDS_TO_END = 120.0
 
 
 class Logger(Protocol):
-    """Where a training is told to. All of its methods are called in one thread, in this order, and may raise."""
+    """An experiment tracker. All methods are called in one thread, in this order, and may raise."""
 
     def begin(self, folder: Path, parameters: Mapping[str, Any]) -> None:
-        """Training into `folder` begins with these parameters: whole numbers, floats, texts, truths or None."""
+        """Begin training into `folder` with these parameters: integers, floats, strings, booleans or None."""
         ...
 
     def epoch(self, row: Mapping[str, Any]) -> None:
-        """An epoch is over: a row of `Run.logs`."""
+        """Record an epoch: a row of `Run.logs`."""
         ...
 
     def end(self, run: Run) -> None:
-        """The run is finished: its scores, its report and its model."""
+        """Record the finished run: its scores, its report and its model."""
         ...
 
     def fail(self) -> None:
-        """The training ended before it was finished."""
+        """Record that training ended before it was finished."""
         ...
 
 
 class Logging:
-    """A logger at work beside a training; without one, nothing."""
+    """Feeds a logger alongside training; does nothing without one."""
 
     def __init__(self, logger: str | Logger | None, reporter: Reporter) -> None:
         self._reporter = reporter
@@ -58,7 +58,7 @@ class Logging:
         self._said = False
         self._last_epoch = -1
         self._thread: threading.Thread | None = None
-        # With everything that the reporter is told of besides.
+        # Rows go to the reporter as well as to the logger.
         self.reporter = reporter if logger is None else replace(reporter, row=self._told_of)
 
     def begin(self, folder: Path, arguments: Arguments) -> None:
@@ -70,14 +70,14 @@ class Logging:
         self._tell(lambda: logger.begin(folder, parameters))
 
     def end(self, run: Run | None) -> None:
-        """Tell of the result, or without one of a training that broke off, and wait for what is still to be told."""
+        """Log the result, or the failure if `run` is None, and wait for pending calls."""
         if self._logger is None or self._thread is None:
             return
         logger = self._logger
         if run is None:
             self._tell(logger.fail)
         else:
-            # Those of before an interruption, which nobody was told of.
+            # Includes epochs from before an interruption, which this logger has not received.
             for row in run.logs:
                 self._row(row)
             self._tell(lambda: logger.end(run))
@@ -115,18 +115,18 @@ class Logging:
                 continue
             try:
                 call()
-            except Exception as error:  # each has errors of its own, and of what it calls
+            except Exception as error:  # trackers, and what they call, raise their own kinds
                 reason = (str(error).splitlines() or [""])[0][:200]
                 self._failure = f"{type(error).__name__}: {reason}".rstrip(": ")
 
 
 def parameters_of(arguments: Arguments) -> dict[str, Any]:
-    """What a training was asked for and what loggers know as parameters, without what was left open."""
+    """Return the run's arguments as logger parameters, without those left open."""
     return {name: value for name, value in arguments.to_dict().items() if value is not None}
 
 
 def _found(logger: str | Logger | None) -> tuple[Logger | None, str]:
-    """The logger of a name. Raises InputError for an unknown one, and for one whose package is not installed."""
+    """Return the logger of a name. Raises InputError if it is unknown or its package is not installed."""
     if logger is None:
         return None, ""
     if not isinstance(logger, str):

@@ -1,4 +1,4 @@
-"""MLflow: a run of the experiment `MLFLOW_EXPERIMENT_NAME`, by default graft, wherever `MLFLOW_TRACKING_URI` says."""
+"""MLflow logger: a run of the experiment `MLFLOW_EXPERIMENT_NAME`, by default graft, at `MLFLOW_TRACKING_URI`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from graft.workflows.run import Run
 
-# The longest text that every server takes as a parameter.
+# The longest string that every server accepts as a parameter.
 LONGEST = 500
 
 
@@ -22,7 +22,7 @@ class MLflow:
         self._run = ""
 
     def begin(self, folder: Path, parameters: Mapping[str, Any]) -> None:
-        # The client, not the functions of the module: those keep a run by thread, which may be the user's own.
+        # The client is used because the module's functions keep one run per thread, which may be the user's own.
         from mlflow import MlflowClient
         from mlflow.entities import Param
 

@@ -1,4 +1,6 @@
-"""TensorBoard: event files in `tensorboard/` of the run; `tensorboard --logdir runs` shows all runs side by side."""
+"""TensorBoard logger: event files in `tensorboard/` of the run; `tensorboard --logdir runs` shows all runs side by
+side.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,7 @@ class TensorBoard:
         for name, accuracy in (("val", run.val), ("test", run.test)):
             if accuracy is not None and accuracy.top1 is not None:
                 self._writer.add_scalar(f"{name}/top1", accuracy.top1, 0)
-        # It keeps no files: where they are is told.
+        # TensorBoard stores no files, so record where they are.
         self._writer.add_text("report", str(run.folder / "report.html"))
         self._writer.add_text("model", str(run.folder / "model"))
         self._writer.close()

@@ -1,4 +1,4 @@
-"""Weights & Biases: a run of the project `WANDB_PROJECT`, by default graft; with `WANDB_MODE=offline` on this disk."""
+"""Weights & Biases logger: a run of the project `WANDB_PROJECT`, by default graft; local with `WANDB_MODE=offline`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class WeightsAndBiases:
     def begin(self, folder: Path, parameters: Mapping[str, Any]) -> None:
         import wandb
 
-        # A run without a key would ask for one on the terminal, and wait.
+        # Without a key, wandb would prompt for one on the terminal and wait.
         if os.environ.get("WANDB_MODE") not in ("offline", "disabled", "dryrun") and not wandb.api.api_key:
             raise RuntimeError("nobody is logged in: run `wandb login`, or set WANDB_MODE=offline")
         self._run = wandb.init(

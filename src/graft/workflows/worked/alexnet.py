@@ -24,13 +24,13 @@ def neurons_as_printed() -> int:
 
 
 def first_map(size: int) -> int | str:
-    """Side of the map of an unpadded 11 × 11 kernel with stride 4 on `size` px, with any rounding."""
+    """Return the side of the map of an unpadded 11 × 11 kernel with stride 4 on `size` px, mentioning any rounding."""
     exact, side = (size - 11) / 4 + 1, shape(nn.Conv2d(3, 96, 11, 4), 3, size, size)[1]
     return side if side == exact else f"{side} (floor of {exact:.2f})"
 
 
 def alexnet_steps() -> int:
-    """The number of convolutions, pools and dense layers; the last of them ends in the softmax."""
+    """Count the convolutions, pools and dense layers; the last of them ends in the softmax."""
     return sum(isinstance(each, nn.Conv2d | nn.MaxPool2d | nn.Linear) for each in network("alexnet_2012").modules())
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-# `agrees` includes figures that the textbook rounds; `ambiguous` means that it gives none, or several that differ.
+# `agrees` includes figures that the textbook rounds; `ambiguous` means that it prints none, or several that differ.
 Verdict = Literal["agrees", "wrong", "ambiguous"]
 
 
@@ -25,5 +25,5 @@ class Example:
     details: Callable[[], dict[str, Any]] = dict
 
     def explained(self) -> str:
-        """The comment with its figures."""
+        """Return the comment with its figures filled in."""
         return self.comment if isinstance(self.comment, str) else self.comment()

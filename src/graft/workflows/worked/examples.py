@@ -1,8 +1,8 @@
 """The worked calculations of a textbook on classic convolutional networks, each recomputed with graft's own code.
 
-A row has the textbook's figure, the correct one as a function of graft's blocks, networks and accounting, and the
-verdict. Literal are only the sizes and widths in a question, the figures that the textbook or a paper prints, and
-statements that are no calculation. All other figures are computed, including those in comments.
+Each row has the textbook's figure, the correct one as a function of graft's blocks, networks and accounting, and the
+verdict. Only three things are literal: the sizes and widths in a question, the figures that the textbook or a paper
+prints, and statements that are not calculations. All other figures are computed, including those in comments.
 """
 
 from graft.workflows.worked.alexnet import ALEXNET
@@ -12,7 +12,7 @@ from graft.workflows.worked.lenet import LENET
 from graft.workflows.worked.residual import MOBILENET, RESNET, TRANSFER
 from graft.workflows.worked.vgg import VGG
 
-# By family, as named in `graft.models.catalog`; `transfer` belongs to no family.
+# By family, named as in `graft.models.catalog`; `transfer` belongs to no family.
 EXAMPLES: dict[str, tuple[Example, ...]] = {
     "lenet": LENET,
     "alexnet": ALEXNET,

@@ -1,6 +1,6 @@
-"""How each worked example is calculated: the rule, then after a colon the numbers of the example put in.
+"""How each worked example is calculated: the rule, then after a colon the example's numbers inserted.
 
-Several calculations are separated by semicolons. Where there is no colon, there is nothing to calculate.
+Semicolons separate several calculations. An entry without a colon has nothing to calculate.
 """
 
 FORMULAS = {

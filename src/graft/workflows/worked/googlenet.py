@@ -23,12 +23,12 @@ def direct() -> int:
 
 
 def reduced() -> tuple[int, int]:
-    """Multiply-adds of the 1 × 1 convolution and of the 5 × 5 convolution after it."""
+    """Return the multiply-adds of the 1 × 1 convolution and of the 5 × 5 convolution after it."""
     return branch_macs(REDUCED, "branch3.0.conv"), branch_macs(REDUCED, "branch3.1.conv")
 
 
 def read_literally() -> int:
-    """The reduced cost by the formula as printed: a product of three brackets, with the plus sign inside the second."""
+    """Evaluate the reduced cost as printed: a product of three brackets, with the plus sign inside the second."""
     return (32 * 32 * 200) * (1 * 1 * 16 + 32 * 32 * 16) * (5 * 5 * 32)
 
 
@@ -38,7 +38,7 @@ def modules_by_stage() -> list[int]:
 
 
 def googlenet_params() -> dict[str, int]:
-    """The parameters of each version of GoogLeNet, by each way of counting."""
+    """Return the parameters of each version of GoogLeNet, by each way of counting."""
     return {
         "paper_network": table("googlenet_2014", auxiliary=False).params,
         "paper_network_with_auxiliary": table("googlenet_2014", auxiliary=True).params,
@@ -49,7 +49,7 @@ def googlenet_params() -> dict[str, int]:
 
 
 def both(bias: bool) -> int:
-    """Parameters of a 1 × 1 convolution from 256 to 64 channels and a 5 × 5 convolution from there to 32."""
+    """Count the parameters of a 1 × 1 convolution from 256 to 64 channels and a 5 × 5 convolution from there to 32."""
     return convolution(256, 64, 1, bias) + convolution(64, 32, 5, bias)
 
 

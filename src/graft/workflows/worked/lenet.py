@@ -19,7 +19,7 @@ LENET_SUMMARY = (  # as printed, channels last, with the paths of the same layer
     ("dense_1", (84,), 10164, "f6"),
     ("dense_2", (10,), 850, "output"),
 )
-# Epochs at each learning rate, None for all following ones: in the textbook's text, and in LeCun et al. 1998, III-B.
+# Epochs at each learning rate, None for all later ones: in the textbook's text, and in LeCun et al. 1998, III-B.
 TEXT_RATES = ((2, 5e-4), (3, 2e-4), (4, 5e-5), (None, 1e-5))
 PAPER_RATES = ((2, 5e-4), (3, 2e-4), (3, 1e-4), (4, 5e-5), (None, 1e-5))
 
@@ -30,28 +30,28 @@ def lenet_summary() -> list[list[Any]]:
 
 
 def of_1998(part: str) -> int:
-    """The parameters of one part of the network of 1998."""
+    """Count the parameters of one part of the 1998 network."""
     return sum(each.params for each in table("lenet5_1998").layers if each.name.split(".")[0] == part)
 
 
 def rates(stages: Sequence[tuple[int | None, float]], epochs: int) -> list[float]:
-    """The learning rate of each of the first `epochs` epochs."""
+    """Return the learning rate of each of the first `epochs` epochs."""
     return [rate for count, rate in stages for _ in range(epochs if count is None else count)][:epochs]
 
 
 def coded_rate(epoch: int) -> float:
-    """The rate that the textbook's function gives, which compares the number of the epoch with 2, 5 and 9."""
+    """Return the rate that the textbook's function gives; it compares the epoch's number with 2, 5 and 9."""
     return next((rate for last, rate in ((2, 5e-4), (5, 2e-4), (9, 5e-5)) if epoch <= last), 1e-5)
 
 
 def epochs_at_each_rate(epochs: Iterable[int]) -> dict[str, int]:
-    """How many of `epochs` the textbook's function runs at each rate but the last, which has no end."""
+    """Count how many of `epochs` the textbook's function runs at each rate but the last, which has no end."""
     counts = Counter(map(coded_rate, epochs))
     return {f"{rate:.0e}".replace("e-0", "e-"): count for rate, count in counts.items() if rate > 1e-5}
 
 
 def passes_at_another_rate() -> int:
-    """How many of the 20 passes of 1998 run at another rate by the textbook's text."""
+    """Count how many of the 20 passes of 1998 have a different rate in the textbook's text."""
     return sum(text != paper for text, paper in zip(rates(TEXT_RATES, 20), rates(PAPER_RATES, 20), strict=True))
 
 

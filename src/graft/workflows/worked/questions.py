@@ -1,4 +1,4 @@
-"""The worked examples of the textbook as questions, and what the textbook itself says of each."""
+"""The textbook's worked examples as questions, with what the textbook itself says about each."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ Answer = tuple[int | float | str, ...]
 
 
 def worked_questions() -> tuple[Question, ...]:
-    """A question for every worked example, in the order of the families."""
+    """Return a question for every worked example, in the order of the families."""
     return tuple(ask(example) for examples in EXAMPLES.values() for example in examples)
 
 
 def ask(example: Example) -> Question:
-    """The question whose answer graft computes, with the verdict on what the textbook prints."""
+    """Return the question whose answer graft computes, with the verdict on what the textbook prints."""
     asked = ASKED.get(example.id, Asked())
     right = example.right()
     choices = asked.choices or (("yes", "no") if isinstance(right, bool) else ())
@@ -36,7 +36,9 @@ def ask(example: Example) -> Question:
 
 
 def flat(value: Any) -> Answer:
-    """The numbers in a figure, in order: of lists, of the values of a dict; yes and no as the first two choices."""
+    """Flatten a figure to its numbers, in order, through lists and dict values; True and False become the first two
+    choices.
+    """
     if isinstance(value, bool):
         return (LETTERS[0 if value else 1],)
     if isinstance(value, dict):
@@ -48,9 +50,9 @@ def flat(value: Any) -> Answer:
 
 @dataclass(frozen=True)
 class Asked:
-    """How a figure is asked for: words after the question, how its answer is read, choices where it is no number.
+    """How to ask for a figure: words after the question, how to read its answer, and choices if it is not a number.
 
-    `text` is the whole question in place of one that stands in a table and speaks of the rows above it.
+    `text` is a full question for figures from a table whose wording refers to the rows above.
     """
 
     more: str = ""
@@ -60,7 +62,7 @@ class Asked:
 
 
 def _number_in(text: Any) -> int:
-    """The first number in a text."""
+    """Return the first number in a string."""
     digits = "".join(each if each.isdigit() else " " for each in str(text)).split()
     return int(digits[0])
 
@@ -138,7 +140,7 @@ ASKED = {
 
 
 def _verdict(example: Example) -> str:
-    """What the textbook prints and whether it is right, with the comment of the gallery."""
+    """Return what the textbook prints and whether it is right, with the comment of the gallery."""
     printed = _printed(example.textbook)
     verdict = {
         "agrees": f"the textbook prints {printed}, which agrees",

@@ -12,7 +12,7 @@ from graft.workflows.worked.example import Example
 
 
 def zero_block(*values: float) -> list[float]:
-    """The output of a residual block with all parameters zero, for one pixel with these channels."""
+    """Return the output of a residual block with all parameters zero, for one pixel with these channels."""
     block = BasicBlock(len(values), len(values)).eval()
     for parameter in block.parameters():
         nn.init.zeros_(parameter)
@@ -22,13 +22,13 @@ def zero_block(*values: float) -> list[float]:
 
 
 def separable(bias: bool = False) -> int:
-    """Parameters of a 3 × 3 filter for each of 16 channels, followed by a 1 × 1 convolution to 32."""
+    """Count the parameters of a 3 × 3 filter for each of 16 channels, followed by a 1 × 1 convolution to 32."""
     biased = nn.Sequential(nn.Conv2d(16, 16, 3, groups=16), nn.Conv2d(16, 32, 1))
     return account(biased if bias else SeparableConvolution(16, 32), (16, 3, 3)).params
 
 
 def cuts(*fractions: float) -> str:
-    """The cuts at which graft freezes these fractions of the weight layers of ResNet-50."""
+    """Return the cuts at which graft freezes these fractions of the weight layers of ResNet-50."""
     after = {each: plan_level(f"frozen:{each}", network("resnet50"), pretrained=True).cut for each in fractions}
     return ", ".join(f"{100 * each:.0f} % after `{cut}`" for each, cut in after.items())
 

@@ -22,23 +22,23 @@ PRINTED_CONVOLUTIONS = {  # by block, counted in the textbook's table of configu
 
 
 def stack(*kernels: int) -> int:
-    """Weights of a sequence of convolutions per pair of channels, which equal their multiply-adds at one pixel."""
+    """Count the weights of a sequence of convolutions per pair of channels, equal to its multiply-adds at one pixel."""
     return account(stacked_convolutions(1, 1, kernels), (1, 1, 1)).macs
 
 
 def seen_by(*kernels: int) -> int:
-    """Receptive field of a sequence of convolutions, px."""
+    """Return the receptive field of a sequence of convolutions, px."""
     return account(stacked_convolutions(1, 1, kernels), (1, 32, 32)).outputs[""].receptive_field
 
 
 def vgg16_rows() -> list[list[Any]]:
-    """The class, output shape and parameters of every layer with weights and every pool."""
+    """Return the class, output shape and parameters of every layer with weights and every pool."""
     kinds = ("Conv2d", "MaxPool2d", "Linear")
     return [[each.type, each.output_shape, each.params] for each in table("vgg16").layers if each.type in kinds]
 
 
 def printed_depth(column: str) -> int:
-    """Weight layers of the network that the textbook's column describes."""
+    """Count the weight layers of the network that the textbook's column describes."""
     spec = replace(family.SPECS[COLUMNS[column]], convolutions=PRINTED_CONVOLUTIONS[column], pointwise_third=False)
     with torch.device("meta"):
         printed = family.VGG(default_config(COLUMNS[column]), spec)
@@ -58,7 +58,7 @@ def pool_stride() -> int:
 
 
 def last_map() -> int:
-    """Side of the last map of VGG-16, px."""
+    """Return the side of the last map of VGG-16, px."""
     return table("vgg16").outputs[network("vgg16").stages[4].parts[-1]].shape[1]
 
 
